@@ -1,0 +1,59 @@
+"""A clock that only moves when a test moves it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+
+class SimTimer:
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class SimClock:
+    """Virtual time: `run()` empties the ready queue, `advance()` moves time and fires what is due, in order."""
+
+    def __init__(self, wall_ms: int = 1_356_998_400_000) -> None:
+        self.wall = wall_ms
+        self.now = 0.0
+        self._ready: list[Callable[[], None]] = []
+        self._timers: list[tuple[float, int, SimTimer]] = []
+        self._order = itertools.count()
+
+    def wall_ms(self) -> int:
+        return self.wall + int(self.now * 1000)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self._ready.append(call)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> SimTimer:
+        timer = SimTimer(call)
+        heapq.heappush(self._timers, (self.now + seconds, next(self._order), timer))
+        return timer
+
+    def run(self) -> None:
+        """Run all that is ready, also what that makes ready."""
+        while self._ready:
+            ready, self._ready = self._ready, []
+            for call in ready:
+                call()
+
+    def advance(self, seconds: float) -> None:
+        """Move time on, firing timers on the way."""
+        until = self.now + seconds
+        self.run()
+        while self._timers and self._timers[0][0] <= until:
+            self.now, _, timer = heapq.heappop(self._timers)
+            call, timer.call = timer.call, None
+            if call is not None:
+                call()
+            self.run()
+        self.now = until
