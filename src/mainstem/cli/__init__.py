@@ -1,0 +1,91 @@
+"""The command line. One file per command; a command's module is imported when it is called or listed.
+
+Owns: `main`, how errors reach people (`mainstem: what, where, what to do`) and which exit code they give. Refuses:
+imports of clients, servers or rich here: `mainstem --help` answers in the time of importing click.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from mainstem import __version__
+from mainstem.cli.exit_codes import Exit
+
+COMMANDS = ("serve", "produce", "tail", "topics", "groups", "inspect")
+
+
+class LazyGroup(click.Group):
+    """Commands by name, from the module of the same name, attribute `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"mainstem.cli.{cmd_name}").command
+        return found
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="mainstem", message="%(prog)s %(version)s")
+def mainstem() -> None:
+    """One durable event stream for your services.
+
+    \b
+    mainstem serve                     run the server here
+    mainstem produce TOPIC FILE...     write events
+    mainstem tail TOPIC                read them, now and as they come
+
+    Every command but serve and inspect talks to the server (or any Kafka cluster) at --at HOST:PORT.
+    """
+
+
+def main() -> None:
+    """The `mainstem` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code."""
+    try:
+        code = mainstem.main(args=arguments, prog_name="mainstem", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        complain(error.format_message())
+        if error.ctx is not None:
+            click.echo(f"Try: {error.ctx.command_path} --help", err=True)
+        return Exit.USAGE
+    except click.ClickException as error:
+        complain(error.format_message())
+        return Exit.FAILED
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain about the pipe once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PIPE_CLOSED
+    except Exception as error:
+        return _failed(error)
+    return int(code or Exit.DONE)
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong in one line, if it is one of ours; anything else is a bug and shows its traceback."""
+    from mainstem.stream import NotReachable, StreamError
+
+    if not isinstance(error, StreamError):
+        raise error
+    complain(str(error))
+    return Exit.NOT_REACHABLE if isinstance(error, NotReachable) else Exit.FAILED
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    click.echo(f"mainstem: {message}", err=True)

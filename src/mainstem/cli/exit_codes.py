@@ -1,0 +1,29 @@
+"""The exit codes of `mainstem`, for scripts. docs/CLI.md has the same table; a test compares them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What the process ends with. `meaning` is the text of docs/CLI.md."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Exit:
+        self = int.__new__(cls, code)
+        self._value_ = code
+        self.meaning = meaning
+        return self
+
+    DONE = 0, "It did what was asked; `serve` was stopped by SIGTERM or Ctrl-C and closed cleanly."
+    FAILED = 1, "The server refused, or what was asked for is not there."
+    USAGE = 2, "The command line or a setting is wrong; nothing was done."
+    NOT_REACHABLE = 3, "No server answers at `--at`, or it stopped answering."
+    BAD_INPUT = 4, "`produce`: some lines were bad; `inspect`: the file is damaged."
+    REFUSED = 5, "`serve`: unsafe as asked (address without authentication, wildcard without `--advertise`)."
+    ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
+    FOLDER = 7, "`serve`: the data folder cannot be made, written, or read by this version."
+    LOCKED = 8, "`serve`: another server uses the data folder."
+    INTERRUPTED = 130, "Ctrl-C."
+    PIPE_CLOSED = 141, "The program that read standard output went away."

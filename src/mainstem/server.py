@@ -1,0 +1,259 @@
+"""`mainstem serve`, composed: settings -> disk, clock, randomness -> node -> doors.
+
+Owns: the order of start and stop, the addresses and who may be served on them, the signals, the ready line. Refuses: to
+listen where strangers could write unless it was told so (DESIGN.md §5.6). Called by `mainstem.cli.serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mainstem.settings import Settings
+
+if TYPE_CHECKING:
+    from mainstem.node import Node
+
+log = logging.getLogger("mainstem.server")
+
+_IMPORTED = time.monotonic()
+
+Reason = Literal["refused", "address", "folder", "locked"]
+
+
+class CannotServe(Exception):
+    """The server did not start. The message is one line: what, where, what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """refused: unsafe as asked; address: cannot be bound; folder: cannot be used; locked: another server has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port, as in `127.0.0.1:9092` or `[::1]:9092`."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, where: str, *, port: int | None = None) -> Address:
+        """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(address) says `where` it stood."""
+        host, colon, digits = text.rpartition(":")
+        if (
+            not colon or text.endswith("]") or (host.count(":") and not host.startswith("["))
+        ) and port is not None:
+            host, digits = text, str(port)
+        host = host.strip("[]")
+        if (
+            not digits.isascii()
+            or not digits.isdigit()
+            or int(digits) > 65535
+            or (":" in host) != ("[" in text)
+        ):
+            raise CannotServe("address", f"{where}: {text!r} is not HOST:PORT (IPv6: [HOST]:PORT)")
+        return cls(host, int(digits))
+
+
+def run(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then close cleanly. `ready` gets the ready line when clients are accepted.
+
+    CannotServe when it does not come to that. A second signal ends the process at once, without a clean close.
+    """
+    if sys.platform == "win32":
+        raise CannotServe(
+            "refused", "serve needs Linux or macOS; on Windows run it inside WSL (wsl --install)"
+        )
+    _raise_file_limit()
+    with bind(settings) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, listener, ready))
+
+
+async def _serve(settings: Settings, listener: socket.socket, ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    _on_signals(stop)
+    bound = Address(*listener.getsockname()[:2])
+    advertised = advertised_address(settings, bound)
+    folder = data_folder(settings.data)
+    node = await _open_node(settings, folder)
+    try:
+        from mainstem.doors.kafka.server import KafkaDoor
+
+        door = KafkaDoor(node, advertised_host=advertised.host, advertised_port=advertised.port)
+        await door.start(sock=listener)
+        age_s = process_age_s()
+        ready(
+            f"mainstem ready in {age_s:.2f} s  kafka={bound}  data={folder}  durability={settings.durability}"
+        )
+        if advertised != bound:
+            log.info("clients are told to connect to %s", advertised)
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
+        await stop.wait()
+        log.info("stopping: no new connections; requests in flight are finished")
+        await door.close()
+    finally:
+        await node.close()
+    log.info("stopped cleanly")
+
+
+async def _open_node(settings: Settings, folder: Path) -> Node:
+    from mainstem.clock import LoopClock
+    from mainstem.log.errors import LogFolderError, LogFolderLocked
+    from mainstem.log.realdisk import RealDisk
+    from mainstem.node import Node
+
+    loop = asyncio.get_running_loop()
+    disk = RealDisk(str(folder), loop)
+    rng = random.Random(os.urandom(32))
+    try:
+        return await Node.open(settings, disk, LoopClock(loop), rng)
+    except LogFolderLocked:
+        disk.close()
+        raise CannotServe(
+            "locked",
+            f"data folder {folder} is in use by another server: stop it, or give --data another folder",
+        ) from None
+    except LogFolderError as error:
+        disk.close()
+        raise CannotServe("folder", f"data folder {folder}: {error}") from None
+
+
+def data_folder(data: str) -> Path:
+    """The folder as an absolute path; it is there and can be written to, else CannotServe(folder)."""
+    folder = Path(data).absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotServe(
+            "folder", f"data folder {folder} cannot be made: {error.strerror}; give --data another folder"
+        ) from None
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise CannotServe(
+            "folder",
+            f"data folder {folder} is not writable for this user; change its owner or give --data another",
+        )
+    return folder
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A bound socket that does not listen yet: until the log is recovered, clients are refused and try again."""
+    address = Address.parse(settings.kafka, "--kafka")
+    _check_safe(settings, address)
+    try:
+        found = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise CannotServe("address", f"--kafka {address}: {error.strerror}") from None
+    family, kind, protocol, _, name = min(found, key=lambda each: each[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(name)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise CannotServe(
+            "address",
+            f"cannot listen on {address}: {os.strerror(error.errno or 0).lower()};"
+            " stop what listens there, or give --kafka another port (port 0 picks a free one)",
+        ) from None
+    return listener
+
+
+def advertised_address(settings: Settings, bound: Address) -> Address:
+    """What Metadata tells clients: `advertise`, its port 0 or left out meaning the bound one; else the bound address."""
+    if settings.advertise is None:
+        return bound
+    told = Address.parse(settings.advertise, "--advertise", port=0)
+    if not told.host or _is_wildcard(told.host):
+        raise CannotServe(
+            "refused", f"--advertise {told}: clients cannot connect to a wildcard address; name a host"
+        )
+    return Address(told.host, told.port or bound.port)
+
+
+def _check_safe(settings: Settings, address: Address) -> None:
+    if not settings.allow_anonymous and not _is_loopback(address.host):
+        raise CannotServe(
+            "refused",
+            f"--kafka {address} is reachable by others and there is no authentication: anybody could read and write;"
+            " use 127.0.0.1, or add --allow-anonymous if the network is trusted",
+        )
+    if _is_wildcard(address.host) and settings.advertise is None:
+        raise CannotServe(
+            "refused",
+            f"--kafka {address} is a wildcard, and clients need one address to connect to:"
+            " add --advertise HOST:PORT with the name they know this machine by",
+        )
+
+
+def _is_wildcard(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return not host
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host.lower() == "localhost"
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _raise_file_limit() -> None:
+    """Each connection and each open segment is a descriptor; the usual soft limit of 1,024 is a relic."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 65_536
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses more than kern.maxfilesperproc
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def process_age_s() -> float:
+    """Seconds since this process began, the interpreter's start included where the system tells (Linux)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):
+        return time.monotonic() - _IMPORTED
