@@ -1,0 +1,273 @@
+"""Style is a test: sizes, docstrings, cards, what may be imported where, words that do not belong.
+
+Each rule is one test and names every offender. Sizes are a ratchet: see tidy_exemptions.toml.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import statistics
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from kio.schema.index import api_key_map, schema_name_map
+from kio.static.constants import EntityType
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "mainstem"
+MODULE_LINES = 500
+FUNCTION_LINES = 70
+FUNCTION_LINES_P95 = 40
+HANDLERS = sorted((SOURCE / "doors" / "kafka" / "handlers").glob("k*.py"))
+
+CARD = re.compile(
+    r"(?P<key>\d+) (?P<name>[A-Za-z]+)\.\n\n"
+    r"Versions: (?P<low>\d+)(?:-(?P<high>\d+))?\.(?P<versions_note>.*)\n"
+    r"Behaviour: (?P<behaviour>.+)\n"
+    r"Notes: (?P<notes>.+)\n"
+    r"Left out: (?P<left_out>.+)",
+    re.DOTALL,
+)
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Every Python file of the project below these folders, sorted."""
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if "__pycache__" not in path.parts
+    )
+
+
+def name_of(path: Path) -> str:
+    """How a file is named in messages and exemptions."""
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The file, parsed."""
+    return ast.parse(path.read_text(), str(path))
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """(where, lines) of each function of a file, also methods and inner ones; decorators are not counted."""
+
+    def inside(node: ast.AST, prefix: str) -> Iterator[tuple[str, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                name = f"{prefix}{child.name}"
+                if not isinstance(child, ast.ClassDef):
+                    assert child.end_lineno is not None
+                    yield f"{name_of(path)}:{name}", child.end_lineno - child.lineno + 1
+                yield from inside(child, f"{name}.")
+            else:
+                yield from inside(child, prefix)
+
+    yield from inside(tree_of(path), "")
+
+
+def exemptions(kind: str) -> dict[str, int]:
+    """What tidy_exemptions.toml allows: name -> lines."""
+    table = tomllib.loads((ROOT / "tests" / "tidy_exemptions.toml").read_text())
+    assert set(table) <= {"function", "module"}
+    entries = table.get(kind, [])
+    assert all(set(entry) == {"where", "lines", "since", "why"} for entry in entries)
+    return {entry["where"]: entry["lines"] for entry in entries}
+
+
+def over(sizes: dict[str, int], limit: int) -> dict[str, int]:
+    """Those above the limit."""
+    return {where: lines for where, lines in sizes.items() if lines > limit}
+
+
+def test_no_module_is_longer_than_its_limit() -> None:
+    sizes = {
+        name_of(path): len(path.read_text().splitlines()) for path in python_files("src", "tests", "bench")
+    }
+    assert over(sizes, MODULE_LINES) == exemptions("module")
+
+
+def test_functions_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = dict(size for path in python_files("src", "tests", "bench") for size in functions(path))
+    own = sorted(lines for where, lines in sizes.items() if where.startswith("src/"))
+    median, p95 = statistics.median(own), own[len(own) * 95 // 100]
+    with capsys.disabled():
+        print(f"\nsizes: {len(own)} functions, lines: median {median:g}, p95 {p95}, max {own[-1]}")
+    assert over(sizes, FUNCTION_LINES) == exemptions("function")
+    assert p95 <= FUNCTION_LINES_P95
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        name_of(path)
+        for path in python_files("src", "tests", "bench", "examples")
+        if path.read_text().strip() and not ast.get_docstring(tree_of(path))
+    ]
+    assert silent == []
+
+
+def test_every_module_of_the_source_says_more_than_one_word() -> None:
+    short = [
+        name_of(path)
+        for path in python_files("src")
+        if path.read_text().strip() and len((ast.get_docstring(tree_of(path)) or "").split()) < 5
+    ]
+    assert short == []
+
+
+@pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.stem)
+def test_a_handlers_card_file_name_and_versions_agree(path: Path) -> None:
+    docstring = ast.get_docstring(tree_of(path)) or ""
+    card = CARD.fullmatch(docstring)
+    assert card, f"{name_of(path)}: the docstring is not a card: {docstring[:200]!r}"
+    handler = importlib.import_module(f"mainstem.doors.kafka.handlers.{path.stem}").HANDLER
+    low, high = handler.versions
+    assert handler.key == int(card["key"])
+    assert (low, high) == (int(card["low"]), int(card["high"] or card["low"]))
+    assert api_key_map[handler.key].replace("_", "") == card["name"].lower()
+    assert path.stem == f"k{handler.key:02}_{api_key_map[handler.key]}"
+
+
+@pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.stem)
+def test_a_handler_offers_versions_that_the_schema_has(path: Path) -> None:
+    handler = importlib.import_module(f"mainstem.doors.kafka.handlers.{path.stem}").HANDLER
+    known = schema_name_map[api_key_map[handler.key]]
+    low, high = handler.versions
+    # Produce is advertised from 0, as Apache Kafka does (KAFKA-18659), and refuses 0 to 2.
+    lowest = 3 if handler.key == 0 else low
+    missing = [v for v in range(lowest, high + 1) if EntityType.request not in known.get(v, {})]
+    assert missing == []
+    assert low <= min(known), (
+        "a version that clients may still use is not offered" if low > min(known) else ""
+    )
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def sans_io_files() -> list[Path]:
+    """The files that are given bytes, time and randomness, and ask nobody for them."""
+    names = ("connection.py", "reader.py", "frame.py", "message.py", "handler.py", "errors.py")
+    doors = [path for name in names for path in (SOURCE / "doors").rglob(name)]
+    return sorted({*doors, *HANDLERS, *(SOURCE / "coordinator").rglob("*.py")})
+
+
+def test_state_machines_and_codecs_do_no_io() -> None:
+    banned = {"asyncio", "socket", "time", "select", "selectors", "ssl", "threading", "subprocess", "uvloop"}
+    offenders = {name_of(path): imported(path) & banned for path in sans_io_files()}
+    assert {where: what for where, what in offenders.items() if what} == {}
+
+
+CLOCK_AND_CHANCE = re.compile(
+    r"\b(?:time\.(?:time|monotonic|perf_counter)(?:_ns)?|random\.(?!Random\b)\w+|os\.urandom|secrets\.\w+"
+    r"|uuid[14]|datetime\.(?:now|utcnow|today)|date\.today|loop\.call_later|asyncio\.sleep)\b"
+)
+MAY_ASK_THE_MACHINE = re.compile(r"src/mainstem/(?:clock\.py|server\.py|cli/.*|engines/kafka\.py)")
+
+
+def code_of(path: Path) -> str:
+    """A file's code without its comments and docstrings."""
+    return ast.unparse(_WithoutDocstrings().visit(ast.parse(path.read_text())))
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return ast.copy_location(ast.Pass(), node)
+        return node
+
+
+def test_time_and_chance_come_in_as_arguments() -> None:
+    offenders = {
+        name_of(path): CLOCK_AND_CHANCE.findall(code_of(path))
+        for path in python_files("src")
+        if not MAY_ASK_THE_MACHINE.fullmatch(name_of(path))
+    }
+    assert {where: what for where, what in offenders.items() if what} == {}
+
+
+BANNED_WORDS = {
+    "an intention instead of work": re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b"),
+    "a name without meaning": re.compile(r"""["'](?:foo|bar|baz|foobar|quux|asdf)\b"""),
+    "a path of one machine": re.compile(r"(?<![\w.:-])/(?:work|home|root|Users)/\w"),
+    "silenced without a reason": re.compile(r"#\s*(?:noqa|type:\s*ignore)\s*$", re.MULTILINE),
+    "a test left for later": re.compile(r"@pytest\.mark\.(?:skip|xfail)\s*$", re.MULTILINE),
+}
+
+
+def prose_and_code() -> list[Path]:
+    """All text that people read: code, docs, settings of the tools."""
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *SOURCE.rglob("*.md"),
+        *(ROOT / "examples").glob("*.md"),
+    ]
+    code = [path for path in python_files("src", "tests", "bench", "examples") if path != Path(__file__)]
+    return sorted([*code, *pages, ROOT / "Makefile", ROOT / "pyproject.toml"])
+
+
+@pytest.mark.parametrize("why", BANNED_WORDS)
+def test_words_that_do_not_belong(why: str) -> None:
+    offenders = [
+        f"{name_of(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match.group()}"
+        for path in prose_and_code()
+        for text in [path.read_text()]
+        for match in BANNED_WORDS[why].finditer(text)
+    ]
+    assert offenders == []
+
+
+def test_a_page_that_is_named_exists() -> None:
+    here = {path.name for path in ROOT.rglob("*.md") if not {".venv", "node_modules"} & set(path.parts)}
+    dangling = [
+        f"{name_of(path)}: {page}"
+        for path in prose_and_code()
+        for page in re.findall(r"\b[A-Z][A-Z_]+\.md\b", path.read_text())
+        if page not in here
+    ]
+    assert dangling == []
+
+
+def asserts_something(path: Path) -> bool:
+    """Whether a test file can fail by its own word: an assert, a pytest.raises, or a checking helper."""
+    return any(
+        isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node).endswith("raises"))
+        or (
+            isinstance(node, ast.Call)
+            and re.match(r"(?:\w+\.)*(?:check|judge|assert|expect)", ast.unparse(node.func))
+        )
+        for node in ast.walk(tree_of(path))
+    )
+
+
+def test_every_test_file_asserts_something() -> None:
+    empty = [
+        name_of(path)
+        for path in python_files("tests")
+        if path.name.startswith("test_") and not asserts_something(path)
+    ]
+    assert empty == []
+
+
+def test_no_test_asserts_a_duration() -> None:
+    clocks = re.compile(r"assert [^\n]*\b(?:elapsed|duration|took|perf_counter|time\.monotonic)\b[^\n]*<")
+    files = [path for path in python_files("tests") if path != Path(__file__)]
+    timed = [name_of(path) for path in files if clocks.search(code_of(path))]
+    assert timed == []
