@@ -57,3 +57,7 @@ class StorageError(LogError):
 
 class LogFolderError(LogError):
     """The data folder cannot be used: locked by another server, newer format, not writable."""
+
+
+class LogFolderLocked(LogFolderError):
+    """Another server has the data folder."""
