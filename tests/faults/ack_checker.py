@@ -1,0 +1,208 @@
+"""The ack checker: remembers every promise a server made, and judges after each restart whether it kept them.
+
+Owns: the ledger of promises (acknowledged events, events that a consumer was shown, committed offsets) and
+the rules by which they are judged. Knows no client and no server: whoever drives them tells it what was
+sent, what was acknowledged and what is there now; its own test feeds it each kind of violation. Safe to use
+from several threads.
+
+The rules:
+- lost: an event was acknowledged, or shown to a consumer, and is not there.
+- changed: another event stands at an offset that was acknowledged or shown.
+- twice: an event stands at two offsets although its producer never sent it twice, or is idempotent.
+- order: two events of one producer stand in another order than they were sent.
+- invented: an event is there that nobody sent.
+- gap: the offsets of a partition do not follow each other one by one.
+- back: a committed offset is less than the last one that was acknowledged, or gone.
+- ahead: a committed offset is one that nobody tried to commit after the last one acknowledged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+Rule = Literal["lost", "changed", "twice", "order", "invented", "gap", "back", "ahead"]
+Partition = tuple[str, int]
+"""Topic and partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What identifies an event: who sent it, as its how-manieth to this partition, and a hash of its
+    payload."""
+
+    source: str
+    number: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, source: str, number: int, payload: bytes) -> Event:
+        """The event with this payload."""
+        return cls(source, number, hashlib.blake2b(payload, digest_size=12).digest())
+
+    def __str__(self) -> str:
+        return f"{self.source}#{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken promise."""
+
+    rule: Rule
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.rule} at {self.where}: {self.what}"
+
+
+@dataclass(slots=True)
+class _Position:
+    """What is known of one group's committed offset in one partition."""
+
+    acknowledged: int = -1
+    tried: set[int] = field(default_factory=set)
+    """Commits sent since then whose answer never came: any of them may be in force."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All promises of one server's life, over all its deaths.
+
+    `may_repeat`: the sources whose client sends again when it does not know (a plain producer with
+    retries): what they sent may be there twice, and a repeated event may stand behind a later one.
+    """
+
+    may_repeat: frozenset[str] = frozenset()
+    _sent: dict[Partition, set[Event]] = field(default_factory=dict)
+    _promised: dict[Partition, dict[int, Event]] = field(default_factory=dict)
+    _positions: dict[tuple[str, Partition], _Position] = field(default_factory=dict)
+    _broken: list[Violation] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def sent(self, where: Partition, event: Event) -> None:
+        """Told before the event leaves: from now on it may be there."""
+        with self._lock:
+            self._sent.setdefault(where, set()).add(event)
+
+    def acknowledged(self, where: Partition, offset: int, event: Event) -> None:
+        """The server said: this event is at this offset."""
+        self._promise(where, offset, event, "acknowledged")
+
+    def shown(self, where: Partition, offset: int, event: Event) -> None:
+        """A consumer was given this event at this offset: what was once visible may not go away either."""
+        self._promise(where, offset, event, "shown")
+
+    def _promise(self, where: Partition, offset: int, event: Event, verb: str) -> None:
+        with self._lock:
+            before = self._promised.setdefault(where, {}).setdefault(offset, event)
+            if before != event:
+                text = f"offset {offset} was promised to {before}, now {event} is {verb} there"
+                self._broken.append(Violation("changed", name_of(where), text))
+
+    def committing(self, group: str, where: Partition, offset: int) -> None:
+        """Told before a commit leaves."""
+        with self._lock:
+            self._positions.setdefault((group, where), _Position()).tried.add(offset)
+
+    def committed(self, group: str, where: Partition, offset: int) -> None:
+        """The server acknowledged this commit; commits of one group to one partition are made one after the
+        other."""
+        with self._lock:
+            position = self._positions.setdefault((group, where), _Position())
+            position.acknowledged = offset
+            position.tried.clear()
+
+    @property
+    def promises(self) -> int:
+        """How many events are promised, so that a test can tell that it tested something."""
+        with self._lock:
+            return sum(map(len, self._promised.values()))
+
+    def judge(
+        self,
+        there: Mapping[Partition, Iterable[tuple[int, Event]]],
+        positions: Mapping[tuple[str, Partition], int] | None = None,
+        log_starts: Mapping[Partition, int] | None = None,
+    ) -> list[Violation]:
+        """Every promise that is broken now; no producer may be at work meanwhile.
+
+        `there`: all events of each partition, as one read from its log start gives them. `positions`: all
+        committed offsets that can be fetched. `log_starts`: the log start offsets that retention moved
+        (others are 0).
+        """
+        with self._lock:
+            found = list(self._broken)
+            for where in sorted({*there, *self._promised}):
+                start = (log_starts or {}).get(where, 0)
+                found += self._judge_partition(where, list(there.get(where, ())), start)
+            if positions is not None:
+                found += self._judge_positions(positions)
+            return found
+
+    def _judge_partition(
+        self, where: Partition, there: list[tuple[int, Event]], log_start: int
+    ) -> list[Violation]:
+        def broken(rule: Rule, what: str) -> None:
+            found.append(Violation(rule, name_of(where), what))
+
+        found: list[Violation] = []
+        at = dict(there)
+        for offset, event in sorted(self._promised.get(where, {}).items()):
+            if offset < log_start:
+                continue
+            if offset not in at:
+                broken("lost", f"{event} was promised at offset {offset}")
+            elif at[offset] != event:
+                broken("changed", f"{event} was promised at offset {offset}, {at[offset]} is there")
+        for (before, _), (offset, _) in pairwise([(log_start - 1, None), *there]):
+            if offset != before + 1:
+                broken("gap", f"offset {offset} follows {before}")
+        found += self._judge_repeats(where, there)
+        found += self._judge_order(where, there)
+        return found
+
+    def _judge_repeats(self, where: Partition, there: list[tuple[int, Event]]) -> list[Violation]:
+        found: list[Violation] = []
+        sent = self._sent.get(where, set())
+        first: dict[Event, int] = {}
+        for offset, event in there:
+            if event not in sent:
+                found.append(Violation("invented", name_of(where), f"{event} at offset {offset}"))
+            elif event in first and event.source not in self.may_repeat:
+                text = f"{event} at offsets {first[event]} and {offset}"
+                found.append(Violation("twice", name_of(where), text))
+            first.setdefault(event, offset)
+        return found
+
+    def _judge_order(self, where: Partition, there: list[tuple[int, Event]]) -> list[Violation]:
+        found: list[Violation] = []
+        last: dict[str, Event] = {}
+        for offset, event in there:
+            before = last.get(event.source)
+            if before is not None and event.number < before.number and event.source not in self.may_repeat:
+                found.append(
+                    Violation("order", name_of(where), f"{event} at offset {offset} behind {before}")
+                )
+            last[event.source] = event
+        return found
+
+    def _judge_positions(self, positions: Mapping[tuple[str, Partition], int]) -> list[Violation]:
+        found: list[Violation] = []
+        for (group, where), known in self._positions.items():
+            now = positions.get((group, where), -1)
+            if now == known.acknowledged or now in known.tried:
+                continue
+            rule: Rule = "back" if now < known.acknowledged else "ahead"
+            text = f"{now}; acknowledged was {known.acknowledged}, tried {sorted(known.tried)}"
+            found.append(Violation(rule, f"{group} in {name_of(where)}", text))
+        return found
+
+
+def name_of(where: Partition) -> str:
+    """`topic-partition`, as Kafka writes it."""
+    return f"{where[0]}-{where[1]}"
