@@ -1,0 +1,100 @@
+"""The Kafka messages: which fields each one has, in which versions.
+
+Owns: `schema.json`, one entry for each API key, written from kio's dataclasses (themselves generated from
+Apache Kafka's schema files) by `python -m tests.doors.kafka.make_schema`. Refuses: to be edited by hand.
+Called by reader, writer and the tests. kio itself is never imported by the server: it would cost 60 MB and a
+second, and its native reader aborts the process on a hostile count.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+NO_UUID = UUID(int=0)
+"""Kafka's null for a uuid."""
+
+
+class Field(msgspec.Struct, frozen=True, gc=False):
+    """One field of a message or of a struct in it. Version ranges are inclusive."""
+
+    name: str
+    type: str
+    versions: tuple[int, int]
+    array: bool = False
+    tag: int | None = None
+    nullable: tuple[int, int] | None = None
+    default: Any = msgspec.UNSET
+    fields: tuple[Field, ...] = ()
+
+    def in_version(self, version: int) -> bool:
+        return self.versions[0] <= version <= self.versions[1]
+
+    def is_nullable(self, version: int) -> bool:
+        return self.nullable is not None and self.nullable[0] <= version <= self.nullable[1]
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """A request or a reply: the union of the fields of all its versions, in wire order."""
+
+    versions: tuple[int, int]
+    flexible: int
+    fields: tuple[Field, ...]
+
+
+class Api(msgspec.Struct, frozen=True):
+    """One API key."""
+
+    name: str
+    request: Shape
+    response: Shape
+
+
+@cache
+def _table() -> dict[int, msgspec.Raw]:
+    text = files(__package__).joinpath("schema.json").read_bytes()
+    return msgspec.json.decode(text, type=dict[int, msgspec.Raw])
+
+
+@cache
+def api(key: int) -> Api:
+    """The schema of an API key; KeyError if Kafka's clients have no such key."""
+    return msgspec.json.decode(_table()[key], type=Api)
+
+
+def keys() -> list[int]:
+    """All API keys of the table."""
+    return sorted(_table())
+
+
+_IMPLICIT: dict[str, Any] = {
+    "string": "",
+    "bytes": b"",
+    "records": None,
+    "uuid": NO_UUID,
+    "bool": False,
+    "float64": 0.0,
+}
+
+
+def default_of(field: Field) -> Any:
+    """What a field holds when the message does not say: its schema's default, or Kafka's for its type. Not
+    for structs."""
+    if field.default is not msgspec.UNSET and not (field.type == "uuid" and field.default is None):
+        if field.type == "datetime_i64" and field.default is None:
+            return -1
+        return field.default
+    if field.array:
+        return ()
+    return _IMPLICIT.get(field.type, 0)
+
+
+FIXED = {
+    "bool": "?", "int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint16": "H", "uint32": "I",
+    "float64": "d", "error_code": "h", "timedelta_i32": "i", "timedelta_i64": "q", "datetime_i64": "q",
+}  # fmt: skip
+"""struct's letter for each type of fixed size. Times are milliseconds on the wire and in messages."""
