@@ -1,7 +1,8 @@
 """The server's log lines, on standard error.
 
-Owns: their two formats, for people and as JSON lines. Refuses: standard output, which carries the ready line alone.
-Called once by `mainstem.cli.serve`; everything else uses the standard `logging` with loggers named `mainstem.…`.
+Owns: their two formats, for people and as JSON lines. Refuses: standard output, which carries the ready
+line alone. Called once by `mainstem.cli.serve`; everything else uses the standard `logging` with loggers
+named `mainstem.…`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`mainstem serve`, composed: settings -> disk, clock, randomness -> node -> doors.
 
-Owns: the order of start and stop, the addresses and who may be served on them, the signals, the ready line. Refuses: to
-listen where strangers could write unless it was told so (DESIGN.md §5.6). Called by `mainstem.cli.serve`.
+Owns: the order of start and stop, the addresses and who may be served on them, the signals, the ready line.
+Refuses: to listen where strangers could write unless it was told so (DESIGN.md §5.6). Called by
+`mainstem.cli.serve`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class CannotServe(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """refused: unsafe as asked; address: cannot be bound; folder: cannot be used; locked: another server has it."""
+        """refused: unsafe as asked; address: cannot be bound; folder: cannot be used; locked: another
+        server has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, where: str, *, port: int | None = None) -> Address:
-        """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(address) says `where` it stood."""
+        """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(address) says `where` it
+        stood."""
         host, colon, digits = text.rpartition(":")
         if (
             not colon or text.endswith("]") or (host.count(":") and not host.startswith("["))
@@ -73,9 +76,11 @@ class Address:
 
 
 def run(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then close cleanly. `ready` gets the ready line when clients are accepted.
+    """Serve until SIGTERM or SIGINT, then close cleanly. `ready` gets the ready line when clients are
+    accepted.
 
-    CannotServe when it does not come to that. A second signal ends the process at once, without a clean close.
+    CannotServe when it does not come to that. A second signal ends the process at once, without a clean
+    close.
     """
     if sys.platform == "win32":
         raise CannotServe(
@@ -154,7 +159,8 @@ def data_folder(data: str) -> Path:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A bound socket that does not listen yet: until the log is recovered, clients are refused and try again."""
+    """A bound socket that does not listen yet: until the log is recovered, clients are refused and try
+    again."""
     address = Address.parse(settings.kafka, "--kafka")
     _check_safe(settings, address)
     try:
@@ -180,7 +186,8 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def advertised_address(settings: Settings, bound: Address) -> Address:
-    """What Metadata tells clients: `advertise`, its port 0 or left out meaning the bound one; else the bound address."""
+    """What Metadata tells clients: `advertise`, its port 0 or left out meaning the bound one; else the
+    bound address."""
     if settings.advertise is None:
         return bound
     told = Address.parse(settings.advertise, "--advertise", port=0)
@@ -195,7 +202,7 @@ def _check_safe(settings: Settings, address: Address) -> None:
     if not settings.allow_anonymous and not _is_loopback(address.host):
         raise CannotServe(
             "refused",
-            f"--kafka {address} is reachable by others and there is no authentication: anybody could read and write;"
+            f"--kafka {address} is open to others and there is no authentication: anybody could read and write;"
             " use 127.0.0.1, or add --allow-anonymous if the network is trusted",
         )
     if _is_wildcard(address.host) and settings.advertise is None:

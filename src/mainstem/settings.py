@@ -1,8 +1,9 @@
 """The server's settings: names, defaults, units, and where their values come from.
 
-Owns: every setting of `mainstem serve`, each declared once, with Kafka's name where Kafka has one. The configuration
-file, the environment (`MAINSTEM_*`), the command line, DescribeConfigs and docs/SETTINGS.md are derived from it.
-Refuses: values that it cannot read, and names that it does not know (with the nearest one that it does).
+Owns: every setting of `mainstem serve`, each declared once, with Kafka's name where Kafka has one. The
+configuration file, the environment (`MAINSTEM_*`), the command line, DescribeConfigs and docs/SETTINGS.md
+are derived from it. Refuses: values that it cannot read, and names that it does not know (with the nearest
+one that it does).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 
 def setting(default: Any, kafka: str | None, doc: str, *, least: int | None = None) -> Any:
-    """A field of Settings: its default, Kafka's name for it, one line of meaning with the unit, and the least value."""
+    """A field of Settings: its default, Kafka's name for it, one line of meaning with the unit, and the
+    least value."""
     return field(default=default, metadata={"kafka": kafka, "doc": doc, "least": least})
 
 
@@ -115,8 +117,8 @@ def load(
     environ: Mapping[str, str] | None = None,
     file: str | None = None,
 ) -> Settings:
-    """The settings, each from the first of: `flags` (None: not given), `MAINSTEM_<NAME>` in `environ`, the TOML `file`,
-    its default. SettingsError names the place of a bad value."""
+    """The settings, each from the first of: `flags` (None: not given), `MAINSTEM_<NAME>` in `environ`, the
+    TOML `file`, its default. SettingsError names the place of a bad value."""
     values: dict[str, object] = {}
     if file is not None:
         values.update(_from_file(file))
@@ -128,8 +130,8 @@ def load(
 
 
 def strangers(environ: Mapping[str, str]) -> Iterator[str]:
-    """A warning for each MAINSTEM_* variable that looks like a misspelt setting. No error: Kubernetes puts variables
-    such as MAINSTEM_SERVICE_HOST into every container beside a service of this name."""
+    """A warning for each MAINSTEM_* variable that looks like a misspelt setting. No error: Kubernetes puts
+    variables such as MAINSTEM_SERVICE_HOST into every container beside a service of this name."""
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX).lower()
         if variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and name not in _TYPES:
@@ -157,7 +159,8 @@ def _from_file(path: str) -> Iterator[tuple[str, object]]:
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    # TOML reads `log.segment.bytes = 1` as nested tables; Kafka's names are told apart by putting them together again.
+    # TOML reads `log.segment.bytes = 1` as nested tables; Kafka's names are told apart by putting them
+    # together again.
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

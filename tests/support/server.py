@@ -1,4 +1,5 @@
-"""A real `mainstem serve` in a subprocess, on a free port, for tests that need sockets, signals or kill -9."""
+"""A real `mainstem serve` in a subprocess, on a free port, for tests that need sockets, signals or kill
+-9."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ READY = re.compile(r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)  data=(.+)  
 
 
 class Server:
-    """`Server(tmp_path).start()`; afterwards `at` is HOST:PORT. A context manager: stopped at the end, if it lives.
+    """`Server(tmp_path).start()`; afterwards `at` is HOST:PORT. A context manager: stopped at the end, if
+    it lives.
 
-    Settings are given as keywords (`log_segment_bytes=1024`) and travel as MAINSTEM_* variables. Standard error goes to
-    `<data>.log`, so that a failed test can show it: `logs()`.
+    Settings are given as keywords (`log_segment_bytes=1024`) and travel as MAINSTEM_* variables. Standard
+    error goes to `<data>.log`, so that a failed test can show it: `logs()`.
     """
 
     def __init__(self, data: Path | str, **settings: object) -> None:
@@ -37,8 +39,8 @@ class Server:
         return f"{self.host}:{self.port}"
 
     def start(self, *, timeout_s: float = 30.0, same_port: bool = False) -> Server:
-        """Start and wait for the ready line. AssertionError with the logs if it does not come. `same_port`: the port of
-        the last start again, for clients that should come back by themselves."""
+        """Start and wait for the ready line. AssertionError with the logs if it does not come. `same_port`:
+        the port of the last start again, for clients that should come back by themselves."""
         assert self.process is None, "it runs"
         settings = dict(self.settings)
         if same_port and self.port:

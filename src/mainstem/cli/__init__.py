@@ -1,7 +1,7 @@
 """The command line. One file per command; a command's module is imported when it is called or listed.
 
-Owns: `main`, how errors reach people (`mainstem: what, where, what to do`) and which exit code they give. Refuses:
-imports of clients, servers or rich here: `mainstem --help` answers in the time of importing click.
+Owns: `main`, how errors reach people (`mainstem: what, where, what to do`) and which exit code they give.
+Refuses: imports of clients, servers or rich here: `mainstem --help` answers in the time of importing click.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Say what went wrong in one line, if it is one of ours; anything else is a bug and shows its traceback."""
+    """Say what went wrong in one line, if it is one of ours; anything else is a bug and shows its
+    traceback."""
     from mainstem.stream import NotReachable, StreamError
 
     if not isinstance(error, StreamError):

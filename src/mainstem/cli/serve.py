@@ -45,8 +45,8 @@ def _with_settings(command: Any) -> Any:
 def command(config: str | None, **flags: object) -> int:
     """Run the server. Prints one line when it accepts clients; logs go to standard error.
 
-    Every setting is also an environment variable, MAINSTEM_ and its name in capitals. A flag wins over the environment,
-    the environment over the file.
+    Every setting is also an environment variable, MAINSTEM_ and its name in capitals. A flag wins over the
+    environment, the environment over the file.
     """
     from mainstem.cli import complain
 

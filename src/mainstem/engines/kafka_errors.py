@@ -1,0 +1,75 @@
+"""librdkafka's errors, as those of the contract. Used by engines/kafka.py and engines/kafka_read.py only."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from mainstem import stream
+
+_CLASSES: dict[type[stream.StreamError], tuple[int, ...]] = {
+    stream.NotReachable: (
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+    ),
+    stream.UnknownTopic: (
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    ),
+    stream.TopicExists: (KafkaError.TOPIC_ALREADY_EXISTS,),
+    stream.UnknownGroup: (KafkaError.GROUP_ID_NOT_FOUND,),
+    # A position set for a group with members is refused as if it came from a member that is not one.
+    stream.GroupInUse: (
+        KafkaError.NON_EMPTY_GROUP,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    ),
+    stream.OffsetOutOfRange: (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET),
+    stream.EventTooLarge: (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE),
+    stream.Invalid: (
+        KafkaError._INVALID_ARG,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_REQUEST,
+        KafkaError.INVALID_GROUP_ID,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.INVALID_RECORD,
+    ),
+    stream.NotAllowed: (
+        KafkaError._AUTHENTICATION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    ),
+}
+_BY_CODE = {code: kind for kind, codes in _CLASSES.items() for code in codes}
+
+UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
+"""What a consumer reports for a batch that it cannot decode."""
+
+
+def translate(error: KafkaError | KafkaException, what: str) -> stream.StreamError:
+    """The contract's error for librdkafka's; `what` opens the message, as in `topic "flights"`."""
+    if isinstance(error, KafkaException):
+        error = error.args[0]
+    kind = _BY_CODE.get(error.code(), stream.StreamError)
+    texts = {
+        stream.UnknownTopic: "there is no such topic or partition",
+        stream.TopicExists: "exists already",
+        stream.UnknownGroup: "there is no such group",
+        stream.GroupInUse: "the group has members; stop them first",
+    }
+    text = texts.get(kind) or str(error.str()).strip().rstrip(".")
+    return kind(f"{what}: {text}")
