@@ -1,14 +1,14 @@
 """The checkpoint file: how far each partition is durable without the journal.
 
-Owns: the two files `checkpoint-0` and `checkpoint-1` (FORMAT.md, part "Checkpoint"), of which the newest whole one
-counts. Refuses: to say when a checkpoint is due (`journal.py`) and what to do with a row (`recovery.py`).
+Owns: the two files `checkpoint-0` and `checkpoint-1` (FORMAT.md, part "Checkpoint"), of which the newest
+whole one counts. Refuses: to say when a checkpoint is due (`journal.py`) and what to do with a row
+(`recovery.py`).
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
 from uuid import UUID
 
 from crc32c import crc32c
@@ -24,8 +24,10 @@ ROW_BYTES = _ROW.size
 NAMES = ("checkpoint-0", "checkpoint-1")
 
 
-class CheckpointRow(NamedTuple):
-    """One partition: all bytes below `position` of the segment with base offset `segment` are durable in it."""
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """One partition: all bytes below `position` of the segment with base offset `segment` are durable in
+    it."""
 
     topic_id: UUID
     index: int
@@ -51,13 +53,19 @@ class Checkpoint:
     next_group: int
     """Number of the first group of file `first_seq`, if there is one."""
     clean: bool
-    """The server stopped cleanly right after this. Void as soon as a journal file with seq >= `first_seq` exists."""
+    """The server stopped cleanly right after this. Void as soon as a journal file with seq >= `first_seq`
+    exists."""
     rows: tuple[CheckpointRow, ...]
+
+
+def _pack(row: CheckpointRow) -> bytes:
+    where = (row.log_start, row.segment, row.position, row.end_offset)
+    return _ROW.pack(row.topic_id.bytes, row.index, row.epoch, *where)
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
     """The file's bytes."""
-    rows = b"".join(_ROW.pack(row.topic_id.bytes, *row[1:]) for row in checkpoint.rows)
+    rows = b"".join(map(_pack, checkpoint.rows))
     flags = CLEAN if checkpoint.clean else 0
     fields = (1, flags, checkpoint.number, checkpoint.first_seq, checkpoint.next_group, len(checkpoint.rows))
     body = _HEADER.pack(MAGIC, 0, *fields)[12:] + rows
@@ -69,7 +77,12 @@ def decode(data: bytes) -> Checkpoint | None:
     if len(data) < _HEADER.size:
         return None
     magic, crc, version, flags, number, first_seq, next_group, count = _HEADER.unpack_from(data)
-    if magic != MAGIC or version != 1 or len(data) != _HEADER.size + count * ROW_BYTES or crc32c(data[12:]) != crc:
+    if (
+        magic != MAGIC
+        or version != 1
+        or len(data) != _HEADER.size + count * ROW_BYTES
+        or crc32c(data[12:]) != crc
+    ):
         return None
     rows = tuple(
         CheckpointRow(UUID(bytes=fields[0]), *fields[1:]) for fields in _ROW.iter_unpack(data[_HEADER.size :])

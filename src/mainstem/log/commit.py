@@ -22,12 +22,12 @@ class Committed(Protocol):
     """partitionLeaderEpoch that the next batch will carry."""
 
     def committed_to(self, offset: int, segment: int, position: int) -> None:
-        """All bytes below `position` of the segment with base offset `segment` are durable: `offset` is the new high
-        watermark. Called in order. Moves the watermark, resolves waiters, calls watchers."""
+        """All bytes below `position` of the segment with base offset `segment` are durable: `offset` is the
+        new high watermark. Called in order. Moves the watermark, resolves waiters, calls watchers."""
 
     def roll_back(self) -> None:
-        """The commit failed: cut the log to the committed end, fail waiters with StorageError, raise `epoch` by one,
-        restore the producer windows. Appends are refused until `resume()`."""
+        """The commit failed: cut the log to the committed end, fail waiters with StorageError, raise `epoch`
+        by one, restore the producer windows. Appends are refused until `resume()`."""
 
     def resume(self) -> None:
         """The EPOCH record of the new epoch is durable: accept appends again."""
@@ -39,20 +39,29 @@ class Committed(Protocol):
         """Its bytes were written again and synced."""
 
     def checkpointed(self) -> None:
-        """A checkpoint begins: write the pending index entries and the producer snapshot (disposable, unsynced)."""
+        """A checkpoint begins: write the pending index entries and the producer snapshot (disposable,
+        unsynced)."""
 
 
 class Committer(Protocol):
     """The commit, as a partition sees it. One for all partitions."""
 
     def written(
-        self, partition: Committed, data: Buffer, base_offset: int, end_offset: int, segment: int, position: int,
-        file: File, arrival_ms: int,
+        self,
+        partition: Committed,
+        data: Buffer,
+        base_offset: int,
+        end_offset: int,
+        segment: int,
+        position: int,
+        file: File,
+        arrival_ms: int,
     ) -> None:
-        """`data` was written to the page cache at `position` of `file`, the segment with base offset `segment`. Make
-        it durable, then call `partition.committed_to(end_offset, segment, position + len(data))`. Copies `data`
-        before it returns. `end_offset` is one past the last record's offset. `arrival_ms` is kept with it, so that
-        recovery restores the arrival index."""
+        """`data` was written to the page cache at `position` of `file`, the segment with base offset
+        `segment`. Make it durable, then call `partition.committed_to(end_offset, segment, position +
+        len(data))`. Copies `data` before it returns; with durability "os" calls `committed_to` before it
+        returns: be ready for it. `end_offset` is one past the last record's offset. `arrival_ms` is kept with
+        it, so that recovery restores the arrival index."""
 
     def rolled(self, partition: Committed, old: File, new: File) -> None:
         """A new segment was made. The commit closes `old` once it is synced."""
@@ -61,5 +70,5 @@ class Committer(Protocol):
         """Record a new log start offset durably. Files below it may be unlinked when the Later is done."""
 
     def forget(self, partition: Committed) -> Later[None]:
-        """The partition is deleted: drop what is pending for it (its waiters fail with PartitionDeleted by the
-        partition itself). Done when neither journal nor checkpoint refers to it."""
+        """The partition is deleted: drop what is pending for it (its waiters fail with PartitionDeleted by
+        the partition itself). Done when neither journal nor checkpoint refers to it."""

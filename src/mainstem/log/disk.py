@@ -1,12 +1,13 @@
 """The disk, as an argument.
 
-Owns: the `Disk` and `File` that the log is written against, and the real ones. Refuses: paths outside its root. Called
-by the log only. All paths are relative to the data folder, with `/`. Tests run the same log on a simulated disk that
-forgets what was not synced (`tests/support/simdisk.py`).
+Owns: the `Disk` and `File` that the log is written against, and the real ones. Refuses: paths outside its
+root. Called by the log only. All paths are relative to the data folder, with `/`. Tests run the same log on a
+simulated disk that forgets what was not synced (`tests/support/simdisk.py`).
 
-Two kinds of calls. Page-cache calls return at once and run on the event loop: `pwrite`, `pread_nowait`, `truncate`,
-`open`, `rename`, `unlink`. What waits for the device returns a `Later` and runs in the helper process: `sync`, `warm`,
-`zero_file`. `pread` and `sync_now` may block: only start-up, shutdown and worker processes call them.
+Two kinds of calls. Page-cache calls return at once and run on the event loop: `pwrite`, `pread_nowait`,
+`truncate`, `open`, `rename`, `unlink`. What waits for the device returns a `Later` and runs in the helper
+process: `sync`, `warm`, `zero_file`. `pread` and `sync_now` may block: only start-up, shutdown and worker
+processes call them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Protocol, TypeAlias
 from mainstem.later import Later
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Verdicts: TypeAlias = list[OSError | None]
 
 
 class File(Protocol):
@@ -27,13 +29,15 @@ class File(Protocol):
         """Relative to the data folder."""
 
     def pwrite(self, data: Buffer, position: int) -> None:
-        """Write all of `data` (loops on short writes). OSError: some of it may be there; the caller truncates."""
+        """Write all of `data` (loops on short writes). OSError: some of it may be there; the caller
+        truncates."""
 
     def pread(self, length: int, position: int) -> bytes:
         """Up to `length` bytes, fewer only at the end of the file. May block."""
 
     def pread_nowait(self, length: int, position: int) -> bytes | bytearray | None:
-        """As `pread` but from the page cache alone; None when any of it would have to come from the device."""
+        """As `pread` but from the page cache alone; None when any of it would have to come from the
+        device."""
 
     def truncate(self, size: int) -> None:
         """Cut (or extend with zeros) to `size` bytes."""
@@ -42,11 +46,15 @@ class File(Protocol):
         """Bytes in the file."""
 
     def close(self) -> None:
-        """Idempotent."""
+        """Let the descriptor go. Idempotent; a later use opens the path again (also after a failed sync: a
+        descriptor opened before it would keep its own error, STORAGE part 8)."""
 
 
 class Disk(Protocol):
     """The data folder. Raises OSError as the system does."""
+
+    def lock(self, path: str) -> None:
+        """Take this file's lock for the life of the Disk. BlockingIOError: another process holds it."""
 
     def open(self, path: str, *, create: bool = False) -> File:
         """Open for reading and writing; `create` makes it (and it must not exist: FileExistsError)."""
@@ -68,7 +76,7 @@ class Disk(Protocol):
         """Atomic; replaces `target`."""
 
     def unlink(self, path: str) -> None:
-        """Fine if it is not there."""
+        """Fine if it is not there. An open File of it still works until it is closed."""
 
     def read_all(self, path: str) -> bytes:
         """A small file, whole. May block."""
@@ -77,7 +85,8 @@ class Disk(Protocol):
         """A small disposable file, whole, not synced, not atomic."""
 
     def append(self, path: str, data: Buffer, position: int) -> None:
-        """Write `data` at `position` of a small disposable file, made if missing, not synced (index entries)."""
+        """Write `data` at `position` of a small disposable file, made if missing, not synced (index
+        entries)."""
 
     def replace_now(self, path: str, data: Buffer) -> None:
         """Write, fsync, rename, fsync the folder. Blocks."""
@@ -85,10 +94,13 @@ class Disk(Protocol):
     def replace(self, path: str, data: Buffer) -> Later[None]:
         """As `replace_now`, in the helper."""
 
-    def sync(self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False) -> Later[None]:
-        """fdatasync the files, then fsync the folders. Fails with the first OSError. `background` yields to commits."""
+    def sync(
+        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Later[None]:
+        """fdatasync the files, then fsync the folders. Fails with the first OSError. `background` yields to
+        commits."""
 
-    def sync_each(self, files: Sequence[File]) -> Later[list[OSError | None]]:
+    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
         """fdatasync in the background, one verdict a file, in order."""
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
@@ -98,7 +110,8 @@ class Disk(Protocol):
         """Bring a range into the page cache, so that `pread_nowait` finds it."""
 
     def zero_file(self, path: str, size: int) -> Later[None]:
-        """Make a file of written (not just allocated) zeros, synced, with its folder."""
+        """Make a file of written (not just allocated) zeros, synced, with its folder. Under its name only
+        when whole."""
 
     def free_bytes(self) -> int:
         """Free for this user on the file system."""

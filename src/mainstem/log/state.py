@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionState:
-    """One partition as it is on disk when it opens. All that it names is durable and whole, except under `fenced`."""
+    """One partition as it is on disk when it opens. All that it names is durable and whole, except under
+    `fenced`."""
 
     segments: tuple[int, ...] = ()
     """Base offsets, rising; the last one is active. Empty: nothing on disk yet, not even the folder. A sealed
@@ -21,7 +22,8 @@ class PartitionState:
     """partitionLeaderEpoch of the next batch."""
 
     log_start: int = 0
-    """First offset that may be read. Segments wholly below it may still be listed: the partition unlinks them."""
+    """First offset that may be read. Segments wholly below it may still be listed: the partition unlinks
+    them."""
 
     end_offset: int = 0
     """High watermark and log end."""
@@ -30,8 +32,9 @@ class PartitionState:
     """Bytes in the active segment."""
 
     clean: bool = True
-    """True: index files and producer snapshot were written at the end of a clean shutdown and nothing came after.
-    False: they cover what lies before `replayed_segment`/`replayed_position`; walk the batches from there."""
+    """True: index files and producer snapshot were written at the end of a clean shutdown and nothing came
+    after. False: they cover what lies before `replayed_segment`/`replayed_position`; walk the batches from
+    there."""
 
     replayed_segment: int = 0
     """Segment (base offset) where the bytes begin that came after the last checkpoint."""
@@ -40,9 +43,9 @@ class PartitionState:
     """Position in that segment."""
 
     arrivals: tuple[tuple[int, int], ...] = ()
-    """(wall ms, base offset) of appends after the last checkpoint, rising, from the journal: put them back into the
-    arrival index where they are newer than its last entry."""
+    """(wall ms, base offset) of appends after the last checkpoint, rising, from the journal: put them back
+    into the arrival index where they are newer than its last entry."""
 
     fenced: str | None = None
-    """Why the partition is read-only: it is shorter or more damaged than what was acknowledged. What is listed
-    above is readable."""
+    """Why the partition is read-only: it is shorter or more damaged than what was acknowledged. What is
+    listed above is readable."""

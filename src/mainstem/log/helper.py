@@ -1,0 +1,159 @@
+"""The sync process: waits for the disk so that the event loop never does.
+
+Owns: a process of its own, started by `sync_client.py`, that gets file descriptors over unix sockets and
+calls fdatasync, fsync, pread and pwrite on them. Refuses: paths, policy, anything but the standard library
+(it must start in milliseconds) and to be forked from the server. A thread of the server would starve behind a
+busy loop for the interpreter lock (STORAGE: 80 commits a second against 5,350); a process does not.
+
+Three lanes, each a socket with its own threads: commits, checkpoints, reads. The thread that receives a
+request does it and answers it, so that no hand-over stands in the way. The process ends when the server's
+ends of the sockets close, whatever killed the server; it ignores the signals that a terminal or a service
+manager sends to the whole group.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+
+SYNC, WARM, ZERO = 1, 2, 3
+COMMIT, BACKGROUND, READ = 0, 1, 2
+LANE_THREADS = (4, 8, 2)
+
+REQUEST = struct.Struct("=IBxHHxxQQ")
+"""Request id, operation, count of file descriptors, count of folder descriptors (they come after), position,
+length."""
+REPLY = struct.Struct("=II")
+"""Request id, count of verdicts; then one errno (int32; 0 is good) a descriptor (WARM and ZERO: one in
+all)."""
+MAX_DESCRIPTORS = 64
+
+_PIECE = 1 << 20
+
+
+def full_sync(descriptor: int, folder: bool = False) -> None:
+    """Wait until the device has what was written. On macOS only F_FULLFSYNC means that. Raises OSError."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:  # not offered by this file system, for instance a network share
+            os.fsync(descriptor)
+    elif folder:
+        os.fsync(descriptor)
+    else:
+        os.fdatasync(descriptor)
+
+
+def _verdict(descriptor: int, folder: bool) -> int:
+    try:
+        full_sync(descriptor, folder)
+    except OSError as error:
+        return error.errno or 5
+    return 0
+
+
+def warm(descriptor: int, position: int, length: int) -> None:
+    """Read a range, for the page cache."""
+    while length > 0:
+        piece = os.pread(descriptor, min(length, _PIECE), position)
+        if not piece:
+            return
+        position += len(piece)
+        length -= len(piece)
+
+
+def zero(descriptor: int, size: int) -> None:
+    """Write zeros up to `size` and sync: blocks that are written, not just allocated, sync without a metadata
+    commit."""
+    zeros = bytes(min(size, _PIECE))
+    position = 0
+    while position < size:
+        position += os.pwrite(descriptor, zeros[: size - position], position)
+    full_sync(descriptor)
+
+
+def serve_one(operation: int, descriptors: list[int], files: int, position: int, length: int) -> list[int]:
+    """Do one request: its verdicts."""
+    if operation == SYNC:
+        return [_verdict(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
+    try:
+        if operation == WARM:
+            warm(descriptors[0], position, length)
+        else:
+            zero(descriptors[0], length)
+    except OSError as error:
+        return [error.errno or 5]
+    return [0]
+
+
+class Lane:
+    """One socket and the threads that serve it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._receiving = threading.Lock()
+        self._sending = threading.Lock()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """One request and its descriptors; empty at the end."""
+        room = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+        message, descriptors = b"", array.array("i")
+        while len(message) < REQUEST.size:  # a stream socket (macOS) may split it
+            piece, controls, _, _ = self._socket.recvmsg(REQUEST.size - len(message), room)
+            for _level, _kind, data in controls:
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+            if not piece:
+                return b"", []
+            message += piece
+        return message, list(descriptors)
+
+    def run(self, nice: int) -> None:
+        """A thread's life: take a request, do it, answer it, until the server is gone."""
+        if nice and sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        while True:
+            try:
+                with self._receiving:
+                    message, descriptors = self._receive()
+                if not message:
+                    return
+                request, operation, files, _, position, length = REQUEST.unpack(message)
+                try:
+                    verdicts = serve_one(operation, descriptors, files, position, length)
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                reply = REPLY.pack(request, len(verdicts)) + struct.pack(f"={len(verdicts)}i", *verdicts)
+                with self._sending:
+                    self._socket.sendall(reply)
+            except ConnectionError:
+                return
+
+
+def main(descriptors: list[int]) -> None:
+    """Serve the three sockets until they close."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threads = []
+    for lane_number, descriptor in enumerate(descriptors):
+        lane = Lane(descriptor)
+        for _ in range(LANE_THREADS[lane_number]):
+            nice = 5 if lane_number == BACKGROUND else 0
+            threads.append(threading.Thread(target=lane.run, args=(nice,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main([int(argument) for argument in sys.argv[1:]])

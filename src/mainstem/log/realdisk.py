@@ -1,0 +1,416 @@
+"""The real disk: the data folder on this machine.
+
+Owns: `RealDisk` and `RealFile`, the only code of the log that calls the operating system. Refuses: paths
+outside its root. Made by `node.py`; everybody else sees the protocols of `disk.py`, which say what each call
+means.
+
+Descriptors are few: files stay open in order of last use, up to `open_files`, and are opened again when
+needed. A file with unsynced bytes is never closed to make room, for a closed dirty file loses its write
+error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from mainstem.later import Later
+from mainstem.log import helper
+from mainstem.log.disk import Buffer, File, Verdicts
+from mainstem.log.sync_client import BACKGROUND, COMMIT, READ, Codes, Descriptors, SyncClient
+
+_CHUNK = 32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+def raise_open_files_limit() -> int:
+    """Raise this process's limit on open files to the most it may have; returns it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if wanted > soft:
+        # macOS refuses more than OPEN_MAX (10,240) even where the hard limit says "infinity".
+        for target in (wanted, 10_240):
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+                return target
+    return soft
+
+
+class RealFile:
+    """One file; its descriptor comes and goes."""
+
+    __slots__ = ("_descriptor", "_disk", "_full_path", "path", "synced", "written")
+
+    def __init__(self, disk: RealDisk, path: str) -> None:
+        self.path = path
+        self._disk = disk
+        self._full_path = disk.full_path(path)
+        self._descriptor = -1
+        self.written = 0
+        """Counts writes; above `synced` the file has bytes that no sync has covered."""
+        self.synced = 0
+
+    def open(self, flags: int = 0) -> int:
+        """The descriptor, opened if need be."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._full_path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+            self._disk.opened(self)
+        else:
+            self._disk.used(self)
+        return self._descriptor
+
+    @property
+    def is_open(self) -> bool:
+        return self._descriptor >= 0
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        descriptor = self.open()
+        self.written += 1
+        length = len(data)
+        done = os.pwrite(descriptor, data, position)
+        if done < length:
+            view = memoryview(data)
+            while done < length:
+                more = os.pwrite(descriptor, view[done:], position + done)
+                if not more:
+                    raise OSError(errno.EIO, "the system wrote nothing", self._full_path)
+                done += more
+
+    def pread(self, length: int, position: int) -> bytes:
+        descriptor = self.open()
+        data = os.pread(descriptor, length, position)
+        if 0 < len(data) < length:
+            pieces = [data]
+            done = len(data)
+            while done < length and data:
+                data = os.pread(descriptor, length - done, position + done)
+                pieces.append(data)
+                done += len(data)
+            return b"".join(pieces)
+        return data
+
+    def pread_nowait(self, length: int, position: int) -> bytes | bytearray | None:
+        descriptor = self.open()
+        length = min(length, os.fstat(descriptor).st_size - position)
+        if length <= 0:
+            return b""
+        if self._disk.nowait:
+            buffer = bytearray(length)
+            try:
+                if os.preadv(descriptor, (buffer,), position, _NOWAIT) == length:
+                    return buffer
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno not in _NOT_OFFERED:
+                    raise
+                self._disk.nowait = False
+            else:
+                return None
+        return self.pread(length, position)
+
+    def truncate(self, size: int) -> None:
+        descriptor = self.open()
+        self.written += 1
+        os.ftruncate(descriptor, size)
+
+    def size(self) -> int:
+        if self._descriptor >= 0:
+            return os.fstat(self._descriptor).st_size
+        return os.stat(self._full_path).st_size
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            self._disk.closed(self)
+            os.close(descriptor)
+
+
+class RealDisk:
+    """`disk.Disk` on a folder of this machine. The folder is made by `make_folder("")`."""
+
+    def __init__(self, root: str | Path, loop: asyncio.AbstractEventLoop, *, open_files: int = 4096) -> None:
+        self.root = os.path.abspath(root)
+        self._client = SyncClient(loop)
+        limit = raise_open_files_limit()
+        self._open_files = max(16, min(open_files, limit // 2))  # the other half is for connections
+        self._open: OrderedDict[RealFile, None] = OrderedDict()
+        self._gathering = False  # descriptors of a request: none may be closed before it is sent
+        self._lock = -1
+        self.nowait = bool(_NOWAIT) and hasattr(os, "preadv")
+        """False once the file system has refused RWF_NOWAIT: reads may then wait for the disk."""
+
+    def full_path(self, path: str) -> str:
+        """On this machine. AssertionError for a path that leaves the folder."""
+        assert path[:1] != "/", path
+        assert ".." not in path.split("/"), path
+        return f"{self.root}/{path}" if path else self.root
+
+    def opened(self, file: RealFile) -> None:
+        """`RealFile` tells that it holds a descriptor; closes clean files, last used first, above the
+        limit."""
+        self._open[file] = None
+        if len(self._open) > self._open_files and not self._gathering:
+            for other in list(self._open):
+                if other is not file and other.synced == other.written:
+                    other.close()
+                    if len(self._open) <= self._open_files:
+                        break
+
+    def used(self, file: RealFile) -> None:
+        """`RealFile` tells that it was used."""
+        self._open.move_to_end(file)
+
+    def closed(self, file: RealFile) -> None:
+        """`RealFile` tells that it holds no descriptor."""
+        self._open.pop(file, None)
+
+    def lock(self, path: str) -> None:
+        descriptor = os.open(self.full_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._lock = descriptor
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        file = RealFile(self, path)
+        file.open(os.O_CREAT | os.O_EXCL if create else 0)
+        return file
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self.full_path(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(self.full_path(path)).st_size
+
+    def list(self, folder: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.full_path(folder)))
+        except FileNotFoundError:
+            return []
+
+    def make_folder(self, folder: str) -> None:
+        full = self.full_path(folder)
+        missing = []
+        while not os.path.isdir(full):
+            missing.append(full)
+            full = os.path.dirname(full)
+        for one in reversed(missing):
+            os.mkdir(one, 0o700)
+
+    def remove_folder(self, folder: str) -> None:
+        full = self.full_path(folder)
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(full):
+                path = f"{full}/{name}"
+                if os.path.isdir(path) and not os.path.islink(path):
+                    self.remove_folder(f"{folder}/{name}")
+                else:
+                    os.unlink(path)
+            os.rmdir(full)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(self.full_path(source), self.full_path(target))
+
+    def unlink(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.full_path(path))
+
+    def read_all(self, path: str) -> bytes:
+        with open(self.full_path(path), "rb") as file:
+            return file.read()
+
+    def write_all(self, path: str, data: Buffer) -> None:
+        self._write(path, data, os.O_TRUNC, 0, sync=False)
+
+    def append(self, path: str, data: Buffer, position: int) -> None:
+        self._write(path, data, 0, position, sync=False)
+
+    def _write(self, path: str, data: Buffer, flags: int, position: int, *, sync: bool) -> None:
+        descriptor = os.open(self.full_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(descriptor, view, position)
+                view, position = view[done:], position + done
+            if sync:
+                helper.full_sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace_now(self, path: str, data: Buffer) -> None:
+        self._write(f"{path}.tmp", data, os.O_TRUNC, 0, sync=True)
+        self.rename(f"{path}.tmp", path)
+        self.sync_now([], [os.path.dirname(path)])
+
+    def replace(self, path: str, data: Buffer) -> Later[None]:
+        temporary = f"{path}.tmp"
+        try:
+            self._write(temporary, data, os.O_TRUNC, 0, sync=False)
+            file = RealFile(self, temporary)
+            file.open()
+        except OSError as error:
+            return Later.failed(error)
+        out: Later[None] = Later()
+
+        def synced(later: Later[None]) -> None:
+            file.close()
+            try:
+                later.result()
+                self.rename(temporary, path)
+            except OSError as error:
+                out.fail(error)
+            else:
+                self.sync([], [os.path.dirname(path)]).then(lambda last: _pass_on(last, out))
+
+        self.sync([file]).then(synced)
+        return out
+
+    def _verdicts(self, lane: int, files: Sequence[File], folders: Sequence[str]) -> Later[Verdicts]:
+        """Sync in requests of a few descriptors, one after the other; one verdict each."""
+        targets: list[RealFile | str] = [*files, *folders]  # type: ignore[list-item]
+        verdicts: Verdicts = []
+        out: Later[Verdicts] = Later()
+
+        def next_chunk() -> None:
+            chunk = targets[len(verdicts) : len(verdicts) + _CHUNK]
+            if not chunk:
+                out.resolve(verdicts)
+                return
+            written = [target.written for target in chunk if isinstance(target, RealFile)]
+
+            def answered(later: Later[Codes]) -> None:
+                if later.error is not None:
+                    error = later.error
+                    verdicts.extend(
+                        error if isinstance(error, OSError) else OSError(str(error)) for _ in chunk
+                    )
+                else:
+                    for target, code in zip(chunk, later.result(), strict=True):
+                        verdicts.append(OSError(code, os.strerror(code), str(target)) if code else None)
+                        if not code and isinstance(target, RealFile):
+                            target.synced = max(target.synced, written[chunk.index(target)])
+                next_chunk()
+
+            self._client.submit(lane, helper.SYNC, lambda: self._descriptors(chunk)).then(answered)
+
+        next_chunk()
+        return out
+
+    def _descriptors(self, targets: Sequence[RealFile | str]) -> Descriptors:
+        """What one request sends. In place of what was deleted meanwhile, which has nothing to sync, the
+        root."""
+        descriptors: list[int] = []
+        ours: list[int] = []
+        files = 0
+        self._gathering = True
+        try:
+            for target in targets:
+                try:
+                    if isinstance(target, RealFile):
+                        files += 1
+                        descriptors.append(target.open())
+                        continue
+                    ours.append(os.open(self.full_path(target), _FOLDER))
+                except FileNotFoundError:
+                    ours.append(os.open(self.root, _FOLDER))
+                descriptors.append(ours[-1])
+        except OSError:
+            for descriptor in ours:
+                os.close(descriptor)
+            raise
+        finally:
+            self._gathering = False
+        return descriptors, files, ours
+
+    def sync(
+        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Later[None]:
+        lane = BACKGROUND if background else COMMIT
+        return self._verdicts(lane, files, folders).map(_raise_first)
+
+    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
+        return self._verdicts(BACKGROUND, files, ())
+
+    def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
+        for file in files:
+            assert isinstance(file, RealFile)
+            written = file.written
+            helper.full_sync(file.open())
+            file.synced = written
+        for folder in folders:
+            descriptor = os.open(self.full_path(folder), _FOLDER)
+            try:
+                helper.full_sync(descriptor, folder=True)
+            finally:
+                os.close(descriptor)
+
+    def warm(self, file: File, position: int, length: int) -> Later[None]:
+        assert isinstance(file, RealFile)
+        request = self._client.submit(READ, helper.WARM, lambda: ([file.open()], 1, []), (position, length))
+        return request.map(_raise_code)
+
+    def zero_file(self, path: str, size: int) -> Later[None]:
+        temporary = f"{path}.tmp"
+        out: Later[None] = Later()
+        try:
+            # A new file: a sync process that outlived a killed server may still write zeros to the old one.
+            self.unlink(temporary)
+            file = RealFile(self, temporary)
+            file.open(os.O_CREAT | os.O_EXCL)
+        except OSError as error:
+            return Later.failed(error)
+
+        def zeroed(later: Later[Codes]) -> None:
+            file.close()
+            try:
+                _raise_code(later.result())
+                self.rename(temporary, path)
+            except OSError as error:
+                out.fail(error)
+            else:
+                self.sync([], [os.path.dirname(path)]).then(lambda last: _pass_on(last, out))
+
+        self._client.submit(BACKGROUND, helper.ZERO, lambda: ([file.open()], 1, []), (0, size)).then(zeroed)
+        return out
+
+    def free_bytes(self) -> int:
+        system = os.statvfs(self.root)
+        return system.f_bavail * system.f_frsize
+
+    def close(self) -> None:
+        self._client.close()
+        for file in list(self._open):
+            file.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _pass_on(later: Later[None], out: Later[None]) -> None:
+    if later.error is not None:
+        out.fail(later.error)
+    else:
+        out.resolve(None)
+
+
+def _raise_first(verdicts: Sequence[OSError | None]) -> None:
+    for error in verdicts:
+        if error is not None:
+            raise error
+
+
+def _raise_code(codes: Sequence[int]) -> None:
+    if codes[0]:
+        raise OSError(codes[0], os.strerror(codes[0]))

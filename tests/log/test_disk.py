@@ -1,0 +1,242 @@
+"""The real disk and the sync process, on a real folder."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import signal
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from mainstem.log import realdisk
+from mainstem.log.realdisk import RealDisk, RealFile
+
+
+def run(tmp_path: Path, script: Callable[[RealDisk], Awaitable[None]], **options: int) -> None:
+    async def main() -> None:
+        disk = RealDisk(tmp_path / "data", asyncio.get_running_loop(), **options)
+        disk.make_folder("")
+        try:
+            await script(disk)
+        finally:
+            disk.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_written_is_read_and_synced(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("a/b")
+        file = disk.open("a/b/c", create=True)
+        file.pwrite(b"hello", 3)
+        assert file.size() == 8
+        assert file.pread(100, 0) == b"\0\0\0hello"
+        assert bytes(file.pread_nowait(4, 3) or b"") == b"hell"
+        assert file.pread_nowait(4, 8) == b""
+        await disk.sync([file], ["a/b", "a"])
+        await disk.warm(file, 0, 8)
+        assert await disk.sync_each([file, file]) == [None, None]
+        file.truncate(2)
+        assert file.pread(100, 0) == b"\0\0"
+        file.close()
+        file.close()
+        assert file.pread(1, 0) == b"\0"
+        assert disk.list("a/b") == ["c"]
+        assert disk.free_bytes() > 0
+        await disk.replace("x", b"1")
+        disk.replace_now("x", b"22")
+        assert (disk.read_all("x"), disk.list("")) == (b"22", ["a", "x"])
+        disk.append("i", b"ab", 0)
+        disk.append("i", b"cd", 2)
+        assert disk.read_all("i") == b"abcd"
+        await disk.zero_file("z", 3_000_000)
+        assert disk.read_all("z") == bytes(3_000_000)
+        disk.rename("a", "a.deleted")
+        disk.remove_folder("a.deleted")
+        assert not disk.exists("a.deleted")
+
+    run(tmp_path, script)
+
+
+def test_only_the_owner_may_look(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("p/q")
+        disk.open("p/q/f", create=True)
+        disk.write_all("p/g", b"")
+        disk.replace_now("p/h", b"")
+        for name in ("", "p", "p/q"):
+            assert stat.S_IMODE(os.stat(disk.full_path(name)).st_mode) == 0o700
+        for name in ("p/q/f", "p/g", "p/h"):
+            assert stat.S_IMODE(os.stat(disk.full_path(name)).st_mode) == 0o600
+
+    run(tmp_path, script)
+
+
+def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:3], at))
+
+    async def script(disk: RealDisk) -> None:
+        file = disk.open("f", create=True)
+        file.pwrite(b"0123456789", 0)
+        assert file.pread(20, 0) == b"0123456789"
+
+    run(tmp_path, script)
+
+
+def test_a_file_system_without_nowait_is_read_plainly_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not offered")
+
+    monkeypatch.setattr(os, "preadv", refuse)
+
+    async def script(disk: RealDisk) -> None:
+        disk.nowait = True
+        file = disk.open("f", create=True)
+        file.pwrite(b"abc", 0)
+        assert file.pread_nowait(9, 1) == b"bc"
+        assert not disk.nowait
+
+    run(tmp_path, script)
+
+
+def test_what_is_not_in_the_page_cache_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "preadv", refuse)
+
+    async def script(disk: RealDisk) -> None:
+        disk.nowait = True
+        file = disk.open("f", create=True)
+        file.pwrite(b"abc", 0)
+        assert file.pread_nowait(9, 1) is None
+
+    run(tmp_path, script)
+
+
+def test_clean_files_make_room_and_dirty_ones_stay_open(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        files: list[RealFile] = []
+        for number in range(40):
+            file = disk.open(str(number), create=True)
+            assert isinstance(file, RealFile)
+            files.append(file)
+            if number % 2:
+                file.pwrite(b"x", 0)
+        assert all(file.is_open for file in files[1::2])
+        assert not any(file.is_open for file in files[:-1:2])
+        await disk.sync(files)
+        disk.open("more", create=True)
+        assert sum(file.is_open for file in files) < 16
+        assert [file.pread(1, 0) for file in files] == [b"", b"x"] * 20
+
+    run(tmp_path, script, open_files=16)
+
+
+def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        disk.lock(".lock")
+        other = RealDisk(disk.root, asyncio.get_running_loop())
+        with pytest.raises(BlockingIOError):
+            other.lock(".lock")
+        other.close()
+
+    run(tmp_path, script)
+
+
+def test_when_the_sync_process_dies_requests_fail_and_the_next_ones_work(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        file = disk.open("f", create=True)
+        await disk.sync([file])
+        pid = disk._client.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        waiting = [disk.sync([file]), disk.sync([file], background=True), disk.replace("x", b"")]
+        os.kill(pid, signal.SIGKILL)
+        for one in waiting:
+            with pytest.raises(OSError, match="sync process died"):
+                await one
+        await disk.sync([file])
+        assert disk._client.pid not in (None, pid)
+
+    run(tmp_path, script)
+
+
+def test_a_sync_process_that_never_answers_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit(3)")
+    monkeypatch.setattr("mainstem.log.helper.__file__", str(broken))
+
+    async def script(disk: RealDisk) -> None:
+        file = disk.open("f", create=True)
+        for _ in range(3):
+            with pytest.raises(OSError):
+                await disk.sync([file])
+
+    run(tmp_path, script)
+
+
+def test_the_sync_process_ends_with_the_disk_and_ignores_a_terminals_signals(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        file = disk.open("f", create=True)
+        await disk.sync([file])
+        process = disk._client._process
+        assert process is not None
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        await disk.sync([file])
+        disk.close()
+        assert process.returncode == 0
+        with pytest.raises(OSError, match="closed"):
+            await disk.sync([file])
+
+    run(tmp_path, script)
+
+
+def test_many_requests_at_once_are_all_answered(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        files = [disk.open(str(number), create=True) for number in range(200)]
+        for file in files:
+            file.pwrite(b"x" * 100, 0)
+        answers = [disk.sync_each(files) for _ in range(20)] + [disk.sync_each(files[:1]) for _ in range(100)]
+        for answer in answers:
+            assert not any(await answer)
+        reads = [disk.warm(file, 0, 100) for file in files]
+        for read in reads:
+            await read
+
+    run(tmp_path, script)
+
+
+def test_an_error_of_one_file_is_told_for_that_file(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        good = disk.open("f", create=True)
+        os.symlink("/dev/full", disk.full_path("bad"))  # fdatasync of a character device: EINVAL
+        verdicts = await disk.sync_each([good, disk.open("bad"), good])
+        assert [verdict and verdict.errno for verdict in verdicts] == [None, errno.EINVAL, None]
+        with pytest.raises(OSError):
+            await disk.sync([disk.open("bad")])
+        os.unlink(disk.full_path("f"))
+        good.close()
+        await disk.sync([good], ["gone"])
+
+    run(tmp_path, script)
+
+
+def test_the_limit_on_open_files_is_raised_to_what_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 9999))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    assert realdisk.raise_open_files_limit() == 9999
+    assert asked == [(9999, 9999)]
