@@ -1,4 +1,5 @@
-"""A state partition and a disk in memory, whose commits a test makes succeed or fail: for tests of the coordinator."""
+"""A state partition and a disk in memory, whose commits a test makes succeed or fail: for tests of the
+coordinator."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class FakeStateLog:
 
 
 class MemoryDisk:
-    """The few calls of `Disk` that the coordinator makes. `hold`: replacements wait until the test lets them go."""
+    """The few calls of `Disk` that the coordinator makes. `hold`: replacements wait until the test lets
+    them go."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

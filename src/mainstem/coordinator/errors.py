@@ -1,8 +1,9 @@
 """What the coordinator refuses, and why.
 
-Owns: one class per refusal, each with Kafka's name for it, so that the Kafka door needs no table of its own and
-every other door has a word to translate. The message is for people: it names the thing and says what would work.
-Anybody may raise and catch these. A failed disk is not here: that is `mainstem.log.errors.StorageError`.
+Owns: one class per refusal, each with Kafka's name for it, so that the Kafka door needs no table of its own
+and every other door has a word to translate. The message is for people: it names the thing and says what
+would work. Anybody may raise and catch these. A failed disk is not here: that is
+`mainstem.log.errors.StorageError`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class UnsupportedVersion(CoordinatorError):
     code = "UNSUPPORTED_VERSION"
 
 
-# --- topics -------------------------------------------------------------------------------------------------------
+# --- topics -----------------------------------------------------------------------------------------------
 
 
 class UnknownTopic(CoordinatorError):
@@ -84,13 +85,7 @@ class InvalidConfig(CoordinatorError):
     code = "INVALID_CONFIG"
 
 
-# --- producers ----------------------------------------------------------------------------------------------------
-
-
-class InvalidProducerEpoch(CoordinatorError):
-    """A newer instance of this producer has taken over."""
-
-    code = "INVALID_PRODUCER_EPOCH"
+# --- producers --------------------------------------------------------------------------------------------
 
 
 class TransactionsUnsupported(CoordinatorError):
@@ -99,7 +94,7 @@ class TransactionsUnsupported(CoordinatorError):
     code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
 
 
-# --- groups -------------------------------------------------------------------------------------------------------
+# --- groups -----------------------------------------------------------------------------------------------
 
 
 class InvalidGroupId(CoordinatorError):

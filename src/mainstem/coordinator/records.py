@@ -1,16 +1,19 @@
 """The records of the state log: how each is written, and what is refused when it is read.
 
-Owns: `StateRecord`, the base of every machine's records, and `RecordCodec`. One record is one version byte and the
-msgpack of a tagged struct, an array that starts with the tag: `["topic-created", …]`. Rules for those who change one:
-a new field goes to the end and has a default; a field is never removed or given another meaning, a new tag is made
-instead. Refuses: a version or a tag that it does not know, because a newer mainstem wrote it and skipping it would
-lose what it says. Called by the runtime and the snapshot only.
+Owns: `StateRecord`, the base of every machine's records, and `RecordCodec`. One record is one version byte
+and the msgpack of a tagged struct, an array that starts with the tag: `["topic-created", …]`. Rules for
+those who change one: a new field goes to the end and has a default; a field is never removed or given
+another meaning, a new tag is made instead. Refuses: a version or a tag that it does not know, because a
+newer mainstem wrote it and skipping it would lose what it says. Called by the runtime and the snapshot
+only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from functools import reduce
+from operator import or_
+from typing import Any
 
 import msgspec
 
@@ -20,7 +23,8 @@ RECORD_VERSION = 1
 
 
 class StateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One fact that a machine remembers. Subclasses are frozen and array-like too, and give their own `tag`."""
+    """One fact that a machine remembers. Subclasses are frozen and array-like too, and give their own
+    `tag`."""
 
 
 class StateDamaged(LogFolderError):
@@ -44,14 +48,15 @@ class RecordCodec:
             tags[config.tag] = kind
         self._tags = tags
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[tuple(types)])
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(reduce(or_, types))
 
     def encode(self, record: msgspec.Struct) -> bytes:
         """The bytes of one record."""
         return bytes((RECORD_VERSION,)) + self._encoder.encode(record)
 
     def decode(self, data: bytes | memoryview, where: str) -> Any:
-        """The record. StateTooNew: unknown version or tag; StateDamaged: not a record. `where` is for the message."""
+        """The record. StateTooNew: unknown version or tag; StateDamaged: not a record. `where` is for the
+        message."""
         if not len(data):
             raise StateDamaged(f"an empty state record {where}")
         if data[0] != RECORD_VERSION:
@@ -73,6 +78,7 @@ class RecordCodec:
         tag = loose[0] if isinstance(loose, list) and loose else None
         if isinstance(tag, str) and tag not in self._tags:
             return StateTooNew(
-                f"a state record of the unknown kind {tag!r} {where}: start the newer mainstem that wrote this folder"
+                f"a state record of the unknown kind {tag!r} {where}: start the newer mainstem that wrote"
+                " this folder"
             )
         return StateDamaged(f"a state record that cannot be read {where}: {error}")

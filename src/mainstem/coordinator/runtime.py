@@ -1,13 +1,14 @@
 """The runtime of the coordinator's state machines: decide, record, apply; replies wait for the disk.
 
-Owns: the state log (one partition, hidden from clients), its snapshots, and the parked replies. A request is decided
-at once against the state in memory; its records become one batch of the state log, so that they hold together or not
-at all; they are applied at once, in log order. Nothing but applying a record changes what a machine remembers. A reply,
-also a read's and a refusal's, is given only when all that it shows is durable. If a commit fails, every parked reply
-fails and the state is built again from snapshot and log: what was not durable never was.
+Owns: the state log (one partition, hidden from clients), its snapshots, and the parked replies. A request
+is decided at once against the state in memory; its records become one batch of the state log, so that they
+hold together or not at all; they are applied at once, in log order. Nothing but applying a record changes
+what a machine remembers. A reply, also a read's and a refusal's, is given only when all that it shows is
+durable. If a commit fails, every parked reply fails and the state is built again from snapshot and log:
+what was not durable never was.
 
-Refuses: work while it is being rebuilt (StorageError), state of a newer mainstem, damaged state without a fallback.
-Machines and the node call it; doors reach it through the machines.
+Refuses: work while it is being rebuilt (StorageError), state of a newer mainstem, damaged state without a
+fallback. Machines and the node call it; doors reach it through the machines.
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ class Machine(Protocol):
     """Its records: subclasses of `records.StateRecord`, each with a tag that no other machine has."""
 
     def apply(self, record: Any) -> None:
-        """Change what is remembered. The only place that does. Must not fail on a record that was written before."""
+        """Change what is remembered. The only place that does. Must not fail on a record that was written
+        before."""
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
         """Records that build what is remembered now, from nothing. Consumed before it returns to the loop."""
 
     def reset(self) -> None:
-        """Forget everything, soft state and parked requests too: a load, or a reload after a failed commit, follows."""
+        """Forget everything, soft state and parked requests too: a load, or a reload after a failed commit,
+        follows."""
 
 
 class Appended(Protocol):
@@ -109,14 +112,15 @@ class Runtime:
         self.reloaded: list[Callable[[], None]] = []
         """Called after the state was built again because a commit failed."""
 
-    # --- requests ---------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------
 
     def write(self, decide: Callable[[], tuple[Sequence[msgspec.Struct], T]]) -> Later[T]:
-        """Decide now, append, apply, and give the reply when it is durable. Never raises what it can fail with.
+        """Decide now, append, apply, and give the reply when it is durable. Never raises what it can fail
+        with.
 
-        `decide` returns the records and the reply and changes nothing. A CoordinatorError that it raises is the
-        reply, and waits as a reply does, for it too tells of state. Fails with StorageError when the disk refuses.
-        No records: a read.
+        `decide` returns the records and the reply and changes nothing. A CoordinatorError that it raises is
+        the reply, and waits as a reply does, for it too tells of state. Fails with StorageError when the
+        disk refuses. No records: a read.
         """
         if self.fenced is not None:
             return Later.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
@@ -131,7 +135,9 @@ class Runtime:
         except StorageError as error:
             return Later.failed(error)
         except LogError as error:
-            return Later.failed(StorageError(f"the state log refused a batch of {len(records)} records: {error}"))
+            return Later.failed(
+                StorageError(f"the state log refused a batch of {len(records)} records: {error}")
+            )
         later = self._park(reply, None)
         life = self._life
         self._partition.when_committed(self._end).then(lambda done: self._committed(life, done))
@@ -183,7 +189,7 @@ class Runtime:
             else:
                 later.fail(error)
 
-    # --- a failed commit --------------------------------------------------------------------------------------
+    # --- a failed commit ----------------------------------------------------------------------------------
 
     def _fence(self, error: BaseException) -> None:
         self._life += 1
@@ -208,10 +214,11 @@ class Runtime:
         for callback in self.reloaded:
             callback()
 
-    # --- start ------------------------------------------------------------------------------------------------
+    # --- start --------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Build the state from snapshot and tail. Blocks; at the start only. StateDamaged, StateTooNew, OSError."""
+        """Build the state from snapshot and tail. Blocks; at the start only. StateDamaged, StateTooNew,
+        OSError."""
         self._load()
 
     def _load(self) -> None:
@@ -232,7 +239,9 @@ class Runtime:
         try:
             data = self._partition.read_now(at, READ_BYTES)
             if data.next_offset <= at:
-                raise StateDamaged(f"the state log gives nothing {where}, before its end {self._partition.high_watermark}")
+                raise StateDamaged(
+                    f"the state log gives nothing {where}, before its end {self._partition.high_watermark}"
+                )
             view = memoryview(data.data)
             self._tail_bytes += len(view)
             for position, header in batches.walk(view):
@@ -244,7 +253,8 @@ class Runtime:
             raise
         except LogError as error:
             raise StateDamaged(
-                f"the state log cannot be read {where}: {error}; topics, groups and offsets are kept there: restore"
+                f"the state log cannot be read {where}: {error}; topics, groups and offsets are kept"
+                " there: restore"
                 " the data folder from a backup"
             ) from error
         return data.next_offset
@@ -270,15 +280,19 @@ class Runtime:
         if start > 0:
             raise StateDamaged(
                 f"no snapshot of the state is whole and the state log starts at {start}"
-                f" ({'; '.join(damage) or 'there is no snapshot file'}): restore the folder {snapshot.FOLDER}/ of the data"
+                f" ({'; '.join(damage) or 'there is no snapshot file'}): restore the folder"
+                f" {snapshot.FOLDER}/ of the data"
                 " folder from a backup; nothing was changed"
             )
         return 0
 
     def _move_snapshot_back(self, at: int, end: int) -> None:
-        """The log ends before its snapshot: a power cut with `durability=os`, or two backups mixed. The snapshot is
-        whole, so it counts; but offsets from `end` on will be given again, so it has to stand at `end`."""
-        log.warning("the state log ends at %d, before its snapshot at %d: going on with the snapshot", end, at)
+        """The log ends before its snapshot: a power cut with `durability=os`, or two backups mixed. The
+        snapshot is whole, so it counts; but offsets from `end` on will be given again, so it has to stand
+        at `end`."""
+        log.warning(
+            "the state log ends at %d, before its snapshot at %d: going on with the snapshot", end, at
+        )
         encoded = [self._codec.encode(record) for record in self._records()]
         data = snapshot.pack(end, len(encoded), [snapshot.frame(encoded)])
         self._disk.replace_now(snapshot.path_of(end), data)
@@ -294,16 +308,17 @@ class Runtime:
         record = self._codec.decode(data, where)
         self._apply[type(record)](record)
 
-    # --- snapshot ---------------------------------------------------------------------------------------------
+    # --- snapshot -----------------------------------------------------------------------------------------
 
     def _records(self) -> list[msgspec.Struct]:
         return [record for machine in self._machines for record in machine.snapshot()]
 
     def take_snapshot(self) -> None:
-        """Write what is remembered now, then drop the log before the snapshot before it. Goes on in the background.
+        """Write what is remembered now, then drop the log before the snapshot before it. Goes on in the
+        background.
 
-        The records are taken at once (they are immutable), encoded in slices, and published when all that they show
-        is durable. Nothing happens when one is being taken already.
+        The records are taken at once (they are immutable), encoded in slices, and published when all that
+        they show is durable. Nothing happens when one is being taken already.
         """
         if self._snapshotting or self.fenced is not None or self._closed:
             return
@@ -311,7 +326,9 @@ class Runtime:
         self._tail_bytes = self._tail_records = 0
         self._encode(self._life, self._end, self._records(), 0, [])
 
-    def _encode(self, life: int, offset: int, records: list[msgspec.Struct], at: int, parts: list[bytes]) -> None:
+    def _encode(
+        self, life: int, offset: int, records: list[msgspec.Struct], at: int, parts: list[bytes]
+    ) -> None:
         if life != self._life:
             self._snapshotting = False
             return
@@ -337,7 +354,9 @@ class Runtime:
     def _published(self, result: Later[None], offset: int) -> None:
         self._snapshotting = False
         if result.error is not None:
-            log.error("the snapshot of the state at %d was not written (%s): the log is kept", offset, result.error)
+            log.error(
+                "the snapshot of the state at %d was not written (%s): the log is kept", offset, result.error
+            )
             return
         try:
             kept = snapshot.offsets(self._disk)[: snapshot.KEPT]

@@ -1,8 +1,9 @@
 """The snapshot files of the coordinator: all that it remembers, at one offset of the state log.
 
-Owns: the format, writing, choosing and removing of `state/snapshot-<20-digit offset>`. A snapshot stands for all
-records of the state log below its offset. Two are kept, and the state log is kept from the older one on, so that one
-damaged file loses nothing. Refuses: a file whose size, checksum or version is not right. Called by the runtime only.
+Owns: the format, writing, choosing and removing of `state/snapshot-<20-digit offset>`. A snapshot stands
+for all records of the state log below its offset. Two are kept, and the state log is kept from the older
+one on, so that one damaged file loses nothing. Refuses: a file whose size, checksum or version is not
+right. Called by the runtime only.
 
     magic    8 bytes   "MSTSNAP\\n"
     version  u16       1
@@ -72,7 +73,9 @@ def unpack(data: bytes, offset: int, path: str) -> Iterator[memoryview]:
     if magic != MAGIC:
         raise StateDamaged(f"{path} is no snapshot")
     if version != VERSION:
-        raise StateTooNew(f"the snapshot {path} has format version {version}: start the newer mainstem that wrote it")
+        raise StateTooNew(
+            f"the snapshot {path} has format version {version}: start the newer mainstem that wrote it"
+        )
     (crc,) = _CRC.unpack_from(data, _FIELDS.size)
     body = memoryview(data)[HEADER_BYTES:]
     if len(body) != length:
