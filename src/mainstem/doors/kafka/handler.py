@@ -38,7 +38,7 @@ NODE_ID = 1
 """There is one broker: it leads every partition and coordinates every group."""
 
 
-class CloseConnection(Exception):  # noqa: N818 - an order, not an error
+class CloseConnection(Exception):
     """Kafka's answer to some requests is to hang up. The message goes to the log at debug level."""
 
 
@@ -121,5 +121,9 @@ class Handler:
     advertised_from: int | None = None
     pipelined: bool = False
     """Later requests of the connection may start before this one is answered."""
+    decode: Callable[[int, memoryview, int], Message] | None = None
+    """A faster reader than the compiled one: version, frame, where the body begins. ProtocolError."""
+    on_version: Callable[[Context, Request, memoryview], Answer] | None = None
+    """The answer to a version outside of the range, given the bytes behind the client id. None: hang up."""
     on_error: Callable[[Request, int], Message] | None = None
     """The reply that carries an error code, for messages without a top-level `error_code`."""

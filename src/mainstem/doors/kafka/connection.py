@@ -1,0 +1,359 @@
+"""One client's connection, without a socket.
+
+Owns: the order of its requests and replies, and what it may cost. Refuses: to start more requests while too
+much is unanswered or unsent, and to go on after a protocol error. Called by the shell (server.py), which
+gives bytes and takes them; the handlers are reached through `Door`.
+
+Requests are answered in the order they came. As in Kafka the next one waits until the one before is
+answered, except behind a Produce, whose handler is `pipelined`: the commit answers many at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mainstem.clock import Clock
+from mainstem.doors.kafka.dispatch import Door
+from mainstem.doors.kafka.frame import FrameReader, NotKafka
+from mainstem.doors.kafka.handler import Answer, CloseConnection, Listener, Request
+from mainstem.doors.kafka.message import Buffer, Message, ProtocolError
+from mainstem.later import Later
+
+MAX_UNANSWERED = 256
+MAX_UNANSWERED_BYTES = 16 << 20
+"""Of requests: a Produce that waits for its commit holds no buffer here, but the journal holds its bytes."""
+MAX_PARKED_BYTES = 4 << 20
+"""Of replies that wait for an earlier one."""
+TURN_BYTES = 64 << 10
+TURN_SECONDS = 0.0005
+"""What a connection may use before the others have their turn."""
+
+_HEADER = struct.Struct(">hhih")
+
+
+class Link(Protocol):
+    """The socket, as a connection sees it."""
+
+    def write(self, pieces: list[Buffer]) -> None: ...
+
+    def pause(self) -> None:
+        """Read no more for now. Idempotent."""
+
+    def resume(self) -> None:
+        """Read on. Idempotent."""
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+
+
+class _Slot:
+    """A request that has no reply yet, or one that waits for the replies before it."""
+
+    __slots__ = ("pieces", "pipelined", "request", "size")
+
+    def __init__(self, request: Request, size: int, pipelined: bool) -> None:
+        self.request: Request | None = request
+        """None when answered."""
+        self.size = size
+        self.pipelined = pipelined
+        self.pieces: list[Buffer] | None = None
+
+
+class Connection:
+    """See the module."""
+
+    __slots__ = (
+        "_blocker",
+        "_closed",
+        "_closers",
+        "_door",
+        "_frames",
+        "_link",
+        "_parked_bytes",
+        "_paused",
+        "_pumping",
+        "_slots",
+        "_stopping",
+        "_turn_due",
+        "_unanswered_bytes",
+        "blocked_since",
+        "heard_at",
+        "listener",
+        "peer",
+    )
+
+    def __init__(self, door: Door, link: Link, listener: Listener, peer: str) -> None:
+        self._door = door
+        self._link = link
+        self.listener = listener
+        self.peer = peer
+        self._frames = FrameReader(door.pool, door.settings.socket_request_max_bytes)
+        self._slots: deque[_Slot] | None = None
+        self._closers: set[Callable[[], None]] | None = None
+        self._blocker: _Slot | None = None
+        """The request that the next one waits for."""
+        self._unanswered_bytes = 0
+        self._parked_bytes = 0
+        self._paused = self._pumping = self._turn_due = self._stopping = self._closed = False
+        self.heard_at = door.clock.monotonic()
+        """When the last frame, or the last 64 KB of one, was whole."""
+        self.blocked_since: float | None = None
+        """Since when the client does not take what is sent to it."""
+
+    @property
+    def clock(self) -> Clock:
+        return self._door.clock
+
+    # --- the shell's side
+    # -------------------------------------------------------------------------------------
+
+    def space(self) -> memoryview:
+        """Where the next bytes go."""
+        return self._frames.space()
+
+    def received(self, count: int) -> None:
+        """`count` bytes were put into `space()`."""
+        self._frames.filled(count)
+        self._pump()
+        if count >= TURN_BYTES and not self._turn_due and not self._closed:
+            self._heard()
+            self._end_turn()
+
+    def sending_blocked(self) -> None:
+        """The client takes less than is sent."""
+        if self.blocked_since is None:
+            self.blocked_since = self.clock.monotonic()
+            self._door.blocked += 1
+        self._read_or_not()
+
+    def sending_resumed(self) -> None:
+        """The client has taken most of it."""
+        if self.blocked_since is not None:
+            self.blocked_since = None
+            self._door.blocked -= 1
+        self._heard()
+        self._pump()
+
+    def lost(self) -> None:
+        """The socket is gone: cancel what waits."""
+        self._closed = True
+        if self.blocked_since is not None:
+            self.blocked_since = None
+            self._door.blocked -= 1
+        closers, self._closers = self._closers, None
+        for call in closers or ():
+            call()
+        self._slots = self._blocker = None
+        self._frames.close()
+
+    def drain(self) -> None:
+        """The server stops: finish what is being committed, start nothing, then close. What merely waits
+        for events or for other members is not answered: the client comes again."""
+        self._stopping = True
+        if self._slots and any(slot.request is not None and slot.pipelined for slot in self._slots):
+            self._read_or_not()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        if not self._closed:
+            self._closed = True
+            self._heard()
+            self._link.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more is read; what was written may still be on its way."""
+        return self._closed
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered and nothing waits to be sent."""
+        return not self._slots and self.blocked_since is None
+
+    @property
+    def has_partial_frame(self) -> bool:
+        """A frame has begun and is not whole."""
+        return self._frames.partial_bytes > 0
+
+    # --- Peer: the handlers' side
+    # -----------------------------------------------------------------------------
+
+    def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
+        """See `handler.Peer`."""
+        if self._closers is None:
+            self._closers = set()
+        closers = self._closers
+        closers.add(call)
+        return lambda: closers.discard(call)
+
+    # --- requests
+    # ---------------------------------------------------------------------------------------------
+
+    def _heard(self) -> None:
+        self.heard_at = self.clock.monotonic()
+
+    def _may_start(self) -> bool:
+        if self._closed or self._stopping or self._blocker is not None or self.blocked_since is not None:
+            return False
+        slots = self._slots
+        return not slots or (
+            len(slots) < MAX_UNANSWERED
+            and self._unanswered_bytes < MAX_UNANSWERED_BYTES
+            and self._parked_bytes < MAX_PARKED_BYTES
+        )
+
+    def _pump(self) -> None:
+        """Start the requests that are whole, for one turn."""
+        if self._pumping or self._turn_due:
+            return
+        self._pumping = True
+        used, until = 0, 0.0
+        try:
+            while self._may_start():
+                frame = self._frames.next()
+                if frame is None:
+                    break
+                now = self.heard_at = self.clock.monotonic()
+                if not used:
+                    until = now + TURN_SECONDS
+                used += len(frame)
+                self._start(frame)
+                if (used >= TURN_BYTES or self.clock.monotonic() > until) and self._frames.has_frame:
+                    self._end_turn()
+                    break
+        except NotKafka as error:
+            self._door.complain("not kafka", f"{error} by {self.peer}: connection closed")
+            self.close()
+        except ProtocolError as error:
+            self._door.complain("protocol", f"{self.peer} breaks the protocol: {error}; connection closed")
+            self.close()
+        finally:
+            self._pumping = False
+        if not self._turn_due:
+            self._read_or_not()
+
+    def _end_turn(self) -> None:
+        self._turn_due = True
+        self._pause(True)
+        self.clock.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_due = False
+        if not self._closed:
+            self._pump()
+
+    def _read_or_not(self) -> None:
+        if self._closed:
+            self._pause(True)
+            return
+        if self._turn_due:
+            return
+        waits = not self._may_start() or self._frames.has_frame
+        if not waits:
+            self._frames.settle()
+        self._pause(waits)
+
+    def _pause(self, pause: bool) -> None:
+        if pause != self._paused:
+            self._paused = pause
+            if pause:
+                self._link.pause()
+            else:
+                self._link.resume()
+
+    def _start(self, frame: memoryview) -> None:
+        """Decode a request and hand it to its handler. ProtocolError."""
+        try:
+            key, version, correlation_id, length = _HEADER.unpack_from(frame)
+        except struct.error:
+            raise ProtocolError(f"a frame of {len(frame)} bytes") from None
+        at = 10 + max(length, 0)
+        if length < -1 or at > len(frame):
+            raise ProtocolError(f"a client id of {length} bytes")
+        client_id = None if length < 0 else str(frame[10:at], "utf-8", "replace")
+        request = Request(key, version, correlation_id, client_id, Message(), self.peer, self)
+        handler = self._door.handlers.get(key)
+        try:
+            answer = self._door.answer(handler, request, frame, at)
+        except CloseConnection as error:
+            self._door.complain("refused", f"{self.peer}: {error}; connection closed")
+            self.close()
+            return
+        except ProtocolError as error:
+            raise ProtocolError(f"in a request of API key {key} version {version}: {error}") from None
+        pipelined = handler is not None and handler.pipelined
+        self._take(request, answer, len(frame), pipelined)
+
+    def _take(self, request: Request, answer: Answer, size: int, pipelined: bool) -> None:
+        """Send an answer, or keep its place."""
+        if isinstance(answer, Later):
+            if not answer.done:
+                self._park(request, answer, size, pipelined)
+                return
+            pieces = self._door.encode_later(request, answer)
+        else:
+            pieces = self._door.encode(request, answer)
+        if pieces is None:
+            self.close()
+        elif not self._slots:
+            if pieces:
+                self._link.write(pieces)
+        else:
+            slot = _Slot(request, size, pipelined)
+            self._slots.append(slot)
+            self._unanswered_bytes += size
+            self._fill(slot, pieces)
+
+    def _park(self, request: Request, later: Later[Any], size: int, pipelined: bool) -> None:
+        slot = _Slot(request, size, pipelined)
+        if self._slots is None:
+            self._slots = deque()
+        self._slots.append(slot)
+        self._unanswered_bytes += size
+        if not pipelined:
+            self._blocker = slot
+
+        def done(later: Later[Any]) -> None:
+            if self._slots is None:  # the connection is gone
+                return
+            pieces = self._door.encode_later(request, later)
+            if pieces is None:
+                self._slots.clear()
+                self.close()
+                return
+            self._fill(slot, pieces)
+            self._send_ready()
+
+        later.then(done)
+
+    def _fill(self, slot: _Slot, pieces: list[Buffer]) -> None:
+        slot.pieces, slot.request = pieces, None
+        for piece in pieces:
+            self._parked_bytes += len(piece)
+        if slot is self._blocker:
+            self._blocker = None
+
+    def _send_ready(self) -> None:
+        """Send the replies that no earlier one holds up."""
+        slots = self._slots
+        assert slots is not None
+        out: list[Buffer] = []
+        while slots and slots[0].pieces is not None:
+            slot = slots.popleft()
+            self._unanswered_bytes -= slot.size
+            for piece in slot.pieces or ():
+                self._parked_bytes -= len(piece)
+                out.append(piece)
+        if not slots:
+            self._slots = None
+        if out and not self._closed:
+            self._link.write(out)
+        if self._stopping:
+            self.drain()
+        else:
+            self._pump()

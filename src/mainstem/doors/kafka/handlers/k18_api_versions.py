@@ -1,0 +1,45 @@
+"""18 ApiVersions.
+
+Versions: 0-4. Behaviour: tells the versions of every handler there is. The header of the reply is always
+v0, because the client does not know yet what the server speaks. An unknown version is answered in version 0
+with UNSUPPORTED_VERSION and key 18 alone, so that the client can ask again. Notes: v3 is flexible, adds the
+client's software name and the features (KIP-511, KIP-584); v4 only allows features whose lowest version is
+0. A software name or version that Kafka would not accept is answered with INVALID_REQUEST. Left out:
+finalized features. Clients switch protocols on them: `group.version`, `transaction.version` and
+`share.version` are told when those protocols are served.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.message import Buffer, Message
+from mainstem.doors.kafka.writer import write_reply
+
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+def _key(handler: Handler) -> Message:
+    lowest = handler.versions[0] if handler.advertised_from is None else handler.advertised_from
+    return Message(api_key=handler.key, min_version=lowest, max_version=handler.versions[1])
+
+
+def handle(context: Context, request: Request) -> Answer:
+    body = request.body
+    if request.version >= 3 and not (
+        _SOFTWARE.fullmatch(body.client_software_name) and _SOFTWARE.fullmatch(body.client_software_version)
+    ):
+        return Message(error_code=ErrorCode.INVALID_REQUEST)
+    return Message(api_keys=[_key(handler) for _, handler in sorted(context.handlers.items())])
+
+
+def unknown_version(context: Context, request: Request, rest: memoryview) -> Answer:
+    """See the card. The body cannot be read: its version is unknown."""
+    reply = Message(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_key(context.handlers[18])])
+    body: list[Buffer] = [write_reply(18, 0, reply)]
+    return body
+
+
+HANDLER = Handler(key=18, versions=(0, 4), handle=handle, on_version=unknown_version)
