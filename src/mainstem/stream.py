@@ -24,6 +24,9 @@ from typing import Literal, Protocol, TypeAlias
 class StreamError(Exception):
     """Anything that an engine refuses or cannot do. The message says what and where in one line."""
 
+    results: Sequence[Position | StreamError] = ()
+    """Of a `publish` that failed: what became of each event, in order."""
+
 
 class NotReachable(StreamError):
     """No server answers, or it stopped answering. Trying again later may help."""
@@ -162,9 +165,10 @@ class Stream(Protocol):
         """Append; returns when all are durable as the server means it (acks=all), with the place of each,
         in order.
 
-        Idempotent: a retry inside never doubles an event. When one fails its error is raised after all have
-        ended; others may have been written. Raises UnknownTopic (also when the server does not create
-        topics by itself), EventTooLarge, NotReachable."""
+        Idempotent: a retry inside never doubles an event. When events fail, the error of the first is
+        raised after all have ended; its `results` tell what became of each. Events of one partition keep
+        their order, also over calls that are made before the first has returned. UnknownTopic (also when
+        the server does not create topics by itself), EventTooLarge, NotReachable."""
 
     async def partitions(self, topic: str) -> int:
         """How many it has. UnknownTopic."""
@@ -217,6 +221,8 @@ class TopicSummary:
 
     name: str
     partitions: int
+    events: int
+    """Offsets from the first to the end, over all partitions."""
     internal: bool = False
 
 

@@ -88,6 +88,7 @@ class KafkaEngine:
         self._admin: AdminClient | None = None
         self._producer: Producer | None = None
         self._polling: threading.Thread | None = None
+        self._enqueuing = asyncio.Lock()
         self._closed = False
         self._last_error = ""
 
@@ -123,7 +124,8 @@ class KafkaEngine:
         if not events:
             return []
         publishing = Publishing(topic, len(events), asyncio.get_running_loop())
-        await self._in_thread(self._enqueue, topic, events, publishing)
+        async with self._enqueuing:  # calls made one after the other are queued in that order
+            await self._in_thread(self._enqueue, topic, events, publishing)
         return await publishing.done
 
     def _enqueue(self, topic: str, events: Sequence[NewEvent], publishing: Publishing) -> None:
@@ -146,7 +148,7 @@ class KafkaEngine:
                     time.sleep(0.005)  # the queue is full; the polling thread empties it
                     continue
                 except KafkaException as error:
-                    publishing.failed(index, error.args[0])
+                    publishing.ended(index, error.args[0])
                 break
 
     def _producer_now(self) -> Producer:
@@ -203,8 +205,18 @@ class KafkaEngine:
         """See the contract."""
         listed = await self._in_thread(self._list_names)
         described = await self._describe(listed) if listed else []
-        found = [TopicSummary(each.name, len(each.partitions), each.is_internal) for each in described]
-        return sorted((each for each in found if internal or not each.internal), key=lambda each: each.name)
+        described = [each for each in described if internal or not each.is_internal]
+        bounds = await self._bounds(
+            [(topic.name, each.id) for topic in described for each in topic.partitions]
+        )
+        events = dict.fromkeys((each.name for each in described), 0)
+        for (name, _), held in bounds.items():
+            events[name] += held.end - held.begin
+        found = [
+            TopicSummary(each.name, len(each.partitions), events[each.name], each.is_internal)
+            for each in described
+        ]
+        return sorted(found, key=lambda each: each.name)
 
     def _list_names(self) -> list[str]:
         try:

@@ -1,4 +1,5 @@
-"""Publishing through librdkafka: its settings, and one call's deliveries counted. Used by engines/kafka.py only."""
+"""Publishing through librdkafka: its settings, and one call's deliveries counted. Used by engines/kafka.py
+only."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaError, Message
 
 from mainstem.engines.kafka_errors import translate
-from mainstem.stream import Invalid, NotReachable, Position
+from mainstem.stream import Invalid, NotReachable, Position, StreamError
 
 PUBLISHING: dict[str, Any] = {
     "enable.idempotence": True,
@@ -31,18 +32,17 @@ class Publishing:
         self._topic = topic
         self._loop = loop
         self._left = count
-        self._positions: list[Position | None] = [None] * count
-        self._error: KafkaError | None = None
+        self._results: list[Position | KafkaError | None] = [None] * count
         self._lock = threading.Lock()
 
     def delivered(self, index: int, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            self._positions[index] = Position(self._topic, message.partition(), message.offset())
-        self.failed(index, error)
+        """librdkafka's delivery report of one event."""
+        self.ended(index, error or Position(self._topic, message.partition(), message.offset()))
 
-    def failed(self, index: int, error: KafkaError | None) -> None:
+    def ended(self, index: int, result: Position | KafkaError) -> None:
+        """What became of one event. In any thread."""
+        self._results[index] = result
         with self._lock:
-            self._error = self._error or error
             self._left -= 1
             if self._left:
                 return
@@ -51,10 +51,15 @@ class Publishing:
     def _finish(self) -> None:
         if self.done.done():
             return
-        if self._error is not None:
-            self.done.set_exception(translate(self._error, f"topic {self._topic}"))
-        else:
-            self.done.set_result(self._positions)  # type: ignore[arg-type]
+        positions = [each for each in self._results if isinstance(each, Position)]
+        if len(positions) == len(self._results):
+            self.done.set_result(positions)
+            return
+        what = f"topic {self._topic}"
+        results = [translate(each, what) if isinstance(each, KafkaError) else each for each in self._results]
+        error = next(each for each in results if isinstance(each, StreamError))
+        error.results = [each for each in results if each is not None]
+        self.done.set_exception(error)
 
 
 async def knock(at: str, timeout_s: float) -> None:
