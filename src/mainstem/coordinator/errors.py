@@ -177,3 +177,9 @@ class OffsetMetadataTooLarge(CoordinatorError):
     """Longer than `offset.metadata.max.bytes`."""
 
     code = "OFFSET_METADATA_TOO_LARGE"
+
+
+class NotCoordinator(CoordinatorError):
+    """The group's state is being read again after the disk failed: look for the coordinator, then try again."""
+
+    code = "NOT_COORDINATOR"
