@@ -1,0 +1,81 @@
+"""What the journal holds at start.
+
+Owns: finding the live journal files, their groups in order, and which groups are void. Refuses: to judge
+whether a partition's records join (`recovery.py`). Called by `log.py` at start and by `repair.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from mainstem.log import journal_format as form
+from mainstem.log import layout
+from mainstem.log.disk import Disk, File
+from mainstem.log.journal_format import Header, Record
+
+
+@dataclass(slots=True)
+class Image:
+    """The live records, by partition, in order. Their bytes stay in the files: ask `payload`."""
+
+    records: dict[tuple[UUID, int], list[tuple[File, Record]]] = field(default_factory=dict)
+    live: list[str] = field(default_factory=list)
+    """Paths of the live files, oldest first."""
+    next_seq: int = 1
+    next_group: int = 1
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, key: tuple[UUID, int]) -> tuple[list[Record], Callable[[Record], bytes]]:
+        """One partition's records, and how to get the bytes of each."""
+        found = self.records.get(key, [])
+        files = {id(record): file for file, record in found}
+
+        def payload(record: Record) -> bytes:
+            data = files[id(record)].pread(record.length, record.at)
+            assert len(data) == record.length
+            return data
+
+        return [record for _, record in found], payload
+
+
+def read(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> Image:
+    """Read all files with a seq from `first_seq` on; `next_group` is the checkpoint's. Blocks."""
+    files: list[tuple[Header, File]] = []
+    image = Image(next_seq=first_seq, next_group=next_group)
+    for name in disk.list(layout.JOURNAL):
+        if layout.parse_slot(name) is None:
+            continue
+        file = disk.open(f"{layout.JOURNAL}/{name}")
+        header = form.decode_header(file.pread(form.BLOCK, 0), folder_id)
+        if header is not None:
+            image.next_seq = max(image.next_seq, header.seq + 1)
+        if header is not None and header.seq >= first_seq:
+            files.append((header, file))
+        else:
+            file.close()
+    files.sort(key=lambda pair: pair[0].seq)
+    bounds = [header.base_group for header, _ in files[1:]]
+    for (header, file), bound in zip(files, [*bounds, None], strict=True):
+        _read_file(image, header, file, bound)
+        image.live.append(file.path)
+    return image
+
+
+def _read_file(image: Image, header: Header, file: File, bound: int | None) -> None:
+    ended = header.base_group
+    for group in form.read_groups(file, header):
+        if bound is not None and group.number >= bound:
+            break  # its sync failed: what follows it in the next file annuls it (R5)
+        if group.after_damage:
+            image.notes.append(f"{file.path}: damaged before group {group.number}")
+        ended = group.number + 1
+        for record in group.records:
+            key = (UUID(bytes=record.topic), record.partition)
+            image.records.setdefault(key, []).append((file, record))
+    if bound is not None and ended < bound:
+        image.notes.append(
+            f"{file.path}: damaged after group {ended - 1}, {bound - ended} groups are missing"
+        )
+    image.next_group = max(image.next_group, ended)

@@ -1,0 +1,60 @@
+"""Names in the data folder.
+
+Owns: which file is called what (FORMAT.md, part "The folder"). Refuses: to touch the disk. Called by the log.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+LOCK = ".lock"
+META = "meta.properties"
+JOURNAL = "journal"
+PARTITIONS = "partitions"
+QUARANTINE = "quarantine"
+DELETED = ".deleted"
+STATE_TOPIC = UUID(int=1)
+"""The internal state partition is partition 0 of this topic id."""
+
+_PARTITION = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,9})(\.deleted)?")
+_SEGMENT = re.compile(r"([0-9]{20})\.log")
+_SLOT = re.compile(r"([0-9]{20})\.jnl")
+
+
+def partition_name(topic_id: UUID, index: int) -> str:
+    """Name of a partition's folder in `partitions/`."""
+    return f"{topic_id.hex}-{index}"
+
+
+def partition_folder(topic_id: UUID, index: int) -> str:
+    """Path of a partition's folder."""
+    return f"{PARTITIONS}/{topic_id.hex}-{index}"
+
+
+def parse_partition(name: str) -> tuple[UUID, int, bool] | None:
+    """(topic id, partition, is it being deleted) of a name in `partitions/`; None: not ours."""
+    found = _PARTITION.fullmatch(name)
+    return (UUID(hex=found[1]), int(found[2]), found[3] is not None) if found else None
+
+
+def segment_name(base_offset: int) -> str:
+    """Name of a segment's log file."""
+    return f"{base_offset:020}.log"
+
+
+def parse_segment(name: str) -> int | None:
+    """Base offset of a segment's log file; None for any other name."""
+    found = _SEGMENT.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def slot_path(number: int) -> str:
+    """Path of a journal file. The number names the slot, not what is in it: that is the header's seq."""
+    return f"{JOURNAL}/{number:020}.jnl"
+
+
+def parse_slot(name: str) -> int | None:
+    """Slot number of a name in `journal/`; None for any other name."""
+    found = _SLOT.fullmatch(name)
+    return int(found[1]) if found else None
