@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from mainstem.log import layout, scan
+from mainstem.log import layout, tail
 from mainstem.log.checkpoint import CheckpointRow
 from mainstem.log.config import Durability
 from mainstem.log.disk import Disk, File
@@ -192,7 +192,7 @@ class _Replay:
         self._position, self._offset, self._epoch = 0, self._segment, 0
         self._start = (self._segment, 0)
         if below:
-            while run := scan.take(self._file(self._segment), self._position, self._offset, self._epoch):
+            while run := tail.take(self._file(self._segment), self._position, self._offset, self._epoch):
                 self._position += len(run.data)
                 self._offset, self._epoch = run.next_offset, run.epoch
         self._done_to = self._offset
@@ -254,11 +254,11 @@ class _Replay:
             self._offset, self._epoch = run.next_offset, run.epoch
             self._out.scanned_bytes += len(run.data)
 
-    def _take(self, segment: int, position: int, epoch_max: int, limit: int | None) -> scan.Run | None:
+    def _take(self, segment: int, position: int, epoch_max: int, limit: int | None) -> tail.Run | None:
         if segment not in self._segments:
             return None
         file = self._file(segment)
-        return scan.take(file, position, self._offset, self._epoch, end_position=limit, epoch_max=epoch_max)
+        return tail.take(file, position, self._offset, self._epoch, end_position=limit, epoch_max=epoch_max)
 
     def _enter(self, record: Record) -> None:
         """Go on in the record's segment."""
