@@ -252,14 +252,17 @@ class MemberInfo:
 
 @dataclass(frozen=True, slots=True)
 class GroupPosition:
-    """How far a group has read a partition."""
+    """How far a group has read a partition. All partitions of a topic are there if the group reads one of
+    them."""
 
     topic: str
     partition: int
-    offset: int
+    offset: int | None
+    """None: it has committed nothing here yet."""
     end: int
-    lag: int
-    """Events behind the end, those that retention removed unread included."""
+    lag: int | None
+    """Offsets between position and end. None without a position: where it will start is for its members to
+    say."""
     lag_ms: int | None
     """How long the next unread event has waited: since its arrival (embedded), else since its own time,
     which is what a Kafka cluster tells. 0: nothing to read. None: not known."""

@@ -91,7 +91,7 @@ def _print(info: GroupInfo) -> None:
 
 
 def _show(info: GroupInfo) -> None:
-    lag = sum(at.lag for at in info.positions)
+    lag = sum(at.lag or 0 for at in info.positions)
     told = f"{lag:,} events behind" if lag else "nothing unread"
     click.echo(f"{paint(info.name, bold=True)}  {info.state}  {told if info.positions else 'no positions'}")
     readers = _readers(info)
@@ -149,7 +149,7 @@ def reset_group(name: str, to: str, topics: tuple[str, ...], execute: bool, at: 
                 raise
             known = {}
         wanted = [at for at in known if not topics or at[0] in topics]
-        for topic in topics:
+        for topic in topics or {topic for topic, _ in known}:
             wanted += [(topic, each) for each in range(await engine.partitions(topic))]
         changes = [
             (Position(*at, await offset_of(engine, at, moment)), known.get(at)) for at in sorted(set(wanted))

@@ -8,6 +8,7 @@ mainstem server is a cluster like any other to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -319,21 +320,22 @@ class KafkaEngine:
             )
             for each in described.members
         )
-        return GroupInfo(
-            name,
-            _words(described.state),
-            described.partition_assignor,
-            members,
-            await self._group_positions(name),
+        positions = await self._group_positions(
+            name, {topic for each in members for topic, _ in each.assigned}
         )
+        return GroupInfo(name, _words(described.state), described.partition_assignor, members, positions)
 
-    async def _group_positions(self, name: str) -> tuple[GroupPosition, ...]:
+    async def _group_positions(self, name: str, topics: set[str]) -> tuple[GroupPosition, ...]:
+        """Of all partitions of the topics of which it has read any or is reading any."""
         request = [ConsumerGroupTopicPartitions(name)]
-        found = await self._one(
-            self._client().list_consumer_group_offsets(request, **self._timeout), f"group {name}"
-        )
+        futures = self._client().list_consumer_group_offsets(request, **self._timeout)
+        found = await self._one(futures, f"group {name}")
         offsets = {(at.topic, at.partition): at.offset for at in found.topic_partitions if at.offset >= 0}
-        bounds = await self._bounds(offsets, missing_ok=True)
+        every = list(offsets)
+        for topic in topics | {topic for topic, _ in offsets}:
+            with contextlib.suppress(UnknownTopic):  # it was deleted; the group still has its positions
+                every += [(topic, partition) for partition in range(await self.partitions(topic))]
+        bounds = await self._bounds(set(every), missing_ok=True)
         behind = [
             Position(*at, offset)
             for at, offset in offsets.items()
@@ -342,11 +344,14 @@ class KafkaEngine:
         times = await self._in_thread(first_times, self._common, behind, self._timeout_s) if behind else {}
         now_ms = time.time_ns() // 1_000_000
         positions = []
-        for at, offset in sorted(offsets.items()):
-            end = bounds[at].end if at in bounds else offset
-            lag_ms = 0 if offset >= end else None
-            if times.get(at, -1) >= 0:
-                lag_ms = max(0, now_ms - times[at])
+        for at in sorted(set(every)):
+            offset = offsets.get(at)
+            end = bounds[at].end if at in bounds else offset or 0
+            if offset is None:
+                positions.append(GroupPosition(*at, None, end, None, None))
+                continue
+            time_ms = times.get(at, -1)
+            lag_ms = 0 if offset >= end else max(0, now_ms - time_ms) if time_ms >= 0 else None
             positions.append(GroupPosition(*at, offset, end, max(0, end - offset), lag_ms))
         return tuple(positions)
 
