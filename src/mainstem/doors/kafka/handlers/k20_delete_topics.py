@@ -1,0 +1,66 @@
+"""20 DeleteTopics.
+
+Versions: 1-6. Behaviour: each topic is deleted, or refused with its own code; the reply leaves when the
+deletions are durable, the files go afterwards. What waits for events of a deleted topic is told at once. A
+topic named twice, or by name and by id, is refused with INVALID_REQUEST. Notes: v5 has texts of errors; v6
+takes ids (KIP-516), unknown ones are UNKNOWN_TOPIC_ID. Left out: the timeout, for nothing has to be waited
+for but the disk.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from mainstem.coordinator.errors import InvalidRequest
+from mainstem.coordinator.topics import Topic
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.items import answered, repeated, together
+from mainstem.doors.kafka.message import NO_UUID, Message
+from mainstem.later import Later
+
+Asked = tuple[str | None, UUID]
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """Delete topics."""
+    asked: list[Asked] = [(name, NO_UUID) for name in request.body.topic_names]
+    asked += [(topic.name, topic.topic_id) for topic in request.body.topics]
+    twice = repeated(asked)
+    by_id = {topic.name for _, id_ in asked if (topic := context.topics.by_id(id_)) is not None}
+    both = {name for name, _ in asked if name is not None} & by_id
+    items = [
+        _one(context, one, _objection(context, one, both, twice=one in twice)) for one in dict.fromkeys(asked)
+    ]
+    return together(items).map(lambda responses: Message(responses=responses))
+
+
+def _objection(context: Context, asked: Asked, both: set[str], *, twice: bool) -> str | None:
+    name, topic_id = asked
+    if name is not None and topic_id != NO_UUID:
+        return "You may not specify both topic name and topic id."
+    if name is None and topic_id == NO_UUID:
+        return "Neither topic name nor id were specified."
+    if twice:
+        return "Duplicate topic name." if name is not None else "Duplicate topic id."
+    topic = context.topics.get(name) if name is not None else context.topics.by_id(topic_id)
+    if topic is not None and topic.name in both:
+        return "The provided topic name maps to an ID that was already supplied."
+    return None
+
+
+def _one(context: Context, asked: Asked, objection: str | None) -> Later[Message]:
+    name, topic_id = asked
+
+    def done(topic: Topic) -> Message:
+        return Message(name=topic.name, topic_id=topic.id)
+
+    def refused(code: int, text: str) -> Message:
+        # Only v6 can say no name; what it was asked by id it is told by id.
+        return Message(name=name, topic_id=topic_id, error_code=code, error_message=text)
+
+    if objection is not None:
+        return answered(Later.failed(InvalidRequest(objection)), done, refused)
+    return answered(context.topics.delete(name if name is not None else topic_id), done, refused)
+
+
+HANDLER = Handler(key=20, versions=(1, 6), handle=handle)

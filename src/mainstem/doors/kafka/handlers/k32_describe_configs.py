@@ -1,0 +1,61 @@
+"""32 DescribeConfigs.
+
+Versions: 1-4. Behaviour: the settings of topics, and those of this server under Kafka's names, with value,
+source, type and, when asked for, synonyms and texts. Names asked for that do not exist are left out of the
+reply, as Kafka does. Notes: v3 has types and texts (KIP-569). Left out: settings of groups and client
+metrics (there are none: an empty list); a broker's default for the whole cluster (the empty name: an empty
+list); broker loggers (INVALID_REQUEST).
+"""
+
+from __future__ import annotations
+
+from mainstem.coordinator.errors import InvalidRequest
+from mainstem.coordinator.topics import unknown_topic
+from mainstem.doors.kafka.configs import Resource, broker_entries, check_broker, topic_entry
+from mainstem.doors.kafka.errors import code_of
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.items import text_of
+from mainstem.doors.kafka.message import Message
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """Show settings."""
+    body = request.body
+    results = [_one(context, asked, body) for asked in body.resources]
+    return context.node.runtime.read(Message(results=results))
+
+
+def _one(context: Context, asked: Message, body: Message) -> Message:
+    what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
+    try:
+        return Message(configs=_entries(context, asked, body), **what)
+    except Exception as error:
+        return Message(error_code=int(code_of(error)), error_message=text_of(error), configs=[], **what)
+
+
+def _entries(context: Context, asked: Message, body: Message) -> list[Message]:
+    name, names = asked.resource_name, asked.configuration_keys
+    synonyms, documentation = body.include_synonyms, body.include_documentation
+    match asked.resource_type:
+        case Resource.TOPIC:
+            topic = context.topics.get(name)
+            if topic is None:
+                raise unknown_topic(name)
+            entries = context.topics.describe_config(topic, names)
+            return [topic_entry(one, synonyms=synonyms, documentation=documentation) for one in entries]
+        case Resource.BROKER:
+            check_broker(name, context.node_id)
+            if not name:
+                return []
+            return broker_entries(
+                context.settings, context.node_id, names, synonyms=synonyms, documentation=documentation
+            )
+        case Resource.CLIENT_METRICS | Resource.GROUP:
+            return []
+        case Resource.BROKER_LOGGER:
+            raise InvalidRequest("Loggers have no settings here: see the server's --log-level.")
+        case other:
+            raise InvalidRequest(f"Unsupported resource type: {other}")
+
+
+HANDLER = Handler(key=32, versions=(1, 4), handle=handle)

@@ -1,0 +1,48 @@
+"""44 IncrementalAlterConfigs.
+
+Versions: 0-1. Behaviour: sets, deletes, appends to or subtracts from single settings of topics (KIP-339);
+appending and subtracting is for lists, and starts from the default when nothing is set. All changes of a
+topic hold together or not at all; the reply leaves when they are durable. A resource or a setting named
+twice is refused with INVALID_REQUEST, and so is the server itself: its settings are given at the start.
+Notes: v1 is flexible. Left out: groups, client metrics and loggers (INVALID_REQUEST).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mainstem.coordinator.errors import InvalidRequest
+from mainstem.coordinator.topics import ConfigChange, Topic
+from mainstem.doors.kafka.configs import alter_resources
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.message import Message
+from mainstem.later import Later
+
+OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
+    0: "set",
+    1: "delete",
+    2: "append",
+    3: "subtract",
+}
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """Change single settings."""
+
+    def change(asked: Message) -> Later[Topic]:
+        unknown = [config for config in asked.configs if config.config_operation not in OPERATIONS]
+        if unknown:
+            text = f"Unknown operation type {unknown[0].config_operation} for {unknown[0].name}"
+            return Later.failed(InvalidRequest(text))
+        changes = [
+            ConfigChange(config.name, OPERATIONS[config.config_operation], config.value)
+            for config in asked.configs
+        ]
+        return context.topics.alter_config(
+            asked.resource_name, changes, validate_only=request.body.validate_only
+        )
+
+    return alter_resources(request.body.resources, context.node_id, change)
+
+
+HANDLER = Handler(key=44, versions=(0, 1), handle=handle)

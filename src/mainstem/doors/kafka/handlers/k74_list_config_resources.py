@@ -1,0 +1,34 @@
+"""74 ListConfigResources.
+
+Versions: 0-1. Behaviour: the topics and the node, as resources that have settings; groups and client
+metrics have none here. Notes: v0 (ListClientMetricsResources) knows client metrics only: an empty list. v1
+takes types, none for all; an unknown one is UNSUPPORTED_VERSION, as Kafka says (KIP-1142). Left out: broker
+loggers.
+"""
+
+from __future__ import annotations
+
+from mainstem.doors.kafka.configs import Resource
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.message import Message
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """List what has settings."""
+    if request.version == 0:
+        return Message(config_resources=[])
+    asked = set(request.body.resource_types) or set(Resource)
+    if not asked <= set(Resource):
+        return Message(error_code=ErrorCode.UNSUPPORTED_VERSION, config_resources=[])
+    found = []
+    if Resource.TOPIC in asked:
+        found += [
+            Message(resource_name=one.name, resource_type=Resource.TOPIC) for one in context.topics.all()
+        ]
+    if Resource.BROKER in asked:
+        found.append(Message(resource_name=str(context.node_id), resource_type=Resource.BROKER))
+    return context.node.runtime.read(Message(config_resources=found))
+
+
+HANDLER = Handler(key=74, versions=(0, 1), handle=handle)

@@ -1,0 +1,193 @@
+"""One machine: the log and the coordinator, opened together.
+
+Owns: the order of start and stop, partitions of topics by name, what the log is told when topics change,
+and the timer of retention. Refuses: protocols and sockets. Doors and the embedded engine call it;
+`mainstem.server` opens it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from uuid import UUID
+
+from mainstem.clock import Clock, Timer
+from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
+from mainstem.coordinator.groups import Groups
+from mainstem.coordinator.producer_ids import ProducerIds
+from mainstem.coordinator.runtime import Runtime
+from mainstem.coordinator.topics import INTERNAL, Topic, Topics
+from mainstem.later import Later, gather
+from mainstem.log.config import LogConfig
+from mainstem.log.disk import Disk
+from mainstem.log.errors import LogError, PartitionDeleted
+from mainstem.log.log import Log
+from mainstem.log.partition import Partition
+from mainstem.settings import Settings
+
+RETENTION_SLICE_PARTITIONS = 50
+"""Partitions that retention looks at in one turn of the loop."""
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """The log and what is remembered beside it. Made by `open`."""
+
+    def __init__(self, settings: Settings, disk: Disk, clock: Clock, rng: random.Random, opened: Log) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.rng = rng
+        self.log = opened
+        self.topics = Topics(settings, rng)
+        self.producer_ids = ProducerIds()
+        self.groups = Groups(settings, clock, rng, self.topics)
+        machines = (self.topics, self.producer_ids, self.groups)
+        self.runtime = Runtime(disk, opened.state, clock, machines)
+        self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = self.runtime
+        self.topics.deleted.append(self._deleted)
+        self.topics.configured.append(self._configured)
+        self.runtime.reloaded.append(self._reloaded)
+        self._partitions: dict[tuple[UUID, int], Partition] = {}
+        self._retention: Timer | None = None
+        self._closing: Later[None] | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, disk: Disk, clock: Clock, rng: random.Random) -> Later[Node]:
+        """Open the data folder and recover it; done when it serves. Blocks while it reads.
+
+        Raises LogFolderError (in use, newer format, damaged beyond what may be guessed), OSError.
+        """
+        config = LogConfig(
+            durability=settings.durability, producer_expiry_ms=settings.producer_id_expiration_ms
+        )
+        opened = Log.open(disk, clock, rng, config)
+        node = cls(settings, disk, clock, rng, opened)
+        node.runtime.load()
+        opened.recover(node.topics.status)
+        node._start()
+        return Later.of(node)
+
+    def _start(self) -> None:
+        for topic in self.topics.all():
+            if topic.config:
+                self.log.set_config(topic.id, self.topics.partition_config(topic))
+        for topic_id in self.topics.tombstones():
+            self._forget(topic_id)
+        self.groups.start()
+        self._wait_for_retention()
+
+    # --- partitions ---------------------------------------------------------------------------------------
+
+    def partition(self, topic: Topic, index: int) -> Partition:
+        """Partition `index` of `topic`. UnknownTopic: it has none of that number, or was deleted."""
+        found = self._partitions.get((topic.id, index))
+        if found is not None:
+            return found
+        current = self.topics.by_id(topic.id)
+        if current is None or not 0 <= index < current.partitions:
+            raise UnknownTopic(f"This server does not host partition {index} of the topic '{topic.name}'.")
+        found = self.log.partition(topic.id, index, self.topics.partition_config(current))
+        self._partitions[topic.id, index] = found
+        return found
+
+    def auto_create(self, name: str) -> Later[Topic]:
+        """The topic of that name, made with the default settings if there is none. Fails with UnknownTopic
+        when topics are not made by themselves, InvalidTopicName, StorageError."""
+        topic = self.topics.get(name)
+        if topic is not None:
+            return self.runtime.read(topic)
+        if not self.settings.auto_create_topics:
+            return Later.failed(UnknownTopic(f"This server does not host this topic: '{name}'."))
+        if name in INTERNAL:
+            return Later.failed(
+                InvalidTopicName(f"'{name}' is a name of Kafka's own: it is not made by itself")
+            )
+        return self.topics.create(name)
+
+    # --- what the log is told -----------------------------------------------------------------------------
+
+    def _deleted(self, topic: Topic) -> None:
+        for index in range(topic.partitions):
+            self._partitions.pop((topic.id, index), None)
+        self.groups.topic_deleted(topic.id).then(self._complain)
+        self._forget(topic.id)
+
+    def _forget(self, topic_id: UUID) -> None:
+        """Have the log remove what it has of a deleted topic, then drop the tombstone."""
+
+        def gone(done: Later[None]) -> None:
+            if done.error is not None:
+                log.error("topic %s is deleted but not all of it is removed: %s", topic_id, done.error)
+            elif self._closing is None:
+                self.topics.forget(topic_id).then(self._complain)
+
+        self.log.delete_topic(topic_id).then(gone)
+
+    def _configured(self, topic: Topic) -> None:
+        current = self.topics.by_id(topic.id)
+        if current is not None:
+            self.log.set_config(topic.id, self.topics.partition_config(current))
+
+    @staticmethod
+    def _complain(done: Later[None]) -> None:
+        if done.error is not None:
+            log.error("after the deletion of a topic: %s", done.error)
+
+    def _reloaded(self) -> None:
+        self._partitions.clear()
+        self.groups.start()
+
+    # --- retention ----------------------------------------------------------------------------------------
+
+    def _wait_for_retention(self) -> None:
+        if self._closing is None:
+            seconds = self.settings.log_retention_check_interval_ms / 1000
+            self._retention = self.clock.call_later(seconds, self._look_at_retention)
+
+    def _look_at_retention(self) -> None:
+        self.enforce_retention().then(lambda _: self._wait_for_retention())
+
+    def enforce_retention(self) -> Later[int]:
+        """Remove what is too old or too much, of all partitions, some in each turn of the loop. The bytes
+        removed."""
+        out: Later[int] = Later()
+        self._retain([one for one in self.log.partitions() if one is not self.log.state], 0, out)
+        return out
+
+    def _retain(self, left: Sequence[Partition], removed: int, out: Later[int]) -> None:
+        if not left or self._closing is not None:
+            out.resolve(removed)
+            return
+        now, after = left[:RETENTION_SLICE_PARTITIONS], left[RETENTION_SLICE_PARTITIONS:]
+
+        def done(results: Later[list[Later[int]]]) -> None:
+            total = removed + sum(one.result() for one in results.result() if one.error is None)
+            self.clock.call_soon(lambda: self._retain(after, total, out))
+
+        gather([self._retain_one(partition) for partition in now]).then(done)
+
+    def _retain_one(self, partition: Partition) -> Later[int]:
+        try:
+            later = partition.enforce_retention()
+        except (LogError, OSError) as error:
+            later = Later.failed(error)
+        later.then(lambda done: self._report(partition, done.error))
+        return later
+
+    @staticmethod
+    def _report(partition: Partition, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, PartitionDeleted):
+            log.warning("retention of %s-%d: %s", partition.topic_id, partition.index, error)
+
+    # --- stop ---------------------------------------------------------------------------------------------
+
+    def close(self) -> Later[None]:
+        """Take no more requests, make everything durable, close the log. Done when the folder is free."""
+        if self._closing is None:
+            if self._retention is not None:
+                self._retention.cancel()
+            self.runtime.close()
+            self._closing = self.log.close()
+        return self._closing
