@@ -17,7 +17,6 @@ NOT_ASKED = -(1 << 31)
 CLUSTER_OPERATIONS = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12))
 """Kafka's AclOperation: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS and
 IDEMPOTENT_WRITE."""
-AclOperation)."""
 
 
 def handle(context: Context, request: Request) -> Answer: """Tell what the cluster is.""" kind =
