@@ -19,16 +19,32 @@ CLUSTER_OPERATIONS = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12
 IDEMPOTENT_WRITE."""
 
 
-def handle(context: Context, request: Request) -> Answer: """Tell what the cluster is.""" kind =
-request.body.endpoint_type if kind == CONTROLLERS: return Message(
-error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE, error_message="The request was sent to an endpoint of type
-BROKER, but we wanted an endpoint of type" " CONTROLLER", endpoint_type=BROKERS, cluster_id="", ) if kind !=
-BROKERS: return Message( error_code=ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, error_message=f"Unsupported
-endpoint type {kind}", endpoint_type=BROKERS, cluster_id="", ) listener = request.connection.listener broker
-= Message( broker_id=context.node_id, host=listener.host, port=listener.port, rack=context.rack,
-is_fenced=False ) asked = request.body.include_cluster_authorized_operations return Message(
-endpoint_type=BROKERS, cluster_id=context.cluster_id, controller_id=context.node_id, brokers=[broker],
-cluster_authorized_operations=CLUSTER_OPERATIONS if asked else NOT_ASKED, )
+def handle(context: Context, request: Request) -> Answer:
+    """Tell what the cluster is."""
+    kind = request.body.endpoint_type
+    if kind == CONTROLLERS:
+        text = (
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+        )
+        return _refusal(ErrorCode.MISMATCHED_ENDPOINT_TYPE, text)
+    if kind != BROKERS:
+        return _refusal(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {kind}")
+    listener = request.connection.listener
+    broker = Message(
+        broker_id=context.node_id, host=listener.host, port=listener.port, rack=context.rack, is_fenced=False
+    )
+    asked = request.body.include_cluster_authorized_operations
+    return Message(
+        endpoint_type=BROKERS,
+        cluster_id=context.cluster_id,
+        controller_id=context.node_id,
+        brokers=[broker],
+        cluster_authorized_operations=CLUSTER_OPERATIONS if asked else NOT_ASKED,
+    )
+
+
+def _refusal(code: ErrorCode, text: str) -> Message:
+    return Message(error_code=code, error_message=text, endpoint_type=BROKERS, cluster_id="")
 
 
 HANDLER = Handler(key=60, versions=(0, 2), handle=handle)
