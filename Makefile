@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help serve test test-all lint format types bench clean
+.PHONY: help serve test test-all lint format types soak bench clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -24,6 +24,12 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pytest -m "not slow"
+
+soak: $(STAMP)   ## kill it 200 times with -9 under load, with either durability (KILL9_KILLS, KILL9_SEED)
+	@KILL9_KILLS=$${KILL9_KILLS:-200} $(BIN)/pytest -m slow tests/faults/test_kill9.py
+
+bench: $(STAMP)  ## how fast, how small: prints a table (ARGS="--large --report")
+	@$(BIN)/python -m bench $(ARGS)
 
 format: $(STAMP) ## format and fix the code
 	@$(BIN)/ruff format .

@@ -18,21 +18,14 @@ import pytest
 from kio.schema.index import api_key_map, schema_name_map
 from kio.static.constants import EntityType
 
+from tests.support import cards
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "mainstem"
 MODULE_LINES = 500
 FUNCTION_LINES = 70
 FUNCTION_LINES_P95 = 40
-HANDLERS = sorted((SOURCE / "doors" / "kafka" / "handlers").glob("k*.py"))
-
-CARD = re.compile(
-    r"(?P<key>\d+) (?P<name>[A-Za-z]+)\.\n\n"
-    r"Versions: (?P<low>\d+)(?:-(?P<high>\d+))?\.(?P<versions_note>.*)\n"
-    r"Behaviour: (?P<behaviour>.+)\n"
-    r"Notes: (?P<notes>.+)\n"
-    r"Left out: (?P<left_out>.+)",
-    re.DOTALL,
-)
+HANDLERS = cards.handler_files()
 
 
 def python_files(*folders: str) -> list[Path]:
@@ -115,14 +108,12 @@ def test_every_module_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("path", HANDLERS, ids=lambda path: path.stem)
 def test_a_handlers_card_file_name_and_versions_agree(path: Path) -> None:
-    docstring = ast.get_docstring(tree_of(path)) or ""
-    card = CARD.fullmatch(docstring)
-    assert card, f"{name_of(path)}: the docstring is not a card: {docstring[:200]!r}"
+    card = cards.read(path)
     handler = importlib.import_module(f"mainstem.doors.kafka.handlers.{path.stem}").HANDLER
-    low, high = handler.versions
-    assert handler.key == int(card["key"])
-    assert (low, high) == (int(card["low"]), int(card["high"] or card["low"]))
-    assert api_key_map[handler.key].replace("_", "") == card["name"].lower()
+    assert handler.key == card.key
+    assert handler.versions == (card.low, card.high)
+    assert (card.low if handler.advertised_from is None else handler.advertised_from) == card.advertised
+    assert api_key_map[handler.key].replace("_", "") == card.name.lower()
     assert path.stem == f"k{handler.key:02}_{api_key_map[handler.key]}"
 
 
@@ -131,9 +122,7 @@ def test_a_handler_offers_versions_that_the_schema_has(path: Path) -> None:
     handler = importlib.import_module(f"mainstem.doors.kafka.handlers.{path.stem}").HANDLER
     known = schema_name_map[api_key_map[handler.key]]
     low, high = handler.versions
-    # Produce is advertised from 0, as Apache Kafka does (KAFKA-18659), and refuses 0 to 2.
-    lowest = 3 if handler.key == 0 else low
-    missing = [v for v in range(lowest, high + 1) if EntityType.request not in known.get(v, {})]
+    missing = [v for v in range(low, high + 1) if EntityType.request not in known.get(v, {})]
     assert missing == []
     assert low <= min(known), (
         "a version that clients may still use is not offered" if low > min(known) else ""
@@ -168,7 +157,9 @@ CLOCK_AND_CHANCE = re.compile(
     r"\b(?:time\.(?:time|monotonic|perf_counter)(?:_ns)?|random\.(?!Random\b)\w+|os\.urandom|secrets\.\w+"
     r"|uuid[14]|datetime\.(?:now|utcnow|today)|date\.today|loop\.call_later|asyncio\.sleep)\b"
 )
-MAY_ASK_THE_MACHINE = re.compile(r"src/mainstem/(?:clock\.py|server\.py|cli/.*|engines/kafka\w*\.py)")
+MAY_ASK_THE_MACHINE = re.compile(
+    r"src/mainstem/(?:clock\.py|server\.py|doors/\w+/server\.py|cli/.*|engines/kafka\w*\.py)"
+)
 
 
 def code_of(path: Path) -> str:

@@ -1,0 +1,97 @@
+"""The tables in docs/ that are made from the code: `python -m tests.docs_blocks` writes them.
+
+test_docs.py compares them.
+A block stands between `<!-- begin: name -->` and `<!-- end: name -->`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from kio.schema.index import api_key_map
+
+from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
+from tests.support import cards
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+NOT_OFFERED = {
+    "Between brokers and controllers of a cluster, or on the controller's own port": (
+        {4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 64, 67, 70, 73, 80, 81, 82, 83, 84, 85, 86, 87}
+    ),
+    "Transactions, not yet": {24, 25, 26, 27, 28, 65, 66},
+    "Authentication and access rules, not yet": {17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51},
+    "The newer consumer protocol (KIP-848), not yet: clients use the classic one": {68, 69},
+    "Share groups (KIP-932) and their admin calls, not yet": {76, 77, 78, 79, 90, 91, 92},
+    "Groups of Kafka Streams (KIP-1071), not yet: Streams uses the classic protocol": {88, 89},
+    "Quotas, not yet": {48, 49},
+    "Moving replicas and electing leaders: there is one replica, on one machine": {34, 43, 45, 46},
+    "Features and quorum of a cluster's controllers": {55, 57},
+}
+"""Why each key of Kafka's schema that has no handler has none."""
+
+
+def camel(key: int) -> str:
+    """A key's name as Kafka writes it."""
+    return "".join(word.capitalize() for word in api_key_map[key].split("_"))
+
+
+def keys() -> str:
+    """Every key that is offered, from the cards of the handlers."""
+    rows = [cards.read(path) for path in cards.handler_files()]
+    return "\n".join(
+        [
+            "| key | name | versions | left out |",
+            "|---|---|---|---|",
+            *(f"| {card.key} | {card.name} | {card.versions} | {card.left_out} |" for card in rows),
+        ]
+    )
+
+
+def keys_not_offered() -> str:
+    """Every key of Kafka's schema that is not offered, with the reason."""
+    offered = {cards.read(path).key for path in cards.handler_files()}
+    reasons = {key: why for why, group in NOT_OFFERED.items() for key in group}
+    absent = set(api_key_map) - offered
+    assert absent <= set(reasons), f"without a reason: {sorted(absent - set(reasons))}"
+    rows = []
+    for why, group in NOT_OFFERED.items():
+        names = ", ".join(f"{camel(key)} ({key})" for key in sorted(group & absent))
+        if names:
+            rows.append(f"| {why} | {names} |")
+    return "\n".join(["| why | keys |", "|---|---|", *rows])
+
+
+def topic_settings() -> str:
+    """Every setting of a topic."""
+    rows = [
+        f"| `{config.name}` | {config.type} | {f'`{config.default}`' if config.default else 'empty'} "
+        f"| {config.documentation} |"
+        for config in TOPIC_CONFIGS.values()
+    ]
+    return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "KAFKA.md": {"keys": keys, "keys not offered": keys_not_offered, "topic settings": topic_settings},
+}
+
+
+def filled(page: str) -> str:
+    """The page with its blocks as they should be."""
+    text = (DOCS / page).read_text()
+    for name, make in BLOCKS[page].items():
+        before, begin, rest = text.partition(f"<!-- begin: {name} -->\n")
+        _, end, after = rest.partition(f"<!-- end: {name} -->")
+        assert begin, f"docs/{page} needs a block named {name}"
+        assert end, f"docs/{page}: the block {name} has no end"
+        text = f"{before}{begin}{make()}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    for each in BLOCKS:
+        (DOCS / each).write_text(filled(each))
+        print(f"docs/{each}", file=sys.stderr)
