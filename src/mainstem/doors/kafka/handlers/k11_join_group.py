@@ -1,0 +1,85 @@
+"""11 JoinGroup.
+
+Versions: 0-9.
+Behaviour: lets a member into the group's next generation; the reply waits until all members have joined or
+the rebalance timeout is over. The leader is told every member's metadata. A request on the same connection
+waits behind it.
+Notes: v1 adds the rebalance timeout (before: the session timeout), v4 sends a new member back with an id
+first (MEMBER_ID_REQUIRED, KIP-394), v5 has static members (KIP-345), v8 a reason (KIP-800, logged), v9 tells
+the leader of an unchanged group to skip the assignment (KIP-814).
+Left out: joining a group of the consumer protocol (KIP-848) with the classic one.
+"""
+
+from __future__ import annotations
+
+from mainstem.coordinator.errors import GroupFull, MemberIdRequired
+from mainstem.coordinator.group_types import Join, Joined
+from mainstem.doors.kafka.errors import code_of
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.items import text_of
+from mainstem.doors.kafka.message import Message
+from mainstem.later import Later
+
+MUST_KNOW_ID_SINCE = 4
+REBALANCE_TIMEOUT_SINCE = 1
+SKIP_ASSIGNMENT_SINCE = 9
+
+
+def _join(request: Request) -> Join:
+    body, version = request.body, request.version
+    own_timeout = version >= REBALANCE_TIMEOUT_SINCE
+    return Join(
+        group_id=body.group_id,
+        member_id=body.member_id,
+        instance_id=body.group_instance_id,
+        client_id=request.client_id or "",
+        client_host="/" + request.peer.rpartition(":")[0],
+        protocol_type=body.protocol_type,
+        protocols=tuple((one.name, bytes(one.metadata)) for one in body.protocols),
+        session_timeout_ms=body.session_timeout,
+        rebalance_timeout_ms=body.rebalance_timeout if own_timeout else body.session_timeout,
+        reason=body.reason or "",
+        must_know_id=version >= MUST_KNOW_ID_SINCE,
+        may_skip_assignment=version >= SKIP_ASSIGNMENT_SINCE,
+    )
+
+
+def _joined(joined: Joined) -> Message:
+    return Message(
+        generation_id=joined.generation,
+        protocol_type=joined.protocol_type,
+        protocol_name=joined.protocol or "",
+        leader=joined.leader,
+        skip_assignment=joined.skip_assignment,
+        member_id=joined.member_id,
+        members=[
+            Message(member_id=one.member_id, group_instance_id=one.instance_id, metadata=one.metadata)
+            for one in joined.members
+        ],
+    )
+
+
+def _refused(error: BaseException, asked_as: str) -> Message:
+    text_of(error)  # a fault of ours goes to the log
+    member_id = asked_as
+    if isinstance(error, MemberIdRequired):
+        member_id = error.member_id
+    elif isinstance(error, GroupFull):
+        member_id = ""
+    return Message(error_code=code_of(error), generation_id=-1, member_id=member_id, protocol_name="")
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """Join a group."""
+    out: Later[Message] = Later()
+    asked_as = request.body.member_id
+
+    def finish(later: Later[Joined]) -> None:
+        error = later.error
+        out.resolve(_joined(later.result()) if error is None else _refused(error, asked_as))
+
+    context.groups.join(_join(request)).then(finish)
+    return out
+
+
+HANDLER = Handler(key=11, versions=(0, 9), handle=handle)

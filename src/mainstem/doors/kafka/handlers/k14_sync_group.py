@@ -1,0 +1,43 @@
+"""14 SyncGroup.
+
+Versions: 0-5.
+Behaviour: a member gets its assignment; the reply waits until the leader has brought everybody's and it is
+durable. A member that the leader forgot gets an empty assignment that a consumer can decode.
+Notes: v3 has static members, v5 requires protocol type and name and checks them (KIP-559).
+Left out: nothing.
+"""
+
+from __future__ import annotations
+
+from mainstem.coordinator.errors import InconsistentProtocol
+from mainstem.coordinator.group_types import Sync, Synced
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.message import Message
+
+PROTOCOL_SINCE = 5
+
+
+def _reply(synced: Synced) -> Message:
+    return Message(
+        protocol_type=synced.protocol_type, protocol_name=synced.protocol, assignment=synced.assignment
+    )
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """Get an assignment."""
+    body = request.body
+    if request.version >= PROTOCOL_SINCE and (body.protocol_type is None or body.protocol_name is None):
+        raise InconsistentProtocol("protocol type and name are required")
+    sync = Sync(
+        group_id=body.group_id,
+        member_id=body.member_id,
+        generation=body.generation_id,
+        instance_id=body.group_instance_id,
+        protocol_type=body.protocol_type,
+        protocol=body.protocol_name,
+        assignments=tuple((one.member_id, bytes(one.assignment)) for one in body.assignments),
+    )
+    return context.groups.sync(sync).map(_reply)
+
+
+HANDLER = Handler(key=14, versions=(0, 5), handle=handle)

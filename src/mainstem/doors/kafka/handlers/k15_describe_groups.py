@@ -1,0 +1,82 @@
+"""15 DescribeGroups.
+
+Versions: 0-6.
+Behaviour: a group's state and members; their metadata and assignments only while it is stable. A group that
+does not exist is described as Dead.
+Notes: v3 may ask for the operations that are allowed, v4 shows instance ids; from v6 on a group that does not
+exist is GROUP_ID_NOT_FOUND as well (KIP-1043).
+Left out: access control; who asks for operations is told all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mainstem.coordinator.group_types import GroupView
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.items import answered
+from mainstem.doors.kafka.message import Message
+
+NOT_FOUND_SINCE = 6
+NOT_ASKED = -(1 << 31)
+GROUP_OPERATIONS = sum(1 << operation for operation in (3, 6, 8, 10, 11))
+"""READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS (Kafka's AclOperation)."""
+
+
+def _described(view: GroupView, operations: int) -> Message:
+    return Message(
+        group_id=view.group_id,
+        group_state=view.state.value,
+        protocol_type=view.protocol_type,
+        protocol_data=view.protocol,
+        members=[
+            Message(
+                member_id=member.member_id,
+                group_instance_id=member.instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+                member_metadata=member.metadata,
+                member_assignment=member.assignment,
+            )
+            for member in view.members
+        ],
+        authorized_operations=operations,
+    )
+
+
+def _missing(group_id: str, version: int, operations: int) -> Message:
+    told = version >= NOT_FOUND_SINCE
+    return Message(
+        error_code=ErrorCode.GROUP_ID_NOT_FOUND if told else 0,
+        error_message=f"Group {group_id} not found." if told else None,
+        group_id=group_id,
+        group_state="Dead",
+        authorized_operations=operations,
+    )
+
+
+def handle(context: Context, request: Request) -> Answer:
+    """Describe groups."""
+    group_ids: Sequence[str] = request.body.groups
+    operations = GROUP_OPERATIONS if request.body.include_authorized_operations else NOT_ASKED
+
+    def done(views: list[GroupView | None]) -> Message:
+        return Message(
+            groups=[
+                _missing(group_id, request.version, operations)
+                if view is None
+                else _described(view, operations)
+                for group_id, view in zip(group_ids, views, strict=True)
+            ]
+        )
+
+    def refused(code: int, text: str) -> Message:
+        return Message(
+            groups=[Message(group_id=group_id, error_code=code, error_message=text) for group_id in group_ids]
+        )
+
+    return answered(context.groups.describe(group_ids), done, refused)
+
+
+HANDLER = Handler(key=15, versions=(0, 6), handle=handle)
