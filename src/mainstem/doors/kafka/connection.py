@@ -126,14 +126,14 @@ class Connection:
         """The client takes less than is sent."""
         if self.blocked_since is None:
             self.blocked_since = self.clock.monotonic()
-            self._door.blocked += 1
+            self._door.context.slow_clients += 1
         self._read_or_not()
 
     def sending_resumed(self) -> None:
         """The client has taken most of it."""
         if self.blocked_since is not None:
             self.blocked_since = None
-            self._door.blocked -= 1
+            self._door.context.slow_clients -= 1
         self._heard()
         self._pump()
 
@@ -142,7 +142,7 @@ class Connection:
         self._closed = True
         if self.blocked_since is not None:
             self.blocked_since = None
-            self._door.blocked -= 1
+            self._door.context.slow_clients -= 1
         closers, self._closers = self._closers, None
         for call in closers or ():
             call()

@@ -41,8 +41,6 @@ class Door:
         self.context = context
         self.handlers = handlers
         self.pool = Pool()
-        self.blocked = 0
-        """Connections whose clients do not take what is sent to them."""
         self._flexible_from = {key: api(key).request.flexible for key in handlers}
         self._complaints: dict[str, tuple[float, int]] = {}
         context.handlers = handlers

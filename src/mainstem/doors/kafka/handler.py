@@ -16,6 +16,7 @@ UNKNOWN_SERVER_ERROR.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from mainstem.coordinator.topics import Topics
     from mainstem.log.log import Log
     from mainstem.node import Node
+
+log = logging.getLogger("mainstem.kafka")
 
 Reply: TypeAlias = Message | list[Buffer] | None
 Answer: TypeAlias = Reply | Later[Message] | Later[list[Buffer]] | Later[Reply]
@@ -84,9 +87,17 @@ class Context:
     handlers: dict[int, Handler] = field(default_factory=dict)
     node_id: int = NODE_ID
     rack: str | None = None
+    slow_clients: int = 0
+    """Connections whose clients do not take what is sent to them: replies get smaller, so that all their
+    unsent bytes together are bounded."""
+
+    def fault(self, what: str, error: BaseException) -> None:
+        """Log a fault of ours, with its traceback."""
+        log.error("%s failed", what, exc_info=error)
 
     @property
     def log(self) -> Log:
+        """The log."""
         return self.node.log
 
     @property

@@ -2,7 +2,7 @@
 
 Owns: encoding a reply body from a Message, by the plan compiled for its key and version; what the version
 lacks is left out, what the message does not say gets its schema's default. Refuses a field that no version
-has: AssertionError, it is a handler's typing mistake. Called by message.py. Produce, Fetch and Metadata have
+has: AssertionError, it is a handler's typing mistake. Called by message.py. Produce and Fetch have
 faster writers in hot.py.
 """
 
@@ -38,13 +38,12 @@ def _length_writer(flexible: bool, letter: str) -> Callable[[int], bytes]:
     return struct.Struct(">" + letter).pack
 
 
-def _string_writer(flexible: bool, nullable: bool, name: str) -> Write:
+def _string_writer(flexible: bool, nullable: bool) -> Write:
     length_of = _length_writer(flexible, "h")
 
     def write(out: bytearray, value: str | None) -> None:
         if value is None:
-            assert nullable, f"{name} may not be null"
-            out += length_of(-1)
+            out += length_of(-1 if nullable else 0)
             return
         data = value.encode()
         out += length_of(len(data))
@@ -53,13 +52,12 @@ def _string_writer(flexible: bool, nullable: bool, name: str) -> Write:
     return write
 
 
-def _bytes_writer(flexible: bool, nullable: bool, name: str) -> Write:
+def _bytes_writer(flexible: bool, nullable: bool) -> Write:
     length_of = _length_writer(flexible, "i")
 
     def write(out: bytearray, value: bytes | memoryview | None) -> None:
         if value is None:
-            assert nullable, f"{name} may not be null"
-            out += length_of(-1)
+            out += length_of(-1 if nullable else 0)
             return
         out += length_of(len(value))
         out += value
@@ -71,13 +69,12 @@ def _write_uuid(out: bytearray, value: Any) -> None:
     out += (value or NO_UUID).bytes
 
 
-def _array_writer(element: Write, flexible: bool, nullable: bool, name: str) -> Write:
+def _array_writer(element: Write, flexible: bool, nullable: bool) -> Write:
     length_of = _length_writer(flexible, "i")
 
     def write(out: bytearray, value: Sequence[Any] | None) -> None:
         if value is None:
-            assert nullable, f"{name} may not be null"
-            out += length_of(-1)
+            out += length_of(-1 if nullable else 0)
             return
         out += length_of(len(value))
         for one in value:
@@ -118,11 +115,11 @@ def _writer_of(field: Field, version: int, flexible: bool) -> Write:
     elif field.type == "uuid":
         element = _write_uuid
     elif field.type == "string":
-        element = _string_writer(flexible, nullable and not field.array, field.name)
+        element = _string_writer(flexible, nullable and not field.array)
     else:
-        element = _bytes_writer(flexible, nullable and not field.array, field.name)
+        element = _bytes_writer(flexible, nullable and not field.array)
     if field.array:
-        return _array_writer(element, flexible, nullable, field.name)
+        return _array_writer(element, flexible, nullable)
     return element
 
 

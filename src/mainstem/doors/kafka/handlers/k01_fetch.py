@@ -1,0 +1,301 @@
+"""1 Fetch.
+
+Versions: 4-18. Behaviour: whole batches as they are on disk, never past the watermark. Waits until
+`min_bytes` are there or `max_wait` is over; an error of one partition ends the wait. The partitions are
+read from a place that moves with each request, so that a small `max_bytes` serves all in turn; the first
+one that has a batch gives it whatever its size. A reply has 8 MB at most, less when many clients are slow
+to take theirs. A partition whose bytes must come from the disk is left out of a reply that has enough
+without it; they are in memory by the next one. Notes: v5 adds the log start offset, v7 sessions (KIP-227),
+v9 the leader epoch (KIP-320), v11 the rack, v12 is flexible and tells where the logs part, v13 names topics
+by id (KIP-516). Left out: fetch sessions, answered with session id 0, which turns them off; followers;
+preferred_read_replica is -1; aborted transactions are an empty list for read_committed, because there are
+no transactions yet, and the last stable offset is the high watermark; current_leader and node_endpoints, as
+there is only one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from mainstem.clock import Timer
+from mainstem.coordinator.errors import UnknownTopic
+from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.hot import FETCH_TOPIC_IDS, Fetched, TopicKey, fetch_reply
+from mainstem.doors.kafka.lookup import epoch_error
+from mainstem.doors.kafka.message import Buffer, Message
+from mainstem.later import Later
+
+if TYPE_CHECKING:
+    from mainstem.log.partition import Partition, Slice
+
+REPLY_BYTES = 8 << 20
+SLOW_REPLIES_BYTES = 64 << 20
+"""Of all replies that wait for slow clients, about."""
+READ_COMMITTED = 1
+
+
+class _Asked:
+    """One partition of a request."""
+
+    __slots__ = ("diverging", "error", "index", "max_bytes", "offset", "partition", "records")
+
+    def __init__(self, index: int, offset: int, max_bytes: int) -> None:
+        self.index = index
+        self.offset = offset
+        self.max_bytes = max_bytes
+        self.partition: Partition | None = None
+        self.error = 0
+        self.records: Buffer = b""
+        self.diverging: tuple[int, int] | None = None
+
+    def available(self) -> int:
+        """Bytes that a read would give now, about; never 0 when there are some."""
+        partition = self.partition
+        if partition is None or self.error or self.offset >= partition.high_watermark:
+            return 0
+        return max(1, min(self.max_bytes, partition.available_bytes(self.offset)))
+
+    def fetched(self, read_committed: bool) -> Fetched:
+        """What the reply says of it."""
+        partition = self.partition
+        if partition is None or self.error:
+            return Fetched(self.index, self.error, aborted=read_committed)
+        return Fetched(
+            self.index,
+            0,
+            partition.high_watermark,
+            partition.last_stable_offset,
+            partition.log_start_offset,
+            self.records,
+            read_committed,
+            self.diverging,
+        )
+
+
+class _Fetch:
+    """One request, from the wait for events to the reply."""
+
+    __slots__ = (
+        "_checking",
+        "_context",
+        "_left_bytes",
+        "_order",
+        "_request",
+        "_taken_bytes",
+        "_timer",
+        "_topics",
+        "_undo",
+        "later",
+    )
+
+    def __init__(self, context: Context, request: Request) -> None:
+        body = request.body
+        self._context = context
+        self._request = request
+        self._topics: list[tuple[TopicKey, list[_Asked]]] = []
+        self._order: list[_Asked] = []
+        self._left_bytes = min(
+            body.max_bytes,
+            context.settings.fetch_max_bytes,
+            REPLY_BYTES,
+            SLOW_REPLIES_BYTES // (context.slow_clients + 1),
+        )
+        self._taken_bytes = 0
+        self._timer: Timer | None = None
+        self._undo: Callable[[], None] | None = None
+        self._checking = False
+        self.later: Later[list[Buffer]] | None = None
+        for asked in body.topics:
+            self._topics.append(self._resolve(asked))
+        if len(self._order) > 1:
+            first = (request.correlation_id * 2654435761 >> 8) % len(self._order)
+            self._order = self._order[first:] + self._order[:first]
+
+    def _resolve(self, asked: Message) -> tuple[TopicKey, list[_Asked]]:
+        """Find a topic's partitions and check what is asked of them."""
+        key: TopicKey
+        if self._request.version >= FETCH_TOPIC_IDS:
+            key, missing = asked.topic_id, ErrorCode.UNKNOWN_TOPIC_ID
+            topic = self._context.topics.by_id(asked.topic_id)
+        else:
+            key, missing = asked.topic, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            topic = self._context.topics.get(asked.topic)
+        found = []
+        for part in asked.partitions:
+            one = _Asked(part.partition, part.fetch_offset, part.partition_max_bytes)
+            found.append(one)
+            if topic is None:
+                one.error = missing
+                continue
+            try:
+                one.partition = self._context.node.partition(topic, one.index)
+            except UnknownTopic:
+                one.error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                continue
+            self._check(one, one.partition, part)
+        self._order += found
+        return key, found
+
+    def _check(self, one: _Asked, partition: Partition, part: Message) -> None:
+        one.error = epoch_error(partition, part.current_leader_epoch)
+        if one.error:
+            return
+        if part.last_fetched_epoch >= 0:
+            epoch, end = partition.epoch_end(part.last_fetched_epoch)
+            if epoch < 0:
+                one.error = ErrorCode.OFFSET_OUT_OF_RANGE
+            elif epoch < part.last_fetched_epoch or end < one.offset:
+                one.diverging = (epoch, end)
+        elif not partition.log_start_offset <= one.offset <= partition.log_end_offset:
+            one.error = ErrorCode.OFFSET_OUT_OF_RANGE
+
+    def start(self) -> Answer:
+        """Reply now, or wait."""
+        body = self._request.body
+        if body.max_wait <= 0 or self._enough():
+            return self._read(iter(self._order))
+        self.later = Later()
+        for partition in self._partitions():
+            partition.watch(self._moved)
+        self._timer = self._context.clock.call_later(body.max_wait / 1000, self._time)
+        self._undo = self._request.connection.on_close(self._stop_waiting)
+        return self.later
+
+    def _partitions(self) -> set[Partition]:
+        return {one.partition for one in self._order if one.partition is not None}
+
+    def _enough(self) -> bool:
+        least = self._request.body.min_bytes
+        available = 0
+        for one in self._order:
+            if one.error or one.diverging is not None:
+                return True
+            available += one.available()
+            if available >= least:
+                return True
+        return available >= least
+
+    def _moved(self, partition: Partition) -> None:
+        """A watermark moved. Look at all of them in the next turn: one commit moves many."""
+        if not self._checking:
+            self._checking = True
+            self._context.clock.call_soon(self._look)
+
+    def _look(self) -> None:
+        self._checking = False
+        if self._undo is None:
+            return
+        for one in self._order:
+            partition = one.partition
+            if partition is not None and not one.error and one.offset < partition.log_start_offset:
+                one.error = ErrorCode.OFFSET_OUT_OF_RANGE
+        if self._enough() or any(partition.fenced for partition in self._partitions()):
+            self._time()
+
+    def _time(self) -> None:
+        """Waited enough, or for long enough."""
+        if self._undo is None:
+            return
+        self._undo()
+        self._stop_waiting()
+        assert self.later is not None
+        answer = self._read(iter(self._order))
+        if isinstance(answer, list):
+            self.later.resolve(answer)
+
+    def _stop_waiting(self) -> None:
+        self._undo = None
+        if self._timer is not None:
+            self._timer.cancel()
+        for partition in self._partitions():
+            partition.unwatch(self._moved)
+
+    def _read(self, rest: Iterator[_Asked]) -> list[Buffer] | Later[list[Buffer]]:
+        """Read one partition after the other, as far as the page cache reaches and the reply may grow."""
+        for one in rest:
+            partition = one.partition
+            if partition is None or one.error or one.diverging is not None or self._left_bytes <= 0:
+                continue
+            if one.offset >= partition.high_watermark:
+                continue
+            try:
+                read = partition.read(one.offset, min(one.max_bytes, self._left_bytes))
+            except Exception as error:
+                self._failed(one, error)
+                continue
+            if not isinstance(read, Later):
+                self._took(one, read)
+            elif read.done:
+                self._came(one, read)
+            elif self._taken_bytes < max(self._request.body.min_bytes, 1):
+                return self._wait_for(one, read, rest)
+        return self._reply()
+
+    def _wait_for(self, one: _Asked, read: Later[Slice], rest: Iterator[_Asked]) -> Later[list[Buffer]]:
+        """Go on when the disk has answered."""
+        later = self.later = self.later or Later()
+
+        def done(read: Later[Slice]) -> None:
+            self._came(one, read)
+            answer = self._read(rest)
+            if isinstance(answer, list):
+                later.resolve(answer)
+
+        read.then(done)
+        return later
+
+    def _came(self, one: _Asked, read: Later[Slice]) -> None:
+        if read.error is None:
+            self._took(one, read.result())
+        else:
+            self._failed(one, read.error)
+
+    def _took(self, one: _Asked, read: Slice) -> None:
+        """Put what was read into the reply, unless it is more than the reply may hold and not the first."""
+        size = len(read.data)
+        if size > self._left_bytes and self._taken_bytes:
+            return
+        one.records = read.data
+        self._taken_bytes += size
+        self._left_bytes -= size
+
+    def _failed(self, one: _Asked, error: BaseException) -> None:
+        one.error = code_of(error)
+        if not is_refusal(error):
+            self._context.fault(f"Fetch of partition {one.index}", error)
+
+    def _reply(self) -> list[Buffer]:
+        read_committed = self._request.body.isolation_level == READ_COMMITTED
+        return fetch_reply(
+            self._request.version,
+            [(key, [one.fetched(read_committed) for one in found]) for key, found in self._topics],
+        )
+
+
+def handle(context: Context, request: Request) -> Answer:
+    body = request.body
+    if body.session_id or body.session_epoch > 0:
+        return Message(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+    return _Fetch(context, request).start()
+
+
+def on_error(request: Request, code: int) -> Message:
+    """The same error for every partition."""
+    return Message(
+        responses=[
+            Message(
+                topic=topic.topic,
+                topic_id=topic.topic_id,
+                partitions=[
+                    Message(partition_index=part.partition, error_code=code, high_watermark=-1, records=b"")
+                    for part in topic.partitions
+                ],
+            )
+            for topic in request.body.topics
+        ]
+    )
+
+
+HANDLER = Handler(key=1, versions=(4, 18), handle=handle, on_error=on_error)

@@ -1,0 +1,43 @@
+"""35 DescribeLogDirs.
+
+Versions: 1-5. Behaviour: the one data folder with the size of each partition asked for, or of all (null). A
+topic or partition that is not there is left out, as in Kafka. Notes: v2 is flexible, v3 adds an error code
+for all, v4 the volume (KIP-827), v5 `is_cordoned`. Left out: the volume's total size is told as unknown
+(-1).
+"""
+
+from __future__ import annotations
+
+import os
+
+from mainstem.coordinator.topics import Topic
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.message import Message
+
+
+def _sizes(context: Context, topic: Topic, indexes: list[int] | range) -> Message:
+    partitions = []
+    for index in indexes:
+        if 0 <= index < topic.partitions:
+            size = context.node.partition(topic, index).size_bytes()
+            partitions.append(Message(partition_index=index, partition_size=size, offset_lag=0))
+    return Message(name=topic.name, partitions=partitions)
+
+
+def handle(context: Context, request: Request) -> Answer:
+    asked = request.body.topics
+    if asked is None:
+        topics = [_sizes(context, topic, range(topic.partitions)) for topic in context.topics.all()]
+    else:
+        found = [(context.topics.get(one.topic), one.partitions) for one in asked]
+        topics = [_sizes(context, topic, indexes) for topic, indexes in found if topic is not None]
+    folder = Message(
+        error_code=0,
+        log_dir=os.path.abspath(context.settings.data),
+        topics=[topic for topic in topics if topic.partitions],
+        usable_bytes=context.node.free_bytes(),
+    )
+    return Message(results=[folder])
+
+
+HANDLER = Handler(key=35, versions=(1, 5), handle=handle)

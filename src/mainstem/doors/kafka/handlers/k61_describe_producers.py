@@ -1,0 +1,64 @@
+"""61 DescribeProducers.
+
+Versions: 0. Behaviour: the idempotent producers whose sequence each partition remembers: id, epoch, last
+sequence and time. Notes: KIP-664. Left out: transactions: there is no open one and no coordinator epoch
+(-1).
+"""
+
+from __future__ import annotations
+
+from mainstem.coordinator.errors import CoordinatorError
+from mainstem.doors.kafka.errors import code_of
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.lookup import partition_of
+from mainstem.doors.kafka.message import Message
+
+
+def _producers(context: Context, name: str, index: int) -> Message:
+    try:
+        partition = partition_of(context, name, index)
+    except CoordinatorError as error:
+        return Message(partition_index=index, error_code=code_of(error), error_message=str(error))
+    return Message(
+        partition_index=index,
+        active_producers=[
+            Message(
+                producer_id=producer.producer_id,
+                producer_epoch=producer.producer_epoch,
+                last_sequence=producer.last_sequence,
+                last_timestamp=producer.last_timestamp_ms,
+                coordinator_epoch=-1,
+            )
+            for producer in partition.producers()
+        ],
+    )
+
+
+def handle(context: Context, request: Request) -> Answer:
+    return Message(
+        topics=[
+            Message(
+                name=topic.name,
+                partitions=[_producers(context, topic.name, index) for index in topic.partition_indexes],
+            )
+            for topic in request.body.topics
+        ]
+    )
+
+
+def on_error(request: Request, code: int) -> Message:
+    """The same error for every partition."""
+    return Message(
+        topics=[
+            Message(
+                name=topic.name,
+                partitions=[
+                    Message(partition_index=index, error_code=code) for index in topic.partition_indexes
+                ],
+            )
+            for topic in request.body.topics
+        ]
+    )
+
+
+HANDLER = Handler(key=61, versions=(0, 0), handle=handle, on_error=on_error)
