@@ -218,10 +218,12 @@ async def _from_offset() -> None:
     name = await topic("offset")
     await send(name, [b"%d" % i for i in range(100)])
     same([r.value for r in await read(name, 3, offset=57)], [b"57", b"58", b"59"])
-    async with consumer(name) as client:
-        await client.seek_to_end()
-        same(await client.position(TopicPartition(name, 0)), 100)
-        await client.seek_to_beginning()
+    where = TopicPartition(name, 0)
+    async with consumer() as client:
+        client.assign([where])
+        await client.seek_to_end(where)
+        same(await client.position(where), 100)
+        await client.seek_to_beginning(where)
         same((await take(client, 1))[0].offset, 0)
 
 
