@@ -1,0 +1,255 @@
+"""Docs cannot lie: what they list is compared with the code, both ways; what they show is run."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from mainstem.cli import mainstem
+from mainstem.settings import Settings
+from tests import docs_blocks
+from tests.support.server import READY, Server
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "mainstem"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+DEFAULT_AT = "127.0.0.1:9092"
+
+
+def page(name: str) -> str:
+    """A page of docs/, or of the root."""
+    path = ROOT / "docs" / name
+    return (path if path.exists() else ROOT / name).read_text()
+
+
+def fences(text: str, language: str) -> list[str]:
+    """What stands in the fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def run(command: list[str], at: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run something as a reader of the docs would, against our server."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
+    environ |= {"MAINSTEM_AT": at, **more}
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("docs") / "data", log_level="warning") as server:
+        yield server
+
+
+# ----------------------------------------------------------------------------------------------------------
+# what is shown works
+
+
+def test_the_readmes_first_minute_runs_as_it_is_written(server: Server) -> None:
+    commands = [
+        line.split() for block in fences(page("README.md"), "sh") for line in block.splitlines() if line
+    ]
+    assert len(commands) >= 8
+    outputs: dict[str, str] = {}
+    for command in commands:
+        assert command[0] == "mainstem", f"the first minute needs nothing else: {command}"
+        done = run([sys.executable, "-m", *command], server.at)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        outputs[" ".join(command)] = done.stdout
+    counts = {
+        line: len(output.splitlines()) for line, output in outputs.items() if line.startswith("mainstem tail")
+    }
+    assert {line: int(line.split(" -n ")[1].split()[0]) for line in counts} == counts
+
+
+def test_the_readmes_python_runs_as_it_is_written(server: Server) -> None:
+    AdminClient({"bootstrap.servers": server.at}).list_topics(timeout=10)
+    programs = fences(page("README.md"), "python")
+    assert len(programs) == 2
+    for program in programs:
+        assert DEFAULT_AT in program
+        done = run([sys.executable, "-c", program.replace(DEFAULT_AT, server.at)], server.at)
+        assert done.returncode == 0, done.stderr
+        assert "paid" in done.stdout
+
+
+def test_the_readme_shows_a_ready_line_as_the_server_prints_it() -> None:
+    (shown,) = re.findall(r"mainstem ready in .*", page("README.md"))
+    assert READY.match(shown)
+
+
+def test_every_client_snippet_needs_only_the_address() -> None:
+    for language in ("python", "java", "go", "js"):
+        programs = fences(page("README.md"), language)
+        assert programs
+        assert all(DEFAULT_AT in program for program in programs)
+
+
+def test_links_within_the_project_lead_somewhere() -> None:
+    dead = [
+        f"{each.relative_to(ROOT)}: {link}"
+        for each in PAGES
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", each.read_text())
+        if not (each.parent / link).exists()
+    ]
+    assert dead == []
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        target
+        for each in PAGES
+        for target in re.findall(r"(?:^    |`)make ([a-z-]+)", each.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert named <= targets
+
+
+# ----------------------------------------------------------------------------------------------------------
+# what is listed is there, and what is there is listed
+
+
+@pytest.mark.parametrize("name", docs_blocks.BLOCKS)
+def test_tables_made_from_the_code_are_up_to_date(name: str) -> None:
+    assert page(name) == docs_blocks.filled(name), "run: python -m tests.docs_blocks"
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """(words, command) of all commands below a group."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+COMMANDS = dict(commands(mainstem, "mainstem"))
+
+
+def options(command: click.Command) -> set[str]:
+    """The long options of a command."""
+    return {
+        word
+        for each in command.params
+        if isinstance(each, click.Option)
+        for word in (*each.opts, *each.secondary_opts)
+        if word.startswith("--")
+    }
+
+
+def test_every_command_and_option_is_in_the_docs() -> None:
+    text = page("CLI.md")
+    missing = [words for words in COMMANDS if words not in text]
+    missing += [
+        f"{words} {option}"
+        for words, command in COMMANDS.items()
+        for option in options(command)
+        if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)
+    ]
+    assert missing == []
+
+
+def test_every_command_and_option_in_the_docs_exists() -> None:
+    known = {option for command in COMMANDS.values() for option in options(command)} | {"--help", "--version"}
+    first_words = {" ".join(words.split()[:2]) for words in COMMANDS}
+    foreign = [
+        f"{each.name}: {word}"
+        for each in PAGES
+        if each.name in ("CLI.md", "README.md", "SETTINGS.md", "DURABILITY.md", "KAFKA.md")
+        for line in each.read_text().splitlines()
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)
+        if word not in known and not re.search(r"\b(?:pip|python|make|pytest)\b", line)
+    ]
+    foreign += [
+        f"{each.name}: {words}"
+        for each in PAGES
+        for words in re.findall(r"(?:^ *|`)(mainstem [a-z]+)(?![\w-])", each.read_text(), re.MULTILINE)
+        if words not in first_words | {"mainstem ready"}
+    ]
+    assert foreign == []
+
+
+def test_every_setting_is_in_the_docs_and_no_other() -> None:
+    listed = re.findall(r"^\| `(\w+)` *\|", page("SETTINGS.md"), re.MULTILINE)
+    assert sorted(listed) == sorted(field.name for field in dataclasses.fields(Settings))
+
+
+def test_the_changelog_knows_the_version_or_has_something_unreleased() -> None:
+    assert re.search(r"^## \[(?:Unreleased|\d+\.\d+\.\d+)\]", page("CHANGELOG.md"), re.MULTILINE)
+
+
+# ----------------------------------------------------------------------------------------------------------
+# how it is built
+
+
+def names_in(path: Path) -> set[str]:
+    """What a module defines: functions, classes, methods as Class.method."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {
+                f"{node.name}.{inner.name}"
+                for inner in node.body
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "DURABILITY.md"])
+def test_every_place_in_the_code_that_a_page_names_exists(name: str) -> None:
+    anchors = re.findall(r"`([\w/]+\.py):([\w.]+)`", page(name))
+    assert anchors
+    wrong = [
+        f"{file}:{thing}"
+        for file, thing in anchors
+        if not (SOURCE / file).exists() or thing not in names_in(SOURCE / file)
+    ]
+    assert wrong == []
+
+
+def test_the_file_map_has_every_module_and_no_other() -> None:
+    _, _, rest = page("ARCHITECTURE.md").partition("<!-- begin: files -->")
+    table, end, _ = rest.partition("<!-- end: files -->")
+    assert end
+    listed = set(re.findall(r"`([\w/]+\.py)`", table))
+    there = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        if path.name != "__init__.py" and not re.match(r"k\d\d_", path.name)
+    }
+    assert (listed - there, there - listed) == (set(), set())
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    declared = project.partition("dependencies = [")[2].partition("]")[0]
+    needed = set(re.findall(r'^  "([a-z0-9-]+)', declared, re.MULTILINE))
+    assert needed
+    table = page("ARCHITECTURE.md").partition("## Dependencies")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z0-9-]+)`", table, re.MULTILINE)) == needed
+
+
+def test_the_formats_worked_example_is_decoded_by_a_test() -> None:
+    (formats,) = SOURCE.rglob("FORMAT.md")
+    assert "xample" in formats.read_text()
+    assert [path for path in (ROOT / "tests" / "log").rglob("*.py") if "FORMAT.md" in path.read_text()]
