@@ -6,6 +6,7 @@ A block stands between `<!-- begin: name -->` and `<!-- end: name -->`.
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
 from tests.support import cards
 
 DOCS = Path(__file__).parents[1] / "docs"
+SOURCE = DOCS.parent / "src" / "mainstem"
 
 NOT_OFFERED = {
     "Between brokers and controllers of a cluster, or on the controller's own port": (
@@ -74,7 +76,19 @@ def topic_settings() -> str:
     return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
 
 
+def files() -> str:
+    """Every module of the source, with the first sentence of its head; handlers are listed in KAFKA.md."""
+    rows = []
+    for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (path.parent, path.name)):
+        head = ast.get_docstring(ast.parse(path.read_text()))
+        if head and path.parent != cards.HANDLERS:
+            first = " ".join(head.split("\n\n")[0].split())
+            rows.append(f"| `{path.relative_to(SOURCE).as_posix()}` | {first} |")
+    return "\n".join(["| file | what it is |", "|---|---|", *rows])
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "ARCHITECTURE.md": {"files": files},
     "KAFKA.md": {"keys": keys, "keys not offered": keys_not_offered, "topic settings": topic_settings},
 }
 

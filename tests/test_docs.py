@@ -227,19 +227,6 @@ def test_every_place_in_the_code_that_a_page_names_exists(name: str) -> None:
     assert wrong == []
 
 
-def test_the_file_map_has_every_module_and_no_other() -> None:
-    _, _, rest = page("ARCHITECTURE.md").partition("<!-- begin: files -->")
-    table, end, _ = rest.partition("<!-- end: files -->")
-    assert end
-    listed = set(re.findall(r"`([\w/]+\.py)`", table))
-    there = {
-        path.relative_to(SOURCE).as_posix()
-        for path in SOURCE.rglob("*.py")
-        if path.name != "__init__.py" and not re.match(r"k\d\d_", path.name)
-    }
-    assert (listed - there, there - listed) == (set(), set())
-
-
 def test_every_dependency_has_its_reason() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     declared = project.partition("dependencies = [")[2].partition("]")[0]
