@@ -65,7 +65,7 @@ class ProducerIds:
         first = self._end
         end = first + BLOCK_IDS
         later = self.runtime.write(lambda: ((ProducerIdBlock(end),), (first, 0)))
-        # Not after a refusal, nor when a reply that this commit let go reserved the next block already.
+        # After a refusal nothing was applied.
         if self._end == end:
             self._next = first + 1
         return later

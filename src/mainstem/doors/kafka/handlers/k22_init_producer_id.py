@@ -3,9 +3,9 @@
 Versions: 0-5. Behaviour: gives an idempotent producer an id that no other ever had, and epoch 0. Notes:
 from v3 on (KIP-360) a producer that names its id gets the same id with the next epoch, or a new id when the
 epochs are used up or the id is not of this server. Left out: transactions. A transactional id is refused
-with TRANSACTIONAL_ID_AUTHORIZATION_FAILED and a line in the server's log, because that is the one code that
-every client takes as final: Java, librdkafka and franz-go would ask again for ever, or until a timeout that
-hides the reason, after others. v6 (KIP-939, two-phase commit) is unstable in Kafka too.
+with TRANSACTIONAL_ID_AUTHORIZATION_FAILED and a line in the server's log: librdkafka asks again for ever
+after nearly every other code, and the other clients take this one as final too. v6 (KIP-939, two-phase
+commit) is unstable in Kafka too.
 """
 
 from __future__ import annotations
