@@ -38,7 +38,7 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
-from mainstem.engines.kafka_errors import translate
+from mainstem.engines.kafka_errors import MOVING, translate
 from mainstem.engines.kafka_publish import PUBLISHING, Publishing, knock
 from mainstem.engines.kafka_read import KafkaMember, KafkaReader, first_times
 from mainstem.stream import (
@@ -461,18 +461,23 @@ class KafkaEngine:
     async def _list_offsets(
         self, where: Iterable[tuple[str, int]], spec: OffsetSpec, *, missing_ok: bool = False
     ) -> dict[tuple[str, int], int]:
-        request = {TopicPartition(*at): spec for at in where}
-        if not request:
-            return {}
+        left = [TopicPartition(*at) for at in where]
         offsets: dict[tuple[str, int], int] = {}
-        for at, future in self._client().list_offsets(request, **self._timeout).items():
-            try:
-                found = await self._wait(future, f"topic {at.topic}, partition {at.partition}")
-            except UnknownTopic:
-                if not missing_ok:
-                    raise
-            else:
-                offsets[at.topic, at.partition] = found.offset
+        deadline = time.monotonic() + self._timeout_s
+        while left:
+            futures = self._client().list_offsets(dict.fromkeys(left, spec), **self._timeout)
+            left = []
+            for at, future in futures.items():
+                what = f"topic {at.topic}, partition {at.partition}"
+                try:
+                    offsets[at.topic, at.partition] = (await asyncio.wrap_future(future)).offset
+                except KafkaException as error:
+                    if error.args[0].code() in MOVING and time.monotonic() < deadline:
+                        left.append(at)
+                    elif not missing_ok or not isinstance(translate(error, what), UnknownTopic):
+                        raise translate(error, what) from None
+            if left:
+                await asyncio.sleep(0.05)
         return offsets
 
 

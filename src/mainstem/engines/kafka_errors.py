@@ -59,6 +59,17 @@ _BY_CODE = {code: kind for kind, codes in _CLASSES.items() for code in codes}
 UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
 """What a consumer reports for a batch that it cannot decode."""
 
+MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError._NOENT,
+    }
+)
+"""A partition has no leader for a moment: it is new, or moves. librdkafka does not ask again by itself
+here."""
+
 
 def translate(error: KafkaError | KafkaException, what: str) -> stream.StreamError:
     """The contract's error for librdkafka's; `what` opens the message, as in `topic "flights"`."""

@@ -1,0 +1,83 @@
+"""Every engine, behind one fixture: the same tests say the same of each."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mainstem.stream import Engine
+from tests.support.server import Server
+
+Opener = Callable[[], AbstractAsyncContextManager[Engine]]
+Run = Callable[[Callable[[Engine], Awaitable[None]]], None]
+
+REAL_KAFKA = "MAINSTEM_TEST_KAFKA"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("engine") / "data") as running:
+        yield running
+
+
+@asynccontextmanager
+async def embedded(folder: Path) -> AsyncIterator[Engine]:
+    """An open node on a folder of its own."""
+    from mainstem.clock import LoopClock
+    from mainstem.engines.embedded import EmbeddedEngine
+    from mainstem.log.realdisk import RealDisk
+    from mainstem.node import Node
+    from mainstem.settings import Settings
+
+    loop = asyncio.get_running_loop()
+    disk = RealDisk(folder, loop)
+    node = await Node.open(Settings(data=str(folder)), disk, LoopClock(loop), random.Random(7))
+    engine = EmbeddedEngine(node)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+        await node.close()
+
+
+@asynccontextmanager
+async def kafka(at: str) -> AsyncIterator[Engine]:
+    """The Kafka engine on a cluster."""
+    from mainstem.engines.kafka import KafkaEngine
+
+    engine = await KafkaEngine.connect(at, timeout_s=10)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest.fixture(params=["embedded", "kafka", pytest.param("apache-kafka", marks=pytest.mark.slow)])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """Runs a coroutine function with an engine."""
+    opener: Any
+    if request.param == "embedded":
+        opener = lambda: embedded(tmp_path)  # noqa: E731
+    elif request.param == "kafka":
+        at = request.getfixturevalue("server").at
+        opener = lambda: kafka(at)  # noqa: E731
+    elif REAL_KAFKA in os.environ:
+        opener = lambda: kafka(os.environ[REAL_KAFKA])  # noqa: E731
+    else:
+        pytest.skip(f"{REAL_KAFKA} names no Apache Kafka")
+
+    def go(work: Callable[[Engine], Awaitable[None]]) -> None:
+        async def inner() -> None:
+            async with opener() as engine:
+                await work(engine)
+
+        asyncio.run(inner())
+
+    return go
