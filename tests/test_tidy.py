@@ -158,7 +158,7 @@ CLOCK_AND_CHANCE = re.compile(
     r"|uuid[14]|datetime\.(?:now|utcnow|today)|date\.today|loop\.call_later|asyncio\.sleep)\b"
 )
 MAY_ASK_THE_MACHINE = re.compile(
-    r"src/mainstem/(?:clock\.py|server\.py|doors/\w+/server\.py|cli/.*|engines/kafka\w*\.py)"
+    r"src/mainstem/(?:clock\.py|server\.py|doors/\w+/server\.py|cli/.*|engines/.*)"
 )
 
 

@@ -95,7 +95,12 @@ class Airport:
             while True:
                 try:
                     self._producer.produce(
-                        TOPIC, line, key_of(line), where[1], self._answered, flights.time_ms(line)
+                        TOPIC,
+                        line,
+                        key_of(line),
+                        where[1],
+                        on_delivery=self._answered,
+                        timestamp=flights.time_ms(line),
                     )
                     break
                 except BufferError:
