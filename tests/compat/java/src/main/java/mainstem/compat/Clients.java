@@ -386,6 +386,8 @@ public final class Clients {
 
     private static void manyPartitions() throws Exception {
         String name = topic(60, Map.of());
+        // Apache Kafka answers NOT_LEADER_OR_FOLLOWER right after the creation, and the producer gets stuck on that.
+        admin.listOffsets(IntStream.range(0, 60).boxed().collect(Collectors.toMap(p -> new TopicPartition(name, p), p -> OffsetSpec.latest()))).all().get();
         List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
         for (int i = 0; i < 6000; i++) {
             records.add(new ProducerRecord<>(name, i % 60, null, bytes(("" + i).repeat(100))));
