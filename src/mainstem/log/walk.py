@@ -1,8 +1,9 @@
 """Walking a segment batch by batch, and finding the way past damage.
 
-Owns: the one walk over headers that index building, look-ups, recovery of producer windows and inspection share, and
-the search for the next whole batch after bytes that are none. Refuses: to trust a length: no header makes it read more
-than the segment has, and damage makes it neither stop for good nor run in circles. Called by the log's modules.
+Owns: the one walk over headers that index building, look-ups, recovery of producer windows and inspection
+share, and the search for the next whole batch after bytes that are none. Refuses: to trust a length: no
+header makes it read more than the segment has, and damage makes it neither stop for good nor run in
+circles. Called by the log's modules.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class WentWrong(Exception):
     """A batch that was already visited turned out to be damaged. It is noted in the segment: begin again."""
 
 
-def scan(
+def walk(
     segment: Segment,
     position: int,
     offset: int,
@@ -35,9 +36,10 @@ def scan(
     *,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Steps[None]:
-    """Call `visit(position, header)` for each batch from `position`, which is `offset`, to before `end` (position,
-    offset), until it returns True. Bodies are not read if they are large, CRCs not checked; what cannot be a header
-    is skipped and noted as damage. Others get a turn after each chunk. WentWrong: see there."""
+    """Call `visit(position, header)` for each batch from `position`, which is `offset`, to before `end`
+    (position, offset), until it returns True. Bodies are not read if they are large, CRCs not checked; what
+    cannot be a header is skipped and noted as damage. Others get a turn after each chunk. WentWrong: see
+    there."""
     end_position, _ = end
     data: bytes | bytearray = b""
     start = position
@@ -69,7 +71,8 @@ def scan(
 
 
 def fits(header: BatchHeader, position: int, offset: int, end: tuple[int, int]) -> bool:
-    """It can be the header of the batch at `position` that begins with `offset`, in a log that ends at `end`."""
+    """It can be the header of the batch at `position` that begins with `offset`, in a log that ends at
+    `end`."""
     return (
         header.base_offset == offset
         and header.plausible
@@ -85,8 +88,8 @@ def batch_is_whole(segment: Segment, position: int, header: BatchHeader) -> Step
 
 
 def find_damage(segment: Segment, position: int, offset: int, end: tuple[int, int]) -> Steps[Damage]:
-    """What is at `position` is no whole batch beginning with `offset`: find where the next one begins, and note what
-    is between. To the end of the log if there is none."""
+    """What is at `position` is no whole batch beginning with `offset`: find where the next one begins, and
+    note what is between. To the end of the log if there is none."""
     found = yield from _body_only(segment, position, offset, end)
     if found is None:
         found = yield from _next_batch(segment, position + 1, offset, end)
@@ -103,7 +106,8 @@ def find_damage(segment: Segment, position: int, offset: int, end: tuple[int, in
 def _body_only(
     segment: Segment, position: int, offset: int, end: tuple[int, int]
 ) -> Steps[tuple[int, int] | None]:
-    """(position, offset) of the next batch if the header here is right, as the next one confirms, or the end does."""
+    """(position, offset) of the next batch if the header here is right, as the next one confirms, or the
+    end does."""
     data = yield segment, HEADER_BYTES, position
     if len(data) < HEADER_BYTES:
         return None
@@ -119,10 +123,9 @@ def _body_only(
     return None
 
 
-def _next_batch(
-    segment: Segment, position: int, offset: int, end: tuple[int, int]
-) -> Steps[tuple[int, int]]:
-    """(position, base offset) of the first whole batch from `position` on with a larger offset; else the end."""
+def _next_batch(segment: Segment, position: int, offset: int, end: tuple[int, int]) -> Steps[tuple[int, int]]:
+    """(position, base offset) of the first whole batch from `position` on with a larger offset; else the
+    end."""
     while position + HEADER_BYTES <= end[0]:
         data = yield segment, min(SEARCH_BYTES, end[0] - position), position
         for at in candidates(data, offset, end[1]):
@@ -139,8 +142,8 @@ def _next_batch(
 
 
 def candidates(data: bytes | bytearray, above: int, below: int) -> list[int]:
-    """Where in `data` something like a header is, of a batch with offsets between `above` and `below`, exclusive of
-    `above` itself."""
+    """Where in `data` something like a header is, of a batch with offsets between `above` and `below`,
+    exclusive of `above` itself."""
     found = []
     at = data.find(_MAGIC, _MAGIC_AT)
     while 0 <= at <= len(data) - (HEADER_BYTES - _MAGIC_AT):
@@ -149,5 +152,3 @@ def candidates(data: bytes | bytearray, above: int, below: int) -> list[int]:
             found.append(at - _MAGIC_AT)
         at = data.find(_MAGIC, at + 1)
     return found
-
-

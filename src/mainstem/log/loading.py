@@ -1,0 +1,286 @@
+"""Getting a segment's index into memory, and a partition's snapshot from its file.
+
+Owns: when an index file is believed, and building it from the log when not. Refuses: to believe one that
+the log contradicts, and to build the same one twice. Called by `partition.py`, `reader.py` and `lookup.py`.
+
+Rules: FORMAT.md, part "Indexes".
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mainstem.log import epochs as epoch_file
+from mainstem.log import lookup
+from mainstem.log import snapshot as snapshots
+from mainstem.log.batch import HEADER_BYTES, BatchHeader, read_header
+from mainstem.log.epochs import Epochs
+from mainstem.log.errors import LogError
+from mainstem.log.index import SegmentIndex
+from mainstem.log.producers import Producers
+from mainstem.log.reads import Steps
+from mainstem.log.retention import unlink_below_log_start
+from mainstem.log.segment import Segment
+from mainstem.log.snapshot import Snapshot
+from mainstem.log.state import PartitionState
+from mainstem.log.walk import WentWrong, fits, walk
+
+if TYPE_CHECKING:
+    from mainstem.log.partition import Partition
+
+BUILD_CHUNK_BYTES = 256 << 10
+
+log = logging.getLogger(__name__)
+
+
+def index_of(partition: Partition, segment: Segment) -> Steps[SegmentIndex]:
+    """The segment's index, loaded and up to the segment's end."""
+    if segment.index is not None:
+        if segment is not partition.active:
+            partition.shared.indexes.used(segment)
+        return segment.index
+    index = None
+    in_files: tuple[int, int] | None = None
+    if not segment.index_rebuilt:
+        index = _from_files(partition, segment)
+        in_files = index.entries if index is not None else None
+    if index is not None and not (yield from _entry_holds(segment, index, *_end(partition, segment))):
+        index = None
+    if index is None:
+        return (yield from rebuild_index(partition, segment))
+    return (yield from _catch_up(partition, segment, index, in_files))
+
+
+def rebuild_index(partition: Partition, segment: Segment) -> Steps[SegmentIndex]:
+    """From the log alone. The files are written anew when the index is saved next."""
+    segment.index_rebuilt = True
+    segment.index = None
+    return (yield from _catch_up(partition, segment, SegmentIndex(), None))
+
+
+def _from_files(partition: Partition, segment: Segment) -> SegmentIndex | None:
+    end_position, end_offset = _end(partition, segment)
+    index = SegmentIndex.parse(*segment.index_files(), end_offset - segment.base_offset, end_position)
+    if index is None:
+        log.warning("%s: its index files are damaged; building them from the log", segment.path)
+        return None
+    if partition.is_doubtful(segment):
+        # Its files were written now and then and not synced: only what the snapshot counts is believed.
+        known = partition.snapshot
+        if known is None or known.segment != segment.base_offset or known.index_entries is None:
+            return None
+        return index if index.keep(known.index_entries) else None
+    return index
+
+
+def _entry_holds(segment: Segment, index: SegmentIndex, end_position: int, end_offset: int) -> Steps[bool]:
+    """The last entry of `.index` is what the batch header there says."""
+    position, claimed = index.position_before(end_offset - segment.base_offset)
+    if claimed is None:
+        return True
+    return (yield from entry_header(segment, position, claimed, (end_position, end_offset))) is not None
+
+
+def entry_header(
+    segment: Segment, position: int, claimed: int, end: tuple[int, int]
+) -> Steps[BatchHeader | None]:
+    """The header that an index entry points at, if it ends with the relative offset that the entry claims."""
+    data = yield segment, HEADER_BYTES, position
+    if len(data) < HEADER_BYTES:
+        return None
+    header = read_header(data)
+    if header.last_offset - segment.base_offset != claimed:
+        return None
+    return header if fits(header, position, header.base_offset, end) else None
+
+
+def _catch_up(
+    partition: Partition, segment: Segment, index: SegmentIndex, in_files: tuple[int, int] | None
+) -> Steps[SegmentIndex]:
+    """Walk the log from where `index` ends to where the segment ends, also what is appended meanwhile, and
+    install it. Begins again when the log was cut meanwhile or a batch turned out to be damaged."""
+    while True:
+        cuts = partition.cuts
+        position = index.resume()
+        offset = segment.base_offset
+        end = _end(partition, segment)
+        if position:
+            _, claimed = index.position_before(end[1] - segment.base_offset)
+            header = yield from entry_header(segment, position, claimed or 0, end)
+            if header is None:
+                index, in_files = SegmentIndex(), None
+                continue
+            offset = header.base_offset
+        at = [position, offset]
+
+        def visit(
+            position: int, header: BatchHeader, at: list[int] = at, index: SegmentIndex = index
+        ) -> None:
+            index.add_header(segment.base_offset, position, header, partition.config.index_interval_bytes)
+            at[:] = position + header.total_bytes, header.next_offset
+
+        try:
+            while partition.cuts == cuts and at[0] < end[0]:
+                yield from walk(segment, at[0], at[1], end, visit, chunk_bytes=BUILD_CHUNK_BYTES)
+                at[:] = end  # damage at the end leaves the visitor behind
+                end = _end(partition, segment)
+        except WentWrong:
+            index, in_files = SegmentIndex(), None
+            continue
+        if partition.cuts == cuts:
+            break
+        index, in_files = SegmentIndex(), None
+    if segment.index is None:
+        segment.index_loaded(index, in_files)
+        if segment is not partition.active:
+            index.add_time_entry()
+            if not segment.gone and partition.end_of(segment) <= partition.high_watermark:
+                segment.save(partition.end_of(segment))
+                partition.trust(segment)
+        return index
+    return segment.index
+
+
+def _end(partition: Partition, segment: Segment) -> tuple[int, int]:
+    return segment.size, partition.end_of(segment)
+
+
+def resume_index(partition: Partition, segment: Segment) -> None:
+    """After a cut: what the index of the active segment knew of the batches behind its last entry is void."""
+    index, segment.index = segment.index, None
+    if index is not None:
+        try:
+            partition.shared.run_now(_catch_up(partition, segment, index, segment.saved_entries))
+        except LogError as error:
+            log.warning("%s: its index is built from the log when needed: %s", segment.path, error)
+
+
+# --- the partition's own files ----------------------------------------------------------------------------
+
+
+def restore(partition: Partition, state: PartitionState) -> None:
+    """What a new Partition does after an unclean stop: put back the arrivals that the journal kept, read
+    the producer windows (their log is in the page cache now), unlink what lies below the log start. May
+    block."""
+    if not state.segments:
+        return
+    for wall_ms, offset in state.arrivals:
+        segment = partition.segment_of(offset)
+        if segment is not None and offset < state.end_offset:
+            arrivals, relative = segment.arrivals, offset - segment.base_offset
+            if not arrivals.times or (wall_ms >= arrivals.last_ms and relative > arrivals.offsets[-1]):
+                arrivals.add(wall_ms, relative)
+    if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
+        _ = partition.windows
+    if state.fenced is None:
+        unlink_below_log_start(partition)
+
+
+def load_snapshot(partition: Partition) -> Snapshot | None:
+    """The partition's snapshot, if the log still has the batch that it names. Blocks."""
+    path = f"{partition.folder}/{snapshots.NAME}"
+    disk = partition.shared.disk
+    if not partition.segments or not disk.exists(path):
+        return None
+    found = snapshots.decode(disk.read_all(path))
+    if found is None or not partition.shared.run_now(_names_a_batch(partition, found)):
+        log.warning("%s does not belong to this log: reading the log instead", path)
+        return None
+    return found
+
+
+def _names_a_batch(partition: Partition, found: Snapshot) -> Steps[bool]:
+    segment = next((one for one in partition.segments if one.base_offset == found.segment), None)
+    if segment is None or found.offset > partition.high_watermark:
+        return False
+    if found.last_position < 0:
+        return found.position == 0 and found.offset == segment.base_offset
+    data = yield segment, HEADER_BYTES, found.last_position
+    if len(data) < HEADER_BYTES or found.position > partition.limit_of(segment):
+        return False
+    header = read_header(data)
+    return (
+        header.crc == found.last_crc
+        and header.next_offset == found.offset
+        and found.last_position + header.total_bytes == found.position
+    )
+
+
+def load_windows(partition: Partition) -> Producers:
+    """The producer windows: those of the snapshot, and what the log has after it; without a snapshot, what
+    the log has that arrived within the expiry. Blocks."""
+    windows = Producers(partition.shared.config.producer_expiry_ms)
+    known = partition.snapshot
+    start = (0, 0, 0)
+    if known is not None:
+        start = known.segment, known.position, known.offset
+        for producer_id, window in known.windows.items():
+            windows.restore(producer_id, window)
+    else:
+        oldest = partition.shared.clock.wall_ms() - windows.expiry_ms
+        for segment in partition.segments[:-1]:
+            if lookup.last_arrival(partition, segment) < oldest:
+                start = partition.end_of(segment), 0, partition.end_of(segment)
+    for segment in partition.segments:
+        base = segment.base_offset
+        end = partition.limit_of(segment), min(partition.end_of(segment), partition.high_watermark)
+        if base > start[0]:
+            _replay(partition, windows, segment, (0, base), end)
+        elif base == start[0]:
+            _replay(partition, windows, segment, start[1:], end)
+    return windows
+
+
+def _replay(
+    partition: Partition, windows: Producers, segment: Segment, start: tuple[int, int], end: tuple[int, int]
+) -> None:
+    arrivals, base = segment.arrivals, segment.base_offset
+    bound = lookup.arrival_bound(partition, segment)
+
+    def visit(_: int, header: BatchHeader) -> None:
+        arrival_ms = arrivals.arrival_of(header.base_offset - base)
+        windows.replay(header, bound if arrival_ms is None else arrival_ms)
+
+    try:
+        partition.shared.run_now(walk(segment, *start, end, visit, chunk_bytes=BUILD_CHUNK_BYTES))
+    except WentWrong:
+        # The damage is known now, so the walk goes past it; batches that were replayed are not counted twice.
+        _replay(partition, windows, segment, start, end)
+
+
+def load_epochs(partition: Partition) -> Epochs:
+    """The leader epochs: from their file, or from the batch headers without it. Blocks."""
+    path = f"{partition.folder}/{epoch_file.NAME}"
+    disk = partition.shared.disk
+    found = Epochs.parse(disk.read_all(path)) if partition.segments and disk.exists(path) else None
+    if found is None:
+        found = Epochs()
+        for segment in partition.segments:
+            partition.shared.run_now(_epochs_of(partition, segment, found))
+    found.cut(partition.log_end_offset)
+    found.begin(partition.epoch, partition.log_end_offset)
+    found.log_start(partition.log_start_offset)
+    return found
+
+
+def _epochs_of(partition: Partition, segment: Segment, found: Epochs) -> Steps[None]:
+    """Add the epochs that begin in `segment`. One that begins and ends with the same epoch is not walked."""
+    data = yield segment, HEADER_BYTES, 0
+    if len(data) < HEADER_BYTES:
+        return
+    first = read_header(data)
+    found.begin(first.leader_epoch, segment.base_offset)
+    following = partition.segment_of(partition.end_of(segment))
+    if following is not None and following is not segment:
+        data = yield following, HEADER_BYTES, 0
+        if len(data) == HEADER_BYTES and read_header(data).leader_epoch == first.leader_epoch:
+            return
+
+    def visit(_: int, header: BatchHeader) -> None:
+        found.begin(header.leader_epoch, header.base_offset)
+
+    try:
+        yield from walk(segment, 0, segment.base_offset, _end(partition, segment), visit)
+    except WentWrong:
+        yield from walk(segment, 0, segment.base_offset, _end(partition, segment), visit)

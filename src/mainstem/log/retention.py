@@ -1,0 +1,171 @@
+"""Removing what is old: by age, by size, by request.
+
+Owns: which segments go, and the order: first the new log start is durable, then files are unlinked (rule
+R11). Refuses: the active segment, what is not committed, parts of segments, guesses: a segment whose age is
+not known counts as young. Called through `Partition`.
+
+Kafka: UnifiedLog.deleteOldSegments, deleteRetentionMsBreachedSegments, deleteRetentionSizeBreachedSegments.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mainstem.later import Later
+from mainstem.log import lookup
+from mainstem.log.errors import OffsetOutOfRange, PartitionDeleted, StorageError
+from mainstem.log.segment import Segment
+
+if TYPE_CHECKING:
+    from mainstem.log.partition import Partition
+
+log = logging.getLogger(__name__)
+
+
+def delete_records(partition: Partition, before: int) -> Later[int]:
+    """See `Partition.delete_records`."""
+    if partition.deleted:
+        return Later.failed(PartitionDeleted("the topic was deleted"))
+    if before == -1:
+        before = partition.high_watermark
+    if not 0 <= before <= partition.high_watermark:
+        raise OffsetOutOfRange(f"offset {before} is after the watermark, {partition.high_watermark}")
+    if before <= partition.log_start_offset:
+        return Later.of(partition.log_start_offset)
+    return _move_log_start(partition, before).map(lambda _: partition.log_start_offset)
+
+
+def enforce(partition: Partition) -> Later[int]:
+    """See `Partition.enforce_retention`."""
+    if partition.deleted or partition.fenced is not None or not partition.segments:
+        return Later.of(0)
+    now = partition.shared.clock.wall_ms()
+    try:
+        _roll_by_age(partition, now)
+    except StorageError as error:
+        return Later.failed(error)
+    config = partition.config
+    if config.retention_by_record_time and config.retention_ms >= 0:
+        out: Later[int] = Later()
+        stamps = partition.shared.run_later(_record_ages(partition))
+
+        def aged(later: Later[dict[int, int]]) -> None:
+            if later.error is not None:
+                out.fail(later.error)
+            else:
+                _remove(partition, now, later.result()).then(lambda done: _pass_on(done, out))
+
+        stamps.then(aged)
+        return out
+    return _remove(partition, now, {})
+
+
+def _pass_on(done: Later[int], out: Later[int]) -> None:
+    if done.error is not None:
+        out.fail(done.error)
+    else:
+        out.resolve(done.result())
+
+
+def _roll_by_age(partition: Partition, now: int) -> None:
+    """Seal the active segment if it is older than `segment_ms`, or all of it is older than `retention_ms`:
+    only what is sealed can go."""
+    active = partition.segments[-1]
+    if not active.size or partition.high_watermark < partition.log_end_offset:
+        return
+    config = partition.config
+    times = active.arrivals.times
+    old = bool(times) and now - times[0] > config.segment_ms
+    if not config.retention_by_record_time and config.retention_ms >= 0:
+        old = old or now - lookup.last_arrival(partition, active) > config.retention_ms
+    if old:
+        partition.roll_when_idle()
+
+
+def _record_ages(partition: Partition) -> lookup.Steps[dict[int, int]]:
+    """Largest record timestamp by segment, of those that may go; those without one are left out."""
+    ages: dict[int, int] = {}
+    for segment in partition.segments[:-1]:
+        newest = yield from lookup.max_timestamp(partition, segment)
+        if newest >= 0:
+            ages[segment.base_offset] = newest
+    return ages
+
+
+def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Later[int]:
+    count = _too_old(partition, now, ages)
+    count = max(count, _too_much(partition, count))
+    start = partition.log_start_offset
+    if count:
+        start = max(start, partition.end_of(partition.segments[count - 1]))
+    before = partition.size_bytes()
+    if start == partition.log_start_offset:
+        unlink_below_log_start(partition)
+        return Later.of(before - partition.size_bytes())
+    return _move_log_start(partition, start).map(lambda _: max(0, before - partition.size_bytes()))
+
+
+def _removable(partition: Partition) -> list[Segment]:
+    """Sealed and committed, oldest first."""
+    committed = partition.high_watermark
+    return [segment for segment in partition.segments[:-1] if partition.end_of(segment) <= committed]
+
+
+def _too_old(partition: Partition, now: int, ages: dict[int, int]) -> int:
+    retention_ms = partition.config.retention_ms
+    if retention_ms < 0:
+        return 0
+    count = 0
+    for segment in _removable(partition):
+        newest = ages.get(segment.base_offset)
+        if newest is None:
+            newest = lookup.last_arrival(partition, segment)
+        if now - newest <= retention_ms:
+            break
+        count += 1
+    return count
+
+
+def _too_much(partition: Partition, already: int) -> int:
+    """As many of the oldest as can go with at least `retention_bytes` staying."""
+    most = partition.config.retention_bytes
+    if most < 0:
+        return 0
+    over = partition.size_bytes() - sum(segment.size for segment in partition.segments[:already]) - most
+    count = already
+    for segment in _removable(partition)[already:]:
+        if segment.size > over:
+            break
+        over -= segment.size
+        count += 1
+    return count
+
+
+def _move_log_start(partition: Partition, offset: int) -> Later[None]:
+    """Make `offset` the log start, durably, then unlink what lies wholly before it."""
+    partition.log_start_asked = max(partition.log_start_asked, offset)
+    return partition.committer.log_start(partition, offset).map(lambda _: _moved(partition, offset))
+
+
+def _moved(partition: Partition, offset: int) -> None:
+    if partition.deleted:
+        raise PartitionDeleted("the topic was deleted")
+    if offset > partition.log_start_offset:
+        partition.log_start_offset = offset
+        partition.epochs.log_start(offset)
+    unlink_below_log_start(partition)
+
+
+def unlink_below_log_start(partition: Partition) -> None:
+    """Unlink the segments that end at or before the log start, but never the active one."""
+    count = 0
+    for segment in partition.segments[:-1]:
+        if partition.end_of(segment) > partition.log_start_offset:
+            break
+        count += 1
+    for segment in partition.drop_first(count) if count else ():
+        try:
+            segment.unlink()
+        except OSError as error:
+            log.warning("%s: not unlinked, the next start will: %s", segment.path, error)

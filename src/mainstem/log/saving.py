@@ -1,0 +1,137 @@
+"""Writing what a partition derives from its log: index entries, arrivals, snapshot, epochs.
+
+Owns: when the disposable files are written and that they hold nothing that is not committed. Refuses: to
+fail: a disposable file that cannot be written is built again later. Called by `partition.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mainstem.later import Later
+from mainstem.log import epochs, loading, snapshot
+from mainstem.log.batch import BatchHeader
+from mainstem.log.errors import LogError
+from mainstem.log.segment import Segment
+from mainstem.log.snapshot import Snapshot
+from mainstem.log.walk import walk
+
+if TYPE_CHECKING:
+    from mainstem.log.partition import Partition
+
+log = logging.getLogger(__name__)
+
+
+def save(partition: Partition) -> None:
+    """At a checkpoint: new entries of the active segment, the snapshot, the epochs. Unsynced."""
+    active = partition.active
+    if active is None or not partition.ready:
+        return
+    try:
+        active.save(partition.high_watermark)
+        _save_snapshot(partition)
+        save_epochs(partition)
+    except (OSError, LogError) as error:
+        log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
+
+
+def sealed(partition: Partition, segment: Segment) -> None:
+    """`segment` was sealed: write its files whole and sync them in the background."""
+    shared = partition.shared
+    if segment.index is None:
+        return
+    try:
+        segment.save(partition.end_of(segment))
+        files = [shared.disk.open(path) for path in segment.side_files()]
+        _save_snapshot(partition)
+        save_epochs(partition)
+    except (OSError, LogError) as error:
+        log.warning("%s: its index was not saved: %s", segment.path, error)
+        return
+
+    def synced(later: Later[None]) -> None:
+        for file in files:
+            file.close()
+        if later.error is not None:
+            log.warning("%s: its index could not be synced: %s", segment.path, later.error)
+
+    partition.trust(segment)
+    shared.indexes.used(segment)
+    shared.disk.sync(files, background=True).then(synced)
+
+
+def close(partition: Partition) -> None:
+    """At a clean stop, when everything is committed. Blocks."""
+    active = partition.active
+    if active is None:
+        return
+    if partition.ready:
+        try:
+            index = partition.shared.run_now(loading.index_of(partition, active))
+            index.add_time_entry()
+            active.save(partition.high_watermark)
+            _save_snapshot(partition)
+            save_epochs(partition)
+        except (OSError, LogError) as error:
+            log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
+    for segment in partition.segments:
+        partition.shared.files.drop(segment.path)
+        if segment.writer is not None:
+            segment.writer.close()
+            segment.writer = None
+
+
+def save_epochs(partition: Partition) -> None:
+    """If they have changed. OSError."""
+    known = partition.epochs_loaded
+    if known is not None and known.dirty:
+        partition.shared.disk.write_all(f"{partition.folder}/{epochs.NAME}", known.encode())
+        known.dirty = False
+
+
+def _save_snapshot(partition: Partition) -> None:
+    offset = partition.high_watermark
+    base, position = partition.committed_place
+    segment = next((one for one in reversed(partition.segments) if one.base_offset == base), None)
+    known = partition.snapshot
+    if segment is None or (known is not None and known.offset == offset and known.segment == base):
+        return
+    last = _last_batch(partition, segment, position, offset)
+    if last is None and position:
+        return
+    index = segment.index
+    taken = Snapshot(
+        segment=base,
+        position=position,
+        offset=offset,
+        last_position=last[0] if last else -1,
+        last_crc=last[1].crc if last else 0,
+        last_arrival_ms=partition.last_arrival_ms,
+        index_entries=index.entries_below(offset - base) if index is not None else None,
+        windows=partition.windows.committed_windows(partition.shared.clock.wall_ms()),
+    )
+    partition.windows.expire(partition.shared.clock.wall_ms())
+    partition.shared.disk.write_all(f"{partition.folder}/{snapshot.NAME}", snapshot.encode(taken))
+    partition.snapshot = taken
+
+
+def _last_batch(
+    partition: Partition, segment: Segment, position: int, offset: int
+) -> tuple[int, BatchHeader] | None:
+    """(position, header) of the batch that ends at the committed `position`: a short walk from the index."""
+    index = segment.index
+    if index is None or not position:
+        return None
+    found: list[tuple[int, BatchHeader]] = []
+    end = position, offset
+    start, claimed = index.position_before(offset - 1 - segment.base_offset)
+    base = segment.base_offset
+    if claimed is not None:
+        header = partition.shared.run_now(loading.entry_header(segment, start, claimed, end))
+        if header is None:
+            return None
+        base = header.base_offset
+    visit = lambda at, header: found.append((at, header))  # noqa: E731
+    partition.shared.run_now(walk(segment, start, base, end, visit))
+    return found[-1] if found else None

@@ -1,0 +1,347 @@
+"""A disk in memory for tests of the log: honest, counts calls, can be cold, and fails when told to.
+
+It does not model power cuts: that is `simdisk.py`. Also two committers: one that commits at once, one that
+does what the test says.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from uuid import UUID
+
+from mainstem.clock import Clock
+from mainstem.later import Later
+from mainstem.log.commit import Committed
+from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.disk import Buffer, File
+from mainstem.log.partition import Partition
+from mainstem.log.reads import Shared
+from mainstem.log.state import PartitionState
+from tests.support.clock import SimClock
+
+TOPIC = UUID(int=7)
+Verdicts: TypeAlias = list[OSError | None]
+
+
+class MemFile:
+    """An open file. Still readable after an unlink, as on Unix."""
+
+    def __init__(self, disk: MemDisk, path: str, data: bytearray) -> None:
+        self._disk = disk
+        self._data = data
+        self.path = path
+        self.closed = False
+
+    def _use(self, call: str) -> None:
+        assert not self.closed, f"{call} on the closed {self.path}"
+        self._disk.count(call, self.path)
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        try:
+            self._use("pwrite")
+        except OSError:
+            half = bytes(data)[: len(data) // 2]
+            self._data[position : position + len(half)] = half
+            raise
+        if position > len(self._data):
+            self._data.extend(bytes(position - len(self._data)))
+        self._data[position : position + len(data)] = data
+
+    def pread(self, length: int, position: int) -> bytes:
+        self._use("pread")
+        return bytes(self._data[position : position + length])
+
+    def pread_nowait(self, length: int, position: int) -> bytes | None:
+        self._use("pread_nowait")
+        if self._disk.cold and (self.path, position, length) not in self._disk.warmed:
+            return None
+        return bytes(self._data[position : position + length])
+
+    def truncate(self, size: int) -> None:
+        self._use("truncate")
+        del self._data[size:]
+        self._data.extend(bytes(size - len(self._data)))
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class MemDisk:
+    """Implements `mainstem.log.disk.Disk`."""
+
+    def __init__(self, clock: SimClock | None = None) -> None:
+        self.files: dict[str, bytearray] = {}
+        self.folders: set[str] = set()
+        self.calls: Counter[str] = Counter()
+        self.cold = False
+        """Nothing is in the page cache until it was warmed."""
+        self.warmed: set[tuple[str, int, int]] = set()
+        self.fail: Callable[[str, str], bool] = lambda call, path: False
+        """(call, path) -> the call fails with ENOSPC."""
+        self.opened: list[MemFile] = []
+        self._clock = clock
+
+    def count(self, call: str, path: str) -> None:
+        self.calls[call] += 1
+        if self.fail(call, path):
+            raise OSError(errno.ENOSPC, f"{call} {path}")
+
+    def open(self, path: str, *, create: bool = False) -> MemFile:
+        self.count("open", path)
+        if create:
+            if path in self.files:
+                raise FileExistsError(path)
+            assert path.rpartition("/")[0] in self.folders, f"no folder for {path}"
+            self.files[path] = bytearray()
+        elif path not in self.files:
+            raise FileNotFoundError(path)
+        file = MemFile(self, path, self.files[path])
+        self.opened.append(file)
+        return file
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def size(self, path: str) -> int:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return len(self.files[path])
+
+    def list(self, folder: str) -> list[str]:
+        prefix = folder + "/"
+        return sorted({path[len(prefix) :].split("/")[0] for path in self.files if path.startswith(prefix)})
+
+    def make_folder(self, folder: str) -> None:
+        self.count("make_folder", folder)
+        self.folders.add(folder)
+
+    def remove_folder(self, folder: str) -> None:
+        self.folders.discard(folder)
+        for path in [path for path in self.files if path.startswith(folder + "/")]:
+            del self.files[path]
+
+    def rename(self, source: str, target: str) -> None:
+        self.count("rename", source)
+        self.files[target] = self.files.pop(source)
+
+    def unlink(self, path: str) -> None:
+        self.count("unlink", path)
+        self.files.pop(path, None)
+
+    def read_all(self, path: str) -> bytes:
+        self.count("read_all", path)
+        return bytes(self.files[path])
+
+    def write_all(self, path: str, data: Buffer) -> None:
+        self.count("write_all", path)
+        self.files[path] = bytearray(data)
+
+    def append(self, path: str, data: Buffer, position: int) -> None:
+        self.count("append", path)
+        file = self.files.setdefault(path, bytearray())
+        assert position <= len(file), f"a hole in {path}"
+        file[position : position + len(data)] = data
+
+    def replace_now(self, path: str, data: Buffer) -> None:
+        self.write_all(path, data)
+
+    def replace(self, path: str, data: Buffer) -> Later[None]:
+        self.write_all(path, data)
+        return Later.of(None)
+
+    def sync(
+        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Later[None]:
+        self.count("sync", "")
+        return Later.of(None)
+
+    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
+        return Later.of([None for _ in files])
+
+    def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
+        self.count("sync_now", "")
+
+    def warm(self, file: File, position: int, length: int) -> Later[None]:
+        self.count("warm", file.path)
+        later: Later[None] = Later()
+
+        def done() -> None:
+            self.warmed.add((file.path, position, length))
+            later.resolve(None)
+
+        if self._clock is None:
+            done()
+        else:
+            self._clock.call_soon(done)
+        return later
+
+    def lock(self, path: str) -> None:
+        self.count("lock", path)
+
+    def zero_file(self, path: str, size: int) -> Later[None]:
+        self.write_all(path, bytes(size))
+        return Later.of(None)
+
+    def free_bytes(self) -> int:
+        return 1 << 40
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass
+class Write:
+    """What a committer was told of one append."""
+
+    partition: Committed
+    data: bytes
+    base_offset: int
+    end_offset: int
+    segment: int
+    position: int
+    arrival_ms: int
+
+
+class ManualCommitter:
+    """Commits, or rolls back, when the test says so."""
+
+    def __init__(self) -> None:
+        self.pending: list[Write] = []
+        self.log_starts: list[tuple[Committed, int, Later[None]]] = []
+        self.rolls = 0
+
+    def written(
+        self,
+        partition: Committed,
+        data: Buffer,
+        base_offset: int,
+        end_offset: int,
+        segment: int,
+        position: int,
+        file: File,
+        arrival_ms: int,
+    ) -> None:
+        assert file.size() == position + len(data)
+        write = Write(partition, bytes(data), base_offset, end_offset, segment, position, arrival_ms)
+        self.pending.append(write)
+
+    def rolled(self, partition: Committed, old: File, new: File) -> None:
+        self.rolls += 1
+        old.close()
+
+    def log_start(self, partition: Committed, offset: int) -> Later[None]:
+        later: Later[None] = Later()
+        self.log_starts.append((partition, offset, later))
+        return later
+
+    def forget(self, partition: Committed) -> Later[None]:
+        self.pending = [write for write in self.pending if write.partition is not partition]
+        return Later.of(None)
+
+    def commit(self, count: int | None = None) -> None:
+        """The first `count` appends, or all."""
+        now = self.pending[:count]
+        del self.pending[:count]
+        for write in now:
+            write.partition.committed_to(write.end_offset, write.segment, write.position + len(write.data))
+        starts, self.log_starts = self.log_starts, []
+        for _, _, later in starts:
+            later.resolve(None)
+
+    def fail(self) -> None:
+        """Roll all partitions with something pending back, and go on in the new epoch."""
+        partitions = {id(write.partition): write.partition for write in self.pending}
+        self.pending.clear()
+        for partition in partitions.values():
+            partition.roll_back()
+        for partition in partitions.values():
+            partition.resume()
+
+
+class ImmediateCommitter(ManualCommitter):
+    """Commits before `written` returns, as with durability "os"."""
+
+    def written(
+        self,
+        partition: Committed,
+        data: Buffer,
+        base_offset: int,
+        end_offset: int,
+        segment: int,
+        position: int,
+        file: File,
+        arrival_ms: int,
+    ) -> None:
+        super().written(partition, data, base_offset, end_offset, segment, position, file, arrival_ms)
+        self.commit()
+
+    def log_start(self, partition: Committed, offset: int) -> Later[None]:
+        return Later.of(None)
+
+
+class Bench:
+    """A partition on a disk in memory with everything a test wants to reach, and the way to start it
+    again."""
+
+    def __init__(
+        self,
+        config: PartitionConfig | None = None,
+        *,
+        committer: ManualCommitter | None = None,
+        disk: MemDisk | None = None,
+        log_config: LogConfig | None = None,
+    ) -> None:
+        self.clock = SimClock()
+        self.disk = disk or MemDisk(self.clock)
+        self.committer = committer or ImmediateCommitter()
+        self.config = config or PartitionConfig()
+        self.log_config = log_config
+        self.partition = self.open(PartitionState())
+
+    def open(self, state: PartitionState) -> Partition:
+        """A new Partition object."""
+        clock: Clock = self.clock
+        shared = Shared(self.disk, clock, self.log_config)
+        self.partition = Partition(self.disk, clock, self.committer, TOPIC, 0, self.config, state, shared)
+        return self.partition
+
+    def state(self, *, clean: bool = True) -> PartitionState:
+        """What recovery would hand over after a stop now: everything committed is there, nothing else."""
+        old = self.partition
+        segment, position = old.committed_place
+        segments = tuple(one.base_offset for one in old.segments if one.base_offset <= segment)
+        return PartitionState(
+            segments=segments,
+            epoch=old.epoch if clean else old.epoch + 1,
+            log_start=old.log_start_asked,
+            end_offset=old.high_watermark,
+            end_position=position,
+            clean=clean,
+            replayed_segment=segments[-1] if segments else 0,
+            replayed_position=position,
+        )
+
+    def restart(self) -> Partition:
+        """Stop cleanly and start again."""
+        self.partition.close()
+        return self.open(self.state())
+
+    def crash(self, state: PartitionState | None = None) -> Partition:
+        """Start again without having stopped; what was committed is there."""
+        return self.open(state or self.state(clean=False))
+
+    def wait(self, later: Later[object]) -> None:
+        """Run the clock until `later` is done."""
+        for _ in range(10_000):
+            if later.done:
+                return
+            self.clock.run()
+            self.clock.advance(0.001)
+        raise AssertionError("never done")
