@@ -1,0 +1,185 @@
+"""Whatever was written, however commits failed and whenever snapshots were taken: the log gives the live
+state."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any, cast
+
+import msgspec
+from hypothesis import settings as bounds
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mainstem.coordinator import runtime as module
+from mainstem.coordinator.group_types import (
+    Commit,
+    GroupForgotten,
+    GroupSaved,
+    MemberSaved,
+    NewOffset,
+    OffsetsCommitted,
+    TopicRef,
+)
+from mainstem.coordinator.groups import Groups
+from mainstem.coordinator.producer_ids import ProducerIds
+from mainstem.coordinator.runtime import Runtime
+from mainstem.coordinator.topics import Topics
+from mainstem.log.disk import Disk
+from mainstem.settings import Settings
+from tests.support.clock import SimClock
+from tests.support.fake_state import FakeStateLog, MemoryDisk
+
+NAMES = st.sampled_from(["a", "b", "c.d", "c_d"])
+GROUPS = st.sampled_from(["g1", "g2"])
+CONFIGS = st.dictionaries(
+    st.sampled_from(["retention.ms", "segment.ms", "nonsense"]), st.sampled_from(["1", "2", "x"]), max_size=2
+)
+
+
+class Machines:
+    """All machines on one state log."""
+
+    def __init__(self, log: FakeStateLog, disk: MemoryDisk, clock: SimClock, seed: int) -> None:
+        settings, rng = Settings(), random.Random(seed)
+        self.topics = Topics(settings, rng)
+        self.producer_ids = ProducerIds()
+        self.groups = Groups(settings, clock, rng, self.topics)
+        self.machines = (self.topics, self.producer_ids, self.groups)
+        self.runtime = Runtime(cast(Disk, disk), log, clock, self.machines)
+        self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = self.runtime
+        self.runtime.reloaded.append(self.groups.start)
+        self.runtime.load()
+        self.groups.start()
+
+    def state(self) -> list[bytes]:
+        """All that is remembered, in an order of its own."""
+        facts: list[Any] = [
+            (t.name, t.id, t.partitions, dict(t.config), t.internal) for t in self.topics.all()
+        ]
+        facts += [("gone", *map(str, self.topics.tombstones())), ("ids", self.producer_ids.end)]
+        for machine in self.machines:
+            for record in machine.snapshot():
+                if isinstance(record, OffsetsCommitted):
+                    facts += [("offset", record.group_id, *offset) for offset in record.offsets]
+                else:
+                    facts.append(record)
+        return sorted(msgspec.msgpack.encode(fact) for fact in facts)
+
+
+class Replay(RuleBasedStateMachine):
+    @initialize(seed=st.integers(0, 1 << 30), slice_records=st.integers(1, 4))
+    def begin(self, seed: int, slice_records: int) -> None:
+        self.slice_before = module.SNAPSHOT_SLICE_RECORDS
+        module.SNAPSHOT_SLICE_RECORDS = slice_records
+        self.seed = seed
+        self.clock, self.disk = SimClock(), MemoryDisk()
+        self.log = FakeStateLog(auto=False)
+        self.live = Machines(self.log, self.disk, self.clock, seed)
+        self.at = {0: self.live.state()}
+
+    def teardown(self) -> None:
+        module.SNAPSHOT_SLICE_RECORDS = self.slice_before
+
+    @invariant()
+    def remember(self) -> None:
+        if self.live.runtime.fenced is None:
+            self.at[self.log.log_end_offset] = self.live.state()
+
+    # --- writes -------------------------------------------------------------------------------------------
+
+    @rule(name=NAMES, partitions=st.integers(-1, 3), config=CONFIGS)
+    def create(self, name: str, partitions: int, config: dict[str, str]) -> None:
+        self.live.topics.create(name, partitions, config)
+
+    @rule(name=NAMES)
+    def delete(self, name: str) -> None:
+        self.live.topics.delete(name)
+
+    @rule(name=NAMES, total=st.integers(1, 5))
+    def grow(self, name: str, total: int) -> None:
+        self.live.topics.add_partitions(name, total)
+
+    @rule(name=NAMES, config=CONFIGS)
+    def configure(self, name: str, config: dict[str, str]) -> None:
+        self.live.topics.set_config(name, config)
+
+    @rule()
+    def forget(self) -> None:
+        for topic_id in self.live.topics.tombstones()[:1]:
+            self.live.topics.forget(topic_id)
+
+    @rule(times=st.integers(1, 700))
+    def producers(self, times: int) -> None:
+        for _ in range(times):
+            self.live.producer_ids.next()
+
+    @rule(group=GROUPS, name=NAMES, offset=st.integers(0, 9))
+    def commit_offset(self, group: str, name: str, offset: int) -> None:
+        new = NewOffset(0, offset, 3, "note")
+        self.live.groups.commit(Commit(group_id=group, topics=((TopicRef(name), (new,)),)))
+
+    @rule(group=GROUPS, generation=st.integers(0, 3), members=st.integers(0, 2))
+    def save_group(self, group: str, generation: int, members: int) -> None:
+        those = tuple(
+            MemberSaved(f"m{n}", None, "c", "/h", 10_000, 60_000, (("range", b"x"),), b"\0\1")
+            for n in range(members)
+        )
+        record = GroupSaved(group, generation, "consumer", "range", "m0" if members else None, 5, those)
+        self.live.runtime.write(lambda: ((record,), None))
+
+    @rule(group=GROUPS)
+    def forget_group(self, group: str) -> None:
+        self.live.runtime.write(lambda: ((GroupForgotten(group),), None))
+
+    # --- what happens to them -----------------------------------------------------------------------------
+
+    @rule()
+    def commit(self) -> None:
+        self.log.commit()
+
+    @rule(share=st.floats(0, 1))
+    def commit_some(self, share: float) -> None:
+        ends = [end for _, end, _ in self.log.batches if end > self.log.high_watermark]
+        if ends:
+            self.log.commit(until=ends[int(share * (len(ends) - 1))])
+
+    @rule()
+    def fail(self) -> None:
+        self.log.fail()
+        self.clock.run()
+        assert self.live.runtime.fenced is None
+        assert self.live.state() == self.at[self.log.high_watermark]
+
+    @rule()
+    def snapshot(self) -> None:
+        self.live.runtime.take_snapshot()
+
+    @rule()
+    def turn(self) -> None:
+        self.clock.run()
+
+    @rule()
+    def kill(self) -> None:
+        self.log.fail()
+        self.seed += 1
+        self.live = Machines(self.log, self.disk, self.clock, self.seed)
+        assert self.live.state() == self.at[self.log.high_watermark]
+
+    @rule()
+    def compare(self) -> None:
+        """Another server on a copy of what is durable."""
+        durable = copy.copy(self.log)
+        durable.waiters = []
+        durable.batches = [batch for batch in self.log.batches if batch[1] <= self.log.high_watermark]
+        durable.log_end_offset = self.log.high_watermark
+        disk = copy.deepcopy(self.disk)
+        assert Machines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
+        for path in list(disk.files)[-1:]:
+            disk.files[path] = b"damaged"
+        assert Machines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
+
+
+TestReplay = Replay.TestCase
+TestReplay.settings = bounds(max_examples=100, stateful_step_count=40, deadline=None)
