@@ -20,7 +20,8 @@ from mainstem.coordinator.group_types import (
     Synced,
     TopicRef,
 )
-from mainstem.coordinator.groups import Groups, Verdicts
+from mainstem.coordinator.groups import Groups
+from mainstem.coordinator.offsets import Verdicts
 from mainstem.coordinator.runtime import Runtime
 from mainstem.coordinator.topics import Topic
 from mainstem.later import Later
@@ -116,7 +117,7 @@ class Kit:
             "rebalance_timeout_ms": REBALANCE_MS,
         }
         later = self.groups.join(Join(**{**values, **change}))
-        self.clock.run()
+        self.clock.advance(0)
         return later
 
     def sync(
@@ -129,7 +130,7 @@ class Kit:
             "assignments": tuple((assignments or {}).items()),
         }
         later = self.groups.sync(Sync(**{**values, **change}))
-        self.clock.run()
+        self.clock.advance(0)
         return later
 
     def beat(self, joined: Joined, **change: Any) -> str | None:
@@ -139,7 +140,7 @@ class Kit:
     def leave(self, *members: Joined | Leaving, group_id: str = GROUP) -> list[str | None]:
         leaving = [one if isinstance(one, Leaving) else Leaving(one.member_id) for one in members]
         later = self.groups.leave(group_id, leaving)
-        self.clock.run()
+        self.clock.advance(0)
         return codes(later.result())
 
     def commit(

@@ -106,10 +106,8 @@ class Group:
     # --- members --------------------------------------------------------------------------------------------
 
     def add(self, member: Member) -> None:
-        """A member that was let in. The first one leads, and gives the group its protocol type."""
+        """A member that was let in. The first one leads."""
         assert member.member_id not in self.members
-        if not self.members:
-            self.protocol_type = None
         self.members[member.member_id] = member
         if member.instance_id is not None:
             assert member.instance_id not in self.instances
