@@ -114,7 +114,7 @@ def merge(old: list[Field], new: list[Field], where: str) -> list[Field]:
 def message(key: int, versions: list[int], direction: EntityType) -> Field:
     out: Field = {"versions": [versions[0], versions[-1]], "fields": []}
     for version in versions:
-        load_payload_module(key, version, direction)  # type: ignore[arg-type]
+        load_payload_module(key, version, direction)
         load = load_request_schema if direction is EntityType.request else load_response_schema
         entity = load(key, version)
         described = [describe(field, version) for field in dataclasses.fields(entity)]

@@ -36,7 +36,7 @@ TopicKey: TypeAlias = str | UUID
 class Produced(NamedTuple):
     """What became of one partition's batch."""
 
-    index: int
+    partition: int
     error: int = 0
     base_offset: int = -1
     log_append_ms: int = -1
@@ -47,7 +47,7 @@ class Produced(NamedTuple):
 class Fetched(NamedTuple):
     """What one partition gives."""
 
-    index: int
+    partition: int
     error: int
     high_watermark: int = -1
     stable: int = -1

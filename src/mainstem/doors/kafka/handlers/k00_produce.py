@@ -48,7 +48,7 @@ class _Waiter:
     def _wait_for(self, partitions: list[Produced], position: int, committed: Later[None]) -> None:
         def done(committed: Later[None]) -> None:
             if committed.error is not None:
-                partitions[position] = _failed(partitions[position].index, committed.error)
+                partitions[position] = _failed(partitions[position].partition, committed.error)
             self._left -= 1
             if not self._left:
                 self._finish()
@@ -60,7 +60,7 @@ class _Waiter:
             for position, produced in enumerate(partitions):
                 if not produced.error:
                     partitions[position] = Produced(
-                        produced.index, ErrorCode.REQUEST_TIMED_OUT, message="the commit took too long"
+                        produced.partition, ErrorCode.REQUEST_TIMED_OUT, message="the commit took too long"
                     )
         self._finish()
 

@@ -35,7 +35,6 @@ def handle(context: Context, request: Request) -> Answer:
         error_code=0,
         log_dir=os.path.abspath(context.settings.data),
         topics=[topic for topic in topics if topic.partitions],
-        usable_bytes=context.node.free_bytes(),
     )
     return Message(results=[folder])
 

@@ -1,0 +1,332 @@
+"""A door without a disk and without a socket: topics and partitions in memory, a link that remembers what
+was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
+from mainstem.coordinator.topics import Topic, check_name
+from mainstem.doors.kafka.connection import Connection
+from mainstem.doors.kafka.dispatch import Door
+from mainstem.doors.kafka.handler import Context, Handler, Listener
+from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.message import Buffer, Message
+from mainstem.doors.kafka.reader import _struct_reader
+from mainstem.doors.kafka.schema import api
+from mainstem.doors.kafka.writer import write_request
+from mainstem.later import Later
+from mainstem.log import batch as batches
+from mainstem.log.errors import OffsetOutOfRange, StorageError
+from mainstem.settings import Settings
+from tests.support.clock import SimClock
+
+
+@dataclass
+class Appended:
+    base_offset: int
+    next_offset: int
+    log_append_ms: int = -1
+    duplicate: bool = False
+
+
+@dataclass
+class Slice:
+    data: bytes
+    next_offset: int
+
+
+@dataclass
+class Timed:
+    offset: int
+    timestamp_ms: int
+    leader_epoch: int
+
+
+class MemoryPartition:
+    """A partition as the handlers see one. `auto`: each append is committed at once. `cold`: reads come
+    later."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, bytes]] = []
+        self.epoch = 0
+        self.log_start_offset = self.high_watermark = self.log_end_offset = 0
+        self.auto = True
+        self.cold = False
+        self.refuse: Exception | None = None
+        self.fenced: str | None = None
+        self.reads: list[Callable[[], None]] = []
+        self.watchers: list[Callable[[Any], None]] = []
+        self.waiters: list[tuple[int, Later[None]]] = []
+
+    @property
+    def last_stable_offset(self) -> int:
+        return self.high_watermark
+
+    def append(self, batch: memoryview) -> Appended:
+        if self.refuse is not None:
+            raise self.refuse
+        header = batches.check(batch)
+        base = self.log_end_offset
+        batches.stamp(batch, base, self.epoch, None)
+        self.log_end_offset = base + header.last_offset_delta + 1
+        self.batches.append((base, self.log_end_offset, bytes(batch)))
+        if self.auto:
+            self.commit()
+        return Appended(base, self.log_end_offset)
+
+    def commit(self) -> None:
+        self.high_watermark = self.log_end_offset
+        waiters, self.waiters = self.waiters, []
+        for _, later in waiters:
+            later.resolve(None)
+        for call in list(self.watchers):
+            call(self)
+
+    def fail(self) -> None:
+        waiters, self.waiters = self.waiters, []
+        for _, later in waiters:
+            later.fail(StorageError("the commit failed"))
+
+    def when_committed(self, next_offset: int) -> Later[None]:
+        if self.high_watermark >= next_offset:
+            return Later.of(None)
+        later: Later[None] = Later()
+        self.waiters.append((next_offset, later))
+        return later
+
+    def read(self, offset: int, max_bytes: int) -> Slice | Later[Slice]:
+        if not self.log_start_offset <= offset <= self.high_watermark:
+            raise OffsetOutOfRange(str(offset))
+        out, next_offset = b"", offset
+        for _, end, data in self.batches:
+            if offset < end <= self.high_watermark and (not out or len(out) + len(data) <= max_bytes):
+                out, next_offset = out + data, end
+        found = Slice(out, next_offset)
+        if not self.cold:
+            return found
+        later: Later[Slice] = Later()
+        self.reads.append(lambda: later.resolve(found))
+        return later
+
+    def available_bytes(self, offset: int) -> int:
+        return sum(len(data) for _, end, data in self.batches if offset < end <= self.high_watermark)
+
+    def watch(self, callback: Callable[[Any], None]) -> None:
+        self.watchers.append(callback)
+
+    def unwatch(self, callback: Callable[[Any], None]) -> None:
+        self.watchers.remove(callback)
+
+    def epoch_end(self, epoch: int) -> tuple[int, int]:
+        return (self.epoch, self.log_end_offset) if epoch >= self.epoch else (-1, -1)
+
+    def offset_for_time(self, timestamp_ms: int) -> Later[Timed | None]:
+        for _, _, data in self.batches:
+            for record in batches.decode(data):
+                if record.timestamp_ms >= timestamp_ms:
+                    return Later.of(Timed(record.offset, record.timestamp_ms, self.epoch))
+        return Later.of(None)
+
+    def offset_of_max_timestamp(self) -> Later[Timed | None]:
+        records = [record for _, _, data in self.batches for record in batches.decode(data)]
+        best = max(records, key=lambda record: record.timestamp_ms, default=None)
+        return Later.of(None if best is None else Timed(best.offset, best.timestamp_ms, self.epoch))
+
+    def size_bytes(self) -> int:
+        return sum(len(data) for _, _, data in self.batches)
+
+    def producers(self) -> list[Any]:
+        return []
+
+
+class MemoryTopics:
+    def __init__(self) -> None:
+        self.by_name: dict[str, Topic] = {}
+
+    def get(self, name: str) -> Topic | None:
+        return self.by_name.get(name)
+
+    def by_id(self, topic_id: UUID) -> Topic | None:
+        return next((topic for topic in self.by_name.values() if topic.id == topic_id), None)
+
+    def all(self) -> list[Topic]:
+        return [self.by_name[name] for name in sorted(self.by_name)]
+
+
+class MemoryRuntime:
+    def read(self, reply: Any) -> Later[Any]:
+        return Later.of(reply)
+
+
+@dataclass
+class MemoryLog:
+    cluster_id: str = "mainstem-test-cluster1"
+
+
+@dataclass
+class MemoryNode:
+    settings: Settings = field(default_factory=Settings)
+    clock: Any = field(default_factory=SimClock)
+    topics: MemoryTopics = field(default_factory=MemoryTopics)
+    runtime: MemoryRuntime = field(default_factory=MemoryRuntime)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    groups: Any = None
+    parts: dict[tuple[UUID, int], MemoryPartition] = field(default_factory=dict)
+
+    def create(self, name: str, partitions: int = 1, internal: bool = False) -> Topic:
+        topic = Topic(name, UUID(int=100 + len(self.topics.by_name)), partitions, {}, internal)
+        self.topics.by_name[name] = topic
+        return topic
+
+    def partition(self, topic: Topic, index: int) -> MemoryPartition:
+        if not 0 <= index < topic.partitions:
+            raise UnknownTopic(f"no partition {index}")
+        return self.parts.setdefault((topic.id, index), MemoryPartition())
+
+    def auto_create(self, name: str) -> Later[Topic]:
+        try:
+            check_name(name)
+        except InvalidTopicName as error:
+            return Later.failed(error)
+        return Later.of(self.create(name))
+
+
+class FakeLink:
+    """Remembers what a connection does to its socket."""
+
+    def __init__(self) -> None:
+        self.sent = bytearray()
+        self.paused = False
+        self.closed = False
+
+    def write(self, pieces: list[Buffer]) -> None:
+        assert not self.closed, "written after the close"
+        for piece in pieces:
+            self.sent += piece
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+LISTENER = Listener("PLAINTEXT", "example.test", 1234)
+
+
+class Client:
+    """One connection to a door in memory. `handlers` replaces the real ones."""
+
+    def __init__(self, node: MemoryNode | None = None, handlers: dict[int, Handler] | None = None) -> None:
+        self.node = node or MemoryNode()
+        self.clock: SimClock = self.node.clock
+        self.door = Door(Context(node=self.node), handlers or discover())  # type: ignore[arg-type]
+        self.link = FakeLink()
+        self.connection = Connection(self.door, self.link, LISTENER, "198.51.100.1:5")
+        self._correlation = 0
+        self._read = 0
+        self._asked: list[tuple[int, int]] = []
+
+    def feed(self, data: bytes, run: bool = True) -> None:
+        """Give bytes as a socket would: as much as fits, while reading is not paused."""
+        while data and not self.link.closed:
+            space = self.connection.space()
+            count = min(len(space), len(data))
+            space[:count] = data[:count]
+            space.release()
+            data = data[count:]
+            self.connection.received(count)
+            if run or (data and self.link.paused):
+                self.clock.run()
+            if self.link.paused and data and not self.link.closed:
+                raise BlockingIOError(len(data))
+
+    def ask(self, key: int, version: int, message: Message, *, client_id: str | None = "test") -> None:
+        """Send a request."""
+        self.feed(self.frame(key, version, message, client_id=client_id))
+
+    def frame(self, key: int, version: int, message: Message, *, client_id: str | None = "test") -> bytes:
+        """The bytes of a request, whose reply is expected."""
+        self._correlation += 1
+        self._asked.append((key, version))
+        return request_frame(key, version, self._correlation, message, client_id=client_id)
+
+    def answers(self) -> list[Message]:
+        """The replies that have come since the last call, decoded; their order and lengths are checked."""
+        out = []
+        sent = memoryview(bytes(self.link.sent))
+        while self._read + 4 <= len(sent):
+            size = int.from_bytes(sent[self._read : self._read + 4], "big")
+            body = sent[self._read + 4 : self._read + 4 + size]
+            self._read += 4 + size
+            key, version = self._asked.pop(0)
+            expected = self._correlation - len(self._asked)
+            assert int.from_bytes(body[:4], "big") == expected
+            out.append(decode_reply(key, version, body))
+        return out
+
+    def call(self, key: int, version: int, message: Message) -> Message:
+        """One request and its reply, which comes at once."""
+        self.ask(key, version, message)
+        (answer,) = self.answers()
+        return answer
+
+
+def request_frame(
+    key: int, version: int, correlation_id: int, message: Message, *, client_id: str | None = "test"
+) -> bytes:
+    head = key.to_bytes(2, "big") + version.to_bytes(2, "big") + correlation_id.to_bytes(4, "big")
+    name = b"\xff\xff" if client_id is None else len(client_id).to_bytes(2, "big") + client_id.encode()
+    tags = b"\0" if version >= api(key).request.flexible else b""
+    body = head + name + tags + bytes(write_request(key, version, message))
+    return len(body).to_bytes(4, "big") + body
+
+
+def decode_reply(key: int, version: int, frame: memoryview) -> Message:
+    """A reply's frame without its length."""
+    shape = api(key).response
+    flexible = version >= shape.flexible
+    at = 5 if flexible and key != 18 else 4
+    message, end = _struct_reader(shape.fields, version, flexible)[0](frame, at)
+    assert end == len(frame)
+    assert isinstance(message, Message)
+    return message
+
+
+def batch(*values: bytes, timestamp_ms: int = 1_000, **options: Any) -> bytearray:
+    """A batch of records without keys."""
+    return batches.build([(None, value, (), timestamp_ms + n) for n, value in enumerate(values)], **options)
+
+
+def produce_request(
+    topic: str | UUID,
+    records: bytes | bytearray | None,
+    *,
+    index: int = 0,
+    acks: int = -1,
+    timeout: int = 1000,
+    **more: Any,
+) -> Message:
+    name = {"topic_id": topic} if isinstance(topic, UUID) else {"name": topic}
+    partition = Message(index=index, records=records)
+    return Message(
+        acks=acks, timeout=timeout, topic_data=[Message(**name, partition_data=[partition])], **more
+    )
+
+
+def fetch_request(*asked: tuple[str | UUID, int, int], max_wait: int = 0, **more: Any) -> Message:
+    """(topic, partition, offset) ..."""
+    topics = []
+    for topic, index, offset in asked:
+        name = {"topic_id": topic} if isinstance(topic, UUID) else {"topic": topic}
+        partition = Message(partition=index, fetch_offset=offset, partition_max_bytes=1 << 20)
+        topics.append(Message(**name, partitions=[partition]))
+    more.setdefault("min_bytes", 1)
+    return Message(max_wait=max_wait, topics=topics, **more)

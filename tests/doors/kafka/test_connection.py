@@ -1,0 +1,264 @@
+"""A connection's promises: order, limits, and what happens when a request or a handler is wrong."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mainstem.coordinator.errors import UnknownMember
+from mainstem.doors.kafka.connection import MAX_UNANSWERED
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.frame import POOLED_BYTES
+from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.message import Message
+from mainstem.later import Later
+from tests.doors.kafka.kit import (
+    Client,
+    MemoryNode,
+    batch,
+    decode_reply,
+    fetch_request,
+    produce_request,
+    request_frame,
+)
+
+HEARTBEAT = Message(group_id="g", member_id="m")
+
+
+class Script:
+    """A handler whose answers a test gives."""
+
+    def __init__(self, key: int = 12, pipelined: bool = False) -> None:
+        self.requests: list[Request] = []
+        self.laters: list[Later[Message]] = []
+        self.raises: Exception | None = None
+        self.handler = Handler(key=key, versions=(0, 4), handle=self._handle, pipelined=pipelined)
+
+    def _handle(self, context: Context, request: Request) -> Answer:
+        if self.raises is not None:
+            raise self.raises
+        self.requests.append(request)
+        later: Later[Message] = Later()
+        self.laters.append(later)
+        return later
+
+
+def scripted(pipelined: bool = False) -> tuple[Client, Script]:
+    script = Script(pipelined=pipelined)
+    return Client(handlers={**discover(), 12: script.handler}), script
+
+
+def test_one_request_after_the_other_unless_pipelined() -> None:
+    client, script = scripted()
+    client.ask(12, 4, HEARTBEAT)
+    client.feed(client.frame(12, 4, HEARTBEAT) + client.frame(12, 4, HEARTBEAT), run=True)
+    assert len(script.laters) == 1
+    assert client.link.paused
+    script.laters[0].resolve(Message(error_code=1))
+    assert len(script.laters) == 2
+    script.laters[1].resolve(Message(error_code=2))
+    script.laters[2].resolve(Message(error_code=3))
+    assert [answer.error_code for answer in client.answers()] == [1, 2, 3]
+    assert not client.link.paused
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    client, script = scripted(pipelined=True)
+    client.feed(b"".join(client.frame(12, 4, HEARTBEAT) for _ in range(3)) + client.frame(18, 0, Message()))
+    assert len(script.laters) == 3
+    for later, code in ((2, 3), (1, 2)):
+        script.laters[later].resolve(Message(error_code=code))
+    assert client.answers() == []
+    script.laters[0].resolve(Message(error_code=1))
+    answers = client.answers()
+    assert [answer.error_code for answer in answers] == [1, 2, 3, 0]
+    assert answers[3].api_keys
+
+
+def test_too_many_unanswered_requests_stop_the_reading() -> None:
+    client, script = scripted(pipelined=True)
+    frames = b"".join(client.frame(12, 4, HEARTBEAT) for _ in range(MAX_UNANSWERED + 5))
+    client.feed(frames)
+    assert len(script.laters) == MAX_UNANSWERED
+    assert client.link.paused
+    for later in list(script.laters):
+        later.resolve(Message())
+    client.clock.run()
+    assert len(script.laters) == MAX_UNANSWERED + 5
+    assert not client.link.paused
+
+
+def test_a_client_that_does_not_read_gets_no_further_request_started() -> None:
+    client = Client()
+    client.connection.sending_blocked()
+    client.ask(18, 0, Message())
+    assert client.link.paused
+    assert client.answers() == []
+    client.connection.sending_resumed()
+    assert len(client.answers()) == 1
+    assert not client.link.paused
+    assert client.door.context.slow_clients == 0
+
+
+def test_others_have_their_turn_after_64_kb() -> None:
+    client = Client()
+    client.node.create("t")
+    frame = client.frame(0, 9, produce_request("t", batch(b"x" * 30_000)))
+    frames = frame + b"".join(
+        client.frame(0, 9, produce_request("t", batch(b"x" * 30_000))) for _ in range(4)
+    )
+    assert len(frames) < POOLED_BYTES
+    client.feed(frames, run=False)
+    assert len(client.answers()) == 3
+    assert client.link.paused
+    client.clock.run()
+    assert len(client.answers()) == 2
+    assert not client.link.paused
+
+
+@pytest.mark.parametrize("step", [1, 3, 17])
+def test_requests_may_come_in_pieces(step: int) -> None:
+    client = Client()
+    data = client.frame(18, 3, Message(client_software_name="a", client_software_version="1")) + client.frame(
+        3, 12, Message(topics=None)
+    )
+    for at in range(0, len(data), step):
+        client.feed(data[at : at + step])
+    assert len(client.answers()) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x00\xa5\x01\x00\x00",
+        b"\xff\xff\xff\xff",
+        b"\x7f\xff\xff\xff",
+        b"\0\0\0\x08" + b"\0\x12\0\0\0\0\0\1",
+        b"\0\0\0\x0a" + b"\0\x12\0\0\0\0\0\1\0\x09",
+        b"\0\0\0\x0a" + b"\0\x12\0\0\0\0\0\1\xff\xf0",
+        b"\0\0\0\x0a" + b"\0\x63\0\0\0\0\0\1\0\0",
+        b"\0\0\0\x0a" + b"\0\x03\0\x63\0\0\0\1\0\0",
+        b"\0\0\0\x0a" + b"\0\x03\0\x0c\0\0\0\1\0\0",
+        b"\0\0\0\x0e" + b"\0\x03\0\1\0\0\0\1\0\0" + b"\x7f\xff\xff\xff",
+        request_frame(18, 0, 1, Message()).replace(b"\0\0\0\x0e", b"\0\0\0\x0f", 1) + b"\0",
+    ],
+)
+def test_what_is_no_request_closes_the_connection_with_one_line(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client()
+    with caplog.at_level(logging.WARNING, "mainstem.kafka"):
+        client.feed(data)
+    assert client.link.closed
+    assert client.link.sent == b""
+    assert len(caplog.records) == 1
+    assert caplog.records[0].levelno == logging.WARNING
+    assert "198.51.100.1:5" in caplog.text
+
+
+def test_lines_about_bad_clients_are_few(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client()
+    with caplog.at_level(logging.WARNING, "mainstem.kafka"):
+        for _ in range(50):
+            client.door.complain("not kafka", "HTTP spoken")
+        client.clock.advance(11)
+        client.door.complain("not kafka", "HTTP spoken")
+    assert [record.message for record in caplog.records] == ["HTTP spoken", "HTTP spoken (49 more like it)"]
+
+
+def test_a_refusal_becomes_the_error_code() -> None:
+    client, script = scripted()
+    script.raises = UnknownMember("who?")
+    assert client.call(12, 4, HEARTBEAT).error_code == ErrorCode.UNKNOWN_MEMBER_ID
+    script.raises = None
+    client.ask(12, 4, HEARTBEAT)
+    script.laters[0].fail(UnknownMember("who?"))
+    assert client.answers()[0].error_code == ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_a_fault_of_a_handler_is_an_error_code_and_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    client, script = scripted()
+    script.raises = ZeroDivisionError("oops")
+    with caplog.at_level(logging.WARNING, "mainstem.kafka"):
+        assert client.call(12, 4, HEARTBEAT).error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+    assert len(caplog.records) == 1
+    assert caplog.records[0].exc_info is not None
+    assert not client.link.closed
+
+
+def test_a_reply_that_cannot_be_encoded_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    client, script = scripted()
+    client.ask(12, 4, HEARTBEAT)
+    script.laters[0].resolve(Message(error_code="text"))
+    assert client.link.closed
+    assert "cannot be encoded" in caplog.text
+
+
+@pytest.mark.parametrize("key", [0, 1, 2, 3, 23, 61])
+def test_faults_of_keys_without_a_top_level_error_have_a_reply(
+    key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client()
+    client.node.create("t")
+    monkeypatch.setattr(client.node.topics, "get", lambda name: 1 / 0)
+    high = client.door.handlers[key].versions[1]
+    request = {
+        0: produce_request("t", batch(b"x")),
+        1: fetch_request(("t", 0, 0)),
+        2: Message(topics=[Message(name="t", partitions=[Message(partition_index=0, timestamp=-1)])]),
+        3: Message(topics=[Message(name="t")]),
+        23: Message(topics=[Message(topic="t", partitions=[Message(partition=0, leader_epoch=0)])]),
+        61: Message(topics=[Message(name="t", partition_indexes=[0])]),
+    }[key]
+    answer = client.call(key, min(high, 12), request)
+    assert "error_code=-1" in repr(answer)
+    assert not client.link.closed
+
+
+def test_unknown_version_of_api_versions_is_answered_in_version_0() -> None:
+    client = Client()
+    frame = b"\0\x12\0\x63\0\0\0\7\0\1a" + b"\xde\xad"
+    client.feed(len(frame).to_bytes(4, "big") + frame)
+    sent = memoryview(bytes(client.link.sent))[4:]
+    assert int.from_bytes(sent[:4], "big") == 7
+    answer = decode_reply(18, 0, sent)
+    assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
+    assert answer.api_keys == [Message(api_key=18, min_version=0, max_version=4)]
+
+
+def test_a_lost_connection_cancels_what_waits() -> None:
+    node = MemoryNode()
+    topic = node.create("t")
+    client = Client(node)
+    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
+    partition = node.partition(topic, 0)
+    assert len(partition.watchers) == 1
+    client.connection.lost()
+    assert partition.watchers == []
+    client.clock.advance(100)
+    assert client.link.sent == b""
+
+
+def test_draining_answers_commits_and_drops_waits() -> None:
+    node = MemoryNode()
+    partition = node.partition(node.create("t"), 0)
+    partition.auto = False
+    producer, consumer, idle = Client(node), Client(node), Client(node)
+    producer.ask(0, 9, produce_request("t", batch(b"x")))
+    consumer.ask(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
+    for client in (producer, consumer, idle):
+        client.connection.drain()
+    assert (producer.link.closed, consumer.link.closed, idle.link.closed) == (False, True, True)
+    partition.commit()
+    assert len(producer.answers()) == 1
+    assert producer.link.closed
+
+
+def test_no_bytes_are_taken_after_the_end() -> None:
+    client = Client()
+    client.feed(b"GET / HTTP/1.1\r\n" * 10)
+    assert client.link.closed
+    client.connection.lost()

@@ -1,0 +1,129 @@
+"""Frames from bytes: however they are cut, and whatever a stranger writes before them."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstem.doors.kafka.frame import POOLED_BYTES, FrameReader, NotKafka, Pool
+from mainstem.doors.kafka.reader import ProtocolError
+
+PRODUCE_MAX = 8 << 20
+
+
+def reader(pool: Pool | None = None) -> FrameReader:
+    return FrameReader(pool or Pool(), PRODUCE_MAX)
+
+
+def feed(frames: FrameReader, data: bytes, step: int = 1 << 30) -> list[bytes]:
+    """All frames of `data`, given in pieces of at most `step`."""
+    out = []
+    while data:
+        space = frames.space()
+        count = min(len(space), len(data), step)
+        space[:count] = data[:count]
+        space.release()
+        data = data[count:]
+        frames.filled(count)
+        while (frame := frames.next()) is not None:
+            out.append(bytes(frame))
+        assert not frames.has_frame
+        frames.settle()
+    return out
+
+
+def framed(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4, "big") + payload
+
+
+def produce(size: int) -> bytes:
+    return b"\0\0" + bytes(n % 251 for n in range(size - 2))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 64, 1000, 1 << 20])
+def test_frames_come_whole_however_the_bytes_are_cut(step: int) -> None:
+    sent = [produce(size) for size in (8, 9, 100, 4000, 5000, 70_000)]
+    assert feed(reader(), b"".join(map(framed, sent)), step) == sent
+
+
+@pytest.mark.parametrize(
+    "size", [128 << 10, (128 << 10) + 1, 256 << 10, 1 << 20, (1 << 20) + 1, 3_500_000, PRODUCE_MAX]
+)
+def test_large_frames_come_whole(size: int) -> None:
+    sent = [produce(20), produce(size), produce(30), produce(size), produce(8)]
+    assert feed(reader(), b"".join(map(framed, sent)), 60_000) == sent
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(8, 300_000), max_size=6), st.lists(st.integers(1, 400_000), min_size=1, max_size=5)
+)
+def test_any_cut_of_any_frames(sizes: list[int], steps: list[int]) -> None:
+    frames, out = reader(), []
+    data = b"".join(framed(produce(size)) for size in sizes)
+    turn = 0
+    while data:
+        step = steps[turn % len(steps)]
+        turn += 1
+        out += feed(frames, data[:step])
+        data = data[step:]
+    assert [len(frame) for frame in out] == sizes
+    assert all(frame == produce(len(frame)) for frame in out)
+    assert frames.partial_bytes == 0
+
+
+def test_every_proper_prefix_asks_for_more() -> None:
+    data = framed(produce(300))
+    for end in range(len(data)):
+        frames = reader()
+        assert feed(frames, data[:end]) == []
+        assert feed(frames, data[end:]) == [data[4:]]
+
+
+@pytest.mark.parametrize("size", [-1, -(2**31), 0, 7, PRODUCE_MAX + 1, 2**31 - 1])
+def test_a_length_that_cannot_be_is_refused_from_four_bytes(size: int) -> None:
+    with pytest.raises(ProtocolError):
+        feed(reader(), size.to_bytes(4, "big", signed=True))
+
+
+@pytest.mark.parametrize("key", [1, 3, 18, 99, -1])
+def test_only_produce_may_be_large(key: int) -> None:
+    head = ((1 << 20) + 1).to_bytes(4, "big") + key.to_bytes(2, "big", signed=True)
+    with pytest.raises(ProtocolError):
+        feed(reader(), head, 1)
+
+
+@pytest.mark.parametrize(
+    "text", [b"GET / HTTP/1.1\r\n", b"POST /topics", b"PRI * HTTP/2.0", b"\x16\x03\x01\x02\x00\x01\x00\x01"]
+)
+def test_other_protocols_are_named(text: bytes) -> None:
+    with pytest.raises(NotKafka):
+        feed(reader(), text)
+
+
+def test_a_length_prefix_buys_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        pool = Pool()
+        readers = [reader(pool) for _ in range(5)]
+        for frames in readers:
+            feed(frames, PRODUCE_MAX.to_bytes(4, "big") + produce(100))
+        assert tracemalloc.get_traced_memory()[1] < 5 * (1 << 20) + 3 * POOLED_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_idle_readers_share_one_buffer() -> None:
+    pool = Pool()
+    tracemalloc.start()
+    try:
+        readers = [reader(pool) for _ in range(200)]
+        for frames in readers:
+            feed(frames, framed(produce(500)) + framed(produce(500))[:30])
+        assert tracemalloc.get_traced_memory()[0] < 2 * POOLED_BYTES
+        assert all(frames.partial_bytes == 30 for frames in readers)
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,107 @@
+"""The hand-framed replies against the compiled writer and kio."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstem.doors.kafka.hot import Fetched, Produced, TopicKey, fetch_reply, produce_reply
+from mainstem.doors.kafka.message import Message
+from tests.doors.kafka import oracle
+
+I32 = st.integers(-1, 2**31 - 1)
+I64 = st.integers(-1, 2**63 - 1)
+CODE = st.integers(-1, 130)
+NAMES = st.text(max_size=200)
+IDS = st.uuids()
+
+produced = st.builds(Produced, I32, CODE, I64, st.just(-1), I64, st.none() | st.text(max_size=300))
+fetched = st.builds(
+    Fetched, I32, CODE, I64, I64, I64,
+    st.binary(max_size=40) | st.sampled_from((b"x" * 126, b"x" * 127, b"x" * 5000, memoryview(b"y" * 9_000))),
+    st.booleans(), st.none() | st.tuples(st.integers(0, 9), st.integers(0, 99)),
+)  # fmt: skip
+
+
+def _name(topic: TopicKey) -> dict[str, TopicKey]:
+    return {"topic_id": topic} if isinstance(topic, UUID) else {"topic": topic, "name": topic}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(3, 13), st.data())
+def test_produce_replies(version: int, data: st.DataObject) -> None:
+    keys: st.SearchStrategy[TopicKey] = IDS if version >= 13 else NAMES
+    topics = data.draw(st.lists(st.tuples(keys, st.lists(produced, max_size=3)), max_size=3))
+    message = Message(
+        throttle_time=0,
+        node_endpoints=[],
+        responses=[
+            Message(
+                **_name(topic),
+                partition_responses=[
+                    Message(
+                        index=one.partition,
+                        error_code=one.error,
+                        base_offset=one.base_offset,
+                        log_append_time=-1,
+                        log_start_offset=one.log_start,
+                        record_errors=[],
+                        error_message=one.message,
+                        current_leader=Message(leader_id=-1, leader_epoch=-1),
+                    )
+                    for one in partitions
+                ],
+            )
+            for topic, partitions in topics
+        ],
+    )
+    assert b"".join(produce_reply(version, topics)) == oracle.kio_bytes(0, version, "response", message)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(4, 18), st.data())
+def test_fetch_replies(version: int, data: st.DataObject) -> None:
+    keys: st.SearchStrategy[TopicKey] = IDS if version >= 13 else NAMES
+    topics = data.draw(st.lists(st.tuples(keys, st.lists(fetched, max_size=3)), max_size=3))
+    none = {"epoch": -1, "end_offset": -1}
+    message = Message(
+        throttle_time=0,
+        error_code=0,
+        session_id=0,
+        node_endpoints=[],
+        responses=[
+            Message(
+                **_name(topic),
+                partitions=[
+                    Message(
+                        partition_index=one.partition,
+                        error_code=one.error,
+                        high_watermark=one.high_watermark,
+                        last_stable_offset=one.stable,
+                        log_start_offset=one.log_start,
+                        diverging_epoch=Message(
+                            **(none if one.diverging is None else dict(zip(none, one.diverging, strict=True)))
+                        ),
+                        current_leader=Message(leader_id=-1, leader_epoch=-1),
+                        snapshot_id=Message(**none),
+                        aborted_transactions=[] if one.aborted else None,
+                        preferred_read_replica=-1,
+                        records=bytes(one.records),
+                    )
+                    for one in partitions
+                ],
+            )
+            for topic, partitions in topics
+        ],
+    )
+    assert b"".join(fetch_reply(version, topics)) == oracle.kio_bytes(1, version, "response", message)
+
+
+@pytest.mark.parametrize("size", [4096, 4097])
+def test_large_records_are_passed_on_without_a_copy(size: int) -> None:
+    records = memoryview(bytes(size))
+    pieces = fetch_reply(12, [("t", [Fetched(0, 0, records=records)])])
+    assert any(piece is records for piece in pieces) == (size > 4096)

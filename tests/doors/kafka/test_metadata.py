@@ -1,0 +1,141 @@
+"""Metadata, ApiVersions, DescribeLogDirs, and the table of keys."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from mainstem.doors.kafka import handlers
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.handlers.k03_metadata import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from mainstem.doors.kafka.message import Message
+from mainstem.settings import Settings
+from tests.doors.kafka.kit import Client, MemoryNode
+
+
+@pytest.fixture
+def node() -> MemoryNode:
+    node = MemoryNode()
+    node.create("b", 2)
+    node.create("a")
+    node.create("__consumer_offsets", internal=True)
+    return node
+
+
+@pytest.fixture
+def client(node: MemoryNode) -> Client:
+    return Client(node)
+
+
+def named(*names: str, **more: object) -> Message:
+    return Message(topics=[Message(name=name) for name in names], **more)
+
+
+@pytest.mark.parametrize("version", range(14))
+def test_all_topics(client: Client, node: MemoryNode, version: int) -> None:
+    answer = client.call(3, version, Message(topics=[] if version == 0 else None))
+    assert [topic.name for topic in answer.topics] == ["__consumer_offsets", "a", "b"]
+    broker = answer.brokers[0]
+    assert (broker.node_id, broker.host, broker.port) == (1, "example.test", 1234)
+    topic = answer.topics[2]
+    assert [p.partition_index for p in topic.partitions] == [0, 1]
+    assert all(
+        p.leader_id == 1 and list(p.replica_nodes) == [1] == list(p.isr_nodes) for p in topic.partitions
+    )
+    if version >= 1:
+        assert answer.controller_id == 1
+        assert [topic.is_internal for topic in answer.topics] == [True, False, False]
+    if version >= 2:
+        assert answer.cluster_id == node.log.cluster_id
+    if version >= 10:
+        assert topic.topic_id == node.topics.by_name["b"].id
+
+
+@pytest.mark.parametrize("version", range(1, 14))
+def test_an_empty_list_is_no_topics(client: Client, version: int) -> None:
+    assert client.call(3, version, Message(topics=[])).topics == []
+
+
+@pytest.mark.parametrize("version", range(14))
+def test_a_missing_topic_is_made_if_all_agree(node: MemoryNode, version: int) -> None:
+    client = Client(node)
+    answer = client.call(3, version, named("new", "a", "new"))
+    assert [(topic.name, topic.error_code) for topic in answer.topics] == [("new", 0), ("a", 0)]
+    assert len(answer.topics[0].partitions) == 1
+    if version >= 4:
+        answer = client.call(3, version, named("newer", allow_auto_topic_creation=False))
+        assert answer.topics[0].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    node.settings = Settings(auto_create_topics=False)
+    answer = client.call(3, version, named("newest", "bad name"))
+    assert [topic.error_code for topic in answer.topics] == [
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+    ]
+
+
+def test_a_name_that_cannot_be_is_refused(client: Client) -> None:
+    answer = client.call(3, 12, named("no good", ""))
+    assert [topic.error_code for topic in answer.topics] == [ErrorCode.INVALID_TOPIC_EXCEPTION] * 2
+
+
+@pytest.mark.parametrize("version", [12, 13])
+def test_topics_by_id(client: Client, node: MemoryNode, version: int) -> None:
+    known, unknown = node.topics.by_name["a"].id, UUID(int=7)
+    topics = [Message(name=None, topic_id=known), Message(name=None, topic_id=unknown)]
+    found, missing = client.call(3, version, Message(topics=topics)).topics
+    assert (found.name, found.error_code) == ("a", 0)
+    assert (missing.name, missing.topic_id, missing.error_code) == (None, unknown, ErrorCode.UNKNOWN_TOPIC_ID)
+
+
+def test_operations_are_told_when_asked(client: Client) -> None:
+    request = named("a", include_topic_authorized_operations=True, include_cluster_authorized_operations=True)
+    answer = client.call(3, 8, request)
+    assert answer.cluster_authorized_operations == CLUSTER_OPERATIONS == 8096
+    assert answer.topics[0].topic_authorized_operations == TOPIC_OPERATIONS == 3576
+    answer = client.call(3, 8, named("a"))
+    assert answer.cluster_authorized_operations == answer.topics[0].topic_authorized_operations == NOT_ASKED
+
+
+@pytest.mark.parametrize("version", range(5))
+def test_api_versions_are_the_handlers(client: Client, version: int) -> None:
+    request = Message(client_software_name="test", client_software_version="1.0")
+    answer = client.call(18, version, request)
+    table = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
+    assert table.keys() == client.door.handlers.keys()
+    assert table[0] == (0, 13)
+    assert table[1] == (4, 18)
+    assert all(table[key] == handler.versions for key, handler in client.door.handlers.items() if key != 0)
+
+
+def test_api_versions_refuses_what_kafka_refuses(client: Client) -> None:
+    answer = client.call(18, 3, Message(client_software_name="bad name", client_software_version="1"))
+    assert answer.error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_a_key_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = handlers.pkgutil.iter_modules(handlers.__path__)
+    found = [module for module in first if module.name.startswith("k")]
+    monkeypatch.setattr(handlers.pkgutil, "iter_modules", lambda path: [*found, found[0]])
+    with pytest.raises(RuntimeError, match="twice"):
+        handlers.discover()
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_log_dirs(client: Client, node: MemoryNode, version: int) -> None:
+    every = client.call(35, version, Message(topics=None)).results[0]
+    assert [(topic.name, len(topic.partitions)) for topic in every.topics] == [
+        ("__consumer_offsets", 1),
+        ("a", 1),
+        ("b", 2),
+    ]
+    some = [Message(topic="b", partitions=[1, 5]), Message(topic="none", partitions=[0])]
+    (topic,) = client.call(35, version, Message(topics=some)).results[0].topics
+    assert [p.partition_index for p in topic.partitions] == [1]
+
+
+def test_producers_of_a_partition(client: Client) -> None:
+    request = Message(topics=[Message(name="b", partition_indexes=[0, 9])])
+    here, missing = client.call(61, 0, request).topics[0].partitions
+    assert (here.error_code, here.active_producers) == (0, [])
+    assert missing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

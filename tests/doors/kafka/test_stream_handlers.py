@@ -1,0 +1,354 @@
+"""Produce, Fetch and ListOffsets on partitions in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.message import NO_UUID, Message
+from mainstem.log import batch as batches
+from mainstem.log.errors import BatchTooLarge, CorruptBatch, InvalidBatch, OutOfOrderSequence, StorageError
+from tests.doors.kafka.kit import (
+    Client,
+    MemoryNode,
+    MemoryPartition,
+    batch,
+    fetch_request,
+    produce_request,
+)
+
+
+@pytest.fixture
+def node() -> MemoryNode:
+    node = MemoryNode()
+    node.create("t", 3)
+    return node
+
+
+@pytest.fixture
+def client(node: MemoryNode) -> Client:
+    return Client(node)
+
+
+def part(node: MemoryNode, index: int = 0, topic: str = "t") -> MemoryPartition:
+    return node.partition(node.topics.by_name[topic], index)
+
+
+def produced(answer: Message) -> Message:
+    (topic,) = answer.responses
+    (partition,) = topic.partition_responses
+    assert isinstance(partition, Message)
+    return partition
+
+
+def fetched(answer: Message) -> list[Message]:
+    return [partition for topic in answer.responses for partition in topic.partitions]
+
+
+# --- Produce
+
+
+@pytest.mark.parametrize("version", range(3, 14))
+@pytest.mark.parametrize("acks", [1, -1])
+def test_a_batch_is_appended_as_it_came(client: Client, node: MemoryNode, version: int, acks: int) -> None:
+    topic = node.topics.by_name["t"].id if version >= 13 else "t"
+    sent = batch(b"a", b"b")
+    for expected in (0, 2):
+        answer = produced(client.call(0, version, produce_request(topic, sent, index=1, acks=acks)))
+        assert (answer.index, answer.error_code, answer.base_offset) == (1, 0, expected)
+    assert part(node, 1).batches[0][2][16:] == bytes(sent)[16:]
+
+
+def test_acks_all_is_answered_after_the_commit(client: Client, node: MemoryNode) -> None:
+    part(node).auto = False
+    client.ask(0, 9, produce_request("t", batch(b"a")))
+    client.ask(0, 9, produce_request("t", batch(b"b"), acks=1))
+    assert client.answers() == []
+    part(node).commit()
+    assert [produced(answer).base_offset for answer in client.answers()] == [0, 1]
+
+
+def test_acks_0_has_no_reply_and_an_error_closes(client: Client, node: MemoryNode) -> None:
+    client.feed(client.frame(0, 9, produce_request("t", batch(b"a"), acks=0)))
+    assert client.link.sent == b""
+    assert part(node).log_end_offset == 1
+    client.feed(client.frame(0, 9, produce_request("nowhere", batch(b"a"), acks=0)))
+    assert client.link.closed
+
+
+def test_a_commit_that_fails_is_told(client: Client, node: MemoryNode) -> None:
+    part(node).auto = False
+    client.ask(0, 9, produce_request("t", batch(b"a")))
+    part(node).fail()
+    assert produced(client.answers()[0]).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+
+
+def test_a_commit_that_is_late_times_out_once(client: Client, node: MemoryNode) -> None:
+    part(node).auto = False
+    client.ask(0, 9, produce_request("t", batch(b"a"), timeout=500))
+    client.clock.advance(0.4)
+    assert client.answers() == []
+    client.clock.advance(0.2)
+    assert produced(client.answers()[0]).error_code == ErrorCode.REQUEST_TIMED_OUT
+    part(node).commit()
+    assert client.answers() == []
+
+
+def test_each_partition_has_its_own_error(client: Client, node: MemoryNode) -> None:
+    part(node, 1).refuse = BatchTooLarge("too large")
+    part(node, 2).refuse = OutOfOrderSequence("gap")
+    partitions = [Message(index=index, records=batch(b"x")) for index in (0, 1, 2, 3)]
+    topics = [
+        Message(name="t", partition_data=partitions),
+        Message(name="none", partition_data=partitions[:1]),
+    ]
+    answer = client.call(0, 9, Message(acks=-1, timeout=1, topic_data=topics))
+    codes = [[p.error_code for p in topic.partition_responses] for topic in answer.responses]
+    assert codes == [
+        [
+            0,
+            ErrorCode.MESSAGE_TOO_LARGE,
+            ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ],
+        [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION],
+    ]
+    assert answer.responses[0].partition_responses[1].error_message == "too large"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CorruptBatch("crc"), ErrorCode.CORRUPT_MESSAGE),
+        (InvalidBatch("count"), ErrorCode.INVALID_RECORD),
+        (StorageError("disk"), ErrorCode.KAFKA_STORAGE_ERROR),
+        (ZeroDivisionError(), ErrorCode.UNKNOWN_SERVER_ERROR),
+    ],
+)
+def test_refusals_have_kafkas_codes(
+    client: Client, node: MemoryNode, error: Exception, code: ErrorCode
+) -> None:
+    part(node).refuse = error
+    assert produced(client.call(0, 9, produce_request("t", batch(b"x")))).error_code == code
+
+
+def test_what_is_not_a_batch_is_refused(client: Client) -> None:
+    for records in (None, b"", b"x" * 70):
+        answer = produced(client.call(0, 9, produce_request("t", records)))
+        assert answer.error_code in (ErrorCode.INVALID_RECORD, ErrorCode.CORRUPT_MESSAGE)
+        assert answer.base_offset == -1
+
+
+def test_unknown_ids_transactions_and_acks_are_refused(client: Client) -> None:
+    answer = client.call(0, 13, produce_request(NO_UUID, batch(b"x")))
+    assert produced(answer).error_code == ErrorCode.UNKNOWN_TOPIC_ID
+    answer = client.call(0, 9, produce_request("t", batch(b"x"), acks=2))
+    assert produced(answer).error_code == ErrorCode.INVALID_REQUIRED_ACKS
+    answer = client.call(0, 9, produce_request("t", batch(b"x"), transactional_id="tx"))
+    assert produced(answer).error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+
+
+def test_internal_topics_are_not_written_by_clients(client: Client, node: MemoryNode) -> None:
+    node.create("__consumer_offsets", internal=True)
+    answer = client.call(0, 9, produce_request("__consumer_offsets", batch(b"x")))
+    assert produced(answer).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+
+
+# --- Fetch
+
+
+@pytest.mark.parametrize("version", range(4, 19))
+def test_fetch_gives_whole_batches(client: Client, node: MemoryNode, version: int) -> None:
+    topic = node.topics.by_name["t"]
+    part(node, 2).append(memoryview(batch(b"a", b"b")))
+    part(node, 2).append(memoryview(batch(b"c")))
+    for offset, first in ((0, 0), (1, 0), (2, 2)):
+        asked = (topic.id if version >= 13 else "t", 2, offset)
+        (answer,) = fetched(client.call(1, version, fetch_request(asked)))
+        assert (answer.error_code, answer.high_watermark, answer.last_stable_offset) == (0, 3, 3)
+        assert batches.read_header(answer.records).base_offset == first
+
+
+def test_fetch_waits_for_an_event(client: Client, node: MemoryNode) -> None:
+    client.ask(1, 12, fetch_request(("t", 0, 0), ("t", 1, 0), max_wait=500))
+    client.clock.advance(0.3)
+    assert client.answers() == []
+    part(node, 1).append(memoryview(batch(b"a")))
+    client.clock.run()
+    answer = fetched(client.answers()[0])
+    assert [len(p.records) > 0 for p in answer] == [False, True]
+    assert part(node, 0).watchers == part(node, 1).watchers == []
+
+
+def test_fetch_gives_up_after_max_wait(client: Client, node: MemoryNode) -> None:
+    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=500))
+    client.clock.advance(0.6)
+    (answer,) = fetched(client.answers()[0])
+    assert (answer.error_code, bytes(answer.records)) == (0, b"")
+    assert part(node).watchers == []
+
+
+def test_fetch_waits_for_min_bytes(client: Client, node: MemoryNode) -> None:
+    one = batch(b"x" * 100)
+    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=10_000, min_bytes=2 * len(one)))
+    part(node).append(memoryview(bytearray(one)))
+    client.clock.run()
+    assert client.answers() == []
+    part(node).append(memoryview(bytearray(one)))
+    client.clock.run()
+    assert len(fetched(client.answers()[0])[0].records) == 2 * len(one)
+
+
+def test_uncommitted_batches_are_not_shown(client: Client, node: MemoryNode) -> None:
+    part(node).auto = False
+    part(node).append(memoryview(batch(b"a")))
+    for offset in (0, 1):
+        (answer,) = fetched(client.call(1, 12, fetch_request(("t", 0, offset))))
+        assert (answer.error_code, bytes(answer.records), answer.high_watermark) == (0, b"", 0)
+
+
+def test_an_error_ends_the_wait(client: Client) -> None:
+    asked = fetch_request(("t", 0, 0), ("t", 0, 5), ("t", 9, 0), ("none", 0, 0), max_wait=10_000)
+    codes = [answer.error_code for answer in fetched(client.call(1, 12, asked))]
+    unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert codes == [0, ErrorCode.OFFSET_OUT_OF_RANGE, unknown, unknown]
+    (answer,) = fetched(client.call(1, 13, fetch_request((NO_UUID, 0, 0))))
+    assert answer.error_code == ErrorCode.UNKNOWN_TOPIC_ID
+
+
+def test_fetch_serves_partitions_in_turn(client: Client, node: MemoryNode) -> None:
+    for index in range(3):
+        part(node, index).append(memoryview(batch(b"x" * 1000)))
+    served = set()
+    for _ in range(30):
+        asked = fetch_request(*[("t", index, 0) for index in range(3)], max_bytes=100)
+        sizes = [len(answer.records) for answer in fetched(client.call(1, 12, asked))]
+        assert sum(size > 0 for size in sizes) == 1
+        served.add(next(index for index, size in enumerate(sizes) if size))
+    assert served == {0, 1, 2}
+
+
+def test_fetch_keeps_to_max_bytes_after_the_first_batch(client: Client, node: MemoryNode) -> None:
+    size = len(batch(b"x" * 1000))
+    for index in range(3):
+        for _ in range(4):
+            part(node, index).append(memoryview(batch(b"x" * 1000)))
+    asked = fetch_request(*[("t", index, 0) for index in range(3)], max_bytes=5 * size + 10)
+    assert sum(len(answer.records) for answer in fetched(client.call(1, 12, asked))) == 5 * size
+
+
+def test_replies_shrink_while_clients_are_slow(client: Client, node: MemoryNode) -> None:
+    for _ in range(4):
+        part(node).append(memoryview(batch(b"x" * 1000)))
+    client.door.context.slow_clients = 1 << 30
+    assert len(fetched(client.call(1, 12, fetch_request(("t", 0, 0))))[0].records) < 1100
+
+
+def test_read_committed_lists_aborted_transactions(client: Client, node: MemoryNode) -> None:
+    part(node).append(memoryview(batch(b"x")))
+    for level, expected in ((0, None), (1, [])):
+        (answer,) = fetched(client.call(1, 12, fetch_request(("t", 0, 0), isolation_level=level)))
+        assert answer.aborted_transactions == expected
+
+
+def test_cold_reads_come_later(client: Client, node: MemoryNode) -> None:
+    for index in range(2):
+        part(node, index).append(memoryview(batch(b"x")))
+        part(node, index).cold = True
+    client.ask(1, 12, fetch_request(("t", 0, 0), ("t", 1, 0)))
+    assert client.answers() == []
+    for partition in (part(node, 0), part(node, 1)):
+        for read in partition.reads:
+            read()
+    sizes = [len(answer.records) for answer in fetched(client.answers()[0])]
+    assert sum(size > 0 for size in sizes) == 1
+
+
+def test_leader_epochs_are_checked(client: Client, node: MemoryNode) -> None:
+    part(node).append(memoryview(batch(b"x")))
+    part(node).epoch = 5
+    codes = []
+    for epoch in (-1, 4, 5, 6):
+        partition = Message(partition=0, fetch_offset=0, partition_max_bytes=100, current_leader_epoch=epoch)
+        asked = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
+        codes.append(fetched(client.call(1, 12, asked))[0].error_code)
+    assert codes == [0, ErrorCode.FENCED_LEADER_EPOCH, 0, ErrorCode.UNKNOWN_LEADER_EPOCH]
+
+
+def test_a_log_that_parts_from_the_clients_is_told(client: Client, node: MemoryNode) -> None:
+    part(node).append(memoryview(batch(b"x")))
+    partition = Message(partition=0, fetch_offset=9, partition_max_bytes=100, last_fetched_epoch=0)
+    asked = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
+    (answer,) = fetched(client.call(1, 12, asked))
+    assert answer.diverging_epoch == Message(epoch=0, end_offset=1)
+    assert bytes(answer.records) == b""
+
+
+def test_fetch_sessions_are_declined(client: Client) -> None:
+    answer = client.call(1, 12, fetch_request(("t", 0, 0), session_epoch=0))
+    assert (answer.session_id, answer.error_code) == (0, 0)
+    answer = client.call(1, 12, fetch_request(("t", 0, 0), session_id=7, session_epoch=1))
+    assert answer.error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_retention_under_a_waiting_fetch_is_an_error(client: Client, node: MemoryNode) -> None:
+    partition = part(node)
+    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
+    partition.log_start_offset = partition.log_end_offset = partition.high_watermark = 7
+    partition.commit()
+    client.clock.run()
+    assert fetched(client.answers()[0])[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+
+
+# --- ListOffsets and the others that ask a partition
+
+
+def offsets(client: Client, version: int, timestamp: int, epoch: int = -1, topic: str = "t") -> Message:
+    partition = Message(partition_index=0, timestamp=timestamp, current_leader_epoch=epoch)
+    request = Message(replica_id=-1, topics=[Message(name=topic, partitions=[partition])])
+    answer = client.call(2, version, request).topics[0].partitions[0]
+    assert isinstance(answer, Message)
+    return answer
+
+
+def test_offsets_of_times(client: Client, node: MemoryNode) -> None:
+    part(node).append(memoryview(batch(b"a", b"b", timestamp_ms=1000)))
+    part(node).append(memoryview(batch(b"c", timestamp_ms=500)))
+    for version in range(1, 12):
+        assert offsets(client, version, -1).offset == 3
+        assert offsets(client, version, -2).offset == 0
+        found = offsets(client, version, 1001)
+        assert (found.offset, found.timestamp, found.error_code) == (1, 1001, 0)
+        assert offsets(client, version, 2000).offset == -1
+
+
+@pytest.mark.parametrize(("time", "since", "offset"), [(-3, 7, 1), (-4, 8, 0), (-5, 9, -1), (-6, 11, -1)])
+def test_special_times_have_their_versions(
+    client: Client, node: MemoryNode, time: int, since: int, offset: int
+) -> None:
+    part(node).append(memoryview(batch(b"a", b"b")))
+    for version in range(1, 12):
+        answer = offsets(client, version, time)
+        if version < since:
+            assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
+        else:
+            assert (answer.error_code, answer.offset) == (0, offset)
+
+
+def test_offsets_of_what_is_not_there(client: Client) -> None:
+    assert offsets(client, 5, -1, topic="none").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert offsets(client, 5, -1, epoch=9).error_code == ErrorCode.UNKNOWN_LEADER_EPOCH
+    assert offsets(client, 5, -99).error_code == ErrorCode.UNSUPPORTED_VERSION
+
+
+def test_where_an_epoch_ends(client: Client, node: MemoryNode) -> None:
+    part(node).append(memoryview(batch(b"a", b"b")))
+    part(node).epoch = 3
+    for version in (2, 3, 4):
+        found = []
+        for epoch in (2, 3, 9):
+            asked = Message(partition=0, leader_epoch=epoch)
+            answer = client.call(23, version, Message(topics=[Message(topic="t", partitions=[asked])]))
+            one = answer.topics[0].partitions[0]
+            found.append((one.error_code, one.leader_epoch, one.end_offset))
+        assert found == [(0, -1, -1), (0, 3, 2), (0, 3, 2)]
