@@ -19,13 +19,17 @@ from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.runtime import Runtime
 from mainstem.coordinator.topics import INTERNAL, Topic, Topics
 from mainstem.later import Later, gather
-from mainstem.log.config import LogConfig
+from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk import Disk
 from mainstem.log.errors import LogError, PartitionDeleted
 from mainstem.log.log import Log
 from mainstem.log.partition import Partition
 from mainstem.settings import Settings
 
+STATE_CONFIG = PartitionConfig(
+    segment_bytes=32 << 20, max_message_bytes=32 << 20, retention_ms=-1, retention_bytes=-1
+)
+"""Of the state log. What a snapshot makes needless goes segment by segment, so that they are small."""
 RETENTION_SLICE_PARTITIONS = 50
 """Partitions that retention looks at in one turn of the loop."""
 
@@ -63,6 +67,7 @@ class Node:
             durability=settings.durability, producer_expiry_ms=settings.producer_id_expiration_ms
         )
         opened = Log.open(disk, clock, rng, config)
+        opened.set_config(opened.state.topic_id, STATE_CONFIG)
         node = cls(settings, disk, clock, rng, opened)
         node.runtime.load()
         opened.recover(node.topics.status)
@@ -70,9 +75,12 @@ class Node:
         return Later.of(node)
 
     def _start(self) -> None:
+        made: dict[frozenset[tuple[str, str]], PartitionConfig] = {}  # most topics have the same settings
         for topic in self.topics.all():
-            if topic.config:
-                self.log.set_config(topic.id, self.topics.partition_config(topic))
+            key = frozenset(topic.config.items())
+            if key not in made:
+                made[key] = self.topics.partition_config(topic)
+            self.log.set_config(topic.id, made[key])
         for topic_id in self.topics.tombstones():
             self._forget(topic_id)
         self.groups.start()
