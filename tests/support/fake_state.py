@@ -99,7 +99,8 @@ class MemoryDisk:
     def list(self, folder: str) -> list[str]:
         return sorted(path[len(folder) + 1 :] for path in self.files if path.startswith(folder + "/"))
 
-    def make_folder(self, folder: str) -> None: ...
+    def exists(self, path: str) -> bool:
+        return True
 
     def read_all(self, path: str) -> bytes:
         return self.files[path]

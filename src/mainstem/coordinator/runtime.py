@@ -219,6 +219,10 @@ class Runtime:
     def load(self) -> None:
         """Build the state from snapshot and tail. Blocks; at the start only. StateDamaged, StateTooNew,
         OSError."""
+        if not self._disk.exists(snapshot.FOLDER):
+            # Its entry must be durable before a snapshot in it lets the log be shortened.
+            self._disk.make_folder(snapshot.FOLDER)
+            self._disk.sync_now([], [""])
         self._load()
 
     def _load(self) -> None:
@@ -345,7 +349,6 @@ class Runtime:
             self._snapshotting = False
             return
         try:
-            self._disk.make_folder(snapshot.FOLDER)
             written = self._disk.replace(snapshot.path_of(offset), data)
         except OSError as error:
             written = Later.failed(error)
