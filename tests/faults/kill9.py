@@ -8,10 +8,12 @@ the seed and every broken promise. Used by test_kill9.py and by `make soak`.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -224,7 +226,12 @@ def at_work(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[
 
 
 def die_and_come_back(server: Server, rng: random.Random) -> None:
-    """kill -9, sometimes once more in the middle of the recovery, then a start that is allowed to finish."""
+    """kill -9, sometimes once more in the middle of the recovery, then a start that is allowed to finish. Now
+    and then a clean stop under load instead, which has to be clean."""
+    if rng.random() < 0.15:
+        assert server.stop() == 0, server.logs()
+        server.start(same_port=True)
+        return
     server.kill()
     if rng.random() < 0.3:
         with contextlib.suppress(AssertionError):  # not ready in time: it was killed while it recovered
@@ -233,8 +240,24 @@ def die_and_come_back(server: Server, rng: random.Random) -> None:
     server.start(same_port=True)
 
 
-def run(folder: Path, *, durability: str, kills: int, seed: int) -> Ledger:
-    """Kill the server `kills` times; AssertionError with seed, round and every broken promise."""
+def lose_the_helper(server: Server, rng: random.Random) -> None:
+    """kill -9 for the process that waits for the disk: what was in flight has failed, the server goes on."""
+    assert server.process is not None
+    pid = server.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert children, "there is no helper"
+    os.kill(int(rng.choice(children)), signal.SIGKILL)
+
+
+def run(
+    folder: Path,
+    *,
+    durability: str,
+    kills: int,
+    seed: int,
+    blow: Callable[[Server, random.Random], None] = die_and_come_back,
+) -> Ledger:
+    """Strike the server `kills` times; AssertionError with seed, round and every broken promise."""
     rng = random.Random(seed)
     ledger = Ledger()
     with Server(folder / "data", durability=durability, log_level="warning") as server:
@@ -246,7 +269,7 @@ def run(folder: Path, *, durability: str, kills: int, seed: int) -> Ledger:
                 for writer in writers:
                     writer.gate.set()
                 time.sleep(rng.uniform(0.2, 1.5))
-                die_and_come_back(server, rng)
+                blow(server, rng)
                 for writer in writers:
                     writer.settle()
                 reader.paused.set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,4 +28,10 @@ def test_a_sudden_death_loses_nothing_that_was_promised(tmp_path: Path) -> None:
 @pytest.mark.parametrize("durability", ["disk", "os"])
 def test_many_sudden_deaths_lose_nothing_that_was_promised(tmp_path: Path, durability: str) -> None:
     ledger = kill9.run(tmp_path, durability=durability, kills=KILLS, seed=SEED)
+    assert ledger.promises
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the helper in /proc")
+def test_the_death_of_the_helper_process_loses_nothing_that_was_promised(tmp_path: Path) -> None:
+    ledger = kill9.run(tmp_path, durability="disk", kills=3, seed=SEED, blow=kill9.lose_the_helper)
     assert ledger.promises
