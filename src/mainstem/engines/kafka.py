@@ -472,13 +472,19 @@ class KafkaEngine:
                 try:
                     offsets[at.topic, at.partition] = (await asyncio.wrap_future(future)).offset
                 except KafkaException as error:
-                    if error.args[0].code() in MOVING and time.monotonic() < deadline:
+                    if error.args[0].code() in MOVING and await self._moves(at, deadline):
                         left.append(at)
                     elif not missing_ok or not isinstance(translate(error, what), UnknownTopic):
                         raise translate(error, what) from None
             if left:
                 await asyncio.sleep(0.05)
         return offsets
+
+    async def _moves(self, at: TopicPartition, deadline: float) -> bool:
+        """Whether a partition without a leader may soon have one. Not if it does not exist."""
+        with contextlib.suppress(UnknownTopic):
+            return at.partition < await self.partitions(at.topic) and time.monotonic() < deadline
+        return False
 
 
 def _words(state: ConsumerGroupState) -> str:

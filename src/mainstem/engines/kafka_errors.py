@@ -23,6 +23,7 @@ _CLASSES: dict[type[stream.StreamError], tuple[int, ...]] = {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,
         KafkaError._UNKNOWN_PARTITION,
+        KafkaError._NOENT,
     ),
     stream.TopicExists: (KafkaError.TOPIC_ALREADY_EXISTS,),
     stream.UnknownGroup: (KafkaError.GROUP_ID_NOT_FOUND,),
