@@ -57,14 +57,10 @@ class MemoryPartition:
         self.auto = True
         self.cold = False
         self.refuse: Exception | None = None
-        self.fenced: str | None = None
+        self.deleted = False
         self.reads: list[Callable[[], None]] = []
         self.watchers: list[Callable[[Any], None]] = []
         self.waiters: list[tuple[int, Later[None]]] = []
-
-    @property
-    def last_stable_offset(self) -> int:
-        return self.high_watermark
 
     def append(self, batch: memoryview) -> Appended:
         if self.refuse is not None:
@@ -165,6 +161,7 @@ class MemoryRuntime:
 @dataclass
 class MemoryLog:
     cluster_id: str = "mainstem-test-cluster1"
+    pending_bytes: int = 0
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from uuid import UUID
 
 import pytest
@@ -114,9 +115,8 @@ def test_api_versions_refuses_what_kafka_refuses(client: Client) -> None:
 
 
 def test_a_key_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = handlers.pkgutil.iter_modules(handlers.__path__)
-    found = [module for module in first if module.name.startswith("k")]
-    monkeypatch.setattr(handlers.pkgutil, "iter_modules", lambda path: [*found, found[0]])
+    found = [module for module in pkgutil.iter_modules(handlers.__path__) if module.name.startswith("k")]
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: [*found, found[0]])
     with pytest.raises(RuntimeError, match="twice"):
         handlers.discover()
 

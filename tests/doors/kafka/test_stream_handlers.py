@@ -76,6 +76,17 @@ def test_acks_0_has_no_reply_and_an_error_closes(client: Client, node: MemoryNod
     assert client.link.closed
 
 
+@pytest.mark.parametrize("acks", [0, 1])
+def test_every_acks_waits_while_the_disk_is_behind(client: Client, node: MemoryNode, acks: int) -> None:
+    part(node).auto = False
+    node.log.pending_bytes = 100 << 20
+    client.ask(0, 9, produce_request("t", batch(b"a"), acks=acks))
+    assert client.link.sent == b""
+    part(node).commit()
+    assert bool(client.link.sent) == (acks == 1)
+    assert client.connection.is_idle
+
+
 def test_a_commit_that_fails_is_told(client: Client, node: MemoryNode) -> None:
     part(node).auto = False
     client.ask(0, 9, produce_request("t", batch(b"a")))
@@ -298,6 +309,17 @@ def test_retention_under_a_waiting_fetch_is_an_error(client: Client, node: Memor
     partition.commit()
     client.clock.run()
     assert fetched(client.answers()[0])[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+
+
+@pytest.mark.parametrize("version", [12, 13])
+def test_deletion_under_a_waiting_fetch_is_an_error(client: Client, node: MemoryNode, version: int) -> None:
+    topic = node.topics.by_name["t"].id if version >= 13 else "t"
+    client.ask(1, version, fetch_request((topic, 0, 0), max_wait=60_000))
+    part(node).deleted = True
+    part(node).commit()
+    client.clock.run()
+    expected = ErrorCode.UNKNOWN_TOPIC_ID if version >= 13 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert fetched(client.answers()[0])[0].error_code == expected
 
 
 # --- ListOffsets and the others that ask a partition

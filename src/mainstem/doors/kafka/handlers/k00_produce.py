@@ -16,10 +16,13 @@ from __future__ import annotations
 from mainstem.clock import Timer
 from mainstem.coordinator.topics import Topic
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
-from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Request
+from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Reply, Request
 from mainstem.doors.kafka.hot import PRODUCE_TOPIC_IDS, Produced, TopicKey, produce_reply
-from mainstem.doors.kafka.message import Buffer, Message
+from mainstem.doors.kafka.message import Message
 from mainstem.later import Later
+
+BACKLOG_BYTES = 64 << 20
+"""With more than this on its way to the disk, every acks waits."""
 
 Results = list[tuple[TopicKey, list[Produced]]]
 
@@ -27,11 +30,11 @@ Results = list[tuple[TopicKey, list[Produced]]]
 class _Waiter:
     """A request with acks=-1, until its batches are committed."""
 
-    __slots__ = ("_left", "_results", "_timer", "_version", "later")
+    __slots__ = ("_left", "_request", "_results", "_timer", "later")
 
-    def __init__(self, version: int, results: Results) -> None:
-        self.later: Later[list[Buffer]] = Later()
-        self._version = version
+    def __init__(self, request: Request, results: Results) -> None:
+        self.later: Later[Reply] = Later()
+        self._request = request
         self._results = results
         self._left = 0
         self._timer: Timer | None = None
@@ -67,8 +70,12 @@ class _Waiter:
     def _finish(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if not self.later.done:
-            self.later.resolve(produce_reply(self._version, self._results))
+        if self.later.done:
+            return
+        try:
+            self.later.resolve(_reply(self._request, self._results))
+        except CloseConnection as error:
+            self.later.fail(error)
 
 
 def _failed(index: int, error: BaseException) -> Produced:
@@ -104,7 +111,9 @@ def _topic(context: Context, request: Request, asked: Message) -> Topic | tuple[
     return topic
 
 
-def _append(context: Context, topic: Topic, asked: Message, acks: int) -> tuple[Produced, Later[None] | None]:
+def _append(
+    context: Context, topic: Topic, asked: Message, wait: bool
+) -> tuple[Produced, Later[None] | None]:
     """Append one batch: what to reply once the returned commit, if any, is done."""
     index = asked.index
     if asked.records is None:
@@ -112,7 +121,7 @@ def _append(context: Context, topic: Topic, asked: Message, acks: int) -> tuple[
     try:
         partition = context.node.partition(topic, index)
         appended = partition.append(asked.records)
-        committed = partition.when_committed(appended.next_offset) if acks == -1 else None
+        committed = partition.when_committed(appended.next_offset) if wait else None
     except Exception as error:
         if not is_refusal(error):
             context.fault(f"Produce to {topic.name}-{index}", error)
@@ -124,7 +133,8 @@ def _append(context: Context, topic: Topic, asked: Message, acks: int) -> tuple[
 
 
 def handle(context: Context, request: Request) -> Answer:
-    body, acks = request.body, request.body.acks
+    body = request.body
+    wait = body.acks == -1 or context.log.pending_bytes > BACKLOG_BYTES
     refused = _refused(request)
     results: Results = []
     waits: list[tuple[list[Produced], int, Later[None]]] = []
@@ -136,21 +146,26 @@ def handle(context: Context, request: Request) -> Answer:
             if isinstance(topic, tuple):
                 partitions.append(Produced(part.index, topic[0], message=topic[1]))
                 continue
-            produced, committed = _append(context, topic, part, acks)
+            produced, committed = _append(context, topic, part, wait)
             if committed is not None:
                 waits.append((partitions, len(partitions), committed))
             partitions.append(produced)
-    if acks == 0:
-        for _, partitions in results:
-            for produced in partitions:
-                if produced.error:
-                    raise CloseConnection(f"Produce with acks=0: {ErrorCode(produced.error).name}")
-        return None
     if waits:
-        waiter = _Waiter(request.version, results)
+        waiter = _Waiter(request, results)
         waiter.wait(context, body.timeout, waits)
         return waiter.later
-    return produce_reply(request.version, results)
+    return _reply(request, results)
+
+
+def _reply(request: Request, results: Results) -> Reply:
+    """The reply to what became of the batches. CloseConnection: with acks=0 there is no other way to tell."""
+    if request.body.acks != 0:
+        return produce_reply(request.version, results)
+    for _, partitions in results:
+        for produced in partitions:
+            if produced.error:
+                raise CloseConnection(f"Produce with acks=0: {ErrorCode(produced.error).name}")
+    return None
 
 
 def on_error(request: Request, code: int) -> Message:

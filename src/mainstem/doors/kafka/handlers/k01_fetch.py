@@ -66,7 +66,7 @@ class _Asked:
             self.index,
             0,
             partition.high_watermark,
-            partition.last_stable_offset,
+            partition.high_watermark,
             partition.log_start_offset,
             self.records,
             read_committed,
@@ -113,21 +113,26 @@ class _Fetch:
             first = (request.correlation_id * 2654435761 >> 8) % len(self._order)
             self._order = self._order[first:] + self._order[:first]
 
+    @property
+    def _missing(self) -> int:
+        by_id = self._request.version >= FETCH_TOPIC_IDS
+        return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
     def _resolve(self, asked: Message) -> tuple[TopicKey, list[_Asked]]:
         """Find a topic's partitions and check what is asked of them."""
         key: TopicKey
         if self._request.version >= FETCH_TOPIC_IDS:
-            key, missing = asked.topic_id, ErrorCode.UNKNOWN_TOPIC_ID
+            key = asked.topic_id
             topic = self._context.topics.by_id(asked.topic_id)
         else:
-            key, missing = asked.topic, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            key = asked.topic
             topic = self._context.topics.get(asked.topic)
         found = []
         for part in asked.partitions:
             one = _Asked(part.partition, part.fetch_offset, part.partition_max_bytes)
             found.append(one)
             if topic is None:
-                one.error = missing
+                one.error = self._missing
                 continue
             try:
                 one.partition = self._context.node.partition(topic, one.index)
@@ -167,7 +172,7 @@ class _Fetch:
         return {one.partition for one in self._order if one.partition is not None}
 
     def _enough(self) -> bool:
-        least = self._request.body.min_bytes
+        least: int = self._request.body.min_bytes
         available = 0
         for one in self._order:
             if one.error or one.diverging is not None:
@@ -189,9 +194,13 @@ class _Fetch:
             return
         for one in self._order:
             partition = one.partition
-            if partition is not None and not one.error and one.offset < partition.log_start_offset:
+            if partition is None or one.error:
+                continue
+            if partition.deleted:
+                one.error = self._missing
+            elif one.offset < partition.log_start_offset:
                 one.error = ErrorCode.OFFSET_OUT_OF_RANGE
-        if self._enough() or any(partition.fenced for partition in self._partitions()):
+        if self._enough():
             self._time()
 
     def _time(self) -> None:

@@ -57,7 +57,7 @@ def _at_time(partition: Partition, asked: Message, version: int) -> Message | La
     if time < 0 and version < _SINCE.get(time, version + 1):
         return _answer(index, ErrorCode.UNSUPPORTED_VERSION)
     if time == LATEST:
-        return _answer(index, 0, partition.last_stable_offset, -1, partition.epoch)
+        return _answer(index, 0, partition.high_watermark, -1, partition.epoch)
     if time in (EARLIEST, EARLIEST_LOCAL):
         return _answer(index, 0, partition.log_start_offset)
     if time in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
