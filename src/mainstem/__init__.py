@@ -1,3 +1,51 @@
-"""mainstem: one durable event stream for your services."""
+"""mainstem: one durable event stream for your services.
+
+    async with mainstem.connect("127.0.0.1:9092") as stream:
+        await stream.publish("orders", [mainstem.NewEvent(b'{"id": 1}', key=b"1")])
+
+`connect` reaches a mainstem server or any Kafka cluster. What the stream can do is the contract in
+`mainstem.stream`; nothing else is public. Importing this package imports no client: that waits for
+`connect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mainstem.stream import Engine, Event, NewEvent, Position, StreamError
 
 __version__ = "0.1.0"
+
+__all__ = ["Event", "NewEvent", "Position", "StreamError", "__version__", "connect"]
+
+_OF_STREAM = frozenset({"Event", "NewEvent", "Position", "StreamError"})
+
+
+def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
+    """A context manager around a connection to HOST:PORT (several with commas).
+
+    Entering it raises NotReachable (of `mainstem.stream`) when no server answers within 5 s; leaving it
+    waits until what was published is written.
+    """
+    from mainstem.engines.kafka import KafkaEngine
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Engine]:
+        engine = await KafkaEngine.connect(at)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+    return connected()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_STREAM:
+        from mainstem import stream
+
+        return getattr(stream, name)
+    raise AttributeError(f"module 'mainstem' has no attribute {name!r}")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+from tests.cli.conftest import Mainstem
+from tests.support.server import Server
+
+LINES = "".join(f'{{"n":{at},"at":{1_370_000_000 + at}}}\n' for at in range(20))
+
+
+def numbers(out: str) -> list[int]:
+    return [json.loads(line)["value"]["n"] for line in out.splitlines()]
+
+
+def test_where_it_starts_and_ends(mainstem: Mainstem) -> None:
+    mainstem("produce", "where", "--timestamp", "at", stdin=LINES)
+
+    def tail(*arguments: str) -> list[int]:
+        done = mainstem("tail", "where", "--json", *arguments)
+        assert done.code == 0, done.err
+        return numbers(done.out)
+
+    assert tail("--from", "earliest", "-n", "3") == [0, 1, 2]
+    assert tail("--from", "17", "-n", "2") == [17, 18]
+    assert tail("-n", "2") == [18, 19]
+    assert tail("--from", "earliest", "--until", "latest") == list(range(20))
+    assert tail("--from", "18", "--until", "latest") == [18, 19]
+    assert tail("--from", "2013-05-31T11:33:30Z", "--until", "2013-05-31T11:33:35Z") == [10, 11, 12, 13, 14]
+    assert tail("--from", "-10m", "--until", "latest") == []
+    assert tail("--from", "latest", "--until", "latest") == []
+
+
+def test_several_topics_and_a_pipe_gives_tab_separated_lines(mainstem: Mainstem) -> None:
+    mainstem("produce", "left", "--key", "k", "--timestamp", "t", stdin='{"k":"a\\tb","t":0.5}\n')
+    mainstem("produce", "right", stdin=b"\xff\xfe\n")
+    done = mainstem("tail", "left", "right", "--from", "earliest", "-n", "2")
+    rows = sorted(done.rows)
+    assert rows[0] == [
+        "left",
+        "0",
+        "0",
+        "1970-01-01T00:00:00.500Z",
+        "a\\tb",
+        '{"k":"a\\tb","t":0.5}'.replace("\\t", "\\t"),
+    ]
+    assert rows[1][:3] == ["right", "0", "0"]
+    assert rows[1][4:] == ["", "//4="]
+
+
+def test_json_tells_how_each_part_is_written(mainstem: Mainstem) -> None:
+    mainstem("produce", "formats", stdin=b'{"a": [1, 2.50]}\ntext\n\xff\n1e400\n')
+    out = mainstem("tail", "formats", "--from", "earliest", "-n", "4", "--json").out
+    assert '"value":{"a": [1, 2.50]}' in out  # as it is: no number is rounded
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["value_format"]) for row in rows] == ["json", "text", "base64", "json"]
+    assert rows[2]["value"] == "/w=="
+
+
+def test_a_group_commits_what_it_was_shown(mainstem: Mainstem) -> None:
+    mainstem("produce", "grouped", stdin=LINES)
+    first = mainstem("tail", "grouped", "--group", "g-tail", "--from", "earliest", "-n", "8", "--json")
+    second = mainstem("tail", "grouped", "--group", "g-tail", "-n", "4", "--json")
+    assert numbers(first.out) + numbers(second.out) == list(range(12))
+    done = mainstem("tail", "grouped", "--group", "g-tail", "--until", "latest")
+    assert done.code == 2
+
+
+def test_a_topic_that_is_not_there_is_not_made(mainstem: Mainstem) -> None:
+    done = mainstem("tail", "nowhere", "-n", "1")
+    assert (done.code, done.err) == (1, "mainstem: topic nowhere: there is no such topic or partition\n")
+    assert "nowhere" not in mainstem("topics", "list").out
+    done = mainstem("tail", "nowhere", "--from", "yesterday")
+    assert done.code == 2
+    assert "'yesterday' is not earliest, latest, an offset, a time" in done.err
+
+
+def follow(server: Server, topic: str, *, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mainstem", "tail", topic, "--from", "earliest", "--at", server.at],
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+def test_it_follows_until_ctrl_c_and_ends_quietly(mainstem: Mainstem, server: Server) -> None:
+    mainstem("produce", "followed", stdin="first\n")
+    process = follow(server, "followed", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert b"first" in process.stdout.readline()
+    mainstem("produce", "followed", stdin="second\n")
+    assert b"second" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(mainstem: Mainstem, server: Server) -> None:
+    mainstem("produce", "piped", stdin="first\n")
+    process = follow(server, "piped", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    mainstem("produce", "piped", stdin="second\n")
+    assert process.wait(20) == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_a_terminal_gets_colours_and_no_control_characters_of_events(
+    mainstem: Mainstem, server: Server
+) -> None:
+    mainstem("produce", "shown", "--key", "k", stdin='{"k":"a","evil":"\x1b[2J\x9b"}\n'.encode())
+    main, side = pty.openpty()
+    process = follow(server, "shown", stdout=side, stderr=side)
+    seen = b""
+    deadline = time.monotonic() + 20
+    while b"evil" not in seen and time.monotonic() < deadline:
+        seen += os.read(main, 65_536)
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    os.close(side)
+    os.close(main)
+    text = seen.decode()
+    assert "\x1b[36m0@0\x1b[0m  \x1b[33ma\x1b[0m  {" in text
+    assert '\x1b[34m"k"\x1b[0m:"a"' in text
+    assert "\\u001b[2J\\u009b" in text
