@@ -67,7 +67,7 @@ def _from_files(partition: Partition, segment: Segment) -> SegmentIndex | None:
         return None
     if partition.is_doubtful(segment):
         # Its files were written now and then and not synced: only what the snapshot counts is believed.
-        known = partition.snapshot
+        known = partition.derived.snapshot
         if known is None or known.segment != segment.base_offset or known.index_entries is None:
             return None
         return index if index.keep(known.index_entries) else None
@@ -172,7 +172,7 @@ def restore(partition: Partition, state: PartitionState) -> None:
             if not arrivals.times or (wall_ms >= arrivals.last_ms and relative > arrivals.offsets[-1]):
                 arrivals.add(wall_ms, relative)
     if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
-        _ = partition.windows
+        _ = partition.derived.windows
     if state.fenced is None:
         unlink_below_log_start(partition)
 
@@ -211,7 +211,7 @@ def load_windows(partition: Partition) -> Producers:
     """The producer windows: those of the snapshot, and what the log has after it; without a snapshot, what
     the log has that arrived within the expiry. Blocks."""
     windows = Producers(partition.shared.config.producer_expiry_ms)
-    known = partition.snapshot
+    known = partition.derived.snapshot
     start = (0, 0, 0)
     if known is not None:
         start = known.segment, known.position, known.offset

@@ -12,32 +12,33 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
 from mainstem.clock import Clock
 from mainstem.later import Later
-from mainstem.log import layout, loading, lookup, retention, saving
+from mainstem.log import cutting, layout, loading, lookup, retention, saving
 from mainstem.log.batch import BatchHeader, check, stamp
 from mainstem.log.checkpoint import CheckpointRow
 from mainstem.log.commit import Committer
 from mainstem.log.config import PartitionConfig
+from mainstem.log.derived import Derived
 from mainstem.log.disk import Disk, File
-from mainstem.log.epochs import Epochs
 from mainstem.log.errors import BatchTooLarge, InvalidTimestamp, LogError, PartitionDeleted, StorageError
 from mainstem.log.index import MAX_RELATIVE_OFFSET, SegmentIndex
 from mainstem.log.lookup import TimedOffset
-from mainstem.log.producers import Producers, ProducerState
+from mainstem.log.producers import ProducerState
 from mainstem.log.reader import Reader, Slice
 from mainstem.log.reads import Shared
 from mainstem.log.segment import Segment
-from mainstem.log.snapshot import Snapshot
 from mainstem.log.state import PartitionState
+from mainstem.log.waiting import Waiting
 
 __all__ = ["Appended", "Partition", "Slice", "TimedOffset"]
 
+_base_offset = attrgetter("base_offset")
 UNLIMITED_MS = (1 << 63) - 1
 log = logging.getLogger(__name__)
 _DONE: Later[None] = Later.of(None)
@@ -92,7 +93,6 @@ class Partition:
         self._disk = disk
         self._clock = clock
         self._committer = committer
-        self._bases = list(state.segments)
         if self.segments:
             self.segments[-1].cut(state.end_position, state.end_offset)
         self._committed = (state.segments[-1] if state.segments else state.end_offset, state.end_position)
@@ -101,15 +101,11 @@ class Partition:
         self._last_arrival_ms = state.arrivals[-1][0] if state.arrivals else -1
         self._segment_since_ms = -1
         self._last_base = -1
-        self._waiters: deque[tuple[int, Later[None]]] = deque()
-        self._watchers: dict[Callable[[Partition], None], None] = {}
-        self._windows: Producers | None = None
-        self._epochs: Epochs | None = None
-        self._snapshot: Snapshot | None = None
-        self._snapshot_read = False
-        self._doubtful = {base for base in state.segments[:-1] if base >= state.replayed_segment}
-        if state.clean:
-            self._doubtful = set()
+        self._waiting: Waiting[Partition] = Waiting(self)
+        self._doubtful: set[int] = set()
+        if not state.clean:
+            self._doubtful = {base for base in state.segments[:-1] if base >= state.replayed_segment}
+        self.derived = Derived(self)
         self.reader = Reader(self)
         loading.restore(self, state)
 
@@ -143,7 +139,7 @@ class Partition:
             if config.timestamp_before_max_ms != UNLIMITED_MS:
                 _check_age(header, wall, config.timestamp_before_max_ms)
         if header.producer_id >= 0:
-            earlier = self.windows.check(header, now)
+            earlier = self.derived.windows.check(header, now)
             if earlier is not None:
                 stamp_ms = earlier.max_timestamp if config.log_append_time else -1
                 return Appended(earlier.base_offset, earlier.next_offset, stamp_ms, True)
@@ -167,7 +163,7 @@ class Partition:
         self._last_arrival_ms = now
         self._last_base = base_offset
         if header.producer_id >= 0:
-            self.windows.appended(header, base_offset, max_timestamp, now)
+            self.derived.windows.appended(header, base_offset, max_timestamp, now)
         self.log_end_offset = next_offset
         self._committer.written(
             self, batch, base_offset, next_offset, segment.base_offset, position, file, now
@@ -219,10 +215,11 @@ class Partition:
             raise StorageError(f"opening the log failed: {error}") from error
         self._segment_since_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
         self._last_arrival_ms = max(self._last_arrival_ms, arrivals.last_ms)
-        if self.snapshot is not None:
-            self._last_arrival_ms = max(self._last_arrival_ms, self.snapshot.last_arrival_ms)
+        known = self.derived.snapshot
+        if known is not None:
+            self._last_arrival_ms = max(self._last_arrival_ms, known.last_arrival_ms)
         self._ready = True
-        self.epochs.begin(self.epoch, self.log_end_offset)
+        self.derived.epochs.begin(self.epoch, self.log_end_offset)
         self.load_index(segment)
 
     def load_index(self, segment: Segment) -> None:
@@ -245,7 +242,6 @@ class Partition:
         segment.index_loaded(SegmentIndex(), None)
         segment.arrivals.cut(0)
         self.segments.append(segment)
-        self._bases.append(segment.base_offset)
         return segment
 
     def roll_when_idle(self) -> None:
@@ -281,58 +277,18 @@ class Partition:
         assert self.high_watermark <= offset <= self.log_end_offset, "the watermark only rises, up to the end"
         self.high_watermark = offset
         self._committed = (segment, position)
-        if self._windows is not None:
-            self._windows.committed(offset)
-        waiters = self._waiters
-        while waiters and waiters[0][0] <= offset:
-            waiters.popleft()[1].resolve(None)
-        if self._watchers:
-            self._call_watchers()
+        windows = self.derived.loaded_windows
+        if windows is not None:
+            windows.committed(offset)
+        self._waiting.reached(offset)
 
     def roll_back(self) -> None:
         """See `commit.Committed`."""
         self._paused = True
-        self.cut_to_watermark()
+        cutting.cut_to_watermark(self)
         self.epoch += 1
-        self.epochs.begin(self.epoch, self.high_watermark)
-        self._fail_waiters(StorageError("the commit failed; nothing of it is kept"))
-
-    def cut_to_watermark(self) -> None:
-        """Take the log and all that was derived from it back to the committed end."""
-        self.cuts += 1
-        end = self.high_watermark
-        self.log_end_offset = end
-        if self._windows is not None:
-            self._windows.roll_back()
-        if self._epochs is not None:
-            self._epochs.cut(end)
-        self.reader.forget()
-        try:
-            self._cut_files(end)
-        except OSError as error:
-            self.fence(f"uncommitted bytes could not be cut: {error}")
-
-    def _cut_files(self, end: int) -> None:
-        dropped: File | None = None
-        while len(self.segments) > 1 and self._bases[-1] > end:
-            segment = self.segments.pop()
-            self._bases.pop()
-            dropped, segment.writer = segment.writer or dropped, None
-            segment.unlink()
-        if not self.segments:
-            return
-        active = self.segments[-1]
-        self._doubtful.discard(active.base_offset)
-        position = self._committed[1] if active.base_offset == self._committed[0] else 0
-        active.cut(position, end)
-        active.max_timestamp = None
-        if self._ready and active.writer is None:
-            active.writer = self._disk.open(active.path)
-            if dropped is not None:
-                self._committer.rolled(self, dropped, active.writer)
-        file = active.writer if active.writer is not None else active.file()
-        file.truncate(position)
-        loading.resume_index(self, active)
+        self.derived.epochs.begin(self.epoch, self.high_watermark)
+        self._waiting.fail(StorageError("the commit failed; nothing of it is kept"))
 
     def resume(self) -> None:
         """See `commit.Committed`."""
@@ -343,8 +299,8 @@ class Partition:
         if self.fenced is None:
             log.error("%s: read-only: %s", self.folder, reason)
         self.fenced = reason
-        self._fail_waiters(StorageError(reason))
-        self._call_watchers()
+        self._waiting.fail(StorageError(reason))
+        self._waiting.tell()
 
     def unfence(self) -> None:
         """See `commit.Committed`. What was not committed goes, as in `roll_back`: then `resume()` must
@@ -373,31 +329,15 @@ class Partition:
             return _DONE
         if self.fenced is not None or self.deleted or next_offset > self.log_end_offset:
             return Later.failed(self._refusal())
-        later: Later[None] = Later()
-        waiters = self._waiters
-        if not waiters or waiters[-1][0] <= next_offset:
-            waiters.append((next_offset, later))
-        else:  # a duplicate of a batch that is being committed
-            at = bisect_right(waiters, next_offset, key=lambda waiter: waiter[0])
-            waiters.insert(at, (next_offset, later))
-        return later
+        return self._waiting.until(next_offset)
 
     def watch(self, callback: Callable[[Partition], None]) -> None:
         """Call it after each move of the watermark, and when fenced or deleted. It may unwatch itself."""
-        self._watchers[callback] = None
+        self._waiting.watch(callback)
 
     def unwatch(self, callback: Callable[[Partition], None]) -> None:
         """Do not call it any more. Harmless if it is not watching."""
-        self._watchers.pop(callback, None)
-
-    def _call_watchers(self) -> None:
-        for callback in list(self._watchers):
-            callback(self)
-
-    def _fail_waiters(self, error: LogError) -> None:
-        waiters, self._waiters = self._waiters, deque()
-        for _, later in waiters:
-            later.fail(error)
+        self._waiting.unwatch(callback)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -446,11 +386,11 @@ class Partition:
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         """Kafka's OffsetForLeaderEpoch: see `Epochs.end_of`."""
-        return self.epochs.end_of(epoch, self.high_watermark)
+        return self.derived.epochs.end_of(epoch, self.high_watermark)
 
     def producers(self) -> list[ProducerState]:
         """The idempotent producers that are known, by id."""
-        return list(self.windows.states(self._clock.wall_ms()))
+        return list(self.derived.windows.states(self._clock.wall_ms()))
 
     # --- removing -----------------------------------------------------------------------------------------
 
@@ -467,15 +407,13 @@ class Partition:
         """The topic is deleted: refuse everything, fail who waits with PartitionDeleted. Files go through
         Log."""
         self.deleted = True
-        self._fail_waiters(PartitionDeleted("the topic was deleted"))
-        self._call_watchers()
+        self._waiting.fail(PartitionDeleted("the topic was deleted"))
+        self._waiting.tell()
         for segment in self.segments:
-            segment.gone = True
-            self.shared.indexes.forget(segment)
-            self.shared.files.drop(segment.path)
+            segment.give_up()
 
     def close(self) -> None:
-        """Clean stop, after the last commit: write index files and snapshot, close files. Blocks."""
+        """Clean stop, after the last commit: write index files and snapshot. Blocks."""
         saving.close(self)
 
     # --- for the modules of the partition -----------------------------------------------------------------
@@ -507,13 +445,13 @@ class Partition:
 
     def segment_of(self, offset: int) -> Segment | None:
         """The segment that holds `offset`; None before the first."""
-        at = bisect_right(self._bases, offset) - 1
+        at = bisect_right(self.segments, offset, key=_base_offset) - 1
         return self.segments[at] if at >= 0 else None
 
     def end_of(self, segment: Segment) -> int:
         """The offset at which `segment` ends, committed or not."""
-        at = bisect_right(self._bases, segment.base_offset)
-        return self._bases[at] if at < len(self._bases) else self.log_end_offset
+        at = bisect_right(self.segments, segment.base_offset, key=_base_offset)
+        return self.segments[at].base_offset if at < len(self.segments) else self.log_end_offset
 
     def limit_of(self, segment: Segment, past_watermark: bool = False) -> int:
         """The position up to which `segment` may be read."""
@@ -525,7 +463,7 @@ class Partition:
     def drop_first(self, count: int) -> list[Segment]:
         """Take the first segments off the list; not their files."""
         dropped = self.segments[:count]
-        del self.segments[:count], self._bases[:count]
+        del self.segments[:count]
         self.reader.forget()
         return dropped
 
@@ -536,43 +474,6 @@ class Partition:
     def trust(self, segment: Segment) -> None:
         """Its index files are whole now."""
         self._doubtful.discard(segment.base_offset)
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """What was last saved, if it belongs to this log. Blocks at first use, a small file."""
-        if not self._snapshot_read:
-            self._snapshot_read = True
-            self._snapshot = loading.load_snapshot(self)
-        return self._snapshot
-
-    @snapshot.setter
-    def snapshot(self, snapshot: Snapshot) -> None:
-        self._snapshot_read = True
-        self._snapshot = snapshot
-
-    @property
-    def windows(self) -> Producers:
-        """Loaded at first use; blocks then."""
-        if self._windows is None:
-            self._windows = loading.load_windows(self)
-        return self._windows
-
-    @property
-    def windows_loaded(self) -> Producers | None:
-        """As `windows`, if they are in memory."""
-        return self._windows
-
-    @property
-    def epochs(self) -> Epochs:
-        """Loaded at first use; blocks then, a small file."""
-        if self._epochs is None:
-            self._epochs = loading.load_epochs(self)
-        return self._epochs
-
-    @property
-    def epochs_loaded(self) -> Epochs | None:
-        """As `epochs`, if they are in memory."""
-        return self._epochs
 
 
 def _writer(segment: Segment) -> File:

@@ -43,7 +43,6 @@ class Shared:
         self.disk = disk
         self.clock = clock
         self.config = config or LogConfig()
-        self.files = OpenFiles(disk, self.config.open_files)
         self.indexes = LoadedIndexes()
 
     def run(self, steps: Steps[T]) -> T | Later[T]:
@@ -110,12 +109,9 @@ class _Run(Generic[T]):
         except Exception as error:
             self._throw(error)
             return
-        # A file that waits for its bytes must not be closed to make room for another.
-        self._shared.files.hold(file)
-        self._shared.disk.warm(file, position, length).then(lambda warmed: self._warmed(want, file, warmed))
+        self._shared.disk.warm(file, position, length).then(lambda warmed: self._warmed(want, warmed))
 
-    def _warmed(self, want: Want, file: File, warmed: Later[None]) -> None:
-        self._shared.files.release(file)
+    def _warmed(self, want: Want, warmed: Later[None]) -> None:
         source, length, position = want
         try:
             warmed.result()
@@ -158,51 +154,6 @@ class _Run(Generic[T]):
             wrapped.__cause__ = error
             error = wrapped
         self.later.fail(error)
-
-
-class OpenFiles:
-    """Files opened for reading, by path; the longest unused is closed when there are too many."""
-
-    def __init__(self, disk: Disk, limit: int) -> None:
-        self._disk = disk
-        self._limit = limit
-        self._files: OrderedDict[str, File] = OrderedDict()
-        self._held: dict[str, int] = {}
-
-    def get(self, path: str) -> File:
-        """The open file. OSError if it cannot be opened."""
-        file = self._files.get(path)
-        if file is not None:
-            self._files.move_to_end(path)
-            return file
-        file = self._files[path] = self._disk.open(path)
-        if len(self._files) > self._limit:
-            self._close_one()
-        return file
-
-    def hold(self, file: File) -> None:
-        """Do not close it to make room, until `release`. Any file; only those of here are concerned."""
-        self._held[file.path] = self._held.get(file.path, 0) + 1
-
-    def release(self, file: File) -> None:
-        """Undo one `hold`."""
-        left = self._held[file.path] - 1
-        if left:
-            self._held[file.path] = left
-        else:
-            del self._held[file.path]
-
-    def drop(self, path: str) -> None:
-        """Close it if it is open: it is about to be unlinked."""
-        file = self._files.pop(path, None)
-        if file is not None:
-            file.close()
-
-    def _close_one(self) -> None:
-        for path in self._files:
-            if path not in self._held:
-                self._files.pop(path).close()
-                return
 
 
 class Unloadable(Protocol):

@@ -153,7 +153,7 @@ def _moved(partition: Partition, offset: int) -> None:
         raise PartitionDeleted("the topic was deleted")
     if offset > partition.log_start_offset:
         partition.log_start_offset = offset
-        partition.epochs.log_start(offset)
+        partition.derived.epochs.log_start(offset)
     unlink_below_log_start(partition)
 
 

@@ -62,29 +62,24 @@ def sealed(partition: Partition, segment: Segment) -> None:
 
 
 def close(partition: Partition) -> None:
-    """At a clean stop, when everything is committed. Blocks."""
+    """At a clean stop, when everything is committed. Files stay open: the last checkpoint syncs them.
+    Blocks."""
     active = partition.active
-    if active is None:
+    if active is None or not partition.ready:
         return
-    if partition.ready:
-        try:
-            index = partition.shared.run_now(loading.index_of(partition, active))
-            index.add_time_entry()
-            active.save(partition.high_watermark)
-            _save_snapshot(partition)
-            save_epochs(partition)
-        except (OSError, LogError) as error:
-            log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
-    for segment in partition.segments:
-        partition.shared.files.drop(segment.path)
-        if segment.writer is not None:
-            segment.writer.close()
-            segment.writer = None
+    try:
+        index = partition.shared.run_now(loading.index_of(partition, active))
+        index.add_time_entry()
+        active.save(partition.high_watermark)
+        _save_snapshot(partition)
+        save_epochs(partition)
+    except (OSError, LogError) as error:
+        log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
 
 
 def save_epochs(partition: Partition) -> None:
     """If they have changed. OSError."""
-    known = partition.epochs_loaded
+    known = partition.derived.loaded_epochs
     if known is not None and known.dirty:
         partition.shared.disk.write_all(f"{partition.folder}/{epochs.NAME}", known.encode())
         known.dirty = False
@@ -94,7 +89,7 @@ def _save_snapshot(partition: Partition) -> None:
     offset = partition.high_watermark
     base, position = partition.committed_place
     segment = next((one for one in reversed(partition.segments) if one.base_offset == base), None)
-    known = partition.snapshot
+    known = partition.derived.snapshot
     if segment is None or (known is not None and known.offset == offset and known.segment == base):
         return
     last = _last_batch(partition, segment, position, offset)
@@ -109,11 +104,11 @@ def _save_snapshot(partition: Partition) -> None:
         last_crc=last[1].crc if last else 0,
         last_arrival_ms=partition.last_arrival_ms,
         index_entries=index.entries_below(offset - base) if index is not None else None,
-        windows=partition.windows.committed_windows(partition.shared.clock.wall_ms()),
+        windows=partition.derived.windows.committed_windows(partition.shared.clock.wall_ms()),
     )
-    partition.windows.expire(partition.shared.clock.wall_ms())
+    partition.derived.windows.expire(partition.shared.clock.wall_ms())
     partition.shared.disk.write_all(f"{partition.folder}/{snapshot.NAME}", snapshot.encode(taken))
-    partition.snapshot = taken
+    partition.derived.snapshot = taken
 
 
 def _last_batch(

@@ -32,8 +32,9 @@ class Segment:
     """A segment of one partition. Sealed unless it has a writer."""
 
     __slots__ = (
-        "_arrivals", "_saved_arrivals", "_saved_index", "_scanned", "_shared", "_size", "_stem", "_written",
-        "base_offset", "damage", "gone", "index", "index_rebuilt", "last_batch", "max_timestamp", "writer",
+        "_arrivals", "_reader", "_saved_arrivals", "_saved_index", "_scanned", "_shared", "_size", "_stem",
+        "_written", "base_offset", "damage", "gone", "index", "index_rebuilt", "last_batch", "max_timestamp",
+        "writer",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, folder: str, base_offset: int, size: int | None = None) -> None:
@@ -55,6 +56,7 @@ class Segment:
         """Position of the last batch appended since the start; -1: none."""
         self.damage: list[Damage] = []
         """Found so far, by position."""
+        self._reader: File | None = None
         self._arrivals: Arrivals | None = None
         self._saved_index: tuple[int, int] | None = (0, 0)
         """Entries that are in the files already; None: the files have others, and are to be written anew."""
@@ -71,11 +73,13 @@ class Segment:
 
     def file(self) -> File:
         """The `.log` file, open for reading. PartitionDeleted if it was unlinked meanwhile; OSError."""
-        if self.writer is not None:
-            return self.writer
         if self.gone:
             raise PartitionDeleted(f"{self.path} was deleted")
-        return self._shared.files.get(self.path)
+        if self.writer is not None:
+            return self.writer
+        if self._reader is None:
+            self._reader = self._shared.disk.open(self.path)
+        return self._reader
 
     @property
     def size(self) -> int:
@@ -84,11 +88,18 @@ class Segment:
             self._size = self._shared.disk.size(self.path)
         return self._size
 
-    def unlink(self) -> None:
-        """Delete all its files. Idempotent."""
+    def give_up(self) -> None:
+        """It is about to be unlinked: who still reads it gets PartitionDeleted. Its writer is the
+        committer's."""
         self.gone = True
         self._shared.indexes.forget(self)
-        self._shared.files.drop(self.path)
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def unlink(self) -> None:
+        """Delete all its files. Idempotent."""
+        self.give_up()
         for suffix in SUFFIXES:
             self._shared.disk.unlink(self._stem + suffix)
 
@@ -106,6 +117,7 @@ class Segment:
         end."""
         self._size = position
         self.last_batch = -1
+        self.max_timestamp = None
         self._written = _clip(self._written, position)
         self._scanned = _clip(self._scanned, position)
         self.damage = [one for one in self.damage if one.end_position <= position]

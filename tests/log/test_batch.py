@@ -1,0 +1,232 @@
+"""The record batch: what is checked, stamped, built and decoded."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from crc32c import crc32c
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstem.log import codecs
+from mainstem.log.batch import (
+    HEADER_BYTES,
+    Record,
+    build,
+    check,
+    decode,
+    read_header,
+    stamp,
+    walk,
+)
+from mainstem.log.errors import (
+    CorruptBatch,
+    InvalidBatch,
+    InvalidTimestamp,
+    LogError,
+    UnsupportedCompression,
+    UnsupportedFormat,
+)
+from tests.log.batches import batch
+
+FIELDS = {
+    "length": (8, ">i"),
+    "magic": (16, ">b"),
+    "crc": (17, ">I"),
+    "attributes": (21, ">h"),
+    "last_offset_delta": (23, ">i"),
+    "base_timestamp": (27, ">q"),
+    "max_timestamp": (35, ">q"),
+    "producer_id": (43, ">q"),
+    "producer_epoch": (51, ">h"),
+    "base_sequence": (53, ">i"),
+    "count": (57, ">i"),
+}
+
+
+def forged(crc: bool = True, **fields: int) -> memoryview:
+    """A batch of 3 records with some header fields changed, and a right CRC unless told otherwise."""
+    data = bytearray(batch(3))
+    for name, value in fields.items():
+        at, kind = FIELDS[name]
+        struct.pack_into(kind, data, at, value)
+    if crc:
+        struct.pack_into(">I", data, 17, crc32c(data[21:]))
+    return memoryview(data)
+
+
+optional_bytes = st.none() | st.binary(max_size=200)
+records = st.lists(
+    st.tuples(
+        optional_bytes,
+        optional_bytes,
+        st.lists(st.tuples(st.text(max_size=10), optional_bytes), max_size=3).map(tuple),
+        st.integers(0, 1 << 45),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(records=records, codec=st.sampled_from(codecs.NAMES), base=st.integers(0, 1 << 60))
+def test_what_is_built_passes_the_check_and_decodes_to_itself(records, codec, base) -> None:  # type: ignore[no-untyped-def]
+    data = memoryview(build(records, codec=codec))
+    header = check(data)
+    assert header.count == len(records)
+    assert header.max_timestamp == max(record[3] for record in records)
+    stamp(data, base, 5, None)
+    expected = [
+        Record(base + n, time, key, value, headers) for n, (key, value, headers, time) in enumerate(records)
+    ]
+    assert decode(data) == expected
+    assert check(data).leader_epoch == 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(records=records, codec=st.sampled_from(range(5)))
+def test_batches_of_another_builder_decode(records, codec) -> None:  # type: ignore[no-untyped-def]
+    builder = DefaultRecordBatchBuilder(2, codec, 0, 7, 1, 3, 1 << 30)
+    for n, (key, value, headers, time) in enumerate(records):
+        builder.append(n, time, key, value, list(headers))
+    data = memoryview(bytearray(builder.build()))
+    check(data)
+    assert [(one.key, one.value, one.headers, one.timestamp_ms) for one in decode(data)] == records
+
+
+@settings(max_examples=40, deadline=None)
+@given(records=records, codec=st.sampled_from(codecs.NAMES))
+def test_another_decoder_reads_what_is_built(records, codec) -> None:  # type: ignore[no-untyped-def]
+    theirs = DefaultRecordBatch(build(records, codec=codec))
+    assert theirs.validate_crc()
+    assert [(one.key, one.value, tuple(one.headers), one.timestamp) for one in theirs] == records
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"magic": 0}, UnsupportedFormat),
+        ({"magic": 1}, UnsupportedFormat),
+        ({"magic": 3}, CorruptBatch),
+        ({"magic": -1}, CorruptBatch),
+        ({"length": 1 << 30}, CorruptBatch),
+        ({"length": -1}, CorruptBatch),
+        ({"length": 48}, CorruptBatch),
+        ({"length": 49}, InvalidBatch),  # a second batch seems to follow
+        ({"attributes": 5}, UnsupportedCompression),
+        ({"attributes": 7}, UnsupportedCompression),
+        ({"attributes": 0x10}, InvalidBatch),
+        ({"attributes": 0x20}, InvalidBatch),
+        ({"attributes": 0x40}, InvalidBatch),
+        ({"attributes": -1}, LogError),
+        ({"attributes": 0x08}, InvalidTimestamp),
+        ({"count": 2}, InvalidBatch),
+        ({"count": 0, "last_offset_delta": -1}, InvalidBatch),
+        ({"count": -1}, InvalidBatch),
+        ({"last_offset_delta": (1 << 31) - 1, "count": -(1 << 31)}, InvalidBatch),
+        ({"max_timestamp": 999}, InvalidTimestamp),
+        ({"base_timestamp": -2}, InvalidTimestamp),
+        ({"producer_id": -2}, InvalidBatch),
+        ({"producer_id": 1}, InvalidBatch),
+        ({"producer_id": 1, "producer_epoch": 0}, InvalidBatch),
+    ],
+)
+def test_a_batch_that_lies_is_refused(fields: dict[str, int], error: type[LogError]) -> None:
+    with pytest.raises(error):
+        check(forged(**fields))
+
+
+def test_each_flipped_bit_behind_the_stamped_fields_is_noticed() -> None:
+    good = bytes(batch(2))
+    for at in range(8, len(good)):
+        if 12 <= at < 16:
+            continue  # the leader epoch, which the server sets
+        for bit in range(8):
+            data = bytearray(good)
+            data[at] ^= 1 << bit
+            with pytest.raises(LogError):
+                check(memoryview(data))
+
+
+def test_each_prefix_is_refused() -> None:
+    data = batch(2)
+    for end in range(len(data)):
+        with pytest.raises(LogError):
+            check(data[:end])
+    with pytest.raises(InvalidBatch, match="more than one"):
+        check(memoryview(bytes(data) + bytes(data)))
+
+
+def test_old_message_formats_shorter_than_a_header_are_named_as_such() -> None:
+    message = bytearray(30)
+    message[16] = 1
+    with pytest.raises(UnsupportedFormat):
+        check(memoryview(message))
+
+
+def test_log_append_time_is_the_time_of_all_records_and_the_crc_still_holds() -> None:
+    data = batch(3, codec="gzip")
+    stamp(data, 100, 2, 5_000_000)
+    header = read_header(data)
+    assert header.log_append_time
+    assert header.max_timestamp == 5_000_000
+    assert [record.timestamp_ms for record in decode(data)] == [5_000_000] * 3
+    assert [record.offset for record in decode(data)] == [100, 101, 102]
+
+
+def test_walking_ends_before_what_is_not_whole() -> None:
+    first, second = bytearray(batch(2)), bytearray(batch(3))
+    stamp(memoryview(second), 2, 0, None)
+    both = bytes(first + second)
+    assert [(at, header.base_offset) for at, header in walk(both)] == [(0, 0), (len(first), 2)]
+    assert len(list(walk(both[:-1]))) == 1
+    assert len(list(walk(both[: HEADER_BYTES - 1]))) == 0
+    assert len(list(walk(both + bytes(100)))) == 2
+
+
+@pytest.mark.parametrize("codec", codecs.NAMES[1:])
+def test_a_decompression_bomb_is_stopped_at_the_cap(codec: str) -> None:
+    bomb = build([(None, bytes(8 << 20), (), 0)], codec=codec)
+    assert len(bomb) < 1 << 20
+    with pytest.raises(CorruptBatch, match="too large"):
+        decode(bomb, cap_bytes=1 << 20)
+    assert len(decode(bomb)) == 1
+
+
+@pytest.mark.parametrize("codec", codecs.NAMES[1:])
+def test_damaged_compressed_data_gives_one_kind_of_error(codec: str) -> None:
+    good = build([(None, b"abc" * 50, (), 0)] * 5, codec=codec)
+    for at in range(HEADER_BYTES, len(good)):
+        data = bytearray(good)
+        data[at] ^= 0x55
+        struct.pack_into(">I", data, 17, crc32c(data[21:]))
+        try:
+            decode(data, cap_bytes=1 << 16)
+        except CorruptBatch:
+            continue
+
+
+def test_raw_snappy_is_read_as_well_as_the_framed_kind() -> None:
+    import cramjam
+
+    plain = build([(b"k", b"v" * 100, (), 1)])
+    packed = bytearray(plain[:HEADER_BYTES] + bytes(cramjam.snappy.compress_raw(bytes(plain[HEADER_BYTES:]))))
+    struct.pack_into(">i", packed, 8, len(packed) - 12)
+    struct.pack_into(">h", packed, 21, codecs.SNAPPY)
+    struct.pack_into(">I", packed, 17, crc32c(packed[21:]))
+    assert decode(packed) == decode(plain)
+
+
+def test_records_that_lie_behind_a_right_crc_give_one_kind_of_error() -> None:
+    good = bytes(batch(3))
+    for at in range(HEADER_BYTES, len(good)):
+        for value in (0x00, 0x7F, 0x80, 0xFF):
+            data = bytearray(good)
+            data[at] = value
+            struct.pack_into(">I", data, 17, crc32c(data[21:]))
+            try:
+                decode(data)
+            except CorruptBatch:
+                continue
