@@ -56,17 +56,19 @@ def read(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> Image:
         else:
             file.close()
     files.sort(key=lambda pair: pair[0].seq)
-    bounds = [header.base_group for header, _ in files[1:]]
-    for (header, file), bound in zip(files, [*bounds, None], strict=True):
-        _read_file(image, header, file, bound)
+    following = [*(header for header, _ in files[1:]), None]
+    for (header, file), after in zip(
+        files, following, strict=False
+    ):  # without files, there is nothing to follow
+        _read_file(image, header, file, after)
         image.live.append(file.path)
     return image
 
 
-def _read_file(image: Image, header: Header, file: File, bound: int | None) -> None:
+def _read_file(image: Image, header: Header, file: File, after: Header | None) -> None:
     ended = header.base_group
     for group in form.read_groups(file, header):
-        if bound is not None and group.number >= bound:
+        if after is not None and group.number >= after.base_group:
             break  # its sync failed: what follows it in the next file annuls it (R5)
         if group.after_damage:
             image.notes.append(f"{file.path}: damaged before group {group.number}")
@@ -74,8 +76,8 @@ def _read_file(image: Image, header: Header, file: File, bound: int | None) -> N
         for record in group.records:
             key = (UUID(bytes=record.topic), record.partition)
             image.records.setdefault(key, []).append((file, record))
-    if bound is not None and ended < bound:
-        image.notes.append(
-            f"{file.path}: damaged after group {ended - 1}, {bound - ended} groups are missing"
-        )
+    # Between files that are not neighbours lie some that are free again: they were pinned by nobody.
+    if after is not None and after.seq == header.seq + 1 and ended < after.base_group:
+        missing = after.base_group - ended
+        image.notes.append(f"{file.path}: damaged after group {ended - 1}, {missing} groups are missing")
     image.next_group = max(image.next_group, ended)

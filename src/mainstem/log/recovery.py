@@ -158,7 +158,7 @@ class _Replay:
         before = self._out.scanned_bytes
         self._scan()
         if self._out.scanned_bytes > before:
-            self._note(f"kept {self._out.scanned_bytes - before} bytes that were not committed yet")
+            self._note(f"kept {self._out.scanned_bytes - before} bytes found after the end that was recorded")
         self._cut_after_end()
         if self._segments and self._segments[-1] != self._segment:
             self._file(self._segment)  # rolled, but nothing committed in it yet

@@ -1,0 +1,542 @@
+"""The commit with durability "disk": one journal for all partitions.
+
+Owns: what was appended and is not durable yet, the group under way, the direct lane, and what happens when a
+sync fails. Refuses: to read the journal (`journal_image.py`), to sync segments in the background
+(`checkpointer.py`), and to have two groups under way. Made by `log.py`; partitions see it as
+`commit.Committer`.
+
+Rule numbers are those of FORMAT.md. Appends gather per partition. A group is what has gathered when the one
+before is durable; nothing lingers. What one partition gathered goes to the journal with its bytes, or, from
+`direct_bytes` on, is synced in its segment without them; never both at once (R7).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+from uuid import UUID
+
+from mainstem.clock import Clock
+from mainstem.later import Later
+from mainstem.log import journal_format as form
+from mainstem.log import layout
+from mainstem.log.checkpointer import Checkpointer, Key, Rowed, key_of
+from mainstem.log.commit import Committed
+from mainstem.log.config import LogConfig
+from mainstem.log.disk import Buffer, Disk, File
+from mainstem.log.errors import PartitionDeleted, StorageError
+from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Header, Record
+from mainstem.log.repair import Repair
+from mainstem.log.ring import PINNED_MAX, Ring, Slot
+
+log = logging.getLogger(__name__)
+
+
+class _Gathered:
+    """What one partition wrote and has not committed; after it is sent, one unit."""
+
+    __slots__ = (
+        "bytes_written", "direct", "dropped", "end_offset", "files", "partition", "payload", "pieces",
+        "position", "records", "segment",
+    )  # fmt: skip
+
+    def __init__(self, partition: Rowed) -> None:
+        self.partition = partition
+        self.files: dict[int, File] = {}
+        self.pieces: list[Buffer] = []
+        self.records = 0
+        self.payload = 0
+        self.bytes_written = 0
+        self.direct = False
+        self.dropped = False
+        """The partition was fenced or deleted meanwhile: its outcome is nobody's."""
+        self.end_offset = 0
+        self.segment = 0
+        self.position = 0
+
+
+class _Control:
+    """A record without bytes: a new epoch or log start."""
+
+    __slots__ = ("data", "later", "partition")
+
+    def __init__(self, partition: Rowed, data: bytes) -> None:
+        self.partition = partition
+        self.data = data
+        self.later: Later[None] = Later()
+
+
+class _Group:
+    """The group under way."""
+
+    __slots__ = ("control", "gathered", "number", "slot")
+
+    def __init__(self, number: int, slot: Slot, gathered: list[_Gathered], control: list[_Control]) -> None:
+        self.number = number
+        self.slot = slot
+        self.gathered = gathered
+        self.control = control
+
+
+class Journal:
+    """`commit.Committer` with a journal, and the `Gate` of its checkpoints."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        rng: random.Random,
+        config: LogConfig,
+        folder_id: UUID,
+        checkpointer: Checkpointer,
+        partitions: Callable[[], Iterable[Rowed]],
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._rng = rng
+        self._config = config
+        self._folder_id = folder_id
+        self._checkpointer = checkpointer
+        self._partitions = partitions
+        self._ring = Ring(disk, clock, config, self._schedule)
+        smallest = min(config.first_journal_file_bytes, config.journal_file_bytes)
+        self._payload_max = smallest - 2 * form.BLOCK - config.direct_bytes
+        self._group_bytes = min(config.group_bytes, self._payload_max)
+        self._gathering: dict[Rowed, _Gathered] = {}
+        self._control: list[_Control] = []
+        self._under_way: _Group | None = None
+        self._direct: dict[Rowed, _Gathered] = {}
+        self._slot: Slot | None = None
+        self._next_seq = 1
+        self._next_group = 1
+        self._scheduled = False
+        self._quiet: list[Callable[[int, int], None]] = []
+        self._idle: list[Later[None]] = []
+        self._recovering: set[Rowed] = set()
+        """Rolled back after a failed sync; their epoch records go first, alone."""
+        self._doubtful = False
+        """A sync has failed and none has worked since."""
+        self._fenced: set[Key] = set()
+        """Partitions of which a segment sync failed: their records pin journal files."""
+        self._repaired: set[Key] = set()
+        self._cleared: set[Key] = set()
+        self.read_only: str | None = None
+        """Why nothing is written any more."""
+        self.pending_bytes = 0
+        """Appended and neither durable nor failed."""
+        checkpointer.gate = self
+
+    def start(self, next_seq: int, next_group: int) -> None:
+        """The log has recovered."""
+        self._next_seq, self._next_group = next_seq, next_group
+        self._ring.start()
+
+    def stop(self) -> None:
+        """The log closes: nothing is under way."""
+        self._ring.stop()
+
+    # What partitions ask for (commit.Committer).
+
+    def written(
+        self,
+        partition: Committed,
+        data: Buffer,
+        base_offset: int,
+        end_offset: int,
+        segment: int,
+        position: int,
+        file: File,
+        arrival_ms: int,
+    ) -> None:
+        gathered = self._gathering.get(partition)  # type: ignore[call-overload]
+        if gathered is None:
+            gathered = self._gathering[cast(Rowed, partition)] = _Gathered(cast(Rowed, partition))
+        size = len(data)
+        self.pending_bytes += size
+        gathered.bytes_written += size
+        gathered.files[segment] = file
+        gathered.end_offset, gathered.segment, gathered.position = end_offset, segment, position + size
+        if not gathered.direct:
+            topic = partition.topic_id
+            most = self._payload_max if topic == layout.STATE_TOPIC else self._config.direct_bytes
+            gathered.payload += form.RECORD_BYTES + size
+            if gathered.payload - form.RECORD_BYTES >= most:
+                gathered.direct = True
+                gathered.pieces, gathered.payload, gathered.records = [], 0, 0
+            else:
+                gathered.records += 1
+                fields = (base_offset, end_offset, segment, position, arrival_ms, size)
+                head = form.RECORD.pack(APPEND, topic.bytes, partition.index, partition.epoch, *fields)
+                gathered.pieces += (head, bytes(data))
+        if not self._scheduled:
+            self._schedule()
+
+    def rolled(self, partition: Committed, old: File | None, new: File) -> None:
+        if old is not None:
+            self._checkpointer.sealed(old)
+
+    def log_start(self, partition: Committed, offset: int) -> Later[None]:
+        one = cast(Rowed, partition)
+        out: Later[None] = Later()
+
+        def committed(later: Later[None]) -> None:
+            if later.error is not None:
+                out.fail(later.error)
+                return
+            row = self._checkpointer.rows.get(key_of(one))
+            if row is not None and row.segment == one.row().segment:
+                out.resolve(None)
+                return
+            # The checkpoint may point at what is going to be unlinked: a later one first (R11).
+            self._checkpointer.touch(one, {}, 0)
+            self._checkpointer.ask().then(lambda stored: _settle(out, stored.error))
+
+        self._add_control(one, LOGSTART, offset, offset, 0).then(committed)
+        return out
+
+    def forget(self, partition: Committed) -> Later[None]:
+        one = cast(Rowed, partition)
+        self._drop(one)
+        self._recovering.discard(one)
+        self._repaired.add(key_of(one))
+        left, self._control = self._control, []
+        for control in left:
+            if control.partition is one:
+                control.later.fail(PartitionDeleted("the topic was deleted"))
+            else:
+                self._control.append(control)
+        self._schedule()
+        return self._checkpointer.forget(one)
+
+    def idle(self) -> Later[None]:
+        """Done when nothing is under way or waits."""
+        later: Later[None] = Later()
+        self._idle.append(later)
+        self._schedule()
+        return later
+
+    def _add_control(
+        self, partition: Rowed, kind: int, offset: int, segment: int, position: int
+    ) -> Later[None]:
+        if self.read_only is not None:
+            return Later.failed(StorageError(self.read_only))
+        topic, index = key_of(partition)
+        where = (offset, offset, segment, position, 0, 0)
+        control = _Control(
+            partition, form.encode_record(Record(kind, topic.bytes, index, partition.epoch, *where))
+        )
+        self._control.append(control)
+        self._schedule()
+        return control.later
+
+    def _drop(self, partition: Rowed) -> None:
+        """What it has pending is nobody's any more."""
+        gathered = self._gathering.pop(partition, None)
+        if gathered is not None:
+            self.pending_bytes -= gathered.bytes_written
+        units = [*self._direct.values(), *(self._under_way.gathered if self._under_way else ())]
+        for unit in units:
+            if unit.partition is partition:
+                unit.dropped = True
+
+    # Starting groups and direct syncs.
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._clock.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self.read_only is None:
+            self._start_direct()
+            if self._under_way is None:
+                self._be_quiet()
+                self._start_group()
+        if self._idle and not (self._gathering or self._control or self._direct or self._under_way):
+            idle, self._idle = self._idle, []
+            for later in idle:
+                later.resolve(None)
+
+    def _start_direct(self) -> None:
+        under_way = {one.partition for one in self._under_way.gathered} if self._under_way else ()
+        ready = [
+            one
+            for one in self._gathering.values()
+            if one.direct and one.partition not in self._direct and one.partition not in under_way
+        ]
+        for one in ready:
+            partition = one.partition
+            del self._gathering[partition]
+            self._direct[partition] = one
+            self._checkpointer.touch(partition, one.files, one.bytes_written)
+            folders = self._checkpointer.folders_of(partition, one.segment)
+            synced = self._disk.sync(list(one.files.values()), folders)
+            synced.then(lambda later, one=one: self._direct_done(one, later.error))  # type: ignore[misc]
+
+    def _direct_done(self, one: _Gathered, error: BaseException | None) -> None:
+        del self._direct[one.partition]
+        self.pending_bytes -= one.bytes_written
+        if not one.dropped:
+            if error is None:
+                self._checkpointer.linked(one.partition, one.segment)
+                self._checkpointer.touch(one.partition, one.files, 0)  # a checkpoint may have begun meanwhile
+                _committed(one)
+            else:
+                self.segment_failed(one.partition, error)
+        self._schedule()
+
+    def _be_quiet(self) -> None:
+        """No group is under way: the moment at which checkpoints begin."""
+        quiet, self._quiet = self._quiet, []
+        for begin in quiet:
+            self._seal()
+            begin(self._next_seq, self._next_group)
+
+    def _seal(self) -> None:
+        """Later groups go to another file."""
+        if self._slot is not None:
+            self._slot = None
+            self._next_seq += 1
+
+    def _next_units(self) -> list[_Gathered]:
+        if self._recovering:
+            return []
+        units: list[_Gathered] = []
+        payload = 0
+        for one in self._gathering.values():
+            if not one.direct and one.partition not in self._direct:
+                payload += one.payload
+                if units and payload > self._group_bytes:
+                    break
+                units.append(one)
+        return units
+
+    def _start_group(self) -> None:
+        units, control = self._next_units(), self._control
+        if not units and not control:
+            return
+        payload = sum(one.payload for one in units) + form.RECORD_BYTES * len(control)
+        slot = self._slot_for(form.group_bytes(payload))
+        if slot is None:
+            return
+        for one in units:
+            del self._gathering[one.partition]
+            # Now, not when written: a checkpoint that began before this group does not cover it.
+            self._checkpointer.touch(one.partition, one.files, 0)
+        self._control = []
+        group = _Group(self._next_group, slot, units, control)
+        self._under_way = group
+        self._next_group += 1
+        slot.records += sum(one.records for one in units) + len(control)
+        slot.keys.update(key_of(one.partition) for one in units)
+        slot.keys.update(key_of(each.partition) for each in control)
+        try:
+            self._write(group)
+        except OSError as error:
+            self._clock.call_soon(lambda error=error: self._group_done(group, error))  # type: ignore[misc]
+            return
+        self._disk.sync([slot.file]).then(lambda later: self._group_done(group, later.error))
+
+    def _slot_for(self, size: int) -> Slot | None:
+        """The file that a group of this size goes to; None: wait for one."""
+        slot = self._slot
+        if slot is not None:
+            full = slot.records >= self._config.journal_file_records
+            if not full and slot.position + size <= slot.size:
+                return slot
+            self._seal()
+            self._checkpointer.want()
+        header = Header(self._folder_id, self._next_seq, self._rng.getrandbits(64), self._next_group)
+        self._slot = self._ring.take(header)
+        if self._slot is None:
+            self._checkpointer.want()
+        return self._slot
+
+    def _write(self, group: _Group) -> None:
+        slot = group.slot
+        header = slot.header
+        assert header is not None
+        seed = form.seed_of(header.salt)
+        records: list[Buffer] = [control.data for control in group.control]
+        for one in group.gathered:
+            records += one.pieces
+        count = len(group.control) + sum(one.records for one in group.gathered)
+        pieces = form.encode_group(seed, header.seq, group.number, count, records)
+        position = slot.position
+        if position == form.BLOCK:
+            pieces.insert(0, form.encode_header(header))
+            position = 0
+        data = b"".join(pieces)
+        assert not len(data) % form.BLOCK
+        slot.position = position + len(data)
+        slot.file.pwrite(data, position)
+
+    # A group is durable, or not.
+
+    def _group_done(self, group: _Group, error: BaseException | None) -> None:
+        assert self._under_way is group
+        self._under_way = None
+        for one in group.gathered:
+            self.pending_bytes -= one.bytes_written
+        if error is not None:
+            self._group_failed(group, error)
+            return
+        self._doubtful = False
+        for one in group.gathered:
+            if not one.dropped:
+                _committed(one)
+        for control in group.control:
+            self._checkpointer.touch(control.partition, {}, 0)
+            _settle(control.later, None)
+        self._schedule()
+
+    def _group_failed(self, group: _Group, error: BaseException) -> None:
+        """The outcome is unknown, which counts as failed: the group is nacked and annulled by a fresh file
+        whose first group tells the new epochs (R5, R8). If that fails too, nothing is written any more."""
+        log.error("journal file %s failed: %s", group.slot.file.path, error)
+        group.slot.failed = True
+        self._seal()
+        self._next_group = group.number
+        second, self._doubtful = self._doubtful, True
+        failed = [one.partition for one in group.gathered if not one.dropped]
+        failed += [one for one in self._gathering if one not in self._direct and one not in failed]
+        stopped = StorageError(f"the journal failed: {error}")
+        control, self._control = [*group.control, *self._control], []
+        for each in control:
+            _settle(each.later, stopped)
+        if second or self.read_only is not None:
+            self._stop_writing(f"the journal failed twice in a row: {error}")
+            return
+        for partition in failed:
+            self._drop(partition)  # here: what fails in one partition may make others append
+            partition.roll_back()
+        self._recovering = {partition for partition in failed if partition.fenced is None}
+        for partition in list(self._recovering):
+            self._begin_epoch(partition)
+        self._checkpointer.want()
+        self._schedule()
+
+    def _begin_epoch(self, partition: Rowed) -> None:
+        """Rolled back: make its new epoch durable, then let it go on."""
+        row = partition.row()
+
+        def durable(later: Later[None]) -> None:
+            self._recovering.discard(partition)
+            if later.error is None:
+                partition.resume()
+
+        recorded = self._add_control(partition, EPOCH, row.end_offset, row.segment, row.position)
+        recorded.then(durable)
+
+    def _stop_writing(self, reason: str) -> None:
+        if self.read_only is not None:
+            return
+        self.read_only = reason
+        log.critical("the whole log is read-only: %s", reason)
+        control, self._control = self._control, []
+        for one in control:
+            _settle(one.later, StorageError(reason))
+        for partition in self._partitions():
+            self._drop(partition)
+            partition.roll_back()
+            partition.fence(reason)
+        self._schedule()
+
+    # Checkpoints (checkpointer.Gate).
+
+    def when_quiet(self, begin: Callable[[int, int], None]) -> None:
+        self._quiet.append(begin)
+        self._schedule()
+
+    def first_seq_needed(self, first_seq: int) -> int:
+        pinned = self._ring.pinned(self._fenced, first_seq)
+        return min((slot.header.seq for slot in pinned if slot.header is not None), default=first_seq)
+
+    def begins(self) -> bool:
+        self._cleared = set(self._repaired)
+        return self._ring.half_used()
+
+    def is_trusted(self, key: Key) -> bool:
+        return key not in self._fenced or key in self._repaired
+
+    def checkpointed(self, first_seq: int) -> None:
+        self._fenced -= self._cleared
+        self._repaired -= self._cleared
+        self._cleared = set()
+        self._ring.release(first_seq, self._fenced)
+        if len(self._ring.pinned(self._fenced, first_seq)) > PINNED_MAX:
+            self._stop_writing("partitions that the disk failed under need more than two journal files")
+
+    def refers_to(self, key: Key) -> bool:
+        return any(key in slot.keys for slot in self._ring.live)
+
+    def segment_failed(self, partition: Rowed, error: BaseException) -> None:
+        """R10: nothing of it counts any more that was not committed; what was is written again from the
+        journal."""
+        key = key_of(partition)
+        self._drop(partition)
+        self._fenced.add(key)
+        self._repaired.discard(key)
+        self._cleared.discard(key)
+        partition.roll_back()
+        partition.fence(f"the disk failed under it: {error}")
+        self._repair(partition)
+
+    def _repair(self, partition: Rowed) -> None:
+        Repair(
+            self._disk, self._clock, partition, self._records_of, self._is_alive, self._repair_done
+        ).start()
+
+    def _is_alive(self, partition: Rowed) -> bool:
+        return (
+            self.read_only is None and key_of(partition) in self._fenced and partition in self._partitions()
+        )
+
+    def _records_of(self, key: Key) -> Iterator[tuple[File, Record]]:
+        """Its committed records in the live files, oldest first."""
+        live = list(self._ring.live)
+        for slot, after in zip(live, [*live[1:], None], strict=True):
+            header = slot.header
+            if header is None or key not in slot.keys:
+                continue
+            void_from = after.header.base_group if after is not None and after.header is not None else None
+            for group in form.read_groups(slot.file, header):
+                if void_from is not None and group.number >= void_from:
+                    break
+                for record in group.records:
+                    if (UUID(bytes=record.topic), record.partition) == key:
+                        yield slot.file, record
+
+    def _repair_done(self, partition: Rowed) -> None:
+        row = partition.row()
+
+        def durable(later: Later[None]) -> None:
+            if later.error is not None:
+                self._repair(partition)
+                return
+            self._repaired.add(key_of(partition))
+            partition.unfence()
+            partition.resume()
+            self._checkpointer.touch(partition, {}, 0)
+
+        recorded = self._add_control(partition, EPOCH, row.end_offset, row.segment, row.position)
+        recorded.then(durable)
+
+
+def _committed(one: _Gathered) -> None:
+    try:
+        one.partition.committed_to(one.end_offset, one.segment, one.position)
+    except Exception:  # of a waiter: the other partitions of the group must still be told
+        log.exception("after a commit of %s-%d", *key_of(one.partition))
+
+
+def _settle(later: Later[None], error: BaseException | None) -> None:
+    if later.done:
+        return
+    if error is None:
+        later.resolve(None)
+    else:
+        later.fail(error)

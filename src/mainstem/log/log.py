@@ -1,0 +1,225 @@
+"""The whole log: all partitions of one data folder.
+
+Owns: opening and recovering the folder, the partitions by topic id, deletion of a topic's files, settings per
+topic, and the clean stop. Refuses: topic names and protocols. Made by `node.py`; coordinator, doors and
+engines use it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable
+from typing import Literal
+from uuid import UUID
+
+from mainstem.clock import Clock
+from mainstem.later import Later, gather
+from mainstem.log import layout
+from mainstem.log.checkpointer import Checkpointer, Key
+from mainstem.log.commit_os import OsCommitter
+from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.disk import Disk
+from mainstem.log.errors import LogError
+from mainstem.log.journal import Journal
+from mainstem.log.partition import Partition
+from mainstem.log.reads import Shared
+from mainstem.log.report import RecoveryReport
+from mainstem.log.startup import STATE, Startup
+from mainstem.log.state import PartitionState
+
+_UNLINK_SLICE = 8
+
+log = logging.getLogger(__name__)
+
+
+class Log:
+    """Made by `open`; serves after `recover`."""
+
+    def __init__(
+        self, disk: Disk, clock: Clock, rng: random.Random, config: LogConfig, startup: Startup
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._config = config
+        self._startup: Startup | None = startup
+        self.cluster_id = startup.meta.cluster_id
+        """base64url of a random UUID, made once."""
+        self._checkpointer = Checkpointer(disk, clock, config)
+        self._committer: Journal | OsCommitter
+        if config.durability == "os":
+            self._committer = OsCommitter(self._checkpointer)
+        else:
+            self._committer = Journal(
+                disk, clock, rng, config, startup.meta.folder_id, self._checkpointer, self.partitions
+            )
+        self._shared = Shared(disk, clock, config)
+        self._topics: dict[UUID, dict[int, Partition]] = {}
+        self._closing: Later[None] | None = None
+        self.state = self._make(STATE, PartitionConfig(), startup.state())
+        """The internal state partition."""
+
+    @classmethod
+    def open(cls, disk: Disk, clock: Clock, rng: random.Random, config: LogConfig) -> Log:
+        """Lock the folder, read what is needed, and recover the state partition: it can be read, not yet
+        appended to. Blocks.
+
+        LogFolderError: not a folder of this format, or the disk fails; LogFolderLocked: another server has
+        it.
+        """
+        return cls(disk, clock, rng, config, Startup(disk, rng, config))
+
+    def recover(self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]) -> RecoveryReport:
+        """Recover all other partitions; then the log serves. `status` says what the state partition knows of
+        a topic id. Blocks. LogFolderError: the disk fails; nothing is lost by that."""
+        startup = self._startup
+        assert startup is not None, "a log recovers once"
+        states = startup.others(status)
+        checkpoint, rows, next_seq, next_group = startup.finish()
+        self._startup = None
+        self._checkpointer.start(checkpoint, rows, startup.report.fenced)
+        self._committer.start(next_seq, next_group)
+        for key, state in states.items():
+            self._make(key, PartitionConfig(), state)
+        for note in startup.report.notes:
+            log.warning("%s", note)
+        log.info("recovered: %s", startup.report.summary())
+        return startup.report
+
+    def _make(self, key: Key, config: PartitionConfig, state: PartitionState) -> Partition:
+        partition = Partition(self._disk, self._clock, self._committer, *key, config, state, self._shared)
+        self._topics.setdefault(key[0], {})[key[1]] = partition
+        if self._committer.read_only is not None:
+            partition.fence(self._committer.read_only)
+        return partition
+
+    def partition(self, topic_id: UUID, index: int, config: PartitionConfig | None = None) -> Partition:
+        """The partition; a new one comes to the disk with its first append. With `config`, it obeys that from
+        now."""
+        found = self._topics.get(topic_id, {}).get(index)
+        if found is None:
+            assert self._startup is None, "not recovered yet"
+            return self._make((topic_id, index), config or PartitionConfig(), PartitionState())
+        if config is not None:
+            found.config = config
+        return found
+
+    def partitions(self) -> Iterable[Partition]:
+        """All of them, the state partition first."""
+        return [one for topic in self._topics.values() for one in topic.values()]
+
+    def set_config(self, topic_id: UUID, config: PartitionConfig) -> None:
+        """All partitions of the topic obey it from now."""
+        for partition in self._topics.get(topic_id, {}).values():
+            partition.config = config
+
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing can be written, or None. Only a new start leaves this state."""
+        return self._committer.read_only
+
+    @property
+    def pending_bytes(self) -> int:
+        """Appended but not yet durable: what a door bounds while the disk stalls."""
+        return self._committer.pending_bytes
+
+    def total_bytes(self) -> int:
+        """Of all segments."""
+        return sum(partition.size_bytes() for partition in self.partitions())
+
+    def checkpoint(self) -> Later[None]:
+        """Make what is committed durable without the journal."""
+        return self._checkpointer.ask()
+
+    # Deleting a topic. Its tombstone is committed: a start after a crash goes on with it.
+
+    def delete_topic(self, topic_id: UUID) -> Later[None]:
+        """Remove all partitions of the topic. Done when nothing on disk refers to it."""
+        partitions = self._topics.pop(topic_id, {})
+        assert topic_id != layout.STATE_TOPIC
+        forgotten = []
+        for partition in partitions.values():
+            partition.delete()
+            forgotten.append(self._committer.forget(partition))
+        out: Later[None] = Later()
+        folders = [
+            f"{layout.PARTITIONS}/{name}"
+            for name in self._disk.list(layout.PARTITIONS)
+            if (parsed := layout.parse_partition(name)) is not None and parsed[0] == topic_id
+        ]
+        try:
+            folders = [self._mark_deleted(folder) for folder in folders]
+        except OSError as error:
+            return Later.failed(error)
+
+        def removed(later: Later[None]) -> None:
+            if later.error is not None:
+                out.fail(later.error)
+            else:
+                gather(forgotten).then(lambda laters: _first_error(laters.result(), out))
+
+        self._remove(folders, removed)
+        return out
+
+    def _mark_deleted(self, folder: str) -> str:
+        if folder.endswith(layout.DELETED):
+            return folder
+        self._disk.rename(folder, folder + layout.DELETED)
+        return folder + layout.DELETED
+
+    def _remove(self, folders: list[str], then: Callable[[Later[None]], None]) -> None:
+        """Some files in each turn of the loop: unlinking a large one takes a moment."""
+        try:
+            while folders:
+                names = self._disk.list(folders[-1])
+                for name in names[:_UNLINK_SLICE]:
+                    self._disk.unlink(f"{folders[-1]}/{name}")
+                if len(names) <= _UNLINK_SLICE:
+                    self._disk.remove_folder(folders.pop())
+                self._clock.call_soon(lambda: self._remove(folders, then))
+                return
+        except OSError as error:
+            then(Later.failed(error))
+            return
+        self._disk.sync([], [layout.PARTITIONS], background=True).then(then)
+
+    # Stopping.
+
+    def close(self) -> Later[None]:
+        """Commit what was appended, make all durable, remember that the stop was clean, let the folder go.
+        The caller appends nothing any more. Done in any case: if the disk fails, the next start recovers."""
+        if self._closing is None:
+            self._closing = Later()
+            self._committer.idle().then(lambda _: self._close_partitions())
+        return self._closing
+
+    def _close_partitions(self) -> None:
+        for partition in self.partitions():
+            try:
+                partition.close()
+            except (OSError, LogError) as error:
+                log.warning("closing %s: %s", partition.folder, error)
+        if self._startup is not None or self.read_only is not None:
+            self._end()
+            return
+
+        def stored(later: Later[None]) -> None:
+            if later.error is not None:
+                log.warning("the stop is not a clean one: %s", later.error)
+            self._end()
+
+        self._checkpointer.ask_clean().then(stored)
+
+    def _end(self) -> None:
+        self._committer.stop()
+        self._disk.close()
+        assert self._closing is not None
+        self._closing.resolve(None)
+
+
+def _first_error(laters: list[Later[None]], out: Later[None]) -> None:
+    errors = [later.error for later in laters if later.error is not None]
+    if errors:
+        out.fail(errors[0])
+    else:
+        out.resolve(None)

@@ -1,0 +1,124 @@
+"""Bringing back a partition whose segment could not be synced, while the server runs.
+
+Owns: `Repair`: write what the journal still has of the partition to its segments again, through new
+descriptors, sync them, and tell. Refuses: to trust the page cache (after a failed sync it shows what the disk
+does not have) and bytes that were not committed. Started by `journal.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from mainstem.clock import Clock
+from mainstem.later import Later
+from mainstem.log import layout
+from mainstem.log.checkpointer import Key, Rowed, key_of
+from mainstem.log.disk import Disk, File
+from mainstem.log.journal_format import APPEND, Record
+
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 60.0
+_RECORDS_A_TURN = 64
+
+log = logging.getLogger(__name__)
+
+
+class Repair:
+    """One partition's; tries until it works, the partition is deleted, or the log stops."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        partition: Rowed,
+        records_of: Callable[[Key], Iterator[tuple[File, Record]]],
+        is_wanted: Callable[[Rowed], bool],
+        done: Callable[[Rowed], None],
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._partition = partition
+        self._records_of = records_of
+        self._is_wanted = is_wanted
+        self._done = done
+        self._wait_s = _FIRST_WAIT_S
+        self._files: dict[int, File] = {}
+        self._records: Iterator[tuple[File, Record]] = iter(())
+
+    def start(self) -> None:
+        """Begin after a while: a disk that has just failed gets a moment."""
+        self._clock.call_later(self._wait_s, self._try)
+
+    def _try(self) -> None:
+        if not self._is_wanted(self._partition):
+            return
+        self._files = {}
+        self._records = self._records_of(key_of(self._partition))
+        self._some()
+
+    def _some(self) -> None:
+        """Write some records, then let others have a turn."""
+        if not self._is_wanted(self._partition):
+            self._close()
+            return
+        try:
+            batch = list(islice(self._records, _RECORDS_A_TURN))
+            for file, record in batch:
+                self._write(file, record)
+            if not batch:
+                self._cut()
+                folder = layout.partition_folder(*key_of(self._partition))
+                folders = [folder, layout.PARTITIONS]
+                self._disk.sync(list(self._files.values()), folders, background=True).then(self._synced)
+                return
+        except OSError as error:
+            self._failed(error)
+            return
+        self._clock.call_soon(self._some)
+
+    def _write(self, journal: File, record: Record) -> None:
+        row = self._partition.row()
+        # Records of groups that were nacked are in the journal too, beyond the committed end.
+        if record.kind != APPEND or record.end_offset > row.end_offset:
+            return
+        if record.end_offset <= row.log_start:
+            return
+        file = self._file(record.segment)
+        file.pwrite(journal.pread(record.length, record.at), record.position)
+
+    def _file(self, segment: int) -> File:
+        file = self._files.get(segment)
+        if file is None:
+            path = f"{layout.partition_folder(*key_of(self._partition))}/{layout.segment_name(segment)}"
+            file = self._files[segment] = self._disk.open(path)
+        return file
+
+    def _cut(self) -> None:
+        """The committed end is the end, on disk too."""
+        row = self._partition.row()
+        if row.position:
+            self._file(row.segment).truncate(row.position)
+
+    def _synced(self, later: Later[None]) -> None:
+        if later.error is not None:
+            self._failed(later.error)
+            return
+        self._close()
+        if self._is_wanted(self._partition):
+            log.warning("%s-%d: written again and synced; it takes events again", *key_of(self._partition))
+            self._done(self._partition)
+
+    def _failed(self, error: BaseException) -> None:
+        self._close()
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+        log.warning(
+            "%s-%d is still read-only: %s; tried again in %g s", *key_of(self._partition), error, self._wait_s
+        )
+        self.start()
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files = {}

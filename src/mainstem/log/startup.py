@@ -1,0 +1,175 @@
+"""Starting: from a data folder to partitions that are whole and durable.
+
+Owns: the order of it (FORMAT.md, part "Recover"): lock, meta.properties, checkpoint, journal; then the state
+partition; then, told which topics live, all others; then one sync and a new checkpoint. Refuses: to serve
+before that. Called by `log.py`; `recovery.py` does the single partition.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import Literal
+from uuid import UUID
+
+from mainstem.log import checkpoint as files
+from mainstem.log import journal_image, layout, meta
+from mainstem.log.checkpoint import Checkpoint, CheckpointRow
+from mainstem.log.checkpointer import Key
+from mainstem.log.config import LogConfig
+from mainstem.log.disk import Disk
+from mainstem.log.errors import LogFolderError, LogFolderLocked
+from mainstem.log.journal_format import APPEND
+from mainstem.log.recovery import Recovered, recover_partition
+from mainstem.log.report import RecoveryReport
+from mainstem.log.state import PartitionState
+
+STATE: Key = (layout.STATE_TOPIC, 0)
+
+
+class Startup:
+    """One start. Made, then `state`, then `others`, then `finish`. All of it blocks."""
+
+    def __init__(self, disk: Disk, rng: random.Random, config: LogConfig) -> None:
+        """LogFolderError: the folder cannot be used; LogFolderLocked: another server uses it."""
+        self._disk = disk
+        self._config = config
+        try:
+            disk.make_folder("")
+            disk.lock(layout.LOCK)
+            self.meta = meta.load(disk, rng)
+            self._make_folders()
+            last = files.load(disk)
+            self.checkpoint = last or Checkpoint(0, 1, 1, clean=True, rows=())
+            self._image = journal_image.read(
+                disk, self.meta.folder_id, self.checkpoint.first_seq, self.checkpoint.next_group
+            )
+        except BlockingIOError:
+            raise LogFolderLocked("another server uses the data folder") from None
+        except OSError as error:
+            raise _unusable(error) from error
+        self._rows = {(row.topic_id, row.index): row for row in self.checkpoint.rows}
+        found = any(layout.parse_partition(name) for name in disk.list(layout.PARTITIONS))
+        self.clean = self.checkpoint.clean and not self._image.live and (last is not None or not found)
+        self.report = RecoveryReport(self.clean)
+        self.report.notes += self._image.notes
+        if last is None and found:
+            self.report.notes.append(
+                "no checkpoint can be read: every partition is scanned from its beginning"
+            )
+        self._new_rows: dict[Key, CheckpointRow] = {}
+
+    def _make_folders(self) -> None:
+        missing = [name for name in (layout.JOURNAL, layout.PARTITIONS) if not self._disk.exists(name)]
+        for name in missing:
+            self._disk.make_folder(name)
+        if missing:
+            self._disk.sync_now([], [""])
+        for name in self._disk.list(layout.JOURNAL):
+            if name.endswith(".tmp"):
+                self._disk.unlink(f"{layout.JOURNAL}/{name}")
+
+    def state(self) -> PartitionState:
+        """Bring the state partition back."""
+        return self._recover(STATE).state
+
+    def others(
+        self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]
+    ) -> dict[Key, PartitionState]:
+        """Bring the others back: those of live topics are returned, those of deleted ones are gone, unknown
+        ones lie in `quarantine/`."""
+        parsed = [layout.parse_partition(name) for name in self._disk.list(layout.PARTITIONS)]
+        keys = {(one[0], one[1]) for one in parsed if one is not None and not one[2]}
+        going = {(one[0], one[1]) for one in parsed if one is not None and one[2]}
+        out = {}
+        try:
+            for key in sorted(keys | set(self._rows) | set(self._image.records)):
+                if key != STATE and status(key[0]) == "live":
+                    out[key] = self._recover(key).state
+                elif key != STATE and status(key[0]) == "unknown":
+                    self._put_aside(key)
+                elif key != STATE and key in keys:
+                    self._remove(key, "")
+            for key in sorted(going):
+                if status(key[0]) == "deleted":
+                    self._remove(key, layout.DELETED)
+        except OSError as error:
+            raise _unusable(error) from error
+        return out
+
+    def _remove(self, key: Key, suffix: str) -> None:
+        self._disk.remove_folder(layout.partition_folder(*key) + suffix)
+        self.report.removed.append(key)
+
+    def _put_aside(self, key: Key) -> None:
+        folder = layout.partition_folder(*key)
+        self._recover(key)
+        del self._new_rows[key]
+        if self._disk.exists(folder):
+            self._disk.make_folder(layout.QUARANTINE)
+            target = f"{layout.QUARANTINE}/{layout.partition_name(*key)}"
+            number = 0
+            while self._disk.exists(target + (f".{number}" if number else "")):
+                number += 1
+            target += f".{number}" if number else ""
+            self._disk.rename(folder, target)
+            self.report.quarantined.append(key)
+            self.report.notes.append(f"{folder}: no topic has this id; put aside as {target}")
+
+    def _recover(self, key: Key) -> Recovered:
+        records, payload = self._image.of(key)
+        row = self._rows.get(key)
+        durability = self._config.durability
+        try:
+            found = recover_partition(
+                self._disk, *key, row, records, payload, clean=self.clean, durability=durability
+            )
+            if found.files or found.folder is not None:
+                self._disk.sync_now(found.files, [found.folder] if found.folder is not None else [])
+                for file in found.files:
+                    file.close()
+        except OSError as error:
+            appends = any(record.kind == APPEND for record in records)
+            if error.errno != errno.EIO or row is None or appends:
+                raise _unusable(error) from error  # nothing may be given up: the journal still has it
+            found = self._unreadable(row, error)
+        self.report.add(found)
+        self._new_rows[key] = found.row
+        return found
+
+    def _unreadable(self, row: CheckpointRow, error: OSError) -> Recovered:
+        folder = layout.partition_folder(row.topic_id, row.index)
+        problem = f"the disk fails: {error}"
+        state = PartitionState(
+            segments=(row.segment,),
+            epoch=row.epoch,
+            log_start=row.log_start,
+            end_offset=row.end_offset,
+            end_position=row.position,
+            clean=False,
+            replayed_segment=row.segment,
+            fenced=problem,
+        )
+        return Recovered(state, row, notes=[f"{folder}: read-only: {problem}"])
+
+    def finish(self) -> tuple[Checkpoint, dict[Key, CheckpointRow], int, int]:
+        """Make it durable: the new checkpoint, its rows, and the journal's next seq and group. Only then may
+        the log serve (R6)."""
+        seq, group = self._image.next_seq, self._image.next_group
+        new = Checkpoint(self.checkpoint.number + 1, seq, group, False, tuple(self._new_rows.values()))
+        try:
+            if not self.clean:
+                folders = [layout.PARTITIONS, ""]
+                if self._disk.exists(layout.QUARANTINE):
+                    folders.append(layout.QUARANTINE)
+                self._disk.sync_now([], folders)
+            files.store_now(self._disk, new)
+        except OSError as error:
+            raise _unusable(error) from error
+        return new, self._new_rows, seq, group
+
+
+def _unusable(error: OSError) -> LogFolderError:
+    where = f" ({error.filename})" if error.filename else ""
+    return LogFolderError(f"the data folder cannot be used: {error.strerror or error}{where}")
