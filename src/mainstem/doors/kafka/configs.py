@@ -62,19 +62,23 @@ def check_broker(name: str, node_id: int) -> None:
     )
 
 
-def topic_entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Message:
-    """One setting of a topic."""
+def created_entry(entry: ConfigEntry) -> Message:
+    """One setting of a topic, as CreateTopics tells it."""
     return Message(
         name=entry.config.name,
         value=entry.value,
         read_only=False,
         config_source=SOURCES[entry.source],
         is_sensitive=False,
-        synonyms=[
-            Message(name=name, value=value, source=SOURCES[source]) for name, value, source in entry.synonyms
-        ]
-        if synonyms
-        else [],
+    )
+
+
+def topic_entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Message:
+    """One setting of a topic, as DescribeConfigs tells it."""
+    said = [Message(name=name, value=value, source=SOURCES[source]) for name, value, source in entry.synonyms]
+    return Message(
+        **vars(created_entry(entry)),
+        synonyms=said if synonyms else [],
         config_type=TYPES[entry.config.type],
         documentation=entry.config.documentation if documentation else None,
     )
@@ -165,7 +169,7 @@ def alter_resources(
         what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
         return answered(
             attempt(lambda: start(asked)),
-            lambda _: Message(**what),
+            lambda _: Message(error_message=None, **what),
             lambda code, text: Message(error_code=code, error_message=text, **what),
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics import Topic
-from mainstem.doors.kafka.configs import topic_entry
+from mainstem.doors.kafka.configs import created_entry
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.items import answered, repeated, together
 from mainstem.doors.kafka.message import Message
@@ -35,9 +35,10 @@ def _one(context: Context, asked: Message, validate_only: bool, *, twice: bool) 
         return Message(
             name=topic.name,
             topic_id=topic.id,
+            error_message=None,
             num_partitions=topic.partitions,
             replication_factor=1,
-            configs=[topic_entry(entry, synonyms=False, documentation=False) for entry in entries],
+            configs=[created_entry(entry) for entry in entries],
         )
 
     def refused(code: int, text: str) -> Message:

@@ -28,7 +28,7 @@ def handle(context: Context, request: Request) -> Answer:
 def _one(context: Context, asked: Message, body: Message) -> Message:
     what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
     try:
-        return Message(configs=_entries(context, asked, body), **what)
+        return Message(configs=_entries(context, asked, body), error_message=None, **what)
     except Exception as error:
         return Message(error_code=int(code_of(error)), error_message=text_of(error), configs=[], **what)
 

@@ -1,0 +1,79 @@
+"""A door on the real machines of topics and producer ids, whose state log and partitions are in memory."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from uuid import UUID
+
+from mainstem.coordinator.errors import UnknownTopic
+from mainstem.coordinator.topics import Topic
+from mainstem.doors.kafka.message import Message
+from mainstem.later import Later
+from mainstem.log.errors import OffsetOutOfRange
+from mainstem.settings import Settings
+from tests.coordinator.state_kit import Kit
+from tests.doors.kafka.kit import Client, MemoryLog, MemoryPartition
+
+OK, UNKNOWN_TOPIC, INVALID_TOPIC, TOPIC_EXISTS, INVALID_PARTITIONS = 0, 3, 17, 36, 37
+INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST = 38, 39, 40, 42
+OFFSET_OUT_OF_RANGE, STORAGE_ERROR, UNKNOWN_TOPIC_ID = 1, 56, 100
+
+
+class AdminPartition(MemoryPartition):
+    """A partition whose log start can be moved."""
+
+    def delete_records(self, before: int) -> Later[int]:
+        before = self.high_watermark if before == -1 else before
+        if not 0 <= before <= self.high_watermark:
+            return Later.failed(OffsetOutOfRange(f"{before} is past the watermark"))
+        self.log_start_offset = max(self.log_start_offset, before)
+        return Later.of(self.log_start_offset)
+
+
+class AdminNode:
+    """What the handlers need of a node."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.kit = kit
+        self.settings, self.clock, self.runtime = kit.settings, kit.clock, kit.runtime
+        self.topics, self.producer_ids = kit.topics, kit.producer_ids
+        self.log = MemoryLog()
+        self.rng = random.Random(3)
+        self.parts: dict[tuple[UUID, int], AdminPartition] = {}
+
+    def partition(self, topic: Topic, index: int) -> AdminPartition:
+        if not 0 <= index < topic.partitions:
+            raise UnknownTopic(f"no partition {index}")
+        return self.parts.setdefault((topic.id, index), AdminPartition())
+
+
+class Admin(Client):
+    """A client of administration. `auto=False`: what is written waits for `kit.log.commit()`."""
+
+    def __init__(self, *, auto: bool = True, settings: Settings | None = None) -> None:
+        self.kit = Kit(auto=auto, settings=settings)
+        node: Any = AdminNode(self.kit)
+        super().__init__(node)
+
+    def create(self, *names: str, version: int = 7, **fields: Any) -> list[Message]:
+        """CreateTopics."""
+        topics = [new_topic(name, **fields) for name in names]
+        answer = self.call(19, version, Message(topics=topics, timeout=1000, validate_only=False))
+        return list(answer.topics)
+
+
+def new_topic(name: str, **fields: Any) -> Message:
+    """A topic of CreateTopics."""
+    defaults: dict[str, Any] = {
+        "num_partitions": 1,
+        "replication_factor": 1,
+        "assignments": [],
+        "configs": [],
+    }
+    return Message(name=name, **{**defaults, **fields})
+
+
+def config(name: str, value: str | None, **fields: Any) -> Message:
+    """A setting in a request."""
+    return Message(name=name, value=value, **fields)

@@ -1,0 +1,96 @@
+"""InitProducerId, DescribeCluster and telemetry: over the wire, in memory."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from mainstem.coordinator.producer_ids import BLOCK_IDS, EPOCH_MAX
+from mainstem.doors.kafka.message import NO_UUID, Message
+from tests.doors.kafka.admin_kit import INVALID_REQUEST, OK, STORAGE_ERROR, Admin
+from tests.doors.kafka.kit import LISTENER
+
+
+def producer(
+    admin: Admin, version: int, transactional_id: str | None = None, **fields: int
+) -> tuple[int, int, int]:
+    request = Message(transactional_id=transactional_id, transaction_timeout=1000, **fields)
+    answer = admin.call(22, version, request)
+    return answer.error_code, answer.producer_id, answer.producer_epoch
+
+
+@pytest.mark.parametrize("version", range(6))
+def test_producers_get_ids_in_every_version(version: int) -> None:
+    admin = Admin()
+    assert producer(admin, version) == (OK, 0, 0)
+    assert producer(admin, version) == (OK, 1, 0)
+
+
+@pytest.mark.parametrize("version", range(3, 6))
+def test_a_producer_that_names_its_id_gets_the_next_epoch(version: int) -> None:
+    admin = Admin()
+    producer(admin, version)
+    assert producer(admin, version, producer_id=0, producer_epoch=4) == (OK, 0, 5)
+    assert producer(admin, version, producer_id=0, producer_epoch=EPOCH_MAX) == (OK, 1, 0)
+    assert producer(admin, version, producer_id=BLOCK_IDS * 3, producer_epoch=0) == (OK, 2, 0)
+    assert producer(admin, version, producer_id=0, producer_epoch=-1) == (INVALID_REQUEST, -1, -1)
+    assert producer(admin, version, producer_id=-1, producer_epoch=0) == (INVALID_REQUEST, -1, -1)
+
+
+@pytest.mark.parametrize("version", range(6))
+def test_a_transactional_producer_is_refused_for_good(version: int) -> None:
+    admin = Admin()
+    assert producer(admin, version, "orders") == (53, -1, -1)
+    assert producer(admin, version, "") == (INVALID_REQUEST, -1, -1)
+
+
+def test_a_disk_that_refuses_gives_no_id() -> None:
+    admin = Admin()
+    admin.kit.log.refuse = "full"
+    assert producer(admin, 5) == (STORAGE_ERROR, -1, -1)
+
+
+@pytest.mark.parametrize("version", range(3))
+def test_the_cluster_is_one_node_at_the_advertised_address(version: int) -> None:
+    answer = Admin().call(60, version, Message(include_cluster_authorized_operations=True))
+    assert (answer.error_code, answer.cluster_id, answer.controller_id) == (OK, "mainstem-test-cluster1", 1)
+    (broker,) = answer.brokers
+    assert (broker.broker_id, broker.host, broker.port, broker.rack) == (
+        1,
+        LISTENER.host,
+        LISTENER.port,
+        None,
+    )
+    assert answer.cluster_authorized_operations == 8096
+    answer = Admin().call(60, version, Message(include_cluster_authorized_operations=False))
+    assert answer.cluster_authorized_operations == -(1 << 31)
+
+
+def test_controllers_have_no_listener_here() -> None:
+    request = {"include_cluster_authorized_operations": False}
+    assert Admin().call(60, 1, Message(endpoint_type=2, **request)).error_code == 114
+    assert Admin().call(60, 1, Message(endpoint_type=3, **request)).error_code == 115
+    assert Admin().call(60, 1, Message(endpoint_type=1, **request)).endpoint_type == 1
+
+
+def test_no_metrics_are_wanted() -> None:
+    admin = Admin()
+    answer = admin.call(71, 0, Message(client_instance_id=NO_UUID))
+    assert answer.error_code == OK
+    assert answer.client_instance_id.version == 4
+    assert (list(answer.requested_metrics), list(answer.accepted_compression_types)) == ([], [])
+    assert answer.push_interval == 300_000
+    again = admin.call(71, 0, Message(client_instance_id=UUID(int=9)))
+    assert again.client_instance_id == UUID(int=9)
+
+
+def test_metrics_are_dropped_unread() -> None:
+    request = Message(
+        client_instance_id=UUID(int=9),
+        subscription_id=0,
+        terminating=True,
+        compression_type=4,
+        metrics=b"\x28\xb5\x2f\xfd",
+    )
+    assert Admin().call(72, 0, request).error_code == OK

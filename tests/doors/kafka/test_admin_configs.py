@@ -1,0 +1,228 @@
+"""DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources: over the wire, in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstem.doors.kafka.message import Message
+from mainstem.settings import Settings
+from tests.doors.kafka.admin_kit import (
+    INVALID_CONFIG,
+    INVALID_REQUEST,
+    INVALID_TOPIC,
+    OK,
+    UNKNOWN_TOPIC,
+    Admin,
+    config,
+)
+
+TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
+SET, DELETE, APPEND, SUBTRACT = range(4)
+TOPIC_CONFIG, STATIC_BROKER_CONFIG, DEFAULT_CONFIG = 1, 4, 5
+
+
+def describe(
+    admin: Admin, *resources: tuple[int, str, list[str] | None], version: int = 4, extras: bool = True
+) -> list[Message]:
+    asked = [
+        Message(resource_type=kind, resource_name=name, configuration_keys=keys)
+        for kind, name, keys in resources
+    ]
+    request = Message(resources=asked, include_synonyms=extras)
+    if version >= 3:
+        request = Message(resources=asked, include_synonyms=extras, include_documentation=extras)
+    return list(admin.call(32, version, request).results)
+
+
+@pytest.mark.parametrize("version", range(1, 5))
+def test_settings_of_a_topic_are_described_in_every_version(version: int) -> None:
+    admin = Admin(settings=Settings(log_segment_bytes=1 << 21))
+    admin.create("a", configs=[config("retention.ms", "5")])
+    (result,) = describe(admin, (TOPIC, "a", None), version=version)
+    assert (result.error_code, result.resource_type, result.resource_name) == (OK, TOPIC, "a")
+    shown = {one.name: one for one in result.configs}
+    assert len(shown) == 34
+    values = {name: (one.value, one.config_source) for name, one in shown.items()}
+    assert values["retention.ms"] == ("5", TOPIC_CONFIG)
+    assert values["segment.bytes"] == (str(1 << 21), STATIC_BROKER_CONFIG)
+    assert values["cleanup.policy"] == ("delete", DEFAULT_CONFIG)
+    synonyms = [(one.name, one.value, one.source) for one in shown["retention.ms"].synonyms]
+    assert synonyms == [
+        ("retention.ms", "5", TOPIC_CONFIG),
+        ("log.retention.ms", "604800000", DEFAULT_CONFIG),
+    ]
+    if version >= 3:
+        types = {
+            name: shown[name].config_type for name in ("retention.ms", "segment.bytes", "cleanup.policy")
+        }
+        assert types == {"retention.ms": 5, "segment.bytes": 3, "cleanup.policy": 7}
+        assert "after their arrival" in shown["retention.ms"].documentation
+        assert "no effect here" in shown["flush.ms"].documentation
+
+
+def test_only_what_is_asked_for_is_told() -> None:
+    admin = Admin()
+    admin.create("a")
+    (result,) = describe(admin, (TOPIC, "a", ["retention.ms", "no.such"]), extras=False)
+    (one,) = result.configs
+    assert (one.name, list(one.synonyms), one.documentation) == ("retention.ms", [], None)
+
+
+def test_each_resource_has_its_own_answer() -> None:
+    admin = Admin()
+    results = describe(
+        admin,
+        (TOPIC, "none", None),
+        (TOPIC, "bad name", None),
+        (BROKER, "7", None),
+        (BROKER, "x", None),
+        (LOGGER, "1", None),
+        (99, "1", None),
+        (GROUP, "g", None),
+        (METRICS, "m", None),
+        (BROKER, "", None),
+    )
+    assert [one.error_code for one in results] == [
+        UNKNOWN_TOPIC,
+        INVALID_TOPIC,
+        INVALID_REQUEST,
+        INVALID_REQUEST,
+        INVALID_REQUEST,
+        INVALID_REQUEST,
+        OK,
+        OK,
+        OK,
+    ]
+    assert results[2].error_message == "Unexpected broker id, expected 1 or empty string, but received 7"
+    assert all(list(one.configs) == [] for one in results)
+
+
+def test_the_servers_settings_have_kafkas_names_and_are_read_only() -> None:
+    admin = Admin(settings=Settings(num_partitions=4))
+    (result,) = describe(admin, (BROKER, "1", None))
+    shown = {one.name: one for one in result.configs}
+    partitions = shown["num.partitions"]
+    assert (partitions.value, partitions.config_source, partitions.config_type) == (
+        "4",
+        STATIC_BROKER_CONFIG,
+        3,
+    )
+    assert [(one.value, one.source) for one in partitions.synonyms] == [("4", 4), ("1", 5)]
+    assert shown["auto.create.topics.enable"].value == "true"
+    assert shown["log.retention.ms"].config_type == 5
+    assert shown["default.replication.factor"].value == "1"
+    assert shown["node.id"].value == "1"
+    assert shown["min.insync.replicas"].value == "1"
+    assert all(one.read_only and not one.is_sensitive for one in result.configs)
+    (result,) = describe(admin, (BROKER, "1", ["log.segment.bytes"]))
+    assert [(one.name, one.value) for one in result.configs] == [("log.segment.bytes", str(1 << 30))]
+
+
+def alter(
+    admin: Admin, version: int, *resources: tuple[int, str, dict[str, str | None]], dry: bool = False
+) -> list[Message]:
+    asked = [
+        Message(
+            resource_type=kind,
+            resource_name=name,
+            configs=[config(key, value) for key, value in settings.items()],
+        )
+        for kind, name, settings in resources
+    ]
+    return list(admin.call(33, version, Message(resources=asked, validate_only=dry)).responses)
+
+
+def settings_of(admin: Admin, name: str = "a") -> dict[str, str]:
+    topic = admin.kit.topics.get(name)
+    assert topic is not None
+    return dict(topic.config)
+
+
+@pytest.mark.parametrize("version", range(3))
+def test_settings_are_replaced_in_every_version(version: int) -> None:
+    admin = Admin()
+    admin.create("a", configs=[config("segment.ms", "9")])
+    results = alter(
+        admin,
+        version,
+        (TOPIC, "a", {"retention.ms": "5"}),
+        (TOPIC, "none", {}),
+        (BROKER, "1", {"num.partitions": "3"}),
+        (BROKER, "2", {}),
+        (GROUP, "g", {}),
+    )
+    assert [one.error_code for one in results] == [OK, UNKNOWN_TOPIC, *[INVALID_REQUEST] * 3]
+    assert "read only" in results[2].error_message
+    assert (results[1].resource_type, results[1].resource_name) == (TOPIC, "none")
+    assert settings_of(admin) == {"retention.ms": "5"}
+
+
+def test_a_replacement_that_is_wrong_changes_nothing() -> None:
+    admin = Admin()
+    admin.create("a", configs=[config("segment.ms", "9")])
+    for wrong, code in (({"x": "1"}, INVALID_CONFIG), ({"retention.ms": None}, INVALID_REQUEST)):
+        assert [one.error_code for one in alter(admin, 2, (TOPIC, "a", wrong))] == [code]  # type: ignore[arg-type]
+    assert [one.error_code for one in alter(admin, 2, (TOPIC, "a", {}), dry=True)] == [OK]
+    twice = alter(admin, 2, (TOPIC, "a", {}), (TOPIC, "a", {}))
+    assert [one.error_code for one in twice] == [INVALID_REQUEST] * 2
+    assert settings_of(admin) == {"segment.ms": "9"}
+
+
+def change(
+    admin: Admin, *changes: tuple[str, int, str | None], version: int = 1, dry: bool = False
+) -> Message:
+    configs = [config(name, value, config_operation=op) for name, op, value in changes]
+    asked = [Message(resource_type=TOPIC, resource_name="a", configs=configs)]
+    (result,) = admin.call(44, version, Message(resources=asked, validate_only=dry)).responses
+    assert isinstance(result, Message)
+    return result
+
+
+@pytest.mark.parametrize("version", range(2))
+def test_single_settings_are_changed_in_every_version(version: int) -> None:
+    admin = Admin()
+    admin.create("a", configs=[config("segment.ms", "9")])
+    throttled = "leader.replication.throttled.replicas"
+    result = change(
+        admin,
+        ("retention.ms", SET, "5"),
+        ("segment.ms", DELETE, None),
+        (throttled, APPEND, "0:1"),
+        version=version,
+    )
+    assert (result.error_code, result.error_message) == (OK, None)
+    assert settings_of(admin) == {"retention.ms": "5", throttled: "0:1"}
+    assert change(admin, (throttled, SUBTRACT, "0:1")).error_code == OK
+    assert settings_of(admin) == {"retention.ms": "5", throttled: ""}
+
+
+def test_changes_that_are_wrong_change_nothing() -> None:
+    admin = Admin()
+    admin.create("a")
+    assert change(admin, ("retention.ms", APPEND, "5")).error_code == INVALID_CONFIG
+    assert change(admin, ("retention.ms", SET, None)).error_code == INVALID_REQUEST
+    assert change(admin, ("retention.ms", 4, "5")).error_code == INVALID_REQUEST
+    assert change(admin, ("cleanup.policy", SET, "compact")).error_code == INVALID_CONFIG
+    assert change(admin, ("retention.ms", SET, "5"), ("retention.ms", SET, "6")).error_code == INVALID_REQUEST
+    assert change(admin, ("retention.ms", SET, "5"), dry=True).error_code == OK
+    assert settings_of(admin) == {}
+
+
+def listed(admin: Admin, version: int, types: list[int]) -> Message:
+    request = Message(resource_types=types) if version else Message()
+    return admin.call(74, version, request)
+
+
+def test_resources_that_have_settings_are_listed() -> None:
+    admin = Admin()
+    admin.create("b", "a")
+
+    def shown(types: list[int]) -> list[tuple[str, int]]:
+        return [(one.resource_name, one.resource_type) for one in listed(admin, 1, types).config_resources]
+
+    assert shown([]) == [("a", TOPIC), ("b", TOPIC), ("1", BROKER)]
+    assert shown([TOPIC]) == [("a", TOPIC), ("b", TOPIC)]
+    assert shown([BROKER]) == [("1", BROKER)]
+    assert shown([METRICS, GROUP]) == []
+    assert listed(admin, 1, [3]).error_code == 35
+    assert list(listed(admin, 0, []).config_resources) == []
