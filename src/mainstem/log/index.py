@@ -110,14 +110,17 @@ class SegmentIndex:
         # The first entry whose last offset is larger may hold `offset` itself: the one after it cannot.
         return self._positions[at + 1] if at + 1 < len(self._positions) else None
 
+    def last_between(self, start: int, end: int) -> tuple[int, int] | None:
+        """(position, claimed last offset) of the last noted batch that begins after `start` and before `end`."""
+        at = bisect_left(self._positions, end) - 1
+        if at < 0 or self._positions[at] <= start:
+            return None
+        return self._positions[at], self._offsets[at]
+
     def offset_before_time(self, timestamp_ms: int) -> int:
         """All records up to this relative offset are older than `timestamp_ms`; -1: nothing is known."""
         at = bisect_left(self._times, timestamp_ms) - 1
         return self._time_offsets[at] if at >= 0 else -1
-
-    def positions_after(self, position: int) -> array[int]:
-        """Positions of noted batches after `position`, rising."""
-        return self._positions[bisect_right(self._positions, position) :]
 
     # --- bytes --------------------------------------------------------------------------------------------
 

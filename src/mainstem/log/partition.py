@@ -218,6 +218,8 @@ class Partition:
         known = self.derived.snapshot
         if known is not None:
             self._last_arrival_ms = max(self._last_arrival_ms, known.last_arrival_ms)
+        # Now, for what comes is added to them; later the whole log of this run would have to be walked.
+        _ = self.derived.windows
         self._ready = True
         self.derived.epochs.begin(self.epoch, self.log_end_offset)
         self.load_index(segment)

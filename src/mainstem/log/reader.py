@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CURSORS = 64
 """Places remembered of each partition."""
 LEAST_READ_BYTES = 4096
+HOP_BYTES = 16 << 10
 
 
 class Slice(NamedTuple):
@@ -223,6 +224,8 @@ def _whole(
     verified = segment.is_verified(position, position + len(data))
     view = memoryview(data)
     taken, size = 0, len(data)
+    if verified and size > HOP_BYTES:
+        taken, offset = _hop(segment, data, position, offset, max_bytes)
     while size - taken >= HEADER_BYTES:
         header = read_header(data, taken)
         if not fits(header, position + taken, offset, end):
@@ -236,6 +239,18 @@ def _whole(
     if taken and not verified:
         segment.verified(position, position + taken)
     return taken, offset
+
+
+def _hop(segment: Segment, data: Buffer, position: int, offset: int, max_bytes: int) -> tuple[int, int]:
+    """(bytes, offset) up to the last batch in `data` that the index knows: verified bytes need no walk."""
+    index = segment.index
+    found = index.last_between(position, position + min(len(data), max_bytes)) if index is not None else None
+    if found is None or found[0] + HEADER_BYTES > position + len(data):
+        return 0, offset
+    header = read_header(data, found[0] - position)
+    if header.plausible and header.last_offset - segment.base_offset == found[1]:
+        return found[0] - position, header.base_offset
+    return 0, offset
 
 
 def _lost(damage: Damage) -> CorruptBatch:
