@@ -1,0 +1,497 @@
+"""A disk that forgets what was not synced, and fails when told to.
+
+Owns: `SimDisk`, an implementation of `mainstem.log.disk.Disk` in memory on a `SimClock`, with one seed. It is
+crueler than a real one: at a power cut any subset of unsynced page pieces, truncations, and names survives,
+some pieces torn, some replaced by zeros; a sync takes random virtual time, so that syncs overtake each other;
+after a failed sync the page cache goes on showing what the disk does not have, and the next sync says that
+all is well (STORAGE part 8).
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable, Sequence
+
+from mainstem.later import Later
+from mainstem.log.disk import Buffer, File, Verdicts
+from tests.support.clock import SimClock
+
+PAGE = 4096
+
+
+class PowerCut(BaseException):
+    """The simulated machine stops here. Nothing in the product catches it."""
+
+
+class Inode:
+    """One file: what everybody sees, what the disk has, and the writes between the two."""
+
+    def __init__(self) -> None:
+        self.seen = bytearray()
+        self.disk = bytearray()
+        self.unsynced: list[tuple[int, int, bytes | None]] = []
+        """(number, position, data), or (number, size, None) for a truncation; in order."""
+        self.number = 0
+        self.failures = 0
+
+    def write(self, position: int, data: bytes) -> None:
+        _put(self.seen, position, data)
+        self.number += 1
+        self.unsynced.append((self.number, position, data))
+
+    def truncate(self, size: int) -> None:
+        _cut(self.seen, size)
+        self.number += 1
+        self.unsynced.append((self.number, size, None))
+
+    def flush(self, number: int) -> None:
+        """The unsynced changes up to this one reach the disk."""
+        count = 0
+        for one, position, data in self.unsynced:
+            if one > number:
+                break
+            count += 1
+            if data is None:
+                _cut(self.disk, position)
+            else:
+                _put(self.disk, position, data)
+        del self.unsynced[:count]
+
+    def lose(self, rng: random.Random) -> None:
+        """Any subset of the unsynced changes reaches the disk, the others are gone for ever."""
+        keep = rng.choice((0.0, 0.3, 0.7, 1.0))
+        for _, position, data in self.unsynced:
+            if data is None:
+                if rng.random() < keep:
+                    _cut(self.disk, position)
+                continue
+            at = 0
+            while at < len(data):
+                end = min(len(data), (position + at) // PAGE * PAGE + PAGE - position)
+                piece = data[at:end]
+                fate = rng.random()
+                if fate < keep:
+                    _put(self.disk, position + at, piece)
+                elif fate < keep + 0.1:
+                    _put(self.disk, position + at, piece[: rng.randrange(len(piece) + 1)])
+                elif fate < keep + 0.15 and position + at >= len(self.disk):
+                    _put(self.disk, position + at, bytes(len(piece)))
+                at = end
+        self.unsynced = []
+
+
+class Folder:
+    """Names to files and folders: as seen, and as on disk."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Inode | Folder] = {}
+        self.disk: dict[str, Inode | Folder] = {}
+
+
+class Change:
+    """One atomic change of names: (folder, name, what it names from now on)."""
+
+    def __init__(self, number: int, parts: list[tuple[Folder, str, Inode | Folder | None]]) -> None:
+        self.number = number
+        self.parts = parts
+
+
+def _put(target: bytearray, position: int, data: bytes) -> None:
+    if position > len(target):
+        target.extend(bytes(position - len(target)))
+    target[position : position + len(data)] = data
+
+
+def _cut(target: bytearray, size: int) -> None:
+    del target[size:]
+    target.extend(bytes(size - len(target)))
+
+
+class SimFile:
+    """One open file."""
+
+    def __init__(self, disk: SimDisk, path: str, inode: Inode) -> None:
+        self._disk = disk
+        self.path = path
+        self.inode: Inode | None = inode
+        self.failures_seen = inode.failures
+
+    def get(self) -> Inode:
+        """Open again if it was closed."""
+        if self.inode is None:
+            self.inode = self._disk.inode(self.path)
+            self.failures_seen = self.inode.failures
+        return self.inode
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        inode = self.get()
+        content = bytes(data)
+        try:
+            self._disk.step("pwrite")
+        except OSError:
+            if content:
+                inode.write(position, content[: self._disk.rng.randrange(len(content))])
+            raise
+        inode.write(position, content)
+
+    def pread(self, length: int, position: int) -> bytes:
+        self._disk.step("pread", changes=False)
+        return bytes(self.get().seen[position : position + length])
+
+    def pread_nowait(self, length: int, position: int) -> bytes | bytearray | None:
+        self._disk.step("pread", changes=False)
+        if self._disk.rng.random() < self._disk.cold:
+            return None
+        return self.get().seen[position : position + length]
+
+    def truncate(self, size: int) -> None:
+        self._disk.step("truncate")
+        self.get().truncate(size)
+
+    def size(self) -> int:
+        return len(self.get().seen)
+
+    def close(self) -> None:
+        self.inode = None
+
+
+class SimDisk:
+    """`disk.Disk` in memory. `fail` maps the number of a call to an errno; `cut_at` is the call before which
+    the power goes. Calls that only read are not counted, unless `count_reads`."""
+
+    def __init__(self, clock: SimClock, rng: random.Random, root: Folder | None = None) -> None:
+        self.clock = clock
+        self.rng = rng
+        self.root = root or Folder()
+        self.names: list[Change] = []
+        """Unsynced changes of names, in order."""
+        self.names_made = 0
+        self.calls = 0
+        self.fail: dict[int, int] = {}
+        self.cut_at = -1
+        self.count_reads = False
+        self.cold = 0.0
+        """How likely a read finds the page cache empty."""
+        self.sync_fails = 0.0
+        """How likely the sync of one file or folder fails."""
+        self.slow_s = 0.002
+        self.trace: list[str] = []
+        self.dead = False
+
+    # Faults.
+
+    def step(self, name: str, changes: bool = True) -> None:
+        """Every call passes here."""
+        assert not self.dead, "the machine is off"
+        if not changes and not self.count_reads:
+            return
+        self.calls += 1
+        if len(self.trace) < 100_000:
+            self.trace.append(name)
+        if self.calls == self.cut_at:
+            raise PowerCut
+        code = self.fail.get(self.calls)
+        if code is not None:
+            raise OSError(code, f"injected at call {self.calls} ({name})")
+
+    def power_cut(self, clock: SimClock) -> SimDisk:
+        """The disk that the next start finds, on a new clock."""
+        self.dead = True
+        for change in self.names:
+            if self.rng.random() < 0.5:
+                self._apply(change)
+        return SimDisk(clock, self.rng, self._survivor(self.root, {}))
+
+    def kill(self, clock: SimClock) -> SimDisk:
+        """As after kill -9: what was written is seen, synced or not."""
+        self.dead = True
+        after = SimDisk(clock, self.rng, self.root)
+        after.names, after.names_made = self.names, self.names_made
+        return after
+
+    def _survivor(self, folder: Folder, done: dict[int, Inode]) -> Folder:
+        new = Folder()
+        for name, node in folder.disk.items():
+            if isinstance(node, Folder):
+                new.disk[name] = self._survivor(node, done)
+                continue
+            if id(node) not in done:
+                node.lose(self.rng)
+                done[id(node)] = inode = Inode()
+                inode.seen, inode.disk = bytearray(node.disk), node.disk
+            new.disk[name] = done[id(node)]
+        new.seen = dict(new.disk)
+        return new
+
+    @staticmethod
+    def _apply(change: Change) -> None:
+        for folder, name, node in change.parts:
+            if node is None:
+                folder.disk.pop(name, None)
+            else:
+                folder.disk[name] = node
+
+    def _rename(self, parts: list[tuple[Folder, str, Inode | Folder | None]]) -> None:
+        for folder, name, node in parts:
+            if node is None:
+                folder.seen.pop(name, None)
+            else:
+                folder.seen[name] = node
+        self.names_made += 1
+        self.names.append(Change(self.names_made, parts))
+
+    # Finding things.
+
+    def _find(self, path: str) -> Inode | Folder | None:
+        node: Inode | Folder | None = self.root
+        for name in path.split("/") if path else ():
+            if not isinstance(node, Folder):
+                return None
+            node = node.seen.get(name)
+        return node
+
+    def _parent(self, path: str) -> tuple[Folder, str]:
+        head, _, name = path.rpartition("/")
+        folder = self._find(head)
+        if not isinstance(folder, Folder):
+            raise FileNotFoundError(errno.ENOENT, "no such folder", head)
+        return folder, name
+
+    def inode(self, path: str) -> Inode:
+        """FileNotFoundError if there is no such file."""
+        node = self._find(path)
+        if not isinstance(node, Inode):
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        return node
+
+    # Disk.
+
+    def lock(self, path: str) -> None:
+        if self._find(path) is None:
+            self.open(path, create=True)
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        if create:
+            self.step(f"create {path}")
+            folder, name = self._parent(path)
+            if name in folder.seen:
+                raise FileExistsError(errno.EEXIST, "it exists", path)
+            self._rename([(folder, name, Inode())])
+        else:
+            self.step("open", changes=False)
+        return SimFile(self, path, self.inode(path))
+
+    def exists(self, path: str) -> bool:
+        return self._find(path) is not None
+
+    def size(self, path: str) -> int:
+        return len(self.inode(path).seen)
+
+    def list(self, folder: str) -> list[str]:
+        node = self._find(folder)
+        return sorted(node.seen) if isinstance(node, Folder) else []
+
+    def make_folder(self, folder: str) -> None:
+        done = ""
+        for name in folder.split("/") if folder else ():
+            parent, done = done, f"{done}/{name}" if done else name
+            if self._find(done) is None:
+                self.step(f"mkdir {done}")
+                node = self._find(parent)
+                assert isinstance(node, Folder)
+                self._rename([(node, name, Folder())])
+
+    def remove_folder(self, folder: str) -> None:
+        if not isinstance(self._find(folder), Folder):
+            return
+        for name in self.list(folder):
+            path = f"{folder}/{name}"
+            if isinstance(self._find(path), Folder):
+                self.remove_folder(path)
+            else:
+                self.unlink(path)
+        self.step(f"rmdir {folder}")
+        parent, name = self._parent(folder)
+        self._rename([(parent, name, None)])
+
+    def rename(self, source: str, target: str) -> None:
+        self.step(f"rename {source} {target}")
+        node = self._find(source)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", source)
+        self._rename([(*self._parent(source), None), (*self._parent(target), node)])
+
+    def unlink(self, path: str) -> None:
+        if self._find(path) is not None:
+            self.step(f"unlink {path}")
+            self._rename([(*self._parent(path), None)])
+
+    def read_all(self, path: str) -> bytes:
+        self.step("read", changes=False)
+        return bytes(self.inode(path).seen)
+
+    def write_all(self, path: str, data: Buffer) -> None:
+        file = self._open_or_make(path)
+        file.truncate(0)
+        file.pwrite(data, 0)
+
+    def append(self, path: str, data: Buffer, position: int) -> None:
+        self._open_or_make(path).pwrite(data, position)
+
+    def _open_or_make(self, path: str) -> File:
+        return self.open(path, create=self._find(path) is None)
+
+    def replace_now(self, path: str, data: Buffer) -> None:
+        self.write_all(f"{path}.tmp", data)
+        self.sync_now([self.open(f"{path}.tmp")])
+        self.rename(f"{path}.tmp", path)
+        self.sync_now([], [path.rpartition("/")[0]])
+
+    def replace(self, path: str, data: Buffer) -> Later[None]:
+        out: Later[None] = Later()
+
+        def synced(later: Later[None]) -> None:
+            try:
+                later.result()
+                self.rename(f"{path}.tmp", path)
+            except OSError as error:
+                out.fail(error)
+            else:
+                self.sync([], [path.rpartition("/")[0]]).then(lambda last: _pass_on(last, out))
+
+        try:
+            self.write_all(f"{path}.tmp", data)
+        except OSError as error:
+            return Later.failed(error)
+        self.sync([self.open(f"{path}.tmp")]).then(synced)
+        return out
+
+    # Syncs.
+
+    def _sync_file(self, file: File, number: int) -> None:
+        assert isinstance(file, SimFile)
+        self.step("sync file")
+        try:
+            inode = file.get()
+        except FileNotFoundError:
+            return
+        if self.rng.random() < self.sync_fails:
+            inode.lose(self.rng)
+            inode.failures += 1
+        if file.failures_seen < inode.failures:
+            file.failures_seen = inode.failures
+            raise OSError(errno.EIO, "injected: the device lost it", file.path)
+        inode.flush(number)
+
+    def _sync_folder(self, folder: str, known: int) -> None:
+        self.step(f"sync folder {folder}")
+        node = self._find(folder)
+        if node is None:
+            return
+        if self.rng.random() < self.sync_fails:
+            raise OSError(errno.EIO, "injected: folder", folder)
+        left = []
+        for change in self.names:
+            if change.number <= known and any(one is node for one, _, _ in change.parts):
+                self._apply(change)
+            else:
+                left.append(change)
+        self.names = left
+
+    def _later(self, work: Callable[[], Verdicts]) -> Later[Verdicts]:
+        out: Later[Verdicts] = Later()
+
+        def run() -> None:
+            try:
+                verdicts = work()
+            except OSError as error:
+                out.fail(error)
+            else:
+                out.resolve(verdicts)
+
+        self.clock.call_later(self.rng.random() * self.slow_s, run)
+        return out
+
+    def _sync_all(self, files: Sequence[File], folders: Sequence[str]) -> Later[Verdicts]:
+        self.step("ask sync")
+        asked = [(file, self._inode_of(file).number) for file in files]
+        known = self.names_made
+
+        def work() -> Verdicts:
+            verdicts: Verdicts = []
+            for file, number in asked:
+                verdicts.append(_try(self._sync_file, file, number))
+            verdicts += [_try(self._sync_folder, name, known) for name in folders]
+            return verdicts
+
+        return self._later(work)
+
+    def _inode_of(self, file: File) -> Inode:
+        assert isinstance(file, SimFile)
+        try:
+            return file.get()
+        except FileNotFoundError:
+            return Inode()
+
+    def sync(
+        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Later[None]:
+        return self._sync_all(files, folders).map(_raise_first)
+
+    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
+        return self._sync_all(files, ())
+
+    def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
+        for file in files:
+            self._sync_file(file, self._inode_of(file).number)
+        for folder in folders:
+            self._sync_folder(folder, self.names_made)
+
+    def warm(self, file: File, position: int, length: int) -> Later[None]:
+        self.cold, before = 0.0, self.cold
+
+        def warmed() -> Verdicts:
+            self.cold = before
+            return []
+
+        return self._later(warmed).map(lambda _: None)
+
+    def zero_file(self, path: str, size: int) -> Later[None]:
+        self.step(f"zero {path}")
+
+        def work() -> Verdicts:
+            self.write_all(f"{path}.tmp", bytes(size))
+            self.sync_now([self.open(f"{path}.tmp")])
+            self.rename(f"{path}.tmp", path)
+            self.sync_now([], [path.rpartition("/")[0]])
+            return []
+
+        return self._later(work).map(lambda _: None)
+
+    def free_bytes(self) -> int:
+        return 1 << 40
+
+    def close(self) -> None:
+        """The sync process ends."""
+
+
+def _try(work: Callable[..., None], *arguments: object) -> OSError | None:
+    try:
+        work(*arguments)
+    except OSError as error:
+        return error
+    return None
+
+
+def _pass_on(later: Later[None], out: Later[None]) -> None:
+    if later.error is not None:
+        out.fail(later.error)
+    else:
+        out.resolve(None)
+
+
+def _raise_first(verdicts: Verdicts) -> None:
+    for error in verdicts:
+        if error is not None:
+            raise error
