@@ -1,0 +1,309 @@
+"""The node: log and coordinator together, on a disk in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from mainstem.coordinator import snapshot
+from mainstem.coordinator.errors import CoordinatorError
+from mainstem.coordinator.topics import Topic
+from mainstem.later import Later
+from mainstem.log import batch as batches
+from mainstem.log.disk import File
+from mainstem.log.errors import PartitionDeleted, StorageError
+from mainstem.node import Node
+from mainstem.settings import Settings
+from tests.support.clock import SimClock
+from tests.support.memdisk import MemDisk
+
+DAY_MS = 24 * 3600 * 1000
+
+
+class NodeDisk(MemDisk):
+    """Also renames folders, and fails a sync as the helper process tells it: later."""
+
+    def rename(self, source: str, target: str) -> None:
+        if source in self.files:
+            super().rename(source, target)
+            return
+        for path in [path for path in self.files if path.startswith(source + "/")]:
+            self.files[target + path[len(source) :]] = self.files.pop(path)
+
+    def sync(
+        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Later[None]:
+        try:
+            return super().sync(files, folders, background=background)
+        except OSError as error:
+            return Later.failed(error)
+
+
+class Machine:
+    """One computer: its disk stays, servers come and go."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = SimClock()
+        self.disk = NodeDisk(self.clock)
+        self.settings = settings
+        self.starts = 0
+        self.node = self.start()
+
+    def start(self, **settings: Any) -> Node:
+        """What ran before is dead: its timers go with its clock."""
+        self.starts += 1
+        self.settings.update(settings)
+        self.clock = self.disk._clock = SimClock(self.clock.wall_ms())
+        opened = Node.open(Settings(**self.settings), self.disk, self.clock, random.Random(self.starts))
+        self.node = opened.result()
+        return self.node
+
+    def restart(self, **settings: Any) -> Node:
+        """Stop cleanly, start again."""
+        closed = self.node.close()
+        self.settle()
+        assert closed.done
+        return self.start(**settings)
+
+    def settle(self, seconds: float = 0.1) -> None:
+        self.clock.advance(seconds)
+
+    def done(self, later: Later[Any]) -> Any:
+        self.settle()
+        assert later.done, "not done"
+        return later.result()
+
+    def create(self, name: str, partitions: int = 1, **config: str) -> Topic:
+        named = {key.replace("_", "."): value for key, value in config.items()}
+        topic = self.done(self.node.topics.create(name, partitions, named))
+        assert isinstance(topic, Topic)
+        return topic
+
+    def append(self, topic: Topic, value: bytes = b"x", index: int = 0) -> int:
+        """The offset of a new durable event."""
+        partition = self.node.partition(topic, index)
+        data = batches.build([(None, value, (), self.clock.wall_ms())])
+        appended = partition.append(memoryview(data))
+        self.done(partition.when_committed(appended.next_offset))
+        return appended.base_offset
+
+    def names(self) -> list[str]:
+        return [topic.name for topic in self.node.topics.all()]
+
+    def folders(self, topic: Topic) -> list[str]:
+        return [path for path in self.disk.files if topic.id.hex in path]
+
+
+def refusal(later: Later[Any]) -> str:
+    assert isinstance(later.error, CoordinatorError), later.error
+    return later.error.code
+
+
+@pytest.fixture(params=["disk", "os"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    return Machine(durability=request.param)
+
+
+def test_topics_and_events_are_there_after_a_restart(machine: Machine) -> None:
+    topic = machine.create("flights", 2, retention_ms="5000000")
+    assert [machine.append(topic) for _ in range(3)] == [0, 1, 2]
+    node = machine.restart()
+    assert list(node.topics.all()) == [topic]
+    assert node.partition(topic, 0).high_watermark == 3
+    assert node.partition(topic, 0).config.retention_ms == 5_000_000
+    assert machine.append(topic) == 3
+
+
+def test_topics_are_there_after_kill_9(machine: Machine) -> None:
+    topic = machine.create("flights")
+    machine.append(topic)
+    node = machine.start()
+    assert list(node.topics.all()) == [topic]
+    assert node.partition(topic, 0).high_watermark == 1
+
+
+def test_partitions_that_are_not_there_are_refused(machine: Machine) -> None:
+    topic = machine.create("a", 2)
+    for index in (-1, 2):
+        with pytest.raises(CoordinatorError, match=f"does not host partition {index}"):
+            machine.node.partition(topic, index)
+    assert machine.node.partition(topic, 1) is machine.node.partition(topic, 1)
+    machine.done(machine.node.topics.add_partitions("a", 3))
+    assert machine.node.partition(topic, 2).index == 2
+
+
+def test_a_topic_is_made_by_itself(machine: Machine) -> None:
+    first, second = machine.node.auto_create("a"), machine.node.auto_create("a")
+    assert machine.done(first) == machine.done(second)
+    assert machine.names() == ["a"]
+    assert refusal(machine.node.auto_create("a b")) == "INVALID_TOPIC_EXCEPTION"
+    assert refusal(machine.node.auto_create("__consumer_offsets")) == "INVALID_TOPIC_EXCEPTION"
+
+
+def test_no_topic_is_made_by_itself_if_told_so() -> None:
+    machine = Machine(auto_create_topics=False)
+    assert refusal(machine.node.auto_create("a")) == "UNKNOWN_TOPIC_OR_PARTITION"
+    topic = machine.create("a")
+    assert machine.done(machine.node.auto_create("a")) == topic
+
+
+def test_a_deleted_topic_is_gone_from_the_disk_and_its_readers_are_told(machine: Machine) -> None:
+    kept, topic = machine.create("kept"), machine.create("a", 2)
+    for index in range(2):
+        machine.append(topic, index=index)
+    machine.append(kept)
+    partition = machine.node.partition(topic, 0)
+    told: list[bool] = []
+    partition.watch(lambda one: told.append(one.deleted))
+    machine.done(machine.node.topics.delete("a"))
+    machine.settle(100)
+    assert told == [True]
+    assert machine.folders(topic) == []
+    assert machine.node.topics.tombstones() == []
+    with pytest.raises(CoordinatorError):
+        machine.node.partition(topic, 0)
+    with pytest.raises(PartitionDeleted):
+        partition.append(memoryview(batches.build([(None, b"x", (), 0)])))
+    again = machine.create("a")
+    assert again.id != topic.id
+    assert machine.append(again) == 0
+    node = machine.restart()
+    assert machine.names() == ["a", "kept"]
+    assert node.partition(again, 0).high_watermark == 1
+    assert node.partition(kept, 0).high_watermark == 1
+
+
+def test_a_deletion_cut_by_kill_9_is_finished_at_the_next_start(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = machine.create("a")
+    machine.append(topic)
+    monkeypatch.setattr(machine.node.log, "delete_topic", lambda topic_id: Later())
+    machine.done(machine.node.topics.delete("a"))
+    assert machine.folders(topic), "the tombstone is durable, the files are still there"
+    machine.start()
+    machine.settle(100)
+    assert machine.folders(topic) == []
+    assert machine.names() == []
+    assert machine.node.topics.tombstones() == []
+    assert machine.node.topics.status(topic.id) == "unknown"
+
+
+def test_settings_reach_the_partitions(machine: Machine) -> None:
+    topic = machine.create("a")
+    machine.append(topic)
+    partition = machine.node.partition(topic, 0)
+    machine.done(machine.node.topics.set_config("a", {"max.message.bytes": "100"}))
+    assert partition.config.max_message_bytes == 100
+    machine.done(machine.node.topics.set_config("a", {}))
+    assert partition.config.max_message_bytes == 1_048_588
+
+
+def test_the_servers_defaults_reach_partitions_that_nobody_asked_for(machine: Machine) -> None:
+    topic = machine.create("a")
+    machine.append(topic)
+    node = machine.restart(log_retention_ms=DAY_MS)
+    (partition,) = [one for one in node.log.partitions() if one.topic_id == topic.id]
+    assert partition.config.retention_ms == DAY_MS
+
+
+def test_retention_looks_by_itself_and_leaves_the_state_alone(machine: Machine) -> None:
+    topic = machine.create("old", retention_ms=str(DAY_MS), segment_ms="1000")
+    kept = machine.create("kept")
+    for each in (topic, kept):
+        machine.append(each)
+    machine.settle(2 * DAY_MS / 1000 + 700)
+    assert machine.append(topic) == 1
+    machine.settle(700)
+    assert machine.node.partition(topic, 0).log_start_offset == 1
+    assert machine.node.partition(kept, 0).log_start_offset == 0
+    assert machine.node.log.state.log_start_offset == 0
+    machine.restart()
+    assert machine.names() == ["kept", "old"]
+
+
+def test_retention_of_many_partitions_goes_in_slices(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainstem.node.RETENTION_SLICE_PARTITIONS", 2)
+    topic = machine.create("a", 5, retention_bytes="0", segment_ms="1")
+    for index in range(5):
+        machine.append(topic, index=index)
+    machine.settle(5)
+    assert machine.done(machine.node.enforce_retention()) > 0
+    assert [machine.node.partition(topic, index).log_start_offset for index in range(5)] == [1] * 5
+
+
+def test_offsets_of_a_deleted_topic_go_with_it(machine: Machine) -> None:
+    from mainstem.coordinator.group_types import Commit, NewOffset, TopicRef
+
+    machine.create("a")
+    commit = Commit(group_id="g", topics=((TopicRef("a"), (NewOffset(0, 5),)),))
+    machine.done(machine.node.groups.commit(commit))
+    machine.done(machine.node.topics.delete("a"))
+    machine.settle(100)
+    machine.create("a")
+    assert machine.done(machine.node.groups.fetch_offsets("g", None)) == []
+
+
+def test_snapshots_shorten_the_state_log_and_are_what_a_start_reads(machine: Machine) -> None:
+    for n in range(3):
+        machine.create(f"t{n}")
+        machine.node.runtime.take_snapshot()
+        machine.settle()
+    machine.create("last")
+    found = snapshot.offsets(machine.disk)
+    assert len(found) == 2
+    assert machine.node.log.state.log_start_offset == found[1] > 0
+    machine.start()
+    assert machine.names() == ["last", "t0", "t1", "t2"]
+    machine.restart()
+    assert machine.names() == ["last", "t0", "t1", "t2"]
+    assert machine.node.log.state.log_start_offset == found[1]
+
+
+def test_a_failed_commit_is_told_and_leaves_no_trace() -> None:
+    machine = Machine()
+    kept = machine.create("kept")
+    failures = iter([True])
+    machine.disk.fail = lambda call, path: call == "sync" and next(failures, False)
+    lost = machine.node.topics.create("lost")
+    machine.settle(5)
+    assert isinstance(lost.error, StorageError)
+    assert machine.names() == ["kept"]
+    assert machine.node.runtime.fenced is None
+    again = machine.create("lost")
+    assert machine.append(again) == 0
+    machine.start()
+    assert machine.names() == ["kept", "lost"]
+    assert machine.node.topics.get("kept") == kept
+
+
+def test_close_answers_what_is_parked_and_refuses_what_comes_after() -> None:
+    machine = Machine()
+    parked = machine.node.topics.create("a")
+    closed = machine.node.close()
+    assert isinstance(machine.node.topics.create("b").error, StorageError)
+    machine.settle()
+    assert closed.done
+    assert parked.result().name == "a"
+    assert machine.node.close() is closed
+    machine.start()
+    assert machine.names() == ["a"]
+
+
+def test_producer_ids_never_come_again_whatever_the_stop(machine: Machine) -> None:
+    given: list[int] = []
+    for n in range(4):
+        given += [machine.done(machine.node.producer_ids.next())[0] for _ in range(3)]
+        (machine.restart if n % 2 else machine.start)()
+    assert len(set(given)) == len(given)
+
+
+def test_no_topic_ever_has_the_id_of_the_state_log(machine: Machine) -> None:
+    assert machine.node.log.state.topic_id == UUID(int=1)
+    assert machine.node.topics.by_id(UUID(int=1)) is None
