@@ -292,7 +292,6 @@ class Rebalances:
     def _become_empty(self, step: Step, group: Group) -> None:
         log.info("group %s: generation %d has no members", group.group_id, group.generation)
         group.protocol = None
-        group.leader = None
         group.unsynced.clear()
         group.transition(State.EMPTY)
         group.since_ms = self._clock.wall_ms()

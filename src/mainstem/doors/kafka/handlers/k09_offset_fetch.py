@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mainstem.coordinator.group_types import FetchedPartition, FetchedTopic, TopicRef
+from mainstem.coordinator.group_types import NO_TOPIC, FetchedPartition, FetchedTopic, TopicRef
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.items import answered, together
@@ -25,10 +25,13 @@ ERROR_SINCE = 2
 Wanted = Sequence[tuple[TopicRef, Sequence[int]]] | None
 
 
-def _wanted(topics: Sequence[Message] | None) -> Wanted:
+def _wanted(topics: Sequence[Message] | None, *, by_group: bool) -> Wanted:
     if topics is None:
         return None
-    return [(TopicRef(topic.name, topic.topic_id), topic.partition_indexes) for topic in topics]
+    return [
+        (TopicRef(topic.name, topic.topic_id if by_group else NO_TOPIC), topic.partition_indexes)
+        for topic in topics
+    ]
 
 
 def _partition(one: FetchedPartition) -> Message:
@@ -44,23 +47,23 @@ def _partition(one: FetchedPartition) -> Message:
     )
 
 
-def _topics(fetched: Sequence[FetchedTopic]) -> list[Message]:
+def _topics(fetched: Sequence[FetchedTopic], *, by_group: bool) -> list[Message]:
+    """Only a group's topics, not those of the versions before them, have a place for an id."""
     return [
         Message(
             name=one.topic.name,
-            topic_id=one.topic.id,
             partitions=[_partition(partition) for partition in one.partitions],
+            **({"topic_id": one.topic.id} if by_group else {}),
         )
         for one in fetched
     ]
 
 
-def _failed_topics(wanted: Wanted, code: int) -> list[Message]:
+def _refused_topics(wanted: Wanted, code: int) -> list[Message]:
     """Where the version has no place for an error but the partitions."""
     return [
         Message(
             name=ref.name,
-            topic_id=ref.id,
             partitions=[
                 Message(partition_index=index, committed_offset=-1, metadata="", error_code=code)
                 for index in partitions
@@ -70,23 +73,28 @@ def _failed_topics(wanted: Wanted, code: int) -> list[Message]:
     ]
 
 
-def _fetch(context: Context, version: int, group_id: str, wanted: Wanted) -> Later[Message]:
+def _fetch(context: Context, version: int, asked: Message) -> Later[Message]:
+    """The reply to a group's part of the request; before v8 the request has one group and is it."""
+    by_group = version >= GROUPS_SINCE
+    wanted = _wanted(asked.topics, by_group=by_group)
+    name = {"group_id": asked.group_id} if by_group else {}
+
     def done(fetched: list[FetchedTopic]) -> Message:
-        return Message(group_id=group_id, topics=_topics(fetched))
+        return Message(topics=_topics(fetched, by_group=by_group), **name)
 
     def refused(code: int, _: str) -> Message:
-        topics = [] if version >= ERROR_SINCE else _failed_topics(wanted, code)
-        return Message(group_id=group_id, topics=topics, error_code=code)
+        topics = [] if version >= ERROR_SINCE else _refused_topics(wanted, code)
+        return Message(topics=topics, error_code=code, **name)
 
-    return answered(context.groups.fetch_offsets(group_id, wanted), done, refused)
+    return answered(context.groups.fetch_offsets(asked.group_id, wanted), done, refused)
 
 
 def handle(context: Context, request: Request) -> Answer:
     """Tell committed offsets."""
-    body, version = request.body, request.version
+    version = request.version
     if version < GROUPS_SINCE:
-        return _fetch(context, version, body.group_id, _wanted(body.topics))
-    groups = [_fetch(context, version, one.group_id, _wanted(one.topics)) for one in body.groups]
+        return _fetch(context, version, request.body)
+    groups = [_fetch(context, version, one) for one in request.body.groups]
     return together(groups).map(lambda messages: Message(groups=messages))
 
 

@@ -5,8 +5,8 @@ Behaviour: this server coordinates every group: the answer is the address that t
 advertises.
 Notes: v1 adds the type of the key, v4 asks for many keys at once (KIP-699), v6 may ask for share groups
 (KIP-932).
-Left out: coordinators of transactions and of share groups: there are none yet; INVALID_REQUEST with a text,
-which no client retries.
+Left out: coordinators of transactions and of share groups: there are none yet. The refusals are those that no
+client tries again: TRANSACTIONAL_ID_AUTHORIZATION_FAILED and INVALID_REQUEST, with a text.
 """
 
 from __future__ import annotations
@@ -18,34 +18,37 @@ from mainstem.doors.kafka.message import Message
 KEYS_SINCE = 4
 GROUP, TRANSACTION, SHARE = 0, 1, 2
 REFUSALS = {
-    TRANSACTION: "this server has no transactions yet: use an idempotent producer without a transactional.id",
-    SHARE: "this server has no share groups yet: use a consumer group",
+    TRANSACTION: (
+        ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        "this server has no transactions yet: use an idempotent producer without a transactional.id",
+    ),
+    SHARE: (ErrorCode.INVALID_REQUEST, "this server has no share groups yet: use a consumer group"),
 }
+"""What no client tries again: librdkafka repeats any other refusal of a transaction's coordinator."""
 
 
-def _coordinator(context: Context, request: Request, key: str) -> Message:
+def _coordinator(context: Context, request: Request, **key: str) -> Message:
     kind = request.body.key_type
     if kind != GROUP:
+        code, text = REFUSALS.get(kind, (ErrorCode.INVALID_REQUEST, f"there is no coordinator type {kind}"))
         return Message(
-            key=key,
+            **key,
             node_id=-1,
             host="",
             port=-1,
-            error_code=ErrorCode.INVALID_REQUEST,
-            error_message=REFUSALS.get(kind, f"there is no coordinator type {kind}"),
+            error_code=code,
+            error_message=text,
         )
     listener = request.connection.listener
-    return Message(
-        key=key, node_id=context.node_id, host=listener.host, port=listener.port, error_message=None
-    )
+    return Message(**key, node_id=context.node_id, host=listener.host, port=listener.port, error_message=None)
 
 
 def handle(context: Context, request: Request) -> Answer:
     """Tell who coordinates."""
     if request.version < KEYS_SINCE:
-        return _coordinator(context, request, request.body.key)
+        return _coordinator(context, request)
     return Message(
-        coordinators=[_coordinator(context, request, key) for key in request.body.coordinator_keys]
+        coordinators=[_coordinator(context, request, key=key) for key in request.body.coordinator_keys]
     )
 
 
