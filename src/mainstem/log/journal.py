@@ -27,57 +27,12 @@ from mainstem.log.commit import Committed
 from mainstem.log.config import LogConfig
 from mainstem.log.disk import Buffer, Disk, File
 from mainstem.log.errors import PartitionDeleted, StorageError
+from mainstem.log.gathering import Control, Gathered, Group, control_record, settle, tell
 from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Header, Record
 from mainstem.log.repair import Repair
 from mainstem.log.ring import PINNED_MAX, Ring, Slot
 
 log = logging.getLogger(__name__)
-
-
-class _Gathered:
-    """What one partition wrote and has not committed; after it is sent, one unit."""
-
-    __slots__ = (
-        "bytes_written", "direct", "dropped", "end_offset", "files", "partition", "payload", "pieces",
-        "position", "records", "segment",
-    )  # fmt: skip
-
-    def __init__(self, partition: Rowed) -> None:
-        self.partition = partition
-        self.files: dict[int, File] = {}
-        self.pieces: list[Buffer] = []
-        self.records = 0
-        self.payload = 0
-        self.bytes_written = 0
-        self.direct = False
-        self.dropped = False
-        """The partition was fenced or deleted meanwhile: its outcome is nobody's."""
-        self.end_offset = 0
-        self.segment = 0
-        self.position = 0
-
-
-class _Control:
-    """A record without bytes: a new epoch or log start."""
-
-    __slots__ = ("data", "later", "partition")
-
-    def __init__(self, partition: Rowed, data: bytes) -> None:
-        self.partition = partition
-        self.data = data
-        self.later: Later[None] = Later()
-
-
-class _Group:
-    """The group under way."""
-
-    __slots__ = ("control", "gathered", "number", "slot")
-
-    def __init__(self, number: int, slot: Slot, gathered: list[_Gathered], control: list[_Control]) -> None:
-        self.number = number
-        self.slot = slot
-        self.gathered = gathered
-        self.control = control
 
 
 class Journal:
@@ -104,10 +59,10 @@ class Journal:
         smallest = min(config.first_journal_file_bytes, config.journal_file_bytes)
         self._payload_max = smallest - 2 * form.BLOCK - config.direct_bytes
         self._group_bytes = min(config.group_bytes, self._payload_max)
-        self._gathering: dict[Rowed, _Gathered] = {}
-        self._control: list[_Control] = []
-        self._under_way: _Group | None = None
-        self._direct: dict[Rowed, _Gathered] = {}
+        self._gathering: dict[Rowed, Gathered] = {}
+        self._control: list[Control] = []
+        self._under_way: Group | None = None
+        self._direct: dict[Rowed, Gathered] = {}
         self._slot: Slot | None = None
         self._next_seq = 1
         self._next_group = 1
@@ -152,7 +107,7 @@ class Journal:
     ) -> None:
         gathered = self._gathering.get(partition)  # type: ignore[call-overload]
         if gathered is None:
-            gathered = self._gathering[cast(Rowed, partition)] = _Gathered(cast(Rowed, partition))
+            gathered = self._gathering[cast(Rowed, partition)] = Gathered(cast(Rowed, partition))
         size = len(data)
         self.pending_bytes += size
         gathered.bytes_written += size
@@ -191,7 +146,7 @@ class Journal:
                 return
             # The checkpoint may point at what is going to be unlinked: a later one first (R11).
             self._checkpointer.touch(one, {}, 0)
-            self._checkpointer.ask().then(lambda stored: _settle(out, stored.error))
+            self._checkpointer.ask().then(lambda stored: settle(out, stored.error))
 
         self._add_control(one, LOGSTART, offset, offset, 0).then(committed)
         return out
@@ -222,14 +177,10 @@ class Journal:
     ) -> Later[None]:
         if self.read_only is not None:
             return Later.failed(StorageError(self.read_only))
-        topic, index = key_of(partition)
-        where = (offset, offset, segment, position, 0, 0)
-        control = _Control(
-            partition, form.encode_record(Record(kind, topic.bytes, index, partition.epoch, *where))
-        )
-        self._control.append(control)
+        one = control_record(partition, kind, offset, segment, position)
+        self._control.append(one)
         self._schedule()
-        return control.later
+        return one.later
 
     def _drop(self, partition: Rowed) -> None:
         """What it has pending is nobody's any more."""
@@ -276,14 +227,14 @@ class Journal:
             synced = self._disk.sync(list(one.files.values()), folders)
             synced.then(lambda later, one=one: self._direct_done(one, later.error))  # type: ignore[misc]
 
-    def _direct_done(self, one: _Gathered, error: BaseException | None) -> None:
+    def _direct_done(self, one: Gathered, error: BaseException | None) -> None:
         del self._direct[one.partition]
         self.pending_bytes -= one.bytes_written
         if not one.dropped:
             if error is None:
                 self._checkpointer.linked(one.partition, one.segment)
                 self._checkpointer.touch(one.partition, one.files, 0)  # a checkpoint may have begun meanwhile
-                _committed(one)
+                tell(one)
             else:
                 self.segment_failed(one.partition, error)
         self._schedule()
@@ -301,10 +252,10 @@ class Journal:
             self._slot = None
             self._next_seq += 1
 
-    def _next_units(self) -> list[_Gathered]:
+    def _next_units(self) -> list[Gathered]:
         if self._recovering:
             return []
-        units: list[_Gathered] = []
+        units: list[Gathered] = []
         payload = 0
         for one in self._gathering.values():
             if not one.direct and one.partition not in self._direct:
@@ -327,7 +278,7 @@ class Journal:
             # Now, not when written: a checkpoint that began before this group does not cover it.
             self._checkpointer.touch(one.partition, one.files, 0)
         self._control = []
-        group = _Group(self._next_group, slot, units, control)
+        group = Group(self._next_group, slot, units, control)
         self._under_way = group
         self._next_group += 1
         slot.records += sum(one.records for one in units) + len(control)
@@ -355,7 +306,7 @@ class Journal:
             self._checkpointer.want()
         return self._slot
 
-    def _write(self, group: _Group) -> None:
+    def _write(self, group: Group) -> None:
         slot = group.slot
         header = slot.header
         assert header is not None
@@ -376,7 +327,7 @@ class Journal:
 
     # A group is durable, or not.
 
-    def _group_done(self, group: _Group, error: BaseException | None) -> None:
+    def _group_done(self, group: Group, error: BaseException | None) -> None:
         assert self._under_way is group
         self._under_way = None
         for one in group.gathered:
@@ -387,13 +338,13 @@ class Journal:
         self._doubtful = False
         for one in group.gathered:
             if not one.dropped:
-                _committed(one)
+                tell(one)
         for control in group.control:
             self._checkpointer.touch(control.partition, {}, 0)
-            _settle(control.later, None)
+            settle(control.later, None)
         self._schedule()
 
-    def _group_failed(self, group: _Group, error: BaseException) -> None:
+    def _group_failed(self, group: Group, error: BaseException) -> None:
         """The outcome is unknown, which counts as failed: the group is nacked and annulled by a fresh file
         whose first group tells the new epochs (R5, R8). If that fails too, nothing is written any more."""
         log.error("journal file %s failed: %s", group.slot.file.path, error)
@@ -406,7 +357,7 @@ class Journal:
         stopped = StorageError(f"the journal failed: {error}")
         control, self._control = [*group.control, *self._control], []
         for each in control:
-            _settle(each.later, stopped)
+            settle(each.later, stopped)
         if second or self.read_only is not None:
             self._stop_writing(f"the journal failed twice in a row: {error}")
             return
@@ -438,7 +389,7 @@ class Journal:
         log.critical("the whole log is read-only: %s", reason)
         control, self._control = self._control, []
         for one in control:
-            _settle(one.later, StorageError(reason))
+            settle(one.later, StorageError(reason))
         for partition in self._partitions():
             self._drop(partition)
             partition.roll_back()
@@ -524,19 +475,3 @@ class Journal:
 
         recorded = self._add_control(partition, EPOCH, row.end_offset, row.segment, row.position)
         recorded.then(durable)
-
-
-def _committed(one: _Gathered) -> None:
-    try:
-        one.partition.committed_to(one.end_offset, one.segment, one.position)
-    except Exception:  # of a waiter: the other partitions of the group must still be told
-        log.exception("after a commit of %s-%d", *key_of(one.partition))
-
-
-def _settle(later: Later[None], error: BaseException | None) -> None:
-    if later.done:
-        return
-    if error is None:
-        later.resolve(None)
-    else:
-        later.fail(error)

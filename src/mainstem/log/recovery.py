@@ -204,10 +204,13 @@ class _Replay:
         if record.kind == EPOCH:
             if record.epoch <= self._epoch:
                 return None
-            if not self._reach(record, record.epoch - 1):
+            if self._offset > record.base_offset:
+                self._take_back(record)
+            elif not self._reach(record, record.epoch - 1):
                 return f"the journal's epoch {record.epoch} begins at {record.base_offset}"
+            else:
+                self._enter(record)
             self._epoch = record.epoch
-            self._enter(record)
             return None
         assert record.kind == APPEND
         if record.end_offset <= self._done_to:
@@ -225,6 +228,12 @@ class _Replay:
         if not self._arrivals or record.arrival_ms >= self._arrivals[-1][0] + 1000:
             self._arrivals.append((record.arrival_ms, record.base_offset))
         return None
+
+    def _take_back(self, record: Record) -> None:
+        """A new epoch begins before the end: what the old one has after that was in a group that became
+        durable, but its partition had been fenced meanwhile, so that it was never acknowledged."""
+        self._segment, self._position, self._offset = record.segment, record.position, record.base_offset
+        self._arrivals = [pair for pair in self._arrivals if pair[1] < self._offset]
 
     def _reach(self, record: Record, epoch_max: int) -> bool:
         """Move the end to where the record begins: synced past the journal, those bytes are in the segment
