@@ -1,0 +1,103 @@
+"""Writes vectors.json: for every key and version offered, a request and a reply in the bytes of another
+implementation.
+
+The encoder is kafka-python 3's; for the keys that it lacks, kio's. Run it where both are installed: `pip
+install kafka-python==3.0.12 kio==0.6.5 && python -m tests.doors.kafka.make_vectors`. The messages are those
+of examples.py. A vector has no frame and no header, only the body.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.message import NO_UUID, Message
+from mainstem.doors.kafka.schema import Field, api
+from tests.doors.kafka import oracle
+from tests.doors.kafka.examples import KINDS, example
+
+TARGET = Path(__file__).with_name("vectors.json")
+OTHER_NAMES = {
+    "topic_authorized_operations": "authorized_operations",
+    "cluster_authorized_operations": "authorized_operations",
+}
+"""kafka-python's names where they are not Kafka's own."""
+
+
+def kafka_python_classes() -> dict[tuple[int, str], Any]:
+    """(key, direction) -> message class."""
+    import kafka.protocol.admin
+    import kafka.protocol.consumer
+    import kafka.protocol.metadata
+    import kafka.protocol.producer
+    import kafka.protocol.sasl  # noqa: F401
+    from kafka.protocol.api_message import ApiMessage
+
+    found = {}
+    waiting = [ApiMessage]
+    while waiting:
+        one = waiting.pop()
+        waiting += one.__subclasses__()
+        if getattr(one, "_json", None) and one._class_version is None:
+            found[one.API_KEY, one.type] = one
+    return found
+
+
+def to_kafka_python(
+    entity: Any, struct: Any, fields: tuple[Field, ...], message: Message, version: int
+) -> Any:
+    theirs = {field.name.removesuffix("_ms"): field for field in struct._fields}
+    values = {}
+    for field in fields:
+        if not field.in_version(version):
+            continue
+        other = theirs.get(field.name) or theirs[OTHER_NAMES[field.name]]
+        value = getattr(message, field.name)
+        if field.type == "uuid" and not field.array:
+            value = None if value == NO_UUID else value
+        if field.type == "struct" and value is not None:
+            kind = getattr(entity, other.type_str)
+            if field.array:
+                value = [to_kafka_python(kind, other, field.fields, one, version) for one in value]
+            else:
+                value = to_kafka_python(kind, other, field.fields, value, version)
+        if other.type_str == "bitfield":
+            value = {bit for bit in range(31) if value >> bit & 1}
+        values[other.name] = value
+    return entity(version=version, **values)
+
+
+def encode(
+    classes: dict[tuple[int, str], Any], key: int, version: int, direction: str, message: Message
+) -> tuple[str, bytes]:
+    """(whose bytes, bytes)."""
+    entity = classes.get((key, direction))
+    if entity is None:
+        return "kio", oracle.kio_bytes(key, version, direction, message)
+    fields = oracle.shape_of(key, direction).fields
+    given = to_kafka_python(entity, entity._struct, fields, message, version)
+    # Not `given.encode()`: its compiled path fails on Metadata replies with two fields of one name.
+    flexible = entity.flexible_version_q(version)
+    return "kafka-python", bytes(
+        given._struct.encode(given, version=version, compact=flexible, tagged=flexible)
+    )
+
+
+def main() -> None:
+    classes = kafka_python_classes()
+    lines = []
+    for key, handler in sorted(discover().items()):
+        for version in range(handler.versions[0], handler.versions[1] + 1):
+            for direction in ("request", "response"):
+                for kind in KINDS:
+                    message = example(oracle.shape_of(key, direction).fields, version, kind)
+                    by, data = encode(classes, key, version, direction, message)
+                    lines.append(json.dumps([key, version, direction, kind, by, data.hex()]))
+    TARGET.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    print(f"{TARGET}: {len(lines)} vectors, {TARGET.stat().st_size} bytes; {api(0).name} first")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Golden vectors of another implementation: read, written, cut and lengthened, for every key and version
+offered."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mainstem.doors.kafka.frame import FrameReader, Pool
+from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.message import Message, ProtocolError, decode_request
+from mainstem.doors.kafka.schema import api
+from mainstem.doors.kafka.writer import write_reply, write_request
+from tests.doors.kafka import oracle
+from tests.doors.kafka.examples import KINDS, example
+
+OFFERED = [
+    (key, version)
+    for key, handler in sorted(discover().items())
+    for version in range(handler.versions[0], handler.versions[1] + 1)
+]
+KEYS = sorted({key for key, _ in OFFERED})
+
+
+@cache
+def vectors() -> dict[tuple[int, int, str, str], bytes]:
+    rows = json.loads(Path(__file__).with_name("vectors.json").read_text())
+    return {
+        (key, version, direction, kind): bytes.fromhex(data)
+        for key, version, direction, kind, _, data in rows
+    }
+
+
+def of(key: int, direction: str) -> list[tuple[int, str, bytes, Message]]:
+    """(version, kind, vector, message) of a key."""
+    fields = oracle.shape_of(key, direction).fields
+    return [
+        (version, kind, vectors()[key, version, direction, kind], example(fields, version, kind))
+        for one, version in OFFERED
+        for kind in KINDS
+        if one == key
+    ]
+
+
+def test_every_key_and_version_offered_has_vectors() -> None:
+    wanted = {
+        (*pair, direction, kind)
+        for pair in OFFERED
+        for direction in ("request", "response")
+        for kind in KINDS
+    }
+    assert wanted - vectors().keys() == set()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_replies_are_the_bytes_of_the_other_implementation(key: int) -> None:
+    for version, kind, data, message in of(key, "response"):
+        assert bytes(write_reply(key, version, message)) == data, (version, kind)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_requests_of_the_other_implementation_are_read(key: int) -> None:
+    for version, kind, data, message in of(key, "request"):
+        read = decode_request(key, version, memoryview(data))
+        assert oracle.same_message(api(key).request.fields, read, message, version), (version, kind)
+        assert bytes(write_request(key, version, message)) == data, (version, kind)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_cut_or_lengthened_request_is_refused(key: int) -> None:
+    for version, _, data, _ in of(key, "request"):
+        with pytest.raises(ProtocolError):
+            decode_request(key, version, memoryview(data + b"\0"))
+        for end in range(len(data)):
+            with pytest.raises(ProtocolError):
+                decode_request(key, version, memoryview(data[:end]))
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_frames_of_all_requests_come_out_as_they_went_in(step: int) -> None:
+    bodies = [
+        b"\0\0\0\0\0\0\0\0" + data
+        for (_, _, direction, _), data in vectors().items()
+        if direction == "request"
+    ]
+    stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+    frames, out = FrameReader(Pool(), 1 << 20), []
+    while stream:
+        space = frames.space()
+        count = min(len(space), step, len(stream))
+        space[:count] = stream[:count]
+        stream = stream[count:]
+        frames.filled(count)
+        while (frame := frames.next()) is not None:
+            out.append(bytes(frame))
+        frames.settle()
+    assert out == bodies
