@@ -248,13 +248,12 @@ class _Replay:
     def _scan(self, target: Record | None = None, epoch_max: int = (1 << 31) - 1) -> None:
         """Take the batches that fit, across segments, up to the target; write them again (R6)."""
         while target is None or self._offset < target.base_offset:
-            limit = target.position if target is not None and target.segment == self._segment else None
-            run = self._take(self._segment, self._position, epoch_max, limit)
+            run = self._take(self._segment, self._position, epoch_max, target)
             if run is None:
                 following = self._offset
                 if following <= self._segment or following not in self._segments:
                     return
-                run = self._take(following, 0, epoch_max, None)
+                run = self._take(following, 0, epoch_max, target)
                 if run is None:
                     return
                 self._leave()
@@ -263,10 +262,11 @@ class _Replay:
             self._offset, self._epoch = run.next_offset, run.epoch
             self._out.scanned_bytes += len(run.data)
 
-    def _take(self, segment: int, position: int, epoch_max: int, limit: int | None) -> tail.Run | None:
+    def _take(self, segment: int, position: int, epoch_max: int, target: Record | None) -> tail.Run | None:
         if segment not in self._segments:
             return None
         file = self._file(segment)
+        limit = target.position if target is not None and target.segment == segment else None
         return tail.take(file, position, self._offset, self._epoch, end_position=limit, epoch_max=epoch_max)
 
     def _enter(self, record: Record) -> None:
