@@ -449,7 +449,7 @@ class Journal:
     def _records_of(self, key: Key) -> Iterator[tuple[File, Record]]:
         """Its committed records in the live files, oldest first."""
         live = list(self._ring.live)
-        for slot, after in zip(live, [*live[1:], None], strict=True):
+        for slot, after in zip(live, [*live[1:], None], strict=False):
             header = slot.header
             if header is None or key not in slot.keys:
                 continue
