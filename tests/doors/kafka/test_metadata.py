@@ -53,6 +53,16 @@ def test_all_topics(client: Client, node: MemoryNode, version: int) -> None:
         assert topic.topic_id == node.topics.by_name["b"].id
 
 
+@pytest.mark.parametrize("version", range(9, 14))
+def test_all_topics_as_librdkafka_asks_for_them(client: Client, version: int) -> None:
+    frame = client.frame(3, version, Message(topics=None, allow_auto_topic_creation=True))
+    body = 5 if version <= 10 else 4
+    wrong = frame[:-body] + b"\0\0\0" + frame[-body:]
+    client.feed((len(wrong) - 4).to_bytes(4, "big") + wrong[4:])
+    (answer,) = client.answers()
+    assert [topic.name for topic in answer.topics] == ["__consumer_offsets", "a", "b"]
+
+
 @pytest.mark.parametrize("version", range(1, 14))
 def test_an_empty_list_is_no_topics(client: Client, version: int) -> None:
     assert client.call(3, version, Message(topics=[])).topics == []
