@@ -50,13 +50,21 @@ class Writer(threading.Thread):
     """One producer. It sends while `gate` is open, through all deaths of the server, and tells the ledger."""
 
     def __init__(
-        self, name: str, at: str, ledger: Ledger, config: dict[str, object], size: int, seed: int
+        self,
+        name: str,
+        at: str,
+        ledger: Ledger,
+        config: dict[str, object],
+        size: int,
+        pause_s: float,
+        seed: int,
     ) -> None:
         super().__init__(name=name, daemon=True)
         settings = {"bootstrap.servers": at, **CLIENT, **config}
         self._producer = Producer(settings)
         self._ledger = ledger
         self._size = size
+        self._pause_s = pause_s
         self._rng = random.Random(seed)
         self._numbers = [0] * PARTITIONS
         self._lock = threading.Lock()
@@ -70,7 +78,9 @@ class Writer(threading.Thread):
             with self._lock:
                 self._send(self._rng.randrange(PARTITIONS))
             self._producer.poll(0)
-            time.sleep(self._rng.expovariate(1 / 0.004))  # as services do: now and then, and in bursts
+            time.sleep(
+                self._rng.expovariate(1 / self._pause_s)
+            )  # as services do: now and then, and in bursts
 
     def _send(self, partition: int) -> None:
         for _ in range(self._rng.choice((1, 1, 1, 4, 30))):
@@ -203,14 +213,14 @@ def positions(at: str) -> dict[tuple[str, Partition], int]:
 def at_work(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[Writer], Reader]]:
     """All writers and the reader, running; the gates are closed."""
     kinds = {
-        "idempotent": (IDEMPOTENT, 300),
-        "plain": (PLAIN, 300),
-        "bulk": ({**IDEMPOTENT, **BULK}, 60_000),
-        "plain-bulk": ({**PLAIN, **BULK}, 60_000),
+        "idempotent": (IDEMPOTENT, 300, 0.006),
+        "plain": (PLAIN, 300, 0.006),
+        "bulk": ({**IDEMPOTENT, **BULK}, 60_000, 0.05),
+        "plain-bulk": ({**PLAIN, **BULK}, 60_000, 0.05),
     }
     writers = [
-        Writer(name, at, ledger, config, size, rng.randrange(1 << 32))
-        for name, (config, size) in kinds.items()
+        Writer(name, at, ledger, config, size, pause_s, rng.randrange(1 << 32))
+        for name, (config, size, pause_s) in kinds.items()
     ]
     reader = Reader(at, ledger, rng.randrange(1 << 32))
     workers: list[Writer | Reader] = [*writers, reader]

@@ -32,7 +32,7 @@ from tests.support.server import Server
 TOPIC = "flights"
 JUNE_MS = 1_370_044_800_000  # 2013-06-01T00:00:00Z
 QUIET = {"log_level": 0}
-PATIENCE_S = 90.0
+PATIENCE_S = 45.0
 
 Events = dict[Partition, list[tuple[int, bytes]]]
 """For each partition, (offset, payload) in the order in which they came."""
