@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help serve test test-all lint format types soak bench clean
+.PHONY: help serve test test-all lint format types soak bench docs clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,6 +30,9 @@ soak: $(STAMP)   ## kill it 200 times with -9 under load, with either durability
 
 bench: $(STAMP)  ## how fast, how small: prints a table (ARGS="--large --report")
 	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(STAMP)   ## write the tables in docs/ that are made from the code
+	@$(BIN)/python -m tests.docs_blocks
 
 format: $(STAMP) ## format and fix the code
 	@$(BIN)/ruff format .

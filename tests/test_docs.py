@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -123,7 +124,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 @pytest.mark.parametrize("name", docs_blocks.BLOCKS)
 def test_tables_made_from_the_code_are_up_to_date(name: str) -> None:
-    assert page(name) == docs_blocks.filled(name), "run: python -m tests.docs_blocks"
+    assert page(name) == docs_blocks.filled(name), "run: make docs"
 
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -138,7 +139,10 @@ def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command
             yield f"{path} {name}", command
 
 
-COMMANDS = dict(commands(mainstem, "mainstem"))
+@cache
+def all_commands() -> dict[str, click.Command]:
+    """Every command by its words."""
+    return dict(commands(mainstem, "mainstem"))
 
 
 def options(command: click.Command) -> set[str]:
@@ -154,10 +158,10 @@ def options(command: click.Command) -> set[str]:
 
 def test_every_command_and_option_is_in_the_docs() -> None:
     text = page("CLI.md")
-    missing = [words for words in COMMANDS if words not in text]
+    missing = [words for words in all_commands() if words not in text]
     missing += [
         f"{words} {option}"
-        for words, command in COMMANDS.items()
+        for words, command in all_commands().items()
         for option in options(command)
         if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)
     ]
@@ -165,8 +169,11 @@ def test_every_command_and_option_is_in_the_docs() -> None:
 
 
 def test_every_command_and_option_in_the_docs_exists() -> None:
-    known = {option for command in COMMANDS.values() for option in options(command)} | {"--help", "--version"}
-    first_words = {" ".join(words.split()[:2]) for words in COMMANDS}
+    known = {option for command in all_commands().values() for option in options(command)} | {
+        "--help",
+        "--version",
+    }
+    first_words = {" ".join(words.split()[:2]) for words in all_commands()}
     foreign = [
         f"{each.name}: {word}"
         for each in PAGES
@@ -215,10 +222,9 @@ def names_in(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "DURABILITY.md"])
-def test_every_place_in_the_code_that_a_page_names_exists(name: str) -> None:
-    anchors = re.findall(r"`([\w/]+\.py):([\w.]+)`", page(name))
-    assert anchors
+def test_every_place_in_the_code_that_the_architecture_names_exists() -> None:
+    anchors = re.findall(r"`([\w/]+\.py):([\w.]+)`", page("ARCHITECTURE.md"))
+    assert len(anchors) >= 15
     wrong = [
         f"{file}:{thing}"
         for file, thing in anchors
