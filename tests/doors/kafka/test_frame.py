@@ -127,3 +127,17 @@ def test_idle_readers_share_one_buffer() -> None:
         assert all(frames.partial_bytes == 30 for frames in readers)
     finally:
         tracemalloc.stop()
+
+
+def test_asking_for_room_borrows_nothing() -> None:
+    pool = Pool()
+    tracemalloc.start()
+    try:
+        readers = [reader(pool) for _ in range(50)]
+        for frames in readers:
+            feed(frames, framed(produce(500))[:30])
+            frames.space().release()
+        assert tracemalloc.get_traced_memory()[0] < 2 * POOLED_BYTES
+        assert all(feed(frames, framed(produce(500))[30:]) == [produce(500)] for frames in readers)
+    finally:
+        tracemalloc.stop()

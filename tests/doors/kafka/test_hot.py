@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstem.doors.kafka.hot import Fetched, Produced, TopicKey, fetch_reply, produce_reply
+from mainstem.doors.kafka.hot import (
+    Fetched,
+    Produced,
+    TopicKey,
+    fetch_reply,
+    metadata_partitions,
+    produce_reply,
+)
 from mainstem.doors.kafka.message import Message
+from mainstem.doors.kafka.writer import write_reply
 from tests.doors.kafka import oracle
 
 I32 = st.integers(-1, 2**31 - 1)
@@ -105,3 +113,41 @@ def test_large_records_are_passed_on_without_a_copy(size: int) -> None:
     records = memoryview(bytes(size))
     pieces = fetch_reply(12, [("t", [Fetched(0, 0, records=records)])])
     assert any(piece is records for piece in pieces) == (size > 4096)
+
+
+@pytest.mark.parametrize("version", range(14))
+@pytest.mark.parametrize("epochs", [[], [5], [0, 7, 2**31 - 1], list(range(200))])
+def test_metadata_partitions(version: int, epochs: list[int]) -> None:
+    def reply(partitions: object) -> Message:
+        topic = Message(
+            error_code=0,
+            name="t",
+            topic_id=UUID(int=9),
+            is_internal=False,
+            topic_authorized_operations=0,
+            partitions=partitions,
+        )
+        return Message(
+            throttle_time=0,
+            brokers=[],
+            cluster_id=None,
+            controller_id=1,
+            topics=[topic],
+            error_code=0,
+            cluster_authorized_operations=0,
+        )
+
+    partitions = [
+        Message(
+            error_code=0,
+            partition_index=index,
+            leader_id=3,
+            leader_epoch=epoch,
+            replica_nodes=[3],
+            isr_nodes=[3],
+            offline_replicas=[],
+        )
+        for index, epoch in enumerate(epochs)
+    ]
+    ours = write_reply(3, version, reply(metadata_partitions(version, 3, epochs)))
+    assert bytes(ours) == oracle.kio_bytes(3, version, "response", reply(partitions))

@@ -31,7 +31,9 @@ class NotKafka(ProtocolError):
 
 
 class Pool:
-    """Buffers that connections borrow while bytes are in them."""
+    """Buffers that connections borrow while bytes are in them. The one on top is where the next bytes of
+    any connection land: between asking for room and getting bytes no other connection has its turn. So a
+    thousand connections that end at once, which ask for room and get none, borrow nothing."""
 
     __slots__ = ("_free", "_keep")
 
@@ -39,10 +41,18 @@ class Pool:
         self._free: list[bytearray] = []
         self._keep = keep
 
+    def peek(self) -> bytearray:
+        """The buffer that `take` would give next."""
+        if not self._free:
+            self._free.append(bytearray(POOLED_BYTES))
+        return self._free[-1]
+
     def take(self) -> bytearray:
-        return self._free.pop() if self._free else bytearray(POOLED_BYTES)
+        """The buffer that `peek` gave."""
+        return self._free.pop()
 
     def give(self, buffer: bytearray) -> None:
+        """It holds nothing any more."""
         if len(self._free) < self._keep:
             self._free.append(buffer)
 
@@ -72,11 +82,10 @@ class FrameReader:
                 large += bytes(min(GROW_BYTES, self._large_need - len(large)))
             return memoryview(large)[self._end :]
         if self._pooled is None:
-            self._pooled = self._pool.take()
-            self._start, self._end = 0, len(self._rest)
-            self._pooled[: self._end] = self._rest
-            self._rest = b""
-        elif self._start and POOLED_BYTES - self._end < LARGE_FRAME_BYTES:
+            landing = self._pool.peek()
+            landing[: len(self._rest)] = self._rest
+            return memoryview(landing)[len(self._rest) :]
+        if self._start and POOLED_BYTES - self._end < LARGE_FRAME_BYTES:
             waiting = self._end - self._start
             self._pooled[:waiting] = self._pooled[self._start : self._end]
             self._start, self._end = 0, waiting
@@ -84,7 +93,11 @@ class FrameReader:
         return memoryview(self._pooled)[self._end :]
 
     def filled(self, count: int) -> None:
-        """`count` bytes were put at the start of what `space` gave."""
+        """`count` bytes, at least one, were put at the start of what `space` gave."""
+        if self._pooled is None and self._large is None:
+            self._pooled = self._pool.take()
+            self._end = len(self._rest)
+            self._rest = b""
         self._end += count
 
     def next(self) -> memoryview | None:

@@ -1,8 +1,8 @@
-"""Produce and Fetch, framed by hand.
+"""Produce, Fetch and the partitions of Metadata, framed by hand.
 
-Owns: the two replies that carry the stream, built without a Message for each partition. Refuses everything
-else: the compiled writer is the rule. Called by k00 and k01. Tests compare every byte with the compiled
-writer's and kio's.
+Owns: the replies that carry the stream or are large, built without a Message for each partition. Refuses
+everything else: the compiled writer is the rule. Called by k00, k01 and k03. Tests compare every byte with
+the compiled writer's and kio's.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from mainstem.doors.kafka.message import Buffer
-from mainstem.doors.kafka.writer import uvarint
+from mainstem.doors.kafka.writer import Encoded, uvarint
 
 PRODUCE_FLEXIBLE, PRODUCE_TOPIC_IDS = 9, 13
 FETCH_FLEXIBLE, FETCH_TOPIC_IDS = 12, 13
+METADATA_FLEXIBLE = 9
 COPIED_BYTES = 4 << 10
 """Records up to this size are copied into the piece before them; larger ones stay a piece of their own."""
 
@@ -140,3 +141,28 @@ def _fetch_head(out: bytearray, fetched: Fetched, version: int, flexible: bool) 
     if version >= 11:
         out += b"\xff\xff\xff\xff"
     out += uvarint(len(records) + 1) if flexible else _I32(len(records))
+
+
+_PARTITION_0 = struct.Struct(">hiiiiii").pack
+_PARTITION_5 = struct.Struct(">hiiiiiii").pack
+_PARTITION_7 = struct.Struct(">hiiiiiiii").pack
+_PARTITION_9 = struct.Struct(">hiiiBiBiBB").pack
+
+
+def metadata_partitions(version: int, node: int, epochs: Sequence[int]) -> Encoded:
+    """The partitions of a topic in a Metadata reply: all led by `node`, the only replica; `epochs` by
+    partition."""
+    if version >= METADATA_FLEXIBLE:
+        out = bytearray(uvarint(len(epochs) + 1))
+        for index, epoch in enumerate(epochs):
+            out += _PARTITION_9(0, index, node, epoch, 2, node, 2, node, 1, 0)
+        return Encoded(out)
+    out = bytearray(_I32(len(epochs)))
+    for index, epoch in enumerate(epochs):
+        if version >= 7:
+            out += _PARTITION_7(0, index, node, epoch, 1, node, 1, node, 0)
+        elif version >= 5:
+            out += _PARTITION_5(0, index, node, 1, node, 1, node, 0)
+        else:
+            out += _PARTITION_0(0, index, node, 1, node, 1, node)
+    return Encoded(out)

@@ -94,6 +94,9 @@ def _length_reader(prefix: str) -> Read:
     if prefix == "compact":
 
         def read_compact(buffer: memoryview, at: int) -> tuple[int, int]:
+            byte = buffer[at]
+            if byte < 0x80:
+                return byte - 1, at + 1
             value, at = read_uvarint(buffer, at)
             return value - 1, at
 
@@ -258,10 +261,12 @@ def _struct_reader(fields: tuple[Field, ...], version: int, flexible: bool) -> t
     run: list[Field] = []
 
     def end_run() -> None:
-        if run:
+        if len(run) == 1:
+            plan.append((run[0].name, _fixed_reader(FIXED[run[0].type]), None, ()))
+        elif run:
             numbers = struct.Struct(">" + "".join(FIXED[f.type] for f in run))
             plan.append(("", None, numbers, tuple(f.name for f in run)))
-            run.clear()
+        run.clear()
 
     for field in fields:
         if not field.in_version(version):
@@ -287,11 +292,16 @@ def _struct_reader(fields: tuple[Field, ...], version: int, flexible: bool) -> t
                 out[name], at = read_one(buffer, at)
             else:
                 assert numbers is not None
-                out.update(zip(names, numbers.unpack_from(buffer, at), strict=True))
+                out.update(zip(names, numbers.unpack_from(buffer, at)))  # noqa: B905 - as many, and hot
                 at += numbers.size
         if flexible:
-            at = read_tags(buffer, at, tags, out)
-        return Message(**out), at
+            if buffer[at]:
+                at = read_tags(buffer, at, tags, out)
+            else:
+                at += 1
+        message = Message()
+        message.__dict__ = out  # not Message(**out): it would copy
+        return message, at
 
     return read, max(smallest, 1)
 

@@ -19,6 +19,10 @@ from mainstem.doors.kafka.schema import FIXED, NO_UUID, Field, api, default_of
 Write: TypeAlias = Callable[[bytearray, Any], None]
 
 
+class Encoded(bytes):
+    """An array of a reply that is encoded already, with its length, in the version of that reply."""
+
+
 def uvarint(value: int) -> bytes:
     """An unsigned varint."""
     if value < 0x80:
@@ -75,6 +79,9 @@ def _array_writer(element: Write, flexible: bool, nullable: bool) -> Write:
     def write(out: bytearray, value: Sequence[Any] | None) -> None:
         if value is None:
             out += length_of(-1 if nullable else 0)
+            return
+        if isinstance(value, Encoded):
+            out += value
             return
         out += length_of(len(value))
         for one in value:

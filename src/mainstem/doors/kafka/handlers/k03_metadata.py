@@ -16,6 +16,7 @@ from mainstem.coordinator.errors import TopicExists, UnknownTopic
 from mainstem.coordinator.topics import Topic, check_name
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.hot import metadata_partitions
 from mainstem.doors.kafka.message import NO_UUID, Message, decode_request
 from mainstem.later import Later, gather
 
@@ -29,26 +30,16 @@ def _missing(error: int, name: str | None, topic_id: object = NO_UUID) -> Messag
     return Message(error_code=error, name=name, topic_id=topic_id, topic_authorized_operations=NOT_ASKED)
 
 
-def describe(context: Context, topic: Topic, operations: int) -> Message:
+def _describe(context: Context, topic: Topic, operations: int, version: int) -> Message:
     """What the reply says of a topic that is there."""
-    node = context.node_id
+    epochs = [context.node.partition(topic, index).epoch for index in range(topic.partitions)]
     return Message(
         error_code=0,
         name=topic.name,
         topic_id=topic.id,
         is_internal=topic.internal,
         topic_authorized_operations=operations,
-        partitions=[
-            Message(
-                error_code=0,
-                partition_index=index,
-                leader_id=node,
-                leader_epoch=context.node.partition(topic, index).epoch,
-                replica_nodes=(node,),
-                isr_nodes=(node,),
-            )
-            for index in range(topic.partitions)
-        ],
+        partitions=metadata_partitions(version, context.node_id, epochs),
     )
 
 
@@ -56,7 +47,7 @@ def _by_name(context: Context, request: Request, name: str, operations: int) -> 
     """One topic by name; it is made if it is not there and may be."""
     topic = context.topics.get(name)
     if topic is not None:
-        return describe(context, topic, operations)
+        return _describe(context, topic, operations, request.version)
     if not (context.settings.auto_create_topics and request.body.allow_auto_topic_creation):
         try:
             check_name(name)
@@ -69,7 +60,7 @@ def _by_name(context: Context, request: Request, name: str, operations: int) -> 
         error = created.error
         topic = context.topics.get(name)
         if topic is not None and (error is None or isinstance(error, TopicExists)):
-            out.resolve(describe(context, topic, operations))
+            out.resolve(_describe(context, topic, operations, request.version))
             return
         error = error or UnknownTopic(name)
         if not is_refusal(error):
@@ -84,7 +75,7 @@ def _by_id(context: Context, asked: Message, operations: int, version: int) -> M
     topic = context.topics.by_id(asked.topic_id)
     if topic is None:
         return _missing(ErrorCode.UNKNOWN_TOPIC_ID, None if version >= 12 else "", asked.topic_id)
-    return describe(context, topic, operations)
+    return _describe(context, topic, operations, version)
 
 
 def _reply(context: Context, request: Request, topics: list[Message]) -> Message:
@@ -103,7 +94,7 @@ def handle(context: Context, request: Request) -> Answer:
     asked = request.body.topics
     operations = TOPIC_OPERATIONS if request.body.include_topic_authorized_operations else NOT_ASKED
     if asked is None or (request.version == 0 and not asked):
-        every = [describe(context, topic, operations) for topic in context.topics.all()]
+        every = [_describe(context, topic, operations, request.version) for topic in context.topics.all()]
         return context.node.runtime.read(_reply(context, request, every))
     answers: dict[object, Later[Message]] = {}
     for one in asked:
