@@ -216,6 +216,9 @@ class ManualCommitter:
         self.pending: list[Write] = []
         self.log_starts: list[tuple[Committed, int, Later[None]]] = []
         self.rolls = 0
+        self.last_arrival_ms = 0
+        self.arrivals: list[tuple[int, int]] = []
+        """What the journal would hand over after a crash; a test that checkpoints clears it."""
 
     def written(
         self,
@@ -229,6 +232,8 @@ class ManualCommitter:
         arrival_ms: int,
     ) -> None:
         assert file.size() == position + len(data)
+        assert arrival_ms >= self.last_arrival_ms
+        self.last_arrival_ms = arrival_ms
         write = Write(partition, bytes(data), base_offset, end_offset, segment, position, arrival_ms)
         self.pending.append(write)
 
@@ -250,6 +255,8 @@ class ManualCommitter:
         now = self.pending[:count]
         del self.pending[:count]
         for write in now:
+            if not self.arrivals or write.arrival_ms >= self.arrivals[-1][0] + 1000:
+                self.arrivals.append((write.arrival_ms, write.base_offset))
             write.partition.committed_to(write.end_offset, write.segment, write.position + len(write.data))
         starts, self.log_starts = self.log_starts, []
         for _, _, later in starts:
@@ -303,7 +310,15 @@ class Bench:
         self.committer = committer or ImmediateCommitter()
         self.config = config or PartitionConfig()
         self.log_config = log_config
+        self.replayed = (0, 0)
+        """Place of the last checkpoint, for `state`."""
         self.partition = self.open(PartitionState())
+
+    def checkpoint(self) -> None:
+        """What a checkpoint does to a partition; and the journal forgets what came before."""
+        self.partition.checkpointed()
+        self.committer.arrivals.clear()
+        self.replayed = self.partition.committed_place
 
     def open(self, state: PartitionState) -> Partition:
         """A new Partition object."""
@@ -324,18 +339,28 @@ class Bench:
             end_offset=old.high_watermark,
             end_position=position,
             clean=clean,
-            replayed_segment=segments[-1] if segments else 0,
-            replayed_position=position,
+            replayed_segment=self.replayed[0],
+            replayed_position=self.replayed[1],
+            arrivals=() if clean else tuple(self.committer.arrivals),
         )
 
     def restart(self) -> Partition:
         """Stop cleanly and start again."""
         self.partition.close()
-        return self.open(self.state())
+        self.committer.last_arrival_ms = 0
+        self.committer.arrivals.clear()
+        self.open(self.state())
+        self.replayed = self.partition.committed_place
+        return self.partition
 
     def crash(self, state: PartitionState | None = None) -> Partition:
         """Start again without having stopped; what was committed is there."""
-        return self.open(state or self.state(clean=False))
+        self.committer.pending.clear()
+        self.committer.last_arrival_ms = 0
+        self.open(state or self.state(clean=False))
+        self.committer.arrivals.clear()
+        self.replayed = self.partition.committed_place
+        return self.partition
 
     def wait(self, later: Later[object]) -> None:
         """Run the clock until `later` is done."""

@@ -9,6 +9,7 @@ Rules: FORMAT.md, part "Indexes".
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mainstem.log import epochs as epoch_file
@@ -165,16 +166,71 @@ def restore(partition: Partition, state: PartitionState) -> None:
     block."""
     if not state.segments:
         return
-    for wall_ms, offset in state.arrivals:
-        segment = partition.segment_of(offset)
-        if segment is not None and offset < state.end_offset:
-            arrivals, relative = segment.arrivals, offset - segment.base_offset
-            if not arrivals.times or (wall_ms >= arrivals.last_ms and relative > arrivals.offsets[-1]):
-                arrivals.add(wall_ms, relative)
+    if state.arrivals:
+        _put_back_arrivals(partition, state)
     if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
         _ = partition.derived.windows
+        _add_epochs(partition, state)
     if state.fenced is None:
         unlink_below_log_start(partition)
+
+
+def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
+    """What the journal kept: no pair where one came less than a second before, as in the files. But each segment
+    needs one at its beginning."""
+    last = -1
+    for segment in partition.segments:
+        if partition.end_of(segment) <= state.arrivals[0][1]:
+            last = segment.base_offset
+    before = partition.segment_of(last)
+    last_ms = before.arrivals.last_ms if before is not None and last >= 0 else -1
+    for segment in partition.segments:
+        base, end = segment.base_offset, partition.end_of(segment)
+        if end <= state.arrivals[0][1]:
+            continue
+        arrivals = segment.arrivals
+        if not arrivals.times and last_ms >= 0:
+            arrivals.add(last_ms, 0)
+        for wall_ms, offset in state.arrivals:
+            known = arrivals.offsets[-1] if arrivals.times else -1
+            if base <= offset < end and offset - base > known and wall_ms >= arrivals.last_ms:
+                arrivals.add(wall_ms, offset - base)
+        last_ms = max(last_ms, arrivals.last_ms)
+        segment.save(min(end, state.end_offset))  # the journal will not have them again
+
+
+def _add_epochs(partition: Partition, state: PartitionState) -> None:
+    """The file was written at the last checkpoint: add what began after it."""
+    epochs = partition.derived.epochs
+    found = Epochs([entry for entry in epochs.entries if entry[0] < partition.epoch])
+
+    def visit(_: int, header: BatchHeader) -> None:
+        found.begin(header.leader_epoch, header.base_offset)
+
+    for segment in partition.segments:
+        if segment.base_offset >= state.replayed_segment:
+            at = state.replayed_position if segment.base_offset == state.replayed_segment else 0
+            partition.shared.run_now(_visit_from(segment, at, _end(partition, segment), visit))
+    found.begin(partition.epoch, partition.log_end_offset)
+    partition.derived.loaded_epochs = found
+
+
+def _visit_from(
+    segment: Segment, position: int, end: tuple[int, int], visit: Callable[[int, BatchHeader], None]
+) -> Steps[None]:
+    """Walk from a batch boundary whose offset is not known."""
+    offset = segment.base_offset
+    if position:
+        data = yield segment, HEADER_BYTES, position
+        header = read_header(data) if len(data) == HEADER_BYTES else None
+        if header is None or not fits(header, position, header.base_offset, end):
+            position = 0
+        else:
+            offset = header.base_offset
+    try:
+        yield from walk(segment, position, offset, end, visit, chunk_bytes=BUILD_CHUNK_BYTES)
+    except WentWrong:
+        yield from _visit_from(segment, position, end, visit)
 
 
 def load_snapshot(partition: Partition) -> Snapshot | None:

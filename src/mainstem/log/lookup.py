@@ -93,7 +93,7 @@ def _largest(partition: Partition) -> Steps[TimedOffset | None]:
         try:
             yield from walk(segment, 0, segment.base_offset, _limit(partition, segment), visit)
         except WentWrong:
-            continue
+            return (yield from _largest(partition))
     if not best or best[-1].max_timestamp < 0:
         return None
     most, offset = best[-1].max_timestamp, best[-1].base_offset
@@ -183,11 +183,12 @@ def arrival_of(partition: Partition, offset: int) -> int:
     segment = partition.segment_of(offset)
     if segment is None:
         return -1
-    found = segment.arrivals.arrival_of(offset - segment.base_offset)
+    arrivals = segment.arrivals
+    found = arrivals.arrival_of(offset - segment.base_offset)
     if found is not None:
         return found
-    # Its arrivals are lost: it cannot have come after what follows it.
-    return arrival_bound(partition, segment)
+    # Its arrival is lost: it cannot have come after what follows it.
+    return arrivals.times[0] if arrivals.times else arrival_bound(partition, segment)
 
 
 def last_arrival(partition: Partition, segment: Segment) -> int:

@@ -490,5 +490,5 @@ def _check_age(header: BatchHeader, wall: int, most_ms: int) -> None:
 
 
 def _report(later: Later[SegmentIndex]) -> None:
-    if later.error is not None:
+    if later.error is not None and not isinstance(later.error, PartitionDeleted):
         log.warning("an index could not be loaded: %s", later.error)

@@ -110,7 +110,10 @@ class Reader:
             end = limit, min(partition.end_of(segment), partition.log_end_offset)
             taken, next_offset = _whole(segment, data, position, at, end, max_bytes)
             if not taken:
-                damage = yield from find_damage(segment, position, at, end)
+                try:
+                    damage = yield from find_damage(segment, position, at, end)
+                except WentWrong:
+                    continue
                 raise _lost(damage)
             self._remember(next_offset, segment, position + taken)
             return Slice(data if taken == len(data) else memoryview(data)[:taken], next_offset)

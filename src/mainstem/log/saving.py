@@ -15,7 +15,7 @@ from mainstem.log.batch import BatchHeader
 from mainstem.log.errors import LogError
 from mainstem.log.segment import Segment
 from mainstem.log.snapshot import Snapshot
-from mainstem.log.walk import walk
+from mainstem.log.walk import WentWrong, walk
 
 if TYPE_CHECKING:
     from mainstem.log.partition import Partition
@@ -128,5 +128,8 @@ def _last_batch(
             return None
         base = header.base_offset
     visit = lambda at, header: found.append((at, header))  # noqa: E731
-    partition.shared.run_now(walk(segment, start, base, end, visit))
+    try:
+        partition.shared.run_now(walk(segment, start, base, end, visit))
+    except WentWrong:
+        return None
     return found[-1] if found else None

@@ -34,7 +34,7 @@ class Segment:
     __slots__ = (
         "_arrivals", "_reader", "_saved_arrivals", "_saved_index", "_scanned", "_shared", "_size", "_stem",
         "_written", "base_offset", "damage", "gone", "index", "index_rebuilt", "last_batch", "max_timestamp",
-        "writer",
+        "version", "writer",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, folder: str, base_offset: int, size: int | None = None) -> None:
@@ -54,6 +54,8 @@ class Segment:
         """Of a sealed segment, ms, once known; -1: no record has one."""
         self.last_batch = -1
         """Position of the last batch appended since the start; -1: none."""
+        self.version = 0
+        """Rises when the end is cut: what was read before may not be there any more."""
         self.damage: list[Damage] = []
         """Found so far, by position."""
         self._reader: File | None = None
@@ -116,6 +118,7 @@ class Segment:
         """The log file now ends at `position`, which is `offset`. The index has to be walked again from its
         end."""
         self._size = position
+        self.version += 1
         self.last_batch = -1
         self.max_timestamp = None
         self._written = _clip(self._written, position)

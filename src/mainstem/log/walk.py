@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class WentWrong(Exception):
-    """A batch that was already visited turned out to be damaged. It is noted in the segment: begin again."""
+    """What was visited does not hold: a batch turned out to be damaged (it is noted in the segment), or the log was
+    cut meanwhile. Begin again."""
 
 
 def walk(
@@ -41,6 +42,7 @@ def walk(
     cannot be a header is skipped and noted as damage. Others get a turn after each chunk. WentWrong: see
     there."""
     end_position, _ = end
+    version = segment.version
     data: bytes | bytearray = b""
     start = position
     before: tuple[int, BatchHeader] | None = None
@@ -53,6 +55,8 @@ def walk(
                     yield None
                 start, at = position, 0
                 data = yield segment, min(chunk_bytes, end_position - position), position
+                if segment.version != version:
+                    raise WentWrong
             header = read_header(data, at) if at + HEADER_BYTES <= len(data) else None
             if header is not None and fits(header, position, offset, end):
                 if visit(position, header):
@@ -90,9 +94,12 @@ def batch_is_whole(segment: Segment, position: int, header: BatchHeader) -> Step
 def find_damage(segment: Segment, position: int, offset: int, end: tuple[int, int]) -> Steps[Damage]:
     """What is at `position` is no whole batch beginning with `offset`: find where the next one begins, and
     note what is between. To the end of the log if there is none."""
+    version = segment.version
     found = yield from _body_only(segment, position, offset, end)
     if found is None:
         found = yield from _next_batch(segment, position + 1, offset, end)
+    if segment.version != version:
+        raise WentWrong
     damage = Damage(position, found[0], offset, found[1])
     if segment.damage_at(position) is None:
         segment.add_damage(damage)
