@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from mainstem.coordinator.errors import (
     CoordinatorError,
     IllegalGeneration,
+    MemberIdRequired,
     RebalanceInProgress,
     UnknownMember,
 )
@@ -71,12 +72,20 @@ class EmbeddedMember:
         self._closed = False
         self._given: dict[tuple[str, int], int] = {}
         self._heart: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[None] | None = None
 
     async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
-        """See the contract."""
+        """See the contract. A rebalance that lasts longer than `wait_ms` goes on meanwhile: nothing is
+        read."""
         if not self._joined:
+            if self._joining is None:
+                self._joining = asyncio.create_task(self._join())
+            done, _ = await asyncio.wait([self._joining], timeout=wait_ms / 1000)
+            if not done:
+                return Events()
+            joining, self._joining = self._joining, None
             try:
-                await self._join()
+                joining.result()
             except CoordinatorError as error:
                 raise translate(error, f"group {self._group}") from None
         found = await self._reader.read(max_events=max_events, wait_ms=wait_ms)
@@ -107,10 +116,11 @@ class EmbeddedMember:
         if self._closed:
             return
         self._closed = True
-        if self._heart is not None:
-            self._heart.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._heart
+        for task in (self._heart, self._joining):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await self._reader.close()
         if self._member_id:
             await self._node.groups.leave(self._group, [Leaving(self._member_id)])
@@ -132,6 +142,7 @@ class EmbeddedMember:
                         protocols=((ASSIGNOR, write_subscription(self._topics)),),
                         session_timeout_ms=SESSION_TIMEOUT_MS,
                         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+                        must_know_id=True,  # known before the wait, so that `close` can leave in the midst of it
                     )
                 )
                 self._member_id, self._generation = joined.member_id, joined.generation
@@ -146,6 +157,8 @@ class EmbeddedMember:
                     )
                 )
                 break
+            except MemberIdRequired as error:
+                self._member_id = error.member_id
             except UnknownMember:
                 self._member_id = ""
             except (RebalanceInProgress, IllegalGeneration):

@@ -220,10 +220,16 @@ class KafkaEngine:
         return sorted(found, key=lambda each: each.name)
 
     def _list_names(self) -> list[str]:
-        try:
-            return list(self._client().list_topics(timeout=self._timeout_s).topics)
-        except KafkaException as error:
-            raise translate(error, self._at) from None
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return list(self._client().list_topics(timeout=self._timeout_s).topics)
+            except KafkaException as error:
+                # Once librdkafka knows the brokers it drops its first connection, and with it what was
+                # asked there.
+                if error.args[0].code() != KafkaError._TRANSPORT or time.monotonic() > deadline:
+                    raise translate(error, self._at) from None
+                time.sleep(0.02)
 
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
@@ -231,7 +237,8 @@ class KafkaEngine:
         bounds = await self._bounds([(name, each.id) for each in described.partitions])
         return TopicInfo(
             name,
-            str(described.topic_id or ""),
+            # librdkafka prints base64, Kafka and everybody else its variant for URLs.
+            str(described.topic_id or "").replace("+", "-").replace("/", "_"),
             described.is_internal,
             tuple(
                 PartitionInfo(
