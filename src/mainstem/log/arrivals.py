@@ -70,10 +70,12 @@ class Arrivals:
 
     @classmethod
     def parse(cls, data: bytes) -> Arrivals:
-        """From the file; what does not rise, and all after it, is left out."""
+        """From the file; what does not rise, or is zeros that a power cut left, and all after it, is left out."""
         arrivals = cls()
         whole = memoryview(data)[: len(data) // PAIR.size * PAIR.size]
         for wall_ms, offset in PAIR.iter_unpack(whole):
+            if wall_ms <= 0:
+                break
             if arrivals.times and (wall_ms < arrivals.times[-1] or offset <= arrivals.offsets[-1]):
                 break
             arrivals.times.append(wall_ms)
