@@ -141,10 +141,10 @@ class Journal:
                 out.fail(later.error)
                 return
             row = self._checkpointer.rows.get(key_of(one))
-            if row is not None and row.segment == one.row().segment:
-                out.resolve(None)
+            if row is not None and offset < row.end_offset:
+                out.resolve(None)  # the segment that the checkpoint points to goes on after the new log start
                 return
-            # The checkpoint may point at what is going to be unlinked: a later one first (R11).
+            # The checkpoint may point at or before what is going to be unlinked: a later one first (R11).
             self._checkpointer.touch(one, {}, 0)
             self._checkpointer.ask().then(lambda stored: settle(out, stored.error))
 

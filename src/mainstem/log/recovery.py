@@ -136,9 +136,14 @@ class _Replay:
             self._segment, self._position = first, 0
             self._offset, self._epoch, self._log_start = first, 0, first
             self._done_to = -1
-        self._start = (self._segment, self._position)
         starts = (record.base_offset for record in records if record.kind == LOGSTART)
         self._log_start = max(self._log_start, *starts, 0)
+        if row is not None and row.segment not in segments and row.end_offset <= self._log_start:
+            self._segment, self._position = (
+                row.end_offset,
+                0,
+            )  # all of that segment was deleted, and then its file
+        self._start = (self._segment, self._position)
         bases = {*segments, *(record.segment for record in records if record.kind == APPEND)}
         self._kept_from = max((base for base in bases if base <= self._log_start), default=-1)
         """Segments before this one lie wholly below the log start: they may have been unlinked."""
@@ -146,7 +151,7 @@ class _Replay:
     def is_short(self, row: CheckpointRow) -> bool:
         """Less is there than the checkpoint promises."""
         if row.segment not in self._segments:
-            return row.position > 0
+            return row.position > 0 and row.end_offset > self._log_start
         return self._file(row.segment).size() < row.position
 
     def run(self, topic_id: UUID, index: int, payload: Callable[[Record], bytes]) -> Recovered:
