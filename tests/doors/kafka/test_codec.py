@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
@@ -214,3 +216,9 @@ def test_null_is_written_empty_where_the_version_has_no_null() -> None:
     assert write_reply(3, 9, Message(topics=[Message(name=None)])) == write_reply(
         3, 9, Message(topics=[Message(name="")])
     )
+
+
+def test_the_server_never_imports_kio() -> None:
+    code = "import sys, mainstem.doors.kafka.server as s; s.discover(); print('kio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -169,6 +169,20 @@ def test_a_client_that_does_not_read_costs_only_itself() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_client_that_goes_while_it_waits_is_noticed(loop: Any) -> None:
+    async def scenario(running: Running) -> None:
+        peer = await running.connect()
+        peer.send(request_frame(1, 12, 1, fetch_request(("t", 0, 0), max_wait=600_000)))
+        while not running.partition.watchers:
+            await asyncio.sleep(0.01)
+        peer.close()
+        while running.partition.watchers or running.door.connections:
+            await asyncio.sleep(0.01)
+
+    run(scenario, loop=loop)
+
+
 def test_a_connection_over_the_limit_is_refused() -> None:
     async def scenario(running: Running) -> None:
         peers = [await running.connect() for _ in range(3)]

@@ -197,15 +197,19 @@ class Connection:
     def _heard(self) -> None:
         self.heard_at = self.clock.monotonic()
 
-    def _may_start(self) -> bool:
-        if self._closed or self._stopping or self._blocker is not None or self.blocked_since is not None:
-            return False
+    def _is_full(self) -> bool:
+        """Too much is unanswered or unsent, or the end is near."""
+        if self._closed or self._stopping or self.blocked_since is not None:
+            return True
         slots = self._slots
-        return not slots or (
-            len(slots) < MAX_UNANSWERED
-            and self._unanswered_bytes < MAX_UNANSWERED_BYTES
-            and self._parked_bytes < MAX_PARKED_BYTES
+        return slots is not None and (
+            len(slots) >= MAX_UNANSWERED
+            or self._unanswered_bytes >= MAX_UNANSWERED_BYTES
+            or self._parked_bytes >= MAX_PARKED_BYTES
         )
+
+    def _may_start(self) -> bool:
+        return self._blocker is None and not self._is_full()
 
     def _pump(self) -> None:
         """Start the requests that are whole, for one turn."""
@@ -253,7 +257,9 @@ class Connection:
             return
         if self._turn_due:
             return
-        waits = not self._may_start() or self._frames.has_frame
+        # Behind a request that waits, reading goes on until the next one is whole: so a client that is gone
+        # is noticed.
+        waits = self._is_full() or self._frames.has_frame
         if not waits:
             self._frames.settle()
         self._pause(waits)
