@@ -48,17 +48,18 @@ def produce(
     partition; else each request has one batch, for the partitions in turn."""
     one = batch_of(records, record_bytes)
     if spread:
-        frames = [wire.produce(topic, [(number, one) for number in range(partitions)])]
-    else:
-        frames = [wire.produce(topic, [(number, one)]) for number in range(partitions)]
-    count = max(1, total // len(frames[0]))
+        everywhere = [wire.produce(topic, [(number, one) for number in range(partitions)])]
+    else:  # made as they are needed when there are many: all together they would fill the memory
+        everywhere = [wire.produce(topic, [(number, one)]) for number in range(min(partitions, 100))]
+    count = max(1, total // len(everywhere[0]))
     connection = wire.Connection(at)
-    for each in frames:
-        accepted(connection, each)
+    accepted(connection, everywhere[0])
     began = time.perf_counter()
     for number in range(count + IN_FLIGHT):
         if number < count:
-            connection.send(frames[number % len(frames)])
+            turn = number % (1 if spread else partitions)
+            ready = turn < len(everywhere)
+            connection.send(everywhere[turn] if ready else wire.produce(topic, [(turn, one)]))
         if number >= IN_FLIGHT:
             for answer in wire.produced(connection.reply()):
                 if answer.error:
