@@ -136,6 +136,30 @@ def test_partitions_that_are_not_there_are_refused(machine: Machine) -> None:
     assert machine.node.partition(topic, 2).index == 2
 
 
+def test_nothing_is_appended_to_a_partition_that_a_failed_commit_could_take_back() -> None:
+    machine = Machine()
+    node = machine.node
+    created = node.topics.create("a", 1)
+    topic = node.topics.get("a")
+    assert topic is not None
+    with pytest.raises(CoordinatorError, match="not durable yet"):
+        node.partition_to_append(topic, 0)
+    machine.done(created)
+    assert node.partition_to_append(topic, 0) is node.partition(topic, 0)
+    first, second = node.topics.add_partitions("a", 2), node.topics.add_partitions("a", 3)
+    grown = node.topics.get("a")
+    assert grown is not None
+    for index in (1, 2):
+        with pytest.raises(CoordinatorError, match="not durable yet"):
+            node.partition_to_append(grown, index)
+    assert node.partition_to_append(grown, 0).index == 0
+    machine.done(first)
+    machine.done(second)
+    assert [node.partition_to_append(grown, index).index for index in range(3)] == [0, 1, 2]
+    with pytest.raises(CoordinatorError):
+        node.partition_to_append(grown, 3)
+
+
 def test_a_topic_is_made_by_itself(machine: Machine) -> None:
     first, second = machine.node.auto_create("a"), machine.node.auto_create("a")
     assert machine.done(first) == machine.done(second)

@@ -100,6 +100,13 @@ class Node:
         self._partitions[topic.id, index] = found
         return found
 
+    def partition_to_append(self, topic: Topic, index: int) -> Partition:
+        """As `partition`, for who appends: also UnknownTopic, which clients try again, while it is not
+        durable yet that there is this partition."""
+        if index >= self.topics.durable_partitions(topic):
+            raise UnknownTopic(f"Partition {index} of the topic '{topic.name}' is not durable yet.")
+        return self.partition(topic, index)
+
     def auto_create(self, name: str) -> Later[Topic]:
         """The topic of that name, made with the default settings if there is none. Fails with UnknownTopic
         when topics are not made by themselves, InvalidTopicName, StorageError."""

@@ -10,11 +10,9 @@ the methods.
 from __future__ import annotations
 
 import random
-import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -22,7 +20,6 @@ import msgspec
 from mainstem.coordinator import topic_configs
 from mainstem.coordinator.config_types import Defaults, split
 from mainstem.coordinator.errors import (
-    CoordinatorError,
     InvalidConfig,
     InvalidPartitions,
     InvalidReplicaAssignment,
@@ -30,106 +27,41 @@ from mainstem.coordinator.errors import (
     InvalidRequest,
     InvalidTopicName,
     TopicExists,
-    UnknownTopic,
     UnknownTopicId,
 )
-from mainstem.coordinator.records import StateRecord
 from mainstem.coordinator.runtime import Runtime
+from mainstem.coordinator.topic_types import (
+    INTERNAL,
+    ConfigChange,
+    Status,
+    Topic,
+    TopicConfigured,
+    TopicCreated,
+    TopicDeleted,
+    TopicForgotten,
+    TopicGrown,
+    check_name,
+    unknown_topic,
+)
 from mainstem.later import Later
 from mainstem.log.config import PartitionConfig
 
-NAME_LENGTH_MAX = 249
+__all__ = [
+    "INTERNAL",
+    "ConfigChange",
+    "Topic",
+    "TopicConfigured",
+    "TopicCreated",
+    "TopicDeleted",
+    "TopicForgotten",
+    "TopicGrown",
+    "Topics",
+    "check_name",
+    "unknown_topic",
+]
+
 PARTITIONS_OF_TOPIC_MAX = 10_000
 PARTITIONS_MAX = 200_000
-RESERVED = "__mainstem"
-"""Names that begin so are the server's own."""
-INTERNAL = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
-"""Kafka's own internal topics, shown as such if a client makes one."""
-
-_NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-
-Status = Literal["live", "deleted", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """One topic, as it is now."""
-
-    name: str
-    id: UUID
-    partitions: int
-    config: Mapping[str, str]
-    """Only what was set."""
-    internal: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigChange:
-    """One step of an incremental change. `value` None is for delete only."""
-
-    name: str
-    op: Literal["set", "delete", "append", "subtract"]
-    value: str | None = None
-
-
-class TopicCreated(StateRecord, frozen=True, array_like=True, tag="topic-created"):
-    """A topic is there."""
-
-    id: UUID
-    name: str
-    partitions: int
-    config: dict[str, str]
-
-
-class TopicGrown(StateRecord, frozen=True, array_like=True, tag="topic-grown"):
-    """It has `partitions` partitions now."""
-
-    id: UUID
-    partitions: int
-
-
-class TopicConfigured(StateRecord, frozen=True, array_like=True, tag="topic-configured"):
-    """These, and no others, are its settings."""
-
-    id: UUID
-    config: dict[str, str]
-
-
-class TopicDeleted(StateRecord, frozen=True, array_like=True, tag="topic-deleted"):
-    """The topic is gone; its id stays known until the log has forgotten it."""
-
-    id: UUID
-    name: str
-
-
-class TopicForgotten(StateRecord, frozen=True, array_like=True, tag="topic-forgotten"):
-    """Nothing on disk refers to the id any more."""
-
-    id: UUID
-
-
-def check_name(name: str) -> None:
-    """Kafka's rule for names (`org.apache.kafka.common.internals.Topic`), and ours. InvalidTopicName."""
-    if not name:
-        raise InvalidTopicName("Topic name is invalid: the empty string is not allowed")
-    if name in (".", ".."):
-        raise InvalidTopicName(f"Topic name is invalid: '{name}' is not allowed")
-    if len(name) > NAME_LENGTH_MAX:
-        raise InvalidTopicName(
-            f"Topic name is invalid: the length of '{name[:NAME_LENGTH_MAX]}…' is longer than the max"
-            " allowed length"
-            f" {NAME_LENGTH_MAX}"
-        )
-    if not _NAME.fullmatch(name):
-        raise InvalidTopicName(
-            f"Topic name is invalid: '{name}' contains one or more characters other than ASCII"
-            " alphanumerics, '.', '_'"
-            " and '-'"
-        )
-    if name.startswith(RESERVED):
-        raise InvalidTopicName(
-            f"Topic name is invalid: '{name}' begins with '{RESERVED}', which is the server's own"
-        )
 
 
 def _collision_key(name: str) -> str:
@@ -168,6 +100,7 @@ class Topics:
         self._tombstones: dict[UUID, str] = {}
         self._sorted: list[Topic] | None = None
         self._partitions = 0
+        self._pending: dict[UUID, int] = {}
 
     def apply(self, record: Any) -> None:
         """Change the topics by one record."""
@@ -231,6 +164,35 @@ class Topics:
             return "live"
         return "deleted" if topic_id in self._tombstones else "unknown"
 
+    def durable_partitions(self, topic: Topic) -> int:
+        """How many of its partitions are there for good: none of a topic whose creation is not durable yet.
+        An event in one that is not could be acknowledged and then be lost with it, if the creation
+        fails."""
+        return self._pending.get(topic.id, topic.partitions) if self._pending else topic.partitions
+
+    def _until_durable(self, name: str, write: Callable[[], Later[Topic]]) -> Later[Topic]:
+        """Run `write`, which may make or grow the topic, and remember what is not durable until it is.
+        After a failed commit that is until the state is built again."""
+        before = self._by_name.get(name)
+        later = write()
+        after = self._by_name.get(name)
+        if later.done or after is None or after is before:
+            return later
+        durable = before.partitions if before is not None and before.id == after.id else 0
+        self._pending.setdefault(after.id, durable)
+
+        def settled(done: Later[Topic]) -> None:
+            if done.error is not None:
+                return
+            current = self._by_id.get(after.id)
+            if current is None or current.partitions == after.partitions:
+                self._pending.pop(after.id, None)
+            else:
+                self._pending[after.id] = after.partitions
+
+        later.then(settled)
+        return later
+
     def tombstones(self) -> list[UUID]:
         """Ids of deleted topics that the log may still hold something of."""
         return sorted(self._tombstones)
@@ -276,7 +238,7 @@ class Topics:
             topic = Topic(name, record.id, count, kept, name in INTERNAL)
             return ((), topic) if validate_only else ((record,), topic)
 
-        return self.runtime.write(decide)
+        return self._until_durable(name, lambda: self.runtime.write(decide))
 
     def _count(
         self, partitions: int, replication_factor: int, assignments: Sequence[tuple[int, Sequence[int]]]
@@ -389,7 +351,7 @@ class Topics:
             grown = Topic(topic.name, topic.id, total, topic.config, topic.internal)
             return ((), grown) if validate_only else ((TopicGrown(topic.id, total),), grown)
 
-        return self.runtime.write(decide)
+        return self._until_durable(name, lambda: self.runtime.write(decide))
 
     def set_config(
         self, name: str, config: Mapping[str, str | None], *, validate_only: bool = False
@@ -471,12 +433,3 @@ class Topics:
             return topic
 
         return later.map(tell)
-
-
-def unknown_topic(name: str) -> CoordinatorError:
-    """The refusal for a name that no topic has, InvalidTopicName if none could."""
-    try:
-        check_name(name)
-    except InvalidTopicName as error:
-        return error
-    return UnknownTopic(f"This server does not host this topic: '{name}'.")

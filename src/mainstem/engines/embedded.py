@@ -87,7 +87,7 @@ class EmbeddedEngine:
         if not events:
             return []
         with _of_topic(topic):
-            known = self._node.topics.get(topic) or await self._node.auto_create(topic)
+            known = await self._node.auto_create(topic)
         any_partition = next(self._turn) % known.partitions
         by_partition: dict[int, list[int]] = {}
         for at, event in enumerate(events):

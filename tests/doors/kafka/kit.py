@@ -184,6 +184,8 @@ class MemoryNode:
             raise UnknownTopic(f"no partition {index}")
         return self.parts.setdefault((topic.id, index), MemoryPartition())
 
+    partition_to_append = partition
+
     def auto_create(self, name: str) -> Later[Topic]:
         try:
             check_name(name)

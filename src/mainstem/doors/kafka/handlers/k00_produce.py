@@ -119,7 +119,7 @@ def _append(
     if asked.records is None:
         return Produced(index, ErrorCode.INVALID_RECORD, message="there is no batch"), None
     try:
-        partition = context.node.partition(topic, index)
+        partition = context.node.partition_to_append(topic, index)
         appended = partition.append(asked.records)
         committed = partition.when_committed(appended.next_offset) if wait else None
     except Exception as error:

@@ -1,0 +1,287 @@
+"""Random lives of a whole node on the simulated disk: what was acknowledged of topics, settings, positions
+and producer ids survives every crash, nothing deleted comes back.
+
+One seed makes one life: administration, appends, snapshots, failing syncs, kills, power cuts in the middle
+of any call, clean stops. `python -m tests.coordinator.test_crashes --seeds 2000 [--first 0]` runs more of
+them; a failure prints its seed, and that seed repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+from unittest import mock
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from mainstem.coordinator.errors import UnknownTopic
+from mainstem.coordinator.group_types import Commit, NewOffset, OffsetsCommitted, TopicRef
+from mainstem.coordinator.topics import ConfigChange, Topic
+from mainstem.later import Later
+from mainstem.log import batch as batches
+from mainstem.log.config import LogConfig
+from mainstem.log.disk import Disk
+from mainstem.log.errors import LogError
+from mainstem.node import Node
+from mainstem.settings import Settings
+from tests.support.clock import SimClock
+from tests.support.simdisk import PowerCut, SimDisk
+
+NAMES = ("a", "b", "c")
+SMALL: dict[str, Any] = {
+    "journal_file_bytes": 64 << 10,
+    "first_journal_file_bytes": 48 << 10,
+    "checkpoint_interval_s": 0.2,
+}
+State = frozenset[bytes]
+
+
+def small_log(**given: Any) -> LogConfig:
+    """The node's log settings, with files that a simulation can afford."""
+    return LogConfig(**SMALL, **given)
+
+
+@contextmanager
+def small() -> Iterator[None]:
+    """Small journal files, and a snapshot after a few records."""
+    with (
+        mock.patch("mainstem.node.LogConfig", small_log),
+        mock.patch("mainstem.coordinator.runtime.SNAPSHOT_TAIL_RECORDS", 12),
+        mock.patch("mainstem.coordinator.runtime.SNAPSHOT_SLICE_RECORDS", 2),
+    ):
+        yield
+
+
+def state_of(node: Node) -> State:
+    """All that is remembered. A forgotten tombstone makes no difference to anybody."""
+    facts: list[Any] = [
+        (one.name, one.id, one.partitions, sorted(one.config.items())) for one in node.topics.all()
+    ]
+    facts.append(("ids", node.producer_ids.end))
+    for record in node.groups.snapshot():
+        if isinstance(record, OffsetsCommitted):
+            facts += [("offset", record.group_id, *offset) for offset in record.offsets]
+        else:
+            facts.append(record)
+    return frozenset(msgspec.msgpack.encode(fact) for fact in facts)
+
+
+class Life:
+    """One seed."""
+
+    def __init__(self, seed: int, durability: Literal["disk", "os"]) -> None:
+        self.rng = random.Random(seed)
+        self.durability = durability
+        self.starts = 0
+        self.crash: Literal["power", "kill"] = "kill"
+        self.clock = SimClock()
+        self.disk = SimDisk(self.clock, self.rng)
+        self.tried: dict[int, set[State]] = {0: set()}
+        """End of the state log -> what was remembered then."""
+        self.acknowledged = 0
+        """End of the state log that the last reply showed."""
+        self.events: dict[UUID, int] = {}
+        """Topic id -> acknowledged end of its partition 0."""
+        self.deleted: dict[UUID, str] = {}
+        self.deletion_asked: set[UUID] = set()
+        self.producers: set[int] = set()
+        self.node: Node
+
+    def start(self) -> None:
+        """Open and recover; a crash in the middle of that is one more crash."""
+        while True:
+            self.starts += 1
+            clock = SimClock(wall_ms=1_356_998_400_000 + self.starts * 100_000)
+            self.disk = self.disk.power_cut(clock) if self.crash == "power" else self.disk.kill(clock)
+            self.clock = clock
+            if self.rng.random() < 0.3:
+                self.disk.cut_at = self.rng.randint(1, 60)
+            try:
+                settings = Settings(durability=self.durability)
+                self.node = Node.open(settings, cast(Disk, self.disk), clock, self.rng).result()
+            except PowerCut:
+                self.choose_crash()
+                continue
+            self.disk.cut_at = -1
+            self.judge()
+            return
+
+    def choose_crash(self) -> None:
+        self.crash = "kill" if self.durability == "os" else self.rng.choice(("power", "kill"))
+
+    def judge(self) -> None:
+        """Nothing acknowledged is missing, and what is there was asked for in that order."""
+        node, end = self.node, self.node.log.state.high_watermark
+        assert end >= self.acknowledged, "the state log lost what was acknowledged"
+        state = state_of(node)
+        if self.tried[0]:
+            known = set().union(*(states for at, states in self.tried.items() if at >= self.acknowledged))
+            assert state in known, "a state that never was, or that was overtaken by an acknowledged one"
+        self.tried = {end: {state}}
+        self.tried.setdefault(0, set()).add(state)
+        self.acknowledged = end
+        for topic_id, events in self.events.items():
+            topic = node.topics.by_id(topic_id)
+            assert topic is not None or topic_id in self.deletion_asked, "a topic is missing"
+            if topic is not None:
+                assert node.partition(topic, 0).high_watermark >= events, "acknowledged events are missing"
+        for topic_id in self.deleted:
+            assert node.topics.by_id(topic_id) is None, "a deleted topic came back"
+        self.watch()
+
+    def watch(self) -> None:
+        """Remember every state that a write makes."""
+        runtime, append = self.node.runtime, self.node.runtime._append
+
+        def appended(records: Any) -> None:
+            append(records)
+            self.tried.setdefault(runtime._end, set()).add(state_of(self.node))
+
+        runtime._append = appended  # type: ignore[method-assign]
+
+    # --- what is done -------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        self.rng.choice(self.acts)(self)
+        if self.rng.random() < 0.5:
+            self.clock.advance(self.rng.random() * 0.01)
+
+    def acknowledges(self, later: Later[Any], then: Callable[[Any], None] = lambda _: None) -> None:
+        end = self.node.runtime._end
+
+        def done(result: Later[Any]) -> None:
+            if result.error is None:
+                self.acknowledged = max(self.acknowledged, end)
+                then(result.result())
+
+        later.then(done)
+
+    def create(self) -> None:
+        config: dict[str, str | None] = {"retention.ms": "9"} if self.rng.random() < 0.3 else {}
+        self.acknowledges(self.node.topics.create(self.rng.choice(NAMES), self.rng.randint(1, 2), config))
+
+    def delete(self) -> None:
+        def gone(topic: Topic) -> None:
+            self.deleted[topic.id] = topic.name
+
+        name = self.rng.choice(NAMES)
+        topic = self.node.topics.get(name)
+        if topic is not None:
+            self.deletion_asked.add(topic.id)
+        self.acknowledges(self.node.topics.delete(name), gone)
+
+    def grow(self) -> None:
+        self.acknowledges(self.node.topics.add_partitions(self.rng.choice(NAMES), self.rng.randint(2, 4)))
+
+    def configure(self) -> None:
+        change = ConfigChange("segment.ms", "set", str(self.rng.randint(1, 3)))
+        self.acknowledges(self.node.topics.alter_config(self.rng.choice(NAMES), [change]))
+
+    def commit(self) -> None:
+        new = NewOffset(0, self.rng.randint(0, 99))
+        commit = Commit(group_id="g", topics=((TopicRef(self.rng.choice(NAMES)), (new,)),))
+        self.acknowledges(self.node.groups.commit(commit))
+
+    def producer(self) -> None:
+        def given(one: tuple[int, int]) -> None:
+            assert one[0] not in self.producers, "a producer id was given twice"
+            self.producers.add(one[0])
+
+        for _ in range(self.rng.choice((1, 400))):
+            self.acknowledges(self.node.producer_ids.next(), given)
+
+    def append(self) -> None:
+        topic = self.node.topics.get(self.rng.choice(NAMES))
+        if topic is None:
+            return
+        try:
+            partition = self.node.partition_to_append(topic, 0)
+        except UnknownTopic:
+            return
+        data = batches.build([(None, b"x" * self.rng.randint(1, 300), (), self.clock.wall_ms())])
+        try:
+            end = partition.append(memoryview(data)).next_offset
+        except LogError:
+            return
+        topic_id = topic.id
+
+        def done(result: Later[None]) -> None:
+            if result.error is None:
+                self.events[topic_id] = max(self.events.get(topic_id, 0), end)
+
+        partition.when_committed(end).then(done)
+
+    def snapshot(self) -> None:
+        self.node.runtime.take_snapshot()
+
+    def wait(self) -> None:
+        self.clock.advance(self.rng.random() * 0.5)
+
+    acts = (create, create, delete, grow, configure, commit, producer, append, append, snapshot, wait)
+
+    def run(self) -> None:
+        self.disk.make_folder("")
+        self.start()
+        for _ in range(self.rng.randint(2, 5)):
+            self.disk.sync_fails = (
+                self.rng.choice((0.0, 0.0, 0.0, 0.02)) if self.durability == "disk" else 0.0
+            )
+            if self.rng.random() < 0.7:
+                self.disk.cut_at = self.disk.calls + self.rng.randint(1, 250)
+            try:
+                for _ in range(self.rng.randint(5, 40)):
+                    self.step()
+                if self.rng.random() < 0.4:
+                    self.node.close()
+                    self.clock.advance(5)
+                self.crash = "kill"
+            except PowerCut:
+                self.choose_crash()
+            self.start()
+        self.finish()
+
+    def finish(self) -> None:
+        """Left alone, the node brings every deletion to its end."""
+        self.disk.sync_fails = 0.0
+        self.clock.advance(60)
+        folders = self.disk.list("partitions")
+        for topic_id in self.deleted:
+            assert not [name for name in folders if topic_id.hex in name], "files of a deleted topic are left"
+        assert self.node.topics.tombstones() == []
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_what_was_acknowledged_survives_every_crash(durability: Literal["disk", "os"]) -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        with small():
+            for seed in range(60):
+                one(seed, durability)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def one(seed: int, durability: Literal["disk", "os"]) -> None:
+    """One life; a failure says which."""
+    try:
+        Life(seed, durability).run()
+    except Exception as error:
+        raise AssertionError(f"seed {seed}, durability {durability}: {error}") from error
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    with small():
+        for number in range(asked.first, asked.first + asked.seeds):
+            one(number, "os" if number % 3 == 0 else "disk")
+    print(f"{asked.seeds} lives, all well")
