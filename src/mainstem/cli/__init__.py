@@ -55,8 +55,12 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit code."""
     try:
-        code = mainstem.main(args=arguments, prog_name="mainstem", standalone_mode=False)
+        # Not `mainstem.main()`: on Ctrl-C it writes an empty line, and a closed pipe is its exit code 1.
+        with mainstem.make_context("mainstem", arguments) as context:
+            code = mainstem.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         complain(error.format_message())
         if error.ctx is not None:

@@ -78,20 +78,18 @@ def command(
     makes an event without a key. A bad line is reported with its number, and the rest goes on (exit code
     4).
     """
-    from mainstem.cli import complain
     from mainstem.cli.lines import InputError, Lines
 
     make = _maker(key, timestamp, _headers(headers), partition)
-    tally = Tally()
     try:
         lines = Lines(files or ("-",))
-        producing = _Producing(topic, lines, make, tally, strict)
-        with_engine(at, producing.run)
+        tally = Tally()
+        try:
+            with_engine(at, _Producing(topic, lines, make, tally, strict).run)
+        finally:
+            click.echo(tally.summary(), err=True)
     except InputError as error:
-        complain(str(error))
-        return Exit.FAILED
-    finally:
-        click.echo(tally.summary(), err=True)
+        raise click.ClickException(str(error)) from None
     return Exit.BAD_INPUT if tally.bad_lines else Exit.DONE
 
 

@@ -137,17 +137,17 @@ def terminal_line(event: Event, *, colour: bool, several: bool) -> str:
     key = "-" if event.key is None else _readable(event.key)
     value = "null" if event.value is None else _readable(event.value)
     headers = "".join(
-        f" {name}={'null' if content is None else _readable(content)}" for name, content in event.headers
+        f"  {safe(name)}={'null' if content is None else _readable(content)}"
+        for name, content in event.headers
     )
     if not colour:
-        return f"{time}  {place}  {key} {safe(headers)} {value}"
+        return f"{time}  {place}  {key}{headers}  {value}"
     if value.startswith(("{", "[")):
         value = _JSON_KEY.sub(rf"{_BLUE}\1{_OFF}\2", value)
     elif event.value is None:
         value = f"{_DIM}null{_OFF}"
-    return (
-        f"{_DIM}{time}{_OFF}  {_CYAN}{place}{_OFF}  {_YELLOW}{key}{_OFF} {_DIM}{safe(headers)}{_OFF} {value}"
-    )
+    headers = f"{_DIM}{headers}{_OFF}" if headers else ""
+    return f"{_DIM}{time}{_OFF}  {_CYAN}{place}{_OFF}  {_YELLOW}{key}{_OFF}{headers}  {value}"
 
 
 def _readable(content: bytes) -> str:

@@ -142,7 +142,7 @@ class EmbeddedMember:
                         protocols=((ASSIGNOR, write_subscription(self._topics)),),
                         session_timeout_ms=SESSION_TIMEOUT_MS,
                         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-                        must_know_id=True,  # known before the wait, so that `close` can leave in the midst of it
+                        must_know_id=True,  # before the wait, so that `close` can leave in it
                     )
                 )
                 self._member_id, self._generation = joined.member_id, joined.generation
