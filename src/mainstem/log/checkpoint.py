@@ -96,6 +96,11 @@ def load(disk: Disk) -> Checkpoint | None:
     return max((one for one in found if one is not None), key=lambda one: one.number, default=None)
 
 
+def damaged(disk: Disk) -> list[str]:
+    """The files that are there and hold no checkpoint: what is newest among the others may be old. Blocks."""
+    return [name for name in NAMES if disk.exists(name) and decode(disk.read_all(name)) is None]
+
+
 def store(disk: Disk, checkpoint: Checkpoint) -> Later[None]:
     """Make it durable under its own name; the one before stays as it is."""
     return disk.replace(NAMES[checkpoint.number % 2], encode(checkpoint))

@@ -50,17 +50,18 @@ def recover_partition(
     payload: Callable[[Record], bytes],
     *,
     clean: bool,
+    complete: bool,
     durability: Durability,
 ) -> Recovered:
-    """Bring one partition back. `row` is None if it was made after the checkpoint; `records` are its journal
-    records in order; `clean` says that the last stop was. OSError: the disk fails; nothing was promised
-    yet."""
+    """Bring one partition back. `row` is None if it was made after the checkpoint, so that it begins at 0, or
+    if that is not known (not `complete`); `records` are its journal records in order; `clean` says that the
+    last stop was. OSError: the disk fails; nothing was promised yet."""
     folder = layout.partition_folder(topic_id, index)
     segments = _segments(disk, folder)
     if row is not None and not records and _is_as_checkpointed(disk, folder, row, segments):
         row = _next_epoch(row, row.epoch if clean else row.epoch + 1)
         return Recovered(_state(row, segments, clean, row), row)
-    replay = _Replay(disk, folder, segments, row, records)
+    replay = _Replay(disk, folder, segments, row, records, complete)
     if row is not None and replay.is_short(row):
         return replay.shorter_than_acknowledged(row, topic_id, index, payload, durability)
     return replay.run(topic_id, index, payload)
@@ -117,6 +118,7 @@ class _Replay:
         segments: list[int],
         row: CheckpointRow | None,
         records: Sequence[Record],
+        complete: bool,
     ) -> None:
         self._disk = disk
         self._folder = folder
@@ -132,7 +134,7 @@ class _Replay:
             self._offset, self._epoch, self._log_start = row.end_offset, row.epoch, row.log_start
             self._done_to = row.end_offset
         else:
-            first = segments[0] if segments else 0
+            first = 0 if complete or not segments else segments[0]
             self._segment, self._position = first, 0
             self._offset, self._epoch, self._log_start = first, 0, first
             self._done_to = -1

@@ -41,6 +41,7 @@ class Startup:
             self.meta = meta.load(disk, rng)
             self._make_folders()
             last = files.load(disk)
+            damaged = files.damaged(disk)
             self.checkpoint = last or Checkpoint(0, 1, 1, clean=True, rows=())
             self._image = journal_image.read(
                 disk, self.meta.folder_id, self.checkpoint.first_seq, self.checkpoint.next_group
@@ -54,6 +55,8 @@ class Startup:
         self.clean = self.checkpoint.clean and not self._image.live and (last is not None or not found)
         self.report = RecoveryReport(self.clean)
         self.report.notes += self._image.notes
+        self._complete = not damaged and (last is not None or not found)
+        self.report.notes += [f"{name} is damaged" for name in damaged]
         if last is None and found:
             self.report.notes.append(
                 "no checkpoint can be read: every partition is scanned from its beginning"
@@ -123,7 +126,14 @@ class Startup:
         durability = self._config.durability
         try:
             found = recover_partition(
-                self._disk, *key, row, records, payload, clean=self.clean, durability=durability
+                self._disk,
+                *key,
+                row,
+                records,
+                payload,
+                clean=self.clean,
+                complete=self._complete,
+                durability=durability,
             )
             if found.files or found.folder is not None:
                 self._disk.sync_now(found.files, [found.folder] if found.folder is not None else [])
