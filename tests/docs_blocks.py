@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 from kio.schema.index import api_key_map
 
+from mainstem.cli import mainstem
 from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
 from tests.support import cards
 
@@ -87,8 +89,30 @@ def files() -> str:
     return "\n".join(["| file | what it is |", "|---|---|", *rows])
 
 
+def commands(group: click.Group = mainstem, path: str = "mainstem") -> Iterator[tuple[str, click.Command]]:
+    """(words, command) of every command."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def options() -> str:
+    """What each command says of itself with --help."""
+    lines = []
+    for words, command in commands():
+        context = click.Context(command, info_name=words, max_content_width=100, terminal_width=100)
+        lines += [f"### `{words}`", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"files": files},
+    "CLI.md": {"options": options},
     "KAFKA.md": {"keys": keys, "keys not offered": keys_not_offered, "topic settings": topic_settings},
 }
 

@@ -16,7 +16,6 @@ import click
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from mainstem.cli import mainstem
 from mainstem.settings import Settings
 from tests import docs_blocks
 from tests.support.server import READY, Server
@@ -127,22 +126,10 @@ def test_tables_made_from_the_code_are_up_to_date(name: str) -> None:
     assert page(name) == docs_blocks.filled(name), "run: make docs"
 
 
-def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
-    """(words, command) of all commands below a group."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
-
-
 @cache
 def all_commands() -> dict[str, click.Command]:
     """Every command by its words."""
-    return dict(commands(mainstem, "mainstem"))
+    return dict(docs_blocks.commands())
 
 
 def options(command: click.Command) -> set[str]:
@@ -185,7 +172,7 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
     foreign += [
         f"{each.name}: {words}"
         for each in PAGES
-        for words in re.findall(r"(?:^ *|`)(mainstem [a-z]+)(?![\w-])", each.read_text(), re.MULTILINE)
+        for words in re.findall(r"(?:^    |`)(mainstem [a-z]+)(?![\w-])", each.read_text(), re.MULTILINE)
         if words not in first_words | {"mainstem ready"}
     ]
     assert foreign == []
