@@ -46,14 +46,13 @@ FIELDS = {
 }
 
 
-def forged(crc: bool = True, **fields: int) -> memoryview:
-    """A batch of 3 records with some header fields changed, and a right CRC unless told otherwise."""
+def forged(**fields: int) -> memoryview:
+    """A batch of 3 records with some header fields changed, and a right CRC."""
     data = bytearray(batch(3))
     for name, value in fields.items():
         at, kind = FIELDS[name]
         struct.pack_into(kind, data, at, value)
-    if crc:
-        struct.pack_into(">I", data, 17, crc32c(data[21:]))
+    struct.pack_into(">I", data, 17, crc32c(data[21:]))
     return memoryview(data)
 
 

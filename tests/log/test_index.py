@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
+from typing import TypeAlias
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,15 +12,16 @@ from hypothesis import strategies as st
 from mainstem.log.arrivals import Arrivals
 from mainstem.log.index import SegmentIndex
 
+Triples: TypeAlias = list[tuple[int, int, int]]
+
 appends = st.lists(
     st.tuples(st.integers(1, 10), st.integers(61, 5000), st.integers(-1, 100)), min_size=0, max_size=80
 )
 
 
-def grown(
-    batches: list[tuple[int, int, int]], interval: int = 4096
-) -> tuple[SegmentIndex, list[tuple[int, int, int]]]:
-    """An index after appends of (count, size, largest timestamp), and (last offset, position, timestamp) of each."""
+def grown(batches: Triples, interval: int = 4096) -> tuple[SegmentIndex, Triples]:
+    """An index after appends of (count, size, largest timestamp), and (last offset, position, timestamp) of
+    each."""
     index = SegmentIndex()
     offset = position = 0
     placed = []
@@ -53,7 +56,7 @@ def test_batches_without_timestamps_leave_the_time_index_empty() -> None:
 
 
 @given(batches=appends, probe=st.integers(0, 900))
-def test_look_ups_agree_with_a_search_through_all(batches: list[tuple[int, int, int]], probe: int) -> None:
+def test_look_ups_agree_with_a_search_through_all(batches: Triples, probe: int) -> None:
     index, placed = grown(batches)
     position, claimed = index.position_before(probe)
     noted = [(last, at) for last, at, _ in placed if (last, at) in noted_of(index)]
@@ -61,22 +64,18 @@ def test_look_ups_agree_with_a_search_through_all(batches: list[tuple[int, int, 
     assert (position, claimed) == (below[-1] if below else (0, None))
     after = index.position_after(probe)
     if after is not None:
-        first_after = next(
-            at for (last, _, _), (_, at, _) in zip(placed, placed[1:], strict=False) if last >= probe
-        )
+        first_after = next(at for (last, _, _), (_, at, _) in pairwise(placed) if last >= probe)
         assert after >= first_after
     known = index.offset_before_time(probe)
     assert all(timestamp < probe for last, _, timestamp in placed if last <= known)
 
 
 def noted_of(index: SegmentIndex) -> set[tuple[int, int]]:
-    return set(struct.iter_unpack(">II", index.offset_bytes()))  # type: ignore[arg-type]
+    return {(last, at) for last, at in struct.iter_unpack(">II", index.offset_bytes())}
 
 
 @given(batches=appends, cut=st.integers(0, 900))
-def test_files_parse_to_what_was_written_and_cutting_keeps_what_is_before(
-    batches: list[tuple[int, int, int]], cut: int
-) -> None:
+def test_files_parse_to_what_was_written_and_cutting_keeps_what_is_before(batches: Triples, cut: int) -> None:
     index, placed = grown(batches)
     end = placed[-1][0] + 1 if placed else 0
     size = placed[-1][1] + batches[-1][1] if placed else 0
@@ -96,9 +95,7 @@ def test_files_parse_to_what_was_written_and_cutting_keeps_what_is_before(
 
 
 @given(batches=appends, data=st.data())
-def test_going_on_from_files_gives_the_same_index(
-    batches: list[tuple[int, int, int]], data: st.DataObject
-) -> None:
+def test_going_on_from_files_gives_the_same_index(batches: Triples, data: st.DataObject) -> None:
     whole, placed = grown(batches)
     split = data.draw(st.integers(0, len(batches)))
     index, _ = grown(batches[:split])

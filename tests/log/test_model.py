@@ -102,16 +102,9 @@ class PartitionMachine(RuleBasedStateMachine):
     @rule(lose_files=st.sets(st.sampled_from([".index", ".timeindex", "snapshot", "-checkpoint"])))
     def crash(self, lose_files: set[str]) -> None:
         state = self.bench.state(clean=False)
-        disk = self.bench.disk
-        if state.segments:
-            active = disk.files[self.bench.partition.segment_of(state.segments[-1]).path]  # type: ignore[union-attr]
-            del active[state.end_position :]
-        for path in list(disk.files):
-            base = path.rpartition("/")[2][:20]
-            if base.isdigit() and int(base) > max(state.segments, default=-1):
-                del disk.files[path]
-            elif path.endswith(tuple(lose_files)):
-                del disk.files[path]
+        for path in list(self.bench.disk.files):
+            if path.endswith(tuple(lose_files)):
+                del self.bench.disk.files[path]
         del self.model.records[self.model.committed :]
         self.model.epoch += 1
         self.bench.crash(state)

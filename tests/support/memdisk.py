@@ -355,12 +355,24 @@ class Bench:
 
     def crash(self, state: PartitionState | None = None) -> Partition:
         """Start again without having stopped; what was committed is there."""
+        state = state or self.state(clean=False)
+        self._cut(state)
         self.committer.pending.clear()
         self.committer.last_arrival_ms = 0
-        self.open(state or self.state(clean=False))
+        self.open(state)
         self.committer.arrivals.clear()
         self.replayed = self.partition.committed_place
         return self.partition
+
+    def _cut(self, state: PartitionState) -> None:
+        """As recovery does: nothing lies beyond the end."""
+        last = max(state.segments, default=-1)
+        for path in list(self.disk.files):
+            base, _, suffix = path.rpartition("/")[2].partition(".")
+            if base.isdigit() and int(base) > last:
+                del self.disk.files[path]
+            elif base.isdigit() and int(base) == last and suffix == "log":
+                del self.disk.files[path][state.end_position :]
 
     def wait(self, later: Later[object]) -> None:
         """Run the clock until `later` is done."""

@@ -70,7 +70,8 @@ class Arrivals:
 
     @classmethod
     def parse(cls, data: bytes) -> Arrivals:
-        """From the file; what does not rise, or is zeros that a power cut left, and all after it, is left out."""
+        """From the file; what does not rise, or is zeros that a power cut left, and all after it, is left
+        out."""
         arrivals = cls()
         whole = memoryview(data)[: len(data) // PAIR.size * PAIR.size]
         for wall_ms, offset in PAIR.iter_unpack(whole):

@@ -111,7 +111,8 @@ class SegmentIndex:
         return self._positions[at + 1] if at + 1 < len(self._positions) else None
 
     def last_between(self, start: int, end: int) -> tuple[int, int] | None:
-        """(position, claimed last offset) of the last noted batch that begins after `start` and before `end`."""
+        """(position, claimed last offset) of the last noted batch that begins after `start` and before
+        `end`."""
         at = bisect_left(self._positions, end) - 1
         if at < 0 or self._positions[at] <= start:
             return None

@@ -176,8 +176,8 @@ def restore(partition: Partition, state: PartitionState) -> None:
 
 
 def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
-    """What the journal kept: no pair where one came less than a second before, as in the files. But each segment
-    needs one at its beginning."""
+    """What the journal kept: no pair where one came less than a second before, as in the files. But each
+    segment needs one at its beginning."""
     last = -1
     for segment in partition.segments:
         if partition.end_of(segment) <= state.arrivals[0][1]:

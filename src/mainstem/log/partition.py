@@ -86,15 +86,17 @@ class Partition:
         """Why it is read-only; None in normal work."""
         self.deleted = False
         self.folder = layout.partition_folder(topic_id, index)
-        self.segments = [Segment(self.shared, self.folder, base) for base in state.segments]
+        sizes = [*(None for _ in state.segments[:-1]), state.end_position]
+        self.segments = [
+            Segment(self.shared, self.folder, base, size)
+            for base, size in zip(state.segments, sizes, strict=False)
+        ]
         """By base offset; the last one is active."""
         self.cuts = 0
         """How often the end of the log was cut: what was read before may not be there any more."""
         self._disk = disk
         self._clock = clock
         self._committer = committer
-        if self.segments:
-            self.segments[-1].cut(state.end_position, state.end_offset)
         self._committed = (state.segments[-1] if state.segments else state.end_offset, state.end_position)
         self._paused = False
         self._ready = False

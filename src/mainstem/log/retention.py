@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mainstem.later import Later
 from mainstem.log import lookup
 from mainstem.log.errors import OffsetOutOfRange, PartitionDeleted, StorageError
+from mainstem.log.reads import Steps
 from mainstem.log.segment import Segment
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _roll_by_age(partition: Partition, now: int) -> None:
         partition.roll_when_idle()
 
 
-def _record_ages(partition: Partition) -> lookup.Steps[dict[int, int]]:
+def _record_ages(partition: Partition) -> Steps[dict[int, int]]:
     """Largest record timestamp by segment, of those that may go; those without one are left out."""
     ages: dict[int, int] = {}
     for segment in partition.segments[:-1]:

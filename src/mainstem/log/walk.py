@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class WentWrong(Exception):
-    """What was visited does not hold: a batch turned out to be damaged (it is noted in the segment), or the log was
-    cut meanwhile. Begin again."""
+    """What was visited does not hold: a batch turned out to be damaged (it is noted in the segment), or the
+    log was cut meanwhile. Begin again."""
 
 
 def walk(

@@ -1,0 +1,104 @@
+"""FORMAT.md and the code agree: the page's own examples are decoded, its sizes are the code's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mainstem.log
+from mainstem.log import batch, index, snapshot
+from mainstem.log.arrivals import PAIR, Arrivals
+from mainstem.log.epochs import Epochs
+from mainstem.log.index import SegmentIndex
+from mainstem.log.producers import Sent, Window
+
+PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
+
+
+def example(kind: str) -> bytes:
+    found = re.findall(rf"```hex {kind}\n(.*?)```", PAGE, re.DOTALL)
+    assert len(found) == 1, kind
+    return bytes.fromhex(found[0])
+
+
+def test_the_example_of_a_batch() -> None:
+    data = example("batch")
+    header = batch.read_header(data)
+    assert header[:3] == (5, len(data) - 12, 2)
+    assert header[5:] == (0, 1, 1000, 1001, 9, 0, 4, 2)
+    assert batch.decode(data) == [
+        batch.Record(5, 1000, b"k", b"v", (("h", b"x"),)),
+        batch.Record(6, 1001, None, b"w", ()),
+    ]
+    records = [(b"k", b"v", (("h", b"x"),), 1000), (None, b"w", (), 1001)]
+    built = batch.build(records, producer_id=9, producer_epoch=0, base_sequence=4)
+    batch.stamp(memoryview(built), 5, 2, None)
+    assert built == data
+
+
+def test_the_drawing_of_a_batch_has_the_fields_places() -> None:
+    places = [0, 8, 12, 16, 17, 21, 23, 27, 35, 43, 51, 53, 57, 61]
+    ruler = next(line for line in PAGE.splitlines() if line.startswith(" 0  "))
+    assert [int(number) for number in ruler.split()] == places
+    assert places[-1] == batch.HEADER_BYTES
+    assert places[5] == batch.CRC_FROM
+
+
+def test_the_examples_of_the_indexes() -> None:
+    made = SegmentIndex()
+    made.append(2, 0, 4200, 999, 4096)
+    made.append(4, 4200, 90, 1001, 4096)
+    assert (made.offset_bytes(), made.time_bytes()) == (example("index"), example("timeindex"))
+    parsed = SegmentIndex.parse(example("index"), example("timeindex"), 5, 4290)
+    assert parsed is not None
+    assert parsed.position_before(4) == (4200, 4)
+    assert f"{index.OFFSET_ENTRY_BYTES} bytes an entry" in PAGE
+    assert f"{index.TIME_ENTRY_BYTES} bytes an entry" in PAGE
+
+
+def test_the_example_of_arrivals() -> None:
+    parsed = Arrivals.parse(example("arrivals"))
+    assert list(zip(parsed.times, parsed.offsets, strict=True)) == [
+        (1356998400000, 0),
+        (1356998401500, 3),
+    ]
+    assert parsed.to_bytes() == example("arrivals")
+    assert f"{PAIR.size} bytes a pair" in PAGE
+
+
+def test_the_example_of_a_snapshot() -> None:
+    data = example("snapshot")
+    windows = {9: Window(0, (Sent(4, 5, 5, 7, 1001),), 1356998401500)}
+    made = snapshot.Snapshot(3, 4290, 8, 4200, 0x11223344, 1356998401500, (1, 1), windows)
+    assert snapshot.decode(data) == made
+    assert snapshot.encode(made) == data
+    for at in range(len(data)):
+        assert snapshot.decode(data[:at]) is None
+        assert snapshot.decode(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]) is None
+    assert snapshot.decode(data + b"\0") is None
+
+
+def test_the_example_of_leader_epochs() -> None:
+    found = re.search(r"```text epochs\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    parsed = Epochs.parse(found[1].encode())
+    assert parsed is not None
+    assert parsed.entries == [(0, 0), (3, 1500)]
+    assert parsed.encode() == found[1].encode()
+    assert [parsed.end_of(epoch, 2000) for epoch in (-1, 0, 1, 3, 4)] == [
+        (-1, -1),
+        (0, 1500),
+        (0, 1500),
+        (3, 2000),
+        (-1, -1),
+    ]
+    for broken in (
+        b"",
+        b"0\n2\n0 0\n",
+        b"0\n1\n0 0",
+        b"1\n0\n",
+        b"0\n2\n3 5\n2 9\n",
+        b"0\n1\nx y\n",
+        b"\xff",
+    ):
+        assert Epochs.parse(broken) is None

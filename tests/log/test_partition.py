@@ -1,0 +1,563 @@
+"""A partition: appending, rolling, producers, failed commits, fencing, waiting."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstem.log.batch import decode, read_header, walk
+from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.errors import (
+    BatchTooLarge,
+    CorruptBatch,
+    InvalidProducerEpoch,
+    InvalidTimestamp,
+    OffsetOutOfRange,
+    OutOfOrderSequence,
+    PartitionDeleted,
+    StorageError,
+)
+from mainstem.log.producers import MAX_SEQUENCE
+from tests.log.batches import batch
+from tests.support.memdisk import Bench, ManualCommitter
+
+
+def manual(config: PartitionConfig | None = None, **options: LogConfig) -> tuple[Bench, ManualCommitter]:
+    committer = ManualCommitter()
+    return Bench(config, committer=committer, log_config=options.get("log_config")), committer
+
+
+def offsets(bench: Bench) -> list[int]:
+    """Offsets of all records that can be read."""
+    found: list[int] = []
+    at = bench.partition.log_start_offset
+    while at < bench.partition.high_watermark:
+        part = bench.partition.read_now(at, 1 << 20)
+        for position, header in walk(part.data):
+            data = bytes(part.data[position : position + header.total_bytes])
+            found += [record.offset for record in decode(data) if record.offset >= at]
+        at = part.next_offset
+    return found
+
+
+# --- appending --------------------------------------------------------------------------------------------
+
+
+def test_a_new_partition_touches_the_disk_with_its_first_append() -> None:
+    bench = Bench()
+    assert not bench.disk.calls
+    assert bytes(bench.partition.read_now(0, 100).data) == b""
+    assert bench.partition.append(batch(3)) == (0, 3, -1, False)
+    assert bench.partition.append(batch(2)) == (3, 5, -1, False)
+    assert offsets(bench) == [0, 1, 2, 3, 4]
+
+
+def test_the_batch_is_stamped_in_place_and_kept_byte_for_byte() -> None:
+    bench = Bench()
+    bench.partition.append(batch())
+    data = batch(2, codec="zstd", size=500)
+    sent = bytes(data)
+    bench.partition.append(data)
+    kept = bytes(bench.partition.read_now(1, 1).data)
+    assert read_header(kept).base_offset == 1
+    assert kept[16:] == sent[16:]
+    assert kept == bytes(data)
+
+
+def test_log_append_time_never_falls_and_is_told() -> None:
+    bench = Bench(PartitionConfig(log_append_time=True))
+    first = bench.partition.append(batch()).log_append_ms
+    bench.clock.wall -= 60_000
+    assert bench.partition.append(batch()).log_append_ms == first == bench.clock.wall + 60_000
+    assert [record.timestamp_ms for record in decode(bench.partition.read_now(1, 1).data)] == [first]
+
+
+def test_what_is_larger_than_allowed_is_refused_before_it_is_looked_at() -> None:
+    bench = Bench(PartitionConfig(max_message_bytes=200, segment_bytes=1000))
+    with pytest.raises(BatchTooLarge):
+        bench.partition.append(batch(size=300))
+    bench.partition.config = PartitionConfig(max_message_bytes=2000, segment_bytes=250)
+    with pytest.raises(BatchTooLarge):
+        bench.partition.append(batch(size=300))
+    bench.partition.config = PartitionConfig()
+    bench.partition.append(batch(size=300))
+    assert bench.partition.log_end_offset == 1
+
+
+def test_timestamps_outside_what_the_topic_takes_are_refused() -> None:
+    bench = Bench(PartitionConfig(timestamp_after_max_ms=1000, timestamp_before_max_ms=5000))
+    now = bench.clock.wall_ms()
+    bench.partition.append(batch(timestamp_ms=now + 1000))
+    bench.partition.append(batch(timestamp_ms=now - 5000))
+    bench.partition.append(batch(timestamp_ms=-1))
+    for timestamp in (now + 1001, now - 5001, now * 1000):
+        with pytest.raises(InvalidTimestamp):
+            bench.partition.append(batch(timestamp_ms=timestamp))
+
+
+def test_a_damaged_batch_changes_nothing() -> None:
+    bench = Bench()
+    data = bytearray(batch())
+    data[-1] ^= 1
+    with pytest.raises(CorruptBatch):
+        bench.partition.append(memoryview(data))
+    assert bench.partition.log_end_offset == 0
+
+
+def test_a_failed_write_is_taken_back_and_the_next_one_goes_on() -> None:
+    bench = Bench()
+    bench.partition.append(batch())
+    bench.disk.fail = lambda call, path: call == "pwrite"
+    with pytest.raises(StorageError):
+        bench.partition.append(batch(size=100))
+    assert bench.partition.fenced is None
+    bench.disk.fail = lambda call, path: False
+    assert bench.partition.append(batch()).base_offset == 1
+    assert offsets(bench) == [0, 1]
+
+
+def test_a_write_that_cannot_be_taken_back_makes_it_read_only() -> None:
+    bench = Bench()
+    bench.partition.append(batch())
+    bench.disk.fail = lambda call, path: call in ("pwrite", "truncate")
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            bench.partition.append(batch(size=100))
+    assert bench.partition.fenced is not None
+    assert offsets(bench) == [0]
+
+
+@pytest.mark.parametrize("call", ["open", "make_folder"])
+def test_a_full_disk_refuses_the_first_append_and_the_roll_and_goes_on_after(call: str) -> None:
+    bench = Bench(PartitionConfig(segment_bytes=200))
+    bench.disk.fail = lambda name, path: name == call
+    with pytest.raises(StorageError):
+        bench.partition.append(batch(size=100))
+    bench.disk.fail = lambda name, path: False
+    bench.partition.append(batch(size=100))
+    if call == "open":
+        bench.disk.fail = lambda name, path: name == call
+        with pytest.raises(StorageError):
+            bench.partition.append(batch(size=100))
+        bench.disk.fail = lambda name, path: False
+    bench.partition.append(batch(size=100))
+    assert len(bench.partition.segments) == 2
+    assert offsets(bench) == [0, 1]
+
+
+@pytest.mark.parametrize("call", ["write_all", "append", "sync", "read_all"])
+def test_disposable_files_that_cannot_be_written_or_read_lose_nothing(call: str) -> None:
+    bench = Bench(PartitionConfig(segment_bytes=1000, index_interval_bytes=100))
+    for n in range(30):
+        if n == 10 and call != "read_all":
+            bench.disk.fail = lambda name, path: name == call and "sync" not in name
+        bench.partition.append(batch(2, size=50))
+    bench.partition.checkpointed()
+    bench.partition.close()
+    bench.disk.fail = lambda name, path: False
+    bench.open(bench.state())
+    assert offsets(bench) == list(range(60))
+    assert bench.partition.offset_for_time(1001).result() == (1, 1001, 0)
+
+
+# --- rolling ----------------------------------------------------------------------------------------------
+
+
+def test_it_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=1000, segment_ms=60_000))
+    size = len(batch(size=100))
+    for _ in range(1000 // size + 1):
+        bench.partition.append(batch(size=100, timestamp_ms=1))
+    assert len(bench.partition.segments) == 2
+    bench.clock.advance(60)
+    bench.partition.append(batch(size=100))
+    assert len(bench.partition.segments) == 2
+    bench.clock.advance(0.001)
+    bench.partition.append(batch(size=100))
+    assert len(bench.partition.segments) == 3
+    bench.partition.config = PartitionConfig(index_interval_bytes=0, segment_index_bytes=48)
+    for _ in range(8):
+        bench.partition.append(batch(size=100))
+    assert len(bench.partition.segments) == 4
+    assert bench.committer.rolls == 3
+    assert [one.base_offset for one in bench.partition.segments][:2] == [0, 1000 // size]
+
+
+def test_a_file_in_the_way_of_a_roll_is_put_aside() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=200))
+    bench.partition.append(batch(size=100))
+    path = f"{bench.partition.folder}/{1:020}.log"
+    bench.disk.files[path] = bytearray(b"what is this")
+    bench.partition.append(batch(size=100))
+    assert bench.disk.files[path + ".quarantine"] == b"what is this"
+    assert offsets(bench) == [0, 1]
+
+
+# --- waiting ----------------------------------------------------------------------------------------------
+
+
+def test_waiters_and_watchers_hear_of_the_watermark() -> None:
+    bench, committer = manual()
+    partition = bench.partition
+    seen: list[int] = []
+    partition.watch(lambda one: seen.append(one.high_watermark))
+    laters = [partition.when_committed(partition.append(batch()).next_offset) for _ in range(3)]
+    assert bytes(partition.read_now(0, 100).data) == b""
+    assert read_header(partition.read_now(0, 1, past_watermark=True).data).base_offset == 0
+    committer.commit(2)
+    assert [later.done for later in laters] == [True, True, False]
+    assert partition.when_committed(1).done
+    committer.commit()
+    assert laters[2].result() is None
+    assert seen == [1, 2, 3]
+
+
+def test_a_watcher_may_leave_while_it_is_told() -> None:
+    bench = Bench()
+    seen: list[int] = []
+
+    def once(_: object) -> None:
+        seen.append(1)
+        bench.partition.unwatch(once)
+
+    bench.partition.watch(once)
+    bench.partition.append(batch())
+    bench.partition.append(batch())
+    assert seen == [1]
+
+
+def test_deleting_fails_who_waits_and_who_comes() -> None:
+    bench, _ = manual()
+    later = bench.partition.when_committed(bench.partition.append(batch()).next_offset)
+    bench.partition.delete()
+    assert isinstance(later.error, PartitionDeleted)
+    with pytest.raises(PartitionDeleted):
+        bench.partition.append(batch())
+    assert isinstance(bench.partition.delete_records(-1).error, PartitionDeleted)
+
+
+# --- failed commits ---------------------------------------------------------------------------------------
+
+
+def test_a_failed_commit_takes_the_log_back_over_a_roll_and_begins_an_epoch() -> None:
+    bench, committer = manual(PartitionConfig(segment_bytes=300, index_interval_bytes=0))
+    partition = bench.partition
+    for _ in range(3):
+        partition.append(batch(size=80))
+    committer.commit()
+    laters = [partition.when_committed(partition.append(batch(size=80)).next_offset) for _ in range(5)]
+    assert len(partition.segments) > 2
+    committer.pending.clear()
+    partition.roll_back()
+    assert all(isinstance(later.error, StorageError) for later in laters)
+    with pytest.raises(StorageError):
+        partition.append(batch())
+    partition.resume()
+    assert (partition.log_end_offset, partition.epoch) == (3, 1)
+    assert partition.append(batch(timestamp_ms=77)).base_offset == 3
+    committer.commit()
+    assert offsets(bench) == [0, 1, 2, 3]
+    assert read_header(partition.read_now(3, 1).data).leader_epoch == 1
+    assert partition.epoch_end(0) == (0, 3)
+    assert partition.epoch_end(1) == (1, 4)
+    assert not bench.disk.exists(f"{partition.folder}/{6:020}.log")
+
+
+def test_a_fenced_partition_is_read_only_until_its_bytes_are_safe() -> None:
+    bench, committer = manual()
+    partition = bench.partition
+    partition.append(batch())
+    committer.commit()
+    later = partition.when_committed(partition.append(batch()).next_offset)
+    partition.fence("the disk failed")
+    assert isinstance(later.error, StorageError)
+    with pytest.raises(StorageError, match="the disk failed"):
+        partition.append(batch())
+    assert offsets(bench) == [0]
+    partition.unfence()
+    assert partition.log_end_offset == 1
+    with pytest.raises(StorageError):
+        partition.append(batch())
+    partition.resume()
+    assert partition.append(batch()).base_offset == 1
+
+
+# --- idempotent producers ---------------------------------------------------------------------------------
+
+
+def test_a_duplicate_has_the_offsets_of_the_first_and_waits_for_its_commit() -> None:
+    bench, committer = manual()
+    partition = bench.partition
+    partition.append(batch())
+    first = partition.append(batch(2, producer=(9, 0, 0)))
+    again = partition.append(batch(2, producer=(9, 0, 0)))
+    assert (again.base_offset, again.next_offset, again.duplicate) == (first.base_offset, 3, True)
+    later = partition.when_committed(again.next_offset)
+    assert not later.done
+    committer.commit()
+    assert later.done
+    assert offsets(bench) == [0, 1, 2]
+
+
+def test_the_window_is_five_batches_and_gaps_are_refused() -> None:
+    bench = Bench()
+    partition = bench.partition
+    placed = [partition.append(batch(producer=(9, 0, sequence))) for sequence in range(7)]
+    for sequence in (2, 3, 4, 5, 6):
+        assert partition.append(batch(producer=(9, 0, sequence))).base_offset == placed[sequence].base_offset
+    for sequence in (0, 1, 8, 100):
+        with pytest.raises(OutOfOrderSequence):
+            partition.append(batch(producer=(9, 0, sequence)))
+    with pytest.raises(OutOfOrderSequence):
+        partition.append(batch(2, producer=(9, 0, 6)))  # not the batch that began there
+    assert partition.log_end_offset == 7
+
+
+def test_sequences_wrap() -> None:
+    bench = Bench()
+    partition = bench.partition
+    partition.append(batch(2, producer=(9, 0, MAX_SEQUENCE - 1)))
+    partition.append(batch(producer=(9, 0, 0)))
+    assert partition.append(batch(2, producer=(9, 0, MAX_SEQUENCE - 1))).duplicate
+    partition.append(batch(3, producer=(8, 0, MAX_SEQUENCE - 1)))
+    assert partition.append(batch(3, producer=(8, 0, MAX_SEQUENCE - 1))).duplicate
+    assert not partition.append(batch(producer=(8, 0, 1))).duplicate
+
+
+def test_a_new_epoch_begins_with_zero_and_ends_the_old_one() -> None:
+    bench = Bench()
+    partition = bench.partition
+    partition.append(batch(producer=(9, 1, 0)))
+    with pytest.raises(InvalidProducerEpoch):
+        partition.append(batch(producer=(9, 0, 1)))
+    with pytest.raises(OutOfOrderSequence):
+        partition.append(batch(producer=(9, 2, 1)))
+    assert not partition.append(batch(producer=(9, 2, 0))).duplicate
+    states = [(one.producer_id, one.producer_epoch, one.last_sequence) for one in partition.producers()]
+    assert states == [(9, 2, 0)]
+
+
+def test_an_unknown_producer_may_begin_anywhere_and_is_forgotten_by_arrival() -> None:
+    bench = Bench(log_config=LogConfig(producer_expiry_ms=1000))
+    partition = bench.partition
+    partition.append(batch(producer=(9, 0, 55), timestamp_ms=1))
+    assert len(partition.producers()) == 1
+    bench.clock.advance(1.0)
+    assert partition.append(batch(producer=(9, 0, 55), timestamp_ms=1)).duplicate
+    bench.clock.advance(0.01)
+    assert partition.producers() == []
+    assert not partition.append(batch(producer=(9, 0, 55), timestamp_ms=1)).duplicate
+
+
+def test_windows_go_back_with_the_log() -> None:
+    bench, committer = manual()
+    partition = bench.partition
+    partition.append(batch(producer=(9, 0, 0)))
+    committer.commit()
+    partition.append(batch(producer=(9, 0, 1)))
+    partition.append(batch(producer=(8, 0, 0)))
+    committer.fail()
+    assert not partition.append(batch(producer=(9, 0, 1))).duplicate
+    assert not partition.append(batch(producer=(8, 0, 7))).duplicate
+    assert partition.append(batch(producer=(9, 0, 0))).duplicate
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("lose_snapshot", [True, False])
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_windows_survive_a_restart(clean: bool, lose_snapshot: bool, checkpoint: bool) -> None:
+    bench, committer = manual(PartitionConfig(segment_bytes=600))
+    for sequence in range(6):
+        bench.partition.append(batch(size=50, producer=(9, 3, sequence)))
+    committer.commit()
+    if checkpoint:
+        bench.checkpoint()
+    for sequence in range(6, 10):
+        bench.partition.append(batch(size=50, producer=(9, 3, sequence)))
+    committer.commit(3)
+    if clean:
+        committer.commit()
+        bench.restart()
+        last = 9
+    else:
+        if lose_snapshot:
+            bench.disk.unlink(f"{bench.partition.folder}/producers.snapshot")
+        bench.crash()
+        last = 8
+    assert bench.partition.append(batch(size=50, producer=(9, 3, last))).duplicate
+    assert bench.partition.append(batch(size=50, producer=(9, 3, last - 4))).duplicate
+    assert not bench.partition.append(batch(size=50, producer=(9, 3, last + 1))).duplicate
+    with pytest.raises(OutOfOrderSequence):
+        bench.partition.append(batch(size=50, producer=(9, 3, last - 4)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_windows_agree_with_a_model(data: st.DataObject) -> None:
+    bench, committer = manual(PartitionConfig(segment_bytes=700))
+    sent: dict[int, list[tuple[int, int]]] = {}
+    committed: dict[int, list[tuple[int, int]]] = {}
+    for _ in range(data.draw(st.integers(1, 30))):
+        action = data.draw(
+            st.sampled_from(["append", "append", "append", "commit", "fail", "restart", "crash"])
+        )
+        if action == "append":
+            producer = data.draw(st.integers(1, 2))
+            sequence = data.draw(st.integers(0, 12))
+            known = sent.get(producer, [])
+            window = dict(known[-5:])
+            try:
+                appended = bench.partition.append(batch(producer=(producer, 0, sequence)))
+            except OutOfOrderSequence:
+                assert known
+                assert sequence not in window
+                assert sequence != known[-1][0] + 1
+            else:
+                if appended.duplicate:
+                    assert window[sequence] == appended.base_offset
+                else:
+                    assert not known or sequence == known[-1][0] + 1
+                    sent.setdefault(producer, []).append((sequence, appended.base_offset))
+        elif action in ("commit", "restart"):
+            committer.commit()
+            committed = {key: list(values) for key, values in sent.items()}
+            if action == "restart":
+                bench.restart()
+        else:
+            if action == "fail":
+                committer.fail()
+            else:
+                bench.crash()
+            sent = {key: list(values) for key, values in committed.items()}
+
+
+# --- removing ---------------------------------------------------------------------------------------------
+
+
+def test_retention_by_age_counts_from_arrival() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    for n in range(6):
+        bench.partition.append(batch(size=60, timestamp_ms=n))  # of 1970
+        bench.clock.advance(10)
+    size = bench.partition.size_bytes()
+    assert bench.partition.enforce_retention().result() == 0
+    bench.clock.advance(25)  # the last of the second segment of two batches arrived 30 s after the beginning
+    removed = bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == 2
+    assert removed == size - bench.partition.size_bytes() > 0
+    assert offsets(bench) == [2, 3, 4, 5]
+    with pytest.raises(OffsetOutOfRange):
+        bench.partition.read_now(1, 1)
+    bench.clock.advance(1000)
+    bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == bench.partition.high_watermark == 6
+    assert bench.partition.append(batch()).base_offset == 6
+    bench.restart()
+    assert bench.partition.log_start_offset == 6
+
+
+def test_retention_by_record_time_is_kafkas_way() -> None:
+    config = PartitionConfig(segment_bytes=300, retention_ms=60_000, retention_by_record_time=True)
+    bench = Bench(config)
+    now = bench.clock.wall_ms()
+    for n in range(6):
+        old = n in (0, 1, 4, 5)
+        bench.partition.append(batch(size=60, timestamp_ms=now - 100_000 if old else now))
+    bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == 2
+
+
+def test_retention_by_size_keeps_at_least_that_much() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=-1))
+    for _ in range(10):
+        bench.partition.append(batch(size=60))
+    each = bench.partition.segments[0].size
+    bench.partition.config = PartitionConfig(segment_bytes=300, retention_ms=-1, retention_bytes=each * 3 - 1)
+    bench.partition.enforce_retention().result()
+    assert bench.partition.size_bytes() == each * 3
+    assert bench.partition.log_start_offset == 4
+
+
+def test_nothing_is_unlinked_before_the_log_start_is_durable() -> None:
+    bench, committer = manual(PartitionConfig(segment_bytes=300, retention_ms=0))
+    for _ in range(6):
+        bench.partition.append(batch(size=60))
+    bench.clock.advance(10)
+    assert bench.partition.enforce_retention().result() == 0  # nothing of it is committed
+    committer.commit()
+    later = bench.partition.enforce_retention()
+    unlinked = bench.disk.calls["unlink"]
+    assert not later.done
+    assert bench.partition.log_start_offset == 0
+    assert bench.partition.row().log_start == 6
+    committer.commit()
+    assert later.result() > 0
+    assert bench.disk.calls["unlink"] > unlinked
+    assert bench.partition.log_start_offset == 6
+
+
+def test_segments_of_unknown_age_count_as_young() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    for _ in range(6):
+        bench.partition.append(batch(size=60, timestamp_ms=5))
+    bench.restart()
+    for path in [path for path in bench.disk.files if path.endswith(".arrivals")]:
+        bench.disk.unlink(path)
+    bench.open(bench.state())
+    bench.clock.advance(100_000)
+    assert bench.partition.enforce_retention().result() == 0
+    assert offsets(bench) == list(range(6))
+
+
+def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300))
+    for _ in range(5):
+        bench.partition.append(batch(3, size=20))
+    with pytest.raises(OffsetOutOfRange):
+        bench.partition.delete_records(16)
+    with pytest.raises(OffsetOutOfRange):
+        bench.partition.delete_records(-2)
+    assert bench.partition.delete_records(7).result() == 7
+    assert offsets(bench) == list(range(7, 15))
+    assert bench.partition.delete_records(2).result() == 7
+    assert bench.partition.delete_records(-1).result() == 15
+    assert offsets(bench) == []
+    assert bench.partition.offset_for_time(0).result() is None
+    assert len(bench.partition.segments) == 1
+
+
+# --- restarts ---------------------------------------------------------------------------------------------
+
+
+def test_a_clean_restart_reads_no_log_until_somebody_asks() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=2000))
+    for _ in range(50):
+        bench.partition.append(batch(size=100))
+    bench.partition.close()
+    state = bench.state()
+    bench.disk.calls.clear()
+    bench.open(state)
+    assert not bench.disk.calls
+    bench.partition.append(batch(producer=(1, 0, 0)))
+    assert bench.disk.calls["pread_nowait"] <= 3
+    assert bench.disk.calls["pread"] <= 1
+
+
+def test_index_files_after_restarts_are_those_of_a_run_without() -> None:
+    config = PartitionConfig(segment_bytes=3000, index_interval_bytes=300)
+    one, other = Bench(config), Bench(config)
+    for n in range(60):
+        for bench in (one, other):
+            bench.partition.append(batch(2, size=60, timestamp_ms=(n * 7919) % 1000))
+        if n % 7 == 3:
+            other.checkpoint()
+        if n % 11 == 5:
+            other.crash()
+            one.partition.epoch = other.partition.epoch
+    one.partition.close()
+    other.partition.close()
+    kinds = (".log", ".index", ".timeindex")
+    for path in one.disk.files:
+        if path.endswith(kinds):
+            assert one.disk.files[path] == other.disk.files[path], path
