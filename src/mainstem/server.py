@@ -86,7 +86,6 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         raise CannotServe(
             "refused", "serve needs Linux or macOS; on Windows run it inside WSL (wsl --install)"
         )
-    _raise_file_limit()
     with bind(settings) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, listener, ready))
 
@@ -244,17 +243,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def _raise_file_limit() -> None:
-    """Each connection and each open segment is a descriptor; the usual soft limit of 1,024 is a relic."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 65_536
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):  # macOS refuses more than kern.maxfilesperproc
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def process_age_s() -> float:
