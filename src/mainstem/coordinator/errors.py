@@ -155,6 +155,10 @@ class UnknownMember(CoordinatorError):
     code = "UNKNOWN_MEMBER_ID"
 
 
+class RemovedMember(UnknownMember):
+    """The member was taken out of the group while it waited: its id is worth nothing any more."""
+
+
 class FencedInstance(CoordinatorError):
     """Another member came with the same `group.instance.id`."""
 
@@ -180,6 +184,6 @@ class OffsetMetadataTooLarge(CoordinatorError):
 
 
 class NotCoordinator(CoordinatorError):
-    """The group's state is being read again after the disk failed: look for the coordinator, then try again."""
+    """The group's state is being read again after the disk failed: find the coordinator, then try again."""
 
     code = "NOT_COORDINATOR"

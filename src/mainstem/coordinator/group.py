@@ -307,7 +307,7 @@ class Group:
         return GroupListing(self.group_id, self.protocol_type or "", self.state)
 
     def view(self) -> GroupView:
-        """All that people may want to know; metadata and assignments only when they are settled."""
+        """All that people may want to know. While it rebalances, assignments are those from before."""
         stable = self.state is State.STABLE
         return GroupView(
             group_id=self.group_id,
@@ -323,7 +323,7 @@ class Group:
                     client_id=member.client_id,
                     client_host=member.client_host,
                     metadata=member.metadata(self.protocol) if stable else b"",
-                    assignment=member.assignment if stable else b"",
+                    assignment=member.assignment,
                 )
                 for member in self.members.values()
             ),

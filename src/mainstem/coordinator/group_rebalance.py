@@ -24,6 +24,7 @@ from mainstem.coordinator.errors import (
     InconsistentProtocol,
     MemberIdRequired,
     RebalanceInProgress,
+    RemovedMember,
     UnknownMember,
 )
 from mainstem.coordinator.group import Group
@@ -388,7 +389,7 @@ class Rebalances:
 
     def _remove(self, step: Step, group: Group, member: Member, why: str) -> None:
         group.remove(member.member_id)
-        member.refuse(step, UnknownMember(f"member {member.member_id} of group {group.group_id} {why}"))
+        member.refuse(step, RemovedMember(f"member {member.member_id} of group {group.group_id} {why}"))
 
     def _expire_pending(self, step: Step, group: Group, member_id: str) -> None:
         if group.forget_pending(member_id):

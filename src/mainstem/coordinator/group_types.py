@@ -208,7 +208,8 @@ class GroupListing:
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
-    """A member, for people. Metadata and assignment are empty while the group rebalances."""
+    """A member, for people. While the group rebalances its metadata is empty and the assignment is the last
+    one that was not withdrawn."""
 
     member_id: str
     instance_id: str | None

@@ -12,7 +12,7 @@ Left out: joining a group of the consumer protocol (KIP-848) with the classic on
 
 from __future__ import annotations
 
-from mainstem.coordinator.errors import GroupFull, MemberIdRequired
+from mainstem.coordinator.errors import GroupFull, MemberIdRequired, RemovedMember
 from mainstem.coordinator.group_types import Join, Joined
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
@@ -22,6 +22,7 @@ from mainstem.later import Later
 
 MUST_KNOW_ID_SINCE = 4
 REBALANCE_TIMEOUT_SINCE = 1
+NO_PROTOCOL_SINCE = 7
 SKIP_ASSIGNMENT_SINCE = 9
 
 
@@ -59,24 +60,24 @@ def _joined(joined: Joined) -> Message:
     )
 
 
-def _refused(error: BaseException, asked_as: str) -> Message:
+def _refused(error: BaseException, request: Request) -> Message:
     text_of(error)  # a fault of ours goes to the log
-    member_id = asked_as
+    member_id = request.body.member_id
     if isinstance(error, MemberIdRequired):
         member_id = error.member_id
-    elif isinstance(error, GroupFull):
+    elif isinstance(error, GroupFull | RemovedMember):
         member_id = ""
-    return Message(error_code=code_of(error), generation_id=-1, member_id=member_id, protocol_name="")
+    name = None if request.version >= NO_PROTOCOL_SINCE else ""
+    return Message(error_code=code_of(error), generation_id=-1, member_id=member_id, protocol_name=name)
 
 
 def handle(context: Context, request: Request) -> Answer:
     """Join a group."""
     out: Later[Message] = Later()
-    asked_as = request.body.member_id
 
     def finish(later: Later[Joined]) -> None:
         error = later.error
-        out.resolve(_joined(later.result()) if error is None else _refused(error, asked_as))
+        out.resolve(_joined(later.result()) if error is None else _refused(error, request))
 
     context.groups.join(_join(request)).then(finish)
     return out

@@ -1,7 +1,7 @@
 """15 DescribeGroups.
 
 Versions: 0-6.
-Behaviour: a group's state and members; their metadata and assignments only while it is stable. A group that
+Behaviour: a group's state and members; their metadata only while it is stable. A group that
 does not exist is described as Dead.
 Notes: v3 may ask for the operations that are allowed, v4 shows instance ids; from v6 on a group that does not
 exist is GROUP_ID_NOT_FOUND as well (KIP-1043).
