@@ -34,9 +34,9 @@ def take(
     end_position: int | None = None,
     epoch_max: int = EPOCH_ANY,
 ) -> Run | None:
-    """The next whole batches at `position`: the first has base offset `offset`, each follows the one before,
-    CRCs are right, leader epochs never fall and lie in `epoch`..`epoch_max`. None if there is none. About 1 MB
-    at once; ask again for more. No batch reaches past `end_position`. Blocks."""
+    """The next whole batches at `position`: the first has base offset `offset`, each follows the one
+    before, CRCs are right, leader epochs never fall and lie in `epoch`..`epoch_max`. None if there is none.
+    About 1 MB at once; ask again for more. No batch reaches past `end_position`. Blocks."""
     room = file.size() - position
     if end_position is not None:
         room = min(room, end_position - position)
