@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mainstem.coordinator.errors import UnknownMember
 from mainstem.doors.kafka.connection import MAX_UNANSWERED
@@ -262,3 +264,46 @@ def test_no_bytes_are_taken_after_the_end() -> None:
     client.feed(b"GET / HTTP/1.1\r\n" * 10)
     assert client.link.closed
     client.connection.lost()
+
+
+REQUESTS = [
+    (0, produce_request("t", batch(b"a", b"b"))),
+    (1, fetch_request(("t", 0, 0), max_wait=100)),
+    (2, Message(topics=[Message(name="t", partitions=[Message(partition_index=0, timestamp=5)])])),
+    (3, Message(topics=[Message(name="t"), Message(name="new")])),
+    (18, Message(client_software_name="a", client_software_version="1")),
+    (23, Message(topics=[Message(topic="t", partitions=[Message(partition=0, leader_epoch=0)])])),
+    (35, Message(topics=[Message(topic="t", partitions=[0])])),
+    (61, Message(topics=[Message(name="t", partition_indexes=[0])])),
+]
+PATCHES = st.sampled_from(
+    (b"\xff", b"\0", b"\x80", b"\x7f\xff\xff\xff", b"\xff" * 8, b"\x80" + b"\0" * 7, b"\x01")
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(REQUESTS),
+    st.integers(0, 18),
+    st.lists(st.tuples(st.integers(0, 400), PATCHES), max_size=3),
+)
+def test_a_damaged_request_is_answered_or_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+    request_: tuple[int, Message],
+    version: int,
+    damage: list[tuple[int, bytes]],
+) -> None:
+    key, message = request_
+    client = Client()
+    topic = client.node.create("t")
+    client.node.partition(topic, 0).append(memoryview(batch(b"x")))
+    low, high = client.door.handlers[key].versions
+    frame = bytearray(request_frame(key, min(max(version, low), high), 1, message))
+    for at, patch in damage:
+        at = 8 + at % (len(frame) - 8)
+        frame[at : at + len(patch)] = patch[: len(frame) - at]
+    caplog.clear()
+    client.feed(bytes(frame))
+    client.clock.advance(1)
+    assert client.link.closed or client.link.sent or not client.connection.is_idle or key == 0
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -248,6 +248,23 @@ def test_fetch_keeps_to_max_bytes_after_the_first_batch(client: Client, node: Me
     assert sum(len(answer.records) for answer in fetched(client.call(1, 12, asked))) == 5 * size
 
 
+def test_a_full_reply_ends_the_reading(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = client.node.create("wide", 50)
+    read = MemoryPartition.read
+    reads = []
+
+    def counted(partition: MemoryPartition, offset: int, max_bytes: int) -> object:
+        reads.append(offset)
+        return read(partition, offset, max_bytes)
+
+    monkeypatch.setattr(MemoryPartition, "read", counted)
+    for index in range(50):
+        client.node.partition(topic, index).append(memoryview(batch(b"x" * 1000)))
+    asked = fetch_request(*[("wide", index, 0) for index in range(50)], max_bytes=2500)
+    assert sum(len(answer.records) > 0 for answer in fetched(client.call(1, 12, asked))) == 2
+    assert len(reads) <= 3
+
+
 def test_replies_shrink_while_clients_are_slow(client: Client, node: MemoryNode) -> None:
     for _ in range(4):
         part(node).append(memoryview(batch(b"x" * 1000)))

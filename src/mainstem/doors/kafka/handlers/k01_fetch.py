@@ -263,9 +263,11 @@ class _Fetch:
             self._failed(one, read.error)
 
     def _took(self, one: _Asked, read: Slice) -> None:
-        """Put what was read into the reply, unless it is more than the reply may hold and not the first."""
+        """Put what was read into the reply. A batch that does not fit, unless it is the first, ends the
+        reply: to read on would be to read every partition for nothing."""
         size = len(read.data)
         if size > self._left_bytes and self._taken_bytes:
+            self._left_bytes = 0
             return
         one.records = read.data
         self._taken_bytes += size
