@@ -416,6 +416,12 @@ class Partition:
         for segment in self.segments:
             segment.give_up()
 
+    def release(self) -> None:
+        """Close the files of a deleted partition, once the committer has forgotten it: an open file keeps its
+        disk space after it is unlinked."""
+        for segment in self.segments:
+            segment.release()
+
     def close(self) -> None:
         """Clean stop, after the last commit: write index files and snapshot. Blocks."""
         saving.close(self)

@@ -99,6 +99,12 @@ class Segment:
             self._reader.close()
             self._reader = None
 
+    def release(self) -> None:
+        """The committer needs the writer no more."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
     def unlink(self) -> None:
         """Delete all its files. Idempotent."""
         self.give_up()
