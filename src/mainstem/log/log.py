@@ -140,7 +140,7 @@ class Log:
         forgotten = []
         for partition in partitions.values():
             partition.delete()
-            forgotten.append(self._committer.forget(partition))
+            forgotten.append(self._committer.forget(partition).map(lambda _, one=partition: one.release()))
         out: Later[None] = Later()
         folders = [
             f"{layout.PARTITIONS}/{name}"
