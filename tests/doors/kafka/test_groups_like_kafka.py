@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from mainstem.doors.kafka.message import Message
+from mainstem.doors.kafka.message import NO_UUID, Message
 from mainstem.doors.kafka.schema import api
 from tests.compat.apache_kafka import JARS, apache_kafka
 from tests.coordinator.group_kit import subscription
@@ -209,6 +210,18 @@ def offsets_in_every_version(talk: Talk) -> None:
             talk.call("a", FETCH, version, topics=None, groups=groups)
 
 
+def offsets_by_topic_id(talk: Talk) -> None:
+    wire = talk.wire("a")
+    wire.send(3, 12, topics=[Message(topic_id=NO_UUID, name="t")], allow_auto_topic_creation=False)
+    known = wire.receive().topics[0].topic_id
+    part = Message(partition_index=1, committed_offset=9, committed_leader_epoch=0, committed_metadata="note")
+    for topic_id in (known, UUID(int=12345)):
+        talk.call("a", COMMIT, 10, topics=[Message(topic_id=topic_id, partitions=[part])])
+        topics = [Message(topic_id=topic_id, partition_indexes=[0, 1, 99])]
+        talk.call("a", FETCH, 10, groups=[Message(group_id=talk.group, topics=topics)])
+    talk.call("a", FETCH, 10, groups=[Message(group_id=talk.group, topics=None)])
+
+
 def coordinators_and_lists(talk: Talk) -> None:
     talk.commit("a")
     for version in range(7):
@@ -342,6 +355,7 @@ def static_members(talk: Talk) -> None:
 CONVERSATIONS: list[Callable[[Talk], None]] = [
     one_member_in_every_version,
     offsets_in_every_version,
+    offsets_by_topic_id,
     coordinators_and_lists,
     refusals,
     refusals_of_a_group_with_members,
