@@ -1,7 +1,7 @@
 """`mainstem serve`, composed: settings -> disk, clock, randomness -> node -> doors.
 
 Owns: the order of start and stop, the addresses and who may be served on them, the signals, the ready line.
-Refuses: to listen where strangers could write unless it was told so (DESIGN.md §5.6). Called by
+Refuses: to listen where strangers could write unless it was told so. Called by
 `mainstem.cli.serve`.
 """
 
@@ -135,7 +135,7 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
             "locked",
             f"data folder {folder} is in use by another server: stop it, or give --data another folder",
         ) from None
-    except LogFolderError as error:
+    except (LogFolderError, OSError) as error:
         disk.close()
         raise CannotServe("folder", f"data folder {folder}: {error}") from None
 
@@ -201,8 +201,8 @@ def _check_safe(settings: Settings, address: Address) -> None:
     if not settings.allow_anonymous and not _is_loopback(address.host):
         raise CannotServe(
             "refused",
-            f"--kafka {address} is open to others and there is no authentication: anybody could read and write;"
-            " use 127.0.0.1, or add --allow-anonymous if the network is trusted",
+            f"--kafka {address} is open to others and there is no authentication: anybody could read and"
+            " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
         )
     if _is_wildcard(address.host) and settings.advertise is None:
         raise CannotServe(

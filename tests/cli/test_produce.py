@@ -1,3 +1,5 @@
+"""`mainstem produce`: what it writes, what it refuses, what it exits with."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,3 +1,5 @@
+"""`mainstem tail`: what it writes, what it refuses, what it exits with."""
+
 from __future__ import annotations
 
 import json
@@ -7,8 +9,9 @@ import selectors
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.cli.conftest import Mainstem
+from tests.cli.conftest import Mainstem, command
 from tests.support.server import Server
 
 LINES = "".join(f'{{"n":{at},"at":{1_370_000_000 + at}}}\n' for at in range(20))
@@ -133,3 +136,27 @@ def test_a_terminal_gets_colours_and_no_control_characters_of_events(
     assert "\x1b[36m0@0\x1b[0m  \x1b[33ma\x1b[0m  {" in text
     assert '\x1b[34m"k"\x1b[0m:"a"' in text
     assert "evil \\u001b[2J\\u009b" in text
+
+
+def test_a_damaged_batch_is_counted_and_passed(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data").start()
+    command("topics", "create", "hurt", at=server.at)
+    for text in ("one", "two", "three"):
+        assert command("produce", "hurt", at=server.at, stdin=text * 20 + "\n").code == 0
+    server.stop()
+    files = (tmp_path / "data" / "partitions").glob("*/*.log")
+    (segment,) = [each for each in files if b"twotwo" in each.read_bytes()]
+    content = bytearray(segment.read_bytes())
+    content[content.index(b"twotwo")] ^= 1
+    segment.write_bytes(content)
+    done = command("inspect", str(segment))
+    assert done.code == 4
+    assert [row[-1] for row in done.rows] == ["ok", "damaged", "ok"]
+    with server.start():
+        done = command("tail", "hurt", "--from", "earliest", "--until", "latest", at=server.at)
+    assert [row[5] for row in done.rows] == ["one" * 20, "three" * 20]
+    assert done.code == 4
+    assert done.err.splitlines() == [
+        "mainstem: hurt 0@1: damaged batch, passed over",
+        "mainstem: 1 damaged batches could not be read",
+    ]
