@@ -217,6 +217,24 @@ def test_a_deletion_cut_by_kill_9_is_finished_at_the_next_start(
     assert machine.node.topics.status(topic.id) == "unknown"
 
 
+def test_a_deletion_that_the_disk_refuses_is_tried_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = machine.create("a")
+    machine.append(topic)
+    remove, refusals = machine.node.log.delete_topic, iter([True])
+
+    def refuse_once(topic_id: UUID) -> Later[None]:
+        return Later.failed(OSError("busy")) if next(refusals, False) else remove(topic_id)
+
+    monkeypatch.setattr(machine.node.log, "delete_topic", refuse_once)
+    machine.done(machine.node.topics.delete("a"))
+    assert machine.folders(topic)
+    machine.settle(200)
+    assert machine.folders(topic) == []
+    assert machine.node.topics.tombstones() == []
+
+
 def test_settings_reach_the_partitions(machine: Machine) -> None:
     topic = machine.create("a")
     machine.append(topic)

@@ -30,6 +30,7 @@ STATE_CONFIG = PartitionConfig(
     segment_bytes=32 << 20, max_message_bytes=32 << 20, retention_ms=-1, retention_bytes=-1
 )
 """Of the state log. What a snapshot makes needless goes segment by segment, so that they are small."""
+DELETION_RETRY_S = 60.0
 RETENTION_SLICE_PARTITIONS = 50
 """Partitions that retention looks at in one turn of the loop."""
 
@@ -130,11 +131,14 @@ class Node:
         self._forget(topic.id)
 
     def _forget(self, topic_id: UUID) -> None:
-        """Have the log remove what it has of a deleted topic, then drop the tombstone."""
+        """Have the log remove what it has of a deleted topic, then drop the tombstone; try until it can."""
+        if self._closing is not None:
+            return
 
         def gone(done: Later[None]) -> None:
             if done.error is not None:
                 log.error("topic %s is deleted but not all of it is removed: %s", topic_id, done.error)
+                self.clock.call_later(DELETION_RETRY_S, lambda: self._forget(topic_id))
             elif self._closing is None:
                 self.topics.forget(topic_id).then(self._complain)
 

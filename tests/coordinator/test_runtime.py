@@ -354,3 +354,13 @@ def test_a_snapshot_beyond_the_log_counts_and_moves_back() -> None:
     before = kit.state()
     kit.restart()
     assert kit.state() == before
+
+
+def test_what_a_crash_left_of_a_snapshot_is_removed() -> None:
+    kit = filled(1)
+    kit.disk.files[snapshot.path_of(9) + ".tmp"] = b"half"
+    kit.disk.files["state/notes"] = b"not ours"
+    before = kit.state()
+    kit.restart()
+    assert kit.state() == before
+    assert sorted(kit.disk.files) == ["state/notes", snapshot.path_of(1)]

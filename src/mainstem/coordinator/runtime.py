@@ -223,6 +223,7 @@ class Runtime:
             # Its entry must be durable before a snapshot in it lets the log be shortened.
             self._disk.make_folder(snapshot.FOLDER)
             self._disk.sync_now([], [""])
+        snapshot.remove_leftovers(self._disk)
         self._load()
 
     def _load(self) -> None:

@@ -51,6 +51,13 @@ def offsets(disk: Disk) -> list[int]:
     return sorted(found, reverse=True)
 
 
+def remove_leftovers(disk: Disk) -> None:
+    """Unlink what a crash left of a snapshot that was being written."""
+    for name in disk.list(FOLDER):
+        if name.startswith(PREFIX) and name.endswith(".tmp"):
+            disk.unlink(f"{FOLDER}/{name}")
+
+
 def frame(records: Sequence[bytes]) -> bytes:
     """A part of the body."""
     return b"".join([part for record in records for part in (_LENGTH.pack(len(record)), record)])

@@ -58,4 +58,13 @@ def _entries(context: Context, asked: Message, body: Message) -> list[Message]:
             raise InvalidRequest(f"Unsupported resource type: {other}")
 
 
-HANDLER = Handler(key=32, versions=(1, 4), handle=handle)
+def on_error(request: Request, code: int) -> Message:
+    """The reply has no place for an error of its own: each resource gets it, as in Kafka."""
+    results = [
+        Message(resource_type=one.resource_type, resource_name=one.resource_name, error_code=code, configs=[])
+        for one in request.body.resources
+    ]
+    return Message(results=results)
+
+
+HANDLER = Handler(key=32, versions=(1, 4), handle=handle, on_error=on_error)
