@@ -1,0 +1,356 @@
+"""Random lives of the whole log on the simulated disk, judged by a small model after every start.
+
+One seed makes one life: appends, deletions of records, checkpoints, failing syncs, kills, power cuts in the
+middle of any call, clean stops. `python -m tests.log.test_log_model --seeds 5000 [--first 0]` runs more of
+them; a failure prints its seed, and that seed repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+import pytest
+from crc32c import crc32c
+
+from mainstem.later import Later
+from mainstem.log import batch
+from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.errors import LogError, LogFolderError
+from mainstem.log.log import Log
+from mainstem.log.partition import Appended, Partition
+from tests.support.clock import SimClock
+from tests.support.simdisk import PowerCut, SimDisk
+
+TOPIC = UUID(int=77)
+CONFIG = LogConfig(
+    journal_file_bytes=64 << 10,
+    first_journal_file_bytes=48 << 10,
+    journal_files=3,
+    journal_file_records=40,
+    checkpoint_interval_s=0.2,
+    direct_bytes=2000,
+    group_bytes=8 << 10,
+)
+PARTITION = PartitionConfig(segment_bytes=7000, index_interval_bytes=500)
+Faults = Literal["none", "syncs"]
+
+
+@dataclass
+class Model:
+    """What one partition must be: `kept[offset]` is the body of the batch there."""
+
+    kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    """base offset -> (next offset, body). All that was accepted and not taken back."""
+    safe: int = 0
+    """Below this nothing may be lost: it was reported durable, or shown."""
+    log_start: int = 0
+    log_start_asked: int = 0
+    epoch: int = 0
+    tried: dict[int, set[bytes]] = field(default_factory=dict)
+    """base offset -> bodies that were ever appended there: what may stand above `safe` after a crash."""
+    sequences: dict[int, int] = field(default_factory=dict)
+    """producer id -> next sequence."""
+    last_sent: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+
+    def appended(self, base: int, next_offset: int, body: bytes) -> None:
+        self.kept = {at: one for at, one in self.kept.items() if one[0] <= base}
+        self.kept[base] = (next_offset, body)
+        self.tried.setdefault(base, set()).add(body)
+
+
+def body_of(data: bytes | bytearray | memoryview) -> bytes:
+    return bytes(data[batch.CRC_FROM :])
+
+
+class Life:
+    """One seed."""
+
+    def __init__(
+        self, seed: int, durability: Literal["disk", "os"] = "disk", faults: Faults = "none"
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.durability: Literal["disk", "os"] = durability
+        self.faults = faults
+        self.clock = SimClock()
+        self.disk = SimDisk(self.clock, self.rng)
+        self.models = [Model() for _ in range(self.rng.randint(1, 4))]
+        self.names = 0
+        self.starts = 0
+        self.log: Log
+
+    def start(self) -> None:
+        """Open and recover; a crash in the middle of that is one more crash."""
+        config = (
+            CONFIG if self.durability == "disk" else LogConfig(durability="os", checkpoint_interval_s=0.2)
+        )
+        while True:
+            self.starts += 1
+            clock = SimClock(wall_ms=1_356_998_400_000 + self.starts * 100_000)
+            self.disk = self.disk.power_cut(clock) if self.crash == "power" else self.disk.kill(clock)
+            self.clock = clock
+            if self.rng.random() < 0.2:
+                self.disk.cut_at = self.rng.randint(1, 40)
+            try:
+                self.log = Log.open(self.disk, self.clock, self.rng, config)
+                report = self.log.recover(lambda _: "live")
+            except PowerCut:
+                self.choose_crash()
+                continue
+            assert not report.fenced, report.notes
+            self.disk.cut_at = -1
+            return
+
+    crash: Literal["power", "kill"] = "kill"
+    power_went = False
+
+    def choose_crash(self) -> None:
+        self.crash = self.rng.choice(("power", "kill"))
+        self.power_went |= self.crash == "power"
+
+    def run(self, steps: int) -> None:
+        self.start()
+        for _ in range(self.rng.randint(2, 5)):
+            clean = False
+            self.disk.cold = self.rng.choice((0.0, 0.2))
+            self.disk.slow_s = self.rng.choice((0.0005, 0.02))
+            self.disk.sync_fails = 0.003 if self.faults == "syncs" else 0.0
+            if self.rng.random() < 0.7:
+                self.disk.cut_at = self.disk.calls + self.rng.randint(1, steps * 4)
+            try:
+                for _ in range(steps):
+                    self.step()
+                if self.rng.random() < 0.3 and self.faults == "none":
+                    clean = True  # the power may go when the stop is complete
+                    self.stop()
+            except PowerCut:
+                pass
+            self.see_all()
+            self.power_went = False
+            self.choose_crash()
+            self.start()
+            for index in range(len(self.models)):
+                self.judge(index, clean)
+
+    def stop(self) -> None:
+        closed = self.log.close()
+        self.clock.advance(5)
+        assert closed.done
+
+    def partition(self, index: int) -> Partition:
+        return self.log.partition(TOPIC, index, PARTITION)
+
+    # What may happen.
+
+    def step(self) -> None:
+        index = self.rng.randrange(len(self.models))
+        choice = self.rng.random()
+        if choice < 0.6:
+            self.append(index)
+        elif choice < 0.65:
+            self.append_again(index)
+        elif choice < 0.68:
+            self.delete_records(index)
+        elif choice < 0.70:
+            self.log.checkpoint()
+        elif choice < 0.75:
+            self.read(index)
+        else:
+            self.clock.advance(self.rng.choice((0.0001, 0.002, 0.05, 0.3)))
+            self.see_all()
+
+    def append(self, index: int) -> None:
+        model = self.models[index]
+        producer = self.rng.choice((-1, -1, 1, 2))
+        self.names += 1
+        size = self.rng.choice((10, 100, 700, 2500))
+        count = self.rng.choice((1, 1, 3))
+        records = [(b"%d" % self.names, bytes(size), (), 1_356_998_400_000) for _ in range(count)]
+        sequence = model.sequences.get(producer, 0) if producer >= 0 else -1
+        data = batch.build(
+            records, producer_id=producer, producer_epoch=0 if producer >= 0 else -1, base_sequence=sequence
+        )
+        body = body_of(data)
+        if producer >= 0:
+            model.last_sent[producer] = (count, body)
+        self.send(index, data, producer, sequence + count)
+
+    def append_again(self, index: int) -> None:
+        """As a client that had no answer."""
+        model = self.models[index]
+        producer = self.rng.choice((1, 2))
+        if producer in model.last_sent:
+            count, body = model.last_sent[producer]
+            data = bytearray(batch.CRC_FROM) + body
+            first = batch.build([(b"", b"", (), 0)])
+            data[: batch.CRC_FROM] = first[: batch.CRC_FROM]
+            data[8:12] = (len(data) - batch.LENGTH_OVERHEAD).to_bytes(4, "big")
+            data[17:21] = crc32c(body).to_bytes(4, "big")
+            sequence = batch.read_header(data).base_sequence
+            self.send(index, data, producer, sequence + count)
+
+    def send(self, index: int, data: bytearray, producer: int, next_sequence: int) -> None:
+        model, partition = self.models[index], self.partition(index)
+        body = body_of(data)
+        end = partition.log_end_offset
+        header = batch.read_header(data)
+        model.tried.setdefault(end, set()).add(body)  # also if the power goes in the middle
+        try:
+            done = partition.append(memoryview(data))
+        except LogError:
+            return
+        if done.duplicate:
+            at = model.kept.get(done.base_offset)
+            deleted = at is None and done.base_offset < partition.log_start_offset
+            assert deleted or at == (done.next_offset, body)
+        else:
+            assert done.base_offset == end
+            assert done.next_offset == end + header.count
+            same = [one for one in model.kept.values() if one[1] == body]
+            assert producer < 0 or not same, "an idempotent producer's batch is there twice"
+            model.appended(done.base_offset, done.next_offset, body)
+        if producer >= 0:
+            model.sequences[producer] = max(model.sequences.get(producer, 0), next_sequence)
+        partition.when_committed(done.next_offset).then(self.reported(model, done, body))
+
+    def reported(self, model: Model, done: Appended, body: bytes) -> Callable[[Later[None]], None]:
+        def call(later: Later[None]) -> None:
+            if later.error is None:
+                assert done.next_offset <= model.log_start_asked or model.kept[done.base_offset][1] == body
+                model.safe = max(model.safe, done.next_offset)
+
+        return call
+
+    def delete_records(self, index: int) -> None:
+        model, partition = self.models[index], self.partition(index)
+        if partition.high_watermark > partition.log_start_offset:
+            before = self.rng.randint(partition.log_start_offset, partition.high_watermark)
+            model.log_start_asked = max(model.log_start_asked, before)
+
+            def done(later: Later[int]) -> None:
+                if later.error is None:
+                    model.log_start = max(model.log_start, before)
+
+            try:
+                partition.delete_records(before).then(done)
+            except LogError:
+                return
+
+    def read(self, index: int) -> None:
+        partition = self.partition(index)
+        if partition.log_start_offset < partition.high_watermark:
+            offset = self.rng.randrange(partition.log_start_offset, partition.high_watermark)
+            found = partition.read(offset, 3000)
+            if not isinstance(found, Later):
+                self.compare(self.models[index], bytes(found.data), offset)
+
+    def compare(self, model: Model, data: bytes, offset: int) -> None:
+        assert data
+        for at, header in batch.walk(data):
+            assert model.kept[header.base_offset] == (
+                header.next_offset,
+                body_of(data[at : at + header.total_bytes]),
+            )
+            assert header.next_offset > offset
+
+    def see_all(self) -> None:
+        """Everybody may see what is below the watermark."""
+        for index, model in enumerate(self.models):
+            partition = self.log.partition(TOPIC, index)
+            assert partition.log_start_offset <= partition.high_watermark <= partition.log_end_offset
+            model.safe = max(model.safe, partition.high_watermark)
+
+    # What must be so after a start.
+
+    def judge(self, index: int, clean: bool) -> None:
+        model, partition = self.models[index], self.partition(index)
+        end = partition.high_watermark
+        assert partition.fenced is None, partition.fenced
+        assert end == partition.log_end_offset
+        if self.durability == "os" and self.power_went:
+            model.safe = min(model.safe, end)  # the end may be lost then, never the middle
+        assert end >= model.safe, f"partition {index} ends at {end}, {model.safe} was promised"
+        assert model.log_start <= partition.log_start_offset <= max(model.log_start_asked, 0)
+        if model.safe:
+            assert partition.epoch >= model.epoch + (0 if clean else 1)
+        model.epoch = partition.epoch
+        found: dict[int, tuple[int, bytes]] = {}
+        offset, epoch = partition.log_start_offset, 0
+        while offset < end:
+            data = bytes(partition.read_now(offset, 100_000).data)
+            assert data, f"nothing at {offset} of {end}"
+            for at, header in batch.walk(data):
+                whole = data[at : at + header.total_bytes]
+                assert batch.crc_ok(whole, header)
+                assert header.leader_epoch >= epoch
+                body = body_of(whole)
+                if header.base_offset < model.safe:
+                    assert model.kept[header.base_offset] == (header.next_offset, body)
+                else:
+                    assert body in model.tried.get(header.base_offset, ())
+                found[header.base_offset] = (header.next_offset, body)
+                assert header.base_offset <= offset < header.next_offset
+                offset, epoch = header.next_offset, header.leader_epoch
+        bodies = [body for _, body in found.values()]
+        assert len(bodies) == len(set(bodies)), "a batch is there twice"
+        model.kept = found
+        model.safe = end
+        model.log_start = partition.log_start_offset
+        for producer in (1, 2):
+            mine = [batch.read_header(bytes(21) + body) for body in bodies]
+            ends = [one.base_sequence + one.count for one in mine if one.producer_id == producer]
+            if ends or partition.log_start_offset == 0:
+                model.sequences[producer] = max(ends, default=0)
+            else:
+                model.sequences.pop(producer, None)
+                model.last_sent.pop(producer, None)
+
+
+def live(seed: int) -> None:
+    """One seed's life."""
+    kind = seed % 5
+    durability: Literal["disk", "os"] = "os" if kind == 4 else "disk"
+    Life(seed, durability, "syncs" if kind == 3 else "none").run(steps=60)
+
+
+@pytest.mark.parametrize("first", range(0, 300, 20))
+def test_nothing_that_was_promised_is_lost(first: int) -> None:
+    for seed in range(first, first + 20):
+        try:
+            live(seed)
+        except (AssertionError, LogFolderError, OSError, KeyError) as error:
+            raise AssertionError(
+                f"seed {seed}: python -m tests.log.test_log_model --first {seed} --seeds 1"
+            ) from error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_nothing_that_was_promised_is_lost_in_many_lives() -> None:
+    for seed in range(1000, 6000):
+        live(seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.disable()
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        try:
+            live(seed)
+        except BaseException:
+            print(f"seed {seed} fails", file=sys.stderr)
+            raise
+    print(f"{arguments.seeds} lives from seed {arguments.first}: nothing lost")
+
+
+if __name__ == "__main__":
+    main()
