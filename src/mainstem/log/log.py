@@ -140,7 +140,7 @@ class Log:
         forgotten = []
         for partition in partitions.values():
             partition.delete()
-            forgotten.append(self._committer.forget(partition).map(lambda _, one=partition: one.release()))
+            forgotten.append(self._committer.forget(partition).map(_releasing(partition)))
         out: Later[None] = Later()
         folders = [
             f"{layout.PARTITIONS}/{name}"
@@ -215,6 +215,10 @@ class Log:
         self._disk.close()
         assert self._closing is not None
         self._closing.resolve(None)
+
+
+def _releasing(partition: Partition) -> Callable[[None], None]:
+    return lambda _: partition.release()
 
 
 def _first_error(laters: list[Later[None]], out: Later[None]) -> None:

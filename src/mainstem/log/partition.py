@@ -257,7 +257,7 @@ class Partition:
     def roll(self) -> Segment:
         """Seal the active segment and begin a new one. StorageError: nothing has changed."""
         old = self.segments[-1]
-        writer = _writer(old)
+        writer = old.writer
         try:
             new = self._new_segment()
         except OSError as error:
@@ -270,7 +270,9 @@ class Partition:
         else:
             self._doubtful.add(old.base_offset)
             self.load_index(old)
-        self._committer.rolled(self, writer, _writer(new))
+        assert writer is not None
+        assert new.writer is not None
+        self._committer.rolled(self, writer, new.writer)
         saving.sealed(self, old)
         return new
 
@@ -417,8 +419,7 @@ class Partition:
             segment.give_up()
 
     def release(self) -> None:
-        """Close the files of a deleted partition, once the committer has forgotten it: an open file keeps its
-        disk space after it is unlinked."""
+        """Close a deleted partition's files, once the committer has forgotten it: open files keep their space."""
         for segment in self.segments:
             segment.release()
 
@@ -484,11 +485,6 @@ class Partition:
     def trust(self, segment: Segment) -> None:
         """Its index files are whole now."""
         self._doubtful.discard(segment.base_offset)
-
-
-def _writer(segment: Segment) -> File:
-    assert segment.writer is not None
-    return segment.writer
 
 
 def _check_age(header: BatchHeader, wall: int, most_ms: int) -> None:
