@@ -233,7 +233,7 @@ def asserts_something(path: Path) -> bool:
         or (isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node).endswith("raises"))
         or (
             isinstance(node, ast.Call)
-            and re.match(r"(?:\w+\.)*(?:check|judge|assert|expect)", ast.unparse(node.func))
+            and re.match(r"(?:\w+\.)*(?:check|judge|assert|expect|against)", ast.unparse(node.func))
         )
         for node in ast.walk(tree_of(path))
     )
