@@ -1,8 +1,10 @@
-"""Batches for tests."""
+"""Batches for tests, and what a partition gives back."""
 
 from __future__ import annotations
 
-from mainstem.log.batch import build
+from mainstem.log.batch import build, decode, walk
+from mainstem.log.config import LogConfig, PartitionConfig
+from tests.support.memdisk import Bench, ManualCommitter
 
 
 def batch(
@@ -20,3 +22,21 @@ def batch(
     producer_id, epoch, sequence = producer
     data = build(records, codec=codec, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
     return memoryview(data)
+
+
+def manual(config: PartitionConfig | None = None, **options: LogConfig) -> tuple[Bench, ManualCommitter]:
+    committer = ManualCommitter()
+    return Bench(config, committer=committer, log_config=options.get("log_config")), committer
+
+
+def offsets(bench: Bench) -> list[int]:
+    """Offsets of all records that can be read."""
+    found: list[int] = []
+    at = bench.partition.log_start_offset
+    while at < bench.partition.high_watermark:
+        part = bench.partition.read_now(at, 1 << 20)
+        for position, header in walk(part.data):
+            data = bytes(part.data[position : position + header.total_bytes])
+            found += [record.offset for record in decode(data) if record.offset >= at]
+        at = part.next_offset
+    return found

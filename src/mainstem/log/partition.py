@@ -419,7 +419,8 @@ class Partition:
             segment.give_up()
 
     def release(self) -> None:
-        """Close a deleted partition's files, once the committer has forgotten it: open files keep their space."""
+        """Close a deleted partition's files, once the committer has forgotten it: open files keep their
+        space."""
         for segment in self.segments:
             segment.release()
 

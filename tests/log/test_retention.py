@@ -1,0 +1,102 @@
+"""Removing what is old: by age, by size, by request."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstem.log.config import PartitionConfig
+from mainstem.log.errors import OffsetOutOfRange
+from tests.log.batches import batch, manual, offsets
+from tests.support.memdisk import Bench
+
+
+def test_retention_by_age_counts_from_arrival() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    for n in range(6):
+        bench.partition.append(batch(size=60, timestamp_ms=n))  # of 1970
+        bench.clock.advance(10)
+    size = bench.partition.size_bytes()
+    assert bench.partition.enforce_retention().result() == 0
+    bench.clock.advance(25)  # the last of the second segment of two batches arrived 30 s after the beginning
+    removed = bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == 2
+    assert removed == size - bench.partition.size_bytes() > 0
+    assert offsets(bench) == [2, 3, 4, 5]
+    with pytest.raises(OffsetOutOfRange):
+        bench.partition.read_now(1, 1)
+    bench.clock.advance(1000)
+    bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == bench.partition.high_watermark == 6
+    assert bench.partition.append(batch()).base_offset == 6
+    bench.restart()
+    assert bench.partition.log_start_offset == 6
+
+
+def test_retention_by_record_time_is_kafkas_way() -> None:
+    config = PartitionConfig(segment_bytes=300, retention_ms=60_000, retention_by_record_time=True)
+    bench = Bench(config)
+    now = bench.clock.wall_ms()
+    for n in range(6):
+        old = n in (0, 1, 4, 5)
+        bench.partition.append(batch(size=60, timestamp_ms=now - 100_000 if old else now))
+    bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == 2
+
+
+def test_retention_by_size_keeps_at_least_that_much() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=-1))
+    for _ in range(10):
+        bench.partition.append(batch(size=60))
+    each = bench.partition.segments[0].size
+    bench.partition.config = PartitionConfig(segment_bytes=300, retention_ms=-1, retention_bytes=each * 3 - 1)
+    bench.partition.enforce_retention().result()
+    assert bench.partition.size_bytes() == each * 3
+    assert bench.partition.log_start_offset == 4
+
+
+def test_nothing_is_unlinked_before_the_log_start_is_durable() -> None:
+    bench, committer = manual(PartitionConfig(segment_bytes=300, retention_ms=0))
+    for _ in range(6):
+        bench.partition.append(batch(size=60))
+    bench.clock.advance(10)
+    assert bench.partition.enforce_retention().result() == 0  # nothing of it is committed
+    committer.commit()
+    later = bench.partition.enforce_retention()
+    unlinked = bench.disk.calls["unlink"]
+    assert not later.done
+    assert bench.partition.log_start_offset == 0
+    assert bench.partition.row().log_start == 6
+    committer.commit()
+    assert later.result() > 0
+    assert bench.disk.calls["unlink"] > unlinked
+    assert bench.partition.log_start_offset == 6
+
+
+def test_segments_of_unknown_age_count_as_young() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    for _ in range(6):
+        bench.partition.append(batch(size=60, timestamp_ms=5))
+    bench.restart()
+    for path in [path for path in bench.disk.files if path.endswith(".arrivals")]:
+        bench.disk.unlink(path)
+    bench.open(bench.state())
+    bench.clock.advance(100_000)
+    assert bench.partition.enforce_retention().result() == 0
+    assert offsets(bench) == list(range(6))
+
+
+def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300))
+    for _ in range(5):
+        bench.partition.append(batch(3, size=20))
+    with pytest.raises(OffsetOutOfRange):
+        bench.partition.delete_records(16)
+    with pytest.raises(OffsetOutOfRange):
+        bench.partition.delete_records(-2)
+    assert bench.partition.delete_records(7).result() == 7
+    assert offsets(bench) == list(range(7, 15))
+    assert bench.partition.delete_records(2).result() == 7
+    assert bench.partition.delete_records(-1).result() == 15
+    assert offsets(bench) == []
+    assert bench.partition.offset_for_time(0).result() is None
+    assert len(bench.partition.segments) == 1
