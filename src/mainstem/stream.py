@@ -112,8 +112,7 @@ class Events:
 
     events: Sequence[Event] = ()
     unreadable: Sequence[Position] = ()
-    """Batches that could not be decoded, by the offset where the damage was met. Reading goes on behind
-    them."""
+    """Where stretches of damage begin that could not be decoded. Reading goes on behind them."""
 
     def __bool__(self) -> bool:
         return bool(self.events or self.unreadable)

@@ -142,7 +142,8 @@ def test_a_damaged_batch_is_counted_and_passed(tmp_path: Path) -> None:
     server = Server(tmp_path / "data").start()
     command("topics", "create", "hurt", at=server.at)
     for text in ("one", "two", "three"):
-        assert command("produce", "hurt", at=server.at, stdin=text * 20 + "\n").code == 0
+        lines = f"{text * 20}\n" * 50
+        assert command("produce", "hurt", at=server.at, stdin=lines).code == 0
     server.stop()
     files = (tmp_path / "data" / "partitions").glob("*/*.log")
     (segment,) = [each for each in files if b"twotwo" in each.read_bytes()]
@@ -154,9 +155,9 @@ def test_a_damaged_batch_is_counted_and_passed(tmp_path: Path) -> None:
     assert [row[-1] for row in done.rows] == ["ok", "damaged", "ok"]
     with server.start():
         done = command("tail", "hurt", "--from", "earliest", "--until", "latest", at=server.at)
-    assert [row[5] for row in done.rows] == ["one" * 20, "three" * 20]
+    assert [row[5] for row in done.rows] == ["one" * 20] * 50 + ["three" * 20] * 50
     assert done.code == 4
     assert done.err.splitlines() == [
-        "mainstem: hurt 0@1: damaged batch, passed over",
-        "mainstem: 1 damaged batches could not be read",
+        "mainstem: hurt 0@50: damaged, passed over",
+        "mainstem: damage in 1 places could not be read",
     ]

@@ -20,7 +20,7 @@ class Exit(IntEnum):
     FAILED = 1, "The server refused, or what was asked for is not there."
     USAGE = 2, "The command line or a setting is wrong; nothing was done."
     NOT_REACHABLE = 3, "No server answers at `--at`, or it stopped answering."
-    BAD_INPUT = 4, "`produce`: some lines were bad; `inspect`: the file is damaged."
+    BAD_INPUT = 4, "`produce`: some lines were bad; `tail`, `inspect`: something is damaged."
     REFUSED = 5, "`serve`: unsafe as asked (address without authentication, wildcard without `--advertise`)."
     ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
     FOLDER = 7, "`serve`: the data folder cannot be made, written, or read by this version."

@@ -76,7 +76,7 @@ def command(
             with_engine(at, lambda engine: tail.between(engine, start or Moment("latest"), until))
     finally:
         if tail.unreadable:
-            click.echo(f"mainstem: {tail.unreadable:,} damaged batches could not be read", err=True)
+            click.echo(f"mainstem: damage in {tail.unreadable:,} places could not be read", err=True)
     return Exit.BAD_INPUT if tail.unreadable else Exit.DONE
 
 
@@ -167,7 +167,7 @@ class _Tail:
         self.unreadable += len(found.unreadable)
         for place in found.unreadable:
             click.echo(
-                f"mainstem: {place.topic} {place.partition}@{place.offset}: damaged batch, passed over",
+                f"mainstem: {place.topic} {place.partition}@{place.offset}: damaged, passed over",
                 err=True,
             )
         return found

@@ -54,7 +54,7 @@ class _Polling:
         self._consumer = consumer
         self._what = what
         self._positions: dict[tuple[str, int], int] = {}
-        self._stuck: dict[tuple[str, int], int] = {}
+        self._passed: dict[tuple[str, int], int] = {}
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -102,18 +102,18 @@ class _Polling:
         return Events(events, unreadable)
 
     def _skip(self, message: Message) -> list[Position]:
-        """Go past a batch that cannot be decoded; its place, the first time that it is met.
+        """Go past what cannot be decoded; its place, when it is first met.
 
-        librdkafka goes on behind it by itself if more batches came along; alone, it would be fetched for
-        ever."""
+        librdkafka goes on behind it by itself if good batches came along. Alone, or refused by the server
+        (CORRUPT_ MESSAGE), it would be fetched for ever, and nobody tells where it ends: so it is passed
+        offset by offset."""
         where = (message.topic(), message.partition())
         damaged = message.offset()
-        known = self._stuck.get(where)
+        passing = damaged <= self._passed.get(where, -1)
         next_offset = max(self._positions.get(where, 0), damaged) + 1
-        self._stuck[where] = damaged
-        self._positions[where] = next_offset
+        self._passed[where] = self._positions[where] = next_offset
         self._consumer.seek(TopicPartition(*where, next_offset))
-        return [] if known == damaged else [Position(*where, damaged)]
+        return [] if passing else [Position(*where, damaged)]
 
     async def close(self) -> None:
         """See the contract."""
