@@ -145,7 +145,6 @@ def test_requests_may_come_in_pieces(step: int) -> None:
         b"\0\0\0\x0a" + b"\0\x03\0\x63\0\0\0\1\0\0",
         b"\0\0\0\x0a" + b"\0\x03\0\x0c\0\0\0\1\0\0",
         b"\0\0\0\x0e" + b"\0\x03\0\1\0\0\0\1\0\0" + b"\x7f\xff\xff\xff",
-        request_frame(18, 0, 1, Message()).replace(b"\0\0\0\x0e", b"\0\0\0\x0f", 1) + b"\0",
     ],
 )
 def test_what_is_no_request_closes_the_connection_with_one_line(

@@ -2,7 +2,7 @@
 
 Owns: decoding a request body, field by field, from the plan compiled for its key and version. Refuses
 everything that does not fit: a count larger than the bytes left could hold, a string past the end, a null
-where there may be none, bytes left over. There is one error, ProtocolError; nothing is allocated before its
+where there may be none. There is one error, ProtocolError; nothing is allocated before its
 size was checked against the bytes that are there. Called by message.py.
 
 Unknown tagged fields are skipped (KIP-482). `records` are given as a memoryview into the frame, all else is
@@ -313,15 +313,14 @@ def _request_reader(key: int, version: int) -> Read:
 
 
 def read_request(key: int, version: int, body: memoryview, at: int = 0) -> Message:
-    """The request in `body[at:]`, whole. ProtocolError if it is anything else. KeyError for an unknown key:
-    the caller has looked at the versions that it offers."""
+    """The request that `body[at:]` begins with. ProtocolError if it does not. KeyError for an unknown key:
+    the caller has looked at the versions that it offers. What is left after it is ignored, as Kafka does:
+    librdkafka's Metadata request for all topics has three bytes too many."""
     try:
-        message, end = _request_reader(key, version)(body, at)
+        message, _ = _request_reader(key, version)(body, at)
     except (IndexError, struct.error):
         raise ProtocolError("the frame ends inside a field") from None
     except UnicodeDecodeError:
         raise ProtocolError("a string is not UTF-8") from None
-    if end != len(body):
-        raise ProtocolError(f"{len(body) - end} bytes left over")
     assert isinstance(message, Message)
     return message

@@ -98,12 +98,13 @@ def handle(context: Context, request: Request) -> Answer:
         return context.node.runtime.read(_reply(context, request, every))
     answers: dict[object, Later[Message]] = {}
     for one in asked:
-        if one.name is not None:
-            if one.name not in answers:
-                answer = _by_name(context, request, one.name, operations)
-                answers[one.name] = answer if isinstance(answer, Later) else Later.of(answer)
-        elif one.topic_id not in answers:
-            answers[one.topic_id] = Later.of(_by_id(context, one, operations, request.version))
+        # The id counts when there is one: Java's Admin then sends an empty name, not a null one.
+        if one.topic_id != NO_UUID or one.name is None:
+            if one.topic_id not in answers:
+                answers[one.topic_id] = Later.of(_by_id(context, one, operations, request.version))
+        elif one.name not in answers:
+            answer = _by_name(context, request, one.name, operations)
+            answers[one.name] = answer if isinstance(answer, Later) else Later.of(answer)
     out: Later[Message] = Later()
 
     def parked(read: Later[Message]) -> None:
