@@ -79,7 +79,9 @@ async def consumer(*topics: str, **config: Any) -> AsyncIterator[Any]:
         await client.stop()
 
 
-async def send(name: str, values: list[Any], config: dict[str, Any] | None = None, **fields: Any) -> list[Any]:
+async def send(
+    name: str, values: list[Any], config: dict[str, Any] | None = None, **fields: Any
+) -> list[Any]:
     """Produce the values, batched, and wait for the acknowledgements."""
     async with AIOKafkaProducer(bootstrap_servers=Address.value, linger_ms=5, **(config or {})) as producer:
         futures = [await producer.send(name, value, **fields) for value in values]
@@ -264,7 +266,9 @@ async def _members(name: str, group: str, **config: Any) -> None:
         pump = [asyncio.create_task(drain(second))]
         async with consumer(name, **config) as first:
             pump.append(asyncio.create_task(drain(first)))
-            await eventually(lambda: (len(first.assignment()), len(second.assignment())) == (2, 2), "2 each", 40)
+            await eventually(
+                lambda: (len(first.assignment()), len(second.assignment())) == (2, 2), "2 each", 40
+            )
             await fill(b"shared")
             await eventually(lambda: all(b"shared" in s for s in seen.values()), "every record read")
         await eventually(lambda: len(second.assignment()) == 4, "the other member has all 4 partitions", 40)

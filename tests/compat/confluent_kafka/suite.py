@@ -143,7 +143,9 @@ def _idempotent() -> None:
     client = producer(**{"enable.idempotence": True, "linger.ms": 0})
     failures: list[Any] = []
     for i in range(1000):
-        client.produce(name, b"%d" % i, partition=i % 3, on_delivery=lambda e, m: failures.append(e) if e else None)
+        client.produce(
+            name, b"%d" % i, partition=i % 3, on_delivery=lambda e, m: failures.append(e) if e else None
+        )
         client.poll(0)
     same((client.flush(WAIT), failures), (0, []))
     for partition in range(3):
@@ -299,7 +301,9 @@ def _members(name: str, group: str, config: dict[str, Any], seen: dict[int, set[
     first.subscribe([name])
     eventually(lambda: turn(first) or owned(first) == 4, "first member has all 4 partitions")
     second.subscribe([name])
-    eventually(lambda: turn(first, second) or (owned(first), owned(second)) == (2, 2), "2 partitions each", 40)
+    eventually(
+        lambda: turn(first, second) or (owned(first), owned(second)) == (2, 2), "2 partitions each", 40
+    )
     send(name, [b"shared%d" % i for i in range(40)], key=None)
     eventually(lambda: turn(first, second) or sum(map(len, seen.values())) >= 40, "all 40 records read")
     first.close()
@@ -328,7 +332,9 @@ def _static_member() -> None:
     for _ in range(2):
         client = consumer(group, **config)
         client.subscribe([name])
-        eventually(lambda c=client: c.poll(0.1) or len(c.assignment()) == 2, "static member has both partitions")  # type: ignore[misc]
+        eventually(
+            lambda c=client: c.poll(0.1) or len(c.assignment()) == 2, "static member has both partitions"
+        )  # type: ignore[misc]
         client.close()
     described = done(admin().describe_consumer_groups([group]))[0]
     same([m.group_instance_id for m in described.members], ["one"], "static member stays after close")
@@ -374,7 +380,10 @@ def _describe() -> None:
     name = topic("describe", 3)
     found = done(admin().describe_topics(TopicCollection([name])))[0]
     same((found.name, len(found.partitions), found.is_internal), (name, 3, False))
-    same([(p.id, p.leader.id, [n.id for n in p.isr]) for p in found.partitions], [(i, 1, [1]) for i in range(3)])
+    same(
+        [(p.id, p.leader.id, [n.id for n in p.isr]) for p in found.partitions],
+        [(i, 1, [1]) for i in range(3)],
+    )
 
 
 @case("admin-delete-topic")
@@ -422,7 +431,9 @@ def _alter_configs() -> None:
     change("retention.ms", "777000", AlterConfigOpType.SET)
     eventually(lambda: _config(name)["retention.ms"].value == "777000", "retention.ms is set")
     change("retention.ms", None, AlterConfigOpType.DELETE)
-    eventually(lambda: _config(name)["retention.ms"].value == "604800000", "retention.ms is the default again")
+    eventually(
+        lambda: _config(name)["retention.ms"].value == "604800000", "retention.ms is the default again"
+    )
     for key, value in (("no.such.key", "1"), ("retention.ms", "soon")):
         try:
             change(key, value, AlterConfigOpType.SET)

@@ -4,14 +4,14 @@ import { address, eventually, fresh, main, refused, same, sleep, test } from './
 
 const require = createRequire(import.meta.url);
 const { AssignerProtocol, CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs');
-const lz4 = require('lz4js');
+const lz4 = require('lz4-napi');
 const { ZstdCodec } = require('zstd-codec');
 
 const zstd = await new Promise((resolve) => ZstdCodec.run((found) => resolve(new found.Simple())));
 CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async (encoder) => Buffer.from(lz4.compress(encoder.buffer)),
-  decompress: async (buffer) => Buffer.from(lz4.decompress(buffer)),
+  compress: async (encoder) => lz4.compressFrame(encoder.buffer),
+  decompress: async (buffer) => lz4.decompressFrame(buffer),
 });
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   compress: async (encoder) => Buffer.from(zstd.compress(encoder.buffer)),
@@ -316,6 +316,7 @@ test('admin-group-offsets', async () => {
 test('admin-delete-records', async () => {
   const name = await topic();
   await send(name, ['a', 'b', 'c', 'd'].map((value) => ({ value })));
+  await admin.fetchTopicOffsets(name); // KafkaJS finds the leader only in what it knows already
   await admin.deleteTopicRecords({ topic: name, partitions: [{ partition: 0, offset: '3' }] });
   same((await admin.fetchTopicOffsets(name))[0].low, '3');
   same(values(await read(name, 1)), ['d']);

@@ -1,0 +1,15 @@
+"""The kafka_python suite against a fresh server gives what the report card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.compat import suites
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kafka_python_passes_the_cases_of_the_report_card(tmp_path: Path) -> None:
+    suites.against_mainstem("kafka_python", tmp_path)
