@@ -13,6 +13,7 @@ from mainstem.log.errors import (
     PartitionDeleted,
     StorageError,
 )
+from mainstem.log.reads import LoadedIndexes
 from tests.log.batches import batch, manual, offsets
 from tests.support.memdisk import Bench
 
@@ -292,3 +293,17 @@ def test_index_files_after_restarts_are_those_of_a_run_without() -> None:
     for path in one.disk.files:
         if path.endswith(kinds):
             assert one.disk.files[path] == other.disk.files[path], path
+
+
+def test_indexes_of_sealed_segments_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LoadedIndexes, "LIMIT_BYTES", 100)
+    bench = Bench(PartitionConfig(segment_bytes=900, index_interval_bytes=100))
+    for n in range(80):
+        bench.partition.append(batch(size=60, timestamp_ms=n))
+    bench.restart()
+    for offset in [*range(0, 80, 3), *range(1, 80, 3)]:
+        assert read_header(bench.partition.read_now(offset, 1).data).base_offset == offset
+        loaded = [segment for segment in bench.partition.segments[:-1] if segment.index is not None]
+        assert sum(segment.index_bytes() for segment in loaded) <= 200
+    assert len(bench.partition.segments) > 8
+    assert bench.partition.offset_for_time(41).result() == (41, 41, 0)
