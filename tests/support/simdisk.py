@@ -414,7 +414,8 @@ class SimDisk:
         return out
 
     def _sync_all(self, files: Sequence[File], folders: Sequence[str]) -> Later[Verdicts]:
-        self.step("ask sync")
+        if error := _try(self.step, "ask sync"):
+            return Later.of([error] * (len(files) + len(folders)))
         asked = [(file, self._inode_of(file).number) for file in files]
         known = self.names_made
 
@@ -458,7 +459,8 @@ class SimDisk:
         return self._later(warmed).map(lambda _: None)
 
     def zero_file(self, path: str, size: int) -> Later[None]:
-        self.step(f"zero {path}")
+        if error := _try(self.step, f"zero {path}"):
+            return Later.failed(error)
 
         def work() -> Verdicts:
             self.write_all(f"{path}.tmp", bytes(size))

@@ -146,7 +146,13 @@ class Journal:
                 return
             # The checkpoint may point at or before what is going to be unlinked: a later one first (R11).
             self._checkpointer.touch(one, {}, 0)
-            self._checkpointer.ask().then(lambda stored: settle(out, stored.error))
+            self._checkpointer.ask().then(lambda stored: passed(stored.error))
+
+        def passed(error: BaseException | None) -> None:
+            row = self._checkpointer.rows.get(key_of(one))
+            if error is None and (row is None or row.end_offset < offset):
+                error = StorageError(one.fenced or "the checkpoint did not come past it")
+            settle(out, error)
 
         self._add_control(one, LOGSTART, offset, offset, 0).then(committed)
         return out

@@ -166,6 +166,9 @@ class _Replay:
         self._scan()
         if self._out.scanned_bytes > before:
             self._note(f"kept {self._out.scanned_bytes - before} bytes found after the end that was recorded")
+        if self._offset < self._log_start:  # what is missing had been deleted
+            self._leave()
+            self._segment, self._position, self._offset = self._log_start, 0, self._log_start
         self._cut_after_end()
         if self._segments and self._segments[-1] != self._segment:
             self._file(self._segment)  # rolled, but nothing committed in it yet
