@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import settings
@@ -162,6 +163,8 @@ class GroupWorld(RuleBasedStateMachine):
             assert group.leader is None
         assert set(group.instances.values()) <= set(group.members)
         assert not set(group.pending) & set(group.members)
+        offers = [name for one in group.members.values() for name in {name for name, _ in one.protocols}]
+        assert group._offers == Counter(offers)
 
     @invariant()
     def nobody_waits_for_what_is_not_coming(self) -> None:

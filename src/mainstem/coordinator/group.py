@@ -8,6 +8,8 @@ Semantics: Apache Kafka's ClassicGroup.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import (
     FencedInstance,
@@ -63,6 +65,8 @@ class Group:
         self.members: dict[str, Member] = {}
         self.instances: dict[str, str] = {}
         """Static members: instance id -> member id."""
+        self._offers: Counter[str] = Counter()
+        """How many members offer each assignor, so that a join costs the same in a group of thousands."""
         self.pending: dict[str, Timer] = {}
         """Member ids that were handed out and have not come back."""
         self.unsynced: set[str] = set()
@@ -82,6 +86,7 @@ class Group:
         self.since_ms = saved.since_ms
         for one in saved.members:
             self.members[one.member_id] = Member(one)
+            self._offer(one.protocols)
             if one.instance_id is not None:
                 self.instances[one.instance_id] = one.member_id
         self.state = State.STABLE if self.members else State.EMPTY
@@ -109,6 +114,7 @@ class Group:
         """A member that was let in. The first one leads."""
         assert member.member_id not in self.members
         self.members[member.member_id] = member
+        self._offer(member.protocols)
         if member.instance_id is not None:
             assert member.instance_id not in self.instances
             self.instances[member.instance_id] = member.member_id
@@ -120,6 +126,7 @@ class Group:
         """Take a member out; the eldest leads if it was the leader."""
         member = self.members.pop(member_id)
         member.disarm()
+        self._withdraw(member.protocols)
         if member.instance_id is not None:
             del self.instances[member.instance_id]
         if self.leader == member_id:
@@ -131,6 +138,8 @@ class Group:
         """A static member came back under a new id: it keeps place, assignment and leadership."""
         assert old.instance_id is not None
         old.disarm()
+        self._withdraw(old.protocols)
+        self._offer(new.protocols)
         self.members = {
             (new.member_id if key == old.member_id else key): (new if key == old.member_id else member)
             for key, member in self.members.items()
@@ -196,17 +205,30 @@ class Group:
         """A member that offers these can work with those who are there."""
         if self.state is State.EMPTY or not self.members:
             return bool(protocol_type) and bool(protocols)
-        common = self._common()
-        return protocol_type == self.protocol_type and any(name in common for name, _ in protocols)
+        everybody = len(self.members)
+        return protocol_type == self.protocol_type and any(
+            self._offers[name] == everybody for name, _ in protocols
+        )
 
-    def _common(self) -> set[str]:
-        offers = [{name for name, _ in member.protocols} for member in self.members.values()]
-        return set.intersection(*offers) if offers else set()
+    def change_offer(self, member: Member, protocols: Protocols) -> None:
+        """A member joined again, maybe with other assignors."""
+        self._withdraw(member.protocols)
+        self._offer(protocols)
+        member.protocols = protocols
+
+    def _offer(self, protocols: Protocols) -> None:
+        self._offers.update({name for name, _ in protocols})
+
+    def _withdraw(self, protocols: Protocols) -> None:
+        for name in {name for name, _ in protocols}:
+            self._offers[name] -= 1
+            if not self._offers[name]:
+                del self._offers[name]
 
     def choose_protocol(self) -> str:
         """The assignor that most members like best, of those that all have; the one voted for first on a
         tie."""
-        common = self._common()
+        common = {name for name, count in self._offers.items() if count == len(self.members)}
         votes: dict[str, int] = {}
         for member in self.members.values():
             name = member.vote(common)

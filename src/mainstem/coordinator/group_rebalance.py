@@ -85,12 +85,14 @@ class Rebalances:
 
     def _check_room(self, group: Group, member_id: str) -> None:
         member = group.members.get(member_id)
+        full = len(group.members) >= self._size_max
         if group.state is State.PREPARING:
             # Those who wait are counted, not the members: the last to join again are left out of a group that
             # shrank.
-            full = (member is None or member.joining is None) and group.joined_count >= self._size_max
+            waits = member is not None and member.joining is not None
+            full = full and not waits and group.joined_count >= self._size_max
         else:
-            full = member is None and group.state is not State.EMPTY and len(group.members) >= self._size_max
+            full = full and member is None
         if full:
             if member is not None:
                 group.remove(member_id)
@@ -156,7 +158,7 @@ class Rebalances:
         # A join that still waits belongs to a connection that was lost; its answer must not hang.
         member.answer_join(step, None, RebalanceInProgress("joined again"))
         member.joining = waiting
-        member.protocols = request.protocols
+        group.change_offer(member, request.protocols)
         member.session_timeout_ms = request.session_timeout_ms
         member.rebalance_timeout_ms = request.rebalance_timeout_ms
 
