@@ -1,9 +1,10 @@
-"""A real Apache Kafka for comparison runs: one node, KRaft, from the jars that `make deps-all` laid in java/target/lib.
+"""A real Apache Kafka for comparison runs: one node, KRaft, from the jars that `make deps-all` laid in
+java/target/lib.
 
     python -m tests.compat.apache_kafka [PORT]      # prints the ready line, serves until Ctrl-C
 
-Owns: the folder, the process and the settings of that broker. Refuses to start when the jars are missing. For tests and
-for people who write them; no part of mainstem uses it.
+Owns: the folder, the process and the settings of that broker. Refuses to start when the jars are missing.
+For tests and for people who write them; no part of mainstem uses it.
 """
 
 from __future__ import annotations

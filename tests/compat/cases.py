@@ -1,7 +1,8 @@
 """What the Python suites share: naming a case, running the cases one by one, saying how each went.
 
-A suite is a program `suite ADDRESS [CASE…]`. It prints one line per case, `PASS name` or `FAIL name: reason`, and ends
-with 1 when a case failed. The suites in other languages print the same lines. A suite knows only the server's address.
+A suite is a program `suite ADDRESS [CASE…]`. It prints one line per case, `PASS name` or `FAIL name: reason`,
+and ends with 1 when a case failed. The suites in other languages print the same lines. A suite knows only the
+server's address.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -54,10 +55,10 @@ async def admin() -> AsyncIterator[Any]:
         await client.close()
 
 
-async def topic(prefix: str, partitions: int = 1, **config: str) -> str:
+async def topic(prefix: str, partitions: int = 1, config: dict[str, str] | None = None) -> str:
     name = fresh(prefix)
     async with admin() as client:
-        answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+        answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=config or {})])
         same([error[1] for error in answer.topic_errors], [0], "create_topics")
 
         async def there() -> bool:
@@ -182,7 +183,7 @@ async def _acks() -> None:
 
 @async_case("too-large-refused")
 async def _too_large() -> None:
-    name = await topic("toolarge", **{"max.message.bytes": "1000"})
+    name = await topic("toolarge", config={"max.message.bytes": "1000"})
     try:
         await send(name, [b"x" * 5000])
     except MessageSizeTooLargeError:
@@ -288,13 +289,17 @@ async def _sticky() -> None:
     await _members(await topic("sticky", 4), fresh("g"), partition_assignment_strategy=strategy)
 
 
+def _has_both(client: Any) -> bool:
+    return len(client.assignment()) == 2
+
+
 @async_case("group-static-member")
 async def _static_member() -> None:
     name, group = await topic("static", 2), fresh("g")
     for _ in range(2):
         config = {"group_id": group, "group_instance_id": "one", "session_timeout_ms": 10_000}
         async with consumer(name, **config) as client:
-            await eventually(lambda c=client: len(c.assignment()) == 2, "both partitions")
+            await eventually(partial(_has_both, client), "both partitions")
     async with admin() as client:
         found = (await client.describe_consumer_groups([group]))[0].groups[0]
         same(len(found[5]), 1, "static member stays after close")
@@ -318,11 +323,10 @@ async def _commits() -> None:
 
 @async_case("admin-create-topic")
 async def _create() -> None:
-    name = await topic("create", 5, **{"retention.ms": "60000"})
+    name = await topic("create", 5, config={"retention.ms": "60000"})
     async with admin() as client:
-        codes = []
-        for bad in (NewTopic(name, 1, 1), NewTopic("no/such", 1, 1), NewTopic(fresh("x"), 0, 1)):
-            codes.append((await client.create_topics([bad])).topic_errors[0][1])
+        bad = (NewTopic(name, 1, 1), NewTopic("no/such", 1, 1), NewTopic(fresh("x"), 0, 1))
+        codes = [(await client.create_topics([each])).topic_errors[0][1] for each in bad]
         same(codes, [36, 17, 37], "exists, bad name, no partitions")
         checked = fresh("checked")
         await client.create_topics([NewTopic(checked, 1, 1)], validate_only=True)
@@ -372,7 +376,7 @@ async def _config(client: Any, name: str) -> dict[str, str]:
 
 @async_case("admin-describe-configs")
 async def _describe_configs() -> None:
-    name = await topic("configs", **{"retention.ms": "123456"})
+    name = await topic("configs", config={"retention.ms": "123456"})
     async with admin() as client:
         found = await _config(client, name)
     same((found["retention.ms"], found["cleanup.policy"]), ("123456", "delete"))

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """FastStream's hello world, as in its documentation; the address and the broker's module are parameters:
 `python -m tests.compat.faststream.hello ADDRESS kafka|confluent`. Runs until SIGTERM."""
 

@@ -1,5 +1,5 @@
-"""Kafka's Java clients and its command-line tools against a fresh server give what the report card says, and Kafka's
-dump tool finds no mismatch in the segment files that they leave."""
+"""Kafka's Java clients and its command-line tools against a fresh server give what the report card says, and
+Kafka's dump tool finds no mismatch in the segment files that they leave."""
 
 from __future__ import annotations
 

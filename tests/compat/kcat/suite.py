@@ -1,5 +1,6 @@
-"""kcat against a server: `python -m tests.compat.kcat.suite ADDRESS [CASE…]`. Debian's kcat: librdkafka 2.0.2, the
-oldest client of the lot."""
+"""kcat against a server: `python -m tests.compat.kcat.suite ADDRESS [CASE…]`.
+
+Debian's kcat: librdkafka 2.0.2, the oldest client of the lot."""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Quix Streams' quickstart, the word splitter, as in its documentation; the address and the number of
 words to stop after are parameters."""
 

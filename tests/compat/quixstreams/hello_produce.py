@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Quix Streams' quickstart, the producer, as in its documentation; the address is a parameter."""
 
 import sys
