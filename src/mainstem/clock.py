@@ -1,7 +1,8 @@
 """Time and timers, as an argument.
 
-Owns: the `Clock` that log and coordinator are given, and the real one. Refuses: to be bypassed — a tidy test bans
-`time.time`, `time.monotonic` and `loop.call_later` elsewhere in the engine, so that one seed replays any failure.
+Owns: the `Clock` that log and coordinator are given, and the real one. Refuses: to be bypassed. A tidy test
+bans `time.time`, `time.monotonic` and `loop.call_later` elsewhere in the engine, so that one seed replays any
+failure.
 """
 
 from __future__ import annotations

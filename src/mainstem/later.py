@@ -1,7 +1,7 @@
 """A result that comes later, without an event loop.
 
-Owns: `Later`, the one promise type below the doors. Refuses: threads (one thread sets and reads it) and a second
-result. Anybody may use it; asyncio code may `await` it.
+Owns: `Later`, the one promise type below the doors. Refuses: threads (one thread sets and reads it) and a
+second result. Anybody may use it; asyncio code may `await` it.
 
 It exists because log and coordinator run under a real event loop and, in tests, under a simulated clock: an
 `asyncio.Future` would tie them to a loop and costs one more loop turn for each acknowledgement.
@@ -109,7 +109,7 @@ class Later(Generic[T]):
 
 
 def gather(laters: list[Later[T]]) -> Later[list[Later[T]]]:
-    """A Later that is done when all are; its value is the list itself, so that each error can be looked at."""
+    """A Later that is done when all are; its value is the list, so that each error can be looked at."""
     out: Later[list[Later[T]]] = Later()
     left = len(laters)
     if not left:

@@ -16,7 +16,7 @@ class SimTimer:
 
 
 class SimClock:
-    """Virtual time: `run()` empties the ready queue, `advance()` moves time and fires what is due, in order."""
+    """Virtual time: `run()` empties the ready queue, `advance()` moves time and fires what is due."""
 
     def __init__(self, wall_ms: int = 1_356_998_400_000) -> None:
         self.wall = wall_ms
