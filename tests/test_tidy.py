@@ -217,6 +217,7 @@ def test_words_that_do_not_belong(why: str) -> None:
 
 def test_a_page_that_is_named_exists() -> None:
     here = {path.name for path in ROOT.rglob("*.md") if not {".venv", "node_modules"} & set(path.parts)}
+    here.add("REPORT.md")  # the benchmark writes it when it is asked to
     dangling = [
         f"{name_of(path)}: {page}"
         for path in prose_and_code()
