@@ -11,7 +11,7 @@ synced without error, new names too, and a checkpoint that does not need it is d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 from uuid import UUID
@@ -103,7 +103,9 @@ class Checkpointer:
         self._last = Checkpoint(0, 1, 1, clean=False, rows=())
         self.rows: dict[Key, CheckpointRow] = {}
         """As in the last durable checkpoint."""
-        self._linked: dict[Key, int] = {}
+        self._linked: dict[Key, frozenset[File]] = {}
+        """Newest files whose names are durable."""
+        self._linked_at_start: dict[Key, str] = {}
         self._kept: frozenset[Key] = frozenset()
         self._touched: dict[Rowed, _Touched] = {}
         self._touched_bytes = 0
@@ -122,7 +124,11 @@ class Checkpointer:
         self._last = last
         self._kept = frozenset(kept)
         self.rows = dict(rows)
-        self._linked = {key: row.segment for key, row in rows.items() if row.position}
+        for key, row in rows.items():
+            if row.position:
+                self._linked[key] = frozenset()
+                name = layout.segment_name(row.segment)
+                self._linked_at_start[key] = f"{layout.partition_folder(*key)}/{name}"
 
     # What is to be done.
 
@@ -166,22 +172,27 @@ class Checkpointer:
         key = key_of(partition)
         self.rows.pop(key, None)
         self._linked.pop(key, None)
+        self._linked_at_start.pop(key, None)
         self._forgotten.append((key, later))
         self.want()
         return later
 
-    def folders_of(self, partition: Committed, segment: int) -> list[str]:
-        """Folders to be synced before bytes of this segment count as durable: none once its name is (R1)."""
+    def folders_of(self, partition: Committed, wrote: Iterable[File]) -> list[str]:
+        """Folders to be synced before bytes in these files count as durable: none once their names are
+        (R1)."""
         key = key_of(partition)
         linked = self._linked.get(key)
         if linked is None:
             return [layout.partition_folder(*key), layout.PARTITIONS]
-        return [layout.partition_folder(*key)] if segment > linked else []
+        old = self._linked_at_start.get(key)
+        if all(file in linked or file.path == old for file in wrote):
+            return []
+        return [layout.partition_folder(*key)]
 
-    def linked(self, partition: Committed, segment: int) -> None:
-        """The folders are synced."""
-        key = key_of(partition)
-        self._linked[key] = max(segment, self._linked.get(key, segment))
+    def linked(self, partition: Committed, wrote: Iterable[File]) -> None:
+        """The folders are synced. Of files, not of their names: a segment that was rolled back is made
+        again."""
+        self._linked[key_of(partition)] = frozenset(wrote)
 
     def _due(self) -> None:
         self._timer = None
@@ -249,20 +260,19 @@ class Checkpointer:
             self.gate.segment_failed(partition, error)
 
     def _sync_folders(self, run: _Run) -> None:
-        folders = {
-            partition: (max(one.files), self.folders_of(partition, max(one.files)))
-            for partition, one in run.touched.items()
-            if partition in run.rows and one.files
-        }
-        new = [(partition, segment, names) for partition, (segment, names) in folders.items() if names]
+        new: list[tuple[Rowed, list[File], list[str]]] = []
+        for partition, one in run.touched.items():
+            wrote = list(one.files.values())
+            if partition in run.rows and (names := self.folders_of(partition, wrote)) and wrote:
+                new.append((partition, wrote, names))
         syncs = [self._disk.sync([], names, background=True) for _, _, names in new]
 
         def synced(laters: Later[list[Later[None]]]) -> None:
-            for (partition, segment, _), later in zip(new, laters.result(), strict=True):
+            for (partition, wrote, _), later in zip(new, laters.result(), strict=True):
                 if later.error is not None:
                     self._failed(run, partition, later.error)
                 elif partition in run.rows:
-                    self.linked(partition, segment)
+                    self.linked(partition, wrote)
             self._store(run)
 
         gather(syncs).then(synced)

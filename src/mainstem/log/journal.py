@@ -229,7 +229,7 @@ class Journal:
             del self._gathering[partition]
             self._direct[partition] = one
             self._checkpointer.touch(partition, one.files, one.bytes_written)
-            folders = self._checkpointer.folders_of(partition, one.segment)
+            folders = self._checkpointer.folders_of(partition, one.files.values())
             synced = self._disk.sync(list(one.files.values()), folders)
             synced.then(lambda later, one=one: self._direct_done(one, later.error))  # type: ignore[misc]
 
@@ -238,7 +238,7 @@ class Journal:
         self.pending_bytes -= one.bytes_written
         if not one.dropped:
             if error is None:
-                self._checkpointer.linked(one.partition, one.segment)
+                self._checkpointer.linked(one.partition, one.files.values())
                 self._checkpointer.touch(one.partition, one.files, 0)  # a checkpoint may have begun meanwhile
                 tell(one)
             else:
