@@ -16,6 +16,7 @@ from kio.schema.index import api_key_map
 
 from mainstem.cli import mainstem
 from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
+from tests.compat import suites
 from tests.support import cards
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -78,6 +79,22 @@ def topic_settings() -> str:
     return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
 
 
+def clients() -> str:
+    """Every client whose suite runs against a real server, and what its report card says."""
+    card = suites.report() if suites.REPORT.exists() else {}
+    rows = []
+    for name in suites.SUITES:
+        verdicts = card.get(name, {})
+        failed = [
+            f"`{case}`: {verdict.removeprefix('fail: ')}"
+            for case, verdict in verdicts.items()
+            if verdict != "pass"
+        ]
+        passed = len(verdicts) - len(failed) if verdicts else "not on the report card yet"
+        rows.append(f"| {name} | {passed} | {'; '.join(failed)} |")
+    return "\n".join(["| suite | cases that pass | cases that do not |", "|---|---|---|", *rows])
+
+
 def files() -> str:
     """Every module of the source, with the first sentence of its head; handlers are listed in KAFKA.md."""
     rows = []
@@ -113,7 +130,12 @@ def options() -> str:
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"files": files},
     "CLI.md": {"options": options},
-    "KAFKA.md": {"keys": keys, "keys not offered": keys_not_offered, "topic settings": topic_settings},
+    "KAFKA.md": {
+        "keys": keys,
+        "keys not offered": keys_not_offered,
+        "topic settings": topic_settings,
+        "clients": clients,
+    },
 }
 
 
