@@ -130,7 +130,10 @@ class Ring:
                 kept.append(slot)
             elif slot.failed:
                 slot.file.close()
-                self._disk.unlink(slot.file.path)
+                try:
+                    self._disk.unlink(slot.file.path)
+                except OSError as error:
+                    log.warning("%s, which failed, could not be deleted: %s", slot.file.path, error)
             else:
                 slot.header = None
                 self._free.append(slot)
