@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 
 def cut_to_watermark(partition: Partition) -> None:
-    """Cut files, index, arrivals, windows and epochs. If a file cannot be cut, the partition is fenced."""
+    """Cut files, index, arrivals, windows and epochs. If a file cannot be cut, the partition is fenced, and
+    this is to be done again before it takes appends: it may be done any number of times."""
     partition.cuts += 1
     end = partition.high_watermark
     partition.log_end_offset = end
     partition.derived.cut(end)
     partition.reader.forget()
+    partition.uncut = True
     try:
         _cut_files(partition, end)
+        partition.uncut = False
     except OSError as error:
         partition.fence(f"uncommitted bytes could not be cut: {error}")
 
@@ -32,9 +35,9 @@ def _cut_files(partition: Partition, end: int) -> None:
     dropped: File | None = None
     segments = partition.segments
     while len(segments) > 1 and segments[-1].base_offset > end:
-        segment = segments.pop()
-        dropped = segment.writer or dropped
-        segment.unlink()
+        dropped = segments[-1].writer or dropped
+        segments[-1].unlink()
+        segments.pop()
     if not segments:
         return
     active = segments[-1]

@@ -137,10 +137,19 @@ def _catch_up(
         if segment is not partition.active:
             index.add_time_entry()
             if not segment.gone and partition.end_of(segment) <= partition.high_watermark:
-                segment.save(partition.end_of(segment))
-                partition.trust(segment)
+                _keep(partition, segment)
         return index
     return segment.index
+
+
+def _keep(partition: Partition, segment: Segment) -> None:
+    """Write the index of a sealed segment. If that fails, the read that needed the index goes on all the
+    same."""
+    try:
+        segment.save(partition.end_of(segment))
+        partition.trust(segment)
+    except OSError as error:
+        log.warning("%s: its index was not saved: %s", segment.path, error)
 
 
 def _end(partition: Partition, segment: Segment) -> tuple[int, int]:
@@ -196,7 +205,10 @@ def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
             if base <= offset < end and offset - base > known and wall_ms >= arrivals.last_ms:
                 arrivals.add(wall_ms, offset - base)
         last_ms = max(last_ms, arrivals.last_ms)
-        segment.save(min(end, state.end_offset))  # the journal will not have them again
+        try:
+            segment.save(min(end, state.end_offset))  # the journal will not have them again
+        except OSError as error:
+            log.warning("%s: its arrivals were not saved: %s", segment.path, error)
 
 
 def _add_epochs(partition: Partition, state: PartitionState) -> None:

@@ -92,8 +92,8 @@ class Partition:
             for base, size in zip(state.segments, sizes, strict=False)
         ]
         """By base offset; the last one is active."""
-        self.cuts = 0
-        """How often the end of the log was cut: what was read before may not be there any more."""
+        self.cuts = 0  # what was read before one may not be there any more
+        self.uncut = False  # the files still have what was cut from the log
         self._disk = disk
         self._clock = clock
         self._committer = committer
@@ -200,6 +200,7 @@ class Partition:
         try:
             file.truncate(position)
         except OSError as second:
+            self.uncut = True
             self.fence(f"a failed write could not be taken back: {second}")
         return StorageError(f"writing failed: {error}")
 
@@ -314,6 +315,8 @@ class Partition:
         self.fenced = None
         if self.log_end_offset > self.high_watermark:
             self.roll_back()
+        elif self.uncut:
+            cutting.cut_to_watermark(self)
 
     def checkpointed(self) -> None:
         """See `commit.Committed`."""
@@ -321,10 +324,8 @@ class Partition:
 
     def row(self) -> CheckpointRow:
         """Its row of the next checkpoint."""
-        segment, position = self._committed
         key = self.topic_id, self.index
-        end = segment, position, self.high_watermark
-        return CheckpointRow(*key, self.epoch, self.log_start_asked, *end)
+        return CheckpointRow(*key, self.epoch, self.log_start_asked, *self._committed, self.high_watermark)
 
     # --- waiting ------------------------------------------------------------------------------------------
 
