@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help serve test test-all lint format types soak bench docs clean
+.PHONY: help serve test test-all deps-all lint format types soak bench docs clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -24,6 +24,12 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pytest -m "not slow"
+
+deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, and a real Apache Kafka
+	@PYTHON=$(PYTHON) bash tests/compat/deps.sh
+
+test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
+	@$(BIN)/pytest -m slow --durations=40 --durations-min=1
 
 soak: $(STAMP)   ## kill it 200 times with -9 under load, with either durability (KILL9_KILLS, KILL9_SEED)
 	@KILL9_KILLS=$${KILL9_KILLS:-200} $(BIN)/pytest -m slow tests/faults/test_kill9.py

@@ -19,6 +19,7 @@ CompressionCodecs[CompressionTypes.ZSTD] = () => ({
 });
 
 const HOUR_MS = 3_600_000;
+const maxWaitTimeInMs = 200; // disconnect() waits for the fetch that is under way
 const kafka = new Kafka({ clientId: 'compat', brokers: [address], logLevel: logLevel.NOTHING, retry: { retries: 8, initialRetryTime: 100 } });
 const admin = kafka.admin();
 await admin.connect();
@@ -40,7 +41,7 @@ const values = (records) => records.map((record) => record.message.value?.toStri
 
 // Reads `count` records of a topic as the only member of a group; `start` seeks once it runs.
 async function read(name, count, { groupId = fresh('g'), fromBeginning = true, start = undefined } = {}) {
-  const consumer = kafka.consumer({ groupId });
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs });
   const records = [];
   await consumer.connect();
   try {
@@ -147,7 +148,7 @@ test('consume-earliest', async () => {
 test('consume-latest', async () => {
   const name = await topic();
   await send(name, [{ value: 'old' }]);
-  const consumer = kafka.consumer({ groupId: fresh('g') });
+  const consumer = kafka.consumer({ groupId: fresh('g'), maxWaitTimeInMs });
   const records = [];
   const joined = new Promise((resolve) => consumer.on(consumer.events.FETCH, resolve));
   await consumer.connect();
@@ -182,7 +183,7 @@ test('consume-from-time', async () => {
 // Groups.
 
 async function member(name, groupId, seen) {
-  const consumer = kafka.consumer({ groupId, heartbeatInterval: 300, rebalanceTimeout: 10_000 });
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs, heartbeatInterval: 300, rebalanceTimeout: 10_000 });
   const state = { share: 0 };
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
     state.share = (payload.memberAssignment[name] ?? []).length;
@@ -213,7 +214,7 @@ test('group-join-leave', async () => {
 async function groupWithCommit() {
   const [name, group] = [await topic(), fresh('g')];
   await send(name, [{ value: 'a' }, { value: 'b' }, { value: 'c' }]);
-  const consumer = kafka.consumer({ groupId: group });
+  const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs });
   let count = 0;
   await consumer.connect();
   await consumer.subscribe({ topics: [name], fromBeginning: true });

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.compat.cases import Address, case, main, same
 
+HERE = Path(__file__).parent
+
 
 def _program(name: str, *arguments: str) -> str:
-    command = [sys.executable, "-u", "-m", f"tests.compat.quixstreams.{name}", Address.value, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    command = [sys.executable, "-u", str(HERE / f"{name}.py"), Address.value, *arguments]
+    with tempfile.TemporaryDirectory() as folder:  # it makes a folder `state` where it runs
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
     same(done.returncode, 0, f"exit code of {name} ({done.stderr[-400:]})")
     return done.stdout
 
