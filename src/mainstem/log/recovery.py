@@ -223,7 +223,8 @@ class _Replay:
             self._epoch = record.epoch
             return None
         assert record.kind == APPEND
-        if record.end_offset <= self._done_to:
+        # Of an epoch that has ended: rolled back, and the file that annulled its group may be free again (R8).
+        if record.end_offset <= self._done_to or record.epoch < self._epoch:
             return None
         if record.segment < self._kept_from:
             self._segment, self._position = record.segment, record.position + record.length
