@@ -53,7 +53,7 @@ def _say(text: str) -> None:
 
 def rows(table: work.Table, names: list[str]) -> list[list[str]]:
     """The table as text: one row a figure, the ratio to the last server if there are two."""
-    head = ["", "unit", *names, *(["ratio"] if len(names) > 1 else []), "spread", "aim"]
+    head = ["", "unit", *names, *(["ratio"] if len(names) > 1 else []), f"spread of {names[0]}", "aim"]
     found = [head]
     for figure in table.values():
         shown = [figure.median(name) for name in names]

@@ -62,7 +62,7 @@ class Running:
 
     def make_topic(self, name: str, partitions: int) -> None:
         """Create a topic and wait for it."""
-        admin = AdminClient({"bootstrap.servers": self.at})
+        admin = AdminClient({"bootstrap.servers": self.at, "log_level": 0})
         admin.create_topics([NewTopic(name, partitions, 1)])[name].result(60)
 
 
