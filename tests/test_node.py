@@ -292,6 +292,29 @@ def test_offsets_of_a_deleted_topic_go_with_it(machine: Machine) -> None:
     assert machine.done(machine.node.groups.fetch_offsets("g", None)) == []
 
 
+def test_offsets_after_the_end_are_set_back_when_events_were_lost(machine: Machine) -> None:
+    """A group that stood at 5 when a power cut took 3 and 4 must not miss the next 3 and 4."""
+    from mainstem.coordinator.group_types import Commit, NewOffset, TopicRef
+
+    def committed() -> int:
+        found = machine.done(machine.node.groups.fetch_offsets("board", None))
+        offset = found[0].partitions[0].offset
+        assert offset is not None
+        return int(offset.offset)
+
+    topic = machine.create("flights")
+    for _ in range(3):
+        machine.append(topic)
+    commit = Commit(group_id="board", topics=((TopicRef("flights"), (NewOffset(0, 5),)),))
+    machine.done(machine.node.groups.commit(commit))
+    assert committed() == 5
+    machine.start()
+    machine.settle()
+    assert committed() == 3
+    machine.start()
+    assert committed() == 3
+
+
 def test_snapshots_shorten_the_state_log_and_are_what_a_start_reads(machine: Machine) -> None:
     for n in range(3):
         machine.create(f"t{n}")

@@ -34,6 +34,9 @@ DELETION_RETRY_S = 60.0
 RETENTION_SLICE_PARTITIONS = 50
 """Partitions that retention looks at in one turn of the loop."""
 
+NO_END = 1 << 63
+"""Of a partition that is not there: its offsets are left to those who look for deleted topics."""
+
 log = logging.getLogger(__name__)
 
 
@@ -71,8 +74,10 @@ class Node:
         opened.set_config(opened.state.topic_id, STATE_CONFIG)
         node = cls(settings, disk, clock, rng, opened)
         node.runtime.load()
-        opened.recover(node.topics.status)
+        report = opened.recover(node.topics.status)
         node._start()
+        if not report.clean:
+            node.groups.clamp(node._end_of).then(node._clamped)
         return Later.of(node)
 
     def _start(self) -> None:
@@ -86,6 +91,19 @@ class Node:
             self._forget(topic_id)
         self.groups.start()
         self._wait_for_retention()
+
+    def _end_of(self, topic_id: UUID, index: int) -> int:
+        topic = self.topics.by_id(topic_id)
+        if topic is None or index >= topic.partitions:
+            return NO_END
+        return self.partition(topic, index).log_end_offset
+
+    @staticmethod
+    def _clamped(done: Later[int]) -> None:
+        if done.error is not None:
+            log.error("committed offsets after the end of the log could not be set back: %s", done.error)
+        elif done.result():
+            log.warning("%d committed offsets were after the end of the log: set back to it", done.result())
 
     # --- partitions ---------------------------------------------------------------------------------------
 

@@ -382,6 +382,18 @@ class Groups:
         """Forget the offsets of a topic that is gone. What a crash leaves behind expires at the next look."""
         return self._step("", lambda step: step.records.extend(self._offsets.of_topic(topic_id)))
 
+    def clamp(self, end_of: Callable[[UUID, int], int]) -> Later[int]:
+        """Set offsets after the end of their partition back to it; how many. Events that a power cut took away
+        (durability=os), or a backup does not have, will get those offsets again: a group that stood behind
+        them must not miss the new ones."""
+
+        def act(step: Step) -> int:
+            records = self._offsets.beyond(end_of)
+            step.records += records
+            return sum(len(record.offsets) for record in records)
+
+        return self._step("", act)
+
     # --- age ------------------------------------------------------------------------------------------------
 
     def _expire(self) -> None:

@@ -8,9 +8,11 @@ Semantics: Apache Kafka's OffsetMetadataManager; KIP-211 for the age of offsets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
+
+import msgspec
 
 from mainstem.coordinator.errors import (
     CoordinatorError,
@@ -204,6 +206,19 @@ class Offsets:
                 gone += [(topic.id, index) for index in partitions if index in kept.get(topic.id, {})]
             verdicts.append([error] * len(partitions))
         return [OffsetsForgotten(group.group_id, tuple(gone))] if gone else [], verdicts
+
+    def beyond(self, end_of: Callable[[UUID, int], int]) -> list[OffsetsCommitted]:
+        """Records that set offsets after the end of their partition back to it, in every group."""
+        out = []
+        for group_id in self._groups:
+            back = tuple(
+                (topic_id, index, msgspec.structs.replace(offset, offset=end))
+                for topic_id, index, offset in self._all(group_id)
+                if offset.offset > (end := end_of(topic_id, index))
+            )
+            if back:
+                out.append(OffsetsCommitted(group_id, back))
+        return out
 
     # --- age ------------------------------------------------------------------------------------------------
 
