@@ -76,7 +76,7 @@ class Node:
         node.runtime.load()
         report = opened.recover(node.topics.status)
         node._start()
-        if not report.clean:
+        if settings.durability == "os" and not report.clean:
             node.groups.clamp(node._end_of).then(node._clamped)
         return Later.of(node)
 

@@ -185,8 +185,12 @@ class Life:
         self.acknowledges(self.node.topics.alter_config(self.rng.choice(NAMES), [change]))
 
     def commit(self) -> None:
-        new = NewOffset(0, self.rng.randint(0, 99))
-        commit = Commit(group_id="g", topics=((TopicRef(self.rng.choice(NAMES)), (new,)),))
+        """As consumers do, up to the end; with durability=os what lies after it is set back at a start."""
+        topic = self.node.topics.get(self.rng.choice(NAMES))
+        end = self.node.partition(topic, 0).high_watermark if topic is not None else 0
+        new = NewOffset(0, self.rng.randint(0, end))
+        name = topic.name if topic is not None else self.rng.choice(NAMES)
+        commit = Commit(group_id="g", topics=((TopicRef(name), (new,)),))
         self.acknowledges(self.node.groups.commit(commit))
 
     def producer(self) -> None:

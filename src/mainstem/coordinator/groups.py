@@ -384,8 +384,8 @@ class Groups:
 
     def clamp(self, end_of: Callable[[UUID, int], int]) -> Later[int]:
         """Set offsets after the end of their partition back to it; how many. Events that a power cut took away
-        (durability=os), or a backup does not have, will get those offsets again: a group that stood behind
-        them must not miss the new ones."""
+        (durability=os): their offsets are given again, and a group that stood behind them must not miss the
+        new events."""
 
         def act(step: Step) -> int:
             records = self._offsets.beyond(end_of)
