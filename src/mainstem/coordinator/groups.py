@@ -383,9 +383,9 @@ class Groups:
         return self._step("", lambda step: step.records.extend(self._offsets.of_topic(topic_id)))
 
     def clamp(self, end_of: Callable[[UUID, int], int]) -> Later[int]:
-        """Set offsets after the end of their partition back to it; how many. Events that a power cut took away
-        (durability=os): their offsets are given again, and a group that stood behind them must not miss the
-        new events."""
+        """Set offsets after the end of their partition back to it; how many. Where a power cut took events
+        away (durability=os), their offsets are given again, and a group that stood behind them must not miss
+        the new events."""
 
         def act(step: Step) -> int:
             records = self._offsets.beyond(end_of)
