@@ -217,7 +217,8 @@ class Life:
         else:
             assert done.base_offset == end
             assert done.next_offset == end + header.count
-            same = [one for one in model.kept.values() if one[1] == body]
+            start = partition.log_start_offset
+            same = [one for one in model.kept.values() if one[1] == body and one[0] > start]
             assert producer < 0 or not same, "an idempotent producer's batch is there twice"
             model.appended(done.base_offset, done.next_offset, body)
         if producer >= 0:
