@@ -18,7 +18,7 @@ from mainstem.cli.common import (
     print_rows,
     with_engine,
 )
-from mainstem.cli.moments import age, parse_moment
+from mainstem.moments import age, parse_moment
 
 if TYPE_CHECKING:
     from mainstem.stream import Engine, GroupInfo, Position

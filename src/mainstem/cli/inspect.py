@@ -11,7 +11,7 @@ import click
 
 from mainstem.cli.common import is_terminal, json_option, paint, plain, print_json
 from mainstem.cli.exit_codes import Exit
-from mainstem.cli.moments import iso
+from mainstem.moments import iso
 
 if TYPE_CHECKING:
     from mainstem.log.inspect import InspectedBatch, InspectedDamage

@@ -115,7 +115,7 @@ def _maker(
     if key is None and timestamp is None:
         return lambda line: NewEvent(line, None, headers, None, partition)
     from mainstem.cli.fields import Fields, key_bytes
-    from mainstem.cli.moments import time_of
+    from mainstem.moments import time_of
 
     fields = Fields([each for each in (key, timestamp) if each is not None])
 

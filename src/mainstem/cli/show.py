@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mainstem.cli.common import plain, safe
-from mainstem.cli.moments import iso
+from mainstem.moments import iso
 
 if TYPE_CHECKING:
     from mainstem.stream import Event

@@ -11,7 +11,7 @@ import click
 
 from mainstem.cli.common import at_option, has_colour, is_terminal, json_option, with_engine
 from mainstem.cli.exit_codes import Exit
-from mainstem.cli.moments import Moment, parse_moment
+from mainstem.moments import Moment, parse_moment
 
 if TYPE_CHECKING:
     from mainstem.stream import Engine, Event, Events, Member, Position, Reader
