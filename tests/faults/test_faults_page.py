@@ -1,0 +1,88 @@
+"""docs/FAULTS.md holds every fault of the list, and every test that it names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ROWS = [str(number) for number in range(1, 26)]
+ALSO = (
+    "SIGTERM",
+    "Two servers",
+    "newer or older version",
+    "cannot be written",
+    "10,000 topics",
+    "Empty and 1-byte records, tombstones",
+    "largest size",
+    "30,000 segments",
+    "1970",
+    "older backup",
+    "symbolic link",
+)
+STATES = ("shown", "part: ", "open", "not here: ")
+
+
+def rows(section: str) -> list[list[str]]:
+    """The cells of a section's table."""
+    text = (ROOT / "docs" / "FAULTS.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@cache
+def defined_in(path: Path) -> set[str]:
+    """Names of the tests of a file."""
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def named(cell: str) -> list[tuple[str, str]]:
+    """(file, test) of each test in a cell."""
+    return re.findall(r"`([\w/]+\.py)::(\w+)`", cell)
+
+
+def test_every_fault_has_its_row() -> None:
+    assert [row[0] for row in rows("The table")] == ROWS
+    assert len(rows("Also")) == len(ALSO)
+    assert all(word in row[0] for word, row in zip(ALSO, rows("Also"), strict=True))
+
+
+def test_every_test_that_is_named_exists() -> None:
+    cells = [row[-2] for row in (*rows("The table"), *rows("Also"))]
+    missing = [
+        f"{file}::{test}"
+        for cell in cells
+        for file, test in named(cell)
+        if not (ROOT / file).exists() or test not in defined_in(ROOT / file)
+    ]
+    assert missing == []
+    unread = [cell for cell in cells if re.sub(r"`[\w/]+\.py::\w+`", "", cell).strip()]
+    assert unread == [], "a cell of tests holds tests alone"
+
+
+def test_what_is_shown_names_a_test_and_what_is_not_says_what_is_missing() -> None:
+    for row in (*rows("The table"), *rows("Also")):
+        what, tests, state = row[-3:]
+        assert state.startswith(STATES), row
+        if state.startswith(("shown", "part: ")):
+            assert named(tests), row
+            assert what, row
+
+
+def test_every_real_fault_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "FAULTS.md").read_text()
+    aside = {"test_faults_page.py", "test_ack_checker.py"}
+    absent = [
+        f"tests/faults/{path.name}::{test}"
+        for path in sorted((ROOT / "tests" / "faults").glob("test_*.py"))
+        if path.name not in aside
+        for test in sorted(defined_in(path))
+        if f"`tests/faults/{path.name}::{test}`" not in page
+    ]
+    assert absent == []
