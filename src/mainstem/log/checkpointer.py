@@ -28,6 +28,7 @@ from mainstem.log.disk import Disk, File, Verdicts
 Key: TypeAlias = tuple[UUID, int]
 _RETRY_S = 1.0
 _MANY_THREADS = 8
+_PARTITIONS_A_TURN = 8
 
 log = logging.getLogger(__name__)
 
@@ -221,14 +222,29 @@ class Checkpointer:
         touched, self._touched, self._touched_bytes = self._touched, {}, 0
         rows = {}
         for partition in touched:
-            if partition.fenced is None and not self._clean:  # a closed one has written all that already
-                _write_disposable(partition)
             key = key_of(partition)
             if key not in self._kept and self.gate.is_trusted(key):
                 rows[partition] = partition.row()
         waiting, self._waiting = self._waiting, []
         run = _Run(first_seq, next_group, touched, rows, self._clean, waiting)
         self._run = run
+        # A closed partition has written all that already.
+        self._write_disposables(run, [] if self._clean else list(rows))
+
+    def _write_disposables(self, run: _Run, left: Sequence[Rowed]) -> None:
+        """Indexes and snapshots, some partitions in each turn of the loop: making a file takes a while. They
+        come after the rows, for they have to cover what lies before those."""
+        for partition in left[:_PARTITIONS_A_TURN]:
+            if partition.fenced is None and partition in run.rows:  # else: deleted meanwhile
+                _write_disposable(partition)
+        left = left[_PARTITIONS_A_TURN:]
+        if left:
+            self._clock.call_soon(lambda: self._write_disposables(run, left))
+        else:
+            self._sync_files(run)
+
+    def _sync_files(self, run: _Run) -> None:
+        touched, rows = run.touched, run.rows
         owners = [partition for partition, one in touched.items() if partition in rows for _ in one.files]
         targets = [
             file for partition, one in touched.items() if partition in rows for file in one.files.values()
