@@ -1,0 +1,90 @@
+"""The checkpoint file, and every way it can be damaged."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from uuid import UUID
+
+from mainstem.log import checkpoint as files
+from mainstem.log.checkpoint import Checkpoint, CheckpointRow
+from tests.support.clock import SimClock
+from tests.support.simdisk import SimDisk
+
+ROWS = (
+    CheckpointRow(UUID(int=1), 0, 3, 0, 0, 4096, 70),
+    CheckpointRow(UUID(int=77), 12, 0, 5, 2**40, 2**31, 2**40 + 9),
+)
+
+
+def make(number: int, clean: bool = False) -> Checkpoint:
+    return Checkpoint(number, first_seq=7, next_group=1234, clean=clean, rows=ROWS)
+
+
+def new_disk() -> SimDisk:
+    return SimDisk(SimClock(), random.Random(1))
+
+
+def test_it_comes_back_as_it_was() -> None:
+    for one in (make(1), make(2, clean=True), Checkpoint(0, 1, 1, True, ())):
+        assert files.decode(files.encode(one)) == one
+    assert files.ROW_BYTES == 56
+
+
+def test_any_damaged_byte_makes_it_void() -> None:
+    data = files.encode(make(3))
+    for at in range(len(data)):
+        damaged = bytearray(data)
+        damaged[at] ^= 0x20
+        assert files.decode(bytes(damaged)) is None
+        assert files.decode(data[:at]) is None
+    assert files.decode(data + b"\0") is None
+
+
+def test_the_newest_whole_one_counts() -> None:
+    disk = new_disk()
+    assert files.load(disk) is None
+    for number in (1, 2, 3):
+        files.store_now(disk, make(number))
+        found = files.load(disk)
+        assert found is not None
+        assert found.number == number
+    disk.write_all("checkpoint-1", b"torn")
+    assert files.damaged(disk) == ["checkpoint-1"]
+    found = files.load(disk)
+    assert found is not None
+    assert found.number == 2
+
+
+def test_a_power_cut_while_storing_leaves_the_one_before_or_the_new_one() -> None:
+    for seed in range(60):
+        clock = SimClock()
+        disk = SimDisk(clock, random.Random(seed))
+        files.store_now(disk, make(1))
+        files.store_now(disk, make(2))
+        files.store(disk, make(3))
+        clock.advance(disk.rng.random() * 0.006)
+        found = files.load(disk.power_cut(SimClock()))
+        assert found is not None
+        assert found.number in (2, 3)
+
+
+def test_a_stored_one_survives_a_power_cut() -> None:
+    for seed in range(20):
+        clock = SimClock()
+        disk = SimDisk(clock, random.Random(seed))
+        files.store_now(disk, make(1))
+        done = files.store(disk, make(2))
+        clock.advance(1)
+        done.result()
+        found = files.load(disk.power_cut(SimClock()))
+        assert found is not None
+        assert found.number == 2
+
+
+def test_the_pages_example_is_what_the_code_reads() -> None:
+    page = (Path(files.__file__).parent / "FORMAT.md").read_text()
+    data = bytes.fromhex(page.split("```hex checkpoint\n", 1)[1].split("```", 1)[0])
+    row = CheckpointRow(UUID(int=77), 2, 1, 0, 400, 8192, 500)
+    assert files.decode(data) == Checkpoint(2, 3, 41, False, (row,))
+    assert f"{files.ROW_BYTES} bytes:" in page

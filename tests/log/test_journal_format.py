@@ -1,0 +1,143 @@
+"""The journal's bytes, and every way they can be damaged."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from uuid import UUID
+
+from mainstem.log import journal_format as form
+from mainstem.log import journal_image, layout
+from mainstem.log.disk import File
+from mainstem.log.journal_format import APPEND, EPOCH, Header, Record
+from tests.support.clock import SimClock
+from tests.support.simdisk import SimDisk
+
+FOLDER = UUID(int=5)
+TOPIC = UUID(int=77)
+HEADER = Header(FOLDER, seq=4, salt=0x1122334455667788, base_group=100)
+
+
+def record(base: int, data: bytes) -> tuple[Record, list[bytes]]:
+    one = Record(APPEND, TOPIC.bytes, 0, 2, base, base + 1, 0, base * 100, 1_000, len(data))
+    return one, [form.encode_record(one), data]
+
+
+def group(header: Header, number: int, *payloads: bytes) -> bytes:
+    pieces = [piece for at, data in enumerate(payloads) for piece in record(at, data)[1]]
+    seed = form.seed_of(header.salt)
+    return b"".join(form.encode_group(seed, header.seq, number, len(payloads), pieces))
+
+
+def journal(*files: bytes) -> SimDisk:
+    disk = SimDisk(SimClock(), random.Random(1))
+    disk.make_folder(layout.JOURNAL)
+    for number, data in enumerate(files):
+        disk.write_all(layout.slot_path(number), data)
+    return disk
+
+
+def open_slot(disk: SimDisk, number: int = 0) -> File:
+    return disk.open(layout.slot_path(number))
+
+
+def numbers(data: bytes, header: Header = HEADER) -> list[tuple[int, bool]]:
+    file = open_slot(journal(data))
+    return [(one.number, one.after_damage) for one in form.read_groups(file, header)]
+
+
+def test_a_header_comes_back_and_belongs_to_its_folder() -> None:
+    block = form.encode_header(HEADER)
+    assert len(block) == form.BLOCK
+    assert form.decode_header(block, FOLDER) == HEADER
+    assert form.decode_header(block, UUID(int=6)) is None
+    assert form.decode_header(bytes(form.BLOCK), FOLDER) is None
+    assert form.decode_header(block[:100], FOLDER) is None
+    for at in range(60):
+        damaged = bytearray(block)
+        damaged[at] ^= 1
+        assert (form.decode_header(bytes(damaged), FOLDER) is None) == (at < 52)
+
+
+def test_groups_come_back_with_their_records() -> None:
+    data = form.encode_header(HEADER) + group(HEADER, 100, b"a" * 10, b"b" * 9000) + group(HEADER, 101)
+    file = open_slot(journal(data + bytes(8192)))
+    first, second = form.read_groups(file, HEADER)
+    assert (first.number, second.number, second.records) == (100, 101, [])
+    assert [file.pread(one.length, one.at) for one in first.records] == [b"a" * 10, b"b" * 9000]
+    assert first.records[0]._replace(at=0) == record(0, b"a" * 10)[0]
+
+
+def test_every_cut_or_damaged_byte_of_the_last_group_leaves_those_before() -> None:
+    whole = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b" * 300)
+    start, end = 2 * form.BLOCK, 2 * form.BLOCK + form.GROUP.size + form.RECORD_BYTES + 300
+    for at in range(start, end):
+        assert numbers(whole[:at]) == [(100, False)]
+        zeroed = whole[:at] + bytes(len(whole) - at)
+        assert numbers(zeroed) == [(100, False)] or zeroed == whole
+        damaged = bytearray(whole)
+        damaged[at] ^= 4
+        assert numbers(bytes(damaged)) == [(100, False)]
+
+
+def test_groups_of_an_earlier_use_of_the_file_do_not_count() -> None:
+    old = Header(FOLDER, seq=3, salt=1, base_group=100)
+    same_seq = Header(FOLDER, seq=4, salt=1, base_group=100)
+    for stale in (old, same_seq):
+        data = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(stale, 101, b"b")
+        assert numbers(data) == [(100, False)]
+
+
+def test_a_bad_group_before_a_good_one_is_damage_and_is_told() -> None:
+    parts = [group(HEADER, number, b"x" * 5000) for number in (100, 101, 102)]
+    broken = bytearray(parts[1])
+    broken[50] ^= 1
+    data = form.encode_header(HEADER) + parts[0] + bytes(broken) + parts[2]
+    assert numbers(data) == [(100, False), (102, True)]
+    image = journal_image.read(journal(data), FOLDER, 1, 1)
+    assert image.notes == [f"{layout.slot_path(0)}: damaged before group 102"]
+    assert image.next_group == 103
+
+
+def test_a_failed_group_is_annulled_by_the_file_after_it() -> None:
+    after = Header(FOLDER, seq=5, salt=9, base_group=101)
+    first = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b")
+    second = form.encode_header(after) + group(after, 101, b"c")
+    disk = journal(second, first)
+    image = journal_image.read(disk, FOLDER, 1, 1)
+    records, payload = image.of((TOPIC, 0))
+    assert [payload(one) for one in records] == [b"a", b"c"]
+    assert (image.next_seq, image.next_group) == (6, 102)
+    assert image.live == [layout.slot_path(1), layout.slot_path(0)]
+
+
+def test_files_below_the_checkpoint_are_not_live_but_their_seq_is_never_used_again() -> None:
+    data = form.encode_header(HEADER) + group(HEADER, 100, b"a")
+    image = journal_image.read(journal(data), FOLDER, 9, 50)
+    assert (image.live, image.records, image.next_seq, image.next_group) == ([], {}, 9, 50)
+    assert journal_image.read(journal(data), FOLDER, 4, 1).next_seq == 5
+
+
+def test_records_without_bytes_come_back() -> None:
+    one = Record(EPOCH, TOPIC.bytes, 3, 7, 50, 50, 40, 999, 0, 0)
+    seed = form.seed_of(HEADER.salt)
+    data = b"".join(form.encode_group(seed, HEADER.seq, 100, 1, [form.encode_record(one)]))
+    (found,) = form.read_groups(open_slot(journal(form.encode_header(HEADER) + data)), HEADER)
+    assert [each._replace(at=0) for each in found.records] == [one]
+
+
+def test_the_pages_example_is_what_the_code_reads() -> None:
+    page = (Path(form.__file__).parent / "FORMAT.md").read_text()
+    block = page.split("```hex journal\n", 1)[1].split("```", 1)[0]
+    data = bytes.fromhex(block.replace("..", "").strip())
+    head, rest = data[:52], data[52:]
+    header = form.decode_header(head.ljust(form.BLOCK, b"\0"), UUID(int=0x0123456789ABCDEF0123456789ABCDEF))
+    assert header == Header(UUID(int=0x0123456789ABCDEF0123456789ABCDEF), 3, 0x1122334455667788, 41)
+    file = open_slot(journal(head.ljust(form.BLOCK, b"\0") + rest.ljust(form.BLOCK, b"\0")))
+    (found,) = form.read_groups(file, header)
+    assert found.number == 41
+    (one,) = found.records
+    assert (one.kind, UUID(bytes=one.topic), one.partition, one.epoch) == (APPEND, TOPIC, 2, 1)
+    assert (one.base_offset, one.end_offset, one.segment, one.position) == (500, 503, 400, 8192)
+    assert file.pread(one.length, one.at) == b"batches"
+    assert f"{form.RECORD_BYTES} bytes" in page

@@ -1,0 +1,346 @@
+"""Starting again: every way a folder can be found."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+
+from mainstem.log import checkpoint as files
+from mainstem.log.config import LogConfig
+from mainstem.log.errors import LogError, LogFolderError, LogFolderLocked
+from mainstem.log.log import Log
+from tests.log.logs import OS, SMALL, TOPIC, Machine
+from tests.support.clock import SimClock
+from tests.support.simdisk import PowerCut
+
+FOLDER = f"partitions/{TOPIC.hex}-0"
+ACTIVE = f"{FOLDER}/00000000000000000000.log"
+
+
+def checkpointed(count: int = 3, config: LogConfig = OS, size: int = 100) -> Machine:
+    machine = Machine(config=config).start()
+    machine.write(count, size=size)
+    machine.log.checkpoint()
+    machine.settle(1)
+    return machine
+
+
+def test_after_a_clean_stop_nothing_is_read_but_names_and_sizes() -> None:
+    machine = Machine().start()
+    for index in range(50):
+        machine.append(index)
+    machine.settle(1)
+    machine.stop()
+    machine.disk.count_reads = True
+    machine.start()
+    assert machine.report.clean
+    assert machine.report.partitions == 51
+    assert machine.disk.calls < 60
+    assert machine.partition(49).epoch == 0
+    assert machine.offsets(49) == [0]
+
+
+def test_a_clean_stop_is_forgotten_with_the_first_start() -> None:
+    machine = Machine().start()
+    machine.write(1)
+    machine.stop().start()
+    machine.crash("kill").start()
+    assert not machine.report.clean
+    assert machine.partition().epoch == 1
+
+
+@pytest.mark.parametrize("durability", ["disk", "os"])
+def test_kill_9_loses_nothing_that_was_written(durability: Literal["disk", "os"]) -> None:
+    machine = Machine(config=OS if durability == "os" else Machine().config).start()
+    machine.write(2)
+    for index in (0, 0, 1):
+        machine.append(index)
+    machine.crash("kill").start()
+    assert (machine.offsets(0), machine.offsets(1)) == ([0, 1, 2, 3], [0])
+
+
+def test_a_last_batch_cut_or_damaged_at_every_byte_is_cut_off_and_kept_aside() -> None:
+    machine = checkpointed(1)
+    machine.write(2)
+    whole = bytes(machine.disk.inode(ACTIVE).seen)
+    size = len(whole) // 3
+    for at in range(2 * size, len(whole)):
+        for damaged in (whole[:at], whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :]):
+            again = Machine(config=OS)
+            again.disk = machine.disk
+            inode = again.disk.inode(ACTIVE)
+            inode.truncate(0)
+            inode.write(0, damaged)
+            log = Log.open(again.disk, SimClock(), random.Random(1), OS)
+            log.recover(lambda _: "live")
+            offset = at - 2 * size
+            # Base offset and epoch are not covered by the CRC, but have to follow.
+            if len(damaged) == len(whole) and 12 <= offset < 16:
+                assert log.partition(TOPIC, 0).high_watermark in (2, 3)
+                continue
+            assert log.partition(TOPIC, 0).high_watermark == 2, (at, len(damaged))
+            rest = damaged[2 * size :]
+            kept = f"{ACTIVE}.{2 * size}.quarantine"
+            if rest.strip(b"\0"):
+                assert again.disk.read_all(kept)[: len(rest)] == rest
+                again.disk.unlink(kept)
+
+
+def test_zeros_after_the_end_are_cut_at_each_of_three_starts() -> None:
+    machine = checkpointed(2)
+    for expected in (2, 3, 4):
+        inode = machine.disk.inode(ACTIVE)
+        inode.truncate(len(inode.seen) + 10_000)
+        machine.crash("kill").start()
+        assert machine.partition().high_watermark == expected
+        assert not any(name.endswith("quarantine") for name in machine.disk.list(FOLDER))
+        machine.write(1)
+
+
+def test_less_than_was_on_disk_is_read_only_and_told_at_every_start() -> None:
+    machine = checkpointed(3, Machine().config)
+    machine.write(1)
+    machine.crash("kill")
+    inode = machine.disk.inode(ACTIVE)
+    size = len(inode.seen) // 4
+    inode.truncate(2 * size + 10)
+    for _ in range(2):
+        machine.start()
+        assert machine.report.fenced == [(TOPIC, 0)]
+        assert "read-only" in machine.report.notes[0]
+        assert machine.offsets() == [0, 1]
+        with pytest.raises(LogError):
+            machine.append()
+        assert f"{FOLDER}/journal-3.quarantine" in [f"{FOLDER}/{name}" for name in machine.disk.list(FOLDER)]
+        machine.write(1, 1)
+        machine.log.checkpoint()
+        machine.settle(1)
+        machine.stop()
+
+
+def test_with_durability_os_it_goes_on_after_what_is_there_and_says_so() -> None:
+    machine = checkpointed(3)
+    machine.crash("kill")
+    inode = machine.disk.inode(ACTIVE)
+    inode.truncate(len(inode.seen) - 5)
+    machine.start()
+    assert machine.report.fenced == []
+    assert any("durability os" in note for note in machine.report.notes)
+    machine.write(1)
+    assert machine.offsets() == [0, 1, 2]
+
+
+def test_a_missing_segment_is_told() -> None:
+    machine = checkpointed(3, Machine().config)
+    machine.crash("kill")
+    machine.disk.unlink(ACTIVE)
+    machine.start()
+    assert machine.report.fenced == [(TOPIC, 0)]
+    assert machine.offsets() == []
+
+
+def test_damage_in_the_middle_of_the_journal_hurts_only_the_partitions_in_it() -> None:
+    machine = Machine().start()
+    for index in (0, 1, 0, 1):
+        machine.write(1, index)
+    machine.crash("power")
+    journal = machine.disk.inode("journal/00000000000000000000.jnl")
+    journal.seen[2 * 4096 + 100] ^= 1  # the second group: partition 1's first append
+    machine.disk.unlink(f"partitions/{TOPIC.hex}-1/00000000000000000000.log")
+    machine.start()
+    assert machine.report.fenced == [(TOPIC, 1)]
+    assert any("damaged before group" in note for note in machine.report.notes)
+    assert machine.offsets(0) == [0, 1]
+
+
+def test_an_unknown_topic_is_put_aside_and_a_deleted_one_removed() -> None:
+    machine = Machine().start()
+    machine.write(2)
+    machine.crash("power").start(lambda _: "unknown")
+    assert machine.report.quarantined == [(TOPIC, 0)]
+    assert machine.disk.list("partitions") == []
+    assert machine.disk.list("quarantine") == [f"{TOPIC.hex}-0"]
+    machine.write(1)
+    machine.crash("power").start(lambda _: "unknown")
+    assert machine.disk.list("quarantine") == [f"{TOPIC.hex}-0", f"{TOPIC.hex}-0.1"]
+    machine.write(1)
+    machine.crash("kill").start(lambda _: "deleted")
+    assert machine.report.removed == [(TOPIC, 0)]
+    assert machine.disk.list("partitions") == []
+
+
+def test_half_deleted_folders_are_finished_only_for_deleted_topics() -> None:
+    machine = checkpointed(1)
+    machine.crash("kill")
+    machine.disk.rename(FOLDER, f"{FOLDER}.deleted")
+    machine.disk.make_folder("partitions/not ours")
+    machine.start(lambda _: "unknown")
+    assert machine.disk.list("partitions") == [f"{TOPIC.hex}-0.deleted", "not ours"]
+    machine.crash("kill").start(lambda _: "deleted")
+    assert machine.disk.list("partitions") == ["not ours"]
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
+    machine = checkpointed(3, Machine().config)
+    machine.write(1)
+    machine.log.checkpoint()
+    machine.settle(1)
+    machine.write(1)
+    machine.crash("kill")
+    found = files.load(machine.disk)
+    assert found is not None
+    machine.disk.write_all(files.NAMES[(found.number + (not newest)) % 2], b"x")
+    machine.start()
+    assert machine.offsets() == [0, 1, 2, 3, 4]
+    assert machine.report.fenced == []
+
+
+def test_without_any_checkpoint_everything_is_scanned() -> None:
+    machine = Machine().start()
+    machine.partition(0, SMALL)
+    machine.write(9, size=1000)
+    machine.log.checkpoint()
+    machine.settle(1)
+    machine.crash("kill")
+    for name in files.NAMES:
+        machine.disk.unlink(name)
+    machine.start()
+    assert machine.offsets() == list(range(9))
+    assert any("no checkpoint" in note for note in machine.report.notes)
+
+
+def test_every_cut_of_the_journals_end_keeps_what_was_before() -> None:
+    machine = Machine().start()
+    machine.write(3)
+    path = "journal/00000000000000000000.jnl"
+    whole = bytes(machine.disk.inode(path).seen)
+    end = len(whole.rstrip(b"\0"))
+    segment = bytes(machine.disk.inode(ACTIVE).seen)
+    for at in range(3 * 4096, end, 7):
+        again = Machine().start()
+        again.write(3)
+        again.disk.inode(path).seen[:] = bytes(again.disk.inode(path).seen[:at]).ljust(len(whole), b"\0")
+        again.disk.inode(ACTIVE).seen[:] = segment[: len(segment) // 3 * 2]
+        again.crash("kill").start()
+        assert again.offsets() == [0, 1]
+
+
+def script(machine: Machine) -> None:
+    machine.partition(0, SMALL)
+    for _ in range(6):
+        for index, size in ((0, 900), (1, 100), (2, 5000)):
+            try:
+                machine.append(index, size=size)
+            except LogError:
+                continue
+        machine.settle(0.01)
+    machine.log.checkpoint()
+    machine.settle(0.5)
+    try:
+        machine.partition(0).delete_records(3)
+    except LogError:
+        pass
+    machine.settle(3)
+
+
+def shown(machine: Machine) -> list[int]:
+    return [machine.partition(index).high_watermark for index in range(3)]
+
+
+def total_calls(start: Callable[[Machine], object]) -> int:
+    machine = Machine()
+    start(machine)
+    return machine.disk.calls
+
+
+def live(machine: Machine) -> None:
+    machine.start()
+    script(machine)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_any_call_may_fail(code: int) -> None:
+    for number in range(1, total_calls(live) + 1):
+        machine = Machine()
+        machine.disk.fail[number] = code
+        try:
+            machine.start()
+        except LogFolderError:
+            machine.crash("power").start()
+        script(machine)
+        promised = shown(machine)
+        machine.crash("power").start()
+        assert machine.report.fenced == [], (number, machine.report.notes)
+        for index, least in enumerate(promised):
+            found = machine.offsets(index)
+            first = machine.partition(index).log_start_offset
+            assert found == list(range(first, first + len(found)))
+            assert machine.partition(index).high_watermark >= least, (number, index)
+        machine.write(1)
+
+
+def test_recovery_cut_off_at_any_call_leads_to_the_same() -> None:
+    def crashed() -> Machine:
+        machine = Machine(7).start()
+        machine.partition(0, SMALL)
+        for _ in range(6):
+            for index, size in ((0, 900), (1, 100), (2, 5000)):
+                machine.append(index, size=size)
+            machine.settle(0.01)
+        return machine.crash("power")
+
+    whole = crashed()
+    before = whole.disk.calls
+    whole.start()
+    calls = whole.disk.calls - before
+    expected = [whole.offsets(index) for index in range(3)]
+    for number in range(1, calls + 1):
+        machine = crashed()
+        machine.disk.cut_at = machine.disk.calls + number
+        with pytest.raises(PowerCut):
+            machine.start()
+            raise PowerCut  # what came after the recovery was not needed any more
+        machine.crash("power").start()
+        assert [machine.offsets(index) for index in range(3)] == expected
+
+
+def test_a_folder_of_a_newer_format_is_refused() -> None:
+    machine = Machine().start()
+    machine.stop()
+    text = machine.disk.read_all("meta.properties").decode()
+    machine.disk.write_all("meta.properties", text.replace("version=1", "version=2").encode())
+    with pytest.raises(LogFolderError, match="use a newer mainstem"):
+        machine.start()
+    machine.disk.write_all("meta.properties", b"nonsense")
+    with pytest.raises(LogFolderError, match="no readable version"):
+        machine.start()
+    machine.disk.unlink("meta.properties")
+    machine.disk.make_folder(FOLDER)
+    with pytest.raises(LogFolderError, match="missing"):
+        machine.start()
+
+
+def test_the_cluster_id_stays() -> None:
+    machine = Machine().start()
+    cluster_id = machine.log.cluster_id
+    assert len(cluster_id) == 22
+    assert machine.stop().start().log.cluster_id == cluster_id
+
+
+def test_a_locked_or_unusable_folder_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setattr(machine.disk, "lock", lambda _: _raise(BlockingIOError()))
+    with pytest.raises(LogFolderLocked):
+        machine.start()
+    monkeypatch.setattr(machine.disk, "lock", lambda _: _raise(OSError(errno.EROFS, "Read-only file system")))
+    with pytest.raises(LogFolderError, match="cannot be used: Read-only file system"):
+        machine.start()
+
+
+def _raise(error: OSError) -> None:
+    raise error
