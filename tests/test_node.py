@@ -15,7 +15,7 @@ from mainstem.coordinator.topics import Topic
 from mainstem.later import Later
 from mainstem.log import batch as batches
 from mainstem.log.disk import File
-from mainstem.log.errors import PartitionDeleted, StorageError
+from mainstem.log.errors import DiskFull, PartitionDeleted, StorageError
 from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
@@ -374,3 +374,30 @@ def test_producer_ids_never_come_again_whatever_the_stop(machine: Machine) -> No
 def test_no_topic_ever_has_the_id_of_the_state_log(machine: Machine) -> None:
     assert machine.node.log.state.topic_id == UUID(int=1)
     assert machine.node.topics.by_id(UUID(int=1)) is None
+
+
+def test_on_a_full_disk_topics_take_nothing_and_all_else_goes_on(machine: Machine) -> None:
+    topic, other = machine.create("orders"), machine.create("old")
+    machine.append(topic, b"before")
+    machine.disk.free = 0
+    machine.settle(1.1)
+    with pytest.raises(DiskFull):
+        machine.node.partition_to_append(topic, 0)
+    assert machine.node.partition(topic, 0).read_now(0, 1000).next_offset == 1
+    assert machine.create("new").name == "new"
+    machine.done(machine.node.topics.delete(other.name))
+    assert other.name not in machine.names()
+    machine.disk.free = machine.disk.capacity
+    machine.settle(1.1)
+    assert machine.node.partition_to_append(topic, 0) is machine.node.partition(topic, 0)
+
+
+def test_a_full_disk_makes_retention_look_at_once(machine: Machine) -> None:
+    topic = machine.create("orders", retention_ms="1000", segment_bytes="1048576", segment_ms="1000")
+    for _ in range(3):
+        machine.append(topic, bytes(400_000))
+        machine.settle(2)
+    assert machine.node.partition(topic, 0).log_start_offset == 0
+    machine.disk.free = 0
+    machine.settle(2)
+    assert machine.node.partition(topic, 0).log_start_offset > 0

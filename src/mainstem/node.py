@@ -21,9 +21,10 @@ from mainstem.coordinator.topics import INTERNAL, Topic, Topics
 from mainstem.later import Later, gather
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk import Disk
-from mainstem.log.errors import LogError, PartitionDeleted
+from mainstem.log.errors import DiskFull, LogError, PartitionDeleted
 from mainstem.log.log import Log
 from mainstem.log.partition import Partition
+from mainstem.log.reserve import Reserve
 from mainstem.settings import Settings
 
 STATE_CONFIG = PartitionConfig(
@@ -60,6 +61,10 @@ class Node:
         self._partitions: dict[tuple[UUID, int], Partition] = {}
         self._retention: Timer | None = None
         self._closing: Later[None] | None = None
+        self.reserve = Reserve(
+            disk, clock, settings.disk_reserve_bytes, settings.data_max_bytes, opened.total_bytes
+        )
+        self.reserve.filled.append(self.enforce_retention)
 
     @classmethod
     def open(cls, settings: Settings, disk: Disk, clock: Clock, rng: random.Random) -> Later[Node]:
@@ -91,6 +96,7 @@ class Node:
             self._forget(topic_id)
         self.groups.start()
         self._wait_for_retention()
+        self.reserve.start()
 
     def _end_of(self, topic_id: UUID, index: int) -> int:
         topic = self.topics.by_id(topic_id)
@@ -121,7 +127,9 @@ class Node:
 
     def partition_to_append(self, topic: Topic, index: int) -> Partition:
         """As `partition`, for who appends: also UnknownTopic, which clients try again, while it is not
-        durable yet that there is this partition."""
+        durable yet that there is this partition; DiskFull, which they try again too."""
+        if self.reserve.full is not None:
+            raise DiskFull(self.reserve.full)
         if index >= self.topics.durable_partitions(topic):
             raise UnknownTopic(f"Partition {index} of the topic '{topic.name}' is not durable yet.")
         return self.partition(topic, index)
@@ -225,6 +233,7 @@ class Node:
         if self._closing is None:
             if self._retention is not None:
                 self._retention.cancel()
+            self.reserve.stop()
             self.runtime.close()
             self._closing = self.log.close()
         return self._closing

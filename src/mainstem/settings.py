@@ -60,6 +60,15 @@ class Settings:
     log_retention_bytes: int = setting(
         -1, "log.retention.bytes", "Default of retention.bytes, bytes; -1: no limit.", least=-1
     )
+    disk_reserve_bytes: int = setting(
+        -1,
+        None,
+        "Topics take no events while less is free, bytes; -1: 5 % of the file system, at most 1 GiB; 0: off.",
+        least=-1,
+    )
+    data_max_bytes: int = setting(
+        0, None, "Topics take no events while all segments together are larger, bytes; 0: no limit.", least=0
+    )
     log_retention_check_interval_ms: int = setting(
         300_000, "log.retention.check.interval.ms", "How often retention looks, ms.", least=1
     )

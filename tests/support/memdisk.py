@@ -189,8 +189,15 @@ class MemDisk:
         self.write_all(path, bytes(size))
         return Later.of(None)
 
+    free = 1 << 40
+    capacity = 1 << 41
+
     def free_bytes(self) -> int:
-        return 1 << 40
+        self.count("free_bytes", "")
+        return self.free
+
+    def capacity_bytes(self) -> int:
+        return self.capacity
 
     def close(self) -> None:
         """Nothing to end."""

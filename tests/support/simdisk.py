@@ -474,6 +474,9 @@ class SimDisk:
     def free_bytes(self) -> int:
         return 1 << 40
 
+    def capacity_bytes(self) -> int:
+        return 1 << 41
+
     def close(self) -> None:
         """The sync process ends."""
 

@@ -35,6 +35,7 @@ from mainstem.stream import (
     Invalid,
     MemberInfo,
     NewEvent,
+    NotReachable,
     PartitionInfo,
     Position,
     Setting,
@@ -88,6 +89,8 @@ class EmbeddedEngine:
             return []
         with _of_topic(topic):
             known = await self._node.auto_create(topic)
+        if self._node.reserve.full is not None:
+            raise NotReachable(f"topic {topic}: {self._node.reserve.full}")
         any_partition = next(self._turn) % known.partitions
         by_partition: dict[int, list[int]] = {}
         for at, event in enumerate(events):
@@ -158,7 +161,10 @@ class EmbeddedEngine:
             if internal or not topic.internal:
                 held = [self._node.partition(topic, index) for index in range(topic.partitions)]
                 events = sum(each.high_watermark - each.log_start_offset for each in held)
-                summaries.append(TopicSummary(topic.name, topic.partitions, events, topic.internal))
+                written = sum(each.high_watermark for each in held)
+                summaries.append(
+                    TopicSummary(topic.name, topic.partitions, events, topic.internal, written)
+                )
         return summaries
 
     async def topic(self, name: str) -> TopicInfo:
@@ -291,6 +297,8 @@ class EmbeddedEngine:
         problems = []
         if self._node.log.read_only:
             problems.append(f"the log is read-only: {self._node.log.read_only}")
+        if self._node.reserve.full:
+            problems.append(f"topics take no events: {self._node.reserve.full}")
         problems += [
             f"topic {topic.name}, partition {index} is read-only: {held.fenced}"
             for topic in self._node.topics.all()

@@ -26,6 +26,7 @@ _CLASSES: dict[type[Exception], type[stream.StreamError]] = {
     log.OffsetOutOfRange: stream.OffsetOutOfRange,
     log.PartitionDeleted: stream.UnknownTopic,
     log.StorageError: stream.NotReachable,
+    log.DiskFull: stream.NotReachable,
 }
 
 

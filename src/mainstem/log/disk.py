@@ -116,5 +116,8 @@ class Disk(Protocol):
     def free_bytes(self) -> int:
         """Free for this user on the file system."""
 
+    def capacity_bytes(self) -> int:
+        """Used and free for this user on the file system; 0: it does not tell."""
+
     def close(self) -> None:
         """End the helper."""

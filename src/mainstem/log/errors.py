@@ -55,6 +55,10 @@ class StorageError(LogError):
     """The disk failed: the partition (or the whole log) is read-only, or this read could not be done."""
 
 
+class DiskFull(StorageError):
+    """Topics take no events until there is room again. Everything else goes on."""
+
+
 class LogFolderError(LogError):
     """The data folder cannot be used: locked by another server, newer format, not writable."""
 

@@ -367,6 +367,8 @@ class RealDisk:
         try:
             # A new file: a sync process that outlived a killed server may still write zeros to the old one.
             self.unlink(temporary)
+            if self.free_bytes() < size:  # the rest of the disk is others': do not fill it first
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.full_path(path))
             file = RealFile(self, temporary)
             file.open(os.O_CREAT | os.O_EXCL)
         except OSError as error:
@@ -378,6 +380,8 @@ class RealDisk:
                 _raise_code(later.result())
                 self.rename(temporary, path)
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.unlink(temporary)  # it may have taken the last bytes there were
                 out.fail(error)
             else:
                 self.sync([], [os.path.dirname(path)]).then(lambda last: _pass_on(last, out))
@@ -388,6 +392,10 @@ class RealDisk:
     def free_bytes(self) -> int:
         system = os.statvfs(self.root)
         return system.f_bavail * system.f_frsize
+
+    def capacity_bytes(self) -> int:
+        system = os.statvfs(self.root)
+        return (system.f_blocks - system.f_bfree + system.f_bavail) * system.f_frsize
 
     def close(self) -> None:
         self._client.close()

@@ -54,6 +54,7 @@ class Ring:
         self.live: list[Slot] = []
         """In use, by seq."""
         self._making = False
+        self._refused = False
         self._stopped = False
         self._next_number = 0
 
@@ -93,11 +94,15 @@ class Ring:
                 later.result()
                 self._free.append(Slot(number, self._disk.open(path), size))
             except OSError as error:
-                log.warning(
-                    "a journal file could not be made: %s; it is tried again in %g s", error, _RETRY_S
-                )
+                if not self._refused:
+                    log.warning(
+                        "a journal file of %d MB could not be made: %s; it is tried again every %g s",
+                        size >> 20, error, _RETRY_S,
+                    )  # fmt: skip
+                self._refused = True
                 self._clock.call_later(_RETRY_S, self._make)
                 return
+            self._refused = False
             self._changed()
             self._make()
 

@@ -1,0 +1,67 @@
+"""Small file systems for tests of real faults: a tmpfs, and an ext4 image on a loop device.
+
+They need to be mounted, which most machines permit only to root: without that the test is skipped, and says
+so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _mount(*arguments: str | Path) -> None:
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"NOT SHOWN HERE: this needs a mount, which is not permitted: {done.stderr.strip()}")
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system in memory that holds so much, mounted at `folder`."""
+    folder.mkdir()
+    _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder)
+    try:
+        yield folder
+    finally:
+        _unmount(folder)
+
+
+@contextlib.contextmanager
+def ext4(folder: Path, megabytes: int, *, backed_megabytes: int | None = None) -> Iterator[Path]:
+    """An ext4 of this size on a loop device, mounted at `folder`; its image lies in a tmpfs beside. With
+    `backed_megabytes` the tmpfs holds only so much of it: what is written back beyond that fails, and only
+    then."""
+    with tmpfs(folder.with_name(folder.name + "-image"), backed_megabytes or megabytes + 1) as below:
+        image = below / "image"
+        with image.open("wb") as file:
+            file.truncate(megabytes << 20)
+        made = subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], capture_output=True, check=False)
+        if made.returncode:
+            pytest.skip("NOT SHOWN HERE: there is no mkfs.ext4")
+        folder.mkdir()
+        _mount("-o", "loop", image, folder)
+        try:
+            yield folder
+        finally:
+            _unmount(folder)
+
+
+def fill(folder: Path, *, leave_bytes: int) -> Path:
+    """Somebody else's file that takes all room but so many bytes."""
+    path = folder / "somebody-elses"
+    system = os.statvfs(folder)
+    with path.open("ab") as file:
+        file.write(bytes(max(0, system.f_bavail * system.f_frsize - leave_bytes)))
+        file.flush()
+        os.fsync(file.fileno())
+    return path
