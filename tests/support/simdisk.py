@@ -187,8 +187,7 @@ class SimDisk:
         if not changes and not self.count_reads:
             return
         self.calls += 1
-        if len(self.trace) < 100_000:
-            self.trace.append(name)
+        self.trace.append(name)
         if self.calls == self.cut_at:
             raise PowerCut
         code = self.fail.get(self.calls)
@@ -260,10 +259,9 @@ class SimDisk:
 
     def inode(self, path: str) -> Inode:
         """FileNotFoundError if there is no such file."""
-        node = self._find(path)
-        if not isinstance(node, Inode):
-            raise FileNotFoundError(errno.ENOENT, "no such file", path)
-        return node
+        if isinstance(node := self._find(path), Inode):
+            return node
+        raise FileNotFoundError(errno.ENOENT, "no such file", path)
 
     # Disk.
 

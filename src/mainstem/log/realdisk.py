@@ -208,6 +208,11 @@ class RealDisk:
             full = os.path.dirname(full)
         for one in reversed(missing):
             os.mkdir(one, 0o700)
+        if not folder:
+            with contextlib.suppress(
+                OSError
+            ):  # that it is there must be durable; it may lie in a folder of others
+                self._sync_folder(os.path.dirname(self.root))
 
     def remove_folder(self, folder: str) -> None:
         full = self.full_path(folder)
@@ -350,11 +355,15 @@ class RealDisk:
             helper.full_sync(file.open())
             file.synced = written
         for folder in folders:
-            descriptor = os.open(self.full_path(folder), _FOLDER)
-            try:
-                helper.full_sync(descriptor, folder=True)
-            finally:
-                os.close(descriptor)
+            self._sync_folder(self.full_path(folder))
+
+    @staticmethod
+    def _sync_folder(path: str) -> None:
+        descriptor = os.open(path, _FOLDER)
+        try:
+            helper.full_sync(descriptor, folder=True)
+        finally:
+            os.close(descriptor)
 
     def warm(self, file: File, position: int, length: int) -> Later[None]:
         assert isinstance(file, RealFile)
