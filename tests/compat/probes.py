@@ -1,0 +1,541 @@
+"""The probes of compare_with_kafka.py: each asks one server something and returns its replies.
+
+Owns: the questions. A probe makes what it needs by itself, under names of its own: each can run alone.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import kafka.protocol.admin
+import kafka.protocol.consumer
+import kafka.protocol.metadata
+import kafka.protocol.producer
+from kafka.record.default_records import DefaultRecordBatchBuilder
+from kafka.record.util import calc_crc32c
+
+HOUR_MS = 3_600_000
+CRC_AT, ATTRIBUTES_AT = 17, 21
+
+
+class Asking(Protocol):
+    """What compare_with_kafka.Connection gives."""
+
+    def ask(self, name: str, version: int, fields: dict[str, Any]) -> Any: ...
+    def exchange(self, frame: bytes, name: str, version: int) -> Any: ...
+    def close(self) -> None: ...
+
+
+Probe = Callable[["Server"], Any]
+PROBES: dict[str, Probe] = {}
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    modules = (
+        kafka.protocol.admin,
+        kafka.protocol.consumer,
+        kafka.protocol.metadata,
+        kafka.protocol.producer,
+    )
+    return {name: value for module in modules for name, value in vars(module).items()}
+
+
+def request_class(name: str) -> Any:
+    return _classes()[f"{name}Request"]
+
+
+def response_class(name: str) -> Any:
+    return _classes()[f"{name}Response"]
+
+
+class Server:
+    """One of the two, and what most probes need of it."""
+
+    def __init__(self, connection: Asking) -> None:
+        self.connection = connection
+
+    def ask(self, name: str, version: int, **fields: Any) -> Any:
+        return self.connection.ask(name, version, fields)
+
+    def warm_up(self) -> None:
+        """Until Kafka has made its topic of the groups: before, it says "loading" to everything."""
+        for _ in range(200):
+            found = self.ask("FindCoordinator", 2, key="warm", key_type=0)["error_code"]
+            fetched = self.ask("OffsetFetch", 7, group_id="warm", topics=None, require_stable=False)
+            if found == fetched["error_code"] == 0 and self.producer_id()[0] >= 0:
+                return
+            time.sleep(0.2)
+
+    def topic(self, name: str, partitions: int = 1, **configs: str) -> str:
+        """Make it (if it is not there) and wait until it can be written to."""
+        given = [{"name": key.replace("_", "."), "value": value} for key, value in configs.items()]
+        one = {"name": name, "num_partitions": partitions, "replication_factor": 1, "configs": given}
+        self.ask("CreateTopics", 5, topics=[one], timeout_ms=20_000)
+        for _ in range(100):
+            reply = self.offsets(name, -1)
+            if reply["topics"][0]["partitions"][0]["error_code"] == 0:
+                break
+            time.sleep(0.1)
+        return name
+
+    def produce(
+        self, topic: str, records: bytes | None, *, acks: int = -1, partition: int = 0, v: int = 9
+    ) -> Any:
+        data = [{"name": topic, "partition_data": [{"index": partition, "records": records}]}]
+        return self.ask("Produce", v, transactional_id=None, acks=acks, timeout_ms=20_000, topic_data=data)
+
+    def offsets(self, topic: str, timestamp: int, partition: int = 0, version: int = 7) -> Any:
+        part = {"partition_index": partition, "timestamp": timestamp, "current_leader_epoch": -1}
+        topics = [{"name": topic, "partitions": [part]}]
+        return self.ask("ListOffsets", version, replica_id=-1, isolation_level=0, topics=topics)
+
+    def producer_id(self) -> tuple[int, int]:
+        reply = self.ask("InitProducerId", 4, transactional_id=None, transaction_timeout_ms=60_000)
+        return reply["producer_id"], reply["producer_epoch"]
+
+
+def probe(name: str) -> Callable[[Probe], Probe]:
+    def register(function: Probe) -> Probe:
+        PROBES[name] = function
+        return function
+
+    return register
+
+
+def batch(
+    values: int = 1,
+    *,
+    at_ms: int | None = None,
+    size: int = 10,
+    producer: tuple[int, int, int] = (-1, -1, -1),
+) -> bytearray:
+    """A good v2 batch without compression."""
+    builder = DefaultRecordBatchBuilder(2, 0, False, *producer, 1 << 24)
+    at_ms = int(time.time() * 1000) if at_ms is None else at_ms
+    for i in range(values):
+        builder.append(i, at_ms + i, b"key", b"v" * size, [])
+    return bytearray(builder.build())
+
+
+def sealed(data: bytearray) -> bytes:
+    """With the checksum made right again after a change."""
+    struct.pack_into(">I", data, CRC_AT, calc_crc32c(memoryview(data)[ATTRIBUTES_AT:]))
+    return bytes(data)
+
+
+def patched(at: int, form: str, value: int, **given: Any) -> bytes:
+    data = batch(**given)
+    struct.pack_into(form, data, at, value)
+    return sealed(data)
+
+
+def _wrong_crc() -> bytes:
+    data = batch()
+    data[-1] ^= 1
+    return bytes(data)
+
+
+BAD_BATCHES: dict[str, Callable[[], bytes | None]] = {
+    "wrong-crc": _wrong_crc,
+    "magic-0": lambda: patched(16, ">b", 0),
+    "magic-1": lambda: patched(16, ">b", 1),
+    "magic-3": lambda: patched(16, ">b", 3),
+    "codec-5": lambda: patched(ATTRIBUTES_AT, ">h", 5),
+    "says-gzip-is-not": lambda: patched(ATTRIBUTES_AT, ">h", 1),
+    "control": lambda: patched(ATTRIBUTES_AT, ">h", 0x20),
+    "transactional-without-id": lambda: patched(ATTRIBUTES_AT, ">h", 0x10),
+    "count-too-high": lambda: patched(57, ">i", 7),
+    "count-zero": lambda: patched(57, ">i", 0),
+    "last-offset-delta-5": lambda: patched(23, ">i", 5),
+    "base-offset-77": lambda: patched(0, ">q", 77),
+    "length-too-high": lambda: patched(8, ">i", 4000),
+    "length-3": lambda: patched(8, ">i", 3),
+    "max-timestamp-too-low": lambda: patched(35, ">q", 5),
+    "cut-in-header": lambda: bytes(batch()[:40]),
+    "cut-in-records": lambda: bytes(batch()[:-3]),
+    "too-large": lambda: bytes(batch(size=5000)),
+    "two-batches": lambda: bytes(batch()) + bytes(batch()),
+    "two-hours-ahead": lambda: bytes(batch(at_ms=int(time.time() * 1000) + 2 * HOUR_MS)),
+    "no-timestamp": lambda: bytes(batch(at_ms=-1)),
+    "empty": lambda: b"",
+    "null": lambda: None,
+    "good": lambda: bytes(batch(3)),
+}
+
+
+def _produce_probe(name: str, make: Callable[[], bytes | None]) -> None:
+    @probe(f"produce-{name}")
+    def ask(server: Server) -> Any:
+        topic = server.topic(f"bad-{name}", max_message_bytes="2000")
+        return [server.produce(topic, make()), server.offsets(topic, -1)]
+
+
+for _name, _make in BAD_BATCHES.items():
+    _produce_probe(_name, _make)
+
+
+@probe("produce-unknown-topic-and-partition")
+def _produce_unknown(server: Server) -> Any:
+    topic = server.topic("known")
+    good = bytes(batch())
+    return [server.produce("nothere", good), server.produce(topic, good, partition=9)]
+
+
+@probe("produce-acks-2")
+def _produce_acks(server: Server) -> Any:
+    return server.produce(server.topic("acks"), bytes(batch()), acks=2)
+
+
+@probe("produce-versions-0-to-2")
+def _produce_old(server: Server) -> Any:
+    topic = server.topic("oldproduce")
+    return [server.produce(topic, bytes(batch()), v=version) for version in (3, 5, 7, 12)]
+
+
+@probe("produce-sequences")
+def _sequences(server: Server) -> Any:
+    topic = server.topic("sequences")
+    identity, epoch = server.producer_id()
+
+    def send(sequence: int, epoch: int = epoch, count: int = 1, identity: int = identity) -> Any:
+        return server.produce(topic, bytes(batch(count, producer=(identity, epoch, sequence))))
+
+    # in order, in order, duplicate, gap, older than five, a new producer that starts at 5, an old epoch
+    replies = [send(0), send(1), send(0), send(5), *(send(i) for i in range(2, 9)), send(0)]
+    replies += [
+        send(5, identity=identity + 1000),
+        send(0, epoch=epoch + 1),
+        send(9),
+        send(3, epoch=epoch + 2),
+    ]
+    return replies
+
+
+@probe("api-versions")
+def _api_versions(server: Server) -> Any:
+    return server.ask("ApiVersions", 4, client_software_name="compare", client_software_version="1")
+
+
+@probe("api-versions-bad-software-name")
+def _api_versions_bad(server: Server) -> Any:
+    return server.ask("ApiVersions", 3, client_software_name="not a name", client_software_version="")
+
+
+@probe("metadata-unknown-topics")
+def _metadata(server: Server) -> Any:
+    replies = []
+    for version in (1, 5, 9, 12):
+        for name in ("nothere", "no/such", "x" * 250, "", "__consumer_offsets_x"):
+            fields: dict[str, Any] = {"topics": [{"name": name}]}
+            if version >= 4:
+                fields["allow_auto_topic_creation"] = False
+            if name not in ("nothere", "__consumer_offsets_x") or version >= 4:
+                replies.append(server.ask("Metadata", version, **fields))
+    return replies
+
+
+@probe("metadata-known-topic")
+def _metadata_known(server: Server) -> Any:
+    topic = server.topic("metadata", 3)
+    fields = {"topics": [{"name": topic}], "allow_auto_topic_creation": False}
+    return [server.ask("Metadata", version, **fields) for version in (4, 8, 12)]
+
+
+def _creation(**change: Any) -> dict[str, Any]:
+    one = {"name": "made", "num_partitions": 1, "replication_factor": 1, "assignments": [], "configs": []}
+    return one | change
+
+
+BAD_TOPICS: dict[str, dict[str, Any]] = {
+    "empty-name": _creation(name=""),
+    "slash": _creation(name="a/b"),
+    "dots": _creation(name=".."),
+    "250-letters": _creation(name="x" * 250),
+    "no-partitions": _creation(num_partitions=0),
+    "partitions-minus-2": _creation(num_partitions=-2),
+    "replication-0": _creation(replication_factor=0),
+    "replication-3": _creation(replication_factor=3),
+    "unknown-config": _creation(configs=[{"name": "no.such", "value": "1"}]),
+    "config-no-number": _creation(configs=[{"name": "retention.ms", "value": "soon"}]),
+    "config-out-of-range": _creation(configs=[{"name": "segment.bytes", "value": "3"}]),
+    "config-null": _creation(configs=[{"name": "retention.ms", "value": None}]),
+    "config-bad-choice": _creation(configs=[{"name": "compression.type", "value": "rar"}]),
+    "config-twice": _creation(configs=[{"name": "retention.ms", "value": "1"}] * 2),
+    "assignment-broker-9": _creation(
+        num_partitions=-1, replication_factor=-1, assignments=[{"partition_index": 0, "broker_ids": [9]}]
+    ),
+    "assignment-with-count": _creation(assignments=[{"partition_index": 0, "broker_ids": [1]}]),
+    "assignment": _creation(
+        num_partitions=-1, replication_factor=-1, assignments=[{"partition_index": 0, "broker_ids": [1]}]
+    ),
+}
+
+
+def _create_probe(name: str, one: dict[str, Any]) -> None:
+    @probe(f"create-topic-{name}")
+    def ask(server: Server) -> Any:
+        return server.ask("CreateTopics", 5, topics=[one], timeout_ms=10_000, validate_only=True)
+
+
+for _name, _topic in BAD_TOPICS.items():
+    _create_probe(_name, _topic)
+
+
+@probe("create-topic-twice-and-duplicate")
+def _create_twice(server: Server) -> Any:
+    topic = server.topic("twice")
+    again = server.ask("CreateTopics", 5, topics=[_creation(name=topic)], timeout_ms=10_000)
+    both = [_creation(name="dup"), _creation(name="dup")]
+    collide = server.topic("col.lide") and [_creation(name="col_lide")]
+    return [
+        again,
+        server.ask("CreateTopics", 5, topics=both, timeout_ms=10_000),
+        server.ask("CreateTopics", 5, topics=collide, timeout_ms=10_000),
+    ]
+
+
+@probe("delete-topic-unknown")
+def _delete(server: Server) -> Any:
+    return [
+        server.ask("DeleteTopics", 4, topic_names=["nothere", "a/b"], timeout_ms=10_000),
+        server.ask("DeleteTopics", 4, topic_names=[], timeout_ms=10_000),
+    ]
+
+
+@probe("create-partitions-bad")
+def _create_partitions(server: Server) -> Any:
+    topic = server.topic("partitions", 3)
+
+    def grow(name: str, count: int, **more: Any) -> Any:
+        one = {"name": name, "count": count, "assignments": None} | more
+        return server.ask("CreatePartitions", 1, topics=[one], timeout_ms=10_000, validate_only=True)
+
+    return [
+        grow(topic, 2),
+        grow(topic, 3),
+        grow(topic, 0),
+        grow(topic, -1),
+        grow("nothere", 5),
+        grow(topic, 5),
+    ]
+
+
+@probe("describe-configs-of-a-fresh-topic")
+def _configs(server: Server) -> Any:
+    topic = server.topic("configs", retention_ms="1000000")
+    one = {"resource_type": 2, "resource_name": topic, "configuration_keys": None}
+    fields = {"resources": [one], "include_synonyms": True, "include_documentation": False}
+    return server.ask("DescribeConfigs", 4, **fields)
+
+
+@probe("describe-configs-bad")
+def _configs_bad(server: Server) -> Any:
+    replies = []
+    for kind, name in ((2, "nothere"), (2, "a/b"), (2, ""), (4, "9"), (4, "x"), (8, "1"), (99, "x")):
+        one = {"resource_type": kind, "resource_name": name, "configuration_keys": ["retention.ms"]}
+        replies.append(server.ask("DescribeConfigs", 4, resources=[one], include_synonyms=False))
+    return replies
+
+
+@probe("alter-configs-bad")
+def _alter(server: Server) -> Any:
+    topic = server.topic("alter")
+
+    def change(key: str, value: str | None, operation: int = 0, name: str = topic) -> Any:
+        configs = [{"name": key, "config_operation": operation, "value": value}]
+        one = {"resource_type": 2, "resource_name": name, "configs": configs}
+        return server.ask("IncrementalAlterConfigs", 1, resources=[one], validate_only=True)
+
+    return [
+        change("no.such", "1"),
+        change("retention.ms", "soon"),
+        change("retention.ms", None),
+        change("retention.ms", None, 1),
+        change("retention.ms", "1", 2),
+        change("cleanup.policy", "delete", 2),
+        change("cleanup.policy", "delete", 3),
+        change("retention.ms", "1", 9),
+        change("retention.ms", "1", name="nothere"),
+        change("min.insync.replicas", "2"),
+    ]
+
+
+@probe("list-offsets-special-timestamps")
+def _offsets(server: Server) -> Any:
+    topic = server.topic("offsets", 2)
+    base = 1_700_000_000_000
+    for seconds in (0, 5, 3):
+        server.produce(topic, bytes(batch(2, at_ms=base + seconds * 1000)))
+    wanted = (-1, -2, -3, -4, -5, -6, -99, 0, base + 1, base + 3500, base + 9000)
+    replies = [server.offsets(topic, at, version=version) for version in (7, 8, 9) for at in wanted]
+    replies += [server.offsets(topic, at, partition=1) for at in (-1, -2, -3, base)]
+    return [*replies, server.offsets("nothere", -1), server.offsets(topic, -1, partition=9)]
+
+
+@probe("delete-records-bad")
+def _delete_records(server: Server) -> Any:
+    topic = server.topic("trim")
+    server.produce(topic, bytes(batch(10)))
+
+    def trim(offset: int, name: str = topic, partition: int = 0) -> Any:
+        topics = [{"name": name, "partitions": [{"partition_index": partition, "offset": offset}]}]
+        return server.ask("DeleteRecords", 2, topics=topics, timeout_ms=10_000)
+
+    return [trim(3), trim(1), trim(99), trim(-2), trim(0, "nothere"), trim(0, topic, 9), trim(-1), trim(10)]
+
+
+@probe("fetch-bad")
+def _fetch(server: Server) -> Any:
+    topic = server.topic("fetch")
+    server.produce(topic, bytes(batch(3)))
+
+    def fetch(offset: int, name: str = topic, partition: int = 0, **more: Any) -> Any:
+        part = {"partition": partition, "fetch_offset": offset, "partition_max_bytes": 1000} | more
+        fields = {"max_wait_ms": 0, "min_bytes": 0, "max_bytes": 10_000, "session_id": 0, "session_epoch": -1}
+        topics = [{"topic": name, "partitions": [part]}]
+        reply = server.ask("Fetch", 12, **fields, topics=topics)
+        for each in reply["responses"]:
+            for one in each["partitions"]:
+                one["records"] = bool(one["records"])
+        return reply
+
+    replies = [fetch(0), fetch(3), fetch(4), fetch(-1), fetch(0, "nothere"), fetch(0, topic, 9)]
+    return [*replies, fetch(0, current_leader_epoch=7)]
+
+
+@probe("offset-fetch-unknown-group")
+def _offset_fetch(server: Server) -> Any:
+    topic = server.topic("ofetch")
+    asked = [{"name": topic, "partition_indexes": [0, 9]}, {"name": "nothere", "partition_indexes": [0]}]
+    groups = [{"group_id": "unknown-group", "topics": asked}]
+    return [
+        server.ask("OffsetFetch", 7, group_id="unknown-group", topics=asked, require_stable=False),
+        server.ask("OffsetFetch", 7, group_id="", topics=asked, require_stable=False),
+        server.ask("OffsetFetch", 7, group_id="unknown-group", topics=None, require_stable=False),
+        server.ask("OffsetFetch", 8, groups=groups, require_stable=False),
+    ]
+
+
+@probe("offset-commit-bad")
+def _offset_commit(server: Server) -> Any:
+    topic = server.topic("ocommit")
+
+    def commit(
+        group: str, generation: int, member: str, name: str = topic, part: int = 0, text: str = ""
+    ) -> Any:
+        one = {"partition_index": part, "committed_offset": 5, "committed_metadata": text}
+        fields = {"group_id": group, "generation_id_or_member_epoch": generation, "member_id": member}
+        topics = [{"name": name, "partitions": [one | {"committed_leader_epoch": -1}]}]
+        return server.ask("OffsetCommit", 8, **fields, group_instance_id=None, topics=topics)
+
+    return [
+        commit("simple-group", -1, ""),
+        commit("simple-group", 3, "someone"),
+        commit("other-group", 3, "someone"),
+        commit("", -1, ""),
+        commit("simple-group", -1, "", "nothere"),
+        commit("simple-group", -1, "", topic, 9),
+        commit("simple-group", -1, "", text="x" * 5000),
+    ]
+
+
+@probe("join-group-bad")
+def _join(server: Server) -> Any:
+    def join(version: int, **change: Any) -> Any:
+        fields: dict[str, Any] = {
+            "group_id": "join",
+            "session_timeout_ms": 10_000,
+            "rebalance_timeout_ms": 10_000,
+            "member_id": "",
+            "protocol_type": "consumer",
+            "protocols": [{"name": "range", "metadata": b""}],
+        }
+        reply = server.ask("JoinGroup", version, **(fields | change))
+        if isinstance(reply, dict):
+            reply["member_id"] = bool(reply["member_id"])
+        return reply
+
+    return [
+        join(5, group_id=""),
+        join(5, session_timeout_ms=1),
+        join(5, session_timeout_ms=999_999_999),
+        join(5, protocols=[]),
+        join(5, protocol_type=""),
+        join(5, member_id="unknown"),
+        join(5),
+        join(7, member_id="unknown", group_instance_id="static"),
+    ]
+
+
+@probe("group-requests-of-an-unknown-group")
+def _group(server: Server) -> Any:
+    member = {"group_id": "ghost", "generation_id": 1, "member_id": "someone"}
+    leaving = [{"member_id": "someone", "group_instance_id": None}]
+    return [
+        server.ask("Heartbeat", 3, **member, group_instance_id=None),
+        server.ask("SyncGroup", 4, **member, group_instance_id=None, assignments=[]),
+        server.ask("LeaveGroup", 3, group_id="ghost", members=leaving),
+        server.ask("LeaveGroup", 2, group_id="ghost", member_id="someone"),
+        server.ask("DescribeGroups", 5, groups=["ghost", ""], include_authorized_operations=False),
+        server.ask("DescribeGroups", 6, groups=["ghost"], include_authorized_operations=False),
+        server.ask("DeleteGroups", 2, groups_names=["ghost", ""]),
+        server.ask("FindCoordinator", 4, key_type=0, coordinator_keys=["ghost", ""]),
+    ]
+
+
+@probe("find-coordinator")
+def _find(server: Server) -> Any:
+    return [
+        server.ask("FindCoordinator", 2, key="some-group", key_type=0),
+        server.ask("FindCoordinator", 2, key="", key_type=0),
+        server.ask("FindCoordinator", 2, key="x", key_type=7),
+        server.ask("FindCoordinator", 0, key="some-group"),
+    ]
+
+
+@probe("init-producer-id")
+def _init_producer(server: Server) -> Any:
+    def init(version: int, **fields: Any) -> Any:
+        base = {"transactional_id": None, "transaction_timeout_ms": 60_000}
+        return server.ask("InitProducerId", version, **(base | fields))
+
+    return [init(0), init(2), init(4), init(4, producer_id=5), init(4, transaction_timeout_ms=-5)]
+
+
+@probe("offset-for-leader-epoch")
+def _epoch(server: Server) -> Any:
+    topic = server.topic("epoch")
+    server.produce(topic, bytes(batch(3)))
+
+    def end(epoch: int, name: str = topic, current: int = -1, partition: int = 0) -> Any:
+        part = {"partition": partition, "current_leader_epoch": current, "leader_epoch": epoch}
+        topics = [{"topic": name, "partitions": [part]}]
+        return server.ask("OffsetForLeaderEpoch", 4, replica_id=-2, topics=topics)
+
+    return [end(0), end(5), end(-1), end(0, current=9), end(0, "nothere"), end(0, partition=9)]
+
+
+@probe("describe-cluster")
+def _cluster(server: Server) -> Any:
+    fields = {"include_cluster_authorized_operations": False}
+    return [server.ask("DescribeCluster", 1, **fields, endpoint_type=kind) for kind in (1, 2, 9)]
+
+
+@probe("describe-producers-bad")
+def _producers(server: Server) -> Any:
+    topics = [
+        {"name": "nothere", "partition_indexes": [0]},
+        {"name": server.topic("prods"), "partition_indexes": [0, 9]},
+    ]
+    return server.ask("DescribeProducers", 0, topics=topics)
+
+
+@probe("describe-topic-partitions")
+def _describe(server: Server) -> Any:
+    topics = [{"name": "nothere"}, {"name": server.topic("described", 3)}]
+    return server.ask("DescribeTopicPartitions", 0, topics=topics, response_partition_limit=2, cursor=None)
