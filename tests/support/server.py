@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-READY = re.compile(r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)  data=(.+)  durability=(disk|os)$")
+READY = re.compile(
+    r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)(?:  http=(?P<http>\S+))?  data=(.+)  durability=(disk|os)$"
+)
 
 
 class Server:
@@ -28,10 +30,14 @@ class Server:
         self.data = Path(data)
         self.log_path = self.data.with_name(self.data.name + ".log")
         self.settings: dict[str, object] = {"kafka": "127.0.0.1:0", **settings}
+        if "http" not in self.settings:
+            self.settings.setdefault("no_http", "true")  # the default port is one for the whole machine
         self.process: subprocess.Popen[str] | None = None
         self.ready_line = ""
         self.host = ""
         self.port = 0
+        self.http = ""
+        """HOST:PORT of the HTTP door; empty: it has none. Give http="127.0.0.1:0" for one."""
 
     @property
     def at(self) -> str:
@@ -63,6 +69,7 @@ class Server:
             self.kill()
             raise AssertionError(f"not ready: {self.ready_line!r}\n{self.logs()}")
         self.host, self.port = match[1].strip("[]"), int(match[2])
+        self.http = match["http"] or ""
         return self
 
     def _first_line(self, timeout_s: float) -> str:
