@@ -161,7 +161,7 @@ def _read_group(file: File, position: int, header: Header, seed: int) -> tuple[i
     while at < length:
         fields = RECORD.unpack_from(payload, at)
         at += RECORD_BYTES
-        records.append(Record(*fields, position + GROUP.size + at))
+        records.append(Record._make((*fields, position + GROUP.size + at)))
         at += fields[-1]
     assert (at, len(records)) == (length, count)
     return number, records, group_bytes(length)

@@ -146,9 +146,6 @@ class _Replay:
                 0,
             )  # all of that segment was deleted, and then its file
         self._start = (self._segment, self._position)
-        bases = {*segments, *(record.segment for record in records if record.kind == APPEND)}
-        self._kept_from = max((base for base in bases if base <= self._log_start), default=-1)
-        """Segments before this one lie wholly below the log start: they may have been unlinked."""
 
     def is_short(self, row: CheckpointRow) -> bool:
         """Less is there than the checkpoint promises."""
@@ -226,11 +223,11 @@ class _Replay:
         # Of an epoch that has ended: rolled back, and the file that annulled its group may be free again (R8).
         if record.end_offset <= self._done_to or record.epoch < self._epoch:
             return None
-        if record.segment < self._kept_from:
-            self._segment, self._position = record.segment, record.position + record.length
-            self._offset, self._epoch = record.end_offset, max(self._epoch, record.epoch)
-            return None
         if not self._reach(record, record.epoch):
+            if record.end_offset <= self._log_start:  # what is missing had been deleted, and so had this
+                self._segment, self._position = record.segment, record.position + record.length
+                self._offset, self._epoch = record.end_offset, max(self._epoch, record.epoch)
+                return None
             return f"the journal goes on at offset {record.base_offset}"
         self._enter(record)
         self._write(payload(record))
