@@ -162,9 +162,7 @@ class EmbeddedEngine:
                 held = [self._node.partition(topic, index) for index in range(topic.partitions)]
                 events = sum(each.high_watermark - each.log_start_offset for each in held)
                 written = sum(each.high_watermark for each in held)
-                summaries.append(
-                    TopicSummary(topic.name, topic.partitions, events, topic.internal, written)
-                )
+                summaries.append(TopicSummary(topic.name, topic.partitions, events, topic.internal, written))
         return summaries
 
     async def topic(self, name: str) -> TopicInfo:
