@@ -21,7 +21,7 @@ from tests.support.server import READY, Server
 
 def refused(tmp_path: Path, *arguments: str) -> Outcome:
     """A start that fails: one line on standard error, nothing on standard output."""
-    done = command("serve", "--data", str(tmp_path / "data"), *arguments)
+    done = command("serve", "--no-http", "--data", str(tmp_path / "data"), *arguments)
     assert done.out == ""
     assert done.err.count("\n") == 1, done.err
     assert done.err.startswith("mainstem: ")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import ipaddress
 import logging
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -26,11 +28,15 @@ from typing import TYPE_CHECKING, Literal
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
+    from mainstem.doors.http.server import HttpDoor
     from mainstem.node import Node
+    from mainstem.stream import Engine
 
 log = logging.getLogger("mainstem.server")
 
 _IMPORTED = time.monotonic()
+
+HTTP_DEFAULT = "127.0.0.1:8080"
 
 Reason = Literal["refused", "address", "folder", "locked"]
 
@@ -54,6 +60,11 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, listener: socket.socket) -> Address:
+        """Where a socket is bound."""
+        return cls(*listener.getsockname()[:2])
 
     @classmethod
     def parse(cls, text: str, where: str, *, port: int | None = None) -> Address:
@@ -86,14 +97,23 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         raise CannotServe(
             "refused", "serve needs Linux or macOS; on Windows run it inside WSL (wsl --install)"
         )
-    with bind(settings) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, listener, ready))
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(bind(settings))
+        http = bind_http(settings)
+        if http is not None:
+            sockets.enter_context(http)
+        # Clients ask for it by DescribeConfigs: it says what is true.
+        settings = dataclasses.replace(settings, http=None if http is None else str(Address.of(http)))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(settings, listener, http, ready))
 
 
-async def _serve(settings: Settings, listener: socket.socket, ready: Callable[[str], None]) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, http: socket.socket | None, ready: Callable[[str], None]
+) -> None:
     stop = asyncio.Event()
-    _on_signals(stop)
-    bound = Address(*listener.getsockname()[:2])
+    on_signals(stop)
+    bound = Address.of(listener)
     advertised = advertised_address(settings, bound)
     folder = data_folder(settings.data)
     node = await _open_node(settings, folder)
@@ -102,9 +122,11 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Callable[[s
 
         door = KafkaDoor(node, advertised_host=advertised.host, advertised_port=advertised.port)
         await door.start(sock=listener)
+        http_door = None if http is None else await _open_http(settings, node, advertised, http)
         age_s = process_age_s()
         ready(
-            f"mainstem ready in {age_s:.2f} s  kafka={bound}  data={folder}  durability={settings.durability}"
+            f"mainstem ready in {age_s:.2f} s  kafka={bound}{f'  http={settings.http}' if http_door else ''}"
+            f"  data={folder}  durability={settings.durability}"
         )
         if advertised != bound:
             log.info("clients are told to connect to %s", advertised)
@@ -112,10 +134,44 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Callable[[s
         gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
         await stop.wait()
         log.info("stopping: no new connections; requests in flight are finished")
+        if http_door is not None:
+            await http_door.close()
         await door.close()
     finally:
         await node.close()
     log.info("stopped cleanly")
+
+
+async def _open_http(
+    settings: Settings, node: Node, advertised: Address, listener: socket.socket
+) -> HttpDoor:
+    from mainstem import __version__
+    from mainstem.doors.http.endpoint import DiskUse
+    from mainstem.doors.http.server import HttpDoor
+    from mainstem.engines.embedded import EmbeddedEngine
+    from mainstem.engines.read_only import read_only
+
+    def disk_use() -> DiskUse:
+        there = shutil.disk_usage(settings.data)
+        return DiskUse(used_bytes=node.log.total_bytes(), free_bytes=there.free, total_bytes=there.total)
+
+    engine: Engine = EmbeddedEngine(node, at=(advertised.host, advertised.port))
+    if settings.http_read_only:
+        engine = read_only(engine)
+    bound = Address.of(listener)
+    door = HttpDoor(
+        engine,
+        node.clock,
+        version=__version__,
+        at=str(advertised),
+        hosts=(bound.host, advertised.host, *settings.http_hosts.replace(",", " ").split()),
+        any_address=not is_loopback(bound.host),
+        max_body_bytes=settings.http_max_body_bytes,
+        read_only=settings.http_read_only,
+        disk_use=disk_use,
+    )
+    await door.start(listener)
+    return door
 
 
 async def _open_node(settings: Settings, folder: Path) -> Node:
@@ -161,13 +217,40 @@ def bind(settings: Settings) -> socket.socket:
     """A bound socket that does not listen yet: until the log is recovered, clients are refused and try
     again."""
     address = Address.parse(settings.kafka, "--kafka")
-    _check_safe(settings, address)
+    _check_safe(settings, address, "--kafka")
+    if _is_wildcard(address.host) and settings.advertise is None:
+        raise CannotServe(
+            "refused",
+            f"--kafka {address} is a wildcard, and clients need one address to connect to:"
+            " add --advertise HOST:PORT with the name they know this machine by",
+        )
+    return listen_on(address, "--kafka")
+
+
+def bind_http(settings: Settings) -> socket.socket | None:
+    """As `bind`, for the HTTP door; None: there shall be none, or the default address is taken, which a
+    line of the log says."""
+    if settings.no_http:
+        return None
+    address = Address.parse(settings.http or HTTP_DEFAULT, "--http")
+    _check_safe(settings, address, "--http")
+    try:
+        return listen_on(address, "--http")
+    except CannotServe as error:
+        if settings.http is not None:
+            raise
+        log.warning("no HTTP door: %s", error)
+        return None
+
+
+def listen_on(address: Address, flag: str) -> socket.socket:
+    """A socket bound to it. CannotServe(address) names the flag that gave it."""
     try:
         found = socket.getaddrinfo(
             address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
-        raise CannotServe("address", f"--kafka {address}: {error.strerror}") from None
+        raise CannotServe("address", f"{flag} {address}: {error.strerror}") from None
     family, kind, protocol, _, name = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
@@ -179,7 +262,7 @@ def bind(settings: Settings) -> socket.socket:
         raise CannotServe(
             "address",
             f"cannot listen on {address}: {os.strerror(error.errno or 0).lower()};"
-            " stop what listens there, or give --kafka another port (port 0 picks a free one)",
+            f" stop what listens there, or give {flag} another port (port 0 picks a free one)",
         ) from None
     return listener
 
@@ -197,18 +280,12 @@ def advertised_address(settings: Settings, bound: Address) -> Address:
     return Address(told.host, told.port or bound.port)
 
 
-def _check_safe(settings: Settings, address: Address) -> None:
-    if not settings.allow_anonymous and not _is_loopback(address.host):
+def _check_safe(settings: Settings, address: Address, flag: str) -> None:
+    if not settings.allow_anonymous and not is_loopback(address.host):
         raise CannotServe(
             "refused",
-            f"--kafka {address} is open to others and there is no authentication: anybody could read and"
+            f"{flag} {address} is open to others and there is no authentication: anybody could read and"
             " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
-        )
-    if _is_wildcard(address.host) and settings.advertise is None:
-        raise CannotServe(
-            "refused",
-            f"--kafka {address} is a wildcard, and clients need one address to connect to:"
-            " add --advertise HOST:PORT with the name they know this machine by",
         )
 
 
@@ -218,13 +295,15 @@ def _is_wildcard(host: str) -> bool:
     return not host
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host.lower() == "localhost"
 
 
-def _on_signals(stop: asyncio.Event) -> None:
+def on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` on SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
@@ -236,7 +315,8 @@ def _on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's loops where there is one."""
     try:
         import uvloop
     except ImportError:

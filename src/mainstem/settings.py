@@ -30,6 +30,19 @@ class Settings:
     advertise: str | None = setting(
         None, "advertised.listeners", "HOST:PORT that clients are told to connect to."
     )
+    http: str | None = setting(
+        None,
+        "mainstem.http.listener",
+        "HOST:PORT of the HTTP door; not given: 127.0.0.1:8080, if nothing else listens there.",
+    )
+    no_http: bool = setting(False, None, "Serve no HTTP.")
+    http_hosts: str = setting(
+        "", None, "Names by which browsers may call the HTTP door beside localhost, with commas."
+    )
+    http_read_only: bool = setting(False, None, "Refuse every change that comes by HTTP.")
+    http_max_body_bytes: int = setting(
+        16_777_216, None, "Body of an HTTP request at most, bytes; lines of NDJSON each.", least=1024
+    )
     durability: Literal["disk", "os"] = setting(
         "disk", None, "disk: acks=all waits for the disk; os: for the page cache."
     )

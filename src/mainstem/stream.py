@@ -223,6 +223,9 @@ class TopicSummary:
     events: int
     """Offsets from the first to the end, over all partitions."""
     internal: bool = False
+    written: int = 0
+    """The ends of all partitions together: it grows by one with each event, and retention does not lessen
+    it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 READY = re.compile(
-    r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)(?:  http=(?P<http>\S+))?  data=(.+)  durability=(disk|os)$"
+    r"^mainstem ready in [\d.]+ s  kafka=(\S+):(\d+)(?:  http=\S+)?  data=(.+)  durability=(disk|os)$"
 )
 
 
@@ -69,7 +69,7 @@ class Server:
             self.kill()
             raise AssertionError(f"not ready: {self.ready_line!r}\n{self.logs()}")
         self.host, self.port = match[1].strip("[]"), int(match[2])
-        self.http = match["http"] or ""
+        self.http = "".join(re.findall(r"  http=(\S+)", self.ready_line))
         return self
 
     def _first_line(self, timeout_s: float) -> str:

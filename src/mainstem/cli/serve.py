@@ -11,10 +11,28 @@ import click
 from mainstem.cli.exit_codes import Exit
 from mainstem.settings import Settings, SettingsError, load, strangers
 
-FLAGS = ("data", "kafka", "advertise", "durability", "allow_anonymous", "log_level", "log_json")
+FLAGS = (
+    "data",
+    "kafka",
+    "advertise",
+    "http",
+    "no_http",
+    "http_hosts",
+    "http_read_only",
+    "durability",
+    "allow_anonymous",
+    "log_level",
+    "log_json",
+)
 """Settings that have a flag; the others are set in the file or by environment variables."""
 
-_METAVARS = {"data": "DIR", "kafka": "HOST:PORT", "advertise": "HOST:PORT"}
+_METAVARS = {
+    "data": "DIR",
+    "kafka": "HOST:PORT",
+    "advertise": "HOST:PORT",
+    "http": "HOST:PORT",
+    "http_hosts": "NAMES",
+}
 _CHOICES = {"durability": ("disk", "os"), "log_level": ("debug", "info", "warning", "error")}
 
 
@@ -24,7 +42,7 @@ def _with_settings(command: Any) -> Any:
     for name in reversed(FLAGS):
         setting = known[name]
         text = setting.metadata["doc"]
-        if isinstance(setting.default, str):
+        if isinstance(setting.default, str) and setting.default:
             text = f"{text}  [default: {setting.default}]"
         flag = "--" + name.replace("_", "-")
         if setting.default is False:

@@ -210,13 +210,12 @@ class KafkaEngine:
         bounds = await self._bounds(
             [(topic.name, each.id) for topic in described for each in topic.partitions]
         )
-        events = dict.fromkeys((each.name for each in described), 0)
-        for (name, _), held in bounds.items():
-            events[name] += held.end - held.begin
-        found = [
-            TopicSummary(each.name, len(each.partitions), events[each.name], each.is_internal)
-            for each in described
-        ]
+        found = []
+        for topic in described:
+            held = [bounds[topic.name, each.id] for each in topic.partitions]
+            written = sum(each.end for each in held)
+            events = written - sum(each.begin for each in held)
+            found.append(TopicSummary(topic.name, len(held), events, topic.is_internal, written))
         return sorted(found, key=lambda each: each.name)
 
     def _list_names(self) -> list[str]:

@@ -1,0 +1,114 @@
+"""CloudEvents 1.0 over HTTP, in all three modes, as the Kafka binding's binary mode puts them in a topic.
+
+Owns: attributes to headers `ce_NAME`, datacontenttype to the header `content-type`, data to the payload,
+the extension `partitionkey` to the key. Refuses: events without the required attributes, and names that
+CloudEvents does not allow. Source: cloudevents/spec v1.0.2, http-protocol-binding.md and
+kafka-protocol-binding.md. Used by publish.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Meta, Raw
+
+from mainstem.doors.http.problem import Problem
+from mainstem.stream import NewEvent
+
+ONE = "application/cloudevents+json"
+MANY = "application/cloudevents-batch+json"
+REQUIRED = ("specversion", "id", "source", "type")
+
+_NAME = re.compile(r"[a-z0-9]{1,64}")
+_JSON_TYPE = re.compile(r"[^/]+/(?:[^;]*\+)?json(?:\s*;.*)?", re.IGNORECASE)
+
+
+class CloudEventJson(msgspec.Struct):
+    """A CloudEvent in JSON; further attributes are extensions. For the OpenAPI document: attributes are
+    checked one by one."""
+
+    specversion: Annotated[str, Meta(pattern=r"^1\.0$")]
+    id: Annotated[str, Meta(min_length=1)]
+    source: Annotated[str, Meta(min_length=1)]
+    type: Annotated[str, Meta(min_length=1)]
+    datacontenttype: str | None = None
+    partitionkey: Annotated[str | None, Meta(description="The key of the event in the topic.")] = None
+    data: Any = None
+    data_base64: str | None = None
+
+
+def is_binary(headers: Mapping[str, str], media: str) -> bool:
+    """Whether a request is a CloudEvent in binary mode."""
+    return "ce-specversion" in headers and not media.startswith("application/cloudevents")
+
+
+def from_headers(headers: Mapping[str, str], body: bytes) -> NewEvent:
+    """Binary mode: attributes are headers, the body is the data."""
+    attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
+    content_type = headers.get("content-type")
+    return _event(attributes, content_type, body or None)
+
+
+def from_json(given: dict[str, Raw]) -> NewEvent:
+    """Structured mode, one event (or one of a batch)."""
+    attributes: dict[str, str] = {}
+    data: Raw | None = None
+    encoded: str | None = None
+    for name, raw in given.items():
+        if name == "data":
+            data = raw
+        elif name == "data_base64":
+            encoded = msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
+        else:
+            value = _attribute(name, raw)
+            if value is not None:
+                attributes[name] = value
+    if data is not None and encoded is not None:
+        raise Problem("invalid", "a CloudEvent has data or data_base64, not both")
+    content_type = attributes.pop("datacontenttype", None)
+    if encoded is not None:
+        try:
+            return _event(attributes, content_type, base64.b64decode(encoded, validate=True))
+        except (binascii.Error, ValueError):
+            raise Problem("invalid", "data_base64 is not base64") from None
+    if data is None:
+        return _event(attributes, content_type, None)
+    raw_data = bytes(data)
+    if content_type is not None and not _JSON_TYPE.fullmatch(content_type) and raw_data.startswith(b'"'):
+        return _event(attributes, content_type, msgspec.json.decode(raw_data, type=str).encode())
+    return _event(attributes, content_type or "application/json", raw_data)
+
+
+def _attribute(name: str, raw: Raw) -> str | None:
+    value = msgspec.json.decode(raw)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    raise Problem("invalid", f"the attribute {name[:64]!r} of a CloudEvent is no string, number or boolean")
+
+
+def _event(attributes: dict[str, str], content_type: str | None, data: bytes | None) -> NewEvent:
+    for name in REQUIRED:
+        if not attributes.get(name):
+            raise Problem("invalid", f"the CloudEvent has no attribute {name!r}")
+    if attributes["specversion"] != "1.0":
+        raise Problem("invalid", f"specversion {attributes['specversion'][:20]!r} is not known; send 1.0")
+    for name in attributes:
+        if not _NAME.fullmatch(name):
+            raise Problem(
+                "invalid", f"{name[:64]!r} is no name of a CloudEvents attribute: small letters and digits"
+            )
+    headers = [(f"ce_{name}", value.encode()) for name, value in sorted(attributes.items())]
+    if content_type:
+        headers.append(("content-type", content_type.encode()))
+    key = attributes.get("partitionkey")
+    return NewEvent(data, None if key is None else key.encode(), tuple(headers))

@@ -1,0 +1,240 @@
+"""What a route is, and what its function is given.
+
+Owns: the declaration (`Endpoint`), from which the router and the OpenAPI document are made, and `Call`: the
+request with its query and body already checked against their types. Refuses: bodies of other content types,
+larger than the limit or slower than the patience. Used by every noun of this door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from mainstem.doors.http.problem import Problem
+from mainstem.later import Later
+
+if TYPE_CHECKING:
+    from mainstem.clock import Clock
+    from mainstem.doors.http.sampler import Sampler
+    from mainstem.stream import Engine
+
+T = TypeVar("T")
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+BODY_PATIENCE_S = 30.0
+"""So long a body may stay silent."""
+
+audit_log = logging.getLogger("mainstem.audit")
+
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskUse:
+    """Bytes: of the log's files, and of the file system that they are on."""
+
+    used_bytes: int
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What all routes share."""
+
+    engine: Engine
+    clock: Clock
+    sampler: Sampler
+    max_body_bytes: int
+    read_only: bool
+    version: str
+    """Of mainstem."""
+    at: str
+    """Where the stream is: HOST:PORT of Kafka's protocol."""
+    disk_use: Callable[[], DiskUse] | None
+    """None: the log is elsewhere."""
+    closing: asyncio.Event
+    """Set when the server stops: what streams comes to its end."""
+
+    async def turn(self) -> None:
+        """Let everything else on the loop have its turn."""
+        later: Later[None] = Later()
+        self.clock.call_soon(lambda: later.resolve(None))
+        await later
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the server's end."""
+        try:
+            await asyncio.wait_for(self.closing.wait(), seconds)
+        except TimeoutError:
+            pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A route, declared: everything that router and OpenAPI document need to know of it."""
+
+    method: Method
+    path: str
+    """As starlette writes it: `/api/v1/topics/{topic}`."""
+    handle: Callable[[Call], Awaitable[Response]]
+    """Its docstring is the route's text, its name the operation's id."""
+    tag: str
+    query: type[msgspec.Struct] | None = None
+    """The parameters after `?`; their docs stand in Meta(description=…)."""
+    bodies: Mapping[str, Any] = field(default_factory=dict)
+    """Type of the body by content type. Binary modes are `*/*` with bytes."""
+    reply: Any = None
+    """Type of the answer's JSON (or of each line or event, if it streams)."""
+    media: str = JSON
+    problems: tuple[str, ...] = ()
+    """Kinds that this route has beside those that every route has."""
+    status: int = 200
+    also: Mapping[int, Any] = field(default_factory=dict)
+    """Type of the JSON of answers with another status that are no problems."""
+
+
+class Call:
+    """One request, on its way through a route's function."""
+
+    def __init__(self, context: Context, endpoint: Endpoint, request: Request) -> None:
+        self.context = context
+        self.engine = context.engine
+        self.request = request
+        self._endpoint = endpoint
+        self.media = content_type(request)
+        self.query: Any = self._read_query()
+
+    # ------------------------------------------------------------------------------------------------------
+    # the address
+
+    def part(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    def partition(self) -> int:
+        """The partition of the path."""
+        text = self.part("partition")
+        if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > 2**31 - 1:
+            raise Problem("bad-path", f"{text!r} is not the number of a partition")
+        return int(text)
+
+    def _read_query(self) -> Any:
+        wanted = self._endpoint.query
+        given = self.request.query_params
+        names = set(wanted.__struct_encode_fields__) if wanted is not None else set()
+        for name in given:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = (
+                    f"Did you mean {near[0]}?" if near else f"It takes {', '.join(sorted(names)) or 'none'}."
+                )
+                raise Problem("invalid", f"there is no parameter {name!r} here", fix=hint)
+        if wanted is None:
+            return None
+        lists = {each.encode_name for each in msgspec.structs.fields(wanted) if _is_list(each.type)}
+        values: dict[str, Any] = {}
+        for name in given:
+            found = given.getlist(name)
+            if name in lists:
+                values[name] = [part for text in found for part in text.split(",") if part]
+            elif len(found) > 1:
+                raise Problem("invalid", f"the parameter {name!r} is given twice")
+            else:
+                values[name] = found[0]
+        try:
+            return msgspec.convert(values, wanted, strict=False)
+        except msgspec.ValidationError as error:
+            raise Problem("invalid", f"in the parameters: {error}") from None
+
+    # ------------------------------------------------------------------------------------------------------
+    # the body
+
+    async def body(self, kind: type[T]) -> T:
+        """The whole JSON body as `kind`; empty counts as `{}`."""
+        if self.media != JSON:
+            raise not_taken(self.media, (JSON,))
+        return read_json(await self.whole_body() or b"{}", kind)
+
+    async def whole_body(self) -> bytes:
+        """All of the body, up to the limit."""
+        limit = self.context.max_body_bytes
+        told = self.request.headers.get("content-length", "")
+        if told.isdigit() and int(told) > limit:
+            raise too_large(limit)
+        parts = bytearray()
+        async for chunk in self.chunks():
+            parts += chunk
+            if len(parts) > limit:
+                raise too_large(limit)
+        return bytes(parts)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        stream = aiter(self.request.stream())
+        while True:
+            try:
+                chunk = await asyncio.wait_for(anext(stream), BODY_PATIENCE_S)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Problem("slow-body", f"nothing came for {BODY_PATIENCE_S:g} seconds") from None
+            except ClientDisconnect:
+                raise Problem("slow-body", "the client went away") from None
+            yield chunk
+
+    # ------------------------------------------------------------------------------------------------------
+
+    def audit(self, what: str) -> None:
+        """Log that something was changed, and by whom."""
+        peer = self.request.client
+        audit_log.info("%s (by HTTP from %s)", what, peer.host if peer is not None else "unknown")
+
+
+def answer(value: object, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
+
+
+def content_type(request: Request) -> str:
+    """The body's content type without parameters, in small letters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def read_json(data: bytes, kind: type[T]) -> T:
+    """JSON of strangers as `kind`, or the problem with its place."""
+    try:
+        data.decode()  # strings that nobody looks into (msgspec.Raw) are UTF-8, too
+        return msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as error:
+        raise Problem("invalid", f"the body is not UTF-8 at byte {error.start}") from None
+    except msgspec.DecodeError as error:  # ValidationError is one
+        raise Problem("invalid", f"in the body: {error}") from None
+    except RecursionError:
+        raise Problem("invalid", "the body is nested too deeply") from None
+
+
+def not_taken(media: str, wanted: tuple[str, ...]) -> Problem:
+    """The problem of a content type that is not among `wanted`."""
+    given = f"the content type {media!r} is not taken here" if media else "there is no Content-Type header"
+    return Problem("media-type", f"{given}; send {' or '.join(wanted)}")
+
+
+def too_large(limit: int) -> Problem:
+    """The problem of a body above the limit."""
+    return Problem("body-too-large", f"the body is larger than {limit} bytes (http_max_body_bytes)")
+
+
+def _is_list(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is list or any(
+        _is_list(each) for each in getattr(kind, "__args__", ())
+    )

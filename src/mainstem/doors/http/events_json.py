@@ -1,0 +1,200 @@
+"""Events as JSON, both ways.
+
+Owns: the one form that reading, tailing, searching and publishing share. Refuses: to change a payload: JSON
+keeps its numbers as they were written, what is not UTF-8 goes as base64. Used by the nouns beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from mainstem.doors.http.kinds import Millis, PartitionNumber
+from mainstem.doors.http.problem import Problem
+from mainstem.moments import iso, parse_iso
+from mainstem.stream import Event, NewEvent
+
+Encoding = Literal["json", "text", "base64"]
+
+NULL = Raw(b"null")
+
+
+class HeaderJson(msgspec.Struct, forbid_unknown_fields=True):
+    """A header of an event; names may come twice."""
+
+    name: str
+    value: str | None = None
+    value_encoding: Annotated[
+        Literal["text", "base64"] | UnsetType,
+        Meta(description="How `value` stands for bytes; text if left out."),
+    ] = UNSET
+
+
+class EventJson(msgspec.Struct):
+    """An event that is in the stream."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: Annotated[str | None, Meta(description="ISO 8601, UTC; null: it has none.")]
+    timestamp_ms: Annotated[int | None, Meta(description="Milliseconds since 1970.")]
+    key: str | None
+    value: Annotated[Any, Meta(description="The payload, as value_encoding says.")]
+    headers: list[HeaderJson]
+    size: Annotated[int, Meta(description="Bytes of key, value and headers.")]
+    key_encoding: Annotated[
+        Literal["text", "base64"] | UnsetType, Meta(description="Left out without a key.")
+    ] = UNSET
+    value_encoding: Annotated[
+        Encoding | UnsetType,
+        Meta(
+            description=(
+                "json: the payload is this JSON. text: it is the characters of this string. base64: it is not"
+                " UTF-8. Left out: there is no payload (null)."
+            )
+        ),
+    ] = UNSET
+
+
+def to_json(event: Event, *, exact: bool = False) -> EventJson:
+    """An event for the outside. `exact`: payload and key always as base64, byte for byte."""
+    key, key_encoding = _text(event.key, exact=exact)
+    value, value_encoding = _payload(event.value, exact=exact)
+    has_time = event.timestamp_ms >= 0
+    return EventJson(
+        topic=event.topic,
+        partition=event.partition,
+        offset=event.offset,
+        timestamp=iso(event.timestamp_ms) if has_time else None,
+        timestamp_ms=event.timestamp_ms if has_time else None,
+        key=key,
+        value=value,
+        headers=[_header(name, content) for name, content in event.headers],
+        size=len(event.key or b"")
+        + len(event.value or b"")
+        + sum(len(name.encode()) + len(content or b"") for name, content in event.headers),
+        key_encoding=key_encoding,
+        value_encoding=value_encoding,
+    )
+
+
+def _payload(value: bytes | None, *, exact: bool) -> tuple[Raw, Encoding | UnsetType]:
+    if value is None:
+        return NULL, UNSET
+    if not exact:
+        try:
+            text = value.decode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            try:
+                # Without line ends, so that a payload cannot end a line of NDJSON or of an event stream.
+                return Raw(msgspec.json.format(value, indent=-1)), "json"
+            except (msgspec.DecodeError, RecursionError):
+                return Raw(msgspec.json.encode(text)), "text"
+    return Raw(b'"' + base64.b64encode(value) + b'"'), "base64"
+
+
+def _text(
+    value: bytes | None, *, exact: bool = False
+) -> tuple[str | None, Literal["text", "base64"] | UnsetType]:
+    if value is None:
+        return None, UNSET
+    if not exact:
+        try:
+            return value.decode(), "text"
+        except UnicodeDecodeError:
+            pass
+    return base64.b64encode(value).decode(), "base64"
+
+
+def _header(name: str, content: bytes | None) -> HeaderJson:
+    text, encoding = _text(content)
+    return HeaderJson(name, text, UNSET if encoding == "text" else encoding)
+
+
+# ----------------------------------------------------------------------------------------------------------
+
+
+class NewEventJson(msgspec.Struct, forbid_unknown_fields=True):
+    """An event to publish."""
+
+    value: Annotated[
+        Raw | UnsetType,
+        Meta(
+            description=(
+                "The payload. Without value_encoding, a string is published as its characters, null as no"
+                " payload, anything else as JSON, just as it stands here."
+            )
+        ),
+    ] = UNSET
+    value_encoding: Encoding | None = None
+    key: Annotated[str | None, Meta(description="Events of one key keep their order.")] = None
+    key_encoding: Literal["text", "base64"] = "text"
+    headers: list[HeaderJson] = []
+    partition: Annotated[
+        PartitionNumber | None, Meta(description="By the key, if left out; without a key, any.")
+    ] = None
+    timestamp: Annotated[str | None, Meta(description="ISO 8601; the time of publishing, if left out.")] = (
+        None
+    )
+    timestamp_ms: Millis | None = None
+
+
+def from_json(given: NewEventJson) -> NewEvent:
+    """An event from the outside. Problem says what is wrong with it."""
+    key = None if given.key is None else _bytes(given.key, given.key_encoding, "key")
+    headers = tuple(
+        (
+            each.name,
+            None
+            if each.value is None
+            else _bytes(each.value, each.value_encoding or "text", f"header {each.name}"),
+        )
+        for each in given.headers
+    )
+    time_ms = given.timestamp_ms
+    if given.timestamp is not None:
+        if time_ms is not None:
+            raise Problem("invalid", "an event has timestamp or timestamp_ms, not both")
+        time_ms = read_time(given.timestamp)
+    return NewEvent(_value(given), key, headers, time_ms, given.partition)
+
+
+def read_time(text: str) -> int:
+    """ISO 8601 as ms since 1970. Problem."""
+    try:
+        time_ms = parse_iso(text)
+    except (ValueError, OverflowError):
+        raise Problem("invalid", f"{text[:100]!r} is not a time; write 2013-06-01T12:00:00Z") from None
+    if time_ms < 0:
+        raise Problem("invalid", f"{text!r} is before 1970")
+    return time_ms
+
+
+def _value(given: NewEventJson) -> bytes | None:
+    raw = b"null" if given.value is UNSET else bytes(given.value)
+    encoding = given.value_encoding
+    if encoding == "json":
+        return raw
+    if raw == b"null" and encoding is None:
+        return None
+    if not raw.startswith(b'"'):
+        if encoding is None:
+            return raw
+        raise Problem("invalid", f"a value with value_encoding {encoding} is a string")
+    text = msgspec.json.decode(raw, type=str)
+    return _bytes(text, encoding or "text", "value")
+
+
+def _bytes(text: str, encoding: str, what: str) -> bytes:
+    if encoding == "text":
+        return text.encode()
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem("invalid", f"{what} is not base64") from None

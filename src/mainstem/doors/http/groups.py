@@ -1,0 +1,277 @@
+"""Consumer groups: their lag in events and in time, resetting and deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
+from mainstem.doors.http.kinds import PartitionNumber
+from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.topics import DryRunQuery
+from mainstem.moments import Moment, parse_moment
+from mainstem.stream import GroupInfo, Position, UnknownGroup
+
+ALL = "/api/v1/groups"
+ONE = "/api/v1/groups/{group:path}"
+"""Kafka allows any character in a group's name, the slash too: it is written %2F."""
+
+
+class GroupsQuery(msgspec.Struct):
+    """Which groups."""
+
+    q: Annotated[str, Meta(description="Only names that contain this, in any case.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=500, description="At most so many.")] = 100
+    after: Annotated[str, Meta(description="Only names after this one: `next` of the page before.")] = ""
+
+
+class GroupJson(msgspec.Struct):
+    """A group in a list."""
+
+    group: str
+    state: str
+    members: int
+    topics: list[str]
+    lag: Annotated[int | None, Meta(description="Events not read; null: it has no position yet.")]
+    lag_ms: Annotated[int | None, Meta(description="How long the oldest unread event has waited, ms.")]
+
+
+class GroupsJson(msgspec.Struct):
+    """A page of groups, by name."""
+
+    groups: list[GroupJson]
+    total: int
+    next: str | None
+
+
+class MemberJson(msgspec.Struct):
+    """A member."""
+
+    id: str
+    client_id: str
+    host: str
+    instance_id: str | None
+    assigned: list[tuple[str, int]]
+
+
+class GroupPositionJson(msgspec.Struct):
+    """How far a partition is read."""
+
+    topic: str
+    partition: int
+    offset: int | None
+    end: int
+    lag: int | None
+    lag_ms: int | None
+
+
+class GroupDetailJson(msgspec.Struct):
+    """A group in full."""
+
+    group: str
+    state: str
+    assignor: str
+    lag: int | None
+    lag_ms: int | None
+    members: list[MemberJson]
+    positions: list[GroupPositionJson]
+
+
+def _lag(info: GroupInfo) -> tuple[int | None, int | None]:
+    lags = [each.lag for each in info.positions if each.lag is not None]
+    waits = [each.lag_ms for each in info.positions if each.lag_ms is not None]
+    return (sum(lags) if lags else None), (max(waits) if waits else None)
+
+
+def _row(info: GroupInfo) -> GroupJson:
+    lag, lag_ms = _lag(info)
+    topics = sorted({each.topic for each in info.positions})
+    return GroupJson(info.name, info.state, len(info.members), topics, lag, lag_ms)
+
+
+def _detail(info: GroupInfo) -> GroupDetailJson:
+    lag, lag_ms = _lag(info)
+    return GroupDetailJson(
+        info.name,
+        info.state,
+        info.assignor,
+        lag,
+        lag_ms,
+        [
+            MemberJson(each.id, each.client_id, each.host, each.instance_id, list(each.assigned))
+            for each in info.members
+        ],
+        [
+            GroupPositionJson(each.topic, each.partition, each.offset, each.end, each.lag, each.lag_ms)
+            for each in info.positions
+        ],
+    )
+
+
+async def list_groups(call: Call) -> Response:
+    """List consumer groups with their lag."""
+    query: GroupsQuery = call.query
+    wanted = query.q.lower()
+    found = [each for each in await call.engine.groups() if wanted in each.name.lower()]
+    rest = [each for each in found if each.name > query.after]
+    page = rest[: query.limit]
+    rows = []
+    for each in page:
+        try:
+            rows.append(_row(await call.engine.group(each.name)))
+        except UnknownGroup:
+            continue  # deleted since it was listed
+    return answer(GroupsJson(rows, len(found), page[-1].name if len(rest) > len(page) else None))
+
+
+async def show_group(call: Call) -> Response:
+    """Show a consumer group: positions, lag, members."""
+    return answer(_detail(await call.engine.group(call.part("group"))))
+
+
+class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
+    """Where a group shall go on."""
+
+    to: Annotated[
+        str,
+        Meta(description="earliest, latest, an offset, a time (ISO 8601, else UTC) or an age (-10m)."),
+    ]
+    topics: Annotated[
+        list[str],
+        Meta(description="Only these; needed for those that it has not read yet. Else all it reads."),
+    ] = []
+    partition: Annotated[PartitionNumber | None, Meta(description="Only this one of one topic.")] = None
+    dry_run: Annotated[bool, Meta(description="Only tell what would be done.")] = False
+
+
+class MoveJson(msgspec.Struct):
+    """One position's move."""
+
+    topic: str
+    partition: int
+    old: Annotated[int | None, Meta(description="null: it had none.")]
+    new: int
+
+
+class ResetDoneJson(msgspec.Struct):
+    """What a reset does."""
+
+    group: str
+    dry_run: bool
+    again: Annotated[int, Meta(description="Events that will be read again.")]
+    passed_over: Annotated[int, Meta(description="Events that will not be read.")]
+    moves: list[MoveJson]
+
+
+async def reset_group(call: Call) -> Response:
+    """Set how far a group has read. It must have no members."""
+    name = call.part("group")
+    wanted = await call.body(ResetJson)
+    try:
+        moment = parse_moment(wanted.to, call.context.clock.wall_ms())
+    except (ValueError, OverflowError) as error:
+        raise Problem("invalid", f"to: {str(error)[:300]}") from None
+    if wanted.partition is not None and len(wanted.topics) != 1:
+        raise Problem("invalid", "a partition is named; name its topic alone, too")
+    known = await _known(call, name, wanted.topics)
+    moves = [
+        MoveJson(
+            topic, partition, known.get((topic, partition)), await _offset_of(call, topic, partition, moment)
+        )
+        for topic, partition in await _places(call, wanted, known)
+    ]
+    if not moves:
+        raise Problem("invalid", f"group {name} has no positions", fix="Name the topics to set it on.")
+    if not wanted.dry_run:
+        await call.engine.set_positions(
+            name, [Position(each.topic, each.partition, each.new) for each in moves]
+        )
+        call.audit(f"reset group {name} to {wanted.to} in {len(moves)} partitions")
+    again = sum(max(0, each.old - each.new) for each in moves if each.old is not None)
+    passed_over = sum(max(0, each.new - each.old) for each in moves if each.old is not None)
+    return answer(ResetDoneJson(name, wanted.dry_run, again, passed_over, moves))
+
+
+async def _known(call: Call, name: str, topics: Sequence[str]) -> dict[tuple[str, int], int | None]:
+    try:
+        info = await call.engine.group(name)
+    except UnknownGroup:
+        if not topics:
+            raise
+        return {}
+    return {(each.topic, each.partition): each.offset for each in info.positions}
+
+
+async def _places(
+    call: Call, wanted: ResetJson, known: dict[tuple[str, int], int | None]
+) -> list[tuple[str, int]]:
+    if wanted.partition is not None:
+        await call.engine.bounds(wanted.topics[0], wanted.partition)  # UnknownTopic
+        return [(wanted.topics[0], wanted.partition)]
+    topics = set(wanted.topics) or {topic for topic, _ in known}
+    return [(topic, each) for topic in sorted(topics) for each in range(await call.engine.partitions(topic))]
+
+
+async def _offset_of(call: Call, topic: str, partition: int, moment: Moment) -> int:
+    bounds = await call.engine.bounds(topic, partition)
+    if moment.kind == "earliest":
+        return bounds.begin
+    if moment.kind == "offset":
+        return max(bounds.begin, min(moment.value, bounds.end))
+    if moment.kind == "time":
+        found = await call.engine.offset_for_time(topic, partition, max(0, moment.value))
+        return bounds.end if found is None else found
+    return bounds.end
+
+
+class DeletedGroupJson(msgspec.Struct):
+    """What a deletion removes."""
+
+    group: str
+    dry_run: bool
+    positions: int
+
+
+async def delete_group(call: Call) -> Response:
+    """Delete a group with its positions. It must have no members."""
+    name = call.part("group")
+    info = await call.engine.group(name)
+    if not call.query.dry_run:
+        await call.engine.delete_group(name)
+        call.audit(f"deleted group {name}")
+    elif info.members:
+        raise Problem("group-in-use", f"group {name} has {len(info.members)} members")
+    held = sum(each.offset is not None for each in info.positions)
+    return answer(DeletedGroupJson(name, call.query.dry_run, held))
+
+
+_UNKNOWN = ("unknown-group",)
+
+ENDPOINTS = (
+    Endpoint(method="GET", path=ALL, handle=list_groups, tag="groups", query=GroupsQuery, reply=GroupsJson),
+    Endpoint(
+        method="POST",
+        path=ONE + "/reset",
+        handle=reset_group,
+        tag="groups",
+        bodies={JSON: ResetJson},
+        reply=ResetDoneJson,
+        problems=(*_UNKNOWN, "unknown-topic", "group-in-use"),
+    ),
+    Endpoint(
+        method="GET", path=ONE, handle=show_group, tag="groups", reply=GroupDetailJson, problems=_UNKNOWN
+    ),
+    Endpoint(
+        method="DELETE",
+        path=ONE,
+        handle=delete_group,
+        tag="groups",
+        query=DryRunQuery,
+        reply=DeletedGroupJson,
+        problems=(*_UNKNOWN, "group-in-use"),
+    ),
+)

@@ -1,0 +1,68 @@
+"""The console's files: index.html at /, the rest at /static/.
+
+Owns: which files may be seen (those of the package `mainstem.console`, nothing above or hidden), their types
+and how browsers keep them: they ask each time, and are told 304 when nothing changed. Refuses: all else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from mainstem.doors.http.problem import Problem
+
+TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+}
+
+
+@cache
+def _folder() -> Path:
+    return Path(str(resources.files("mainstem.console")))
+
+
+def files() -> list[BaseRoute]:
+    """The routes of the page."""
+    return [
+        Route("/", _index, methods=["GET"]),
+        Route("/static/{path:path}", _static, methods=["GET"]),
+    ]
+
+
+async def _index(request: Request) -> Response:
+    return _file(request, _folder() / "index.html")
+
+
+async def _static(request: Request) -> Response:
+    parts = request.path_params["path"].split("/")
+    if any(not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
+        return _nothing(request)
+    return _file(request, _folder().joinpath("static", *parts))
+
+
+def _file(request: Request, path: Path) -> Response:
+    kind = TYPES.get(path.suffix)
+    if kind is None or not path.is_file():
+        return _nothing(request)
+    content = path.read_bytes()
+    tag = f'"{hashlib.blake2s(content, digest_size=12).hexdigest()}"'
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(None, 304, headers)
+    return Response(content, 200, headers, kind)
+
+
+def _nothing(request: Request) -> Response:
+    return Problem("not-found", f"there is no file at {request.url.path[:200]}").response()

@@ -1,0 +1,141 @@
+"""Reading a partition: by offset or by time, bounded by count and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.responses import Response
+
+from mainstem.doors.http.endpoint import Call, Endpoint, answer
+from mainstem.doors.http.events_json import EventJson, read_time, to_json
+from mainstem.doors.http.kinds import Place
+from mainstem.doors.http.problem import Problem
+from mainstem.stream import Event, OffsetOutOfRange, Position
+
+SLICE_EVENTS = 100
+"""Events made into JSON in one turn of the loop."""
+PATIENCE_S = 10.0
+"""So long a cluster may take to give the first of events that it says it has."""
+
+
+class ReadQuery(msgspec.Struct):
+    """Where to begin, and how much."""
+
+    offset: Annotated[
+        Place | None,
+        Meta(
+            description="The first offset; a negative one counts from the end: -10.",
+        ),
+    ] = None
+    time: Annotated[
+        str | None, Meta(description="Begin at the first event of this time or later, ISO 8601.")
+    ] = None
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="Events at most.")] = 100
+    max_bytes: Annotated[
+        int, Meta(ge=1, le=64 << 20, description="Stop after so many bytes of keys, values and headers.")
+    ] = 4 << 20
+    encoding: Annotated[
+        Literal["base64"] | UnsetType,
+        Meta(description="base64: key and value byte for byte, whatever they are."),
+    ] = UNSET
+
+
+class ReadJson(msgspec.Struct):
+    """Events of one partition, oldest first."""
+
+    events: list[EventJson]
+    unreadable: Annotated[list[int], Meta(description="Where stretches begin that are damaged.")]
+    next: Annotated[int, Meta(description="The `offset` to go on with.")]
+    begin: Annotated[int, Meta(description="The first offset that is kept.")]
+    end: Annotated[int, Meta(description="The offset of the next event to come.")]
+
+
+@dataclass(slots=True)
+class Found:
+    """What a bounded read gave."""
+
+    begin: int
+    end: int
+    next_offset: int
+    events: list[Event] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+
+
+async def read_events(call: Call) -> Response:
+    """Read events of a partition, by offset or by time."""
+    query: ReadQuery = call.query
+    topic, partition = call.part("topic"), call.partition()
+    if query.offset is not None and query.time is not None:
+        raise Problem("invalid", "offset and time are both given; one of them says where to begin")
+    bounds = await call.engine.bounds(topic, partition)
+    offset = bounds.begin
+    if query.time is not None:
+        found_offset = await call.engine.offset_for_time(topic, partition, read_time(query.time))
+        offset = bounds.end if found_offset is None else found_offset
+    elif query.offset is not None:
+        offset = query.offset if query.offset >= 0 else max(bounds.begin, bounds.end + query.offset)
+    if not bounds.begin <= offset <= bounds.end:
+        detail = (
+            f"topic {topic}, partition {partition}: {offset} is not within {bounds.begin} to {bounds.end}"
+        )
+        raise Problem("out-of-range", detail, begin=bounds.begin, end=bounds.end)
+    found = await some_events(call, topic, partition, offset, limit=query.limit, max_bytes=query.max_bytes)
+    rows: list[EventJson] = []
+    for at in range(0, len(found.events), SLICE_EVENTS):
+        rows += [
+            to_json(each, exact=query.encoding == "base64") for each in found.events[at : at + SLICE_EVENTS]
+        ]
+        await call.context.turn()
+    return answer(ReadJson(rows, found.unreadable, found.next_offset, found.begin, found.end))
+
+
+async def some_events(
+    call: Call, topic: str, partition: int, offset: int, *, limit: int, max_bytes: int
+) -> Found:
+    """Events from `offset` on up to the end as it is now: `limit` at most, and none after `max_bytes` are
+    reached (one there always is, if there is one)."""
+    bounds = await call.engine.bounds(topic, partition)
+    found = Found(bounds.begin, bounds.end, offset)
+    if offset >= bounds.end:
+        return found
+    reader = await call.engine.reader([Position(topic, partition, offset)])
+    deadline = call.context.clock.monotonic() + PATIENCE_S
+    left_bytes = max_bytes
+    try:
+        while found.next_offset < bounds.end and len(found.events) < limit and left_bytes > 0:
+            most = min(SLICE_EVENTS, limit - len(found.events))
+            got = await reader.read(max_events=most, wait_ms=250)
+            found.unreadable += [each.offset for each in got.unreadable]
+            found.next_offset = max(found.next_offset, reader.positions()[0].offset)
+            for event in got.events:
+                if left_bytes <= 0:
+                    found.next_offset = event.offset
+                    break
+                found.events.append(event)
+                left_bytes -= len(event.value or b"") + len(event.key or b"")
+                left_bytes -= sum(len(name) + len(content or b"") for name, content in event.headers)
+            if not got and call.context.clock.monotonic() > deadline:
+                break
+            await call.context.turn()
+    except OffsetOutOfRange:
+        if not found.events:  # else: retention went by; what was read is given
+            raise
+    finally:
+        await reader.close()
+    return found
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/api/v1/topics/{topic}/partitions/{partition}/events",
+        handle=read_events,
+        tag="events",
+        query=ReadQuery,
+        reply=ReadJson,
+        problems=("unknown-topic", "out-of-range", "bad-path"),
+    ),
+)

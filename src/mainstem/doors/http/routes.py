@@ -1,0 +1,18 @@
+"""All routes of this door, in the order in which they are tried. The OpenAPI document is made of them."""
+
+from __future__ import annotations
+
+from mainstem.doors.http import cluster, groups, health, openapi, publish, read, stats, tail, topics
+from mainstem.doors.http.endpoint import Endpoint
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *cluster.ENDPOINTS,
+    *topics.ENDPOINTS,
+    *publish.ENDPOINTS,
+    *read.ENDPOINTS,
+    *tail.ENDPOINTS,
+    *groups.ENDPOINTS,
+    *stats.ENDPOINTS,
+    *health.ENDPOINTS,
+    *openapi.ENDPOINTS,
+)

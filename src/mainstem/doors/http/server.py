@@ -1,0 +1,123 @@
+"""The HTTP door's socket shell: uvicorn in the loop that is there already.
+
+Owns: start and stop, the limits of connections, the task that samples. Refuses: signal handlers, lifespans,
+websockets and trust in proxies' headers. Called by `mainstem.server` and `mainstem.serve_console`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from mainstem.doors.http.app import build
+from mainstem.doors.http.endpoint import Context, DiskUse
+from mainstem.doors.http.pages import files
+from mainstem.doors.http.routes import ENDPOINTS
+from mainstem.doors.http.sampler import Sampler
+from mainstem.doors.http.security import Guard
+
+if TYPE_CHECKING:
+    from mainstem.clock import Clock
+    from mainstem.stream import Engine
+
+log = logging.getLogger("mainstem.http")
+
+CONNECTIONS = 1_000
+"""At once; more are answered 503."""
+SILENT_SECONDS = 30
+"""So long a connection without a request is kept."""
+DRAIN_SECONDS = 5
+HEAD_BYTES = 64 << 10
+"""A request's line and headers at most."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signals and without its ten looks a second at whether it should stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+        self.accepts = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self.accepts.set()
+        while not self.stop.is_set():
+            await self.on_tick(0)  # the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stop.wait(), 1.0)
+
+
+class HttpDoor:
+    """`await start(sock)`, later `await close()`. The engine is its owner's to close."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        version: str,
+        at: str,
+        hosts: Iterable[str] = (),
+        any_address: bool = False,
+        max_body_bytes: int = 16 << 20,
+        read_only: bool = False,
+        disk_use: Callable[[], DiskUse] | None = None,
+    ) -> None:
+        closing = asyncio.Event()
+        self._sampler = Sampler(engine, clock)
+        self.context = Context(
+            engine=engine,
+            clock=clock,
+            sampler=self._sampler,
+            max_body_bytes=max_body_bytes,
+            read_only=read_only,
+            version=version,
+            at=at,
+            disk_use=disk_use,
+            closing=closing,
+        )
+        app = Guard(build(self.context, ENDPOINTS, files()), hosts, any_address=any_address)
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=CONNECTIONS,
+                timeout_keep_alive=SILENT_SECONDS,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                h11_max_incomplete_event_size=HEAD_BYTES,
+            )
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, sock: socket.socket) -> None:
+        """Accept on a bound socket; the door closes it in the end."""
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it announces its start; so do we, once
+        serving = asyncio.create_task(self._server._serve([sock]), name="http")
+        accepts = asyncio.create_task(self._server.accepts.wait())
+        await asyncio.wait((serving, accepts), return_when=asyncio.FIRST_COMPLETED)
+        accepts.cancel()
+        if serving.done():
+            await serving  # raises why
+        sampling = asyncio.create_task(
+            self._sampler.run(self.context.pause, self.context.closing), name="stats"
+        )
+        self._tasks = [serving, sampling]
+
+    async def close(self) -> None:
+        """Take no more, end what streams, finish the rest within some seconds."""
+        self.context.closing.set()
+        self._server.stop.set()
+        for task in self._tasks:
+            await task
