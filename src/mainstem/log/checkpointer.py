@@ -59,6 +59,16 @@ class Gate(Protocol):
     def is_trusted(self, key: Key) -> bool:
         """No sync of one of its files failed, or all was written again since: a good sync means something."""
 
+    def hold(self, partition: Rowed) -> bool:
+        """Start no direct sync of it until `release`; False if one is under way. Of two syncs of one file at
+        the same time only one is told of a failure: the other would be believed (R10)."""
+
+    def when_free(self, partition: Rowed, call: Callable[[], None]) -> None:
+        """Call it, with the partition held, as soon as it has no direct sync under way."""
+
+    def release(self, partition: Rowed) -> None:
+        """Direct syncs may start again."""
+
     def segment_failed(self, partition: Rowed, error: BaseException) -> None:
         """A sync of one of its files failed (R10)."""
 
@@ -92,6 +102,7 @@ class _Run:
     rows: dict[Rowed, CheckpointRow]
     clean: bool
     waiting: list[Later[None]]
+    hurry: bool
 
 
 class Checkpointer:
@@ -226,7 +237,7 @@ class Checkpointer:
             if key not in self._kept and self.gate.is_trusted(key):
                 rows[partition] = partition.row()
         waiting, self._waiting = self._waiting, []
-        run = _Run(first_seq, next_group, touched, rows, self._clean, waiting)
+        run = _Run(first_seq, next_group, touched, rows, self._clean, waiting, self.gate.begins())
         self._run = run
         # A closed partition has written all that already.
         self._write_disposables(run, [] if self._clean else list(rows))
@@ -244,21 +255,44 @@ class Checkpointer:
             self._sync_files(run)
 
     def _sync_files(self, run: _Run) -> None:
-        touched, rows = run.touched, run.rows
-        owners = [partition for partition, one in touched.items() if partition in rows for _ in one.files]
-        targets = [
-            file for partition, one in touched.items() if partition in rows for file in one.files.values()
-        ]
-        slices = _MANY_THREADS if self.gate.begins() else 1
+        for partition in [one for one in run.rows if not self.gate.is_trusted(key_of(one))]:
+            del run.rows[partition]
+        ready = [partition for partition in run.rows if self.gate.hold(partition)]
+        deferred = [partition for partition in run.rows if partition not in set(ready)]
+        owners = [partition for partition in ready for _ in run.touched[partition].files]
+        targets = [file for partition in ready for file in run.touched[partition].files.values()]
+        slices = _MANY_THREADS if run.hurry else 1
         shares = [(owners[at::slices], targets[at::slices]) for at in range(min(slices, len(targets)))]
         syncs = [self._disk.sync_each(share) for _, share in shares]
 
         def synced(laters: Later[list[Later[Verdicts]]]) -> None:
             for (share_owners, share_files), later in zip(shares, laters.result(), strict=True):
                 self._judge(run, share_owners, share_files, later)
-            self._sync_folders(run)
+            for partition in ready:
+                self.gate.release(partition)
+            self._sync_deferred(run, deferred)
 
         gather(syncs).then(synced)
+
+    def _sync_deferred(self, run: _Run, left: list[Rowed]) -> None:
+        """Those that had a direct sync under way, one by one, between two of those."""
+        if not left:
+            self._sync_folders(run)
+            return
+        partition = left.pop()
+
+        def held() -> None:
+            if partition in run.rows and not self.gate.is_trusted(key_of(partition)):
+                del run.rows[partition]
+            wrote = list(run.touched[partition].files.values()) if partition in run.rows else []
+            self._disk.sync_each(wrote).then(lambda later: synced(wrote, later))
+
+        def synced(wrote: list[File], later: Later[Verdicts]) -> None:
+            self._judge(run, [partition] * len(wrote), wrote, later)
+            self.gate.release(partition)
+            self._sync_deferred(run, left)
+
+        self.gate.when_free(partition, held)
 
     def _judge(
         self, run: _Run, owners: Sequence[Rowed], share: Sequence[File], later: Later[Verdicts]

@@ -81,6 +81,15 @@ class OsCommitter:
     def is_trusted(self, key: Key) -> bool:
         return key not in self._failed
 
+    def hold(self, partition: Rowed) -> bool:
+        return True
+
+    def when_free(self, partition: Rowed, call: Callable[[], None]) -> None:
+        call()
+
+    def release(self, partition: Rowed) -> None:
+        """There is no direct lane."""
+
     def segment_failed(self, partition: Rowed, error: BaseException) -> None:
         self._failed.add(key_of(partition))
         reason = f"the disk failed: {error}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import cast
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from mainstem.log.config import LogConfig
 from mainstem.log.disk import Buffer, Disk, File
 from mainstem.log.errors import PartitionDeleted, StorageError
 from mainstem.log.gathering import Control, Gathered, Group, control_record, settle, tell
-from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Header, Record
+from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Header
 from mainstem.log.repair import Repair
 from mainstem.log.ring import PINNED_MAX, Ring, Slot
 
@@ -63,6 +63,10 @@ class Journal:
         self._control: list[Control] = []
         self._under_way: Group | None = None
         self._direct: dict[Rowed, Gathered] = {}
+        self._held: set[Committed] = set()
+        """Partitions that a checkpoint is syncing: no direct sync at the same time."""
+        self._awaited: dict[Rowed, Callable[[], None]] = {}
+        """What a checkpoint does once the direct sync of a partition has ended."""
         self._slot: Slot | None = None
         self._next_seq = 1
         self._next_group = 1
@@ -115,7 +119,8 @@ class Journal:
         gathered.end_offset, gathered.segment, gathered.position = end_offset, segment, position + size
         if not gathered.direct:
             topic = partition.topic_id
-            most = self._payload_max if topic == layout.STATE_TOPIC else self._config.direct_bytes
+            large = topic == layout.STATE_TOPIC or partition in self._held
+            most = self._payload_max if large else self._config.direct_bytes
             gathered.payload += form.RECORD_BYTES + size
             if gathered.payload - form.RECORD_BYTES >= most:
                 gathered.direct = True
@@ -222,7 +227,10 @@ class Journal:
         ready = [
             one
             for one in self._gathering.values()
-            if one.direct and one.partition not in self._direct and one.partition not in under_way
+            if one.direct
+            and one.partition not in self._direct
+            and one.partition not in self._held
+            and one.partition not in under_way
         ]
         for one in ready:
             partition = one.partition
@@ -243,6 +251,10 @@ class Journal:
                 tell(one)
             else:
                 self.segment_failed(one.partition, error)
+        call = self._awaited.pop(one.partition, None)
+        if call is not None:
+            self._held.add(one.partition)
+            call()
         self._schedule()
 
     def _be_quiet(self) -> None:
@@ -416,6 +428,22 @@ class Journal:
         self._cleared = set(self._repaired)
         return self._ring.half_used()
 
+    def hold(self, partition: Rowed) -> bool:
+        if partition in self._direct:
+            return False
+        self._held.add(partition)
+        return True
+
+    def when_free(self, partition: Rowed, call: Callable[[], None]) -> None:
+        if self.hold(partition):
+            call()
+        else:
+            self._awaited[partition] = call
+
+    def release(self, partition: Rowed) -> None:
+        self._held.discard(partition)
+        self._schedule()
+
     def is_trusted(self, key: Key) -> bool:
         return key not in self._fenced or key in self._repaired
 
@@ -443,29 +471,12 @@ class Journal:
         self._repair(partition)
 
     def _repair(self, partition: Rowed) -> None:
-        Repair(
-            self._disk, self._clock, partition, self._records_of, self._is_alive, self._repair_done
-        ).start()
+        Repair(self._disk, self._clock, partition, self._ring, self._is_alive, self._repair_done).start()
 
     def _is_alive(self, partition: Rowed) -> bool:
         return (
             self.read_only is None and key_of(partition) in self._fenced and partition in self._partitions()
         )
-
-    def _records_of(self, key: Key) -> Iterator[tuple[File, Record]]:
-        """Its committed records in the live files, oldest first."""
-        live = list(self._ring.live)
-        for slot, after in zip(live, [*live[1:], None], strict=False):
-            header = slot.header
-            if header is None or key not in slot.keys:
-                continue
-            void_from = after.header.base_group if after is not None and after.header is not None else None
-            for group in form.read_groups(slot.file, header):
-                if void_from is not None and group.number >= void_from:
-                    break
-                for record in group.records:
-                    if (UUID(bytes=record.topic), record.partition) == key:
-                        yield slot.file, record
 
     def _repair_done(self, partition: Rowed) -> None:
         row = partition.row()

@@ -220,7 +220,8 @@ class _Replay:
             self._epoch = record.epoch
             return None
         assert record.kind == APPEND
-        # Of an epoch that has ended: rolled back, and the file that annulled its group may be free again (R8).
+        # Of an epoch that has ended: rolled back, and the file that annulled its group may be free again
+        # (R8).
         if record.end_offset <= self._done_to or record.epoch < self._epoch:
             return None
         if not self._reach(record, record.epoch):

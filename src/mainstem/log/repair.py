@@ -8,15 +8,17 @@ does not have) and bytes that were not committed. Started by `journal.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from uuid import UUID
 
 from mainstem.clock import Clock
 from mainstem.later import Later
 from mainstem.log import layout
 from mainstem.log.checkpointer import Key, Rowed, key_of
 from mainstem.log.disk import Disk, File
-from mainstem.log.journal_format import APPEND, Record
+from mainstem.log.journal_format import APPEND, Record, read_groups
+from mainstem.log.ring import Ring, Slot
 
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
@@ -33,14 +35,14 @@ class Repair:
         disk: Disk,
         clock: Clock,
         partition: Rowed,
-        records_of: Callable[[Key], Iterator[tuple[File, Record]]],
+        ring: Ring,
         is_wanted: Callable[[Rowed], bool],
         done: Callable[[Rowed], None],
     ) -> None:
         self._disk = disk
         self._clock = clock
         self._partition = partition
-        self._records_of = records_of
+        self._ring = ring
         self._is_wanted = is_wanted
         self._done = done
         self._wait_s = _FIRST_WAIT_S
@@ -55,7 +57,7 @@ class Repair:
         if not self._is_wanted(self._partition):
             return
         self._files = {}
-        self._records = self._records_of(key_of(self._partition))
+        self._records = _records_of(self._ring.live, key_of(self._partition))
         self._some()
 
     def _some(self) -> None:
@@ -122,3 +124,19 @@ class Repair:
         for file in self._files.values():
             file.close()
         self._files = {}
+
+
+def _records_of(slots: Sequence[Slot], key: Key) -> Iterator[tuple[File, Record]]:
+    """A partition's records in the live files, oldest first, without those of annulled groups."""
+    live = list(slots)
+    for slot, after in zip(live, [*live[1:], None], strict=False):
+        header = slot.header
+        if header is None or key not in slot.keys:
+            continue
+        void_from = after.header.base_group if after is not None and after.header is not None else None
+        for group in read_groups(slot.file, header):
+            if void_from is not None and group.number >= void_from:
+                break
+            for record in group.records:
+                if (UUID(bytes=record.topic), record.partition) == key:
+                    yield slot.file, record
