@@ -17,13 +17,16 @@ class Exit(IntEnum):
         return self
 
     DONE = 0, "It did what was asked; `serve` was stopped by SIGTERM or Ctrl-C and closed cleanly."
-    FAILED = 1, "The server refused, or what was asked for is not there."
-    USAGE = 2, "The command line or a setting is wrong; nothing was done."
+    FAILED = 1, "The server refused, or what was asked for is not there; `search`: nothing matches."
+    USAGE = 2, "The command line or a setting is wrong; nothing was done. `search`: any refusal."
     NOT_REACHABLE = 3, "No server answers at `--at`, or it stopped answering."
-    BAD_INPUT = 4, "`produce`: some lines were bad; `tail`, `inspect`: something is damaged."
+    BAD_INPUT = (
+        4,
+        "`produce`: some lines were bad; `tail`, `search`, `inspect`, `doctor`: something is damaged.",
+    )
     REFUSED = 5, "`serve`: unsafe as asked (address without authentication, wildcard without `--advertise`)."
     ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
-    FOLDER = 7, "`serve`: the data folder cannot be made, written, or read by this version."
-    LOCKED = 8, "`serve`: another server uses the data folder."
+    FOLDER = 7, "`serve`, `doctor`: the data folder cannot be made, written, or read by this version."
+    LOCKED = 8, "`serve`, `doctor`: another server uses the data folder."
     INTERRUPTED = 130, "Ctrl-C."
     PIPE_CLOSED = 141, "The program that read standard output went away."

@@ -1,0 +1,124 @@
+"""`mainstem doctor`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from mainstem.cli.common import is_terminal, json_option, paint, plain, print_json
+from mainstem.cli.exit_codes import Exit
+
+if TYPE_CHECKING:
+    from mainstem.coordinator.doctor import State
+    from mainstem.log.doctor import Examination
+    from mainstem.log.doctor_partition import Finding
+
+COLUMNS = ("verdict", "topic", "partition", "first", "last", "path", "what", "then")
+COLOURS = {"damage": "red", "derived": "yellow", "note": None}
+
+
+@click.command("doctor")
+@click.option("--data", metavar="DIR", default="mainstem-data", show_default=True, help="The data folder.")
+@json_option
+def command(data: str, as_json: bool) -> int:
+    """Read everything in the data folder of a stopped server and say what is damaged. Changes nothing.
+
+    Checks each batch and index, checkpoints, journal, state log and snapshots. Columns: verdict, topic,
+    partition, first and last offset concerned, path, what is wrong, what follows from it. Verdicts:
+    `damage` (something that was acknowledged cannot be read), `derived` (a file that the server builds
+    again by itself), `note` (nothing is wrong). Exit code 4 if there is damage.
+    """
+    from mainstem.cli import complain
+    from mainstem.coordinator.doctor import State
+    from mainstem.log.doctor import Examination
+    from mainstem.log.errors import LogFolderError, LogFolderLocked
+
+    begun = time.monotonic()
+    try:
+        with Examination(data) as exam:
+            with _progress(exam, shown=not as_json):
+                state = State(exam.disk)
+                found = list(_findings(exam, state))
+            for finding in found:
+                _show(finding, state, as_json=as_json)
+            damaged = sum(finding.verdict == "damage" for finding in found)
+            _sum_up(exam, state, damaged, time.monotonic() - begun, as_json=as_json)
+    except LogFolderLocked as error:
+        complain(f"data folder {data}: {error}")
+        return Exit.LOCKED
+    except LogFolderError as error:
+        complain(f"data folder {data}: {error}")
+        return Exit.FOLDER
+    except OSError as error:
+        complain(f"data folder {data} cannot be read: {error.strerror} ({error.filename})")
+        return Exit.FOLDER
+    return Exit.BAD_INPUT if damaged else Exit.DONE
+
+
+def _findings(exam: Examination, state: State) -> Iterator[Finding]:
+    yield from state.findings
+    yield from exam.run(lambda key: state.status(key) == "live")
+
+
+@contextlib.contextmanager
+def _progress(exam: Examination, *, shown: bool) -> Iterator[None]:
+    """A bar with the rate on standard error, if a person looks at it."""
+    if not shown or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=exam.total_bytes())
+        advance: Callable[[int], None] = lambda count: bar.advance(task, count)  # noqa: E731
+        exam.read_bytes = advance
+        yield
+
+
+def _show(finding: Finding, state: State, *, as_json: bool) -> None:
+    topic = None if finding.topic_id is None else state.name(finding.topic_id) or str(finding.topic_id)
+    numbers = [None if each < 0 else each for each in (finding.partition, finding.first, finding.last)]
+    row = (finding.verdict, topic, *numbers, finding.path or None, finding.what, finding.then)
+    if as_json:
+        print_json(dict(zip(COLUMNS, row, strict=True)))
+    elif is_terminal():
+        where = finding.path or "the folder"
+        if topic is not None:
+            where = f"{topic}/{finding.partition}"
+            if finding.first >= 0:
+                where += f" offsets {finding.first:,} to {finding.last:,}"
+            where += f"  {finding.path}"
+        click.echo(f"{paint(f'{finding.verdict:<8}', fg=COLOURS[finding.verdict])} {where}")
+        click.echo(f"         {finding.what}: {finding.then}")
+    else:
+        click.echo("\t".join(plain(cell) for cell in row))
+
+
+def _sum_up(exam: Examination, state: State, damaged: int, seconds: float, *, as_json: bool) -> None:
+    size = exam.total_bytes()
+    if as_json:
+        summary = {
+            "topics": state.topics(),
+            "partitions": exam.partitions,
+            "batches": exam.batches,
+            "events": exam.events,
+            "bytes": size,
+            "damaged": damaged,
+            "stopped_cleanly": exam.clean,
+        }
+        print_json(summary)
+        return
+    rate = size / 1e6 / max(seconds, 0.001)
+    held = (
+        f"{state.topics():,} topics, {exam.partitions:,} partitions, {exam.batches:,} batches,"
+        f" {exam.events:,} events, {size / 1e6:,.1f} MB in {seconds:.1f} s ({rate:,.0f} MB/s)"
+    )
+    verdict = f"{damaged:,} places are damaged" if damaged else "whole"
+    click.echo(f"{exam.disk.root}: {held}; {verdict}", err=True)

@@ -1,0 +1,129 @@
+"""What the state log and its snapshots say, read without a server.
+
+Owns: reading `state/` and the state partition's files, checking every record, and the names of topics that
+follow. Refuses: to write, and to fail: what cannot be read is a finding. Called by the command `mainstem
+doctor` alone.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Literal, cast
+from uuid import UUID
+
+from mainstem.coordinator import snapshot
+from mainstem.coordinator.groups import Groups
+from mainstem.coordinator.producer_ids import ProducerIds
+from mainstem.coordinator.records import RecordCodec, StateDamaged, StateTooNew
+from mainstem.coordinator.topic_types import TopicCreated, TopicDeleted
+from mainstem.coordinator.topics import Topics
+from mainstem.log import batch, layout
+from mainstem.log.disk import Disk
+from mainstem.log.doctor import Key, ReadOnlyDisk
+from mainstem.log.doctor_partition import Finding
+from mainstem.log.errors import LogError
+from mainstem.log.inspect import InspectedBatch, inspect
+from mainstem.settings import Settings
+
+STATE: Key = (layout.STATE_TOPIC, 0)
+STATE_NAME = "(state log)"
+
+
+class State:
+    """What the coordinator remembers, as far as it can be read."""
+
+    def __init__(self, disk: ReadOnlyDisk) -> None:
+        self.findings: list[Finding] = []
+        self.records = 0
+        self._names: dict[UUID, str] = {}
+        self._disk = disk
+        self._topics = Topics(Settings(), random.Random(0))
+        kinds = (Topics.RECORDS, ProducerIds.RECORDS, Groups.RECORDS)
+        self._codec = RecordCodec([kind for machine in kinds for kind in machine])
+        start, whole = self._from_snapshot()
+        self._from_log(start, whole)
+
+    def name(self, topic_id: UUID) -> str | None:
+        """The topic's name, also of one that is being deleted; None: no topic has this id."""
+        if topic_id == layout.STATE_TOPIC:
+            return STATE_NAME
+        return self._names.get(topic_id)
+
+    def status(self, key: Key) -> Literal["live", "deleted", "unknown"]:
+        """Of a partition."""
+        if key == STATE:
+            return "live"
+        topic = self._topics.by_id(key[0])
+        if topic is not None and key[1] >= topic.partitions:
+            return "unknown"
+        return self._topics.status(key[0])
+
+    def topics(self) -> int:
+        """How many there are."""
+        return len(list(self._topics.all()))
+
+    def _apply(self, data: bytes | memoryview, where: str) -> None:
+        record = self._codec.decode(data, where)
+        self.records += 1
+        if isinstance(record, TopicCreated | TopicDeleted):
+            self._names[record.id] = record.name
+        if isinstance(record, Topics.RECORDS):
+            self._topics.apply(record)
+
+    def _from_snapshot(self) -> tuple[int, bool]:
+        """(the offset from which the log counts, whether a whole snapshot was there)."""
+        offsets = snapshot.offsets(cast(Disk, self._disk))
+        for offset in offsets:
+            path = snapshot.path_of(offset)
+            self._topics.reset()
+            try:
+                for record in snapshot.unpack(self._disk.read_all(path), offset, path):
+                    self._apply(record, f"in {path}")
+            except (StateDamaged, StateTooNew, OSError) as error:
+                last = offset == offsets[-1]
+                then = "the next start uses the one before it" if not last else "there is no older one"
+                self.findings.append(Finding("damage" if last else "derived", path, str(error), then))
+                continue
+            self._check_older([older for older in offsets if older < offset])
+            return offset, True
+        self._topics.reset()
+        return 0, False
+
+    def _check_older(self, offsets: list[int]) -> None:
+        for offset in offsets:
+            path = snapshot.path_of(offset)
+            try:
+                for record in snapshot.unpack(self._disk.read_all(path), offset, path):
+                    self._codec.decode(record, f"in {path}")
+            except (StateDamaged, StateTooNew, OSError) as error:
+                self.findings.append(Finding("derived", path, str(error), "a newer one is whole"))
+
+    def _from_log(self, start: int, whole: bool) -> None:
+        folder = layout.partition_folder(*STATE)
+        bases = [base for name in self._disk.list(folder) if (base := layout.parse_segment(name)) is not None]
+        if bases and bases[0] > start and not whole:
+            then = f"the server refuses to start: restore the folder {snapshot.FOLDER}/ from a backup"
+            what = f"no snapshot is whole and the log starts at offset {bases[0]}"
+            self.findings.append(Finding("damage", folder, what, then, *STATE))
+        for base in bases:
+            path = f"{folder}/{layout.segment_name(base)}"
+            try:
+                for item in inspect(f"{self._disk.root}/{path}"):
+                    if isinstance(item, InspectedBatch) and item.crc_ok and item.header.next_offset > start:
+                        self._batch(path, item, start)
+            except (LogError, OSError) as error:
+                then = "what this record says is not known; the server refuses to start on it"
+                self.findings.append(Finding("damage", path, str(error), then, *STATE))
+
+    def _batch(self, path: str, item: InspectedBatch, start: int) -> None:
+        with open(f"{self._disk.root}/{path}", "rb") as file:
+            file.seek(item.position)
+            data = file.read(item.header.total_bytes)
+        for record in batch.decode(data):
+            if record.offset >= start:
+                try:
+                    self._apply(record.value or b"", f"at offset {record.offset} of the state log")
+                except KeyError as error:
+                    then = "a record before it is lost"
+                    what = f"offset {record.offset} tells of a topic that is not there: {error}"
+                    self.findings.append(Finding("damage", path, what, then, *STATE))

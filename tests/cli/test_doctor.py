@@ -1,0 +1,67 @@
+"""`mainstem doctor` beside a real server: refused while it runs, and afterwards tells what is damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from mainstem.cli.exit_codes import Exit
+from tests.support.server import Server
+
+
+def doctor(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mainstem", "doctor", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_folder_is_examined_when_its_server_has_stopped(tmp_path: Path, kill: bool) -> None:
+    data = tmp_path / "data"
+    with Server(data) as server:
+        producer = Producer({"bootstrap.servers": server.at, "log_level": 0})
+        for number in range(50):
+            producer.produce("orders", f"order {number}".encode() * 50)
+            producer.flush(30)
+        done = doctor("--data", data)
+        assert (done.returncode, done.stdout) == (Exit.LOCKED, "")
+        assert "a server uses the data folder" in done.stderr
+        if kill:
+            server.kill()
+    done = doctor("--data", data)
+    assert done.returncode == Exit.DONE, done.stdout
+    assert ("not stopped cleanly" in done.stdout) == kill
+    assert done.stderr.endswith("whole\n")
+
+
+def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Server(data) as server:
+        producer = Producer({"bootstrap.servers": server.at, "log_level": 0})
+        for number in range(3):
+            producer.produce("orders", f"order {number}".encode() * 50)
+            producer.flush(30)
+    (path,) = [each for each in data.glob("partitions/*/*.log") if b"order 1" in each.read_bytes()]
+    content = bytearray(path.read_bytes())
+    content[content.index(b"order 1")] ^= 1
+    path.write_bytes(content)
+    done = doctor("--data", data, "--json")
+    assert done.returncode == Exit.BAD_INPUT
+    damage, summary = map(json.loads, done.stdout.splitlines())
+    assert (damage["verdict"], damage["topic"], damage["partition"]) == ("damage", "orders", 0)
+    assert (damage["first"], damage["last"]) == (1, 1)
+    assert summary["damaged"] == 1
+    assert doctor("--data", data).stdout.split("\t")[:5] == ["damage", "orders", "0", "1", "1"]
+    assert content == path.read_bytes()
+
+
+def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        done = doctor("--data", folder)
+        assert done.returncode == Exit.FOLDER
+        assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
