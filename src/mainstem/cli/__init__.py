@@ -15,7 +15,7 @@ import click
 from mainstem import __version__
 from mainstem.cli.exit_codes import Exit
 
-COMMANDS = ("serve", "produce", "tail", "topics", "groups", "inspect")
+COMMANDS = ("serve", "produce", "tail", "topics", "groups", "inspect", "doctor")
 
 
 class LazyGroup(click.Group):
@@ -43,7 +43,7 @@ def mainstem() -> None:
     mainstem produce TOPIC FILE...     write events
     mainstem tail TOPIC                read them, now and as they come
 
-    Every command but serve and inspect talks to the server (or any Kafka cluster) at --at HOST:PORT.
+    Every command but serve, inspect and doctor talks to the server (or any Kafka cluster) at --at HOST:PORT.
     """
 
 
