@@ -17,7 +17,7 @@ from mainstem.later import Later
 from mainstem.log import layout
 from mainstem.log.checkpointer import Key, Rowed, key_of
 from mainstem.log.disk import Disk, File
-from mainstem.log.journal_format import APPEND, Record, read_groups
+from mainstem.log.journal_format import APPEND, EPOCH, Record, read_groups
 from mainstem.log.ring import Ring, Slot
 
 _FIRST_WAIT_S = 1.0
@@ -48,6 +48,7 @@ class Repair:
         self._wait_s = _FIRST_WAIT_S
         self._files: dict[int, File] = {}
         self._records: Iterator[tuple[File, Record]] = iter(())
+        self._found: list[tuple[File, Record]] = []
 
     def start(self) -> None:
         """Begin after a while: a disk that has just failed gets a moment."""
@@ -56,39 +57,48 @@ class Repair:
     def _try(self) -> None:
         if not self._is_wanted(self._partition):
             return
-        self._files = {}
+        self._found = []
         self._records = _records_of(self._ring.live, key_of(self._partition))
-        self._some()
+        self._collect()
 
-    def _some(self) -> None:
-        """Write some records, then let others have a turn."""
-        if not self._is_wanted(self._partition):
-            self._close()
-            return
+    def _collect(self) -> None:
+        """Find what counts, some records a turn: what an older epoch has at or after the begin of a newer one
+        is void, and may have been replaced by bytes that the journal never had."""
         try:
-            batch = list(islice(self._records, _RECORDS_A_TURN))
-            for file, record in batch:
-                self._write(file, record)
-            if not batch:
-                self._cut()
-                folder = layout.partition_folder(*key_of(self._partition))
-                folders = [folder, layout.PARTITIONS]
-                self._disk.sync(list(self._files.values()), folders, background=True).then(self._synced)
-                return
+            some = list(islice(self._records, _RECORDS_A_TURN))
         except OSError as error:
             self._failed(error)
             return
-        self._clock.call_soon(self._some)
+        for file, record in some:
+            if record.kind == EPOCH:
+                self._found = [one for one in self._found if one[1].end_offset <= record.base_offset]
+            elif record.kind == APPEND:
+                self._found.append((file, record))
+        if some:
+            self._clock.call_soon(self._collect)
+        else:
+            self._write_some(0)
 
-    def _write(self, journal: File, record: Record) -> None:
+    def _write_some(self, at: int) -> None:
+        if not self._is_wanted(self._partition):
+            self._close()
+            return
         row = self._partition.row()
-        # Records of groups that were nacked are in the journal too, beyond the committed end.
-        if record.kind != APPEND or record.end_offset > row.end_offset:
+        try:
+            for journal, record in self._found[at : at + _RECORDS_A_TURN]:
+                # Records of groups that were nacked are in the journal too, beyond the committed end.
+                if row.log_start < record.end_offset <= row.end_offset:
+                    data = journal.pread(record.length, record.at)
+                    self._file(record.segment).pwrite(data, record.position)
+            if at + _RECORDS_A_TURN < len(self._found):
+                self._clock.call_soon(lambda: self._write_some(at + _RECORDS_A_TURN))
+                return
+            self._cut()
+        except OSError as error:
+            self._failed(error)
             return
-        if record.end_offset <= row.log_start:
-            return
-        file = self._file(record.segment)
-        file.pwrite(journal.pread(record.length, record.at), record.position)
+        folders = [layout.partition_folder(*key_of(self._partition)), layout.PARTITIONS]
+        self._disk.sync(list(self._files.values()), folders, background=True).then(self._synced)
 
     def _file(self, segment: int) -> File:
         file = self._files.get(segment)
@@ -123,7 +133,7 @@ class Repair:
     def _close(self) -> None:
         for file in self._files.values():
             file.close()
-        self._files = {}
+        self._files, self._found = {}, []
 
 
 def _records_of(slots: Sequence[Slot], key: Key) -> Iterator[tuple[File, Record]]:

@@ -169,6 +169,7 @@ class Startup:
         seq, group = self._image.next_seq, self._image.next_group
         new = Checkpoint(self.checkpoint.number + 1, seq, group, False, tuple(self._new_rows.values()))
         try:
+            self._disk.sync_now([], [layout.JOURNAL])  # a file that was made may not have a durable name yet
             if not self.clean:
                 folders = [layout.PARTITIONS, ""]
                 if self._disk.exists(layout.QUARANTINE):
