@@ -131,6 +131,7 @@ def possible_tests(target: Target, text: str) -> Iterator[Test]:
 
 @settings(max_examples=600, deadline=None)
 @given(nodes)
+@example(Term(Target("text"), Text("-5")))
 def test_a_query_is_the_same_after_it_was_formatted(node: Node) -> None:
     assert parse(format_query(node)) == node
 

@@ -170,7 +170,7 @@ class _Parser:
             return self.field(word)
         if word.is_plain and word.text == "*":
             return Everything()
-        return self.term(FREE, self.word_test(word), word)
+        return self.term(FREE, self.free_test(word), word)
 
     def field(self, word: Word) -> Node:
         start = word.start
@@ -218,6 +218,11 @@ class _Parser:
         if word.is_pattern:
             return Glob(word.pattern)
         return Text(word.text, matters(word))
+
+    def free_test(self, word: Word) -> Test:
+        """In free text quotes only hold words together: numbers are words there, too."""
+        test = self.word_test(word)
+        return Text(test.text) if isinstance(test, Text) else test
 
     def no_inner_quotes(self, word: Word) -> None:
         if word.quote_at is not None and not word.quoted:
