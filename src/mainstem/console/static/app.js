@@ -1,0 +1,122 @@
+/**
+ * The frame: navigation, theme, keys, and which page is shown.
+ *
+ * A page is a function of (segments, params) that returns {title, element, close?, shown?, changed?}. A page whose
+ * routes are not served is not in the navigation: `needs` names what the server must offer.
+ */
+
+import { can, learn, who } from "./api.js";
+import { h, icon, put } from "./dom.js";
+import * as keys from "./keys.js";
+import { empty, iconButton, problem } from "./parts.js";
+import * as router from "./router.js";
+import { inUtc, plain, setUtc, visible } from "./text.js";
+import * as themes from "./theme.js";
+import { eventPage } from "./pages/event.js";
+import { groupPage, groupsPage } from "./pages/groups.js";
+import { overviewPage } from "./pages/overview.js";
+import { searchPage } from "./pages/search.js";
+import { topicPage } from "./pages/topic.js";
+import { topicsPage } from "./pages/topics.js";
+import { tracePage } from "./pages/trace.js";
+
+const PAGES = [
+  { id: "overview", text: "Overview", key: "g o", make: overviewPage, needs: ["get", "stats"] },
+  { id: "topics", text: "Topics", key: "g t", make: (segments, params) => (segments[1] ? topicPage : topicsPage)(segments, params), needs: ["get", "topics"] },
+  { id: "search", text: "Search", key: "g s", make: searchPage, needs: ["post", "search"] },
+  { id: "trace", text: "Trace", key: "g r", make: tracePage, needs: ["post", "search"] },
+  { id: "groups", text: "Groups", key: "g g", make: (segments, params) => (segments[1] ? groupPage : groupsPage)(segments, params), needs: ["get", "groups"] },
+];
+const HIDDEN = [{ id: "event", make: eventPage, needs: ["get", "topics/{}/partitions/{}/events"] }];
+
+const main = h("main", { id: "main", tabindex: "-1" });
+const nav = h("nav.side", { "aria-label": "Pages" });
+let page = null;
+
+const served = (each) => can(...each.needs);
+
+function drawNav(current) {
+  const info = who();
+  put(nav,
+    h("a.brand", { href: "#/" }, h("span.mark", { "aria-hidden": "true" }), "mainstem"),
+    h("div.nav-items", {}, PAGES.filter(served).map(({ id, text, key }) =>
+      h("a.nav-item", { href: router.link([id]), "aria-current": id === current ? "page" : null, title: `${text} (${key})` }, icon(id), h("span", {}, text)))),
+    h("div.nav-foot", {},
+      h("div.server", { title: plain(info.id ?? "") },
+        h("span.dot.ok"), h("span.server-name", {}, visible(info.at ?? location.host)),
+        info.read_only ? h("span.tag", {}, "read-only") : null),
+      h("div.nav-tools", {}, zoneButton(), themeButton(), iconButton("help", "Keyboard (?)", keys.help))));
+}
+
+function zoneButton() {
+  return h("button.quiet.zone", {
+    type: "button", title: "Time zone of this page",
+    onclick() {
+      setUtc(!inUtc());
+      show(router.here());
+    },
+  }, inUtc() ? "UTC" : "Local");
+}
+
+function themeButton() {
+  const icons = { auto: "auto", light: "sun", dark: "moon" };
+  const button = iconButton(icons[themes.theme()], `Theme: ${themes.theme()}`, () => {
+    themes.turn();
+    button.replaceWith(themeButton());
+  });
+  return button;
+}
+
+function show({ segments, params }) {
+  const id = segments[0] || (served(PAGES[0]) ? "overview" : "topics");
+  const found = [...PAGES, ...HIDDEN].find((each) => each.id === id && served(each));
+  if (page?.segments?.join("/") === segments.join("/") && page.changed && !page.zone === !inUtc()) {
+    page.changed(params);
+    return;
+  }
+  page?.close?.();
+  drawNav(id === "event" ? "search" : id);
+  try {
+    page = found ? found.make(segments, params) : { title: "Not here", element: empty("There is no such page here", "The address may be of a newer server, or of one that offers more.") };
+  } catch (error) {
+    page = { title: "Error", element: problem(error) };
+  }
+  page.segments = segments;
+  page.zone = inUtc();
+  document.title = `${plain(page.title)} · mainstem`;
+  put(main, page.element);
+  page.shown?.();
+}
+
+async function begin() {
+  themes.apply();
+  const root = document.getElementById("app");
+  put(root, nav, main);
+  document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
+  try {
+    await learn();
+  } catch (error) {
+    put(nav, h("a.brand", { href: "#/" }, h("span.mark", { "aria-hidden": "true" }), "mainstem"));
+    put(main, problem(error, () => location.reload()));
+    return;
+  }
+  for (const { id, text, key } of PAGES.filter((each) => served(each) && each.key)) keys.bind({ [key]: [`Go to ${text}`, () => router.go([id])] });
+  keys.bind({
+    "?": ["This list", keys.help],
+    "/": ["Search", focusSearch],
+  });
+  keys.start();
+  router.start(show);
+}
+
+function focusSearch() {
+  const box = document.querySelector("[data-search]");
+  if (box) {
+    box.focus();
+    box.select?.();
+  } else if (served(PAGES[2])) {
+    router.go(["search"]);
+  }
+}
+
+begin();

@@ -1,0 +1,341 @@
+/**
+ * Search: one query over topics and times; results as they are found, with how far the search has come.
+ *
+ * The address holds the whole state (q, topics, since, until, oldest, open), so that a link shows the same.
+ */
+
+import { can, get, lines, post } from "../api.js";
+import { histogram } from "../chart.js";
+import { h, icon, put } from "../dom.js";
+import { eventRow, eventView, fetchEvent, placeOf } from "../events.js";
+import { facetPanel } from "../facets.js";
+import * as keys from "../keys.js";
+import { dialog, empty, problem } from "../parts.js";
+import { queryBox } from "../querybox.js";
+import { update } from "../router.js";
+import { bounds, timeMenu, topicMenu } from "../scope.js";
+import { bytes, count, iso, line, moment } from "../text.js";
+import { list } from "../virtual.js";
+
+const FIRST = 200;
+const MORE = 500;
+const BUCKETS = 120;
+const DRAWN_EVERY_MS = 120;
+
+export function searchPage(_segments, params) {
+  let run = null;
+  let hits = [];
+  let unreadable = [];
+  let totals = null;
+  let buckets = [];
+  let resume = null;
+  let ended = "";
+  let detail = null;
+  let drawTimer = 0;
+  let marks = [];
+
+  const box = queryBox({ value: params.get("q") ?? "", run: () => begin(true), scope: () => topics.value() });
+  const topics = topicMenu(commas(params.get("topics")), () => begin(true));
+  const times = timeMenu({ since: params.get("since") ?? "", until: params.get("until") ?? "" }, () => begin(true));
+  let oldest = params.get("oldest") === "1";
+  const order = h("button.quiet", { type: "button", onclick: () => ((oldest = !oldest), begin(true)) });
+  const chart = histogram({ chosen: (from, to) => (times.set({ since: iso(from), until: iso(to) }), begin(true)) });
+  const status = h("div.progress-text", { role: "status" });
+  const bar = h("div.progress-bar", {}, h("i"));
+  const control = h("span.progress-control");
+  const rows = list({ label: "Results", kind: "of-events", row: (event) => eventRow(event, { marks }), open: show });
+  const note = h("div.rows-note");
+  const facets = facetPanel({ filter, ask: can("post", "facets") ? countAll : null, compare: can("post", "compare") ? compare : null });
+  const showFacets = h("button.quiet.facets-toggle", { type: "button", "aria-expanded": "false", onclick: toggleFacets }, "Facets");
+  const side = h("div.detail", { hidden: true });
+  const results = h("div.results", {}, facets.element, h("div.split", {}, h("div.split-main", {}, note, rows.element), side));
+  const element = h("div.search", {},
+    h("div.search-head", {},
+      h("h1.unseen", {}, "Search"),
+      box.element,
+      h("div.search-scope", {}, topics.element, times.element, order, h("button.primary", { type: "button", onclick: () => begin(true) }, icon("search"), "Search"))),
+    chart.element,
+    h("div.progress", {}, bar, h("div.progress-line", {}, status, control, h("span.spacer"), showFacets)),
+    results);
+
+  // -------------------------------------------------------------------------------------- the request
+
+  function request(more) {
+    return {
+      query: box.value(), topics: topics.value(), ...given(bounds(times.value())), newest_first: !oldest, limit: FIRST, ...more,
+    };
+  }
+
+  function save(push) {
+    update({ q: box.value(), topics: topics.value().join(","), ...times.value(), oldest: oldest ? "1" : "", open: detail ? placeOf(detail.event) : "" }, { push });
+  }
+
+  function begin(push) {
+    run?.abort();
+    hits = [];
+    unreadable = [];
+    totals = resume = null;
+    ended = "";
+    marks = words(box.value());
+    box.problem(null);
+    save(push);
+    facets.clear();
+    rows.items([]);
+    loadHistogram();
+    stream({});
+  }
+
+  async function stream(more) {
+    const mine = (run = new AbortController());
+    const before = totals;
+    ended = "running";
+    drawSoon();
+    try {
+      for await (const told of lines("search", request(more), mine.signal)) {
+        if (told.hit) insert(told.hit);
+        else if (told.unreadable) unreadable.push(told.unreadable);
+        else take(told, before);
+        drawSoon();
+      }
+      if (ended === "running") ended = "cut";
+    } catch (error) {
+      if (mine !== run) return;
+      ended = error.name === "AbortError" ? "stopped" : "failed";
+      if (ended === "failed") failed(error);
+    }
+    if (mine === run) draw();
+  }
+
+  function failed(error) {
+    if (error.body?.column != null) {
+      box.problem({ message: error.message, column: error.body.column, length: error.body.length });
+      ended = "query";
+    } else {
+      ended = "failed";
+      put(note, problem(error, () => begin(false)));
+    }
+  }
+
+  function take(told, before) {
+    const part = told.progress ?? told.done;
+    totals = { ...(part.totals ?? part) };
+    if (before) {
+      totals.matches += before.matches;
+      totals.undecodable += before.undecodable;
+      totals.elapsed_s += before.elapsed_s;
+    }
+    resume = part.resume ?? (told.done ? null : resume);
+    if (told.done) ended = told.done.reason;
+  }
+
+  /** Into the order of the list: units of work come by time, their events in one piece. */
+  function insert(event) {
+    const later = (a, b) => (oldest ? a.timestamp_ms - b.timestamp_ms : b.timestamp_ms - a.timestamp_ms);
+    let at = hits.length;
+    while (at > 0 && later(hits[at - 1], event) > 0) at--;
+    hits.splice(at, 0, event);
+    facets.add(event);
+    const bucket = buckets.length ? Math.floor((event.timestamp_ms - buckets[0].from) / (buckets[0].to - buckets[0].from)) : -1;
+    if (buckets[bucket]) buckets[bucket].matches = (buckets[bucket].matches ?? 0) + 1;
+  }
+
+  async function loadHistogram() {
+    if (!can("get", "histogram")) return void (chart.element.hidden = true);
+    const mine = box.value();
+    const { since_ms, until_ms } = bounds(times.value());
+    try {
+      const reply = await get("histogram", { topics: topics.value().join(","), since: since_ms != null ? iso(since_ms) : "", until: until_ms != null ? iso(until_ms) : "", buckets: BUCKETS });
+      if (mine !== box.value()) return undefined;
+      buckets = reply.buckets.map((each) => ({ from: each.from_ms, to: each.to_ms, count: each.count, matches: null }));
+      const shown = hits.splice(0);
+      facets.clear();
+      shown.forEach(insert);
+      drawSoon();
+    } catch (error) {
+      buckets = [];
+      if (error.status !== 400) drawSoon();
+    }
+    return undefined;
+  }
+
+  // -------------------------------------------------------------------------------------- drawing
+
+  function drawSoon() {
+    drawTimer ||= setTimeout(() => {
+      drawTimer = 0;
+      draw();
+    }, DRAWN_EVERY_MS);
+  }
+
+  function draw() {
+    const open = rows.chosen() >= 0 ? detail?.event : null;
+    const place = rows.element.scrollTop;
+    rows.items(hits);
+    if (open) rows.choose(hits.findIndex((each) => placeOf(each) === placeOf(open)));
+    else rows.element.scrollTop = place;
+    chart.show(buckets);
+    facets.draw();
+    drawProgress();
+    rows.element.hidden = !hits.length;
+    if (ended === "failed") return;
+    put(note, hits.length ? null : ended === "running" ? empty("Searching …") : ended === "query" ? empty("The query cannot be read", "See what is underlined.")
+      : ended === "complete" ? empty("Nothing matches", "The whole range was searched. A wider time range or more topics may have it.") : empty("Nothing found so far"));
+  }
+
+  function drawProgress() {
+    const running = ended === "running";
+    const share = totals?.share ?? 0;
+    const inner = bar.firstElementChild;
+    inner.style.setProperty("width", `${(ended === "complete" ? 1 : share) * 100}%`);
+    bar.classList.toggle("running", running);
+    put(order, oldest ? "Oldest first" : "Newest first");
+    put(status, totals ? progressWords() : running ? "starting …" : "");
+    put(control,
+      running ? h("button.quiet", { type: "button", onclick: stop }, icon("stop"), "Stop") : null,
+      !running && resume ? h("button.quiet", { type: "button", onclick: () => stream({ resume, limit: MORE }) }, icon("play"), ended === "limit" ? "More matches" : "Go on") : null);
+  }
+
+  function progressWords() {
+    const { total_bytes: all, scanned_bytes: scanned, skipped_bytes: skipped, removed_bytes: removed = 0, matches, undecodable, elapsed_s: seconds, reached_ms: reached } = totals;
+    const through = scanned + skipped + removed;
+    const why = { limit: ", stopped at the limit", budget: ", stopped after its time", stopped: ", stopped", cut: ", cut off by the server" }[ended] ?? "";
+    const covered = all ? `searched ${bytes(through)} of ${bytes(all)} (${Math.floor((through / all) * 100)} %)` : all === 0 ? "nothing to search" : `searched ${Math.floor(totals.share * 100)} %`;
+    return [
+      h("strong", {}, `${count(matches)} ${matches === 1 ? "match" : "matches"}`), why,
+      h("span.muted", {},
+        ` · ${covered}`,
+        skipped ? ` · ${bytes(skipped)} ruled out unread` : "",
+        ended !== "complete" && reached != null ? ` · ${oldest ? "up" : "back"} to ${moment(reached, { millis: false })}` : "",
+        seconds ? ` · ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}` : "",
+        ` · `),
+      undecodable ? h("button.link.bad-text", { type: "button", onclick: showUnreadable }, `${count(undecodable)} unreadable`) : h("span.muted", {}, "0 unreadable"),
+    ];
+  }
+
+  function showUnreadable() {
+    dialog("What could not be searched", h("ul.plain-list", {}, unreadable.map((each) => h("li", {},
+      h("code", {}, line(`${each.position?.topic ?? each.topic} ${each.position?.partition ?? each.partition}:${each.position?.offset ?? each.offset}`)), " ", line(each.reason, 300)))));
+  }
+
+  const stop = () => run?.abort();
+
+  function toggleFacets() {
+    const shown = results.classList.toggle("with-facets");
+    showFacets.setAttribute("aria-expanded", String(shown));
+  }
+
+  // -------------------------------------------------------------------------------------- filters, facets
+
+  function filter(term, exclude) {
+    const before = box.value();
+    const needsBrackets = /\bOR\b/.test(before) && !/^\(.*\)$/.test(before);
+    const kept = needsBrackets ? `(${before})` : before;
+    const added = exclude ? `NOT ${term}` : term;
+    if (before.includes(added)) return;
+    box.set(kept ? `${kept} ${added}` : added);
+    begin(true);
+  }
+
+  function matchesOnly() {
+    const rest = request({});
+    delete rest.newest_first;
+    delete rest.limit;
+    return rest;
+  }
+
+  async function countAll() {
+    try {
+      const reply = await post("facets", { ...matchesOnly(), top: 50 });
+      const found = reply.fields ?? reply.values;
+      facets.exact({ events: reply.events, complete: reply.complete, fields: Object.fromEntries(Object.entries(found).map(([name, values]) => [name, values.map((each) => (Array.isArray(each) ? each : [each.value, each.count]))])) });
+    } catch (error) {
+      dialog("Counting did not work", problem(error));
+    }
+  }
+
+  async function compare() {
+    const { query, ...rest } = matchesOnly();
+    try {
+      const reply = await post("compare", { selection: { query, ...rest }, baseline: { query: query ? `NOT (${query})` : "", ...rest } });
+      facets.differences(reply.differences);
+    } catch (error) {
+      dialog("Comparing did not work", problem(error));
+    }
+  }
+
+  // -------------------------------------------------------------------------------------- one event
+
+  function show(event) {
+    detail?.view.stop();
+    detail = { event, view: eventView(event, { filter, close: hide }) };
+    put(side, detail.view.element);
+    side.hidden = false;
+    save(false);
+  }
+
+  function hide() {
+    if (!detail) return;
+    detail.view.stop();
+    detail = null;
+    side.hidden = true;
+    save(false);
+    rows.element.focus();
+  }
+
+  async function openFromAddress(place) {
+    const [, topic, partition, offset] = /^(.*):(\d+):(\d+)$/.exec(place) ?? [];
+    if (!topic) return;
+    const event = await fetchEvent(topic, partition, offset).catch(() => null);
+    if (event && !detail) show(event);
+  }
+
+  function step(by) {
+    rows.move(by);
+    if (detail && hits[rows.chosen()]) show(hits[rows.chosen()]);
+  }
+
+  const unbind = keys.bind({
+    j: ["Next result", () => step(1)],
+    k: ["Previous result", () => step(-1)],
+    Enter: ["Open the result", rows.openChosen],
+    Escape: ["Close the result", hide],
+    s: ["Stop the search", stop],
+  });
+
+  return {
+    title: "Search",
+    element,
+    shown() {
+      if (params.get("open")) openFromAddress(params.get("open"));
+      begin(false);
+      box.input.focus();
+    },
+    changed(next) {
+      const now = (name) => next.get(name) ?? "";
+      if (now("q") === box.value() && now("topics") === topics.value().join(",") && now("since") === times.value().since && now("until") === times.value().until) return;
+      box.set(now("q"));
+      topics.set(commas(now("topics")));
+      times.set({ since: now("since"), until: now("until") });
+      begin(false);
+    },
+    close() {
+      run?.abort();
+      run = null;
+      detail?.view.stop();
+      clearTimeout(drawTimer);
+      box.close();
+      rows.close();
+      unbind();
+    },
+  };
+}
+
+const commas = (text) => (text ?? "").split(",").filter(Boolean);
+const given = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value != null));
+
+/** What to highlight: the words of the query that are no names, operators or ranges. */
+function words(query) {
+  const bare = query.replace(/\[[^\]]*\]|\{[^}]*\}|\/(?:\\.|[^/])*\//g, " ").replace(/\bNOT\s+\S+/g, " ").replace(/[\p{L}\p{N}_."]+:(?:[<>]=?\S+)?/gu, " ");
+  const found = bare.match(/[\p{L}\p{N}]{2,}/gu) ?? [];
+  return [...new Set(found.filter((each) => !["AND", "OR", "NOT", "TO"].includes(each)).map((each) => each.toLowerCase()))].slice(0, 20);
+}
