@@ -15,7 +15,18 @@ import click
 from mainstem import __version__
 from mainstem.cli.exit_codes import Exit
 
-COMMANDS = ("serve", "produce", "tail", "topics", "groups", "inspect", "doctor")
+COMMANDS = (
+    "serve",
+    "produce",
+    "tail",
+    "search",
+    "trace",
+    "export",
+    "topics",
+    "groups",
+    "inspect",
+    "doctor",
+)
 
 
 class LazyGroup(click.Group):
@@ -42,6 +53,7 @@ def mainstem() -> None:
     mainstem serve                     run the server here
     mainstem produce TOPIC FILE...     write events
     mainstem tail TOPIC                read them, now and as they come
+    mainstem search QUERY              find them in all topics
 
     Every command but serve, inspect and doctor talks to the server (or any Kafka cluster) at --at HOST:PORT.
     """

@@ -1,0 +1,138 @@
+"""Keeping token filters for all closed blocks, and asking them.
+
+Owns: which blocks have one, building the missing ones one at a time in a process of its own at the lowest
+priority, and removing them with their data. Refuses: to hold up a search: what has no filter yet is read.
+Used by `local.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from mainstem.clock import Clock
+from mainstem.search import sidecar
+from mainstem.search.blocks import Block, PartitionBlocks
+from mainstem.search.matcher import Matcher
+from mainstem.search.messages import Build, Built, Failed, Head, Remove, Restore, Restored, Sift, Sifted, Unit
+from mainstem.search.pool import BUILDING, SEARCHING, Pool
+from mainstem.search.run import Piece
+
+FILTERS_AT_ONCE = 256
+NICE = 19
+
+log = logging.getLogger(__name__)
+
+
+class Cover:
+    """The filters below `data/search`, of the log below `data/partitions`."""
+
+    def __init__(self, data: Path, clock: Clock, pool: Pool) -> None:
+        self._root = data / "search"
+        self._partitions = data / "partitions"
+        self._pool = pool
+        self._builder = Pool(clock, workers=1, nice=NICE)
+        self._restored = False
+        self.known: dict[str, PartitionBlocks] = {}
+        """Blocks by the partition's folder."""
+
+    async def restore(self) -> None:
+        """Find what an earlier run has left. Once; called before anything is built."""
+        if self._restored:
+            return
+        self._restored = True
+        reply = await self._pool.submit(partial(_restore, str(self._root), str(self._partitions))).last()
+        if not isinstance(reply, Restored):
+            log.warning("token filters of an earlier run are not used: %s", reply)
+            return
+        folders: dict[str, list[Head]] = {}
+        for head in reply.heads:
+            folders.setdefault(str(Path(head.path).parent), []).append(head)
+        for folder, heads in folders.items():
+            self.known.setdefault(folder, PartitionBlocks()).restore(heads)
+
+    # --- asking -------------------------------------------------------------------------------------------
+
+    async def sift(
+        self, pieces: Sequence[Piece], matcher: Matcher, from_ms: int | None, to_ms: int | None
+    ) -> None:
+        """Mark the pieces in which nothing can match."""
+        for piece in pieces:
+            least, most = piece.block.least_ms, piece.block.most_ms
+            if least is not None and most is not None:
+                piece.excluded = (from_ms is not None and most < from_ms) or (
+                    to_ms is not None and least >= to_ms
+                )
+        clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
+        asked = [each for each in pieces if not each.excluded and each.block.sidecar is not None]
+        if not clauses or not asked:
+            return
+        groups = [asked[at : at + FILTERS_AT_ONCE] for at in range(0, len(asked), FILTERS_AT_ONCE)]
+        jobs = [self._pool.submit(partial(_sift, group, clauses), SEARCHING) for group in groups]
+        for group, job in zip(groups, jobs, strict=True):
+            reply = await job.last()
+            if not isinstance(reply, Sifted):
+                continue  # then they are read
+            for piece, verdict in zip(group, reply.verdicts, strict=True):
+                piece.excluded = verdict == sidecar.EXCLUDE
+                if verdict == sidecar.USELESS:
+                    piece.block.sidecar = None
+
+    # --- building -----------------------------------------------------------------------------------------
+
+    async def build(self, topic: str, partition: int, blocks: Iterable[Block]) -> int:
+        """Make the filters that these blocks lack, the newest first. How many were made."""
+        made = 0
+        for block in sorted(blocks, key=lambda each: -each.first_offset):
+            if not block.closed or block.sidecar is not None or block.has_none:
+                continue
+            unit = Unit(
+                topic, partition, block.path, block.start, block.end, block.first_offset, block.next_offset
+            )
+            target = self._root / Path(block.path).parent.name / f"{block.first_offset:020}{sidecar.SUFFIX}"
+            reply = await self._builder.submit(partial(_build, unit, str(target)), BUILDING).last()
+            if isinstance(reply, Built) and reply.head is not None:
+                block.sidecar = reply.head.sidecar
+                block.least_ms, block.most_ms = reply.head.least_ms, reply.head.most_ms
+                made += 1
+                continue
+            block.has_none = True
+            if isinstance(reply, Failed) and not reply.removed:
+                log.warning("no token filter for %s from %d on: %s", block.path, block.start, reply.reason)
+        return made
+
+    async def forget(self, live_folders: set[str]) -> None:
+        """Remove the filters of what was deleted. `live_folders`: of the partitions that hold something."""
+        gone: list[str] = []
+        for folder in [folder for folder in self.known if folder not in live_folders]:
+            blocks = self.known.pop(folder)
+            gone += blocks.gone + [block.sidecar for block in blocks.blocks if block.sidecar is not None]
+        for blocks in self.known.values():
+            gone += blocks.gone
+            blocks.gone = []
+        if gone:
+            await self._builder.submit(partial(_remove, gone), BUILDING).last()
+
+    async def close(self) -> None:
+        """End the builder."""
+        await self._builder.close()
+
+
+def _restore(root: str, partitions: str, job_id: int) -> Restore:
+    return Restore(job_id, root, partitions)
+
+
+def _sift(pieces: Sequence[Piece], clauses: list[list[bytes]], job_id: int) -> Sift:
+    return Sift(
+        job_id, [(each.block.sidecar or "", each.block.start, each.block.end) for each in pieces], clauses
+    )
+
+
+def _build(unit: Unit, target: str, job_id: int) -> Build:
+    return Build(job_id, unit, target)
+
+
+def _remove(paths: list[str], job_id: int) -> Remove:
+    return Remove(job_id, paths)

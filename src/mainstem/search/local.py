@@ -1,0 +1,328 @@
+"""Search in the files of this machine.
+
+Owns: from a request to units of work: which topics, which partitions, which blocks, in which order. Refuses:
+to read the log in the server's process, or to import its engine: it is given one that tells `byte_ranges`.
+Made by `server.py`; the HTTP door is handed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from mainstem.clock import Clock
+from mainstem.search import histogram as headers
+from mainstem.search import places
+from mainstem.search.blocks import BLOCK_BYTES, Block, PartitionBlocks
+from mainstem.search.cover import Cover
+from mainstem.search.facets import Tally, differences
+from mainstem.search.matcher import Matcher
+from mainstem.search.messages import Count, Counted, Cut, Failed, Gap, Plan, Planned, Spans, Times, Unit
+from mainstem.search.pool import LOOKING, Pool
+from mainstem.search.run import Piece, Run
+from mainstem.search.service import (
+    Bucket,
+    Difference,
+    Done,
+    Facets,
+    Left,
+    SearchRequest,
+    Update,
+)
+from mainstem.stream import StreamError
+
+GAPS_AT_ONCE = 256
+UNITS_AT_ONCE = 64
+PARTITIONS_AT_ONCE = 100
+COVER_S = 2.0
+"""How often it is looked whether a block has closed."""
+Ranges = list[tuple[str, int, int]]
+
+log = logging.getLogger(__name__)
+
+
+class Files(places.Places, Protocol):
+    """What it needs of the engine."""
+
+    async def byte_ranges(
+        self, topic: str, partition: int, from_offset: int, to_offset: int
+    ) -> list[tuple[str, int, int]]:
+        """(file, from, to) of the batches with these offsets, never past the watermark."""
+
+
+class LogSearch:
+    """Implements `service.Search` over `engine`, whose files lie below `data`."""
+
+    def __init__(
+        self,
+        engine: Files,
+        data: Path,
+        clock: Clock,
+        *,
+        workers: int | None = None,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self._engine = engine
+        self._data = data
+        self._clock = clock
+        self._block_bytes = block_bytes
+        self._planning = asyncio.Lock()
+        self.pool = Pool(clock, workers=workers)
+        self._cover = Cover(data, clock, self.pool)
+        self._seen: dict[tuple[str, int], tuple[int, int, str]] = {}
+        self._covering: asyncio.Task[None] | None = None
+        self._closed = asyncio.Event()
+
+    # --- the contract -------------------------------------------------------------------------------------
+
+    async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
+        """See the contract."""
+        run = await self._start(request, want="count" if request.only_count else "events")
+        async with aclosing(run.updates()) as updates:
+            async for update in updates:
+                yield update
+
+    async def facets(self, request: SearchRequest, fields: Sequence[str], top: int) -> Facets:
+        """See the contract."""
+        tally, events, complete = await self._tally(request, fields)
+        return Facets(events, tally.top(top), complete)
+
+    async def compare(
+        self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
+    ) -> list[Difference]:
+        """See the contract."""
+        selected, ours, _ = await self._tally(selection, fields)
+        others, theirs, _ = await self._tally(baseline, fields)
+        return differences(selected, ours, others, theirs, top)
+
+    async def histogram(
+        self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
+    ) -> list[Bucket]:
+        """See the contract."""
+        left = await places.partitions(self._engine, SearchRequest(topics=topics))
+        units = [self._unit(each, block) for each, blocks in await self._blocks(left) for block in blocks]
+        spans = await self._spans(units)
+        timed = [
+            (unit, span) for unit, span in zip(units, spans, strict=True) if span is not None and span[2]
+        ]
+        if not timed:
+            return []
+        from_ms = min(span[0] for _, span in timed) if since_ms is None else since_ms
+        to_ms = max(span[1] for _, span in timed) + 1 if until_ms is None else until_ms
+        if from_ms >= to_ms:
+            return []
+        edges = headers.edges_of(from_ms, to_ms, buckets)
+        counts = await self._count(
+            [unit for unit, span in timed if from_ms <= span[1] and span[0] < to_ms], edges
+        )
+        return headers.buckets_of(edges, counts)
+
+    async def close(self) -> None:
+        """See the contract."""
+        self._closed.set()
+        if self._covering is not None:
+            self._covering.cancel()
+            await asyncio.wait([self._covering])
+        await self._cover.close()
+        await self.pool.close()
+
+    # --- token filters ------------------------------------------------------------------------------------
+
+    def keep_covered(self) -> None:
+        """Make token filters for what comes, from now on, beside all other work."""
+        if self._covering is None:
+            self._covering = asyncio.get_running_loop().create_task(self._keep_covered())
+
+    async def _keep_covered(self) -> None:
+        while not self._closed.is_set():
+            try:
+                await self.cover()
+            except StreamError as error:
+                log.warning("token filters: %s", error)
+            try:
+                await asyncio.wait_for(self._closed.wait(), COVER_S)
+            except TimeoutError:
+                continue
+
+    async def cover(self) -> int:
+        """Make the token filters that are missing now, and remove those whose data is gone. How many were
+        made."""
+        left = await places.partitions(self._engine, SearchRequest())
+        seen: dict[tuple[str, int], tuple[int, int, str]] = {}
+        moved = []
+        for each in left:
+            before = self._seen.get((each.topic, each.partition))
+            if before is not None and before[:2] == (each.low, each.high):
+                seen[each.topic, each.partition] = before
+            elif each.low < each.high:
+                moved.append(each)
+        made = 0
+        for at in range(0, len(moved), PARTITIONS_AT_ONCE):
+            for each, blocks in await self._blocks(moved[at : at + PARTITIONS_AT_ONCE]):
+                made += await self._cover.build(each.topic, each.partition, blocks)
+                if blocks:
+                    folder = str(Path(blocks[0].path).parent)
+                    seen[each.topic, each.partition] = each.low, each.high, folder
+        self._seen = seen
+        await self._cover.forget({folder for _, _, folder in seen.values()})
+        return made
+
+    # ------------------------------------------------------------------------------------------------------
+
+    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int, bool]:
+        run = await self._start(request, want="fields", fields=fields)
+        complete = False
+        async with aclosing(run.updates()) as updates:
+            async for update in updates:
+                complete = isinstance(update, Done) and update.reason == "complete"
+        return run.tally, run.totals.matches, complete
+
+    async def _start(self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()) -> Run:
+        now_ms = self._clock.wall_ms()
+        matcher = Matcher.of(request.query, now_ms=now_ms)
+        request, left = await places.find(self._engine, request, matcher)
+        pieces = in_order(
+            [
+                [
+                    Piece(self._unit(each, block), block.time_ms, block)
+                    for block in blocks
+                    if _overlaps(each, block)
+                ]
+                for each, blocks in await self._blocks(left)
+            ],
+            request.newest_first,
+        )
+        times = matcher.time_range
+        from_ms = max((each for each in (times[0], request.since_ms) if each is not None), default=None)
+        to_ms = min((each for each in (times[1], request.until_ms) if each is not None), default=None)
+        await self._cover.sift(pieces, matcher, from_ms, to_ms)
+        return Run(self.pool, self._clock, request, now_ms, pieces, left, want=want, fields=fields)
+
+    async def _blocks(self, left: Sequence[Left]) -> list[tuple[Left, list[Block]]]:
+        """The blocks of each partition that has something left, oldest first."""
+        async with self._planning:  # two at once would cut the same gaps twice
+            await self._cover.restore()
+            return await self._planned(left)
+
+    async def _planned(self, left: Sequence[Left]) -> list[tuple[Left, list[Block]]]:
+        ranges: list[tuple[Left, Ranges]] = []
+        gaps: list[Gap] = []
+        ends: dict[tuple[str, int], int] = {}
+        for each in left:
+            if each.low >= each.high:
+                continue
+            try:
+                bounds = await self._engine.bounds(each.topic, each.partition)
+                found = await self._engine.byte_ranges(each.topic, each.partition, bounds.begin, bounds.end)
+            except StreamError:
+                continue  # deleted meanwhile
+            full = [(str(self._data / path), start, end) for path, start, end in found]
+            ends[each.topic, each.partition] = bounds.end
+            ranges.append((each, full))
+            if full:
+                gaps += self._of(full).gaps(full)
+        cuts: dict[str, list[Cut]] = {}
+        for at in range(0, len(gaps), GAPS_AT_ONCE):
+            some = gaps[at : at + GAPS_AT_ONCE]
+            planned = await self.pool.submit(partial(_plan, some, self._block_bytes)).last()
+            if isinstance(planned, Failed):
+                raise StreamError(f"the log could not be prepared for search: {planned.reason}")
+            assert isinstance(planned, Planned)
+            for cut in planned.cuts:
+                cuts.setdefault(cut.path, []).append(cut)
+        return [
+            (
+                each,
+                self._of(full).with_cuts(
+                    [cut for path, _, _ in full for cut in cuts.get(path, ())],
+                    full,
+                    ends[each.topic, each.partition],
+                ),
+            )
+            for each, full in ranges
+            if full
+        ]
+
+    def _of(self, ranges: Ranges) -> PartitionBlocks:
+        """What is known of the partition that these files are of: by its folder, which no other topic of
+        the same name will have."""
+        return self._cover.known.setdefault(str(Path(ranges[0][0]).parent), PartitionBlocks())
+
+    @staticmethod
+    def _unit(left: Left, block: Block) -> Unit:
+        return Unit(
+            left.topic,
+            left.partition,
+            block.path,
+            block.start,
+            block.end,
+            max(left.low, block.first_offset),
+            min(left.high, block.next_offset),
+        )
+
+    async def _spans(self, units: Sequence[Unit]) -> list[tuple[int, int, int] | None]:
+        jobs = [
+            self.pool.submit(partial(_times, list(units[at : at + UNITS_AT_ONCE])), LOOKING)
+            for at in range(0, len(units), UNITS_AT_ONCE)
+        ]
+        found: list[tuple[int, int, int] | None] = []
+        for job in jobs:
+            reply = await job.last()
+            if not isinstance(reply, Spans):
+                raise StreamError(f"counting failed: {reply}")
+            found += reply.spans
+        return found
+
+    async def _count(self, units: Sequence[Unit], edges: list[int]) -> list[float]:
+        jobs = [
+            self.pool.submit(partial(_counts, list(units[at : at + UNITS_AT_ONCE]), edges), LOOKING)
+            for at in range(0, len(units), UNITS_AT_ONCE)
+        ]
+        counts = [0.0] * (len(edges) - 1)
+        for job in jobs:
+            reply = await job.last()
+            if not isinstance(reply, Counted):
+                raise StreamError(f"counting failed: {reply}")
+            counts = [a + b for a, b in zip(counts, reply.counts, strict=True)]
+        return counts
+
+
+def _plan(gaps: list[Gap], block_bytes: int, job_id: int) -> Plan:
+    return Plan(job_id, gaps, block_bytes)
+
+
+def _times(units: list[Unit], job_id: int) -> Times:
+    return Times(job_id, units)
+
+
+def _counts(units: list[Unit], edges: list[int], job_id: int) -> Count:
+    return Count(job_id, units, edges)
+
+
+def _overlaps(left: Left, block: Block) -> bool:
+    return block.first_offset < left.high and left.low < block.next_offset
+
+
+def in_order(partitions: Sequence[Sequence[Piece]], newest_first: bool) -> list[Piece]:
+    """The pieces of all partitions (each oldest first) in the order of a search: each partition's by offset,
+    and between them by time."""
+    keyed: list[tuple[int, int, Piece]] = []
+    for pieces in partitions:
+        if newest_first:
+            # A piece comes after the newer ones of its partition even if its times are later.
+            bound = 1 << 62
+            for at, piece in enumerate(reversed(pieces)):
+                bound = min(bound, piece.time_ms)
+                keyed.append((-bound, at, piece))
+        else:
+            bound = -(1 << 62)
+            for at, piece in enumerate(pieces):
+                bound = max(bound, piece.time_ms)
+                keyed.append((bound, at, piece))
+    keyed.sort(key=lambda each: each[:2])  # stable
+    return [piece for _, _, piece in keyed]

@@ -1,0 +1,256 @@
+"""What the server and its search workers say to each other.
+
+Owns: the messages and their framing: 4 bytes of length, big-endian, then msgpack. Refuses: meaning. Both
+sides are of the same version, for the server starts the workers; so there is no version in it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TypeAlias
+
+import msgspec
+
+LENGTH = struct.Struct(">I")
+MESSAGE_BYTES_MAX = 256 << 20
+
+
+class Unit(msgspec.Struct, array_like=True, frozen=True):
+    """Some committed batches of one segment."""
+
+    topic: str
+    partition: int
+    path: str
+    start: int
+    end: int
+    """Positions in the file: batch boundaries."""
+    low: int
+    high: int
+    """Only events with these offsets are wanted; `high` is exclusive."""
+
+
+class Scan(msgspec.Struct, tag="scan"):
+    """Search a unit. Answered with Found and Damaged as they come, then Scanned."""
+
+    id: int
+    unit: Unit
+    query: str
+    now_ms: int
+    since_ms: int | None
+    until_ms: int | None
+    newest_first: bool
+    limit: int
+    """Stop after so many matches, at least 1."""
+    max_bytes: int
+    """Stop when the matches take so much."""
+    want: str = "events"
+    """`events`, `count` (no Found) or `fields` (a Tally at the end)."""
+    fields: tuple[str, ...] = ()
+
+
+class Gap(msgspec.Struct, array_like=True, frozen=True):
+    """A stretch of a segment that has no blocks yet."""
+
+    path: str
+    start: int
+    end: int
+    closed: bool
+    """Something follows it: the last block is as full as it will be."""
+
+
+class Plan(msgspec.Struct, tag="plan"):
+    """Cut gaps into blocks. Answered with Planned."""
+
+    id: int
+    gaps: list[Gap]
+    block_bytes: int
+
+
+class Times(msgspec.Struct, tag="times"):
+    """Times and counts of the batches of units, from their headers. Answered with Spans."""
+
+    id: int
+    units: list[Unit]
+
+
+class Count(msgspec.Struct, tag="count"):
+    """Events of units by time, from their headers: `edges` of the buckets. Answered with Counted."""
+
+    id: int
+    units: list[Unit]
+    edges: list[int]
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of a block that has a token filter."""
+
+    sidecar: str
+    path: str
+    start: int
+    end: int
+    first_offset: int
+    next_offset: int
+    least_ms: int
+    most_ms: int
+
+
+class Build(msgspec.Struct, tag="build"):
+    """Make the token filter of a block. Answered with Built."""
+
+    id: int
+    unit: Unit
+    sidecar: str
+
+
+class Sift(msgspec.Struct, tag="sift"):
+    """Ask token filters (path, start and end of their blocks). Answered with Sifted."""
+
+    id: int
+    filters: list[tuple[str, int, int]]
+    clauses: list[list[bytes]]
+
+
+class Restore(msgspec.Struct, tag="restore"):
+    """Find the token filters that there are. Answered with Restored."""
+
+    id: int
+    root: str
+    partitions: str
+
+
+class Remove(msgspec.Struct, tag="remove"):
+    """Remove token filters whose data is gone. Answered with Restored of none."""
+
+    id: int
+    sidecars: list[str]
+
+
+class Cancel(msgspec.Struct, tag="cancel"):
+    """Stop working on this request. Its last answer still comes."""
+
+    id: int
+
+
+Request: TypeAlias = Scan | Plan | Times | Count | Build | Sift | Restore | Remove | Cancel
+
+Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
+"""offset, timestamp ms, key, value, headers"""
+
+
+class Found(msgspec.Struct, tag="found"):
+    """Matches, in the order that was asked for."""
+
+    id: int
+    rows: list[Row]
+
+
+class Damaged(msgspec.Struct, tag="damaged"):
+    """A stretch from this offset on could not be searched."""
+
+    id: int
+    offset: int
+    reason: str
+
+
+class Scanned(msgspec.Struct, tag="scanned"):
+    """The end of a Scan."""
+
+    id: int
+    bytes: int
+    skipped_bytes: int
+    """Of batches whose times cannot fit: nothing but their headers was read."""
+    events: int
+    matches: int
+    stopped_at: int | None
+    """It stopped early: this event was the last one searched, in the order asked for. None: all is done."""
+    tally: dict[str, dict[str, int]] = {}
+
+
+class Cut(msgspec.Struct, array_like=True, frozen=True):
+    """A block: where it is, its first offset, the offset after it and its newest header time."""
+
+    path: str
+    start: int
+    end: int
+    first_offset: int
+    next_offset: int
+    time_ms: int
+    closed: bool
+
+
+class Planned(msgspec.Struct, tag="planned"):
+    """The blocks of the gaps. What could not be cut (file gone) is left out."""
+
+    id: int
+    cuts: list[Cut]
+
+
+class Spans(msgspec.Struct, tag="spans"):
+    """Of each unit: least and largest header time and number of events; None: it is gone."""
+
+    id: int
+    spans: list[tuple[int, int, int] | None]
+
+
+class Counted(msgspec.Struct, tag="counted"):
+    """Events in each bucket."""
+
+    id: int
+    counts: list[float]
+
+
+class Built(msgspec.Struct, tag="built"):
+    """The filter that was made; None: this block can have none."""
+
+    id: int
+    head: Head | None
+
+
+class Sifted(msgspec.Struct, tag="sifted"):
+    """Of each filter KEEP, EXCLUDE or USELESS, as in `sidecar.py`."""
+
+    id: int
+    verdicts: list[int]
+
+
+class Restored(msgspec.Struct, tag="restored"):
+    """Filters that were found."""
+
+    id: int
+    heads: list[Head]
+
+
+class Failed(msgspec.Struct, tag="failed"):
+    """The request could not be done."""
+
+    id: int
+    reason: str
+    removed: bool = False
+    """The file is gone: deleted with its data."""
+
+
+Reply: TypeAlias = Found | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted | Restored | Failed
+LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed)
+"""After one of these, a request is done."""
+
+_ENCODE = msgspec.msgpack.Encoder().encode
+_REQUEST = msgspec.msgpack.Decoder(Request)
+_REPLY = msgspec.msgpack.Decoder(Reply)
+
+
+def frame(message: Request | Reply) -> bytes:
+    """A message, ready for the pipe."""
+    body = _ENCODE(message)
+    return LENGTH.pack(len(body)) + body
+
+
+def read_request(body: bytes) -> Request:
+    """A request from its frame's body."""
+    found: Request = _REQUEST.decode(body)
+    return found
+
+
+def read_reply(body: bytes) -> Reply:
+    """A reply from its frame's body."""
+    found: Reply = _REPLY.decode(body)
+    return found

@@ -1,0 +1,159 @@
+"""A search worker: `python -m mainstem.search.worker`, a process of its own.
+
+Owns: its pipes, one request after the other, and looking for Cancel between batches. Refuses: to be forked
+from the server, to write to the log, and to end for a bad unit: what fails is answered. It ends when the
+server's end of the pipe closes, whatever killed the server, and ignores the signals that a terminal sends to
+all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections import OrderedDict, deque
+
+from mainstem.search import blocks, histogram, messages, sidecar
+from mainstem.search.batches import Removed
+from mainstem.search.facets import Tally
+from mainstem.search.messages import LENGTH, Reply, Request
+from mainstem.search.scan import Order, Question, scan
+
+NICE = 10
+QUESTIONS_MAX = 16
+
+
+class Pipes:
+    """Requests in, replies out, over two file descriptors."""
+
+    def __init__(self, source: int, sink: int) -> None:
+        self._source, self._sink = source, sink
+        self._bytes = bytearray()
+        self._waiting: deque[Request] = deque()
+        self._cancelled: set[int] = set()
+        self._ended = False
+
+    def next(self) -> Request | None:
+        """The next request that was not cancelled; None at the end."""
+        while not self._waiting and not self._ended:
+            self._receive()
+        return self._waiting.popleft() if self._waiting else None
+
+    def is_cancelled(self, request_id: int) -> bool:
+        """Somebody gave this request up, or the server is gone."""
+        while not self._ended and select.select([self._source], [], [], 0)[0]:
+            self._receive()
+        return self._ended or request_id in self._cancelled
+
+    def _receive(self) -> None:
+        piece = os.read(self._source, 1 << 20)
+        self._ended = not piece
+        self._bytes += piece
+        while len(self._bytes) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._bytes)
+            if len(self._bytes) < LENGTH.size + length:
+                return
+            body = bytes(self._bytes[LENGTH.size : LENGTH.size + length])
+            del self._bytes[: LENGTH.size + length]
+            request = messages.read_request(body)
+            if isinstance(request, messages.Cancel):
+                self._cancelled = {each for each in self._cancelled if each > request.id - 10_000}
+                self._cancelled.add(request.id)
+            else:
+                self._waiting.append(request)
+
+    def send(self, reply: Reply) -> None:
+        """Send a reply, all of it."""
+        rest = memoryview(messages.frame(reply))
+        while rest:
+            rest = rest[os.write(self._sink, rest) :]
+
+
+class Worker:
+    """Does requests."""
+
+    def __init__(self, pipes: Pipes) -> None:
+        self._pipes = pipes
+        self._questions: OrderedDict[tuple[object, ...], Question] = OrderedDict()
+
+    def run(self) -> None:
+        """Until the pipe closes."""
+        while (request := self._pipes.next()) is not None:
+            try:
+                self._pipes.send(self._do(request))
+            except Removed:
+                self._pipes.send(messages.Failed(request.id, "its data was deleted", removed=True))
+            except (OSError, ValueError) as error:
+                if isinstance(error, BrokenPipeError):
+                    return
+                self._pipes.send(messages.Failed(request.id, str(error)))
+            except MemoryError:
+                self._pipes.send(messages.Failed(request.id, "it takes more memory than there is"))
+
+    def _do(self, request: Request) -> Reply:
+        if isinstance(request, messages.Scan):
+            return self._scan(request)
+        if isinstance(request, messages.Plan):
+            return messages.Planned(request.id, blocks.cut(request.gaps, request.block_bytes))
+        if isinstance(request, messages.Times):
+            return messages.Spans(request.id, histogram.spans(request.units))
+        if isinstance(request, messages.Sift):
+            clauses = request.clauses
+            return messages.Sifted(
+                request.id, [sidecar.verdict(*each, clauses=clauses) for each in request.filters]
+            )
+        if isinstance(request, messages.Build):
+            return messages.Built(request.id, sidecar.build(request.unit, request.sidecar))
+        if isinstance(request, messages.Restore):
+            return messages.Restored(request.id, sidecar.restore(request.root, request.partitions))
+        if isinstance(request, messages.Remove):
+            sidecar.remove(request.sidecars)
+            return messages.Restored(request.id, [])
+        assert isinstance(request, messages.Count)
+        return messages.Counted(request.id, histogram.count(request.units, request.edges))
+
+    def _scan(self, request: messages.Scan) -> Reply:
+        damaged = self._pipes.send
+        tally = Tally(request.fields) if request.want == "fields" else None
+        order = Order(
+            request.newest_first,
+            request.limit,
+            request.max_bytes,
+            keep=request.want == "events",
+            tally=tally,
+            found=lambda rows: self._pipes.send(messages.Found(request.id, rows)),
+            damaged=lambda offset, reason: damaged(messages.Damaged(request.id, offset, reason)),
+            cancelled=lambda: self._pipes.is_cancelled(request.id),
+        )
+        done = scan(request.unit, self._question(request), order)
+        counted = {name: dict(counter) for name, counter in tally.counters.items()} if tally else {}
+        return messages.Scanned(
+            request.id, done.bytes, done.skipped_bytes, done.events, done.matches, done.stopped_at, counted
+        )
+
+    def _question(self, request: messages.Scan) -> Question:
+        key = (request.query, request.now_ms, request.since_ms, request.until_ms)
+        question = self._questions.pop(key, None) or Question(*key)
+        self._questions[key] = question
+        if len(self._questions) > QUESTIONS_MAX:
+            self._questions.popitem(last=False)
+        return question
+
+
+def main() -> None:
+    """Serve standard input until it closes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(int(sys.argv[1]) if len(sys.argv) > 1 else NICE)
+    # Nothing but replies may come out of standard output: what a library prints goes where errors go.
+    sink = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(BrokenPipeError):
+        Worker(Pipes(sys.stdin.fileno(), sink)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`mainstem search`, `trace`, `export`: what they write and what they exit with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Mainstem, command
+from tests.support.server import Server
+
+ORDERS = "".join(
+    f'{{"order":{4700 + at},"state":"{"failed" if at % 4 == 0 else "ok"}","at":{1_370_000_000 + at}}}\n'
+    for at in range(20)
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def orders(server: Server) -> None:
+    """Two topics that know order 4711."""
+    for topic, stdin in (("orders", ORDERS), ("payments", '{"paid":"4711","at":1370000100}\n')):
+        assert command("produce", topic, "--timestamp", "at", stdin=stdin, at=server.at).code == 0
+
+
+def test_a_pipe_gets_one_json_object_a_line_newest_first(mainstem: Mainstem) -> None:
+    done = mainstem("search", "4711")
+    assert done.code == 0, done.err
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert [each["topic"] for each in found] == ["payments", "orders"]
+    states = [
+        json.loads(line)["value"]["order"] for line in mainstem("search", "state:failed").out.splitlines()
+    ]
+    assert states == [4716, 4712, 4708, 4704, 4700]
+    oldest = mainstem("search", "state:failed", "--oldest-first", "-n", "2")
+    assert [json.loads(line)["value"]["order"] for line in oldest.out.splitlines()] == [4700, 4704]
+    assert "stopped at 2 matches" in oldest.err
+
+
+def test_it_exits_as_grep(mainstem: Mainstem) -> None:
+    assert mainstem("search", "nothing-has-this").code == 1
+    wrong = mainstem("search", "a:(b")
+    assert wrong.code == 2
+    assert wrong.err.splitlines()[2].strip() == "^"
+    assert command("search", "x", at="127.0.0.1:1").code == 3
+    assert mainstem("search", "x", "--since", "soon").code == 2
+
+
+def test_only_the_number(mainstem: Mainstem) -> None:
+    done = mainstem("search", "state:ok", "--count")
+    assert (done.code, done.out) == (0, "15\n")
+    none = mainstem("search", "state:lost", "--count")
+    assert (none.code, none.out) == (1, "0\n")
+
+
+def test_topics_and_times(mainstem: Mainstem) -> None:
+    assert mainstem("search", "4711", "--topic", "pay*", "--count").out == "1\n"
+    span = ("--since", "2013-05-31T11:33:30Z", "--until", "2013-05-31T11:33:35Z")
+    assert mainstem("search", "*", *span, "--count").out == "5\n"
+    assert mainstem("search", "*", "--since", "1h", "--count").out == "0\n"
+
+
+def test_csv_and_facets(mainstem: Mainstem) -> None:
+    rows = list(csv.reader(mainstem("search", "state:failed", "--csv").out.splitlines()))
+    assert rows[0] == ["topic", "partition", "offset", "time", "key", "value"]
+    assert len(rows) == 6
+    facets = mainstem("search", "*", "--facet", "state", "--facet", "topic")
+    assert facets.rows == [
+        ["state", "ok", "15"],
+        ["state", "failed", "5"],
+        ["topic", "orders", "20"],
+        ["topic", "payments", "1"],
+    ]
+
+
+def test_a_trace_is_by_time_over_all_topics(mainstem: Mainstem) -> None:
+    done = mainstem("trace", "4711")
+    assert [json.loads(line)["topic"] for line in done.out.splitlines()] == ["orders", "payments"]
+
+
+def test_an_export_has_all_matches_in_order(mainstem: Mainstem, tmp_path: Path) -> None:
+    done = mainstem("export", "--topic", "orders", "-o", str(tmp_path / "all.ndjson"))
+    assert done.code == 0, done.err
+    lines = (tmp_path / "all.ndjson").read_text().splitlines()
+    assert [json.loads(line)["offset"] for line in lines] == list(range(20))
+    table = mainstem("export", "state:failed", "--format", "csv")
+    assert len(list(csv.reader(table.out.splitlines()))) == 6
+
+
+def test_a_person_sees_how_far_it_has_come(server: Server) -> None:
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "MAINSTEM_AT": server.at}
+    arguments = [sys.executable, "-m", "mainstem", "search", "4711"]
+    done = subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=theirs, env=environ, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "searched 100%" in shown
+    assert "2 matches, 0 unreadable" in shown

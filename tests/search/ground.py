@@ -1,0 +1,159 @@
+"""An open node on a real disk with both kinds of search over it, and the brute force they are held to."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mainstem.clock import LoopClock
+from mainstem.engines.embedded import EmbeddedEngine
+from mainstem.log.batch import Record, build
+from mainstem.log.realdisk import RealDisk
+from mainstem.node import Node
+from mainstem.search.cluster import ClusterSearch
+from mainstem.search.local import LogSearch
+from mainstem.search.matcher import Matcher
+from mainstem.search.service import Done, Hit, Progress, Search, SearchRequest, Unreadable
+from mainstem.settings import Settings
+from mainstem.stream import Event
+
+Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]
+SEGMENT_BYTES = 64 << 10
+"""Smaller than any that the settings permit."""
+NOW_MS = 1_700_000_000_000
+
+
+@dataclass
+class Result:
+    """What a search told."""
+
+    events: list[Event] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    done: Done | None = None
+
+    @property
+    def end(self) -> Done:
+        """The last update."""
+        assert self.done is not None
+        return self.done
+
+    @property
+    def places(self) -> list[tuple[str, int, int]]:
+        """Of the hits, in their order."""
+        return [(each.topic, each.partition, each.offset) for each in self.events]
+
+
+@dataclass
+class Ground:
+    """A node, its engine, and the searches."""
+
+    node: Node
+    engine: EmbeddedEngine
+    local: LogSearch
+    cluster: ClusterSearch
+    folder: Path
+
+    def searches(self) -> list[Search]:
+        """Both kinds."""
+        return [self.local, self.cluster]
+
+    async def append(self, topic: str, partition: int, rows: Sequence[Row], *, codec: str = "none") -> None:
+        """One batch."""
+        known = self.node.topics.get(topic)
+        assert known is not None
+        held = self.node.partition(known, partition)
+        await held.when_committed(held.append(memoryview(build(rows, codec=codec))).next_offset)
+        if held.active is not None and held.active.size > SEGMENT_BYTES:
+            held.roll()
+
+    async def events(self, topic: str) -> list[Event]:
+        """All that a topic has, by partition and offset."""
+        found: list[Event] = []
+        for index in range(await self.engine.partitions(topic)):
+            known = self.node.topics.get(topic)
+            assert known is not None
+            held = self.node.partition(known, index)
+            offset = held.log_start_offset
+            reader = await self.engine.reader([_position(topic, index, offset)])
+            while offset < held.high_watermark:
+                events = (await reader.read(max_events=1_000, wait_ms=0)).events
+                found += events
+                offset = events[-1].offset + 1
+            await reader.close()
+        return found
+
+
+def _position(topic: str, partition: int, offset: int) -> Any:
+    from mainstem.stream import Position
+
+    return Position(topic, partition, offset)
+
+
+async def run(search: Search, request: SearchRequest) -> Result:
+    """All updates of a search."""
+    result = Result()
+    async with aclosing(search.search(request)) as updates:
+        async for update in updates:
+            if isinstance(update, Hit):
+                result.events.append(update.event)
+            elif isinstance(update, Unreadable):
+                result.unreadable.append(update)
+            elif isinstance(update, Progress):
+                result.progress.append(update)
+            else:
+                assert result.done is None
+                result.done = update
+    assert result.done is not None
+    return result
+
+
+def brute_force(events: Sequence[Event], request: SearchRequest, now_ms: int) -> set[tuple[str, int, int]]:
+    """Where the matches are, one event after the other."""
+    matcher = Matcher.of(request.query, now_ms=now_ms)
+    return {
+        (event.topic, event.partition, event.offset)
+        for event in events
+        if (request.since_ms is None or event.timestamp_ms >= request.since_ms)
+        and (request.until_ms is None or event.timestamp_ms < request.until_ms)
+        and matcher.matches(
+            event.topic,
+            event.partition,
+            Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers),
+        )
+    }
+
+
+@asynccontextmanager
+async def open_ground(
+    folder: Path, *, workers: int = 2, block_bytes: int = 16 << 10, **settings: Any
+) -> AsyncIterator[Ground]:
+    """Opened and closed."""
+    loop = asyncio.get_running_loop()
+    clock = LoopClock(loop)
+    disk = RealDisk(str(folder), loop)
+    node = await Node.open(
+        Settings(data=str(folder), durability="os", **settings), disk, clock, random.Random(7)
+    )
+    engine = EmbeddedEngine(node)
+    local = LogSearch(engine, folder, clock, workers=workers, block_bytes=block_bytes)
+    try:
+        yield Ground(node, engine, local, ClusterSearch(engine, clock), folder)
+    finally:
+        await local.close()
+        await node.close()
+
+
+def on_ground(folder: Path, work: Callable[[Ground], Awaitable[None]], **settings: Any) -> None:
+    """Run `work` on a fresh one."""
+
+    async def inner() -> None:
+        async with open_ground(folder, **settings) as ground:
+            await work(ground)
+
+    asyncio.run(inner())

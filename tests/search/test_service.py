@@ -1,0 +1,315 @@
+"""Both kinds of search over a real log on a real disk, with real workers: what they find, in which order, and
+what they tell."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from mainstem.search.query import QueryError
+from mainstem.search.service import Hit, SearchRequest
+from mainstem.stream import Invalid
+from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, run
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+WORDS = ("alpha", "beta", "GAMMA", "n14228", "4711", "4711.0", "straße", "\\u0041lpha", "\u212aelvin", "x")
+
+
+def some_rows(rng: random.Random, count: int, at_ms: int) -> list[Row]:
+    """Events of every kind of payload."""
+    rows: list[Row] = []
+    for _ in range(count):
+        word, other = rng.choice(WORDS), rng.choice(WORDS)
+        number = rng.randrange(10_000)
+        value = rng.choice(
+            [
+                f'{{"a":"{word}","n":{number},"in":[{{"b":"{other}"}}]}}'.encode(),
+                f"{word} {other}-{number}".encode(),
+                bytes([0xFF, number % 256, 0x00]),
+                None,
+            ]
+        )
+        key = rng.choice([None, word.encode(), str(number).encode()])
+        headers = [("kind", other.encode())] if rng.random() < 0.3 else []
+        rows.append((key, value, headers, at_ms + rng.randrange(-5_000, 5_000)))
+    return rows
+
+
+async def fill(ground: Ground, seed: int = 1, *, batches: int = 40, partitions: int = 3) -> None:
+    """Two topics of random events, in batches of all codecs."""
+    rng = random.Random(seed)
+    for topic in ("orders", "payments"):
+        await ground.engine.create_topic(topic, partitions=partitions)
+        for batch in range(batches):
+            rows = some_rows(rng, rng.randrange(1, 120), NOW_MS + batch * 10_000)
+            await ground.append(topic, rng.randrange(partitions), rows, codec=rng.choice(CODECS))
+
+
+QUERIES = (
+    "", "alpha", "n14228", "a:beta", "in.b:gamma", "n:>5000", "4711", "straße", "kelvin", "key:alpha",
+    "x AND NOT beta", "header.kind:4711", "ff*", "/al.ha/", "topic:orders alpha", "partition:1 beta",
+    "offset:[3 TO 40]", "_exists_:n", "time:>2023-11-14T22:13:40Z gamma",
+)  # fmt: skip
+
+
+def test_what_is_found_is_what_brute_force_finds(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        events = await ground.events("orders") + await ground.events("payments")
+        for query in QUERIES:
+            for since, until in ((None, None), (NOW_MS + 50_000, NOW_MS + 250_000)):
+                request = SearchRequest(query=query, limit=None, since_ms=since, until_ms=until)
+                expected = brute_force(events, request, NOW_MS)
+                for search in ground.searches():
+                    found = await run(search, request)
+                    assert sorted(found.places) == sorted(expected), (query, type(search).__name__)
+                    assert found.end.reason == "complete"
+                    assert found.end.resume is None
+                    assert found.end.totals.share == 1.0
+                    assert found.end.totals.matches == len(expected)
+
+    on_ground(tmp_path, work)
+
+
+def test_each_partitions_matches_come_newest_first_or_oldest_first(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        for search in ground.searches():
+            for newest_first in (True, False):
+                found = await run(search, SearchRequest(query="beta", limit=None, newest_first=newest_first))
+                for where in {place[:2] for place in found.places}:
+                    offsets = [place[2] for place in found.places if place[:2] == where]
+                    assert offsets == sorted(offsets, reverse=newest_first)
+
+    on_ground(tmp_path, work)
+
+
+def test_a_search_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        for search in ground.searches():
+            for newest_first in (True, False):
+                whole = await run(search, SearchRequest(query="alpha", limit=None, newest_first=newest_first))
+                places, token, parts = [], None, 0
+                while parts == 0 or token is not None:
+                    part = await run(
+                        search,
+                        SearchRequest(query="alpha", limit=37, resume=token, newest_first=newest_first),
+                    )
+                    assert part.end.reason == ("limit" if part.end.resume else "complete")
+                    assert len(part.places) <= 37
+                    places += part.places
+                    token = part.end.resume
+                    parts += 1
+                assert parts > 3
+                assert sorted(places) == sorted(whole.places)
+
+    on_ground(tmp_path, work)
+
+
+def test_a_token_of_another_search_is_refused(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground, batches=5)
+        for search in ground.searches():
+            token = (await run(search, SearchRequest(query="alpha", limit=1))).end.resume
+            for request in (
+                SearchRequest(query="beta", resume=token),
+                SearchRequest(query="alpha", resume="no token"),
+            ):
+                with pytest.raises(Invalid, match="resume"):
+                    await run(search, request)
+
+    on_ground(tmp_path, work)
+
+
+def test_a_query_that_is_wrong_points_at_its_column(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        for search in ground.searches():
+            with pytest.raises(QueryError):
+                await run(search, SearchRequest(query="a:("))
+
+    on_ground(tmp_path, work)
+
+
+def test_topics_and_partitions_are_chosen(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        for search in ground.searches():
+            found = await run(search, SearchRequest(topics=["pay*"], partitions=[1], limit=None))
+            assert {place[:2] for place in found.places} == {("payments", 1)}
+            nothing = await run(search, SearchRequest(topics=["none"], limit=None))
+            assert nothing.places == []
+            assert nothing.end.reason == "complete"
+
+    on_ground(tmp_path, work)
+
+
+def test_only_the_number_is_told_when_only_that_is_asked_for(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        expected = len((await run(ground.local, SearchRequest(query="alpha", limit=None))).events)
+        for search in ground.searches():
+            found = await run(search, SearchRequest(query="alpha", limit=None, only_count=True))
+            assert found.events == []
+            assert found.end.totals.matches == expected
+
+    on_ground(tmp_path, work)
+
+
+def test_all_bytes_are_accounted_for(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        for query in ("alpha", "", "offset:[3 TO 9]"):
+            totals = (await run(ground.local, SearchRequest(query=query, limit=None))).end.totals
+            assert totals.total_bytes == totals.scanned_bytes + totals.skipped_bytes + totals.removed_bytes
+
+    on_ground(tmp_path, work)
+
+
+def test_a_time_budget_ends_a_search_that_can_go_on(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        for search in ground.searches():
+            part = await run(search, SearchRequest(query="alpha", limit=None, budget_s=0.0))
+            assert part.end.reason == "budget"
+            rest = await run(search, SearchRequest(query="alpha", limit=None, resume=part.end.resume))
+            whole = await run(search, SearchRequest(query="alpha", limit=None))
+            assert sorted(part.places + rest.places) == sorted(whole.places)
+
+    on_ground(tmp_path, work)
+
+
+def test_a_damaged_batch_is_reported_and_the_rest_is_searched(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=1)
+        for batch in range(5):
+            rows: list[Row] = [(None, f"word in batch {batch}".encode(), (), NOW_MS)] * 10
+            await ground.append("orders", 0, rows)
+        ((path, start, end),) = await ground.engine.byte_ranges("orders", 0, 0, 50)
+        size = (end - start) // 5
+        for at, lost in ((2 * size + 100, range(20, 30)), (3 * size + 8, range(20, 40))):
+            # Once in the records, once in the next header's length: then it is one stretch of damage.
+            with open(ground.folder / path, "r+b") as file:
+                file.seek(at)
+                file.write(b"\xff")
+            for query in ("word", "batch", "a:word OR word"):
+                found = await run(ground.local, SearchRequest(query=query, limit=None))
+                assert [each.position.offset for each in found.unreadable] == [20]
+                assert found.end.totals.undecodable == 1
+                assert {place[2] for place in found.places} == set(range(50)) - set(lost)
+
+    on_ground(tmp_path, work)
+
+
+def test_deletion_during_a_search_is_no_error(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground, batches=60)
+        async with aclosing(ground.local.search(SearchRequest(limit=None))) as updates:
+            hits = 0
+            async for update in updates:
+                hits += isinstance(update, Hit)
+                if hits == 1:
+                    await ground.engine.delete_topic("payments")
+                    for partition in range(3):
+                        await ground.engine.delete_records("orders", partition, -1)
+                last = update
+        assert last.reason == "complete"  # type: ignore[union-attr]  # the last one is Done
+        after = await run(ground.local, SearchRequest(limit=None))
+        assert after.places == []
+
+    on_ground(tmp_path, work, workers=1, block_bytes=4096)
+
+
+def test_a_cancelled_search_frees_its_worker(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        for _ in range(3):
+            async with aclosing(ground.local.search(SearchRequest(limit=None))) as updates:
+                async for update in updates:
+                    if isinstance(update, Hit):
+                        break
+        found = await run(ground.local, SearchRequest(query="alpha", limit=None))
+        assert found.end.reason == "complete"
+        assert len(ground.local.pool.pids) == 1
+
+    on_ground(tmp_path, work, workers=1)
+
+
+def test_a_worker_that_dies_is_an_error_of_its_range_only(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        await run(ground.local, SearchRequest(query="alpha"))
+        async with aclosing(ground.local.search(SearchRequest(limit=None))) as updates:
+            killed, reasons = False, []
+            async for update in updates:
+                if isinstance(update, Hit) and not killed:
+                    for pid in ground.local.pool.pids:
+                        os.kill(pid, signal.SIGKILL)
+                    killed = True
+                elif not isinstance(update, Hit):
+                    reasons.append(update)
+        assert reasons[-1].reason == "complete"  # type: ignore[union-attr]  # the last one is Done
+        again = await run(ground.local, SearchRequest(limit=None))
+        assert again.unreadable == []
+
+    on_ground(tmp_path, work, workers=1)
+
+
+def test_idle_workers_end(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        import asyncio
+
+        ground.local.pool._idle_s = 0.05
+        await fill(ground, batches=3)
+        await run(ground.local, SearchRequest())
+        while ground.local.pool.pids:
+            await asyncio.sleep(0.01)
+        assert (await run(ground.local, SearchRequest())).events
+
+    on_ground(tmp_path, work)
+
+
+def test_the_histogram_has_every_event(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=2)
+        for second in range(40):
+            rows: list[Row] = [(None, b"x", (), NOW_MS + second * 1000)] * (second + 1)
+            await ground.append("orders", second % 2, rows)
+        for search in ground.searches():
+            buckets = await search.histogram(["orders"], NOW_MS, NOW_MS + 40_000, 40)
+            assert [bucket.count for bucket in buckets] == list(range(1, 41))
+            assert sum(bucket.count for bucket in await search.histogram(["orders"], None, None, 7)) == 820
+            assert await search.histogram(["none"], None, None, 7) == []
+
+    on_ground(tmp_path, work)
+
+
+def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=1)
+        for number in range(100):
+            state, origin = ("failed", "JFK") if number < 20 else ("ok", ("JFK", "LGA")[number % 2])
+            value = f'{{"state":"{state}","origin":"{origin}","n":{number}}}'.encode()
+            await ground.append("orders", 0, [(b"k", value, [("via", b"web")], NOW_MS)])
+        for search in ground.searches():
+            request = SearchRequest(query="", limit=None)
+            facets = await search.facets(request, ["origin", "state", "header.via"], 5)
+            assert facets.events == 100
+            assert facets.complete
+            assert facets.values["state"] == [("ok", 80), ("failed", 20)]
+            assert facets.values["origin"] == [("JFK", 60), ("LGA", 40)]
+            assert facets.values["header.via"] == [("web", 100)]
+            every = await search.facets(request, [], 3)
+            assert {"topic", "partition", "key", "n"} <= set(every.values)
+            different = await search.compare(
+                SearchRequest(query="state:failed", limit=None), SearchRequest(query="state:ok", limit=None)
+            )
+            best = next(each for each in different if each.field == "origin" and each.value == "JFK")
+            assert (best.selected, best.baseline, best.lift) == (20, 40, 2.0)
+
+    on_ground(tmp_path, work)

@@ -1,0 +1,185 @@
+"""Token filters: they never exclude what matches, they are made again when damaged, and they go with their
+data."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mainstem.log.batch import Record
+from mainstem.search import sidecar
+from mainstem.search.service import SearchRequest
+from mainstem.search.tokens import filter_tokens
+from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, open_ground, run
+from tests.search.test_service import CODECS, fill, some_rows
+
+BLOCK_BYTES = 2 << 10
+
+TEXTS = st.one_of(
+    st.text(max_size=40).map(str.encode),
+    st.binary(max_size=20),
+    st.sampled_from(
+        [b'{"a":4711.0,"b":[1e3,"x\\u0041y"],"c":"N14228-4"}', b'{"n":4.711e3}', "Straße".encode(), b"a_b c"]
+    ),
+)
+RECORDS = st.lists(
+    st.builds(
+        Record,
+        offset=st.just(0),
+        timestamp_ms=st.just(0),
+        key=st.none() | TEXTS,
+        value=st.none() | TEXTS,
+        headers=st.lists(st.tuples(st.just("h"), st.none() | TEXTS), max_size=2).map(tuple),
+    ),
+    max_size=5,
+)
+
+
+@given(RECORDS)
+def test_a_filter_holds_all_tokens_of_its_events(records: list[Record]) -> None:
+    wanted = {token.encode() for record in records for token in filter_tokens(record)}
+    assert wanted <= sidecar.batch_tokens(records)
+
+
+def filters(ground: Ground) -> list[Path]:
+    return sorted((ground.folder / "search").rglob("*.tokens"))
+
+
+def test_blocks_are_skipped_that_cannot_match(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
+        await ground.append("orders", 0, needle)
+        await fill_more(ground)
+        assert await ground.local.cover() == len(filters(ground)) > 10
+        assert await ground.local.cover() == 0
+        found = await run(ground.local, SearchRequest(query="needle4711", limit=None))
+        assert len(found.places) == 1
+        totals = found.end.totals
+        assert totals.total_bytes is not None
+        assert totals.skipped_bytes > totals.total_bytes // 2
+        assert totals.skipped_bytes + totals.scanned_bytes == totals.total_bytes
+        early = await run(ground.local, SearchRequest(until_ms=NOW_MS - 100_000, limit=None))
+        assert early.end.totals.skipped_bytes > totals.total_bytes // 2
+
+    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+
+
+async def fill_more(ground: Ground) -> None:
+    rng = random.Random(3)
+    for batch in range(20):
+        rows = some_rows(rng, 100, NOW_MS + batch * 1000)
+        await ground.append("orders", rng.randrange(3), rows, codec=rng.choice(CODECS))
+
+
+def test_filters_of_an_earlier_run_are_used(tmp_path: Path) -> None:
+    async def first(ground: Ground) -> None:
+        await fill(ground)
+        assert await ground.local.cover() > 10
+
+    async def second(ground: Ground) -> None:
+        found = await run(ground.local, SearchRequest(query="nothinghasthis", limit=None))
+        assert found.end.totals.skipped_bytes > 0
+        assert await ground.local.cover() == 0
+
+    on_ground(tmp_path, first, block_bytes=BLOCK_BYTES)
+    on_ground(tmp_path, second, block_bytes=BLOCK_BYTES)
+
+
+def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground, batches=15, partitions=1)
+        await ground.local.cover()
+        request = SearchRequest(query="n14228", limit=None)
+        expected = (await run(ground.local, request)).places
+        rng = random.Random(1)
+        for path in filters(ground):
+            data = bytearray(path.read_bytes())
+            for at in [*rng.sample(range(sidecar.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
+                data[at] = 0
+            path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
+        found = await run(ground.local, request)
+        assert found.places == expected
+        ground.local._seen.clear()
+        assert await ground.local.cover() > 0
+        assert (await run(ground.local, request)).places == expected
+
+    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+
+
+def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
+    async def first(ground: Ground) -> None:
+        await fill(ground, batches=10, partitions=1)
+        await ground.local.cover()
+
+    on_ground(tmp_path, first, block_bytes=BLOCK_BYTES)
+    files = sorted((tmp_path / "search").rglob("*.tokens"))
+    heads = sidecar.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    assert len(heads) == len(files) > 1
+    descriptor = (tmp_path / heads[0].path).open("r+b")
+    with descriptor as file:
+        # Another leader epoch in every batch: the log was cut, and grew again.
+        data = bytearray(file.read())
+        for head in heads:
+            if head.path == heads[0].path:
+                data[head.start + 12 : head.end] = bytes(head.end - head.start - 12)
+        file.seek(0)
+        file.write(data)
+    left = sidecar.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    assert {head.path for head in left} == {head.path for head in heads} - {heads[0].path}
+
+
+def test_filters_go_with_their_data(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        await ground.local.cover()
+        before = len(filters(ground))
+        for partition in range(3):
+            await ground.engine.delete_records("orders", partition, -1)
+        await ground.engine.delete_topic("payments")
+        await ground.local.cover()
+        assert len(filters(ground)) < before
+        await ground.engine.delete_topic("orders")
+        await ground.local.cover()
+        assert filters(ground) == []
+
+    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 1 << 30))
+def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def work(folder: Path) -> None:
+        async with open_ground(folder, block_bytes=BLOCK_BYTES) as ground:
+            await ground.engine.create_topic("orders", partitions=2)
+            for _ in range(6):
+                for _ in range(rng.randrange(1, 8)):
+                    rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
+                    await ground.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
+                covering = asyncio.create_task(ground.local.cover()) if rng.random() < 0.7 else None
+                if rng.random() < 0.5:
+                    index = rng.randrange(2)
+                    bounds = await ground.engine.bounds("orders", index)
+                    before = rng.randrange(bounds.begin, bounds.end + 1)
+                    await ground.engine.delete_records("orders", index, before)
+                if rng.random() < 0.5 and covering is not None:
+                    await covering
+                query = rng.choice(
+                    ["alpha", "n:4711", "n14228 beta", "key:4711", "in.b:gamma", "straße", "x"]
+                )
+                request = SearchRequest(query=query, limit=None)
+                found = await run(ground.local, request)
+                expected = brute_force(await ground.events("orders"), request, NOW_MS)
+                assert sorted(found.places) == sorted(expected)
+                if covering is not None:
+                    await covering
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(work(Path(folder)))
