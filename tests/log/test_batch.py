@@ -110,9 +110,9 @@ def test_another_decoder_reads_what_is_built(records, codec) -> None:  # type: i
         ({"magic": 1}, UnsupportedFormat),
         ({"magic": 3}, CorruptBatch),
         ({"magic": -1}, CorruptBatch),
-        ({"length": 1 << 30}, CorruptBatch),
-        ({"length": -1}, CorruptBatch),
-        ({"length": 48}, CorruptBatch),
+        ({"length": 1 << 30}, InvalidBatch),
+        ({"length": -1}, InvalidBatch),
+        ({"length": 48}, InvalidBatch),
         ({"length": 49}, InvalidBatch),  # a second batch seems to follow
         ({"attributes": 5}, UnsupportedCompression),
         ({"attributes": 7}, UnsupportedCompression),

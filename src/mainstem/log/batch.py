@@ -136,8 +136,9 @@ def crc_ok(batch: Buffer, header: BatchHeader) -> bool:
 def check(buffer: memoryview) -> BatchHeader:
     """The header of one batch that a client produced, which is all of `buffer`.
 
-    Errors: CorruptBatch (not whole, or CRC), UnsupportedFormat (magic 0 or 1), UnsupportedCompression,
-    InvalidBatch (it contradicts itself, or is transactional or control), InvalidTimestamp. Opens no records.
+    Errors: CorruptBatch (magic or CRC), UnsupportedFormat (magic 0 or 1), UnsupportedCompression,
+    InvalidBatch (not whole, contradicts itself, or is transactional or control), InvalidTimestamp. Opens no
+    records.
     """
     size = len(buffer)
     if size < HEADER_BYTES:
@@ -169,11 +170,18 @@ def check(buffer: memoryview) -> BatchHeader:
     return header
 
 
-def _too_short(buffer: memoryview) -> UnsupportedFormat | CorruptBatch:
+def check_age(header: BatchHeader, wall_ms: int, most_ms: int) -> None:
+    """InvalidTimestamp: the first record is more than `most_ms` old. The header tells no other record's."""
+    oldest = header.base_timestamp
+    if oldest != -1 and wall_ms - oldest > most_ms:
+        raise InvalidTimestamp(f"timestamp {oldest} is more than {most_ms} ms old")
+
+
+def _too_short(buffer: memoryview) -> UnsupportedFormat | CorruptBatch | InvalidBatch:
     # Magic is at the same place in all formats; one message of magic 0 or 1 may be shorter than a v2 header.
     if len(buffer) > _MAGIC_AT and buffer[_MAGIC_AT] in (0, 1):
         return _wrong_magic(buffer[_MAGIC_AT])
-    return CorruptBatch(f"{len(buffer)} bytes are no batch: its header alone has {HEADER_BYTES}")
+    return InvalidBatch(f"{len(buffer)} bytes are no batch: its header alone has {HEADER_BYTES}")
 
 
 def _wrong_magic(magic: int) -> UnsupportedFormat | CorruptBatch:
@@ -182,10 +190,11 @@ def _wrong_magic(magic: int) -> UnsupportedFormat | CorruptBatch:
     return CorruptBatch(f"magic {magic} is no record format")
 
 
-def _wrong_length(header: BatchHeader, size: int) -> InvalidBatch | CorruptBatch:
+def _wrong_length(header: BatchHeader, size: int) -> InvalidBatch:
+    # Not CorruptBatch, as with Apache Kafka: clients would send the same bytes again until their time is up.
     if HEADER_BYTES <= header.total_bytes < size:
         return InvalidBatch(f"more than one batch for one partition: {header.total_bytes} bytes of {size}")
-    return CorruptBatch(f"batch says {header.total_bytes} bytes, {size} came")
+    return InvalidBatch(f"batch says {header.total_bytes} bytes, {size} came")
 
 
 def _refused_attributes(attributes: int) -> InvalidBatch | InvalidTimestamp:

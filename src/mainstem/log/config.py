@@ -25,6 +25,12 @@ class PartitionConfig:
     timestamp_before_max_ms: int = (1 << 63) - 1
     timestamp_after_max_ms: int = 3_600_000
 
+    def batch_limit(self) -> str:
+        """What bounds a batch, for a message: the smaller of two settings."""
+        if self.segment_bytes < self.max_message_bytes:
+            return f"segment.bytes is {self.segment_bytes}"
+        return f"max.message.bytes is {self.max_message_bytes}"
+
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:

@@ -20,7 +20,7 @@ from uuid import UUID
 from mainstem.clock import Clock
 from mainstem.later import Later
 from mainstem.log import cutting, layout, loading, lookup, retention, saving
-from mainstem.log.batch import BatchHeader, check, stamp
+from mainstem.log.batch import check, check_age, stamp
 from mainstem.log.checkpoint import CheckpointRow
 from mainstem.log.commit import Committer
 from mainstem.log.config import PartitionConfig
@@ -125,7 +125,7 @@ class Partition:
         size = len(batch)
         config = self.config
         if size > config.max_message_bytes or size > config.segment_bytes:
-            raise BatchTooLarge(f"a batch of {size} bytes; max.message.bytes is {config.max_message_bytes}")
+            raise BatchTooLarge(f"a batch of {size} bytes; {config.batch_limit()}")
         header = check(batch)
         if not self._ready:
             self._activate()
@@ -139,7 +139,7 @@ class Partition:
             if max_timestamp > wall + config.timestamp_after_max_ms:
                 raise InvalidTimestamp(f"timestamp {max_timestamp} is in the future: it is {wall}")
             if config.timestamp_before_max_ms != UNLIMITED_MS:
-                _check_age(header, wall, config.timestamp_before_max_ms)
+                check_age(header, wall, config.timestamp_before_max_ms)
         if header.producer_id >= 0:
             earlier = self.derived.windows.check(header, now)
             if earlier is not None:
@@ -395,6 +395,12 @@ class Partition:
         """Kafka's OffsetForLeaderEpoch: see `Epochs.end_of`."""
         return self.derived.epochs.end_of(epoch, self.high_watermark)
 
+    def epoch_at_start(self) -> int:
+        """The leader epoch of the first offset that is kept; of the next batch, if there is none."""
+        if self.log_start_offset >= self.high_watermark:
+            return self.epoch
+        return self.derived.epochs.at(self.log_start_offset)
+
     def producers(self) -> list[ProducerState]:
         """The idempotent producers that are known, by id."""
         return list(self.derived.windows.states(self._clock.wall_ms()))
@@ -487,12 +493,6 @@ class Partition:
     def trust(self, segment: Segment) -> None:
         """Its index files are whole now."""
         self._doubtful.discard(segment.base_offset)
-
-
-def _check_age(header: BatchHeader, wall: int, most_ms: int) -> None:
-    oldest = header.base_timestamp
-    if oldest != -1 and wall - oldest > most_ms:
-        raise InvalidTimestamp(f"timestamp {oldest} is more than {most_ms} ms old")
 
 
 def _report(later: Later[SegmentIndex]) -> None:

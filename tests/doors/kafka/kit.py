@@ -62,6 +62,9 @@ class MemoryPartition:
         self.watchers: list[Callable[[Any], None]] = []
         self.waiters: list[tuple[int, Later[None]]] = []
 
+    def epoch_at_start(self) -> int:
+        return self.epoch
+
     def append(self, batch: memoryview) -> Appended:
         if self.refuse is not None:
             raise self.refuse

@@ -6,7 +6,7 @@ with the largest timestamp, -4 (v8) the first offset on this machine, which is t
 isolation level, v4 the leader epoch, v6 is flexible, v9 -5, v10 a timeout, v11 -6. A special time that came
 after the request's version is UNSUPPORTED_VERSION. Left out: tiered storage: -5 (last tiered offset) and -6
 (first that waits for upload) find nothing. The last stable offset is the high watermark, as there are no
-transactions yet. The leader epoch of -2 and -4 is not told.
+transactions yet.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _at_time(partition: Partition, asked: Message, version: int) -> Message | La
     if time == LATEST:
         return _answer(index, 0, partition.high_watermark, -1, partition.epoch)
     if time in (EARLIEST, EARLIEST_LOCAL):
-        return _answer(index, 0, partition.log_start_offset)
+        return _answer(index, 0, partition.log_start_offset, -1, partition.epoch_at_start())
     if time in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return _answer(index)
     return partition.offset_of_max_timestamp() if time == MAX_TIMESTAMP else partition.offset_for_time(time)
