@@ -105,8 +105,8 @@ def test_when_the_sync_process_is_killed_events_fail_once_and_then_go_on(tmp_pat
                 await write(log, 1)
                 break
             except StorageError:
-                await asyncio.sleep(0.01)
-        assert partition.epoch == 1
+                await asyncio.sleep(0.02)
+        assert partition.epoch >= 1  # 2, if a checkpoint was under way
         assert log.read_only is None
         assert count_of(log) == 4
         await log.close()

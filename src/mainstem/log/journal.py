@@ -320,7 +320,7 @@ class Journal:
             self._checkpointer.want()
         header = Header(self._folder_id, self._next_seq, self._rng.getrandbits(64), self._next_group)
         self._slot = self._ring.take(header)
-        if self._slot is None:
+        if self._slot is None and self._ring.live:
             self._checkpointer.want()
         return self._slot
 
@@ -452,7 +452,8 @@ class Journal:
         self._repaired -= self._cleared
         self._cleared = set()
         self._ring.release(first_seq, self._fenced)
-        if len(self._ring.pinned(self._fenced, first_seq)) > PINNED_MAX:
+        pinned = self._ring.pinned(self._fenced, first_seq)
+        if sum(not slot.failed for slot in pinned) > PINNED_MAX:  # a failed one has left the ring anyway
             self._stop_writing("partitions that the disk failed under need more than two journal files")
 
     def refers_to(self, key: Key) -> bool:

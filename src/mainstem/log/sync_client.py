@@ -57,8 +57,9 @@ class _Request:
 
 
 class _Lane:
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, process: subprocess.Popen[bytes]) -> None:
         self.socket = end
+        self.process = process
         self.waiting: deque[_Request] = deque()
         self.under_way: dict[int, _Request] = {}
         self.received = bytearray()
@@ -123,7 +124,7 @@ class SyncClient:
                 if self._process is None:
                     pair[0].close()
         self._answered = False
-        self._lanes = [_Lane(pair[0]) for pair in pairs]
+        self._lanes = [_Lane(pair[0], self._process) for pair in pairs]
         for lane in self._lanes:
             lane.socket.setblocking(False)
             self._loop.add_reader(lane.socket, self._readable, lane)
@@ -152,7 +153,7 @@ class SyncClient:
                     request.later.fail(error)
                     continue
                 lane.waiting.appendleft(request)
-                self._loop.call_soon(self._died)
+                self._loop.call_soon(self._died, lane.process)
                 return
             finally:
                 for descriptor in ours:
@@ -167,7 +168,7 @@ class SyncClient:
         except OSError:
             data = b""
         if not data:
-            self._died()
+            self._died(lane.process)
             return
         self._answered = True
         lane.received += data
@@ -192,8 +193,8 @@ class SyncClient:
         except Exception as error:  # a caller's callback: the other answers must still be given
             self._loop.call_exception_handler({"message": "after a sync", "exception": error})
 
-    def _died(self) -> None:
-        if self._process is None:
+    def _died(self, process: subprocess.Popen[bytes]) -> None:
+        if process is not self._process:  # it was told before; there may be a new one by now
             return
         lanes = self._lanes
         self._shut(kill=True)
