@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,8 +16,6 @@ from tests.support.server import Server
 
 Opener = Callable[[], AbstractAsyncContextManager[Engine]]
 Run = Callable[[Callable[[Engine], Awaitable[None]]], None]
-
-REAL_KAFKA = "MAINSTEM_TEST_KAFKA"
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +65,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     elif request.param == "kafka":
         at = request.getfixturevalue("server").at
         opener = lambda: kafka(at)  # noqa: E731
-    elif REAL_KAFKA in os.environ:
-        opener = lambda: kafka(os.environ[REAL_KAFKA])  # noqa: E731
     else:
-        pytest.skip(f"{REAL_KAFKA} names no Apache Kafka")
+        at = request.getfixturevalue("real_kafka")
+        opener = lambda: kafka(at)  # noqa: E731
 
     def go(work: Callable[[Engine], Awaitable[None]]) -> None:
         async def inner() -> None:

@@ -18,7 +18,6 @@ import pytest
 
 from mainstem.doors.kafka.message import NO_UUID, Message
 from mainstem.doors.kafka.schema import api
-from tests.compat.apache_kafka import JARS, apache_kafka
 from tests.coordinator.group_kit import subscription
 from tests.doors.kafka.kit import decode_reply, request_frame
 from tests.support.server import Server
@@ -365,19 +364,17 @@ CONVERSATIONS: list[Callable[[Talk], None]] = [
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    if not list(JARS.glob("kafka_2.13-*.jar")):
-        pytest.skip(f"no Apache Kafka in {JARS}: make deps-all")
+def servers(tmp_path_factory: pytest.TempPathFactory, real_kafka: str) -> Iterator[tuple[str, str]]:
     folder: Path = tmp_path_factory.mktemp("like-kafka")
-    with Server(folder / "data").start() as ours, apache_kafka() as theirs:
-        for at in (ours.at, theirs):
+    with Server(folder / "data").start() as ours:
+        for at in (ours.at, real_kafka):
             make = Message(name="t", num_partitions=2, replication_factor=1, assignments=[], configs=[])
             other = Message(name="u", num_partitions=2, replication_factor=1, assignments=[], configs=[])
             with contextlib.closing(Talk(at, "x")) as talk:
                 talk.wire("a").send(19, 5, topics=[make, other], timeout=20_000, validate_only=False)
                 talk.receive("a")
                 find(talk)
-        yield ours.at, theirs
+        yield ours.at, real_kafka
 
 
 def find(talk: Talk) -> None:
