@@ -38,6 +38,7 @@ SUFFIX = ".tokens"
 PAGE_BYTES = 4096
 _FILTER_BYTES = PAGE_BYTES - 4
 _FILTER_BITS = _FILTER_BYTES * 8
+_MASKS = tuple(1 << bit for bit in range(8))
 BITS_A_TOKEN = 12
 PROBES = 7
 BLOCK_BYTES_MAX = 256 << 20
@@ -135,11 +136,13 @@ def build(unit: Unit, target: str) -> Head | None:
 
 def _filled(found: Iterable[bytes], pages: int) -> list[bytearray]:
     filters = [bytearray(_FILTER_BYTES) for _ in range(pages)]
-    for token in found:
-        page, bits = place(token, pages)
-        filled = filters[page]
-        for bit in bits:
-            filled[bit >> 3] |= 1 << (bit & 7)
+    for token in found:  # `place`, in line: it takes a third of the time of a build otherwise
+        hashed = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
+        filled = filters[(hashed >> 40) % pages]
+        bit, step = hashed & 0xFFFFFF, (hashed >> 24 & 0xFFFF) | 1
+        for _ in range(PROBES):
+            filled[bit % _FILTER_BITS >> 3] |= _MASKS[bit % _FILTER_BITS & 7]
+            bit += step
     return filters
 
 

@@ -1,0 +1,136 @@
+"""A worker process alone: what it answers over its pipes, and when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mainstem.log.batch import build, stamp
+from mainstem.search import messages
+from mainstem.search.messages import LENGTH, Cancel, Failed, Found, Reply, Request, Scan, Scanned, Unit
+
+
+class Worker:
+    """One process."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mainstem.search.worker", "5"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.requests, self.replies = self.process.stdin, self.process.stdout
+
+    def send(self, *requests: Request) -> None:
+        self.requests.write(b"".join(map(messages.frame, requests)))
+        self.requests.flush()
+
+    def reply(self) -> Reply:
+        (length,) = LENGTH.unpack(self.replies.read(LENGTH.size))
+        return messages.read_reply(self.replies.read(length))
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    running = Worker()
+    yield running
+    running.requests.close()
+    assert running.process.wait(30) == 0
+    running.replies.close()
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Unit:
+    path, offset, data = tmp_path / f"{0:020}.log", 0, b""
+    for number in range(20):
+        rows = [(b"k", f"word {number} {at}".encode(), (), 1_000) for at in range(50)]
+        batch = build(rows, codec="lz4")
+        stamp(memoryview(batch), offset, 0, None)
+        offset += len(rows)
+        data += batch
+    path.write_bytes(data)
+    return Unit("orders", 0, str(path), 0, len(data), 0, offset)
+
+
+def scan(unit: Unit, query: str, **more: object) -> Scan:
+    settings: dict[str, object] = {
+        "id": 1,
+        "now_ms": 0,
+        "since_ms": None,
+        "until_ms": None,
+        "newest_first": True,
+        "limit": 1 << 31,
+        "max_bytes": 1 << 30,
+        **more,
+    }
+    return Scan(unit=unit, query=query, **settings)  # type: ignore[arg-type]  # each is of its field's type
+
+
+def all_of(worker: Worker) -> tuple[list[int], Reply]:
+    offsets: list[int] = []
+    while True:
+        reply = worker.reply()
+        if not isinstance(reply, Found):
+            return offsets, reply
+        offsets += [row[0] for row in reply.rows]
+
+
+def test_it_answers_what_it_finds_and_then_how_much_it_has_read(worker: Worker, unit: Unit) -> None:
+    worker.send(scan(unit, "word"))
+    offsets, last = all_of(worker)
+    assert offsets == list(reversed(range(1000)))
+    assert last == Scanned(1, unit.end, 0, 1000, 1000, None)
+
+
+def test_it_stops_at_a_limit_and_says_where(worker: Worker, unit: Unit) -> None:
+    for most in ({"limit": 7}, {"max_bytes": 7 * 70}):
+        worker.send(scan(unit, "word", **most))
+        offsets, last = all_of(worker)
+        assert isinstance(last, Scanned)
+        assert last.stopped_at == offsets[-1] == 1000 - len(offsets)
+        assert 1 <= len(offsets) <= 10
+
+
+def test_only_the_offsets_that_are_wanted(worker: Worker, unit: Unit) -> None:
+    part = Unit(unit.topic, 0, unit.path, unit.start, unit.end, 130, 190)
+    worker.send(scan(part, "word", newest_first=False))
+    offsets, last = all_of(worker)
+    assert offsets == list(range(130, 190))
+    assert isinstance(last, Scanned)
+    assert last.skipped_bytes > unit.end // 2
+
+
+def test_a_cancelled_request_ends_early(worker: Worker, unit: Unit) -> None:
+    worker.send(Cancel(1), scan(unit, "word"))
+    offsets, last = all_of(worker)
+    assert isinstance(last, Scanned)
+    assert len(offsets) < 1000
+
+
+def test_what_is_gone_and_what_is_wrong_is_answered(worker: Worker, unit: Unit, tmp_path: Path) -> None:
+    gone = Unit("orders", 0, str(tmp_path / "gone.log"), 0, 10, 0, 10)
+    shorter = Unit("orders", 0, unit.path, 0, unit.end + 1, 0, 10)
+    folder = Unit("orders", 0, str(tmp_path), 0, 10, 0, 10)
+    worker.send(scan(gone, "word"), scan(shorter, "word"), scan(folder, "word"), scan(unit, "a:("))
+    failures = [worker.reply() for _ in range(4)]
+    assert [each.removed for each in failures if isinstance(each, Failed)] == [True, True, False, False]
+    worker.send(scan(unit, "word", limit=1))
+    assert all_of(worker)[0] == [999]
+
+
+def test_it_is_of_low_priority_and_leaves_signals_to_the_server(worker: Worker, unit: Unit) -> None:
+    worker.send(scan(unit, "word", limit=1))
+    all_of(worker)
+    assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) >= 5
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        worker.process.send_signal(number)
+    worker.send(scan(unit, "word", limit=1))
+    assert all_of(worker)[0] == [999]
