@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,11 @@ def ext4(folder: Path, megabytes: int, *, backed_megabytes: int | None = None) -
         image = below / "image"
         with image.open("wb") as file:
             file.truncate(megabytes << 20)
-        made = subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], capture_output=True, check=False)
+        # Its own journal is written whole: it shall be the data that does not fit.
+        options = ["-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-J", "size=4"]
+        made = subprocess.run(
+            ["mkfs.ext4", "-q", "-F", *options, str(image)], capture_output=True, check=False
+        )
         if made.returncode:
             pytest.skip("NOT SHOWN HERE: there is no mkfs.ext4")
         folder.mkdir()
@@ -54,6 +59,20 @@ def ext4(folder: Path, megabytes: int, *, backed_megabytes: int | None = None) -
             yield folder
         finally:
             _unmount(folder)
+
+
+def replace_device(folder: Path, megabytes: int) -> None:
+    """Give the ext4 at `folder` a device that works: forget what only the page cache had, check, mount again.
+    Nobody may use it."""
+    below = folder.with_name(folder.name + "-image")
+    for _ in range(100):  # the process that waited for the disk outlives a killed server for a moment
+        if subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode == 0:
+            break
+        time.sleep(0.1)
+    _mount("-o", f"remount,size={megabytes}m", below)
+    checked = subprocess.run(["e2fsck", "-fy", str(below / "image")], capture_output=True, check=False)
+    assert checked.returncode in (0, 1), checked.stdout  # 1: it has corrected something
+    _mount("-o", "loop", below / "image", folder)
 
 
 def fill(folder: Path, *, leave_bytes: int) -> Path:

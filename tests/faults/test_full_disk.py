@@ -3,97 +3,28 @@ by itself."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError
 
 from tests.faults import disks
+from tests.faults.client import WAIT_S, Client, wait_for
 from tests.support.server import Server
 
-WAIT_S = 40.0
-QUIET = {"log_level": 0}
 
-
-def wait_for(what: Callable[[], bool], why: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.05)
-
-
-class Client:
-    """One service: writes, reads, commits, deletes."""
-
-    def __init__(self, at: str) -> None:
-        self.at = at
-        self.admin = AdminClient({"bootstrap.servers": at, **QUIET})
-        self.acknowledged: list[tuple[int, bytes]] = []
-        self.refusals: list[KafkaError] = []
-
-    def create(self, *names: str) -> None:
-        for made in self.admin.create_topics([NewTopic(name, 1, 1) for name in names]).values():
-            made.result(WAIT_S)
-
-    def producer(self, timeout_ms: int) -> Producer:
-        return Producer(
-            {"bootstrap.servers": self.at, "acks": "all", "message.timeout.ms": timeout_ms, **QUIET}
-        )
-
-    def answered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self.refusals.append(error)
-            return
-        offset, value = message.offset(), message.value()
-        assert offset is not None
-        assert value is not None
-        self.acknowledged.append((offset, value))
-
-    def write(self, topic: str, count: int, size: int, timeout_ms: int = 30_000) -> None:
-        producer = self.producer(timeout_ms)
-        for number in range(count):
-            producer.produce(topic, f"{number} ".encode() + bytes(size), on_delivery=self.answered)
-            producer.poll(0)
-        producer.flush(WAIT_S)
-
-    def read(self, topic: str) -> list[tuple[int, bytes]]:
-        consumer = Consumer(
-            {"bootstrap.servers": self.at, "group.id": "judge", "enable.partition.eof": True, **QUIET}
-        )
-        consumer.assign([TopicPartition(topic, 0, 0)])
-        found: list[tuple[int, bytes]] = []
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            message = consumer.poll(1.0)
-            if message is not None and message.error() is not None:
-                break
-            if message is not None:
-                offset, value = message.offset(), message.value()
-                assert offset is not None
-                assert value is not None
-                found.append((offset, value))
-        consumer.close()
-        return found
-
-    def commit(self, topic: str, offset: int) -> int:
-        """Commit and ask: what the server then says."""
-        consumer = Consumer({"bootstrap.servers": self.at, "group.id": "billing", **QUIET})
-        try:
-            consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
-            (told,) = consumer.committed([TopicPartition(topic, 0)], timeout=WAIT_S)
-            return int(told.offset)
-        finally:
-            consumer.close()
+def on(disk: Path, aside: Path, **settings: object) -> Server:
+    """A server whose data is on `disk`, and whose log lines are not."""
+    server = Server(disk / "data", **settings)
+    server.log_path = aside / "server.log"
+    return server
 
 
 @pytest.mark.slow
 def test_a_full_disk_holds_up_events_alone_and_goes_on_by_itself(tmp_path: Path) -> None:
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         settings = {"disk_reserve_bytes": 8 << 20, "log_retention_check_interval_ms": 500}
-        with Server(disk / "data", **settings) as server:
+        with on(disk, tmp_path, **settings) as server:
             client = Client(server.at)
             client.create("orders", "old")
             client.write("old", 20, 50_000)
@@ -126,7 +57,7 @@ def test_a_full_disk_holds_up_events_alone_and_goes_on_by_itself(tmp_path: Path)
 @pytest.mark.slow
 def test_a_disk_that_is_full_before_anybody_looks_loses_nothing(tmp_path: Path) -> None:
     """Without a reserve every write fails by itself: cleanly, and only until there is room."""
-    with disks.ext4(tmp_path / "disk", 64) as disk, Server(disk / "data", disk_reserve_bytes=0) as server:
+    with disks.ext4(tmp_path / "disk", 64) as disk, on(disk, tmp_path, disk_reserve_bytes=0) as server:
         client = Client(server.at)
         client.create("orders")
         client.write("orders", 20, 1000)
@@ -140,15 +71,13 @@ def test_a_disk_that_is_full_before_anybody_looks_loses_nothing(tmp_path: Path) 
         client.write("orders", 5, 1000)
         assert len(client.acknowledged) == before + 5
         server.restart(kill=True)
-        found = dict(client.read("orders"))
-        lost = [offset for offset, value in client.acknowledged if found.get(offset) != value]
-        assert lost == []
+        assert client.lost("orders") == []
         assert "Traceback" not in server.logs()
 
 
 @pytest.mark.slow
 def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path) -> None:
-    with disks.tmpfs(tmp_path / "disk", 64) as disk, Server(disk / "data") as server:
+    with disks.tmpfs(tmp_path / "disk", 64) as disk, on(disk, tmp_path) as server:
         client = Client(server.at)
         client.create("orders")
         client.write("orders", 50, 10_000)

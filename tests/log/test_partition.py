@@ -93,6 +93,17 @@ def test_a_failed_write_is_taken_back_and_the_next_one_goes_on() -> None:
     assert offsets(bench) == [0, 1]
 
 
+def test_a_refused_write_is_in_the_log_but_not_with_each_try(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.disk.fail = lambda call, path: call == "pwrite"
+    for _ in range(100):
+        with pytest.raises(StorageError):
+            bench.partition.append(batch())
+        bench.clock.advance(0.15)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if "writing failed" in line]) == 2
+
+
 def test_a_write_that_cannot_be_taken_back_makes_it_read_only() -> None:
     bench = Bench()
     bench.partition.append(batch())

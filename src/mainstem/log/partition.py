@@ -202,7 +202,7 @@ class Partition:
         except OSError as second:
             self.uncut = True
             self.fence(f"a failed write could not be taken back: {second}")
-        return StorageError(f"writing failed: {error}")
+        return self.shared.refused(self.folder, f"writing failed: {error}")
 
     def _activate(self) -> None:
         """Get ready for the first append since the start."""
@@ -215,7 +215,7 @@ class Partition:
                 segment.writer = self._disk.open(segment.path)
             arrivals = segment.arrivals
         except OSError as error:
-            raise StorageError(f"opening the log failed: {error}") from error
+            raise self.shared.refused(self.folder, f"opening the log failed: {error}") from error
         self._segment_since_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
         self._last_arrival_ms = max(self._last_arrival_ms, arrivals.last_ms)
         known = self.derived.snapshot
@@ -262,7 +262,7 @@ class Partition:
         try:
             new = self._new_segment()
         except OSError as error:
-            raise StorageError(f"making a segment failed: {error}") from error
+            raise self.shared.refused(self.folder, f"making a segment failed: {error}") from error
         old.writer = None
         old.arrivals.seal(self._last_base - old.base_offset)
         if old.index is not None:

@@ -8,6 +8,7 @@ loop. Called by the log's modules.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Generator
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -20,6 +21,9 @@ from mainstem.log.errors import StorageError
 
 T = TypeVar("T")
 WARM_TRIES = 3
+REFUSALS_APART_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -44,6 +48,14 @@ class Shared:
         self.clock = clock
         self.config = config or LogConfig()
         self.indexes = LoadedIndexes()
+        self._told_at = -REFUSALS_APART_S
+
+    def refused(self, where: str, what: str) -> StorageError:
+        """The error of a write that the disk refused; logged, but not with each try of each producer."""
+        if self.clock.monotonic() - self._told_at >= REFUSALS_APART_S:
+            self._told_at = self.clock.monotonic()
+            log.error("%s: %s; producers are told to try again", where, what)
+        return StorageError(what)
 
     def run(self, steps: Steps[T]) -> T | Later[T]:
         """The result at once when the page cache has all that is wanted, else later. Errors: those of

@@ -1,0 +1,89 @@
+"""One service with a real client, for tests of real faults: it writes, reads, commits, and remembers what was
+acknowledged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+WAIT_S = 40.0
+QUIET = {"log_level": 0}
+
+
+def wait_for(what: Callable[[], bool], why: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.05)
+
+
+class Client:
+    """Everything it does ends within WAIT_S, well or not."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+        self.admin = AdminClient({"bootstrap.servers": at, **QUIET})
+        self.acknowledged: list[tuple[int, bytes]] = []
+        self.refusals: list[KafkaError] = []
+
+    def create(self, *names: str) -> None:
+        for made in self.admin.create_topics([NewTopic(name, 1, 1) for name in names]).values():
+            made.result(WAIT_S)
+
+    def producer(self, timeout_ms: int) -> Producer:
+        return Producer(
+            {"bootstrap.servers": self.at, "acks": "all", "message.timeout.ms": timeout_ms, **QUIET}
+        )
+
+    def answered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self.refusals.append(error)
+            return
+        offset, value = message.offset(), message.value()
+        assert offset is not None
+        assert value is not None
+        self.acknowledged.append((offset, value))
+
+    def write(self, topic: str, count: int, size: int, timeout_ms: int = 30_000) -> None:
+        producer = self.producer(timeout_ms)
+        for number in range(count):
+            producer.produce(topic, f"{number} ".encode() + bytes(size), on_delivery=self.answered)
+            producer.poll(0)
+        producer.flush(WAIT_S)
+
+    def read(self, topic: str) -> list[tuple[int, bytes]]:
+        consumer = Consumer(
+            {"bootstrap.servers": self.at, "group.id": "judge", "enable.partition.eof": True, **QUIET}
+        )
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        found: list[tuple[int, bytes]] = []
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            message = consumer.poll(1.0)
+            if message is not None and message.error() is not None:
+                break
+            if message is not None:
+                offset, value = message.offset(), message.value()
+                assert offset is not None
+                assert value is not None
+                found.append((offset, value))
+        consumer.close()
+        return found
+
+    def commit(self, topic: str, offset: int) -> int:
+        """Commit and ask: what the server then says."""
+        consumer = Consumer({"bootstrap.servers": self.at, "group.id": "billing", **QUIET})
+        try:
+            consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
+            (told,) = consumer.committed([TopicPartition(topic, 0)], timeout=WAIT_S)
+            return int(told.offset)
+        finally:
+            consumer.close()
+
+    def lost(self, topic: str) -> list[int]:
+        """Offsets of acknowledged events that are not there any more, or are others."""
+        found = dict(self.read(topic))
+        return [offset for offset, value in self.acknowledged if found.get(offset) != value]
