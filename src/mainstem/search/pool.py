@@ -22,6 +22,8 @@ from mainstem.search import messages
 from mainstem.search.messages import LAST, LENGTH, Failed, Reply, Request
 
 IDLE_S = 60.0
+CLOSE_S = 5.0
+"""A worker ends between two batches; one that has not by then is killed."""
 SEARCHING, LOOKING, BUILDING = 0, 1, 2
 """Importance of requests."""
 
@@ -211,9 +213,6 @@ class Pool:
         if process.idle is not None:
             process.idle.cancel()
         job, process.job = process.job, None
-        if self._closed:
-            with contextlib.suppress(ProcessLookupError):
-                process.process.kill()
         code = await process.process.wait()
         if job is not None:
             self._end(job, Failed(job.id, f"the worker that searched it ended with {code}"))
@@ -231,5 +230,9 @@ class Pool:
                 process.send(messages.Cancel(process.job.id))
             assert process.process.stdin is not None
             process.process.stdin.close()
+        ending = list(self._processes)
         while self._tasks:
-            await asyncio.wait(set(self._tasks))
+            _, late = await asyncio.wait(set(self._tasks), timeout=CLOSE_S)
+            for process in ending if late else ():
+                with contextlib.suppress(ProcessLookupError):
+                    process.process.kill()
