@@ -27,6 +27,7 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 
 deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, and a real Apache Kafka
 	@PYTHON=$(PYTHON) bash tests/compat/deps.sh
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group console
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group scenarios
 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)

@@ -5,7 +5,7 @@
  */
 
 import { h, icon } from "./dom.js";
-import { bytes as size, count, long, visible } from "./text.js";
+import { bytes, count, long, visible } from "./text.js";
 
 const ENCODER = new TextEncoder();
 
@@ -39,8 +39,8 @@ export function read(event, which) {
   const encoding = event[`${which}_encoding`];
   if (value === null || value === undefined) return { kind: "null", text: "", bytes: new Uint8Array() };
   if (encoding === "base64") {
-    const bytes = fromBase64(value);
-    return { kind: "binary", text: new TextDecoder().decode(bytes), bytes };
+    const data = fromBase64(value);
+    return { kind: "binary", text: new TextDecoder().decode(data), bytes: data };
   }
   if (typeof value === "string" && encoding !== "json") return { kind: "text", text: value, bytes: ENCODER.encode(value) };
   const text = writeJson(value, true);
@@ -49,11 +49,13 @@ export function read(event, which) {
 
 /** One line of a payload, for lists. */
 export function oneLine(event, which = "value", limit = 600) {
-  const { kind, text, bytes } = read(event, which);
+  const { kind, text, bytes: data } = read(event, which);
   if (kind === "null") return null;
-  if (kind === "binary") return [...bytes.slice(0, 48)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ") + (bytes.length > 48 ? " …" : "");
+  if (kind === "binary") return pairs(data.slice(0, 48)).join(" ") + (data.length > 48 ? " …" : "");
   return text.slice(0, limit);
 }
+
+const pairs = (data) => [...data].map((byte) => byte.toString(16).padStart(2, "0"));
 
 // ------------------------------------------------------------------------------------------ tree
 
@@ -131,30 +133,30 @@ function scalar(value) {
 const HEX_ROWS = 1024;
 
 /** Offset, sixteen bytes, and their ASCII. */
-export function hexdump(bytes) {
+export function hexdump(data) {
   const box = h("pre.hexdump", { tabindex: "0", "aria-label": "Bytes in hexadecimal" });
   let at = 0;
   function more() {
     const rows = [];
-    for (const until = Math.min(bytes.length, at + HEX_ROWS * 16); at < until; at += 16) {
-      const part = [...bytes.slice(at, at + 16)];
-      const hex = part.map((byte) => byte.toString(16).padStart(2, "0"));
+    for (const until = Math.min(data.length, at + HEX_ROWS * 16); at < until; at += 16) {
+      const part = [...data.slice(at, at + 16)];
+      const hex = pairs(part);
       const left = `${hex.slice(0, 8).join(" ")}  ${hex.slice(8).join(" ")}`.padEnd(49);
       const ascii = part.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : "·")).join("");
       rows.push(`${at.toString(16).padStart(8, "0")}  ${left} ${ascii}`);
     }
     box.append(h("span", {}, rows.join("\n") + "\n"));
   }
-  if (bytes.length) more();
+  if (data.length) more();
   else box.append("no bytes");
-  if (at >= bytes.length) return box;
+  if (at >= data.length) return box;
   const button = h("button.link", {
     type: "button",
     onclick() {
       more();
-      if (at >= bytes.length) button.remove();
+      if (at >= data.length) button.remove();
     },
-  }, `show more of ${size(bytes.length)}`);
+  }, `show more of ${bytes(data.length)}`);
   return h("div", {}, box, button);
 }
 
@@ -176,7 +178,10 @@ export function difference(before, after) {
   return [...a.slice(0, head).map((each) => ["same", each]), ...middle, ...a.slice(a.length - tail).map((each) => ["same", each])];
 }
 
-const textOf = (payload) => (payload.kind === "json" ? writeJson(payload.json) : payload.kind === "binary" ? oneLine({ v: null }, "v") ?? [...payload.bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ") : payload.text);
+function textOf(payload) {
+  if (payload.kind === "json") return writeJson(payload.json);
+  return payload.kind === "binary" ? pairs(payload.bytes).join("\n") : payload.text;
+}
 
 function longest(x, y) {
   const width = y.length + 1;

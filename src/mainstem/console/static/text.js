@@ -112,10 +112,10 @@ export const many = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 export function duration(ms) {
   if (ms == null) return "–";
   if (ms < 1000) return `${Math.round(ms)} ms`;
-  const units = [[86_400_000, "d"], [3_600_000, "h"], [60_000, "min"], [1000, "s"]];
+  const units = [[31_557_600_000, "y"], [86_400_000, "d"], [3_600_000, "h"], [60_000, "min"], [1000, "s"]];
   const at = units.findIndex(([size]) => ms >= size);
   const [size, unit] = units[at];
-  if (at === 3) return `${digits(Math.round(ms / 100) / 10)} s`;
+  if (at === 4) return `${digits(Math.round(ms / 100) / 10)} s`;
   const rest = Math.floor((ms % size) / units[at + 1][0]);
   return `${Math.floor(ms / size)} ${unit}${rest ? ` ${rest} ${units[at + 1][1]}` : ""}`;
 }

@@ -9,7 +9,6 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import Call, DiskUse, Endpoint, answer
-from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.sampler import STEP_S, Flow, Sampler, Series
 
 BUSIEST = 20
@@ -132,13 +131,11 @@ async def show_group_stats(call: Call) -> Response:
     name = call.part("group")
     seen = call.context.sampler.groups.get(name)
     if seen is None:
-        await call.engine.group(name)  # UnknownGroup
-        raise Problem("unknown-group", f"group {name} was not looked at yet", fix="Ask again in a minute.")
+        await call.engine.group(name)  # UnknownGroup; else it is new, and nothing is known yet
     first, count = call.context.sampler.window()
+    lag, lag_ms = (seen.lag, seen.lag_ms) if seen else (Series(), Series())
     return answer(
-        LagHistoryJson(
-            first * STEP_S * 1000, STEP_S, seen.lag.values(first, count), seen.lag_ms.values(first, count)
-        )
+        LagHistoryJson(first * STEP_S * 1000, STEP_S, lag.values(first, count), lag_ms.values(first, count))
     )
 
 

@@ -11,19 +11,22 @@ import { count, duration, line, many, plain, short } from "../text.js";
 import { list } from "../virtual.js";
 
 const AGAIN_MS = 5000;
+const LOOKED_LATE_MS = 20_000;
 const STATES = { Stable: "ok", Empty: "", Dead: "bad", PreparingRebalance: "warn", CompletingRebalance: "warn" };
 
 /**
  * How long a group has read nothing although there is something, ms; 0: it moves.
- * Then the wait of its oldest unread event grows just as the clock does.
+ * Then the wait of its oldest unread event grows just as the clock does; the server looks a few seconds early or late.
  */
 export function stuckFor({ step_s, lag_ms }) {
-  let steps = 0;
-  for (let at = lag_ms.length - 1; at > 0; at--) {
-    if (lag_ms[at] == null || lag_ms[at - 1] == null || lag_ms[at] - lag_ms[at - 1] < step_s * 900) break;
-    steps++;
+  const last = lag_ms.length - 1;
+  let first = last;
+  while (first > 0 && lag_ms[first - 1] != null) {
+    const missing = (last - first + 1) * step_s * 1000 - (lag_ms[last] - lag_ms[first - 1]);
+    if (missing > LOOKED_LATE_MS || lag_ms[first] <= lag_ms[first - 1]) break;
+    first--;
   }
-  return steps >= 3 ? steps * step_s * 1000 : 0;
+  return last - first >= 3 ? (last - first) * step_s * 1000 : 0;
 }
 
 const points = (history, name) => history[name].map((value, at) => [history.from_ms + at * history.step_s * 1000, value]).filter(([, value]) => value != null);
@@ -39,7 +42,7 @@ export function groupsPage(_segments, params) {
   const total = h("span.muted", { role: "status" });
   const rows = list({ label: "Groups", kind: "tall", row, open: (group) => go(["groups", group.group]) });
   const body = h("div.page-body.flush", {}, loading("Loading groups"));
-  const head = h("div.rows-head.group-cols", {}, h("span", {}, "Group"), h("span", {}, "State"), h("span.num", {}, "Behind"), h("span.num", {}, "Waits since"), h("span", {}, "24 hours"));
+  const head = h("div.rows-head.group-cols", {}, h("span", {}, "Group"), h("span", {}, "State"), h("span.num", {}, "Behind"), h("span.num", {}, "Waiting"), h("span", {}, "24 hours"));
   const element = h("div", {}, h("div.page-head", {}, h("h1", {}, "Groups"), total, h("span.spacer"), filter), body);
 
   function row(group) {
@@ -53,7 +56,7 @@ export function groupsPage(_segments, params) {
     history(group.group).then((found) => {
       if (!found) return;
       const stuck = group.lag ? stuckFor(found) : 0;
-      put(spark, stuck ? h("span.tag.bad", { title: "Its position has not moved although there is something to read" }, `stuck ${duration(stuck)}`) : null, sparkline(points(found, "lag"), { label: `Lag of ${plain(group.group)}`, height: 26 }));
+      put(spark, stuck ? h("span.tag.bad", { title: "Its position has not moved although there is something to read" }, `${group.members ? "stuck" : "unread"} ${duration(stuck)}`) : null, sparkline(points(found, "lag"), { label: `Lag of ${plain(group.group)}`, height: 26 }));
     });
     return node;
   }
@@ -141,7 +144,7 @@ export function groupPage([, name]) {
       { text: "Position", kind: "num", cell: (each) => (each.offset == null ? h("span.muted", {}, "none") : h("a", { href: link(["event", each.topic, String(each.partition), String(each.offset)]), title: "The next event it will read" }, count(each.offset))) },
       { text: "End", kind: "num", cell: (each) => count(each.end) },
       { text: "Behind", kind: "num", cell: (each) => (each.lag == null ? "–" : count(each.lag)) },
-      { text: "Waits since", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : each.lag_ms === 0 ? h("span.muted", {}, "up to date") : duration(each.lag_ms)) },
+      { text: "Waiting", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : each.lag_ms === 0 ? h("span.muted", {}, "up to date") : duration(each.lag_ms)) },
       { text: "Member", cell: (each) => owner(each) },
     ], group.positions, "Positions"));
     put(members, group.members.length ? table([
@@ -165,7 +168,7 @@ export function groupPage([, name]) {
     if (!history) return void put(charts);
     const stuck = group?.lag ? stuckFor(history) : 0;
     put(charts,
-      stuck ? h("p.notice.bad", { role: "alert" }, h("span", {}, h("strong", {}, `Stuck for ${duration(stuck)}. `), "Its oldest unread event has not been read in all that time.")) : null,
+      stuck ? h("p.notice.bad", { role: "alert" }, h("span", {}, h("strong", {}, group.members.length ? `Stuck for ${duration(stuck)}. ` : `Nobody has read for ${duration(stuck)}. `), "Its oldest unread event has waited all that time.")) : null,
       card("Events behind, 24 hours", short(group.lag), sparkline(points(history, "lag"), { label: "Events behind", height: 56 })),
       card("Oldest unread event waits, 24 hours", group.lag_ms == null ? "–" : duration(group.lag_ms), sparkline(points(history, "lag_ms"), { label: "Time behind", format: duration, height: 56 })));
   }

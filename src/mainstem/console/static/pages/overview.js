@@ -67,7 +67,7 @@ export function overviewPage() {
     put(behind, h("h2.section", {}, "Groups behind"), late.length ? table([
       { text: "Group", cell: (each) => h("a", { href: link(["groups", each.group]) }, line(each.group, 120)) },
       { text: "Behind", kind: "num", cell: (each) => short(each.lag) },
-      { text: "Waits since", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : h(each.lag_ms > BEHIND_MS ? "span.warn-text" : "span", {}, duration(each.lag_ms))) },
+      { text: "Waiting", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : h(each.lag_ms > BEHIND_MS ? "span.warn-text" : "span", {}, duration(each.lag_ms))) },
     ], late.slice(0, 10), "Groups behind") : h("p.muted", {}, groups.length ? "All groups are up to date." : "No group reads anything yet."));
   }
 

@@ -1,0 +1,148 @@
+"""The console's files, without a browser: nothing inline, nothing from elsewhere, no HTML from data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+CONSOLE = Path(__file__).parents[2] / "src" / "mainstem" / "console"
+STATIC = CONSOLE / "static"
+MODULES = sorted(STATIC.rglob("*.js"))
+SHEETS = sorted(STATIC.rglob("*.css"))
+MODULE_LINES = 400
+
+RUNS_OR_PARSES_TEXT = re.compile(
+    r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML\w*"
+    r"|eval|new\s+Function|Function\()\b|\bset(?:Timeout|Interval)\(\s*['\"`]|javascript:"
+)
+
+
+def names(files: list[Path]) -> list[str]:
+    """For messages and test ids."""
+    return [file.relative_to(CONSOLE).as_posix() for file in files]
+
+
+def test_there_are_modules_and_sheets() -> None:
+    assert len(MODULES) > 10
+    assert SHEETS
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
+def test_no_module_makes_html_or_code_of_text(path: Path) -> None:
+    assert RUNS_OR_PARSES_TEXT.findall(path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
+def test_a_module_opens_with_what_it_is_and_stays_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("/**")
+    assert len(text.splitlines()) <= MODULE_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
+def test_what_a_module_imports_is_there_and_is_used(path: Path) -> None:
+    text = path.read_text()
+    for what, where in re.findall(r'^import (\* as \w+|\{[^}]*\}) from "([^"]+)";', text, re.MULTILINE):
+        target = (path.parent / where).resolve()
+        assert target.is_relative_to(STATIC), where
+        exported = set(
+            re.findall(
+                r"^export (?:async )?(?:function\*?|const|let|class) (\w+)", target.read_text(), re.MULTILINE
+            )
+        )
+        body = text.replace(f"import {what} from", "")
+        for name in re.findall(r"\w+", what.removeprefix("* as ")):
+            assert what.startswith("*") or name in exported, f"{where} exports no {name}"
+            assert re.search(rf"\b{name}\b", body), f"{name} is imported and not used"
+
+
+def test_every_icon_that_is_named_is_drawn() -> None:
+    table = (STATIC / "dom.js").read_text().partition("const ICONS = {")[2].partition("};")[0]
+    drawn = set(re.findall(r"^  (\w+):", table, re.MULTILINE))
+    used = {
+        name for path in MODULES for name in re.findall(r'\b(?:icon|iconButton)\("(\w+)"', path.read_text())
+    }
+    assert used
+    assert used <= drawn
+
+
+def test_the_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
+    page = (CONSOLE / "index.html").read_text()
+    assert not re.search(r"<style|\sstyle=|\son\w+=|https?:|//\w", page)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    assert scripts == [""]
+    for where in re.findall(r'(?:src|href)="/static/([^"]+)"', page):
+        assert (STATIC / where).is_file()
+
+
+def test_nothing_is_fetched_from_elsewhere() -> None:
+    foreign = {
+        path.name: found
+        for path in [*MODULES, *SHEETS]
+        for found in [re.findall(r"""["'(]\s*(https?://[^"')\s]+)""", path.read_text())]
+        if found and found != ["http://www.w3.org/2000/svg"]
+    }
+    assert foreign == {}
+
+
+def test_only_one_module_knows_addresses_of_the_server() -> None:
+    outside = [
+        path.name
+        for path in MODULES
+        if path.name != "api.js" and re.search(r"/api/v1|\bfetch\(|EventSource", path.read_text())
+    ]
+    assert outside == []
+
+
+def colours(block: str) -> dict[str, tuple[float, ...]]:
+    """The colours that a block of the style sheet names, as linear light."""
+    found = re.findall(r"--([\w-]+): #([0-9a-f]{6})", block)
+    return {
+        name: tuple(_linear(int(code[at : at + 2], 16) / 255) for at in (0, 2, 4)) for name, code in found
+    }
+
+
+def _linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """As WCAG 2 defines it."""
+    light, dark = sorted(
+        (0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in (one, other)), reverse=True
+    )
+    return (light + 0.05) / (dark + 0.05)
+
+
+PAIRS = [
+    *(
+        (text, ground)
+        for text in ("text", "text-2", "text-3", "accent")
+        for ground in ("bg", "bg-2", "raised")
+    ),
+    *((text, "bg") for text in ("good", "warn", "bad", "j-key", "j-string", "j-number", "j-word")),
+    ("text", "bg-3"),
+    ("text-2", "bg-3"),
+    ("on-accent", "accent"),
+    ("on-bad", "bad"),
+    ("warn", "warn-soft"),
+    ("bad", "bad-soft"),
+    ("accent", "accent-soft"),
+    ("match-text", "match"),
+]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "dark by choice"])
+def test_text_has_the_contrast_of_wcag_aa(theme: str) -> None:
+    blocks = (STATIC / "base.css").read_text().split("\n:root")
+    light, dark = blocks[1].partition("@media")[::2]
+    chosen = {"light": light, "dark": dark, "dark by choice": blocks[2]}[theme]
+    table = colours(chosen)
+    low = {
+        f"{text} on {ground}": round(contrast(table[text], table[ground]), 2)
+        for text, ground in PAIRS
+        if contrast(table[text], table[ground]) < 4.5
+    }
+    assert low == {}
