@@ -303,7 +303,8 @@ class RealDisk:
                     )
                 else:
                     for target, code in zip(chunk, later.result(), strict=True):
-                        verdicts.append(OSError(code, os.strerror(code), str(target)) if code else None)
+                        where = target.path if isinstance(target, RealFile) else target
+                        verdicts.append(OSError(code, os.strerror(code), where) if code else None)
                         if not code and isinstance(target, RealFile):
                             target.synced = max(target.synced, written[chunk.index(target)])
                 next_chunk()
