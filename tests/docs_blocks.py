@@ -7,6 +7,7 @@ A block stands between `<!-- begin: name -->` and `<!-- end: name -->`.
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from kio.schema.index import api_key_map
 
 from mainstem.cli import mainstem
 from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
+from mainstem.doors.http import openapi
+from mainstem.doors.http.metrics import METRICS
+from mainstem.doors.http.problem import KINDS
+from mainstem.doors.http.routes import ENDPOINTS
 from tests.compat import suites
 from tests.support import cards
 
@@ -127,9 +132,34 @@ def options() -> str:
     return "\n".join(lines)
 
 
+def http_routes() -> str:
+    """Every route of the HTTP door."""
+    rows = []
+    for each in ENDPOINTS:
+        what = " ".join((inspect.getdoc(each.handle) or "").split("\n\n")[0].split())
+        rows.append(f"| `{each.method} {openapi.path_of(each)}` | {what} |")
+    return "\n".join(["| route | what it does |", "|---|---|", *rows])
+
+
+def http_problems() -> str:
+    """Every kind of problem."""
+    rows = [f"| `{name}` | {kind.status} | {kind.title} | {kind.fix} |" for name, kind in KINDS.items()]
+    return "\n".join(["| `urn:mainstem:…` | status | title | what to do |", "|---|---|---|---|", *rows])
+
+
+def http_metrics() -> str:
+    """Every metric."""
+    rows = [
+        f"| `{name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |"
+        for name, each in METRICS.items()
+    ]
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
+
+
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
     "ARCHITECTURE.md": {"files": files},
     "CLI.md": {"options": options},
+    "HTTP.md": {"routes": http_routes, "problems": http_problems, "metrics": http_metrics},
     "KAFKA.md": {
         "keys": keys,
         "keys not offered": keys_not_offered,

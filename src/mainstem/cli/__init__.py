@@ -22,6 +22,7 @@ COMMANDS = (
     "search",
     "trace",
     "export",
+    "console",
     "topics",
     "groups",
     "inspect",

@@ -23,6 +23,7 @@ from mainstem.engines.embedded_publish import Result, append, partition_of, resu
 from mainstem.engines.embedded_read import EmbeddedReader
 from mainstem.later import Later
 from mainstem.log.partition import Partition
+from mainstem.log.retention import preview
 from mainstem.stream import (
     NO_SETTINGS,
     Bounds,
@@ -152,6 +153,16 @@ class EmbeddedEngine:
         with _of_topic(topic):
             return self._partition(topic, partition).byte_ranges(from_offset, to_offset)
 
+    async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
+        """What each partition would hold once retention has looked at it under these settings (None: back
+        to the default). Changes nothing. UnknownTopic, Invalid."""
+        changes = _config_changes(settings)
+        with _of_topic(name):
+            topic = await self._node.topics.alter_config(name, changes, validate_only=True)
+            config = self._node.topics.partition_config(topic)
+            held = [self._node.partition(topic, index) for index in range(topic.partitions)]
+            return [Bounds(await preview(each, config), each.high_watermark) for each in held]
+
     # ------------------------------------------------------------------------------------------------------
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
@@ -202,12 +213,8 @@ class EmbeddedEngine:
 
     async def alter_topic(self, name: str, settings: Mapping[str, str | None]) -> None:
         """See the contract."""
-        changes = [
-            ConfigChange(setting, "delete" if value is None else "set", value)
-            for setting, value in settings.items()
-        ]
         with _of_topic(name):
-            await self._node.topics.alter_config(name, changes)
+            await self._node.topics.alter_config(name, _config_changes(settings))
 
     async def delete_topic(self, name: str) -> None:
         """See the contract."""
@@ -321,6 +328,12 @@ class EmbeddedEngine:
         if not 0 <= index < topic.partitions:
             raise UnknownTopic(f"topic {name}: there is no partition {index}")
         return self._node.partition(topic, index)
+
+
+def _config_changes(settings: Mapping[str, str | None]) -> list[ConfigChange]:
+    return [
+        ConfigChange(name, "delete" if value is None else "set", value) for name, value in settings.items()
+    ]
 
 
 def _all_written(results: Sequence[Result | None]) -> list[Position]:

@@ -23,6 +23,7 @@ READS = frozenset(
         "health",
         "offset_for_time",
         "partitions",
+        "preview_settings",
         "reader",
         "topic",
         "topics",

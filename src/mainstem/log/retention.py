@@ -19,6 +19,7 @@ from mainstem.log.reads import Steps
 from mainstem.log.segment import Segment
 
 if TYPE_CHECKING:
+    from mainstem.log.config import PartitionConfig
     from mainstem.log.partition import Partition
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,28 @@ def enforce(partition: Partition) -> Later[int]:
     return _remove(partition, now, {})
 
 
+def preview(partition: Partition, config: PartitionConfig) -> Later[int]:
+    """The log start that `enforce` would come to now if the partition had this `config`. Changes nothing."""
+    if partition.deleted or not partition.segments:
+        return Later.of(partition.log_start_offset)
+    now = partition.shared.clock.wall_ms()
+    by_record = config.retention_by_record_time and config.retention_ms >= 0
+
+    def start(ages: dict[int, int]) -> int:
+        segments = _removable(partition)
+        active = partition.segments[-1]
+        if active.size and not by_record and partition.high_watermark == partition.log_end_offset:
+            segments.append(active)  # `enforce` seals it first when all of it is too old
+        count = _too_old(partition, config, segments, now, ages)
+        count = max(count, _too_much(partition, config, min(count, len(_removable(partition)))))
+        ends = [partition.end_of(segment) for segment in partition.segments[:count]]
+        return max([partition.log_start_offset, *ends])
+
+    if by_record:
+        return partition.shared.run_later(_record_ages(partition)).map(start)
+    return Later.of(start({}))
+
+
 def _pass_on(done: Later[int], out: Later[int]) -> None:
     if done.error is not None:
         out.fail(done.error)
@@ -95,8 +118,8 @@ def _record_ages(partition: Partition) -> Steps[dict[int, int]]:
 
 
 def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Later[int]:
-    count = _too_old(partition, now, ages)
-    count = max(count, _too_much(partition, count))
+    count = _too_old(partition, partition.config, _removable(partition), now, ages)
+    count = max(count, _too_much(partition, partition.config, count))
     start = partition.log_start_offset
     if count:
         start = max(start, partition.end_of(partition.segments[count - 1]))
@@ -113,12 +136,14 @@ def _removable(partition: Partition) -> list[Segment]:
     return [segment for segment in partition.segments[:-1] if partition.end_of(segment) <= committed]
 
 
-def _too_old(partition: Partition, now: int, ages: dict[int, int]) -> int:
-    retention_ms = partition.config.retention_ms
+def _too_old(
+    partition: Partition, config: PartitionConfig, segments: list[Segment], now: int, ages: dict[int, int]
+) -> int:
+    retention_ms = config.retention_ms
     if retention_ms < 0:
         return 0
     count = 0
-    for segment in _removable(partition):
+    for segment in segments:
         newest = ages.get(segment.base_offset)
         if newest is None:
             newest = lookup.last_arrival(partition, segment)
@@ -128,9 +153,9 @@ def _too_old(partition: Partition, now: int, ages: dict[int, int]) -> int:
     return count
 
 
-def _too_much(partition: Partition, already: int) -> int:
+def _too_much(partition: Partition, config: PartitionConfig, already: int) -> int:
     """As many of the oldest as can go with at least `retention_bytes` staying."""
-    most = partition.config.retention_bytes
+    most = config.retention_bytes
     if most < 0:
         return 0
     over = partition.size_bytes() - sum(segment.size for segment in partition.segments[:already]) - most

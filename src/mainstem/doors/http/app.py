@@ -60,6 +60,14 @@ class Place:
             return Problem("failed", "an error that the server did not expect; its log has it").response()
 
 
+class _PlaceRoute(Route):
+    """A route whose place says itself which methods it does not take. The methods are told to starlette,
+    too: a later path that takes the method goes first (a group may be named `a/reset`)."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
 async def _nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         told = Problem("not-found", f"there is nothing at {scope['path'][:200]}")
@@ -71,5 +79,8 @@ def build(context: Context, endpoints: Sequence[Endpoint], extra: Sequence[BaseR
     by_path: dict[str, list[Endpoint]] = {}
     for each in endpoints:
         by_path.setdefault(each.path, []).append(each)
-    routes: list[BaseRoute] = [Route(path, Place(context, found)) for path, found in by_path.items()]
+    routes: list[BaseRoute] = [
+        _PlaceRoute(path, Place(context, found), methods=[each.method for each in found])
+        for path, found in by_path.items()
+    ]
     return Router([*routes, *extra], redirect_slashes=False, default=_nothing_there)

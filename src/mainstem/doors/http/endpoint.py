@@ -205,6 +205,18 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type=JSON)
 
 
+_LINE_ENDS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+"""What some readers of lines take for the end of one, and how JSON writes it otherwise."""
+
+
+def json_line(value: object) -> bytes:
+    """JSON in one line, whatever is in it and whoever splits it."""
+    encoded = msgspec.json.encode(value)
+    for plain, escaped in _LINE_ENDS:
+        encoded = encoded.replace(plain, escaped)
+    return encoded
+
+
 def content_type(request: Request) -> str:
     """The body's content type without parameters, in small letters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()

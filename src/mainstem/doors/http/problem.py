@@ -30,7 +30,6 @@ KINDS: dict[str, Kind] = {
     "invalid": Kind(
         400, "The request is not valid", "Correct what `detail` names; /openapi.json has the form."
     ),
-    "query": Kind(400, "The query cannot be read", "Correct it at `column`."),
     "bad-path": Kind(400, "The address is not valid", "See /openapi.json for the addresses."),
     "forbidden-host": Kind(
         403,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from mainstem.doors.http import cluster, groups, health, openapi, publish, read, stats, tail, topics
+from mainstem.doors.http import (
+    cluster,
+    deletion,
+    groups,
+    health,
+    metrics,
+    openapi,
+    publish,
+    read,
+    stats,
+    tail,
+    topics,
+)
 from mainstem.doors.http.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *cluster.ENDPOINTS,
     *topics.ENDPOINTS,
+    *deletion.ENDPOINTS,
     *publish.ENDPOINTS,
     *read.ENDPOINTS,
     *tail.ENDPOINTS,
     *groups.ENDPOINTS,
     *stats.ENDPOINTS,
     *health.ENDPOINTS,
+    *metrics.ENDPOINTS,
     *openapi.ENDPOINTS,
 )

@@ -82,10 +82,10 @@ class HttpDoor:
             disk_use=disk_use,
             closing=closing,
         )
-        app = Guard(build(self.context, ENDPOINTS, files()), hosts, any_address=any_address)
+        self.app = Guard(build(self.context, ENDPOINTS, files()), hosts, any_address=any_address)
         self._server = _Server(
             uvicorn.Config(
-                app,
+                self.app,
                 http="h11",
                 ws="none",
                 lifespan="off",

@@ -16,11 +16,11 @@ from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 
 from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import Call, Endpoint
+from mainstem.doors.http.endpoint import Call, Endpoint, json_line
 from mainstem.doors.http.events_json import EventJson, read_time, to_json
 from mainstem.doors.http.kinds import PartitionNumber
 from mainstem.doors.http.problem import Problem
-from mainstem.stream import Bounds, Event, OffsetOutOfRange, Position, Reader, StreamError
+from mainstem.stream import Bounds, Event, OffsetOutOfRange, Position, Reader, StreamError, UnknownTopic
 
 MEDIA = "text/event-stream"
 SLICE_EVENTS = 100
@@ -104,6 +104,7 @@ class _Tail:
     def __init__(self, call: Call, topic: str, reader: Reader, rate: int) -> None:
         self._call = call
         self._topic = topic
+        self._topic_id = ""
         self._reader = reader
         self._rate = rate
         self._clock = call.context.clock
@@ -113,12 +114,13 @@ class _Tail:
     async def stream(self) -> AsyncIterator[bytes]:
         """The bytes of the stream; ends with the server, or with a `problem`."""
         try:
+            self._topic_id = (await self._call.engine.topic(self._topic)).id
             yield b"retry: 1000\n" + self._id() + b": tail\n\n"
             while not self._call.context.closing.is_set():
                 async for part in self._step():
                     yield part
         except StreamError as error:
-            yield _message("problem", msgspec.json.encode(problem.of(error).members()))
+            yield _message("problem", json_line(problem.of(error).members()))
         finally:
             await self._reader.close()
 
@@ -141,7 +143,7 @@ class _Tail:
             return
         for place in got.unreadable:
             told = {"partition": place.partition, "offset": place.offset}
-            yield _message("unreadable", msgspec.json.encode(told))
+            yield _message("unreadable", json_line(told))
         if got.events:
             self._left -= len(got.events)
             self._spoke = self._clock.monotonic()
@@ -149,10 +151,12 @@ class _Tail:
             await self._call.context.turn()
         elif self._clock.monotonic() - self._spoke >= HEARTBEAT_S:
             self._spoke = self._clock.monotonic()
+            if (await self._call.engine.topic(self._topic)).id != self._topic_id:
+                raise UnknownTopic(f"topic {self._topic}: it was deleted, and made again")
             yield b": alive\n\n"
 
     def _messages(self, events: Sequence[Event]) -> bytes:
-        parts = [b"data: " + msgspec.json.encode(to_json(each)) + b"\n\n" for each in events]
+        parts = [b"data: " + json_line(to_json(each)) + b"\n\n" for each in events]
         parts[-1] = self._id() + parts[-1]
         return b"".join(parts)
 
@@ -162,7 +166,7 @@ class _Tail:
 
     def _skipped(self, count: int) -> bytes:
         self._spoke = self._clock.monotonic()
-        return self._id() + _message("skipped", msgspec.json.encode({"events": count}))
+        return self._id() + _message("skipped", json_line({"skipped": count}))
 
     async def _leap(self, over: int | None = None, *, to_begin: bool = False) -> int:
         """Go on nearer to the end, if more than `over` (a second's worth) wait; how many were passed over.

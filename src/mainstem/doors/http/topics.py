@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
-from mainstem.doors.http.kinds import PartitionCount, PartitionNumber
-from mainstem.doors.http.problem import Problem
-from mainstem.moments import iso
+from mainstem.doors.http.kinds import PartitionCount
 from mainstem.stream import TopicInfo
 
 Name = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
@@ -199,146 +197,48 @@ async def add_partitions(call: Call) -> Response:
     return answer(_detail(await call.engine.topic(name)))
 
 
-# ----------------------------------------------------------------------------------------------------------
-# what goes
+_UNKNOWN = ("unknown-topic",)
 
-
-@runtime_checkable
-class KnowsFiles(Protocol):
-    """An engine that has the files: it can tell what a deletion frees."""
-
-    async def byte_ranges(
-        self, topic: str, partition: int, from_offset: int, to_offset: int
-    ) -> list[tuple[str, int, int]]:
-        """(file, from, to) of the batches with these offsets."""
-
-
-async def _bytes_of(call: Call, topic: str, partition: int, begin: int, end: int) -> int | None:
-    if not isinstance(call.engine, KnowsFiles):
-        return None
-    found = await call.engine.byte_ranges(topic, partition, begin, end) if begin < end else []
-    return sum(to - start for _, start, to in found)
-
-
-class GoneJson(msgspec.Struct):
-    """What goes of one partition."""
-
-    partition: int
-    events: int
-    bytes: Annotated[int | None, Meta(description="Of the log's files; null: not known of this cluster.")]
-    begin: Annotated[int, Meta(description="The first offset that is kept afterwards.")]
-    oldest: Annotated[
-        str | None, Meta(description="The time of the first event that is kept; null: none is.")
-    ]
-
-
-class DeleteRecordsJson(msgspec.Struct, forbid_unknown_fields=True):
-    """Which events to delete."""
-
-    partition: PartitionNumber
-    before: Annotated[int, Meta(ge=-1, le=2**63 - 1, description="The first offset to keep; -1: delete all.")]
-    dry_run: Annotated[bool, Meta(description="Only tell what would be deleted.")] = False
-
-
-class DeletedRecordsJson(msgspec.Struct):
-    """What a deletion of events removes."""
-
-    topic: str
-    dry_run: bool
-    gone: GoneJson
-
-
-async def delete_records(call: Call) -> Response:
-    """Delete the events of a partition before an offset."""
-    topic = call.part("topic")
-    wanted = await call.body(DeleteRecordsJson)
-    bounds = await call.engine.bounds(topic, wanted.partition)
-    before = bounds.end if wanted.before == -1 else wanted.before
-    if before > bounds.end:
-        raise Problem("out-of-range", f"offset {before} is after the end, {bounds.end}", end=bounds.end)
-    gone = await _gone(call, topic, wanted.partition, max(bounds.begin, before))
-    if not wanted.dry_run:
-        await call.engine.delete_records(topic, wanted.partition, before)
-        call.audit(f"deleted {gone.events} events of topic {topic}, partition {wanted.partition}")
-    return answer(DeletedRecordsJson(topic, wanted.dry_run, gone))
-
-
-async def _gone(call: Call, topic: str, partition: int, keep_from: int) -> GoneJson:
-    bounds = await call.engine.bounds(topic, partition)
-    return GoneJson(
-        partition,
-        max(0, keep_from - bounds.begin),
-        await _bytes_of(call, topic, partition, bounds.begin, keep_from),
-        max(keep_from, bounds.begin),
-        await _time_at(call, topic, partition, keep_from, bounds.end),
-    )
-
-
-async def _time_at(call: Call, topic: str, partition: int, offset: int, end: int) -> str | None:
-    from mainstem.doors.http.read import some_events  # it needs nothing of topics
-
-    if offset >= end:
-        return None
-    found = await some_events(call, topic, partition, offset, limit=1, max_bytes=1)
-    return iso(found.events[0].timestamp_ms) or None if found.events else None
-
-
-def _endpoints() -> tuple[Endpoint, ...]:
-    topic = ("unknown-topic",)
-    return (
-        Endpoint(
-            method="GET", path=ALL, handle=list_topics, tag="topics", query=TopicsQuery, reply=TopicsJson
-        ),
-        Endpoint(
-            method="POST",
-            path=ALL,
-            handle=create_topic,
-            tag="topics",
-            bodies={JSON: NewTopicJson},
-            reply=TopicDetailJson,
-            status=201,
-            problems=("topic-exists",),
-        ),
-        Endpoint(
-            method="GET", path=ONE, handle=show_topic, tag="topics", reply=TopicDetailJson, problems=topic
-        ),
-        Endpoint(
-            method="DELETE",
-            path=ONE,
-            handle=delete_topic,
-            tag="topics",
-            query=DryRunQuery,
-            reply=DeletedTopicJson,
-            problems=topic,
-        ),
-        Endpoint(
-            method="PATCH",
-            path=ONE + "/settings",
-            handle=alter_topic,
-            tag="topics",
-            bodies={JSON: SettingsJson},
-            reply=TopicDetailJson,
-            problems=topic,
-        ),
-        Endpoint(
-            method="POST",
-            path=ONE + "/partitions",
-            handle=add_partitions,
-            tag="topics",
-            bodies={JSON: AddPartitionsJson},
-            reply=TopicDetailJson,
-            problems=topic,
-        ),
-        Endpoint(
-            method="POST",
-            path=ONE + "/delete-records",
-            handle=delete_records,
-            tag="topics",
-            bodies={JSON: DeleteRecordsJson},
-            reply=DeletedRecordsJson,
-            problems=(*topic, "out-of-range"),
-        ),
-    )
-
-
-ENDPOINTS = _endpoints()
+ENDPOINTS = (
+    Endpoint(method="GET", path=ALL, handle=list_topics, tag="topics", query=TopicsQuery, reply=TopicsJson),
+    Endpoint(
+        method="POST",
+        path=ALL,
+        handle=create_topic,
+        tag="topics",
+        bodies={JSON: NewTopicJson},
+        reply=TopicDetailJson,
+        status=201,
+        problems=("topic-exists",),
+    ),
+    Endpoint(
+        method="GET", path=ONE, handle=show_topic, tag="topics", reply=TopicDetailJson, problems=_UNKNOWN
+    ),
+    Endpoint(
+        method="DELETE",
+        path=ONE,
+        handle=delete_topic,
+        tag="topics",
+        query=DryRunQuery,
+        reply=DeletedTopicJson,
+        problems=_UNKNOWN,
+    ),
+    Endpoint(
+        method="PATCH",
+        path=ONE + "/settings",
+        handle=alter_topic,
+        tag="topics",
+        bodies={JSON: SettingsJson},
+        reply=TopicDetailJson,
+        problems=_UNKNOWN,
+    ),
+    Endpoint(
+        method="POST",
+        path=ONE + "/partitions",
+        handle=add_partitions,
+        tag="topics",
+        bodies={JSON: AddPartitionsJson},
+        reply=TopicDetailJson,
+        problems=_UNKNOWN,
+    ),
+)

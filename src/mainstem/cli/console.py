@@ -1,0 +1,46 @@
+"""`mainstem console`."""
+
+from __future__ import annotations
+
+import click
+
+from mainstem.cli.common import at_option
+from mainstem.cli.exit_codes import Exit
+
+
+@click.command("console")
+@at_option
+@click.option(
+    "--http", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen."
+)
+@click.option(
+    "--http-hosts", default="", metavar="NAMES", help="Names by which browsers may call it, with commas."
+)
+@click.option("--http-read-only", is_flag=True, help="Refuse every change.")
+@click.option(
+    "--allow-anonymous", is_flag=True, help="Permit an address other than loopback without authentication."
+)
+def command(at: str, http: str, http_hosts: str, http_read_only: bool, allow_anonymous: bool) -> int:
+    """Run the console, and the HTTP API with it, in front of a Kafka cluster.
+
+    For a mainstem server there is no need of it: `mainstem serve` has both. Prints one line when it
+    accepts browsers; logs go to standard error.
+    """
+    from mainstem import serve_console, serve_logging
+    from mainstem.cli import complain
+    from mainstem.server import CannotServe
+
+    serve_logging.set_up("info", as_json=False)
+    settings = serve_console.ConsoleSettings(
+        at=at,
+        http=http,
+        hosts=http_hosts.replace(",", " ").split(),
+        read_only=http_read_only,
+        allow_anonymous=allow_anonymous,
+    )
+    try:
+        serve_console.run(settings, ready=click.echo)
+    except CannotServe as error:
+        complain(str(error))
+        return Exit.REFUSED if error.reason == "refused" else Exit.ADDRESS
+    return Exit.DONE

@@ -1,0 +1,73 @@
+"""`mainstem console`, composed: the HTTP door and its page in front of any Kafka cluster.
+
+Owns: the order of start and stop. Refuses: to listen where strangers could write unless it was told so.
+Called by `mainstem.cli.console`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from mainstem import __version__
+from mainstem.server import Address, CannotServe, is_loopback, listen_on, loop_factory, on_signals
+from mainstem.stream import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleSettings:
+    """What `mainstem console` was told."""
+
+    at: str
+    """HOST:PORT of the cluster."""
+    http: str
+    """HOST:PORT to listen on."""
+    hosts: Sequence[str] = ()
+    read_only: bool = False
+    allow_anonymous: bool = False
+
+
+def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. NotReachable, CannotServe when it does not come to that."""
+    address = Address.parse(settings.http, "--http")
+    if not settings.allow_anonymous and not is_loopback(address.host):
+        raise CannotServe(
+            "refused",
+            f"--http {address} is open to others and there is no authentication: anybody could read and"
+            " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
+        )
+    with ExitStack() as sockets, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        listener = sockets.enter_context(listen_on(address, "--http"))
+        runner.run(_serve(settings, listener, ready))
+
+
+async def _serve(settings: ConsoleSettings, listener: socket.socket, ready: Callable[[str], None]) -> None:
+    from mainstem.clock import LoopClock
+    from mainstem.doors.http.server import HttpDoor
+    from mainstem.engines.kafka import KafkaEngine
+    from mainstem.engines.read_only import read_only
+
+    stop = asyncio.Event()
+    on_signals(stop)
+    cluster = await KafkaEngine.connect(settings.at)
+    try:
+        engine: Engine = read_only(cluster) if settings.read_only else cluster
+        bound = Address.of(listener)
+        door = HttpDoor(
+            engine,
+            LoopClock(asyncio.get_running_loop()),
+            version=__version__,
+            at=settings.at,
+            hosts=(bound.host, *settings.hosts),
+            any_address=not is_loopback(bound.host),
+            read_only=settings.read_only,
+        )
+        await door.start(listener)
+        ready(f"mainstem console ready  http://{bound}/  kafka={settings.at}")
+        await stop.wait()
+        await door.close()
+    finally:
+        await cluster.close()

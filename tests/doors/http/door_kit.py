@@ -1,0 +1,143 @@
+"""A real HTTP door on a free port, over an embedded node, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from mainstem.clock import LoopClock
+from mainstem.doors.http.endpoint import DiskUse
+from mainstem.doors.http.server import HttpDoor
+from mainstem.engines.embedded import EmbeddedEngine
+from mainstem.engines.read_only import read_only
+from mainstem.log.realdisk import RealDisk
+from mainstem.node import Node
+from mainstem.settings import Settings
+from mainstem.stream import Engine
+
+T = TypeVar("T")
+MAX_BODY = 1 << 20
+SEGMENT_BYTES = 1 << 20
+
+
+class Running:
+    """What a test talks to: `http` is a client of the door; `do` runs something with the engine, in the
+    door's loop."""
+
+    def __init__(self, folder: Path, options: dict[str, Any], wrap: Callable[[Engine], Engine]) -> None:
+        self._folder = folder
+        self._options = options
+        self._wrap = wrap
+        self._ready = threading.Event()
+        self.loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="door", daemon=True)
+        self._thread.start()
+        assert self._ready.wait(30)
+        if self._failed is not None:
+            raise self._failed
+        self.http = httpx.Client(base_url=f"http://{self.at}", timeout=30, trust_env=False)
+
+    def _run(self) -> None:
+        try:
+            self.loop.run_until_complete(self._serve())
+        except BaseException as error:
+            self._failed = error
+            self._ready.set()
+        finally:
+            self.loop.close()
+
+    async def _serve(self) -> None:
+        clock = LoopClock(self.loop)
+        disk = RealDisk(self._folder, self.loop)
+        self.node = await Node.open(
+            Settings(data=str(self._folder), durability="os", log_segment_bytes=SEGMENT_BYTES),
+            disk,
+            clock,
+            random.Random(7),
+        )
+        self.engine = EmbeddedEngine(self.node)
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self.at = f"127.0.0.1:{self.port}"
+        options: dict[str, Any] = {
+            "version": "1.2.3",
+            "at": "127.0.0.1:9092",
+            "max_body_bytes": MAX_BODY,
+        } | self._options
+        if "disk_use" not in options:
+            options["disk_use"] = lambda: DiskUse(used_bytes=1, free_bytes=2, total_bytes=3)
+        self.door = HttpDoor(self._wrap(self.engine), clock, **options)
+        await self.door.start(listener)
+        self._ready.set()
+        await self._stop.wait()
+        await self.door.close()
+        await self.node.close()
+
+    def do(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:
+        """Run `work` with the engine."""
+
+        async def inner() -> T:
+            return await work(self.engine)
+
+        return asyncio.run_coroutine_threadsafe(inner(), self.loop).result(30)
+
+    def post(self, path: str, body: object) -> httpx.Response:
+        """POST JSON below /api/v1/."""
+        return self.http.post(f"/api/v1/{path}", json=body)
+
+    def get(self, path: str, **query: object) -> Any:
+        """The JSON of a GET below /api/v1/, which must succeed."""
+        reply = self.http.get(f"/api/v1/{path}", params={name: str(value) for name, value in query.items()})
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def topic(self, name: str, partitions: int = 1, **settings: str) -> str:
+        """Make a topic; its name."""
+        told = {each.replace("_", "."): value for each, value in settings.items()}
+        reply = self.post("topics", {"topic": name, "partitions": partitions, "settings": told})
+        assert reply.status_code == 201, reply.text
+        return name
+
+    def close(self) -> None:
+        """Stop it."""
+        self.http.close()
+        self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        if self._failed is not None:
+            raise self._failed
+
+
+@contextmanager
+def running(folder: Path, *, changes: bool = True, **options: Any) -> Iterator[Running]:
+    """A door for a while; `changes=False`: one that refuses them."""
+    wrap: Callable[[Engine], Engine] = (lambda engine: engine) if changes else read_only
+    door = Running(folder, options | {"read_only": not changes}, wrap)
+    try:
+        yield door
+    finally:
+        door.close()
+
+
+def problem(reply: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    """The problem that a reply must be."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    told: dict[str, Any] = reply.json()
+    assert told["type"] == f"urn:mainstem:{kind}"
+    assert told["status"] == status
+    assert told["title"]
+    assert told["detail"]
+    assert told["fix"]
+    return told

@@ -1,0 +1,117 @@
+"""CloudEvents come in as the Kafka binding's binary mode has them."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from typing import Any
+
+import pytest
+
+from tests.doors.http.door_kit import Running, problem
+
+ONE = {"content-type": "application/cloudevents+json; charset=utf-8"}
+MANY = {"content-type": "application/cloudevents-batch+json"}
+BASE: dict[str, Any] = {"specversion": "1.0", "id": "A-1", "source": "/shop", "type": "order.paid"}
+COUNT = itertools.count()
+
+
+def last(door: Running, topic: str) -> dict[str, Any]:
+    (row,) = door.get(f"topics/{topic}/partitions/0/events", offset=-1)["events"]
+    row["headers"] = {each["name"]: each["value"] for each in row["headers"]}
+    return dict(row)
+
+
+def send(door: Running, event: object) -> tuple[str, Any]:
+    topic = f"ce-{next(COUNT)}"
+    return topic, door.http.post(f"/api/v1/topics/{topic}/events", json=event, headers=ONE)
+
+
+def test_one_in_json(door: Running) -> None:
+    topic, reply = send(
+        door,
+        BASE
+        | {
+            "time": "2013-06-01T12:00:00Z",
+            "data": {"id": 7},
+            "partitionkey": "k",
+            "retries": 3,
+            "test": True,
+        },
+    )
+    assert reply.status_code == 200
+    row = last(door, topic)
+    assert (row["key"], row["value"]) == ("k", {"id": 7})
+    assert row["headers"] == {
+        "ce_specversion": "1.0",
+        "ce_id": "A-1",
+        "ce_source": "/shop",
+        "ce_type": "order.paid",
+        "ce_time": "2013-06-01T12:00:00Z",
+        "ce_partitionkey": "k",
+        "ce_retries": "3",
+        "ce_test": "true",
+        "content-type": "application/json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "value", "encoding", "content_type"),
+    [
+        ({"data": "a text"}, "a text", "json", "application/json"),
+        ({"data": "a text", "datacontenttype": "text/plain"}, "a text", "text", "text/plain"),
+        ({"data": [1], "datacontenttype": "application/x+json"}, [1], "json", "application/x+json"),
+        ({"data_base64": "AP8="}, "AP8=", "base64", None),
+        ({"data_base64": "PGE+", "datacontenttype": "text/xml"}, "<a>", "text", "text/xml"),
+        ({}, None, None, None),
+        ({"data": None}, None, "json", "application/json"),
+    ],
+)
+def test_data_in_json(
+    door: Running, more: dict[str, Any], value: object, encoding: str | None, content_type: str | None
+) -> None:
+    topic, reply = send(door, BASE | more)
+    assert reply.status_code == 200, reply.text
+    row = last(door, topic)
+    assert (row["value"], row.get("value_encoding")) == (value, encoding)
+    assert row["headers"].get("content-type") == content_type
+
+
+def test_a_batch(door: Running) -> None:
+    topic = door.topic("ce-batch")
+    batch = [BASE | {"id": str(at), "data": at} for at in range(3)]
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", json=batch, headers=MANY)
+    assert reply.json()["published"] == 3
+    rows = door.get(f"topics/{topic}/partitions/0/events")["events"]
+    assert [row["value"] for row in rows] == [0, 1, 2]
+
+
+def test_binary_mode(door: Running) -> None:
+    topic = door.topic("ce-binary")
+    headers = {f"ce-{name}": value for name, value in BASE.items()} | {"content-type": "image/png"}
+    headers |= {"ce-subject": "Z%C3%BCrich%20%E2%82%AC", "ce-partitionkey": "p"}
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", content=b"\x89PNG\xff", headers=headers)
+    assert reply.status_code == 200, reply.text
+    row = last(door, topic)
+    assert base64.b64decode(row["value"]) == b"\x89PNG\xff"
+    assert row["key"] == "p"
+    assert row["headers"]["ce_subject"] == "Zürich €"
+    assert row["headers"]["content-type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [
+        ({**BASE, "id": ""}, "no attribute 'id'"),
+        ({name: BASE[name] for name in ("specversion", "id", "source")}, "no attribute 'type'"),
+        (BASE | {"specversion": "0.3"}, "specversion '0.3'"),
+        (BASE | {"Bad_Name": "x"}, "'Bad_Name' is no name"),
+        (BASE | {"data": 1, "data_base64": "AP8="}, "not both"),
+        (BASE | {"data_base64": "*"}, "not base64"),
+        (BASE | {"extension": {"a": 1}}, "no string, number or boolean"),
+        ([BASE], "Expected `object`"),
+    ],
+)
+def test_what_is_no_cloudevent_is_told(door: Running, event: object, detail: str) -> None:
+    _, reply = send(door, event)
+    assert detail in problem(reply, 400, "invalid")["detail"]

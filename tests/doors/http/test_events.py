@@ -1,0 +1,273 @@
+"""Publishing and reading: what goes in comes out, and what is refused is told."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstem.doors.http.endpoint import json_line
+from mainstem.doors.http.events_json import NewEventJson, from_json, to_json
+from mainstem.stream import Event, NewEvent
+from tests.doors.http.door_kit import MAX_BODY, Running, problem
+
+NDJSON = {"content-type": "application/x-ndjson"}
+
+payloads = (
+    st.none()
+    | st.binary(max_size=60)
+    | st.text(max_size=40).map(str.encode)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value, indent=1).encode())
+)
+headers = st.lists(st.tuples(st.text(max_size=8), st.none() | st.binary(max_size=12)), max_size=3).map(tuple)
+events = st.builds(
+    NewEvent,
+    value=payloads,
+    key=st.none() | st.binary(max_size=20),
+    headers=headers,
+    timestamp_ms=st.integers(0, 1_700_000_000_000),
+)
+
+
+def as_new(row: dict[str, object]) -> dict[str, object]:
+    """An event as it was read, to be published again."""
+    kept = ("key", "key_encoding", "value", "value_encoding", "headers", "timestamp_ms")
+    return {name: row[name] for name in kept if row.get(name) is not None or name == "value"}
+
+
+def test_what_is_published_is_read(door: Running) -> None:
+    topic = door.topic("read", 2)
+    done = door.post(
+        f"topics/{topic}/events",
+        [
+            {"value": {"a": 1}, "key": "k", "partition": 0, "timestamp": "2013-06-01T12:00:00Z"},
+            {"value": "a text", "partition": 0, "headers": [{"name": "h", "value": "v"}, {"name": "h"}]},
+            {"value": "AP8=", "value_encoding": "base64", "partition": 1},
+            {"partition": 1},
+        ],
+    )
+    assert done.json()["published"] == 4
+    assert done.json()["events"][2] == {"partition": 1, "offset": 0}
+    assert done.json()["ends"] == [{"partition": 0, "offset": 2}, {"partition": 1, "offset": 2}]
+    first, second = door.get(f"topics/{topic}/partitions/0/events")["events"]
+    assert first == {
+        "topic": topic,
+        "partition": 0,
+        "offset": 0,
+        "timestamp": "2013-06-01T12:00:00.000Z",
+        "timestamp_ms": 1370088000000,
+        "key": "k",
+        "key_encoding": "text",
+        "value": {"a": 1},
+        "value_encoding": "json",
+        "headers": [],
+        "size": 8,
+    }
+    assert (second["value"], second["value_encoding"], second["key"]) == ("a text", "text", None)
+    assert second["headers"] == [{"name": "h", "value": "v"}, {"name": "h", "value": None}]
+    third, fourth = door.get(f"topics/{topic}/partitions/1/events")["events"]
+    assert (third["value"], third["value_encoding"]) == ("AP8=", "base64")
+    assert fourth["value"] is None
+    assert "value_encoding" not in fourth
+
+
+@settings(max_examples=60, deadline=None)
+@given(batch=st.lists(events, min_size=1, max_size=5))
+def test_every_event_survives_the_way_out_and_in_again(door: Running, batch: list[NewEvent]) -> None:
+    name = f"round-{next(COUNT)}"
+    door.topic(name)
+    door.do(lambda engine: engine.publish(name, batch))
+    rows = door.get(f"topics/{name}/partitions/0/events")["events"]
+    assert len(rows) == len(batch)
+    again = door.post(f"topics/{name}/events", [as_new(row) for row in rows])
+    assert again.status_code == 200, again.text
+    exact = door.get(f"topics/{name}/partitions/0/events", encoding="base64")["events"]
+    for before, after, event in zip(exact, exact[len(batch) :], batch, strict=False):
+        assert before["value"] == (None if event.value is None else base64.b64encode(event.value).decode())
+        assert before["key"] == after["key"]
+        assert before["headers"] == after["headers"]
+        assert before["timestamp_ms"] == after["timestamp_ms"]
+        assert same_payload(before["value"], after["value"])
+
+
+COUNT = itertools.count()
+
+
+def same_payload(before: str | None, after: str | None) -> bool:
+    """Byte for byte, but for blanks in JSON."""
+    if before is None or after is None:
+        return before is after
+    old, new = base64.b64decode(before), base64.b64decode(after)
+    return old == new or json.loads(old) == json.loads(new)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.binary(max_size=80) | st.text(max_size=40).map(str.encode))
+def test_any_payload_makes_one_line_of_json(value: bytes) -> None:
+    line = json_line(to_json(Event("t", 0, 0, 0, value, value, (("h", value),))))
+    assert len(line.splitlines()) == len(line.decode().splitlines()) == 1
+    told = json.loads(line)
+    if told["value_encoding"] == "text":
+        assert told["value"].encode() == value
+    elif told["value_encoding"] == "base64":
+        assert base64.b64decode(told["value"]) == value
+
+
+@pytest.mark.parametrize("nested", [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 5_000])
+def test_a_payload_nested_without_end_is_text(nested: bytes) -> None:
+    told = to_json(Event("t", 0, 0, 0, None, nested))
+    assert told.value_encoding == "text"
+    assert json.loads(msgspec.json.encode(told))["value"] == nested.decode()
+
+
+def test_json_keeps_its_numbers_as_they_were_written(door: Running) -> None:
+    topic = door.topic("numbers")
+    raw = b'{"price": 1.10, "id": 123456789012345678901234567890, "far": 1e999}'
+    sent = b'{"value": ' + raw + b"}"
+    headers = {"content-type": "application/json; charset=utf-8"}
+    assert door.http.post(f"/api/v1/topics/{topic}/events", content=sent, headers=headers).status_code == 200
+    found = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events").content
+    assert raw.replace(b" ", b"") in found
+    exact = door.get(f"topics/{topic}/partitions/0/events", encoding="base64")["events"][0]
+    assert base64.b64decode(exact["value"]) == raw
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"valu": 1}, "unknown field `valu`"),
+        ([{"value": 1}, {"key": 7}], "$[1].key"),
+        ({"value": 1, "value_encoding": "base64"}, "is a string"),
+        ({"value": "*", "value_encoding": "base64"}, "value is not base64"),
+        ({"key": "*", "key_encoding": "base64"}, "key is not base64"),
+        ([{}, {"timestamp": "yesterday"}], "event 1: 'yesterday' is not a time"),
+        ({"timestamp": "2013-06-01", "timestamp_ms": 1}, "not both"),
+        ({"timestamp": "1913-06-01"}, "before 1970"),
+        ({"partition": -1}, "$.partition"),
+        ("text", "got `str`"),
+    ],
+)
+def test_a_bad_event_is_told_with_its_place(door: Running, body: object, detail: str) -> None:
+    topic = "bad-events"
+    told = problem(door.post(f"topics/{topic}/events", body), 400, "invalid")
+    assert detail in told["detail"]
+    assert door.http.get(f"/api/v1/topics/{topic}").status_code == 404
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"value": "\xff"}', b"[" * 50_000, b"\0"])
+def test_what_is_no_json_is_told(door: Running, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    problem(door.http.post("/api/v1/topics/bad-json/events", content=body, headers=headers), 400, "invalid")
+
+
+def test_each_event_of_a_batch_that_fails_in_part_is_told(door: Running) -> None:
+    topic = door.topic("partly", max_message_bytes="1000")
+    reply = door.post(
+        f"topics/{topic}/events", [{"value": "a"}, {"value": "b", "partition": 9}, {"value": "c"}]
+    )
+    told = problem(reply, 404, "unknown-topic")
+    assert [sorted(each) for each in told["events"]] == [
+        ["offset", "partition"],
+        ["error"],
+        ["offset", "partition"],
+    ]
+    too_large = door.post(f"topics/{topic}/events", {"value": "x" * 2000})
+    problem(too_large, 413, "event-too-large")
+
+
+def test_lines_are_published_and_bad_ones_named(door: Running) -> None:
+    topic = door.topic("lines")
+    body = b'{"value": 1}\n\n{"value": 2, "oops": 1}\n{"value": "x", "partition": 7}\n{"value": 3}'
+    told = problem(
+        door.http.post(f"/api/v1/topics/{topic}/events", content=body, headers=NDJSON), 422, "not-published"
+    )
+    assert (told["published"], told["failed"]) == (2, 2)
+    assert sorted(each["line"] for each in told["errors"]) == [3, 4]
+    rows = door.get(f"topics/{topic}/partitions/0/events")["events"]
+    assert [row["value"] for row in rows] == [1, 3]
+
+
+def test_a_stream_of_lines_has_no_limit_but_a_line_has(door: Running) -> None:
+    topic = door.topic("many-lines")
+    line = json.dumps({"value": "x" * 1000}).encode() + b"\n"
+
+    def stream() -> Iterator[bytes]:
+        for _ in range(30):
+            yield line * 100
+
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", content=stream(), headers=NDJSON)
+    assert reply.json()["published"] == 3000 > MAX_BODY // len(line)
+    assert reply.json()["ends"] == [{"partition": 0, "offset": 3000}]
+    assert reply.json()["events"] is None
+    endless = (b"x" * 65536 for _ in range(MAX_BODY // 65536 + 2))
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", content=endless, headers=NDJSON)
+    problem(reply, 413, "body-too-large")
+
+
+def test_a_topic_is_read_from_any_place(door: Running) -> None:
+    topic = door.topic("places")
+    rows = [{"value": at, "timestamp_ms": 1_000_000 + at * 1000} for at in range(250)]
+    assert door.post(f"topics/{topic}/events", rows).status_code == 200
+    where = f"topics/{topic}/partitions/0/events"
+
+    def offsets(**query: object) -> list[int]:
+        return [row["offset"] for row in door.get(where, **query)["events"]]
+
+    assert offsets(limit=3) == [0, 1, 2]
+    assert offsets(offset=240) == list(range(240, 250))
+    assert offsets(offset=-2) == [248, 249]
+    assert offsets(offset=-9999, limit=1) == [0]
+    assert offsets(offset=250) == []
+    assert offsets(time="1970-01-01T00:18:00Z", limit=1) == [80]
+    assert offsets(time="1990-01-01", limit=1) == []
+    assert offsets(limit=250) == list(range(250))
+    page = door.get(where, limit=249)
+    assert (page["next"], page["begin"], page["end"], page["unreadable"]) == (249, 0, 250, [])
+    few = door.get(where, max_bytes=5)
+    assert len(few["events"]) == 5
+    assert few["next"] == 5
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "kind"),
+    [
+        ("topics/none/partitions/0/events", 404, "unknown-topic"),
+        ("topics/edge/partitions/1/events", 404, "unknown-topic"),
+        ("topics/edge/partitions/x/events", 400, "bad-path"),
+        ("topics/edge/partitions/-1/events", 400, "bad-path"),
+        ("topics/edge/partitions/99999999999/events", 400, "bad-path"),
+        ("topics/edge/partitions/0/events?offset=1", 416, "out-of-range"),
+        ("topics/edge/partitions/0/events?offset=99999999999999999999", 400, "invalid"),
+        ("topics/edge/partitions/0/events?offset=0&time=2013-01-01", 400, "invalid"),
+        ("topics/edge/partitions/0/events?time=soon", 400, "invalid"),
+        ("topics/edge/partitions/0/events?limit=0", 400, "invalid"),
+        ("topics/edge/partitions/0/events?limit=1&limit=2", 400, "invalid"),
+        ("topics/edge/partitions/0/events?limits=1", 400, "invalid"),
+        ("topics/edge/partitions/0/events?encoding=hex", 400, "invalid"),
+    ],
+)
+def test_a_bad_place_is_told(door: Running, where: str, status: int, kind: str) -> None:
+    door.post("topics", {"topic": "edge"})
+    problem(door.http.get(f"/api/v1/{where}"), status, kind)
+
+
+def test_what_was_deleted_is_out_of_range_with_the_range(door: Running) -> None:
+    topic = door.topic("cut")
+    door.post(f"topics/{topic}/events", [{"value": at} for at in range(10)])
+    door.post(f"topics/{topic}/delete-records", {"partition": 0, "before": 4})
+    told = problem(door.http.get(f"/api/v1/topics/{topic}/partitions/0/events?offset=3"), 416, "out-of-range")
+    assert (told["begin"], told["end"]) == (4, 10)
+
+
+def test_defaults_of_an_event() -> None:
+    assert from_json(NewEventJson()) == NewEvent(None)

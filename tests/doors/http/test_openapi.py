@@ -1,0 +1,71 @@
+"""The OpenAPI document, the routes and docs/HTTP.md say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from starlette.routing import Route, Router
+
+from mainstem.doors.http.metrics import METRICS
+from mainstem.doors.http.openapi import document, kinds_of, path_of
+from mainstem.doors.http.problem import KINDS
+from mainstem.doors.http.routes import ENDPOINTS
+from tests.doors.http.door_kit import Running
+
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "HTTP.md").read_text()
+
+
+def places() -> set[tuple[str, str]]:
+    return {(each.method.lower(), path_of(each)) for each in ENDPOINTS}
+
+
+def test_every_route_is_in_the_document_and_nothing_else(door: Running) -> None:
+    served = door.http.get("/openapi.json").json()
+    assert served == json.loads(json.dumps(document(ENDPOINTS, "1.2.3")))
+    told = {(method, path) for path, methods in served["paths"].items() for method in methods}
+    assert told == places()
+    guard: Any = door.door.app
+    router = guard._app
+    assert isinstance(router, Router)
+    routed = {
+        (method.lower(), re.sub(r":\w+}", "}", route.path))
+        for route in router.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+    assert routed == told | {("get", "/"), ("get", "/static/{path}")}
+
+
+def test_the_document_is_whole() -> None:
+    made = document(ENDPOINTS, "1")
+    text = json.dumps(made)
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
+        assert name in made["components"]["schemas"]
+    operations = [each for methods in made["paths"].values() for each in methods.values()]
+    assert len({each["operationId"] for each in operations}) == len(operations)
+    for each in operations:
+        assert each["summary"]
+        assert {str(KINDS["failed"].status), "403"} <= set(each["responses"])
+
+
+def test_every_kind_of_problem_is_used_and_every_route_names_known_ones() -> None:
+    used = {kind for each in ENDPOINTS for kind in kinds_of(each)}
+    assert used <= set(KINDS)
+    assert set(KINDS) - used <= {"not-found"}
+
+
+def test_the_page_names_no_route_that_is_not_there() -> None:
+    named = {(method.lower(), path) for method, path in re.findall(r"`([A-Z]+) (/[^`\s]*)`", PAGE)}
+    assert named - {("get", "/")} == places()
+
+
+def test_the_dashboard_draws_metrics_that_there_are() -> None:
+    dashboard = json.loads((DOCS / "grafana.json").read_text())
+    drawn = set(re.findall(r"\b(?:kafka|mainstem|process)_\w+", json.dumps(dashboard)))
+    assert drawn
+    assert drawn <= set(METRICS)

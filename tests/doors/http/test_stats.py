@@ -1,0 +1,279 @@
+"""Rates, history, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from mainstem.doors.http import metrics
+from mainstem.doors.http.metrics import METRICS, OTHER
+from mainstem.doors.http.sampler import STEPS, Sampler, Series
+from mainstem.stream import (
+    Engine,
+    GroupInfo,
+    GroupPosition,
+    GroupSummary,
+    NotReachable,
+    Position,
+    TopicSummary,
+    UnknownGroup,
+)
+from tests.doors.http.door_kit import Running, problem, running
+from tests.support.clock import SimClock
+
+
+class Fake:
+    """An engine whose topics and groups a test sets."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, int] = {}
+        self.positions: dict[str, list[tuple[str, int, int]]] = {}
+        self.failing = False
+
+    async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
+        if self.failing:
+            raise NotReachable("gone")
+        return [TopicSummary(name, 1, count, False, count) for name, count in self.written.items()]
+
+    async def groups(self) -> list[GroupSummary]:
+        return [GroupSummary(name, "Empty") for name in [*self.positions, "just-deleted"]]
+
+    async def group(self, name: str) -> GroupInfo:
+        if name not in self.positions:
+            raise UnknownGroup(name)
+        found = [
+            GroupPosition(topic, 0, offset, end, end - offset, 1000 * (end - offset))
+            for topic, offset, end in self.positions[name]
+        ]
+        return GroupInfo(name, "Empty", "", (), tuple(found))
+
+
+class Look:
+    """A sampler under a clock of ours."""
+
+    def __init__(self) -> None:
+        self.engine = Fake()
+        self.clock = SimClock()
+        self.sampler = Sampler(cast(Engine, self.engine), self.clock)
+
+    def after(self, seconds: float, **written: int) -> None:
+        self.clock.advance(seconds)
+        self.engine.written |= written
+        asyncio.run(self.sampler.look())
+
+    def groups_after(self, seconds: float, **positions: Sequence[tuple[str, int, int]]) -> None:
+        self.clock.advance(seconds)
+        self.engine.positions |= {name: list(each) for name, each in positions.items()}
+        asyncio.run(self.sampler.look_at_groups())
+
+
+def test_a_rate_comes_and_goes() -> None:
+    look = Look()
+    look.after(1, a=1_000_000)
+    assert look.sampler.all_in.per_s == 0  # what was there before is no news
+    for at in range(1, 31):
+        look.after(1, a=1_000_000 + at * 100, b=at * 10)
+    assert look.sampler.into["a"].per_s == pytest.approx(100, rel=0.01)
+    assert look.sampler.into["b"].per_s == pytest.approx(10, rel=0.01)
+    assert look.sampler.all_in.per_s == pytest.approx(110, rel=0.01)
+    for _ in range(100):
+        look.after(1)
+    assert look.sampler.all_in.per_s == 0
+
+
+def test_a_topic_that_is_deleted_and_made_again_has_no_negative_rate() -> None:
+    look = Look()
+    look.after(1, a=1000)
+    look.after(1, a=10)
+    assert look.sampler.into["a"].per_s == 0
+    del look.engine.written["a"]
+    look.after(1)
+    assert "a" not in look.sampler.into
+
+
+def test_the_history_has_whole_minutes_for_a_day_and_no_more() -> None:
+    look = Look()
+    look.after(0, a=0)
+    for minute in range(1, STEPS + 11):
+        look.after(60, a=minute * 600)
+    first, count = look.sampler.window()
+    assert count == STEPS
+    history = look.sampler.into["a"].history
+    assert history is not None
+    assert set(history.values(first, count)) == {10.0}
+    assert len(history._values) <= STEPS
+
+
+def test_what_groups_read_is_a_rate_and_a_reset_back_is_not() -> None:
+    look = Look()
+    look.after(1, a=1000)
+    look.groups_after(10, g=[("a", 100, 1000)])
+    for at in range(1, 8):
+        look.groups_after(10, g=[("a", 100 + at * 50, 1000)])
+    assert look.sampler.out_of["a"].per_s == pytest.approx(5, rel=0.01)
+    look.groups_after(10, g=[("a", 0, 1000)])
+    assert look.sampler.out_of["a"].per_s < 5
+    assert look.sampler.groups_total == 2
+    assert list(look.sampler.groups) == ["g"]
+
+
+def test_the_lag_of_groups_has_a_history() -> None:
+    look = Look()
+    look.after(0, a=10)
+    look.groups_after(0, g=[("a", 4, 10), ("b", 9, 10)])
+    look.after(60)
+    first, count = look.sampler.window()
+    assert count == 1
+    assert look.sampler.groups["g"].lag.values(first, count) == [7.0]
+    assert look.sampler.groups["g"].lag_ms.values(first, count) == [6000.0]
+
+
+def test_an_engine_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    look = Look()
+    look.engine.failing = True
+    closing = asyncio.Event()
+    turns = 0
+
+    async def pause(seconds: float) -> None:
+        nonlocal turns
+        look.clock.advance(seconds)
+        turns += 1
+        look.engine.failing = turns < 3
+        if turns == 6:
+            closing.set()
+
+    asyncio.run(look.sampler.run(pause, closing))
+    assert turns == 6
+    assert look.sampler.looked_ms > 0
+    assert caplog.text.count("statistics stand still") == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 4000), st.floats(0, 100)), max_size=60))
+def test_a_series_tells_what_was_put_in_last(puts: list[tuple[int, float]]) -> None:
+    series = Series()
+    told: dict[int, float] = {}
+    newest = 0
+    for minute, value in sorted(puts):
+        series.put(minute, value)
+        told[minute] = round(value, 3)
+        newest = minute
+    window = range(max(0, newest - STEPS + 1), newest + 1)
+    assert series.values(window.start, len(window)) == [told.get(each) for each in window]
+
+
+# ----------------------------------------------------------------------------------------------------------
+
+
+def families(door: Running) -> dict[str, dict[tuple[str, ...], float]]:
+    reply = door.http.get("/metrics")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("text/plain; version=")
+    return {
+        sample.name: {
+            tuple(each.labels.values()): each.value for each in family.samples if each.name == sample.name
+        }
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+def looked(door: Running) -> None:
+    async def look(_: object) -> None:
+        await door.door.context.sampler.look()
+        await door.door.context.sampler.look_at_groups()
+
+    door.do(look)
+
+
+def test_metrics_are_those_declared(door: Running) -> None:
+    door.topic("metrics", 2)
+    door.post("topics/metrics/events", [{"value": at} for at in range(7)])
+    door.do(lambda engine: engine.set_positions("measured", [Position("metrics", 0, 0)]))
+    looked(door)
+    found = families(door)
+    assert set(found) == set(METRICS)
+    assert found["kafka_server_brokertopicmetrics_messagesin_total"]["metrics",] == 7
+    assert found["kafka_consumergroup_current_offset"]["measured", "0", "metrics"] == 0
+    assert found["mainstem_ready"][()] == 1
+    assert found["kafka_log_log_size"][()] == 1
+
+
+def test_labels_are_bounded_and_the_rest_is_summed_up(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "TOPICS_MAX", 2)
+    monkeypatch.setattr(metrics, "POSITIONS_MAX", 1)
+    for at in range(4):
+        door.topic(f"bounded-{at}")
+        door.post(f"topics/bounded-{at}/events", [{"value": 1}] * (at + 1) * 20)
+    door.do(
+        lambda engine: engine.set_positions("bounded", [Position(f"bounded-{at}", 0, 0) for at in (0, 1)])
+    )
+    looked(door)
+    found = families(door)
+    written = found["kafka_server_brokertopicmetrics_messagesin_total"]
+    assert {*written} == {("bounded-3",), ("bounded-2",), (OTHER,)}
+    assert sum(written.values()) == sum(each.written for each in door.door.context.sampler.topics)
+    assert len(found["kafka_consumergroup_lag"]) == 1
+
+
+def test_hostile_names_are_quoted(door: Running) -> None:
+    door.topic("quoted")
+    name = 'a"\n}{\\'
+    door.do(lambda engine: engine.set_positions(name, [Position("quoted", 0, 0)]))
+    looked(door)
+    assert (name,) in families(door)["kafka_consumergroup_members"]
+
+
+def test_stats_tell_what_was_seen(door: Running) -> None:
+    door.topic("stats", 3)
+    looked(door)
+    before = door.get("stats")
+    door.post("topics/stats/events", [{"value": at} for at in range(5)])
+    door.do(lambda engine: engine.set_positions("stats-group", [Position("stats", 0, 0)]))
+    looked(door)
+    after = door.get("stats")
+    assert after["events"] - before["events"] == 5
+    assert after["rates"]["in_per_s"] > 0
+    assert "stats" in [each["topic"] for each in after["busiest"]]
+    assert after["disk"] == {"used_bytes": 1, "free_bytes": 2, "total_bytes": 3}
+    assert after["history"]["step_s"] == 60
+    assert sorted(door.get("stats/topics/stats")) == ["from_ms", "in_per_s", "out_per_s", "step_s"]
+    assert sorted(door.get("stats/groups/stats-group")) == ["from_ms", "lag", "lag_ms", "step_s"]
+    problem(door.http.get("/api/v1/stats/topics/none"), 404, "unknown-topic")
+    problem(door.http.get("/api/v1/stats/groups/none"), 404, "unknown-group")
+    (row,) = door.get("topics", q="stats")["topics"]
+    assert row["in_per_s"] > 0
+
+
+def test_it_lives_and_is_ready(door: Running) -> None:
+    assert door.http.get("/livez").json() == {"live": True}
+    assert door.http.get("/readyz").json() == {"ready": True, "reasons": []}
+    assert door.http.head("/livez").status_code == 200
+
+
+def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as door:
+        topic = door.topic("broken")
+        known: Any = door.node.topics.get(topic)
+        held = door.node.partition(known, 0)
+        held.fenced = "the disk failed"
+        reply = door.http.get("/readyz")
+        assert reply.status_code == 503
+        assert reply.json()["ready"] is False
+        assert "the disk failed" in reply.json()["reasons"][0]
+        assert door.http.get("/livez").status_code == 200
+        assert families(door)["mainstem_ready"][()] == 0
+        held.fenced = None
+
+
+def test_a_cluster_elsewhere_has_no_disk_here(tmp_path: Path) -> None:
+    with running(tmp_path / "data", disk_use=None) as door:
+        assert door.get("stats")["disk"] is None
+        assert door.get("cluster")["embedded"] is False
+        assert "kafka_log_log_size" not in families(door)

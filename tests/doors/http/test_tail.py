@@ -1,0 +1,163 @@
+"""The live tail: what comes is sent, a client that comes back misses nothing, one that is slow is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.doors.http.door_kit import Running, problem
+
+
+def messages(
+    door: Running, topic: str, *, last_id: str = "", **query: object
+) -> Generator[dict[str, Any], None, None]:
+    """The messages of a tail: event, id, data."""
+    headers = {"last-event-id": last_id} if last_id else {}
+    params = {name: str(value) for name, value in query.items()}
+    with door.http.stream("GET", f"/api/v1/topics/{topic}/tail", params=params, headers=headers) as reply:
+        assert reply.status_code == 200
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        told: dict[str, Any] = {"event": "message"}
+        for line in reply.iter_lines():
+            name, _, value = line.partition(": ")
+            if line:
+                told[name or "comment"] = json.loads(value) if name == "data" else value.strip()
+            else:
+                yield told
+                told = {"event": "message"}
+
+
+def publish(door: Running, topic: str, *values: object) -> None:
+    assert door.post(f"topics/{topic}/events", [{"value": each} for each in values]).status_code == 200
+
+
+def take(stream: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return [next(stream) for _ in range(count)]
+
+
+def test_what_is_there_and_what_comes_is_sent(door: Running) -> None:
+    topic = door.topic("tail")
+    publish(door, topic, 0, 1)
+    stream = messages(door, topic, **{"from": "begin"})
+    hello, first, second = take(stream, 3)
+    assert hello["id"] == "0:0"
+    assert (first["data"]["value"], first["data"]["offset"]) == (0, 0)
+    assert second["id"] == "0:2"
+    publish(door, topic, 2)
+    assert next(stream)["data"]["value"] == 2
+    stream.close()
+
+
+def test_it_begins_at_the_end_or_some_before_it(door: Running) -> None:
+    topic = door.topic("tail-end")
+    publish(door, topic, *range(10))
+    stream = messages(door, topic)
+    assert next(stream)["id"] == "0:10"
+    publish(door, topic, 10)
+    assert next(stream)["data"]["value"] == 10
+    stream.close()
+    stream = messages(door, topic, **{"from": "-3"})
+    assert [each["data"]["value"] for each in take(stream, 4)[1:]] == [8, 9, 10]
+    stream.close()
+
+
+def test_a_client_that_comes_back_goes_on_where_it_was(door: Running) -> None:
+    topic = door.topic("tail-again", 2)
+    stream = messages(door, topic)
+    assert next(stream)["id"] == "0:0,1:0"
+    for at in range(3):
+        assert door.post(f"topics/{topic}/events", {"value": at, "partition": at % 2}).status_code == 200
+    seen = take(stream, 3)
+    stream.close()
+    assert door.post(f"topics/{topic}/events", {"value": "missed", "partition": 1}).status_code == 200
+    stream = messages(door, topic, last_id=[each["id"] for each in seen if "id" in each][-1])
+    hello, missed = take(stream, 2)
+    assert hello["id"] == "0:2,1:1"
+    assert missed["data"]["value"] == "missed"
+    stream.close()
+
+
+@pytest.mark.parametrize("last_id", ["nonsense", "0:x", "9:1", "0:99999999999999999999", "-1:-1", "0:٣"])
+def test_an_id_that_means_nothing_is_passed_over(door: Running, last_id: str) -> None:
+    topic = "tail-id"
+    door.post("topics", {"topic": topic})
+    stream = messages(door, topic, last_event_id=last_id)
+    assert next(stream)["id"] == "0:0"
+    stream.close()
+
+
+def test_what_is_more_than_the_rate_is_passed_over_and_told(door: Running) -> None:
+    topic = door.topic("tail-rate")
+    stream = messages(door, topic, rate=10)
+    next(stream)
+    publish(door, topic, *range(1000))
+    seen: list[int] = []
+    skipped = 0
+    while not seen or seen[-1] < 999:
+        told = next(stream)
+        if told["event"] == "skipped":
+            skipped += told["data"]["skipped"]
+        else:
+            seen.append(told["data"]["value"])
+    stream.close()
+    assert skipped > 0
+    assert seen == sorted(seen)
+    assert len(seen) + skipped == 1000
+
+
+def test_what_retention_took_from_a_slow_reader_is_told(door: Running) -> None:
+    topic = door.topic("tail-gone")
+    publish(door, topic, *range(10))
+    stream = messages(door, topic, last_id="0:2", rate=0)
+    assert next(stream)["id"] == "0:2"
+    stream.close()
+    door.post(f"topics/{topic}/delete-records", {"partition": 0, "before": 6})
+    stream = messages(door, topic, last_id="0:2", rate=0)
+    hello, first = take(stream, 2)
+    assert hello["id"] == "0:6"
+    assert first["data"]["offset"] == 6
+    stream.close()
+
+
+def test_one_partition_alone(door: Running) -> None:
+    topic = door.topic("tail-one", 3)
+    stream = messages(door, topic, partition=1)
+    assert next(stream)["id"] == "1:0"
+    stream.close()
+    problem(door.http.get(f"/api/v1/topics/{topic}/tail?partition=3"), 404, "unknown-topic")
+
+
+def test_refusals(door: Running) -> None:
+    problem(door.http.get("/api/v1/topics/none/tail"), 404, "unknown-topic")
+    door.post("topics", {"topic": "tail-no"})
+    problem(door.http.get("/api/v1/topics/tail-no/tail?from=soon"), 400, "invalid")
+    problem(door.http.get("/api/v1/topics/tail-no/tail?rate=-1"), 400, "invalid")
+
+
+def test_a_topic_that_is_deleted_ends_the_tail_with_a_problem(
+    door: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainstem.doors.http.tail.HEARTBEAT_S", 0.1)
+    topic = door.topic("tail-deleted")
+    stream = messages(door, topic)
+    next(stream)
+    assert next(stream)["comment"] == "alive"
+    assert door.http.delete(f"/api/v1/topics/{topic}").status_code == 200
+    told = next(each for each in stream if "data" in each)
+    assert told["event"] == "problem"
+    assert told["data"]["type"] == "urn:mainstem:unknown-topic"
+
+
+def test_an_event_cannot_end_its_message(door: Running) -> None:
+    topic = door.topic("tail-hostile")
+    stream = messages(door, topic)
+    next(stream)
+    hostile = "\n\nevent: problem\ndata: {}\r\r\n\n\u2028"
+    publish(door, topic, hostile, {"a\n": [hostile]})
+    first, second = take(stream, 2)
+    assert (first["event"], first["data"]["value"]) == ("message", hostile)
+    assert (second["event"], second["data"]["value"]) == ("message", {"a\n": [hostile]})
+    stream.close()

@@ -1,0 +1,128 @@
+"""Topics by HTTP, and what a deletion or a change of settings takes away."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstem.log.partition import Partition
+from tests.doors.http.door_kit import Running, problem
+
+
+def test_a_topic_from_birth_to_death(door: Running) -> None:
+    made = door.post("topics", {"topic": "life", "partitions": 2, "settings": {"retention.ms": "1000"}})
+    assert made.status_code == 201
+    settings = {each["name"]: each for each in made.json()["settings"]}
+    assert settings["retention.ms"] == {
+        "name": "retention.ms",
+        "value": "1000",
+        "is_default": False,
+        "read_only": False,
+    }
+    changes = {"settings": {"retention.ms": None, "max.message.bytes": "2000"}}
+    changed = door.http.patch("/api/v1/topics/life/settings", json=changes)
+    settings = {each["name"]: each for each in changed.json()["settings"]}
+    assert settings["retention.ms"]["is_default"] is True
+    assert settings["max.message.bytes"]["value"] == "2000"
+    assert len(door.post("topics/life/partitions", {"total": 3}).json()["partitions"]) == 3
+    door.post("topics/life/events", [{"value": at} for at in range(5)])
+    dry = door.http.delete("/api/v1/topics/life?dry_run=true").json()
+    assert dry == {"topic": "life", "dry_run": True, "partitions": 3, "events": 5}
+    assert door.get("topics/life")["events"] == 5
+    assert door.http.delete("/api/v1/topics/life").json() == dry | {"dry_run": False}
+    problem(door.http.get("/api/v1/topics/life"), 404, "unknown-topic")
+
+
+def test_the_list_is_searched_and_paged(door: Running) -> None:
+    for name in ("list-A", "list-b", "list-c"):
+        door.topic(name)
+    page = door.get("topics", q="LIST-", limit=2)
+    assert [each["topic"] for each in page["topics"]] == ["list-A", "list-b"]
+    assert (page["total"], page["next"]) == (3, "list-b")
+    page = door.get("topics", q="list-", limit=2, after=page["next"])
+    assert [each["topic"] for each in page["topics"]] == ["list-c"]
+    assert page["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "kind"),
+    [
+        ("topics", {"topic": "twice"}, 409, "topic-exists"),
+        ("topics", {"topic": "no/name"}, 400, "invalid"),
+        ("topics", {"topic": ".."}, 400, "invalid"),
+        ("topics", {"topic": "x", "partitions": 0}, 400, "invalid"),
+        ("topics", {"topic": "x", "settings": {"nonsense": "1"}}, 400, "invalid"),
+        ("topics", {"topic": "x", "partition": 1}, 400, "invalid"),
+        ("topics", {}, 400, "invalid"),
+        ("topics/none/partitions", {"total": 2}, 404, "unknown-topic"),
+        ("topics/twice/partitions", {"total": 1}, 400, "invalid"),
+        ("topics/none/settings/preview", {"settings": {"retention.ms": "1"}}, 404, "unknown-topic"),
+        ("topics/twice/settings/preview", {"settings": {"retention.ms": "x"}}, 400, "invalid"),
+        ("topics/twice/settings/preview", {"settings": {}}, 400, "invalid"),
+        ("topics/twice/delete-records", {"partition": 0, "before": 5}, 416, "out-of-range"),
+        ("topics/twice/delete-records", {"partition": 3, "before": 0}, 404, "unknown-topic"),
+        ("topics/twice/delete-records", {"partition": 0, "before": -2}, 400, "invalid"),
+    ],
+)
+def test_refusals(door: Running, path: str, body: object, status: int, kind: str) -> None:
+    door.post("topics", {"topic": "twice"})
+    problem(door.post(path, body), status, kind)
+
+
+def test_deleting_events_is_told_before_and_done_after(door: Running) -> None:
+    topic = door.topic("delete")
+    door.post(f"topics/{topic}/events", [{"value": at, "timestamp_ms": at} for at in range(10)])
+    door.post(f"topics/{topic}/events", [{"value": at, "timestamp_ms": at} for at in range(10, 20)])
+    body = {"partition": 0, "before": 10, "dry_run": True}
+    told = door.post(f"topics/{topic}/delete-records", body).json()
+    gone = told["gone"]
+    assert (told["dry_run"], gone["events"], gone["begin"]) == (True, 10, 10)
+    assert gone["oldest"] == "1970-01-01T00:00:00.010Z"
+    assert gone["bytes"] > 100
+    assert door.get(f"topics/{topic}")["events"] == 20
+    assert door.post(f"topics/{topic}/delete-records", body | {"dry_run": False}).json()["gone"] == gone
+    assert door.get(f"topics/{topic}")["partitions"][0]["begin"] == 10
+    everything = door.post(f"topics/{topic}/delete-records", {"partition": 0, "before": -1}).json()["gone"]
+    assert (everything["events"], everything["begin"], everything["oldest"]) == (10, 20, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"retention.bytes": "1200000"},
+        {"retention.bytes": "0"},
+        {"retention.ms": "0"},
+        {"retention.ms": "0", "mainstem.retention.time": "record"},
+        {"retention.ms": "-1"},
+        {"retention.ms": "86400000", "mainstem.retention.time": "record"},
+    ],
+)
+def test_a_change_of_retention_deletes_what_its_preview_said(door: Running, change: dict[str, str]) -> None:
+    topic = door.topic("preview-" + "-".join([*change, *change.values()]), 2)
+    for at in range(40):
+        event = {
+            "value": "x" * 100_000,
+            "partition": 0 if at < 30 else 1,
+            "timestamp_ms": 1_600_000_000_000 + at,
+        }
+        assert door.post(f"topics/{topic}/events", event).status_code == 200
+    before = door.get(f"topics/{topic}")["partitions"]
+    told = door.post(f"topics/{topic}/settings/preview", {"settings": change}).json()
+    assert told["exact"] is True
+    assert door.get(f"topics/{topic}")["partitions"] == before
+    assert told["events"] == sum(each["events"] for each in told["partitions"])
+    door.http.patch(f"/api/v1/topics/{topic}/settings", json={"settings": change})
+
+    async def enforce(_: object) -> None:
+        known = door.node.topics.get(topic)
+        assert known is not None
+        for index in range(known.partitions):
+            held: Partition = door.node.partition(known, index)
+            for _ in range(3):
+                await held.enforce_retention()
+
+    door.do(enforce)
+    kept = [each["begin"] for each in door.get(f"topics/{topic}")["partitions"]]
+    assert kept == [each["begin"] for each in told["partitions"]]
+    if change.get("retention.ms") != "-1":
+        assert told["events"] > 0
+        assert told["bytes"] > 0
