@@ -91,7 +91,7 @@ export function facetPanel({ filter, ask, compare }) {
   function facetValue(name, value, told, share) {
     const text = plain(value).slice(0, 200);
     return h("div.facet-row", {},
-      h("button.facet-value", { type: "button", title: `Only ${plain(name)}: ${text}`, onclick: () => filter(term(name, value), false) },
+      h("button.facet-value", { type: "button", title: `Only ${plain(name)}: ${text}`, "aria-label": `Only ${plain(name)}: ${text} (${told})`, onclick: () => filter(term(name, value), false) },
         h("span.facet-bar", { style: { width: `${Math.min(1, share) * 100}%` } }), h("span.facet-text", {}, value === "" ? h("span.muted", {}, "empty") : line(value, 60)), h("span.facet-count", {}, told)),
       h("button.icon-button.facet-out", { type: "button", "aria-label": `Without ${plain(name)}: ${text}`, title: "Leave these out", onclick: () => filter(term(name, value), true) }, icon("minus")));
   }

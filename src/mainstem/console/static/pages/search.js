@@ -48,7 +48,7 @@ export function searchPage(_segments, params) {
   const facets = facetPanel({ filter, ask: can("post", "facets") ? countAll : null, compare: can("post", "compare") ? compare : null });
   const showFacets = h("button.quiet.facets-toggle", { type: "button", "aria-expanded": "false", onclick: toggleFacets }, "Facets");
   const side = h("div.detail", { hidden: true });
-  const results = h("div.results", {}, facets.element, h("div.split", {}, h("div.split-main", {}, note, rows.element), side));
+  const results = h("div.results", { "aria-busy": "true" }, facets.element, h("div.split", {}, h("div.split-main", {}, note, rows.element), side));
   const element = h("div.search", {},
     h("div.search-head", {},
       h("h1.unseen", {}, "Search"),
@@ -89,7 +89,7 @@ export function searchPage(_segments, params) {
     const mine = (run = new AbortController());
     const before = totals;
     ended = "running";
-    drawSoon();
+    drawProgress();
     try {
       for await (const told of lines("search", request(more), mine.signal)) {
         if (told.hit) insert(told.hit);
@@ -187,7 +187,7 @@ export function searchPage(_segments, params) {
     const share = totals?.share ?? 0;
     const inner = bar.firstElementChild;
     inner.style.setProperty("width", `${(ended === "complete" ? 1 : share) * 100}%`);
-    bar.classList.toggle("running", running);
+    results.setAttribute("aria-busy", String(running));
     put(order, oldest ? "Oldest first" : "Newest first");
     put(status, totals ? progressWords() : running ? "starting …" : "");
     put(control,

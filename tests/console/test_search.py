@@ -1,0 +1,165 @@
+"""Search, trace and the event in a browser: from a cancelled flight to its whole story."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.console.conftest import EVENTS, EVIL, Open
+from tests.scenarios import flights
+from tests.support.server import Server
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _search_is_offered(server: Server) -> None:
+    with urllib.request.urlopen(f"http://{server.http}/openapi.json") as reply:
+        if "/api/v1/search" not in json.load(reply)["paths"]:
+            pytest.skip("this server does not offer search by HTTP")
+
+
+def cancelled() -> dict[str, Any]:
+    """A cancelled flight whose aircraft flew more than once."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in flights.sample()[:EVENTS]]
+    of = [row["tailnum"] for row in rows]
+    return next(
+        row
+        for row in rows
+        if row["dep_time"] is None and row["tailnum"] != "NA" and of.count(row["tailnum"]) > 1
+    )
+
+
+def found(page: Any) -> int:
+    """How many matches the page tells, once the search has ended."""
+    page.locator(".results[aria-busy=false]").wait_for()
+    told = re.match(r"([\d,]+) match", page.locator(".progress-text").inner_text())
+    return int(told[1].replace(",", "")) if told else 0
+
+
+def search(page: Any, query: str) -> int:
+    """Type a query and search."""
+    page.get_by_role("combobox", name="Search query").fill(query)
+    page.keyboard.press("Enter")
+    return found(page)
+
+
+def test_from_a_cancelled_flight_to_its_story(show: Open) -> None:
+    flight = cancelled()
+    tail = flight["tailnum"]
+    page = show("#/search")
+    assert search(page, f"tailnum:{tail} AND dep_time:null AND topic:flights") >= 1
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.locator(".detail .payload").wait_for()
+    assert f'"tailnum": "{tail}"' in page.locator(".detail .payload").inner_text()
+    page.get_by_role("tab", name="Key timeline").click()
+    page.get_by_text("events of this key").wait_for()
+    assert page.locator(".timeline li").count() > 1
+    page.locator(".facts").get_by_role("link", name="trace").click()
+    page.get_by_text(re.compile(r"events in 2 topics")).wait_for()
+    assert page.locator(".fall-row").filter(has_text="refunds").count() >= 1
+    times = page.locator(".fall-row .event-time").all_inner_texts()
+    assert times == sorted(times)
+
+
+def test_the_address_is_the_search(show: Open) -> None:
+    page = show("#/search")
+    count = search(page, "origin:JFK AND dep_delay:>120 AND topic:flights")
+    assert count > 0
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.locator(".detail .payload").wait_for()
+    again = show(page.url.partition("/#")[2].join(["#", ""]))
+    assert found(again) == count
+    again.locator(".detail .payload").wait_for()
+    assert again.locator(".detail h2").inner_text() == page.locator(".detail h2").inner_text()
+
+
+def test_facets_filter_in_and_out(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    search(page, "carrier:UA")
+    page.get_by_role("button", name="Only origin: EWR").click()
+    only = found(page)
+    assert page.get_by_role("combobox", name="Search query").input_value() == "carrier:UA origin:EWR"
+    page.get_by_role("button", name="Without origin: EWR").click()
+    assert found(page) == 0
+    page.go_back()
+    page.get_by_text(re.compile(f"^{only:,} match")).wait_for()
+
+
+def test_a_range_is_chosen_on_the_histogram(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    everything = page.locator(".histogram .volume")
+    everything.first.wait_for()
+    plot = page.locator(".chart-plot")
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20, steps=5)
+    page.mouse.up()
+    page.wait_for_url("**since=2013*until=2013*")
+    assert found(page) > 0
+    plot.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    found(page)
+    assert page.locator(".menu-text").nth(1).inner_text().startswith("2013-")
+
+
+def test_more_matches_go_on_where_the_search_stopped(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    page.get_by_text("stopped at the limit").wait_for()
+    first = found(page)
+    page.get_by_role("button", name="More matches").click()
+    assert found(page) > first
+    places = page.locator(".event-place").all_inner_texts()
+    assert len(places) == len(set(places))
+
+
+def test_an_error_is_shown_where_it_is(show: Open) -> None:
+    page = show("#/search?topics=refunds")
+    found(page)
+    page.get_by_role("combobox", name="Search query").fill("tailnum:(N1 OR")
+    page.get_by_text("column 15").wait_for()
+    assert page.locator(".squiggle").is_visible()
+
+
+def test_completion_offers_fields(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    found(page)
+    box = page.get_by_role("combobox", name="Search query")
+    box.press_sequentially("dep_de")
+    page.locator(".completion").get_by_text("dep_delay:").wait_for()
+    page.keyboard.press("Tab")
+    assert box.input_value() == "dep_delay:"
+
+
+def test_hostile_matches_do_nothing(show: Open) -> None:
+    page = show("#/search?topics=strange")
+    assert found(page) == 6
+    page.keyboard.press("Escape")
+    for _ in range(6):
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.locator(".detail .event").wait_for()
+    assert page.locator("main script, main img, main iframe").count() == 0
+    assert EVIL[:20] in page.locator(".facet-list").inner_text()
+
+
+def test_searching_fits_a_narrow_screen(show: Open) -> None:
+    page = show("#/search?topics=flights&q=JFK", width=400, height=800)
+    assert found(page) > 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.get_by_role("button", name="Facets").click()
+    page.get_by_role("button", name="Only topic: flights").first.wait_for()
+    page.get_by_role("button", name="Facets").click()
+    page.get_by_role("option").first.click()
+    page.get_by_role("button", name="Close (Esc)").click()
+    page.get_by_role("option").first.wait_for()
