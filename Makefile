@@ -31,7 +31,7 @@ deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, 
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group scenarios
 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
-	@$(BIN)/pytest -m slow --durations=40 --durations-min=1
+	@$(BIN)/pytest -m slow -rs --durations=40 --durations-min=1
 
 soak: $(STAMP)   ## kill it 200 times with -9 under load, with either durability (KILL9_KILLS, KILL9_SEED)
 	@KILL9_KILLS=$${KILL9_KILLS:-200} $(BIN)/pytest -m slow tests/faults/test_kill9.py

@@ -84,6 +84,9 @@ def apache_kafka(port: int = 0, extra: str = "") -> Iterator[str]:
     if not list(JARS.glob("kafka_2.13-*.jar")):
         raise RuntimeError(f"no Apache Kafka in {JARS}: run `make deps-all`")
     port = port or free_port()
+    with socket.socket() as probe:  # or the wait below would take another server for this one
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
     folder = tempfile.mkdtemp(prefix="apache-kafka-")
     settings = Path(folder) / "server.properties"
     settings.write_text(SETTINGS.format(port=port, controller=free_port(), folder=folder) + extra)
