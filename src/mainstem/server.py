@@ -124,12 +124,12 @@ async def _serve(
         await door.start(sock=listener)
         http_door = None if http is None else await _open_http(settings, node, advertised, http)
         age_s = process_age_s()
+        if advertised != bound:
+            log.info("clients are told to connect to %s", advertised)
         ready(
             f"mainstem ready in {age_s:.2f} s  kafka={bound}{f'  http={settings.http}' if http_door else ''}"
             f"  data={folder}  durability={settings.durability}"
         )
-        if advertised != bound:
-            log.info("clients are told to connect to %s", advertised)
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
         await stop.wait()

@@ -75,13 +75,17 @@ def command(config: str | None, **flags: object) -> int:
         return Exit.USAGE
     import logging
 
-    from mainstem import serve_logging, server
+    from mainstem import serve_logging, server, systemd
+
+    def ready(line: str) -> None:
+        click.echo(line)
+        systemd.notify(os.environ)
 
     serve_logging.set_up(settings.log_level, as_json=settings.log_json)
     for line in strangers(os.environ):
         logging.getLogger("mainstem.settings").warning("%s", line)
     try:
-        server.run(settings, ready=click.echo)
+        server.run(settings, ready=ready)
     except server.CannotServe as error:
         complain(str(error))
         codes = {

@@ -1,0 +1,147 @@
+"""Batches made to harm, sent to a real server as raw frames: what lies is refused, what bursts is not opened
+beyond the cap, and what is beside it is served."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import cramjam
+import pytest
+from crc32c import crc32c
+
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.message import Message
+from mainstem.log import codecs
+from mainstem.log.batch import HEADER_BYTES
+from tests.doors.kafka.kit import batch, fetch_request, produce_request
+from tests.doors.kafka.test_real_node import Caller
+from tests.support.server import Server
+
+T = 1_356_998_400_000
+BOMB_BYTES = 512 << 20
+FIELDS = {"length": (8, ">i"), "magic": (16, ">b"), "attributes": (21, ">h"), "last_offset_delta": (23, ">i")}
+FIELDS |= {"base_timestamp": (27, ">q"), "max_timestamp": (35, ">q"), "producer_id": (43, ">q")}
+FIELDS |= {"producer_epoch": (51, ">h"), "base_sequence": (53, ">i"), "count": (57, ">i")}
+
+
+def sealed(data: bytearray) -> bytearray:
+    """With the right CRC."""
+    struct.pack_into(">I", data, 17, crc32c(data[21:]))
+    return data
+
+
+def forged(**fields: int) -> bytearray:
+    """A batch that says this, with a right CRC."""
+    data = batch(b"good", timestamp_ms=T)
+    for name, value in fields.items():
+        at, form = FIELDS[name]
+        struct.pack_into(form, data, at, value)
+    return sealed(data)
+
+
+def packed(codec: int, body: bytes) -> bytearray:
+    """A batch of one record whose compressed records are `body`."""
+    data = batch(b"x", timestamp_ms=T)[:HEADER_BYTES] + bytearray(body)
+    struct.pack_into(">i", data, 8, len(data) - 12)
+    struct.pack_into(">h", data, 21, codec)
+    return sealed(data)
+
+
+BOMBS: dict[str, Callable[[], bytearray]] = {
+    "zstd": lambda: packed(codecs.NAMES.index("zstd"), bytes(cramjam.zstd.compress(bytes(BOMB_BYTES)))),
+    "gzip": lambda: packed(codecs.NAMES.index("gzip"), bytes(cramjam.gzip.compress(bytes(BOMB_BYTES), 1))),
+    "lz4": lambda: packed(codecs.NAMES.index("lz4"), bytes(cramjam.lz4.compress(bytes(BOMB_BYTES)))),
+    "snappy": lambda: packed(codecs.SNAPPY, b"\xff\xff\xff\xff\x07" + b"\xfe\x01\x00" * 1000),
+}
+LIES: list[dict[str, int]] = [
+    {"magic": 0},
+    {"magic": 1},
+    {"length": 1 << 30},
+    {"length": -1},
+    {"attributes": 7},
+    {"attributes": 0x10},
+    {"attributes": 0x20},
+    {"count": 2},
+    {"count": -1},
+    {"count": 0, "last_offset_delta": -1},
+    {"last_offset_delta": (1 << 31) - 1, "count": -(1 << 31)},
+    {"max_timestamp": T - 1},
+    {"max_timestamp": T * 1000},
+    {"max_timestamp": 4_070_908_800_000_000},
+    {"producer_id": 1},
+    {"producer_id": -2},
+]
+
+
+def with_server(folder: Path, work: Callable[[Server, Caller], Awaitable[None]]) -> None:
+    async def body(server: Server) -> None:
+        caller = await Caller.connect((server.host, server.port))
+        asked = Message(topics=[Message(name="orders")], allow_auto_topic_creation=True)
+        await caller.call(3, 9, asked)
+        await asyncio.wait_for(work(server, caller), 60)
+        caller.close()
+
+    with Server(folder / "data", socket_request_max_bytes=50 << 20, message_max_bytes=10 << 20) as server:
+        asyncio.run(body(server))
+        assert "Traceback" not in server.logs(), server.logs()
+
+
+async def produce(caller: Caller, data: bytearray) -> tuple[int, int]:
+    """(error code, offset)."""
+    answer = await caller.call(0, 9, produce_request("orders", data, timeout=20_000))
+    ((told,),) = [topic.partition_responses for topic in answer.responses]
+    return told.error_code, told.base_offset
+
+
+async def fetched(caller: Caller, offset: int) -> bytes:
+    answer = await caller.call(1, 12, fetch_request(("orders", 0, offset)))
+    ((told,),) = [topic.partitions for topic in answer.responses]
+    assert told.error_code == 0
+    return bytes(told.records or b"")
+
+
+def peak_bytes(server: Server) -> int:
+    """The most memory that the server ever had."""
+    assert server.process is not None
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) << 10
+
+
+@pytest.mark.slow
+def test_batches_that_lie_are_refused_and_the_next_one_is_taken(tmp_path: Path) -> None:
+    async def work(server: Server, caller: Caller) -> None:
+        for number, lie in enumerate(LIES):
+            code, offset = await produce(caller, forged(**lie))
+            assert code not in (0, ErrorCode.UNKNOWN_SERVER_ERROR), lie
+            assert offset == -1
+            assert await produce(caller, batch(b"%d" % number, timestamp_ms=T)) == (0, number)
+        flipped = batch(b"good", timestamp_ms=T)
+        flipped[-1] ^= 1
+        assert await produce(caller, flipped) == (ErrorCode.CORRUPT_MESSAGE, -1)
+
+    with_server(tmp_path, work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", BOMBS)
+def test_a_bomb_costs_no_memory_and_hides_nothing(tmp_path: Path, codec: str) -> None:
+    async def work(server: Server, caller: Caller) -> None:
+        assert await produce(caller, batch(b"before", timestamp_ms=T)) == (0, 0)
+        bomb = BOMBS[codec]()
+        assert await produce(caller, bomb) == (0, 1), "the server opens no records that are produced"
+        assert await produce(caller, batch(b"behind", timestamp_ms=T + 5)) == (0, 2)
+        for moment in (T, T + 1, T + 5, -3):  # -3: the largest timestamp
+            partition = Message(partition_index=0, current_leader_epoch=-1, timestamp=moment)
+            asked = Message(replica_id=-1, topics=[Message(name="orders", partitions=[partition])])
+            answer = await asyncio.wait_for(caller.call(2, 7, asked), 30)
+            ((told,),) = [topic.partitions for topic in answer.topics]
+            assert told.error_code in (0, ErrorCode.CORRUPT_MESSAGE)
+        assert b"before" in await fetched(caller, 0)
+        assert b"behind" in await fetched(caller, 2)
+        assert peak_bytes(server) < 300 << 20
+
+    with_server(tmp_path, work)
