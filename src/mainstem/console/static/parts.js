@@ -4,7 +4,7 @@
 
 import { add, h, icon, put } from "./dom.js";
 import { Problem } from "./api.js";
-import { visible } from "./text.js";
+import { line, visible } from "./text.js";
 
 /** A modal dialog: title, content, buttons [{text, kind, run}]; `run` may return false to keep it open. */
 export function dialog(title, content, buttons = []) {
@@ -182,4 +182,10 @@ export function table(columns, rows, caption) {
       h("caption.unseen", {}, caption),
       h("thead", {}, h("tr", {}, columns.map(({ text, kind }) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, text)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, columns.map(({ kind, cell }) => h(`td${kind ? `.${kind}` : ""}`, {}, cell(row))))))));
+}
+
+/** What a search could not read: [{position: {topic, partition, offset}, reason}]. */
+export function showUnreadable(places) {
+  dialog("What could not be searched", h("ul.plain-list", {}, places.map(({ position, reason }) => h("li", {},
+    h("code", {}, line(`${position.topic} ${position.partition}:${position.offset}`)), " ", line(reason, 300)))));
 }

@@ -126,6 +126,7 @@ export function groupPage([, name]) {
   const facts = h("span.facts-line");
   const actions = h("div.actions");
   const charts = h("div.cards");
+  const alarm = h("div");
   const positions = h("div");
   const members = h("div");
   const body = h("div.page-body", {}, loading("Loading the group"));
@@ -154,7 +155,7 @@ export function groupPage([, name]) {
       { text: "Partitions", kind: "num", cell: (each) => count(each.assigned.length) },
       { text: "Member id", cell: (each) => h("code", {}, line(each.id, 60)) },
     ], group.members, "Members") : h("p.notice", {}, "Nobody is in this group at the moment."));
-    if (!positions.isConnected) put(body, charts, h("h2.section", {}, "Positions"), positions, h("h2.section", {}, "Members"), members);
+    if (!positions.isConnected) put(body, alarm, charts, h("h2.section", {}, "Positions"), positions, h("h2.section", {}, "Members"), members);
   }
 
   function owner(each) {
@@ -167,8 +168,9 @@ export function groupPage([, name]) {
     const history = await get(path("stats/groups/{}", name), null, stop.signal).catch(() => null);
     if (!history) return void put(charts);
     const stuck = group?.lag ? stuckFor(history) : 0;
+    put(alarm,
+      stuck ? h("p.notice.bad", { role: "alert" }, h("span", {}, h("strong", {}, group.members.length ? `Stuck for ${duration(stuck)}. ` : `Nobody has read for ${duration(stuck)}. `), "Its oldest unread event has waited all that time.")) : null);
     put(charts,
-      stuck ? h("p.notice.bad", { role: "alert" }, h("span", {}, h("strong", {}, group.members.length ? `Stuck for ${duration(stuck)}. ` : `Nobody has read for ${duration(stuck)}. `), "Its oldest unread event has waited all that time.")) : null,
       card("Events behind, 24 hours", short(group.lag), sparkline(points(history, "lag"), { label: "Events behind", height: 56 })),
       card("Oldest unread event waits, 24 hours", group.lag_ms == null ? "–" : duration(group.lag_ms), sparkline(points(history, "lag_ms"), { label: "Time behind", format: duration, height: 56 })));
   }

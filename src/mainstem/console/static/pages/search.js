@@ -10,11 +10,11 @@ import { h, icon, put } from "../dom.js";
 import { eventRow, eventView, fetchEvent, placeOf } from "../events.js";
 import { facetPanel } from "../facets.js";
 import * as keys from "../keys.js";
-import { dialog, empty, problem } from "../parts.js";
+import { dialog, empty, problem, showUnreadable } from "../parts.js";
 import { queryBox } from "../querybox.js";
 import { update } from "../router.js";
 import { bounds, timeMenu, topicMenu } from "../scope.js";
-import { bytes, count, iso, line, moment } from "../text.js";
+import { bytes, count, iso, moment } from "../text.js";
 import { list } from "../virtual.js";
 
 const FIRST = 200;
@@ -208,13 +208,8 @@ export function searchPage(_segments, params) {
         ended !== "complete" && reached != null ? ` · ${oldest ? "up" : "back"} to ${moment(reached, { millis: false })}` : "",
         seconds ? ` · ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}` : "",
         ` · `),
-      undecodable ? h("button.link.bad-text", { type: "button", onclick: showUnreadable }, `${count(undecodable)} unreadable`) : h("span.muted", {}, "0 unreadable"),
+      undecodable ? h("button.link.bad-text", { type: "button", onclick: () => showUnreadable(unreadable) }, `${count(undecodable)} unreadable`) : h("span.muted", {}, "0 unreadable"),
     ];
-  }
-
-  function showUnreadable() {
-    dialog("What could not be searched", h("ul.plain-list", {}, unreadable.map((each) => h("li", {},
-      h("code", {}, line(`${each.position?.topic ?? each.topic} ${each.position?.partition ?? each.partition}:${each.position?.offset ?? each.offset}`)), " ", line(each.reason, 300)))));
   }
 
   const stop = () => run?.abort();

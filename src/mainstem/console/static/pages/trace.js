@@ -4,7 +4,7 @@ import { lines } from "../api.js";
 import { h, icon, put } from "../dom.js";
 import { eventLink, eventView } from "../events.js";
 import * as keys from "../keys.js";
-import { empty, problem } from "../parts.js";
+import { empty, problem, showUnreadable } from "../parts.js";
 import { oneLine } from "../payload.js";
 import { link, update } from "../router.js";
 import { bounds, timeMenu } from "../scope.js";
@@ -20,6 +20,7 @@ export function tracePage(_segments, params) {
   let run = null;
   let hits = [];
   let totals = null;
+  let unreadable = [];
   let ended = "";
   let chosen = -1;
   let detail = null;
@@ -42,6 +43,7 @@ export function tracePage(_segments, params) {
     hide();
     hits = [];
     totals = null;
+    unreadable = [];
     chosen = -1;
     const wanted = value.value.trim();
     update({ value: wanted, ...times.value() }, { push: params.get("value") !== wanted });
@@ -54,6 +56,7 @@ export function tracePage(_segments, params) {
     try {
       for await (const told of lines("search", { query: phrase(wanted), topics: [], ...range, newest_first: false, limit: EVENTS_MAX }, mine.signal)) {
         if (told.hit) hits.push(told.hit);
+        if (told.unreadable) unreadable.push(told.unreadable);
         const part = told.progress ?? told.done;
         if (part) totals = part.totals ?? part;
         if (told.done) ended = told.done.reason;
@@ -94,8 +97,9 @@ export function tracePage(_segments, params) {
   }
 
   function drawStatus(topics) {
-    const searched = totals ? ` · searched ${Math.floor((ended === "complete" ? 1 : totals.share ?? 0) * 100)} %${totals.undecodable ? ` · ${count(totals.undecodable)} unreadable` : ""}` : "";
-    put(status, hits.length ? [h("strong", {}, `${count(hits.length)} events in ${topics.length === 1 ? "one topic" : `${topics.length} topics`}`), ` over ${duration(hits.at(-1).timestamp_ms - hits[0].timestamp_ms)}`, ended === "limit" ? `, the first ${count(EVENTS_MAX)} only` : "", searched] : ended === "running" ? ["searching all topics", searched] : "");
+    const searched = totals ? ` · searched ${Math.floor((ended === "complete" ? 1 : totals.share ?? 0) * 100)} %` : "";
+    const missed = unreadable.length ? [" · ", h("button.link.bad-text", { type: "button", onclick: () => showUnreadable(unreadable) }, `${count(unreadable.length)} unreadable`)] : null;
+    put(status, hits.length ? [h("strong", {}, `${count(hits.length)} events in ${topics.length === 1 ? "one topic" : `${topics.length} topics`}`), ` over ${duration(hits.at(-1).timestamp_ms - hits[0].timestamp_ms)}`, ended === "limit" ? `, the first ${count(EVENTS_MAX)} only` : "", searched, missed] : ended === "running" ? ["searching all topics", searched, missed] : [missed]);
     put(control, ended === "running" ? h("button.quiet", { type: "button", onclick: () => run?.abort() }, icon("stop"), "Stop") : null);
   }
 
