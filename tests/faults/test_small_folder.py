@@ -1,0 +1,150 @@
+"""A small data folder, hurt in every place there is: each byte flipped, each length cut, zeros and garbage
+behind the end; and started again, and again."""
+
+from __future__ import annotations
+
+import random
+from uuid import UUID
+
+import pytest
+
+from mainstem.log import batch as batches
+from mainstem.log.batch import CRC_FROM, read_header
+from mainstem.log.config import LogConfig
+from mainstem.log.errors import LogError, LogFolderError
+from mainstem.log.log import Log
+from tests.support.clock import SimClock
+from tests.support.memdisk import MemDisk
+
+TOPIC = UUID(int=7)
+EVENTS = 6
+CONFIG = LogConfig(
+    journal_file_bytes=64 << 10, first_journal_file_bytes=64 << 10, journal_files=2, direct_bytes=1024
+)
+Files = dict[str, bytes]
+
+
+class Start:
+    """A server's log on a copy of these files."""
+
+    def __init__(self, files: Files) -> None:
+        self.clock = SimClock()
+        self.disk = MemDisk(self.clock)
+        self.disk.files = {path: bytearray(data) for path, data in files.items()}
+        self.disk.folders = {path.rpartition("/")[0] for path in files}
+        self.log = Log.open(self.disk, self.clock, random.Random(3), CONFIG)
+        self.log.recover(lambda _: "live")
+        self.clock.advance(1)
+        self.partition = self.log.partition(TOPIC, 0)
+
+    def append(self, number: int) -> int:
+        data = batches.build([(None, f"event {number}".encode(), (), 1_356_998_400_000)])
+        appended = self.partition.append(memoryview(data))
+        done = self.partition.when_committed(appended.next_offset)
+        self.clock.advance(1)
+        done.result()
+        return appended.base_offset
+
+    def killed(self) -> Files:
+        return {path: bytes(data) for path, data in self.disk.files.items()}
+
+    def stopped(self) -> Files:
+        closed = self.log.close()
+        self.clock.advance(1)
+        assert closed.done
+        return self.killed()
+
+    def bodies(self) -> dict[int, bytes]:
+        """Offset -> what a reader gets there; what is damaged is left out."""
+        found = {}
+        for offset in range(self.partition.log_start_offset, self.partition.high_watermark):
+            try:
+                data = bytes(self.partition.read_now(offset, 1).data)
+            except LogError:
+                continue
+            assert read_header(data).base_offset == offset
+            found[offset] = data[CRC_FROM:]
+        return found
+
+
+@pytest.fixture(scope="module")
+def written() -> tuple[Files, Files, dict[int, bytes]]:
+    """A folder after kill -9, the same after a clean stop, and what is in both."""
+    start = Start({})
+    assert [start.append(number) for number in range(EVENTS)] == list(range(EVENTS))
+    killed, whole = start.killed(), start.bodies()
+    assert len(whole) == EVENTS
+    return killed, start.stopped(), whole
+
+
+def segment(files: Files) -> str:
+    (path,) = [path for path in files if path.endswith(".log") and TOPIC.hex in path]
+    return path
+
+
+def goes_on(files: Files, whole: dict[int, bytes]) -> None:
+    """All is there; what is appended follows; so it stays over two more deaths."""
+    for life in range(3):
+        start = Start(files)
+        assert start.bodies().items() >= whole.items()
+        assert start.partition.fenced is None
+        assert start.append(100 + life) == EVENTS + life
+        files = start.killed()
+
+
+def test_a_tail_that_is_cut_anywhere_is_whole_after_the_start(
+    written: tuple[Files, Files, dict[int, bytes]],
+) -> None:
+    killed, _, whole = written
+    path = segment(killed)
+    for length in range(len(killed[path])):
+        goes_on(killed | {path: killed[path][:length]}, whole)
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\x02", b"event"])
+def test_what_lies_behind_the_end_never_passes_for_events(
+    written: tuple[Files, Files, dict[int, bytes]], filling: bytes
+) -> None:
+    killed, _, whole = written
+    path = segment(killed)
+    for length in (1, 7, 11, 12, 60, 61, 62, 100, 511, 512, 4095, 4096, 4097, 8192, 70_000):
+        tail = (filling * length)[:length]
+        goes_on(killed | {path: killed[path] + tail}, whole)
+
+
+def test_any_flipped_byte_of_an_unclean_folder_loses_nothing(
+    written: tuple[Files, Files, dict[int, bytes]],
+) -> None:
+    """What the segment lost the journal has, and what the journal lost is in the segment."""
+    killed, _, whole = written
+    for path in sorted(killed):
+        data = killed[path].rstrip(b"\0")  # of the journal, what was used
+        for at in range(0, len(data), 1 if TOPIC.hex in path else 3):
+            hurt = bytearray(killed[path])
+            hurt[at] ^= 1 << at % 8
+            try:
+                start = Start(killed | {path: bytes(hurt)})
+            except LogFolderError:
+                assert path == "meta.properties", f"{path} {at}: refused"
+                continue
+            assert start.bodies().items() >= whole.items(), f"{path} {at}"
+
+
+def test_any_flipped_byte_of_a_clean_folder_loses_its_own_batch_at_most(
+    written: tuple[Files, Files, dict[int, bytes]],
+) -> None:
+    _, clean, whole = written
+    hurt_path = segment(clean)
+    for path in sorted(clean):
+        if path.startswith("journal/"):
+            continue
+        for at in range(len(clean[path])):
+            hurt = bytearray(clean[path])
+            hurt[at] ^= 1 << at % 8
+            try:
+                found = Start(clean | {path: bytes(hurt)}).bodies()
+            except LogFolderError:
+                assert path == "meta.properties", f"{path} {at}: refused"
+                continue
+            assert found.items() <= whole.items(), f"{path} {at}: other bytes were served"
+            assert len(found) >= EVENTS - (path == hurt_path), f"{path} {at}"
