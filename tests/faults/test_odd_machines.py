@@ -48,7 +48,7 @@ def test_a_batch_of_the_largest_size_is_taken_and_one_byte_more_is_not(tmp_path:
             told.append(answer.responses[0].partition_responses[0].error_code)
         assert told == [0, ErrorCode.MESSAGE_TOO_LARGE]
         answer = await caller.call(1, 12, fetch_request(("orders", 0, 0)))
-        assert bytes(answer.topics[0].partitions[0].records or b"")[21:] == bytes(whole[21:])
+        assert bytes(answer.responses[0].partitions[0].records or b"")[21:] == bytes(whole[21:])
         caller.close()
 
     with Server(tmp_path / "data") as server:
