@@ -33,14 +33,14 @@ def test_values_are_read_by_type() -> None:
     environ = {
         "MAINSTEM_LOG_JSON": "Yes",
         "MAINSTEM_AUTO_CREATE_TOPICS": "off",
-        "MAINSTEM_LOG_SEGMENT_BYTES": "1_000_000",
+        "MAINSTEM_LOG_SEGMENT_BYTES": "2_000_000",
         "MAINSTEM_ADVERTISE": "",
         "MAINSTEM_DURABILITY": "os",
     }
     found = load(environ=environ)
     assert found.log_json is True
     assert found.auto_create_topics is False
-    assert found.log_segment_bytes == 1_000_000
+    assert found.log_segment_bytes == 2_000_000
     assert found.advertise is None
     assert found.durability == "os"
 

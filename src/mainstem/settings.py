@@ -64,7 +64,7 @@ class Settings:
         1_048_588, "message.max.bytes", "Default of max.message.bytes, bytes.", least=1
     )
     log_segment_bytes: int = setting(
-        1 << 30, "log.segment.bytes", "Default of segment.bytes, bytes.", least=14
+        1 << 30, "log.segment.bytes", "Default of segment.bytes, bytes.", least=1 << 20
     )
     log_roll_ms: int = setting(604_800_000, "log.roll.ms", "Default of segment.ms, ms.", least=1)
     log_retention_ms: int = setting(

@@ -22,7 +22,7 @@ class Server:
     """`Server(tmp_path).start()`; afterwards `at` is HOST:PORT. A context manager: stopped at the end, if
     it lives.
 
-    Settings are given as keywords (`log_segment_bytes=1024`) and travel as MAINSTEM_* variables. Standard
+    Settings are given as keywords (`log_segment_bytes=1048576`) and travel as MAINSTEM_* variables. Standard
     error goes to `<data>.log`, so that a failed test can show it: `logs()`.
     """
 
