@@ -11,10 +11,12 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mainstem import __version__
 from mainstem.server import Address, CannotServe, is_loopback, listen_on, loop_factory, on_signals
-from mainstem.stream import Engine
+
+if TYPE_CHECKING:
+    from mainstem.search.service import Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,28 +48,33 @@ def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
 
 async def _serve(settings: ConsoleSettings, listener: socket.socket, ready: Callable[[str], None]) -> None:
     from mainstem.clock import LoopClock
-    from mainstem.doors.http.server import HttpDoor
     from mainstem.engines.kafka import KafkaEngine
-    from mainstem.engines.read_only import read_only
+    from mainstem.serve_http import Served
 
     stop = asyncio.Event()
     on_signals(stop)
     cluster = await KafkaEngine.connect(settings.at)
+    clock = LoopClock(asyncio.get_running_loop())
+
+    def make_search() -> Search:
+        from mainstem.search.cluster import ClusterSearch
+
+        return ClusterSearch(cluster, clock)
+
     try:
-        engine: Engine = read_only(cluster) if settings.read_only else cluster
         bound = Address.of(listener)
-        door = HttpDoor(
-            engine,
-            LoopClock(asyncio.get_running_loop()),
-            version=__version__,
+        served = Served(
+            cluster,
+            clock,
+            make_search,
             at=settings.at,
             hosts=(bound.host, *settings.hosts),
-            any_address=not is_loopback(bound.host),
+            others=not is_loopback(bound.host),
             read_only=settings.read_only,
         )
-        await door.start(listener)
+        await served.start(listener)
         ready(f"mainstem console ready  http://{bound}/  kafka={settings.at}")
         await stop.wait()
-        await door.close()
+        await served.close()
     finally:
         await cluster.close()

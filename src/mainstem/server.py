@@ -15,7 +15,6 @@ import ipaddress
 import logging
 import os
 import random
-import shutil
 import signal
 import socket
 import sys
@@ -28,9 +27,7 @@ from typing import TYPE_CHECKING, Literal
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
-    from mainstem.doors.http.server import HttpDoor
     from mainstem.node import Node
-    from mainstem.stream import Engine
 
 log = logging.getLogger("mainstem.server")
 
@@ -122,56 +119,30 @@ async def _serve(
 
         door = KafkaDoor(node, advertised_host=advertised.host, advertised_port=advertised.port)
         await door.start(sock=listener)
-        http_door = None if http is None else await _open_http(settings, node, advertised, http)
+        served = None
+        if http is not None:
+            from mainstem import serve_http
+
+            at = advertised.host, advertised.port
+            served = serve_http.of_node(settings, node, folder, at, Address.of(http).host)
+            await served.start(http)
         age_s = process_age_s()
         if advertised != bound:
             log.info("clients are told to connect to %s", advertised)
         ready(
-            f"mainstem ready in {age_s:.2f} s  kafka={bound}{f'  http={settings.http}' if http_door else ''}"
+            f"mainstem ready in {age_s:.2f} s  kafka={bound}{f'  http={settings.http}' if served else ''}"
             f"  data={folder}  durability={settings.durability}"
         )
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
         await stop.wait()
         log.info("stopping: no new connections; requests in flight are finished")
-        if http_door is not None:
-            await http_door.close()
+        if served is not None:
+            await served.close()
         await door.close()
     finally:
         await node.close()
     log.info("stopped cleanly")
-
-
-async def _open_http(
-    settings: Settings, node: Node, advertised: Address, listener: socket.socket
-) -> HttpDoor:
-    from mainstem import __version__
-    from mainstem.doors.http.endpoint import DiskUse
-    from mainstem.doors.http.server import HttpDoor
-    from mainstem.engines.embedded import EmbeddedEngine
-    from mainstem.engines.read_only import read_only
-
-    def disk_use() -> DiskUse:
-        there = shutil.disk_usage(settings.data)
-        return DiskUse(used_bytes=node.log.total_bytes(), free_bytes=there.free, total_bytes=there.total)
-
-    engine: Engine = EmbeddedEngine(node, at=(advertised.host, advertised.port))
-    if settings.http_read_only:
-        engine = read_only(engine)
-    bound = Address.of(listener)
-    door = HttpDoor(
-        engine,
-        node.clock,
-        version=__version__,
-        at=str(advertised),
-        hosts=(bound.host, advertised.host, *settings.http_hosts.replace(",", " ").split()),
-        any_address=not is_loopback(bound.host),
-        max_body_bytes=settings.http_max_body_bytes,
-        read_only=settings.http_read_only,
-        disk_use=disk_use,
-    )
-    await door.start(listener)
-    return door
 
 
 async def _open_node(settings: Settings, folder: Path) -> Node:

@@ -20,6 +20,7 @@ from mainstem.engines.embedded import EmbeddedEngine
 from mainstem.engines.read_only import read_only
 from mainstem.log.realdisk import RealDisk
 from mainstem.node import Node
+from mainstem.search.local import LogSearch
 from mainstem.settings import Settings
 from mainstem.stream import Engine
 
@@ -77,11 +78,13 @@ class Running:
         } | self._options
         if "disk_use" not in options:
             options["disk_use"] = lambda: DiskUse(used_bytes=1, free_bytes=2, total_bytes=3)
-        self.door = HttpDoor(self._wrap(self.engine), clock, **options)
+        search = LogSearch(self.engine, self._folder, clock, workers=1)
+        self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: search, **options)
         await self.door.start(listener)
         self._ready.set()
         await self._stop.wait()
         await self.door.close()
+        await search.close()
         await self.node.close()
 
     def do(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from mainstem.doors.http.problem import Problem
 from mainstem.later import Later
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
     from mainstem.clock import Clock
     from mainstem.doors.http.sampler import Sampler
+    from mainstem.search.service import Search
     from mainstem.stream import Engine
 
 T = TypeVar("T")
@@ -62,6 +65,10 @@ class Context:
     """Where the stream is: HOST:PORT of Kafka's protocol."""
     disk_use: Callable[[], DiskUse] | None
     """None: the log is elsewhere."""
+    search: Callable[[], Search]
+    """The search, made when it is first asked for."""
+    searches: asyncio.Semaphore
+    """One for each search that may run at once."""
     closing: asyncio.Event
     """Set when the server stops: what streams comes to its end."""
 
@@ -198,6 +205,25 @@ class Call:
         """Log that something was changed, and by whom."""
         peer = self.request.client
         audit_log.info("%s (by HTTP from %s)", what, peer.host if peer is not None else "unknown")
+
+
+class Streamed(StreamingResponse):
+    """An answer that is made while it is sent. `release` is awaited at the end, also when nobody came to read
+    the beginning."""
+
+    def __init__(
+        self, parts: AsyncIterator[bytes], media: str, release: Callable[[], Awaitable[None]], **headers: str
+    ) -> None:
+        told = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        told |= {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(parts, headers=told, media_type=media)
+        self._release = release
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._release()
 
 
 def answer(value: object, status: int = 200) -> Response:

@@ -30,6 +30,9 @@ KINDS: dict[str, Kind] = {
     "invalid": Kind(
         400, "The request is not valid", "Correct what `detail` names; /openapi.json has the form."
     ),
+    "query": Kind(
+        400, "The query cannot be read", "Correct it at `column`; docs/SEARCH.md has the language."
+    ),
     "bad-path": Kind(400, "The address is not valid", "See /openapi.json for the addresses."),
     "forbidden-host": Kind(
         403,
@@ -61,6 +64,7 @@ KINDS: dict[str, Kind] = {
     ),
     "not-published": Kind(422, "Not all events were published", "Correct the events that `errors` names."),
     "failed": Kind(500, "The server failed", "Look at the server's log; trying again may help."),
+    "busy": Kind(503, "Too much is being searched", "Try again when other searches have ended."),
     "not-reachable": Kind(503, "The stream does not answer", "Try again; /readyz tells what is wrong."),
 }
 

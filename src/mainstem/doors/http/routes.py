@@ -10,10 +10,13 @@ from mainstem.doors.http import (
     metrics,
     openapi,
     publish,
+    queries,
     read,
+    search,
     stats,
     tail,
     topics,
+    transfer,
 )
 from mainstem.doors.http.endpoint import Endpoint
 
@@ -24,6 +27,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *publish.ENDPOINTS,
     *read.ENDPOINTS,
     *tail.ENDPOINTS,
+    *search.ENDPOINTS,
+    *transfer.ENDPOINTS,
+    *queries.ENDPOINTS,
     *groups.ENDPOINTS,
     *stats.ENDPOINTS,
     *health.ENDPOINTS,

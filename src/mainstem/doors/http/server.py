@@ -20,10 +20,12 @@ from mainstem.doors.http.endpoint import Context, DiskUse
 from mainstem.doors.http.pages import files
 from mainstem.doors.http.routes import ENDPOINTS
 from mainstem.doors.http.sampler import Sampler
+from mainstem.doors.http.search import SEARCHES
 from mainstem.doors.http.security import Guard
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
+    from mainstem.search.service import Search
     from mainstem.stream import Engine
 
 log = logging.getLogger("mainstem.http")
@@ -67,6 +69,7 @@ class HttpDoor:
         any_address: bool = False,
         max_body_bytes: int = 16 << 20,
         read_only: bool = False,
+        search: Callable[[], Search],
         disk_use: Callable[[], DiskUse] | None = None,
     ) -> None:
         closing = asyncio.Event()
@@ -80,6 +83,8 @@ class HttpDoor:
             version=version,
             at=at,
             disk_use=disk_use,
+            search=search,
+            searches=asyncio.Semaphore(SEARCHES),
             closing=closing,
         )
         self.app = Guard(build(self.context, ENDPOINTS, files()), hosts, any_address=any_address)

@@ -8,18 +8,20 @@ falling behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import Call, Endpoint, json_line
+from mainstem.doors.http.endpoint import Call, Endpoint, Streamed, json_line
 from mainstem.doors.http.events_json import EventJson, read_time, to_json
 from mainstem.doors.http.kinds import PartitionNumber
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.search import query_problem
+from mainstem.search.errors import QueryError
 from mainstem.stream import Bounds, Event, OffsetOutOfRange, Position, Reader, StreamError, UnknownTopic
 
 MEDIA = "text/event-stream"
@@ -31,8 +33,9 @@ RATE = 500
 
 
 class TailQuery(msgspec.Struct, rename={"start": "from"}):
-    """Where to begin, and how fast."""
+    """Where to begin, what to show, and how fast."""
 
+    q: Annotated[str, Meta(max_length=10_000, description="Only events that match; see docs/SEARCH.md.")] = ""
     start: Annotated[
         str,
         Meta(description="end; begin; -N: the last N events of each partition; or a time, ISO 8601."),
@@ -56,6 +59,7 @@ async def tail(call: Call) -> Response:
     """Follow a topic: its events as they come, as server-sent events."""
     query: TailQuery = call.query
     topic = call.part("topic")
+    is_wanted = _filter(query.q, call.context.clock.wall_ms())
     count = await call.engine.partitions(topic)
     if query.partition is not None and query.partition >= count:
         raise Problem("unknown-topic", f"topic {topic}: there is no partition {query.partition}")
@@ -72,9 +76,21 @@ async def tail(call: Call) -> Response:
         start.append(Position(topic, partition, max(held.begin, min(offset, held.end))))
     reader = await call.engine.reader(start)
     default = RATE if query.start == "end" else 0
-    stream = _Tail(call, topic, reader, default if query.rate is None else query.rate).stream()
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(stream, headers=headers, media_type=MEDIA)
+    following = _Tail(call, topic, reader, default if query.rate is None else query.rate, is_wanted)
+    return Streamed(following.stream(), MEDIA, reader.close)
+
+
+def _filter(text: str, now_ms: int) -> Callable[[Event], bool] | None:
+    if not text.strip():
+        return None
+    from mainstem.search.cluster import record_of  # only a filter pays for it
+    from mainstem.search.matcher import Matcher
+
+    try:
+        matcher = Matcher.of(text, now_ms=now_ms)
+    except QueryError as error:
+        raise query_problem(error) from None
+    return lambda event: matcher.matches(event.topic, event.partition, record_of(event))
 
 
 async def _start(call: Call, topic: str, partition: int, held: Bounds, text: str) -> int:
@@ -101,12 +117,15 @@ def _read_id(text: str) -> dict[int, int]:
 class _Tail:
     """One client's tail."""
 
-    def __init__(self, call: Call, topic: str, reader: Reader, rate: int) -> None:
+    def __init__(
+        self, call: Call, topic: str, reader: Reader, rate: int, is_wanted: Callable[[Event], bool] | None
+    ) -> None:
         self._call = call
         self._topic = topic
         self._topic_id = ""
         self._reader = reader
         self._rate = rate
+        self._is_wanted = is_wanted
         self._clock = call.context.clock
         self._second = self._spoke = self._clock.monotonic()
         self._left = rate
@@ -121,8 +140,6 @@ class _Tail:
                     yield part
         except StreamError as error:
             yield _message("problem", json_line(problem.of(error).members()))
-        finally:
-            await self._reader.close()
 
     async def _step(self) -> AsyncIterator[bytes]:
         most = SLICE_EVENTS
@@ -146,8 +163,10 @@ class _Tail:
             yield _message("unreadable", json_line(told))
         if got.events:
             self._left -= len(got.events)
-            self._spoke = self._clock.monotonic()
-            yield self._messages(got.events)
+            shown = [each for each in got.events if self._is_wanted is None or self._is_wanted(each)]
+            if shown:
+                self._spoke = self._clock.monotonic()
+                yield self._messages(shown)
             await self._call.context.turn()
         elif self._clock.monotonic() - self._spoke >= HEARTBEAT_S:
             self._spoke = self._clock.monotonic()
@@ -202,6 +221,6 @@ ENDPOINTS = (
         query=TailQuery,
         reply=EventJson,
         media=MEDIA,
-        problems=("unknown-topic",),
+        problems=("unknown-topic", "query"),
     ),
 )

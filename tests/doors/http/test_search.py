@@ -1,0 +1,294 @@
+"""Searching by HTTP: what is streamed, and what is told of a query that is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.doors.http.door_kit import Running, problem, running
+
+SHOP = ["orders", "payments"]
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("search") / "data") as found:
+        for topic in ("orders", "payments"):
+            found.topic(topic, 2)
+            rows = [
+                {
+                    "value": {"order": at, "city": "Zürich" if at % 2 else "Bern", "from": topic},
+                    "key": f"k{at % 3}",
+                    "timestamp_ms": 1_600_000_000_000 + at * 1000,
+                    "partition": at % 2,
+                }
+                for at in range(20)
+            ]
+            assert found.post(f"topics/{topic}/events", rows).status_code == 200
+        yield found
+
+
+def lines(door: Running, path: str, body: object) -> list[dict[str, Any]]:
+    reply = door.post(path, body)
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in reply.text.splitlines()]
+
+
+def test_what_is_found_is_streamed_with_the_end(door: Running) -> None:
+    told = lines(door, "search", {"query": "order:7", "topics": SHOP})
+    hits = [each["hit"] for each in told if "hit" in each]
+    assert sorted(each["topic"] for each in hits) == ["orders", "payments"]
+    assert {each["value"]["order"] for each in hits} == {7}
+    done = told[-1]["done"]
+    assert (done["reason"], done["resume"]) == ("complete", None)
+    assert done["totals"]["matches"] == 2
+    assert done["totals"]["share"] == 1
+    assert all(list(each) in (["hit"], ["progress"], ["done"]) for each in told)
+
+
+def test_a_search_with_a_limit_goes_on_where_it_was(door: Running) -> None:
+    body: dict[str, Any] = {"query": "city:bern", "topics": ["orders"], "limit": 4}
+    seen: list[int] = []
+    for _ in range(10):
+        told = lines(door, "search", body)
+        seen += [each["hit"]["value"]["order"] for each in told if "hit" in each]
+        body["resume"] = told[-1]["done"]["resume"]
+        if body["resume"] is None:
+            break
+    assert seen == sorted(range(0, 20, 2), reverse=True)
+
+
+def test_only_the_count(door: Running) -> None:
+    told = lines(door, "search", {"query": "zürich", "only_count": True, "topics": SHOP})
+    assert not any("hit" in each for each in told)
+    assert told[-1]["done"]["totals"]["matches"] == 20
+
+
+def test_bounds_of_time_and_topic(door: Running) -> None:
+    body = {"topics": ["pay*"], "since_ms": 1_600_000_005_000, "until_ms": 1_600_000_008_000}
+    told = lines(door, "search", body)
+    assert sorted(each["hit"]["value"]["order"] for each in told if "hit" in each) == [5, 6, 7]
+
+
+@pytest.mark.parametrize("path", ["search", "facets", "export"])
+def test_a_wrong_query_is_told_with_its_place(door: Running, path: str) -> None:
+    told = problem(door.post(path, {"query": "city:(bern OR"}), 400, "query")
+    assert told["column"] >= 5
+    assert told["length"] >= 1
+
+
+def test_a_wrong_query_of_two_is_told(door: Running) -> None:
+    problem(door.post("compare", {"selection": {}, "baseline": {"query": "("}}), 400, "query")
+    problem(door.http.get("/api/v1/topics/orders/tail", params={"q": "("}), 400, "query")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"limit": 0},
+        {"limit": 10**9},
+        {"budget_s": 0},
+        {"since_ms": -1},
+        {"queri": "x"},
+        {"query": "x" * 10_001},
+        {"resume": "nonsense"},
+    ],
+)
+def test_a_wrong_search_is_told(door: Running, body: object) -> None:
+    problem(door.post("search", body), 400, "invalid")
+
+
+def test_the_check_of_a_query(door: Running) -> None:
+    assert door.get("query/check", q="city:bern AND order:>3") == {"error": None}
+    told = door.get("query/check", q="city:bern AND (")["error"]
+    assert sorted(told) == ["column", "length", "message"]
+
+
+def test_fields_to_complete_with(door: Running) -> None:
+    found = door.get("query/fields", topic="orders")["fields"]
+    assert sorted(each["field"] for each in found) == ["city", "from", "order"]
+    (city,) = door.get("query/fields", topic="orders", prefix="CI")["fields"]
+    assert city["field"] == "city"
+    assert city["example"] in ("Zürich", "Bern")
+    problem(door.http.get("/api/v1/query/fields?topic=none"), 404, "unknown-topic")
+    assert door.get("query/fields")["fields"] is not None
+
+
+def test_the_histogram(door: Running) -> None:
+    buckets = door.get("histogram", topics="orders", buckets=4)["buckets"]
+    assert sum(each["count"] for each in buckets) == 20
+    assert all(before["to_ms"] == after["from_ms"] for before, after in pairwise(buckets))
+    cut = door.get(
+        "histogram", topics="orders,payments", since="2020-09-13T12:26:40Z", until="2020-09-13T12:27:00Z"
+    )
+    assert 30 <= sum(each["count"] for each in cut["buckets"]) <= 40
+    assert door.get("histogram", topics="none")["buckets"] == []
+    problem(door.http.get("/api/v1/histogram?buckets=0"), 400, "invalid")
+    problem(door.http.get("/api/v1/histogram?since=soon"), 400, "invalid")
+
+
+def test_facets_count_all_matches(door: Running) -> None:
+    told = door.post(
+        "facets", {"query": "from:orders", "topics": SHOP, "fields": ["city", "key"], "top": 2}
+    ).json()
+    assert (told["events"], told["complete"]) == (20, True)
+    assert sorted((each["value"].lower(), each["count"]) for each in told["fields"]["city"]) == [
+        ("bern", 10),
+        ("zürich", 10),
+    ]
+    assert len(told["fields"]["key"]) == 2
+
+
+def test_comparing_tells_what_is_different(door: Running) -> None:
+    body = {"selection": {"query": "city:bern"}, "baseline": {"query": "NOT city:bern"}, "fields": ["city"]}
+    rows = door.post("compare", body).json()["differences"]
+    assert {each["value"].lower() for each in rows} == {"bern", "zürich"}
+    assert rows[0]["field"] == "city"
+
+
+def test_a_trace_is_in_order_of_time(door: Running) -> None:
+    told = door.get("trace", value="k1", topics="orders,payments")
+    times = [each["timestamp_ms"] for each in told["events"]]
+    assert times == sorted(times)
+    assert {each["topic"] for each in told["events"]} == {"orders", "payments"}
+    assert len(times) == 14
+    assert told["done"]["reason"] == "complete"
+    assert len(door.get("trace", value="k1", limit=3)["events"]) == 3
+    assert door.get("trace", value='no"such\\thing')["events"] == []
+    problem(door.http.get("/api/v1/trace"), 400, "invalid")
+
+
+def test_the_tail_shows_what_matches_only(door: Running) -> None:
+    topic = door.topic("filtered")
+    door.post(f"topics/{topic}/events", [{"value": {"at": at}} for at in range(10)])
+    params = {"from": "begin", "q": "at:>=7"}
+    with door.http.stream("GET", f"/api/v1/topics/{topic}/tail", params=params) as reply:
+        data = (json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: "))
+        assert [next(data)["value"]["at"] for _ in range(3)] == [7, 8, 9]
+
+
+def test_an_export_has_everything_in_either_form(door: Running) -> None:
+    rows = lines(door, "export", {"query": "city:bern", "topics": ["orders"]})
+    assert [row["value"]["order"] for row in rows] == sorted(range(0, 20, 2))
+    reply = door.post("export", {"query": "city:bern", "topics": ["orders"], "format": "csv"})
+    assert reply.headers["content-type"].startswith("text/csv")
+    assert reply.headers["content-disposition"] == 'attachment; filename="events.csv"'
+    table = list(csv.DictReader(io.StringIO(reply.text)))
+    assert [int(row["offset"]) for row in table] == [row["offset"] for row in rows]
+    assert json.loads(table[0]["value"]) == rows[0]["value"]
+
+
+def test_what_is_exported_can_be_published_again(door: Running) -> None:
+    rows = lines(door, "export", {"topics": ["orders"]})
+    topic = door.topic("back")
+    kept = ("key", "key_encoding", "value", "value_encoding", "headers", "timestamp_ms")
+    body = "\n".join(json.dumps({name: row[name] for name in kept}) for row in rows)
+    headers = {"content-type": "application/x-ndjson"}
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", content=body, headers=headers)
+    assert reply.json()["published"] == 20
+
+
+# ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_is_told_before_and_done_after(door: Running) -> None:
+    target = door.topic("replayed")
+    body: dict[str, Any] = {"to": target, "matches": {"query": "city:zürich", "topics": ["orders"]}}
+    (dry,) = lines(door, "replay", body | {"dry_run": True})
+    assert (dry["dry_run"], dry["events"], dry["published"], dry["done"]) == (True, 10, 0, True)
+    assert door.get(f"topics/{target}")["events"] == 0
+    told = lines(door, "replay", body)
+    assert (told[-1]["done"], told[-1]["published"]) == (True, 10)
+    rows = door.get(f"topics/{target}/partitions/0/events")["events"]
+    assert sorted(row["value"]["order"] for row in rows) == list(range(1, 20, 2))
+    came = {row["headers"][0]["value"] for row in rows}
+    assert all(row["headers"][0]["name"] == "mainstem-replayed-from" for row in rows)
+    assert came == {f"orders/1/{at}" for at in range(10)}
+    assert rows[0]["key"].startswith("k")
+
+
+def test_chosen_events_are_replayed(door: Running) -> None:
+    target = door.topic("chosen")
+    events = [{"topic": "orders", "partition": 0, "offset": at} for at in (3, 1)]
+    assert lines(door, "replay", {"to": target, "events": events, "dry_run": True})[0]["events"] == 2
+    assert lines(door, "replay", {"to": target, "events": events})[-1]["published"] == 2
+    rows = door.get(f"topics/{target}/partitions/0/events")["events"]
+    assert [row["value"]["order"] for row in rows] == [6, 2]
+
+
+def test_a_topic_replayed_into_itself_comes_to_an_end(door: Running) -> None:
+    topic = door.topic("itself")
+    door.post(f"topics/{topic}/events", [{"value": at} for at in range(30)])
+    told = lines(door, "replay", {"to": topic, "matches": {"topics": [topic]}, "rate": 100_000})
+    assert told[-1]["published"] == 30
+    assert door.get(f"topics/{topic}")["events"] == 60
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"to": "none", "matches": {}}, 404, "unknown-topic"),
+        ({"to": "orders"}, 400, "invalid"),
+        ({"to": "orders", "matches": {}, "events": []}, 400, "invalid"),
+        ({"to": "orders", "matches": {"query": "("}}, 400, "query"),
+        ({"to": "orders", "matches": {}, "rate": 0}, 400, "invalid"),
+        (
+            {"to": "orders", "events": [{"topic": "orders", "partition": 0, "offset": 99}], "dry_run": True},
+            416,
+            "out-of-range",
+        ),
+        (
+            {"to": "orders", "events": [{"topic": "none", "partition": 0, "offset": 0}], "dry_run": True},
+            404,
+            "unknown-topic",
+        ),
+    ],
+)
+def test_a_wrong_replay_is_told(door: Running, body: object, status: int, kind: str) -> None:
+    problem(door.post("replay", body), status, kind)
+
+
+def test_a_replay_that_fails_on_its_way_says_how_far_it_came(door: Running) -> None:
+    target = door.topic("small", max_message_bytes="400")
+    source = door.topic("large")
+    door.post(f"topics/{source}/events", [{"value": "x" * size} for size in (10, 2000)])
+    body = {"to": target, "matches": {"topics": [source]}, "rate": 4}
+    told = lines(door, "replay", body)[-1]
+    assert (told["done"], told["published"]) == (False, 1)
+    assert told["problem"]["type"] == "urn:mainstem:event-too-large"
+
+
+def test_a_read_only_door_searches_and_replays_nothing(tmp_path: Path) -> None:
+    with running(tmp_path / "data", changes=False) as door:
+        door.do(lambda engine: engine.create_topic("kept"))
+        body = {"to": "kept", "matches": {}}
+        assert lines(door, "search", {})[-1]["done"]["reason"] == "complete"
+        assert lines(door, "replay", body | {"dry_run": True})[-1]["events"] == 0
+        problem(door.post("replay", body), 403, "not-allowed")
+
+
+def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as door:
+        room = door.door.context.searches
+        for _ in range(16):
+            door.do(lambda _: room.acquire())
+        problem(door.post("search", {}), 503, "busy")
+        problem(door.http.get("/api/v1/histogram"), 503, "busy")
+        for _ in range(15):
+            door.loop.call_soon_threadsafe(room.release)
+        door.loop.call_soon_threadsafe(room.release)
+        for _ in range(20):
+            problem(door.post("search", {"query": "("}), 400, "query")
+            assert lines(door, "search", {})[-1]["done"]["reason"] == "complete"
+            with door.http.stream("POST", "/api/v1/search", json={}) as reply:
+                assert reply.status_code == 200
+        for _ in range(16):
+            door.do(lambda _: room.acquire())

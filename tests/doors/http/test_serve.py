@@ -1,0 +1,174 @@
+"""The door as `mainstem serve` and `mainstem console` run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+from mainstem import server as serving
+from mainstem.cli.exit_codes import Exit
+from mainstem.server import CannotServe, bind_http
+from mainstem.settings import Settings
+from tests.doors.http.door_kit import problem
+from tests.support.server import Server
+
+
+@contextmanager
+def taken() -> Iterator[str]:
+    """An address where somebody listens already."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+def client(at: str) -> httpx.Client:
+    return httpx.Client(base_url=f"http://{at}", timeout=30, trust_env=False)
+
+
+def test_the_ready_line_and_kafka_clients_are_told_where_it_is(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", http="127.0.0.1:0") as server, client(server.http) as http:
+        assert http.get("/readyz").json()["ready"] is True
+        assert http.get("/api/v1/cluster").json()["at"] == server.at
+        admin = AdminClient({"bootstrap.servers": server.at})
+        resource = ConfigResource(ResourceType.BROKER, "1")
+        told = admin.describe_configs([resource])[resource].result(timeout=10)
+        assert told["mainstem.http.listener"].value == server.http
+        made = http.post("/api/v1/topics/orders/events", json={"value": {"id": 4711}})
+        assert made.status_code == 200
+        found = http.post("/api/v1/search", json={"query": "4711"})
+        assert '"offset":0' in found.text
+        assert '"reason":"complete"' in found.text
+        assert http.get("/api/v1/stats").json()["disk"]["free_bytes"] > 0
+
+
+def test_none_is_served_when_none_is_wanted(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        assert "http=" not in server.ready_line
+        admin = AdminClient({"bootstrap.servers": server.at})
+        resource = ConfigResource(ResourceType.BROKER, "1")
+        told = admin.describe_configs([resource])[resource].result(timeout=10)
+        assert not told["mainstem.http.listener"].value
+
+
+def test_a_default_port_that_is_taken_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with taken() as at:
+        monkeypatch.setattr(serving, "HTTP_DEFAULT", at)
+        assert bind_http(Settings()) is None
+        assert f"no HTTP door: cannot listen on {at}" in caplog.text
+        assert "--http" in caplog.text
+
+
+def test_an_address_that_was_given_must_be_free() -> None:
+    with taken() as at, pytest.raises(CannotServe, match="give --http another port") as refused:
+        bind_http(Settings(http=at))
+    assert refused.value.reason == "address"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+def test_strangers_are_not_let_in_unasked(address: str) -> None:
+    with pytest.raises(CannotServe, match=r"--http .* there is no authentication") as refused:
+        bind_http(Settings(http=address))
+    assert refused.value.reason == "refused"
+
+
+def test_one_for_others_knows_its_names(tmp_path: Path) -> None:
+    settings = {"http": "0.0.0.0:0", "allow_anonymous": "true", "http_hosts": "shop.example, other.example"}
+    with (
+        Server(tmp_path / "data", **settings) as server,
+        client(server.http.replace("0.0.0.0", "127.0.0.1")) as http,
+    ):
+        for host in ("shop.example", "other.example:80", "192.0.2.1", "localhost"):
+            assert http.get("/livez", headers={"host": host}).status_code == 200
+        problem(http.get("/livez", headers={"host": "evil.example"}), 403, "forbidden-host")
+
+
+def test_read_only_and_the_limit_of_bodies_are_settings(tmp_path: Path) -> None:
+    settings = {"http": "127.0.0.1:0", "http_read_only": "true", "http_max_body_bytes": "2000"}
+    with Server(tmp_path / "data", **settings) as server, client(server.http) as http:
+        problem(http.post("/api/v1/topics", json={"topic": "a"}), 403, "not-allowed")
+        problem(http.post("/api/v1/search", json={"query": "x" * 3000}), 413, "body-too-large")
+
+
+def test_it_stops_cleanly_while_somebody_follows(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", http="127.0.0.1:0").start()
+    with client(server.http) as http:
+        http.post("/api/v1/topics", json={"topic": "t"})
+        with http.stream("GET", "/api/v1/topics/t/tail") as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            stopping = threading.Thread(target=server.stop)
+            stopping.start()
+            for _ in lines:
+                pass
+            stopping.join(30)
+    assert server.process is None
+    assert "stopped cleanly" in server.logs()
+    assert "Traceback" not in server.logs()
+
+
+def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mainstem", "console", "--http", "127.0.0.1:0"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
+    with (
+        Server(tmp_path / "data") as server,
+        subprocess.Popen(
+            [*command, "--at", server.at],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        ready = re.fullmatch(
+            r"mainstem console ready  http://(\S+)/  kafka=(\S+)\n", process.stdout.readline()
+        )
+        assert ready is not None
+        assert ready[2] == server.at
+        with client(ready[1]) as http:
+            rows = [{"value": {"id": at}} for at in range(5)]
+            assert http.post("/api/v1/topics/far/events", json=rows).json()["published"] == 5
+            read = http.get("/api/v1/topics/far/partitions/0/events?offset=-2").json()
+            assert [row["value"]["id"] for row in read["events"]] == [3, 4]
+            assert '"id":3' in http.post("/api/v1/search", json={"query": "id:3"}).text
+            assert http.get("/api/v1/cluster").json()["embedded"] is False
+            change = {"settings": {"retention.ms": "-1"}}
+            told = http.post("/api/v1/topics/far/settings/preview", json=change).json()
+            assert (told["exact"], told["events"], told["bytes"]) == (False, 0, None)
+            assert http.get("/").headers["content-type"].startswith("text/html")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == Exit.DONE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--http", "0.0.0.0:0"], Exit.REFUSED, "there is no authentication"),
+        (["--http", "nonsense"], Exit.ADDRESS, "is not HOST:PORT"),
+        (["--http", "127.0.0.1:0", "--at", "127.0.0.1:1"], Exit.NOT_REACHABLE, "127.0.0.1:1"),
+    ],
+)
+def test_a_console_that_cannot_be_is_told(arguments: list[str], code: int, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mainstem", "console", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
