@@ -116,6 +116,18 @@ def test_a_reader_that_goes_away_ends_it_quietly(mainstem: Mainstem, server: Ser
     process.stderr.close()
 
 
+def test_a_reader_that_goes_away_is_noticed_without_another_event(mainstem: Mainstem, server: Server) -> None:
+    mainstem("produce", "silent", stdin="first\n")
+    process = follow(server, "silent", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
 def test_a_terminal_gets_colours_and_no_control_characters_of_events(
     mainstem: Mainstem, server: Server
 ) -> None:

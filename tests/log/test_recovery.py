@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from mainstem.log import checkpoint as files
+from mainstem.log import meta
 from mainstem.log.config import LogConfig
 from mainstem.log.errors import LogError, LogFolderError, LogFolderLocked
 from mainstem.log.log import Log
@@ -322,6 +323,20 @@ def test_a_folder_of_a_newer_format_is_refused() -> None:
     machine.disk.unlink("meta.properties")
     machine.disk.make_folder(FOLDER)
     with pytest.raises(LogFolderError, match="missing"):
+        machine.start()
+
+
+def test_a_folder_of_an_older_format_is_marked_so_that_an_older_server_refuses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine().start()
+    cluster_id = machine.log.cluster_id
+    machine.stop()
+    monkeypatch.setattr(meta, "VERSION", meta.VERSION + 1)
+    assert machine.start().log.cluster_id == cluster_id
+    machine.stop()
+    monkeypatch.undo()
+    with pytest.raises(LogFolderError, match="use a newer mainstem"):
         machine.start()
 
 

@@ -8,6 +8,7 @@ only.
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,6 +60,15 @@ def with_engine(at: str, work: Callable[[Engine], Awaitable[T]]) -> T:
 def is_terminal() -> bool:
     """Whether a person reads standard output."""
     return sys.stdout.isatty()
+
+
+def check_reader() -> None:
+    """BrokenPipeError if nobody reads standard output any more. A pipe tells that only to who writes, and a
+    command that waits for events may not write for days."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        raise BrokenPipeError
 
 
 def has_colour() -> bool:

@@ -68,6 +68,8 @@ def command(paths: tuple[Path, ...], as_json: bool) -> int:
                     click.echo("\t".join(plain(cell) for cell in row))
             click.echo(summary.text(path), err=True)
             damaged = damaged or summary.damaged > 0
+    except BrokenPipeError:
+        raise  # of standard output, not of a file
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
     return Exit.BAD_INPUT if damaged else Exit.DONE

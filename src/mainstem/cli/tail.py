@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import at_option, has_colour, is_terminal, json_option, with_engine
+from mainstem.cli.common import at_option, check_reader, has_colour, is_terminal, json_option, with_engine
 from mainstem.cli.exit_codes import Exit
 from mainstem.moments import Moment, parse_moment
 
@@ -163,6 +163,7 @@ class _Tail:
             await member.close()
 
     async def _next(self, reader: Reader | Member) -> Events:
+        check_reader()
         found = await reader.read(max_events=self._most(), wait_ms=500)
         self.unreadable += len(found.unreadable)
         for place in found.unreadable:

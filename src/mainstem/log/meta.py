@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from mainstem.log import layout
@@ -28,6 +28,8 @@ class Meta:
     """base64url of 16 random bytes without padding: 22 characters, as Kafka makes them."""
     folder_id: UUID
     """Stands in journal files, so that a file copied from another folder is not replayed."""
+    version: int = VERSION
+    """Of the folder's format, `VERSION` at most."""
 
 
 def load(disk: Disk, rng: random.Random) -> Meta:
@@ -47,7 +49,7 @@ def load(disk: Disk, rng: random.Random) -> Meta:
             f"the folder has format {version}, newer than the {VERSION} of this server: use a newer mainstem"
         )
     try:
-        return Meta(values["cluster.id"], UUID(values["folder.id"]))
+        return Meta(values["cluster.id"], UUID(values["folder.id"]), version)
     except (KeyError, ValueError):
         raise LogFolderError(
             f"{layout.META} has no readable cluster.id and folder.id: restore it from a backup"
@@ -57,9 +59,23 @@ def load(disk: Disk, rng: random.Random) -> Meta:
 def _make(disk: Disk, rng: random.Random) -> Meta:
     cluster_id = base64.urlsafe_b64encode(rng.randbytes(16)).rstrip(b"=").decode()
     meta = Meta(cluster_id, UUID(bytes=rng.randbytes(16)))
-    text = f"version={VERSION}\ncluster.id={meta.cluster_id}\nfolder.id={meta.folder_id}\n"
-    disk.replace_now(layout.META, text.encode())
+    _write(disk, meta)
     return meta
+
+
+def upgrade(disk: Disk, meta: Meta) -> Meta:
+    """Mark a folder of an older format as one of this format, before anything is written in it: from then on
+    an older server refuses it. Every format so far reads the files of those before it as they are."""
+    if meta.version == VERSION:
+        return meta
+    meta = replace(meta, version=VERSION)
+    _write(disk, meta)
+    return meta
+
+
+def _write(disk: Disk, meta: Meta) -> None:
+    text = f"version={meta.version}\ncluster.id={meta.cluster_id}\nfolder.id={meta.folder_id}\n"
+    disk.replace_now(layout.META, text.encode())
 
 
 def _parse(data: bytes) -> dict[str, str]:

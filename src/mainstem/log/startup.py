@@ -38,7 +38,7 @@ class Startup:
         try:
             disk.make_folder("")
             disk.lock(layout.LOCK)
-            self.meta = meta.load(disk, rng)
+            self.meta = meta.upgrade(disk, meta.load(disk, rng))
             self._make_folders()
             last = files.load(disk)
             damaged = files.damaged(disk)
