@@ -65,6 +65,8 @@ def test_one_in_json(door: Running) -> None:
         ({"data_base64": "PGE+", "datacontenttype": "text/xml"}, "<a>", "text", "text/xml"),
         ({}, None, None, None),
         ({"data": None}, None, "json", "application/json"),
+        ({"data_base64": None}, None, None, None),
+        ({"data": None, "data_base64": "YQ=="}, "a", "text", None),
     ],
 )
 def test_data_in_json(

@@ -64,12 +64,12 @@ def from_json(given: dict[str, Raw]) -> NewEvent:
         if name == "data":
             data = raw
         elif name == "data_base64":
-            encoded = msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
+            encoded = _attribute(name, raw)
         else:
             value = _attribute(name, raw)
             if value is not None:
                 attributes[name] = value
-    if data is not None and encoded is not None:
+    if encoded is not None and data is not None and bytes(data) != b"null":
         raise Problem("invalid", "a CloudEvent has data or data_base64, not both")
     content_type = attributes.pop("datacontenttype", None)
     if encoded is not None:

@@ -103,6 +103,8 @@ class Endpoint:
     reply: Any = None
     """Type of the answer's JSON (or of each line or event, if it streams)."""
     media: str = JSON
+    other_media: tuple[str, ...] = ()
+    """What the answer may be instead, as text."""
     problems: tuple[str, ...] = ()
     """Kinds that this route has beside those that every route has."""
     status: int = 200

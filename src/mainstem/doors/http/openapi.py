@@ -130,7 +130,9 @@ def _responses(endpoint: Endpoint, known: dict[int, Any]) -> dict[str, Any]:
     schema = {"type": "string"} if endpoint.reply is None else known[id(endpoint.reply)]
     if endpoint.media not in (JSON, "application/x-ndjson"):
         schema = {"type": "string"}
-    done = {"description": "Done", "content": {endpoint.media: {"schema": schema}}}
+    done: dict[str, Any] = {"description": "Done", "content": {endpoint.media: {"schema": schema}}}
+    for media in endpoint.other_media:
+        done["content"][media] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {str(endpoint.status): done}
     for status, kind in endpoint.also.items():
         responses[str(status)] = {"description": "", "content": {JSON: {"schema": known[id(kind)]}}}

@@ -260,6 +260,7 @@ ENDPOINTS = (
         bodies={JSON: ExportJson},
         reply=EventJson,
         media=NDJSON,
+        other_media=(CSV,),
         problems=("query", "busy"),
     ),
     Endpoint(
