@@ -62,7 +62,7 @@ def test_from_a_cancelled_flight_to_its_story(show: Open) -> None:
     page.get_by_text("events of this key").wait_for()
     assert page.locator(".timeline li").count() > 1
     page.locator(".facts").get_by_role("link", name="trace").click()
-    page.get_by_text(re.compile(r"events in 2 topics")).wait_for()
+    page.get_by_text(re.compile(r"events in [23] topics")).wait_for()
     assert page.locator(".fall-row").filter(has_text="refunds").count() >= 1
     times = page.locator(".fall-row .event-time").all_inner_texts()
     assert times == sorted(times)
@@ -163,3 +163,43 @@ def test_searching_fits_a_narrow_screen(show: Open) -> None:
     page.get_by_role("option").first.click()
     page.get_by_role("button", name="Close (Esc)").click()
     page.get_by_role("option").first.wait_for()
+
+
+def test_a_cancelled_flight_is_replayed(show: Open) -> None:
+    page = show(f"#/search?topics=flights&q=tailnum:{cancelled()['tailnum']}%20AND%20dep_time:null")
+    assert found(page) >= 1
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.locator(".detail").get_by_role("button", name="Replay…").click()
+    page.get_by_label("Into topic").fill("again")
+    page.get_by_text("1 event will be published into again").wait_for()
+    page.get_by_role("button", name="Replay", exact=True).click()
+    page.get_by_text("Published 1 event into again").wait_for()
+    page = show("#/event/again/0/0")
+    page.get_by_role("tab", name="Headers 2").click()
+    page.get_by_text("mainstem-replayed-from").wait_for()
+    assert "flights/" in page.locator(".headers").inner_text()
+
+
+def test_a_replay_says_first_how_many_it_is(show: Open) -> None:
+    page = show("#/search?topics=refunds")
+    count = found(page)
+    page.locator(".progress-line").get_by_role("button", name="Replay…").click()
+    assert page.get_by_role("button", name="Replay", exact=True).is_disabled()
+    page.get_by_label("Into topic").fill("strange")
+    page.get_by_text(f"{count} events will be published into strange").wait_for()
+    page.get_by_role("button", name="Close", exact=True).click()
+
+
+def test_all_matches_are_exported(show: Open) -> None:
+    page = show("#/search?topics=flights&q=origin:JFK")
+    page.get_by_role("button", name="Export…").click()
+    told = page.get_by_text("will be written")
+    told.wait_for()
+    count = int(re.match(r"([\d,]+)", told.inner_text())[1].replace(",", ""))  # type: ignore[index]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export", exact=True).click()
+    events = [json.loads(line) for line in saved.value.path().read_text().splitlines()]
+    assert len(events) == count > found(page)
+    assert {event["value"]["origin"] for event in events} == {"JFK"}

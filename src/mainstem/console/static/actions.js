@@ -1,9 +1,9 @@
 /** Actions that change or remove: each shows first what it would do (a dry run by the server), then does it. */
 
-import { path, post } from "./api.js";
+import { get, lines, path, post, stream } from "./api.js";
 import { h, put } from "./dom.js";
 import { dialog, field, problem, toast } from "./parts.js";
-import { bytes, count, many, plain } from "./text.js";
+import { bytes, count, line, many, plain } from "./text.js";
 
 /**
  * A dialog whose button is enabled by a dry run of what is entered now.
@@ -82,4 +82,82 @@ export function goneNote(parts) {
   return h("p.notice.warn", {}, h("span", {},
     "This will delete ", h("strong", {}, [many(events, "event"), size != null ? bytes(size) : null].filter(Boolean).join(", ")),
     oldest ? `; the oldest that is kept is of ${plain(oldest)}.` : "; nothing is left."));
+}
+
+// ------------------------------------------------------------------------------------------ replay, export
+
+/** Publish events again: `what` is {matches: {query, topics, …}} or {events: [{topic, partition, offset}]}. */
+export function replay(what) {
+  const known = h("datalist", { id: "replay-topics" });
+  const to = h("input", { list: "replay-topics", spellcheck: "false", autocomplete: "off", placeholder: "a topic that exists" });
+  const rate = h("input", { type: "number", min: "1", max: "1000000", value: "1000" });
+  const live = h("p.hint", { role: "status" });
+  const stop = new AbortController();
+  get("topics", { limit: 1000 }).then(({ topics }) => put(known, topics.map(({ topic }) => h("option", { value: topic }))), () => {});
+
+  async function run(request) {
+    let last = null;
+    for await (const told of lines("replay", request, stop.signal)) {
+      last = told;
+      put(live, `${many(told.published, "event")} published`);
+    }
+    if (!last?.done) throw new Error("The connection was cut; what was published stays.");
+    return last;
+  }
+
+  const { box } = withDryRun({
+    title: what.events ? "Replay this event" : "Replay all matches",
+    fields: [field("Into topic", to, "Key, value and headers stay; a header mainstem-replayed-from says where each is from."), known, field("Events a second, at most", rate), live],
+    watch: [to, rate],
+    verb: "Replay",
+    kind: "primary",
+    wanted: (dryRun) => (to.value.trim() && Number(rate.value) >= 1 ? { ...what, to: to.value.trim(), rate: Number(rate.value), dry_run: dryRun } : null),
+    send: (request) => (request.dry_run ? post("replay", request, stop.signal) : run(request)),
+    told: ({ events, to: topic }) => h("p.notice", {}, h("span", {}, h("strong", {}, many(events, "event")), " will be published into ", line(topic, 100), `, in about ${Math.max(1, Math.ceil(events / Number(rate.value)))} s.`)),
+    done: ({ published, to: topic }) => toast(`Published ${many(published, "event")} into ${topic}`),
+  });
+  box.addEventListener("close", () => stop.abort());
+}
+
+/** All matches into a file of the reader's. `matches` is {query, topics, since_ms?, until_ms?}. */
+export function exportMatches(matches) {
+  const format = h("select", {}, h("option", { value: "ndjson" }, "NDJSON: everything, one event a line"), h("option", { value: "csv" }, "CSV: without headers of events"));
+  const live = h("p.hint", { role: "status" });
+  const stop = new AbortController();
+
+  async function run(wanted) {
+    const source = await stream("export", wanted, stop.signal);
+    let size = 0;
+    const counted = source.pipeThrough(new TransformStream({
+      transform(chunk, out) {
+        size += chunk.length;
+        live.textContent = `${bytes(size)} written`;
+        out.enqueue(chunk);
+      },
+    }));
+    const file = h("a", { href: URL.createObjectURL(await new Response(counted).blob()), download: `events.${wanted.format}` });
+    file.click();
+    setTimeout(() => URL.revokeObjectURL(file.href), 60_000);
+    return size;
+  }
+
+  const { box } = withDryRun({
+    title: "Export all matches",
+    fields: [field("Format", format), live],
+    watch: [format],
+    verb: "Export",
+    kind: "primary",
+    wanted: (dryRun) => (dryRun ? { ...matches, only_count: true } : { ...matches, format: format.value }),
+    send: (request) => (request.only_count ? counting(request, stop.signal) : run(request)),
+    told: (totals) => h("p.notice", {}, h("span", {}, h("strong", {}, many(totals.matches, "event")), " will be written.", totals.undecodable ? ` ${many(totals.undecodable, "stretch")} could not be read.` : "")),
+    done: (size) => toast(`Exported ${bytes(size)}`),
+  });
+  box.addEventListener("close", () => stop.abort());
+}
+
+async function counting(request, signal) {
+  let totals = null;
+  for await (const told of lines("search", request, signal)) if (told.done) totals = told.done.totals;
+  if (!totals) throw new Error("The search was cut off.");
+  return totals;
 }

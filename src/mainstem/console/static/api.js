@@ -69,6 +69,13 @@ export const post = (where, body, signal) => json("POST", where, { body: body ??
 export const patch = (where, body) => json("PATCH", where, { body });
 export const remove = (where) => json("DELETE", where);
 
+/** A line of a stream; what fails on its way says so in its last one. */
+function readLine(text) {
+  const value = parseJson(text);
+  if (value.problem) throw Object.assign(new Problem(value.problem.status, value.problem), { line: value });
+  return value;
+}
+
 /** A response as it arrives, one JSON value a line. Ends, or raises Problem; aborting raises AbortError. */
 export async function* lines(where, body, signal) {
   const reply = await ask("POST", where, { body, signal });
@@ -80,17 +87,17 @@ export async function* lines(where, body, signal) {
       if (done) break;
       const parts = (rest + value).split("\n");
       rest = parts.pop();
-      for (const part of parts) if (part.trim()) yield parseJson(part);
+      for (const part of parts) if (part.trim()) yield readLine(part);
     }
-    if (rest.trim()) yield parseJson(rest);
+    if (rest.trim()) yield readLine(rest);
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
-/** The body of a POST as a file of the reader's: for exports. */
-export async function download(where, body, signal) {
-  return (await ask("POST", where, { body, signal })).blob();
+/** The body of a POST as a stream of bytes, which fails when it is cut off: for exports. */
+export async function stream(where, body, signal) {
+  return (await ask("POST", where, { body, signal })).body;
 }
 
 /** Server-sent events: handlers by event name; `close()` ends them. */
@@ -111,7 +118,10 @@ let cluster = {};
 /** Read what this server offers and who it is. Called once, before the first page. */
 export async function learn() {
   const [document, info] = await Promise.all([
-    fetch("/openapi.json").then((reply) => (reply.ok ? reply.json() : { paths: {} })),
+    fetch("/openapi.json").then((reply) => {
+      if (reply.ok) return reply.json();
+      throw new Problem(reply.status, { title: "The server does not tell what it offers", detail: "/openapi.json could not be read." });
+    }),
     get("cluster"),
   ]);
   offered = new Map(Object.entries(document.paths ?? {}).map(([where, methods]) => [where.replace(/\{[^}]*\}/g, "{}"), methods]));

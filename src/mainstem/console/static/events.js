@@ -2,6 +2,7 @@
  * Events: as a row of a list, and in full. Used by search, live tail, trace and the page of one event.
  */
 
+import { replay } from "./actions.js";
 import { can, get, lines, outside, path, who } from "./api.js";
 import { add, h, put } from "./dom.js";
 import { copyButton, empty, iconButton, loading, problem, tabs } from "./parts.js";
@@ -31,7 +32,7 @@ export function eventRow(event, { topics = true, marks = [] } = {}) {
 function window(text, marks) {
   const low = text.toLowerCase();
   const at = Math.min(...marks.map((mark) => low.indexOf(mark)).filter((each) => each >= 0));
-  return Number.isFinite(at) && at > 90 ? `…${text.slice(at - 40)}` : text;
+  return Number.isFinite(at) && at > 30 ? `…${text.slice(at - 14)}` : text;
 }
 
 function marked(text, marks, limit) {
@@ -97,7 +98,7 @@ export function eventView(event, { filter, close } = {}) {
         h("h2", {}, h("a", { href: link(["topics", event.topic]) }, line(event.topic, 120)), h("span.muted", {}, ` ${event.partition}:`), h("a", { href: eventLink(event), title: "Link to this event" }, event.offset)),
         h("p.muted", {}, time(event.timestamp_ms), " · ", ago(event.timestamp_ms), event.size != null ? ` · ${bytes(event.size)}` : null)),
       h("div.event-tools", {},
-        copyMenu(event, value),
+        tools(event, value),
         close ? iconButton("close", "Close (Esc)", close) : null)),
     h("dl.facts", {},
       h("dt", {}, "Key"),
@@ -136,11 +137,12 @@ function headersView(event) {
   ]));
 }
 
-function copyMenu(event, value) {
+function tools(event, value) {
   return h("div.copy-tools", {},
     copyButton("value", () => (value.kind === "json" ? writeJson(value.json) : value.text)),
     commands(event).map(([name, text]) => copyButton(name, () => text)),
-    copyButton("link", () => location.origin + location.pathname + eventLink(event)));
+    copyButton("link", () => location.origin + location.pathname + eventLink(event)),
+    can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ events: [{ topic: event.topic, partition: event.partition, offset: event.offset }] }) }, "Replay…") : null);
 }
 
 // ------------------------------------------------------------------------------------------ others of its key

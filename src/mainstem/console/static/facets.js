@@ -68,7 +68,7 @@ export function facetPanel({ filter, ask, compare }) {
   }
 
   function draw() {
-    put(note, apart ? "More or less frequent than among the rest" : server ? `Over all ${many(server.events, "match").replace(/s$/, "es").replace("matches", server.events === 1 ? "match" : "matches")}${server.complete === false ? ", as far as was searched" : ""}` : events ? `Over the ${count(events)} shown` : "");
+    put(note, apart ? "More or less frequent than among the rest" : server ? `Over all ${many(server.events, "match")}${server.complete === false ? ", as far as was searched" : ""}` : events ? `Over the ${count(events)} shown` : "");
     if (exactly) exactly.hidden = !events || Boolean(server || apart);
     if (comparing) comparing.hidden = !events || Boolean(apart);
     if (apart) return drawApart();

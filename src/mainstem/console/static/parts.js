@@ -184,8 +184,8 @@ export function table(columns, rows, caption) {
       h("tbody", {}, rows.map((row) => h("tr", {}, columns.map(({ kind, cell }) => h(`td${kind ? `.${kind}` : ""}`, {}, cell(row))))))));
 }
 
-/** What a search could not read: [{position: {topic, partition, offset}, reason}]. */
+/** What a search could not read: [{topic, partition, offset, reason}]. */
 export function showUnreadable(places) {
-  dialog("What could not be searched", h("ul.plain-list", {}, places.map(({ position, reason }) => h("li", {},
-    h("code", {}, line(`${position.topic} ${position.partition}:${position.offset}`)), " ", line(reason, 300)))));
+  dialog("What could not be searched", h("ul.plain-list", {}, places.map(({ topic, partition, offset, reason }) => h("li", {},
+    h("code", {}, line(`${topic} ${partition}:${offset}`)), " ", line(reason, 300)))));
 }

@@ -25,6 +25,7 @@ export function queryBox({ value, run, scope }) {
   const element = h("div.query-box", {}, h("div.query-field", {}, input, squiggle, menu), wrong);
   let timer = 0;
   let asked = 0;
+  let completing = 0;
   let options = [];
   let marked = -1;
   let error = null;
@@ -73,6 +74,7 @@ export function queryBox({ value, run, scope }) {
   async function complete() {
     const word = wordBefore();
     if (!word || document.activeElement !== input) return closeMenu();
+    const mine = ++completing;
     let fields = [];
     if (can("get", "query/fields")) {
       try {
@@ -83,7 +85,7 @@ export function queryBox({ value, run, scope }) {
         fields = [];
       }
     }
-    if (word !== wordBefore()) return undefined;
+    if (mine !== completing || word !== wordBefore()) return undefined;
     const own = WORDS.filter(([text]) => text.toLowerCase().startsWith(word.toLowerCase()) && text !== word).map(([text, hint]) => ({ text, hint }));
     options = [...fields.slice(0, 12), ...own];
     marked = -1;
@@ -102,6 +104,7 @@ export function queryBox({ value, run, scope }) {
   }
 
   function closeMenu() {
+    completing++;
     menu.hidden = true;
     options = [];
     input.setAttribute("aria-expanded", "false");

@@ -106,7 +106,7 @@ export function bytes(n) {
 }
 
 /** 1 event, 2 events */
-export const many = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+export const many = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : /(?:s|ch)$/.test(noun) ? "es" : "s"}`;
 
 /** 3 d 4 h: at most two units, from milliseconds. */
 export function duration(ms) {

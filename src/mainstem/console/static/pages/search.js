@@ -4,6 +4,7 @@
  * The address holds the whole state (q, topics, since, until, oldest, open), so that a link shows the same.
  */
 
+import { exportMatches, replay } from "../actions.js";
 import { can, get, lines, post } from "../api.js";
 import { histogram } from "../chart.js";
 import { h, icon, put } from "../dom.js";
@@ -14,7 +15,7 @@ import { dialog, empty, problem, showUnreadable } from "../parts.js";
 import { queryBox } from "../querybox.js";
 import { update } from "../router.js";
 import { bounds, timeMenu, topicMenu } from "../scope.js";
-import { bytes, count, iso, moment } from "../text.js";
+import { bytes, count, iso, many, moment } from "../text.js";
 import { list } from "../virtual.js";
 
 const FIRST = 200;
@@ -55,7 +56,9 @@ export function searchPage(_segments, params) {
       box.element,
       h("div.search-scope", {}, topics.element, times.element, order, h("button.primary", { type: "button", onclick: () => begin(true) }, icon("search"), "Search"))),
     chart.element,
-    h("div.progress", {}, bar, h("div.progress-line", {}, status, control, h("span.spacer"), showFacets)),
+    h("div.progress", {}, bar, h("div.progress-line", {}, status, control, h("span.spacer"), showFacets,
+      can("post", "export") ? h("button.quiet", { type: "button", onclick: () => exportMatches(matchesOnly()) }, "Export…") : null,
+      can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ matches: matchesOnly() }) }, "Replay…") : null)),
     results);
 
   // -------------------------------------------------------------------------------------- the request
@@ -118,7 +121,7 @@ export function searchPage(_segments, params) {
 
   function take(told, before) {
     const part = told.progress ?? told.done;
-    totals = { ...(part.totals ?? part) };
+    totals = { ...part.totals };
     if (before) {
       totals.matches += before.matches;
       totals.undecodable += before.undecodable;
@@ -201,7 +204,7 @@ export function searchPage(_segments, params) {
     const why = { limit: ", stopped at the limit", budget: ", stopped after its time", stopped: ", stopped", cut: ", cut off by the server" }[ended] ?? "";
     const covered = all ? `searched ${bytes(through)} of ${bytes(all)} (${Math.floor((through / all) * 100)} %)` : all === 0 ? "nothing to search" : `searched ${Math.floor(totals.share * 100)} %`;
     return [
-      h("strong", {}, `${count(matches)} ${matches === 1 ? "match" : "matches"}`), why,
+      h("strong", {}, many(matches, "match")), why,
       h("span.muted", {},
         ` · ${covered}`,
         skipped ? ` · ${bytes(skipped)} ruled out unread` : "",
@@ -241,8 +244,8 @@ export function searchPage(_segments, params) {
   async function countAll() {
     try {
       const reply = await post("facets", { ...matchesOnly(), top: 50 });
-      const found = reply.fields ?? reply.values;
-      facets.exact({ events: reply.events, complete: reply.complete, fields: Object.fromEntries(Object.entries(found).map(([name, values]) => [name, values.map((each) => (Array.isArray(each) ? each : [each.value, each.count]))])) });
+      const fields = Object.entries(reply.fields).map(([name, values]) => [name, values.map((each) => [each.value, each.count])]);
+      facets.exact({ ...reply, fields: Object.fromEntries(fields) });
     } catch (error) {
       dialog("Counting did not work", problem(error));
     }

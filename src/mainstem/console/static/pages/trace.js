@@ -54,11 +54,11 @@ export function tracePage(_segments, params) {
     const mine = (run = new AbortController());
     const range = Object.fromEntries(Object.entries(bounds(times.value())).filter(([, each]) => each != null));
     try {
-      for await (const told of lines("search", { query: phrase(wanted), topics: [], ...range, newest_first: false, limit: EVENTS_MAX }, mine.signal)) {
+      for await (const told of lines("search", { query: phrase(wanted), topics: [], ...range, newest_first: true, limit: EVENTS_MAX }, mine.signal)) {
         if (told.hit) hits.push(told.hit);
         if (told.unreadable) unreadable.push(told.unreadable);
         const part = told.progress ?? told.done;
-        if (part) totals = part.totals ?? part;
+        if (part) totals = part.totals;
         if (told.done) ended = told.done.reason;
         timer ||= setTimeout(() => ((timer = 0), draw()), 150);
       }
@@ -99,7 +99,7 @@ export function tracePage(_segments, params) {
   function drawStatus(topics) {
     const searched = totals ? ` · searched ${Math.floor((ended === "complete" ? 1 : totals.share ?? 0) * 100)} %` : "";
     const missed = unreadable.length ? [" · ", h("button.link.bad-text", { type: "button", onclick: () => showUnreadable(unreadable) }, `${count(unreadable.length)} unreadable`)] : null;
-    put(status, hits.length ? [h("strong", {}, `${count(hits.length)} events in ${topics.length === 1 ? "one topic" : `${topics.length} topics`}`), ` over ${duration(hits.at(-1).timestamp_ms - hits[0].timestamp_ms)}`, ended === "limit" ? `, the first ${count(EVENTS_MAX)} only` : "", searched, missed] : ended === "running" ? ["searching all topics", searched, missed] : [missed]);
+    put(status, hits.length ? [h("strong", {}, `${count(hits.length)} events in ${topics.length === 1 ? "one topic" : `${topics.length} topics`}`), ` over ${duration(hits.at(-1).timestamp_ms - hits[0].timestamp_ms)}`, ended === "limit" ? `, the newest ${count(EVENTS_MAX)} only` : "", searched, missed] : ended === "running" ? ["searching all topics", searched, missed] : [missed]);
     put(control, ended === "running" ? h("button.quiet", { type: "button", onclick: () => run?.abort() }, icon("stop"), "Stop") : null);
   }
 
