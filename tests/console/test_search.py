@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.request
 from typing import Any
 
 import pytest
 
 from tests.console.conftest import EVENTS, EVIL, Open
 from tests.scenarios import flights
-from tests.support.server import Server
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _search_is_offered(server: Server) -> None:
-    with urllib.request.urlopen(f"http://{server.http}/openapi.json") as reply:
-        if "/api/v1/search" not in json.load(reply)["paths"]:
-            pytest.skip("this server does not offer search by HTTP")
 
 
 def cancelled() -> dict[str, Any]:
