@@ -67,7 +67,9 @@ class Running:
             random.Random(7),
         )
         self.engine = EmbeddedEngine(self.node)
-        listener = socket.create_server(("127.0.0.1", 0))
+        # With its protocol named: only on such sockets asyncio sets TCP_NODELAY, and an answer is two writes.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self.at = f"127.0.0.1:{self.port}"
