@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,10 @@ def real_kafka() -> Iterator[str]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no Apache Kafka in {JARS}: make deps-all")
     with apache_kafka() as address:
         yield address
+
+
+def pytest_configure() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, and what they start would inherit
+    that: Ctrl-C could not be tested."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_the_readmes_first_minute_runs_as_it_is_written(server: Server) -> None:
     commands = [
-        line.split() for block in fences(page("README.md"), "sh") for line in block.splitlines() if line
+        shlex.split(line) for block in fences(page("README.md"), "sh") for line in block.splitlines() if line
     ]
     assert len(commands) >= 8
     outputs: dict[str, str] = {}
