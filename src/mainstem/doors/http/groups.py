@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
 from mainstem.doors.http.kinds import PartitionNumber
 from mainstem.doors.http.problem import Problem
@@ -29,6 +30,16 @@ class GroupsQuery(msgspec.Struct):
     after: Annotated[str, Meta(description="Only names after this one: `next` of the page before.")] = ""
 
 
+class StuckJson(msgspec.Struct):
+    """A position that has unread events and has not moved for 40 seconds or more, and whose turn it is."""
+
+    topic: str
+    partition: int
+    for_ms: Annotated[int, Meta(description="So long, as far as this server has seen.")]
+    client_id: Annotated[str | None, Meta(description="null: the partition is assigned to nobody.")]
+    host: str | None
+
+
 class GroupJson(msgspec.Struct):
     """A group in a list."""
 
@@ -38,6 +49,10 @@ class GroupJson(msgspec.Struct):
     topics: list[str]
     lag: Annotated[int | None, Meta(description="Events not read; null: it has no position yet.")]
     lag_ms: Annotated[int | None, Meta(description="How long the oldest unread event has waited, ms.")]
+    lag_per_s: Annotated[
+        float | None, Meta(description="How fast the lag grows, events a second; below 0: it catches up.")
+    ]
+    stuck: Annotated[StuckJson | None, Meta(description="What has stood still longest; null: nothing does.")]
 
 
 class GroupsJson(msgspec.Struct):
@@ -77,6 +92,8 @@ class GroupDetailJson(msgspec.Struct):
     assignor: str
     lag: int | None
     lag_ms: int | None
+    lag_per_s: float | None
+    stuck: Annotated[list[StuckJson], Meta(description="What stands still, the longest first.")]
     members: list[MemberJson]
     positions: list[GroupPositionJson]
 
@@ -87,20 +104,52 @@ def _lag(info: GroupInfo) -> tuple[int | None, int | None]:
     return (sum(lags) if lags else None), (max(waits) if waits else None)
 
 
-def _row(info: GroupInfo) -> GroupJson:
+def _watched(call: Call, info: GroupInfo) -> tuple[float | None, list[StuckJson]]:
+    """How fast its lag grows, and what stands still."""
+    seen = call.context.sampler.groups.get(info.name)
+    if seen is None:
+        return None, []
+    grows = seen.standing.lag_per_s
+    stuck = [
+        StuckJson(
+            each.topic,
+            each.partition,
+            each.for_ms,
+            each.member.client_id if each.member else None,
+            each.member.host if each.member else None,
+        )
+        for each in seen.standing.stuck(info, call.context.clock.monotonic())
+    ]
+    return None if grows is None else round(grows, 3), stuck
+
+
+def _row(call: Call, info: GroupInfo) -> GroupJson:
     lag, lag_ms = _lag(info)
+    grows, stuck = _watched(call, info)
     topics = sorted({each.topic for each in info.positions})
-    return GroupJson(info.name, info.state, len(info.members), topics, lag, lag_ms)
+    return GroupJson(
+        info.name,
+        info.state,
+        len(info.members),
+        topics,
+        lag,
+        lag_ms,
+        grows,
+        stuck[0] if stuck else None,
+    )
 
 
-def _detail(info: GroupInfo) -> GroupDetailJson:
+def _detail(call: Call, info: GroupInfo) -> GroupDetailJson:
     lag, lag_ms = _lag(info)
+    grows, stuck = _watched(call, info)
     return GroupDetailJson(
         info.name,
         info.state,
         info.assignor,
         lag,
         lag_ms,
+        grows,
+        stuck,
         [
             MemberJson(each.id, each.client_id, each.host, each.instance_id, list(each.assigned))
             for each in info.members
@@ -122,7 +171,7 @@ async def list_groups(call: Call) -> Response:
     rows = []
     for each in page:
         try:
-            rows.append(_row(await call.engine.group(each.name)))
+            rows.append(_row(call, await call.engine.group(each.name)))
         except UnknownGroup:
             continue  # deleted since it was listed
     return answer(GroupsJson(rows, len(found), page[-1].name if len(rest) > len(page) else None))
@@ -130,7 +179,7 @@ async def list_groups(call: Call) -> Response:
 
 async def show_group(call: Call) -> Response:
     """Show a consumer group: positions, lag, members."""
-    return answer(_detail(await call.engine.group(call.part("group"))))
+    return answer(_detail(call, await call.engine.group(call.part("group"))))
 
 
 class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -177,6 +226,18 @@ async def reset_group(call: Call) -> Response:
         raise Problem("invalid", f"to: {str(error)[:300]}") from None
     if wanted.partition is not None and len(wanted.topics) != 1:
         raise Problem("invalid", "a partition is named; name its topic alone, too")
+    with audit.action(call, "reset-group", dry_run=wanted.dry_run, group=name, to=wanted.to) as line:
+        moves = await _moves(call, name, wanted, moment)
+        again = sum(max(0, each.old - each.new) for each in moves if each.old is not None)
+        passed_over = sum(max(0, each.new - each.old) for each in moves if each.old is not None)
+        line.count(partitions=len(moves), again=again, passed_over=passed_over)
+        if not wanted.dry_run:
+            places = [Position(each.topic, each.partition, each.new) for each in moves]
+            await call.engine.set_positions(name, places)
+    return answer(ResetDoneJson(name, wanted.dry_run, again, passed_over, moves))
+
+
+async def _moves(call: Call, name: str, wanted: ResetJson, moment: Moment) -> list[MoveJson]:
     known = await _known(call, name, wanted.topics)
     moves = [
         MoveJson(
@@ -186,14 +247,7 @@ async def reset_group(call: Call) -> Response:
     ]
     if not moves:
         raise Problem("invalid", f"group {name} has no positions", fix="Name the topics to set it on.")
-    if not wanted.dry_run:
-        await call.engine.set_positions(
-            name, [Position(each.topic, each.partition, each.new) for each in moves]
-        )
-        call.audit(f"reset group {name} to {wanted.to} in {len(moves)} partitions")
-    again = sum(max(0, each.old - each.new) for each in moves if each.old is not None)
-    passed_over = sum(max(0, each.new - each.old) for each in moves if each.old is not None)
-    return answer(ResetDoneJson(name, wanted.dry_run, again, passed_over, moves))
+    return moves
 
 
 async def _known(call: Call, name: str, topics: Sequence[str]) -> dict[tuple[str, int], int | None]:
@@ -239,13 +293,14 @@ class DeletedGroupJson(msgspec.Struct):
 async def delete_group(call: Call) -> Response:
     """Delete a group with its positions. It must have no members."""
     name = call.part("group")
-    info = await call.engine.group(name)
-    if not call.query.dry_run:
-        await call.engine.delete_group(name)
-        call.audit(f"deleted group {name}")
-    elif info.members:
-        raise Problem("group-in-use", f"group {name} has {len(info.members)} members")
-    held = sum(each.offset is not None for each in info.positions)
+    with audit.action(call, "delete-group", dry_run=call.query.dry_run, group=name) as line:
+        info = await call.engine.group(name)
+        held = sum(each.offset is not None for each in info.positions)
+        line.count(positions=held)
+        if not call.query.dry_run:
+            await call.engine.delete_group(name)
+        elif info.members:
+            raise Problem("group-in-use", f"group {name} has {len(info.members)} members")
     return answer(DeletedGroupJson(name, call.query.dry_run, held))
 
 

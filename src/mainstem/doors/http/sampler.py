@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mainstem.clock import Clock
+from mainstem.doors.http.standing import Standing
 from mainstem.stream import Engine, GroupInfo, StreamError, TopicSummary, UnknownGroup
 
 log = logging.getLogger("mainstem.http")
@@ -95,6 +96,7 @@ class GroupSeen:
     info: GroupInfo
     lag: Series = field(default_factory=Series)
     lag_ms: Series = field(default_factory=Series)
+    standing: Standing = field(default_factory=Standing)
 
 
 class Sampler:
@@ -186,6 +188,7 @@ class Sampler:
             for topic, count in _progress(group.info, info).items():
                 read[topic] = read.get(topic, 0) + count
             group.info = info
+            group.standing.look(info, now)
             seen[each.name] = group
         self.groups = seen
         for topic in {*read, *self.out_of}:

@@ -1,0 +1,65 @@
+"""Who stands still: a position with unread events that does not move."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstem.doors.http.standing import STUCK_S, Standing
+from mainstem.stream import GroupInfo, GroupPosition, MemberInfo
+
+MEMBER = MemberInfo("m-1", "billing-1", "/10.0.0.7", None, (("orders", 0),))
+
+
+def group(offset: int | None, end: int, *, members: tuple[MemberInfo, ...] = (MEMBER,)) -> GroupInfo:
+    """A group of one position."""
+    lag = None if offset is None else end - offset
+    position = GroupPosition("orders", 0, offset, end, lag, None)
+    return GroupInfo("billing", "Stable", "range", members, (position,))
+
+
+def looked_at(*looks: tuple[float, int, int]) -> Standing:
+    """(seconds, offset, end) for each look."""
+    standing = Standing()
+    for now_s, offset, end in looks:
+        standing.look(group(offset, end), now_s)
+    return standing
+
+
+def test_a_position_that_stays_while_events_wait_is_stuck_with_its_member() -> None:
+    standing = looked_at((0, 100, 100), (10, 100, 120), (20, 100, 150), (50, 100, 300))
+    [stuck] = standing.stuck(group(100, 300), 10 + STUCK_S)
+    assert (stuck.topic, stuck.partition, stuck.for_ms) == ("orders", 0, round(STUCK_S * 1000))
+    assert stuck.member == MEMBER
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param([(0, 100, 100), (60, 100, 100)], id="nothing to read"),
+        pytest.param([(0, 100, 200), (30, 101, 300), (60, 101, 300)], id="it moved a while ago"),
+        pytest.param([(60, 100, 200)], id="seen for the first time"),
+        pytest.param([(0, 100, 200), (30, 200, 200), (60, 200, 300)], id="it had caught up"),
+    ],
+)
+def test_a_position_that_moves_or_has_nothing_to_read_is_not_stuck(
+    looks: list[tuple[float, int, int]],
+) -> None:
+    _, offset, end = looks[-1]
+    assert looked_at(*looks).stuck(group(offset, end), 61) == []
+
+
+def test_a_move_since_the_last_look_is_believed() -> None:
+    assert looked_at((0, 100, 200), (60, 100, 300)).stuck(group(101, 300), 61) == []
+
+
+def test_a_position_of_nobody_is_stuck_without_a_member() -> None:
+    [stuck] = looked_at((0, 100, 200)).stuck(group(100, 200, members=()), 60)
+    assert stuck.member is None
+
+
+def test_the_lag_grows_and_shrinks_as_it_is_seen() -> None:
+    falls_behind = looked_at((0, 0, 0), (10, 0, 1000), (20, 0, 2000))
+    assert falls_behind.lag_per_s == pytest.approx(100)
+    catches_up = looked_at((0, 0, 2000), (10, 500, 2000), (20, 1000, 2000))
+    assert catches_up.lag_per_s == pytest.approx(-50)
+    assert looked_at((0, 0, 10)).lag_per_s is None
