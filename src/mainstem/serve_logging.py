@@ -39,7 +39,8 @@ class HumanFormat(logging.Formatter):
 
 
 class JsonFormat(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and, after a crash, traceback."""
+    """One JSON object a line: time, level, logger, message, what the line has as fields and, after a crash,
+    traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         import msgspec
@@ -50,6 +51,7 @@ class JsonFormat(logging.Formatter):
             "logger": short_name(record.name),
             "message": record.getMessage(),
         }
+        line |= getattr(record, "fields", {})  # of an audit line
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()

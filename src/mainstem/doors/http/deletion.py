@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
 from mainstem.doors.http.kinds import LONG_MAX, PartitionNumber
 from mainstem.doors.http.problem import Problem
@@ -67,14 +68,16 @@ async def delete_records(call: Call) -> Response:
     """Delete the events of a partition before an offset."""
     topic = call.part("topic")
     wanted = await call.body(DeleteRecordsJson)
-    bounds = await call.engine.bounds(topic, wanted.partition)
-    before = bounds.end if wanted.before == -1 else wanted.before
-    if before > bounds.end:
-        raise Problem("out-of-range", f"offset {before} is after the end, {bounds.end}", end=bounds.end)
-    gone = await _gone(call, topic, wanted.partition, max(bounds.begin, before))
-    if not wanted.dry_run:
-        await call.engine.delete_records(topic, wanted.partition, before)
-        call.audit(f"deleted {gone.events} events of topic {topic}, partition {wanted.partition}")
+    about: dict[str, audit.Value] = {"topic": topic, "partition": wanted.partition, "before": wanted.before}
+    with audit.action(call, "delete-records", dry_run=wanted.dry_run, **about) as line:
+        bounds = await call.engine.bounds(topic, wanted.partition)
+        before = bounds.end if wanted.before == -1 else wanted.before
+        if before > bounds.end:
+            raise Problem("out-of-range", f"offset {before} is after the end, {bounds.end}", end=bounds.end)
+        gone = await _gone(call, topic, wanted.partition, max(bounds.begin, before))
+        line.count(events=gone.events, bytes=gone.bytes)
+        if not wanted.dry_run:
+            await call.engine.delete_records(topic, wanted.partition, before)
     return answer(DeletedRecordsJson(topic, wanted.dry_run, gone))
 
 

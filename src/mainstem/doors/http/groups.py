@@ -18,7 +18,7 @@ from mainstem.moments import Moment, parse_moment
 from mainstem.stream import GroupInfo, Position, UnknownGroup
 
 ALL = "/api/v1/groups"
-ONE = "/api/v1/groups/{group:path}"
+ONE = "/api/v1/groups/{group:text}"
 """Kafka allows any character in a group's name, the slash too: it is written %2F."""
 
 

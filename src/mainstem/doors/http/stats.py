@@ -151,7 +151,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="GET",
-        path="/api/v1/stats/groups/{group:path}",
+        path="/api/v1/stats/groups/{group:text}",
         handle=show_group_stats,
         tag="statistics",
         reply=LagHistoryJson,

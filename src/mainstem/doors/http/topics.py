@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
 from mainstem.doors.http.kinds import PartitionCount
 from mainstem.stream import TopicInfo
@@ -128,9 +130,17 @@ def _detail(info: TopicInfo) -> TopicDetailJson:
 async def create_topic(call: Call) -> Response:
     """Create a topic."""
     wanted = await call.body(NewTopicJson)
-    await call.engine.create_topic(wanted.topic, partitions=wanted.partitions, settings=wanted.settings)
-    call.audit(f"created topic {wanted.topic}")
-    return answer(_detail(await call.engine.topic(wanted.topic)), 201)
+    with audit.action(call, "create-topic", topic=wanted.topic, **_told(wanted.settings)) as line:
+        await call.engine.create_topic(wanted.topic, partitions=wanted.partitions, settings=wanted.settings)
+        made = await call.engine.topic(wanted.topic)
+        line.count(partitions=len(made.partitions))
+    return answer(_detail(made), 201)
+
+
+def _told(settings: Mapping[str, str | None]) -> dict[str, Any]:
+    """Settings, for an audit line."""
+    told = ", ".join(f"{name}={'default' if value is None else value}" for name, value in settings.items())
+    return {"settings": told} if told else {}
 
 
 async def show_topic(call: Call) -> Response:
@@ -156,11 +166,12 @@ class DeletedTopicJson(msgspec.Struct):
 async def delete_topic(call: Call) -> Response:
     """Delete a topic with all its events."""
     name, query = call.part("topic"), call.query
-    info = await call.engine.topic(name)
-    events = sum(each.end - each.begin for each in info.partitions)
-    if not query.dry_run:
-        await call.engine.delete_topic(name)
-        call.audit(f"deleted topic {name} with {events} events")
+    with audit.action(call, "delete-topic", dry_run=query.dry_run, topic=name) as line:
+        info = await call.engine.topic(name)
+        events = sum(each.end - each.begin for each in info.partitions)
+        line.count(partitions=len(info.partitions), events=events)
+        if not query.dry_run:
+            await call.engine.delete_topic(name)
     return answer(DeletedTopicJson(name, query.dry_run, len(info.partitions), events))
 
 
@@ -174,11 +185,8 @@ async def alter_topic(call: Call) -> Response:
     """Change settings of a topic."""
     name = call.part("topic")
     wanted = await call.body(SettingsJson)
-    await call.engine.alter_topic(name, wanted.settings)
-    told = ", ".join(
-        f"{each}={'default' if value is None else value}" for each, value in wanted.settings.items()
-    )
-    call.audit(f"changed settings of topic {name}: {told}")
+    with audit.action(call, "change-settings", topic=name, **_told(wanted.settings)):
+        await call.engine.alter_topic(name, wanted.settings)
     return answer(_detail(await call.engine.topic(name)))
 
 
@@ -192,8 +200,9 @@ async def add_partitions(call: Call) -> Response:
     """Raise the number of partitions."""
     name = call.part("topic")
     wanted = await call.body(AddPartitionsJson)
-    await call.engine.add_partitions(name, wanted.total)
-    call.audit(f"raised the partitions of topic {name} to {wanted.total}")
+    with audit.action(call, "add-partitions", topic=name) as line:
+        line.count(partitions=wanted.total)
+        await call.engine.add_partitions(name, wanted.total)
     return answer(_detail(await call.engine.topic(name)))
 
 

@@ -1,0 +1,104 @@
+"""What changes something, or takes it out, leaves one line, whatever comes of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from mainstem.serve_logging import JsonFormat
+from mainstem.stream import Position
+from tests.doors.http.door_kit import Running
+
+
+class Lines(logging.Handler):
+    """The audit lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """The fields of those since the last call."""
+        found, self.records = self.records, []
+        return [record.__dict__["fields"] for record in found]
+
+
+@pytest.fixture
+def told() -> Iterator[Lines]:
+    """What was told; the rest of the log says errors only."""
+    lines, root = Lines(), logging.getLogger()
+    was = root.level
+    root.addHandler(lines)
+    root.setLevel(logging.ERROR)
+    yield lines
+    root.setLevel(was)
+    root.removeHandler(lines)
+
+
+def test_each_action_has_its_line_with_what_came_of_it(door: Running, told: Lines) -> None:
+    door.post("topics", {"topic": "audited", "partitions": 2, "settings": {"retention.ms": "-1"}})
+    door.post("topics/audited/events", [{"value": each, "partition": 0} for each in range(5)])
+    door.http.patch("/api/v1/topics/audited/settings", json={"settings": {"retention.ms": None}})
+    door.post("topics/audited/partitions", {"total": 3})
+    door.post("topics/audited/delete-records", {"partition": 0, "before": 2, "dry_run": True})
+    door.post("topics/audited/delete-records", {"partition": 0, "before": 2})
+    door.http.delete("/api/v1/topics/audited?dry_run=true")
+    door.http.delete("/api/v1/topics/audited")
+    lines = told()
+    assert {each.pop("peer") for each in lines} == {"127.0.0.1"}
+    assert {each.pop("topic") for each in lines} == {"audited"}
+    assert {each.pop("outcome") for each in lines} == {"done"}
+    for each in lines:
+        each.pop("bytes", None)
+    assert lines == [
+        {"action": "create-topic", "dry_run": False, "settings": "retention.ms=-1", "partitions": 2},
+        {"action": "change-settings", "dry_run": False, "settings": "retention.ms=default"},
+        {"action": "add-partitions", "dry_run": False, "partitions": 3},
+        {"action": "delete-records", "dry_run": True, "partition": 0, "before": 2, "events": 2},
+        {"action": "delete-records", "dry_run": False, "partition": 0, "before": 2, "events": 2},
+        {"action": "delete-topic", "dry_run": True, "partitions": 3, "events": 3},
+        {"action": "delete-topic", "dry_run": False, "partitions": 3, "events": 3},
+    ]
+
+
+def test_what_is_refused_has_its_line_too(door: Running, told: Lines) -> None:
+    assert door.http.delete("/api/v1/topics/no-such-topic").status_code == 404
+    (line,) = told()
+    assert line["outcome"] == "refused"
+    assert line["why"] == "topic no-such-topic: there is no such topic"
+
+
+def test_groups_are_reset_and_deleted_with_a_line(door: Running, told: Lines) -> None:
+    topic = door.topic("audited-groups")
+    door.post(f"topics/{topic}/events", [{"value": each} for each in range(4)])
+    name = "evil\n2026-01-01 audit: action=\x1b[31mforged"
+    door.do(lambda engine: engine.set_positions(name, [Position(topic, 0, 3)]))
+    told()
+    place = "groups/evil%0A2026-01-01%20audit%3A%20action%3D%1B%5B31mforged"
+    assert door.post(f"{place}/reset", {"to": "earliest"}).status_code == 200
+    assert door.http.delete(f"/api/v1/{place}").status_code == 200
+    reset, deleted = told()
+    assert (reset["action"], reset["group"], reset["to"]) == ("reset-group", name, "earliest")
+    assert (reset["partitions"], reset["again"], reset["passed_over"]) == (1, 3, 0)
+    assert (deleted["action"], deleted["positions"], deleted["outcome"]) == ("delete-group", 1, "done")
+
+
+def test_a_line_stays_one_line_and_is_an_object_in_json(door: Running, told: Lines) -> None:
+    name = "a\nb\x1b[0m\u2028"
+    topic = door.topic("t-json")
+    door.do(lambda engine: engine.set_positions(name, [Position(topic, 0, 0)]))
+    told()
+    assert door.http.delete("/api/v1/groups/a%0Ab%1B%5B0m%E2%80%A8").status_code == 200
+    (record,) = told.records
+    text = record.getMessage()
+    assert text.isprintable()
+    assert 'group="a\\nb\\u001b[0m\\u2028"' in text
+    line = msgspec.json.decode(JsonFormat().format(record))
+    assert (line["logger"], line["action"], line["group"]) == ("audit", "delete-group", name)
