@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -36,21 +36,49 @@ class QueryErrorJson(msgspec.Struct):
     length: int
 
 
+class BoundJson(msgspec.Struct):
+    """One end of a range."""
+
+    text: str
+    inclusive: bool
+    quoted: Annotated[bool, Meta(description="A number that stood in quotes is text.")]
+
+
+class HighlightJson(msgspec.Struct, omit_defaults=True):
+    """What to mark in a match: adjacent `words` of any text, a text that is `glob`, or a range."""
+
+    place: Literal["text", "field", "key", "header"]
+    path: Annotated[list[str], Meta(description="Of a field: its names; of a header: its name.")] = []
+    words: Annotated[list[str], Meta(description="Case-folded tokens; `*`, `?` and backslashes.")] = []
+    glob: Annotated[str | None, Meta(description="Case-folded, of the whole text.")] = None
+    number: Annotated[str | None, Meta(description="A number of this value matches, too.")] = None
+    literal: Annotated[bool, Meta(description='`"null"` in quotes is not null.')] = False
+    low: BoundJson | None = None
+    high: BoundJson | None = None
+
+
 class CheckJson(msgspec.Struct):
     """Whether a query can be read."""
 
     error: Annotated[QueryErrorJson | None, Meta(description="null: it is right.")]
+    highlights: Annotated[list[HighlightJson], Meta(description="What to mark in its matches.")] = []
 
 
 async def check_query(call: Call) -> Response:
     """Tell whether a query can be read, and if not, where it is wrong."""
+    from mainstem.search.highlights import highlights
     from mainstem.search.matcher import Matcher
 
     try:
         Matcher.of(call.query.q, now_ms=call.context.clock.wall_ms())
     except QueryError as error:
         return answer(CheckJson(QueryErrorJson(error.message, error.column, error.length)))
-    return answer(CheckJson(None))
+    return answer(
+        CheckJson(
+            None,
+            [msgspec.convert(each, HighlightJson, from_attributes=True) for each in highlights(call.query.q)],
+        )
+    )
 
 
 class FieldsQuery(msgspec.Struct):
