@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from mainstem.engines.embedded_errors import translate
 from mainstem.later import Later, gather
-from mainstem.log.batch import build
+from mainstem.log.batch import HEADER_BYTES, build
+from mainstem.log.errors import BatchTooLarge
 from mainstem.log.partition import Partition
 from mainstem.stream import NewEvent, Position, StreamError
 
@@ -50,22 +51,23 @@ def append(
     out: list[Later[list[Result]]] = []
     batch: list[NewEvent] = []
     size_bytes = 0
+    most_bytes = min(BATCH_BYTES, partition.config.max_message_bytes - HEADER_BYTES)
     for event in events:
         event_bytes = RECORD_OVERHEAD_BYTES + len(event.key or b"") + len(event.value or b"")
         event_bytes += sum(len(name) + len(content or b"") + 4 for name, content in event.headers)
-        if batch and (size_bytes + event_bytes > BATCH_BYTES or len(batch) >= BATCH_EVENTS_MAX):
-            out.append(_append(topic, partition, batch, now_ms, codec))
+        if batch and (size_bytes + event_bytes > most_bytes or len(batch) >= BATCH_EVENTS_MAX):
+            out += _append(topic, partition, batch, now_ms, codec)
             batch, size_bytes = [], 0
         batch.append(event)
         size_bytes += event_bytes
     if batch:
-        out.append(_append(topic, partition, batch, now_ms, codec))
+        out += _append(topic, partition, batch, now_ms, codec)
     return out
 
 
 def _append(
     topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str
-) -> Later[list[Result]]:
+) -> list[Later[list[Result]]]:
     records = [
         (each.key, each.value, each.headers, now_ms if each.timestamp_ms is None else each.timestamp_ms)
         for each in events
@@ -73,8 +75,16 @@ def _append(
     results: Later[list[Result]] = Later()
     try:
         appended = partition.append(memoryview(build(records, codec=codec)))
+    except BatchTooLarge as error:
+        if len(events) == 1:
+            return [Later.of(_failed(error, topic, 1))]
+        half = len(events) // 2  # one event too many, or too large: the others are not kept back
+        return [
+            *_append(topic, partition, events[:half], now_ms, codec),
+            *_append(topic, partition, events[half:], now_ms, codec),
+        ]
     except Exception as error:
-        return Later.of(_failed(error, topic, len(events)))
+        return [Later.of(_failed(error, topic, len(events)))]
     first = appended.base_offset
 
     def durable(done: Later[None]) -> None:
@@ -84,7 +94,7 @@ def _append(
             results.resolve([Position(topic, partition.index, first + at) for at in range(len(events))])
 
     partition.when_committed(appended.next_offset).then(durable)
-    return results
+    return [results]
 
 
 def _failed(error: Exception, topic: str, count: int) -> list[Result]:

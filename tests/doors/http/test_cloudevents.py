@@ -108,12 +108,30 @@ def test_binary_mode(door: Running) -> None:
         ({name: BASE[name] for name in ("specversion", "id", "source")}, "no attribute 'type'"),
         (BASE | {"specversion": "0.3"}, "specversion '0.3'"),
         (BASE | {"Bad_Name": "x"}, "'Bad_Name' is no name"),
-        (BASE | {"data": 1, "data_base64": "AP8="}, "not both"),
-        (BASE | {"data_base64": "*"}, "not base64"),
-        (BASE | {"extension": {"a": 1}}, "no string, number or boolean"),
+        (BASE | {"extension": {"a": 1}}, "no string, boolean or integer"),
+        (BASE | {"extension": 1.5}, "no string, boolean or integer"),
+        (BASE | {"extension": 2**31}, "no string, boolean or integer"),
+        (BASE | {"partitionkey": 7}, "'partitionkey' of a CloudEvent is a string"),
         ([BASE], "Expected `object`"),
     ],
 )
 def test_what_is_no_cloudevent_is_told(door: Running, event: object, detail: str) -> None:
     _, reply = send(door, event)
     assert detail in problem(reply, 400, "invalid")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [
+        (BASE | {"data": 1, "data_base64": "AP8="}, "not both"),
+        (BASE | {"data_base64": "*"}, "not base64"),
+    ],
+)
+def test_what_no_schema_can_say_is_told_apart(door: Running, event: object, detail: str) -> None:
+    _, reply = send(door, event)
+    assert detail in problem(reply, 422, "unfit")["detail"]
+
+
+def test_a_batch_that_is_none_is_told(door: Running) -> None:
+    reply = door.http.post("/api/v1/topics/ce-none/events", json=BASE, headers=MANY)
+    assert "a batch is an array" in problem(reply, 400, "invalid")["detail"]

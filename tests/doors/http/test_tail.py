@@ -133,7 +133,7 @@ def test_one_partition_alone(door: Running) -> None:
 def test_refusals(door: Running) -> None:
     problem(door.http.get("/api/v1/topics/none/tail"), 404, "unknown-topic")
     door.post("topics", {"topic": "tail-no"})
-    problem(door.http.get("/api/v1/topics/tail-no/tail?from=soon"), 400, "invalid")
+    problem(door.http.get("/api/v1/topics/tail-no/tail?from=soon"), 422, "unfit")
     problem(door.http.get("/api/v1/topics/tail-no/tail?rate=-1"), 400, "invalid")
 
 

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -23,6 +23,10 @@ from mainstem.stream import NewEvent
 
 ONE = "application/cloudevents+json"
 MANY = "application/cloudevents-batch+json"
+INTEGER_MAX = 2**31 - 1
+"""Of attributes, as CloudEvents has them."""
+TEXTS = ("specversion", "id", "source", "type", "datacontenttype", "partitionkey", "data_base64")
+"""Attributes that are strings."""
 REQUIRED = ("specversion", "id", "source", "type")
 
 _NAME = re.compile(r"[a-z0-9]{1,64}")
@@ -33,7 +37,17 @@ class CloudEventJson(msgspec.Struct):
     """A CloudEvent in JSON; further attributes are extensions. For the OpenAPI document: attributes are
     checked one by one."""
 
-    specversion: Annotated[str, Meta(pattern=r"^1\.0$")]
+    JSON_SCHEMA: ClassVar[dict[str, Any]] = {
+        "propertyNames": {"pattern": "^([a-z0-9]{1,64}|data_base64)$"},
+        "additionalProperties": {
+            "anyOf": [
+                {"type": ["string", "boolean", "null"]},
+                {"type": "integer", "minimum": -INTEGER_MAX - 1, "maximum": INTEGER_MAX},
+            ]
+        },
+    }
+
+    specversion: Literal["1.0"]
     id: Annotated[str, Meta(min_length=1)]
     source: Annotated[str, Meta(min_length=1)]
     type: Annotated[str, Meta(min_length=1)]
@@ -70,13 +84,13 @@ def from_json(given: dict[str, Raw]) -> NewEvent:
             if value is not None:
                 attributes[name] = value
     if encoded is not None and data is not None and bytes(data) != b"null":
-        raise Problem("invalid", "a CloudEvent has data or data_base64, not both")
+        raise Problem("unfit", "a CloudEvent has data or data_base64, not both")
     content_type = attributes.pop("datacontenttype", None)
     if encoded is not None:
         try:
             return _event(attributes, content_type, base64.b64decode(encoded, validate=True))
         except (binascii.Error, ValueError):
-            raise Problem("invalid", "data_base64 is not base64") from None
+            raise Problem("unfit", "data_base64 is not base64") from None
     if data is None:
         return _event(attributes, content_type, None)
     raw_data = bytes(data)
@@ -89,11 +103,17 @@ def _attribute(name: str, raw: Raw) -> str | None:
     value = msgspec.json.decode(raw)
     if value is None or isinstance(value, str):
         return value
+    if name in TEXTS:
+        raise Problem("invalid", f"the attribute {name!r} of a CloudEvent is a string")
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and -INTEGER_MAX - 1 <= value <= INTEGER_MAX:
         return str(value)
-    raise Problem("invalid", f"the attribute {name[:64]!r} of a CloudEvent is no string, number or boolean")
+    raise Problem(
+        "invalid", f"the attribute {name[:64]!r} of a CloudEvent is no string, boolean or integer of 32 bits"
+    )
 
 
 def _event(attributes: dict[str, str], content_type: str | None, data: bytes | None) -> NewEvent:

@@ -151,7 +151,7 @@ async def _estimate(call: Call, name: str, settings: Mapping[str, str | None]) -
     try:
         retention_ms = int(given)
     except ValueError:
-        raise Problem("invalid", f"retention.ms is a number, not {given[:40]!r}") from None
+        raise Problem("unfit", f"retention.ms is a number, not {given[:40]!r}") from None
     if retention_ms < 0:
         return held
     before_ms = max(0, call.context.clock.wall_ms() - retention_ms)

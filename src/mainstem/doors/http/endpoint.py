@@ -1,8 +1,8 @@
 """What a route is, and what its function is given.
 
 Owns: the declaration (`Endpoint`), from which the router and the OpenAPI document are made, and `Call`: the
-request with its query and body already checked against their types. Refuses: bodies of other content types,
-larger than the limit or slower than the patience. Used by every noun of this door.
+request with its query and body already checked against their types. Refuses: bodies of other content types.
+Used by every noun of this door.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from mainstem.doors.http import bodies
 from mainstem.doors.http.problem import Problem
 from mainstem.later import Later
 
@@ -33,8 +34,6 @@ T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-BODY_PATIENCE_S = 30.0
-"""So long a body may stay silent."""
 
 audit_log = logging.getLogger("mainstem.audit")
 
@@ -69,6 +68,8 @@ class Context:
     """The search, made when it is first asked for."""
     searches: asyncio.Semaphore
     """One for each search that may run at once."""
+    replays: set[tuple[str, str]] = field(default_factory=set)
+    """Topic and job of those that are writing."""
     closing: asyncio.Event
     """Set when the server stops: what streams comes to its end."""
 
@@ -110,6 +111,8 @@ class Endpoint:
     status: int = 200
     also: Mapping[int, Any] = field(default_factory=dict)
     """Type of the JSON of answers with another status that are no problems."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Where in the answer a part of other routes' paths stands: {"topic": "/topics/0/topic"}."""
 
 
 class Call:
@@ -150,7 +153,9 @@ class Call:
                 raise Problem("invalid", f"there is no parameter {name!r} here", fix=hint)
         if wanted is None:
             return None
-        lists = {each.encode_name for each in msgspec.structs.fields(wanted) if _is_list(each.type)}
+        declared = {each.encode_name: each.type for each in msgspec.structs.fields(wanted)}
+        lists = {name for name, kind in declared.items() if _has(kind, list)}
+        texts = {name for name, kind in declared.items() if _has(kind, str)}
         values: dict[str, Any] = {}
         for name in given:
             found = given.getlist(name)
@@ -158,6 +163,8 @@ class Call:
                 values[name] = [part for text in found for part in text.split(",") if part]
             elif len(found) > 1:
                 raise Problem("invalid", f"the parameter {name!r} is given twice")
+            elif found[0] == "null" and name not in texts:
+                raise Problem("invalid", f"the parameter {name!r} is null; leave it out")
             else:
                 values[name] = found[0]
         try:
@@ -169,37 +176,20 @@ class Call:
     # the body
 
     async def body(self, kind: type[T]) -> T:
-        """The whole JSON body as `kind`; empty counts as `{}`."""
+        """The whole JSON body as `kind`; empty counts as `{}`. For bodies without events: FORM_BYTES."""
         if self.media != JSON:
             raise not_taken(self.media, (JSON,))
-        return read_json(await self.whole_body() or b"{}", kind)
+        limit = min(bodies.FORM_BYTES, self.context.max_body_bytes)
+        data = await bodies.whole(self.request, self.context.clock, limit)
+        return bodies.read_json(data or b"{}", kind)
 
     async def whole_body(self) -> bytes:
         """All of the body, up to the limit."""
-        limit = self.context.max_body_bytes
-        told = self.request.headers.get("content-length", "")
-        if told.isdigit() and int(told) > limit:
-            raise too_large(limit)
-        parts = bytearray()
-        async for chunk in self.chunks():
-            parts += chunk
-            if len(parts) > limit:
-                raise too_large(limit)
-        return bytes(parts)
+        return await bodies.whole(self.request, self.context.clock, self.context.max_body_bytes)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes."""
-        stream = aiter(self.request.stream())
-        while True:
-            try:
-                chunk = await asyncio.wait_for(anext(stream), BODY_PATIENCE_S)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise Problem("slow-body", f"nothing came for {BODY_PATIENCE_S:g} seconds") from None
-            except ClientDisconnect:
-                raise Problem("slow-body", "the client went away") from None
-            yield chunk
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, for as long as it comes."""
+        return bodies.chunks(self.request, self.context.clock, endless=True)
 
     # ------------------------------------------------------------------------------------------------------
 
@@ -214,7 +204,11 @@ class Streamed(StreamingResponse):
     the beginning."""
 
     def __init__(
-        self, parts: AsyncIterator[bytes], media: str, release: Callable[[], Awaitable[None]], **headers: str
+        self,
+        parts: AsyncIterator[bytes],
+        media: str,
+        release: Callable[[], Awaitable[None]] | None = None,
+        **headers: str,
     ) -> None:
         told = {"cache-control": "no-store", "x-accel-buffering": "no"}
         told |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -225,7 +219,8 @@ class Streamed(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._release()
+            if self._release is not None:
+                await self._release()
 
 
 def answer(value: object, status: int = 200) -> Response:
@@ -250,31 +245,16 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def read_json(data: bytes, kind: type[T]) -> T:
-    """JSON of strangers as `kind`, or the problem with its place."""
-    try:
-        data.decode()  # strings that nobody looks into (msgspec.Raw) are UTF-8, too
-        return msgspec.json.decode(data, type=kind)
-    except UnicodeDecodeError as error:
-        raise Problem("invalid", f"the body is not UTF-8 at byte {error.start}") from None
-    except msgspec.DecodeError as error:  # ValidationError is one
-        raise Problem("invalid", f"in the body: {error}") from None
-    except RecursionError:
-        raise Problem("invalid", "the body is nested too deeply") from None
-
-
 def not_taken(media: str, wanted: tuple[str, ...]) -> Problem:
     """The problem of a content type that is not among `wanted`."""
     given = f"the content type {media!r} is not taken here" if media else "there is no Content-Type header"
     return Problem("media-type", f"{given}; send {' or '.join(wanted)}")
 
 
-def too_large(limit: int) -> Problem:
-    """The problem of a body above the limit."""
-    return Problem("body-too-large", f"the body is larger than {limit} bytes (http_max_body_bytes)")
-
-
-def _is_list(kind: Any) -> bool:
-    return getattr(kind, "__origin__", None) is list or any(
-        _is_list(each) for each in getattr(kind, "__args__", ())
+def _has(kind: Any, wanted: type) -> bool:
+    """Whether a declared type is, or may be, `wanted`."""
+    return (
+        kind is wanted
+        or getattr(kind, "__origin__", None) is wanted
+        or any(_has(each, wanted) for each in getattr(kind, "__args__", ()))
     )

@@ -160,7 +160,7 @@ def from_json(given: NewEventJson) -> NewEvent:
     time_ms = given.timestamp_ms
     if given.timestamp is not None:
         if time_ms is not None:
-            raise Problem("invalid", "an event has timestamp or timestamp_ms, not both")
+            raise Problem("unfit", "an event has timestamp or timestamp_ms, not both")
         time_ms = read_time(given.timestamp)
     return NewEvent(_value(given), key, headers, time_ms, given.partition)
 
@@ -170,9 +170,9 @@ def read_time(text: str) -> int:
     try:
         time_ms = parse_iso(text)
     except (ValueError, OverflowError):
-        raise Problem("invalid", f"{text[:100]!r} is not a time; write 2013-06-01T12:00:00Z") from None
+        raise Problem("unfit", f"{text[:100]!r} is not a time; write 2013-06-01T12:00:00Z") from None
     if time_ms < 0:
-        raise Problem("invalid", f"{text!r} is before 1970")
+        raise Problem("unfit", f"{text!r} is before 1970")
     return time_ms
 
 
@@ -186,7 +186,7 @@ def _value(given: NewEventJson) -> bytes | None:
     if not raw.startswith(b'"'):
         if encoding is None:
             return raw
-        raise Problem("invalid", f"a value with value_encoding {encoding} is a string")
+        raise Problem("unfit", f"a value with value_encoding {encoding} is a string")
     text = msgspec.json.decode(raw, type=str)
     return _bytes(text, encoding or "text", "value")
 
@@ -195,6 +195,6 @@ def _bytes(text: str, encoding: str, what: str) -> bytes:
     if encoding == "text":
         return text.encode()
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise Problem("invalid", f"{what} is not base64") from None
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error is one
+        raise Problem("unfit", f"{what} is not base64") from None

@@ -223,9 +223,9 @@ async def reset_group(call: Call) -> Response:
     try:
         moment = parse_moment(wanted.to, call.context.clock.wall_ms())
     except (ValueError, OverflowError) as error:
-        raise Problem("invalid", f"to: {str(error)[:300]}") from None
+        raise Problem("unfit", f"to: {str(error)[:300]}") from None
     if wanted.partition is not None and len(wanted.topics) != 1:
-        raise Problem("invalid", "a partition is named; name its topic alone, too")
+        raise Problem("unfit", "a partition is named; name its topic alone, too")
     with audit.action(call, "reset-group", dry_run=wanted.dry_run, group=name, to=wanted.to) as line:
         moves = await _moves(call, name, wanted, moment)
         again = sum(max(0, each.old - each.new) for each in moves if each.old is not None)
@@ -246,7 +246,7 @@ async def _moves(call: Call, name: str, wanted: ResetJson, moment: Moment) -> li
         for topic, partition in await _places(call, wanted, known)
     ]
     if not moves:
-        raise Problem("invalid", f"group {name} has no positions", fix="Name the topics to set it on.")
+        raise Problem("unfit", f"group {name} has no positions", fix="Name the topics to set it on.")
     return moves
 
 
@@ -307,7 +307,15 @@ async def delete_group(call: Call) -> Response:
 _UNKNOWN = ("unknown-group",)
 
 ENDPOINTS = (
-    Endpoint(method="GET", path=ALL, handle=list_groups, tag="groups", query=GroupsQuery, reply=GroupsJson),
+    Endpoint(
+        method="GET",
+        path=ALL,
+        handle=list_groups,
+        tag="groups",
+        query=GroupsQuery,
+        reply=GroupsJson,
+        names={"group": "/groups/0/group"},
+    ),
     Endpoint(
         method="POST",
         path=ONE + "/reset",
@@ -315,6 +323,7 @@ ENDPOINTS = (
         tag="groups",
         bodies={JSON: ResetJson},
         reply=ResetDoneJson,
+        names={"group": "/group"},
         problems=(*_UNKNOWN, "unknown-topic", "group-in-use"),
     ),
     Endpoint(

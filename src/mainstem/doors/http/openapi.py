@@ -18,14 +18,14 @@ from starlette.responses import Response
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
 
-ALWAYS = ("invalid", "forbidden-host", "forbidden-origin", "method", "failed", "not-reachable")
+ALWAYS = ("invalid", "unfit", "forbidden-host", "forbidden-origin", "method", "failed", "not-reachable")
 WITH_BODY = ("body-too-large", "media-type", "slow-body")
 CHANGING = ("not-allowed",)
 REF = "#/components/schemas/{name}"
 
 _PARTS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
-    "topic": {"type": "string", "minLength": 1},
+    "topic": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
     "group": {"type": "string", "minLength": 1},
 }
 
@@ -59,10 +59,14 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     """The document of these routes."""
     types = _types(endpoints)
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    for kind in types:
+        if hasattr(kind, "JSON_SCHEMA"):
+            components[kind.__name__] |= kind.JSON_SCHEMA
     known = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for each in endpoints:
         paths.setdefault(path_of(each), {})[each.method.lower()] = _operation(each, known, components)
+    _link(endpoints, paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -101,6 +105,22 @@ def _operation(endpoint: Endpoint, known: dict[int, Any], components: dict[str, 
         content = {media: {"schema": known[id(kind)]} for media, kind in endpoint.bodies.items()}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _link(endpoints: Sequence[Endpoint], paths: dict[str, dict[str, Any]]) -> None:
+    """Say of each answer that names a topic or a group which operations take that name."""
+    for source in endpoints:
+        links = {}
+        for target in endpoints:
+            parts = re.findall(r"{(\w+)}", path_of(target))
+            if target is not source and parts and all(part in source.names for part in parts):
+                links[target.handle.__name__] = {
+                    "operationId": target.handle.__name__,
+                    "parameters": {part: f"$response.body#{source.names[part]}" for part in parts},
+                }
+        if links:
+            operation = paths[path_of(source)][source.method.lower()]
+            operation["responses"][str(source.status)]["links"] = links
 
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ KINDS: dict[str, Kind] = {
         400, "The request is not valid", "Correct what `detail` names; /openapi.json has the form."
     ),
     "query": Kind(
-        400, "The query cannot be read", "Correct it at `column`; docs/SEARCH.md has the language."
+        422, "The query cannot be read", "Correct it at `column`; docs/SEARCH.md has the language."
     ),
     "bad-path": Kind(400, "The address is not valid", "See /openapi.json for the addresses."),
     "forbidden-host": Kind(
@@ -51,7 +51,9 @@ KINDS: dict[str, Kind] = {
     "topic-exists": Kind(409, "There is a topic of this name already", "Choose another name."),
     "group-in-use": Kind(409, "The consumer group has members", "Stop its members first."),
     "body-too-large": Kind(
-        413, "The body is too large", "Send less at once, or stream application/x-ndjson, which has no limit."
+        413,
+        "The body is too large",
+        "Send less at once; events: stream application/x-ndjson, or raise http_max_body_bytes.",
     ),
     "event-too-large": Kind(
         413, "The event is larger than the topic takes", "Raise the topic's max.message.bytes, or send less."
@@ -62,6 +64,7 @@ KINDS: dict[str, Kind] = {
     "out-of-range": Kind(
         416, "The offset is not in the partition", "Read from `begin` on; retention removes what is older."
     ),
+    "unfit": Kind(422, "The request is well formed, but cannot be done", "Change what `detail` names."),
     "not-published": Kind(422, "Not all events were published", "Correct the events that `errors` names."),
     "failed": Kind(500, "The server failed", "Look at the server's log; trying again may help."),
     "busy": Kind(503, "Too much is being searched", "Try again when other searches have ended."),
@@ -77,7 +80,7 @@ _OF_ERRORS: tuple[tuple[type[stream.StreamError], str], ...] = (
     (stream.EventTooLarge, "event-too-large"),
     (stream.NotAllowed, "not-allowed"),
     (stream.NotReachable, "not-reachable"),
-    (stream.Invalid, "invalid"),
+    (stream.Invalid, "unfit"),
     (stream.StreamError, "failed"),
 )
 

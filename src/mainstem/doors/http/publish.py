@@ -6,25 +6,30 @@ Bodies are bounded; lines (NDJSON) are published in slices as they come, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.doors.http import cloudevents, problem
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, answer, not_taken, read_json, too_large
+from mainstem.doors.http.bodies import pieces, read_json, too_large
+from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, answer, not_taken
 from mainstem.doors.http.events_json import NewEventJson, from_json
 from mainstem.doors.http.problem import Problem
 from mainstem.stream import NewEvent, NotAllowed, NotReachable, Position, StreamError
 
-SLICE_EVENTS = 1_000
-SLICE_BYTES = 1 << 20
-"""Of lines that are published together."""
+Result: TypeAlias = Position | StreamError
+
+SLICE_EVENTS = 500
+SLICE_BYTES = 512 << 10
+"""Of events that are published together."""
 TURN_EVENTS = 500
 """Events that are made of JSON in one turn of the loop."""
+EVENTS_MAX = 100_000
+"""In one array."""
 ERRORS_MAX = 100
 """Lines whose errors are told one by one; the rest is counted."""
 
@@ -56,46 +61,91 @@ async def publish(call: Call) -> Response:
     if call.media == NDJSON:
         return await _publish_lines(call, topic)
     events = await _events(call)
-    try:
-        places = await call.engine.publish(topic, events)
-    except StreamError as error:
+    results, error = await _publish_slices(call, topic, events)
+    if error is not None:
         if len(events) > 1 and error.results:
-            raise problem.of(error, events=_results(error.results)) from None
-        raise
+            raise problem.of(error, events=_results(results)) from None
+        raise error
+    places = [each for each in results if isinstance(each, Position)]
     told = [PlaceJson(each.partition, each.offset) for each in places]
     return answer(PublishedJson(topic, len(places), told, _ends(places)))
+
+
+async def _publish_slices(
+    call: Call, topic: str, events: Sequence[NewEvent]
+) -> tuple[list[Result], StreamError | None]:
+    """What became of each event, and the first error. What is against a single event does not keep the others
+    back; what the following would meet, too, does."""
+    results: list[Result] = []
+    first: StreamError | None = None
+    for some in _slices(events):
+        try:
+            results += await call.engine.publish(topic, some)
+        except StreamError as error:
+            first = first or error
+            results += error.results
+            if not error.results or isinstance(error, (NotReachable, NotAllowed)):
+                missing = len(events) - len(results)
+                results += [type(error)(f"not tried, for an event before it failed: {error}")] * missing
+                break
+        await call.context.turn()
+    return results, first
+
+
+def _slices(events: Sequence[NewEvent]) -> Iterator[Sequence[NewEvent]]:
+    """As many as may be published in one turn of the loop."""
+    begin = size_bytes = 0
+    for at, event in enumerate(events):
+        size_bytes += len(event.value or b"")
+        if at + 1 - begin >= SLICE_EVENTS or size_bytes >= SLICE_BYTES:
+            yield events[begin : at + 1]
+            begin, size_bytes = at + 1, 0
+    if begin < len(events):
+        yield events[begin:]
 
 
 async def _events(call: Call) -> list[NewEvent]:
     media = call.media
     if cloudevents.is_binary(call.request.headers, media):
         return [cloudevents.from_headers(call.request.headers, await call.whole_body())]
-    if media == cloudevents.ONE:
-        return [cloudevents.from_json(read_json(await call.whole_body(), dict[str, msgspec.Raw]))]
-    if media == cloudevents.MANY:
-        many = read_json(await call.whole_body(), list[dict[str, msgspec.Raw]])
-        return await _each(call, many, cloudevents.from_json)
-    if media != JSON:
+    if media not in (JSON, cloudevents.ONE, cloudevents.MANY):
         raise not_taken(media, (JSON, NDJSON, cloudevents.ONE, cloudevents.MANY))
-    given: Any = read_json(await call.whole_body(), NewEventJson | list[NewEventJson])  # type: ignore[arg-type]
-    return await _each(call, given if isinstance(given, list) else [given], from_json)
+    data = await call.whole_body()
+    make = _of_json if media == JSON else _of_cloudevent
+    if media == cloudevents.ONE or (media == JSON and not data.lstrip(b" \t\r\n").startswith(b"[")):
+        return [make(data)]
+    if media == cloudevents.MANY and not data.lstrip(b" \t\r\n").startswith(b"["):
+        raise Problem("invalid", "in the body: a batch is an array")
+    return await _array(call, data, make)
 
 
-async def _each(call: Call, given: Sequence[Any], make: Any) -> list[NewEvent]:
+def _of_json(data: bytes | msgspec.Raw) -> NewEvent:
+    return from_json(read_json(data, NewEventJson))
+
+
+def _of_cloudevent(data: bytes | msgspec.Raw) -> NewEvent:
+    return cloudevents.from_json(read_json(data, dict[str, msgspec.Raw]))
+
+
+async def _array(call: Call, data: bytes, make: Callable[[bytes | msgspec.Raw], NewEvent]) -> list[NewEvent]:
+    """All events of an array, checked before any is published."""
     events: list[NewEvent] = []
-    for at, one in enumerate(given):
-        try:
-            events.append(make(one))
-        except Problem as error:
-            if len(given) > 1:
-                error.detail = f"event {at}: {error.detail}"
-            raise
-        if at % TURN_EVENTS == TURN_EVENTS - 1:
-            await call.context.turn()
+    for some in pieces(data):
+        await call.context.turn()
+        for one in some:
+            try:
+                events.append(make(one))
+            except Problem as error:
+                error.detail = f"event {len(events)}: {error.detail}"
+                raise
+            if len(events) % TURN_EVENTS == 0:
+                await call.context.turn()
+        if len(events) > EVENTS_MAX:
+            raise Problem("body-too-large", f"there are more than {EVENTS_MAX} events in one array")
     return events
 
 
-def _results(results: Sequence[Position | StreamError]) -> list[dict[str, object]]:
+def _results(results: Sequence[Result]) -> list[dict[str, object]]:
     return [
         {"partition": each.partition, "offset": each.offset}
         if isinstance(each, Position)
@@ -174,7 +224,7 @@ async def _flush(call: Call, topic: str, lines: _Lines) -> None:
     """Publish what waits. Errors of single events are kept with their lines; one that all the following
     would meet, too, ends the request."""
     waiting, lines.waiting, lines.waiting_bytes = lines.waiting, [], 0
-    results: Sequence[Position | StreamError]
+    results: Sequence[Result]
     try:
         results = await call.engine.publish(topic, [event for _, event in waiting])
     except StreamError as error:

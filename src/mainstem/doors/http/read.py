@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -9,14 +10,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Endpoint, answer
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, Streamed
 from mainstem.doors.http.events_json import EventJson, read_time, to_json
 from mainstem.doors.http.kinds import Place
 from mainstem.doors.http.problem import Problem
 from mainstem.stream import Event, OffsetOutOfRange, Position
 
 SLICE_EVENTS = 100
-"""Events made into JSON in one turn of the loop."""
+"""Events read in one turn of the loop."""
+SLICE_BYTES = 64 << 10
+"""Of JSON that is made in one."""
 PATIENCE_S = 10.0
 """So long a cluster may take to give the first of events that it says it has."""
 
@@ -69,7 +72,7 @@ async def read_events(call: Call) -> Response:
     query: ReadQuery = call.query
     topic, partition = call.part("topic"), call.partition()
     if query.offset is not None and query.time is not None:
-        raise Problem("invalid", "offset and time are both given; one of them says where to begin")
+        raise Problem("unfit", "offset and time are both given; one of them says where to begin")
     bounds = await call.engine.bounds(topic, partition)
     offset = bounds.begin
     if query.time is not None:
@@ -83,13 +86,23 @@ async def read_events(call: Call) -> Response:
         )
         raise Problem("out-of-range", detail, begin=bounds.begin, end=bounds.end)
     found = await some_events(call, topic, partition, offset, limit=query.limit, max_bytes=query.max_bytes)
-    rows: list[EventJson] = []
-    for at in range(0, len(found.events), SLICE_EVENTS):
-        rows += [
-            to_json(each, exact=query.encoding == "base64") for each in found.events[at : at + SLICE_EVENTS]
-        ]
-        await call.context.turn()
-    return answer(ReadJson(rows, found.unreadable, found.next_offset, found.begin, found.end))
+    return Streamed(_json(call, found, exact=query.encoding == "base64"), JSON)
+
+
+async def _json(call: Call, found: Found, *, exact: bool) -> AsyncIterator[bytes]:
+    """ReadJson, in slices: nobody has to wait until many MiB are encoded."""
+    yield b'{"events":['
+    waiting = bytearray()
+    for at, event in enumerate(found.events):
+        if at:
+            waiting += b","
+        waiting += msgspec.json.encode(to_json(event, exact=exact))
+        if len(waiting) >= SLICE_BYTES:
+            yield bytes(waiting)
+            waiting.clear()
+            await call.context.turn()
+    rest = ReadJson([], found.unreadable, found.next_offset, found.begin, found.end)
+    yield bytes(waiting) + b"]" + msgspec.json.encode(rest).removeprefix(b'{"events":[]')
 
 
 async def some_events(

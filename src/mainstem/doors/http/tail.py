@@ -65,7 +65,7 @@ async def tail(call: Call) -> Response:
         raise Problem("unknown-topic", f"topic {topic}: there is no partition {query.partition}")
     wanted = list(range(count)) if query.partition is None else [query.partition]
     if len(wanted) > PARTITIONS_MAX:
-        raise Problem("invalid", f"topic {topic} has {count} partitions", fix="Name one with partition=.")
+        raise Problem("unfit", f"topic {topic} has {count} partitions", fix="Name one with partition=.")
     bounds = {each: await call.engine.bounds(topic, each) for each in wanted}
     known = _read_id(call.request.headers.get("last-event-id") or query.last_event_id)
     start = []

@@ -209,7 +209,15 @@ async def add_partitions(call: Call) -> Response:
 _UNKNOWN = ("unknown-topic",)
 
 ENDPOINTS = (
-    Endpoint(method="GET", path=ALL, handle=list_topics, tag="topics", query=TopicsQuery, reply=TopicsJson),
+    Endpoint(
+        method="GET",
+        path=ALL,
+        handle=list_topics,
+        tag="topics",
+        query=TopicsQuery,
+        reply=TopicsJson,
+        names={"topic": "/topics/0/topic"},
+    ),
     Endpoint(
         method="POST",
         path=ALL,
@@ -219,6 +227,7 @@ ENDPOINTS = (
         reply=TopicDetailJson,
         status=201,
         problems=("topic-exists",),
+        names={"topic": "/topic", "partition": "/partitions/0/partition"},
     ),
     Endpoint(
         method="GET", path=ONE, handle=show_topic, tag="topics", reply=TopicDetailJson, problems=_UNKNOWN

@@ -1,0 +1,157 @@
+"""Bodies of requests: how they arrive, and how they become what a route wants.
+
+Owns: the limits of size and time while a body comes, JSON of strangers with the place of what is wrong in it,
+and long arrays in pieces. Refuses: bodies that are too large, too slow or no UTF-8. Never keeps the loop for
+longer than a piece takes. Used by `endpoint.py` and `publish.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from mainstem.doors.http.problem import Problem
+
+if TYPE_CHECKING:
+    from mainstem.clock import Clock
+
+T = TypeVar("T")
+
+PATIENCE_S = 30.0
+"""So long a body may stay silent."""
+LEAST_BYTES_PER_S = 4_096
+"""A body of limited length comes at least this fast, once PATIENCE_S are over."""
+FORM_BYTES = 1 << 20
+"""A body without events at most."""
+PIECE_BYTES = 128 << 10
+"""Of a long array, decoded in one turn of the loop."""
+TRIES = 4
+"""Ends of a piece that are tried before it may be twice as long."""
+_BLANKS = b" \t\r\n"
+_COMMA = re.compile(rb"[ \t\r\n]{0,64},")
+
+
+async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> AsyncIterator[bytes]:
+    """The body as it comes. `endless`: only silence is limited, not how long it takes in all."""
+    stream = aiter(request.stream())
+    began, received = clock.monotonic(), 0
+    while True:
+        left_s = PATIENCE_S
+        if not endless:
+            left_s = min(left_s, began + PATIENCE_S + received / LEAST_BYTES_PER_S - clock.monotonic())
+        try:
+            chunk = await asyncio.wait_for(anext(stream), max(0.0, left_s))
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            told = f"{received} bytes came in {clock.monotonic() - began:.0f} seconds"
+            raise Problem("slow-body", told) from None
+        except ClientDisconnect:
+            raise Problem("slow-body", "the client went away") from None
+        received += len(chunk)
+        yield chunk
+
+
+async def whole(request: Request, clock: Clock, limit: int) -> bytes:
+    """All of the body, up to `limit`."""
+    told = request.headers.get("content-length", "")
+    if told.isascii() and told.isdigit() and int(told[:20]) > limit:
+        raise too_large(limit)
+    parts = bytearray()
+    async for chunk in chunks(request, clock):
+        parts += chunk
+        if len(parts) > limit:
+            raise too_large(limit)
+    return bytes(parts)
+
+
+def too_large(limit: int) -> Problem:
+    """The problem of a body above the limit."""
+    return Problem("body-too-large", f"the body is larger than {limit} bytes")
+
+
+# ----------------------------------------------------------------------------------------------------------
+# JSON
+
+
+def read_json(data: bytes | msgspec.Raw, kind: type[T]) -> T:
+    """JSON of strangers as `kind`, or the problem with its place."""
+    try:
+        data = bytes(data)
+        data.decode()  # strings that nobody looks into (msgspec.Raw) are UTF-8, too
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.ValidationError as error:
+            if "got `float`" not in str(error):
+                raise
+            return msgspec.json.decode(_whole_numbers(data), type=kind)
+    except UnicodeDecodeError as error:
+        raise Problem("invalid", f"the body is not UTF-8 at byte {error.start}") from None
+    except msgspec.DecodeError as error:  # ValidationError is one
+        raise Problem("invalid", f"in the body: {error}") from None
+    except RecursionError:
+        raise Problem("invalid", "the body is nested too deeply") from None
+
+
+def _whole_numbers(data: bytes) -> bytes:
+    """The same JSON with 2.0 as 2, which is one number to JSON Schema; not in a member `value`, which is a
+    payload."""
+    try:
+        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return msgspec.json.encode(_whole(msgspec.json.decode(data)))
+    return msgspec.json.encode(
+        {name: raw if name == "value" else _whole(msgspec.json.decode(raw)) for name, raw in members.items()}
+    )
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return value
+
+
+def pieces(data: bytes) -> Iterator[list[msgspec.Raw]]:
+    """The elements of a JSON array, some at a time, so that others may have their turn between two pieces.
+
+    A piece is cut behind an object. Whether that is the end of an element, or inside of one, JSON itself
+    tells: only then does the piece decode when a bracket is set before and behind it.
+    """
+    data = data.strip(_BLANKS)
+    at, end = 1, max(2, len(data))
+    while at < end:
+        try:
+            found, next_at = _piece(data, at)
+            if not found and at > 1:
+                raise Problem("invalid", "in the body: a comma and nothing behind it")
+        except Problem:
+            read_json(data, list[msgspec.Raw])  # tells the place in the whole
+            raise
+        yield found
+        at = next_at
+
+
+def _piece(data: bytes, at: int) -> tuple[list[msgspec.Raw], int]:
+    """The elements from `at` on, and where the next piece begins: behind the comma, or at the end."""
+    size, tries = PIECE_BYTES, TRIES
+    cut = at + size
+    while (cut := data.find(b"}", cut) + 1) > 0:
+        comma = _COMMA.match(data, cut)
+        if comma is not None:
+            try:
+                return read_json(b"[" + data[at:cut] + b"]", list[msgspec.Raw]), comma.end()
+            except Problem:
+                tries -= 1
+        if not tries:
+            size, tries = size * 2, TRIES
+            cut = max(cut, at + size)
+    return read_json(b"[" + data[at:], list[msgspec.Raw]), max(2, len(data))

@@ -1,0 +1,132 @@
+"""Bodies: long arrays in pieces, numbers, limits of size."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstem.doors.http import bodies, publish
+from mainstem.doors.http.problem import Problem
+from tests.doors.http.door_kit import Running, problem
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='a}],{["\\ é', max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a}", max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : "), ("," + " " * 70, ":")])
+
+
+def in_pieces(data: bytes) -> list[Any]:
+    return [msgspec.json.decode(each) for some in bodies.pieces(data) for each in some]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_pieces() -> Any:
+    was, bodies.PIECE_BYTES = bodies.PIECE_BYTES, 16
+    yield
+    bodies.PIECE_BYTES = was
+
+
+@given(st.lists(VALUES, max_size=20), SEPARATORS, st.sampled_from(["", " \n"]))
+def test_an_array_in_pieces_is_the_same_array(values: list[Any], separators: Any, blank: str) -> None:
+    text = json.dumps(values, separators=separators, ensure_ascii=False)
+    assert in_pieces((blank + text + blank).encode()) == values
+
+
+@given(st.lists(VALUES, min_size=1, max_size=10), st.integers(0, 2**32))
+def test_what_is_no_array_in_one_is_none_in_pieces(values: list[Any], seed: int) -> None:
+    rng = random.Random(seed)
+    data = bytearray(json.dumps(values, separators=(",", ":")).encode())
+    for _ in range(rng.randint(1, 2)):
+        at = rng.randrange(1, len(data))
+        data[at : at + rng.randint(0, 2)] = rng.choice([b",", b"]", b"}", b"{}", b'"', b"[", b""])
+    try:
+        expected: Any = [
+            msgspec.json.decode(each) for each in msgspec.json.decode(data, type=list[msgspec.Raw])
+        ]
+    except msgspec.DecodeError:
+        expected = None
+    try:
+        found: Any = in_pieces(bytes(data))
+    except (Problem, msgspec.DecodeError):
+        found = None
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["[{},]", "[{}" + " " * 40 + ",]", "[,{}]", "[{},,{}]", "[{}],[{}]", "[{}", "["]
+)
+def test_commas_and_brackets_are_where_json_wants_them(text: str) -> None:
+    with pytest.raises(Problem, match="in the body"):
+        in_pieces(text.encode())
+
+
+def test_a_whole_number_may_be_written_with_a_fraction(door: Running) -> None:
+    topic = door.topic("whole")
+    raw = b'[{"partition": 0.0, "timestamp_ms": 1e3, "value": {"price": 2.0, "n": 1e2}}]'
+    reply = door.http.post(
+        f"/api/v1/topics/{topic}/events", content=raw, headers={"content-type": "application/json"}
+    )
+    assert reply.status_code == 200, reply.text
+    (row,) = door.get(f"topics/{topic}/partitions/0/events")["events"]
+    assert row["timestamp_ms"] == 1000
+    found = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events").text
+    assert '{"price":2.0,"n":1e2}' in found
+    assert door.post(f"topics/{topic}/delete-records", {"partition": 0.0, "before": 1.0}).status_code == 200
+    problem(door.post(f"topics/{topic}/delete-records", {"partition": 0.5, "before": 1}), 400, "invalid")
+
+
+def test_bodies_without_events_are_small(door: Running) -> None:
+    body = {"query": "", "topics": ["x" * 200] * 6000}
+    told = problem(door.post("search", body), 413, "body-too-large")
+    assert str(bodies.FORM_BYTES) in told["detail"]
+
+
+def test_an_array_has_so_many_events_at_most(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "EVENTS_MAX", 100)
+    assert door.post("topics/many/events", [{}] * 100).status_code == 200
+    problem(door.post("topics/many/events", [{}] * 101), 413, "body-too-large")
+    assert door.get("topics/many")["events"] == 100
+
+
+def test_many_events_keep_their_places_over_slices(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "SLICE_EVENTS", 7)
+    topic = door.topic("sliced", partitions=3, max_message_bytes="2000")
+    rows = [{"value": {"n": n}, "partition": n % 3} for n in range(100)]
+    told = door.post(f"topics/{topic}/events", rows).json()
+    assert [(each["partition"], each["offset"]) for each in told["events"]] == [
+        (n % 3, n // 3) for n in range(100)
+    ]
+    rows[50]["value"] = "x" * 3000
+    failed = problem(door.post(f"topics/{topic}/events", rows), 413, "event-too-large")["events"]
+    assert [at for at, each in enumerate(failed) if "error" in each] == [50]
+
+
+def test_events_that_cannot_be_tried_any_more_are_told(
+    door: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "SLICE_EVENTS", 10)
+    topic = door.topic("stopped")
+    door.node.reserve.full = "the disk is full"
+    try:
+        problem(door.post(f"topics/{topic}/events", [{"value": 1}] * 25), 503, "not-reachable")
+    finally:
+        door.node.reserve.full = None
+    assert door.get(f"topics/{topic}")["events"] == 0
+
+
+def test_an_event_that_is_too_large_does_not_keep_back_those_beside_it(door: Running) -> None:
+    topic = door.topic("beside", max_message_bytes="2000")
+    small = [{"value": "x" * 100}] * 100  # together too large for one batch
+    assert door.post(f"topics/{topic}/events", small).json()["published"] == 100
+    rows = [{"value": "a"}, {"value": "b" * 5000}, {"value": "c"}]
+    told = problem(door.post(f"topics/{topic}/events", rows), 413, "event-too-large")["events"]
+    assert ["error" in each for each in told] == [False, True, False]
+    assert door.get(f"topics/{topic}")["events"] == 102
