@@ -36,7 +36,8 @@ test-all: deps-all ## the other tests: real clients in four languages, kill -9, 
 soak: $(STAMP)   ## kill it 200 times with -9 under load, with either durability (KILL9_KILLS, KILL9_SEED)
 	@KILL9_KILLS=$${KILL9_KILLS:-200} $(BIN)/pytest -m slow tests/faults/test_kill9.py
 
-bench: $(STAMP)  ## how fast, how small: prints a table (ARGS="--large --report")
+bench: $(STAMP)  ## how fast, how small, beside its peers (ARGS="--full --report")
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group bench
 	@$(BIN)/python -m bench $(ARGS)
 
 docs: $(STAMP)   ## write the tables in docs/ that are made from the code

@@ -1,6 +1,6 @@
-"""`python -m bench`: do the work, print the table.
+"""`python -m bench`: do the work, print the tables.
 
-python -m bench [--repeats N] [--large] [--only mainstem] [--report]
+python -m bench [--full] [--repeats N] [--only NAME ...] [--scale X] [--report]
 """
 
 from __future__ import annotations
@@ -9,80 +9,62 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import servers, work
+from bench import bars, limits, report
+from bench.contestants import CONTESTANTS, Contestant, named, present
+from bench.figures import PROMISES, Figures, aligned
+from bench.full import FOR_ALL, FULL
+from bench.servers import Missing
+from bench.workloads import AFTERWARDS, DEFAULT, Visit, Workload
 
-REPORT = Path(__file__).with_name("REPORT.md")
-GB = 1_000_000_000
+Round = tuple[Sequence[Workload], Sequence[Contestant]]
 
 
-def measure(names: list[str], repeats: int, large: bool) -> work.Table:
-    """All the work, the servers in turn."""
-    table = work.Table()
-    starts: dict[str, work.Start] = {"mainstem": servers.mainstem, "Apache Kafka": servers.apache}
-    steps: list[tuple[str, Callable[[str, work.Start], None]]] = [
-        ("idle", lambda name, start: work.idle(table, name, start)),
-        ("in and out, os", lambda name, start: work.in_and_out(table, name, start, "os", GB)),
-        ("in, disk", lambda name, start: work.in_and_out(table, name, start, "disk", GB // 2)),
-        ("100 partitions, os", lambda name, start: work.many_partitions(table, name, start, "os", GB // 2)),
-        (
-            "100 partitions, disk",
-            lambda name, start: work.many_partitions(table, name, start, "disk", GB // 4),
-        ),
-        ("one by one, os", lambda name, start: work.one_by_one(table, name, start, "os", 5000)),
-        ("one by one, disk", lambda name, start: work.one_by_one(table, name, start, "disk", 5000)),
-    ]
-    work.machine(table)
-    for step, do in steps:
-        for _ in range(repeats):
-            for name in names:
-                _say(f"{step}: {name}")
-                do(name, starts[name])
-    _say("start with data")
-    work.kept(table, 10 * GB if large else GB)
-    return table
+def measure(rounds: Sequence[Round], repeats: int, scale: float) -> tuple[Figures, list[str]]:
+    """All rounds, each `repeats` times, the servers in turn (A B A B), each started fresh. Also says who is
+    missing, and what failed."""
+    figures = Figures()
+    missing: dict[str, str] = {}
+    turns = [(works, one) for works, them in rounds for _ in range(repeats) for one in them]
+    for works, contestant in turns:
+        who = f"{contestant.name}, {contestant.promise}"
+        if contestant.name in missing:
+            continue
+        began = time.monotonic()
+        try:
+            _visit(contestant, works, figures, scale)
+        except Missing as why:
+            missing[contestant.name] = f"{contestant.name} is missing: {why}"
+        except (OSError, RuntimeError) as error:
+            missing.setdefault(who, f"{who}: {error}")
+        _say(f"{time.monotonic() - began:5.1f} s  {who}: {', '.join(work.__name__ for work in works)}")
+    return figures, list(missing.values())
+
+
+def _visit(contestant: Contestant, works: Sequence[Workload], figures: Figures, scale: float) -> None:
+    with contestant.start() as server:
+        visit = Visit(contestant, server, figures, scale)
+        for work in works:
+            work(visit)
 
 
 def _say(text: str) -> None:
-    print(f"  {text} ...", file=sys.stderr, flush=True)
-
-
-def rows(table: work.Table, names: list[str]) -> list[list[str]]:
-    """The table as text: one row a figure, the ratio to the last server if there are two."""
-    head = ["", "unit", *names, *(["ratio"] if len(names) > 1 else []), f"spread of {names[0]}", "aim"]
-    found = [head]
-    for figure in table.values():
-        shown = [figure.median(name) for name in names]
-        if all(value is None for value in shown):
-            shown[0] = figure.median("the disk")
-        cells = [number(value) for value in shown]
-        if len(names) > 1:
-            first, last = shown[0], shown[-1]
-            cells.append(f"{first / last:.2f}" if first is not None and last else "")
-        runs = next(iter(figure.runs.values()))
-        spread = f"{number(min(runs))}..{number(max(runs))}" if len(runs) > 1 else ""
-        sign = {"more": "≥ ", "less": "≤ "}[figure.better] if figure.bar else ""
-        found.append([figure.what, figure.unit, *cells, spread, sign + figure.bar])
-    return found
-
-
-def number(value: float | None) -> str:
-    """Three digits that count."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def where() -> str:
     """Machine and versions, in one line."""
-    processor = platform.processor() or platform.machine()
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "crc32c"))
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = models[0] if models else platform.machine()
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "crc32c", "confluent-kafka"))
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores {processor} shared with the client, "
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {cpu}, shared with the client, "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {libraries}"
     )
 
@@ -90,36 +72,37 @@ def where() -> str:
 def main() -> None:
     """Measure, print and, if asked to, write the report."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="How fast, how small. Asserts nothing."
+        prog="python -m bench", description="How fast, how small, beside its peers. Asserts nothing."
     )
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each figure")
-    parser.add_argument("--large", action="store_true", help="start with 10 GB instead of 1 GB")
-    parser.add_argument("--only", choices=["mainstem"], help="leave the other servers out")
-    parser.add_argument("--report", action="store_true", help=f"write {REPORT.name}")
+    parser.add_argument("--full", action="store_true", help="every workload (about an hour)")
+    parser.add_argument("--repeats", type=int, default=1, help="turns of each server")
+    names = list(dict.fromkeys(one.name for one in CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=names, default=[], help="leave the other servers out")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the work; 0.01 to see it run")
+    parser.add_argument("--report", action="store_true", help=f"write {report.PAGE.name} and its plots")
     options = parser.parse_args()
-    names = ["mainstem"]
-    if options.only is None:
-        if servers.apache_kafka_is_here():
-            names.append("Apache Kafka")
-        else:
-            print("Apache Kafka is missing (make deps-all): mainstem alone", file=sys.stderr)
-    found = rows(measure(names, options.repeats, options.large), names)
-    widths = [max(len(row[column]) for row in found) for column in range(len(found[0]))]
+    who = named(options.only)
+    kafkas = [one for one in who if one.speaks_kafka]
+    rounds: list[Round] = [(DEFAULT, who), (AFTERWARDS, kafkas)]
+    if options.full:
+        rounds += [((work,), who if work in FOR_ALL else kafkas) for work in FULL]
+    began = time.monotonic()
+    machine = limits.limits(max(100, round(1000 * options.scale)))
+    figures, notes = measure(rounds, options.repeats, options.scale)
     print(where())
-    for row in found:
-        print(
-            "  ".join(
-                cell.ljust(width) if not at else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+    for promise, text in PROMISES.items():
+        print(f"\n{text}:")
+        print(aligned(figures.table(promise, present(figures, promise))))
+    print(
+        "\nThe machine itself: "
+        + "; ".join(f"{what} {value:,.3g} {unit}" for what, (value, unit) in machine.items())
+    )
+    print("\n" + aligned(bars.verdicts(figures, machine)))
+    for note in notes:
+        print(f"! {note}")
+    print(f"\n{(time.monotonic() - began) / 60:.1f} minutes")
     if options.report:
-        lines = ["| " + " | ".join(row) + " |" for row in found]
-        lines.insert(1, "|" + "---|" * len(found[0]))
-        text = "\n".join(
-            ["# How fast, how small", "", f"`python -m bench --report`: {where()}.", "", *lines, ""]
-        )
-        REPORT.write_text(text)
+        report.write(figures, machine, notes, where())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The servers under work: mainstem, and Apache Kafka with its stock settings where its jars are.
+"""The servers under work: mainstem, and Apache Kafka where its jars are. The other peers are in peers.py.
 
 Owns: starting them fresh, and what the kernel says of their processes (CPU, memory). Linux only: reads /proc.
 """
@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -24,14 +25,24 @@ from tests.support.server import Server
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+class Missing(Exception):
+    """This server cannot be had here; the text says why."""
+
+
 @dataclass(slots=True)
 class Running:
     """A server that accepts clients."""
 
     at: str
     pid: int
+    began: float
+    """When its process was started (time.perf_counter)."""
     ready_s: float
-    """From the start of the process until it accepted clients."""
+    """From then until it accepted clients."""
+    folder: Path
+    """Where its data is."""
+    protocol: str = "kafka"
+    """The module of bench.clients that speaks it."""
 
     def processes(self) -> list[int]:
         """The server and its children."""
@@ -47,8 +58,9 @@ class Running:
         """CPU time used so far, user and system, helpers included."""
         ticks = 0
         for pid in self.processes():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            with contextlib.suppress(FileNotFoundError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
         return ticks / _TICKS
 
     def resident_mb(self, kind: str = "VmRSS") -> float:
@@ -56,14 +68,31 @@ class Running:
         process."""
         kilobytes = 0
         for pid in self.processes():
-            match = re.search(rf"{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-            kilobytes += int(match[1]) if match else 0
+            with contextlib.suppress(FileNotFoundError):
+                match = re.search(rf"{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+                kilobytes += int(match[1]) if match else 0
         return kilobytes / 1024
 
-    def make_topic(self, name: str, partitions: int) -> None:
-        """Create a topic and wait for it."""
+    def make_topics(self, partitions: int, *names: str) -> None:
+        """Create topics (for Kafka's protocol) and wait for them."""
         admin = AdminClient({"bootstrap.servers": self.at, "log_level": 0})
-        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(60)
+        made = admin.create_topics([NewTopic(name, partitions, 1) for name in names], operation_timeout=60)
+        for one in made.values():
+            one.result(90)
+
+    def forget_pages(self) -> None:
+        """Take its data out of the page cache, so that reading it is reading the disk."""
+        os.sync()
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -78,54 +107,65 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[Running]:
         ready_s = time.perf_counter() - began
         assert server.process is not None
         try:
-            yield Running(server.at, server.process.pid, ready_s)
+            yield Running(server.at, server.process.pid, began, ready_s, folder)
         finally:
             server.stop(timeout_s=300)
-
-
-def apache_kafka_is_here() -> bool:
-    """Whether its jars are, which `make deps-all` fetches."""
-    return bool(shutil.which("java")) and bool(list(apache_kafka.JARS.glob("kafka_2.13-*.jar")))
 
 
 @contextlib.contextmanager
 def apache(durability: str) -> Iterator[Running]:
     """A fresh Apache Kafka with stock settings and JVM flags; `disk`: with flush.messages=1."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+    _have_jars()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
         port = apache_kafka.free_port()
         text = apache_kafka.SETTINGS.format(port=port, controller=apache_kafka.free_port(), folder=folder)
         if durability == "disk":
             text += "log.flush.interval.messages=1\n"
-        settings = Path(folder) / "server.properties"
+        settings = folder / "server.properties"
         settings.write_text(text)
         stock = ["java", "-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
         stock += ["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"]
         stock += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{apache_kafka.JARS}/*"]
-        tool = [
-            *stock,
-            "kafka.tools.StorageTool",
-            "format",
-            "--standalone",
-            "-t",
-            "bWFpbnN0ZW0tY29tcGF0MQ",
-            "-c",
-        ]
-        with open(Path(folder) / "server.log", "wb") as log:
-            subprocess.run([*tool, str(settings)], check=True, stdout=log, stderr=log)
-            began = time.perf_counter()
-            process = subprocess.Popen([*stock, "kafka.Kafka", str(settings)], stdout=log, stderr=log)
-            try:
-                _wait_for(port, process)
-                yield Running(f"127.0.0.1:{port}", process.pid, time.perf_counter() - began)
-            finally:
-                process.terminate()
-                process.wait(60)
+        tool = [*stock, "kafka.tools.StorageTool", "format", "--standalone", "-t", "bWFpbnN0ZW0tY29tcGF0MQ"]
+        with open(folder / "server.log", "wb") as log:
+            subprocess.run([*tool, "-c", str(settings)], check=True, stdout=log, stderr=log)
+        with running([*stock, "kafka.Kafka", str(settings)], folder, port) as server:
+            yield server
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def _have_jars() -> None:
+    if not shutil.which("java"):
+        raise Missing("it needs Java")
+    if not list(apache_kafka.JARS.glob("kafka_2.13-*.jar")):
+        if not shutil.which("mvn"):
+            raise Missing("Maven fetches its jars, and is not installed")
+        fetch = ["mvn", "-B", "-q", "package"]
+        subprocess.run(fetch, cwd=apache_kafka.JARS.parents[1], check=True, stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], folder: Path, port: int, protocol: str = "kafka", **environment: str
+) -> Iterator[Running]:
+    """A server by its command, once it accepts connections on `port`; killed at the end."""
+    with open(folder / "server.log", "ab") as log:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
+        server = Running(f"127.0.0.1:{port}", process.pid, began, 0.0, folder, protocol)
+        try:
+            _wait_for(port, process, command[0])
+            server.ready_s = time.perf_counter() - began
+            yield server
+        finally:
+            server.kill()
+            process.wait(60)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], name: str) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return
         time.sleep(0.01)
-    raise RuntimeError("Apache Kafka did not start")
+    raise RuntimeError(f"{name} did not start")

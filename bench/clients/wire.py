@@ -1,7 +1,7 @@
 """The few Kafka messages that the raw client needs, framed by hand, so that the client costs next to nothing.
 
-Owns: Produce 7, Fetch 11 and ApiVersions 2, the newest versions without tagged fields. Refuses: to be a
-client for anybody else; it knows only the replies that a healthy server gives.
+Owns: Produce 7, Fetch 11, ApiVersions 2, FindCoordinator 2, JoinGroup 3 and SyncGroup 2: versions without
+tagged fields. Refuses: to be a client for anybody else; it knows only what a healthy server answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-PRODUCE, FETCH, API_VERSIONS = 0, 1, 18
+PRODUCE, FETCH, FIND_COORDINATOR, JOIN_GROUP, SYNC_GROUP, API_VERSIONS = 0, 1, 10, 11, 14, 18
 _CLIENT = b"\x00\x05bench"
 _INT = struct.Struct(">i")
 _HEADER = struct.Struct(">hhi")
@@ -35,12 +35,18 @@ def produce(topic: str, batches: Sequence[tuple[int, bytes]], acks: int = -1) ->
     return frame(PRODUCE, 7, b"".join(parts))
 
 
-def fetch(topic: str, places: Sequence[tuple[int, int]], max_bytes: int, partition_max_bytes: int) -> bytes:
+def fetch(
+    topic: str,
+    places: Sequence[tuple[int, int]],
+    max_bytes: int,
+    partition_max_bytes: int,
+    wait_ms: int = 500,
+) -> bytes:
     """One Fetch request of (partition, offset) pairs, outside of any session."""
     name = topic.encode()
     parts = [
         struct.pack(
-            f">iiiibiiih{len(name)}si", -1, 500, 1, max_bytes, 0, 0, -1, 1, len(name), name, len(places)
+            f">iiiibiiih{len(name)}si", -1, wait_ms, 1, max_bytes, 0, 0, -1, 1, len(name), name, len(places)
         )
     ]
     parts += (struct.pack(">iiqqi", number, -1, offset, -1, partition_max_bytes) for number, offset in places)
@@ -113,6 +119,60 @@ def next_offset(records: memoryview) -> int:
     return found
 
 
+def find_coordinator(group: str) -> bytes:
+    """A FindCoordinator request for a group. Apache Kafka makes its offsets topic at the first one."""
+    return frame(FIND_COORDINATOR, 2, _text(group.encode()) + b"\0")
+
+
+def coordinator_error(reply: memoryview) -> int:
+    """The error code of a FindCoordinator reply."""
+    return int(struct.unpack_from(">h", reply, 8)[0])
+
+
+def join_group(group: str, member: bytes) -> bytes:
+    """A JoinGroup request of a member that knows one assignor; no member id: it is a new one."""
+    parts = [_text(group.encode()), struct.pack(">ii", 30_000, 60_000), _text(member), _text(b"consumer")]
+    parts += [struct.pack(">i", 1), _text(b"range"), _INT.pack(0)]
+    return frame(JOIN_GROUP, 3, b"".join(parts))
+
+
+class Joined(NamedTuple):
+    """What a JoinGroup reply says."""
+
+    error: int
+    generation: int
+    leader: bytes
+    member: bytes
+
+
+def joined(reply: memoryview) -> Joined:
+    """The head of a JoinGroup reply."""
+    _, _, error, generation = struct.unpack_from(">iihi", reply)
+    at, found = 14, []
+    for _ in range(3):
+        (length,) = struct.unpack_from(">h", reply, at)
+        found.append(bytes(reply[at + 2 : at + 2 + length]))
+        at += 2 + length
+    return Joined(error, generation, found[1], found[2])
+
+
+def sync_group(group: str, generation: int, member: bytes, plan: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A SyncGroup request; `plan`: member id -> assignment, from the leader."""
+    parts = [_text(group.encode()), _INT.pack(generation), _text(member), _INT.pack(len(plan))]
+    for name, assignment in plan:
+        parts += [_text(name), _INT.pack(len(assignment)), assignment]
+    return frame(SYNC_GROUP, 2, b"".join(parts))
+
+
+def sync_error(reply: memoryview) -> int:
+    """The error code of a SyncGroup reply."""
+    return int(struct.unpack_from(">h", reply, 8)[0])
+
+
+def _text(data: bytes) -> bytes:
+    return struct.pack(">h", len(data)) + data
+
+
 class Connection:
     """A blocking socket that sends frames and reads replies, in order, into one buffer."""
 
@@ -122,6 +182,10 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(1 << 20)
         self._size = bytearray(4)
+
+    def fileno(self) -> int:
+        """Its socket's, to wait for many at once."""
+        return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
         """Send a whole frame."""

@@ -1,0 +1,127 @@
+"""The raw NATS client: JetStream by its text protocol, publishes pipelined, acknowledgements counted."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+from bench.clients.program import Line, Result, main, one_by_one, payload
+
+IN_FLIGHT = 4096
+"""Publishes on their way at once, as `nats bench js pub async` does in batches."""
+CHUNK = 64
+ACKNOWLEDGED = b'"seq":'
+DELIVERED = b"$JS.ACK."
+
+
+class Connection:
+    """A blocking socket with a subscription to its own inbox."""
+
+    def __init__(self, at: str, inbox: str = "_INBOX.bench") -> None:
+        host, _, port = at.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = bytearray(1 << 20)
+        self._tail = b""
+        self.inbox = inbox
+        self._socket.recv(4096)  # INFO
+        options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True}
+        self.send(b"CONNECT %b\r\nSUB %b 1\r\nPING\r\n" % (json.dumps(options).encode(), inbox.encode()))
+        self.until(b"PONG")
+
+    def send(self, data: bytes) -> None:
+        """Send whole commands."""
+        self._socket.sendall(data)
+
+    def publish(self, subject: str, value: bytes) -> bytes:
+        """A PUB whose acknowledgement comes to the inbox."""
+        return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), self.inbox.encode(), len(value), value)
+
+    def count(self, mark: bytes) -> int:
+        """How often `mark` is in what comes next."""
+        got = self._socket.recv_into(self._buffer)
+        if not got:
+            raise ConnectionError("the server closed the connection")
+        text = self._tail + bytes(memoryview(self._buffer)[:got])
+        if b"-ERR" in text or b'"error":' in text:
+            raise RuntimeError(f"refused: {text[:300]!r}")
+        self._tail = text[-(len(mark) - 1) :]
+        return text.count(mark)
+
+    def until(self, mark: bytes) -> None:
+        """Wait for `mark`."""
+        while not self.count(mark):
+            pass
+        self._tail = b""
+
+
+def make(at: str, topic: str) -> Result:
+    """A stream of one subject, in a file."""
+    connection = Connection(at)
+    settings = {"name": topic, "subjects": [topic], "storage": "file", "retention": "limits"}
+    connection.send(connection.publish(f"$JS.API.STREAM.CREATE.{topic}", json.dumps(settings).encode()))
+    connection.until(b'"created"')
+    return {}
+
+
+def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Pipelined publishes, each acknowledged."""
+    connection = Connection(at)
+    many = connection.publish(topic, payload(record_bytes)) * CHUNK
+    count = total // record_bytes // CHUNK * CHUNK
+    sent = acknowledged = 0
+    began = time.perf_counter()
+    while acknowledged < count:
+        while sent < count and sent - acknowledged < IN_FLIGHT:
+            connection.send(many)
+            sent += CHUNK
+        acknowledged += connection.count(ACKNOWLEDGED)
+    return {"seconds": time.perf_counter() - began, "bytes": count * record_bytes}
+
+
+def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Read so much from the start by a push consumer without acknowledgements."""
+    connection = Connection(at)
+    settings = {
+        "stream_name": topic,
+        "config": {"deliver_subject": connection.inbox, "deliver_policy": "all", "ack_policy": "none"},
+    }
+    create = f"$JS.API.CONSUMER.CREATE.{topic}"
+    body = json.dumps(settings).encode()
+    began = time.perf_counter()
+    connection.send(b"PUB %b _INBOX.other %d\r\n%b\r\n" % (create.encode(), len(body), body))
+    read = 0
+    while read < total // record_bytes:
+        read += connection.count(DELIVERED)
+    return {"seconds": time.perf_counter() - began, "bytes": read * record_bytes}
+
+
+class Sync:
+    """A publisher of single events."""
+
+    def __init__(self, at: str, number: int, topic: str, record_bytes: int) -> None:
+        self._connection = Connection(at, f"_INBOX.bench.{number}")
+        self._request = self._connection.publish(topic, payload(record_bytes))
+
+    def ask(self) -> None:
+        """One event on its way."""
+        self._connection.send(self._request)
+
+    def answered(self) -> None:
+        """It is acknowledged."""
+        self._connection.until(ACKNOWLEDGED)
+
+
+def sync(
+    at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
+) -> Result:
+    """One event at a time on each of `connections`."""
+    lines: list[Line] = [Sync(at, number, topic, record_bytes) for number in range(connections)]
+    if warm:
+        one_by_one(lines[:1], warm)
+    return one_by_one(lines, count)
+
+
+if __name__ == "__main__":
+    main({"make": make, "produce": produce, "fetch": fetch, "sync": sync})

