@@ -15,6 +15,8 @@ from mainstem.log.partition import Partition, Slice
 from mainstem.stream import Event, Events, Position, StreamError
 
 READ_BYTES = 256 << 10
+READY_EVENTS = 500
+"""Decoded ahead; a batch is decoded whole."""
 
 Find = Callable[[str, int], Partition]
 
@@ -55,6 +57,8 @@ class _Cursor:
                 else:
                     self.ready.extend(self._event(one) for one in records if one.offset >= self.read_offset)
             self.read_offset = max(self.read_offset, header.next_offset)
+            if len(self.ready) >= READY_EVENTS:
+                break
         if not self.ready:
             self.offset = self.read_offset
 

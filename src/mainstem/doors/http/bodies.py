@@ -124,34 +124,45 @@ def pieces(data: bytes) -> Iterator[list[msgspec.Raw]]:
     """The elements of a JSON array, some at a time, so that others may have their turn between two pieces.
 
     A piece is cut behind an object. Whether that is the end of an element, or inside of one, JSON itself
-    tells: only then does the piece decode when a bracket is set before and behind it.
+    tells: only then does the piece decode when a bracket is set before and behind it. After a cut that was
+    none an empty piece is given, for others to have their turn.
     """
     data = data.strip(_BLANKS)
-    at, end = 1, max(2, len(data))
-    while at < end:
-        try:
-            found, next_at = _piece(data, at)
-            if not found and at > 1:
-                raise Problem("invalid", "in the body: a comma and nothing behind it")
-        except Problem:
-            read_json(data, list[msgspec.Raw])  # tells the place in the whole
-            raise
-        yield found
-        at = next_at
+    at, size = 1, PIECE_BYTES
+    while True:
+        tries = 0
+        for cut, next_at in _cuts(data, at, size):
+            try:
+                yield read_json(b"[" + data[at:cut] + b"]", list[msgspec.Raw])
+            except Problem:
+                yield []
+                tries += 1
+                if tries == TRIES:
+                    size *= 2
+                    break
+            else:
+                at, size = next_at, PIECE_BYTES
+                break
+        else:
+            break
+    yield _last_piece(data, at)
 
 
-def _piece(data: bytes, at: int) -> tuple[list[msgspec.Raw], int]:
-    """The elements from `at` on, and where the next piece begins: behind the comma, or at the end."""
-    size, tries = PIECE_BYTES, TRIES
+def _cuts(data: bytes, at: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a piece from `at` on may end, and where the next one then begins."""
     cut = at + size
     while (cut := data.find(b"}", cut) + 1) > 0:
         comma = _COMMA.match(data, cut)
         if comma is not None:
-            try:
-                return read_json(b"[" + data[at:cut] + b"]", list[msgspec.Raw]), comma.end()
-            except Problem:
-                tries -= 1
-        if not tries:
-            size, tries = size * 2, TRIES
-            cut = max(cut, at + size)
-    return read_json(b"[" + data[at:], list[msgspec.Raw]), max(2, len(data))
+            yield cut, comma.end()
+
+
+def _last_piece(data: bytes, at: int) -> list[msgspec.Raw]:
+    try:
+        found = read_json(b"[" + data[at:], list[msgspec.Raw])
+        if not found and at > 1:
+            raise Problem("invalid", "in the body: a comma and nothing behind it")
+    except Problem:
+        read_json(data, list[msgspec.Raw])  # tells the place in the whole
+        raise
+    return found

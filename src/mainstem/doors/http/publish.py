@@ -6,7 +6,8 @@ Bodies are bounded; lines (NDJSON) are published in slices as they come, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias
 
@@ -16,20 +17,22 @@ from starlette.responses import Response
 
 from mainstem.doors.http import cloudevents, problem
 from mainstem.doors.http.bodies import pieces, read_json, too_large
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, answer, not_taken
+from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, answer, not_taken
 from mainstem.doors.http.events_json import NewEventJson, from_json
 from mainstem.doors.http.problem import Problem
 from mainstem.stream import NewEvent, NotAllowed, NotReachable, Position, StreamError
 
 Result: TypeAlias = Position | StreamError
 
-SLICE_EVENTS = 500
+SLICE_EVENTS = 250
 SLICE_BYTES = 512 << 10
 """Of events that are published together."""
-TURN_EVENTS = 500
-"""Events that are made of JSON in one turn of the loop."""
 EVENTS_MAX = 100_000
 """In one array."""
+ANSWER_BYTES = 64 << 10
+"""Of an answer, sent together."""
+BLANKS_MAX = 64
+"""So far it is looked for the bracket of an array."""
 ERRORS_MAX = 100
 """Lines whose errors are told one by one; the rest is counted."""
 
@@ -55,68 +58,127 @@ class PublishedJson(msgspec.Struct):
     ]
 
 
+@dataclass(slots=True)
+class _Done:
+    """What became of the events so far, in order: 100,000 places are two arrays, not so many objects."""
+
+    partitions: array[int] = field(default_factory=lambda: array("l"))
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    """-1: it failed."""
+    errors: dict[int, StreamError] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+    first: StreamError | None = None
+    hopeless: StreamError | None = None
+    """What all that follow would meet, too."""
+
+    def add(self, result: Result) -> None:
+        if isinstance(result, StreamError):
+            self.errors[len(self.offsets)] = result
+            self.partitions.append(-1)
+            self.offsets.append(-1)
+            return
+        self.partitions.append(result.partition)
+        self.offsets.append(result.offset)
+        if result.offset >= self.ends.get(result.partition, 0):
+            self.ends[result.partition] = result.offset + 1
+
+    async def publish(self, call: Call, topic: str, events: Sequence[NewEvent]) -> None:
+        """What is against a single event does not keep back the others."""
+        results: Sequence[Result]
+        try:
+            if self.hopeless is not None:
+                raise type(self.hopeless)(f"not tried, for an event before it failed: {self.hopeless}")
+            results = await call.engine.publish(topic, events)
+        except StreamError as error:
+            self.first = self.first or error
+            results = error.results or [error] * len(events)
+            if not error.results or isinstance(error, (NotReachable, NotAllowed)):
+                self.hopeless = self.hopeless or error
+        for each in results:
+            self.add(each)
+
+    def told(self, at: int) -> dict[str, object]:
+        """One event's outcome."""
+        if at in self.errors:
+            return {"error": str(self.errors[at])}
+        return {"partition": self.partitions[at], "offset": self.offsets[at]}
+
+    def places(self) -> list[PlaceJson]:
+        """The ends."""
+        return [PlaceJson(partition, end) for partition, end in sorted(self.ends.items())]
+
+
 async def publish(call: Call) -> Response:
     """Publish events: one, many, a stream of lines, or CloudEvents."""
     topic = call.part("topic")
     if call.media == NDJSON:
         return await _publish_lines(call, topic)
-    events = await _events(call)
-    results, error = await _publish_slices(call, topic, events)
-    if error is not None:
-        if len(events) > 1 and error.results:
-            raise problem.of(error, events=_results(results)) from None
-        raise error
-    places = [each for each in results if isinstance(each, Position)]
-    told = [PlaceJson(each.partition, each.offset) for each in places]
-    return answer(PublishedJson(topic, len(places), told, _ends(places)))
-
-
-async def _publish_slices(
-    call: Call, topic: str, events: Sequence[NewEvent]
-) -> tuple[list[Result], StreamError | None]:
-    """What became of each event, and the first error. What is against a single event does not keep the others
-    back; what the following would meet, too, does."""
-    results: list[Result] = []
-    first: StreamError | None = None
-    for some in _slices(events):
-        try:
-            results += await call.engine.publish(topic, some)
-        except StreamError as error:
-            first = first or error
-            results += error.results
-            if not error.results or isinstance(error, (NotReachable, NotAllowed)):
-                missing = len(events) - len(results)
-                results += [type(error)(f"not tried, for an event before it failed: {error}")] * missing
-                break
+    slices = await _slices(call)
+    count = 0
+    async for some in slices():  # all are right before any is published
+        count += len(some)
         await call.context.turn()
-    return results, first
+    done = _Done()
+    async for some in slices():
+        await done.publish(call, topic, some)
+        await call.context.turn()
+    if done.first is not None:
+        if count > 1 and len(done.errors) < count:
+            told = [done.told(at) async for at in _turning(call, count)]
+            raise problem.of(done.first, events=told) from None
+        raise done.first
+    return Streamed(_json(call, topic, done), JSON)
 
 
-def _slices(events: Sequence[NewEvent]) -> Iterator[Sequence[NewEvent]]:
-    """As many as may be published in one turn of the loop."""
-    begin = size_bytes = 0
-    for at, event in enumerate(events):
-        size_bytes += len(event.value or b"")
-        if at + 1 - begin >= SLICE_EVENTS or size_bytes >= SLICE_BYTES:
-            yield events[begin : at + 1]
-            begin, size_bytes = at + 1, 0
-    if begin < len(events):
-        yield events[begin:]
+async def _json(call: Call, topic: str, done: _Done) -> AsyncIterator[bytes]:
+    """PublishedJson, in slices."""
+    whole = msgspec.json.encode(PublishedJson(topic, len(done.offsets), [], done.places()))
+    head, mark, tail = whole.partition(b'"events":[')
+    yield head + mark
+    part = bytearray()
+    async for at in _turning(call, len(done.offsets)):
+        part += b'%s{"partition":%d,"offset":%d}' % (
+            b"," if at else b"",
+            done.partitions[at],
+            done.offsets[at],
+        )
+        if len(part) >= ANSWER_BYTES:
+            yield bytes(part)
+            part.clear()
+    yield bytes(part) + tail
 
 
-async def _events(call: Call) -> list[NewEvent]:
+async def _turning(call: Call, count: int) -> AsyncIterator[int]:
+    """Numbers up to `count`, with turns of the loop for others."""
+    for at in range(count):
+        if at % SLICE_EVENTS == SLICE_EVENTS - 1:
+            await call.context.turn()
+        yield at
+
+
+async def _slices(call: Call) -> Callable[[], AsyncIterator[Sequence[NewEvent]]]:
+    """The events of a request, in slices that may be published in one turn of the loop; again with each
+    call, so that not all of them need be held."""
     media = call.media
     if cloudevents.is_binary(call.request.headers, media):
-        return [cloudevents.from_headers(call.request.headers, await call.whole_body())]
+        event = cloudevents.from_headers(call.request.headers, await call.whole_body())
+        return lambda: _alone(event)
     if media not in (JSON, cloudevents.ONE, cloudevents.MANY):
         raise not_taken(media, (JSON, NDJSON, cloudevents.ONE, cloudevents.MANY))
     data = await call.whole_body()
-    make = _of_json if media == JSON else _of_cloudevent
-    if media == cloudevents.ONE or (media == JSON and not data.lstrip(b" \t\r\n").startswith(b"[")):
-        return [make(data)]
-    if media == cloudevents.MANY and not data.lstrip(b" \t\r\n").startswith(b"["):
+    is_array = data[:BLANKS_MAX].lstrip(b" \t\r\n").startswith(b"[")
+    if media == cloudevents.MANY and not is_array:
         raise Problem("invalid", "in the body: a batch is an array")
-    return await _array(call, data, make)
+    make = _of_json if media == JSON else _of_cloudevent
+    if is_array and media != cloudevents.ONE:
+        return lambda: _array(call, data, make)
+    one = make(data)
+    await call.context.turn()
+    return lambda: _alone(one)
+
+
+async def _alone(event: NewEvent) -> AsyncIterator[Sequence[NewEvent]]:
+    yield [event]
 
 
 def _of_json(data: bytes | msgspec.Raw) -> NewEvent:
@@ -127,38 +189,24 @@ def _of_cloudevent(data: bytes | msgspec.Raw) -> NewEvent:
     return cloudevents.from_json(read_json(data, dict[str, msgspec.Raw]))
 
 
-async def _array(call: Call, data: bytes, make: Callable[[bytes | msgspec.Raw], NewEvent]) -> list[NewEvent]:
-    """All events of an array, checked before any is published."""
-    events: list[NewEvent] = []
-    for some in pieces(data):
+async def _array(
+    call: Call, data: bytes, make: Callable[[bytes | msgspec.Raw], NewEvent]
+) -> AsyncIterator[Sequence[NewEvent]]:
+    count = 0
+    for piece in pieces(data):
+        for begin in range(0, len(piece), SLICE_EVENTS):
+            events = []
+            for one in piece[begin : begin + SLICE_EVENTS]:
+                try:
+                    events.append(make(one))
+                except Problem as error:
+                    error.detail = f"event {count + len(events)}: {error.detail}"
+                    raise
+            count += len(events)
+            if count > EVENTS_MAX:
+                raise Problem("body-too-large", f"there are more than {EVENTS_MAX} events in one array")
+            yield events
         await call.context.turn()
-        for one in some:
-            try:
-                events.append(make(one))
-            except Problem as error:
-                error.detail = f"event {len(events)}: {error.detail}"
-                raise
-            if len(events) % TURN_EVENTS == 0:
-                await call.context.turn()
-        if len(events) > EVENTS_MAX:
-            raise Problem("body-too-large", f"there are more than {EVENTS_MAX} events in one array")
-    return events
-
-
-def _results(results: Sequence[Result]) -> list[dict[str, object]]:
-    return [
-        {"partition": each.partition, "offset": each.offset}
-        if isinstance(each, Position)
-        else {"error": str(each)}
-        for each in results
-    ]
-
-
-def _ends(places: Sequence[Position]) -> list[PlaceJson]:
-    ends: dict[int, int] = {}
-    for each in places:
-        ends[each.partition] = max(ends.get(each.partition, 0), each.offset + 1)
-    return [PlaceJson(partition, end) for partition, end in sorted(ends.items())]
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -172,7 +220,7 @@ class _Lines:
     published: int = 0
     failed: int = 0
     errors: list[dict[str, object]] = field(default_factory=list)
-    ends: dict[int, Position] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
     waiting: list[tuple[int, NewEvent]] = field(default_factory=list)
     waiting_bytes: int = 0
 
@@ -203,7 +251,8 @@ async def _publish_lines(call: Call, topic: str) -> Response:
         raise Problem(
             "not-published", detail, published=lines.published, failed=lines.failed, errors=lines.errors
         )
-    return answer(PublishedJson(topic, lines.published, None, _ends(list(lines.ends.values()))))
+    ends = [PlaceJson(partition, end) for partition, end in sorted(lines.ends.items())]
+    return answer(PublishedJson(topic, lines.published, None, ends))
 
 
 async def _take_line(call: Call, topic: str, lines: _Lines, number: int, line: bytes) -> None:
@@ -235,9 +284,8 @@ async def _flush(call: Call, topic: str, lines: _Lines) -> None:
     for (number, _), result in zip(waiting, results, strict=True):
         if isinstance(result, Position):
             lines.published += 1
-            last = lines.ends.get(result.partition)
-            if last is None or last.offset < result.offset:
-                lines.ends[result.partition] = result
+            if result.offset >= lines.ends.get(result.partition, 0):
+                lines.ends[result.partition] = result.offset + 1
         else:
             lines.fail(number, str(result))
     await call.context.turn()
