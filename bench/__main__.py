@@ -19,6 +19,7 @@ from bench import bars, limits, report
 from bench.contestants import CONTESTANTS, Contestant, named, present
 from bench.figures import PROMISES, Figures, aligned
 from bench.full import FOR_ALL, FULL
+from bench.restart import STARTS, restarts
 from bench.servers import Missing
 from bench.workloads import AFTERWARDS, DEFAULT, Visit, Workload
 
@@ -89,6 +90,11 @@ def main() -> None:
     began = time.monotonic()
     machine = limits.limits(max(100, round(1000 * options.scale)))
     figures, notes = measure(rounds, options.repeats, options.scale)
+    if options.full:
+        for one in kafkas:
+            if one.name in STARTS:
+                _say(f"{one.name}, {one.promise}: starting with data")
+                restarts(one, figures, options.scale)
     print(where())
     for promise, text in PROMISES.items():
         print(f"\n{text}:")

@@ -48,6 +48,14 @@ PLOTTED = (
         "MB/s",
     ),
     Plot("cost", "Cost of partitions", r"in, CPU, ([\d,]+) partitions", "partitions", "server CPU s/GB"),
+    Plot(
+        "kept",
+        "Start after kill -9, 1,000 partitions",
+        r"ready after kill -9, 1,000 partitions and ([\d.]+) GB kept",
+        "GB kept",
+        "s",
+        "on disk",
+    ),
     Plot("tail", "One event to waiting readers", r"one event to ([\d,]+) readers, p50", "readers", "ms, p50"),
     Plot(
         "latency",
@@ -117,7 +125,7 @@ def _draw(plot: Plot, figures: Figures) -> bool:
     axes.set_title(plot.title, fontsize=11)
     axes.set_xlabel(plot.x)
     axes.set_ylabel(plot.y)
-    if max(x for them in lines.values() for x, _ in them) >= 100:
+    if max(x for them in lines.values() for x, _ in them) >= 100 or plot.name == "kept":
         axes.set_xscale("log")
     if plot.log_y:
         axes.set_yscale("log")

@@ -113,11 +113,14 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def apache(durability: str) -> Iterator[Running]:
-    """A fresh Apache Kafka with stock settings and JVM flags; `disk`: with flush.messages=1."""
+def apache(durability: str, folder: Path | None = None) -> Iterator[Running]:
+    """A fresh Apache Kafka with stock settings and JVM flags, or one on a folder that is there; `disk`: with
+    flush.messages=1."""
     _have_jars()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        folder.mkdir(exist_ok=True)
         port = apache_kafka.free_port()
         text = apache_kafka.SETTINGS.format(port=port, controller=apache_kafka.free_port(), folder=folder)
         if durability == "disk":
@@ -127,9 +130,11 @@ def apache(durability: str) -> Iterator[Running]:
         stock = ["java", "-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
         stock += ["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"]
         stock += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{apache_kafka.JARS}/*"]
-        tool = [*stock, "kafka.tools.StorageTool", "format", "--standalone", "-t", "bWFpbnN0ZW0tY29tcGF0MQ"]
-        with open(folder / "server.log", "wb") as log:
-            subprocess.run([*tool, "-c", str(settings)], check=True, stdout=log, stderr=log)
+        if not (folder / "data").exists():
+            tool = [*stock, "kafka.tools.StorageTool", "format", "--standalone"]
+            tool += ["-t", "bWFpbnN0ZW0tY29tcGF0MQ", "-c", str(settings)]
+            with open(folder / "server.log", "wb") as log:
+                subprocess.run(tool, check=True, stdout=log, stderr=log)
         with running([*stock, "kafka.Kafka", str(settings)], folder, port) as server:
             yield server
 

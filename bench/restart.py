@@ -1,0 +1,36 @@
+"""Starting with data: after kill -9, with 1,000 partitions and more and more kept."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench import servers
+from bench.contestants import KAFKA, MAINSTEM, Contestant
+from bench.figures import Figures
+from bench.workloads import Visit
+
+GIGABYTES = (0.1, 1, 10)
+STARTS = {MAINSTEM: servers.mainstem, KAFKA: servers.apache}
+
+
+def restarts(contestant: Contestant, figures: Figures, scale: float) -> None:
+    """Fill, kill, start, for each amount; the folder grows from one to the next."""
+    start = STARTS[contestant.name]
+    durability = {"page cache": "os", "on disk": "disk"}[contestant.promise]
+    with tempfile.TemporaryDirectory(prefix="bench-") as parent:
+        folder, written = Path(parent) / "data", 0
+        for gigabytes in GIGABYTES:
+            with start(durability, folder) as server:
+                visit = Visit(contestant, server, figures, scale)
+                if not written:
+                    visit.make("kept", visit.sized(1000, 10))
+                total = visit.sized(round(gigabytes * 1e9)) - written
+                visit.client("produce", "kept", total=total, partitions=visit.sized(1000, 10), records=100)
+                written += total
+                server.kill()
+            with start(durability, folder) as server:
+                visit = Visit(contestant, server, figures, scale)
+                what = f"1,000 partitions and {gigabytes:g} GB kept"
+                visit.note(f"ready after kill -9, {what}", "s", "less", server.ready_s)
+                visit.note(f"resident, {what}", "MB", "less", server.resident_mb())
