@@ -114,26 +114,6 @@ def test_a_group_is_set_back_after_a_dry_run(show: Open) -> None:
     page.get_by_text("up to date").first.wait_for()
 
 
-def test_a_group_is_stuck_when_its_oldest_event_waits_as_the_clock_goes(show: Open) -> None:
-    page = show("#/groups")
-    minutes = {
-        "stands": [0, 60_000, 118_000, 185_000, 240_000],
-        "moves": [60_000, 120_000, 20_000, 80_000, 90_000],
-        "is up to date": [0, 0, 0, 0, 0],
-        "is new": [60_000, 120_000],
-        "was not looked at": [0, None, None, 60_000, 120_000],
-    }
-    found = page.evaluate(
-        """async (minutes) => {
-          const { stuckFor } = await import("/static/pages/groups.js");
-          const judged = ([name, lag_ms]) => [name, stuckFor({ step_s: 60, lag_ms })];
-          return Object.fromEntries(Object.entries(minutes).map(judged));
-        }""",
-        minutes,
-    )
-    assert found == {name: 240_000 if name == "stands" else 0 for name in minutes}
-
-
 def test_the_keyboard_goes_everywhere(show: Open) -> None:
     page = show("#/topics")
     page.get_by_role("option").first.wait_for()

@@ -49,10 +49,11 @@ async function ask(method, where, { query, body, signal, type = "application/jso
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    lost();
     throw new Problem(0, {
       title: "The server does not answer",
       detail: "The console could not reach the server.",
-      fix: "Is mainstem still running? The page goes on as soon as it answers.",
+      fix: "Is mainstem still running? The page goes on by itself as soon as it answers.",
     });
   }
   if (!reply.ok) throw new Problem(reply.status, await reply.json().catch(() => ({ title: reply.statusText })));
@@ -67,7 +68,7 @@ async function json(method, where, options) {
 export const get = (where, query, signal) => json("GET", where, { query, signal });
 export const post = (where, body, signal) => json("POST", where, { body: body ?? {}, signal });
 export const patch = (where, body) => json("PATCH", where, { body });
-export const remove = (where) => json("DELETE", where);
+export const remove = (where, query) => json("DELETE", where, { query });
 
 /** A line of a stream; what fails on its way says so in its last one. */
 function readLine(text) {
@@ -83,7 +84,7 @@ export async function* lines(where, body, signal) {
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch(cut);
       if (done) break;
       const parts = (rest + value).split("\n");
       rest = parts.pop();
@@ -93,6 +94,12 @@ export async function* lines(where, body, signal) {
   } finally {
     reader.cancel().catch(() => {});
   }
+}
+
+/** An answer that breaks off in the middle. */
+function cut(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Problem(0, { title: "The answer broke off", detail: "The connection was cut while the server answered.", fix: "What has been shown is right, but there may be more." });
 }
 
 /** The body of a POST as a stream of bytes, which fails when it is cut off: for exports. */
@@ -110,9 +117,38 @@ export function follow(where, query, handlers) {
   return source;
 }
 
+// ------------------------------------------------------------------------------------------ when it is gone
+
+const AGAIN_MS = 1500;
+
+/** Tells "gone" when the server no longer answers, and "back" when it does again. */
+export const connection = new EventTarget();
+let gone = false;
+
+export const isGone = () => gone;
+
+async function lost() {
+  if (gone) return;
+  gone = true;
+  connection.dispatchEvent(new Event("gone"));
+  for (;;) {
+    await new Promise((done) => setTimeout(done, AGAIN_MS));
+    try {
+      await fetch("/livez", { cache: "no-store" });
+      break;
+    } catch {
+      continue;
+    }
+  }
+  await learn().catch(() => {}); // it may be another version that came back
+  gone = false;
+  connection.dispatchEvent(new Event("back"));
+}
+
 // ------------------------------------------------------------------------------------------ what there is
 
 let offered = new Map();
+let schemas = {};
 let cluster = {};
 
 /** Read what this server offers and who it is. Called once, before the first page. */
@@ -125,6 +161,7 @@ export async function learn() {
     get("cluster"),
   ]);
   offered = new Map(Object.entries(document.paths ?? {}).map(([where, methods]) => [where.replace(/\{[^}]*\}/g, "{}"), methods]));
+  schemas = document.components?.schemas ?? {};
   cluster = info;
 }
 
@@ -137,11 +174,17 @@ export function can(method, template) {
 /** Whether a route that is offered takes this parameter. */
 export const takes = (method, template, name) => Boolean(offered.get(BASE + template)?.[method]?.parameters?.some((each) => each.name === name));
 
+/** The values that the server takes for a property of a request. */
+export const choices = (schema, property) => schemas[schema]?.properties?.[property]?.enum ?? [];
+
 const READS = new Set(["search", "facets", "compare", "export", "topics/{}/settings/preview"]);
 
 /** Whether the server is well: {ok, problems}. It answers 503 when it is not. */
 export async function health(signal) {
-  const reply = await fetch("/readyz", { signal, cache: "no-store" });
+  const reply = await fetch("/readyz", { signal, cache: "no-store" }).catch((error) => {
+    if (error.name !== "AbortError") lost();
+    throw error;
+  });
   const told = await reply.json().catch(() => ({}));
   return { ok: reply.ok, problems: told.reasons ?? [told.detail ?? `it answered ${reply.status}`] };
 }

@@ -5,7 +5,7 @@
  * routes are not served is not in the navigation: `needs` names what the server must offer.
  */
 
-import { can, learn, who } from "./api.js";
+import { can, connection, isGone, learn, who } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import * as keys from "./keys.js";
 import { empty, iconButton, problem } from "./parts.js";
@@ -29,6 +29,7 @@ const PAGES = [
 ];
 const HIDDEN = [{ id: "event", make: eventPage, needs: ["get", "topics/{}/partitions/{}/events"] }];
 
+const banner = h("div.banner", { role: "alert", hidden: true });
 const main = h("main", { id: "main", tabindex: "-1" });
 const nav = h("nav.side", { "aria-label": "Pages" });
 let page = null;
@@ -43,7 +44,7 @@ function drawNav(current) {
       h("a.nav-item", { href: router.link([id]), "aria-current": id === current ? "page" : null, title: `${text} (${key})` }, icon(id), h("span", {}, text)))),
     h("div.nav-foot", {},
       h("div.server", { title: plain(info.id ?? "") },
-        h("span.dot.ok"), h("span.server-name", {}, visible(info.at ?? location.host)),
+        h(`span.dot.${isGone() ? "bad" : "ok"}`), h("span.server-name", {}, visible(info.at ?? location.host)),
         info.read_only ? h("span.tag", {}, "read-only") : null),
       h("div.nav-tools", {}, zoneButton(), themeButton(), iconButton("help", "Keyboard (?)", keys.help))));
 }
@@ -75,23 +76,34 @@ function show({ segments, params }) {
     return;
   }
   page?.close?.();
-  drawNav(id === "event" ? "search" : id);
+  const shown = id === "event" ? "search" : id;
+  drawNav(shown);
   try {
     page = found ? found.make(segments, params) : { title: "Not here", element: empty("There is no such page here", "The address may be of a newer server, or of one that offers more.") };
   } catch (error) {
     page = { title: "Error", element: problem(error) };
   }
   page.segments = segments;
+  page.id = shown;
   page.zone = inUtc();
   document.title = `${plain(page.title)} · mainstem`;
   put(main, page.element);
   page.shown?.();
 }
 
+/** That the server is gone, on every page; what is shown stays, and goes on when it is back. */
+function tellConnection() {
+  banner.hidden = !isGone();
+  put(banner, isGone() ? [icon("warn"), h("strong", {}, "The server does not answer."), " What is shown may be old. Trying again …"] : null);
+  drawNav(page?.id);
+}
+
 async function begin() {
   themes.apply();
   const root = document.getElementById("app");
-  put(root, nav, main);
+  put(root, nav, h("div.page", {}, banner, main));
+  connection.addEventListener("gone", tellConnection);
+  connection.addEventListener("back", tellConnection);
   document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
   try {
     await learn();

@@ -115,9 +115,9 @@ export function histogram({ chosen }) {
   return { element, show, redraw: draw };
 }
 
-/** A line without axes: points [[ms, value]], with its last value beside it. `label` says what it is. */
-export function sparkline(points, { label, format = count, width = 160, height = 36, zero = true } = {}) {
-  if (points.length < 2) return h("span.muted", {}, "not enough data yet");
+/** A line without axes: points [[ms, value]]. `label` says what it is; `caption`: a line below tells its top and since when. */
+export function sparkline(points, { label, format = count, width = 160, height = 36, zero = true, caption = false } = {}) {
+  if (points.length < 2) return h("span.muted.no-data", {}, "its graph begins in two minutes");
   const values = points.map(([, value]) => value ?? 0);
   const low = zero ? 0 : Math.min(...values);
   const high = Math.max(...values, low + 1e-9);
@@ -125,9 +125,12 @@ export function sparkline(points, { label, format = count, width = 160, height =
   const x = (ms) => (to === from ? 0 : ((ms - from) / (to - from)) * width);
   const y = (value) => height - 2 - ((value - low) / (high - low)) * (height - 4);
   const path = points.map(([ms, value], i) => `${i ? "L" : "M"}${x(ms).toFixed(1)} ${y(value ?? 0).toFixed(1)}`).join("");
-  const title = `${label}: ${format(values.at(-1))} now, at most ${format(Math.max(...values))} since ${moment(from, { millis: false })}`;
-  return s("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": title },
+  const top = format(Math.max(...values));
+  const since = moment(from, { seconds: false });
+  const title = `${label}: ${format(values.at(-1))} now, at most ${top} since ${since}`;
+  const drawing = s("svg", { class: "sparkline", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": title },
     s("title", {}, title),
     s("path", { class: "area", d: `${path}L${width} ${height}L0 ${height}Z` }),
     s("path", { class: "line", d: path }));
+  return caption ? h("div", {}, drawing, h("p.spark-caption", {}, h("span", {}, to - from > 23 * 3_600_000 ? "24 hours" : `since ${since.slice(11)}`), h("span", {}, `at most ${top}`))) : drawing;
 }

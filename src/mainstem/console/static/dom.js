@@ -82,11 +82,11 @@ const ICONS = {
   play: "M5 3.5l7 4.5-7 4.5z",
   pause: "M5.5 3.5v9M10.5 3.5v9",
   stop: "M4.5 4.5h7v7h-7z",
-  copy: "M5.5 5.5h7.5v7.5H5.5zM3 10.5V3h7.5",
   chevron: "M4.5 6.5L8 10l3.5-3.5",
   right: "M6.5 4.5L10 8l-3.5 3.5",
   plus: "M8 3.5v9M3.5 8h9",
   minus: "M3.5 8h9",
+  check: "M3.5 8.5l3 3 6-7",
   warn: "M8 2.5l6 10.5H2zM8 6.5v3M8 11.3v.1",
   expand: "M9.5 2.5h4v4M13.5 2.5l-5 5M6.5 13.5h-4v-4M2.5 13.5l5-5",
 };

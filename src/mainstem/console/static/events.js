@@ -2,13 +2,16 @@
  * Events: as a row of a list, and in full. Used by search, live tail, trace and the page of one event.
  */
 
-import { replay } from "./actions.js";
 import { can, get, lines, outside, path, who } from "./api.js";
-import { add, h, put } from "./dom.js";
+import { h, put } from "./dom.js";
+import { difference, diffView } from "./diff.js";
 import { copyButton, empty, iconButton, loading, problem, tabs } from "./parts.js";
-import { difference, hexdump, oneLine, read, tree, writeJson } from "./payload.js";
+import { marked, rangesOf, UNMARKED } from "./marks.js";
+import { hexdump, oneLine, read, snippet, tree, writeJson } from "./payload.js";
 import { link } from "./router.js";
-import { ago, bytes, iso, line, long, many, moment, plain, time, visible } from "./text.js";
+import { fieldName, term } from "./terms.js";
+import { replay, resend } from "./transfer.js";
+import { ago, bytes, iso, line, long, many, moment, plain, time } from "./text.js";
 
 /** topic:partition:offset, as the address of a page holds it. */
 export const placeOf = (event) => `${event.topic}:${event.partition}:${event.offset}`;
@@ -16,42 +19,21 @@ export const placeOf = (event) => `${event.topic}:${event.partition}:${event.off
 /** The link to the page of an event. */
 export const eventLink = ({ topic, partition, offset }) => link(["event", topic, String(partition), String(offset)]);
 
-/** A row: time, topic, key, value; words of `marks` (letters and digits, lower case) are highlighted. */
-export function eventRow(event, { topics = true, marks = [] } = {}) {
-  const text = oneLine(event);
-  const key = oneLine(event, "key", 120);
-  return h(`div.event-cols${topics ? "" : ".one-topic"}`, {},
+/** A row: time, topic, place, key, value; what matched is marked. `pick` is a box to choose it with, or null. */
+export function eventRow(event, { topics = true, marks = UNMARKED, pick = null } = {}) {
+  return h(`div.event-cols${topics ? "" : ".one-topic"}${pick ? ".with-pick" : ""}`, {},
+    pick,
     h("span.event-time", { title: iso(event.timestamp_ms) }, moment(event.timestamp_ms)),
     topics ? h("span.event-topic", { title: plain(event.topic) }, line(event.topic, 100)) : null,
     h("span.event-place.num", { title: "partition:offset" }, `${event.partition}:${event.offset}`),
-    h("span.event-key", {}, key == null ? h("span.muted", {}, "no key") : marked(key, marks, 120)),
-    h("span.event-value", {}, text == null ? h("span.muted", {}, "null") : marked(window(text, marks), marks, 400)));
-}
-
-/** The part of a long text in which the first highlighted word is. */
-function window(text, marks) {
-  const low = text.toLowerCase();
-  const at = Math.min(...marks.map((mark) => low.indexOf(mark)).filter((each) => each >= 0));
-  return Number.isFinite(at) && at > 30 ? `…${text.slice(at - 14)}` : text;
-}
-
-function marked(text, marks, limit) {
-  const one = text.slice(0, limit).replace(/[\n\r\t]+/g, " ");
-  if (!marks.length) return line(one, limit);
-  const pattern = new RegExp(`(?<![\\p{L}\\p{N}])(${marks.join("|")})(?![\\p{L}\\p{N}])`, "giu");
-  return h("span.hostile", {}, one.split(pattern).map((part, at) => (at % 2 ? h("mark", {}, visible(part)) : visible(part))));
+    h("span.event-key.hostile", {}, snippet(event, "key", marks, 120) ?? h("span.muted", {}, "no key")),
+    h("span.event-value.hostile", {}, snippet(event, "value", marks) ?? h("span.muted", {}, "null")));
 }
 
 // ------------------------------------------------------------------------------------------ in full
 
 /** Quotes for a shell. */
 const quoted = (text) => `'${String(text).replace(/'/g, "'\\''")}'`;
-
-/** Words of the query language for a field: dots stay, anything odd is quoted. */
-export function term(name, value) {
-  const text = String(value);
-  return `${name}:${/^[\p{L}\p{N}_.-]+$/u.test(text) && !/^(AND|OR|NOT|TO)$/.test(text) ? text : `"${text.replace(/(["\\])/g, "\\$1")}"`}`;
-}
 
 function commands(event) {
   const at = who().at;
@@ -69,22 +51,23 @@ function commands(event) {
 }
 
 /** Everything about one event. `filter(term, exclude)` puts a term into the query of a search page. */
-export function eventView(event, { filter, close } = {}) {
+export function eventView(event, { filter, close, marks = UNMARKED } = {}) {
   const value = read(event, "value");
   const key = read(event, "key");
   const stop = new AbortController();
 
   const views = [
-    value.kind === "json" ? { id: "pretty", text: "Pretty", make: () => tree(value.json, fieldTools) } : null,
-    { id: "raw", text: value.kind === "json" ? "Raw" : value.kind === "null" ? "Value" : "Text", make: () => exactly(event, value, stop.signal, rawView) },
+    value.kind === "json" ? { id: "pretty", text: "Pretty", make: () => tree(value.json, { tools: fieldTools, marks }) } : null,
+    { id: "raw", text: value.kind === "json" ? "Raw" : value.kind === "null" ? "Value" : "Text", make: () => exactly(event, value, stop.signal, (found) => rawView(found, value.kind === "text" ? marks : UNMARKED)) },
     { id: "hex", text: "Hex", make: () => exactly(event, value, stop.signal, ({ bytes: all }) => hexdump(all)) },
-    { id: "headers", text: `Headers ${event.headers.length || ""}`, make: () => headersView(event) },
+    { id: "headers", text: `Headers ${event.headers.length || ""}`, make: () => headersView(event, marks) },
     key.kind !== "null" && can("post", "search") ? { id: "timeline", text: "Key timeline", make: () => timeline(event, key, stop.signal) } : null,
     key.kind !== "null" && can("post", "search") ? { id: "diff", text: "Diff", make: () => previous(event, key, value, stop.signal) } : null,
   ].filter(Boolean);
   const tabbed = tabs(views, localStorage.getItem("mainstem.view") ?? "pretty", (id) => localStorage.setItem("mainstem.view", id));
 
-  function fieldTools(name, scalar) {
+  function fieldTools(path, scalar) {
+    const name = fieldName(path);
     return [
       filter ? h("button.link", { type: "button", onclick: () => filter(term(name, scalar), false), title: "Show only these" }, "only") : null,
       filter ? h("button.link", { type: "button", onclick: () => filter(term(name, scalar), true), title: "Leave these out" }, "without") : null,
@@ -97,15 +80,14 @@ export function eventView(event, { filter, close } = {}) {
       h("div.event-title", {},
         h("h2", {}, h("a", { href: link(["topics", event.topic]) }, line(event.topic, 120)), h("span.muted", {}, ` ${event.partition}:`), h("a", { href: eventLink(event), title: "Link to this event" }, event.offset)),
         h("p.muted", {}, time(event.timestamp_ms), " · ", ago(event.timestamp_ms), event.size != null ? ` · ${bytes(event.size)}` : null)),
-      h("div.event-tools", {},
-        tools(event, value),
-        close ? iconButton("close", "Close (Esc)", close) : null)),
+      close ? iconButton("close", "Close (Esc)", close) : null),
     h("dl.facts", {},
       h("dt", {}, "Key"),
-      h("dd", {}, key.kind === "null" ? h("span.muted", {}, "no key") : h("code", {}, key.kind === "binary" ? oneLine(event, "key") : long(key.text, 300)),
+      h("dd", {}, key.kind === "null" ? h("span.muted", {}, "no key") : h("code", {}, key.kind === "binary" ? oneLine(event, "key") : longMarked(key.text, 300, rangesOf(marks, "key", [], key.text))),
         key.kind === "null" ? null : h("span.fact-tools", {},
           filter && key.kind !== "binary" ? h("button.link", { type: "button", onclick: () => filter(term("key", key.text), false) }, "only") : null,
           can("post", "search") && key.kind !== "binary" ? h("a", { href: link(["trace"], { value: key.text }) }, "trace") : null))),
+    tools(event, value),
     tabbed.list, tabbed.panel);
   return { element, stop: () => stop.abort() };
 }
@@ -122,27 +104,32 @@ function exactly(event, value, signal, view) {
   return box;
 }
 
-function rawView(value) {
+function rawView(value, marks) {
   if (value.kind === "null") return empty("This event has no value", "A null value: for topics that keep the newest event of a key it means delete.");
   return h("div", {},
     value.kind === "binary" ? h("p.hint", {}, `${bytes(value.bytes.length)} that are not text; shown as UTF-8 as far as it goes.`) : null,
-    h("div.payload", {}, long(value.text, 20_000)));
+    h("div.payload", {}, longMarked(value.text, 20_000, rangesOf(marks, "text", [], value.text))));
 }
 
-function headersView(event) {
+const longMarked = (text, limit, ranges) => long(text, limit, (from, to) => marked(text, ranges, from, to));
+
+function headersView(event, marks) {
   if (!event.headers.length) return empty("This event has no headers");
   return h("dl.headers", {}, event.headers.map(({ name, value, value_encoding }) => [
     h("dt", {}, line(name, 200)),
-    h("dd", {}, value == null ? h("span.muted", {}, "null") : h("code", {}, long(value, 1000)), value_encoding === "base64" ? h("span.tag", {}, "base64") : null),
+    h("dd", {}, value == null ? h("span.muted", {}, "null") : h("code", {}, longMarked(value, 1000, rangesOf(marks, "header", [name], value))), value_encoding === "base64" ? h("span.tag", {}, "base64") : null),
   ]));
 }
 
 function tools(event, value) {
-  return h("div.copy-tools", {},
+  return h("div.event-tools", {},
+    h("span.muted", {}, "Copy"),
     copyButton("value", () => (value.kind === "json" ? writeJson(value.json) : value.text)),
     commands(event).map(([name, text]) => copyButton(name, () => text)),
     copyButton("link", () => location.origin + location.pathname + eventLink(event)),
-    can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ events: [{ topic: event.topic, partition: event.partition, offset: event.offset }] }) }, "Replay…") : null);
+    can("post", "replay") ? h("span.pair", {},
+      h("button.quiet", { type: "button", onclick: () => replay({ events: [event] }) }, "Replay…"),
+      h("button.quiet", { type: "button", onclick: () => resend(event) }, "Edit and publish…")) : null);
 }
 
 // ------------------------------------------------------------------------------------------ others of its key
@@ -181,23 +168,6 @@ function previous(event, key, value, signal) {
       h("p.hint", {}, "Against ", h("a", { href: eventLink(before) }, `${before.partition}:${before.offset}`), ", ", moment(before.timestamp_ms)),
       steps ? diffView(steps) : h("p", {}, "The two are too long to compare here."));
   }, (error) => error.name !== "AbortError" && put(box, problem(error)));
-  return box;
-}
-
-const AROUND = 3;
-
-function diffView(steps) {
-  const near = steps.map((_, at) => steps.slice(Math.max(0, at - AROUND), at + AROUND + 1).some(([kind]) => kind !== "same"));
-  if (!near.some(Boolean)) return h("p", {}, "Both values are the same.");
-  const box = h("pre.payload.diff", { "aria-label": "Difference" });
-  let hidden = 0;
-  const flush = () => hidden && (add(box, h("div.muted", {}, `  ⋯ ${many(hidden, "line")} alike`)), (hidden = 0));
-  steps.forEach(([kind, text], at) => {
-    if (!near[at]) return void hidden++;
-    flush();
-    add(box, h(`div${kind === "same" ? "" : `.diff-${kind}`}`, {}, { same: "  ", add: "+ ", del: "− " }[kind], visible(text)));
-  });
-  flush();
   return box;
 }
 

@@ -5,15 +5,12 @@
  */
 
 import { h, icon, put } from "./dom.js";
-import { term } from "./events.js";
+import { dotted, fieldName, term } from "./terms.js";
 import { line, count, many, plain } from "./text.js";
 
 const VALUES_SHOWN = 8;
 const VALUES_KEPT = 2000;
 const OPEN_FIRST = 5;
-
-/** Words of a path as the query language has them. */
-const dotted = (path) => path.map((each) => (/^[\p{L}\p{N}_-]+$/u.test(each) ? each : `"${each.replace(/(["\\])/g, "\\$1")}"`)).join(".");
 
 function* fields(value, path = []) {
   if (Array.isArray(value)) {
@@ -21,7 +18,7 @@ function* fields(value, path = []) {
   } else if (value !== null && typeof value === "object") {
     for (const [name, each] of Object.entries(value)) yield* fields(each, [...path, name]);
   } else if (path.length) {
-    yield [dotted(path), value === null ? "null" : String(value)];
+    yield [fieldName(path), value === null ? "null" : String(value)];
   }
 }
 

@@ -3,7 +3,7 @@
  */
 
 import { add, h, icon, put } from "./dom.js";
-import { Problem } from "./api.js";
+import { connection, Problem } from "./api.js";
 import { line, visible } from "./text.js";
 
 /** A modal dialog: title, content, buttons [{text, kind, run}]; `run` may return false to keep it open. */
@@ -39,9 +39,15 @@ export function iconButton(name, label, onclick, props = {}) {
   return h("button.icon-button", { type: "button", "aria-label": label, title: label, onclick, ...props }, icon(name));
 }
 
-/** What went wrong, in the server's words. */
+/** What went wrong, in the server's words. `again` is called by its button, and when a server that was gone is back. */
 export function problem(error, again) {
   const known = error instanceof Problem;
+  const note = problemNote(error, known, again);
+  if (again && known && error.status === 0) connection.addEventListener("back", () => note.isConnected && again(), { once: true });
+  return note;
+}
+
+function problemNote(error, known, again) {
   return h("div.notice.bad", { role: "alert" },
     icon("warn"),
     h("div", {},
@@ -51,16 +57,16 @@ export function problem(error, again) {
       again ? h("button", { type: "button", onclick: again }, "Try again") : null));
 }
 
-/** A short note at the foot of the page, for a few seconds. */
-export function toast(text, kind = "") {
+/** A short note at the foot of the page, for a few seconds; `action` {text, run}: what can be done about it. */
+export function toast(text, kind = "", action = null) {
   let area = document.querySelector(".toasts");
   if (!area) {
     area = h("div.toasts", { role: "status", "aria-live": "polite" });
     document.body.append(area);
   }
-  const note = h(`div.toast${kind ? `.${kind}` : ""}`, {}, visible(text));
+  const note = h(`div.toast${kind ? `.${kind}` : ""}`, {}, visible(text), action ? h("button.link", { type: "button", onclick: () => (note.remove(), action.run()) }, action.text) : null);
   area.append(note);
-  setTimeout(() => note.remove(), 5000);
+  setTimeout(() => note.remove(), action ? 30_000 : 6000);
 }
 
 /** When there is nothing to show: says why, and what would change it. */
@@ -128,7 +134,7 @@ async function copy(text) {
 /** A button that copies what `text()` gives. */
 export function copyButton(label, text) {
   return h("button.quiet", {
-    type: "button",
+    type: "button", "aria-label": `Copy ${label}`,
     async onclick() {
       try {
         await copy(await text());
@@ -137,7 +143,7 @@ export function copyButton(label, text) {
         toast("The browser did not allow copying", "bad");
       }
     },
-  }, icon("copy"), label);
+  }, label);
 }
 
 /** A button with a panel under it, closed by Escape or a click elsewhere. `make(close)` gives the content. */

@@ -5,6 +5,7 @@
  */
 
 import { h, icon } from "./dom.js";
+import { marked, rangesOf, UNMARKED } from "./marks.js";
 import { bytes, count, long, visible } from "./text.js";
 
 const ENCODER = new TextEncoder();
@@ -55,15 +56,83 @@ export function oneLine(event, which = "value", limit = 600) {
   return text.slice(0, limit);
 }
 
-const pairs = (data) => [...data].map((byte) => byte.toString(16).padStart(2, "0"));
+/** What stands in a string of JSON. */
+const inQuotes = (text) => JSON.stringify(text).slice(1, -1);
+
+/** A JSON value as it is written in one line: pieces {text, mark?, name?}, names before their values. */
+function* pieces(value, marks, path = []) {
+  if (Array.isArray(value)) {
+    yield { text: "[" };
+    for (const [at, each] of value.entries()) {
+      if (at) yield { text: "," };
+      yield* pieces(each, marks, path);
+    }
+    yield { text: "]" };
+  } else if (value !== null && typeof value === "object") {
+    let first = true;
+    yield { text: "{" };
+    for (const [name, each] of Object.entries(value)) {
+      yield { text: `${first ? "" : ","}${JSON.stringify(name)}:`, name: true };
+      yield* pieces(each, marks, [...path, name]);
+      first = false;
+    }
+    yield { text: "}" };
+  } else {
+    const text = typeof value === "string" ? value : String(value);
+    const write = typeof value === "string" ? inQuotes : (piece) => piece;
+    const edge = typeof value === "string" ? '"' : "";
+    let at = 0;
+    yield { text: edge };
+    for (const [from, to] of rangesOf(marks, "field", path, value)) {
+      yield { text: write(text.slice(at, from)) };
+      yield { text: write(text.slice(from, to)), mark: true };
+      at = to;
+    }
+    yield { text: write(text.slice(at)) + edge };
+  }
+}
+
+const LOOKED_THROUGH = 65_536;
+
+/**
+ * One line of an event's key or value with what matched marked: nodes, or null where there is nothing. A long one
+ * begins where the first mark is, with the name of its field.
+ */
+export function snippet(event, which, marks = UNMARKED, limit = 400) {
+  const payload = read(event, which);
+  if (payload.kind === "null") return null;
+  if (payload.kind === "binary") return [oneLine(event, which, limit)];
+  let text = "";
+  let named = 0;
+  let begin = -1;
+  const ranges = [];
+  if (payload.kind === "json" && which === "value") {
+    for (const piece of pieces(payload.json, marks)) {
+      if (piece.name) named = text.length;
+      if (piece.mark) ranges.push([text.length, text.length + piece.text.length]);
+      if (piece.mark && begin < 0) begin = Math.max(named, text.length - 80);
+      text += piece.text;
+      if (text.length > (begin < 0 && marks.any ? LOOKED_THROUGH : Math.max(0, begin) + limit)) break;
+    }
+  } else {
+    text = payload.text.slice(0, LOOKED_THROUGH);
+    ranges.push(...rangesOf(marks, which === "key" ? "key" : "text", [], text));
+    begin = ranges.length ? ranges[0][0] - 20 : -1;
+  }
+  const from = begin > 30 ? begin + (text[begin] === "," ? 1 : 0) : 0;
+  const to = Math.min(text.length, from + limit);
+  return [from ? "…" : "", marked(text, ranges, from, to, (piece) => piece.replace(/[\n\r\t]+/g, " ")), to < text.length ? "…" : ""];
+}
+
+export const pairs = (data) => [...data].map((byte) => byte.toString(16).padStart(2, "0"));
 
 // ------------------------------------------------------------------------------------------ tree
 
 const CLASS = { string: "j-string", number: "j-number", bigint: "j-number", boolean: "j-word" };
 const LINES_MAX = 1500;
 
-/** A JSON value as lines that fold. `tools(path, scalar)` gives buttons for a scalar with its dotted path. */
-export function tree(value, tools) {
+/** A JSON value as lines that fold, with what matched marked. `tools(path, scalar)` gives buttons for the scalar of a path. */
+export function tree(value, { tools, marks = UNMARKED } = {}) {
   const box = h("div.payload", {});
   let left = LINES_MAX;
   const rest = [];
@@ -82,7 +151,7 @@ export function tree(value, tools) {
     left--;
     const label = name === null ? null : [h("span.j-key", {}, visible(JSON.stringify(name))), ": "];
     if (each === null || typeof each !== "object") {
-      row(into, deep, label, scalar(each), comma, tools && path ? h("span.j-tools", {}, tools(path, each)) : null);
+      row(into, deep, label, scalar(each, rangesOf(marks, "field", path, each)), comma, tools && path.length ? h("span.j-tools", {}, tools(path, each)) : null);
       return;
     }
     const list = Array.isArray(each);
@@ -104,11 +173,11 @@ export function tree(value, tools) {
     }, icon("chevron"));
     row(into, deep, fold, label, open, hint);
     into.append(inner);
-    entries.forEach(([key, one], at) => branch(inner, deep + 1, key, one, list ? path : path ? `${path}.${key}` : key, at < entries.length - 1 ? "," : ""));
+    entries.forEach(([key, one], at) => branch(inner, deep + 1, key, one, list ? path : [...path, key], at < entries.length - 1 ? "," : ""));
     row(inner, deep, close, comma);
   }
 
-  branch(box, 0, null, value, "", "");
+  branch(box, 0, null, value, [], "");
   if (rest.length) {
     const more = h("button.link", {
       type: "button",
@@ -123,9 +192,9 @@ export function tree(value, tools) {
   return box;
 }
 
-function scalar(value) {
-  if (typeof value !== "string") return h(`span.${CLASS[typeof value] ?? "j-word"}`, {}, String(value));
-  return h("span.j-string", {}, long(JSON.stringify(value), 2000));
+function scalar(value, ranges) {
+  if (typeof value !== "string") return h(`span.${CLASS[typeof value] ?? "j-word"}`, {}, marked(String(value), ranges));
+  return h("span.j-string", {}, '"', long(value, 2000, (from, to) => marked(value, ranges, from, to, inQuotes)), '"');
 }
 
 // ------------------------------------------------------------------------------------------ bytes
@@ -158,43 +227,4 @@ export function hexdump(data) {
     },
   }, `show more of ${bytes(data.length)}`);
   return h("div", {}, box, button);
-}
-
-// ------------------------------------------------------------------------------------------ difference
-
-const DIFF_LINES_MAX = 3000;
-
-/** The lines of two payloads: [["same" | "del" | "add", text]]; null: too long to compare. */
-export function difference(before, after) {
-  const a = textOf(before).split("\n");
-  const b = textOf(after).split("\n");
-  let head = 0;
-  while (head < a.length && head < b.length && a[head] === b[head]) head++;
-  let tail = 0;
-  while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
-  const [x, y] = [a.slice(head, a.length - tail), b.slice(head, b.length - tail)];
-  if (x.length * y.length > DIFF_LINES_MAX * DIFF_LINES_MAX) return null;
-  const middle = longest(x, y);
-  return [...a.slice(0, head).map((each) => ["same", each]), ...middle, ...a.slice(a.length - tail).map((each) => ["same", each])];
-}
-
-function textOf(payload) {
-  if (payload.kind === "json") return writeJson(payload.json);
-  return payload.kind === "binary" ? pairs(payload.bytes).join("\n") : payload.text;
-}
-
-function longest(x, y) {
-  const width = y.length + 1;
-  const best = new Uint16Array((x.length + 1) * width);
-  for (let i = x.length - 1; i >= 0; i--)
-    for (let j = y.length - 1; j >= 0; j--)
-      best[i * width + j] = x[i] === y[j] ? best[(i + 1) * width + j + 1] + 1 : Math.max(best[(i + 1) * width + j], best[i * width + j + 1]);
-  const steps = [];
-  let [i, j] = [0, 0];
-  while (i < x.length || j < y.length) {
-    if (i < x.length && j < y.length && x[i] === y[j]) steps.push(["same", x[i++], j++]);
-    else if (i < x.length && (j >= y.length || best[(i + 1) * width + j] >= best[i * width + j + 1])) steps.push(["del", x[i++]]);
-    else steps.push(["add", y[j++]]);
-  }
-  return steps;
 }

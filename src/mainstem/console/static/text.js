@@ -56,17 +56,18 @@ export function line(text, limit = 200) {
   return h("span.hostile", {}, visible(cut.replace(/[\n\r\t]+/g, " ")), all.length > limit ? "…" : null);
 }
 
-/** Text of any length: the first `limit` characters, and a button for the rest. */
-export function long(text, limit = 4000) {
+/** Text of any length: the first `limit` characters, and a button for the rest. `draw(from, to)` gives the nodes of a piece. */
+export function long(text, limit = 4000, draw = null) {
   const all = String(text ?? "");
-  if (all.length <= limit) return h("span.hostile", {}, visible(all));
-  const box = h("span.hostile", {}, visible(all.slice(0, limit)), "… ");
+  const piece = draw ?? ((from, to) => visible(all.slice(from, to)));
+  if (all.length <= limit) return h("span.hostile", {}, piece(0, all.length));
+  const box = h("span.hostile", {}, piece(0, limit), "… ");
   let shown = limit;
   const more = h("button.link", {
     type: "button",
     onclick() {
       const next = Math.min(all.length, shown + 200_000);
-      more.before(h("span", {}, visible(all.slice(shown, next))));
+      more.before(h("span", {}, piece(shown, next)));
       shown = next;
       if (shown >= all.length) more.remove();
       else more.textContent = label();

@@ -51,7 +51,7 @@ export function list({ label, row, open, kind = "" }) {
     node.id ||= `row-${label.replace(/\W/g, "")}-${at}`;
     node.style.setProperty("top", `${at * each}px`);
     node.addEventListener("click", (event) => {
-      if (event.target.closest("a, button") || String(getSelection())) return;
+      if (event.target.closest("a, button, .pick") || String(getSelection())) return;
       choose(at);
       open?.(items[at], at);
     });
@@ -96,6 +96,12 @@ export function list({ label, row, open, kind = "" }) {
     choose,
     openChosen,
     chosen: () => chosen,
+    /** Draw the rows in sight again: what they show has changed, they have not. */
+    again() {
+      drawn.forEach((node) => node.remove());
+      drawn = new Map();
+      draw();
+    },
     /** Show other items. */
     items(next) {
       items = next;

@@ -1,9 +1,9 @@
 /** Consumer groups: how far behind they are, in events and in time, who stands still, and setting them back. */
 
 import { can, get, path, post, remove } from "../api.js";
-import { withDryRun } from "../actions.js";
+import { NO_WAY_BACK, withDryRun } from "../actions.js";
 import { sparkline } from "../chart.js";
-import { h, put } from "../dom.js";
+import { h, icon, put } from "../dom.js";
 import * as keys from "../keys.js";
 import { dialog, empty, field, loading, problem, table, toast } from "../parts.js";
 import { go, link, update } from "../router.js";
@@ -11,25 +11,23 @@ import { count, duration, line, many, plain, short } from "../text.js";
 import { list } from "../virtual.js";
 
 const AGAIN_MS = 5000;
-const LOOKED_LATE_MS = 20_000;
+const BEHIND_MS = 10_000;
 const STATES = { Stable: "ok", Empty: "", Dead: "bad", PreparingRebalance: "warn", CompletingRebalance: "warn" };
 
-/**
- * How long a group has read nothing although there is something, ms; 0: it moves.
- * Then the wait of its oldest unread event grows just as the clock does; the server looks a few seconds early or late.
- */
-export function stuckFor({ step_s, lag_ms }) {
-  const last = lag_ms.length - 1;
-  let first = last;
-  while (first > 0 && lag_ms[first - 1] != null) {
-    const missing = (last - first + 1) * step_s * 1000 - (lag_ms[last] - lag_ms[first - 1]);
-    if (missing > LOOKED_LATE_MS || lag_ms[first] <= lag_ms[first - 1]) break;
-    first--;
-  }
-  return last - first >= 3 ? (last - first) * step_s * 1000 : 0;
+const points = (history, name) => history[name].map((value, at) => [history.from_ms + at * history.step_s * 1000, value]).filter(([, value]) => value != null);
+
+/** When it will have caught up, or that it will not; empty while it hardly lags. */
+function outlook({ lag, lag_ms: waits, lag_per_s: grows }) {
+  if (!lag || grows == null || waits < BEHIND_MS) return "";
+  if (grows < -0.05) return `up to date in ${duration(Math.max(1000, Math.round((lag / -grows) * 1000)))}`;
+  return grows > 0.05 ? `falls behind, ${short(grows)}/s` : "";
 }
 
-const points = (history, name) => history[name].map((value, at) => [history.from_ms + at * history.step_s * 1000, value]).filter(([, value]) => value != null);
+/** Kafka writes a host with a slash before it. */
+const hostOf = (host) => line(String(host ?? "").replace(/^\//, ""), 80);
+
+/** Whose turn it is: the client and its host. */
+const who = ({ client_id: client, host }) => (client == null ? "assigned to nobody" : [line(client || "a client without a name", 80), " on ", hostOf(host)]);
 
 const stateTag = (state) => h(`span.tag${STATES[state] ? `.${STATES[state]}` : ""}`, {}, state === "Empty" ? "no members" : line(state, 40));
 
@@ -42,23 +40,29 @@ export function groupsPage(_segments, params) {
   const total = h("span.muted", { role: "status" });
   const rows = list({ label: "Groups", kind: "tall", row, open: (group) => go(["groups", group.group]) });
   const body = h("div.page-body.flush", {}, loading("Loading groups"));
-  const head = h("div.rows-head.group-cols", {}, h("span", {}, "Group"), h("span", {}, "State"), h("span.num", {}, "Behind"), h("span.num", {}, "Waiting"), h("span", {}, "24 hours"));
+  const head = h("div.rows-head.group-cols", {}, h("span", {}, "Group"), h("span", {}, "State"), h("span.num", {}, "Behind"), h("span.num", {}, "Oldest waits"), h("span", {}, "24 hours"));
   const element = h("div", {}, h("div.page-head", {}, h("h1", {}, "Groups"), total, h("span.spacer"), filter), body);
 
   function row(group) {
     const spark = h("span.spark");
+    const ahead = outlook(group);
     const node = h("div.group-cols", {},
       h("span.group-name", {}, h("a", { href: link(["groups", group.group]), tabindex: "-1" }, line(group.group, 200)), h("span.muted", {}, group.topics.length === 1 ? line(group.topics[0], 80) : many(group.topics.length, "topic"))),
-      h("span", {}, stateTag(group.state), group.members ? h("span.muted", {}, ` ${count(group.members)}`) : null),
+      state(group),
       h("span.num", { title: group.lag == null ? "" : `${count(group.lag)} events` }, group.lag == null ? "–" : short(group.lag)),
-      h(`span.num${group.lag_ms > 300_000 ? ".warn-text" : ""}`, {}, group.lag_ms == null ? "–" : group.lag_ms === 0 ? "up to date" : duration(group.lag_ms)),
+      h("span.two.num", {},
+        h(`span${group.lag_ms > 300_000 ? ".warn-text" : ""}`, {}, group.lag_ms == null ? "–" : group.lag_ms === 0 ? "up to date" : duration(group.lag_ms)),
+        ahead ? h("span.muted", {}, ahead) : null),
       spark);
-    history(group.group).then((found) => {
-      if (!found) return;
-      const stuck = group.lag ? stuckFor(found) : 0;
-      put(spark, stuck ? h("span.tag.bad", { title: "Its position has not moved although there is something to read" }, `${group.members ? "stuck" : "unread"} ${duration(stuck)}`) : null, sparkline(points(found, "lag"), { label: `Lag of ${plain(group.group)}`, height: 26 }));
-    });
+    history(group.group).then((found) => found && put(spark, sparkline(points(found, "lag"), { label: `Lag of ${plain(group.group)}`, height: 26 })));
     return node;
+  }
+
+  function state(group) {
+    if (!group.stuck) return h("span", {}, stateTag(group.state), group.members ? h("span.muted", {}, ` ${many(group.members, "member")}`) : null);
+    return h("span.two", {},
+      h("span", {}, h("span.tag.bad", { title: "It has read nothing although there is something to read" }, `${group.members ? "stuck" : "unread"} ${duration(group.stuck.for_ms)}`)),
+      h("span.muted", {}, group.members ? who(group.stuck) : "no members"));
   }
 
   function history(name) {
@@ -135,7 +139,7 @@ export function groupPage([, name]) {
     body);
 
   function draw() {
-    put(facts, stateTag(group.state), h("span.muted", {}, group.lag == null ? "no position yet" : group.lag === 0 ? "up to date" : `${many(group.lag, "event")} behind, ${duration(group.lag_ms)}`));
+    put(facts, stateTag(group.state), h("span.muted", {}, group.lag == null ? "no position yet" : group.lag === 0 ? "up to date" : [`${many(group.lag, "event")} behind, ${duration(group.lag_ms)}`, outlook(group)].filter(Boolean).join(" · ")));
     put(actions,
       can("post", "groups/{}/reset") ? h("button", { type: "button", onclick: () => reset(group, load) }, "Reset…") : null,
       can("delete", "groups/{}") ? h("button", { type: "button", onclick: () => deleteGroup(group) }, "Delete…") : null);
@@ -146,15 +150,16 @@ export function groupPage([, name]) {
       { text: "End", kind: "num", cell: (each) => count(each.end) },
       { text: "Behind", kind: "num", cell: (each) => (each.lag == null ? "–" : count(each.lag)) },
       { text: "Waiting", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : each.lag_ms === 0 ? h("span.muted", {}, "up to date") : duration(each.lag_ms)) },
-      { text: "Member", cell: (each) => owner(each) },
+      { text: "Member", cell: (each) => [owner(each), stuckTag(each)] },
     ], group.positions, "Positions"));
     put(members, group.members.length ? table([
       { text: "Client", cell: (each) => line(each.client_id, 80) },
-      { text: "Host", cell: (each) => line(each.host, 80) },
+      { text: "Host", cell: (each) => hostOf(each.host) },
       { text: "Instance", cell: (each) => (each.instance_id == null ? h("span.muted", {}, "–") : line(each.instance_id, 80)) },
       { text: "Partitions", kind: "num", cell: (each) => count(each.assigned.length) },
       { text: "Member id", cell: (each) => h("code", {}, line(each.id, 60)) },
     ], group.members, "Members") : h("p.notice", {}, "Nobody is in this group at the moment."));
+    put(alarm, group.stuck.length ? stuckNotice(group) : null);
     if (!positions.isConnected) put(body, alarm, charts, h("h2.section", {}, "Positions"), positions, h("h2.section", {}, "Members"), members);
   }
 
@@ -163,16 +168,18 @@ export function groupPage([, name]) {
     return found ? line(found.client_id || found.id, 60) : h("span.muted", {}, "nobody");
   }
 
+  function stuckTag({ topic, partition }) {
+    const found = group.stuck.find((each) => each.topic === topic && each.partition === partition);
+    return found ? h("span.tag.bad.after", {}, `stuck ${duration(found.for_ms)}`) : null;
+  }
+
   async function drawCharts() {
     if (!can("get", "stats/groups/{}")) return;
     const history = await get(path("stats/groups/{}", name), null, stop.signal).catch(() => null);
     if (!history) return void put(charts);
-    const stuck = group?.lag ? stuckFor(history) : 0;
-    put(alarm,
-      stuck ? h("p.notice.bad", { role: "alert" }, h("span", {}, h("strong", {}, group.members.length ? `Stuck for ${duration(stuck)}. ` : `Nobody has read for ${duration(stuck)}. `), "Its oldest unread event has waited all that time.")) : null);
     put(charts,
-      card("Events behind, 24 hours", short(group.lag), sparkline(points(history, "lag"), { label: "Events behind", height: 56 })),
-      card("Oldest unread event waits, 24 hours", group.lag_ms == null ? "–" : duration(group.lag_ms), sparkline(points(history, "lag_ms"), { label: "Time behind", format: duration, height: 56 })));
+      card("Events behind", short(group.lag), sparkline(points(history, "lag"), { label: "Events behind", format: short, height: 56, caption: true })),
+      card("Oldest unread event waits", group.lag_ms == null ? "–" : duration(group.lag_ms), sparkline(points(history, "lag_ms"), { label: "Time behind", format: duration, height: 56, caption: true })));
   }
 
   async function load() {
@@ -196,6 +203,17 @@ export function groupPage([, name]) {
       clearTimeout(timer);
     },
   };
+}
+
+/** Who stands still, since when, and what to look at. */
+function stuckNotice(group) {
+  const [first, ...others] = group.stuck;
+  const held = group.positions.filter((each) => group.stuck.some((stuck) => stuck.topic === each.topic && stuck.partition === each.partition)).reduce((sum, each) => sum + (each.lag ?? 0), 0);
+  return h("div.notice.bad", { role: "alert" }, icon("warn"), h("div", {},
+    h("strong", {}, group.members.length ? `Stuck for ${duration(first.for_ms)}` : `Nobody has read for ${duration(first.for_ms)}`),
+    h("p", {}, line(first.topic, 100), ` partition ${first.partition} has not moved`, others.length ? `, nor ${many(others.length, "other partition")}` : "", `: ${many(held, "event")} unread. `,
+      group.members.length ? ["Look at ", h("strong", {}, who(first)), "."] : "No consumer is in the group."),
+    group.members.length ? h("p.muted", {}, "It is in the group and has committed no position since: an event that it cannot get past, a call that never returns, or commits that are left out.") : null));
 }
 
 const card = (title, value, chart) => h("section.card", {}, h("h2.card-title", {}, title), h("p.card-value", {}, value), chart);
@@ -244,29 +262,37 @@ function reset(group, reload) {
         { text: "Then", kind: "num", cell: (each) => count(each.new) },
       ], reply.moves.slice(0, 200), "What would be set"),
     ],
-    done() {
-      toast(`Reset ${group.group}`);
+    done({ moves }) {
+      const undo = moves.filter((each) => each.old != null && each.old !== each.new);
+      toast(`Reset ${group.group}`, "", undo.length ? { text: "Undo", run: () => setBack(group, undo, reload) } : null);
       reload();
     },
   });
 }
 
+/** The positions as they were before a reset. */
+async function setBack(group, moves, reload) {
+  try {
+    for (const { topic, partition, old } of moves) await post(path("groups/{}/reset", group.group), { to: String(old), topics: [topic], partition });
+    toast(`${plain(group.group)} goes on where it was`);
+  } catch (error) {
+    dialog("The reset was not undone", problem(error));
+  }
+  reload();
+}
+
 function deleteGroup(group) {
-  const said = h("div");
-  dialog(`Delete ${plain(group.group)}`, [
-    h("p", {}, `This forgets ${many(group.positions.filter((each) => each.offset != null).length, "position")}. A consumer that joins again starts where its own settings say.`), said,
-  ], [{
-    text: "Delete group", kind: "danger",
-    async run() {
-      try {
-        await remove(path("groups/{}", group.group));
-      } catch (error) {
-        put(said, problem(error));
-        return false;
-      }
+  withDryRun({
+    title: `Delete ${plain(group.group)}`,
+    fields: h("p.above", {}, `A consumer that joins again starts where its own settings say. `, h("strong", {}, NO_WAY_BACK)),
+    watch: [],
+    verb: "Delete group",
+    wanted: (dryRun) => dryRun,
+    send: (dryRun) => remove(path("groups/{}", group.group), { dry_run: dryRun }),
+    told: ({ positions }) => h("p.notice.warn", {}, h("span", {}, "This forgets ", h("strong", {}, many(positions, "position")), ".")),
+    done() {
       toast(`Deleted ${group.group}`);
       go(["groups"]);
-      return true;
     },
-  }]);
+  });
 }

@@ -9,6 +9,7 @@ import { ago, bytes, count, duration, line, many, short, visible } from "../text
 
 const AGAIN_MS = 2000;
 const BEHIND_MS = 60_000;
+const NOTED_MS = 10_000;
 
 export function overviewPage() {
   const stop = new AbortController();
@@ -39,8 +40,9 @@ export function overviewPage() {
   }
 
   function drawState(well, stats) {
-    put(state, well.ok
-      ? h("p.health", {}, h("span.dot.ok"), h("strong", {}, "Well"), h("span.muted", {}, ` · takes and gives events · up ${ago(stats.started_ms).replace(" ago", "")}`))
+    const { read_only: readOnly, embedded, brokers = [] } = who();
+    put(state, readOnly ? h("p.notice.spaced", {}, "Read-only: here nothing can be changed, published or replayed.") : null, well.ok
+      ? h("p.health", {}, h("span.dot.ok"), h("strong", {}, "Well"), h("span.muted", {}, ` · ${embedded === false ? `${many(brokers.length, "broker")}, seen by this console for ${ago(stats.started_ms).replace(" ago", "")}` : `takes and gives events · up ${ago(stats.started_ms).replace(" ago", "")}`}`))
       : h("div.notice.bad", { role: "alert" }, icon("warn"), h("div", {}, h("strong", {}, "Something is wrong"), h("ul.plain-list", {}, well.problems.map((each) => h("li", {}, visible(each)))))));
   }
 
@@ -48,8 +50,8 @@ export function overviewPage() {
     const { history, disk } = stats;
     const points = (name) => history[name].map((value, at) => [history.from_ms + at * history.step_s * 1000, value]).filter(([, value]) => value != null);
     put(cards,
-      card("Events in", `${short(stats.rates.in_per_s)}/s`, sparkline(points("in_per_s"), { label: "Events in a second", format: (n) => `${short(n)}/s`, height: 44 })),
-      card("Read by groups", `${short(stats.rates.out_per_s)}/s`, sparkline(points("out_per_s"), { label: "Events read a second", format: (n) => `${short(n)}/s`, height: 44 })),
+      card("Events in", `${short(stats.rates.in_per_s)}/s`, sparkline(points("in_per_s"), { label: "Events in a second", format: (n) => `${short(n)}/s`, height: 44, caption: true })),
+      card("Read by groups", `${short(stats.rates.out_per_s)}/s`, sparkline(points("out_per_s"), { label: "Events read a second", format: (n) => `${short(n)}/s`, height: 44, caption: true })),
       card("Kept", count(stats.events), h("p.muted", {}, "events in ", h("a", { href: link(["topics"]) }, `${count(stats.topics)} topics`), `, ${count(stats.partitions)} partitions`)),
       disk ? card("Disk", bytes(disk.used_bytes), diskBar(disk)) : null);
   }
@@ -63,12 +65,12 @@ export function overviewPage() {
   }
 
   function drawBehind({ groups }) {
-    const late = groups.filter((each) => each.lag).sort((a, b) => (b.lag_ms ?? 0) - (a.lag_ms ?? 0));
+    const late = groups.filter((each) => each.lag && (each.stuck || each.lag_ms > NOTED_MS)).sort((a, b) => Boolean(b.stuck) - Boolean(a.stuck) || (b.lag_ms ?? 0) - (a.lag_ms ?? 0));
     put(behind, h("h2.section", {}, "Groups behind"), late.length ? table([
-      { text: "Group", cell: (each) => h("a", { href: link(["groups", each.group]) }, line(each.group, 120)) },
+      { text: "Group", cell: (each) => [h("a", { href: link(["groups", each.group]) }, line(each.group, 120)), each.stuck ? h("span.tag.bad.after", {}, `${each.members ? "stuck" : "unread"} ${duration(each.stuck.for_ms)}`) : null] },
       { text: "Behind", kind: "num", cell: (each) => short(each.lag) },
-      { text: "Waiting", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : h(each.lag_ms > BEHIND_MS ? "span.warn-text" : "span", {}, duration(each.lag_ms))) },
-    ], late.slice(0, 10), "Groups behind") : h("p.muted", {}, groups.length ? "All groups are up to date." : "No group reads anything yet."));
+      { text: "Oldest waits", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : h(each.lag_ms > BEHIND_MS ? "span.warn-text" : "span", {}, duration(each.lag_ms))) },
+    ], late.slice(0, 10), "Groups behind") : h("p.muted", {}, groups.length ? "No group is more than ten seconds behind." : "No group reads anything yet."));
   }
 
   load();

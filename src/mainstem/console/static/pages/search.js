@@ -4,18 +4,20 @@
  * The address holds the whole state (q, topics, since, until, oldest, open), so that a link shows the same.
  */
 
-import { exportMatches, replay } from "../actions.js";
 import { can, get, lines, post } from "../api.js";
 import { histogram } from "../chart.js";
+import { chooser } from "../chosen.js";
 import { h, icon, put } from "../dom.js";
 import { eventRow, eventView, fetchEvent, placeOf } from "../events.js";
 import { facetPanel } from "../facets.js";
 import * as keys from "../keys.js";
+import { marker, UNMARKED } from "../marks.js";
 import { dialog, empty, problem, showUnreadable } from "../parts.js";
 import { queryBox } from "../querybox.js";
 import { update } from "../router.js";
 import { bounds, timeMenu, topicMenu } from "../scope.js";
 import { bytes, count, iso, many, moment } from "../text.js";
+import { exportMatches, replay } from "../transfer.js";
 import { list } from "../virtual.js";
 
 const FIRST = 200;
@@ -33,7 +35,7 @@ export function searchPage(_segments, params) {
   let ended = "";
   let detail = null;
   let drawTimer = 0;
-  let marks = [];
+  let marks = UNMARKED;
 
   const box = queryBox({ value: params.get("q") ?? "", run: () => begin(true), scope: () => topics.value() });
   const topics = topicMenu(commas(params.get("topics")), () => begin(true));
@@ -44,7 +46,8 @@ export function searchPage(_segments, params) {
   const status = h("div.progress-text", { role: "status" });
   const bar = h("div.progress-bar", {}, h("i"));
   const control = h("span.progress-control");
-  const rows = list({ label: "Results", kind: "of-events", row: (event) => eventRow(event, { marks }), open: show });
+  const rows = list({ label: "Results", kind: "of-events", row, open: show });
+  const picks = chooser({ items: () => hits, redraw: () => rows.again() });
   const note = h("div.rows-note");
   const facets = facetPanel({ filter, ask: can("post", "facets") ? countAll : null, compare: can("post", "compare") ? compare : null });
   const showFacets = h("button.quiet.facets-toggle", { type: "button", "aria-expanded": "false", onclick: toggleFacets }, "Facets");
@@ -56,10 +59,15 @@ export function searchPage(_segments, params) {
       box.element,
       h("div.search-scope", {}, topics.element, times.element, order, h("button.primary", { type: "button", onclick: () => begin(true) }, icon("search"), "Search"))),
     chart.element,
-    h("div.progress", {}, bar, h("div.progress-line", {}, status, control, h("span.spacer"), showFacets,
+    h("div.progress", {}, bar, h("div.progress-line", {}, status, h("div.result-tools", {}, control, showFacets,
       can("post", "export") ? h("button.quiet", { type: "button", onclick: () => exportMatches(matchesOnly()) }, "Export…") : null,
-      can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ matches: matchesOnly() }) }, "Replay…") : null)),
+      can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ matches: matchesOnly() }) }, "Replay…") : null))),
+    picks.bar,
     results);
+
+  function row(event, index) {
+    return picks.dress(eventRow(event, { marks, topics: topics.value().length !== 1 || topics.value()[0].includes("*"), pick: picks.box(event, index) }), event);
+  }
 
   // -------------------------------------------------------------------------------------- the request
 
@@ -79,11 +87,12 @@ export function searchPage(_segments, params) {
     unreadable = [];
     totals = resume = null;
     ended = "";
-    marks = words(box.value());
     box.problem(null);
     save(push);
+    picks.clear();
     facets.clear();
     rows.items([]);
+    loadMarks();
     loadHistogram();
     stream({});
   }
@@ -140,6 +149,18 @@ export function searchPage(_segments, params) {
     facets.add(event);
     const bucket = buckets.length ? Math.floor((event.timestamp_ms - buckets[0].from) / (buckets[0].to - buckets[0].from)) : -1;
     if (buckets[bucket]) buckets[bucket].matches = (buckets[bucket].matches ?? 0) + 1;
+  }
+
+  /** What to mark in the matches: the server reads the query. */
+  async function loadMarks() {
+    const mine = box.value();
+    marks = UNMARKED;
+    if (!mine || !can("get", "query/check")) return;
+    const told = await get("query/check", { q: mine }).catch(() => null);
+    if (!told || mine !== box.value()) return;
+    marks = marker(told.highlights);
+    rows.again();
+    if (detail) show(detail.event);
   }
 
   async function loadHistogram() {
@@ -208,7 +229,7 @@ export function searchPage(_segments, params) {
       h("span.muted", {},
         ` · ${covered}`,
         skipped ? ` · ${bytes(skipped)} ruled out unread` : "",
-        ended !== "complete" && reached != null ? ` · ${oldest ? "up" : "back"} to ${moment(reached, { millis: false })}` : "",
+        ended !== "complete" && reached != null ? ` · all of them ${oldest ? "up" : "back"} to ${moment(reached, { millis: false })}` : "",
         seconds ? ` · ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}` : "",
         ` · `),
       undecodable ? h("button.link.bad-text", { type: "button", onclick: () => showUnreadable(unreadable) }, `${count(undecodable)} unreadable`) : h("span.muted", {}, "0 unreadable"),
@@ -265,7 +286,7 @@ export function searchPage(_segments, params) {
 
   function show(event) {
     detail?.view.stop();
-    detail = { event, view: eventView(event, { filter, close: hide }) };
+    detail = { event, view: eventView(event, { filter, close: hide, marks }) };
     put(side, detail.view.element);
     side.hidden = false;
     save(false);
@@ -296,7 +317,8 @@ export function searchPage(_segments, params) {
     j: ["Next result", () => step(1)],
     k: ["Previous result", () => step(-1)],
     Enter: ["Open the result", rows.openChosen],
-    Escape: ["Close the result", hide],
+    x: ["Choose the result, to replay or export several", () => picks.toggle(rows.chosen())],
+    Escape: ["Close the result, or choose none", () => (detail ? hide() : picks.clear())],
     s: ["Stop the search", stop],
   });
 
@@ -330,10 +352,3 @@ export function searchPage(_segments, params) {
 
 const commas = (text) => (text ?? "").split(",").filter(Boolean);
 const given = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value != null));
-
-/** What to highlight: the words of the query that are no names, operators or ranges. */
-function words(query) {
-  const bare = query.replace(/\[[^\]]*\]|\{[^}]*\}|\/(?:\\.|[^/])*\//g, " ").replace(/\bNOT\s+\S+/g, " ").replace(/[\p{L}\p{N}_."]+:(?:[<>]=?\S+)?/gu, " ");
-  const found = bare.match(/[\p{L}\p{N}]{2,}/gu) ?? [];
-  return [...new Set(found.filter((each) => !["AND", "OR", "NOT", "TO"].includes(each)).map((each) => each.toLowerCase()))].slice(0, 20);
-}

@@ -2,7 +2,7 @@
 
 import { can, get, patch, path, post, remove } from "../api.js";
 import { h, put } from "../dom.js";
-import { deleteRecords, goneNote } from "../actions.js";
+import { deleteRecords, goneNote, NO_WAY_BACK, withDryRun } from "../actions.js";
 import { dialog, empty, field, loading, problem, table, tabs, toast } from "../parts.js";
 import { go, link, update } from "../router.js";
 import { bytes, count, duration, line, many, plain } from "../text.js";
@@ -34,7 +34,7 @@ export function topicPage([, name], params) {
       topic.internal ? h("span.tag", {}, "internal") : null);
     put(actions,
       can("post", "search") ? h("a.button", { href: link(["search"], { topics: name }) }, "Search") : null,
-      can("delete", "topics/{}") && !topic.internal ? h("button", { type: "button", onclick: () => deleteTopic(topic, events) }, "Delete…") : null);
+      can("delete", "topics/{}") && !topic.internal ? h("button", { type: "button", onclick: () => deleteTopic(topic) }, "Delete…") : null);
     tabbed?.close();
     const openTab = params.get("tab") ?? "tail";
     tabbed = tabs([
@@ -104,31 +104,22 @@ function addPartitions(topic, reload) {
   }]);
 }
 
-function deleteTopic(topic, events) {
+function deleteTopic(topic) {
   const typed = h("input", { autocomplete: "off", spellcheck: "false" });
-  const said = h("div");
-  dialog("Delete the topic", [
-    h("p", {}, "This deletes ", h("strong", {}, many(events, "event")), topic.bytes != null ? ` (${bytes(topic.bytes)})` : "", " for ever. Consumers of it will fail."),
-    field(`Type its name to go on: ${plain(topic.topic)}`, typed),
-    said,
-  ], [{
-    text: "Delete topic", kind: "danger",
-    async run() {
-      if (typed.value.trim() !== topic.topic) {
-        put(said, h("p.notice.warn", {}, "That is not its name."));
-        return false;
-      }
-      try {
-        await remove(path("topics/{}", topic.topic));
-      } catch (error) {
-        put(said, problem(error));
-        return false;
-      }
+  withDryRun({
+    title: "Delete the topic",
+    fields: [h("p.above", {}, "Its events, its settings and what groups have read of it go. Consumers of it will fail. ", h("strong", {}, NO_WAY_BACK)), field(`Type its name to go on: ${plain(topic.topic)}`, typed)],
+    watch: [typed],
+    verb: "Delete topic",
+    wanted: (dryRun) => (dryRun || typed.value.trim() === topic.topic ? dryRun : null),
+    ready: () => typed.value.trim() === topic.topic,
+    send: (dryRun) => remove(path("topics/{}", topic.topic), { dry_run: dryRun }),
+    told: ({ events, partitions: count }) => h("p.notice.warn", {}, h("span", {}, "This will delete ", h("strong", {}, [many(events, "event"), topic.bytes != null ? bytes(topic.bytes) : null].filter(Boolean).join(", ")), ` in ${many(count, "partition")}.`)),
+    done() {
       toast(`Deleted ${topic.topic}`);
       go(["topics"]);
-      return true;
     },
-  }]);
+  });
 }
 
 // ------------------------------------------------------------------------------------------ settings
@@ -149,7 +140,7 @@ function settings(topic, reload) {
   const rows = h("div");
   function draw() {
     const word = filter.value.trim().toLowerCase();
-    const shown = topic.settings.filter((each) => each.name.includes(word));
+    const shown = topic.settings.filter((each) => each.name.includes(word) || (each.doc ?? "").toLowerCase().includes(word)).sort((a, b) => a.is_default - b.is_default);
     put(rows, shown.length ? table([
       { text: "Setting", cell: (each) => [h("code", {}, line(each.name)), each.doc ? h("p.hint", {}, each.doc) : null] },
       { text: "Value", cell: (each) => [h("code", {}, line(each.value ?? "null", 120)), meaning(each) ? h("span.muted", {}, ` ${meaning(each)}`) : null] },
@@ -195,10 +186,20 @@ function alter(topic, setting, reload) {
       put(said, problem(error));
       return false;
     }
-    toast(`${setting.name}: ${reset ? "back to the default" : "changed"}`);
+    toast(`${setting.name}: ${reset ? "back to the default" : "changed"}`, "", { text: "Undo", run: undo });
     reload();
     return true;
   };
+
+  async function undo() {
+    try {
+      await patch(path("topics/{}/settings", topic.topic), { settings: { [setting.name]: setting.is_default ? null : setting.value } });
+      toast(`${setting.name} is as it was; what was deleted in between stays deleted`);
+    } catch (error) {
+      dialog("The setting was not put back", problem(error));
+    }
+    reload();
+  }
 
   dialog(setting.name, [setting.doc ? h("p.hint", {}, setting.doc) : null, field("Value", value), means, ages, said], [
     setting.is_default ? null : { text: "Back to the default", run: save(true) },

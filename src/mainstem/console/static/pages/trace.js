@@ -1,20 +1,19 @@
 /** Trace: one value across all topics, in the order of time, with the gaps between. */
 
-import { lines } from "../api.js";
+import { get, lines } from "../api.js";
 import { h, icon, put } from "../dom.js";
 import { eventLink, eventView } from "../events.js";
 import * as keys from "../keys.js";
+import { marker, UNMARKED } from "../marks.js";
 import { empty, problem, showUnreadable } from "../parts.js";
-import { oneLine } from "../payload.js";
+import { snippet } from "../payload.js";
 import { link, update } from "../router.js";
 import { bounds, timeMenu } from "../scope.js";
+import { phrase } from "../terms.js";
 import { count, duration, line, moment, plain } from "../text.js";
 
 const EVENTS_MAX = 500;
 const COLOURS = 8;
-
-/** Free text of the query language that finds this value wherever it stands. */
-const phrase = (value) => `"${value.replace(/(["\\])/g, "\\$1")}"`;
 
 export function tracePage(_segments, params) {
   let run = null;
@@ -25,6 +24,7 @@ export function tracePage(_segments, params) {
   let chosen = -1;
   let detail = null;
   let timer = 0;
+  let marks = UNMARKED;
   const value = h("input.query", { type: "text", value: params.get("value") ?? "", "data-search": "", placeholder: "An id that events of several topics share", "aria-label": "Value to trace", spellcheck: "false", autocomplete: "off", onkeydown: (event) => event.key === "Enter" && begin() });
   const times = timeMenu({ since: params.get("since") ?? "", until: params.get("until") ?? "" }, begin);
   const status = h("div.progress-text.muted", { role: "status" });
@@ -52,6 +52,7 @@ export function tracePage(_segments, params) {
     draw();
     if (!wanted) return;
     const mine = (run = new AbortController());
+    get("query/check", { q: phrase(wanted) }).then((told) => mine === run && ((marks = marker(told.highlights)), draw()), () => {});
     const range = Object.fromEntries(Object.entries(bounds(times.value())).filter(([, each]) => each != null));
     try {
       for await (const told of lines("search", { query: phrase(wanted), topics: [], ...range, newest_first: true, limit: EVENTS_MAX }, mine.signal)) {
@@ -89,7 +90,7 @@ export function tracePage(_segments, params) {
         h("span.fall-gap-ms.num", {}, at && gaps[at] <= wide ? `+${duration(gaps[at])}` : ""),
         h("span.fall-topic", {}, h(`i.lane.c${topics.indexOf(each.topic) % COLOURS}`), line(each.topic, 60)),
         h("span.fall-lane", { "aria-hidden": "true" }, h(`i.lane.c${topics.indexOf(each.topic) % COLOURS}`, { style: { left: `${((each.timestamp_ms - first) / span) * 100}%` } })),
-        h("a.fall-value", { href: eventLink(each), title: "Open this event" }, line(oneLine(each) ?? "null", 240))),
+        h("a.fall-value.hostile", { href: eventLink(each), title: "Open this event" }, snippet(each, "value", marks, 240) ?? "null")),
     ]));
     drawStatus(topics);
     put(note, hits.length || ended === "running" ? null : ended === "" ? empty("Which value?", "An order number, a tail number, a correlation id: every event of every topic that holds it is put in one line of time.")
@@ -107,7 +108,7 @@ export function tracePage(_segments, params) {
     chosen = Math.min(hits.length - 1, Math.max(0, at));
     if (!hits[chosen]) return;
     detail?.stop();
-    detail = eventView(hits[chosen], { close: hide });
+    detail = eventView(hits[chosen], { close: hide, marks });
     put(side, detail.element);
     side.hidden = false;
     [...fall.querySelectorAll(".fall-row")].forEach((row, i) => {
