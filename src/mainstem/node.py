@@ -81,8 +81,8 @@ class Node:
         node.runtime.load()
         report = opened.recover(node.topics.status)
         node._start()
-        if settings.durability == "os" and not report.clean:
-            node.groups.clamp(node._end_of).then(node._clamped)
+        if report.copied or (settings.durability == "os" and not report.clean):
+            node.groups.clamp(node._end_of).then(lambda done: node._clamped(done, report.copied))
         return Later.of(node)
 
     def _start(self) -> None:
@@ -104,8 +104,12 @@ class Node:
             return NO_END
         return self.partition(topic, index).log_end_offset
 
-    @staticmethod
-    def _clamped(done: Later[int]) -> None:
+    def _clamped(self, done: Later[int], copied: bool) -> None:
+        if copied and done.error is None:
+            try:
+                self.log.adopt()
+            except OSError as error:
+                log.error("the data folder stays a copy until the next start: %s", error)
         if done.error is not None:
             log.error("committed offsets after the end of the log could not be set back: %s", done.error)
         elif done.result():

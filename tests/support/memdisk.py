@@ -185,6 +185,12 @@ class MemDisk:
     def lock(self, path: str) -> None:
         self.count("lock", path)
 
+    def identity(self, path: str) -> str:
+        return path
+
+    def own(self, path: str) -> bool:
+        return False
+
     def zero_file(self, path: str, size: int) -> Later[None]:
         self.write_all(path, bytes(size))
         return Later.of(None)

@@ -16,96 +16,11 @@ from collections.abc import Callable, Sequence
 from mainstem.later import Later
 from mainstem.log.disk import Buffer, File, Verdicts
 from tests.support.clock import SimClock
-
-PAGE = 4096
+from tests.support.siminode import Change, Folder, Inode
 
 
 class PowerCut(BaseException):
     """The simulated machine stops here. Nothing in the product catches it."""
-
-
-class Inode:
-    """One file: what everybody sees, what the disk has, and the writes between the two."""
-
-    def __init__(self) -> None:
-        self.seen = bytearray()
-        self.disk = bytearray()
-        self.unsynced: list[tuple[int, int, bytes | None]] = []
-        """(number, position, data), or (number, size, None) for a truncation; in order."""
-        self.number = 0
-        self.failures = 0
-
-    def write(self, position: int, data: bytes) -> None:
-        _put(self.seen, position, data)
-        self.number += 1
-        self.unsynced.append((self.number, position, data))
-
-    def truncate(self, size: int) -> None:
-        _cut(self.seen, size)
-        self.number += 1
-        self.unsynced.append((self.number, size, None))
-
-    def flush(self, number: int) -> None:
-        """The unsynced changes up to this one reach the disk."""
-        count = 0
-        for one, position, data in self.unsynced:
-            if one > number:
-                break
-            count += 1
-            if data is None:
-                _cut(self.disk, position)
-            else:
-                _put(self.disk, position, data)
-        del self.unsynced[:count]
-
-    def lose(self, rng: random.Random) -> None:
-        """Any subset of the unsynced changes reaches the disk, the others are gone for ever."""
-        keep = rng.choice((0.0, 0.3, 0.7, 1.0))
-        for _, position, data in self.unsynced:
-            if data is None:
-                if rng.random() < keep:
-                    _cut(self.disk, position)
-                continue
-            at = 0
-            while at < len(data):
-                end = min(len(data), (position + at) // PAGE * PAGE + PAGE - position)
-                piece = data[at:end]
-                fate = rng.random()
-                if fate < keep:
-                    _put(self.disk, position + at, piece)
-                elif fate < keep + 0.1:
-                    _put(self.disk, position + at, piece[: rng.randrange(len(piece) + 1)])
-                elif fate < keep + 0.15 and position + at >= len(self.disk):
-                    _put(self.disk, position + at, bytes(len(piece)))
-                at = end
-        self.unsynced = []
-
-
-class Folder:
-    """Names to files and folders: as seen, and as on disk."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, Inode | Folder] = {}
-        self.disk: dict[str, Inode | Folder] = {}
-
-
-class Change:
-    """One atomic change of names: (folder, name, what it names from now on)."""
-
-    def __init__(self, number: int, parts: list[tuple[Folder, str, Inode | Folder | None]]) -> None:
-        self.number = number
-        self.parts = parts
-
-
-def _put(target: bytearray, position: int, data: bytes) -> None:
-    if position > len(target):
-        target.extend(bytes(position - len(target)))
-    target[position : position + len(data)] = data
-
-
-def _cut(target: bytearray, size: int) -> None:
-    del target[size:]
-    target.extend(bytes(size - len(target)))
 
 
 class SimFile:
@@ -178,6 +93,7 @@ class SimDisk:
         self.slow_s = 0.002
         self.trace: list[str] = []
         self.dead = False
+        self.name = "disk"  # a copy on another disk has another
 
     # Faults.
 
@@ -200,13 +116,15 @@ class SimDisk:
         for change in self.names:
             if self.rng.random() < 0.5:
                 self._apply(change)
-        return SimDisk(clock, self.rng, self._survivor(self.root, {}))
+        after = SimDisk(clock, self.rng, self._survivor(self.root, {}))
+        after.name = self.name
+        return after
 
     def kill(self, clock: SimClock) -> SimDisk:
         """As after kill -9: what was written is seen, synced or not."""
         self.dead = True
         after = SimDisk(clock, self.rng, self.root)
-        after.names, after.names_made = self.names, self.names_made
+        after.names, after.names_made, after.name = self.names, self.names_made, self.name
         return after
 
     def _survivor(self, folder: Folder, done: dict[int, Inode]) -> Folder:
@@ -285,6 +203,17 @@ class SimDisk:
 
     def size(self, path: str) -> int:
         return len(self.inode(path).seen)
+
+    def identity(self, path: str) -> str:
+        return self.name
+
+    def own(self, path: str) -> bool:
+        inode = self.inode(path)
+        if inode.links > 1:
+            inode.links -= 1
+            self.replace_now(path, inode.seen)
+            return True
+        return False
 
     def list(self, folder: str) -> list[str]:
         node = self._find(folder)

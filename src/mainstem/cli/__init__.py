@@ -22,11 +22,14 @@ COMMANDS = (
     "search",
     "trace",
     "export",
+    "replay",
     "console",
     "topics",
     "groups",
     "inspect",
     "doctor",
+    "backup",
+    "restore",
 )
 
 
@@ -56,7 +59,7 @@ def mainstem() -> None:
     mainstem tail TOPIC                read them, now and as they come
     mainstem search QUERY              find them in all topics
 
-    Every command but serve, inspect and doctor talks to the server (or any Kafka cluster) at --at HOST:PORT.
+    Commands for events, topics and groups talk to the server (or any Kafka cluster) at --at HOST:PORT.
     """
 
 

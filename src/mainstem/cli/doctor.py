@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from mainstem.cli.common import is_terminal, json_option, paint, plain, print_json
 from mainstem.cli.exit_codes import Exit
+from mainstem.cli.progress import bar, rate
 
 if TYPE_CHECKING:
     from mainstem.coordinator.doctor import State
@@ -41,11 +40,11 @@ def command(data: str, as_json: bool) -> int:
     begun = time.monotonic()
     try:
         with Examination(data) as exam:
-            with _progress(exam, shown=not as_json):
+            with bar(exam.total_bytes, shown=not as_json) as exam.read_bytes:
                 state = State(exam.disk)
-                found = list(_findings(exam, state))
+                found = list(findings(exam, state))
             for finding in found:
-                _show(finding, state, as_json=as_json)
+                show(finding, state, as_json=as_json)
             damaged = sum(finding.verdict == "damage" for finding in found)
             _sum_up(exam, state, damaged, time.monotonic() - begun, as_json=as_json)
     except LogFolderLocked as error:
@@ -60,29 +59,14 @@ def command(data: str, as_json: bool) -> int:
     return Exit.BAD_INPUT if damaged else Exit.DONE
 
 
-def _findings(exam: Examination, state: State) -> Iterator[Finding]:
+def findings(exam: Examination, state: State) -> Iterator[Finding]:
+    """Of the state and of everything else."""
     yield from state.findings
     yield from exam.run(lambda key: state.status(key) == "live")
 
 
-@contextlib.contextmanager
-def _progress(exam: Examination, *, shown: bool) -> Iterator[None]:
-    """A bar with the rate on standard error, if a person looks at it."""
-    if not shown or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=exam.total_bytes())
-        advance: Callable[[int], None] = lambda count: bar.advance(task, count)  # noqa: E731
-        exam.read_bytes = advance
-        yield
-
-
-def _show(finding: Finding, state: State, *, as_json: bool) -> None:
+def show(finding: Finding, state: State, *, as_json: bool = False) -> None:
+    """One line."""
     topic = None if finding.topic_id is None else state.name(finding.topic_id) or str(finding.topic_id)
     numbers = [None if each < 0 else each for each in (finding.partition, finding.first, finding.last)]
     row = (finding.verdict, topic, *numbers, finding.path or None, finding.what, finding.then)
@@ -115,10 +99,9 @@ def _sum_up(exam: Examination, state: State, damaged: int, seconds: float, *, as
         }
         print_json(summary)
         return
-    rate = size / 1e6 / max(seconds, 0.001)
     held = (
         f"{state.topics():,} topics, {exam.partitions:,} partitions, {exam.batches:,} batches,"
-        f" {exam.events:,} events, {size / 1e6:,.1f} MB in {seconds:.1f} s ({rate:,.0f} MB/s)"
+        f" {exam.events:,} events, {rate(size, seconds)}"
     )
     verdict = f"{damaged:,} places are damaged" if damaged else "whole"
     click.echo(f"{exam.disk.root}: {held}; {verdict}", err=True)

@@ -22,11 +22,14 @@ class Exit(IntEnum):
     NOT_REACHABLE = 3, "No server answers at `--at`, or it stopped answering."
     BAD_INPUT = (
         4,
-        "`produce`: some lines were bad; `tail`, `search`, `inspect`, `doctor`: something is damaged.",
+        "`produce`: some lines were bad; `tail`, `search`, `inspect`, `doctor`, `restore`: damage was found.",
     )
     REFUSED = 5, "`serve`: unsafe as asked (address without authentication, wildcard without `--advertise`)."
     ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
-    FOLDER = 7, "`serve`, `doctor`: the data folder cannot be made, written, or read by this version."
-    LOCKED = 8, "`serve`, `doctor`: another server uses the data folder."
+    FOLDER = (
+        7,
+        "`serve`, `doctor`, `backup`, `restore`: a data folder cannot be made, written or read.",
+    )
+    LOCKED = 8, "`serve`, `doctor`, `restore`: another server uses the data folder."
     INTERRUPTED = 130, "Ctrl-C."
     PIPE_CLOSED = 141, "The program that read standard output went away."

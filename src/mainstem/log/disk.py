@@ -56,6 +56,14 @@ class Disk(Protocol):
     def lock(self, path: str) -> None:
         """Take this file's lock for the life of the Disk. BlockingIOError: another process holds it."""
 
+    def identity(self, path: str) -> str:
+        """Tells this file from every copy of it, also after restarts; no spaces."""
+
+    def own(self, path: str) -> bool:
+        """Give the file an inode of its own if it has one in common with others (hard links of a backup), so
+        that they do not change with it. True: it got one; who has it open closes it, and its folder is to be
+        synced. Blocks."""
+
     def open(self, path: str, *, create: bool = False) -> File:
         """Open for reading and writing; `create` makes it (and it must not exist: FileExistsError)."""
 

@@ -20,10 +20,10 @@ from mainstem.log import journal_image, layout, meta
 from mainstem.log.checkpoint import Checkpoint, CheckpointRow
 from mainstem.log.disk import Disk
 from mainstem.log.doctor_partition import Finding, PartitionExam, Promise
-from mainstem.log.errors import LogFolderError, LogFolderLocked
+from mainstem.log.errors import LogFolderLocked
 
 Key = tuple[UUID, int]
-OTHERS = ("state",)
+OTHERS = ("state", "search")
 """Folders in the data folder that are not the log's."""
 
 
@@ -93,9 +93,7 @@ class Examination:
         self._take_lock()
         try:
             plain = cast(Disk, self.disk)
-            if not self.disk.exists(layout.META) and not self.disk.list(layout.PARTITIONS):
-                raise LogFolderError("this is no data folder of mainstem: it has no meta.properties")
-            self.meta = meta.load(plain, None)  # type: ignore[arg-type]  # nothing is made in a folder with one
+            self.meta = meta.read(plain)
             self.checkpoint: Checkpoint | None = checkpoints.load(plain)
             self._damaged_checkpoints = checkpoints.damaged(plain)
             first = self.checkpoint.first_seq if self.checkpoint is not None else 1

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from mainstem.clock import Clock
 from mainstem.later import Later, gather
-from mainstem.log import layout
+from mainstem.log import layout, meta
 from mainstem.log.checkpointer import Checkpointer, Key
 from mainstem.log.commit_os import OsCommitter
 from mainstem.log.config import LogConfig, PartitionConfig
@@ -45,6 +45,7 @@ class Log:
         self._startup: Startup | None = startup
         self.cluster_id = startup.meta.cluster_id
         """base64url of a random UUID, made once."""
+        self._meta = startup.meta
         self._checkpointer = Checkpointer(disk, clock, config)
         self._committer: Journal | OsCommitter
         if config.durability == "os":
@@ -67,7 +68,7 @@ class Log:
         LogFolderError: not a folder of this format, or the disk fails; LogFolderLocked: another server has
         it.
         """
-        return cls(disk, clock, rng, config, Startup(disk, rng, config))
+        return cls(disk, clock, rng, config, Startup(disk, rng, config, clock.wall_ms()))
 
     def recover(self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]) -> RecoveryReport:
         """Recover all other partitions; then the log serves. `status` says what the state partition knows of
@@ -99,7 +100,8 @@ class Log:
         found = self._topics.get(topic_id, {}).get(index)
         if found is None:
             assert self._startup is None, "not recovered yet"
-            return self._make((topic_id, index), config or PartitionConfig(), PartitionState())
+            state = PartitionState(epoch=self._meta.epoch_floor)
+            return self._make((topic_id, index), config or PartitionConfig(), state)
         if config is not None:
             found.config = config
         return found
@@ -126,6 +128,10 @@ class Log:
     def total_bytes(self) -> int:
         """Of all segments."""
         return sum(partition.size_bytes() for partition in self.partitions())
+
+    def adopt(self) -> None:
+        """A folder that was a copy has come to terms with that: it is one of its own. Blocks. OSError."""
+        self._meta = meta.adopt(self._disk, self._meta)
 
     def checkpoint(self) -> Later[None]:
         """Make what is committed durable without the journal."""

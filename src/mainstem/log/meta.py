@@ -1,7 +1,14 @@
-"""`meta.properties`: which format the data folder has, and whose it is.
+"""`meta.properties`: which format the data folder has, whose it is, and whether it is a copy of another.
 
-Owns: the file, its versions and the upgrade from older ones. Refuses: folders of a newer version. Called by
-`log.py` alone.
+Owns: the file, its versions and the upgrade from older ones; noticing a copy; the least leader epoch.
+Refuses: folders of a newer version. Called by `startup.py`, `log.py`, `backup.py` and `doctor.py`.
+
+A folder that was brought back from a copy has lost what came after the copy, and its offsets will be given
+again. Clients that remember later ones must be told, as after a change of leader in Kafka: by a leader epoch
+that is greater than any that the lost time can have had. So a copy has to be noticed. `backup` and `restore`
+say so in the file. A copy made by other means is known by its `.lock`: the file notes which one it is (inode
+number and time of change, which no tool can set). What stays unnoticed is a copy below the file system: an
+image of the disk, a snapshot that was rolled back.
 """
 
 from __future__ import annotations
@@ -20,6 +27,15 @@ VERSION = 1
 released."""
 
 
+COPY = "copy"
+EPOCH_MARGIN = 1 << 16
+"""More leader epochs than unclean starts and failed commits make in the life of a folder."""
+_EPOCH_SECONDS_FROM = 1_577_836_800
+"""2020: seconds since then are greater than any epoch that one a second can have made, so that two folders
+that were brought back from one copy do not go on with the same epoch."""
+_EPOCH_MAX = (1 << 31) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Meta:
     """The file's content."""
@@ -30,6 +46,10 @@ class Meta:
     """Stands in journal files, so that a file copied from another folder is not replayed."""
     version: int = VERSION
     """Of the folder's format, `VERSION` at most."""
+    lock: str = ""
+    """`Disk.identity` of the `.lock` beside this file; `COPY` in a copy; empty: not noted yet."""
+    epoch_floor: int = 0
+    """No partition has a leader epoch below this."""
 
 
 def load(disk: Disk, rng: random.Random) -> Meta:
@@ -39,6 +59,13 @@ def load(disk: Disk, rng: random.Random) -> Meta:
         if disk.list(layout.PARTITIONS) or disk.list(layout.JOURNAL):
             raise LogFolderError(f"{layout.META} is missing, but there is data: restore it from a backup")
         return _make(disk, rng)
+    return read(disk)
+
+
+def read(disk: Disk) -> Meta:
+    """Of a folder that is there. LogFolderError: see `load`, and if it has none."""
+    if not disk.exists(layout.META):
+        raise LogFolderError(f"this is no data folder of mainstem: it has no {layout.META}")
     values = _parse(disk.read_all(layout.META))
     try:
         version = int(values["version"])
@@ -49,7 +76,8 @@ def load(disk: Disk, rng: random.Random) -> Meta:
             f"the folder has format {version}, newer than the {VERSION} of this server: use a newer mainstem"
         )
     try:
-        return Meta(values["cluster.id"], UUID(values["folder.id"]), version)
+        floor = int(values.get("epoch.floor", "0"))
+        return Meta(values["cluster.id"], UUID(values["folder.id"]), version, values.get("lock", ""), floor)
     except (KeyError, ValueError):
         raise LogFolderError(
             f"{layout.META} has no readable cluster.id and folder.id: restore it from a backup"
@@ -58,7 +86,29 @@ def load(disk: Disk, rng: random.Random) -> Meta:
 
 def _make(disk: Disk, rng: random.Random) -> Meta:
     cluster_id = base64.urlsafe_b64encode(rng.randbytes(16)).rstrip(b"=").decode()
-    meta = Meta(cluster_id, UUID(bytes=rng.randbytes(16)))
+    meta = Meta(cluster_id, UUID(bytes=rng.randbytes(16)), lock=disk.identity(layout.LOCK))
+    _write(disk, meta)
+    return meta
+
+
+def is_copy(disk: Disk, meta: Meta) -> bool:
+    """Whether the folder is a copy of another, as far as it can be known. Once it is locked."""
+    return meta.lock not in ("", disk.identity(layout.LOCK))
+
+
+def begin_copy(disk: Disk, meta: Meta, epoch: int, wall_ms: int) -> Meta:
+    """Make the first start of a copy have greater leader epochs than the folder it was copied from; `epoch`:
+    the greatest that is known. Until `adopt`, each start begins so. Blocks."""
+    seconds = wall_ms // 1000 - _EPOCH_SECONDS_FROM
+    floor = max(meta.epoch_floor, epoch) + EPOCH_MARGIN
+    meta = replace(meta, epoch_floor=min(max(floor, seconds), _EPOCH_MAX - EPOCH_MARGIN))
+    _write(disk, meta)
+    return meta
+
+
+def adopt(disk: Disk, meta: Meta) -> Meta:
+    """From now on the folder is no copy but one of its own. Blocks."""
+    meta = replace(meta, lock=disk.identity(layout.LOCK))
     _write(disk, meta)
     return meta
 
@@ -73,9 +123,18 @@ def upgrade(disk: Disk, meta: Meta) -> Meta:
     return meta
 
 
+def encode(meta: Meta) -> bytes:
+    """The file's bytes."""
+    lines = [f"version={meta.version}", f"cluster.id={meta.cluster_id}", f"folder.id={meta.folder_id}"]
+    if meta.lock:
+        lines.append(f"lock={meta.lock}")
+    if meta.epoch_floor:
+        lines.append(f"epoch.floor={meta.epoch_floor}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def _write(disk: Disk, meta: Meta) -> None:
-    text = f"version={meta.version}\ncluster.id={meta.cluster_id}\nfolder.id={meta.folder_id}\n"
-    disk.replace_now(layout.META, text.encode())
+    disk.replace_now(layout.META, encode(meta))
 
 
 def _parse(data: bytes) -> dict[str, str]:

@@ -164,7 +164,7 @@ class _Replay:
         if self._out.scanned_bytes > before:
             self._note(f"kept {self._out.scanned_bytes - before} bytes found after the end that was recorded")
         if self._offset < self._log_start:  # what is missing had been deleted
-            self._leave()
+            self._leave(self._segment)
             self._segment, self._position, self._offset = self._log_start, 0, self._log_start
         self._cut_after_end()
         if self._segments and self._segments[-1] != self._segment:
@@ -265,7 +265,7 @@ class _Replay:
                 run = self._take(following, 0, epoch_max, target)
                 if run is None:
                     return
-                self._leave()
+                self._leave(following)
                 self._segment, self._position = following, 0
             self._write(run.data)
             self._offset, self._epoch = run.next_offset, run.epoch
@@ -281,13 +281,17 @@ class _Replay:
     def _enter(self, record: Record) -> None:
         """Go on in the record's segment."""
         if record.segment != self._segment:
-            self._leave()
+            self._leave(record.segment)
             self._segment, self._position = record.segment, 0
 
-    def _leave(self) -> None:
-        """The segment ends here, whatever its file's size (R9)."""
+    def _leave(self, following: int) -> None:
+        """The segment ends here, whatever its file's size (R9), and what is between it and the following one
+        is no part of the log: a backup may have the record of a group that failed and, in another segment,
+        what came in its place."""
         if self._segment in self._segments:
             self._cut(self._segment, self._position)
+        for segment in [base for base in self._segments if self._segment < base < following]:
+            self._put_aside(segment)
 
     def _file(self, segment: int) -> File:
         file = self._files.get(segment)
@@ -301,8 +305,16 @@ class _Replay:
             self._files[segment] = file
         return file
 
+    def _own_file(self, segment: int) -> File:
+        """To be changed: not together with the copy that a backup holds of it by a hard link."""
+        file = self._file(segment)
+        if segment not in self._changed and self._disk.own(file.path):
+            file.close()
+            self._names_changed = True
+        return file
+
     def _write(self, data: bytes | memoryview) -> None:
-        file = self._file(self._segment)
+        file = self._own_file(self._segment)
         file.pwrite(data, self._position)
         self._changed[self._segment] = file
         self._position += len(data)
@@ -310,10 +322,10 @@ class _Replay:
         self._names_changed = True
 
     def _cut(self, segment: int, position: int) -> None:
-        file = self._file(segment)
-        size = file.size()
+        size = self._file(segment).size()
         if size <= position:
             return
+        file = self._own_file(segment)
         keep_as = f"{self._folder}/{layout.segment_name(segment)}.{position}.quarantine"
         at = position
         while at < size:
@@ -330,18 +342,21 @@ class _Replay:
         if self._segment in self._segments:
             self._cut(self._segment, self._position)
         for segment in [base for base in self._segments if base > self._segment]:
-            path = f"{self._folder}/{layout.segment_name(segment)}"
-            size = self._disk.size(path)
-            if size:
-                self._disk.rename(path, f"{path}.quarantine")
-                self._note(f"put segment {segment} aside: nothing of its {size} bytes follows the end")
-            else:
-                self._disk.unlink(path)
-            self._out.cut_bytes += size
-            for suffix in (".index", ".timeindex", ".arrivals"):
-                self._disk.unlink(path.removesuffix(".log") + suffix)
-            self._segments.remove(segment)
-            self._names_changed = True
+            self._put_aside(segment)
+
+    def _put_aside(self, segment: int) -> None:
+        path = f"{self._folder}/{layout.segment_name(segment)}"
+        size = self._disk.size(path)
+        if size:
+            self._disk.rename(path, f"{path}.quarantine")
+            self._note(f"put segment {segment} aside: nothing of its {size} bytes follows the end")
+        else:
+            self._disk.unlink(path)
+        self._out.cut_bytes += size
+        for suffix in (".index", ".timeindex", ".arrivals"):
+            self._disk.unlink(path.removesuffix(".log") + suffix)
+        self._segments.remove(segment)
+        self._names_changed = True
 
     def _fence(
         self,

@@ -17,6 +17,8 @@ class RecoveryReport:
 
     clean: bool
     """The last stop was: nothing was scanned."""
+    copied: bool = False
+    """The folder is a copy of another, and this its first start."""
     partitions: int = 0
     """That were found."""
     replayed_bytes: int = 0

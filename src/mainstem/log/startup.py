@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 from uuid import UUID
 
@@ -31,7 +32,7 @@ STATE: Key = (layout.STATE_TOPIC, 0)
 class Startup:
     """One start. Made, then `state`, then `others`, then `finish`. All of it blocks."""
 
-    def __init__(self, disk: Disk, rng: random.Random, config: LogConfig) -> None:
+    def __init__(self, disk: Disk, rng: random.Random, config: LogConfig, wall_ms: int) -> None:
         """LogFolderError: the folder cannot be used; LogFolderLocked: another server uses it."""
         self._disk = disk
         self._config = config
@@ -43,6 +44,7 @@ class Startup:
             last = files.load(disk)
             damaged = files.damaged(disk)
             self.checkpoint = last or Checkpoint(0, 1, 1, clean=True, rows=())
+            self._notice_copy(wall_ms)
             self._image = journal_image.read(
                 disk, self.meta.folder_id, self.checkpoint.first_seq, self.checkpoint.next_group
             )
@@ -53,7 +55,12 @@ class Startup:
         self._rows = {(row.topic_id, row.index): row for row in self.checkpoint.rows}
         found = any(layout.parse_partition(name) for name in disk.list(layout.PARTITIONS))
         self.clean = self.checkpoint.clean and not self._image.live and (last is not None or not found)
-        self.report = RecoveryReport(self.clean)
+        self.report = RecoveryReport(self.clean, self.copied)
+        if self.copied:
+            self.report.notes.append(
+                "the data folder is a copy of another: leader epochs go on from"
+                f" {self.meta.epoch_floor}, so that clients notice"
+            )
         self.report.notes += self._image.notes
         self._complete = not damaged and (last is not None or not found)
         self.report.notes += [f"{name} is damaged" for name in damaged]
@@ -62,6 +69,14 @@ class Startup:
                 "no checkpoint can be read: every partition is scanned from its beginning"
             )
         self._new_rows: dict[Key, CheckpointRow] = {}
+
+    def _notice_copy(self, wall_ms: int) -> None:
+        self.copied = meta.is_copy(self._disk, self.meta)
+        if self.copied:
+            epoch = max((row.epoch for row in self.checkpoint.rows), default=0)
+            self.meta = meta.begin_copy(self._disk, self.meta, epoch, wall_ms)
+        elif not self.meta.lock:
+            self.meta = meta.adopt(self._disk, self.meta)
 
     def _make_folders(self) -> None:
         missing = [name for name in (layout.JOURNAL, layout.PARTITIONS) if not self._disk.exists(name)]
@@ -144,6 +159,9 @@ class Startup:
             if error.errno != errno.EIO or row is None or appends:
                 raise _unusable(error) from error  # nothing may be given up: the journal still has it
             found = self._unreadable(row, error)
+        floor = self.meta.epoch_floor
+        if found.row.epoch < floor:
+            found.row, found.state = replace(found.row, epoch=floor), replace(found.state, epoch=floor)
         self.report.add(found)
         self._new_rows[key] = found.row
         return found

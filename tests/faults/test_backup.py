@@ -1,0 +1,152 @@
+"""A backup of a server at work: all that was acknowledged before it began is in it, and is served."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from mainstem.cli.exit_codes import Exit
+from mainstem.log import checkpoint
+from mainstem.log.disk import Disk
+from mainstem.log.doctor import ReadOnlyDisk
+from tests.faults import kill9
+from tests.faults.ack_checker import Ledger
+from tests.faults.client import Client
+from tests.support.server import Server
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mainstem", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def epochs(folder: Path) -> list[int]:
+    """Leader epochs, as the newest checkpoint has them."""
+    disk: Disk = ReadOnlyDisk(str(folder))  # type: ignore[assignment]
+    found = checkpoint.load(disk)
+    assert found is not None
+    return [row.epoch for row in found.rows]
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def frozen(ledger: Ledger) -> Ledger:
+    """What is promised up to now."""
+    with ledger._lock:
+        promised, positions = copy.deepcopy((ledger._promised, ledger._positions))
+    return Ledger(_sent=ledger._sent, _promised=promised, _positions=positions)
+
+
+def judge(before: Ledger, at: str) -> None:
+    """All that was promised is at this server, and no position is behind it or ahead of it."""
+    there = kill9.everything(at)
+    broken = before.judge(there)
+    assert not broken, "\n".join(map(str, broken[:20]))
+    now = kill9.positions(at)
+    for (group, where), known in before._positions.items():
+        ends = 1 + max((offset for offset, _ in there[where]), default=-1)
+        assert known.acknowledged <= now.get((group, where), -1) <= ends
+
+
+def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> None:
+    ledger, rng = Ledger(), random.Random(4)
+    befores: list[Ledger] = []
+    with Server(tmp_path / "data", log_level="warning") as server:
+        admin = AdminClient({"bootstrap.servers": server.at, **kill9.CLIENT})
+        config = {"segment.bytes": str(kill9.SEGMENT_BYTES)}
+        topic = NewTopic(kill9.TOPIC, kill9.PARTITIONS, 1, config=config)
+        admin.create_topics([topic])[kill9.TOPIC].result(30)
+        with kill9.at_work(server.at, ledger, rng) as (writers, reader):
+            for writer in writers:
+                writer.gate.set()
+            for number in range(3):
+                time.sleep(1.5)
+                befores.append(frozen(ledger))
+                made = run("backup", server.data, tmp_path / f"backup-{number}")
+                assert made.returncode == Exit.DONE, made.stderr
+            for writer in writers:
+                writer.settle()
+            assert reader.commits
+        assert server.stop() == 0
+    assert befores[2].promises > befores[0].promises > 100
+    linked = [path for path in (tmp_path / "backup-2").rglob("*.log") if path.stat().st_nlink > 1]
+    assert linked, "nothing was sealed: links were not tested"
+    for number, before in enumerate(befores):
+        backup = tmp_path / f"backup-{number}"
+        as_made = content(backup)
+        done = run("restore", backup, tmp_path / f"restored-{number}")
+        assert done.returncode == Exit.DONE, done.stdout + done.stderr
+        with Server(tmp_path / f"restored-{number}") as restored:
+            judge(before, restored.at)
+            Client(restored.at).write(kill9.TOPIC, 3, 1000)
+        assert content(backup) == as_made
+        assert min(epochs(restored.data)) > max(epochs(server.data))
+
+
+def test_a_copy_by_other_means_is_noticed(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+        client.create("orders")
+        client.write("orders", 5, 100)
+    subprocess.run(["cp", "-a", tmp_path / "data", tmp_path / "copy"], check=True)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    before = max(epochs(tmp_path / "moved"))
+    for name, is_copy in (("moved", False), ("copy", True)):
+        with Server(tmp_path / name) as server:
+            client.at = server.at
+            assert client.lost("orders") == []
+        assert ("is a copy of another" in server.logs()) == is_copy
+        assert (max(epochs(tmp_path / name)) > before + 60_000) == is_copy
+    raised = max(epochs(tmp_path / "copy"))
+    with Server(tmp_path / "copy"):
+        pass
+    assert max(epochs(tmp_path / "copy")) == raised, "it is a folder of its own now"
+
+
+def test_what_cannot_be_backed_up_or_restored_is_told_in_one_line(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+        client.create("orders")
+        client.write("orders", 5, 100)
+        refused = [
+            run("backup", tmp_path / "missing", tmp_path / "backup"),
+            run("backup", server.data, server.data / "backup"),
+            run("backup", server.data, tmp_path),
+            run("restore", tmp_path / "missing", tmp_path / "new"),
+            run("restore", server.data, tmp_path / "new"),
+        ]
+        assert [done.returncode for done in refused] == [Exit.FOLDER] * 4 + [Exit.LOCKED]
+        assert all(done.stderr.count("\n") == 1 for done in refused), refused
+        assert run("backup", server.data, tmp_path / "backup").returncode == Exit.DONE
+    assert run("restore", tmp_path / "backup", tmp_path / "data").returncode == Exit.FOLDER
+    (tmp_path / "backup" / "meta.properties").unlink()
+    assert run("restore", tmp_path / "backup", tmp_path / "again").returncode == Exit.FOLDER
+
+
+def test_a_damaged_backup_is_told_when_it_is_restored(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+        client.create("orders")
+        client.write("orders", 5, 100)
+    assert run("backup", server.data, tmp_path / "backup").returncode == Exit.DONE
+    (path,) = [each for each in tmp_path.glob("backup/partitions/*/*.log") if b"4 \0" in each.read_bytes()]
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    done = run("restore", tmp_path / "backup", tmp_path / "restored")
+    assert done.returncode == Exit.BAD_INPUT
+    assert done.stdout.startswith("damage\torders\t0\t")
+    assert "1 places are damaged" in done.stderr

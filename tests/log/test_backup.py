@@ -1,0 +1,228 @@
+"""A backup holds what was acknowledged before it began, whatever the server does meanwhile.
+
+One seed makes one life on the simulated disk (see test_log_model), with a backup that goes on between its
+operations, piece by piece; then a log starts on the copy and is judged. `python -m tests.log.test_backup
+--seeds 5000 [--first 0]` runs more of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from mainstem.log import backup, batch, layout
+from mainstem.log.backup import Backup, Key
+from mainstem.log.errors import LogFolderError
+from mainstem.log.log import Log
+from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, Life, Model, body_of
+from tests.support.clock import SimClock
+from tests.support.simdisk import SimDisk
+from tests.support.siminode import Inode
+
+
+class SimSink:
+    def __init__(self, disk: SimDisk, path: str) -> None:
+        self._disk = disk
+        if disk.exists(path):
+            disk.unlink(path)
+        self._file = disk.open(path, create=True)
+
+    def write(self, data: bytes) -> None:
+        self._file.pwrite(data, self._file.size())
+
+    def close(self) -> None:
+        self._disk.sync_now([self._file])
+
+
+class SimTarget:
+    """The copy: another simulated disk, which can have files in common with the source."""
+
+    def __init__(self, life: BackedLife) -> None:
+        self._life = life
+        self.disk = SimDisk(SimClock(), life.rng)
+        self.disk.name = "another disk"
+        self.shared: list[tuple[Inode, bytes]] = []
+
+    def make_folder(self, folder: str) -> None:
+        self.disk.make_folder(folder)
+
+    def share(self, path: str) -> bool:
+        if self._life.rng.random() < 0.2:
+            return False
+        inode = self._life.disk.inode(path)
+        inode.links += 1
+        folder, name = self.disk._parent(path)
+        self.disk._rename([(folder, name, inode)])
+        self.shared.append((inode, bytes(inode.seen)))
+        return True
+
+    def clone(self, path: str) -> bool:
+        return False
+
+    def create(self, path: str) -> SimSink:
+        return SimSink(self.disk, path)
+
+    def write_small(self, path: str, data: bytes) -> None:
+        self.disk.write_all(path, data)
+
+    def keep_only(self, paths: set[str]) -> None:
+        for folder in ("", layout.JOURNAL, backup.STATE_FOLDER, *self._partitions()):
+            for name in self.disk.list(folder):
+                path = f"{folder}/{name}" if folder else name
+                if path not in paths and "." in name:
+                    self.disk.unlink(path)
+
+    def _partitions(self) -> list[str]:
+        return [f"{layout.PARTITIONS}/{name}" for name in self.disk.list(layout.PARTITIONS)]
+
+    def sync_folders(self) -> None:
+        self.disk.sync_now([], ["", layout.JOURNAL, layout.PARTITIONS, *self._partitions()])
+
+
+class LiveSource:
+    """The folder as it is now: a server that was killed starts on the same one."""
+
+    def __init__(self, life: BackedLife) -> None:
+        self._life = life
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._life.disk, name)
+
+
+class BackedLife(Life):
+    """A life with a backup in it."""
+
+    def __init__(self, seed: int, faults: Faults) -> None:
+        super().__init__(seed, "disk", faults)
+        self.target: SimTarget | None = None
+        self.going: Iterator[int] | None = None
+        self.before: list[Model] = []
+        self.made = 0
+
+    def step(self) -> None:
+        super().step()
+        if self.going is None and self.rng.random() < 0.1:
+            self.see_all()
+            self.before = copy.deepcopy(self.models)
+            self.target = SimTarget(self)
+            source = LiveSource(self)
+            self.going = Backup(source, self.target, lambda: _any).run()  # type: ignore[arg-type]
+        for _ in range(self.rng.randrange(4)):
+            if self.going is not None:
+                try:
+                    next(self.going)
+                except StopIteration:
+                    self.going = None
+                    self.judge_copy()
+
+    def choose_crash(self) -> None:
+        super().choose_crash()
+        if self.crash == "power":
+            self.going = None  # it went with the machine
+
+    def judge_copy(self) -> None:
+        assert self.target is not None
+        self.made += 1
+        clock = SimClock(self.clock.wall_ms() + 1000)
+        disk = self.target.disk.power_cut(clock)
+        self._share_again(disk)
+        log = Log.open(disk, clock, self.rng, CONFIG)
+        report = log.recover(lambda _: "live")
+        assert not report.fenced, report.notes
+        assert report.copied
+        for index, before in enumerate(self.before):
+            self.judge_partition(log, index, before)
+        for index in range(len(self.models)):  # what the copy does now, the backup's files do not feel
+            partition = log.partition(TOPIC, index, PARTITION)
+            for _ in range(5):
+                partition.append(memoryview(batch.build([(b"new", bytes(2000), (), 1_356_998_400_000)])))
+        clock.advance(1)
+        for inode, content in self.target.shared:
+            assert bytes(inode.seen) == content
+
+    def _share_again(self, disk: SimDisk) -> None:
+        """A start on the backup itself, or on a copy with hard links of it."""
+        assert self.target is not None
+        by_content = {content: inode for inode, content in self.target.shared}
+        for folder in disk.list(layout.PARTITIONS):
+            for name in disk.list(f"{layout.PARTITIONS}/{folder}"):
+                path = f"{layout.PARTITIONS}/{folder}/{name}"
+                inode = by_content.get(bytes(disk.inode(path).seen))
+                if inode is not None and name.endswith(".log"):
+                    disk._rename([(*disk._parent(path), inode)])
+
+    def judge_partition(self, log: Log, index: int, before: Model) -> None:
+        now, partition = self.models[index], log.partition(TOPIC, index, PARTITION)
+        end = partition.high_watermark
+        assert end >= before.safe, f"the copy of {index} ends at {end}, {before.safe} was promised"
+        starts = before.log_start, partition.log_start_offset, max(now.log_start_asked, 0)
+        assert sorted(starts) == list(starts), starts
+        assert partition.epoch > self.partition(index).epoch
+        offset = partition.log_start_offset
+        while offset < end:
+            data = bytes(partition.read_now(offset, 100_000).data)
+            assert data, f"nothing at {offset} of {end}"
+            for at, header in batch.walk(data):
+                whole = data[at : at + header.total_bytes]
+                assert batch.crc_ok(whole, header)
+                if header.base_offset < before.safe:
+                    assert before.kept[header.base_offset] == (header.next_offset, body_of(whole))
+                else:
+                    assert body_of(whole) in now.tried[header.base_offset]
+                offset = header.next_offset
+
+
+def _any(_: Key) -> bool:
+    return True
+
+
+def live(seed: int) -> int:
+    """One seed's life; how many backups were made."""
+    faults: tuple[Faults, ...] = ("none", "none", "syncs", "calls")
+    life = BackedLife(seed, faults[seed % 4])
+    life.run(steps=120)
+    return life.made
+
+
+@pytest.mark.parametrize("first", range(0, 80, 20))
+def test_a_backup_holds_what_was_acknowledged_before_it_began(first: int) -> None:
+    made = 0
+    for seed in range(first, first + 20):
+        try:
+            made += live(seed)
+        except (AssertionError, LogFolderError, OSError, KeyError) as error:
+            raise AssertionError(
+                f"seed {seed}: python -m tests.log.test_backup --first {seed} --seeds 1"
+            ) from error
+    assert made > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_backups_hold_what_was_acknowledged() -> None:
+    assert sum(live(seed) for seed in range(1000, 3000)) > 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.disable()
+    made = 0
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
+        try:
+            made += live(seed)
+        except BaseException:
+            print(f"seed {seed} fails", file=sys.stderr)
+            raise
+    print(f"{made} backups in {arguments.seeds} lives from seed {arguments.first}: nothing lost")
+
+
+if __name__ == "__main__":
+    main()

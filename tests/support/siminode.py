@@ -1,0 +1,95 @@
+"""Files and folders of the simulated disk: what everybody sees, and what a power cut leaves.
+
+Owns: `Inode`, `Folder` and `Change`. Knows no calls and no faults: `simdisk.py` does.
+"""
+
+from __future__ import annotations
+
+import random
+
+PAGE = 4096
+
+
+class Inode:
+    """One file: what everybody sees, what the disk has, and the writes between the two."""
+
+    def __init__(self) -> None:
+        self.seen = bytearray()
+        self.disk = bytearray()
+        self.unsynced: list[tuple[int, int, bytes | None]] = []
+        """(number, position, data), or (number, size, None) for a truncation; in order."""
+        self.number = 0
+        self.failures = 0
+        self.links = 1
+
+    def write(self, position: int, data: bytes) -> None:
+        _put(self.seen, position, data)
+        self.number += 1
+        self.unsynced.append((self.number, position, data))
+
+    def truncate(self, size: int) -> None:
+        _cut(self.seen, size)
+        self.number += 1
+        self.unsynced.append((self.number, size, None))
+
+    def flush(self, number: int) -> None:
+        """The unsynced changes up to this one reach the disk."""
+        count = 0
+        for one, position, data in self.unsynced:
+            if one > number:
+                break
+            count += 1
+            if data is None:
+                _cut(self.disk, position)
+            else:
+                _put(self.disk, position, data)
+        del self.unsynced[:count]
+
+    def lose(self, rng: random.Random) -> None:
+        """Any subset of the unsynced changes reaches the disk, the others are gone for ever."""
+        keep = rng.choice((0.0, 0.3, 0.7, 1.0))
+        for _, position, data in self.unsynced:
+            if data is None:
+                if rng.random() < keep:
+                    _cut(self.disk, position)
+                continue
+            at = 0
+            while at < len(data):
+                end = min(len(data), (position + at) // PAGE * PAGE + PAGE - position)
+                piece = data[at:end]
+                fate = rng.random()
+                if fate < keep:
+                    _put(self.disk, position + at, piece)
+                elif fate < keep + 0.1:
+                    _put(self.disk, position + at, piece[: rng.randrange(len(piece) + 1)])
+                elif fate < keep + 0.15 and position + at >= len(self.disk):
+                    _put(self.disk, position + at, bytes(len(piece)))
+                at = end
+        self.unsynced = []
+
+
+class Folder:
+    """Names to files and folders: as seen, and as on disk."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Inode | Folder] = {}
+        self.disk: dict[str, Inode | Folder] = {}
+
+
+class Change:
+    """One atomic change of names: (folder, name, what it names from now on)."""
+
+    def __init__(self, number: int, parts: list[tuple[Folder, str, Inode | Folder | None]]) -> None:
+        self.number = number
+        self.parts = parts
+
+
+def _put(target: bytearray, position: int, data: bytes) -> None:
+    if position > len(target):
+        target.extend(bytes(position - len(target)))
+    target[position : position + len(data)] = data
+
+
+def _cut(target: bytearray, size: int) -> None:
+    del target[size:]
+    target.extend(bytes(size - len(target)))
