@@ -18,7 +18,10 @@ from starlette.responses import Response
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
 
-ALWAYS = ("invalid", "unfit", "forbidden-host", "forbidden-origin", "method", "failed", "not-reachable")
+ALWAYS = (
+    *("invalid", "bad-request", "forbidden-host", "forbidden-origin", "method", "slow-request", "unfit"),
+    *("head-too-large", "failed", "not-reachable", "crowded"),
+)
 WITH_BODY = ("body-too-large", "media-type", "slow-body")
 CHANGING = ("not-allowed",)
 REF = "#/components/schemas/{name}"

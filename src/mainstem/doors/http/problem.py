@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
         422, "The query cannot be read", "Correct it at `column`; docs/SEARCH.md has the language."
     ),
     "bad-path": Kind(400, "The address is not valid", "See /openapi.json for the addresses."),
+    "bad-request": Kind(400, "This is not HTTP", "Send HTTP/1.1, as RFC 9112 has it."),
     "forbidden-host": Kind(
         403,
         "This name is not served here",
@@ -48,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "unknown-group": Kind(404, "There is no such consumer group", "GET /api/v1/groups lists them."),
     "method": Kind(405, "This address does not take that method", "Use a method of the Allow header."),
     "slow-body": Kind(408, "The body did not arrive", "Send it without long pauses."),
+    "slow-request": Kind(408, "The request did not arrive", "Send its headers without pauses."),
     "topic-exists": Kind(409, "There is a topic of this name already", "Choose another name."),
     "group-in-use": Kind(409, "The consumer group has members", "Stop its members first."),
     "body-too-large": Kind(
@@ -66,8 +68,10 @@ KINDS: dict[str, Kind] = {
     ),
     "unfit": Kind(422, "The request is well formed, but cannot be done", "Change what `detail` names."),
     "not-published": Kind(422, "Not all events were published", "Correct the events that `errors` names."),
+    "head-too-large": Kind(431, "Address and headers are too large", "Send less than 64 KiB of them."),
     "failed": Kind(500, "The server failed", "Look at the server's log; trying again may help."),
     "busy": Kind(503, "Too much is being searched", "Try again when other searches have ended."),
+    "crowded": Kind(503, "There are too many connections", "Keep connections and use them again."),
     "not-reachable": Kind(503, "The stream does not answer", "Try again; /readyz tells what is wrong."),
 }
 

@@ -1,6 +1,6 @@
 """The HTTP door's socket shell: uvicorn in the loop that is there already.
 
-Owns: start and stop, the limits of connections, the task that samples. Refuses: signal handlers, lifespans,
+Owns: start and stop, the task that samples. Refuses: signal handlers, lifespans,
 websockets and trust in proxies' headers. Called by `mainstem.server` and `mainstem.serve_console`.
 """
 
@@ -22,6 +22,7 @@ from mainstem.doors.http.routes import ENDPOINTS
 from mainstem.doors.http.sampler import Sampler
 from mainstem.doors.http.search import SEARCHES
 from mainstem.doors.http.security import Guard
+from mainstem.doors.http.wire import SILENT_SECONDS, Connection
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mainstem.http")
 
-CONNECTIONS = 1_000
-"""At once; more are answered 503."""
-SILENT_SECONDS = 30
-"""So long a connection without a request is kept."""
 DRAIN_SECONDS = 5
 HEAD_BYTES = 64 << 10
 """A request's line and headers at most."""
@@ -91,15 +88,14 @@ class HttpDoor:
         self._server = _Server(
             uvicorn.Config(
                 self.app,
-                http="h11",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=CONNECTIONS,
-                timeout_keep_alive=SILENT_SECONDS,
+                timeout_keep_alive=int(SILENT_SECONDS),
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 h11_max_incomplete_event_size=HEAD_BYTES,
             )

@@ -1,0 +1,182 @@
+"""Connections: what is no request, who is slow, who takes nothing, how many there may be."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from mainstem.doors.http import bodies, wire
+from mainstem.doors.http.security import HEADERS
+from tests.doors.http.door_kit import Running
+
+
+@contextmanager
+def connected(door: Running) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as sock:
+        yield sock
+
+
+def rest(sock: socket.socket) -> bytes:
+    """All until the server closes."""
+    found = b""
+    try:
+        while part := sock.recv(65536):
+            found += part
+    except ConnectionError:
+        pass
+    return found
+
+
+def told(answer: bytes, status: int, kind: str) -> dict[str, Any]:
+    """The problem that an answer must be."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0].split(" ")[1] == str(status), answer
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers.items() >= HEADERS.items()
+    found: dict[str, Any] = json.loads(body)
+    assert found["type"] == f"urn:mainstem:{kind}"
+    assert found["status"] == status
+    assert found["detail"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST /api/v1/topics HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"POST /api/v1/topics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_a_problem(door: Running, line: bytes) -> None:
+    with connected(door) as sock:
+        sock.sendall(line)
+        told(rest(sock), 400, "bad-request")
+
+
+def test_a_body_that_breaks_the_rules_ends_the_request(door: Running) -> None:
+    head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
+    with connected(door) as sock:
+        sock.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n")
+        told(rest(sock), 400, "bad-request")
+    assert door.get("cluster")
+
+
+def test_too_many_headers_are_a_problem(door: Running) -> None:
+    with connected(door) as sock:
+        sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000)
+        told(rest(sock), 431, "head-too-large")
+
+
+def test_headers_that_come_too_slowly_are_not_waited_for(
+    door: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
+    with connected(door) as sock:
+        for byte in b"GET /livez HTTP/1.1\r\nHost: localhost":
+            try:
+                sock.sendall(bytes([byte]))
+            except ConnectionError:
+                break
+            time.sleep(0.02)
+        told(rest(sock), 408, "slow-request")
+
+
+def test_a_connection_that_says_nothing_is_closed(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "SILENT_SECONDS", 0.2)
+    with connected(door) as sock:
+        assert rest(sock) == b""
+
+
+def test_a_body_that_comes_too_slowly_is_not_waited_for(
+    door: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(wire, "LINGER_SECONDS", 0.2)
+    head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
+    with connected(door) as sock:
+        sock.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n")
+        for _ in range(200):  # never silent for long, and never done
+            try:
+                sock.sendall(b" ")
+            except ConnectionError:
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("it was waited for")
+        answer = rest(sock)
+    assert b" 408 " in answer or not answer  # a reset may have overtaken it
+
+
+def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
+    door: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "LINGER_SECONDS", 0.3)
+    with connected(door) as sock:
+        sock.sendall(
+            f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\nContent-Length: 100000\r\n\r\n".encode() + b"x"
+        )
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        with pytest.raises(ConnectionError):
+            for _ in range(200):
+                sock.sendall(b"x")
+                time.sleep(0.02)
+
+
+def test_who_takes_nothing_of_an_answer_is_let_go(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "WRITE_SECONDS", 0.3)
+    topic = door.topic("much")
+    for _ in range(12):
+        assert door.post(f"topics/{topic}/events", {"value": "x" * 900_000}).status_code == 200
+    before = len(door.door._server.server_state.connections)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", door.port))
+        path = f"/api/v1/topics/{topic}/partitions/0/events?max_bytes=60000000"
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {door.at}\r\n\r\n".encode())
+        deadline = time.monotonic() + 10
+        seen = 0
+        while time.monotonic() < deadline:
+            now = len(door.door._server.server_state.connections)
+            seen = max(seen, now)
+            if seen > before and now <= before:
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("it is still there")
+
+
+def test_there_are_so_many_connections_at_most(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = len(door.door._server.server_state.connections)
+    monkeypatch.setattr(wire, "CONNECTIONS", held + 2)
+    with connected(door) as first, connected(door) as second, connected(door) as third:
+        told(rest(third), 503, "crowded")
+        for sock in (first, second):
+            sock.sendall(f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\n\r\n".encode())
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+    deadline = time.monotonic() + 10
+    while len(door.door._server.server_state.connections) > held and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert door.http.get("/livez").status_code == 200
+
+
+def test_requests_in_one_go_are_answered_in_order(door: Running) -> None:
+    with connected(door) as sock:
+        one = f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\n\r\n"
+        last = f"GET /readyz HTTP/1.1\r\nHost: {door.at}\r\nConnection: close\r\n\r\n"
+        sock.sendall((one * 3 + last).encode())
+        answer = rest(sock)
+    assert answer.count(b"HTTP/1.1 200") == 4
+    assert answer.endswith(b'"reasons":[]}')
