@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -88,7 +89,7 @@ class HttpDoor:
         self._server = _Server(
             uvicorn.Config(
                 self.app,
-                http=Connection,
+                http=partial(Connection, clock),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -21,7 +21,7 @@ from mainstem.doors.http.problem import KINDS, MEDIA, Problem
 from mainstem.doors.http.security import HEADERS
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
+    from mainstem.clock import Clock, Timer
 
 quiet = logging.getLogger("mainstem.http.wire")
 quiet.setLevel(logging.ERROR)  # uvicorn would write a line for each stranger's byte
@@ -39,16 +39,16 @@ WRITE_SECONDS = 300.0
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection with limits. Deadlines run on the loop's own clock: they guard sockets, not the
-    stream."""
+    """uvicorn's connection with limits."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, clock: Clock, **given: Any) -> None:
+        super().__init__(**given)
+        self._clock = clock
         self.logger = quiet
-        self._deadline: TimerHandle | None = None
+        self._deadline: Timer | None = None
         self._in_head = False
         self._lingers = False
-        self._write_deadline: TimerHandle | None = None
+        self._write_deadline: Timer | None = None
 
     # --- what asyncio and uvicorn call --------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Connection(H11Protocol):
 
     def _wait(self, seconds: float, then: Callable[[], None]) -> None:
         self._stop_waiting()
-        self._deadline = self.loop.call_later(seconds, then)
+        self._deadline = self._clock.call_later(seconds, then)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -133,7 +133,7 @@ class Connection(H11Protocol):
 
     def _guard_writing(self) -> None:
         if self._write_deadline is None and self.transport.get_write_buffer_size():
-            self._write_deadline = self.loop.call_later(WRITE_SECONDS, self._abort)
+            self._write_deadline = self._clock.call_later(WRITE_SECONDS, self._abort)
 
     def _abort(self) -> None:
         if self.transport.get_write_buffer_size():
