@@ -48,11 +48,28 @@ def no_constant(name: str) -> Any:
     raise NoJson(name)
 
 
+def no_surrogates(value: Any) -> None:
+    """ValueError: it holds half of a pair of surrogates."""
+    json.dumps(value, default=lambda number: number.spelling, ensure_ascii=False).encode("utf-8")
+
+
+def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. What is hidden by a name that comes again has to be right as well."""
+    no_surrogates(found)
+    return dict(found)
+
+
 def as_json(raw: bytes) -> Any:
     """The value, numbers as Num. NoJson."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_int=Num, parse_float=Num, parse_constant=no_constant)
-        json.dumps(value, default=lambda number: number.spelling, ensure_ascii=False).encode("utf-8")
+        value = json.loads(
+            raw.decode("utf-8"),
+            parse_int=Num,
+            parse_float=Num,
+            parse_constant=no_constant,
+            object_pairs_hook=pairs,
+        )
+        no_surrogates(value)
     except (ValueError, NoJson) as error:
         raise NoJson from error
     if raw.startswith(b"\xef\xbb\xbf"):

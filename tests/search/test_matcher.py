@@ -67,6 +67,11 @@ def check(node: Node, topic: str, partition: int, record: Record) -> None:
 @example(parse("deadbeef"), "flights", 0, event(b"\xde\xad\xbe\xef"))
 @example(parse("a:x"), "flights", 0, event(b'{"b":"\xff","a":"x"}'))
 @example(parse("NOT a:x"), "flights", 0, event(b'{"b":"\xff","a":"x"}'))
+@example(parse("x"), "flights", 0, event('{"a":{"\\ud800":"x"},"a":1}'))
+@example(parse("x1"), "flights", 0, event('{"a":"\\u00781","b":"\\u00e9x1"}'))
+@example(parse("a:1e2"), "flights", 0, event('{"a":"1E2"}'))
+@example(parse("a:-1.5e3"), "flights", 0, event('{"a":"-1.5E3"}'))
+@example(parse("a:4711"), "flights", 0, event('{"a":[47.11E+2]}'))
 @example(Term(Target("field", ("a",)), Text("i\u0307x")), "flights", 0, event('{"a":"İx"}'))
 def test_matcher_and_reference_agree(node: Node, topic: str, partition: int, record: Record) -> None:
     check(node, topic, partition, record)

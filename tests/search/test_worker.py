@@ -13,7 +13,18 @@ import pytest
 
 from mainstem.log.batch import build, stamp
 from mainstem.search import messages
-from mainstem.search.messages import LENGTH, Cancel, Failed, Found, Reply, Request, Scan, Scanned, Unit
+from mainstem.search.messages import (
+    LENGTH,
+    Cancel,
+    Failed,
+    Found,
+    Reached,
+    Reply,
+    Request,
+    Scan,
+    Scanned,
+    Unit,
+)
 
 
 class Worker:
@@ -78,9 +89,10 @@ def all_of(worker: Worker) -> tuple[list[int], Reply]:
     offsets: list[int] = []
     while True:
         reply = worker.reply()
-        if not isinstance(reply, Found):
+        if isinstance(reply, Found):
+            offsets += [row[0] for row in reply.rows]
+        elif not isinstance(reply, Reached):
             return offsets, reply
-        offsets += [row[0] for row in reply.rows]
 
 
 def test_it_answers_what_it_finds_and_then_how_much_it_has_read(worker: Worker, unit: Unit) -> None:

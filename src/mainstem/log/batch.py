@@ -302,14 +302,27 @@ def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
     header = read_header(view)
     if header.magic != MAGIC or header.total_bytes != len(view) or not crc_ok(view, header):
         raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
+    return records_in(view, header, opened(view, header, cap_bytes))
+
+
+def opened(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
+    """The records of a whole batch, not compressed. CorruptBatch: damaged, or more than `cap_bytes`."""
     if header.codec > codecs.ZSTD:
         raise CorruptBatch(f"there is no codec {header.codec}")
-    data = codecs.decompress(header.codec, view[HEADER_BYTES:], cap_bytes)
-    plain = bytearray(HEADER_BYTES + len(data))
-    plain[HEADER_BYTES:] = data
-    # aiokafka decompresses without a cap, so it gets a batch of codec none.
-    changed = header._replace(length=len(plain) - LENGTH_OVERHEAD, attributes=header.attributes & ~CODEC_MASK)
-    _HEADER.pack_into(plain, 0, *changed)
+    return codecs.decompress(header.codec, batch[HEADER_BYTES:], cap_bytes)
+
+
+def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Record]:
+    """The records of a whole batch whose CRC was checked. `data`: what `opened` gave. CorruptBatch."""
+    plain: Buffer = batch
+    if header.codec != codecs.NONE:
+        plain = bytearray(HEADER_BYTES + len(data))
+        plain[HEADER_BYTES:] = data
+        # aiokafka decompresses without a cap, so it gets a batch of codec none.
+        attributes = header.attributes & ~CODEC_MASK
+        _HEADER.pack_into(
+            plain, 0, *header._replace(length=len(plain) - LENGTH_OVERHEAD, attributes=attributes)
+        )
     records = _decode_plain(plain)
     for record in records:
         if not header.base_offset <= record.offset <= header.last_offset:
@@ -319,7 +332,7 @@ def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
     return records
 
 
-def _decode_plain(batch: bytearray) -> list[Record]:
+def _decode_plain(batch: Buffer) -> list[Record]:
     # Imported when first needed: it brings a whole client, 5 MB and 60 ms, and a plain server never decodes.
     from aiokafka.errors import CorruptRecordException
     from aiokafka.record.default_records import DefaultRecordBatch

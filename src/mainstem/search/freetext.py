@@ -1,6 +1,7 @@
 """Free text: tokens that stand next to each other in one text.
 
-Owns: the tests of a list of tokens.
+Owns: the tests of a text. Making a text into tokens is what costs: before it, a text without the letters that
+are wanted is left alone. In ASCII that is plain to see, for there folding is `lower()`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mainstem.search import globs
+from mainstem.search.tokens import tokens
 
 
 def token_patterns(pattern: str) -> list[str]:
@@ -21,20 +23,44 @@ def token_patterns(pattern: str) -> list[str]:
     return [token for token in found if token]
 
 
-def holds(tokens: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether these stand in there, adjacent and in this order."""
+def words_test(wanted: Sequence[str]) -> Callable[[str], bool]:
+    """Whether these tokens stand in a text, side by side and in this order."""
+    rarest = max(wanted, key=len)
+
+    def test(text: str) -> bool:
+        if text.isascii() and rarest not in text.lower():
+            return False
+        return _holds(tokens(text), wanted)
+
+    return test
+
+
+def patterns_test(pattern: str) -> Callable[[str], bool]:
+    """Whether tokens stand in a text, side by side, that match the patterns of a free word with wildcards."""
+    folded = [globs.fold(part) for part in token_patterns(pattern)]
+    tests = [globs.glob_test(part) for part in folded]
+    rarest = max((literal for part in folded for literal in globs.literals(part)), key=len, default="")
+
+    def test(text: str) -> bool:
+        if text.isascii() and rarest not in text.lower():
+            return False
+        return _holds_patterns(tokens(text), tests)
+
+    return test
+
+
+def _holds(found: Sequence[str], wanted: Sequence[str]) -> bool:
     first, count = wanted[0], len(wanted)
     if count == 1:
-        return first in tokens
+        return first in found
     return any(
-        token == first and list(tokens[at : at + count]) == list(wanted) for at, token in enumerate(tokens)
+        token == first and list(found[at : at + count]) == list(wanted) for at, token in enumerate(found)
     )
 
 
-def holds_patterns(tokens: Sequence[str], wanted: Sequence[Callable[[str], bool]]) -> bool:
-    """Whether there are adjacent tokens that match these, one each."""
+def _holds_patterns(found: Sequence[str], wanted: Sequence[Callable[[str], bool]]) -> bool:
     count = len(wanted)
     return any(
-        all(test(tokens[at + place]) for place, test in enumerate(wanted))
-        for at in range(len(tokens) - count + 1)
+        all(test(found[at + place]) for place, test in enumerate(wanted))
+        for at in range(len(found) - count + 1)
     )

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 import msgspec
 
 from mainstem.log.batch import Record
+from mainstem.log.disk import Buffer
 from mainstem.search import globs, times
 from mainstem.search.ast import And, Everything, Exists, Glob, Node, Not, Or, Regex, Target, Term, Test, Text
-from mainstem.search.freetext import holds, holds_patterns, token_patterns
+from mainstem.search.freetext import patterns_test, words_test
 from mainstem.search.payload import is_binary, text_of
 from mainstem.search.query import parse
-from mainstem.search.rawcheck import RawCheck, alternatives
+from mainstem.search.rawcheck import RawCheck, alternatives, escapes_in, stretches_to_open
 from mainstem.search.regex import compiled, finder, is_local
 from mainstem.search.requirements import Bounds, bounds_of, number_bounds, required, topic_globs
 from mainstem.search.tokens import tokens
@@ -49,7 +50,8 @@ class Matcher:
         """As time_range."""
         self.topics: tuple[str, ...] | None = topic_globs(node)
         """An event's topic matches one of these globs (`*`, `?`; case counts); None: no such demand."""
-        self._raw_checks = tuple(map(RawCheck, about_bytes))
+        checks = sorted(map(RawCheck, about_bytes), key=lambda check: check.selective, reverse=True)
+        self._raw_checks = tuple(checks)
         self._check = _Compiler(now_ms, FieldReader(names(node))).check(node)
 
     @classmethod
@@ -61,10 +63,15 @@ class Matcher:
         """Whether this event is meant."""
         return self._check(View(topic, partition, record))
 
-    def may_match(self, raw: bytes) -> bool:
+    def may_match(self, raw: Buffer) -> bool:
         """Whether decompressed batches, or any stretch of bytes with whole records in it, may hold an event
         that matches. False is proven."""
-        return all(check.batches(raw) for check in self._raw_checks)
+        return all(check.batches(raw) for check in self._raw_checks) or escapes_in(raw)
+
+    def may_match_in(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
+        """As `may_match`, for many at once: which of the stretches of `raw`, one after the other, that end
+        at `ends`."""
+        return stretches_to_open(self._raw_checks, raw, ends)
 
 
 def names(node: Node) -> Iterator[str]:
@@ -165,26 +172,13 @@ def _any_of(checks: Sequence[Check]) -> Check:
 
 def _free(term: Term) -> Check:
     """Parsing is what costs: before it, the raw bytes are asked."""
-    passes: Check
     match term.test:
         case Text(text):
-            wanted = tokens(text)
-
-            def passes(view: View) -> bool:
-                return any(holds(found, wanted) for found in view.tokens())
-
+            passes = _any_text(words_test(tokens(text)))
         case Glob(pattern):
-            patterns = [globs.glob_test(globs.fold(part)) for part in token_patterns(pattern)]
-
-            def passes(view: View) -> bool:
-                return any(holds_patterns(found, patterns) for found in view.tokens())
-
+            passes = _any_text(patterns_test(pattern))
         case Regex(pattern):
-            found_in = finder(pattern)
-
-            def passes(view: View) -> bool:
-                return any(map(found_in, view.texts()))
-
+            passes = _any_text(finder(pattern))
             if is_local(pattern):
                 return _all_of([_local_regex(pattern), passes])
         case _:
@@ -196,6 +190,16 @@ def _free(term: Term) -> Check:
         raw_checks[0] if len(raw_checks) == 1 else lambda record: all(check(record) for check in raw_checks)
     )
     return lambda view: before(view.record) and passes(view)
+
+
+def _any_text(test: Callable[[str], bool]) -> Check:
+    def check(view: View) -> bool:
+        for text in view.texts():  # noqa: SIM110  # as above
+            if test(text):
+                return True
+        return False
+
+    return check
 
 
 def _local_regex(pattern: str) -> Check:

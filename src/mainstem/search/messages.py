@@ -144,6 +144,14 @@ class Found(msgspec.Struct, tag="found"):
     rows: list[Row]
 
 
+class Reached(msgspec.Struct, tag="reached"):
+    """How much of a Scan is done, now and then."""
+
+    id: int
+    bytes: int
+    skipped_bytes: int
+
+
 class Damaged(msgspec.Struct, tag="damaged"):
     """A stretch from this offset on could not be searched."""
 
@@ -229,7 +237,8 @@ class Failed(msgspec.Struct, tag="failed"):
     """The file is gone: deleted with its data."""
 
 
-Reply: TypeAlias = Found | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted | Restored | Failed
+_Reply: TypeAlias = Found | Reached | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted
+Reply: TypeAlias = _Reply | Restored | Failed
 LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed)
 """After one of these, a request is done."""
 

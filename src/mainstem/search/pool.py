@@ -41,6 +41,8 @@ class Job:
     request: Request | None
     replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
     process: _Process | None = None
+    reached: messages.Reached | None = None
+    """How far a Scan was when it last told."""
     cancelled: bool = False
     done: bool = False
 
@@ -186,6 +188,8 @@ class Pool:
             process.job = None
             self._end(job, reply)
             self._rest(process)
+        elif isinstance(reply, messages.Reached):
+            job.reached = reply
         elif not job.cancelled:
             job.replies.put_nowait(reply)
 

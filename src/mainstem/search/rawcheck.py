@@ -1,15 +1,36 @@
 """Clauses about bytes, made fast.
 
 Owns: how raw bytes are searched, cheapest first. The proofs are in `requirements`.
+
+RE2 takes a view of the file as it is and looks for one literal at 3 GB/s with case aside and at 15 GB/s as it
+stands, Python's own `find` and `lower` at 1 GB/s, and RE2 for several literals at once at 0.6 GB/s: so each
+literal is looked for by itself, over many batches at once.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
 from mainstem.log.batch import Record
+from mainstem.log.disk import Buffer
 from mainstem.search.regex import compiled_raw
-from mainstem.search.requirements import Clause
+from mainstem.search.requirements import FOLDS_INTO_ASCII, Clause
 
 _EXPONENTS = tuple(b"%de" % digit for digit in range(10))
+_EXPONENT = rb"[0-9][eE][+-]?[0-9]+[\s,\]}]"
+"""The end of a number in a field, which always has something after it. Hashes are full of digits and e."""
+
+
+def _hiding() -> bytes:
+    """An expression for every \\u escape of a character that is in a needle, or folds into one that is."""
+    plain = [chr(point) for point in range(128) if chr(point).isalnum()]
+    codes = sorted(f"{ord(each):04x}" for each in [*plain, *FOLDS_INTO_ASCII])
+    return rb"\\u(?i:" + "|".join(codes).encode() + b")"
+
+
+_ESCAPE = compiled_raw(rb"\\u").search
+_HIDING = compiled_raw(_hiding()).search
 
 
 def alternatives(clause: Clause) -> tuple[bytes, ...]:
@@ -26,15 +47,28 @@ class RawCheck:
         self._needles = tuple(needle.encode() for needle in sorted(clause.needles))
         self._raw = tuple(sorted(raw.lower() for raw in clause.raw))
         self._or_exponent = clause.or_exponent
-        # RE2 looks for one literal, case aside, at some GB/s, and for several at once at a fifth of that.
-        patterns = [b"(?i:" + needle + b")" for needle in self._needles]
-        patterns += [b"[0-9][eE]"] if clause.or_exponent else []
+        self.selective = (not clause.or_exponent, min(map(len, clause.needles)))
+        """Larger: more is excluded. Of several clauses, the best one is asked first."""
+        patterns = [needle if needle.isdigit() else b"(?i:" + needle + b")" for needle in self._needles]
+        patterns += [_EXPONENT] if clause.or_exponent else []
         patterns += [b"".join(b"\\x%02x" % byte for byte in raw) for raw in sorted(clause.raw)]
         self._searches = tuple(compiled_raw(pattern).search for pattern in patterns)
 
-    def batches(self, raw: bytes) -> bool:
-        """Of many records at once."""
-        return any(search(raw) is not None for search in self._searches) or escapes_in(raw)
+    def batches(self, raw: Buffer) -> bool:
+        """Of many records at once. What is behind \\u is not looked at: see `escapes_in`."""
+        return any(search(raw) is not None for search in self._searches)
+
+    def stretches(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
+        """Which of the stretches of `raw` that end at `ends`, one after the other, may keep the clause. As
+        `batches`, in one go."""
+        found: set[int] = set()
+        for search in self._searches:
+            position = 0
+            while position < ends[-1] and (match := search(raw, position)) is not None:
+                at = bisect_right(ends, match.start())
+                found.add(at)
+                position = ends[at]
+        return found
 
     def record(self, record: Record) -> bool:
         """Of one. Every text lies in one of value, key and header values, and so does every needle."""
@@ -55,9 +89,24 @@ class RawCheck:
             for other in self._raw:
                 if other in lowered:
                     return True
-        return escapes_in(raw)
+        return b"\\" in raw and _HIDING(raw) is not None
 
 
-def escapes_in(raw: bytes) -> bool:
-    """Whether a character may be hidden behind \\u. One byte is found 20 times as fast as two."""
-    return b"\\" in raw and b"\\u" in raw
+def escapes_in(raw: Buffer) -> bool:
+    """Whether a character may be hidden behind \\u."""
+    return _ESCAPE(raw) is not None
+
+
+def stretches_to_open(checks: Iterable[RawCheck], raw: Buffer, ends: Sequence[int]) -> set[int]:
+    """Which of the stretches of `raw` that end at `ends` may keep all of the clauses, or hide something."""
+    found = set(range(len(ends)))
+    for check in checks:
+        found &= check.stretches(raw, ends)
+        if not found:
+            break
+    position = 0
+    while position < ends[-1] and (match := _ESCAPE(raw, position)) is not None:
+        at = bisect_right(ends, match.start())
+        found.add(at)
+        position = ends[at]
+    return found

@@ -16,14 +16,17 @@ show that a clause is right, never that it is there.
 **Bytes.** Needles are runs of ASCII letters and digits that the event's text, case-folded, must contain. They
 are looked for in raw bytes, ASCII case aside; the text of a scalar, key or header stands in these unchanged,
 except
-1. behind \\u: where the bytes hold `\\u`, nothing is excluded. JSON's other escapes (\\n, \\/, \\") decode to
-   characters that are neither letters nor digits, so a needle cannot lie across one, nor contain one.
+1. behind \\u: of batches that hold `\\u`, nothing is excluded; of single events, where it stands for a
+   character of a needle, or for one that folds into such. JSON's other escapes (\\n, \\/, \\") decode to
+   characters that are neither letters nor digits, and the other \\u to characters that no needle holds: a
+   needle cannot lie across one, nor contain one.
 2. where other characters fold into ASCII (the Kelvin sign into k, ß into ss): each of those that folds into a
    character of the needle is an alternative of the clause (FOLDS_INTO_ASCII).
 3. where bytes that are not UTF-8 are read as hex: a needle that may be a whole token of hex has its bytes as
    an alternative; a part of a token that is hex digits alone gives no clause, for it may begin in the middle
    of a byte.
 4. where numbers are equal by value: as above, and every spelling with an exponent has a digit followed by e.
+   A text that is spelled as the query says has the longest run of that.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ class Clause:
     raw: frozenset[bytes] = frozenset()
     """More alternatives in raw bytes, as they are. Only with needles."""
     or_exponent: bool = False
-    """A digit followed by e or E is also an alternative in raw bytes."""
+    """A digit followed by e or E is also an alternative in raw bytes: in a number that is a field's value."""
 
 
 def required(node: Node) -> tuple[Clause, ...]:
@@ -188,9 +191,10 @@ def _of_number(text: str) -> Clause:
         plain = plain.rstrip("0").rstrip(".")
     plain = plain.lstrip("-")
     first_digits = plain.partition(".")[0]
+    spelled = text.casefold()
     return Clause(
         tokens=frozenset([first_digits, tokens(text)[0], EXPONENT_TOKEN]),
-        needles=frozenset([plain]),
+        needles=frozenset([plain] if plain in spelled else [plain, max(_runs(spelled), key=len)]),
         or_exponent=True,
     )
 

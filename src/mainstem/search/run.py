@@ -101,20 +101,25 @@ class Run:
                     break
                 if now - self._told >= PROGRESS_S:
                     self._told = now
-                    yield Progress(replace(self._now()), self._token())
+                    yield Progress(self._now(), self._token())
             if reason == "complete":
                 self.totals.share = 1.0
-            yield Done(reason, replace(self._now()), None if reason == "complete" else self._token())
+            yield Done(reason, self._now(), None if reason == "complete" else self._token())
         finally:
             for piece in self._active:
                 if piece.job is not None:
                     self._pool.cancel(piece.job)
 
     def _now(self) -> Totals:
-        totals = self.totals
-        totals.elapsed_s = self._clock.monotonic() - self._started
+        totals = replace(self.totals, elapsed_s=self._clock.monotonic() - self._started)
+        done = self._finished_bytes
+        for piece in self._active:
+            reached = None if piece.job is None else piece.job.reached
+            if reached is not None:
+                totals.scanned_bytes += min(piece.size, piece.scanned_bytes + reached.bytes)
+                done += min(piece.size, reached.bytes + reached.skipped_bytes)
         if totals.total_bytes and totals.share < 1:
-            totals.share = min(1.0, self._finished_bytes / totals.total_bytes)
+            totals.share = min(1.0, done / totals.total_bytes)
         return totals
 
     def _token(self) -> str | None:

@@ -1,8 +1,8 @@
 """Searching one unit: some MiB of batches of one segment.
 
-Owns: the order of the work on a batch, from cheap to dear: times in the header, CRC, bytes, records. Refuses:
-processes and messages (`worker.py`), and to hold more than one decompressed batch. A batch that cannot be
-decoded is reported, never passed over in silence.
+Owns: the order of the work, from cheap to dear: times in the headers, bytes of many batches at once, CRC, the
+bytes of compressed ones, records. Refuses: processes and messages (`worker.py`), and to hold more than one
+decompressed batch. A batch that cannot be decoded is reported, never passed over in silence.
 
 The times of a batch's header are believed as Kafka's own look-up by time believes them: the largest timestamp
 bounds its records from above. From below nothing does (the base timestamp is that of the first record, and
@@ -11,11 +11,12 @@ later ones may be older) but LogAppendTime, where all are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mainstem.log import codecs
-from mainstem.log.batch import HEADER_BYTES, BatchHeader, Record, crc_ok, decode
+from mainstem.log.batch import BatchHeader, Record, crc_ok, opened, records_in
 from mainstem.log.errors import CorruptBatch
 from mainstem.search.batches import Mapped, Placed, placed
 from mainstem.search.facets import Tally
@@ -24,7 +25,9 @@ from mainstem.search.messages import Row, Unit
 
 BATCH_BYTES_MAX = 64 << 20
 """A batch that is larger when decompressed is reported as unreadable."""
-FLUSH_BYTES = 256 << 10
+STRETCH_BYTES = 512 << 10
+"""So many bytes of batches are searched at once: few calls, and they are in the processor's cache for what
+comes after."""
 
 
 class Question:
@@ -55,7 +58,7 @@ class Question:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a unit."""
+    """What became of a unit, or has until now."""
 
     bytes: int = 0
     skipped_bytes: int = 0
@@ -79,80 +82,147 @@ class Order:
     found: Callable[[list[Row]], None]
     damaged: Callable[[int, str], None]
     cancelled: Callable[[], bool]
+    progress: Callable[[Outcome], None]
+    """Called after each stretch but the last."""
 
 
 def scan(unit: Unit, question: Question, order: Order) -> Outcome:
     """Search a unit. Removed: its file is gone."""
-    outcome = Outcome()
     with Mapped(unit.path, unit.start, unit.end) as file:
         file.will_read()
-        batches = list(placed(file.view))
-        sent = 0
-        for batch in reversed(batches) if order.newest_first else batches:
-            if not _one(file.view, batch, unit, question, order, outcome) or order.cancelled():
-                break
-            if outcome.row_bytes - sent > FLUSH_BYTES or (outcome.rows and not sent):
-                # The first matches go at once: somebody waits for them.
-                order.found(outcome.rows)
-                outcome.rows, sent = [], outcome.row_bytes
-    if outcome.rows:
-        order.found(outcome.rows)
-    return outcome
+        return scan_view(file.view, unit, question, order)
 
 
-def _one(
-    view: memoryview, batch: Placed, unit: Unit, question: Question, order: Order, outcome: Outcome
-) -> bool:
-    """Search one batch; False: enough."""
-    size = batch.end - batch.position
-    header = batch.header
-    if header is None:
-        outcome.bytes += size
-        if unit.low <= batch.offset < unit.high:
-            order.damaged(batch.offset, f"{size:,} bytes are no batch")
-        return True
-    if header.is_control or header.next_offset <= unit.low or header.base_offset >= unit.high:
-        outcome.skipped_bytes += size
-        return True
-    if not question.times_fit(header):
-        outcome.skipped_bytes += size
-        return True
-    outcome.bytes += size
-    try:
-        records = _records(view[batch.position : batch.end], header, question)
-    except CorruptBatch as error:
-        order.damaged(max(unit.low, header.base_offset), str(error))
-        return True
-    for record in reversed(records) if order.newest_first else records:
-        if not unit.low <= record.offset < unit.high:
-            continue
-        outcome.events += 1
-        if question.matches(unit.topic, unit.partition, record):
-            _take(record, unit, order, outcome)
-            if outcome.matches >= order.limit or outcome.row_bytes >= order.max_bytes:
-                outcome.stopped_at = record.offset
+def scan_view(view: memoryview, unit: Unit, question: Question, order: Order) -> Outcome:
+    """Search batches that are in memory: all or some of a unit's."""
+    going = _Scan(view, unit, question, order)
+    for stretch in _stretches(list(placed(view)), order.newest_first):
+        if order.cancelled():
+            break
+        more = going.search(stretch)
+        going.flush()
+        if not more:
+            break
+        order.progress(going.outcome)
+    return going.outcome
+
+
+def _stretches(batches: Sequence[Placed], newest_first: bool) -> Iterator[list[Placed]]:
+    """Neighbours of about STRETCH_BYTES, oldest first. The first stretch is small: somebody waits."""
+    stretch: list[Placed] = []
+    size = STRETCH_BYTES - 1
+    for batch in reversed(batches) if newest_first else batches:
+        stretch.append(batch)
+        size += batch.end - batch.position
+        if size >= STRETCH_BYTES:
+            yield stretch[::-1] if newest_first else stretch
+            stretch, size = [], 0
+    if stretch:
+        yield stretch[::-1] if newest_first else stretch
+
+
+class _Scan:
+    """A unit while it is searched."""
+
+    def __init__(self, view: memoryview, unit: Unit, question: Question, order: Order) -> None:
+        self._view, self._unit, self._question, self._order = view, unit, question, order
+        self.outcome = Outcome()
+
+    def search(self, stretch: Sequence[Placed]) -> bool:
+        """Search batches that lie side by side; False: enough."""
+        may_match = self._may_match(stretch)
+        for batch in reversed(stretch) if self._order.newest_first else stretch:
+            if not self._one(batch, batch.position in may_match):
                 return False
-    return True
+        return True
 
+    def flush(self) -> None:
+        """Give what was found."""
+        if self.outcome.rows:
+            self._order.found(self.outcome.rows)
+            self.outcome.rows = []
 
-def _records(batch: memoryview, header: BatchHeader, question: Question) -> list[Record]:
-    """The records of a batch, none if its bytes say that they cannot match."""
-    if question.matcher.required_bytes:
+    def _wanted(self, header: BatchHeader) -> bool:
+        unit = self._unit
+        return (
+            not header.is_control
+            and header.next_offset > unit.low
+            and header.base_offset < unit.high
+            and self._question.times_fit(header)
+        )
+
+    def _may_match(self, stretch: Sequence[Placed]) -> set[int]:
+        """The positions of those batches whose bytes, as they are, do not prove that nothing in them can
+        match. Of compressed ones the bytes prove nothing."""
+        if not self._question.matcher.required_bytes:
+            return {batch.position for batch in stretch}
+        plain = [
+            batch.header is not None and batch.header.codec == codecs.NONE and self._wanted(batch.header)
+            for batch in stretch
+        ]
+        found = {batch.position for batch, is_plain in zip(stretch, plain, strict=True) if not is_plain}
+        runs = [at for at, (one, other) in enumerate(pairwise(plain), 1) if one != other]
+        for begin, end in pairwise([0, *runs, len(stretch)]):
+            if plain[begin]:
+                start = stretch[begin].position
+                ends = [batch.end - start for batch in stretch[begin:end]]
+                raw = self._view[start : stretch[end - 1].end]
+                opened_too = self._question.matcher.may_match_in(raw, ends)
+                found.update(stretch[begin + at].position for at in opened_too)
+        return found
+
+    def _one(self, batch: Placed, may_match: bool) -> bool:
+        """Search one batch; False: enough."""
+        unit, outcome, header = self._unit, self.outcome, batch.header
+        size = batch.end - batch.position
+        if header is None:
+            outcome.bytes += size
+            if unit.low <= batch.offset < unit.high:
+                self._order.damaged(batch.offset, f"{size:,} bytes are no batch")
+            return True
+        if not self._wanted(header):
+            outcome.skipped_bytes += size
+            return True
+        outcome.bytes += size
+        try:
+            records = self._records(self._view[batch.position : batch.end], header, may_match)
+        except CorruptBatch as error:
+            self._order.damaged(max(unit.low, header.base_offset), str(error))
+            return True
+        return not records or self._match(records)
+
+    def _records(self, batch: memoryview, header: BatchHeader, may_match: bool) -> list[Record]:
+        """The records of a batch, none if its bytes say that they cannot match."""
         if not crc_ok(batch, header):
             raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
-        if header.codec > codecs.ZSTD:
-            raise CorruptBatch(f"there is no codec {header.codec}")
-        data = codecs.decompress(header.codec, batch[HEADER_BYTES:], BATCH_BYTES_MAX)
-        if not question.matcher.may_match(bytes(data)):
+        if not may_match:
             return []
-    return decode(batch, cap_bytes=BATCH_BYTES_MAX)
+        data = opened(batch, header, BATCH_BYTES_MAX)
+        if header.codec != codecs.NONE and not self._question.matcher.may_match(data):
+            return []
+        return records_in(batch, header, data)
 
+    def _match(self, records: Sequence[Record]) -> bool:
+        unit, outcome, matches, order = self._unit, self.outcome, self._question.matches, self._order
+        for record in reversed(records) if order.newest_first else records:
+            if not unit.low <= record.offset < unit.high:
+                continue
+            outcome.events += 1
+            if matches(unit.topic, unit.partition, record):
+                self._take(record)
+                if outcome.matches >= order.limit or outcome.row_bytes >= order.max_bytes:
+                    outcome.stopped_at = record.offset
+                    return False
+        return True
 
-def _take(record: Record, unit: Unit, order: Order, outcome: Outcome) -> None:
-    outcome.matches += 1
-    if order.tally is not None:
-        order.tally.add(unit.topic, unit.partition, record)
-    elif order.keep:
-        outcome.rows.append((record.offset, record.timestamp_ms, record.key, record.value, record.headers))
-        outcome.row_bytes += 64 + len(record.key or b"") + len(record.value or b"")
-        outcome.row_bytes += sum(len(name) + len(content or b"") for name, content in record.headers)
+    def _take(self, record: Record) -> None:
+        outcome, order = self.outcome, self._order
+        outcome.matches += 1
+        if order.tally is not None:
+            order.tally.add(self._unit.topic, self._unit.partition, record)
+        elif order.keep:
+            outcome.rows.append(
+                (record.offset, record.timestamp_ms, record.key, record.value, record.headers)
+            )
+            outcome.row_bytes += 64 + len(record.key or b"") + len(record.value or b"")
+            outcome.row_bytes += sum(len(name) + len(content or b"") for name, content in record.headers)

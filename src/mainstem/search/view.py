@@ -18,7 +18,7 @@ import msgspec
 from mainstem.log.batch import Record
 from mainstem.search.numbers import Spelled
 from mainstem.search.payload import NOT_JSON, spelled, text_of
-from mainstem.search.tokens import scalar_text, scalars, tokens
+from mainstem.search.tokens import scalar_text
 from mainstem.search.values import ScalarTest
 
 _UNREAD: Any = object()
@@ -45,14 +45,13 @@ class FieldReader:
 class View:
     """An event and what is known of it so far."""
 
-    __slots__ = ("_row", "_tokens", "_tree", "partition", "record", "topic")
+    __slots__ = ("_row", "_tree", "partition", "record", "topic")
 
     def __init__(self, topic: str, partition: int, record: Record) -> None:
         self.topic = topic
         self.partition = partition
         self.record = record
         self._row = self._tree = _UNREAD
-        self._tokens: list[list[str]] | None = None
 
     def row(self, reader: FieldReader) -> Any:
         """The named fields of an object; None where that is not known (no object, no payload, not JSON).
@@ -86,7 +85,18 @@ class View:
         """Every text of the event: scalars of a JSON payload or the payload's text, key, header values."""
         record, tree = self.record, self.tree()
         if tree is not msgspec.UNSET:
-            yield from map(scalar_text, scalars(tree))
+            waiting = [tree]
+            while waiting:  # `scalars`, in line: all of this is for the many strings of large payloads
+                value = waiting.pop()
+                kind = type(value)
+                if kind is str:
+                    yield value
+                elif kind is dict:
+                    waiting.extend(value.values())
+                elif kind is list:
+                    waiting.extend(value)
+                else:
+                    yield scalar_text(value)
         elif record.value is not None:
             yield text_of(record.value)
         if record.key is not None:
@@ -94,12 +104,6 @@ class View:
         for _, value in record.headers:
             if value is not None:
                 yield text_of(value)
-
-    def tokens(self) -> list[list[str]]:
-        """The tokens of every text."""
-        if self._tokens is None:
-            self._tokens = [tokens(text) for text in self.texts()]
-        return self._tokens
 
 
 def reaches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:

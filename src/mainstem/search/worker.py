@@ -14,15 +14,17 @@ import select
 import signal
 import sys
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from mainstem.search import blocks, histogram, messages, sidecar
 from mainstem.search.batches import Removed
 from mainstem.search.facets import Tally
 from mainstem.search.messages import LENGTH, Reply, Request
-from mainstem.search.scan import Order, Question, scan
+from mainstem.search.scan import Order, Outcome, Question, scan
 
 NICE = 10
 QUESTIONS_MAX = 16
+PROGRESS_BYTES = 2 << 20
 
 
 class Pipes:
@@ -126,12 +128,30 @@ class Worker:
             found=lambda rows: self._pipes.send(messages.Found(request.id, rows)),
             damaged=lambda offset, reason: damaged(messages.Damaged(request.id, offset, reason)),
             cancelled=lambda: self._pipes.is_cancelled(request.id),
+            progress=self._progress(request.id),
         )
         done = scan(request.unit, self._question(request), order)
         counted = {name: dict(counter) for name, counter in tally.counters.items()} if tally else {}
         return messages.Scanned(
             request.id, done.bytes, done.skipped_bytes, done.events, done.matches, done.stopped_at, counted
         )
+
+    def _progress(self, request_id: int) -> Callable[[Outcome], None]:
+        """Tells how far it is, now and then."""
+        told = 0
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal told
+            done = outcome.bytes + outcome.skipped_bytes
+            if done - told >= PROGRESS_BYTES:
+                told = done
+                self._pipes.send(messages.Reached(request_id, outcome.bytes, outcome.skipped_bytes))
+
+        return tell
+
+    def _search(self, unit: messages.Unit, question: Question, order: Order) -> Outcome:
+        """The worker of a cluster (`cluster_worker.py`) gets its bytes elsewhere."""
+        return scan(unit, question, order)
 
     def _question(self, request: messages.Scan) -> Question:
         key = (request.query, request.now_ms, request.since_ms, request.until_ms)
