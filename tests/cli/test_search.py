@@ -1,4 +1,5 @@
-"""`mainstem search`, `trace`, `export`: what they write and what they exit with."""
+"""`mainstem search`, `trace`, `export`: what they write and what they exit with, through the server's HTTP
+door and, where there is none, by the Kafka protocol: the same."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,13 @@ ORDERS = "".join(
     f'{{"order":{4700 + at},"state":"{"failed" if at % 4 == 0 else "ok"}","at":{1_370_000_000 + at}}}\n'
     for at in range(20)
 )
+
+
+@pytest.fixture(scope="module", params=["http", "kafka"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    settings = {"http": "127.0.0.1:0"} if request.param == "http" else {}
+    with Server(tmp_path_factory.mktemp("search") / "data", **settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,14 +71,14 @@ def test_topics_and_times(mainstem: Mainstem) -> None:
     assert mainstem("search", "4711", "--topic", "pay*", "--count").out == "1\n"
     span = ("--since", "2013-05-31T11:33:30Z", "--until", "2013-05-31T11:33:35Z")
     assert mainstem("search", "*", *span, "--count").out == "5\n"
-    assert mainstem("search", "*", "--since", "1h", "--count").out == "0\n"
+    assert mainstem("search", "*", "--topic", "orders", "--since", "1h", "--count").out == "0\n"
 
 
 def test_csv_and_facets(mainstem: Mainstem) -> None:
     rows = list(csv.reader(mainstem("search", "state:failed", "--csv").out.splitlines()))
     assert rows[0] == ["topic", "partition", "offset", "time", "key", "value"]
     assert len(rows) == 6
-    facets = mainstem("search", "*", "--facet", "state", "--facet", "topic")
+    facets = mainstem("search", "at:*", "--facet", "state", "--facet", "topic")
     assert facets.rows == [
         ["state", "ok", "15"],
         ["state", "failed", "5"],
@@ -92,6 +101,23 @@ def test_an_export_has_all_matches_in_order(mainstem: Mainstem, tmp_path: Path) 
     assert len(list(csv.reader(table.out.splitlines()))) == 6
 
 
+def test_it_says_when_it_has_to_go_by_the_kafka_protocol(mainstem: Mainstem, server: Server) -> None:
+    told = mainstem("search", "4711").err
+    by_kafka = (
+        f"mainstem: the server at {server.at} serves no HTTP; reading every event by the Kafka protocol"
+    )
+    assert told.startswith(by_kafka) if not server.http else told == ""
+
+
+def test_events_come_byte_for_byte(mainstem: Mainstem, server: Server) -> None:
+    value = b'{ "n": 1.10,\t"bytes": "\xc3\xbc"}'
+    assert command("produce", "exact", stdin=value + b"\n\xff\xfe\n", at=server.at).code == 0
+    done = mainstem("export", "--topic", "exact")
+    first, second = done.out.splitlines()
+    assert value.decode() in first
+    assert json.loads(second)["value_format"] == "base64"
+
+
 def test_a_person_sees_how_far_it_has_come(server: Server) -> None:
     ours, theirs = pty.openpty()
     environ = {**os.environ, "MAINSTEM_AT": server.at}
@@ -101,5 +127,22 @@ def test_a_person_sees_how_far_it_has_come(server: Server) -> None:
     shown = os.read(ours, 10_000).decode()
     os.close(ours)
     assert done.returncode == 0
-    assert "searched 100%" in shown
-    assert "2 matches, 0 unreadable" in shown
+    assert "searched 100%: 2 matches; " in shown
+    assert ("through the Kafka protocol" in shown) == (not server.http)
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(server: Server) -> None:
+    arguments = [sys.executable, "-m", "mainstem", "export", "--topic", "orders"]
+    with subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "MAINSTEM_AT": server.at},
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        told = running.stderr.read().decode()
+        assert running.wait(60) == 141
+    assert "Traceback" not in told
+    assert "rror" not in told

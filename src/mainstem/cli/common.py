@@ -81,6 +81,12 @@ def paint(text: str, **style: Any) -> str:
     return click.style(text, **style) if has_colour() else text
 
 
+def paint_error(text: str, **style: Any) -> str:
+    """`paint`, for standard error."""
+    shown = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(text, **style) if shown else text
+
+
 def print_json(row: object) -> None:
     """One line of JSON."""
     import msgspec

@@ -11,7 +11,8 @@ import click
 from mainstem.cli.finding import CSV_HEAD, csv_row, exit_code, follow, where_options, with_search
 
 if TYPE_CHECKING:
-    from mainstem.search.service import Search, SearchRequest
+    from mainstem.cli.finding import Reached
+    from mainstem.search.service import SearchRequest
     from mainstem.stream import Event
 
 
@@ -42,19 +43,19 @@ def command(
         query=query, topics=topics, since_ms=since, until_ms=until, limit=None, newest_first=False
     )
 
-    async def work(search: Search) -> int:
+    async def work(reached: Reached) -> int:
         if output is None:
-            return await _write(search, request, kind, sys.stdout)
+            return await _write(reached, request, kind, sys.stdout)
         try:
             with open(output, "w", encoding="utf-8", newline="") as file:
-                return await _write(search, request, kind, file)
+                return await _write(reached, request, kind, file)
         except OSError as error:
             raise click.UsageError(f"{output} cannot be written: {error.strerror}") from None
 
     return with_search(at, query, work)
 
 
-async def _write(search: Search, request: SearchRequest, kind: str, sink: IO[str]) -> int:
+async def _write(reached: Reached, request: SearchRequest, kind: str, sink: IO[str]) -> int:
     from mainstem.cli.show import json_line
 
     if kind == "csv":
@@ -69,7 +70,7 @@ async def _write(search: Search, request: SearchRequest, kind: str, sink: IO[str
         def write(event: Event) -> None:
             sink.write(json_line(event) + "\n")
 
-    done = await follow(search, request, write)
+    done = await follow(reached, request, write)
     sink.flush()
     if sink is not sys.stdout:
         click.echo(f"exported {done.totals.matches:,} events", err=True)

@@ -21,7 +21,8 @@ from mainstem.cli.finding import (
 )
 
 if TYPE_CHECKING:
-    from mainstem.search.service import Search, SearchRequest
+    from mainstem.cli.finding import Reached
+    from mainstem.search.service import SearchRequest
     from mainstem.stream import Event
 
 DEFAULT_MATCHES = 100
@@ -78,11 +79,11 @@ def command(
         only_count=count,
     )
 
-    async def work(search: Search) -> int:
+    async def work(reached: Reached) -> int:
         if fields:
-            return await _facets(search, request, fields, as_json)
+            return await _facets(reached, request, fields, as_json)
         show = _printer(as_json, as_csv)
-        done = await follow(search, request, show)
+        done = await follow(reached, request, show)
         if count:
             click.echo(str(done.totals.matches))
         return exit_code(done)
@@ -106,8 +107,8 @@ def _printer(as_json: bool, as_csv: bool) -> Callable[[Event], None]:
     return lambda event: show([event])
 
 
-async def _facets(search: Search, request: SearchRequest, fields: tuple[str, ...], as_json: bool) -> int:
-    found = await search.facets(request, fields, FACET_VALUES)
+async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, ...], as_json: bool) -> int:
+    found = await reached.search.facets(request, fields, FACET_VALUES)
     for field in fields:
         values = found.values.get(field, [])
         if as_json:

@@ -11,7 +11,7 @@ from mainstem.cli.finding import exit_code, follow, where_options, with_search
 from mainstem.moments import age
 
 if TYPE_CHECKING:
-    from mainstem.search.service import Search
+    from mainstem.cli.finding import Reached
     from mainstem.stream import Event
 
 EVENTS_MAX = 10_000
@@ -35,9 +35,9 @@ def command(
     query = f'"{escaped}"'
     request = SearchRequest(query=query, topics=topics, since_ms=since, until_ms=until, limit=EVENTS_MAX)
 
-    async def work(search: Search) -> int:
+    async def work(reached: Reached) -> int:
         found: list[Event] = []
-        done = await follow(search, request, found.append)
+        done = await follow(reached, request, found.append)
         found.sort(key=lambda event: (event.timestamp_ms, event.topic, event.partition, event.offset))
         before: int | None = None
         for event in found:

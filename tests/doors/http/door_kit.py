@@ -34,7 +34,7 @@ class Running:
     door's loop."""
 
     def __init__(self, folder: Path, options: dict[str, Any], wrap: Callable[[Engine], Engine]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._options = options
         self._wrap = wrap
         self._ready = threading.Event()
@@ -59,9 +59,9 @@ class Running:
 
     async def _serve(self) -> None:
         clock = LoopClock(self.loop)
-        disk = RealDisk(self._folder, self.loop)
+        disk = RealDisk(self.folder, self.loop)
         self.node = await Node.open(
-            Settings(data=str(self._folder), durability="os", log_segment_bytes=SEGMENT_BYTES),
+            Settings(data=str(self.folder), durability="os", log_segment_bytes=SEGMENT_BYTES),
             disk,
             clock,
             random.Random(7),
@@ -80,7 +80,7 @@ class Running:
         } | self._options
         if "disk_use" not in options:
             options["disk_use"] = lambda: DiskUse(used_bytes=1, free_bytes=2, total_bytes=3)
-        search = LogSearch(self.engine, self._folder, clock, workers=1)
+        search = LogSearch(self.engine, self.folder, clock, workers=1)
         self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: search, **options)
         await self.door.start(listener)
         self._ready.set()

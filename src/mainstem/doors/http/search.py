@@ -46,11 +46,16 @@ class SearchJson(msgspec.Struct, forbid_unknown_fields=True):
         None
     )
     until_ms: Annotated[Millis | None, Meta(description="Events before this time, ms since 1970.")] = None
-    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX, description="Matches at most.")] = 100
+    limit: Annotated[
+        Annotated[int, Meta(ge=1, le=LIMIT_MAX)] | None, Meta(description="Matches at most; null: all.")
+    ] = 100
     newest_first: bool = True
     resume: Annotated[str | None, Meta(description="`resume` of an earlier search of this query.")] = None
     budget_s: Annotated[Seconds | None, Meta(description="Stop after so many seconds.")] = None
     only_count: Annotated[bool, Meta(description="No hits, the numbers alone.")] = False
+    encoding: Annotated[
+        Literal["plain", "base64"], Meta(description="base64: keys and payloads byte for byte.")
+    ] = "plain"
 
     def request(self, *, budget_s: float | None = None) -> SearchRequest:
         """As the search takes it."""
@@ -91,6 +96,9 @@ class TotalsJson(msgspec.Struct):
     reached_ms: int | None
     elapsed_s: float
     partitions: int
+    index_note: Annotated[
+        str | None, Meta(description="Why topics set mainstem.search=indexed were searched without an index.")
+    ]
 
 
 class ProgressJson(msgspec.Struct):
@@ -126,11 +134,11 @@ def _totals(totals: Totals) -> TotalsJson:
     return TotalsJson(**{name: getattr(totals, name) for name in TotalsJson.__struct_fields__})
 
 
-def update_json(update: Update) -> UpdateJson:
-    """An update, for the outside."""
+def update_json(update: Update, *, exact: bool = False) -> UpdateJson:
+    """An update, for the outside; `exact` as for events."""
     match update:
         case Hit(event):
-            return UpdateJson(hit=to_json(event))
+            return UpdateJson(hit=to_json(event, exact=exact))
         case Progress(totals, resume):
             return UpdateJson(progress=ProgressJson(_totals(totals), resume))
         case Unreadable(at, reason):
@@ -179,13 +187,13 @@ async def search(call: Call) -> Response:
     Closing the connection cancels the search."""
     wanted = await call.body(SearchJson)
     updates, release = await begin(call, wanted.request())
-    return Streamed(_lines(call, updates), NDJSON, release)
+    return Streamed(_lines(call, updates, exact=wanted.encoding == "base64"), NDJSON, release)
 
 
-async def _lines(call: Call, updates: Updates) -> AsyncIterator[bytes]:
+async def _lines(call: Call, updates: Updates, *, exact: bool) -> AsyncIterator[bytes]:
     try:
         async for update in updates:
-            yield json_line(update_json(update)) + b"\n"
+            yield json_line(update_json(update, exact=exact)) + b"\n"
             if call.context.closing.is_set():
                 break
     except StreamError as error:
@@ -231,7 +239,7 @@ async def histogram(call: Call) -> Response:
 class FacetsRequestJson(SearchJson, forbid_unknown_fields=True):
     """The matches of what to count."""
 
-    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] | None = None  # type: ignore[assignment]
+    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] | None = None
     fields: Annotated[
         list[str],
         Meta(description="topic, partition, key, header.NAME or a path into JSON; none: all, up to 200."),
