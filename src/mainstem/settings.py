@@ -115,12 +115,32 @@ class Settings:
     connections_max_idle_ms: int = setting(
         600_000, "connections.max.idle.ms", "Close a connection that is silent so long, ms.", least=1
     )
-    max_connections: int = setting(10_000, "max.connections", "Connections at most.", least=1)
+    first_request_timeout_ms: int = setting(
+        10_000, None, "Close a new connection that has sent no whole request in this time, ms.", least=1
+    )
+    max_connections: int = setting(
+        10_000, "max.connections", "Connections at most; more wait until one ends.", least=1
+    )
+    max_connections_per_ip: int = setting(
+        5_000, "max.connections.per.ip", "Connections from one address at most; more are closed.", least=1
+    )
+    max_connection_creation_rate: int = setting(
+        2_147_483_647, "max.connection.creation.rate", "New connections a second; more wait.", least=1
+    )
     socket_request_max_bytes: int = setting(
         104_857_600,
         "socket.request.max.bytes",
         "A Produce request at most, bytes; others: 1 MiB.",
         least=1024,
+    )
+    queued_max_request_bytes: int = setting(
+        268_435_456,
+        "queued.max.request.bytes",
+        "Memory of all requests that come in, at most, and of all in work again, bytes.",
+        least=1 << 20,
+    )
+    request_max_elements: int = setting(
+        100_000, None, "Partitions, names and other elements of one request at most.", least=1
     )
     fetch_max_bytes: int = setting(57_671_680, "fetch.max.bytes", "A Fetch reply at most, bytes.", least=1024)
 

@@ -12,8 +12,10 @@ from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
 from mainstem.coordinator.topics import Topic, check_name
 from mainstem.doors.kafka.connection import Connection
 from mainstem.doors.kafka.dispatch import Door
+from mainstem.doors.kafka.frame import FrameReader, Pool
 from mainstem.doors.kafka.handler import Context, Handler, Listener
 from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.limits import Budget
 from mainstem.doors.kafka.message import Buffer, Message
 from mainstem.doors.kafka.reader import _struct_reader
 from mainstem.doors.kafka.schema import api
@@ -195,6 +197,25 @@ class MemoryNode:
         except InvalidTopicName as error:
             return Later.failed(error)
         return Later.of(self.create(name))
+
+
+class Owner:
+    """Who reads frames; counts how often it was told that there may be room."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def room(self) -> None:
+        self.woken += 1
+
+
+def frame_reader(
+    produce_max_bytes: int, pool: Pool | None = None, budget: Budget | None = None, owner: Owner | None = None
+) -> FrameReader:
+    """A reader of frames that has all the memory it wants, unless a budget says else."""
+    return FrameReader(
+        pool or Pool(), produce_max_bytes, budget or Budget(SimClock(), 1 << 30), owner or Owner()
+    )
 
 
 class FakeLink:

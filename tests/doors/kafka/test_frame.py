@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.doors.kafka.frame import POOLED_BYTES, FrameReader, NotKafka, Pool
+from mainstem.doors.kafka.limits import Budget
 from mainstem.doors.kafka.reader import ProtocolError
+from tests.doors.kafka.kit import Owner, frame_reader
 
 PRODUCE_MAX = 8 << 20
 
 
-def reader(pool: Pool | None = None) -> FrameReader:
-    return FrameReader(pool or Pool(), PRODUCE_MAX)
+def reader(pool: Pool | None = None, budget: Budget | None = None, owner: Owner | None = None) -> FrameReader:
+    return frame_reader(PRODUCE_MAX, pool, budget, owner)
 
 
 def feed(frames: FrameReader, data: bytes, step: int = 1 << 30) -> list[bytes]:
@@ -31,7 +33,7 @@ def feed(frames: FrameReader, data: bytes, step: int = 1 << 30) -> list[bytes]:
         while (frame := frames.next()) is not None:
             out.append(bytes(frame))
         assert not frames.has_frame
-        frames.settle()
+        assert frames.settle()
     return out
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.doors.kafka.frame import FrameReader, Pool
 from mainstem.doors.kafka.handlers import discover
 from mainstem.doors.kafka.message import Message, ProtocolError, decode_request
 from mainstem.doors.kafka.schema import api
 from mainstem.doors.kafka.writer import write_reply, write_request
 from tests.doors.kafka import oracle
 from tests.doors.kafka.examples import KINDS, example
+from tests.doors.kafka.kit import frame_reader
 
 OFFERED = [
     (key, version)
@@ -87,7 +87,7 @@ def test_frames_of_all_requests_come_out_as_they_went_in(step: int) -> None:
         if direction == "request"
     ]
     stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
-    frames, out = FrameReader(Pool(), 1 << 20), []
+    frames, out = frame_reader(1 << 20), []
     while stream:
         space = frames.space()
         count = min(len(space), step, len(stream))

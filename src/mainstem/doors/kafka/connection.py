@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from mainstem.clock import Clock
 from mainstem.doors.kafka.dispatch import Door
-from mainstem.doors.kafka.frame import FrameReader, NotKafka
+from mainstem.doors.kafka.frame import PRODUCE, FrameReader, NotKafka
 from mainstem.doors.kafka.handler import Answer, CloseConnection, Listener, Request
 from mainstem.doors.kafka.message import Buffer, Message, ProtocolError
 from mainstem.later import Later
@@ -30,6 +30,13 @@ MAX_PARKED_BYTES = 4 << 20
 TURN_BYTES = 64 << 10
 TURN_SECONDS = 0.0005
 """What a connection may use before the others have their turn."""
+
+PARKED_WEIGHT = 16
+"""What a request that waits, other than Produce, holds for each of its bytes, about: objects of what it asked
+for."""
+SMALL_BYTES = 4 << 10
+"""A request of this size is started, if nothing else of its connection is unanswered, whatever all the
+others have in flight: so heartbeats and reading go on while the disk is behind."""
 
 _HEADER = struct.Struct(">hhih")
 
@@ -80,6 +87,7 @@ class Connection:
         "_turn_due",
         "_unanswered_bytes",
         "blocked_since",
+        "has_asked",
         "heard_at",
         "listener",
         "peer",
@@ -90,7 +98,7 @@ class Connection:
         self._link = link
         self.listener = listener
         self.peer = peer
-        self._frames = FrameReader(door.pool, door.settings.socket_request_max_bytes)
+        self._frames = FrameReader(door.pool, door.settings.socket_request_max_bytes, door.receiving, self)
         self._slots: deque[_Slot] | None = None
         self._closers: set[Callable[[], None]] | None = None
         self._blocker: _Slot | None = None
@@ -98,6 +106,8 @@ class Connection:
         self._unanswered_bytes = 0
         self._parked_bytes = 0
         self._paused = self._pumping = self._turn_due = self._stopping = self._closed = False
+        self.has_asked = False
+        """A whole request has come."""
         self.heard_at = door.clock.monotonic()
         """When the last frame, or the last 64 KB of one, was whole."""
         self.blocked_since: float | None = None
@@ -146,8 +156,18 @@ class Connection:
         closers, self._closers = self._closers, None
         for call in closers or ():
             call()
-        self._slots = self._blocker = None
+        self._unblock()
+        self._slots = None
         self._frames.close()
+        self._door.in_flight.give(self._unanswered_bytes + self._parked_bytes)
+        self._unanswered_bytes = self._parked_bytes = 0
+        self._door.in_flight.leave(self)
+        self._door.parked.leave(self)
+
+    def room(self) -> None:
+        """What all connections share may have room for this one again."""
+        if not self._closed:
+            self._pump()
 
     def drain(self) -> None:
         """The server stops: finish what is being committed, start nothing, then close. What merely waits
@@ -176,9 +196,14 @@ class Connection:
         return not self._slots and self.blocked_since is None
 
     @property
-    def has_partial_frame(self) -> bool:
-        """A frame has begun and is not whole."""
-        return self._frames.partial_bytes > 0
+    def awaited_bytes(self) -> int | None:
+        """The server waits for the rest of a frame, of which so many bytes are there; None: it does not."""
+        return None if self._paused else self._frames.partial_bytes or None
+
+    @property
+    def holds_bytes(self) -> int:
+        """What its unfinished frame holds of the memory that all share."""
+        return self._frames.holds_bytes
 
     # --- Peer: the handlers' side
     # -----------------------------------------------------------------------------
@@ -202,11 +227,25 @@ class Connection:
         if self._closed or self._stopping or self.blocked_since is not None:
             return True
         slots = self._slots
-        return slots is not None and (
+        if slots is not None and (
             len(slots) >= MAX_UNANSWERED
             or self._unanswered_bytes >= MAX_UNANSWERED_BYTES
             or self._parked_bytes >= MAX_PARKED_BYTES
-        )
+        ):
+            return True
+        door = self._door
+        return (door.in_flight.is_full or door.parked.is_full) and self._has_to_wait()
+
+    def _has_to_wait(self) -> bool:
+        """All connections together have too much in flight for the next request of this one."""
+        frames = self._frames
+        if not frames.has_frame or (not self._slots and frames.next_bytes <= SMALL_BYTES):
+            return False
+        backlog = self._door.in_flight if frames.next_key == PRODUCE else self._door.parked
+        if not backlog.is_full:
+            return False
+        backlog.wait(self)
+        return True
 
     def _may_start(self) -> bool:
         return self._blocker is None and not self._is_full()
@@ -231,7 +270,7 @@ class Connection:
                     self._end_turn()
                     break
         except NotKafka as error:
-            self._door.complain("not kafka", f"{error} by {self.peer}: connection closed")
+            self._door.complain(str(error), f"{error} by {self.peer}: connection closed")
             self.close()
         except ProtocolError as error:
             self._door.complain("protocol", f"{self.peer} breaks the protocol: {error}; connection closed")
@@ -259,10 +298,8 @@ class Connection:
             return
         # Behind a request that waits, reading goes on until the next one is whole: so a client that is gone
         # is noticed.
-        waits = self._is_full() or self._frames.has_frame
-        if not waits:
-            self._frames.settle()
-        self._pause(waits)
+        has_room = self._frames.settle()
+        self._pause(not has_room or self._is_full() or self._frames.has_frame)
 
     def _pause(self, pause: bool) -> None:
         if pause != self._paused:
@@ -282,6 +319,7 @@ class Connection:
         if length < -1 or at > len(frame):
             raise ProtocolError(f"a client id of {length} bytes")
         client_id = None if length < 0 else str(frame[10:at], "utf-8", "replace")
+        self.has_asked = True
         request = Request(key, version, correlation_id, client_id, Message(), self.peer, self)
         handler = self._door.handlers.get(key)
         try:
@@ -313,6 +351,7 @@ class Connection:
             slot = _Slot(request, size, pipelined)
             self._slots.append(slot)
             self._unanswered_bytes += size
+            self._door.in_flight.add(size)
             self._fill(slot, pieces)
 
     def _park(self, request: Request, later: Later[Any], size: int, pipelined: bool) -> None:
@@ -321,8 +360,10 @@ class Connection:
             self._slots = deque()
         self._slots.append(slot)
         self._unanswered_bytes += size
+        self._door.in_flight.add(size)
         if not pipelined:
             self._blocker = slot
+            self._door.parked.add(size * PARKED_WEIGHT)
 
         def done(later: Later[Any]) -> None:
             if self._slots is None:  # the connection is gone
@@ -339,22 +380,30 @@ class Connection:
 
     def _fill(self, slot: _Slot, pieces: list[Buffer]) -> None:
         slot.pieces, slot.request = pieces, None
-        for piece in pieces:
-            self._parked_bytes += len(piece)
+        size = sum(map(len, pieces))
+        self._parked_bytes += size
+        self._door.in_flight.add(size)
         if slot is self._blocker:
-            self._blocker = None
+            self._unblock()
+
+    def _unblock(self) -> None:
+        blocker, self._blocker = self._blocker, None
+        if blocker is not None:
+            self._door.parked.give(blocker.size * PARKED_WEIGHT)
 
     def _send_ready(self) -> None:
         """Send the replies that no earlier one holds up."""
         slots = self._slots
         assert slots is not None
         out: list[Buffer] = []
+        before = self._unanswered_bytes + self._parked_bytes
         while slots and slots[0].pieces is not None:
             slot = slots.popleft()
             self._unanswered_bytes -= slot.size
             for piece in slot.pieces or ():
                 self._parked_bytes -= len(piece)
                 out.append(piece)
+        self._door.in_flight.give(before - self._unanswered_bytes - self._parked_bytes)
         if not slots:
             self._slots = None
         if out and not self._closed:

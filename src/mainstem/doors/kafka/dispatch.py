@@ -14,6 +14,7 @@ from mainstem.clock import Clock
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.frame import Pool
 from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Reply, Request
+from mainstem.doors.kafka.limits import Backlog, Budget
 from mainstem.doors.kafka.message import (
     Buffer,
     Message,
@@ -41,8 +42,19 @@ class Door:
         self.context = context
         self.handlers = handlers
         self.pool = Pool()
+        settings = context.settings
+        self._most_elements = settings.request_max_elements
+        most = max(settings.queued_max_request_bytes, settings.socket_request_max_bytes)
+        self.receiving = Budget(context.clock, max(most - settings.socket_request_max_bytes, most // 4))
+        """Memory of requests that have not come whole. One connection may go beyond it to finish a frame."""
+        self.in_flight = Backlog(context.clock, most)
+        """Produce requests that wait for their commit, and replies that wait behind them."""
+        self.parked = Backlog(context.clock, most)
+        """What other requests hold while they wait: for events, for members of their group."""
         self._flexible_from = {key: api(key).request.flexible for key in handlers}
-        self._complaints: dict[str, tuple[float, int]] = {}
+        self._complaints: dict[str, tuple[float, int, str]] = {}
+        self.refusals: dict[str, int] = {}
+        """How often each kind of complaint had its reason."""
         context.handlers = handlers
 
     @property
@@ -54,15 +66,27 @@ class Door:
         return self.context.settings
 
     def complain(self, kind: str, text: str) -> None:
-        """One line about a bad client, at most one a kind every 10 s; the next one tells how many were left
-        out."""
+        """One line about a bad client, at most one a kind every 10 s; the next one, or `tell_left_out`, tells
+        how many were left out."""
+        self.refusals[kind] = self.refusals.get(kind, 0) + 1
         now = self.clock.monotonic()
-        last, left_out = self._complaints.get(kind, (now - COMPLAINT_SECONDS, 0))
+        last, left_out, _ = self._complaints.get(kind, (now - COMPLAINT_SECONDS, 0, ""))
         if now - last < COMPLAINT_SECONDS:
-            self._complaints[kind] = (last, left_out + 1)
+            self._complaints[kind] = (last, left_out + 1, text)
             return
-        self._complaints[kind] = (now, 0)
+        self._complaints[kind] = (now, 0, "")
         log.warning("%s%s", text, f" ({left_out} more like it)" if left_out else "")
+
+    def tell_left_out(self) -> None:
+        """Tell of complaints that were left out, and that no later one told of. Call it now and then."""
+        now = self.clock.monotonic()
+        for kind, (last, left_out, text) in list(self._complaints.items()):
+            if now - last >= COMPLAINT_SECONDS:
+                del self._complaints[kind]
+                if left_out:
+                    self._complaints[kind] = (now, 0, "")
+                    more = f" ({left_out - 1} more like it)" if left_out > 1 else ""
+                    log.warning("%s%s", text, more)
 
     def answer(self, handler: Handler | None, request: Request, frame: memoryview, at: int) -> Answer:
         """Decode the body, which begins at `at` behind the client id, and run the handler. ProtocolError,
@@ -79,10 +103,9 @@ class Door:
                 at = read_tags(frame, at, {}, {})
             except IndexError:
                 raise ProtocolError("the frame ends inside its header") from None
-        if handler.decode is not None:
-            request.body = handler.decode(version, frame, at)
-        else:
-            request.body = decode_request(key, version, frame, at)
+        if handler.begins is not None:
+            at = handler.begins(version, frame, at)
+        request.body = decode_request(key, version, frame, at, most_elements=self._most_elements)
         try:
             return handler.handle(self.context, request)
         except CloseConnection:

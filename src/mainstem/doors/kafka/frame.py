@@ -7,18 +7,23 @@ connection.py, one reader for each connection.
 
 A connection holds no buffer between frames. Bytes land in one of a few shared buffers of 256 KB; what is
 left of it after the last whole frame is kept aside if it is small. A frame of more than 128 KB gets a
-buffer of its own, which grows by at most 1 MB at a time as bytes arrive: a length prefix must not buy
-memory.
+buffer of its own, which grows as bytes arrive, to twice what has come and by at most 1 MB at a time: a
+length prefix must not buy memory. What all connections hold in this way, beyond 4 KB each, comes out of one
+budget; when it is used up, `settle` says that no more may be read for now, and the bytes wait where they
+are: with the client.
 """
 
 from __future__ import annotations
 
+from mainstem.doors.kafka.limits import Budget, Waiter
 from mainstem.doors.kafka.reader import ProtocolError
 
 POOLED_BYTES = 256 << 10
 LARGE_FRAME_BYTES = 128 << 10
 GROW_BYTES = 1 << 20
+LEAST_GROW_BYTES = 16 << 10
 REST_BYTES = 4 << 10
+"""Kept for each connection outside of the budget."""
 SMALL_REQUEST_BYTES = 1 << 20
 """The cap of every request but Produce."""
 PRODUCE = 0
@@ -58,13 +63,29 @@ class Pool:
 
 
 class FrameReader:
-    """One connection's bytes on their way to frames."""
+    """One connection's bytes on their way to frames. `owner` is woken when there is room again."""
 
-    __slots__ = ("_end", "_large", "_large_need", "_pool", "_pooled", "_produce_max", "_rest", "_start")
+    __slots__ = (
+        "_budget",
+        "_end",
+        "_held_bytes",
+        "_large",
+        "_large_need",
+        "_owner",
+        "_pool",
+        "_pooled",
+        "_produce_max",
+        "_rest",
+        "_start",
+    )
 
-    def __init__(self, pool: Pool, produce_max_bytes: int) -> None:
+    def __init__(self, pool: Pool, produce_max_bytes: int, budget: Budget, owner: Waiter) -> None:
         self._pool = pool
         self._produce_max = produce_max_bytes
+        self._budget = budget
+        self._owner = owner
+        self._held_bytes = 0
+        """Of the budget; as long as the large buffer is, or will be when it is needed."""
         self._pooled: bytearray | None = None
         self._start = self._end = 0
         """Of the bytes not yet cut into frames: in the large buffer if there is one, else in the pooled
@@ -74,17 +95,20 @@ class FrameReader:
         self._rest = b""
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never empty. Ask again after each `filled`; not while frames wait to be
-        taken."""
+        """Where the next bytes go; never empty. Ask again after each `filled`; only when `settle` has said
+        that more may be read."""
         large = self._large
         if large is not None:
             if self._end == len(large):
-                large += bytes(min(GROW_BYTES, self._large_need - len(large)))
+                # Not sooner: who fills a buffer may hold on to it until it has told how much.
+                large += bytes(self._held_bytes - len(large))
             return memoryview(large)[self._end :]
         if self._pooled is None:
-            landing = self._pool.peek()
-            landing[: len(self._rest)] = self._rest
-            return memoryview(landing)[len(self._rest) :]
+            landing, kept = self._pool.peek(), len(self._rest)
+            landing[:kept] = self._rest
+            if self._is_tight:  # what comes may have to be kept
+                return memoryview(landing)[kept : max(REST_BYTES, kept + 1)]
+            return memoryview(landing)[kept:]
         if self._start and POOLED_BYTES - self._end < LARGE_FRAME_BYTES:
             waiting = self._end - self._start
             self._pooled[:waiting] = self._pooled[self._start : self._end]
@@ -109,10 +133,16 @@ class FrameReader:
                 return None
             self._large = None
             self._start = self._end = 0
+            self._let_go()
             return memoryview(large)
+        if self._pooled is None:
+            if not self._rest or not self.has_frame:
+                return None
+            self._unpack()
         start, pooled = self._start, self._pooled
+        assert pooled is not None
         waiting = self._end - start
-        if pooled is None or waiting < 4:
+        if waiting < 4:
             return None
         size = int.from_bytes(pooled[start : start + 4], "big", signed=True)
         if (size > SMALL_REQUEST_BYTES or size < 8) and not self._allowed(size, pooled, start, waiting):
@@ -129,35 +159,107 @@ class FrameReader:
         """Whether `next` would give a frame, or refuse one."""
         if self._large is not None:
             return self._end >= self._large_need
-        pooled, waiting = self._pooled, self._end - self._start
-        if pooled is None or waiting < 4:
+        waiting = self.partial_bytes
+        if waiting < 4:
             return False
-        size = int.from_bytes(pooled[self._start : self._start + 4], "big", signed=True)
+        size = self._next_bytes()
         return waiting >= size + 4 or (size > SMALL_REQUEST_BYTES and waiting >= 6)
 
     @property
+    def next_bytes(self) -> int:
+        """How long the next frame says it is, once `has_frame`."""
+        return self._large_need if self._large is not None else self._next_bytes()
+
+    @property
+    def next_key(self) -> int:
+        """The API key of the next frame, once `has_frame`."""
+        if self._large is not None:
+            return int.from_bytes(self._large[:2], "big", signed=True)
+        if self._pooled is None:
+            return int.from_bytes(self._rest[4:6], "big", signed=True)
+        return int.from_bytes(self._pooled[self._start + 4 : self._start + 6], "big", signed=True)
+
+    @property
     def partial_bytes(self) -> int:
-        """Bytes of a frame that has not arrived whole; 0 between frames."""
+        """Bytes of frames that are not taken yet; 0 between frames."""
         return len(self._rest) + self._end - self._start
 
-    def settle(self) -> None:
-        """No frame waits: give the shared buffer back unless much of a frame is in it."""
+    @property
+    def holds_bytes(self) -> int:
+        """What it has of the budget."""
+        return self._held_bytes
+
+    def settle(self) -> bool:
+        """No frame is being taken: give the shared buffer back unless much is in it. False: there is no room
+        for more bytes now; `owner.room` is called when there may be."""
+        large = self._large
+        if large is not None:
+            return self._end < self._held_bytes or self._end == self._large_need or self._grow()
         pooled = self._pooled
-        if pooled is None or self._large is not None:
-            return
-        if self._end - self._start <= REST_BYTES:
+        if pooled is None:
+            return True
+        waiting = self._end - self._start
+        if waiting < REST_BYTES or (waiting == REST_BYTES and self.has_frame):
             self._rest = bytes(pooled[self._start : self._end])
             self._start = self._end = 0
-            self._pooled = None
-            self._pool.give(pooled)
+            self._give(pooled)
+            return True
+        if not self._held_bytes:
+            size = self._next_bytes()
+            if (size > LARGE_FRAME_BYTES or self._is_crowded) and not self.has_frame:
+                self._to_large(size, pooled)
+                return self._grow()
+            self._hold(POOLED_BYTES)
+        return True
 
     def close(self) -> None:
         """Drop what is there."""
         if self._pooled is not None:
-            self._pool.give(self._pooled)
-        self._pooled = self._large = None
+            self._give(self._pooled)
+        self._large = None
+        self._let_go()
+        self._budget.leave(self._owner)
         self._rest = b""
         self._start = self._end = 0
+
+    @property
+    def _is_tight(self) -> bool:
+        """There may not be room for a whole buffer of bytes that come now."""
+        return self._budget.taken_bytes + POOLED_BYTES > self._budget.most_bytes
+
+    @property
+    def _is_crowded(self) -> bool:
+        """So much is taken that a shared buffer is too much for a part of a frame."""
+        return self._budget.taken_bytes * 4 > self._budget.most_bytes
+
+    def _hold(self, count: int) -> None:
+        self._held_bytes += count
+        self._budget.add(count)
+
+    def _let_go(self) -> None:
+        if self._held_bytes:
+            held, self._held_bytes = self._held_bytes, 0
+            self._budget.give(held)
+            self._budget.leave(self._owner)
+
+    def _give(self, pooled: bytearray) -> None:
+        self._pooled = None
+        self._pool.give(pooled)
+        self._let_go()
+
+    def _unpack(self) -> None:
+        """Put what was kept aside where frames are cut."""
+        self._pool.peek()
+        self._pooled = self._pool.take()
+        self._start, self._end = 0, len(self._rest)
+        self._pooled[: self._end] = self._rest
+        self._rest = b""
+
+    def _next_bytes(self) -> int:
+        """The length before the next frame, of which four bytes are there."""
+        if self._pooled is None:
+            return int.from_bytes(self._rest[:4], "big", signed=True)
+        return int.from_bytes(self._pooled[self._start : self._start + 4], "big", signed=True)
 
     def _allowed(self, size: int, pooled: bytearray, start: int, waiting: int) -> bool:
         """Whether an unusual size is right; False while the API key that decides has not arrived."""
@@ -182,11 +284,18 @@ class FrameReader:
         return True
 
     def _to_large(self, size: int, pooled: bytearray) -> None:
-        """Move the beginning of a large frame to a buffer of its own."""
-        waiting = self._end - self._start - 4
-        large = bytearray(max(min(size, GROW_BYTES), waiting))
-        large[:waiting] = memoryview(pooled)[self._start + 4 : self._end]
+        """Move the beginning of a frame to a buffer of its own, which has no room for more yet."""
+        large = bytearray(memoryview(pooled)[self._start + 4 : self._end])
+        self._give(pooled)
+        self._hold(len(large))
         self._large, self._large_need = large, size
-        self._pooled = None
-        self._pool.give(pooled)
-        self._start, self._end = 0, waiting
+        self._start, self._end = 0, len(large)
+
+    def _grow(self) -> bool:
+        """Get room for more bytes of a large frame. False: not now."""
+        there = self._held_bytes
+        more = min(GROW_BYTES, max(there, LEAST_GROW_BYTES), self._large_need - there)
+        if not self._budget.take(self._owner, more):
+            return False
+        self._held_bytes += more
+        return True

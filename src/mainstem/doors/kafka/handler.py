@@ -132,8 +132,9 @@ class Handler:
     advertised_from: int | None = None
     pipelined: bool = False
     """Later requests of the connection may start before this one is answered."""
-    decode: Callable[[int, memoryview, int], Message] | None = None
-    """A faster reader than the compiled one: version, frame, where the body begins. ProtocolError."""
+    begins: Callable[[int, memoryview, int], int] | None = None
+    """Where the body really begins, for clients that put something before it: version, frame, where it should
+    begin."""
     on_version: Callable[[Context, Request, memoryview], Answer] | None = None
     """The answer to a version outside of the range, given the bytes behind the client id. None: hang up."""
     on_error: Callable[[Request, int], Message] | None = None

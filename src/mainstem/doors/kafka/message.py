@@ -27,9 +27,12 @@ _PLAIN = struct.Struct(">ii")
 _FLEXIBLE = struct.Struct(">iix")
 
 
-def decode_request(key: int, version: int, body: memoryview, at: int = 0) -> Message:
-    """The request in `body[at:]`, which must hold it and nothing else. ProtocolError."""
-    return read_request(key, version, body, at)
+def decode_request(
+    key: int, version: int, body: memoryview, at: int = 0, *, most_elements: int = 1 << 31
+) -> Message:
+    """The request that `body[at:]` begins with. ProtocolError, also if all its arrays together have more than
+    `most_elements`."""
+    return read_request(key, version, body, at, most_elements=most_elements)
 
 
 def frame_reply(key: int, version: int, correlation_id: int, body: list[Buffer]) -> list[Buffer]:

@@ -2,8 +2,9 @@
 
 Owns: decoding a request body, field by field, from the plan compiled for its key and version. Refuses
 everything that does not fit: a count larger than the bytes left could hold, a string past the end, a null
-where there may be none. There is one error, ProtocolError; nothing is allocated before its
-size was checked against the bytes that are there. Called by message.py.
+where there may be none; and requests of more elements than allowed, for an element of two bytes becomes an
+object of hundreds. There is one error, ProtocolError; nothing is allocated before its size was checked
+against the bytes that are there. Called by message.py.
 
 Unknown tagged fields are skipped (KIP-482). `records` are given as a memoryview into the frame, all else is
 copied.
@@ -165,8 +166,46 @@ def _fixed_reader(letter: str) -> Read:
     return read
 
 
-def _array_reader(element: Read, smallest: int, flexible: bool, nullable: bool, name: str) -> Read:
+class _Meter:
+    """Counts the elements of one request at a time."""
+
+    __slots__ = ("left", "most")
+
+    def __init__(self) -> None:
+        self.left = self.most = 0
+
+    def start(self, most: int) -> None:
+        """A new request, of at most so many."""
+        self.left = self.most = most
+
+    def spend(self, count: int) -> None:
+        """So many more. ProtocolError: too many."""
+        self.left -= count
+        if self.left < 0:
+            raise ProtocolError(f"more than {self.most} elements (request_max_elements)")
+
+
+_METER = _Meter()
+
+
+def _metered(length_of: Read) -> Read:
+    """Reads the length of an array and counts its elements."""
+
+    def read(buffer: memoryview, at: int) -> tuple[int, int]:
+        count, at = length_of(buffer, at)
+        if count > 0:
+            _METER.spend(count)
+        return count, at
+
+    return read
+
+
+def _array_reader(
+    element: Read, smallest: int, flexible: bool, nullable: bool, name: str, metered: bool
+) -> Read:
     length_of = _length_reader("compact" if flexible else "i")
+    if metered:
+        length_of = _metered(length_of)
 
     def read(buffer: memoryview, at: int) -> tuple[list[Any] | None, int]:
         count, at = length_of(buffer, at)
@@ -185,8 +224,10 @@ def _array_reader(element: Read, smallest: int, flexible: bool, nullable: bool, 
     return read
 
 
-def _number_array_reader(letter: str, flexible: bool, nullable: bool, name: str) -> Read:
+def _number_array_reader(letter: str, flexible: bool, nullable: bool, name: str, metered: bool) -> Read:
     length_of = _length_reader("compact" if flexible else "i")
+    if metered:
+        length_of = _metered(length_of)
     size = struct.calcsize(">" + letter)
 
     def read(buffer: memoryview, at: int) -> tuple[list[Any] | None, int]:
@@ -214,20 +255,19 @@ def _nullable_struct_reader(inner: Read) -> Read:
     return read
 
 
-def _reader_of(field: Field, version: int, flexible: bool) -> tuple[Read, int]:
+def _reader_of(field: Field, version: int, flexible: bool, metered: bool) -> tuple[Read, int]:
     """How to read a field, and its smallest size in bytes."""
     nullable = field.is_nullable(version) or (field.tag is not None and field.default is None)
     element: Read
     if field.type == "struct":
-        element, smallest = _struct_reader(field.fields, version, flexible)
+        element, smallest = _struct_reader(field.fields, version, flexible, metered)
         if nullable and not field.array:
             return _nullable_struct_reader(element), 1
     elif field.type in FIXED:
         element, smallest = _fixed_reader(FIXED[field.type]), struct.calcsize(">" + FIXED[field.type])
         if field.array:
-            return _number_array_reader(
-                FIXED[field.type], flexible, nullable, field.name
-            ), 1 if flexible else 4
+            numbers = _number_array_reader(FIXED[field.type], flexible, nullable, field.name, metered)
+            return numbers, 1 if flexible else 4
     elif field.type == "uuid":
         element, smallest = _read_uuid, 16
     elif field.type == "string":
@@ -237,7 +277,8 @@ def _reader_of(field: Field, version: int, flexible: bool) -> tuple[Read, int]:
         element = _bytes_reader(flexible, nullable and not field.array, field.name, field.type == "bytes")
         smallest = 1 if flexible else 4
     if field.array:
-        return _array_reader(element, smallest, flexible, nullable, field.name), 1 if flexible else 4
+        elements = _array_reader(element, smallest, flexible, nullable, field.name, metered)
+        return elements, 1 if flexible else 4
     return element, smallest
 
 
@@ -252,7 +293,9 @@ def _default(field: Field) -> Any:
     return default_of(field)
 
 
-def _struct_reader(fields: tuple[Field, ...], version: int, flexible: bool) -> tuple[Read, int]:
+def _struct_reader(
+    fields: tuple[Field, ...], version: int, flexible: bool, metered: bool = False
+) -> tuple[Read, int]:
     """The reader of a struct, and its smallest size. Neighbours of fixed size are read with one call."""
     plan: list[tuple[str, Read | None, struct.Struct | None, tuple[str, ...]]] = []
     defaults = {f.name: _default(f) for f in fields if f.tag is not None or not f.in_version(version)}
@@ -272,14 +315,14 @@ def _struct_reader(fields: tuple[Field, ...], version: int, flexible: bool) -> t
         if not field.in_version(version):
             continue
         if field.tag is not None:
-            tags[field.tag] = (field.name, _reader_of(field, version, flexible)[0])
+            tags[field.tag] = (field.name, _reader_of(field, version, flexible, metered)[0])
             continue
         if field.type in FIXED and not field.array:
             run.append(field)
             smallest += struct.calcsize(">" + FIXED[field.type])
             continue
         end_run()
-        read_one, size = _reader_of(field, version, flexible)
+        read_one, size = _reader_of(field, version, flexible, metered)
         smallest += size
         plan.append((field.name, read_one, None, ()))
     end_run()
@@ -307,17 +350,24 @@ def _struct_reader(fields: tuple[Field, ...], version: int, flexible: bool) -> t
 
 
 @cache
-def _request_reader(key: int, version: int) -> Read:
+def _request_reader(key: int, version: int, metered: bool) -> Read:
     shape = api(key).request
-    return _struct_reader(shape.fields, version, version >= shape.flexible)[0]
+    return _struct_reader(shape.fields, version, version >= shape.flexible, metered)[0]
 
 
-def read_request(key: int, version: int, body: memoryview, at: int = 0) -> Message:
-    """The request that `body[at:]` begins with. ProtocolError if it does not. KeyError for an unknown key:
-    the caller has looked at the versions that it offers. What is left after it is ignored, as Kafka does:
-    librdkafka's Metadata request for all topics has three bytes too many."""
+def read_request(
+    key: int, version: int, body: memoryview, at: int = 0, *, most_elements: int = 1 << 31
+) -> Message:
+    """The request that `body[at:]` begins with. ProtocolError if it does not, or if all its arrays together
+    have more than `most_elements`. KeyError for an unknown key: the caller has looked at the versions that it
+    offers. What is left after it is ignored, as Kafka does: librdkafka's Metadata request for all topics has
+    three bytes too many."""
+    # Each element has at least a byte of its own: a short request need not be counted, and most are short.
+    metered = len(body) - at > most_elements
+    if metered:
+        _METER.start(most_elements)
     try:
-        message, _ = _request_reader(key, version)(body, at)
+        message, _ = _request_reader(key, version, metered)(body, at)
     except (IndexError, struct.error):
         raise ProtocolError("the frame ends inside a field") from None
     except UnicodeDecodeError:

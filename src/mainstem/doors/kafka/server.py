@@ -1,8 +1,9 @@
 """The Kafka door's socket shell.
 
-Owns: listening, accepting, the clocks on silent and stuck connections, draining at the end. Refuses: more
-connections than `max.connections` and the process's file limit allow. Everything about the protocol is in
-connection.py, which knows no socket. Called by `mainstem.server`.
+Owns: the sockets, the clocks on silent and stuck connections, draining at the end. Refuses: to wait for ever
+for a request, for the rest of one, or for a client to take its replies. How many may come is decided in
+accepting.py; everything about the protocol is in connection.py, which knows no socket. Called by
+`mainstem.server`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from mainstem.doors.kafka.accepting import Acceptor
 from mainstem.doors.kafka.connection import Connection
 from mainstem.doors.kafka.dispatch import Door
 from mainstem.doors.kafka.handler import Context, Listener
 from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.limits import Guests
 from mainstem.doors.kafka.message import Buffer
 
 if TYPE_CHECKING:
@@ -30,9 +35,16 @@ UNSENT_LOW_BYTES = 64 << 10
 LOW."""
 STUCK_SECONDS = 30.0
 """So long a client may take less than 64 KB of what waits for it."""
+UNSENT_ALL_BYTES = 256 << 20
+"""What all clients together may leave unread; beyond it, who made it more is closed."""
 PARTIAL_SECONDS = 60.0
-"""So long a frame may stay unfinished without another 64 KB of it."""
+PRESSED_SECONDS = 10.0
+"""So long a frame may stay unfinished without another 64 KB of it; PRESSED: if others wait for memory, and
+it holds much."""
+PROGRESS_BYTES = 64 << 10
 SWEEP_SECONDS = 5.0
+SWEEP_TURN = 500
+"""Connections that are looked at before everything else has its turn."""
 DRAIN_SECONDS = 10.0
 SPARE_FILES = 64
 """Descriptors kept for the log beside those of its segments."""
@@ -42,21 +54,41 @@ KEEPALIVE_SECONDS = 60
 class SocketLink(asyncio.BufferedProtocol):
     """One accepted socket: bytes to the connection, pieces to the transport."""
 
-    __slots__ = ("_connection", "_listener", "_shell", "_transport", "unsent_bytes")
+    __slots__ = (
+        "_address",
+        "_connection",
+        "_listener",
+        "_shell",
+        "_transport",
+        "born_at",
+        "progress",
+        "stalled_since",
+        "unsent_bytes",
+    )
 
-    def __init__(self, shell: KafkaDoor, listener: Listener) -> None:
+    def __init__(self, shell: KafkaDoor, listener: Listener, address: str) -> None:
         self._shell = shell
         self._listener = listener
+        self._address = address
         self._transport: asyncio.Transport | None = None
         self._connection: Connection | None = None
+        self.born_at = self.stalled_since = shell.door.clock.monotonic()
         self.unsent_bytes = 0
         """What waited for the client at the last look at a stuck connection."""
+        self.progress: tuple[float, int] = (0.0, 0)
+        """When the last whole frame had come and how much of the next one, when it last was noticeably
+        more."""
+
+    @property
+    def address(self) -> str:
+        """Where the client is, without its port."""
+        return self._address
 
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "writelines")
-        if not self._shell.admits(self):
+        if self._shell.is_closing:
             transport.abort()  # type: ignore[attr-defined]
             return
         self._transport = transport  # type: ignore[assignment]
@@ -78,10 +110,12 @@ class SocketLink(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._transport is not None:
             self._connection.sending_blocked()
+            self._shell.unsent(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
+        self._shell.unsent(self, 0)
         if self._connection is not None:
             self._connection.sending_resumed()
 
@@ -120,28 +154,58 @@ class SocketLink(asyncio.BufferedProtocol):
         if self._connection is not None:
             self._connection.drain()
 
-    def sweep(self, now: float, idle_seconds: float) -> str | None:
-        """Why this connection has to end now, or None."""
-        connection, transport = self._connection, self._transport
-        if connection is None or transport is None:
+    def sweep(self, now: float) -> str | None:
+        """Why this connection has to end now, or None; empty: it was silent, which is no complaint."""
+        connection = self._connection
+        if connection is None:
             return None
         silent = now - connection.heard_at
         if connection.is_closed:
             return "does not take the end" if silent > STUCK_SECONDS else None
         if connection.blocked_since is not None:
-            if now - connection.blocked_since < STUCK_SECONDS:
-                return None
-            unsent = transport.get_write_buffer_size()
-            if self.unsent_bytes and unsent > self.unsent_bytes - UNSENT_LOW_BYTES:
-                return f"has not read for {STUCK_SECONDS:.0f} s"
-            self.unsent_bytes, connection.blocked_since = unsent, now
-            return None
+            return self._stuck(connection, now)
         self.unsent_bytes = 0
-        if connection.has_partial_frame and connection.is_idle and silent > PARTIAL_SECONDS:
-            return f"has not finished a frame in {PARTIAL_SECONDS:.0f} s"
-        if connection.is_idle and silent > idle_seconds:
+        settings = self._shell.door.settings
+        if not connection.has_asked and now - self.born_at > settings.first_request_timeout_ms / 1000:
+            began = connection.awaited_bytes is not None
+            return f"has sent no request in {settings.first_request_timeout_ms} ms" if began else ""
+        stalled = self._stalled(connection, now)
+        if stalled is None and connection.is_idle and silent > settings.connections_max_idle_ms / 1000:
             return ""
+        return stalled
+
+    def _stuck(self, connection: Connection, now: float) -> str | None:
+        """Of a client that does not take what is sent to it."""
+        assert connection.blocked_since is not None
+        assert self._transport is not None
+        if now - connection.blocked_since < STUCK_SECONDS:
+            return None
+        unsent = self._transport.get_write_buffer_size()
+        if self.unsent_bytes and unsent > self.unsent_bytes - UNSENT_LOW_BYTES:
+            return f"has not read for {STUCK_SECONDS:.0f} s"
+        self.unsent_bytes, connection.blocked_since = unsent, now
         return None
+
+    def _stalled(self, connection: Connection, now: float) -> str | None:
+        """Of a client that has begun a frame."""
+        there, enough = connection.awaited_bytes, PROGRESS_BYTES
+        if there is None and self._shell.door.receiving.is_pressed:
+            there, enough = connection.holds_bytes or None, 1  # it waits for room, and keeps others from it
+        heard_at, before = self.progress
+        if there is None or connection.heard_at != heard_at or there >= before + enough:
+            if there is not None and there >= before + enough:
+                connection.heard_at = now
+            self.progress, self.stalled_since = (connection.heard_at, there or 0), now
+            return None
+        if connection.awaited_bytes is None or now - self.stalled_since < PARTIAL_SECONDS:
+            return None
+        return f"has not finished a frame in {PARTIAL_SECONDS:.0f} s"
+
+    def hogs_bytes(self, now: float) -> int:
+        """What it holds of the memory that others wait for, if it has made no use of it for a while."""
+        if self._connection is None or now - self.stalled_since < PRESSED_SECONDS:
+            return 0
+        return self._connection.holds_bytes
 
 
 class KafkaDoor:
@@ -153,18 +217,31 @@ class KafkaDoor:
         context = Context(node=node)
         self.door = Door(context, discover())
         self._advertised = (advertised_host, advertised_port)
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._links: set[SocketLink] = set()
+        self._unsent: dict[SocketLink, int] = {}
+        self._unsent_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event | None = None
         """Set when the last connection is gone, while closing."""
-        self._most = _most_connections(node.settings.max_connections)
+        settings = node.settings
+        self._guests = Guests(
+            self.door.clock,
+            _most_connections(settings.max_connections),
+            settings.max_connections_per_ip,
+            settings.max_connection_creation_rate,
+        )
 
     @property
     def connections(self) -> int:
         """How many there are."""
         return len(self._links)
+
+    @property
+    def is_closing(self) -> bool:
+        """Nobody is let in any more."""
+        return self._empty is not None
 
     async def start(
         self,
@@ -187,16 +264,23 @@ class KafkaDoor:
                 raise
         bound: tuple[str, int] = sock.getsockname()[:2]
         listener = Listener(name, self._advertised[0] or bound[0], self._advertised[1] or bound[1])
-        server = await self._loop.create_server(lambda: SocketLink(self, listener), sock=sock, backlog=1024)
-        self._servers.append(server)
+
+        def link(address: str) -> SocketLink:
+            made = SocketLink(self, listener, address)
+            self._links.add(made)
+            return made
+
+        acceptor = Acceptor(self._loop, sock, self._guests, link, self.door.complain)
+        acceptor.start()
+        self._acceptors.append(acceptor)
         if self._sweeper is None:
             self._sweep()
         return bound
 
     async def close(self) -> None:
         """Accept nobody, finish what is being committed, then close every connection."""
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._empty = asyncio.Event()
@@ -209,31 +293,63 @@ class KafkaDoor:
             link.abort()
         await asyncio.sleep(0)
 
-    def admits(self, link: SocketLink) -> bool:
-        """Whether there is room for one more connection; it is counted."""
-        if len(self._links) >= self._most or self._empty is not None:
-            self.door.complain("connections", f"{self._most} connections (max.connections): one more refused")
-            return False
-        self._links.add(link)
-        return True
-
     def forget(self, link: SocketLink) -> None:
         """A connection is gone."""
+        if link not in self._links:
+            return
         self._links.discard(link)
+        self.unsent(link, 0)
+        self._guests.leave(link.address)
+        for acceptor in self._acceptors:
+            acceptor.one_left()
         if self._empty is not None and not self._links:
             self._empty.set()
 
-    def _sweep(self) -> None:
+    def unsent(self, link: SocketLink, count: int) -> None:
+        """A client leaves so many bytes unread, now that it has stopped to read (or reads again: 0)."""
+        self._unsent_bytes += count - self._unsent.pop(link, 0)
+        if count:
+            self._unsent[link] = count
+            if self._unsent_bytes > UNSENT_ALL_BYTES:
+                self.door.complain("unsent", "too much is unread by all clients together: connection closed")
+                self._loop.call_soon(link.abort)
+
+    def _sweep(self, left: Iterator[SocketLink] | None = None) -> None:
         """End the connections that have been silent or stuck for too long."""
+        if left is None:
+            self.door.tell_left_out()
+            left = iter(list(self._links))
         now = self.door.clock.monotonic()
-        idle_seconds = self.door.settings.connections_max_idle_ms / 1000
-        for link in list(self._links):
-            why = link.sweep(now, idle_seconds)
+        looked = 0
+        for link in islice(left, SWEEP_TURN):
+            looked += 1
+            why = link.sweep(now)
             if why:
                 self.door.complain("stuck", f"a client {why}: connection closed")
             if why is not None:
                 link.abort()
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        if looked == SWEEP_TURN:
+            self._sweeper = self._loop.call_later(0, self._sweep, left)
+        else:
+            self._relieve()
+            self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _relieve(self) -> None:
+        """If some wait for memory: end the connections that hold much of it and make no use of it."""
+        receiving = self.door.receiving
+        if not receiving.is_pressed:
+            return
+        now = self.door.clock.monotonic()
+        hogs = sorted(((link.hogs_bytes(now), id(link), link) for link in self._links), reverse=True)
+        left = receiving.taken_bytes
+        for held, _, link in hogs:
+            if not held or left <= receiving.most_bytes // 2:
+                break
+            left -= held
+            self.door.complain(
+                "memory", "a client holds memory for a frame and sends no more: connection closed"
+            )
+            link.abort()
 
 
 def _tune(sock: socket.socket | None) -> None:

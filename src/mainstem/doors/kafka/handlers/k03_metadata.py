@@ -17,7 +17,7 @@ from mainstem.coordinator.topics import Topic, check_name
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.hot import metadata_partitions
-from mainstem.doors.kafka.message import NO_UUID, Message, decode_request
+from mainstem.doors.kafka.message import NO_UUID, Message
 from mainstem.later import Later, gather
 
 TOPIC_OPERATIONS = sum(1 << bit for bit in (3, 4, 5, 6, 7, 8, 10, 11))
@@ -128,14 +128,14 @@ def on_error(request: Request, code: int) -> Message:
     )
 
 
-def decode(version: int, frame: memoryview, at: int) -> Message:
+def begins(version: int, frame: memoryview, at: int) -> int:
     """librdkafka says "all topics" with four zero bytes where the flexible versions have one
     (librdkafka#5049). Apache Kafka ignores what is left over; without the three bytes it is what was
     meant."""
     fixed = 5 if version <= 10 else 4
     if version >= 9 and len(frame) - at == fixed + 3 and bytes(frame[at : at + 4]) == b"\0\0\0\0":
         at += 3
-    return decode_request(3, version, frame, at)
+    return at
 
 
-HANDLER = Handler(key=3, versions=(0, 13), handle=handle, on_error=on_error, decode=decode)
+HANDLER = Handler(key=3, versions=(0, 13), handle=handle, on_error=on_error, begins=begins)
