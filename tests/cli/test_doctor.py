@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from mainstem.cli.exit_codes import Exit
+from tests.faults.client import Client
 from tests.support.server import Server
 
 
@@ -57,6 +58,32 @@ def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
     assert summary["damaged"] == 1
     assert doctor("--data", data).stdout.split("\t")[:5] == ["damage", "orders", "0", "1", "1"]
     assert content == path.read_bytes()
+
+
+def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Server(data) as server:
+        client = Client(server.at)
+        client.create("orders")
+        for _ in range(3):
+            client.write("orders", 1, 1000)
+    (path,) = [each for each in data.glob("partitions/*/*.log") if each.stat().st_size > 3000]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = doctor("--data", data, "--repair")
+    assert done.returncode == Exit.DONE, done.stdout + done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert ["damage", "orders", "0", "1", "1"] in [row[:5] for row in rows]
+    assert "an empty batch stands for them" in [row[7] for row in rows]
+    assert "1 places are damaged" in done.stderr
+    assert done.stderr.endswith("whole\n")
+    assert doctor("--data", data).returncode == Exit.DONE
+    with Server(data) as server:
+        client.at = server.at
+        assert [offset for offset, _ in client.read("orders")] == [0, 2]
+        client.write("orders", 1, 1000)
+        assert [offset for offset, _ in client.read("orders")] == [0, 2, 3]
 
 
 def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:

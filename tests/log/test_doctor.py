@@ -1,5 +1,5 @@
 """What `mainstem doctor` finds in a data folder: all that is damaged, nothing that is not, and it changes
-nothing."""
+nothing. What --repair makes of it: whole, with all that was not damaged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from mainstem.clock import LoopClock
-from mainstem.coordinator.doctor import State
+from mainstem.coordinator.doctor import STATE, State
 from mainstem.log import batch as batches
 from mainstem.log.doctor import Examination
 from mainstem.log.doctor_partition import Finding
+from mainstem.log.doctor_repair import Repair
 from mainstem.log.errors import LogFolderError, LogFolderLocked
 from mainstem.log.realdisk import RealDisk
 from mainstem.node import Node
@@ -212,7 +213,7 @@ def garbled(folder: Path) -> Callable[[int], None]:
 
     def garble(count: int) -> None:
         for _ in range(count):
-            path = rng.choice(files)
+            path = rng.choice([path for path in files if path.exists()])
             size = path.stat().st_size
             if size and path.name != "meta.properties":
                 flip(path, rng.randrange(size), rng.randrange(8))
@@ -224,3 +225,188 @@ def test_whatever_is_damaged_it_comes_to_an_end(folder: Path, garbled: Callable[
     for _ in range(60):
         garbled(3)
         assert isinstance(examined(folder), list)
+
+
+# --- repair -----------------------------------------------------------------------------------------------
+
+
+def repaired(folder: Path) -> list[Finding]:
+    with Examination(str(folder)) as exam:
+        state = State(exam.disk)
+    given_up = lambda key, gap: key != STATE or gap.last < state.counts_from  # noqa: E731
+    return list(Repair(str(folder), random.Random(1), given_up, state.needless).run())
+
+
+def is_whole(folder: Path) -> bool:
+    return all(finding.verdict == "note" and ".quarantine" in finding.path for finding in examined(folder))
+
+
+def events(folder: Path) -> dict[int, bytes | None]:
+    """Of orders, partition 0, by the batches in its files."""
+    found = {}
+    for path in segments(folder):
+        whole = path.read_bytes()
+        for at, header in batches.walk(whole):
+            for record in batches.decode(whole[at : at + header.total_bytes]):
+                found[record.offset] = record.value
+    return found
+
+
+async def _serve(folder: Path) -> dict[int, bytes | None]:
+    """Start a server's node on it; what it serves of orders, partition 0, and one event more."""
+    loop = asyncio.get_running_loop()
+    settings = Settings(data=str(folder))
+    node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(7))
+    topic = node.topics.get("orders")
+    assert topic is not None
+    partition = node.partition(topic, 0)
+    found: dict[int, bytes | None] = {}
+    offset = partition.log_start_offset
+    while offset < partition.high_watermark:
+        part = partition.read_now(offset, 1 << 20)
+        for at, header in batches.walk(part.data):
+            whole = bytes(part.data[at : at + header.total_bytes])
+            found |= {record.offset: record.value for record in batches.decode(whole)}
+        offset = part.next_offset
+    data = batches.build([(b"k", b"new", (), 1_356_998_500_000)])
+    done = partition.append(memoryview(data))
+    await partition.when_committed(done.next_offset)
+    found[done.base_offset] = b"new"
+    await node.close()
+    return found
+
+
+def served(folder: Path) -> dict[int, bytes | None]:
+    with asyncio.Runner() as runner:
+        return runner.run(_serve(folder))
+
+
+def test_repairing_a_whole_folder_changes_nothing(folder: Path) -> None:
+    before = content(folder)
+    assert repaired(folder) == []
+    assert content(folder) == before
+
+
+def test_every_flipped_byte_of_a_segment_is_repaired(made: Path, tmp_path: Path) -> None:
+    whole = events(made)
+    size = segments(made)[1].stat().st_size
+    for at in range(0, size, 7):
+        folder = tmp_path / str(at)
+        shutil.copytree(made, folder)
+        path = segments(folder)[1]
+        flip(path, at, bit=at % 8)
+        hit = A_SEGMENT + at // (size // A_SEGMENT)
+        damaged = path.read_bytes()
+        done = repaired(folder)
+        assert is_whole(folder), f"byte {at}: {examined(folder)}"
+        now = events(folder)
+        lost = set(whole) - set(now)
+        assert lost <= {hit}, f"byte {at}"
+        assert lost == {one.first for one in done if "given up" in one.what}
+        assert all(now[offset] == whole[offset] for offset in now)
+        kept = b"".join(each.read_bytes() for each in sorted(path.parent.glob("*.log.*.quarantine")))
+        assert not lost or (kept and kept in damaged)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone", "empty"])
+def test_what_is_not_damaged_is_served_after_a_repair(folder: Path, which: int, how: str) -> None:
+    whole = events(folder)
+    path = segments(folder)[which]
+    size = path.stat().st_size // A_SEGMENT
+    lost = set(range(which * A_SEGMENT, (which + 1) * A_SEGMENT))
+    if how == "flipped":
+        flip(path, size + size // 2)
+        lost = {which * A_SEGMENT + 1}
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[: 2 * size + 9])
+        lost -= {which * A_SEGMENT, which * A_SEGMENT + 1}
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    assert damage(folder)
+    repaired(folder)
+    assert is_whole(folder), examined(folder)
+    expected = {offset: value for offset, value in whole.items() if offset not in lost}
+    assert served(folder) == expected | {EVENTS: b"new"}, "lost offsets are not given again"
+    assert damage(folder) == []
+
+
+def test_a_partition_that_is_gone_takes_events_again_after_a_repair(folder: Path) -> None:
+    shutil.rmtree(segments(folder)[0].parent)
+    repaired(folder)
+    assert is_whole(folder), examined(folder)
+    assert served(folder) == {EVENTS: b"new"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["*.index", "*.timeindex", "*.arrivals", "leader-epoch-checkpoint", "producers.snapshot"]
+)
+@pytest.mark.parametrize("garbage", [b"\xff" * 48, b""])
+def test_derived_files_are_built_again(folder: Path, kind: str, garbage: bytes) -> None:
+    before = content(folder)
+    (path, *_) = sorted(segments(folder)[0].parent.glob(kind))
+    path.write_bytes(garbage)
+    repaired(folder)
+    assert is_whole(folder), examined(folder)
+    after = {name: value for name, value in content(folder).items() if "quarantine" not in name}
+    if "index" in kind or "epoch" in kind:
+        assert after == before or garbage == b""
+
+
+@pytest.mark.parametrize("names", [["checkpoint-0"], ["checkpoint-1"], ["checkpoint-0", "checkpoint-1"]])
+def test_a_checkpoint_is_made_and_what_is_around_damage_stays(folder: Path, names: list[str]) -> None:
+    whole = events(folder)
+    for name in names:
+        flip(folder / name, 40)
+    size = segments(folder)[1].stat().st_size // A_SEGMENT
+    flip(segments(folder)[1], size + size // 2)
+    repaired(folder)
+    assert is_whole(folder), examined(folder)
+    del whole[A_SEGMENT + 1]
+    assert served(folder) == whole | {EVENTS: b"new"}
+
+
+def test_a_repair_that_was_cut_off_is_done_again(made: Path, tmp_path: Path) -> None:
+    """Wherever it ends: a start in between loses nothing, and a second repair makes it whole."""
+    whole = events(made)
+    del whole[EVENTS - 1]
+    for steps in range(6):
+        folder = tmp_path / str(steps)
+        shutil.copytree(made, folder)
+        flip(segments(folder)[2], segments(folder)[2].stat().st_size - 3)
+        going = Repair(str(folder), random.Random(1)).run()
+        for _ in range(steps):
+            next(going, None)
+        del going
+        repaired(folder)
+        assert is_whole(folder), examined(folder)
+        if steps in (1, 3):
+            assert served(folder) == whole | {EVENTS: b"new"}
+        shutil.rmtree(folder)
+
+
+def test_lost_records_of_the_state_are_named_and_not_given_up(folder: Path) -> None:
+    (state,) = [path for path in folder.glob("partitions/*-0/*.log") if "0" * 31 + "1-0" in str(path)]
+    before = state.read_bytes()
+    flip(state, 100)
+    done = repaired(folder)
+    assert [one.then for one in done if one.verdict == "damage"] == [
+        "not repaired: restore the folder from a backup"
+    ]
+    assert len(state.read_bytes()) == len(before)
+
+
+def test_a_damaged_snapshot_that_nobody_needs_is_put_aside(folder: Path) -> None:
+    (folder / "state" / f"snapshot-{0:020}").write_bytes(b"no snapshot")
+    repaired(folder)
+    assert damage(folder) == []
+    assert (folder / "state" / f"snapshot-{0:020}.quarantine").read_bytes() == b"no snapshot"
+
+
+def test_whatever_is_damaged_a_repair_comes_to_an_end(folder: Path, garbled: Callable[[int], None]) -> None:
+    for _ in range(6):
+        garbled(3)
+        assert isinstance(repaired(folder), list)

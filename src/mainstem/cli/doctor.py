@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -23,30 +25,33 @@ COLOURS = {"damage": "red", "derived": "yellow", "note": None}
 
 @click.command("doctor")
 @click.option("--data", metavar="DIR", default="mainstem-data", show_default=True, help="The data folder.")
+@click.option("--repair", is_flag=True, help="Then repair what was found.")
 @json_option
-def command(data: str, as_json: bool) -> int:
-    """Read everything in the data folder of a stopped server and say what is damaged. Changes nothing.
+def command(data: str, repair: bool, as_json: bool) -> int:
+    """Read everything in the data folder of a stopped server and say what is damaged. Changes nothing
+    without --repair.
 
     Checks each batch and index, checkpoints, journal, state log and snapshots. Columns: verdict, topic,
     partition, first and last offset concerned, path, what is wrong, what follows from it. Verdicts:
     `damage` (something that was acknowledged cannot be read), `derived` (a file that the server builds
     again by itself), `note` (nothing is wrong). Exit code 4 if there is damage.
+
+    With --repair, what was done follows in the same columns, and what is still wrong after it: lost offsets
+    are given up and passed by readers, indexes and checkpoint are made again. Every byte that goes is kept
+    in a file *.quarantine.
     """
     from mainstem.cli import complain
-    from mainstem.coordinator.doctor import State
-    from mainstem.log.doctor import Examination
     from mainstem.log.errors import LogFolderError, LogFolderLocked
 
-    begun = time.monotonic()
     try:
-        with Examination(data) as exam:
-            with bar(exam.total_bytes, shown=not as_json) as exam.read_bytes:
-                state = State(exam.disk)
-                found = list(findings(exam, state))
-            for finding in found:
+        damaged, mend = _examine(data, as_json=as_json)
+        if repair:
+            done = 0
+            for finding, state in mend():
+                done += 1
                 show(finding, state, as_json=as_json)
-            damaged = sum(finding.verdict == "damage" for finding in found)
-            _sum_up(exam, state, damaged, time.monotonic() - begun, as_json=as_json)
+            click.echo(f"{data}: repaired, {done:,} changes", err=True)
+            damaged, _ = _examine(data, as_json=as_json)
     except LogFolderLocked as error:
         complain(f"data folder {data}: {error}")
         return Exit.LOCKED
@@ -54,9 +59,29 @@ def command(data: str, as_json: bool) -> int:
         complain(f"data folder {data}: {error}")
         return Exit.FOLDER
     except OSError as error:
-        complain(f"data folder {data} cannot be read: {error.strerror} ({error.filename})")
+        complain(f"data folder {data} cannot be used: {error.strerror} ({error.filename})")
         return Exit.FOLDER
     return Exit.BAD_INPUT if damaged else Exit.DONE
+
+
+def _examine(data: str, *, as_json: bool) -> tuple[int, Callable[[], Iterator[tuple[Finding, State]]]]:
+    """Show what is found: how many places are damaged, and what repairs them."""
+    from mainstem.coordinator.doctor import STATE, State
+    from mainstem.log.doctor import Examination
+    from mainstem.log.doctor_repair import Repair
+
+    begun = time.monotonic()
+    with Examination(data) as exam:
+        with bar(exam.total_bytes, shown=not as_json) as exam.read_bytes:
+            state = State(exam.disk)
+            found = list(findings(exam, state))
+        for finding in found:
+            show(finding, state, as_json=as_json)
+        damaged = sum(finding.verdict == "damage" for finding in found)
+        _sum_up(exam, state, damaged, time.monotonic() - begun, as_json=as_json)
+    rng = random.Random(os.urandom(32))
+    repair = Repair(data, rng, lambda key, gap: key != STATE or gap.last < state.counts_from, state.needless)
+    return damaged, lambda: ((one, state) for one in repair.run())
 
 
 def findings(exam: Examination, state: State) -> Iterator[Finding]:

@@ -40,8 +40,12 @@ class State:
         self._topics = Topics(Settings(), random.Random(0))
         kinds = (Topics.RECORDS, ProducerIds.RECORDS, Groups.RECORDS)
         self._codec = RecordCodec([kind for machine in kinds for kind in machine])
-        start, whole = self._from_snapshot()
-        self._from_log(start, whole)
+        self.counts_from, whole = self._from_snapshot()
+        """Offset of the state log from which its records are needed."""
+        self.needless: list[str] = []
+        """Damaged snapshots that a start can do without."""
+        if self._from_log(self.counts_from, whole):
+            self.needless = [one.path for one in self.findings if one.path.startswith(snapshot.FOLDER)]
 
     def name(self, topic_id: UUID) -> str | None:
         """The topic's name, also of one that is being deleted; None: no topic has this id."""
@@ -98,13 +102,15 @@ class State:
             except (StateDamaged, StateTooNew, OSError) as error:
                 self.findings.append(Finding("derived", path, str(error), "a newer one is whole"))
 
-    def _from_log(self, start: int, whole: bool) -> None:
+    def _from_log(self, start: int, whole: bool) -> bool:
+        """False: the records before its beginning are needed, and lost."""
         folder = layout.partition_folder(*STATE)
         bases = [base for name in self._disk.list(folder) if (base := layout.parse_segment(name)) is not None]
         if bases and bases[0] > start and not whole:
             then = f"the server refuses to start: restore the folder {snapshot.FOLDER}/ from a backup"
             what = f"no snapshot is whole and the log starts at offset {bases[0]}"
             self.findings.append(Finding("damage", folder, what, then, *STATE))
+            return False
         for base in bases:
             path = f"{folder}/{layout.segment_name(base)}"
             try:
@@ -114,6 +120,7 @@ class State:
             except (LogError, OSError) as error:
                 then = "what this record says is not known; the server refuses to start on it"
                 self.findings.append(Finding("damage", path, str(error), then, *STATE))
+        return True
 
     def _batch(self, path: str, item: InspectedBatch, start: int) -> None:
         with open(f"{self._disk.root}/{path}", "rb") as file:

@@ -101,13 +101,15 @@ class BatchHeader(NamedTuple):
 
     @property
     def plausible(self) -> bool:
-        """It can be the header of a batch of this log: says nothing about the bytes after it."""
+        """It can be the header of a batch of this log: says nothing about the bytes after it. One without
+        records is no more than its header: it stands for offsets that are lost."""
         return (
             self.magic == MAGIC
             and self.length >= HEADER_BYTES - LENGTH_OVERHEAD
             and self.base_offset >= 0
             and self.last_offset_delta >= 0
-            and 0 < self.count <= self.last_offset_delta + 1
+            and 0 <= self.count <= self.last_offset_delta + 1
+            and (self.count > 0 or self.total_bytes == HEADER_BYTES)
         )
 
 

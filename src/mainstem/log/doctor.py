@@ -205,6 +205,8 @@ class Examination:
             name = layout.partition_name(*key)
             if key not in there and row.end_offset > row.log_start and name + layout.DELETED not in deleted:
                 what = "the folder is missing"
-                then = "the partition is read-only from the next start on; restore the folder from a backup"
+                then = (
+                    "the partition is read-only from the next start on; restore it, or --repair gives it up"
+                )
                 path = layout.partition_folder(*key)
                 yield Finding("damage", path, what, then, *key, row.log_start, row.end_offset - 1)

@@ -25,8 +25,11 @@ Verdict = Literal["damage", "derived", "note"]
 _OFFSET_ENTRY = struct.Struct(">II")
 _TIME_ENTRY = struct.Struct(">qI")
 SIDE = (".index", ".timeindex", ".arrivals")
-BUILT_AGAIN = "the server builds it again by itself"
-SERVED_AROUND = "these offsets answer CORRUPT_MESSAGE; what is before and behind them is served"
+BUILT_AGAIN = "the server builds it again by itself, or --repair does"
+SERVED_AROUND = (
+    "these offsets answer CORRUPT_MESSAGE, and what is before and behind them is served;"
+    " --repair sets right what can be, gives up the others, and closes the gap"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,10 @@ class PartitionExam:
     def gone(self, first: int, last: int, path: str) -> Finding:
         """The finding of offsets that no file has."""
         what = "offsets are missing that were promised"
-        then = "the partition is read-only from the next start on; restore the file from a backup"
+        then = (
+            "the partition is read-only from the next start on; restore the file from a backup,"
+            " or --repair gives these offsets up"
+        )
         return self._finding("damage", path, what, then, first, last)
 
     def _beginning(self, bases: list[int]) -> Iterator[Finding]:
@@ -168,7 +174,12 @@ class PartitionExam:
         if row is not None and row.segment == base and size < row.position:
             what = f"is {size:,} bytes long, {row.position:,} were promised"
             yield self._finding(
-                "damage", path, what, "what is left is served", walk.offset, row.end_offset - 1
+                "damage",
+                path,
+                what,
+                "what is left is served; --repair gives these offsets up",
+                walk.offset,
+                row.end_offset - 1,
             )
             walk.offset = row.end_offset
         if after is not None or self.promise.clean:
