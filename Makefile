@@ -33,8 +33,8 @@ deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
 	@$(BIN)/pytest -m slow -rs --durations=40 --durations-min=1
 
-soak: $(STAMP)   ## kill it 200 times with -9 under load, with either durability (KILL9_KILLS, KILL9_SEED)
-	@KILL9_KILLS=$${KILL9_KILLS:-200} $(BIN)/pytest -m slow tests/faults/test_kill9.py
+soak: $(STAMP)   ## an hour of random faults on a real server, each judged (ARGS="--minutes 10 --seed 7")
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 bench: $(STAMP)  ## how fast, how small, beside its peers (ARGS="--full --report")
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group bench

@@ -2,7 +2,7 @@
 time.
 
 Owns: the writers, the reader and the loop; the rules are the ack checker's. `run` raises AssertionError with
-the seed and every broken promise. Used by test_kill9.py and by `make soak`.
+the seed and every broken promise. Used by test_kill9.py and soak.py.
 """
 
 from __future__ import annotations

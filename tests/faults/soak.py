@@ -1,0 +1,199 @@
+"""The soak: a real server and real clients for as long as you like, one random fault after the other, judged
+by the ack checker after each.
+
+    python -m tests.faults.soak [--minutes M] [--seed N] [--only KIND ...]
+
+Owns: the kinds of fault that leave the clients alive, and the telling. Writers, reader and judgement are
+kill9's. A life is one data folder: it is judged whole after each fault, so lives are short, and each begins
+anew. Memory and open files are told for the lives in which the process never ends. Exit code 1, with seed and
+every broken promise, if one is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults import disks, kill9
+from tests.support.server import Server
+
+Blow = Callable[[Server, random.Random], None]
+A_LIFE = 15
+DISK_MEGABYTES = 512
+"""Of the small disk on which the full disk is played."""
+
+
+def freeze(server: Server, rng: random.Random) -> None:
+    """The whole server stands still for a while, as a machine that is moved or swaps."""
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGSTOP)
+    time.sleep(rng.uniform(0.1, 4.0))
+    os.kill(server.process.pid, signal.SIGCONT)
+
+
+def freeze_the_helper(server: Server, rng: random.Random) -> None:
+    """The disk does not answer for a while."""
+    (helper, *_) = _children(server)
+    os.kill(helper, signal.SIGSTOP)
+    time.sleep(rng.uniform(0.1, 4.0))
+    os.kill(helper, signal.SIGCONT)
+
+
+def vanish(server: Server, rng: random.Random) -> None:
+    """Clients come, say half of something, and go or stay silent."""
+    lines = []
+    for _ in range(rng.randint(1, 200)):
+        with contextlib.suppress(OSError):
+            line = socket.create_connection((server.host, server.port), 2.0)
+            line.sendall(rng.randbytes(rng.randint(0, 40)) if rng.random() < 0.5 else b"\0\0\1\0\0\0\0\3")
+            lines.append(line)
+    time.sleep(rng.uniform(0.0, 1.0))
+    for line in lines:
+        if rng.random() < 0.5:  # a reset in place of an orderly end
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        line.close()
+
+
+def fill_the_disk(server: Server, rng: random.Random) -> None:
+    """Somebody else takes all the room, and gives it back."""
+    taken = server.data.with_name("somebody-elses")
+    leave = rng.choice((0, 1 << 16, 4 << 20))
+    with contextlib.suppress(OSError), taken.open("wb", buffering=0) as file:  # the server takes room too
+        while os.statvfs(taken.parent).f_bavail * os.statvfs(taken.parent).f_frsize > leave:
+            file.write(bytes(1 << 20 if leave else 4096))
+    time.sleep(rng.uniform(0.5, 4.0))
+    taken.unlink()
+
+
+def fail_a_sync(server: Server, rng: random.Random) -> None:
+    """One fdatasync or fsync of the helper fails; then the server dies and comes back."""
+    (helper, *_) = _children(server)
+    inject = f"inject=fdatasync,fsync:error=EIO:when={rng.randint(1, 20)}"
+    command = ["strace", "-f", "-q", "-o", "/dev/null", "-p", str(helper), "-e", "trace=fdatasync,fsync"]
+    with subprocess.Popen([*command, "-e", inject], stderr=subprocess.DEVNULL) as tracer:
+        time.sleep(rng.uniform(0.5, 2.0))
+        tracer.terminate()
+    server.restart(kill=True)
+
+
+def _children(server: Server) -> list[int]:
+    assert server.process is not None
+    pid = server.process.pid
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A fault, and what its lives need."""
+
+    blow: Blow
+    ends_the_process: bool = False
+    small_disk: bool = False
+    durability: tuple[str, ...] = ("disk",)
+
+
+KINDS = {
+    "kill": Kind(kill9.die_and_come_back, True, durability=("disk", "os")),
+    "helper": Kind(kill9.lose_the_helper),
+    "freeze": Kind(freeze, durability=("disk", "os")),
+    "stalled-disk": Kind(freeze_the_helper),
+    "vanish": Kind(vanish, durability=("disk", "os")),
+    "full-disk": Kind(fill_the_disk, small_disk=True),
+    "failed-sync": Kind(fail_a_sync, True),
+}
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one server's process cost after each fault."""
+
+    resident_kb: list[int] = field(default_factory=list)
+    descriptors: list[int] = field(default_factory=list)
+
+    def look(self, server: Server) -> None:
+        """Once more."""
+        assert server.process is not None
+        proc = Path(f"/proc/{server.process.pid}")
+        lines = (proc / "status").read_text().splitlines()
+        (resident,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
+        self.resident_kb.append(int(resident))
+        self.descriptors.append(len(list((proc / "fd").iterdir())))
+
+    def __str__(self) -> str:
+        """First and last."""
+        memory, files = self.resident_kb, self.descriptors
+        return f"{memory[0] / 1024:.0f} -> {memory[-1] / 1024:.0f} MB, {files[0]} -> {files[-1]} open files"
+
+
+def life(name: str, kind: Kind, blows: int, seed: int) -> tuple[int, str]:
+    """One folder from its start to its end: promises that were made and kept, and what the process cost."""
+    seen = Seen()
+
+    def blow(server: Server, rng: random.Random) -> None:
+        kind.blow(server, rng)
+        seen.look(server)
+
+    durability = random.Random(seed).choice(kind.durability)
+    with tempfile.TemporaryDirectory(prefix="soak-") as parent, contextlib.ExitStack() as stack:
+        folder = Path(parent)
+        if kind.small_disk:
+            folder = stack.enter_context(disks.tmpfs(folder / "disk", DISK_MEGABYTES))
+        ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow)
+    cost = "" if kind.ends_the_process else f", {seen}"
+    return ledger.promises, f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"
+
+
+def soak(minutes: float, seed: int, names: list[str]) -> bool:
+    """Lives until the time is over; whether every promise was kept."""
+    rng = random.Random(seed)
+    faults: Counter[str] = Counter()
+    promises = 0
+    broken = False
+    ends = time.monotonic() + minutes * 60
+    while time.monotonic() < ends:
+        name, life_seed = rng.choice(names), rng.randrange(1 << 32)
+        try:
+            kept, told = life(name, KINDS[name], A_LIFE, life_seed)
+        except AssertionError as error:
+            broken = True
+            print(f"BROKEN {name}, seed {life_seed}: {error}", flush=True)
+            continue
+        promises += kept
+        faults[name] += A_LIFE
+        print(f"{time.strftime('%H:%M:%S')}  {kept:7,} kept  {told}", flush=True)
+    listed = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
+    print(f"{minutes:g} minutes, {sum(faults.values())} faults ({listed}), {promises:,} promises kept")
+    return not broken
+
+
+def main() -> None:
+    """Say what will run, run it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description="Random faults, judged.")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--only", nargs="+", choices=sorted(KINDS), default=sorted(KINDS))
+    options = parser.parse_args()
+    names = list(options.only)
+    for name, needed in (("full-disk", os.geteuid() == 0), ("failed-sync", shutil.which("strace"))):
+        if name in names and not needed:
+            print(f"NOT SHOWN HERE: {name}: not permitted, or strace is missing")
+            names.remove(name)
+    print(f"seed {options.seed}, {options.minutes:g} minutes of {', '.join(names)}", flush=True)
+    sys.exit(0 if soak(options.minutes, options.seed, names) else 1)
+
+
+if __name__ == "__main__":
+    main()
