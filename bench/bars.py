@@ -48,7 +48,7 @@ BARS = (
 
 def verdicts(figures: Figures, machine: limits.Limits) -> list[list[str]]:
     """Head and rows as text: the work, both figures, their ratio, the bar, whether it is held."""
-    found = [["work", "promise", MAINSTEM, "against", "its figure", "ratio", "bar", ""]]
+    found = [["work", "promise", MAINSTEM, "against", "its figure", "ratio", "aim", ""]]
     for bar in BARS:
         ours = figures.median(bar.promise, bar.what, MAINSTEM)
         limit = machine.get(bar.peer)
