@@ -10,6 +10,7 @@ import asyncio
 import shutil
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ from mainstem import __version__
 from mainstem.doors.http.endpoint import DiskUse
 from mainstem.doors.http.server import HttpDoor
 from mainstem.engines.read_only import read_only as without_changes
+from mainstem.log.reserve import megabytes
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
+    from mainstem.log.reserve import Reserve
     from mainstem.node import Node
     from mainstem.search.service import Search
     from mainstem.settings import Settings
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 COVER_AFTER_S = 1.0
 """Token filters begin to be made so long after the start."""
+INDEX_SPARE_BYTES = 256 << 20
+"""A part of an index is some 30 MB, and twice that while it is made."""
 
 
 class Served:
@@ -77,6 +82,16 @@ class Served:
             await self._search.close()
 
 
+def room_for_index(reserve: Reserve) -> str | None:
+    """Why an index takes no more of the disk: it stops well before topics do. None: there is room."""
+    if reserve.full is not None:
+        return reserve.full
+    spare = reserve.free_bytes - reserve.reserve_bytes
+    if reserve.capacity_bytes and spare < max(INDEX_SPARE_BYTES, reserve.reserve_bytes):
+        return f"the disk is nearly full: {megabytes(max(0, spare))} are free above the reserve"
+    return None
+
+
 def of_node(settings: Settings, node: Node, folder: Path, at: tuple[str, int], bound: str) -> Served:
     """The door of this machine's log. `at`: where Kafka clients connect; `bound`: the door's own host."""
     from mainstem.engines.embedded import EmbeddedEngine
@@ -91,7 +106,7 @@ def of_node(settings: Settings, node: Node, folder: Path, at: tuple[str, int], b
     def make_search() -> Search:
         from mainstem.search.local import LogSearch
 
-        made = LogSearch(engine, folder, node.clock)
+        made = LogSearch(engine, folder, node.clock, room=partial(room_for_index, node.reserve))
         made.keep_covered()
         return made
 

@@ -24,7 +24,8 @@ segment.bytes segment.index.bytes segment.jitter.ms segment.ms unclean.leader.el
 
 
 def test_the_table_has_every_setting_of_kafka_4_and_ours() -> None:
-    assert sorted(TOPIC_CONFIGS) == sorted([*KAFKA_4_TOPIC_CONFIGS.split(), "mainstem.retention.time"])
+    ours = ("mainstem.retention.time", "mainstem.search")
+    assert sorted(TOPIC_CONFIGS) == sorted([*KAFKA_4_TOPIC_CONFIGS.split(), *ours])
 
 
 @pytest.mark.parametrize("name", sorted(TOPIC_CONFIGS))
@@ -96,6 +97,7 @@ def test_values_that_are_taken(name: str, value: str) -> None:
         ("remote.storage.enable", "true", "tiered storage is not supported"),
         ("leader.replication.throttled.replicas", "0-1", "literal '*'"),
         ("mainstem.retention.time", "tomorrow", "must be one of"),
+        ("mainstem.search", "fast", "must be one of"),
     ],
 )
 def test_values_that_are_refused(name: str, value: str | None, said: str) -> None:

@@ -131,7 +131,7 @@ def brute_force(events: Sequence[Event], request: SearchRequest, now_ms: int) ->
 
 @asynccontextmanager
 async def open_ground(
-    folder: Path, *, workers: int = 2, block_bytes: int = 16 << 10, **settings: Any
+    folder: Path, *, workers: int = 2, block_bytes: int = 16 << 10, part_blocks: int = 4, **settings: Any
 ) -> AsyncIterator[Ground]:
     """Opened and closed."""
     loop = asyncio.get_running_loop()
@@ -141,7 +141,9 @@ async def open_ground(
         Settings(data=str(folder), durability="os", **settings), disk, clock, random.Random(7)
     )
     engine = EmbeddedEngine(node)
-    local = LogSearch(engine, folder, clock, workers=workers, block_bytes=block_bytes)
+    local = LogSearch(
+        engine, folder, clock, workers=workers, block_bytes=block_bytes, part_blocks=part_blocks
+    )
     try:
         yield Ground(node, engine, local, ClusterSearch(engine, clock), folder)
     finally:

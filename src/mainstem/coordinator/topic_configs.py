@@ -197,6 +197,15 @@ _TABLE = (
         " time, as Kafka does;"
         " then yesterday's backfill of old events is gone today.",
     ),
+    TopicConfig(
+        "mainstem.search",
+        "string",
+        "scan",
+        one_of("scan", "indexed"),
+        "indexed: a full-text index is kept of the topic, so that rare words are found at once whatever its"
+        " size (docs/SEARCH.md; needs the extra mainstem[index], takes 5 to 20 % of the topic's size)."
+        " scan: token filters alone, about 1 %.",
+    ),
     # Known to Kafka, harmless at any valid value, obeyed by nothing here.
     TopicConfig(
         "compression.gzip.level",

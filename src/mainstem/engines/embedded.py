@@ -153,6 +153,14 @@ class EmbeddedEngine:
         with _of_topic(topic):
             return self._partition(topic, partition).byte_ranges(from_offset, to_offset)
 
+    async def indexed_topics(self) -> dict[str, str]:
+        """Topics set `mainstem.search=indexed`: id (hexadecimal) by name."""
+        return {
+            topic.name: topic.id.hex
+            for topic in self._node.topics.all()
+            if topic.config.get("mainstem.search") == "indexed"
+        }
+
     async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
         """What each partition would hold once retention has looked at it under these settings (None: back
         to the default). Changes nothing. UnknownTopic, Invalid."""

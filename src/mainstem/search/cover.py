@@ -62,11 +62,13 @@ class Cover:
         for piece in pieces:
             least, most = piece.block.least_ms, piece.block.most_ms
             if least is not None and most is not None:
-                piece.excluded = (from_ms is not None and most < from_ms) or (
+                piece.excluded |= (from_ms is not None and most < from_ms) or (
                     to_ms is not None and least >= to_ms
                 )
         clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
-        asked = [each for each in pieces if not each.excluded and each.block.sidecar is not None]
+        asked = [
+            each for each in pieces if not (each.excluded or each.indexed) and each.block.sidecar is not None
+        ]
         if not clauses or not asked:
             return
         groups = [asked[at : at + FILTERS_AT_ONCE] for at in range(0, len(asked), FILTERS_AT_ONCE)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from mainstem.search import places
 from mainstem.search.blocks import BLOCK_BYTES, Block, PartitionBlocks
 from mainstem.search.cover import Cover
 from mainstem.search.facets import Tally, differences
+from mainstem.search.index.keeper import PART_BLOCKS, Keeper, Topics
 from mainstem.search.matcher import Matcher
 from mainstem.search.messages import Count, Counted, Cut, Failed, Gap, Plan, Planned, Spans, Times, Unit
 from mainstem.search.pool import LOOKING, Pool
@@ -46,7 +47,7 @@ Ranges = list[tuple[str, int, int]]
 log = logging.getLogger(__name__)
 
 
-class Files(places.Places, Protocol):
+class Files(Topics, Protocol):
     """What it needs of the engine."""
 
     async def byte_ranges(
@@ -66,7 +67,11 @@ class LogSearch:
         *,
         workers: int | None = None,
         block_bytes: int = BLOCK_BYTES,
+        part_blocks: int = PART_BLOCKS,
+        room: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`part_blocks`: of how many blocks an index part is. `room`: why the disk has no room for an index,
+        None if it has."""
         self._engine = engine
         self._data = data
         self._clock = clock
@@ -74,8 +79,9 @@ class LogSearch:
         self._planning = asyncio.Lock()
         self.pool = Pool(clock, workers=workers)
         self._cover = Cover(data, clock, self.pool)
+        self._index = Keeper(data, clock, self.pool, engine, self._blocks, room=room, part_blocks=part_blocks)
         self._seen: dict[tuple[str, int], tuple[int, int, str]] = {}
-        self._covering: asyncio.Task[None] | None = None
+        self._covering: list[asyncio.Task[None]] = []
         self._closed = asyncio.Event()
 
     # --- the contract -------------------------------------------------------------------------------------
@@ -125,18 +131,25 @@ class LogSearch:
     async def close(self) -> None:
         """See the contract."""
         self._closed.set()
-        if self._covering is not None:
-            self._covering.cancel()
-            await asyncio.wait([self._covering])
+        for task in self._covering:
+            task.cancel()
+        if self._covering:
+            await asyncio.wait(self._covering)
+        await self._index.close()
         await self._cover.close()
         await self.pool.close()
 
     # --- token filters ------------------------------------------------------------------------------------
 
     def keep_covered(self) -> None:
-        """Make token filters for what comes, from now on, beside all other work."""
-        if self._covering is None:
-            self._covering = asyncio.get_running_loop().create_task(self._keep_covered())
+        """Make token filters for what comes, and the index of topics that want one, from now on, beside all
+        other work."""
+        if not self._covering:
+            loop = asyncio.get_running_loop()
+            self._covering = [
+                loop.create_task(self._keep_covered()),
+                loop.create_task(self._index.keep(self._closed)),
+            ]
 
     async def _keep_covered(self) -> None:
         while not self._closed.is_set():
@@ -172,6 +185,12 @@ class LogSearch:
         await self._cover.forget({folder for _, _, folder in seen.values()})
         return made
 
+    async def index(self) -> None:
+        """Make and check all index parts that are missing now, and remove those that are of nothing."""
+        await self._index.look()
+        while await self._index.work():
+            await self._index.look()
+
     # ------------------------------------------------------------------------------------------------------
 
     async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int, bool]:
@@ -200,8 +219,12 @@ class LogSearch:
         times = matcher.time_range
         from_ms = max((each for each in (times[0], request.since_ms) if each is not None), default=None)
         to_ms = min((each for each in (times[1], request.until_ms) if each is not None), default=None)
+        clauses = matcher.required_tokens
+        pieces = await self._index.narrow(pieces, clauses, request.newest_first)
         await self._cover.sift(pieces, matcher, from_ms, to_ms)
-        return Run(self.pool, self._clock, request, now_ms, pieces, left, want=want, fields=fields)
+        run = Run(self.pool, self._clock, request, now_ms, pieces, left, want=want, fields=fields)
+        run.totals.index_note = self._index.note(pieces) if clauses else None
+        return run
 
     async def _blocks(self, left: Sequence[Left]) -> list[tuple[Left, list[Block]]]:
         """The blocks of each partition that has something left, oldest first."""

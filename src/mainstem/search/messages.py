@@ -125,13 +125,68 @@ class Remove(msgspec.Struct, tag="remove"):
     sidecars: list[str]
 
 
+class IndexPart(msgspec.Struct, array_like=True, frozen=True):
+    """A part of the full-text index, of a stretch of a segment."""
+
+    folder: str
+    path: str
+    start: int
+    end: int
+    holes: list[tuple[int, int]]
+    """Stretches within it about which it says nothing."""
+    fingerprint: str
+    """Of its files when they were found to be whole; empty: they were not looked at yet."""
+
+
+class FindParts(msgspec.Struct, tag="find-parts"):
+    """To the builder: find the index parts that there are. Answered with Parts."""
+
+    id: int
+    root: str
+    partitions: str
+
+
+class CheckPart(msgspec.Struct, tag="check-part"):
+    """To the builder: read a part in full. Answered with Parts: this one, or none if it was damaged and has
+    been removed."""
+
+    id: int
+    part: IndexPart
+
+
+class BuildPart(msgspec.Struct, tag="build-part"):
+    """To the builder: make the index part of these closed blocks, which lie side by side in one segment.
+    Answered with Parts."""
+
+    id: int
+    root: str
+    blocks: list[Unit]
+
+
+class DropParts(msgspec.Struct, tag="drop-parts"):
+    """To the builder: remove parts. Answered with Parts of none."""
+
+    id: int
+    folders: list[str]
+
+
+class Ask(msgspec.Struct, tag="ask"):
+    """To a worker: which batches have a token of each clause? Answered with Asked."""
+
+    id: int
+    parts: list[tuple[str, str]]
+    """Folder and fingerprint of each."""
+    clauses: list[list[str]]
+
+
 class Cancel(msgspec.Struct, tag="cancel"):
     """Stop working on this request. Its last answer still comes."""
 
     id: int
 
 
-Request: TypeAlias = Scan | Plan | Times | Count | Build | Sift | Restore | Remove | Cancel
+_Request: TypeAlias = Scan | Plan | Times | Count | Build | Sift | Restore | Remove | Cancel
+Request: TypeAlias = _Request | Ask | FindParts | CheckPart | BuildPart | DropParts
 
 Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
 """offset, timestamp ms, key, value, headers"""
@@ -228,6 +283,31 @@ class Restored(msgspec.Struct, tag="restored"):
     heads: list[Head]
 
 
+class Parts(msgspec.Struct, tag="parts"):
+    """Index parts that are there."""
+
+    id: int
+    parts: list[IndexPart]
+
+
+class Named(msgspec.Struct, array_like=True, frozen=True):
+    """A batch that an index part names: positions in the segment, its first offset and the one after it."""
+
+    start: int
+    end: int
+    first_offset: int
+    next_offset: int
+
+
+class Asked(msgspec.Struct, tag="asked"):
+    """Of each part the batches that it names, by position; None: more than are worth it, or the part is not
+    what it was (then it is also among `touched`) and says nothing."""
+
+    id: int
+    named: list[list[Named] | None]
+    touched: list[int]
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """The request could not be done."""
 
@@ -238,8 +318,8 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 _Reply: TypeAlias = Found | Reached | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted
-Reply: TypeAlias = _Reply | Restored | Failed
-LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed)
+Reply: TypeAlias = _Reply | Restored | Failed | Asked | Parts
+LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed, Asked, Parts)
 """After one of these, a request is done."""
 
 _ENCODE = msgspec.msgpack.Encoder().encode

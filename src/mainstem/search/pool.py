@@ -14,7 +14,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from mainstem.clock import Clock, Timer
@@ -78,12 +78,20 @@ class Pool:
     """Some worker processes. Used on one loop."""
 
     def __init__(
-        self, clock: Clock, *, workers: int | None = None, idle_s: float = IDLE_S, nice: int = 10
+        self,
+        clock: Clock,
+        *,
+        workers: int | None = None,
+        idle_s: float = IDLE_S,
+        nice: int = 10,
+        program: Sequence[str] = ("mainstem.search.worker",),
     ) -> None:
+        """`program`: the module that a worker runs, and what it is told after its niceness."""
         self._clock = clock
         self._most = workers or default_workers()
         self._idle_s = idle_s
-        self._nice = nice
+        module, *told = program
+        self._command = (sys.executable, "-m", module, str(nice), *told)
         self._ids = itertools.count(1)
         self._waiting: list[tuple[int, int, Job]] = []
         self._processes: list[_Process] = []
@@ -152,10 +160,7 @@ class Pool:
         try:
             process = _Process(
                 await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "mainstem.search.worker",
-                    str(self._nice),
+                    *self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     # A terminal's Ctrl-C is for the server, which then closes the pipe.

@@ -52,11 +52,15 @@ class Piece:
     excluded: bool = False
     """Nothing in it can match."""
     scanned_bytes: int = 0
+    indexed: bool = False
+    """An index has said which batches may match: the unit is of some of these, or excluded."""
+    stands_for: int | None = None
+    """Bytes: of the unit and of what lies beside it and was excluded by an index."""
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return self.unit.end - self.unit.start
+        return self.unit.end - self.unit.start if self.stands_for is None else self.stands_for
 
 
 class Run:
@@ -173,6 +177,7 @@ class Run:
         unit, totals = piece.unit, self.totals
         if piece.job is None:
             totals.skipped_bytes += piece.size
+            totals.indexed_bytes += piece.size if piece.indexed else 0
             self._finish(piece)
         elif isinstance(reply, Found):
             for row in reply.rows:
@@ -207,9 +212,10 @@ class Run:
                 piece.unit = rest
                 piece.job = self._pool.submit(partial(self._scan, rest))
                 return
-        scanned = min(piece.size, piece.scanned_bytes)
+        scanned = min(unit.end - unit.start, piece.scanned_bytes)
         totals.scanned_bytes += scanned
         totals.skipped_bytes += piece.size - scanned
+        totals.indexed_bytes += piece.size - scanned if piece.indexed else 0
         self._finish(piece)
 
     def _rest(self, unit: Unit, stopped_at: int) -> Unit | None:

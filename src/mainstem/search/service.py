@@ -78,6 +78,8 @@ class Totals:
     """Of the log (as it is stored), read and searched."""
     skipped_bytes: int = 0
     """Not read, because a token filter or the times say that nothing there can match."""
+    indexed_bytes: int = 0
+    """Of the skipped ones: those of which a full-text index says so."""
     removed_bytes: int = 0
     """Deleted (retention, delete-records, topic deletion) before they were reached."""
     total_bytes: int | None = None
@@ -93,6 +95,8 @@ class Totals:
     """All newer events (older, when oldest first) have been searched, as far as batch times tell."""
     elapsed_s: float = 0.0
     partitions: int = 0
+    index_note: str | None = None
+    """Why topics set `mainstem.search=indexed` were searched, in part or in all, without an index."""
 
 
 @dataclass(frozen=True, slots=True)

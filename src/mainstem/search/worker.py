@@ -110,6 +110,10 @@ class Worker:
             return messages.Built(request.id, sidecar.build(request.unit, request.sidecar))
         if isinstance(request, messages.Restore):
             return messages.Restored(request.id, sidecar.restore(request.root, request.partitions))
+        if isinstance(request, messages.Ask):
+            from mainstem.search.index.reader import READER
+
+            return READER.ask(request)
         if isinstance(request, messages.Remove):
             sidecar.remove(request.sidecars)
             return messages.Restored(request.id, [])
@@ -162,7 +166,7 @@ class Worker:
         return question
 
 
-def main() -> None:
+def serve(make: Callable[[Pipes], Worker]) -> None:
     """Serve standard input until it closes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -172,8 +176,8 @@ def main() -> None:
     sink = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(BrokenPipeError):
-        Worker(Pipes(sys.stdin.fileno(), sink)).run()
+        make(Pipes(sys.stdin.fileno(), sink)).run()
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker)

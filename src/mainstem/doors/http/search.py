@@ -87,6 +87,7 @@ class TotalsJson(msgspec.Struct):
 
     scanned_bytes: int
     skipped_bytes: Annotated[int, Meta(description="Not read: nothing there can match.")]
+    indexed_bytes: Annotated[int, Meta(description="Of the skipped ones: answered by a full-text index.")]
     removed_bytes: int
     total_bytes: Annotated[int | None, Meta(description="To search in all; null: not known of a cluster.")]
     events: Annotated[int, Meta(description="Decoded and compared.")]

@@ -229,6 +229,8 @@ export function searchPage(_segments, params) {
       h("span.muted", {},
         ` · ${covered}`,
         skipped ? ` · ${bytes(skipped)} ruled out unread` : "",
+        totals.indexed_bytes ? ` (${bytes(totals.indexed_bytes)} by the index)` : "",
+        totals.index_note ? ` · ${totals.index_note}` : "",
         ended !== "complete" && reached != null ? ` · all of them ${oldest ? "up" : "back"} to ${moment(reached, { millis: false })}` : "",
         seconds ? ` · ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}` : "",
         ` · `),

@@ -1,0 +1,161 @@
+"""The process that makes index parts: `python -m mainstem.search.index.builder`.
+
+Owns: reading closed blocks of the log, writing a part of them, reading parts to see whether they are whole,
+removing parts. Refuses: to write to the log, to be in a hurry (lowest priority for processor and disk), to
+take more memory than HEAP_BYTES and a batch or two, and to leave half a part where a whole one is looked for.
+Started by `keeper.py` through the pool, with a worker's pipes and messages; it ends when the server's end of
+them closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mainstem.log.batch import HEADER_BYTES, decode
+from mainstem.log.errors import CorruptBatch
+from mainstem.log.layout import parse_segment
+from mainstem.search import messages, sidecar
+from mainstem.search.batches import Mapped, Removed, placed
+from mainstem.search.index import layout
+from mainstem.search.messages import IndexPart, Reply, Request, Unit
+from mainstem.search.worker import Worker, serve
+
+NICE = 19
+HEAP_BYTES = 64 << 20
+"""What tantivy may gather in memory before it writes a piece of a part."""
+BATCH_BYTES_MAX = 64 << 20
+"""A batch that is larger when decompressed makes its block a hole, as it makes a search report it."""
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+_IOPRIO_IDLE = 3 << 13
+
+
+class Cancelled(Exception):
+    """Nobody wants the part any more."""
+
+
+def build(root: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -> IndexPart:
+    """Make a part. Removed, Cancelled, ValueError (tantivy), OSError."""
+    segment = Path(blocks[0].path)
+    target = root / segment.parent.name / layout.part_name(parse_segment(segment.name) or 0, blocks[0].start)
+    partial = target.with_name(target.name + layout.PARTIAL)
+    layout.drop([str(partial), str(target)])
+    partial.mkdir(mode=0o700, parents=True)
+    try:
+        holes = _fill(partial, blocks, cancelled)
+        os.rename(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    mark = layout.fingerprint(str(target))
+    return IndexPart(str(target), str(segment), blocks[0].start, blocks[-1].end, holes, mark)
+
+
+def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -> list[tuple[int, int]]:
+    """Everything in the part's folder. The holes."""
+    import tantivy
+
+    from mainstem.search.index import terms
+
+    writer = tantivy.Index(terms.SCHEMA, path=str(folder)).writer(HEAP_BYTES, 1)
+    holes: list[tuple[int, int]] = []
+    row, last, last_header = 0, 0, b""
+    with (folder / layout.TABLE).open("wb") as table:
+        for block in blocks:
+            whole = True
+            with Mapped(block.path, block.start, block.end) as file:
+                for batch in placed(file.view):
+                    if cancelled():
+                        raise Cancelled
+                    table.write(layout.ROW.pack(block.start + batch.position, batch.offset))
+                    found = _tokens(file.view[batch.position : batch.end]) if batch.header else None
+                    if found:
+                        writer.add_document(terms.document(row, found))
+                    whole = whole and found is not None
+                    row += 1
+                    last = block.start + batch.position
+                    last_header = bytes(file.view[batch.position : batch.position + HEADER_BYTES])
+            if not whole:
+                holes.append((block.start, block.end))
+        table.write(layout.ROW.pack(blocks[-1].end, blocks[-1].high))
+    writer.commit()
+    writer.wait_merging_threads()
+    base = parse_segment(Path(blocks[0].path).name) or 0
+    layout.write_manifest(
+        folder,
+        layout.Manifest(
+            terms.MADE_BY, base, blocks[0].start, blocks[-1].end, holes, last, last_header,
+            layout.sums(folder),
+        ),
+    )  # fmt: skip
+    return holes
+
+
+def _tokens(batch: memoryview) -> set[bytes] | None:
+    """All of a batch's tokens; None: it cannot be decoded."""
+    try:
+        return sidecar.batch_tokens(decode(batch, cap_bytes=BATCH_BYTES_MAX))
+    except CorruptBatch:
+        return None
+
+
+class Builder(Worker):
+    """Does requests."""
+
+    def run(self) -> None:
+        """Until the pipe closes."""
+        while (request := self._pipes.next()) is not None:
+            try:
+                reply: Reply = messages.Parts(request.id, self._made(request))
+            except Removed:
+                reply = messages.Failed(request.id, "its data was deleted", removed=True)
+            except Cancelled:
+                reply = messages.Failed(request.id, "it is not wanted any more")
+            except BaseException as error:
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                    raise
+                reply = messages.Failed(request.id, str(error) or type(error).__name__)
+            self._pipes.send(reply)
+
+    def _made(self, request: Request) -> list[IndexPart]:
+        match request:
+            case messages.BuildPart(id, root, blocks):
+                return [build(Path(root), blocks, lambda: self._pipes.is_cancelled(id))]
+            case messages.CheckPart(_, part):
+                return self._check(part)
+            case messages.FindParts(_, root, partitions):
+                return layout.find(Path(root), Path(partitions))
+            case messages.DropParts(_, folders):
+                layout.drop(folders)
+                return []
+        raise ValueError(f"no request for the builder: {request}")
+
+    @staticmethod
+    def _check(part: IndexPart) -> list[IndexPart]:
+        from mainstem.search.index.terms import MADE_BY
+
+        try:
+            return [layout.check(Path(part.folder), Path(part.path).parent, MADE_BY)]
+        except layout.Damaged:
+            layout.drop([part.folder])
+            return []
+
+
+def be_idle() -> None:
+    """Take the processor and the disk only when nobody else wants them (ioprio_set(2), where it is known)."""
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
+    number = _IOPRIO_SET.get(platform.machine())
+    if sys.platform == "linux" and number is not None:
+        ctypes.CDLL(None).syscall(number, 1, 0, _IOPRIO_IDLE)
+
+
+if __name__ == "__main__":
+    be_idle()
+    serve(Builder)

@@ -1,0 +1,427 @@
+"""The full-text index: it hides nothing that matches, is made again when damaged, and goes with its data."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mainstem.log.batch import Record, build, stamp
+from mainstem.search import messages
+from mainstem.search.index import builder, layout
+from mainstem.search.index.reader import Reader
+from mainstem.search.messages import Ask, BuildPart, IndexPart, Unit
+from mainstem.search.service import SearchRequest
+from mainstem.search.tokens import filter_tokens
+from tests.search.ground import NOW_MS, Ground, Result, Row, brute_force, on_ground, open_ground, run
+from tests.search.test_service import CODECS, QUERIES, fill, some_rows
+from tests.search.test_sidecar import RECORDS
+
+BLOCK_BYTES = 2 << 10
+SMALL = {"block_bytes": BLOCK_BYTES, "part_blocks": 2, "workers": 1}
+
+
+async def want(ground: Ground, *topics: str, value: str | None = "indexed") -> None:
+    for topic in topics:
+        await ground.engine.alter_topic(topic, {"mainstem.search": value})
+
+
+def parts_of(folder: Path) -> list[Path]:
+    return sorted((folder / layout.ROOT).glob("*/*"))
+
+
+async def check(ground: Ground, query: str, **more: object) -> Result:
+    """A search finds what brute force finds, and accounts for all bytes."""
+    request = SearchRequest(query=query, limit=None, **more)  # type: ignore[arg-type]  # times
+    found = await run(ground.local, request)
+    events = [event for topic in await ground.engine.topics() for event in await ground.events(topic.name)]
+    assert sorted(found.places) == sorted(brute_force(events, request, NOW_MS)), query
+    totals = found.end.totals
+    assert totals.total_bytes == totals.scanned_bytes + totals.skipped_bytes + totals.removed_bytes
+    assert totals.indexed_bytes <= totals.skipped_bytes
+    assert found.unreadable == []
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------
+# one part
+
+
+def segment(folder: Path, batches: list[list[Record]]) -> list[Unit]:
+    """A segment of these batches, each a block of its own."""
+    path = folder / "partitions" / f"{'0' * 31}7-0" / f"{0:020}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    units, data, offset = [], b"", 0
+    for number, records in enumerate(batches):
+        rows = [(each.key, each.value, each.headers, each.timestamp_ms) for each in records]
+        batch = build(rows, codec=CODECS[number % len(CODECS)])
+        stamp(memoryview(batch), offset, 0, None)
+        units.append(
+            Unit("t", 0, str(path), len(data), len(data) + len(batch), offset, offset + len(records))
+        )
+        offset += len(records)
+        data += batch
+    path.write_bytes(data)
+    return units
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(RECORDS.filter(bool), min_size=1, max_size=4), st.text(min_size=33, max_size=200))
+def test_a_part_names_every_batch_of_a_token(batches: list[list[Record]], long: str) -> None:
+    batches[0][0] = Record(0, 0, long.encode(), ("word " + "x" * 70_000).encode(), ())
+    with tempfile.TemporaryDirectory() as folder:
+        units = segment(Path(folder), batches)
+        part = builder.build(Path(folder) / layout.ROOT, units, lambda: False)
+        assert part.holes == []
+        reader = Reader()
+        for unit, records in zip(units, batches, strict=True):
+            for token in {token for record in records for token in filter_tokens(record)}:
+                asked = reader.ask(Ask(1, [(part.folder, part.fingerprint)], [[token, "nothinghasthis"]]))
+                assert asked.named[0] is not None
+                expected = messages.Named(unit.start, unit.end, unit.low, unit.high)
+                assert expected in asked.named[0]
+        nothing = reader.ask(Ask(1, [(part.folder, part.fingerprint)], [["word"], ["nothinghasthis"]]))
+        assert nothing.named == [[]]
+        reader.close()
+
+
+def a_part(folder: Path) -> tuple[list[Unit], IndexPart]:
+    records = [[Record(0, 0, None, f"word number{at}".encode(), ())] * 3 for at in range(40)]
+    units = segment(folder, records)
+    return units, builder.build(folder / layout.ROOT, units, lambda: False)
+
+
+def test_what_cannot_be_decoded_is_a_hole(tmp_path: Path) -> None:
+    units, _ = a_part(tmp_path)
+    path = Path(units[0].path)
+    data = bytearray(path.read_bytes())
+    data[units[7].end - 1] ^= 1
+    path.write_bytes(data)
+    part = builder.build(tmp_path / layout.ROOT, units, lambda: False)
+    assert part.holes == [(units[7].start, units[7].end)]
+
+
+def test_a_part_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
+    units, part = a_part(tmp_path)
+    assert [each.folder for each in layout.find(tmp_path / layout.ROOT, tmp_path / "partitions")] == [
+        part.folder
+    ]
+    path = Path(units[0].path)
+    data = bytearray(path.read_bytes())
+    data[units[-1].start + 15] ^= 1  # another leader epoch: the log was cut, and grew again
+    path.write_bytes(data)
+    assert layout.find(tmp_path / layout.ROOT, tmp_path / "partitions") == []
+    assert parts_of(tmp_path) == []
+
+
+DAMAGE: list[Callable[[bytes], bytes | None]] = [
+    lambda data: None,
+    lambda data: b"",
+    lambda data: data[:-1],
+    lambda data: bytes(len(data)),
+    lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 0x40]) + data[len(data) // 2 + 1 :],
+    lambda data: data + b"\0",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
+    damage: Callable[[bytes], bytes | None], tmp_path: Path
+) -> None:
+    _, part = a_part(tmp_path)
+    folder = Path(part.folder)
+    made_by = layout.read_manifest(folder).made_by
+    reader = Reader()
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".tantivy-")]
+    assert {layout.MANIFEST, layout.TABLE, "meta.json"} < set(names)
+    before = {name: (folder / name).read_bytes() for name in names}
+    for name in names:
+        damaged = damage(before[name])
+        if damaged == before[name]:
+            continue  # an empty file that was cut
+        mark = layout.check(folder, Path(part.path).parent, made_by).fingerprint
+        assert reader.ask(Ask(1, [(part.folder, mark)], [["number3"]])).touched == []
+        (folder / name).unlink()  # not in place: what is mapped may not be cut
+        if damaged is not None:
+            (folder / name).write_bytes(damaged)
+        asked = reader.ask(Ask(1, [(part.folder, mark)], [["number3"]]))
+        assert (asked.named, asked.touched) == ([None], [0]), name
+        with pytest.raises(layout.Damaged):
+            layout.check(folder, Path(part.path).parent, made_by)
+        (folder / name).write_bytes(before[name])
+    reader.close()
+
+
+def test_a_part_of_another_version_is_not_used(tmp_path: Path) -> None:
+    _, part = a_part(tmp_path)
+    with pytest.raises(layout.Damaged, match="tantivy"):
+        layout.check(Path(part.folder), Path(part.path).parent, "0.0.1")
+
+
+def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_path: Path) -> None:
+    words = [f"{at}x{seed}".encode() for at in range(200) for seed in range(10)]
+    units = segment(tmp_path, [[Record(0, 0, None, b" ".join(words), ())]] * 300)
+    root = tmp_path / layout.ROOT
+    seen = set()
+    for number in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mainstem.search.index.builder", "5"], stdin=subprocess.PIPE
+        )
+        assert process.stdin is not None
+        process.stdin.write(messages.frame(BuildPart(1, str(root), units)))
+        process.stdin.flush()
+        while not parts_of(tmp_path):
+            time.sleep(0.001)
+        time.sleep(0.02 * number)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdin.close()
+        for part in layout.find(root, tmp_path / "partitions"):
+            assert layout.check(
+                Path(part.folder), Path(part.path).parent, layout.read_manifest(Path(part.folder)).made_by
+            )
+            seen.add("whole")
+            layout.drop([part.folder])
+        assert parts_of(tmp_path) == []
+
+
+def test_a_removal_that_was_broken_off_is_finished(tmp_path: Path) -> None:
+    _, part = a_part(tmp_path)
+    os.rename(part.folder, part.folder + layout.GONE)
+    assert layout.find(tmp_path / layout.ROOT, tmp_path / "partitions") == []
+    assert parts_of(tmp_path) == []
+
+
+# ----------------------------------------------------------------------------------------------------------
+# in a search
+
+
+def test_what_is_found_with_an_index_is_what_brute_force_finds(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        await want(ground, "orders")
+        await ground.local.index()
+        assert len(parts_of(ground.folder)) > 3
+        for query in QUERIES:
+            await check(ground, query)
+            await check(
+                ground, query, newest_first=False, since_ms=NOW_MS + 50_000, until_ms=NOW_MS + 250_000
+            )
+
+    on_ground(tmp_path, work, **SMALL)
+
+
+async def with_needle(ground: Ground) -> None:
+    await fill(ground, batches=60, partitions=1)
+    rng = random.Random(3)
+    for batch in range(60):
+        rows: list[Row] = some_rows(rng, 60, NOW_MS + batch * 1000)
+        if batch == 20:
+            rows[30] = (None, b'{"id":"needle4711"}', (), NOW_MS)
+        await ground.append("orders", 0, rows, codec=rng.choice(CODECS))
+    await want(ground, "orders")
+
+
+def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await with_needle(ground)
+        before = await check(ground, "needle4711 topic:orders")
+        assert before.end.totals.indexed_bytes == 0
+        assert "being made" not in (before.end.totals.index_note or "")
+        await ground.local.index()
+        found = await check(ground, "needle4711 topic:orders")
+        totals = found.end.totals
+        assert totals.total_bytes is not None
+        assert len(found.places) == 1
+        assert totals.indexed_bytes > totals.total_bytes / 2
+        assert totals.events < before.end.totals.events
+        assert totals.index_note is None
+
+    on_ground(tmp_path, work, **SMALL)
+
+
+def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        await want(ground, "orders", "payments")
+        await ground.local.index()
+        for newest_first in (True, False):
+            whole = await check(ground, "key:4711 n14228", newest_first=newest_first)
+            places: list[tuple[str, int, int]] = []
+            token = None
+            while not places or token is not None:
+                part = await run(
+                    ground.local,
+                    SearchRequest(query="key:4711 n14228", limit=3, resume=token, newest_first=newest_first),
+                )
+                places += part.places
+                token = part.end.resume
+            assert len(places) > 10
+            assert sorted(places) == sorted(whole.places)
+
+    on_ground(tmp_path, work, **SMALL)
+
+
+def test_parts_of_an_earlier_run_are_checked_and_used_again(tmp_path: Path) -> None:
+    made: list[tuple[str, int]] = []
+
+    async def first(ground: Ground) -> None:
+        await with_needle(ground)
+        await ground.local.index()
+        made.extend((path.name, path.stat().st_ino) for path in parts_of(ground.folder))
+
+    async def second(ground: Ground) -> None:
+        await check(ground, "needle4711")
+        await ground.local.index()
+        assert made == [(path.name, path.stat().st_ino) for path in parts_of(ground.folder)]
+        assert (await check(ground, "needle4711")).end.totals.indexed_bytes > 0
+
+    on_ground(tmp_path, first, **SMALL)
+    on_ground(tmp_path, second, **SMALL)
+
+
+def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await with_needle(ground)
+        await ground.local.index()
+        rng = random.Random(5)
+        for part in parts_of(ground.folder):
+            victim = rng.choice([path for path in part.iterdir() if path.stat().st_size])
+            data = bytearray(victim.read_bytes())
+            data[rng.randrange(len(data))] ^= 0x10
+            victim.unlink()
+            victim.write_bytes(data)
+        damaged = await check(ground, "needle4711 topic:orders")
+        assert damaged.end.totals.indexed_bytes == 0
+        await ground.local.index()
+        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
+        for part in parts_of(ground.folder):
+            layout.drop([str(part)])
+        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes == 0
+        await ground.local.index()
+        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
+
+    on_ground(tmp_path, work, **SMALL)
+
+
+def test_a_builder_that_is_killed_at_work_costs_one_part(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await with_needle(ground)
+        making = asyncio.create_task(ground.local.index())
+        pool = ground.local._index._builder
+        while not pool.pids:
+            await asyncio.sleep(0.01)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        await making
+        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
+
+    on_ground(tmp_path, work, **SMALL)
+
+
+def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        await want(ground, "orders", "payments")
+        await ground.local.index()
+        before = len(parts_of(ground.folder))
+        for partition in range(2):
+            await ground.engine.delete_records("orders", partition, -1)
+        await ground.local.index()
+        after = len(parts_of(ground.folder))
+        assert 0 < after < before
+        await check(ground, "alpha")
+        await ground.engine.delete_topic("payments")
+        await ground.local.index()
+        left = parts_of(ground.folder)
+        assert 0 < len(left) < after
+        await want(ground, "orders", value=None)
+        await ground.local.index()
+        assert not list((ground.folder / layout.ROOT).glob("*"))
+        assert (await check(ground, "n14228")).end.totals.indexed_bytes == 0
+
+    on_ground(tmp_path, work, **SMALL)
+
+
+def test_without_tantivy_it_is_searched_without_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(ground: Ground) -> None:
+        ground.local._index.installed = False
+        await with_needle(ground)
+        await ground.local.index()
+        await ground.local.index()
+        found = await check(ground, "needle4711 topic:orders")
+        assert "pip install 'mainstem[index]'" in (found.end.totals.index_note or "")
+        assert (await check(ground, "alpha topic:payments")).end.totals.index_note is None
+        assert parts_of(ground.folder) == []
+
+    on_ground(tmp_path, work, **SMALL)
+    assert caplog.text.count("tantivy is not installed") == 1
+
+
+def test_no_index_is_made_while_the_disk_has_no_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full: list[str] = ["the disk is nearly full"]
+
+    async def work(ground: Ground) -> None:
+        ground.local._index._room = lambda: full[0] if full else None
+        await with_needle(ground)
+        await ground.local.index()
+        assert parts_of(ground.folder) == []
+        found = await check(ground, "needle4711 topic:orders")
+        assert found.end.totals.index_note == "not covered by the index: the disk is nearly full"
+        full.clear()
+        await ground.local.index()
+        assert parts_of(ground.folder) != []
+        assert (await check(ground, "needle4711 topic:orders")).end.totals.index_note is None
+
+    on_ground(tmp_path, work, **SMALL)
+    assert caplog.text.count("is not made: the disk is nearly full") == 1
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 1 << 30))
+def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -> None:
+    rng = random.Random(seed)
+
+    async def work(folder: Path) -> None:
+        async with open_ground(folder, **SMALL) as ground:
+            await ground.engine.create_topic("orders", partitions=2)
+            await want(ground, "orders")
+            tasks: list[Awaitable[object]] = []
+            for _ in range(6):
+                for _ in range(rng.randrange(1, 8)):
+                    rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
+                    await ground.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
+                indexing = asyncio.create_task(ground.local.index())
+                covering = asyncio.create_task(ground.local.cover())
+                if rng.random() < 0.5:
+                    index = rng.randrange(2)
+                    bounds = await ground.engine.bounds("orders", index)
+                    await ground.engine.delete_records(
+                        "orders", index, rng.randrange(bounds.begin, bounds.end + 1)
+                    )
+                if rng.random() < 0.6:
+                    await indexing
+                query = rng.choice(["n14228 beta", "key:4711", "in.b:gamma", "n:4711", "straße x", "4711 -0"])
+                query = "key:4711" if query.endswith("-0") else query
+                await check(ground, query, newest_first=rng.random() < 0.5)
+                tasks = [indexing, covering]
+                if rng.random() < 0.3:
+                    await want(ground, "orders", value=rng.choice(["scan", "indexed"]))
+                await asyncio.gather(*tasks)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(work(Path(folder)))
