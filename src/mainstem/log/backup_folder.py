@@ -153,7 +153,7 @@ class Restore:
     def _files(self) -> Iterator[str]:
         for folder, _, names in os.walk(self._source.root):
             within = os.path.relpath(folder, self._source.root)
-            if within.split("/")[0] == "search":
+            if within.split("/")[0] in ("search", "search-index"):
                 continue  # made again by the server
             for name in names:
                 path = name if within == "." else f"{within}/{name}"
