@@ -1,156 +1,211 @@
-"""`python -m bench.search`: a needle in the log, with and without token filters, against `kcat -C | grep`.
+"""`python -m bench.search`: a needle in the log, beside what people use today on the same data.
 
-python -m bench.search [--gb N] [--folder DIR]
+python -m bench.search [--gb N | --events N] [--folder DIR] [--samples DIR] [--repeats N]
 
-Events of about 1 KB of JSON with fresh ids, in batches of 64 KB as producers send them, one topic of 4
-partitions. Prints figures, asserts nothing.
+Real events of about 1 KB with fresh ids (see `bench.events`), one topic of 4 partitions. With `--folder` the
+data is kept for the next run. Prints medians and ratios, asserts nothing, and names what it did not measure.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
-import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.compat import apache_kafka
+from tests.support.server import Server
+
+from bench import search_load
+from bench.events import NEEDLE, TOPIC, Filled, filled
 from mainstem.clock import LoopClock
 from mainstem.engines.embedded import EmbeddedEngine
-from mainstem.log.batch import build
 from mainstem.log.realdisk import RealDisk
 from mainstem.node import Node
 from mainstem.search.local import LogSearch
 from mainstem.search.service import Done, Hit, SearchRequest
 from mainstem.settings import Settings
 
-PARTITIONS = 4
-BATCH_EVENTS = 64
-NEEDLE = "needle4711x"
-WORDS = ("delivered", "failed", "pending", "gate", "runway", "weather", "crew", "delay", "paid", "refund")
+SUBSTRING = f"*{NEEDLE[1:-1]}*"
+"""Finds the needle as well, but no token filter can exclude anything for it."""
+COMMON = "jfk"
+WHY_NOT = "graphical: it shows what it finds to a person, page by page"
+
+Say = Callable[[str, str], None]
 
 
-def event(rng: random.Random, number: int) -> bytes:
-    """About 1 KB of JSON, with ids that occur once."""
-    lines = ",".join(
-        f'{{"sku":"{rng.getrandbits(48):012x}","what":"{rng.choice(WORDS)}","count":{rng.randrange(9)},'
-        f'"price":{rng.randrange(100_000) / 100},"note":"{rng.choice(WORDS)} {rng.choice(WORDS)}"}}'
-        for _ in range(9)
-    )
-    return f'{{"order":{number},"id":"{rng.getrandbits(128):032x}","lines":[{lines}]}}'.encode()
+@dataclass(slots=True)
+class Took:
+    """One search."""
+
+    first_s: float
+    seconds: float
+    done: Done
 
 
-async def fill(node: Node, total_bytes: int) -> int:
-    """Append until there is so much; bytes of payload."""
-    engine, rng = EmbeddedEngine(node), random.Random(4711)
-    await engine.create_topic("orders", partitions=PARTITIONS)
-    topic = node.topics.get("orders")
-    assert topic is not None
-    written = number = 0
-    middle = False
-    while written < total_bytes:
-        rows = []
-        for _ in range(BATCH_EVENTS):
-            value = event(rng, number)
-            if not middle and written > total_bytes // 2:
-                value, middle = value[:-1] + f',"mark":"{NEEDLE}"}}'.encode(), True
-            rows.append((None, value, (), 1_700_000_000_000 + number))
-            number += 1
-            written += len(value)
-        partition = node.partition(topic, number // BATCH_EVENTS % PARTITIONS)
-        await partition.when_committed(partition.append(memoryview(build(rows))).next_offset)
-    return written
-
-
-async def timed(search: LogSearch, query: str, **more: int | None) -> tuple[float, float, Done]:
-    """Seconds to the first match and to the end."""
+async def timed(search: LogSearch, request: SearchRequest) -> Took:
+    """From asking to the first match and to the end."""
     began = time.perf_counter()
     first = 0.0
     last: Done | None = None
-    async with aclosing(search.search(SearchRequest(query=query, **more))) as updates:  # type: ignore[arg-type]  # the limit
+    async with aclosing(search.search(request)) as updates:
         async for update in updates:
             if isinstance(update, Hit) and not first:
                 first = time.perf_counter() - began
             elif isinstance(update, Done):
                 last = update
     assert last is not None
-    return first, time.perf_counter() - began, last
+    return Took(first, time.perf_counter() - began, last)
 
 
-async def measure(folder: Path, total_bytes: int, say: Callable[[str, str], None]) -> None:
-    """All figures of our own."""
+async def median_of(repeats: int, work: Callable[[], Awaitable[Took]]) -> Took:
+    """The run in the middle."""
+    runs = [await work() for _ in range(repeats)]
+    return sorted(runs, key=lambda run: run.seconds)[repeats // 2]
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[LogSearch]:
+    """A search over the folder, as just after a server's start."""
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
-    node = await Node.open(
-        Settings(data=str(folder), durability="os"), RealDisk(str(folder), loop), clock, random.Random(1)
-    )
+    settings = Settings(data=str(folder), durability="os")
+    node = await Node.open(settings, RealDisk(str(folder), loop), clock, random.Random(1))
     search = LogSearch(EmbeddedEngine(node), folder, clock)
     try:
-        began = time.perf_counter()
-        payload = await fill(node, total_bytes)
-        say("written", f"{payload / 1e9:.2f} GB of payload in {time.perf_counter() - began:.0f} s")
-        await timed(search, NEEDLE, limit=1)  # starts the workers, brings the log into the page cache
-        _, seconds, done = await timed(search, NEEDLE, limit=None)
-        say("needle, plain scan", f"{seconds:.2f} s, {payload / seconds / 1e6:,.0f} MB/s of payload")
-        assert done.totals.matches == 1
-        began = time.perf_counter()
-        blocks = await search.cover()
-        seconds = time.perf_counter() - began
-        size = sum(path.stat().st_size for path in (folder / "search").rglob("*.tokens"))
-        say("token filters made", f"{blocks} in {seconds:.0f} s, {payload / seconds / 1e6:,.0f} MB/s, "
-            f"{size / payload:.2%} of payload")  # fmt: skip
-        _, seconds, done = await timed(search, NEEDLE, limit=None)
-        say("needle, token filters", f"{seconds:.3f} s, "
-            f"{done.totals.skipped_bytes / (done.totals.total_bytes or 1):.1%} skipped")  # fmt: skip
-        first, seconds, _ = await timed(search, "refund", limit=100)
-        say("common word", f"first after {first:.3f} s, 100 after {seconds:.3f} s")
-        began = time.perf_counter()
-        await search.histogram((), None, None, 100)
-        say("histogram", f"{time.perf_counter() - began:.2f} s")
+        yield search
     finally:
         await search.close()
         await node.close()
 
 
-def kcat(folder: Path, say: Callable[[str, str], None]) -> None:
-    """What people do today, on the same data."""
-    if shutil.which("kcat") is None:
-        say("kcat -C | grep", "kcat is not installed")
-        return
-    command = [sys.executable, "-m", "mainstem", "serve", "--data", str(folder), "--kafka", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        ready = re.search(r"kafka=(\S+)", server.stdout.readline())
-        assert ready is not None
+async def measure(folder: Path, data: Filled, repeats: int, say: Say) -> float:
+    """All figures of our own. The seconds of the needle with filters."""
+    needle = SearchRequest(query=NEEDLE, limit=None)
+    plain = SearchRequest(query=SUBSTRING, limit=None)
+    common = SearchRequest(query=COMMON, limit=100)
+    async with opened(folder) as search:
+        await timed(search, needle)  # brings the log into the page cache
+        took = await median_of(repeats, lambda: timed(search, plain))
+        assert took.done.totals.matches == 1
+        rate = data.payload / took.seconds
+        say(
+            "plain scan",
+            f"{took.seconds:.2f} s, {rate / 1e9:.2f} GB/s of payload, {search.pool.workers} workers",
+        )
         began = time.perf_counter()
-        pipe = f"kcat -C -b {ready[1]} -t orders -o beginning -e -q | grep -c {NEEDLE}"
-        found = subprocess.run(["sh", "-c", pipe], capture_output=True, text=True, check=False)
-        say("kcat -C | grep", f"{time.perf_counter() - began:.2f} s, {found.stdout.strip()} found")
-        server.terminate()
+        blocks = await search.cover()
+        seconds = time.perf_counter() - began
+        size = sum(path.stat().st_size for path in (folder / "search").rglob("*.tokens"))
+        if blocks:
+            say(
+                "token filters made", f"{blocks} in {seconds:.0f} s, {data.payload / seconds / 1e6:,.0f} MB/s"
+            )
+        say("token filters take", f"{size / data.payload:.2%} of payload")
+    async with opened(folder) as search:
+        took = await timed(search, common)
+        say("common word, first search", f"first after {took.first_s:.3f} s, 100 after {took.seconds:.3f} s")
+        took = await timed(search, common)
+        say("common word", f"first after {took.first_s:.3f} s, 100 after {took.seconds:.3f} s")
+    async with opened(folder) as search:
+        took = await timed(search, needle)
+        say("needle, first search", f"{took.seconds:.3f} s")
+        took = await median_of(repeats, lambda: timed(search, needle))
+        assert took.done.totals.matches == 1
+        totals = took.done.totals
+        say("needle", f"{took.seconds:.3f} s, {totals.skipped_bytes / (totals.total_bytes or 1):.1%} skipped")
+        traced = SearchRequest(query=f'"{data.last_id}"', limit=1000)
+        traces = await median_of(repeats, lambda: timed(search, traced))
+        say("trace of an id", f"{traces.seconds:.3f} s")
+        for what in ("histogram, first", "histogram"):
+            began = time.perf_counter()
+            await search.histogram((), None, None, 100)
+            say(what, f"{time.perf_counter() - began:.3f} s")
+    return took.seconds
+
+
+# ----------------------------------------------------------------------------------------------------------
+# what people use today
+
+
+def others(folder: Path, ours_s: float, repeats: int, say: Say) -> None:
+    """The same needle through a consumer and grep, from the same server."""
+    reader: list[tuple[str, list[str]]] = []
+    with Server(folder, durability="os") as server:
+        if shutil.which("kcat"):
+            command = ["kcat", "-C", "-b", server.at, "-t", TOPIC, "-o", "beginning", "-e", "-q"]
+            reader.append(("kcat -C | grep", command))
+        else:
+            say("kcat -C | grep", "not measured: kcat is not installed")
+        if shutil.which("java") and list(apache_kafka.JARS.glob("kafka_2.13-*.jar")):
+            consumer = apache_kafka.java("512m", "org.apache.kafka.tools.consumer.ConsoleConsumer")
+            consumer += ["--bootstrap-server", server.at, "--topic", TOPIC, "--from-beginning"]
+            reader.append(("console consumer | grep", [*consumer, "--timeout-ms", "3000"]))
+        else:
+            say("console consumer | grep", "not measured: its jars are missing (make deps-all)")
+        for name, command in reader:
+            runs = [_grep(command) for _ in range(repeats if "kcat" in name else 1)]
+            seconds = statistics.median(runs)
+            say(name, f"{seconds:.2f} s, {seconds / ours_s:,.0f} times as long as ours")
+    for name in ("kaskade", "kafka-ui, Redpanda Console, AKHQ, Conduktor, Kpow"):
+        say(name, f"not measured: {WHY_NOT}")
+
+
+def _grep(command: Sequence[str]) -> float:
+    """Seconds until the needle was found: the rest is left unread."""
+    with tempfile.TemporaryFile() as log:
+        began = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as reader:
+            found = subprocess.run(
+                ["grep", "-c", NEEDLE], stdin=reader.stdout, capture_output=True, text=True, check=False
+            )
+            seconds = time.perf_counter() - began
+        assert found.stdout.strip() == "1", f"{command[0]} did not find it"
+    # The console consumer waits for more before it gives up.
+    return seconds - (3.0 if "--timeout-ms" in command else 0.0)
+
+
+# ----------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
     """Fill, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench.search", description="A needle in the log.")
     parser.add_argument("--gb", type=float, default=1.0, help="payload, GB")
-    parser.add_argument("--folder", help="where the log is made and removed; a temporary folder otherwise")
+    parser.add_argument("--events", type=int, help="about so many events of 1 KB instead")
+    parser.add_argument("--folder", type=Path, help="where the data is made, and kept for the next run")
+    parser.add_argument("--samples", type=Path, help="a folder with flights and webhooks, .jsonl.zst")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each figure")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(dir=options.folder))
+    payload = int((options.gb if options.events is None else options.events / 1e6) * 1e9)
+    temporary = None if options.folder else tempfile.TemporaryDirectory(prefix="bench-")
+    folder: Path = options.folder or Path(temporary.name if temporary else "") / "data"
 
     def say(what: str, figure: str) -> None:
-        print(f"{what:24} {figure}", flush=True)
+        print(f"{what:28} {figure}", flush=True)
 
     try:
-        asyncio.run(measure(folder, int(options.gb * 1e9), say))
-        kcat(folder, say)
+        began = time.perf_counter()
+        data = asyncio.run(filled(folder, payload, options.samples))
+        say("data", f"{data.events:,} events, {data.payload / 1e9:.2f} GB of payload, "
+            f"{time.perf_counter() - began:.0f} s")  # fmt: skip
+        say("machine", f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+        ours_s = asyncio.run(measure(folder, data, options.repeats, say))
+        others(folder, ours_s, options.repeats, say)
+        search_load.measure(options.repeats, options.samples, say)
     finally:
-        shutil.rmtree(folder)
+        if temporary is not None:
+            temporary.cleanup()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ what they tell."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mainstem.log.batch import build
 from mainstem.search.query import QueryError
 from mainstem.search.service import Hit, SearchRequest
 from mainstem.stream import Invalid
@@ -262,8 +264,6 @@ def test_a_worker_that_dies_is_an_error_of_its_range_only(tmp_path: Path) -> Non
 
 def test_idle_workers_end(tmp_path: Path) -> None:
     async def work(ground: Ground) -> None:
-        import asyncio
-
         ground.local.pool._idle_s = 0.05
         await fill(ground, batches=3)
         await run(ground.local, SearchRequest())
@@ -287,6 +287,60 @@ def test_the_histogram_has_every_event(tmp_path: Path) -> None:
             assert await search.histogram(["none"], None, None, 7) == []
 
     on_ground(tmp_path, work)
+
+
+def test_the_histogram_is_the_same_when_blocks_are_known(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=2)
+        for second in range(60):
+            rows: list[Row] = [(None, b"x" * 50, (), NOW_MS + second * 1000)] * (second % 7 + 20)
+            await ground.append("orders", second % 2, rows)
+        search = ground.local
+        several = [(None, None, 60), (None, None, 7), (NOW_MS + 9_500, NOW_MS + 31_000, 5)]
+        before = [await search.histogram(["orders"], *each) for each in several]
+        again = [await search.histogram(["orders"], *each) for each in several]
+        assert await search.cover() > 10
+        covered = [await search.histogram(["orders"], *each) for each in several]
+        assert before == again == covered
+        await ground.engine.delete_records("orders", 0, 100)
+        left = sum(bucket.count for bucket in await search.histogram(["orders"], None, None, 60))
+        assert left == sum(bucket.count for bucket in before[0]) - 100
+
+    on_ground(tmp_path, work, block_bytes=2 << 10)
+
+
+def test_what_is_acknowledged_is_found_by_a_search_that_begins_then(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=1)
+        for number in range(60):
+            covering = asyncio.create_task(ground.local.cover()) if number % 7 == 0 else None
+            await ground.append("orders", 0, [(None, f"mark{number}x".encode() + b" y" * 300, (), NOW_MS)])
+            found = await run(ground.local, SearchRequest(query=f"mark{number}x", limit=1))
+            assert found.places == [("orders", 0, number)]
+            if covering is not None:
+                await covering
+
+    on_ground(tmp_path, work, block_bytes=4 << 10)
+
+
+def test_progress_is_told_within_a_block(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=1)
+        known = ground.node.topics.get("orders")
+        assert known is not None
+        held = ground.node.partition(known, 0)
+        rows: list[Row] = [(None, b"\\u" + b" word" * 200, (), NOW_MS)] * 64
+        for _ in range(120):
+            held.append(memoryview(build(rows)))
+        await held.when_committed(held.log_end_offset)
+        found = await run(ground.local, SearchRequest(query='"word nothing"', limit=None))
+        shares = [each.totals.share for each in found.progress]
+        assert shares == sorted(shares)
+        assert any(0 < share < 1 for share in shares)
+        assert any(0 < each.totals.scanned_bytes < (each.totals.total_bytes or 0) for each in found.progress)
+        assert found.end.totals.scanned_bytes == found.end.totals.total_bytes
+
+    on_ground(tmp_path, work, block_bytes=1 << 30)
 
 
 def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ class Block:
     """Its token filter, once it has one."""
     has_none: bool = False
     """It can have no token filter."""
+    span: tuple[int, int, int] | None = None
+    """Least and largest time and number of events, as far as histograms ask; None: not known yet."""
+
+    def learn(self, head: Head) -> None:
+        """Take over what its filter says of its events."""
+        self.least_ms, self.most_ms = head.least_ms, head.most_ms
+        if head.events and head.least_ms >= 0:
+            self.span = head.least_ms, head.most_ms, head.events
 
 
 @dataclass(slots=True)
@@ -152,7 +160,7 @@ class PartitionBlocks:
                 True,
                 sidecar=head.sidecar,
             )
-            block.least_ms, block.most_ms = head.least_ms, head.most_ms
+            block.learn(head)
             self.blocks.append(block)
 
     def gaps(self, ranges: Sequence[tuple[str, int, int]]) -> list[Gap]:

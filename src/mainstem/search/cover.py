@@ -97,7 +97,7 @@ class Cover:
             reply = await self._builder.submit(partial(_build, unit, str(target)), BUILDING).last()
             if isinstance(reply, Built) and reply.head is not None:
                 block.sidecar = reply.head.sidecar
-                block.least_ms, block.most_ms = reply.head.least_ms, reply.head.most_ms
+                block.learn(reply.head)
                 made += 1
                 continue
             block.has_none = True

@@ -1,6 +1,7 @@
 """How many events lie where in time, from batch headers alone.
 
-Owns: the times of units and the counting into buckets. Refuses: to decompress. A batch's events count as
+Owns: the times of units and the counting into buckets. Refuses: to decompress, and to read the headers of
+a block that is known to lie in one bucket. A batch's events count as
 spread evenly from its base timestamp to its largest one: exact where batches are short against buckets.
 `spans` and `count` run in the workers.
 """
@@ -82,6 +83,22 @@ def spread(counts: list[float], edges: Sequence[int], start: int, end: int, even
         if overlap > 0:
             counts[at] += events * overlap / length
         at += 1
+
+
+def within(
+    timed: Iterable[tuple[Unit, tuple[int, int, int]]], edges: Sequence[int]
+) -> tuple[list[float], list[Unit]]:
+    """Events of the units that lie in one bucket as a whole, by bucket, and the units across an edge, whose
+    headers have to be read."""
+    counts = [0.0] * (len(edges) - 1)
+    across = []
+    for unit, (least, most, events) in timed:
+        at = bisect_right(edges, least) - 1
+        if 0 <= at < len(counts) and most < edges[at + 1]:
+            counts[at] += events
+        elif most >= edges[0] and least < edges[-1]:
+            across.append(unit)
+    return counts, across
 
 
 def edges_of(from_ms: int, to_ms: int, buckets: int) -> list[int]:

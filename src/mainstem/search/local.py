@@ -111,10 +111,12 @@ class LogSearch:
     ) -> list[Bucket]:
         """See the contract."""
         left = await places.partitions(self._engine, SearchRequest(topics=topics))
-        units = [self._unit(each, block) for each, blocks in await self._blocks(left) for block in blocks]
+        units = [
+            (self._unit(each, block), block) for each, blocks in await self._blocks(left) for block in blocks
+        ]
         spans = await self._spans(units)
         timed = [
-            (unit, span) for unit, span in zip(units, spans, strict=True) if span is not None and span[2]
+            (unit, span) for (unit, _), span in zip(units, spans, strict=True) if span is not None and span[2]
         ]
         if not timed:
             return []
@@ -123,10 +125,9 @@ class LogSearch:
         if from_ms >= to_ms:
             return []
         edges = headers.edges_of(from_ms, to_ms, buckets)
-        counts = await self._count(
-            [unit for unit, span in timed if from_ms <= span[1] and span[0] < to_ms], edges
-        )
-        return headers.buckets_of(edges, counts)
+        whole, parts = headers.within(timed, edges)
+        counts = await self._count(parts, edges)
+        return headers.buckets_of(edges, [a + b for a, b in zip(whole, counts, strict=True)])
 
     async def close(self) -> None:
         """See the contract."""
@@ -288,17 +289,24 @@ class LogSearch:
             min(left.high, block.next_offset),
         )
 
-    async def _spans(self, units: Sequence[Unit]) -> list[tuple[int, int, int] | None]:
+    async def _spans(self, units: Sequence[tuple[Unit, Block]]) -> list[tuple[int, int, int] | None]:
+        """Of each: what is known of its block, if it is all of that, else what its headers say, which is
+        remembered."""
+        whole = [(unit.low, unit.high) == (block.first_offset, block.next_offset) for unit, block in units]
+        found = [block.span if all_of else None for (_, block), all_of in zip(units, whole, strict=True)]
+        unknown = [at for at, span in enumerate(found) if span is None]
+        groups = [unknown[at : at + UNITS_AT_ONCE] for at in range(0, len(unknown), UNITS_AT_ONCE)]
         jobs = [
-            self.pool.submit(partial(_times, list(units[at : at + UNITS_AT_ONCE])), LOOKING)
-            for at in range(0, len(units), UNITS_AT_ONCE)
+            self.pool.submit(partial(_times, [units[at][0] for at in group]), LOOKING) for group in groups
         ]
-        found: list[tuple[int, int, int] | None] = []
-        for job in jobs:
+        for group, job in zip(groups, jobs, strict=True):
             reply = await job.last()
             if not isinstance(reply, Spans):
                 raise StreamError(f"counting failed: {reply}")
-            found += reply.spans
+            for at, span in zip(group, reply.spans, strict=True):
+                found[at] = span
+                if whole[at] and units[at][1].closed:
+                    units[at][1].span = span
         return found
 
     async def _count(self, units: Sequence[Unit], edges: list[int]) -> list[float]:

@@ -92,6 +92,8 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     next_offset: int
     least_ms: int
     most_ms: int
+    events: int = 0
+    """0: not known."""
 
 
 class Build(msgspec.Struct, tag="build"):

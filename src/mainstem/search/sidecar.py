@@ -131,7 +131,7 @@ def build(unit: Unit, target: str) -> Head | None:
         unit.start + last, last_header,
     )  # fmt: skip
     _write(target, head, _filled(found, pages))
-    return Head(target, unit.path, unit.start, unit.end, unit.low, unit.high, least, most)
+    return Head(target, unit.path, unit.start, unit.end, unit.low, unit.high, least, most, events)
 
 
 def _filled(found: Iterable[bytes], pages: int) -> list[bytearray]:
@@ -223,7 +223,7 @@ def _restored(path: Path, partition: Path) -> Head | None:
             found = _read_head(descriptor)
         finally:
             os.close(descriptor)
-        _, base, start, end, first, after, least, most, _, _, last, header = found
+        _, base, start, end, first, after, least, most, events, _, last, header = found
         segment = partition / segment_name(base)
         descriptor = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -233,7 +233,7 @@ def _restored(path: Path, partition: Path) -> Head | None:
             os.close(descriptor)
     except (Useless, OSError):
         return None
-    return Head(str(path), str(segment), start, end, first, after, least, most)
+    return Head(str(path), str(segment), start, end, first, after, least, most, events)
 
 
 def remove(paths: Iterable[str]) -> None:
