@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.scenarios import flights
@@ -40,6 +40,7 @@ def fill(at: str) -> None:
         NewTopic("refunds"),
         NewTopic("strange"),
         NewTopic("again"),
+        NewTopic("late"),
     ]
     admin = AdminClient({"bootstrap.servers": at})  # held: without it what it was asked is given up
     for each in admin.create_topics(names).values():
@@ -94,6 +95,17 @@ def consume(at: str, group: str, client: str, count: int) -> None:
     assert len(consumer.consume(count, 30)) == count
     consumer.commit(asynchronous=False)
     consumer.close()
+
+
+def newest(at: str, topic: str, count: int) -> list[Any]:
+    """The last events of a topic of one partition, the oldest first."""
+    consumer = Consumer({"bootstrap.servers": at, "group.id": "look", "log_level": 0})
+    try:
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)
+        consumer.assign([TopicPartition(topic, 0, end - count)])
+        return list(consumer.consume(count, 20))
+    finally:
+        consumer.close()
 
 
 @pytest.fixture(scope="package")

@@ -77,6 +77,13 @@ def test_the_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
         assert (STATIC / where).is_file()
 
 
+def test_all_modules_are_fetched_at_once() -> None:
+    """Not level by level, as each is found in another's imports: that is a round trip each."""
+    page = (CONSOLE / "index.html").read_text()
+    ahead = re.findall(r'<link rel="modulepreload" href="/static/([^"]+)">', page)
+    assert ahead == [path.relative_to(STATIC).as_posix() for path in MODULES if path.name != "app.js"]
+
+
 def test_nothing_is_fetched_from_elsewhere() -> None:
     foreign = {
         path.name: found

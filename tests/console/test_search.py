@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.console.conftest import EVENTS, EVIL, Open
+from tests.console.conftest import EVENTS, EVIL, Open, newest
 from tests.scenarios import flights
+from tests.support.server import Server
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +157,7 @@ def test_searching_fits_a_narrow_screen(show: Open) -> None:
     page.get_by_role("option").first.wait_for()
 
 
-def test_a_cancelled_flight_is_replayed(show: Open) -> None:
+def test_a_cancelled_flight_is_replayed(show: Open, server: Server) -> None:
     page = show(f"#/search?topics=flights&q=tailnum:{cancelled()['tailnum']}%20AND%20dep_time:null")
     assert found(page) >= 1
     page.keyboard.press("Escape")
@@ -167,8 +168,8 @@ def test_a_cancelled_flight_is_replayed(show: Open) -> None:
     page.get_by_text("1 event will be published into again").wait_for()
     page.get_by_role("button", name="Replay", exact=True).click()
     page.get_by_text("Published 1 event into again").wait_for()
-    page = show("#/event/again/0/0")
-    page.get_by_role("tab", name="Headers 2").click()
+    page = show(f"#/event/again/0/{newest(server.at, 'again', 1)[0].offset()}")
+    page.get_by_role("tab", name="Headers 3").click()
     page.get_by_text("mainstem-replayed-from").wait_for()
     assert "flights/" in page.locator(".headers").inner_text()
 

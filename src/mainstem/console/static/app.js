@@ -8,7 +8,7 @@
 import { can, connection, isGone, learn, who } from "./api.js";
 import { h, icon, put } from "./dom.js";
 import * as keys from "./keys.js";
-import { empty, iconButton, problem } from "./parts.js";
+import { empty, iconButton, loading, problem } from "./parts.js";
 import * as router from "./router.js";
 import { inUtc, plain, setUtc, visible } from "./text.js";
 import * as themes from "./theme.js";
@@ -36,10 +36,13 @@ let page = null;
 
 const served = (each) => can(...each.needs);
 
+/** As it stands in index.html, which shows it before any module is there. */
+const brand = () => h("a.brand", { href: "#/" }, h("span.mark", { "aria-hidden": "true" }), "mainstem");
+
 function drawNav(current) {
   const info = who();
   put(nav,
-    h("a.brand", { href: "#/" }, h("span.mark", { "aria-hidden": "true" }), "mainstem"),
+    brand(),
     h("div.nav-items", {}, PAGES.filter(served).map(({ id, text, key }) =>
       h("a.nav-item", { href: router.link([id]), "aria-current": id === current ? "page" : null, title: `${text} (${key})` }, icon(id), h("span", {}, text)))),
     h("div.nav-foot", {},
@@ -79,7 +82,7 @@ function show({ segments, params }) {
   const shown = id === "event" ? "search" : id;
   drawNav(shown);
   try {
-    page = found ? found.make(segments, params) : { title: "Not here", element: empty("There is no such page here", "The address may be of a newer server, or of one that offers more.") };
+    page = found ? found.make(segments, params) : { title: "Not here", element: h("div", {}, h("h1.unseen", {}, "Not here"), empty("There is no such page here", "The address may be of a newer server, or of one that offers more.")) };
   } catch (error) {
     page = { title: "Error", element: problem(error) };
   }
@@ -101,6 +104,8 @@ function tellConnection() {
 async function begin() {
   themes.apply();
   const root = document.getElementById("app");
+  put(main, loading());
+  put(nav, brand());
   put(root, nav, h("div.page", {}, banner, main));
   connection.addEventListener("gone", tellConnection);
   connection.addEventListener("back", tellConnection);
@@ -108,7 +113,6 @@ async function begin() {
   try {
     await learn();
   } catch (error) {
-    put(nav, h("a.brand", { href: "#/" }, h("span.mark", { "aria-hidden": "true" }), "mainstem"));
     put(main, problem(error, () => location.reload()));
     return;
   }

@@ -186,7 +186,7 @@ export function table(columns, rows, caption) {
   return h("div.table-box", { tabindex: "0", role: "region", "aria-label": caption },
     h("table", {},
       h("caption.unseen", {}, caption),
-      h("thead", {}, h("tr", {}, columns.map(({ text, kind }) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, text)))),
+      h("thead", {}, h("tr", {}, columns.map(({ text, kind }) => h(`th${kind ? `.${kind}` : ""}`, { scope: "col" }, text || h("span.unseen", {}, "Actions"))))),
       h("tbody", {}, rows.map((row) => h("tr", {}, columns.map(({ kind, cell }) => h(`td${kind ? `.${kind}` : ""}`, {}, cell(row))))))));
 }
 

@@ -5,14 +5,15 @@
 import { h, put } from "./dom.js";
 
 /**
- * list({label, row(item, index), open(item, index)}) with `items(array)`, `choose(index)`, `move(step)`.
+ * list({label, row(item, index), open(item, index), href(item)}) with `items(array)`, `choose(index)`, `move(step)`.
  * The height of a row is read from the CSS variable --row of the element; `kind` is a class of it.
  */
-export function list({ label, row, open, kind = "" }) {
+export function list({ label, row, open, href = null, kind = "" }) {
   const space = h("div.rows-space", { role: "presentation" });
   const element = h(`div.rows${kind && `.${kind}`}`, { role: "listbox", "aria-label": label, tabindex: "0", onscroll: draw, onkeydown: keys }, space);
   let items = [];
   let chosen = -1;
+  let held;
   let height = 0;
   let drawn = new Map();
   const watcher = new ResizeObserver(() => {
@@ -53,17 +54,23 @@ export function list({ label, row, open, kind = "" }) {
     node.addEventListener("click", (event) => {
       if (event.target.closest("a, button, .pick") || String(getSelection())) return;
       choose(at);
-      open?.(items[at], at);
+      if (href && (event.ctrlKey || event.metaKey)) elsewhere(items[at]);
+      else open?.(items[at], at);
     });
+    node.addEventListener("auxclick", (event) => event.button === 1 && href && elsewhere(items[at]));
     drawn.set(at, node);
     const after = [...drawn.keys()].filter((other) => other > at).sort((a, b) => a - b)[0];
     if (after === undefined) space.append(node);
     else drawn.get(after).before(node);
   }
 
+  /** In another tab, as a link would be: a row is one thing to a screen reader and holds no link. */
+  const elsewhere = (item) => window.open(href(item), "_blank", "noopener");
+
   function choose(at) {
     drawn.get(chosen)?.setAttribute("aria-selected", "false");
     chosen = at;
+    held = items[at];
     if (at < 0) return element.removeAttribute("aria-activedescendant");
     const each = measure();
     if (at * each < element.scrollTop) element.scrollTop = at * each;
@@ -102,14 +109,15 @@ export function list({ label, row, open, kind = "" }) {
       drawn = new Map();
       draw();
     },
-    /** Show other items. */
-    items(next) {
+    /** Show other items; `keep`: the choice and the place stay, for a list that has grown. */
+    items(next, keep = false) {
+      const place = keep ? element.scrollTop : 0;
       items = next;
-      chosen = -1;
-      element.scrollTop = 0;
+      chosen = keep && held !== undefined ? items.indexOf(held) : -1;
       put(space);
       drawn = new Map();
       draw();
+      element.scrollTop = place;
     },
     close: () => watcher.disconnect(),
   };

@@ -38,7 +38,7 @@ export function groupsPage(_segments, params) {
   let timer = 0;
   const filter = h("input.filter", { type: "search", placeholder: "Filter groups", "aria-label": "Filter groups by name", "data-search": "", value: params.get("q") ?? "", oninput: () => (update({ q: filter.value.trim() }), draw()), spellcheck: "false" });
   const total = h("span.muted", { role: "status" });
-  const rows = list({ label: "Groups", kind: "tall", row, open: (group) => go(["groups", group.group]) });
+  const rows = list({ label: "Groups", kind: "tall", row, open: (group) => go(["groups", group.group]), href: (group) => link(["groups", group.group]) });
   const body = h("div.page-body.flush", {}, loading("Loading groups"));
   const head = h("div.rows-head.group-cols", {}, h("span", {}, "Group"), h("span", {}, "State"), h("span.num", {}, "Behind"), h("span.num", {}, "Oldest waits"), h("span", {}, "24 hours"));
   const element = h("div", {}, h("div.page-head", {}, h("h1", {}, "Groups"), total, h("span.spacer"), filter), body);
@@ -47,7 +47,7 @@ export function groupsPage(_segments, params) {
     const spark = h("span.spark");
     const ahead = outlook(group);
     const node = h("div.group-cols", {},
-      h("span.group-name", {}, h("a", { href: link(["groups", group.group]), tabindex: "-1" }, line(group.group, 200)), h("span.muted", {}, group.topics.length === 1 ? line(group.topics[0], 80) : many(group.topics.length, "topic"))),
+      h("span.group-name", {}, h("strong", {}, line(group.group, 200)), h("span.muted", {}, group.topics.length === 1 ? line(group.topics[0], 80) : many(group.topics.length, "topic"))),
       state(group),
       h("span.num", { title: group.lag == null ? "" : `${count(group.lag)} events` }, group.lag == null ? "–" : short(group.lag)),
       h("span.two.num", {},

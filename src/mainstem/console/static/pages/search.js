@@ -192,11 +192,7 @@ export function searchPage(_segments, params) {
   }
 
   function draw() {
-    const open = rows.chosen() >= 0 ? detail?.event : null;
-    const place = rows.element.scrollTop;
-    rows.items(hits);
-    if (open) rows.choose(hits.findIndex((each) => placeOf(each) === placeOf(open)));
-    else rows.element.scrollTop = place;
+    rows.items(hits, true);
     chart.show(buckets);
     facets.draw();
     drawProgress();

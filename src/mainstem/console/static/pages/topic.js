@@ -144,7 +144,7 @@ function settings(topic, reload) {
     put(rows, shown.length ? table([
       { text: "Setting", cell: (each) => [h("code", {}, line(each.name)), each.doc ? h("p.hint", {}, each.doc) : null] },
       { text: "Value", cell: (each) => [h("code", {}, line(each.value ?? "null", 120)), meaning(each) ? h("span.muted", {}, ` ${meaning(each)}`) : null] },
-      { text: "", cell: (each) => (each.is_default ? h("span.muted", {}, "default") : h("span.tag.ok", {}, "set here")) },
+      { text: "From", cell: (each) => (each.is_default ? h("span.muted", {}, "default") : h("span.tag.ok", {}, "set here")) },
       alters ? { text: "", kind: "num", cell: (each) => (each.read_only ? "" : h("button.quiet", { type: "button", onclick: () => alter(topic, each, reload) }, "Change…")) } : null,
     ].filter(Boolean), shown, "Settings") : empty("No setting has this in its name"));
   }

@@ -46,9 +46,10 @@ export function topicsPage(_segments, params) {
   const rows = list({
     label: "Topics",
     row: (topic) => h("div.topic-cols", {},
-      h("a.topic-name", { href: link(["topics", topic.topic]), tabindex: "-1" }, line(topic.topic, 249), topic.internal ? h("span.tag", {}, "internal") : null),
+      h("span.topic-name", {}, line(topic.topic, 249), topic.internal ? h("span.tag", {}, "internal") : null),
       columns.slice(1).map((id) => h("span.num", {}, (SORTS[id].show ?? count)(SORTS[id].of(topic))))),
     open: (topic) => go(["topics", topic.topic]),
+    href: (topic) => link(["topics", topic.topic]),
   });
   const body = h("div.page-body.flush", {}, loading("Loading topics"));
   const element = h("div", {},
@@ -75,7 +76,8 @@ export function topicsPage(_segments, params) {
   function drawHead() {
     put(head, columns.map((id) => {
       const button = h(`button${id === "name" ? "" : ".num"}`, { type: "button", onclick: () => order(id) }, SORTS[id].text, id === sort ? (down ? " ↓" : " ↑") : "");
-      set(button, "aria-sort", id === sort ? (down ? "descending" : "ascending") : null);
+      if (id === sort) button.append(h("span.unseen", {}, down ? ", largest first" : ", smallest first"));
+      set(button, "aria-pressed", String(id === sort));
       return button;
     }));
     set(head, "class", "");

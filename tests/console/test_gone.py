@@ -1,0 +1,66 @@
+"""The console when things are missing: an empty server, and one that goes away and comes back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def lonely(tmp_path: Path) -> Iterator[Server]:
+    """A server with nothing in it, at an address that it has again after a restart."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with Server(tmp_path / "data", http=f"127.0.0.1:{port}", log_level="warning") as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that may tell errors: the browser tells of connections that are refused."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("overview", "Nothing comes in at the moment."),
+        ("topics", "No topics yet"),
+        ("search", "Nothing matches"),
+        ("trace", "Which value?"),
+        ("groups", "No consumer groups"),
+        ("topics/nope", "nope"),
+        ("groups/nope", "nope"),
+        ("event/nope/0/0", "nope"),
+    ],
+)
+def test_a_page_with_nothing_on_it_says_so(lonely: Server, page: Any, where: str, told: str) -> None:
+    page.goto(f"http://{lonely.http}/#/{where}")
+    page.locator(".empty, .notice.bad, section .muted").get_by_text(told).first.wait_for()
+
+
+def test_a_server_that_is_gone_is_told_and_the_page_goes_on_by_itself(lonely: Server, page: Any) -> None:
+    page.goto(f"http://{lonely.http}/#/overview")
+    page.get_by_text("takes and gives events").wait_for()
+    lonely.stop()
+    page.locator(".banner").get_by_text("The server does not answer").wait_for()
+    page.get_by_role("link", name="Topics", exact=True).click()
+    page.locator("main").get_by_text("The server does not answer").wait_for()
+    lonely.start(same_port=True)
+    page.get_by_text("No topics yet").wait_for()
+    page.locator(".banner").wait_for(state="hidden")
+    page.get_by_role("link", name="Overview").click()
+    page.get_by_text("takes and gives events").wait_for()
