@@ -150,7 +150,7 @@ def test_what_is_allowed_is_served_and_advertised(tmp_path: Path) -> None:
 )
 def test_an_address_that_is_none_is_told(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = refused(tmp_path, *arguments)
-    assert done.code == Exit.ADDRESS
+    assert done.code == Exit.USAGE
     assert message in done.err
 
 

@@ -35,7 +35,7 @@ _IMPORTED = time.monotonic()
 
 HTTP_DEFAULT = "127.0.0.1:8080"
 
-Reason = Literal["refused", "address", "folder", "locked"]
+Reason = Literal["usage", "refused", "address", "folder", "locked"]
 
 
 class CannotServe(Exception):
@@ -44,8 +44,8 @@ class CannotServe(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """refused: unsafe as asked; address: cannot be bound; folder: cannot be used; locked: another
-        server has it."""
+        """usage: what was given makes no sense; refused: unsafe as asked; address: cannot be bound; folder:
+        cannot be used; locked: another server has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, where: str, *, port: int | None = None) -> Address:
-        """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(address) says `where` it
+        """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(usage) says `where` it
         stood."""
         host, colon, digits = text.rpartition(":")
         if (
@@ -79,7 +79,7 @@ class Address:
             or int(digits) > 65535
             or (":" in host) != ("[" in text)
         ):
-            raise CannotServe("address", f"{where}: {text!r} is not HOST:PORT (IPv6: [HOST]:PORT)")
+            raise CannotServe("usage", f"{where}: {text!r} is not HOST:PORT (IPv6: [HOST]:PORT)")
         return cls(host, int(digits))
 
 

@@ -42,5 +42,6 @@ def command(at: str, http: str, http_hosts: str, http_read_only: bool, allow_ano
         serve_console.run(settings, ready=click.echo)
     except CannotServe as error:
         complain(str(error))
-        return Exit.REFUSED if error.reason == "refused" else Exit.ADDRESS
+        codes = {"usage": Exit.USAGE, "refused": Exit.REFUSED}
+        return codes.get(error.reason, Exit.ADDRESS)
     return Exit.DONE

@@ -89,6 +89,7 @@ def command(config: str | None, **flags: object) -> int:
     except server.CannotServe as error:
         complain(str(error))
         codes = {
+            "usage": Exit.USAGE,
             "refused": Exit.REFUSED,
             "address": Exit.ADDRESS,
             "folder": Exit.FOLDER,

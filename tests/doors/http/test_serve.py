@@ -157,7 +157,7 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--http", "0.0.0.0:0"], Exit.REFUSED, "there is no authentication"),
-        (["--http", "nonsense"], Exit.ADDRESS, "is not HOST:PORT"),
+        (["--http", "nonsense"], Exit.USAGE, "is not HOST:PORT"),
         (["--http", "127.0.0.1:0", "--at", "127.0.0.1:1"], Exit.NOT_REACHABLE, "127.0.0.1:1"),
     ],
 )
