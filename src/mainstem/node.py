@@ -25,6 +25,7 @@ from mainstem.log.errors import DiskFull, LogError, PartitionDeleted
 from mainstem.log.log import Log
 from mainstem.log.partition import Partition
 from mainstem.log.reserve import Reserve
+from mainstem.log.silence import Silence
 from mainstem.settings import Settings
 
 STATE_CONFIG = PartitionConfig(
@@ -65,6 +66,7 @@ class Node:
             disk, clock, settings.disk_reserve_bytes, settings.data_max_bytes, opened.total_bytes
         )
         self.reserve.filled.append(self.enforce_retention)
+        self.silence = Silence(disk, clock, lambda: opened.pending_bytes)
 
     @classmethod
     def open(cls, settings: Settings, disk: Disk, clock: Clock, rng: random.Random) -> Later[Node]:
@@ -97,6 +99,7 @@ class Node:
         self.groups.start()
         self._wait_for_retention()
         self.reserve.start()
+        self.silence.start()
 
     def _end_of(self, topic_id: UUID, index: int) -> int:
         topic = self.topics.by_id(topic_id)
@@ -132,11 +135,16 @@ class Node:
     def partition_to_append(self, topic: Topic, index: int) -> Partition:
         """As `partition`, for who appends: also UnknownTopic, which clients try again, while it is not
         durable yet that there is this partition; DiskFull, which they try again too."""
-        if self.reserve.full is not None:
-            raise DiskFull(self.reserve.full)
+        if self.full is not None:
+            raise DiskFull(self.full)
         if index >= self.topics.durable_partitions(topic):
             raise UnknownTopic(f"Partition {index} of the topic '{topic.name}' is not durable yet.")
         return self.partition(topic, index)
+
+    @property
+    def full(self) -> str | None:
+        """Why topics take no events; None in normal work."""
+        return self.reserve.full or self.silence.full
 
     def auto_create(self, name: str) -> Later[Topic]:
         """The topic of that name, made with the default settings if there is none. Fails with UnknownTopic
@@ -238,6 +246,7 @@ class Node:
             if self._retention is not None:
                 self._retention.cancel()
             self.reserve.stop()
+            self.silence.stop()
             self.runtime.close()
             self._closing = self.log.close()
         return self._closing

@@ -90,3 +90,29 @@ def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path) -> None:
         taken.unlink()
         client.write("orders", 1, 100)
         assert len(client.acknowledged) == 51
+
+
+@pytest.mark.slow
+def test_at_the_limit_of_all_data_events_alone_are_held_up(tmp_path: Path) -> None:
+    limits = {"data_max_bytes": 16 << 20, "log_segment_bytes": 1 << 20, "disk_reserve_bytes": 0}
+    with Server(tmp_path / "data", **limits) as server:
+        client = Client(server.at)
+        client.create("orders", "old")
+        client.write("old", 15, 700_000)
+        for _ in range(60):
+            client.write("orders", 1, 200_000, timeout_ms=3000)
+            if client.refusals:
+                break
+        assert client.refusals, "nothing was refused: nothing was tested"
+        assert "% of its limit of 1" in server.logs()
+        assert "the data has reached its limit" in server.logs()
+        assert client.commit("orders", 3) == 3
+        orders = client.read("orders")
+        assert orders
+        for done in client.admin.delete_topics(["old"]).values():
+            done.result(30)
+        wait_for(lambda: "topics take events again" in server.logs(), "it does not go on by itself")
+        before = len(client.acknowledged)
+        client.write("orders", 3, 1000)
+        assert len(client.acknowledged) == before + 3
+        assert client.read("orders")[: len(orders)] == orders

@@ -110,3 +110,18 @@ def test_the_data_may_have_a_limit_of_its_own() -> None:
     assert "data_max_bytes" in (room.free(50 * GIB) or "")
     room.data_bytes = 9 * GIB
     assert room.free(50 * GIB) is None
+
+
+def test_it_warns_before_the_limit_of_all_data_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    room = Room(max_bytes=100 * GIB)
+    for percent in (50, 79, 80, 85, 79, 90, 95, 100, 101, 95, 90):
+        room.data_bytes = percent * GIB
+        assert (room.free(50 * GIB) is not None) == (percent in (101, 95) and room.times_full == 1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line[:24] for line in lines] == [
+        "the data has 80 % of its",
+        "the data has 90 % of its",
+        "topics take no events: t",
+        "topics take events again",
+    ]

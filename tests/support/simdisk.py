@@ -376,6 +376,9 @@ class SimDisk:
         for folder in folders:
             self._sync_folder(folder, self.names_made)
 
+    def silent_s(self) -> float:
+        return 0.0
+
     def warm(self, file: File, position: int, length: int) -> Later[None]:
         self.cold, before = 0.0, self.cold
 

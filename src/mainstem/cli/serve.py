@@ -20,6 +20,7 @@ FLAGS = (
     "http_hosts",
     "http_read_only",
     "durability",
+    "data_max_bytes",
     "allow_anonymous",
     "log_level",
     "log_json",
@@ -32,7 +33,9 @@ _METAVARS = {
     "advertise": "HOST:PORT",
     "http": "HOST:PORT",
     "http_hosts": "NAMES",
+    "data_max_bytes": "BYTES",
 }
+_NAMES = {"data_max_bytes": "--max-data"}
 _CHOICES = {"durability": ("disk", "os"), "log_level": ("debug", "info", "warning", "error")}
 
 
@@ -44,13 +47,14 @@ def _with_settings(command: Any) -> Any:
         text = setting.metadata["doc"]
         if isinstance(setting.default, str) and setting.default:
             text = f"{text}  [default: {setting.default}]"
-        flag = "--" + name.replace("_", "-")
+        flag = _NAMES.get(name, "--" + name.replace("_", "-"))
         if setting.default is False:
             option = click.option(flag, name, is_flag=True, default=None, help=text)
         elif name in _CHOICES:
             option = click.option(flag, name, type=click.Choice(_CHOICES[name]), help=text)
         else:
-            option = click.option(flag, name, metavar=_METAVARS[name], help=text)
+            kind = int if isinstance(setting.default, int) else str
+            option = click.option(flag, name, metavar=_METAVARS[name], type=kind, help=text)
         command = option(command)
     return command
 

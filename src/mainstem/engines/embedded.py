@@ -90,8 +90,8 @@ class EmbeddedEngine:
             return []
         with _of_topic(topic):
             known = await self._node.auto_create(topic)
-        if self._node.reserve.full is not None:
-            raise NotReachable(f"topic {topic}: {self._node.reserve.full}")
+        if self._node.full is not None:
+            raise NotReachable(f"topic {topic}: {self._node.full}")
         any_partition = next(self._turn) % known.partitions
         by_partition: dict[int, list[int]] = {}
         for at, event in enumerate(events):
@@ -310,8 +310,10 @@ class EmbeddedEngine:
         problems = []
         if self._node.log.read_only:
             problems.append(f"the log is read-only: {self._node.log.read_only}")
-        if self._node.reserve.full:
-            problems.append(f"topics take no events: {self._node.reserve.full}")
+        if self._node.full:
+            problems.append(f"topics take no events: {self._node.full}")
+        if self._node.silence.problem:
+            problems.append(self._node.silence.problem)
         problems += [
             f"topic {topic.name}, partition {index} is read-only: {held.fenced}"
             for topic in self._node.topics.all()

@@ -114,6 +114,9 @@ class Disk(Protocol):
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         """As `sync`, at once. Blocks."""
 
+    def silent_s(self) -> float:
+        """Seconds since the disk last answered the sync of a commit, while it owes an answer; else 0."""
+
     def warm(self, file: File, position: int, length: int) -> Later[None]:
         """Bring a range into the page cache, so that `pread_nowait` finds it."""
 

@@ -386,6 +386,9 @@ class RealDisk:
         finally:
             os.close(descriptor)
 
+    def silent_s(self) -> float:
+        return self._client.silent_s(COMMIT)
+
     def warm(self, file: File, position: int, length: int) -> Later[None]:
         assert isinstance(file, RealFile)
         request = self._client.submit(READ, helper.WARM, lambda: ([file.open()], 1, []), (position, length))

@@ -16,7 +16,8 @@ from mainstem.log.disk import Disk
 
 LOOK_S = 1.0
 LOOK_NEAR_S = 0.1
-"""How often it looks when less than four reserves are left: a fast disk writes a gigabyte in a second."""
+"""How often it looks when less than four reserves are left, or a tenth of the limit: a fast disk writes a
+gigabyte in a second."""
 NEAR = 4
 DEFAULT_MAX_BYTES = 1 << 30
 DEFAULT_PERCENT = 5
@@ -47,7 +48,7 @@ class Reserve:
         self._asked = reserve_bytes
         self._max_bytes = max_bytes
         self._data_bytes = data_bytes
-        self._warned = 0
+        self._warned = self._data_warned = 0
         self._blind = False
         self._timer: Timer | None = None
         self._stopped = False
@@ -81,6 +82,7 @@ class Reserve:
             return
         self.look()
         near = self.reserve_bytes > 0 and self.free_bytes < NEAR * self.reserve_bytes
+        near = near or self._data_warned == WARN_PERCENT[-1]
         self._timer = self._clock.call_later(LOOK_NEAR_S if near else LOOK_S, self._look_again)
 
     def look(self) -> None:
@@ -97,14 +99,20 @@ class Reserve:
         self._decide()
 
     def _warn(self) -> None:
-        reached = max((each for each in WARN_PERCENT if self.used_percent >= each), default=0)
-        if reached > self._warned:
+        if _passes(self.used_percent, self._warned):
             log.warning(
                 "the disk of the data folder is %d %% full: %s are free; topics stop taking events below %s",
                 self.used_percent, megabytes(self.free_bytes), megabytes(self.reserve_bytes),
             )  # fmt: skip
-        if reached > self._warned or self.used_percent < self._warned - 2:
-            self._warned = reached
+        self._warned = _mark(self.used_percent, self._warned)
+        if self._max_bytes > 0:
+            percent = -(-100 * self._data_bytes() // self._max_bytes)
+            if _passes(percent, self._data_warned):
+                log.warning(
+                    "the data has %d %% of its limit of %s (data_max_bytes); there topics stop taking events",
+                    percent, megabytes(self._max_bytes),
+                )  # fmt: skip
+            self._data_warned = _mark(percent, self._data_warned)
 
     def _decide(self) -> None:
         held = GO_ON if self.full is not None else 1.0
@@ -123,6 +131,20 @@ class Reserve:
                 call()
         elif reason is None and was is not None:
             log.warning("topics take events again: %s are free", megabytes(self.free_bytes))
+
+
+def _passes(percent: int, warned: int) -> bool:
+    """A mark is reached that was not warned of."""
+    return _reached(percent) > warned
+
+
+def _mark(percent: int, warned: int) -> int:
+    """What was warned of from now on: a little less does not count as new."""
+    return _reached(percent) if _passes(percent, warned) or percent < warned - 2 else warned
+
+
+def _reached(percent: int) -> int:
+    return max((each for each in WARN_PERCENT if percent >= each), default=0)
 
 
 def megabytes(count: int) -> str:

@@ -63,6 +63,8 @@ class _Lane:
         self.waiting: deque[_Request] = deque()
         self.under_way: dict[int, _Request] = {}
         self.received = bytearray()
+        self.since = 0.0
+        """When the first request went after it had none, or when it last answered: the loop's time."""
 
 
 class SyncClient:
@@ -105,6 +107,12 @@ class SyncClient:
         self._lanes[lane].waiting.append(request)
         self._send(self._lanes[lane])
         return request.later
+
+    def silent_s(self, lane: int) -> float:
+        """Seconds without an answer on this lane while one is owed; else 0."""
+        if not self._lanes or not self._lanes[lane].under_way:
+            return 0.0
+        return self._loop.time() - self._lanes[lane].since
 
     def start(self) -> None:
         """Start the process now rather than at the first request. Raises OSError."""
@@ -158,6 +166,8 @@ class SyncClient:
             finally:
                 for descriptor in ours:
                     os.close(descriptor)
+            if not lane.under_way:
+                lane.since = self._loop.time()
             lane.under_way[self._next_id] = request
 
     def _readable(self, lane: _Lane) -> None:
@@ -171,6 +181,7 @@ class SyncClient:
             self._died(lane.process)
             return
         self._answered = True
+        lane.since = self._loop.time()
         lane.received += data
         answers = []
         at = 0

@@ -1,0 +1,96 @@
+"""A disk that does not answer for a while, on a real server: the process that waits for it is stopped
+(SIGSTOP)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from mainstem.doors.kafka.errors import ErrorCode
+from mainstem.doors.kafka.message import Message
+from mainstem.log.silence import PENDING_MAX_BYTES
+from tests.doors.kafka.kit import batch, fetch_request, produce_request
+from tests.doors.kafka.test_real_node import Caller
+from tests.faults.client import Client, wait_for
+from tests.faults.test_failing_disk import helper_of, ready_journal
+from tests.support.server import Server
+
+BATCH_BYTES = 900_000
+ALLOWED_BYTES = 2 * PENDING_MAX_BYTES
+"""What waits is in memory once as it came and once in the group that gathers."""
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident, not counting what is shared with files."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("RssAnon:")[2].split()[0]) << 10
+
+
+def problems(server: Server) -> list[str]:
+    try:
+        with urllib.request.urlopen(f"http://{server.http}/readyz", timeout=5) as reply:
+            found: list[str] = json.load(reply)["reasons"]
+    except urllib.error.HTTPError as error:
+        found = json.load(error)["reasons"]
+    return found
+
+
+async def produce(server: Server, topic: str, data: bytearray, timeout_ms: int) -> int:
+    caller = await Caller.connect((server.host, server.port))
+    answer = await caller.call(0, 9, produce_request(topic, data, timeout=timeout_ms))
+    caller.close()
+    code: int = answer.responses[0].partition_responses[0].error_code
+    return code
+
+
+async def stalled(server: Server) -> None:
+    """While nothing is answered by the disk."""
+    assert await produce(server, "orders", batch(b"late", timestamp_ms=1_356_998_400_000), 500) == (
+        ErrorCode.REQUEST_TIMED_OUT
+    )
+    other = await Caller.connect((server.host, server.port))
+    answer = await other.call(3, 9, Message(topics=None, allow_auto_topic_creation=False))
+    assert "orders" in {topic.name for topic in answer.topics}
+    answer = await other.call(1, 12, fetch_request(("orders", 0, 0)))
+    assert len(answer.responses[0].partitions[0].records) > 0
+    other.close()
+    large = batch(bytes(BATCH_BYTES), timestamp_ms=1_356_998_400_000)
+    codes: set[int] = set()
+    for _ in range(PENDING_MAX_BYTES // BATCH_BYTES // 8 + 10):
+        codes |= set(await asyncio.gather(*(produce(server, "bulk", large, 1) for _ in range(8))))
+        if ErrorCode.KAFKA_STORAGE_ERROR in codes:
+            break
+    assert codes == {ErrorCode.REQUEST_TIMED_OUT, ErrorCode.KAFKA_STORAGE_ERROR}
+
+
+@pytest.mark.slow
+def test_a_disk_that_does_not_answer_costs_bounded_memory_and_holds_up_events_alone(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", http="127.0.0.1:0") as server:
+        client = Client(server.at)
+        client.create("orders", "bulk")
+        client.write("orders", 20, 1000)
+        ready_journal(server.data)
+        assert server.process is not None
+        before = memory_bytes(server.process.pid)
+        helper = helper_of(server)
+        os.kill(helper, signal.SIGSTOP)
+        try:
+            asyncio.run(asyncio.wait_for(stalled(server), 60))
+            assert memory_bytes(server.process.pid) - before < ALLOWED_BYTES
+            wait_for(lambda: "the disk has not answered for" in server.logs(), "nobody says so")
+            assert [text for text in problems(server) if text.startswith("the disk has not answered for")]
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        client.write("orders", 20, 1000)
+        assert client.refusals == []
+        assert client.lost("orders") == []
+        wait_for(lambda: not problems(server), "it stays unready")
+        assert "the disk answers again" in server.logs()
+        assert "Traceback" not in server.logs()
