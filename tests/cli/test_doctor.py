@@ -92,3 +92,17 @@ def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
         assert done.returncode == Exit.FOLDER
         assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wanted_index_that_cannot_be_made_is_noted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Server(data) as server:
+        create = ["topics", "create", "orders", "--at", server.at, "--config", "mainstem.search=indexed"]
+        subprocess.run([sys.executable, "-m", "mainstem", *create], check=True, timeout=60)
+    assert doctor("--data", data).stdout == ""
+    without = "import sys; sys.modules['tantivy'] = None; from mainstem.cli import main; main()"
+    command = [sys.executable, "-c", without, "doctor", "--data", str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == Exit.DONE
+    assert done.stdout.startswith("note")
+    assert "topic orders is set mainstem.search=indexed, but tantivy is not installed: pip" in done.stdout

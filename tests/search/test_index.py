@@ -315,7 +315,7 @@ def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> No
     on_ground(tmp_path, work, **SMALL)
 
 
-def test_a_builder_that_is_killed_at_work_costs_one_part(tmp_path: Path) -> None:
+def test_what_a_killed_builder_was_at_is_made_again(tmp_path: Path) -> None:
     async def work(ground: Ground) -> None:
         await with_needle(ground)
         making = asyncio.create_task(ground.local.index())
@@ -324,6 +324,7 @@ def test_a_builder_that_is_killed_at_work_costs_one_part(tmp_path: Path) -> None
             await asyncio.sleep(0.01)
         os.kill(pool.pids[0], signal.SIGKILL)
         await making
+        assert not any(each.missing for each in ground.local._index._wanted.values())
         assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
     on_ground(tmp_path, work, **SMALL)
@@ -354,10 +355,11 @@ def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> Non
 
 
 def test_without_tantivy_it_is_searched_without_and_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "tantivy", None)
+
     async def work(ground: Ground) -> None:
-        ground.local._index.installed = False
         await with_needle(ground)
         await ground.local.index()
         await ground.local.index()

@@ -86,7 +86,14 @@ def _examine(data: str, *, as_json: bool) -> tuple[int, Callable[[], Iterator[tu
 
 def findings(exam: Examination, state: State) -> Iterator[Finding]:
     """Of the state and of everything else."""
+    from mainstem.log.doctor_partition import Finding
+    from mainstem.search.index import unavailable
+
     yield from state.findings
+    why = unavailable()
+    for name in state.indexed() if why is not None else ():
+        what = f"topic {name} is set mainstem.search=indexed, but {why}"
+        yield Finding("note", "search-index", what, "it is searched without an index")
     yield from exam.run(lambda key: state.status(key) == "live")
 
 

@@ -66,6 +66,12 @@ class State:
         """How many there are."""
         return len(list(self._topics.all()))
 
+    def indexed(self) -> list[str]:
+        """The topics that want a full-text index, sorted."""
+        return sorted(
+            topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"
+        )
+
     def _apply(self, data: bytes | memoryview, where: str) -> None:
         record = self._codec.decode(data, where)
         self.records += 1

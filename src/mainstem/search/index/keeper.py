@@ -14,10 +14,10 @@ import errno
 import logging
 import os
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +26,7 @@ import msgspec
 from mainstem.clock import Clock
 from mainstem.search import places
 from mainstem.search.blocks import Block
-from mainstem.search.index import layout
+from mainstem.search.index import layout, unavailable
 from mainstem.search.messages import (
     Ask,
     Asked,
@@ -56,8 +56,9 @@ STRETCHES_MAX = 32
 LOOK_S = 2.0
 REST_S = 60.0
 """After a part for which the disk had no room."""
+TRIES = 3
+"""A part that cannot be made is not tried more often in one run."""
 NO_SPACE = os.strerror(errno.ENOSPC)
-NOT_INSTALLED = "tantivy is not installed: pip install 'mainstem[index]'"
 
 log = logging.getLogger(__name__)
 
@@ -116,12 +117,12 @@ class Keeper:
         """By segment, each by position."""
         self._wanted: dict[str, _Partition] = {}
         """By the partition's folder."""
-        self._given_up: set[tuple[str, int]] = set()
-        """Parts that could not be made: not tried again in this run."""
+        self._failures: Counter[tuple[str, int]] = Counter()
+        """Of parts, by segment and position, how often it failed to make them."""
         self._stopped: str | None = None
         self._clock = clock
         self._rest_until = 0.0
-        self.installed = find_spec("tantivy") is not None
+        self._unavailable = unavailable()
 
     # --- asking -------------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Keeper:
     ) -> list[Piece]:
         """The pieces of a search, those that an index answers cut down to what it names."""
         wanted = [sorted(clause) for clause in clauses]
-        if not wanted or not self._parts or not self.installed:
+        if not wanted or not self._parts or self._unavailable:
             return list(pieces)
         parts = [None if piece.excluded else self._part_of(piece) for piece in pieces]
         named = await self._ask({part.folder: part for part in parts if part is not None}, wanted)
@@ -146,8 +147,6 @@ class Keeper:
         left = [self._wanted[folder] for folder in folders if folder in self._wanted]
         if not left:
             return None
-        if not self.installed:
-            return f"not covered by the index: {NOT_INSTALLED}"
         if self._stopped is not None:
             return f"not covered by the index: {self._stopped}"
         missing = sum(len(each.missing) for each in left)
@@ -223,8 +222,8 @@ class Keeper:
         for at in range(0, len(moved), PARTITIONS_AT_ONCE):
             await self._moved(moved[at : at + PARTITIONS_AT_ONCE], folders)
         await self._drop_unwanted()
-        if topics and not self.installed:
-            self._stop(NOT_INSTALLED)
+        if topics and self._unavailable:
+            self._stop(self._unavailable)
 
     async def _find(self) -> None:
         if self._found:
@@ -263,7 +262,7 @@ class Keeper:
             each.missing = [
                 chunk
                 for chunk in chunks(each.blocks, each.newest, self._parts, self._part_blocks)
-                if (chunk[0].path, chunk[0].start) not in self._given_up
+                if self._failures[chunk[0].path, chunk[0].start] < TRIES
             ]
 
     async def _drop_unwanted(self) -> None:
@@ -277,7 +276,7 @@ class Keeper:
 
     async def work(self) -> bool:
         """Check or make one part, the newest. False: there is nothing to do, or nothing can be done."""
-        if not self.installed:
+        if self._unavailable:
             return False
         unchecked = [part for parts in self._parts.values() for part in parts if not part.fingerprint]
         if unchecked:
@@ -333,7 +332,7 @@ class Keeper:
             self._rest_until = self._clock.monotonic() + REST_S
             self._stop(reply.reason)
         elif isinstance(reply, Failed):
-            self._given_up.add((chunk[0].path, chunk[0].start))
+            self._failures[chunk[0].path, chunk[0].start] += 1
             if not reply.removed:
                 log.warning("no index for %s from %d on: %s", chunk[0].path, chunk[0].start, reply.reason)
         self._see_missing(folder)
