@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from tests.cli.conftest import Mainstem, command
 from tests.support.server import Server
@@ -116,6 +117,23 @@ def test_events_come_byte_for_byte(mainstem: Mainstem, server: Server) -> None:
     first, second = done.out.splitlines()
     assert value.decode() in first
     assert json.loads(second)["value_format"] == "base64"
+
+
+def test_parquet_is_a_file_that_has_every_byte(mainstem: Mainstem, tmp_path: Path) -> None:
+    path = tmp_path / "all.parquet"
+    done = mainstem("export", "--topic", "orders", "--format", "parquet", "-o", str(path))
+    assert (done.code, done.err.splitlines()[-1]) == (0, "exported 20 events"), done.err
+    rows = parquet.read_table(path).to_pylist()
+    assert [row["offset"] for row in rows] == list(range(20))
+    assert [row["value"].decode() for row in rows] == ORDERS.splitlines()
+    assert rows[0]["timestamp"].isoformat() == "2013-05-31T11:33:20+00:00"
+
+
+def test_an_export_that_fails_leaves_no_file(mainstem: Mainstem, tmp_path: Path) -> None:
+    path = tmp_path / "all.ndjson"
+    assert mainstem("export", "--topic", "orders", "-o", str(path / "not-there")).code == 2
+    assert command("export", "-o", str(path), at="127.0.0.1:1").code == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_person_sees_how_far_it_has_come(server: Server) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
-import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from mainstem.cli.common import confirm, is_terminal, json_option, plain, print_json
+from mainstem.cli.common import is_terminal, json_option, plain, print_json
 from mainstem.cli.exit_codes import Exit
 from mainstem.cli.finding import StatusLine, bar, plural, where_options, with_search
 from mainstem.moments import age, iso
@@ -115,22 +115,34 @@ def command(
         if dry_run or not events:
             _tell(order, events, told, as_json, done="would publish")
             return Exit.DONE if events or told.before else Exit.FAILED
-        with _interruptible():
-            confirm(_question(order, events, told), yes=yes)
+        if not yes and not await _agreed(_question(order, events, told)):
+            raise click.Abort
         await _run(replaying, order, events, at, as_json)
         return Exit.DONE
 
     return with_search(at, query, work)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """asyncio takes the first Ctrl-C to cancel with, which does nothing while a question waits."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+async def _agreed(question: str) -> bool:
+    """What a person answers. Not `click.confirm`: while that waits, the loop takes no Ctrl-C."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ready.set)
     try:
-        yield
+        while True:
+            click.echo(f"{question} [y/N]: ", nl=False, err=True)
+            ready.clear()
+            await ready.wait()
+            typed = os.read(sys.stdin.fileno(), 1_000).decode(errors="replace")
+            if not typed:  # Ctrl-D
+                click.echo(err=True)
+            answer = typed.strip().lower()
+            if answer in ("y", "yes", "n", "no", ""):
+                return answer.startswith("y")
     finally:
-        signal.signal(signal.SIGINT, before)
+        loop.remove_reader(sys.stdin.fileno())
 
 
 async def _of(reached: Reached, order: Order) -> Replaying:

@@ -215,7 +215,7 @@ def test_a_topic_replayed_into_itself_comes_to_an_end(door: Running) -> None:
     ("body", "status", "kind"),
     [
         ({"to": "none", "matches": {}}, 404, "unknown-topic"),
-        ({"to": "orders"}, 400, "invalid"),
+        ({"to": "orders"}, 422, "unfit"),
         ({"to": "orders", "matches": {}, "events": []}, 400, "invalid"),
         ({"to": "orders", "matches": {"query": "("}}, 422, "query"),
         ({"to": "orders", "matches": {}, "rate": 0}, 400, "invalid"),

@@ -114,13 +114,13 @@ async def replay(call: Call) -> Response:
     published stays, and the same `job` goes on behind it."""
     wanted = await call.body(ReplayJson)
     if (wanted.matches is None) == (wanted.events is None):
-        raise Problem("invalid", "name what `matches`, or the `events`, one of them")
+        raise Problem("unfit", "name what `matches`, or the `events`, one of them")
     places = set()
     for each in wanted.events or ():
         each.wanted()
         places.add((each.topic, each.partition, each.offset))
     if len(places) < len(wanted.events or ()):
-        raise Problem("invalid", "an event is named twice")
+        raise Problem("unfit", "an event is named twice")
     job = _job(call, wanted)
     await call.engine.partitions(wanted.to)  # UnknownTopic: a slip of the pen makes no topic
     if not wanted.dry_run:
