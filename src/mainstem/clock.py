@@ -53,3 +53,19 @@ class LoopClock:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return self._loop.call_later(seconds, call)
+
+
+class BlockingClock:
+    """The real clock of a process without a loop: search workers, which may wait."""
+
+    def wall_ms(self) -> int:
+        """As `Clock`."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """As `Clock`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)

@@ -7,16 +7,21 @@ Called by `mainstem.cli.console`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mainstem.server import Address, CannotServe, is_loopback, listen_on, loop_factory, on_signals
 
 if TYPE_CHECKING:
     from mainstem.search.service import Search
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,8 @@ class ConsoleSettings:
     http: str
     """HOST:PORT to listen on."""
     hosts: Sequence[str] = ()
+    data: str | None = None
+    """Folder of what is kept to search faster; None: the user's cache."""
     read_only: bool = False
     allow_anonymous: bool = False
 
@@ -41,15 +48,39 @@ def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
             f"--http {address} is open to others and there is no authentication: anybody could read and"
             " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
         )
+    cache = _cache_folder(settings.data)
     with ExitStack() as sockets, asyncio.Runner(loop_factory=loop_factory()) as runner:
         listener = sockets.enter_context(listen_on(address, "--http"))
-        runner.run(_serve(settings, listener, ready))
+        runner.run(_serve(settings, cache, listener, ready))
 
 
-async def _serve(settings: ConsoleSettings, listener: socket.socket, ready: Callable[[str], None]) -> None:
+def _cache_folder(data: str | None) -> Path | None:
+    """Made, if it is not there. CannotServe: the folder that was asked for cannot be used."""
+    from mainstem.search.cluster_filters import user_cache
+
+    folder = user_cache() if data is None else Path(data)
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        problem = "" if writable else "it cannot be written to"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if not problem:
+        return folder
+    if data is not None:
+        raise CannotServe("folder", f"--data {data}: {problem}")
+    log.warning("searches are not made faster by token filters: %s: %s", folder, problem)
+    return None
+
+
+async def _serve(
+    settings: ConsoleSettings, cache: Path | None, listener: socket.socket, ready: Callable[[str], None]
+) -> None:
     from mainstem.clock import LoopClock
     from mainstem.engines.kafka import KafkaEngine
-    from mainstem.serve_http import Served
+    from mainstem.serve_http import COVER_AFTER_S, Served
 
     stop = asyncio.Event()
     on_signals(stop)
@@ -59,7 +90,10 @@ async def _serve(settings: ConsoleSettings, listener: socket.socket, ready: Call
     def make_search() -> Search:
         from mainstem.search.cluster import ClusterSearch
 
-        return ClusterSearch(cluster, clock)
+        made = ClusterSearch(cluster, clock, cache=cache)
+        if cache is not None:
+            made.keep_covered()
+        return made
 
     try:
         bound = Address.of(listener)
@@ -73,6 +107,7 @@ async def _serve(settings: ConsoleSettings, listener: socket.socket, ready: Call
             read_only=settings.read_only,
         )
         await served.start(listener)
+        asyncio.get_running_loop().call_later(COVER_AFTER_S, served.search)
         ready(f"mainstem console ready  http://{bound}/  kafka={settings.at}")
         await stop.wait()
         await served.close()

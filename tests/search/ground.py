@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mainstem.clock import LoopClock
+from mainstem.doors.kafka.server import KafkaDoor
 from mainstem.engines.embedded import EmbeddedEngine
 from mainstem.log.batch import Record, build
 from mainstem.log.realdisk import RealDisk
@@ -58,6 +60,7 @@ class Ground:
     local: LogSearch
     cluster: ClusterSearch
     folder: Path
+    door: KafkaDoor
 
     def searches(self) -> list[Search]:
         """Both kinds."""
@@ -144,10 +147,20 @@ async def open_ground(
     local = LogSearch(
         engine, folder, clock, workers=workers, block_bytes=block_bytes, part_blocks=part_blocks
     )
+    listener = socket.create_server(("127.0.0.1", 0))
+    at = listener.getsockname()[:2]
+    door = KafkaDoor(node, advertised_host=at[0], advertised_port=at[1])
+    await door.start(sock=listener)
+    # It asks the engine for nothing but the door's address, and reads through the door.
+    cluster = ClusterSearch(
+        EmbeddedEngine(node, at=at), clock, cache=folder / "cache", workers=1, span_bytes=block_bytes
+    )
     try:
-        yield Ground(node, engine, local, ClusterSearch(engine, clock), folder)
+        yield Ground(node, engine, local, cluster, folder, door)
     finally:
         await local.close()
+        await cluster.close()
+        await door.close()
         await node.close()
 
 

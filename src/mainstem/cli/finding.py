@@ -122,6 +122,7 @@ async def reach(at: str) -> AsyncIterator[Reached]:
     from mainstem.engines.kafka import KafkaEngine
     from mainstem.engines.kafka_about import ask
     from mainstem.search.cluster import ClusterSearch
+    from mainstem.search.cluster_filters import user_cache
 
     about = await ask(at)
     door, why = await _door(at, about)
@@ -132,7 +133,7 @@ async def reach(at: str) -> AsyncIterator[Reached]:
         return
     click.echo(f"mainstem: {why}; reading every event by the Kafka protocol, which is slower", err=True)
     engine = await KafkaEngine.connect(at)
-    search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()))
+    search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()), cache=user_cache())
     try:
         yield Reached(search, None, engine)
     finally:

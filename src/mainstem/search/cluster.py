@@ -1,109 +1,116 @@
-"""Search in any Kafka cluster, through the Stream contract: slower, for every event has to come here.
+"""Search in any Kafka cluster: the log is read through its protocol, batch by batch, by worker processes.
 
-Owns: reading partitions from their ends backwards, in windows that grow, and comparing what comes. Refuses:
-files. The command line uses it over `--at`, and `mainstem console --at` for all its searches.
+Owns: from a request to spans of offsets, and what is told of partitions that cannot be read. Refuses: files
+of the log; and to believe a filter that the cluster does not vouch for (`cluster_filters.py`). The command
+line uses it over `--at` where no HTTP door is, and `mainstem console --at` for all its searches.
 
-Newest first, a partition's window of offsets is read forwards, then its matches are given backwards; the
-windows of all partitions that are read together are merged by time. Bytes are those of keys and values.
+It is the local search (`local.py`) with other units: a span is fetched where a block is mapped
+(`cluster_link.py`), and the same code looks through its batches, most of which are never decompressed into
+events. The engine is asked for one thing: where the brokers are.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from heapq import merge
+from functools import partial
+from pathlib import Path
+
+import msgspec
 
 from mainstem.clock import Clock
 from mainstem.log.batch import Record
+from mainstem.search import cluster_plan as plan
 from mainstem.search import histogram as headers
 from mainstem.search import places
+from mainstem.search.cluster_filters import ClusterFilters, pause
+from mainstem.search.cover import NICE, sift
 from mainstem.search.facets import Tally, differences
+from mainstem.search.local import in_order
 from mainstem.search.matcher import Matcher
+from mainstem.search.messages import (
+    Failed,
+    Found,
+    Held,
+    Located,
+    Offsets,
+    Reply,
+    Scan,
+    Scanned,
+    Survey,
+    Surveyed,
+    Unit,
+)
+from mainstem.search.pool import LOOKING, Pool
+from mainstem.search.run import UNIT_BYTES, Piece, Run
 from mainstem.search.service import (
-    PROGRESS_S,
     Bucket,
     Difference,
     Done,
     Facets,
-    Hit,
     Left,
-    Progress,
-    Reason,
     SearchRequest,
     Totals,
     Unreadable,
     Update,
-    resume_token,
+    resumed,
 )
-from mainstem.stream import Engine, Event, OffsetOutOfRange, Position, Reader, UnknownTopic
+from mainstem.stream import (
+    Bounds,
+    Engine,
+    Event,
+    NotReachable,
+    Position,
+    StreamError,
+    TopicSummary,
+    UnknownTopic,
+)
 
-WINDOW_EVENTS = 2_000
-WINDOW_GROWTH = 4
-WINDOW_EVENTS_MAX = 64_000
-"""Of all partitions together: the matches of a window are held in memory."""
-READ_EVENTS = 2_000
-SILENCE_S = 5.0
-"""So long without an event: what is left of the partitions holds none (markers of transactions, gaps of
-compaction), or does not come. Reported, for it cannot be told which."""
+PROGRAM = "mainstem.search.cluster_worker"
+WORKERS_LEAST = 2
+"""While one waits for the network, the other one works."""
+COVER_S = 5.0
+TIME_ROUNDS = 8
+"""So often it is asked for times: they put the spans of several partitions in order, and tell how far back a
+search has come. Twice for very many."""
+PARTITIONS_MANY = 100
+
+log = logging.getLogger(__name__)
 
 
 class ClusterSearch:
-    """Implements `service.Search` over any engine. Closing it leaves the engine open."""
+    """Implements `service.Search` over the cluster behind an engine. Closing it leaves the engine open."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
-        self._clock = clock
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        cache: Path | None = None,
+        workers: int | None = None,
+        span_bytes: int = plan.SPAN_BYTES,
+    ) -> None:
+        """`cache`: the folder of token filters, one folder in it for each cluster; None: none are used."""
+        self._engine, self._clock, self._cache = engine, clock, cache
+        self._workers, self._span_bytes = workers, span_bytes
+        self._pool: Pool | None = None
+        self._builder: Pool | None = None
+        self._filters: ClusterFilters | None = None
+        self._opening = asyncio.Lock()
+        self._covering: asyncio.Task[None] | None = None
+
+    # --- the contract -------------------------------------------------------------------------------------
 
     async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
         """See the contract."""
-        matcher = Matcher.of(request.query, now_ms=self._clock.wall_ms())
-        request, left = await places.find(self._engine, request, matcher)
-        run = _Run(self._engine, self._clock, request, matcher, left)
+        run, problems = await self._start(request, want="count" if request.only_count else "events")
+        for problem in problems:
+            yield problem
         async with aclosing(run.updates()) as updates:
             async for update in updates:
                 yield update
-
-    async def histogram(
-        self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
-    ) -> list[Bucket]:
-        """See the contract; but from look-ups by time: exact where times rise with offsets."""
-        left = await places.partitions(self._engine, SearchRequest(topics=topics))
-        left = [each for each in left if each.low < each.high]
-        if since_ms is None or until_ms is None:
-            times = [await self._times(each) for each in left]
-            known = [each for each in times if each is not None]
-            if not known:
-                return []
-            since_ms = min(first for first, _ in known) if since_ms is None else since_ms
-            until_ms = max(last for _, last in known) + 1 if until_ms is None else until_ms
-        if since_ms >= until_ms or not left:
-            return []
-        edges = headers.edges_of(since_ms, until_ms, buckets)
-        counts = [0.0] * (len(edges) - 1)
-        for each in left:
-            before = each.low
-            for at, edge in enumerate(edges):
-                found = await self._engine.offset_for_time(each.topic, each.partition, max(0, edge))
-                offset = max(before, each.high if found is None else found)
-                if at:
-                    counts[at - 1] += offset - before
-                before = offset
-        return headers.buckets_of(edges, counts)
-
-    async def _times(self, left: Left) -> tuple[int, int] | None:
-        """Of the first and of the last event."""
-        found = []
-        for offset in (left.low, left.high - 1):
-            reader = await self._engine.reader([Position(left.topic, left.partition, offset)])
-            try:
-                events = (await reader.read(max_events=1, wait_ms=int(SILENCE_S * 1000))).events
-            finally:
-                await reader.close()
-            if not events:
-                return None
-            found.append(events[0].timestamp_ms)
-        return min(found), max(found)
 
     async def facets(self, request: SearchRequest, fields: Sequence[str], top: int) -> Facets:
         """See the contract."""
@@ -118,19 +125,255 @@ class ClusterSearch:
         others, theirs, _ = await self._tally(baseline, fields)
         return differences(selected, ours, others, theirs, top)
 
-    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int, bool]:
-        tally, events, complete = Tally(fields), 0, False
-        async with aclosing(self.search(replace(request, only_count=False))) as updates:
-            async for update in updates:
-                if isinstance(update, Hit):
-                    events += 1
-                    tally.add(update.event.topic, update.event.partition, record_of(update.event))
-                elif isinstance(update, Done):
-                    complete = update.reason == "complete"
-        return tally, events, complete
+    async def histogram(
+        self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
+    ) -> list[Bucket]:
+        """See the contract; but from look-ups by time: exact where times rise with offsets. What has been
+        compacted away, and marks of transactions, count as events."""
+        held = [each for each in await self._survey(topics) if each.begin < each.end]
+        if since_ms is None:
+            firsts = [time_ms for time_ms, _ in await self._at_times([(each, 0) for each in held])]
+            since_ms = min((each for each in firsts if each >= 0), default=None)
+        if until_ms is None:
+            lasts = await asyncio.gather(*(self._last_time(each) for each in held))
+            until_ms = max((each + 1 for each in lasts if each is not None), default=None)
+        if since_ms is None or until_ms is None or since_ms >= until_ms or not held:
+            return []
+        edges = headers.edges_of(since_ms, until_ms, buckets)
+        asked = [(each, max(0, edge)) for each in held for edge in edges]
+        found = iter(await self._at_times(asked))
+        counts = [0.0] * (len(edges) - 1)
+        for each in held:
+            before = each.begin
+            for at in range(len(edges)):
+                _, offset = next(found)
+                offset = max(before, each.end if offset < 0 else offset)
+                if at:
+                    counts[at - 1] += offset - before
+                before = offset
+        return headers.buckets_of(edges, counts)
 
     async def close(self) -> None:
         """See the contract."""
+        if self._covering is not None:
+            self._covering.cancel()
+            await asyncio.wait([self._covering])
+        for pool in (self._pool, self._builder):
+            if pool is not None:
+                await pool.close()
+
+    # --- token filters ------------------------------------------------------------------------------------
+
+    def keep_covered(self) -> None:
+        """Make token filters in the background from now on: slowly, the newest events first."""
+        if self._covering is None:
+            self._covering = asyncio.get_running_loop().create_task(self._keep_covered())
+
+    async def _keep_covered(self) -> None:
+        while True:
+            try:
+                if await self.cover():
+                    continue
+            except StreamError as error:
+                log.warning("token filters: %s", error)
+            await pause(self._clock, COVER_S)
+
+    async def cover(self) -> int:
+        """Make some of the token filters that are missing; how many. 0: none is missing, or none is kept."""
+        held = await self._survey(["*"])
+        return 0 if self._filters is None else await self._filters.cover(held)
+
+    # ------------------------------------------------------------------------------------------------------
+
+    async def _workers_now(self) -> Pool:
+        """The workers, which are told where the brokers are."""
+        async with self._opening:
+            if self._pool is None:
+                cluster = await self._engine.cluster()
+                brokers = ",".join(f"{each.host}:{each.port}" for each in cluster.brokers)
+                most = self._workers or max(WORKERS_LEAST, len(cluster.brokers))
+                pool = Pool(self._clock, workers=most, program=(PROGRAM, brokers))
+                if self._cache is not None and cluster.id:
+                    self._builder = Pool(self._clock, workers=1, nice=NICE, program=(PROGRAM, brokers))
+                    self._filters = ClusterFilters(
+                        self._cache / cluster.id.replace("/", "_"),
+                        self._clock,
+                        pool,
+                        self._builder,
+                        span_bytes=self._span_bytes,
+                    )
+                self._pool = pool
+        return self._pool
+
+    async def _survey(self, globs: Sequence[str], demanded: Sequence[str] | None = None) -> list[Held]:
+        pool = await self._workers_now()
+        reply = await pool.submit(partial(_survey, list(globs), demanded), LOOKING).last()
+        if isinstance(reply, Failed):
+            raise NotReachable(f"the cluster cannot be searched: {reply.reason}")
+        assert isinstance(reply, Surveyed)
+        return reply.held
+
+    async def _at_times(self, asked: Sequence[tuple[Held, int]]) -> list[tuple[int, int]]:
+        """The first (time, offset) at or after each time; -1: none."""
+        if not asked:
+            return []
+        pool = await self._workers_now()
+        rows = [(each.topic, each.partition, time_ms) for each, time_ms in asked]
+        reply = await pool.submit(partial(_offsets, rows), LOOKING).last()
+        if not isinstance(reply, Located):
+            raise NotReachable(f"the cluster cannot be searched: {reply}")
+        return reply.found
+
+    async def _last_time(self, held: Held) -> int | None:
+        """Of the last event of a partition."""
+        low = max(held.begin, held.end - plan.span_events(held, plan.FIRST_BYTES))
+        size = int((held.end - low) * plan.mean_bytes(held))
+        unit = Unit(held.topic, held.partition, held.topic_id, 0, size, low, held.end)
+        job = (await self._workers_now()).submit(partial(_last_event, unit), LOOKING)
+        while not isinstance(reply := await job.replies.get(), Found):
+            if isinstance(reply, Scanned | Failed):
+                return None
+        return reply.rows[0][1]
+
+    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int, bool]:
+        run, problems = await self._start(request, want="fields", fields=fields)
+        complete = False
+        async with aclosing(run.updates()) as updates:
+            async for update in updates:
+                complete = isinstance(update, Done) and update.reason == "complete" and not problems
+        return run.tally, run.totals.matches, complete
+
+    async def _start(
+        self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()
+    ) -> tuple[ClusterRun, list[Unreadable]]:
+        now_ms = self._clock.wall_ms()
+        matcher = Matcher.of(request.query, now_ms=now_ms)
+        globs = request.topics
+        if request.resume is not None:
+            globs = sorted({each.topic for each in resumed(request)[1]}) or ["\0"]
+        held = await self._survey(globs, None if request.resume is not None else matcher.topics)
+        if request.partitions is not None:
+            held = [each for each in held if each.partition in request.partitions]
+        problems = [
+            Unreadable(Position(each.topic, each.partition, each.begin), each.problem)
+            for each in held
+            if each.problem
+        ]
+        from_ms = [each for each in (request.since_ms, matcher.time_range[0]) if each is not None]
+        known = _Known(held, await self._begins(held, max(0, *from_ms)) if from_ms else {})
+        request, left = await places.find(known, request, matcher)
+        ordered = in_order(await self._pieces(held, left, request.newest_first), request.newest_first)
+        to_ms = [each for each in (request.until_ms, matcher.time_range[1]) if each is not None]
+        pool = await self._workers_now()
+        await sift(pool, ordered, matcher, max(from_ms, default=None), min(to_ms, default=None))
+        run = ClusterRun(pool, self._clock, request, now_ms, ordered, left, want=want, fields=fields)
+        run.totals.undecodable += len(problems)
+        return run, problems
+
+    async def _begins(self, held: Sequence[Held], time_ms: int) -> dict[tuple[str, int], int]:
+        found = await self._at_times([(each, time_ms) for each in held])
+        return {
+            (each.topic, each.partition): each.end if offset < 0 else offset
+            for each, (_, offset) in zip(held, found, strict=True)
+        }
+
+    async def _pieces(
+        self, held: Sequence[Held], left: Sequence[Left], newest_first: bool
+    ) -> list[list[Piece]]:
+        by_place = {(each.topic, each.partition): each for each in held}
+        wanted = [each for each in left if each.low < each.high]
+        asked = [by_place[each.topic, each.partition] for each in wanted]
+        blocks = {} if self._filters is None else await self._filters.blocks(asked)
+        times = await self._times(asked)
+        return [
+            plan.pieces(
+                partition,
+                each,
+                blocks.get((each.topic, each.partition), []),
+                about,
+                newest_first=newest_first,
+                span_bytes=self._span_bytes,
+            )
+            for each, partition, about in zip(wanted, asked, times, strict=True)
+        ]
+
+    async def _times(self, held: Sequence[Held]) -> list[plan.Times]:
+        """About when the events of these partitions were."""
+        now_ms = self._clock.wall_ms()
+        times = [plan.Times(each, now_ms) for each in held]
+        rounds = TIME_ROUNDS if len(held) <= PARTITIONS_MANY else 2
+        for _ in range(rounds):
+            asked = [
+                (each, about, question)
+                for each, about in zip(held, times, strict=True)
+                if (question := about.question()) is not None
+            ]
+            found = await self._at_times([(each, question) for each, _, question in asked])
+            for (_, about, question), (time_ms, offset) in zip(asked, found, strict=True):
+                about.answer(question, time_ms, offset)
+        return times
+
+
+class ClusterRun(Run):
+    """A search whose units turn out larger or smaller than was thought, and may have no broker."""
+
+    def _received(self, reply: Reply | None) -> Iterator[Update]:
+        piece = self._active[0]
+        if isinstance(reply, Scanned) and reply.stopped_at is None and self._want == "events":
+            self._measured(piece, piece.scanned_bytes + reply.bytes + reply.skipped_bytes)
+        elif isinstance(reply, Scanned) and self._want != "events":
+            self._measured(piece, reply.bytes + reply.skipped_bytes)
+        yield from super()._received(reply)
+        if isinstance(reply, Failed) and not reply.removed:
+            self._give_up(piece.unit)
+
+    def _measured(self, piece: Piece, size: int) -> None:
+        assert self.totals.total_bytes is not None
+        self.totals.total_bytes += size - piece.size
+        piece.unit = msgspec.structs.replace(piece.unit, start=0, end=size)
+
+    def _give_up(self, unit: Unit) -> None:
+        """What is left of a partition whose broker does not answer: it was told once, and asked for long
+        enough."""
+        kept = [each for each in self._todo if not _same_place(each.unit, unit)]
+        self._todo.clear()
+        self._todo.extend(kept)
+
+    def _now(self) -> Totals:
+        totals = super()._now()
+        if totals.total_bytes:
+            totals.share = min(1.0, self._finished_bytes / totals.total_bytes)
+        return totals
+
+
+def _same_place(one: Unit, other: Unit) -> bool:
+    return one.partition == other.partition and one.topic == other.topic
+
+
+class _Known:
+    """What has been surveyed, for `places.find`."""
+
+    def __init__(self, held: Sequence[Held], begins: dict[tuple[str, int], int]) -> None:
+        self._held = {(each.topic, each.partition): each for each in held}
+        self._begins = begins
+
+    async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
+        """Those with a partition that was asked for."""
+        counts: dict[str, int] = {}
+        for topic, partition in self._held:
+            counts[topic] = max(partition + 1, counts.get(topic, 0))
+        return [TopicSummary(name, count, 0) for name, count in counts.items()]
+
+    async def bounds(self, topic: str, partition: int) -> Bounds:
+        """UnknownTopic: not surveyed, or not reachable."""
+        each = self._held.get((topic, partition))
+        if each is None:
+            raise UnknownTopic(f"{topic} {partition}")
+        return Bounds(each.begin, each.end)
+
+    async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
+        """As it was looked up."""
+        return self._begins.get((topic, partition))
 
 
 def record_of(event: Event) -> Record:
@@ -138,197 +381,13 @@ def record_of(event: Event) -> Record:
     return Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
 
 
-class _Run:
-    """One search."""
-
-    def __init__(
-        self, engine: Engine, clock: Clock, request: SearchRequest, matcher: Matcher, left: list[Left]
-    ) -> None:
-        self._engine, self._clock, self._request, self._matcher = engine, clock, request, matcher
-        self._left = left
-        self._all = sum(each.high - each.low for each in left)
-        self._limit = request.limit
-        self._started = self._told = clock.monotonic()
-        self._totals = Totals(partitions=len(left))
-        self._read_offsets = 0
-
-    async def updates(self) -> AsyncGenerator[Update, None]:
-        """All of them, Done last."""
-        window = WINDOW_EVENTS
-        backwards = self._request.newest_first and not self._request.only_count
-        while self._reason() == "complete" and any(each.low < each.high for each in self._left):
-            self._left[:] = await places.still_there(self._engine, self._left)
-            share = max(1, window // max(1, len(self._left)))
-            wanted = [
-                replace(each, low=max(each.low, each.high - share) if backwards else each.low)
-                for each in self._left
-                if each.low < each.high
-            ]
-            if wanted:
-                async with aclosing(self._backwards(wanted) if backwards else self._forwards(wanted)) as part:
-                    async for update in part:
-                        yield update
-            window = min(WINDOW_EVENTS_MAX, window * WINDOW_GROWTH)
-        reason = self._reason()
-        if reason == "complete":
-            self._totals.share = 1.0
-        yield Done(reason, replace(self._now()), None if reason == "complete" else self._token())
-
-    def _reason(self) -> Reason:
-        if self._limit is not None and self._totals.matches >= self._limit:
-            return "limit"
-        budget_s = self._request.budget_s
-        if budget_s is not None and self._clock.monotonic() - self._started >= budget_s:
-            return "budget"
-        return "complete"
-
-    def _now(self) -> Totals:
-        self._totals.elapsed_s = self._clock.monotonic() - self._started
-        if self._totals.share < 1:
-            self._totals.share = min(1.0, self._read_offsets / max(1, self._all))
-        return self._totals
-
-    def _token(self) -> str | None:
-        return None if self._request.only_count else resume_token(self._request, self._left)
-
-    def _progress(self) -> Iterator[Update]:
-        now = self._clock.monotonic()
-        if now - self._told >= PROGRESS_S:
-            self._told = now
-            yield Progress(replace(self._now()), self._token())
-
-    # ------------------------------------------------------------------------------------------------------
-
-    async def _forwards(self, wanted: list[Left]) -> AsyncGenerator[Update, None]:
-        """Matches as they are read."""
-        async with aclosing(self._events(wanted)) as chunks:
-            async for events, unreadable in chunks:
-                for place in unreadable:
-                    yield place
-                for event in events:
-                    if self._is_match(event):
-                        self._totals.matches += 1
-                        if not self._request.only_count:
-                            yield Hit(event)
-                    self._found(event).low = event.offset + 1
-                    if self._reason() == "limit":
-                        return
-                for update in self._progress():
-                    yield update
-                if self._reason() == "budget":
-                    return
-        for each in wanted:
-            self._of(each).low = each.high
-
-    async def _backwards(self, wanted: list[Left]) -> AsyncGenerator[Update, None]:
-        """The matches of windows, newest first."""
-        matches: dict[tuple[str, int], list[Event]] = {(each.topic, each.partition): [] for each in wanted}
-        async with aclosing(self._events(wanted)) as chunks:
-            async for events, unreadable in chunks:
-                for place in unreadable:
-                    yield place
-                for event in events:
-                    if self._is_match(event):
-                        matches[event.topic, event.partition].append(event)
-                for update in self._progress():
-                    yield update
-                if self._reason() == "budget":
-                    return
-        runs = [_falling(found) for found in matches.values()]
-        for _, event in merge(*runs, key=lambda each: each[0]):
-            if self._reason() == "limit":
-                return
-            self._totals.matches += 1
-            self._found(event).high = event.offset
-            yield Hit(event)
-        times = [event.timestamp_ms for found in matches.values() for event in found[:1]]
-        self._totals.reached_ms = min(times, default=self._totals.reached_ms)
-        if self._reason() != "limit":
-            for each in wanted:
-                self._of(each).high = each.low
-
-    def _is_match(self, event: Event) -> bool:
-        request, time_ms = self._request, event.timestamp_ms
-        self._totals.events += 1
-        self._totals.scanned_bytes += len(event.key or b"") + len(event.value or b"")
-        if request.since_ms is not None and time_ms < request.since_ms:
-            return False
-        if request.until_ms is not None and time_ms >= request.until_ms:
-            return False
-        return self._matcher.matches(event.topic, event.partition, record_of(event))
-
-    def _found(self, event: Event) -> Left:
-        return next(
-            each for each in self._left if each.partition == event.partition and each.topic == event.topic
-        )
-
-    def _of(self, window: Left) -> Left:
-        return next(
-            each for each in self._left if each.partition == window.partition and each.topic == window.topic
-        )
-
-    async def _events(
-        self, wanted: Sequence[Left]
-    ) -> AsyncGenerator[tuple[list[Event], list[Unreadable]], None]:
-        """All events of these windows, oldest first in each partition. What retention removes meanwhile is
-        left out."""
-        ends = {(each.topic, each.partition): each.high for each in wanted}
-        try:
-            reader = await self._engine.reader(
-                [Position(each.topic, each.partition, each.low) for each in wanted]
-            )
-        except UnknownTopic:
-            return  # deleted meanwhile; the next round leaves it out
-        try:
-            silent_since = self._clock.monotonic()
-            before = sum(each.low for each in wanted)
-            while True:
-                try:
-                    found = await reader.read(max_events=READ_EVENTS, wait_ms=500)
-                except (OffsetOutOfRange, UnknownTopic):
-                    await self._skip_removed(reader, ends)
-                    continue
-                inside = [each for each in found.events if each.offset < ends[each.topic, each.partition]]
-                unreadable = [
-                    Unreadable(each, "it cannot be decoded")
-                    for each in found.unreadable
-                    if each.offset < ends[each.topic, each.partition]
-                ]
-                now = self._clock.monotonic()
-                silent_since = now if found else silent_since
-                open_ends = [
-                    each for each in reader.positions() if each.offset < ends[each.topic, each.partition]
-                ]
-                if now - silent_since > SILENCE_S:
-                    unreadable += [Unreadable(each, "no event came from here on") for each in open_ends]
-                    open_ends = []
-                reached = sum(
-                    min(each.offset, ends[each.topic, each.partition]) for each in reader.positions()
-                )
-                self._read_offsets += max(0, reached - before)
-                before = reached
-                self._totals.undecodable += len(unreadable)
-                yield inside, unreadable
-                if not open_ends:
-                    return
-        finally:
-            await reader.close()
-
-    async def _skip_removed(self, reader: Reader, ends: dict[tuple[str, int], int]) -> None:
-        """Go on behind what was deleted while it was read."""
-        for each in reader.positions():
-            if each.offset < ends[each.topic, each.partition]:
-                try:
-                    begin = (await self._engine.bounds(each.topic, each.partition)).begin
-                except UnknownTopic:
-                    begin = ends[each.topic, each.partition]
-                if begin > each.offset or begin >= ends[each.topic, each.partition]:
-                    reader.seek(Position(each.topic, each.partition, begin))
+def _survey(globs: list[str], demanded: Sequence[str] | None, job_id: int) -> Survey:
+    return Survey(job_id, globs, None if demanded is None else list(demanded))
 
 
-def _falling(events: Sequence[Event]) -> Iterator[tuple[int, Event]]:
-    """By falling offset, each with a key that rises, by time."""
-    bound = 1 << 62
-    for event in reversed(events):
-        bound = min(bound, event.timestamp_ms)
-        yield -bound, event
+def _offsets(rows: list[tuple[str, int, int]], job_id: int) -> Offsets:
+    return Offsets(job_id, "time", rows)
+
+
+def _last_event(unit: Unit, job_id: int) -> Scan:
+    return Scan(job_id, unit, "", 0, None, None, True, 1, UNIT_BYTES)

@@ -59,28 +59,7 @@ class Cover:
         self, pieces: Sequence[Piece], matcher: Matcher, from_ms: int | None, to_ms: int | None
     ) -> None:
         """Mark the pieces in which nothing can match."""
-        for piece in pieces:
-            least, most = piece.block.least_ms, piece.block.most_ms
-            if least is not None and most is not None:
-                piece.excluded |= (from_ms is not None and most < from_ms) or (
-                    to_ms is not None and least >= to_ms
-                )
-        clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
-        asked = [
-            each for each in pieces if not (each.excluded or each.indexed) and each.block.sidecar is not None
-        ]
-        if not clauses or not asked:
-            return
-        groups = [asked[at : at + FILTERS_AT_ONCE] for at in range(0, len(asked), FILTERS_AT_ONCE)]
-        jobs = [self._pool.submit(partial(_sift, group, clauses), SEARCHING) for group in groups]
-        for group, job in zip(groups, jobs, strict=True):
-            reply = await job.last()
-            if not isinstance(reply, Sifted):
-                continue  # then they are read
-            for piece, verdict in zip(group, reply.verdicts, strict=True):
-                piece.excluded = verdict == sidecar.EXCLUDE
-                if verdict == sidecar.USELESS:
-                    piece.block.sidecar = None
+        await sift(self._pool, pieces, matcher, from_ms, to_ms)
 
     # --- building -----------------------------------------------------------------------------------------
 
@@ -120,6 +99,34 @@ class Cover:
     async def close(self) -> None:
         """End the builder."""
         await self._builder.close()
+
+
+async def sift(
+    pool: Pool, pieces: Sequence[Piece], matcher: Matcher, from_ms: int | None, to_ms: int | None
+) -> None:
+    """Mark the pieces in which nothing can match."""
+    for piece in pieces:
+        least, most = piece.block.least_ms, piece.block.most_ms
+        if least is not None and most is not None:
+            piece.excluded |= (from_ms is not None and most < from_ms) or (
+                to_ms is not None and least >= to_ms
+            )
+    clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
+    asked = [
+        each for each in pieces if not (each.excluded or each.indexed) and each.block.sidecar is not None
+    ]
+    if not clauses or not asked:
+        return
+    groups = [asked[at : at + FILTERS_AT_ONCE] for at in range(0, len(asked), FILTERS_AT_ONCE)]
+    jobs = [pool.submit(partial(_sift, group, clauses), SEARCHING) for group in groups]
+    for group, job in zip(groups, jobs, strict=True):
+        reply = await job.last()
+        if not isinstance(reply, Sifted):
+            continue  # then they are read
+        for piece, verdict in zip(group, reply.verdicts, strict=True):
+            piece.excluded = verdict == sidecar.EXCLUDE
+            if verdict == sidecar.USELESS:
+                piece.block.sidecar = None
 
 
 def _restore(root: str, partitions: str, job_id: int) -> Restore:

@@ -13,6 +13,7 @@ import msgspec
 
 LENGTH = struct.Struct(">I")
 MESSAGE_BYTES_MAX = 256 << 20
+UNKNOWN = -2
 
 
 class Unit(msgspec.Struct, array_like=True, frozen=True):
@@ -181,6 +182,25 @@ class Ask(msgspec.Struct, tag="ask"):
     clauses: list[list[str]]
 
 
+class Survey(msgspec.Struct, tag="survey"):
+    """To a worker of a cluster: which partitions are there, and what do they hold? Answered with Surveyed."""
+
+    id: int
+    globs: list[str]
+    """Of topics; none: all but internal ones."""
+    demanded: list[str] | None
+    """Globs of topics that the query itself demands."""
+
+
+class Offsets(msgspec.Struct, tag="offsets"):
+    """To a worker of a cluster: topic, partition and a time (ms) or a leader epoch. Answered with Located."""
+
+    id: int
+    kind: str
+    """`time` or `epoch`."""
+    asked: list[tuple[str, int, int]]
+
+
 class Cancel(msgspec.Struct, tag="cancel"):
     """Stop working on this request. Its last answer still comes."""
 
@@ -188,7 +208,7 @@ class Cancel(msgspec.Struct, tag="cancel"):
 
 
 _Request: TypeAlias = Scan | Plan | Times | Count | Build | Sift | Restore | Remove | Cancel
-Request: TypeAlias = _Request | Ask | FindParts | CheckPart | BuildPart | DropParts
+Request: TypeAlias = _Request | Survey | Offsets | Ask | FindParts | CheckPart | BuildPart | DropParts
 
 Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
 """offset, timestamp ms, key, value, headers"""
@@ -310,6 +330,39 @@ class Asked(msgspec.Struct, tag="asked"):
     touched: list[int]
 
 
+class Held(msgspec.Struct, array_like=True, frozen=True):
+    """A partition of a cluster."""
+
+    topic: str
+    topic_id: str
+    """Hex digits; empty: the cluster has no ids."""
+    internal: bool
+    partition: int
+    begin: int
+    end: int
+    """What is committed ends here."""
+    bytes: int
+    """0: not known."""
+    problem: str
+    """Why nothing is known of it; empty: it is."""
+
+
+class Surveyed(msgspec.Struct, tag="surveyed"):
+    """The partitions of a cluster."""
+
+    id: int
+    held: list[Held]
+
+
+class Located(msgspec.Struct, tag="located"):
+    """For each that was asked, in order: the first offset at or after the time, and its time; or the epoch
+    that was found, and its end. -1: there is none; UNKNOWN: nobody answered."""
+
+    id: int
+    found: list[tuple[int, int]]
+    """(time or epoch, offset)"""
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """The request could not be done."""
 
@@ -319,9 +372,11 @@ class Failed(msgspec.Struct, tag="failed"):
     """The file is gone: deleted with its data."""
 
 
-_Reply: TypeAlias = Found | Reached | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted
-Reply: TypeAlias = _Reply | Restored | Failed | Asked | Parts
-LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed, Asked, Parts)
+_Reply: TypeAlias = (
+    Found | Reached | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted | Restored | Failed
+)
+Reply: TypeAlias = _Reply | Surveyed | Located | Asked | Parts
+LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed, Surveyed, Located, Asked, Parts)
 """After one of these, a request is done."""
 
 _ENCODE = msgspec.msgpack.Encoder().encode

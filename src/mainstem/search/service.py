@@ -2,7 +2,7 @@
 
 Owns: requests, updates, the words of progress, and the token by which a search goes on later. Refuses: to
 know where events lie. `local.py` searches the files of this machine in worker processes, `cluster.py` any
-Kafka cluster through the Stream contract; one body of tests says what both do alike. Doors and the command
+Kafka cluster in the same way; one body of tests says what both do alike. Doors and the command
 line use it.
 
 Order: with `newest_first`, the matches of one partition come with falling offsets. Between partitions the
@@ -83,7 +83,7 @@ class Totals:
     removed_bytes: int = 0
     """Deleted (retention, delete-records, topic deletion) before they were reached."""
     total_bytes: int | None = None
-    """To search in all; None: not known, as on a Kafka cluster."""
+    """To search in all: of a Kafka cluster about, until it is read. None: not known."""
     events: int = 0
     """Decoded and compared. Events of batches that were excluded by their bytes are not among them."""
     matches: int = 0

@@ -97,11 +97,32 @@ def batch_tokens(records: Sequence[Record]) -> set[bytes]:
     return found
 
 
+class Gathered:
+    """The tokens and the times of a block's events, until they become a filter."""
+
+    def __init__(self) -> None:
+        self.tokens: set[bytes] = set()
+        self.least_ms, self.most_ms = 1 << 62, -(1 << 62)
+        self.events = 0
+        self._size = 0
+
+    def add(self, records: Sequence[Record]) -> bool:
+        """Take in the events of a batch; False: the block is too large for a filter."""
+        for record in records:
+            self._size += len(record.value or b"")
+            self.least_ms = min(self.least_ms, record.timestamp_ms)
+            self.most_ms = max(self.most_ms, record.timestamp_ms)
+        if self._size > BLOCK_BYTES_MAX:
+            return False
+        self.events += len(records)
+        self.tokens |= batch_tokens(records)
+        return True
+
+
 def build(unit: Unit, target: str) -> Head | None:
     """Make the filter of a block. None: a batch of it cannot be decoded, or it is too large: then it has to
     be read each time. Removed, OSError."""
-    found: set[bytes] = set()
-    least, most, events, size = 1 << 62, -(1 << 62), 0, 0
+    gathered = Gathered()
     last = -1
     with Mapped(unit.path, unit.start, unit.end) as file:
         for batch in placed(file.view):
@@ -114,24 +135,27 @@ def build(unit: Unit, target: str) -> Head | None:
                 records = decode(file.view[batch.position : batch.end])
             except CorruptBatch:
                 return None
-            for record in records:
-                size += len(record.value or b"")
-                least, most = min(least, record.timestamp_ms), max(most, record.timestamp_ms)
-            if size > BLOCK_BYTES_MAX:
+            if not gathered.add(records):
                 return None
-            events += len(records)
-            found |= batch_tokens(records)
         if last < 0:
             return None
         last_header = bytes(file.view[last : last + HEADER_BYTES])
     base = parse_segment(Path(unit.path).name) or 0
-    pages = max(1, -(-len(found) * BITS_A_TOKEN // _FILTER_BITS))
+    return save(unit, target, gathered, base, unit.start + last, last_header)
+
+
+def save(unit: Unit, target: str, gathered: Gathered, base: int, last: int, last_header: bytes) -> Head:
+    """Write a filter. `last`: position of the batch with this header, which proves what it is of. OSError."""
+    pages = max(1, -(-len(gathered.tokens) * BITS_A_TOKEN // _FILTER_BITS))
     head = _HEAD.pack(
-        MAGIC, base, unit.start, unit.end, unit.low, unit.high, least, most, events, pages,
-        unit.start + last, last_header,
+        MAGIC, base, unit.start, unit.end, unit.low, unit.high, gathered.least_ms, gathered.most_ms,
+        gathered.events, pages, last, last_header,
     )  # fmt: skip
-    _write(target, head, _filled(found, pages))
-    return Head(target, unit.path, unit.start, unit.end, unit.low, unit.high, least, most, events)
+    _write(target, head, _filled(gathered.tokens, pages))
+    return Head(
+        target, unit.path, unit.start, unit.end, unit.low, unit.high, gathered.least_ms, gathered.most_ms,
+        gathered.events,
+    )  # fmt: skip
 
 
 def _filled(found: Iterable[bytes], pages: int) -> list[bytearray]:
@@ -214,6 +238,19 @@ def restore(root: str, partitions: str) -> list[Head]:
             else:
                 heads.append(head)
     return heads
+
+
+def head_of(path: Path) -> tuple[Head, bytes] | None:
+    """A filter's head, without a segment, and the header of its last batch; None: it is damaged."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _, _, start, end, first, after, least, most, events, _, _, header = _read_head(descriptor)
+        finally:
+            os.close(descriptor)
+    except (Useless, OSError):
+        return None
+    return Head(str(path), "", start, end, first, after, least, most, events), header
 
 
 def _restored(path: Path, partition: Path) -> Head | None:

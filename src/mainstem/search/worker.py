@@ -134,7 +134,7 @@ class Worker:
             cancelled=lambda: self._pipes.is_cancelled(request.id),
             progress=self._progress(request.id),
         )
-        done = scan(request.unit, self._question(request), order)
+        done = self._search(request.unit, self._question(request), order)
         counted = {name: dict(counter) for name, counter in tally.counters.items()} if tally else {}
         return messages.Scanned(
             request.id, done.bytes, done.skipped_bytes, done.events, done.matches, done.stopped_at, counted

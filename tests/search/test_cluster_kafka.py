@@ -1,0 +1,245 @@
+"""Searching a real Apache Kafka finds what brute force over its own client finds, whatever its logs hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from mainstem.clock import LoopClock
+from mainstem.engines.kafka import KafkaEngine
+from mainstem.search.cluster import ClusterSearch
+from mainstem.search.service import SearchRequest
+from mainstem.stream import Event
+from tests.search.ground import brute_force, run
+
+pytestmark = pytest.mark.slow
+NOW_MS = 1_700_000_000_000
+SPAN_BYTES = 16 << 10
+Work = Callable[[ClusterSearch], Awaitable[None]]
+
+
+class Kafka:
+    """A cluster, to prepare."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+        self.admin = AdminClient({"bootstrap.servers": at})
+
+    def create(self, name: str, *, partitions: int = 1, **config: str) -> None:
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result()
+        while any(each.leader < 0 for each in self.partitions(name)):
+            time.sleep(0.1)
+
+    def partitions(self, name: str) -> list[Any]:
+        return list(self.admin.list_topics(name).topics[name].partitions.values())
+
+    def delete(self, name: str) -> None:
+        self.admin.delete_topics([name])[name].result()
+        while name in self.admin.list_topics().topics:
+            time.sleep(0.1)
+
+    def producer(self, **settings: Any) -> Producer:
+        return Producer({"bootstrap.servers": self.at, "log_level": 0, "linger.ms": 5, **settings})
+
+    def fill(self, name: str, words: list[str], **settings: Any) -> None:
+        """One event for each word."""
+        producer = self.producer(**settings)
+        for number, word in enumerate(words):
+            value = json.dumps({"word": word, "n": number, "pad": "x" * 100})
+            producer.produce(name, value, key=f"k{number % 50}", timestamp=NOW_MS + number)
+            if number % 500 == 499:
+                producer.flush()
+        assert producer.flush(60) == 0
+
+    def events(self, name: str) -> list[Event]:
+        """All that Kafka's own rules show of a topic (partition 0), by librdkafka."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.at,
+                "group.id": "brute-force",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
+        )
+        consumer.assign([TopicPartition(name, 0, 0)])
+        consumer.assign([TopicPartition(name, 0, consumer.get_watermark_offsets(TopicPartition(name, 0))[0])])
+        found = []
+        while True:
+            message = consumer.poll(30)
+            assert message is not None
+            if message.error():
+                break
+            value, key = message.value(), message.key()
+            where = message.topic(), message.partition(), message.offset(), message.timestamp()[1]
+            found.append(Event(*where, key, value, tuple(message.headers() or ())))
+        consumer.close()
+        return found
+
+
+@pytest.fixture(scope="module")
+def kafka(real_kafka: str) -> Kafka:
+    return Kafka(real_kafka)
+
+
+@asynccontextmanager
+async def searching(at: str, cache: Path | None = None) -> Any:
+    engine = await KafkaEngine.connect(at, timeout_s=10)
+    clock = LoopClock(asyncio.get_running_loop())
+    search = ClusterSearch(engine, clock, cache=cache, span_bytes=SPAN_BYTES)
+    try:
+        yield search
+    finally:
+        await search.close()
+        await engine.close()
+
+
+def with_search(at: str, work: Work, cache: Path | None = None) -> None:
+    async def inner() -> None:
+        async with searching(at, cache) as search:
+            await work(search)
+
+    asyncio.run(inner())
+
+
+def holds(kafka: Kafka, name: str, *queries: str) -> Work:
+    """Each query finds what brute force finds, in both orders, and all has been searched."""
+    events = kafka.events(name)
+
+    async def work(search: ClusterSearch) -> None:
+        for query in queries:
+            for newest_first in (True, False):
+                request = SearchRequest(query=query, topics=[name], limit=None, newest_first=newest_first)
+                found = await run(search, request)
+                assert set(found.places) == brute_force(events, request, NOW_MS), query
+                assert len(set(found.places)) == len(found.places)
+                assert (found.end.reason, found.end.totals.share) == ("complete", 1.0)
+                assert found.unreadable == []
+
+    return work
+
+
+def test_all_that_a_topic_holds_is_found(kafka: Kafka) -> None:
+    for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+        name = f"plain-{codec}"
+        kafka.create(name)
+        kafka.fill(name, [f"w{number % 97}" for number in range(3_000)], **{"compression.type": codec})
+        with_search(kafka.at, holds(kafka, name, "w13", "n:<100", "", "key:k7 w7", "nothing"))
+
+
+def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: Path) -> None:
+    kafka.create("transactions", segment_bytes="1048576")
+    producer = kafka.producer(**{"transactional.id": "tx"})
+    producer.init_transactions()
+    for number in range(30):
+        producer.begin_transaction()
+        for at in range(40):
+            word = "kept" if number % 3 else "dropped"
+            producer.produce("transactions", json.dumps({"word": word, "pad": "x" * 100}), key=f"{at}")
+        producer.flush()
+        if number % 3:
+            producer.commit_transaction()
+        else:
+            producer.abort_transaction()
+    with_search(kafka.at, holds(kafka, "transactions", "kept", "dropped", ""))
+
+    async def counts(search: ClusterSearch) -> None:
+        found = await run(search, SearchRequest(topics=["transactions"], limit=None))
+        assert len(found.places) == 20 * 40
+        assert await search.cover() > 1
+        for word, count in (("kept", 800), ("dropped", 0)):
+            found = await run(search, SearchRequest(query=word, topics=["transactions"], limit=None))
+            assert len(found.places) == count
+        assert found.end.totals.skipped_bytes > found.end.totals.scanned_bytes
+
+    async def open_one(search: ClusterSearch) -> None:
+        producer.begin_transaction()
+        producer.produce("transactions", b"undecided")
+        producer.flush()
+        found = await run(
+            search, SearchRequest(query="undecided OR kept", topics=["transactions"], limit=None)
+        )
+        assert len(found.places) == 800
+        assert found.end.reason == "complete"
+        producer.commit_transaction()
+        found = await run(search, SearchRequest(query="undecided", topics=["transactions"], limit=None))
+        assert len(found.places) == 1
+
+    with_search(kafka.at, counts, tmp_path)
+    with_search(kafka.at, open_one)
+
+
+def test_what_compaction_leaves_is_found(kafka: Kafka, tmp_path: Path) -> None:
+    kafka.create(
+        "compacted",
+        cleanup_policy="compact",
+        segment_bytes="1048576",
+        segment_ms="500",
+        min_cleanable_dirty_ratio="0.001",
+        max_compaction_lag_ms="500",
+        delete_retention_ms="0",
+    )
+    kafka.fill("compacted", ["early"] * 4_000)
+
+    async def early(search: ClusterSearch) -> None:
+        while await search.cover():
+            pass
+        found = await run(search, SearchRequest(query="early", topics=["compacted"], limit=None))
+        assert len(found.places) == 4_000
+
+    with_search(kafka.at, early, tmp_path)
+    before = len(kafka.events("compacted"))
+    deadline = time.monotonic() + 90
+    while (left := len(kafka.events("compacted"))) > before // 2:
+        assert time.monotonic() < deadline, "it was not compacted"
+        kafka.fill("compacted", ["late"] * 10)
+        time.sleep(1)
+    assert left < before
+    with_search(kafka.at, holds(kafka, "compacted", "early", "late", "", "n:<1000"))
+    with_search(kafka.at, holds(kafka, "compacted", "early", "late", "nothing"), tmp_path)
+
+
+def test_deleted_records_and_a_topic_that_was_made_again(kafka: Kafka, tmp_path: Path) -> None:
+    kafka.create("again")
+    kafka.fill("again", ["old"] * 3_000)
+
+    async def cover(search: ClusterSearch) -> None:
+        while await search.cover():
+            pass
+        found = await run(search, SearchRequest(query="new", topics=["again"], limit=None))
+        assert found.end.totals.skipped_bytes > found.end.totals.scanned_bytes
+
+    with_search(kafka.at, cover, tmp_path)
+    kafka.admin.delete_records([TopicPartition("again", 0, 1_700)])[TopicPartition("again", 0)].result()
+    with_search(kafka.at, holds(kafka, "again", "old", "new", ""), tmp_path)
+    kafka.delete("again")
+    kafka.create("again")
+    kafka.fill("again", ["new"] * 3_000)
+    with_search(kafka.at, holds(kafka, "again", "old", "new"), tmp_path)
+
+
+def test_the_newest_matches_of_several_partitions_come_first(kafka: Kafka) -> None:
+    kafka.create("spread", partitions=3)
+    kafka.fill("spread", ["w"] * 6_000)
+
+    async def work(search: ClusterSearch) -> None:
+        found = await run(search, SearchRequest(topics=["spread"], limit=300))
+        times = [event.timestamp_ms - NOW_MS for event in found.events]
+        assert {event.partition for event in found.events} == {0, 1, 2}
+        assert min(times) > 4_500
+        buckets = await search.histogram(["spread"], None, None, 6)
+        assert [bucket.count for bucket in buckets] == [1_000] * 6
+        facets = await search.facets(SearchRequest(topics=["spread"], limit=None), ["partition", "word"], 5)
+        assert (facets.events, facets.values["word"]) == (6_000, [("w", 6_000)])
+
+    with_search(kafka.at, work)
