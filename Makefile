@@ -28,13 +28,19 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, and a real Apache Kafka
 	@PYTHON=$(PYTHON) bash tests/compat/deps.sh
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group console
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group http
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group scenarios
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group faults
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group fuzz
 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
 	@$(BIN)/pytest -m slow -rs --durations=40 --durations-min=1
 
 soak: $(STAMP)   ## an hour of random faults on a real server, each judged (ARGS="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
+
+fuzz: deps-all   ## look for inputs that break it, a minute for each reader (ARGS="--target query --seconds 600")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(STAMP)  ## how fast, how small, beside its peers (ARGS="--full --report")
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group bench

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import disks, kill9
+from tests.support import lazyfs
 from tests.support.server import Server
 
 Blow = Callable[[Server, random.Random], None]
@@ -95,11 +96,23 @@ def _children(server: Server) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+def power_cut(cut: Callable[[], None]) -> Blow:
+    """All stops at once, and of what was not synced, chance chooses what the disk has."""
+
+    def blow(server: Server, rng: random.Random) -> None:
+        server.kill()
+        cut()
+        server.start(same_port=True)
+
+    return blow
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A fault, and what its lives need."""
 
-    blow: Blow
+    blow: Blow | None
+    """None: it needs its own disk."""
     ends_the_process: bool = False
     small_disk: bool = False
     durability: tuple[str, ...] = ("disk",)
@@ -113,7 +126,17 @@ KINDS = {
     "vanish": Kind(vanish, durability=("disk", "os")),
     "full-disk": Kind(fill_the_disk, small_disk=True),
     "failed-sync": Kind(fail_a_sync, True),
+    "power-cut": Kind(None, True),
 }
+
+
+def why_not(name: str) -> str | None:
+    """What is missing for this kind here."""
+    if name == "power-cut":
+        return lazyfs.why_not()
+    if name == "failed-sync" and not shutil.which("strace"):
+        return "strace"
+    return "the right to mount" if name == "full-disk" and os.geteuid() else None
 
 
 @dataclass(slots=True)
@@ -141,16 +164,20 @@ class Seen:
 def life(name: str, kind: Kind, blows: int, seed: int) -> tuple[int, str]:
     """One folder from its start to its end: promises that were made and kept, and what the process cost."""
     seen = Seen()
-
-    def blow(server: Server, rng: random.Random) -> None:
-        kind.blow(server, rng)
-        seen.look(server)
-
     durability = random.Random(seed).choice(kind.durability)
     with tempfile.TemporaryDirectory(prefix="soak-") as parent, contextlib.ExitStack() as stack:
         folder = Path(parent)
         if kind.small_disk:
             folder = stack.enter_context(disks.tmpfs(folder / "disk", DISK_MEGABYTES))
+        strike = kind.blow
+        if strike is None:
+            folder /= "disk"
+            strike = power_cut(stack.enter_context(lazyfs.mounted(folder, seed)))
+
+        def blow(server: Server, rng: random.Random) -> None:
+            strike(server, rng)
+            seen.look(server)
+
         ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow)
     cost = "" if kind.ends_the_process else f", {seen}"
     return ledger.promises, f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"
@@ -187,9 +214,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(KINDS), default=sorted(KINDS))
     options = parser.parse_args()
     names = list(options.only)
-    for name, needed in (("full-disk", os.geteuid() == 0), ("failed-sync", shutil.which("strace"))):
-        if name in names and not needed:
-            print(f"NOT SHOWN HERE: {name}: not permitted, or strace is missing")
+    for name in options.only:
+        if missing := why_not(name):
+            print(f"NOT SHOWN HERE: {name}: {missing}")
             names.remove(name)
     print(f"seed {options.seed}, {options.minutes:g} minutes of {', '.join(names)}", flush=True)
     sys.exit(0 if soak(options.minutes, options.seed, names) else 1)

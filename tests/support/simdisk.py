@@ -160,7 +160,8 @@ class SimDisk:
 
     # Finding things.
 
-    def _find(self, path: str) -> Inode | Folder | None:
+    def find(self, path: str) -> Inode | Folder | None:
+        """What has this name, if anything has."""
         node: Inode | Folder | None = self.root
         for name in path.split("/") if path else ():
             if not isinstance(node, Folder):
@@ -170,21 +171,21 @@ class SimDisk:
 
     def _parent(self, path: str) -> tuple[Folder, str]:
         head, _, name = path.rpartition("/")
-        folder = self._find(head)
+        folder = self.find(head)
         if not isinstance(folder, Folder):
             raise FileNotFoundError(errno.ENOENT, "no such folder", head)
         return folder, name
 
     def inode(self, path: str) -> Inode:
         """FileNotFoundError if there is no such file."""
-        if isinstance(node := self._find(path), Inode):
+        if isinstance(node := self.find(path), Inode):
             return node
         raise FileNotFoundError(errno.ENOENT, "no such file", path)
 
     # Disk.
 
     def lock(self, path: str) -> None:
-        if self._find(path) is None:
+        if self.find(path) is None:
             self.open(path, create=True)
 
     def open(self, path: str, *, create: bool = False) -> File:
@@ -199,7 +200,7 @@ class SimDisk:
         return SimFile(self, path, self.inode(path))
 
     def exists(self, path: str) -> bool:
-        return self._find(path) is not None
+        return self.find(path) is not None
 
     def size(self, path: str) -> int:
         return len(self.inode(path).seen)
@@ -216,25 +217,25 @@ class SimDisk:
         return False
 
     def list(self, folder: str) -> list[str]:
-        node = self._find(folder)
+        node = self.find(folder)
         return sorted(node.seen) if isinstance(node, Folder) else []
 
     def make_folder(self, folder: str) -> None:
         done = ""
         for name in folder.split("/") if folder else ():
             parent, done = done, f"{done}/{name}" if done else name
-            if self._find(done) is None:
+            if self.find(done) is None:
                 self.step(f"mkdir {done}")
-                node = self._find(parent)
+                node = self.find(parent)
                 assert isinstance(node, Folder)
                 self._rename([(node, name, Folder())])
 
     def remove_folder(self, folder: str) -> None:
-        if not isinstance(self._find(folder), Folder):
+        if not isinstance(self.find(folder), Folder):
             return
         for name in self.list(folder):
             path = f"{folder}/{name}"
-            if isinstance(self._find(path), Folder):
+            if isinstance(self.find(path), Folder):
                 self.remove_folder(path)
             else:
                 self.unlink(path)
@@ -244,13 +245,13 @@ class SimDisk:
 
     def rename(self, source: str, target: str) -> None:
         self.step(f"rename {source} {target}")
-        node = self._find(source)
+        node = self.find(source)
         if node is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", source)
         self._rename([(*self._parent(source), None), (*self._parent(target), node)])
 
     def unlink(self, path: str) -> None:
-        if self._find(path) is not None:
+        if self.find(path) is not None:
             self.step(f"unlink {path}")
             self._rename([(*self._parent(path), None)])
 
@@ -267,7 +268,7 @@ class SimDisk:
         self._open_or_make(path).pwrite(data, position)
 
     def _open_or_make(self, path: str) -> File:
-        return self.open(path, create=self._find(path) is None)
+        return self.open(path, create=self.find(path) is None)
 
     def replace_now(self, path: str, data: Buffer) -> None:
         self.write_all(f"{path}.tmp", data)
@@ -313,7 +314,7 @@ class SimDisk:
 
     def _sync_folder(self, folder: str, known: int) -> None:
         self.step(f"sync folder {folder}")
-        node = self._find(folder)
+        node = self.find(folder)
         if node is None:
             return
         if self.rng.random() < self.sync_fails:
