@@ -259,6 +259,15 @@ def lose_the_helper(server: Server, rng: random.Random) -> None:
     os.kill(int(rng.choice(children)), signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def _with_logs(server: Server) -> Iterator[None]:
+    """What fails tells what the server said last."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{error}\nThe server's last lines:\n{server.logs()[-2000:]}") from error
+
+
 def run(
     folder: Path,
     *,
@@ -274,7 +283,7 @@ def run(
         admin = AdminClient({"bootstrap.servers": server.at, **CLIENT})
         topic = NewTopic(TOPIC, PARTITIONS, 1, config={"segment.bytes": str(SEGMENT_BYTES)})
         admin.create_topics([topic])[TOPIC].result(SETTLE_S)
-        with at_work(server.at, ledger, rng) as (writers, reader):
+        with at_work(server.at, ledger, rng) as (writers, reader), _with_logs(server):
             for death in range(kills):
                 for writer in writers:
                     writer.gate.set()

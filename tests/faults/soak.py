@@ -33,8 +33,8 @@ from tests.support.server import Server
 
 Blow = Callable[[Server, random.Random], None]
 A_LIFE = 15
-DISK_MEGABYTES = 512
-"""Of the small disk on which the full disk is played."""
+DISK_MEGABYTES = 2048
+"""Of the small disk on which the full disk is played. A life's own events have to fit beside its reserve."""
 
 
 def freeze(server: Server, rng: random.Random) -> None:
