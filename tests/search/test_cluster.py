@@ -19,6 +19,7 @@ from mainstem.clock import BlockingClock, LoopClock
 from mainstem.log.batch import build, stamp
 from mainstem.search import cluster_wire as wire
 from mainstem.search import sidecar
+from mainstem.search.batches import placed
 from mainstem.search.cluster import ClusterSearch
 from mainstem.search.cluster_link import Cluster, Place, Span, visible
 from mainstem.search.cluster_plan import Times, closed_spans, cut, span_events
@@ -269,6 +270,13 @@ def test_batches_that_compaction_has_emptied_are_passed_over() -> None:
     emptied[57:61] = bytes(4)
     chunk = visible(memoryview(batch(10, b"a") + bytes(emptied) + batch(30, b"d")), [], 10, 40)
     assert (bytes(chunk.data), chunk.high, chunk.unread) == (batch(10, b"a") + batch(30, b"d"), 31, [])
+
+
+def test_gaps_between_batches_are_no_damage() -> None:
+    data = batch(10, b"word") + batch(500, b"word") + batch(501, b"word")
+    chunk = visible(memoryview(data), [], 10, 600)
+    assert [each.offset for each in placed(chunk.data, holes=True)] == [10, 500, 501]
+    assert all(each.header is not None for each in placed(chunk.data, holes=True))
 
 
 def test_records_of_an_older_format_are_told_of() -> None:

@@ -67,14 +67,15 @@ class Mapped:
             self._map.close()
 
 
-def placed(view: memoryview, first_offset: int | None = None) -> Iterator[Placed]:
+def placed(view: memoryview, first_offset: int | None = None, *, holes: bool = False) -> Iterator[Placed]:
     """Each batch of a stretch that begins and ends at batch boundaries, positions relative to it.
-    `first_offset`: what the first batch begins with, if that is known. CRCs are only checked past damage."""
+    `first_offset`: what the first batch begins with, if that is known. `holes`: offsets may be missing
+    between batches, as compaction leaves them. CRCs are only checked past damage."""
     position, offset, size = 0, first_offset, len(view)
     previous: Placed | None = None
     while position < size:
         header = read_header(view, position) if size - position >= HEADER_BYTES else None
-        if header is not None and _fits(header, position, offset, size):
+        if header is not None and _fits(header, position, offset, size, holes):
             if previous is not None:
                 yield previous
             previous = Placed(position, position + header.total_bytes, header.base_offset, header)
@@ -94,11 +95,11 @@ def placed(view: memoryview, first_offset: int | None = None) -> Iterator[Placed
         yield previous
 
 
-def _fits(header: BatchHeader, position: int, offset: int | None, size: int) -> bool:
+def _fits(header: BatchHeader, position: int, offset: int | None, size: int, holes: bool) -> bool:
     return (
         header.plausible
         and position + header.total_bytes <= size
-        and (offset is None or header.base_offset == offset)
+        and (offset is None or header.base_offset == offset or (holes and header.base_offset > offset))
     )
 
 

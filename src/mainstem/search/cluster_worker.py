@@ -84,7 +84,7 @@ class ClusterWorker(Worker):
             rest = replace(
                 order, limit=order.limit - outcome.matches, max_bytes=order.max_bytes - outcome.row_bytes
             )
-            part = scan_view(chunk.data, unit, question, rest)
+            part = scan_view(chunk.data, unit, question, rest, holes=True)
             outcome.bytes += chunk.size - part.skipped_bytes
             outcome.skipped_bytes += part.skipped_bytes
             outcome.events += part.events
@@ -126,13 +126,16 @@ def place_of(unit: Unit) -> Place:
 
 
 def _gather(chunk: Chunk, gathered: sidecar.Gathered) -> bool:
+    """All of a chunk's events; False: some cannot be read, or they are too many."""
+    at = 0
     for position, header in walk(chunk.data):
+        at = position + header.total_bytes
         try:
-            if not gathered.add(decode(chunk.data[position : position + header.total_bytes])):
+            if not gathered.add(decode(chunk.data[position:at])):
                 return False
         except CorruptBatch:
             return False
-    return True
+    return at == len(chunk.data)
 
 
 def _named(head: Head, path: Path) -> Head:

@@ -93,10 +93,12 @@ def scan(unit: Unit, question: Question, order: Order) -> Outcome:
         return scan_view(file.view, unit, question, order)
 
 
-def scan_view(view: memoryview, unit: Unit, question: Question, order: Order) -> Outcome:
-    """Search batches that are in memory: all or some of a unit's."""
+def scan_view(
+    view: memoryview, unit: Unit, question: Question, order: Order, *, holes: bool = False
+) -> Outcome:
+    """Search batches that are in memory: all or some of a unit's. `holes`: see `placed`."""
     going = _Scan(view, unit, question, order)
-    for stretch in _stretches(list(placed(view)), order.newest_first):
+    for stretch in _stretches(list(placed(view, holes=holes)), order.newest_first):
         if order.cancelled():
             break
         more = going.search(stretch)
