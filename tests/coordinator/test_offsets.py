@@ -332,3 +332,15 @@ def test_an_empty_group_without_offsets_goes() -> None:
     assert k.state_of() == "Empty"
     k.advance_ms(HOUR_MS)
     assert k.state_of() is None
+
+
+def test_offsets_of_before_the_clock_was_set_do_not_expire_when_it_is() -> None:
+    k = kit(offsets_retention_minutes=120)
+    k.clock.wall = 5_000  # of 1970
+    k.commit(offset=1)
+    k.clock.wall = 1_790_000_000_000
+    k.advance_ms(3 * HOUR_MS)
+    assert k.offsets() == {("flights", 0): 1}
+    k.commit(offset=2)
+    k.advance_ms(3 * HOUR_MS)
+    assert k.offsets() == {}

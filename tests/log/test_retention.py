@@ -85,6 +85,60 @@ def test_segments_of_unknown_age_count_as_young() -> None:
     assert offsets(bench) == list(range(6))
 
 
+def test_what_came_before_the_clock_was_set_is_not_old_when_it_is() -> None:
+    today_ms = 1_790_000_000_000
+    for restarts in (False, True):
+        bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000, segment_ms=30_000))
+        bench.clock.wall = 5_000  # of 1970
+        for n in range(6):
+            bench.partition.append(batch(size=60, timestamp_ms=n, producer=(7, 0, n)))
+            bench.clock.advance(1)
+        bench.clock.wall = today_ms
+        if restarts:
+            bench.restart()
+        assert bench.partition.enforce_retention().result() == 0
+        bench.clock.advance(3600)
+        assert bench.partition.enforce_retention().result() == 0, "nobody knows how old it is"
+        assert bench.partition.append(batch(size=60, producer=(7, 0, 5))).duplicate, (
+            "the window has not expired"
+        )
+        for n in range(6, 9):
+            bench.partition.append(batch(size=60, producer=(7, 0, n)))
+        bench.clock.advance(50)
+        assert bench.partition.enforce_retention().result() == 0
+        assert offsets(bench) == list(range(9))
+        bench.clock.advance(11)  # a minute after the first event that came when the clock was set
+        assert bench.partition.enforce_retention().result() > 0
+        assert bench.partition.log_start_offset >= 6
+
+
+def test_before_the_clock_is_set_ages_count_as_ever() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    bench.clock.wall = 5_000
+    for n in range(4):
+        bench.partition.append(batch(size=60, timestamp_ms=n))
+    bench.clock.advance(50)
+    assert bench.partition.enforce_retention().result() == 0
+    bench.clock.advance(11)
+    bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == 4
+
+
+def test_a_clock_that_goes_back_neither_expires_nor_pins_for_longer_than_it_went_back() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    for _ in range(4):
+        bench.partition.append(batch(size=60))
+    bench.clock.wall -= 86_400_000
+    for _ in range(4):
+        bench.partition.append(batch(size=60))
+        assert bench.partition.enforce_retention().result() == 0
+    bench.clock.advance(86_400 + 59)
+    assert bench.partition.enforce_retention().result() == 0
+    bench.clock.advance(2)
+    bench.partition.enforce_retention().result()
+    assert bench.partition.log_start_offset == 8
+
+
 def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
     bench = Bench(PartitionConfig(segment_bytes=300))
     for _ in range(5):

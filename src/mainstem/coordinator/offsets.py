@@ -35,6 +35,7 @@ from mainstem.coordinator.group_types import (
     TopicRef,
 )
 from mainstem.coordinator.topics import Topic
+from mainstem.log.arrivals import age_ms
 
 SNAPSHOT_OFFSETS_MAX = 1_000
 """Offsets in one record of a snapshot."""
@@ -259,5 +260,5 @@ class Offsets:
         else:
             return False
         if offset.expire_ms >= 0:
-            return now_ms >= offset.expire_ms
-        return now_ms - base_ms >= retention_ms
+            return age_ms(offset.commit_ms, now_ms) >= offset.expire_ms - offset.commit_ms
+        return age_ms(base_ms, now_ms) >= retention_ms

@@ -20,6 +20,14 @@ PAIR = struct.Struct(">qII")
 early time, for retention believes it. 16 bytes, so that none lies across two sectors of the disk."""
 _BODY = struct.Struct(">qI")
 SPACING_MS = 1000
+PLAUSIBLE_MS = 1_262_304_000_000
+"""2010. Machines without a battery start with the clock at 1970, 1980 or 2000, until the network sets it."""
+
+
+def age_ms(then_ms: int, now_ms: int) -> int:
+    """How long ago it was by the wall clock; 0 if it was noted before the clock was set, for then nobody
+    knows."""
+    return 0 if then_ms < PLAUSIBLE_MS <= now_ms else now_ms - then_ms
 
 
 class Arrivals:
@@ -64,6 +72,11 @@ class Arrivals:
         if at and self.times[at - 1] + SPACING_MS > wall_ms:
             return self.offsets[at - 1]
         return self.offsets[at] if at < len(self.times) else None
+
+    def first_plausible(self) -> int | None:
+        """Wall ms of the first pair that was noted when the clock was set; None if none was."""
+        at = bisect_left(self.times, PLAUSIBLE_MS)
+        return self.times[at] if at < len(self.times) else None
 
     def pairs_below(self, offset: int) -> int:
         """Number of pairs before relative `offset`."""

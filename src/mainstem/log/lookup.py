@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mainstem.later import Later
 from mainstem.log import loading
+from mainstem.log.arrivals import age_ms
 from mainstem.log.batch import BatchHeader, Record, decode
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.index import TIME_ENTRY_BYTES
@@ -192,17 +193,23 @@ def arrival_of(partition: Partition, offset: int) -> int:
 
 
 def last_arrival(partition: Partition, segment: Segment) -> int:
-    """When the last batch of `segment` arrived, wall ms; the latest that it can have been if that was
-    lost."""
+    """When the last batch of `segment` arrived, wall ms; the latest that it can have been if that was lost,
+    or noted before the clock was set."""
+    now = partition.shared.clock.wall_ms()
     if segment is partition.active and partition.ready:
-        return partition.last_arrival_ms
-    arrivals = segment.arrivals
-    return arrivals.last_ms if arrivals.times else arrival_bound(partition, segment)
+        found = partition.last_arrival_ms
+    else:
+        found = segment.arrivals.last_ms if segment.arrivals.times else -1
+    if found < 0 or age_ms(found, now) < now - found:
+        return arrival_bound(partition, segment)
+    return found
 
 
 def arrival_bound(partition: Partition, segment: Segment) -> int:
     """The first arrival that is known after `segment`; now, if there is none."""
     for later in partition.segments:
-        if later.base_offset > segment.base_offset and later.arrivals.times:
-            return later.arrivals.times[0]
+        if later.base_offset > segment.base_offset:
+            found = later.arrivals.first_plausible()
+            if found is not None:
+                return found
     return partition.shared.clock.wall_ms()

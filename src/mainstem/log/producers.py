@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mainstem.log.arrivals import age_ms
 from mainstem.log.batch import BatchHeader
 from mainstem.log.errors import InvalidProducerEpoch, OutOfOrderSequence
 
@@ -71,7 +72,7 @@ class Producers:
         may be gone by retention. OutOfOrderSequence, InvalidProducerEpoch.
         """
         window = self._windows.get(header.producer_id)
-        if window is None or now_ms - window.arrival_ms > self.expiry_ms:
+        if window is None or age_ms(window.arrival_ms, now_ms) > self.expiry_ms:
             return None
         epoch, first = header.producer_epoch, header.base_sequence
         if epoch == window.epoch:
@@ -107,7 +108,7 @@ class Producers:
         if (
             before is not None
             and before.epoch == header.producer_epoch
-            and (arrival_ms - before.arrival_ms <= self.expiry_ms)
+            and (age_ms(before.arrival_ms, arrival_ms) <= self.expiry_ms)
         ):
             earlier = before.sent[1 - WINDOW :]
         self._windows[producer_id] = Window(header.producer_epoch, (*earlier, sent), arrival_ms)
@@ -143,20 +144,23 @@ class Producers:
         windows = dict(self._windows)
         for _, producer_id, before in reversed(self._undo):
             _put(windows, producer_id, before)
-        oldest = now_ms - self.expiry_ms
-        return {key: window for key, window in windows.items() if window.arrival_ms >= oldest}
+        return {
+            key: window
+            for key, window in windows.items()
+            if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms
+        }
 
     def expire(self, now_ms: int) -> None:
         """Free what has been silent for longer than the expiry and has nothing in flight."""
         busy = {producer_id for _, producer_id, _ in self._undo}
         for producer_id, window in list(self._windows.items()):
-            if now_ms - window.arrival_ms > self.expiry_ms and producer_id not in busy:
+            if age_ms(window.arrival_ms, now_ms) > self.expiry_ms and producer_id not in busy:
                 del self._windows[producer_id]
 
     def states(self, now_ms: int) -> Iterator[ProducerState]:
         """Of all that have not expired, by id."""
         for producer_id, window in sorted(self._windows.items()):
-            if now_ms - window.arrival_ms <= self.expiry_ms:
+            if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms:
                 last = window.sent[-1]
                 yield ProducerState(producer_id, window.epoch, last.last_sequence, last.max_timestamp)
 

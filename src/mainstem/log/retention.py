@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mainstem.later import Later
 from mainstem.log import lookup
+from mainstem.log.arrivals import age_ms
 from mainstem.log.errors import OffsetOutOfRange, PartitionDeleted, StorageError
 from mainstem.log.reads import Steps
 from mainstem.log.segment import Segment
@@ -100,7 +101,7 @@ def _roll_by_age(partition: Partition, now: int) -> None:
         return
     config = partition.config
     times = active.arrivals.times
-    old = bool(times) and now - times[0] > config.segment_ms
+    old = bool(times) and age_ms(times[0], now) > config.segment_ms
     if not config.retention_by_record_time and config.retention_ms >= 0:
         old = old or now - lookup.last_arrival(partition, active) > config.retention_ms
     if old:
