@@ -202,6 +202,8 @@ class PartitionInfo:
     """Broker id; -1: none at the moment."""
     replicas: tuple[int, ...] = ()
     in_sync: tuple[int, ...] = ()
+    bytes: int | None = None
+    """Of its files, one replica; None: the server does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,13 @@ class Setting:
     value: str | None
     is_default: bool
     read_only: bool = False
+    doc: str = ""
+    """What it means; empty: the server does not tell, as for all that follow."""
+    default: str | None = None
+    type: str = ""
+    """In Kafka's words: boolean, string, int, long, double, list."""
+    valid: str = ""
+    """Which values are taken, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,8 @@ class TopicSummary:
     written: int = 0
     """The ends of all partitions together: it grows by one with each event, and retention does not lessen
     it."""
+    bytes: int | None = None
+    """Of the files of all partitions, one replica; None: the server does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,17 @@ class TopicConfig:
         return "default" if self.default_in(defaults) == self.default else "static"
 
 
+def valid_values(config: TopicConfig) -> str:
+    """Which values a setting takes, for people: what its check says of those that it never takes."""
+    if config.type == "boolean":
+        return "true or false"
+    probes: tuple[Value, ...] = (-LONG_MAX - 1, LONG_MAX + 1)
+    if config.type in ("string", "list"):
+        probes = ("\0",) if config.type == "string" else (["\0"], [])
+    told = dict.fromkeys(config.check(each) for each in probes)
+    return "; ".join(each for each in told if each is not None)
+
+
 def split(text: str) -> list[str]:
     """The items of a list setting."""
     return [item.strip() for item in text.split(",") if item.strip()]

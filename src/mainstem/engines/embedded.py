@@ -8,6 +8,7 @@ which reads files.
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from mainstem.coordinator import errors as refusals
+from mainstem.coordinator.config_types import valid_values
+from mainstem.coordinator.errors import UnknownTopic as UnknownTopicHere
 from mainstem.coordinator.group_types import Commit, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics import ConfigChange, Topic
 from mainstem.engines.embedded_errors import translate
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
     from mainstem.node import Node
 
 NODE_ID = 1
+TURN_PARTITIONS = 500
+"""So many are looked at in one turn of the loop."""
 
 
 @contextmanager
@@ -176,13 +181,31 @@ class EmbeddedEngine:
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """See the contract."""
         summaries = []
+        looked = 0
         for topic in await self._node.runtime.read(list(self._node.topics.all())):
-            if internal or not topic.internal:
-                held = [self._node.partition(topic, index) for index in range(topic.partitions)]
-                events = sum(each.high_watermark - each.log_start_offset for each in held)
-                written = sum(each.high_watermark for each in held)
-                summaries.append(TopicSummary(topic.name, topic.partitions, events, topic.internal, written))
+            if not internal and topic.internal:
+                continue
+            looked += topic.partitions
+            if looked >= TURN_PARTITIONS:
+                looked = 0
+                await self._turn_of_others()
+            with contextlib.suppress(UnknownTopicHere):  # deleted meanwhile
+                summaries.append(self._summary(topic))
         return summaries
+
+    def _summary(self, topic: Topic) -> TopicSummary:
+        events = written = size_bytes = 0
+        for index in range(topic.partitions):
+            held = self._node.partition(topic, index)
+            written += held.high_watermark
+            events += held.high_watermark - held.log_start_offset
+            size_bytes += held.size_bytes()
+        return TopicSummary(topic.name, topic.partitions, events, topic.internal, written, size_bytes)
+
+    async def _turn_of_others(self) -> None:
+        later: Later[None] = Later()
+        self._node.clock.call_soon(lambda: later.resolve(None))
+        await later
 
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
@@ -192,11 +215,25 @@ class EmbeddedEngine:
             held = self._node.partition(topic, index)
             partitions.append(
                 PartitionInfo(
-                    index, held.log_start_offset, held.high_watermark, NODE_ID, (NODE_ID,), (NODE_ID,)
+                    index,
+                    held.log_start_offset,
+                    held.high_watermark,
+                    NODE_ID,
+                    (NODE_ID,),
+                    (NODE_ID,),
+                    held.size_bytes(),
                 )
             )
         settings = [
-            Setting(entry.config.name, entry.value, entry.config.name not in topic.config)
+            Setting(
+                entry.config.name,
+                entry.value,
+                entry.config.name not in topic.config,
+                doc=entry.config.documentation,
+                default=entry.config.default_in(self._node.settings),
+                type=entry.config.type,
+                valid=valid_values(entry.config),
+            )
             for entry in self._node.topics.describe_config(topic)
         ]
         return TopicInfo(
@@ -314,12 +351,11 @@ class EmbeddedEngine:
             problems.append(f"topics take no events: {self._node.full}")
         if self._node.silence.problem:
             problems.append(self._node.silence.problem)
-        problems += [
-            f"topic {topic.name}, partition {index} is read-only: {held.fenced}"
-            for topic in self._node.topics.all()
-            for index in range(topic.partitions)
-            if (held := self._node.partition(topic, index)).fenced
-        ]
+        fenced = [each for each in self._node.log.partitions() if each.fenced]
+        for held in fenced:
+            topic = self._node.topics.by_id(held.topic_id)
+            if topic is not None:
+                problems.append(f"topic {topic.name}, partition {held.index} is read-only: {held.fenced}")
         return Health(not problems, tuple(problems))
 
     async def close(self) -> None:

@@ -96,6 +96,19 @@ def test_an_array_has_so_many_events_at_most(door: Running, monkeypatch: pytest.
     assert door.get("topics/many")["events"] == 100
 
 
+@pytest.mark.parametrize("body", ["[]", ""])
+def test_no_events_are_taken_of_a_topic_that_there_is(door: Running, body: str) -> None:
+    headers = {"content-type": "application/json" if body else "application/x-ndjson"}
+    there = door.topic(f"nothing-there-{len(body)}")
+    reply = door.http.post(f"/api/v1/topics/{there}/events", content=body, headers=headers)
+    assert (reply.status_code, reply.json()["published"]) == (200, 0)
+    problem(
+        door.http.post("/api/v1/topics/nothing-else/events", content=body, headers=headers),
+        404,
+        "unknown-topic",
+    )
+
+
 def test_many_events_keep_their_places_over_slices(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "SLICE_EVENTS", 7)
     topic = door.topic("sliced", partitions=3, max_message_bytes="2000")

@@ -115,8 +115,9 @@ def test_a_group_with_members_is_left_alone(door: Running) -> None:
     [
         ("none", {"to": "earliest"}, 404, "unknown-group"),
         ("none", {"to": "earliest", "topics": ["none"]}, 404, "unknown-topic"),
-        ("none", {"to": "soon", "topics": ["none"]}, 422, "unfit"),
-        ("none", {"to": "9" * 5000, "topics": ["none"]}, 422, "unfit"),
+        ("none", {"to": "soon", "topics": ["none"]}, 400, "invalid"),
+        ("none", {"to": "9" * 5000, "topics": ["none"]}, 400, "invalid"),
+        ("none", {"to": "2013-13-13", "topics": ["none"]}, 422, "unfit"),
         ("none", {"to": "-" + "9" * 30 + "d", "topics": ["none"]}, 404, "unknown-topic"),
         ("none", {"to": "earliest", "partition": 1}, 422, "unfit"),
         ("none", {"topics": ["none"]}, 400, "invalid"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +30,8 @@ FORM_BYTES = 1 << 20
 """A body without events at most."""
 PIECE_BYTES = 128 << 10
 """Of a long array, decoded in one turn of the loop."""
+WHOLE_BYTES = 64 << 10
+"""So far 2.0 is taken for 2."""
 TRIES = 4
 """Ends of a piece that are tried before it may be twice as long."""
 _BLANKS = b" \t\r\n"
@@ -87,7 +89,7 @@ def read_json(data: bytes | msgspec.Raw, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(data, type=kind)
         except msgspec.ValidationError as error:
-            if "got `float`" not in str(error):
+            if "got `float`" not in str(error) or len(data) > WHOLE_BYTES:
                 raise
             return msgspec.json.decode(_whole_numbers(data), type=kind)
     except UnicodeDecodeError as error:
@@ -101,23 +103,25 @@ def read_json(data: bytes | msgspec.Raw, kind: type[T]) -> T:
 def _whole_numbers(data: bytes) -> bytes:
     """The same JSON with 2.0 as 2, which is one number to JSON Schema; not in a member `value`, which is a
     payload."""
-    try:
+    first = data.lstrip(_BLANKS)[:1]
+    if first == b"{":
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except msgspec.ValidationError:
-        return msgspec.json.encode(_whole(msgspec.json.decode(data)))
-    return msgspec.json.encode(
-        {name: raw if name == "value" else _whole(msgspec.json.decode(raw)) for name, raw in members.items()}
-    )
+        return msgspec.json.encode(
+            {name: raw if name == "value" else _whole_in(raw) for name, raw in members.items()}
+        )
+    if first == b"[":
+        return msgspec.json.encode(
+            [_whole_in(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
+        )
+    if first.isdigit() or first == b"-":
+        number = msgspec.json.decode(data)
+        if isinstance(number, float) and number.is_integer():
+            return b"%d" % number
+    return data
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_whole(each) for each in value]
-    if isinstance(value, dict):
-        return {name: _whole(each) for name, each in value.items()}
-    return value
+def _whole_in(raw: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(_whole_numbers(bytes(raw)))
 
 
 def pieces(data: bytes) -> Iterator[list[msgspec.Raw]]:

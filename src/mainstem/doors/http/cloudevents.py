@@ -38,6 +38,15 @@ class CloudEventJson(msgspec.Struct):
     checked one by one."""
 
     JSON_SCHEMA: ClassVar[dict[str, Any]] = {
+        "examples": [
+            {
+                "specversion": "1.0",
+                "id": "1",
+                "source": "/shop",
+                "type": "order.paid",
+                "data": {"total": 1.10},
+            }
+        ],
         "propertyNames": {"pattern": "^([a-z0-9]{1,64}|data_base64)$"},
         "additionalProperties": {
             "anyOf": [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -122,6 +122,12 @@ def _header(name: str, content: bytes | None) -> HeaderJson:
 
 class NewEventJson(msgspec.Struct, forbid_unknown_fields=True):
     """An event to publish."""
+
+    JSON_SCHEMA: ClassVar = {
+        "examples": [
+            {"key": "4711", "value": {"total": 1.10}, "headers": [{"name": "source", "value": "shop"}]}
+        ]
+    }
 
     value: Annotated[
         Raw | UnsetType,

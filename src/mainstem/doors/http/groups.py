@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -185,9 +185,15 @@ async def show_group(call: Call) -> Response:
 class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
     """Where a group shall go on."""
 
+    JSON_SCHEMA: ClassVar = {"examples": [{"to": "earliest", "topics": ["orders"], "dry_run": True}]}
+
     to: Annotated[
         str,
-        Meta(description="earliest, latest, an offset, a time (ISO 8601, else UTC) or an age (-10m)."),
+        Meta(
+            pattern=r"^(earliest|latest|[0-9]{1,18}|-([0-9]+(ms|s|m|h|d|w))+|[0-9]{4}-[0-9]{2}.*)$",
+            max_length=100,
+            description="earliest, latest, an offset, a time (ISO 8601, else UTC) or an age (-10m).",
+        ),
     ]
     topics: Annotated[
         list[str],

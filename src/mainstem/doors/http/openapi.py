@@ -7,8 +7,9 @@ Schemas come from the types with which bodies are read and answers written.
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -62,9 +63,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
     """The document of these routes."""
     types = _types(endpoints)
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
-    for kind in types:
-        if hasattr(kind, "JSON_SCHEMA"):
-            components[kind.__name__] |= kind.JSON_SCHEMA
+    for kind in itertools.chain.from_iterable(_structs(each) for each in types):
+        components[kind.__name__] |= getattr(kind, "JSON_SCHEMA", {})
     known = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for each in endpoints:
@@ -90,6 +90,14 @@ def _types(endpoints: Iterable[Endpoint]) -> list[Any]:
             if kind is not None:
                 found[id(kind)] = kind
     return list(found.values())
+
+
+def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """The structs that are this type, or of which it is made at the top."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for each in getattr(kind, "__args__", ()):
+        yield from _structs(each)
 
 
 def _operation(endpoint: Endpoint, known: dict[int, Any], components: dict[str, Any]) -> dict[str, Any]:

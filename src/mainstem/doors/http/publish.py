@@ -118,6 +118,8 @@ async def publish(call: Call) -> Response:
     async for some in slices():  # all are right before any is published
         count += len(some)
         await call.context.turn()
+    if not count:
+        await call.engine.partitions(topic)  # UnknownTopic, as with events
     done = _Done()
     async for some in slices():
         await done.publish(call, topic, some)
@@ -251,6 +253,8 @@ async def _publish_lines(call: Call, topic: str) -> Response:
         raise Problem(
             "not-published", detail, published=lines.published, failed=lines.failed, errors=lines.errors
         )
+    if not lines.published:
+        await call.engine.partitions(topic)
     ends = [PlaceJson(partition, end) for partition, end in sorted(lines.ends.items())]
     return answer(PublishedJson(topic, lines.published, None, ends))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
 from mainstem.doors.http.kinds import PartitionCount
-from mainstem.stream import TopicInfo
+from mainstem.stream import Setting, TopicInfo
 
 Name = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 
@@ -36,6 +36,7 @@ class TopicJson(msgspec.Struct):
     partitions: int
     events: int
     internal: bool
+    bytes: Annotated[int | None, Meta(description="Of the log's files; null: the server does not tell.")]
     in_per_s: float
     out_per_s: Annotated[float, Meta(description="Read by consumer groups, events a second.")]
 
@@ -64,6 +65,7 @@ async def list_topics(call: Call) -> Response:
             each.partitions,
             each.events,
             each.internal,
+            each.bytes,
             round(into[each.name].per_s, 2) if each.name in into else 0.0,
             round(out_of[each.name].per_s, 2) if each.name in out_of else 0.0,
         )
@@ -74,6 +76,10 @@ async def list_topics(call: Call) -> Response:
 
 class NewTopicJson(msgspec.Struct, forbid_unknown_fields=True):
     """A topic to create."""
+
+    JSON_SCHEMA: ClassVar = {
+        "examples": [{"topic": "orders", "partitions": 4, "settings": {"retention.ms": "604800000"}}]
+    }
 
     topic: Name
     partitions: PartitionCount | None = None
@@ -89,6 +95,7 @@ class PartitionJson(msgspec.Struct):
     leader: int
     replicas: list[int]
     in_sync: list[int]
+    bytes: Annotated[int | None, Meta(description="Of the log's files; null: the server does not tell.")]
 
 
 class SettingJson(msgspec.Struct):
@@ -98,6 +105,11 @@ class SettingJson(msgspec.Struct):
     value: str | None
     is_default: bool
     read_only: bool
+    doc: Annotated[str, Meta(description="Empty, as what follows: the server does not tell.")]
+    default: str | None
+    type: Annotated[str, Meta(description="In Kafka's words: boolean, string, int, long, double, list.")]
+    unit: Annotated[Literal["ms", "bytes"] | None, Meta(description="Of a number that has one.")]
+    valid: Annotated[str, Meta(description="Which values are taken, for people.")]
 
 
 class TopicDetailJson(msgspec.Struct):
@@ -107,8 +119,31 @@ class TopicDetailJson(msgspec.Struct):
     id: str
     internal: bool
     events: int
+    bytes: int | None
     partitions: list[PartitionJson]
     settings: list[SettingJson]
+
+
+def _setting(each: Setting) -> SettingJson:
+    unit: Literal["ms", "bytes"] | None = None
+    if each.name.endswith((".ms", ".bytes")):
+        unit = "ms" if each.name.endswith(".ms") else "bytes"
+    return SettingJson(
+        each.name,
+        each.value,
+        each.is_default,
+        each.read_only,
+        each.doc,
+        each.default,
+        each.type,
+        unit,
+        each.valid,
+    )
+
+
+def _bytes(info: TopicInfo) -> int | None:
+    sizes = [each.bytes for each in info.partitions if each.bytes is not None]
+    return sum(sizes) if len(sizes) == len(info.partitions) else None
 
 
 def _detail(info: TopicInfo) -> TopicDetailJson:
@@ -117,13 +152,20 @@ def _detail(info: TopicInfo) -> TopicDetailJson:
         info.id,
         info.internal,
         sum(each.end - each.begin for each in info.partitions),
+        _bytes(info),
         [
             PartitionJson(
-                each.partition, each.begin, each.end, each.leader, list(each.replicas), list(each.in_sync)
+                each.partition,
+                each.begin,
+                each.end,
+                each.leader,
+                list(each.replicas),
+                list(each.in_sync),
+                each.bytes,
             )
             for each in info.partitions
         ],
-        [SettingJson(each.name, each.value, each.is_default, each.read_only) for each in info.settings],
+        [_setting(each) for each in info.settings],
     )
 
 
@@ -177,6 +219,8 @@ async def delete_topic(call: Call) -> Response:
 
 class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
     """Settings to change; null: back to the default. The others stay."""
+
+    JSON_SCHEMA: ClassVar = {"examples": [{"settings": {"retention.ms": "86400000", "segment.ms": None}}]}
 
     settings: Annotated[dict[str, str | None], Meta(min_length=1)]
 

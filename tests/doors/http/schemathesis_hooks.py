@@ -1,0 +1,39 @@
+"""Lines of JSON, for Schemathesis: it knows whole documents only. Loaded by SCHEMATHESIS_HOOKS."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema_rs
+import schemathesis
+
+NDJSON = "application/x-ndjson"
+
+
+@schemathesis.serializer(NDJSON)
+def one_line(context: Any, value: Any) -> bytes:
+    """A body of one line."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+@schemathesis.check
+def every_line_conforms(context: Any, response: Any, case: Any) -> None:
+    """Each line of an answer is as the document says."""
+    if response.headers.get("content-type", [""])[0] != NDJSON:
+        return
+    document = case.operation.schema.raw_schema
+    told = case.operation.definition.raw["responses"][str(response.status_code)]["content"][NDJSON]["schema"]
+    validator = jsonschema_rs.validator_for({**told, "components": document["components"]})
+    for line in response.content.splitlines():
+        validator.validate(json.loads(line))
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Replays only tell what they would do: every event, replayed into one of the topics that are read, would
+    double that topic with each request."""
+    body = case.body
+    is_replay = case.operation.path == "/api/v1/replay" and isinstance(body, dict)
+    if is_replay and body.get("dry_run", False) is False:
+        body["dry_run"] = True
