@@ -97,7 +97,7 @@ def feed(at: str, webhooks: list[bytes], stop: threading.Event) -> None:
     count = 0
     while not stop.wait(0.2):
         minute = time.time() / 60
-        for _ in range(round(6 + 4 * math.sin(minute / 2) + 2 * math.sin(minute * 3))):
+        for _ in range(round(6 + 3 * math.sin(minute / 2) + 2 * math.sin(minute * 3))):
             value = webhooks[count % len(webhooks)]
             key = str(json.loads(value).get("event", "webhook"))
             headers = [("delivery", f"{count:08x}"), ("source", "github")]
@@ -180,18 +180,37 @@ def with_tab(name: str) -> Take:
     return take
 
 
-def pressing(name: str, then: Take | None = None) -> Take:
-    """Press a button, for what it opens."""
+def chosen(page: Any) -> None:
+    """Three matches chosen, and what a replay of them would do."""
+    searched(page)
+    page.keyboard.press("Escape")
+    for key in ("j", "x", "j", "x", "j", "j", "x"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Replay chosen…").click()
+    page.get_by_label("Into topic").fill("refunds.retry")
+    page.get_by_text("will be published").wait_for()
+    page.wait_for_timeout(300)
 
-    def take(page: Any) -> None:
-        page.wait_for_timeout(700)
-        page.get_by_role("button", name=name).first.click()
-        page.wait_for_timeout(500)
-        if then:
-            then(page)
-            page.wait_for_timeout(1_000)
 
-    return take
+def edited(page: Any) -> None:
+    """An event that is changed before it is published again."""
+    page.get_by_role("button", name="Edit and publish…").click()
+    dialog = page.get_by_role("dialog")
+    value = dialog.get_by_label("Value", exact=True)
+    text = value.input_value()
+    dialog.get_by_label("Into topic").fill("refunds.retry")
+    value.fill(json.dumps(json.loads(text) | {"reason": "rebooked"}, indent=2))
+    dialog.locator(".diff-add").first.wait_for()
+    dialog.locator(".dialog-body").evaluate("(body) => { body.scrollTop = 0; }")
+    page.wait_for_timeout(300)
+
+
+def exported(page: Any) -> None:
+    """All matches into a file, counted first."""
+    searched(page)
+    page.get_by_role("button", name="Export…").click()
+    page.get_by_text("will be written").wait_for()
+    page.wait_for_timeout(300)
 
 
 def waiting(ms: int) -> Take:
@@ -212,15 +231,17 @@ CANCELLED = quote("dep_time:null AND origin:JFK")
 LATE = quote("carrier:B6 AND dep_delay:>180")
 PICTURES: dict[str, tuple[str, str, dict[str, int], Take]] = {
     "overview": ("#/overview", "light", SIZE, waiting(1_500)),
-    "overview-dark": ("#/overview", "dark", SIZE, waiting(1_500)),
     "topics": ("#/topics", "light", SIZE, waiting(900)),
-    "topic-tail": ("#/topics/webhooks?tab=tail", "dark", SIZE, waiting(4_000)),
+    "topic-tail": ("#/topics/webhooks?tab=tail", "dark", SIZE, waiting(6_000)),
     "topic-partitions": ("#/topics/flights?tab=partitions", "light", SIZE, waiting(900)),
     "topic-settings": ("#/topics/flights?tab=settings", "light", SIZE, waiting(900)),
     "topic-publish": ("#/topics/refunds?tab=publish", "light", SIZE, waiting(900)),
     "retention": ("#/topics/flights?tab=settings", "light", SIZE, retention),
     "search": (f"#/search?q={LATE}&topics=flights", "light", SIZE, searched),
     "search-dark": (f"#/search?q={CANCELLED}&topics=flights", "dark", SIZE, opened),
+    "replay": (f"#/search?q={CANCELLED}&topics=flights", "light", SIZE, chosen),
+    "resend": ("#/event/refunds/0/4711", "light", SIZE, edited),
+    "export": (f"#/search?q={LATE}&topics=flights", "dark", SIZE, exported),
     "event-timeline": (f"#/search?q=tailnum:{TAIL}&topics=flights", "light", SIZE, with_tab("Key timeline")),
     "event-diff": (f"#/search?q=tailnum:{TAIL}&topics=flights", "dark", SIZE, with_tab("Diff")),
     "trace": (f"#/trace?value={TAIL}&since=2013-02-01T00:00:00Z", "light", SIZE, waiting(3_000)),

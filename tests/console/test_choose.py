@@ -72,7 +72,7 @@ def test_an_event_is_changed_before_it_is_published_again(show: Open, server: Se
     dialog.get_by_label("Name of the header").last.fill("ticket")
     dialog.get_by_label("Value of the header").last.fill("OPS-12")
     dialog.get_by_text("with another key, value, headers").wait_for()
-    assert "4711" in dialog.locator(".diff-add").inner_text()
+    assert "4711" in dialog.locator(".diff-add").first.inner_text()
     dialog.get_by_role("button", name="Publish", exact=True).click()
     page.get_by_text("Published 1 event into again").wait_for()
     [event] = newest(server.at, "again", 1)

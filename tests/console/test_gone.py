@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.support.server import Server
 
@@ -64,3 +69,39 @@ def test_a_server_that_is_gone_is_told_and_the_page_goes_on_by_itself(lonely: Se
     page.locator(".banner").wait_for(state="hidden")
     page.get_by_role("link", name="Overview").click()
     page.get_by_text("takes and gives events").wait_for()
+
+
+def test_a_full_disk_is_told_on_the_overview(tmp_path: Path, page: Any) -> None:
+    more_than_there_is = shutil.disk_usage(tmp_path).total
+    with Server(tmp_path / "data", http="127.0.0.1:0", disk_reserve_bytes=more_than_there_is) as server:
+        page.goto(f"http://{server.http}/#/overview")
+        alarm = page.locator(".notice.bad")
+        alarm.get_by_text("Something is wrong").wait_for()
+        assert "topics take no events" in alarm.inner_text()
+
+
+def test_a_console_that_may_not_change_anything_says_so_and_has_no_buttons(tmp_path: Path, page: Any) -> None:
+    with Server(tmp_path / "data", http="127.0.0.1:0", http_read_only="true") as server:
+        Producer({"bootstrap.servers": server.at}).list_topics("orders", 10)
+        page.goto(f"http://{server.http}/#/overview")
+        page.get_by_text("Read-only: here nothing can be changed").wait_for()
+        page.get_by_role("link", name="Topics", exact=True).click()
+        page.locator(".page-head").get_by_text("topic").first.wait_for()
+        buttons = page.get_by_role("button").all_inner_texts()
+        assert not {"New topic", "Delete…", "Replay…", "Publish"} & set(buttons)
+
+
+def test_a_console_in_front_of_a_cluster_says_what_it_sees(lonely: Server, page: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mainstem", "console", "--at", lonely.at, "--http", "127.0.0.1:0"]
+    command += ["--data", str(tmp_path / "filters")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as console:
+        try:
+            assert console.stdout is not None
+            address = re.search(r"http://[\d.:]+", console.stdout.readline())
+            assert address is not None
+            page.goto(f"{address[0]}/#/overview")
+            page.get_by_text("1 broker, seen by this console").wait_for()
+            page.get_by_role("link", name="Search").click()
+            page.get_by_text("Nothing matches").wait_for()
+        finally:
+            console.terminate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.doors.http.standing import STUCK_S, Standing
+from mainstem.doors.http.standing import STUCK_BESIDE_S, STUCK_S, Standing
 from mainstem.stream import GroupInfo, GroupPosition, MemberInfo
 
 MEMBER = MemberInfo("m-1", "billing-1", "/10.0.0.7", None, (("orders", 0),))
@@ -55,6 +55,25 @@ def test_a_move_since_the_last_look_is_believed() -> None:
 def test_a_position_of_nobody_is_stuck_without_a_member() -> None:
     [stuck] = looked_at((0, 100, 200)).stuck(group(100, 200, members=()), 60)
     assert stuck.member is None
+
+
+def test_a_position_may_wait_longer_while_its_member_moves_another() -> None:
+    both = MemberInfo("m-1", "billing-1", "/10.0.0.7", None, (("orders", 0), ("orders", 1)))
+
+    def two(offset: int) -> GroupInfo:
+        waiting = GroupPosition("orders", 0, 5, 100, 95, None)
+        read = GroupPosition("orders", 1, offset, 10_000, 10_000 - offset, None)
+        return GroupInfo("billing", "Stable", "range", (both,), (waiting, read))
+
+    standing = Standing()
+    looks = range(0, int(STUCK_BESIDE_S) + 20, 10)
+    named = {}
+    for now_s in looks:
+        standing.look(two(now_s), now_s)
+        named[now_s] = [each.partition for each in standing.stuck(two(now_s), now_s)]
+    assert named == {now_s: [0] if now_s >= STUCK_BESIDE_S else [] for now_s in looks}
+    end = looks[-1]
+    assert [each.partition for each in standing.stuck(two(end), end + STUCK_S)] == [0, 1]
 
 
 def test_the_lag_grows_and_shrinks_as_it_is_seen() -> None:

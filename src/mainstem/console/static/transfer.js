@@ -5,7 +5,7 @@ import { choices, get, lines, path, post, stream } from "./api.js";
 import { difference, diffView } from "./diff.js";
 import { h, put } from "./dom.js";
 import { dialog, field, iconButton, loading, problem, toast } from "./parts.js";
-import { read, writeJson } from "./payload.js";
+import { parseJson, read, writeJson } from "./payload.js";
 import { go } from "./router.js";
 import { bytes, line, many, plain } from "./text.js";
 
@@ -109,8 +109,8 @@ const isText = ({ bytes: data }) => {
   }
 };
 
-/** A field for a key or a value: {element, inputs, change()}; `change()` is undefined while it is as it was. */
-function content(label, was, rows) {
+/** A field for a key or a value: {element, input, inputs, change()}; `change()` is undefined while it is as it was. */
+function content(label, was, rows, ...tools) {
   const text = isText(was);
   const none = was.kind === "null";
   const input = h(rows > 1 ? "textarea" : "input", { rows: rows > 1 ? rows : null, value: text ?? "", spellcheck: "false", autocomplete: "off", disabled: text === null });
@@ -118,8 +118,8 @@ function content(label, was, rows) {
   const follow = () => (input.disabled = text === null || empty.checked);
   empty.addEventListener("input", follow);
   follow();
-  const element = h("div", {}, field(label, input, text === null ? `${bytes(was.bytes.length)} that are not text: they stay as they are.` : null),
-    h("label.check.under", {}, empty, `no ${label.toLowerCase()}`));
+  const element = field(label, input, text === null ? `${bytes(was.bytes.length)} that are not text: they stay as they are.` : null);
+  element.querySelector("label").replaceWith(h("div.field-line", {}, h("label", { for: input.id }, label), tools, h("label.check", {}, empty, `no ${label.toLowerCase()}`)));
   function change() {
     if (empty.checked) return none ? undefined : null;
     return text === null || (!none && input.value === text) ? undefined : input.value;
@@ -163,21 +163,21 @@ function headerRows(first, changed) {
 function edit(event, was) {
   const to = topicField(event.topic);
   const key = content("Key", was.key, 1);
-  const value = content("Value", was.value, 10);
+  const indent = h("button.link", { type: "button", onclick: indented }, "indent");
+  const value = content("Value", was.value, 9, indent);
   const live = h("p.hint", { role: "status" });
   const stop = new AbortController();
   const headers = headerRows(event.headers, () => to.input.dispatchEvent(new Event("input")));
-  const indent = h("button.quiet", {
-    type: "button",
-    onclick() {
-      try {
-        value.input.value = JSON.stringify(JSON.parse(value.input.value), null, 2);
-        value.input.dispatchEvent(new Event("input"));
-      } catch (error) {
-        toast(`This is not JSON: ${error.message}`, "bad");
-      }
-    },
-  }, "Indent");
+  indent.hidden = value.input.disabled || /\d{16}/.test(value.input.value); // numbers too long for a browser would not stay
+
+  function indented() {
+    try {
+      value.input.value = JSON.stringify(JSON.parse(value.input.value), null, 2);
+      value.input.dispatchEvent(new Event("input"));
+    } catch (error) {
+      toast(`This is not JSON: ${error.message}`, "bad");
+    }
+  }
 
   function changes() {
     const all = { key: key.change(), value: value.change(), headers: headers.change() };
@@ -185,10 +185,9 @@ function edit(event, was) {
   }
   const { box } = withDryRun({
     title: "Edit and publish again",
-    fields: [
+    fields: h("div", {},
       field("Into topic", to.input, `The original is ${plain(event.topic)} ${event.partition}:${event.offset} and stays as it is; a header mainstem-replayed-from says so.`), to.known,
-      key.element, value.element, /\d{16}/.test(value.input.value) ? null : indent, headers.element, live,
-    ],
+      key.element, value.element, headers.element, live),
     watch: [to.input, ...key.inputs, ...value.inputs],
     verb: "Publish",
     kind: "primary",
@@ -205,10 +204,21 @@ function edit(event, was) {
   box.addEventListener("close", () => stop.abort());
 }
 
+/** The difference of two texts; of JSON, of what it says, if that differs at all. */
+function differing(before, after) {
+  try {
+    const [one, other] = [before, after].map((text) => ({ kind: "json", json: parseJson(text) }));
+    const steps = difference(one, other);
+    if (steps?.some(([kind]) => kind !== "same")) return steps;
+  } catch {
+    // no JSON: as text
+  }
+  return difference({ kind: "text", text: before }, { kind: "text", text: after });
+}
+
 function sayChanges(changed, was, topic) {
   const names = Object.keys(changed);
-  const asText = (text) => ({ kind: "text", text: text ?? "" });
-  const steps = typeof changed.value === "string" ? difference(asText(isText(was.value)), asText(changed.value)) : null;
+  const steps = typeof changed.value === "string" ? differing(isText(was.value) ?? "", changed.value) : null;
   return [
     h("p.notice", {}, h("span", {}, "One event will be published into ", line(topic, 100), names.length ? [", with another ", h("strong", {}, names.join(", "))] : ", as it was", ". ", STAYS)),
     steps ? diffView(steps) : null,

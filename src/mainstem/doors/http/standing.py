@@ -15,6 +15,8 @@ from mainstem.stream import GroupInfo, GroupPosition, MemberInfo
 STUCK_S = 40.0
 """A position that has unread events and has not moved for so long stands still: with the ten seconds between
 two looks that is within a minute, and eight times the interval at which consumers commit by default."""
+STUCK_BESIDE_S = 300.0
+"""The same while its member moves other positions: who catches up may read one partition after the other."""
 SMOOTH_S = 30.0
 """The growth of the lag is a mean over about so long."""
 
@@ -33,11 +35,14 @@ class Stuck:
 class Standing:
     """One group's positions, as they were at the looks so far."""
 
-    __slots__ = ("_lag", "_looked_s", "_since", "lag_per_s")
+    __slots__ = ("_lag", "_looked_s", "_moved", "_offsets", "_since", "lag_per_s")
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, int], tuple[int, float]] = {}
         """Of positions with unread events: (offset, when it was first seen there)."""
+        self._offsets: dict[tuple[str, int], int | None] = {}
+        self._moved: dict[tuple[str, int], float] = {}
+        """When a position was last seen to have moved."""
         self._lag: int | None = None
         self._looked_s = 0.0
         self.lag_per_s: float | None = None
@@ -51,6 +56,12 @@ class Standing:
             before = self._since.get(place)
             since[place] = before if before is not None and before[0] == offset else (offset, now_s)
         self._since = since
+        self._moved = {place: at_s for place, at_s in self._moved.items() if now_s - at_s < STUCK_S}
+        offsets = {(each.topic, each.partition): each.offset for each in info.positions}
+        for place, offset in offsets.items():
+            if offset != self._offsets.get(place, offset):
+                self._moved[place] = now_s
+        self._offsets = offsets
         lags = [each.lag for each in info.positions if each.lag is not None]
         self._follow(sum(lags) if lags else None, now_s)
 
@@ -71,10 +82,16 @@ class Standing:
         for each, offset in _behind(info):
             place = (each.topic, each.partition)
             stood, since_s = self._since.get(place, (-1, now_s))
-            if stood == offset and now_s - since_s >= STUCK_S:
+            member = owners.get(place)
+            patience_s = STUCK_BESIDE_S if member and self._moves(member, now_s) else STUCK_S
+            if stood == offset and now_s - since_s >= patience_s:
                 for_ms = round((now_s - since_s) * 1000)
-                found.append(Stuck(each.topic, each.partition, for_ms, owners.get(place)))
+                found.append(Stuck(each.topic, each.partition, for_ms, member))
         return sorted(found, key=lambda each: (-each.for_ms, each.topic, each.partition))
+
+    def _moves(self, member: MemberInfo, now_s: float) -> bool:
+        """Whether it has moved anything of late."""
+        return any(now_s - self._moved.get(place, -math.inf) < STUCK_S for place in member.assigned)
 
 
 def _behind(info: GroupInfo) -> Iterator[tuple[GroupPosition, int]]:

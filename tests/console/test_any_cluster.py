@@ -1,0 +1,84 @@
+"""The console in front of a real Apache Kafka: what works there does, and what cannot is not offered."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.console.conftest import fill
+from tests.console.test_search import search
+
+pytestmark = pytest.mark.slow
+READY = re.compile(r"mainstem console ready  http://(\S+)/")
+
+
+@pytest.fixture(scope="module")
+def console(real_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """HOST:PORT of a console in front of it."""
+    fill(real_kafka)
+    data = tmp_path_factory.mktemp("filters")
+    command = [sys.executable, "-m", "mainstem", "console", "--at", real_kafka, "--http", "127.0.0.1:0"]
+    process = subprocess.Popen([*command, "--data", str(data)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    ready = READY.match(process.stdout.readline())
+    assert ready is not None
+    yield ready[1]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    process.stdout.close()
+    assert Path(data).is_dir()
+
+
+@pytest.fixture
+def page(console: str, browser: Any) -> Iterator[Any]:
+    """A page of it. Fails the test in the end if the browser told an error."""
+    errors: list[str] = []
+    context = browser.new_context(viewport={"width": 1300, "height": 850})
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
+    page.goto(f"http://{console}/")
+    yield page
+    context.close()
+    assert errors == []
+
+
+def go(page: Any, console: str, where: str) -> None:
+    page.goto(f"http://{console}/{where}")
+
+
+def test_every_page_works_or_is_not_there(page: Any, console: str) -> None:
+    page.get_by_role("heading", name="Overview").wait_for()
+    go(page, console, "#/topics")
+    page.get_by_role("link", name="flights", exact=True).first.wait_for()
+    go(page, console, "#/topics/flights")
+    for tab in ("Partitions", "Settings"):
+        page.get_by_role("tab", name=tab).click()
+        page.locator("main table").first.wait_for()
+    go(page, console, "#/groups")
+    page.get_by_text("billing", exact=True).first.wait_for()
+    page.get_by_text("billing", exact=True).first.click()
+    page.get_by_text("flights").first.wait_for()
+    assert page.locator(".problem").count() == 0
+
+
+def test_events_are_found_opened_and_traced(page: Any, console: str) -> None:
+    go(page, console, "#/search")
+    assert search(page, "carrier:UA AND dep_time:null AND topic:flights") >= 1
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.locator(".detail .payload").wait_for()
+    assert '"carrier": "UA"' in page.locator(".detail .payload").inner_text()
+    page.get_by_role("tab", name="Key timeline").click()
+    page.get_by_text("events of this key").wait_for()
+    page.locator(".facts").get_by_role("link", name="trace").click()
+    page.get_by_text(re.compile(r"events in [23] topics")).wait_for()
