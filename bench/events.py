@@ -137,6 +137,7 @@ class Batches:
             number += 1
         self._next_id = number
         self.last_id = f"{(number - 1) * _MIX & 0xFFFFFFFFFFFFFFFF:016x}"
+        buffer[:8] = bytes(8)  # the log has written the last one's offset there
         _TIMES.pack_into(buffer, _TIMES_AT, time_ms, time_ms)
         _CRC.pack_into(buffer, _CRC_AT, crc32c(memoryview(buffer)[CRC_FROM:]))
         return buffer, template

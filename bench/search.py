@@ -1,6 +1,6 @@
 """`python -m bench.search`: a needle in the log, beside what people use today on the same data.
 
-python -m bench.search [--gb N | --events N] [--folder DIR] [--samples DIR] [--repeats N]
+python -m bench.search [--gb N | --events N] [--folder DIR] [--samples DIR] [--repeats N] [--indexed]
 
 Real events of about 1 KB with fresh ids (see `bench.events`), one topic of 4 partitions. With `--folder` the
 data is kept for the next run. Prints medians and ratios, asserts nothing, and names what it did not measure.
@@ -32,6 +32,7 @@ from mainstem.clock import LoopClock
 from mainstem.engines.embedded import EmbeddedEngine
 from mainstem.log.realdisk import RealDisk
 from mainstem.node import Node
+from mainstem.search.index import layout
 from mainstem.search.local import LogSearch
 from mainstem.search.service import Done, Hit, SearchRequest
 from mainstem.settings import Settings
@@ -75,13 +76,15 @@ async def median_of(repeats: int, work: Callable[[], Awaitable[Took]]) -> Took:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[LogSearch]:
+async def opened(folder: Path, *, indexed: bool = False) -> AsyncIterator[LogSearch]:
     """A search over the folder, as just after a server's start."""
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
     settings = Settings(data=str(folder), durability="os")
     node = await Node.open(settings, RealDisk(str(folder), loop), clock, random.Random(1))
-    search = LogSearch(EmbeddedEngine(node), folder, clock)
+    engine = EmbeddedEngine(node)
+    await engine.alter_topic(TOPIC, {"mainstem.search": "indexed" if indexed else None})
+    search = LogSearch(engine, folder, clock)
     try:
         yield search
     finally:
@@ -132,6 +135,31 @@ async def measure(folder: Path, data: Filled, repeats: int, say: Say) -> float:
             await search.histogram((), None, None, 100)
             say(what, f"{time.perf_counter() - began:.3f} s")
     return took.seconds
+
+
+async def measure_indexed(folder: Path, data: Filled, repeats: int, say: Say) -> None:
+    """The needle once more, with the full-text index."""
+    needle = SearchRequest(query=NEEDLE, limit=None)
+    root = folder / layout.ROOT
+    async with opened(folder, indexed=True) as search:
+        known = len(list(root.glob("*/*")))
+        began = time.perf_counter()
+        await search.index()
+        seconds = time.perf_counter() - began
+        parts = len(list(root.glob("*/*")))
+        rate = f"{data.payload / seconds / 1e6:,.0f} MB/s"
+        say("index parts checked" if known else "index parts made", f"{parts} in {seconds:.0f} s, {rate}")
+        size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        say("index takes", f"{size / data.payload:.1%} of payload")
+    async with opened(folder, indexed=True) as search:
+        await search.index()
+        took = await timed(search, needle)
+        say("needle, indexed, first search", f"{took.seconds:.3f} s")
+        took = await median_of(repeats, lambda: timed(search, needle))
+        assert took.done.totals.matches == 1
+        totals = took.done.totals
+        share = totals.indexed_bytes / (totals.total_bytes or 1)
+        say("needle, indexed", f"{took.seconds:.3f} s, {share:.1%} answered by the index")
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -186,6 +214,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the data is made, and kept for the next run")
     parser.add_argument("--samples", type=Path, help="a folder with flights and webhooks, .jsonl.zst")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each figure")
+    parser.add_argument("--indexed", action="store_true", help="also with a full-text index")
     options = parser.parse_args()
     payload = int((options.gb if options.events is None else options.events / 1e6) * 1e9)
     temporary = None if options.folder else tempfile.TemporaryDirectory(prefix="bench-")
@@ -201,6 +230,8 @@ def main() -> None:
             f"{time.perf_counter() - began:.0f} s")  # fmt: skip
         say("machine", f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
         ours_s = asyncio.run(measure(folder, data, options.repeats, say))
+        if options.indexed:
+            asyncio.run(measure_indexed(folder, data, options.repeats, say))
         others(folder, ours_s, options.repeats, say)
         search_load.measure(options.repeats, options.samples, say)
     finally:
