@@ -58,8 +58,8 @@ class Standing:
         self._since = since
         self._moved = {place: at_s for place, at_s in self._moved.items() if now_s - at_s < STUCK_S}
         offsets = {(each.topic, each.partition): each.offset for each in info.positions}
-        for place, offset in offsets.items():
-            if offset != self._offsets.get(place, offset):
+        for place, stands in offsets.items():
+            if stands != self._offsets.get(place, stands):
                 self._moved[place] = now_s
         self._offsets = offsets
         lags = [each.lag for each in info.positions if each.lag is not None]
