@@ -93,7 +93,7 @@ class _Cluster(msgspec.Struct):
     id: str
 
 
-_line = msgspec.json.Decoder(_Line).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 async def cluster_id(at: str) -> str:
@@ -115,9 +115,10 @@ class RemoteSearch:
         """As `service.Search.search`. Closing it closes the connection, which cancels the search there."""
         body = matches_body(request) | {"encoding": "base64", "newest_first": request.newest_first}
         body |= {"limit": request.limit, "only_count": request.only_count}
+        body |= {"resume": request.resume, "budget_s": request.budget_s}
         async with ask(self._at, "POST", "/api/v1/search", body) as reply:
             async for text in reply.lines():
-                line = _line(text)
+                line = self._line(text)
                 if line.hit is not None:
                     yield Hit(_event(line.hit))
                 elif line.progress is not None:
@@ -131,6 +132,12 @@ class RemoteSearch:
                 elif isinstance(line.problem, Raw):
                     raise problem_error(line.problem)
         raise NotReachable(f"the server at {self._at} ended the search before it was done")
+
+    def _line(self, text: bytes) -> _Line:
+        try:
+            return _decode_line(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise NotReachable(f"the answer of {self._at} is not what a mainstem server says") from None
 
     async def facets(self, request: SearchRequest, names: Sequence[str], top: int) -> Facets:
         """As `service.Search.facets`."""

@@ -13,6 +13,7 @@ from mainstem.cli.common import has_colour, is_terminal, json_option, plain, pri
 from mainstem.cli.exit_codes import Exit
 from mainstem.cli.finding import (
     CSV_HEAD,
+    StatusLine,
     csv_row,
     exit_code,
     follow,
@@ -108,7 +109,14 @@ def _printer(as_json: bool, as_csv: bool) -> Callable[[Event], None]:
 
 
 async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, ...], as_json: bool) -> int:
-    found = await reached.search.facets(request, fields, FACET_VALUES)
+    line = StatusLine()
+    line.show("counting …")
+    try:
+        found = await reached.search.facets(request, fields, FACET_VALUES)
+    finally:
+        line.clear()
+    if not found.complete:
+        click.echo(f"mainstem: counted only the first {found.events:,} matches", err=True)
     for field in fields:
         values = found.values.get(field, [])
         if as_json:

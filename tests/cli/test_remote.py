@@ -1,0 +1,151 @@
+"""The command line's own HTTP: what it makes of a door's answers, and that leaving cancels the work there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from mainstem.cli import http
+from mainstem.cli.finding import _door as door_of
+from mainstem.cli.remote import RemoteSearch, cluster_id
+from mainstem.engines.kafka_about import About
+from mainstem.search.errors import QueryError
+from mainstem.search.service import Done, Hit, SearchRequest
+from mainstem.stream import Invalid, NewEvent, NotReachable
+from tests.doors.http.door_kit import SEGMENT_BYTES, Running, running
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("remote") / "data") as found:
+        yield found
+
+
+def test_leaving_cancels_the_search_in_the_server(door: Running) -> None:
+    topic = door.topic("large")
+    event = NewEvent(b"word " * 200, headers=(("h", b"\xff"), ("h", None)))
+    for _ in range(30):
+        door.do(lambda engine: engine.publish(topic, [event] * (SEGMENT_BYTES // 2_000)))
+    room = door.door.context.searches
+    before = room._value
+
+    async def first() -> Hit:
+        request = SearchRequest(query="word", topics=[topic], limit=None)
+        async with aclosing(RemoteSearch(door.at).search(request)) as updates:
+            async for update in updates:
+                if isinstance(update, Hit):
+                    assert room._value == before - 1
+                    return update
+        raise AssertionError("nothing was found")
+
+    found = asyncio.run(first()).event
+    assert (found.value, found.headers, found.key) == (event.value, event.headers, None)
+    deadline = time.monotonic() + 10
+    while room._value < before and time.monotonic() < deadline:
+        door.get("cluster")
+    assert room._value == before
+
+
+def test_all_of_a_search_comes(door: Running) -> None:
+    topic = door.topic("all")
+    door.do(lambda engine: engine.publish(topic, [NewEvent(b"%d" % at) for at in range(500)]))
+
+    async def every() -> list[object]:
+        request = SearchRequest(topics=[topic], limit=None, newest_first=False)
+        return [update async for update in RemoteSearch(door.at).search(request)]
+
+    updates = asyncio.run(every())
+    assert [each.event.offset for each in updates if isinstance(each, Hit)] == list(range(500))
+    assert isinstance(updates[-1], Done)
+    assert (updates[-1].reason, updates[-1].totals.matches) == ("complete", 500)
+
+
+def test_refusals_are_errors_of_the_contract(door: Running) -> None:
+    async def refused(request: SearchRequest) -> None:
+        async for _ in RemoteSearch(door.at).search(request):
+            pass
+
+    with pytest.raises(QueryError) as wrong:
+        asyncio.run(refused(SearchRequest(query="a:(b")))
+    assert wrong.value.column == 2
+    with pytest.raises(Invalid, match="resume"):
+        asyncio.run(refused(SearchRequest(resume="nonsense")))
+
+
+def test_the_door_of_another_cluster_is_not_taken(door: Running) -> None:
+    async def ask(about: About) -> tuple[str | None, str]:
+        return await door_of("127.0.0.1:9092", about)
+
+    ours = asyncio.run(cluster_id(door.at))
+    assert asyncio.run(ask(About(ours, door.at))) == (door.at, "")
+    assert asyncio.run(ask(About(ours, f"0.0.0.0:{door.port}"))) == (door.at, "")
+    none, why = asyncio.run(ask(About("another", door.at)))
+    assert (none, why) == (
+        None,
+        f"the server's HTTP door is not reachable from here: {door.at} is another server's",
+    )
+    assert asyncio.run(ask(About(ours, "127.0.0.1:1")))[0] is None
+    assert asyncio.run(ask(About(ours, "")))[1] == "the server at 127.0.0.1:9092 serves no HTTP"
+    assert asyncio.run(ask(About(ours, None)))[1] == "127.0.0.1:9092 is not a mainstem server"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@asynccontextmanager
+async def answering(answer: bytes, *, close: bool = True) -> AsyncIterator[str]:
+    """HOST:PORT of somebody who says this to everybody."""
+
+    writers: list[asyncio.StreamWriter] = []
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await reader.read(10_000)
+        writer.write(answer)
+        if close:
+            writer.close()
+
+    async with await asyncio.start_server(one, "127.0.0.1", 0) as server:
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            for writer in writers:
+                writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"", "broke the connection"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "broke the connection"),
+        (b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", "status 302"),
+        (HEAD, "broke the connection"),
+        (HEAD + b"0\r\n\r\n", "ended the search before it was done"),
+        (HEAD + b'10\r\n{"progress":null', "broke the connection"),
+        (HEAD + b"4\r\nno!\n\r\n0\r\n\r\n", "is not what a mainstem server says"),
+    ],
+)
+def test_what_is_no_answer_is_told_in_a_line(answer: bytes, told: str) -> None:
+    async def ask() -> None:
+        async with answering(answer) as at:
+            async for _ in RemoteSearch(at).search(SearchRequest()):
+                pass
+
+    with pytest.raises(NotReachable, match=told):
+        asyncio.run(ask())
+
+
+def test_a_silent_server_is_not_waited_for_for_ever() -> None:
+    async def ask() -> None:
+        async with (
+            answering(b"", close=False) as at,
+            http.ask(at, "GET", "/api/v1/cluster", silence_s=0.2),
+        ):
+            pass
+
+    with pytest.raises(NotReachable, match=r"silent for 0\.2 s"):
+        asyncio.run(ask())
