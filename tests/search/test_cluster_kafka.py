@@ -36,6 +36,7 @@ class Kafka:
 
     def create(self, name: str, *, partitions: int = 1, **config: str) -> None:
         settings = {key.replace("_", "."): value for key, value in config.items()}
+        settings["retention.ms"] = "-1"  # the events are of 2023
         self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result()
         while any(each.leader < 0 for each in self.partitions(name)):
             time.sleep(0.1)
@@ -179,6 +180,7 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
     with_search(kafka.at, open_one)
 
 
+@pytest.mark.timeout(300)
 def test_what_compaction_leaves_is_found(kafka: Kafka, tmp_path: Path) -> None:
     kafka.create(
         "compacted",
@@ -201,7 +203,7 @@ def test_what_compaction_leaves_is_found(kafka: Kafka, tmp_path: Path) -> None:
 
     with_search(kafka.at, early, tmp_path)
     before = len(kafka.events("compacted"))
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while (left := len(kafka.events("compacted"))) > before // 2:
         assert time.monotonic() < deadline, "it was not compacted"
         kafka.fill("compacted", ["late"] * 10)
