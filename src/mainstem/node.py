@@ -24,6 +24,7 @@ from mainstem.log.disk import Disk
 from mainstem.log.errors import DiskFull, LogError, PartitionDeleted
 from mainstem.log.log import Log
 from mainstem.log.partition import Partition
+from mainstem.log.report import RecoveryReport
 from mainstem.log.reserve import Reserve
 from mainstem.log.silence import Silence
 from mainstem.settings import Settings
@@ -59,6 +60,8 @@ class Node:
         self.topics.deleted.append(self._deleted)
         self.topics.configured.append(self._configured)
         self.runtime.reloaded.append(self._reloaded)
+        self.recovery: RecoveryReport | None = None
+        """What the start found."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
         self._retention: Timer | None = None
         self._closing: Later[None] | None = None
@@ -81,7 +84,7 @@ class Node:
         opened.set_config(opened.state.topic_id, STATE_CONFIG)
         node = cls(settings, disk, clock, rng, opened)
         node.runtime.load()
-        report = opened.recover(node.topics.status)
+        report = node.recovery = opened.recover(node.topics.status)
         node._start()
         if report.copied or (settings.durability == "os" and not report.clean):
             node.groups.clamp(node._end_of).then(lambda done: node._clamped(done, report.copied))

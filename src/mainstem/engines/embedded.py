@@ -358,6 +358,25 @@ class EmbeddedEngine:
                 problems.append(f"topic {topic.name}, partition {held.index} is read-only: {held.fenced}")
         return Health(not problems, tuple(problems))
 
+    def figures(self) -> dict[str, float]:
+        """What the log tells of itself, by names of metrics."""
+        log, reserve, found = self._node.log, self._node.reserve, self._node.recovery
+        told: dict[str, float] = {
+            "mainstem_log_read_only": log.read_only is not None,
+            "mainstem_partitions_read_only": sum(each.fenced is not None for each in log.partitions()),
+            "mainstem_uncommitted_bytes": log.pending_bytes,
+            "mainstem_reserve_bytes": reserve.reserve_bytes,
+            "mainstem_reserve_full": reserve.full is not None,
+        }
+        if found is not None:
+            told |= {
+                "mainstem_recovery_clean": found.clean,
+                "mainstem_recovery_replayed_bytes": found.replayed_bytes,
+                "mainstem_recovery_quarantined_bytes": found.cut_bytes,
+                "mainstem_recovery_quarantined_partitions": len(found.quarantined),
+            }
+        return told
+
     async def close(self) -> None:
         """See the contract. The node is its owner's to close."""
 

@@ -18,6 +18,7 @@ READS = frozenset(
         "byte_ranges",
         "close",
         "cluster",
+        "figures",
         "group",
         "groups",
         "health",

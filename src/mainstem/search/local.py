@@ -83,6 +83,7 @@ class LogSearch:
         self._seen: dict[tuple[str, int], tuple[int, int, str]] = {}
         self._covering: list[asyncio.Task[None]] = []
         self._closed = asyncio.Event()
+        self._filters_made = 0
 
     # --- the contract -------------------------------------------------------------------------------------
 
@@ -128,6 +129,13 @@ class LogSearch:
         whole, parts = headers.within(timed, edges)
         counts = await self._count(parts, edges)
         return headers.buckets_of(edges, [a + b for a, b in zip(whole, counts, strict=True)])
+
+    def figures(self) -> dict[str, float]:
+        """What it tells of itself, by names of metrics."""
+        return {
+            "mainstem_search_filters_made_total": self._filters_made,
+            "mainstem_search_workers": len(self.pool.pids),
+        }
 
     async def close(self) -> None:
         """See the contract."""
@@ -183,6 +191,7 @@ class LogSearch:
                     folder = str(Path(blocks[0].path).parent)
                     seen[each.topic, each.partition] = each.low, each.high, folder
         self._seen = seen
+        self._filters_made += made
         await self._cover.forget({folder for _, _, folder in seen.values()})
         return made
 

@@ -200,7 +200,9 @@ def test_metrics_are_those_declared(door: Running) -> None:
     found = families(door)
     assert set(found) == set(METRICS)
     assert found["kafka_server_brokertopicmetrics_messagesin_total"]["metrics",] == 7
-    assert found["kafka_consumergroup_current_offset"]["measured", "0", "metrics"] == 0
+    assert found["kafka_consumergroup_current_offset"]["measured", "metrics", "0"] == 0
+    assert found["mainstem_topic_bytes"]["metrics",] > 0
+    assert found["mainstem_recovery_quarantined_bytes"][()] == 0
     assert found["mainstem_ready"][()] == 1
     assert found["kafka_log_log_size"][()] == 1
 
@@ -220,6 +222,27 @@ def test_labels_are_bounded_and_the_rest_is_summed_up(door: Running, monkeypatch
     assert {*written} == {("bounded-3",), ("bounded-2",), (OTHER,)}
     assert sum(written.values()) == sum(each.written for each in door.door.context.sampler.topics)
     assert len(found["kafka_consumergroup_lag"]) == 1
+
+
+def test_searches_are_counted(door: Running) -> None:
+    topic = door.topic("searched")
+    door.post(f"topics/{topic}/events", [{"value": {"id": at}} for at in range(20)])
+    before = families(door)
+    assert door.post("search", {"query": "id:7", "topics": [topic]}).status_code == 200
+    after = families(door)
+    assert after["mainstem_searches_total"][()] == before["mainstem_searches_total"][()] + 1
+    read = "mainstem_search_scanned_bytes_total"
+    assert after[read][()] > before[read][()]
+    assert after["mainstem_searches_running"][()] == 0
+
+
+def test_topics_that_take_no_events_are_a_metric(door: Running) -> None:
+    door.node.reserve.full = "the disk is full"
+    try:
+        found = families(door)
+    finally:
+        door.node.reserve.full = None
+    assert (found["mainstem_reserve_full"][()], found["mainstem_ready"][()]) == (1, 0)
 
 
 def test_hostile_names_are_quoted(door: Running) -> None:

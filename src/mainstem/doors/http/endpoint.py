@@ -49,6 +49,16 @@ class DiskUse:
     total_bytes: int
 
 
+@dataclass(slots=True)
+class Searched:
+    """What searches have done since the start."""
+
+    running: int = 0
+    total: int = 0
+    scanned_bytes: int = 0
+    skipped_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What all routes share."""
@@ -70,6 +80,7 @@ class Context:
     """One for each search that may run at once."""
     replays: set[tuple[str, str]] = field(default_factory=set)
     """Topic and job of those that are writing."""
+    searched: Searched
     closing: asyncio.Event
     """Set when the server stops: what streams comes to its end."""
 

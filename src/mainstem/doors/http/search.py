@@ -158,11 +158,16 @@ async def searching(call: Call) -> AsyncIterator[None]:
     """One of SEARCHES; errors of queries become problems."""
     if call.context.searches.locked():
         raise Problem("busy", f"{SEARCHES} searches run already")
+    searched = call.context.searched
     async with call.context.searches:
+        searched.running += 1
+        searched.total += 1
         try:
             yield
         except QueryError as error:
             raise query_problem(error) from None
+        finally:
+            searched.running -= 1
 
 
 async def begin(call: Call, request: SearchRequest) -> tuple[Updates, Callable[[], Awaitable[None]]]:
@@ -175,9 +180,16 @@ async def begin(call: Call, request: SearchRequest) -> tuple[Updates, Callable[[
         release = stack.pop_all().aclose
 
     async def all_of_them() -> Updates:
-        yield first
-        async for update in updates:
-            yield update
+        totals = Totals()
+        try:
+            yield first
+            async for update in updates:
+                if isinstance(update, (Progress, Done)):
+                    totals = update.totals
+                yield update
+        finally:
+            call.context.searched.scanned_bytes += totals.scanned_bytes
+            call.context.searched.skipped_bytes += totals.skipped_bytes
 
     return all_of_them(), release
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mainstem.doors.http.app import build
-from mainstem.doors.http.endpoint import Context, DiskUse
+from mainstem.doors.http.endpoint import Context, DiskUse, Searched
 from mainstem.doors.http.pages import files
 from mainstem.doors.http.routes import ENDPOINTS
 from mainstem.doors.http.sampler import Sampler
@@ -83,6 +83,7 @@ class HttpDoor:
             disk_use=disk_use,
             search=search,
             searches=asyncio.Semaphore(SEARCHES),
+            searched=Searched(),
             closing=closing,
         )
         self.app = Guard(build(self.context, ENDPOINTS, files()), hosts, any_address=any_address)
