@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from mainstem.parquet import COLUMNS
 from tests.cli.conftest import Mainstem, command
 from tests.support.server import Server
 
@@ -127,6 +128,13 @@ def test_parquet_is_a_file_that_has_every_byte(mainstem: Mainstem, tmp_path: Pat
     assert [row["offset"] for row in rows] == list(range(20))
     assert [row["value"].decode() for row in rows] == ORDERS.splitlines()
     assert rows[0]["timestamp"].isoformat() == "2013-05-31T11:33:20+00:00"
+
+
+def test_the_columns_of_parquet_are_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "CLI.md").read_text()
+    table = page.partition("<!-- parquet columns -->")[2].partition("<!--")[0].splitlines()[3:]
+    shown = [tuple(cell.strip(" `") for cell in row.split("|")[1:4]) for row in table]
+    assert shown == list(COLUMNS)
 
 
 def test_an_export_that_fails_leaves_no_file(mainstem: Mainstem, tmp_path: Path) -> None:
