@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     done = refused(tmp_path, "--kafka", "127.0.0.1:0")
     assert done.code == Exit.FOLDER
-    assert "cannot be made: File exists" in done.err
+    assert "is a file; give --data a folder" in done.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -170,6 +170,8 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
 def data_folder(data: str) -> Path:
     """The folder as an absolute path; it is there and can be written to, else CannotServe(folder)."""
     folder = Path(data).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise CannotServe("folder", f"data folder {folder} is a file; give --data a folder")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -17,6 +17,8 @@ class RecoveryReport:
 
     clean: bool
     """The last stop was: nothing was scanned."""
+    new: bool = False
+    """Nothing was there: the folder was made."""
     copied: bool = False
     """The folder is a copy of another, and this its first start."""
     partitions: int = 0
@@ -48,10 +50,13 @@ class RecoveryReport:
 
     def summary(self) -> str:
         """One line."""
+        if self.new:
+            return "nothing, for the data folder is new"
+        partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
         if self.clean:
-            return f"{self.partitions} partitions, stopped cleanly before"
+            return f"{partitions}, stopped cleanly before"
         return (
-            f"{self.partitions} partitions, not stopped cleanly before: "
+            f"{partitions}, not stopped cleanly before: "
             f"{self.replayed_bytes} bytes from the journal, {self.scanned_bytes} found after it, "
             f"{self.cut_bytes} cut, {len(self.fenced)} partitions read-only"
         )

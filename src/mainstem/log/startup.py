@@ -55,7 +55,7 @@ class Startup:
         self._rows = {(row.topic_id, row.index): row for row in self.checkpoint.rows}
         found = any(layout.parse_partition(name) for name in disk.list(layout.PARTITIONS))
         self.clean = self.checkpoint.clean and not self._image.live and (last is not None or not found)
-        self.report = RecoveryReport(self.clean, self.copied)
+        self.report = RecoveryReport(self.clean, last is None and not found, self.copied)
         if self.copied:
             self.report.notes.append(
                 "the data folder is a copy of another: leader epochs go on from"

@@ -1,0 +1,109 @@
+"""Starts that are out of the ordinary: many topics, a signal in the middle, a folder that
+cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from mainstem.clock import LoopClock
+from mainstem.log import batch as batches
+from mainstem.log.realdisk import RealDisk
+from mainstem.node import Node
+from mainstem.settings import Settings
+from tests.faults import disks
+from tests.faults.client import Client
+from tests.support.server import Server
+
+TOPICS = 10_000
+
+
+def filled(folder: Path, work: Callable[[Node], Awaitable[None]]) -> None:
+    """Have a node of this process write there, and stop it cleanly."""
+
+    async def inner() -> None:
+        loop = asyncio.get_running_loop()
+        settings = Settings(data=str(folder))
+        node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(7))
+        await work(node)
+        await node.close()
+
+    asyncio.run(inner())
+
+
+def an_event() -> memoryview:
+    return memoryview(batches.build([(b"k", b"v" * 100, (), 1_356_998_400_000)]))
+
+
+@pytest.mark.slow
+def test_ten_thousand_topics_are_served_again_after_a_stop_and_after_kill_9(tmp_path: Path) -> None:
+    async def work(node: Node) -> None:
+        for number in range(TOPICS):
+            topic = node.topics.create(f"topic-{number:05}", 1, {})
+            if not number % 500:
+                await topic
+        await topic
+        for number in range(0, TOPICS, 100):
+            partition = node.partition(await node.auto_create(f"topic-{number:05}"), 0)
+            await partition.when_committed(partition.append(an_event()).next_offset)
+
+    filled(tmp_path / "data", work)
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+        assert len(client.admin.list_topics(timeout=30).topics) == TOPICS
+        client.write("topic-00007", 3, 100)
+        server.restart(kill=True)
+        assert len(client.admin.list_topics(timeout=30).topics) == TOPICS
+        assert client.lost("topic-00007") == []
+        assert len(client.read("topic-09900")) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    server = Server(tmp_path / "data")
+    with server:
+        client = Client(server.at)
+        client.create("orders")
+        client.write("orders", 500, 10_000)
+        server.kill()
+        codes = set()
+        for _ in range(12):
+            command = [sys.executable, "-m", "mainstem", "serve", "--data", str(server.data), "--no-http"]
+            with server.log_path.open("ab") as log:
+                begun = subprocess.Popen(
+                    [*command, "--kafka", "127.0.0.1:0"], stdout=subprocess.DEVNULL, stderr=log
+                )
+            time.sleep(rng.uniform(0.05, 1.5))
+            begun.send_signal(signal.SIGTERM)
+            codes.add(begun.wait(30))
+        assert codes <= {0, -signal.SIGTERM}, "it ends cleanly, or before it has touched anything"
+        server.start()
+        client.at = server.at
+        assert client.lost("orders") == []
+        assert "Traceback" not in server.logs()
+
+
+@pytest.mark.slow
+def test_a_file_system_that_is_read_only_is_told_in_one_line(tmp_path: Path) -> None:
+    with disks.tmpfs(tmp_path / "disk", 300) as disk:
+        server = Server(disk / "data")
+        server.log_path = tmp_path / "server.log"
+        with server:
+            Client(server.at).create("orders")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        before = server.logs()
+        with pytest.raises(AssertionError, match="not ready"):
+            server.start()
+        told = server.logs().removeprefix(before)
+        assert told.startswith("mainstem: data folder")
+        assert told.count("\n") == 1
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
