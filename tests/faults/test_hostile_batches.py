@@ -22,7 +22,13 @@ from tests.support.server import Server
 
 T = 1_356_998_400_000
 BOMB_BYTES = 512 << 20
-FIELDS = {"length": (8, ">i"), "magic": (16, ">b"), "attributes": (21, ">h"), "last_offset_delta": (23, ">i")}
+FIELDS = {
+    "base_offset": (0, ">q"),
+    "length": (8, ">i"),
+    "magic": (16, ">b"),
+    "attributes": (21, ">h"),
+    "last_offset_delta": (23, ">i"),
+}
 FIELDS |= {"base_timestamp": (27, ">q"), "max_timestamp": (35, ">q"), "producer_id": (43, ">q")}
 FIELDS |= {"producer_epoch": (51, ">h"), "base_sequence": (53, ">i"), "count": (57, ">i")}
 
@@ -57,6 +63,11 @@ BOMBS: dict[str, Callable[[], bytearray]] = {
     "snappy": lambda: packed(codecs.SNAPPY, b"\xff\xff\xff\xff\x07" + b"\xfe\x01\x00" * 1000),
 }
 LIES: list[dict[str, int]] = [
+    {"base_offset": 1},
+    {"base_offset": -1},
+    {"base_offset": 1 << 62},
+    {"producer_id": 1, "producer_epoch": -1, "base_sequence": 0},
+    {"producer_id": 1, "producer_epoch": 0, "base_sequence": -1},
     {"magic": 0},
     {"magic": 1},
     {"length": 1 << 30},

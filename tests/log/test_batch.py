@@ -16,6 +16,7 @@ from mainstem.log.batch import (
     Record,
     build,
     check,
+    crc_ok,
     decode,
     read_header,
     stamp,
@@ -32,6 +33,7 @@ from mainstem.log.errors import (
 from tests.log.batches import batch
 
 FIELDS = {
+    "base_offset": (0, ">q"),
     "length": (8, ">i"),
     "magic": (16, ">b"),
     "crc": (17, ">I"),
@@ -81,7 +83,8 @@ def test_what_is_built_passes_the_check_and_decodes_to_itself(records, codec, ba
         Record(base + n, time, key, value, headers) for n, (key, value, headers, time) in enumerate(records)
     ]
     assert decode(data) == expected
-    assert check(data).leader_epoch == 5
+    assert read_header(data).leader_epoch == 5
+    assert crc_ok(data, read_header(data))
 
 
 @settings(max_examples=40, deadline=None)
@@ -127,6 +130,8 @@ def test_another_decoder_reads_what_is_built(records, codec) -> None:  # type: i
         ({"last_offset_delta": (1 << 31) - 1, "count": -(1 << 31)}, InvalidBatch),
         ({"max_timestamp": 999}, InvalidTimestamp),
         ({"base_timestamp": -2}, InvalidTimestamp),
+        ({"base_offset": 1}, InvalidBatch),
+        ({"base_offset": -1}, InvalidBatch),
         ({"producer_id": -2}, InvalidBatch),
         ({"producer_id": 1}, InvalidBatch),
         ({"producer_id": 1, "producer_epoch": 0}, InvalidBatch),

@@ -40,8 +40,8 @@ class FakeStateLog:
         if self.refuse:
             raise StorageError(self.refuse)
         base = self.log_end_offset
+        self.log_end_offset = base + batches.check(batch).next_offset
         batches.stamp(batch, base, 0, None)
-        self.log_end_offset = batches.check(batch).next_offset
         self.batches.append((base, self.log_end_offset, bytes(batch)))
         if self.auto:
             self.commit()

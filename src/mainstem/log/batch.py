@@ -155,6 +155,8 @@ def check(buffer: memoryview) -> BatchHeader:
     attributes = header.attributes
     if attributes & CODEC_MASK > codecs.ZSTD:
         raise UnsupportedCompression(f"there is no codec {attributes & CODEC_MASK}")
+    if header.base_offset:  # Kafka: UnifiedLog.analyzeAndValidateRecords
+        raise InvalidBatch(f"base offset {header.base_offset}: a client's batch begins at 0")
     if header.count < 1 or header.count != header.last_offset_delta + 1:
         raise InvalidBatch(f"{header.count} records, but last offset delta {header.last_offset_delta}")
     if attributes > LOG_APPEND_TIME - 1 or attributes < 0:
