@@ -176,6 +176,8 @@ def append(kit: Kit, value: bytes) -> None:
         (RecordCodec([Newer]).encode(Newer("x")), StateTooNew, "unknown kind 'from-the-future' at offset 1"),
         (b"\x02\x90", StateTooNew, "version 2 at offset 1"),
         (b"\x01\xc1", StateDamaged, "cannot be read at offset 1"),
+        (b"\x01\x93\x05\xa2\xf0\x31\x01", StateDamaged, "cannot be read at offset 1"),
+        (b"\x01\x92\xadtopic-created\xa2\xf0\x31", StateDamaged, "cannot be read at offset 1"),
         (b"\x01" + msgspec.msgpack.encode(["topic-created", 7]), StateDamaged, "cannot be read at offset 1"),
         (b"", StateDamaged, "empty state record at offset 1"),
     ],

@@ -67,13 +67,13 @@ class RecordCodec:
         body = memoryview(data)[1:]
         try:
             return self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # msgspec lets the second one through
             raise self._explain(body, where, error) from error
 
     def _explain(self, body: memoryview, where: str, error: Exception) -> LogFolderError:
         try:
             loose = msgspec.msgpack.decode(body)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             loose = None
         tag = loose[0] if isinstance(loose, list) and loose else None
         if isinstance(tag, str) and tag not in self._tags:
