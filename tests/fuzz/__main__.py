@@ -1,0 +1,70 @@
+"""`python -m tests.fuzz --seconds N [--target T]`: fuzz, guided by coverage, from the kept corpus on.
+
+Needs the dependency group `fuzz` (atheris). What fails is left in the folder that is printed. `--keep` puts
+what reached new code into tests/fuzz/corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.seeds import CORPUS, NAMES
+
+LENGTHS = {"requests": 2048, "query": 200, "frames": 4096, "segment": 600, "journal": 9000}
+"""Longest input; 1,000 bytes for the others."""
+
+
+def inner(target: str, arguments: list[str]) -> None:
+    """The process that fuzzes one target. Ends by itself."""
+    import atheris
+
+    with atheris.instrument_imports(include=["mainstem"]):
+        from tests.fuzz.targets import targets
+    atheris.Setup([sys.argv[0], *arguments], targets()[target])
+    atheris.Fuzz()
+
+
+def run(target: str, seconds: int, keep: bool) -> int:
+    """Fuzz one target; the exit code of the fuzzer."""
+    kept = CORPUS / target
+    kept.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
+    found = folder / "corpus"
+    found.mkdir()
+    command = [sys.executable, "-m", "tests.fuzz", "--inner", target, "--"]
+    limits = [
+        f"-max_len={LENGTHS.get(target, 1000)}",
+        "-timeout=20",
+        "-rss_limit_mb=2048",
+        f"-artifact_prefix={folder}/",
+        "-print_final_stats=1",
+    ]
+    done = subprocess.run([*command, f"-max_total_time={seconds}", *limits, str(found), str(kept)])
+    print(f"{target}: exit code {done.returncode}, what was found is in {folder}", flush=True)
+    if keep and done.returncode == 0:
+        for file in found.iterdir():
+            shutil.move(file, kept / file.name)
+    return done.returncode
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    options = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    options.add_argument("--seconds", type=int, default=60, help="for each target")
+    options.add_argument("--target", choices=NAMES, action="append")
+    options.add_argument("--keep", action="store_true", help="extend the kept corpus")
+    options.add_argument("--inner", choices=NAMES, help=argparse.SUPPRESS)
+    options.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.inner is not None:
+        inner(given.inner, given.rest)
+    return max(run(target, given.seconds, given.keep) for target in given.target or NAMES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

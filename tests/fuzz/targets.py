@@ -1,0 +1,318 @@
+"""What is fuzzed, each a function of some bytes that returns if all is well.
+
+Owns: TARGETS, and what holds beside "no crash": only the errors that are declared, memory within its bounds,
+nothing changed by what was refused, replies that another decoder reads. Needs no fuzzer: the kept corpus is
+run through these by an ordinary test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from crc32c import crc32c
+from kio.serial import entity_reader
+
+from mainstem.coordinator import snapshot as state_snapshot
+from mainstem.doors.http.bodies import read_json
+from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.routes import ENDPOINTS
+from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.kafka.limits import Budget
+from mainstem.doors.kafka.message import ProtocolError
+from mainstem.doors.kafka.schema import api
+from mainstem.log import batch as batches
+from mainstem.log import checkpoint, journal_format
+from mainstem.log import snapshot as partition_snapshot
+from mainstem.log.batch import Record
+from mainstem.log.errors import LogError, LogFolderError
+from mainstem.log.inspect import inspect
+from mainstem.search.errors import QueryError
+from mainstem.search.format import format_query
+from mainstem.search.matcher import Matcher
+from mainstem.search.query import parse
+from tests.doors.kafka.kit import Client, Owner, frame_reader
+from tests.doors.kafka.oracle import entity_of
+from tests.log.logs import TOPIC
+from tests.log.logs import Machine as Log
+from tests.support.clock import SimClock
+from tests.test_node import Machine
+
+Target = Callable[[bytes], None]
+
+
+class Faults(logging.Handler):
+    """Remembers what was logged as a fault of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.told.append(self.format(record))
+
+
+# --- the Kafka door
+
+
+def frames(data: bytes) -> None:
+    """The first byte says how the rest is cut."""
+    if not data:
+        return
+    budget = Budget(SimClock(), 1 << 20)
+    reader = frame_reader(64 << 10, budget=budget, owner=Owner())
+    step, rest, out = data[0] + 1, data[1:], b""
+    with contextlib.suppress(ProtocolError):
+        while rest and reader.settle():
+            space = reader.space()
+            count = min(len(space), step, len(rest))
+            space[:count] = rest[:count]
+            space.release()
+            rest = rest[count:]
+            reader.filled(count)
+            while (frame := reader.next()) is not None:
+                out += len(frame).to_bytes(4, "big") + frame
+    assert data[1:].startswith(out), "a frame is not what came"
+    reader.close()
+    assert budget.taken_bytes == 0
+
+
+class Requests:
+    """One handler after the other, on a node whose disk is in memory; a new one now and then."""
+
+    LIFE = 200
+
+    def __init__(self) -> None:
+        self.handlers = discover()
+        self.keys = sorted(self.handlers)
+        self.faults = Faults()
+        logging.getLogger("mainstem").addHandler(self.faults)
+        logging.getLogger("mainstem").propagate = False
+        self.left = 0
+        self.machine: Machine
+
+    def renew(self) -> None:
+        """A node with a topic of two partitions, some events and a committed position."""
+        self.left = self.LIFE
+        self.machine = None  # type: ignore[assignment]
+        gc.collect()  # or the disks of many pile up
+        # No journal: it is 128 MB of zeros in memory, and no handler sees the difference.
+        self.machine = Machine(durability="os", queued_max_request_bytes=1 << 20, request_max_elements=5_000)
+        topic = self.machine.create("t", 2)
+        self.machine.append(topic, b"one")
+        self.machine.append(topic, b"two", 1)
+
+    def state(self) -> tuple[int, ...]:
+        """Changes with everything that a request can change durably."""
+        log = self.machine.node.log
+        return (log.state.log_end_offset, *(part.log_end_offset for part in log.partitions()))
+
+    def __call__(self, data: bytes) -> None:
+        """The first two bytes say which key in which version, the others are the body."""
+        if len(data) < 2:
+            return
+        if self.left == 0:
+            self.renew()
+        self.left -= 1
+        key = self.keys[data[0] % len(self.keys)]
+        low, high = self.handlers[key].versions
+        version = low + data[1] % (high - low + 1)
+        tags = b"\0" if version >= api(key).request.flexible else b""
+        body = struct.pack(">hhih", key, version, 7, -1) + tags + data[2:]
+        before = self.state()
+        client = Client(self.machine.node)  # type: ignore[arg-type]
+        client.feed(len(body).to_bytes(4, "big") + body)
+        self.machine.settle(0.05)
+        client.connection.lost()
+        self.machine.settle(0.05)
+        assert not self.faults.told, self.faults.told
+        if "protocol" in client.door.refusals:
+            assert self.state() == before, "a refused request changed something"
+        if client.link.sent:
+            self.judge(key, version, bytes(client.link.sent))
+        assert client.door.in_flight.taken_bytes == client.door.parked.taken_bytes == 0
+
+    @staticmethod
+    def judge(key: int, version: int, sent: bytes) -> None:
+        """The reply is one that another decoder reads to its end."""
+        size, correlation_id = struct.unpack_from(">ii", sent)
+        assert correlation_id == 7
+        assert size + 4 == len(sent)
+        if key == 18:
+            return  # its version may be another one than was asked for
+        at = 9 if version >= api(key).response.flexible else 8
+        reader = entity_reader(entity_of(key, version, "response"))
+        _, size = reader(memoryview(sent), at)
+        assert at + size == len(sent)
+
+
+# --- the log
+
+
+def sealed(data: bytes) -> bytearray:
+    """A batch with its right length and CRC, so that what lies behind these is reached."""
+    out = bytearray(data)
+    if len(out) >= batches.HEADER_BYTES:
+        struct.pack_into(">i", out, 8, len(out) - batches.LENGTH_OVERHEAD)
+        out[16] = batches.MAGIC
+        struct.pack_into(">I", out, 17, crc32c(bytes(out[21:])))
+    return out
+
+
+def batch(data: bytes) -> None:
+    """As a client produces it, then as somebody opens it, as it came and with a right CRC."""
+    for out in (bytearray(data), sealed(data)):
+        with contextlib.suppress(LogError):
+            header = batches.check(memoryview(out))
+            batches.stamp(memoryview(out), 100, 3, None)
+            assert batches.crc_ok(bytes(out), batches.read_header(out))
+            assert header.total_bytes == len(out)
+        end = 0
+        for at, header in batches.walk(bytes(out)):
+            assert at == end
+            end = at + header.total_bytes
+        assert end <= len(out)
+        if len(out) >= batches.HEADER_BYTES:
+            with contextlib.suppress(LogError):
+                records = batches.decode(bytes(out), cap_bytes=1 << 20)
+                assert sum(len(one.value or b"") + len(one.key or b"") for one in records) <= 1 << 20
+
+
+class Bytes:
+    """A file of the log that holds these."""
+
+    path = "journal/x"
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def pread(self, length: int, position: int) -> bytes:
+        """As a file does."""
+        return self.data[position : position + length]
+
+    def size(self) -> int:
+        """As a file does."""
+        return len(self.data)
+
+
+FOLDER_ID = UUID(int=5)
+JOURNAL = journal_format.Header(FOLDER_ID, seq=1, salt=7, base_group=1)
+
+
+def journal(data: bytes) -> None:
+    """A journal file: as it came, and its groups behind a right header."""
+    for content in (data, journal_format.encode_header(JOURNAL) + data):
+        header = journal_format.decode_header(content[: journal_format.BLOCK], FOLDER_ID)
+        if header is None:
+            continue
+        number = 0
+        for group in journal_format.read_groups(Bytes(content), header):  # type: ignore[arg-type]
+            assert group.number > number
+            number = group.number
+            assert all(one.at + one.length <= len(content) for one in group.records)
+
+
+def files(data: bytes) -> None:
+    """The small files of the data folder: as they came, and with a right checksum before the rest."""
+    for content in (data, data[:8] + struct.pack(">I", crc32c(data[12:])) + data[12:]):
+        partition_snapshot.decode(content)
+        checkpoint.decode(content)
+    with contextlib.suppress(LogFolderError):
+        list(state_snapshot.unpack(data, 5, "snapshot-5"))
+    with contextlib.suppress(LogFolderError):
+        list(state_snapshot.unpack(state_snapshot.pack(5, len(data) % 7, [data]), 5, "snapshot-5"))
+
+
+class StateRecords:
+    """A record of the state log: any bytes are a record or the error that says so."""
+
+    def __init__(self) -> None:
+        self.codec = Machine().node.runtime._codec
+
+    def __call__(self, data: bytes) -> None:
+        with contextlib.suppress(LogFolderError):
+            again = self.codec.encode(record := self.codec.decode(data, "here"))
+            assert self.codec.decode(again, "here") == record
+
+
+def segment(data: bytes) -> None:
+    """What follows a good batch in a segment after a kill -9: the start comes, the good batch is served."""
+    machine = Log().start()
+    machine.write(2)
+    machine.crash("kill")
+    path = f"partitions/{TOPIC.hex}-0/{0:020d}.log"
+    machine.disk.inode(path).seen += data
+    machine.start()
+    assert machine.offsets(0)[:2] == [0, 1]
+    machine.write(1)
+    assert machine.offsets(0)[-1] == machine.partition(0).log_end_offset - 1
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{0:020d}.log"
+        file.write_bytes(data)
+        end = 0
+        for one in inspect(str(file)):
+            assert one.position >= end
+            end = one.position + 1
+
+
+# --- search and HTTP
+
+
+RECORDS = [
+    Record(0, 1_356_998_400_000, b"k", b'{"a": {"b": [1, 2.5, "x y"]}, "c": null}', (("h", b"v"),)),
+    Record(1, -1, None, None),
+    Record(2, 1_356_998_400_123, b"\xff\0", "ein Wört".encode()),
+]
+
+
+def query(data: bytes) -> None:
+    """A query: refused, or it has one meaning, and any event is matched or not."""
+    try:
+        node = parse(data.decode("utf-8", "surrogateescape" if data[:1] == b"\xff" else "replace"))
+    except QueryError:
+        return
+    assert parse(format_query(node)) == node
+    matcher = Matcher.of(node, now_ms=1_356_998_400_000)
+    for record in RECORDS:
+        assert matcher.matches("t", 0, record) in (True, False)
+
+
+BODIES = [
+    kind
+    for endpoint in ENDPOINTS
+    for media, kind in endpoint.bodies.items()
+    if media.endswith("json") and kind is not bytes
+]
+
+
+def body(data: bytes) -> None:
+    """A JSON body of a route: the first byte says of which."""
+    if not data:
+        return
+    kind = BODIES[data[0] % len(BODIES)]
+    with contextlib.suppress(Problem):
+        value = read_json(data[1:], kind)
+        msgspec.json.encode(value)
+
+
+def targets() -> dict[str, Target]:
+    """All of them, by name, ready to be called."""
+    return {
+        "frames": frames,
+        "requests": Requests(),
+        "batch": batch,
+        "journal": journal,
+        "files": files,
+        "state_records": StateRecords(),
+        "segment": segment,
+        "query": query,
+        "body": body,
+    }
