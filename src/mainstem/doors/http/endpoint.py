@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -34,8 +33,6 @@ T = TypeVar("T")
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-
-audit_log = logging.getLogger("mainstem.audit")
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
@@ -201,13 +198,6 @@ class Call:
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, for as long as it comes."""
         return bodies.chunks(self.request, self.context.clock, endless=True)
-
-    # ------------------------------------------------------------------------------------------------------
-
-    def audit(self, what: str) -> None:
-        """Log that something was changed, and by whom."""
-        peer = self.request.client
-        audit_log.info("%s (by HTTP from %s)", what, peer.host if peer is not None else "unknown")
 
 
 class Streamed(StreamingResponse):
