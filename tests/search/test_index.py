@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 
 from mainstem.log.batch import Record, build, stamp
 from mainstem.search import messages
+from mainstem.search.blocks import Block
 from mainstem.search.index import builder, layout
+from mainstem.search.index.keeper import narrowed
 from mainstem.search.index.reader import Reader
 from mainstem.search.messages import Ask, BuildPart, IndexPart, Unit
+from mainstem.search.run import Piece
 from mainstem.search.service import SearchRequest
 from mainstem.search.tokens import filter_tokens
 from tests.search.ground import NOW_MS, Ground, Result, Row, brute_force, on_ground, open_ground, run
@@ -161,6 +164,17 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
             layout.check(folder, Path(part.path).parent, made_by)
         (folder / name).write_bytes(before[name])
     reader.close()
+
+
+def test_a_batch_before_damage_of_unknown_offsets_is_not_passed_over() -> None:
+    unit = Unit("t", 0, "x", 0, 100, 50, 60)
+    piece = Piece(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
+    named = [messages.Named(10, 20, 51, 52), messages.Named(90, 100, 58, 0)]
+    assert narrowed(piece, named, newest_first=True) == [piece]
+    found = narrowed(piece, named[:1], newest_first=True)
+    assert [(each.unit.start, each.unit.end, each.unit.low, each.unit.high, each.size) for each in found] == [
+        (10, 20, 50, 60, 100)
+    ]
 
 
 def test_a_part_of_another_version_is_not_used(tmp_path: Path) -> None:

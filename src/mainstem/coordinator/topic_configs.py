@@ -203,7 +203,7 @@ _TABLE = (
         "scan",
         one_of("scan", "indexed"),
         "indexed: a full-text index is kept of the topic, so that rare words are found at once whatever its"
-        " size (docs/SEARCH.md; needs the extra mainstem[index], takes 5 to 20 % of the topic's size)."
+        " size (docs/SEARCH.md; needs the extra mainstem[index], takes 2 to 20 % of the topic's size)."
         " scan: token filters alone, about 1 %.",
     ),
     # Known to Kafka, harmless at any valid value, obeyed by nothing here.

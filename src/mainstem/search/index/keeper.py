@@ -397,6 +397,8 @@ def narrowed(piece: Piece, named: Sequence[Named], newest_first: bool) -> list[P
         batch = named[at]
         if batch.start >= unit.end:
             break
+        if batch.next_offset <= batch.first_offset:
+            return [piece]  # damage follows, and which offsets it has is not known
         if batch.next_offset <= unit.low or batch.first_offset >= unit.high:
             continue
         if places and places[-1].end == batch.start:
