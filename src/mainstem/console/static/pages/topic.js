@@ -143,7 +143,7 @@ function settings(topic, reload) {
     const shown = topic.settings.filter((each) => each.name.includes(word) || (each.doc ?? "").toLowerCase().includes(word)).sort((a, b) => a.is_default - b.is_default);
     put(rows, shown.length ? table([
       { text: "Setting", cell: (each) => [h("code", {}, line(each.name)), each.doc ? h("p.hint", {}, each.doc) : null] },
-      { text: "Value", cell: (each) => [h("code", {}, line(each.value ?? "null", 120)), meaning(each) ? h("span.muted", {}, ` ${meaning(each)}`) : null] },
+      { text: "Value", kind: "value", cell: (each) => [h("code", {}, line(each.value ?? "null", 120)), meaning(each) ? h("span.muted", {}, ` ${meaning(each)}`) : null] },
       { text: "From", cell: (each) => (each.is_default ? h("span.muted", {}, "default") : h("span.tag.ok", {}, "set here")) },
       alters ? { text: "", kind: "num", cell: (each) => (each.read_only ? "" : h("button.quiet", { type: "button", onclick: () => alter(topic, each, reload) }, "Change…")) } : null,
     ].filter(Boolean), shown, "Settings") : empty("No setting has this in its name"));
@@ -158,6 +158,7 @@ function alter(topic, setting, reload) {
     ? h("div.chips", {}, AGES.map(([ms, text]) => h("button.quiet", { type: "button", onclick: () => ((value.value = ms), changed()) }, text))) : null;
   const said = h("div.preview", { role: "status" });
   const means = h("span.hint");
+  const bounds = [setting.valid ?? "", setting.default != null && setting.default !== "" ? `Default: ${setting.default}` : ""].filter(Boolean).join(". ");
   let timer = 0;
   let asked = 0;
 
@@ -201,7 +202,7 @@ function alter(topic, setting, reload) {
     reload();
   }
 
-  dialog(setting.name, [setting.doc ? h("p.hint", {}, setting.doc) : null, field("Value", value), means, ages, said], [
+  dialog(setting.name, [setting.doc ? h("p.above", {}, setting.doc) : null, field("Value", value, bounds), means, ages, said], [
     setting.is_default ? null : { text: "Back to the default", run: save(true) },
     { text: "Change", kind: "primary", run: save(false) },
   ].filter(Boolean));
