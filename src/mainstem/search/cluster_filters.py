@@ -33,6 +33,7 @@ from mainstem.search.messages import (
     Located,
     Offsets,
     Remove,
+    Reply,
     Restore,
     Restored,
     Unit,
@@ -172,30 +173,25 @@ class ClusterFilters:
         missing.sort(key=lambda each: each[0])
         made = 0
         for _, each, low, high in missing[:SPANS_AT_ONCE]:
-            head = await self._build(each, low, high)
-            if head is None:
+            reply = await self._built(each, low, high)
+            if isinstance(reply, Failed) and not reply.removed:
+                log.warning("no token filter for %s %d from %d on: %s", *_place(each), low, reply.reason)
+                break  # its broker may be back later
+            if not isinstance(reply, Built) or reply.head is None:
+                self._without.add((folder_of(each), low, high))
                 continue
-            if not await self._make_room(head):
+            if not await self._make_room(reply.head):
                 break
-            self._add(head)
+            self._add(reply.head)
             made += 1
-            await pause(self._clock, (head.end - head.start) / self._bytes_a_s)
+            await pause(self._clock, (reply.head.end - reply.head.start) / self._bytes_a_s)
         return made
 
-    async def _build(self, held: Held, low: int, high: int) -> Head | None:
+    async def _built(self, held: Held, low: int, high: int) -> Reply:
         size = max(1, int((high - low) * mean_bytes(held)))
         unit = Unit(held.topic, held.partition, held.topic_id, 0, size, low, high)
-        reply = await self._builder.submit(
-            partial(_build, unit, str(self._root / folder_of(held))), BUILDING
-        ).last()
-        if isinstance(reply, Built) and reply.head is not None:
-            return reply.head
-        self._without.add((folder_of(held), low, high))
-        if isinstance(reply, Failed) and not reply.removed:
-            log.warning(
-                "no token filter for %s %d from %d on: %s", held.topic, held.partition, low, reply.reason
-            )
-        return None
+        folder = str(self._root / folder_of(held))
+        return await self._builder.submit(partial(_build, unit, folder), BUILDING).last()
 
     async def _make_room(self, head: Head) -> bool:
         """Remove filters of older events for a new one; False: it is the oldest itself, and is removed."""
@@ -220,7 +216,11 @@ class ClusterFilters:
         live = {folder_of(each) for each in held}
         gone: list[str] = []
         for folder, blocks in list(self._blocks.items()):
-            bad = [each for each in blocks if folder not in live or not verdicts.get(each.sidecar, True)]
+            bad = [
+                each
+                for each in blocks  # one without a file turned out to be damaged
+                if folder not in live or each.sidecar is None or not verdicts.get(each.sidecar, True)
+            ]
             gone += [each.sidecar for each in bad if each.sidecar is not None]
             self._blocks[folder] = [each for each in blocks if each not in bad]
             if not self._blocks[folder]:
@@ -234,6 +234,10 @@ class ClusterFilters:
 def _epoch(block: Block) -> int:
     """Of its last batch: its file is named so."""
     return int(Path(block.sidecar or "-0").stem.rpartition("-")[2])
+
+
+def _place(held: Held) -> tuple[str, int]:
+    return held.topic, held.partition
 
 
 def _sizes(paths: Sequence[str]) -> dict[str, int]:
