@@ -114,3 +114,12 @@ def test_a_partition_can_be_chosen(mainstem: Mainstem) -> None:
     done = mainstem("produce", "chosen", "--partition", "5", stdin="a\n")
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith("mainstem: topic chosen: there is no such")
+
+
+def test_one_line_tells_a_failure_however_many_batches_were_on_their_way(mainstem: Mainstem) -> None:
+    mainstem("topics", "create", "narrow")
+    done = mainstem("produce", "narrow", "--partition", "5", stdin="a\n" * 40_000)
+    assert done.code == 1
+    told, error = done.err.splitlines()
+    assert told.startswith("produced 0 events, ")
+    assert error.startswith("mainstem: topic narrow: there is no such")

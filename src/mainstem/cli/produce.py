@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from mainstem.cli.lines import Lines
-    from mainstem.stream import Engine, NewEvent
+    from mainstem.stream import Engine, NewEvent, StreamError
 
 BATCH_EVENTS = 4_000
 BATCH_BYTES = 1 << 20
@@ -140,6 +140,8 @@ class _Producing:
         self._tally = tally
         self._strict = strict
         self._stopped = False
+        self._failed: StreamError | None = None
+        """What ends it all. Kept, not raised in the task of its batch: those on the way may fail alike."""
 
     async def run(self, engine: Engine) -> None:
         """All lines of all files. With --strict none after a bad line; those before it are written."""
@@ -152,6 +154,8 @@ class _Producing:
                     if len(on_the_way) >= BATCHES_ON_THE_WAY:
                         done, on_the_way = await asyncio.wait(on_the_way, return_when=asyncio.FIRST_COMPLETED)
                         _raise_first(done)
+                        if self._failed is not None:
+                            break
                     on_the_way.add(asyncio.create_task(self._publish(engine, batch)))
                     tick()
                     await asyncio.sleep(0)
@@ -159,6 +163,8 @@ class _Producing:
                 if on_the_way:
                     await asyncio.wait(on_the_way)
             _raise_first(on_the_way)
+            if self._failed is not None:
+                raise self._failed
             tick()
 
     async def _publish(self, engine: Engine, batch: _Batch) -> None:
@@ -170,8 +176,8 @@ class _Producing:
         except StreamError as error:
             results = error.results
             if not results:
-                raise
-        fatal: StreamError | None = None
+                self._fail(error)
+                return
         for number, event, result in zip(batch.numbers, batch.events, results, strict=True):
             if isinstance(result, Position):
                 self._tally.events += 1
@@ -179,10 +185,11 @@ class _Producing:
             elif isinstance(result, (EventTooLarge, Invalid)):
                 self._bad(batch.path, number, str(result))
             else:
-                fatal = fatal or result
-        if fatal is not None:
-            self._stopped = True
-            raise fatal
+                self._fail(result)
+
+    def _fail(self, error: StreamError) -> None:
+        self._stopped = True
+        self._failed = self._failed or error
 
     def _batches(self) -> Iterator[_Batch]:
         for path in self._lines.paths:

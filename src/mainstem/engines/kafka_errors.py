@@ -84,4 +84,6 @@ def translate(error: KafkaError | KafkaException, what: str) -> stream.StreamErr
         stream.GroupInUse: "the group has members; stop them first",
     }
     text = texts.get(kind) or str(error.str()).strip().rstrip(".")
+    if error.code() == KafkaError._MSG_TIMED_OUT:
+        text = "not acknowledged in time; the server's log says why (no room, a disk that does not answer)"
     return kind(f"{what}: {text}")
