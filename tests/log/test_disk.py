@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.log import realdisk
+from mainstem.log import open_files
 from mainstem.log.realdisk import RealDisk, RealFile
 
 
@@ -141,6 +141,42 @@ def test_clean_files_make_room_and_dirty_ones_stay_open(tmp_path: Path) -> None:
     run(tmp_path, script, open_files=16)
 
 
+def test_without_descriptors_a_clean_file_makes_room_and_the_journal_always_has_one(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("journal")
+        files = [disk.open(name, create=True) for name in "abcde"]
+        for file in files:
+            file.pwrite(b"x", 0)
+        await disk.sync(files)
+        for file in files:
+            file.close()
+        a, b, c, d, e = files
+        assert a.pread(1, 0) == b"x"
+        with open("/dev/null") as next_one:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next_one.fileno(), before[1]))
+        assert b.pread(1, 0) == b"x", "a made room for it"
+        b.pwrite(b"y", 0)
+        with pytest.raises(OSError, match="Too many open files"):
+            c.pread(1, 0)
+        with pytest.raises(OSError, match="Too many open files"):
+            c.pwrite(b"z", 1)
+        c.truncate(1)  # taking back what was not written needs no descriptor
+        slot = disk.open("journal/1", create=True)
+        slot.pwrite(b"x", 0)
+        await disk.sync([slot, b], ["", "journal"])
+        assert [d.pread(1, 0), e.pread(1, 0)] == [b"x", b"x"], "b is clean now"
+        assert disk.list("journal") == ["1"]
+        assert isinstance(slot, RealFile)
+        assert slot.is_open
+
+    try:
+        run(tmp_path, script)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_a_second_owner_is_refused(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.lock(".lock")
@@ -238,5 +274,5 @@ def test_the_limit_on_open_files_is_raised_to_what_may_be(monkeypatch: pytest.Mo
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 9999))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
-    assert realdisk.raise_open_files_limit() == 9999
+    assert open_files.raise_limit() == 9999
     assert asked == [(9999, 9999)]

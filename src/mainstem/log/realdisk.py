@@ -4,9 +4,7 @@ Owns: `RealDisk` and `RealFile`, the only code of the log that calls the operati
 outside its root. Made by `node.py`; everybody else sees the protocols of `disk.py`, which say what each call
 means.
 
-Descriptors are few: files stay open in order of last use, up to `open_files`, and are opened again when
-needed. A file with unsynced bytes is never closed to make room, for a closed dirty file loses its write
-error.
+Descriptors are few (`open_files.py`): files stay open in order of last use and are opened again when needed.
 """
 
 from __future__ import annotations
@@ -16,34 +14,20 @@ import contextlib
 import errno
 import fcntl
 import os
-import resource
 import shutil
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
 from mainstem.later import Later
 from mainstem.log import helper
 from mainstem.log.disk import Buffer, File, Verdicts
+from mainstem.log.open_files import OpenFiles, is_needed
 from mainstem.log.sync_client import BACKGROUND, COMMIT, READ, Codes, Descriptors, SyncClient
 
 _CHUNK = 32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-
-
-def raise_open_files_limit() -> int:
-    """Raise this process's limit on open files to the most it may have; returns it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    if wanted > soft:
-        # macOS refuses more than OPEN_MAX (10,240) even where the hard limit says "infinity".
-        for target in (wanted, 10_240):
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
-                return target
-    return soft
 
 
 class RealFile:
@@ -60,13 +44,14 @@ class RealFile:
         """Counts writes; above `synced` the file has bytes that no sync has covered."""
         self.synced = 0
 
-    def open(self, flags: int = 0) -> int:
-        """The descriptor, opened if need be."""
+    def open(self, flags: int = 0, *, needed: bool = False) -> int:
+        """The descriptor, opened if need be; `needed`: see `OpenFiles.open`."""
         if self._descriptor < 0:
-            self._descriptor = os.open(self._full_path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
-            self._disk.opened(self)
+            needed = needed or is_needed(self.path)
+            self._descriptor = self._disk.files.open(self._full_path, os.O_RDWR | flags, needed=needed)
+            self._disk.files.opened(self)
         else:
-            self._disk.used(self)
+            self._disk.files.used(self)
         return self._descriptor
 
     @property
@@ -120,6 +105,8 @@ class RealFile:
         return self.pread(length, position)
 
     def truncate(self, size: int) -> None:
+        if self._descriptor < 0 and self.size() == size:
+            return  # a write failed for want of a descriptor: nothing is to be cut
         descriptor = self.open()
         self.written += 1
         os.ftruncate(descriptor, size)
@@ -132,7 +119,7 @@ class RealFile:
     def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            self._disk.closed(self)
+            self._disk.files.closed(self)
             os.close(descriptor)
 
 
@@ -141,11 +128,9 @@ class RealDisk:
 
     def __init__(self, root: str | Path, loop: asyncio.AbstractEventLoop, *, open_files: int = 4096) -> None:
         self.root = os.path.abspath(root)
-        self._client = SyncClient(loop)
-        limit = raise_open_files_limit()
-        self._open_files = max(16, min(open_files, limit // 2))  # the other half is for connections
-        self._open: OrderedDict[RealFile, None] = OrderedDict()
-        self._gathering = False  # descriptors of a request: none may be closed before it is sent
+        self.files = OpenFiles(open_files)
+        """For `RealFile`."""
+        self._client = SyncClient(loop, self.files.give_spare)
         self._lock = -1
         self.nowait = bool(_NOWAIT) and hasattr(os, "preadv")
         """False once the file system has refused RWF_NOWAIT: reads may then wait for the disk."""
@@ -155,25 +140,6 @@ class RealDisk:
         assert path[:1] != "/", path
         assert ".." not in path.split("/"), path
         return f"{self.root}/{path}" if path else self.root
-
-    def opened(self, file: RealFile) -> None:
-        """`RealFile` tells that it holds a descriptor; closes clean files, last used first, above the
-        limit."""
-        self._open[file] = None
-        if len(self._open) > self._open_files and not self._gathering:
-            for other in list(self._open):
-                if other is not file and other.synced == other.written:
-                    other.close()
-                    if len(self._open) <= self._open_files:
-                        break
-
-    def used(self, file: RealFile) -> None:
-        """`RealFile` tells that it was used."""
-        self._open.move_to_end(file)
-
-    def closed(self, file: RealFile) -> None:
-        """`RealFile` tells that it holds no descriptor."""
-        self._open.pop(file, None)
 
     def lock(self, path: str) -> None:
         descriptor = os.open(self.full_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -214,9 +180,13 @@ class RealDisk:
     def size(self, path: str) -> int:
         return os.stat(self.full_path(path)).st_size
 
+    def _names(self, full: str) -> list[str]:
+        os.close(self.files.open(full, _FOLDER))  # there is a descriptor for what follows
+        return os.listdir(full)
+
     def list(self, folder: str) -> list[str]:
         try:
-            return sorted(os.listdir(self.full_path(folder)))
+            return sorted(self._names(self.full_path(folder)))
         except FileNotFoundError:
             return []
 
@@ -237,7 +207,7 @@ class RealDisk:
     def remove_folder(self, folder: str) -> None:
         full = self.full_path(folder)
         with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(full):
+            for name in self._names(full):
                 path = f"{full}/{name}"
                 if os.path.isdir(path) and not os.path.islink(path):
                     self.remove_folder(f"{folder}/{name}")
@@ -253,7 +223,7 @@ class RealDisk:
             os.unlink(self.full_path(path))
 
     def read_all(self, path: str) -> bytes:
-        with open(self.full_path(path), "rb") as file:
+        with open(self.files.open(self.full_path(path), os.O_RDONLY), "rb") as file:
             return file.read()
 
     def write_all(self, path: str, data: Buffer) -> None:
@@ -263,7 +233,7 @@ class RealDisk:
         self._write(path, data, 0, position, sync=False)
 
     def _write(self, path: str, data: Buffer, flags: int, position: int, *, sync: bool) -> None:
-        descriptor = os.open(self.full_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+        descriptor = self.files.open(self.full_path(path), os.O_WRONLY | os.O_CREAT | flags)
         try:
             view = memoryview(data)
             while view:
@@ -340,24 +310,24 @@ class RealDisk:
         descriptors: list[int] = []
         ours: list[int] = []
         files = 0
-        self._gathering = True
+        self.files.gathering = True
         try:
             for target in targets:
                 try:
                     if isinstance(target, RealFile):
                         files += 1
-                        descriptors.append(target.open())
+                        descriptors.append(target.open(needed=True))
                         continue
-                    ours.append(os.open(self.full_path(target), _FOLDER))
+                    ours.append(self.files.open(self.full_path(target), _FOLDER))
                 except FileNotFoundError:
-                    ours.append(os.open(self.root, _FOLDER))
+                    ours.append(self.files.open(self.root, _FOLDER))
                 descriptors.append(ours[-1])
         except OSError:
             for descriptor in ours:
                 os.close(descriptor)
             raise
         finally:
-            self._gathering = False
+            self.files.gathering = False
         return descriptors, files, ours
 
     def sync(
@@ -378,9 +348,8 @@ class RealDisk:
         for folder in folders:
             self._sync_folder(self.full_path(folder))
 
-    @staticmethod
-    def _sync_folder(path: str) -> None:
-        descriptor = os.open(path, _FOLDER)
+    def _sync_folder(self, path: str) -> None:
+        descriptor = self.files.open(path, _FOLDER)
         try:
             helper.full_sync(descriptor, folder=True)
         finally:
@@ -432,8 +401,7 @@ class RealDisk:
 
     def close(self) -> None:
         self._client.close()
-        for file in list(self._open):
-            file.close()
+        self.files.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

@@ -70,8 +70,10 @@ class _Lane:
 class SyncClient:
     """Requests to the sync process. Used from the event loop's thread alone."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, make_room: Callable[[], None]) -> None:
+        """`make_room` is called before the process is started, which takes ten descriptors for a moment."""
         self._loop = loop
+        self._make_room = make_room
         self._process: subprocess.Popen[bytes] | None = None
         self._lanes: list[_Lane] = []
         self._next_id = 0
@@ -120,6 +122,7 @@ class SyncClient:
             self._start()
 
     def _start(self) -> None:
+        self._make_room()
         pairs = [socket.socketpair(socket.AF_UNIX, _KIND) for _ in helper.LANE_THREADS]
         theirs = [pair[1].fileno() for pair in pairs]
         # By path, isolated and without site-packages: the interpreter and this one file, 15 ms.

@@ -1,0 +1,87 @@
+"""No descriptors left for a real server: connections have taken all that it may have."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.doors.kafka.kit import batch, fetch_request, produce_request
+from tests.faults.test_flood import Caller, descriptors, flood, limit_descriptors
+from tests.support.server import Server
+
+KAFKA_STORAGE_ERROR = 56
+
+
+def produce(caller: Caller, topic: str) -> int:
+    """The error code of one event."""
+    answer = caller.call(0, 9, produce_request(topic, batch(b"x" * 100), timeout=20_000))
+    return int(answer.responses[0].partition_responses[0].error_code)
+
+
+def fetch(caller: Caller, topic: str) -> tuple[int, int]:
+    """The error code of a fetch from the beginning, and how many bytes came."""
+    told = caller.call(1, 12, fetch_request((topic, 0, 0))).responses[0].partitions[0]
+    return int(told.error_code), len(told.records or b"")
+
+
+@pytest.mark.slow
+def test_without_descriptors_files_that_are_clean_make_room_for_others(tmp_path: Path) -> None:
+    names = [f"t{number}" for number in range(60)]
+    with Server(tmp_path / "data") as server:
+        good = Caller(server)
+        for name in names:
+            good.create(name)
+            assert produce(good, name) == 0
+        good.close()
+        server.restart()  # no segment is open
+        good = Caller(server)
+        assert fetch(good, names[0])[0] == 0
+        limit_descriptors(server, descriptors(server) + 10)
+        with flood(server, 40):
+            time.sleep(0.5)
+            assert [fetch(good, name)[0] for name in names * 2] == [0] * 120
+        good.close()
+        assert "Too many open files" in server.logs(), "there were enough of them: nothing was tested"
+        assert "Traceback" not in server.logs(), server.logs()
+
+
+@pytest.mark.slow
+def test_without_any_descriptor_single_requests_are_refused_and_all_is_well_after(tmp_path: Path) -> None:
+    names = [f"t{number}" for number in range(60)]
+    with Server(tmp_path / "data") as server:
+        good = Caller(server)
+        for name in names:
+            good.create(name)
+            assert produce(good, name) == 0
+        good.close()
+        server.restart()
+        good = Caller(server)
+        limit_descriptors(server, descriptors(server) + 10)
+        written = dict.fromkeys(names, 1)
+        with flood(server, 40):
+            time.sleep(0.5)
+            refused = 0
+            for name in names:
+                code = produce(good, name)
+                assert code in (0, KAFKA_STORAGE_ERROR)
+                written[name] += code == 0
+                refused += code != 0
+                assert fetch(good, name)[0] in (0, KAFKA_STORAGE_ERROR)
+                assert fetch(good, names[0])[0] in (0, KAFKA_STORAGE_ERROR)
+            assert refused, "there were enough of them: nothing was tested"
+        limit_descriptors(server, 4096)  # what is not synced stays open, and is more than that until then
+        for name in names:
+            assert produce(good, name) == 0, server.logs()
+            code, came = fetch(good, name)
+            assert (code, came % (written[name] + 1)) == (0, 0)
+        told = server.logs()
+        assert "read-only" not in told, told
+        assert "Traceback" not in told, told
+        good.close()
+        server.restart(kill=True)
+        good = Caller(server)
+        one = fetch(good, names[0])[1] // (written[names[0]] + 1)
+        assert [fetch(good, name) for name in names] == [(0, one * (written[name] + 1)) for name in names]
+        good.close()
