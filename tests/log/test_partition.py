@@ -227,6 +227,19 @@ def test_deleting_fails_who_waits_and_who_comes() -> None:
 # --- failed commits ---------------------------------------------------------------------------------------
 
 
+def test_epochs_of_two_crashes_outlive_a_clean_stop_in_which_nobody_wrote() -> None:
+    bench = Bench()
+    bench.partition.append(batch())
+    bench.checkpoint()
+    bench.crash()
+    bench.partition.append(batch())
+    bench.crash()
+    assert bench.partition.epoch_end(0) == (0, 1)
+    bench.restart()
+    assert bench.partition.epoch_end(0) == (0, 1)
+    assert bench.partition.epoch_end(1) == (1, 2)
+
+
 def test_a_failed_commit_takes_the_log_back_over_a_roll_and_begins_an_epoch() -> None:
     bench, committer = manual(PartitionConfig(segment_bytes=300, index_interval_bytes=0))
     partition = bench.partition

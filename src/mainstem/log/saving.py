@@ -26,12 +26,14 @@ log = logging.getLogger(__name__)
 def save(partition: Partition) -> None:
     """At a checkpoint: new entries of the active segment, the snapshot, the epochs. Unsynced."""
     active = partition.active
-    if active is None or not partition.ready:
+    if active is None:
         return
     try:
+        save_epochs(partition)  # found by a start after a crash, perhaps
+        if not partition.ready:
+            return
         active.save(partition.high_watermark)
         _save_snapshot(partition)
-        save_epochs(partition)
     except (OSError, LogError) as error:
         log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
 
@@ -65,14 +67,16 @@ def close(partition: Partition) -> None:
     """At a clean stop, when everything is committed. Files stay open: the last checkpoint syncs them.
     Blocks."""
     active = partition.active
-    if active is None or not partition.ready:
+    if active is None:
         return
     try:
+        save_epochs(partition)
+        if not partition.ready:
+            return
         index = partition.shared.run_now(loading.index_of(partition, active))
         index.add_time_entry()
         active.save(partition.high_watermark)
         _save_snapshot(partition)
-        save_epochs(partition)
     except (OSError, LogError) as error:
         log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
 
