@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -276,8 +277,20 @@ def test_stats_tell_what_was_seen(door: Running) -> None:
 
 def test_it_lives_and_is_ready(door: Running) -> None:
     assert door.http.get("/livez").json() == {"live": True}
-    assert door.http.get("/readyz").json() == {"ready": True, "reasons": []}
+    assert door.http.get("/readyz").json() == {"ready": True, "reasons": [], "notes": []}
     assert door.http.head("/livez").status_code == 200
+
+
+def test_what_the_last_start_put_aside_is_noted(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as door:
+        topic = door.topic("known")
+        assert door.post(f"topics/{topic}/events", {"value": 1}).status_code == 200
+    (held,) = (tmp_path / "data" / "partitions").glob("[!0]*-0")
+    shutil.copytree(held, held.with_name("ab" * 16 + "-0"))
+    with running(tmp_path / "data") as door:
+        told = door.http.get("/readyz").json()
+        assert (told["ready"], told["reasons"]) == (True, [])
+        assert "1 partition aside into quarantine/" in told["notes"][0]
 
 
 def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:

@@ -179,14 +179,14 @@ export const choices = (schema, property) => schemas[schema]?.properties?.[prope
 
 const READS = new Set(["search", "facets", "compare", "export", "topics/{}/settings/preview"]);
 
-/** Whether the server is well: {ok, problems}. It answers 503 when it is not. */
+/** Whether the server is well: {ok, problems, notes}. It answers 503 when it is not. */
 export async function health(signal) {
   const reply = await fetch("/readyz", { signal, cache: "no-store" }).catch((error) => {
     if (error.name !== "AbortError") lost();
     throw error;
   });
   const told = await reply.json().catch(() => ({}));
-  return { ok: reply.ok, problems: told.reasons ?? [told.detail ?? `it answered ${reply.status}`] };
+  return { ok: reply.ok, problems: told.reasons ?? [told.detail ?? `it answered ${reply.status}`], notes: told.notes ?? [] };
 }
 
 /** The answer of GET cluster. */

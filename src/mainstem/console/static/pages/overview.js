@@ -43,7 +43,8 @@ export function overviewPage() {
     const { read_only: readOnly, embedded, brokers = [] } = who();
     put(state, readOnly ? h("p.notice.spaced", {}, "Read-only: here nothing can be changed, published or replayed.") : null, well.ok
       ? h("p.health", {}, h("span.dot.ok"), h("strong", {}, "Well"), h("span.muted", {}, ` · ${embedded === false ? `${many(brokers.length, "broker")}, seen by this console for ${ago(stats.started_ms).replace(" ago", "")}` : `takes and gives events · up ${ago(stats.started_ms).replace(" ago", "")}`}`))
-      : h("div.notice.bad", { role: "alert" }, icon("warn"), h("div", {}, h("strong", {}, "Something is wrong"), h("ul.plain-list", {}, well.problems.map((each) => h("li", {}, visible(each)))))));
+      : h("div.notice.bad", { role: "alert" }, icon("warn"), h("div", {}, h("strong", {}, "Something is wrong"), h("ul.plain-list", {}, well.problems.map((each) => h("li", {}, visible(each)))))),
+    well.notes.map((each) => h("p.notice.warn.spaced", {}, icon("warn"), visible(each))));
   }
 
   function drawCards(stats) {
