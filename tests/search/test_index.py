@@ -190,7 +190,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_pa
     seen = set()
     for number in range(6):
         process = subprocess.Popen(
-            [sys.executable, "-m", "mainstem.search.index.builder", "5"], stdin=subprocess.PIPE
+            [sys.executable, "-m", "mainstem.search.index.builder"], stdin=subprocess.PIPE
         )
         assert process.stdin is not None
         process.stdin.write(messages.frame(BuildPart(1, str(root), units)))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mainstem.clock import LoopClock
 from mainstem.log.batch import build, stamp
 from mainstem.search import messages
 from mainstem.search.messages import (
@@ -21,18 +25,21 @@ from mainstem.search.messages import (
     Reached,
     Reply,
     Request,
+    Restore,
     Scan,
     Scanned,
     Unit,
 )
+from mainstem.search.pool import Pool
+from mainstem.search.start import BACKGROUND
 
 
 class Worker:
     """One process."""
 
-    def __init__(self) -> None:
+    def __init__(self, nice: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mainstem.search.worker", "5"],
+            [sys.executable, "-m", "mainstem.search.start", str(nice), "mainstem.search.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -51,7 +58,13 @@ class Worker:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    running = Worker()
+    with started(nice=5) as running:
+        yield running
+
+
+@contextmanager
+def started(*, nice: int) -> Iterator[Worker]:
+    running = Worker(nice)
     yield running
     running.requests.close()
     assert running.process.wait(30) == 0
@@ -138,11 +151,35 @@ def test_what_is_gone_and_what_is_wrong_is_answered(worker: Worker, unit: Unit, 
     assert all_of(worker)[0] == [999]
 
 
-def test_it_is_of_low_priority_and_leaves_signals_to_the_server(worker: Worker, unit: Unit) -> None:
+def test_it_leaves_signals_to_the_server(worker: Worker, unit: Unit) -> None:
     worker.send(scan(unit, "word", limit=1))
     all_of(worker)
-    assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) >= 5
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         worker.process.send_signal(number)
     worker.send(scan(unit, "word", limit=1))
     assert all_of(worker)[0] == [999]
+
+
+def test_it_leaves_the_processor_to_the_server(worker: Worker, unit: Unit) -> None:
+    with started(nice=BACKGROUND) as builder:
+        for each in (worker, builder):
+            each.send(scan(unit, "word", limit=1))
+            all_of(each)
+        assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) >= 5
+        assert os.getpriority(os.PRIO_PROCESS, builder.process.pid) == BACKGROUND
+        if sys.platform == "linux":
+            assert os.sched_getscheduler(worker.process.pid) == os.SCHED_OTHER
+            assert os.sched_getscheduler(builder.process.pid) == os.SCHED_IDLE
+
+
+async def _session_of_a_worker() -> int:
+    pool = Pool(LoopClock(asyncio.get_running_loop()), workers=1)
+    try:
+        await pool.submit(partial(Restore, root="", partitions="")).last()
+        return os.getsid(pool.pids[0])
+    finally:
+        await pool.close()
+
+
+def test_it_shares_the_session_of_the_server_or_its_priority_would_count_for_nothing() -> None:
+    assert asyncio.run(_session_of_a_worker()) == os.getsid(0)

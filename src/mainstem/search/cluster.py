@@ -26,7 +26,7 @@ from mainstem.search import cluster_plan as plan
 from mainstem.search import histogram as headers
 from mainstem.search import places
 from mainstem.search.cluster_filters import ClusterFilters, pause
-from mainstem.search.cover import NICE, sift
+from mainstem.search.cover import sift
 from mainstem.search.facets import Tally, differences
 from mainstem.search.local import in_order
 from mainstem.search.matcher import Matcher
@@ -57,6 +57,7 @@ from mainstem.search.service import (
     Update,
     resumed,
 )
+from mainstem.search.start import BACKGROUND
 from mainstem.stream import (
     Bounds,
     Engine,
@@ -194,7 +195,7 @@ class ClusterSearch:
                 most = self._workers or max(WORKERS_LEAST, len(cluster.brokers))
                 pool = Pool(self._clock, workers=most, program=(PROGRAM, brokers))
                 if self._cache is not None and cluster.id:
-                    self._builder = Pool(self._clock, workers=1, nice=NICE, program=(PROGRAM, brokers))
+                    self._builder = Pool(self._clock, workers=1, nice=BACKGROUND, program=(PROGRAM, brokers))
                     self._filters = ClusterFilters(
                         self._cache / cluster.id.replace("/", "_"),
                         self._clock,

@@ -1,4 +1,4 @@
-"""A worker for the search of a cluster: `python -m mainstem.search.cluster_worker NICE HOST:PORT,...`.
+"""A worker for the search of a cluster: `python -m mainstem.search.cluster_worker HOST:PORT,...`.
 
 Owns: the units of a search as spans of offsets that are fetched, and otherwise the work of any search worker
 (`worker.py`): batches are looked through as they lie in the log, and most are never opened. Refuses: to be
@@ -334,4 +334,4 @@ def addresses_of(text: str) -> list[tuple[str, int]]:
 
 
 if __name__ == "__main__":
-    serve(partial(ClusterWorker, cluster=Cluster(addresses_of(sys.argv[2]), BlockingClock())))
+    serve(partial(ClusterWorker, cluster=Cluster(addresses_of(sys.argv[1]), BlockingClock())))

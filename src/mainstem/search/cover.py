@@ -19,9 +19,9 @@ from mainstem.search.matcher import Matcher
 from mainstem.search.messages import Build, Built, Failed, Head, Remove, Restore, Restored, Sift, Sifted, Unit
 from mainstem.search.pool import BUILDING, SEARCHING, Pool
 from mainstem.search.run import Piece
+from mainstem.search.start import BACKGROUND
 
 FILTERS_AT_ONCE = 256
-NICE = 19
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Cover:
         self._root = data / "search"
         self._partitions = data / "partitions"
         self._pool = pool
-        self._builder = Pool(clock, workers=1, nice=NICE)
+        self._builder = Pool(clock, workers=1, nice=BACKGROUND)
         self._restored = False
         self.known: dict[str, PartitionBlocks] = {}
         """Blocks by the partition's folder."""

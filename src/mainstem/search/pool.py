@@ -22,6 +22,8 @@ from mainstem.search import messages
 from mainstem.search.messages import LAST, LENGTH, Failed, Reply, Request
 
 IDLE_S = 60.0
+SEARCH_NICE = 10
+"""Somebody waits for a search, but producers and readers come first."""
 CLOSE_S = 5.0
 """A worker ends between two batches; one that has not by then is killed."""
 SEARCHING, LOOKING, BUILDING = 0, 1, 2
@@ -83,15 +85,14 @@ class Pool:
         *,
         workers: int | None = None,
         idle_s: float = IDLE_S,
-        nice: int = 10,
+        nice: int = SEARCH_NICE,
         program: Sequence[str] = ("mainstem.search.worker",),
     ) -> None:
-        """`program`: the module that a worker runs, and what it is told after its niceness."""
+        """`nice`: see `start.py`. `program`: the module that a worker runs, and what it is told."""
         self._clock = clock
         self._most = workers or default_workers()
         self._idle_s = idle_s
-        module, *told = program
-        self._command = (sys.executable, "-m", module, str(nice), *told)
+        self._command = (sys.executable, "-m", "mainstem.search.start", str(nice), *program)
         self._ids = itertools.count(1)
         self._waiting: list[tuple[int, int, Job]] = []
         self._processes: list[_Process] = []
@@ -163,8 +164,6 @@ class Pool:
                     *self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    # A terminal's Ctrl-C is for the server, which then closes the pipe.
-                    start_new_session=True,
                 )
             )
         except OSError as error:

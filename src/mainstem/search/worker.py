@@ -2,8 +2,7 @@
 
 Owns: its pipes, one request after the other, and looking for Cancel between batches. Refuses: to be forked
 from the server, to write to the log, and to end for a bad unit: what fails is answered. It ends when the
-server's end of the pipe closes, whatever killed the server, and ignores the signals that a terminal sends to
-all.
+server's end of the pipe closes, whatever killed the server. Started by `start.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -22,7 +20,6 @@ from mainstem.search.facets import Tally
 from mainstem.search.messages import LENGTH, Reply, Request
 from mainstem.search.scan import Order, Outcome, Question, scan
 
-NICE = 10
 QUESTIONS_MAX = 16
 PROGRESS_BYTES = 2 << 20
 
@@ -168,10 +165,6 @@ class Worker:
 
 def serve(make: Callable[[Pipes], Worker]) -> None:
     """Serve standard input until it closes."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(int(sys.argv[1]) if len(sys.argv) > 1 else NICE)
     # Nothing but replies may come out of standard output: what a library prints goes where errors go.
     sink = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,20 +1,15 @@
 """The process that makes index parts: `python -m mainstem.search.index.builder`.
 
 Owns: reading closed blocks of the log, writing a part of them, reading parts to see whether they are whole,
-removing parts. Refuses: to write to the log, to be in a hurry (lowest priority for processor and disk), to
-take more memory than HEAP_BYTES and a batch or two, and to leave half a part where a whole one is looked for.
-Started by `keeper.py` through the pool, with a worker's pipes and messages; it ends when the server's end of
-them closes.
+removing parts. Refuses: to write to the log, to take more memory than HEAP_BYTES and a batch or two, and to
+leave half a part where a whole one is looked for. Started by `keeper.py` through the pool, in the background,
+with a worker's pipes and messages; it ends when the server's end of them closes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,13 +22,10 @@ from mainstem.search.index import layout
 from mainstem.search.messages import IndexPart, Reply, Request, Unit
 from mainstem.search.worker import Worker, serve
 
-NICE = 19
 HEAP_BYTES = 64 << 20
 """What tantivy may gather in memory before it writes a piece of a part."""
 BATCH_BYTES_MAX = 64 << 20
 """A batch that is larger when decompressed makes its block a hole, as it makes a search report it."""
-_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
-_IOPRIO_IDLE = 3 << 13
 
 
 class Cancelled(Exception):
@@ -147,15 +139,5 @@ class Builder(Worker):
             return []
 
 
-def be_idle() -> None:
-    """Take the processor and the disk only when nobody else wants them (ioprio_set(2), where it is known)."""
-    with contextlib.suppress(OSError):
-        os.nice(NICE)
-    number = _IOPRIO_SET.get(platform.machine())
-    if sys.platform == "linux" and number is not None:
-        ctypes.CDLL(None).syscall(number, 1, 0, _IOPRIO_IDLE)
-
-
 if __name__ == "__main__":
-    be_idle()
     serve(Builder)

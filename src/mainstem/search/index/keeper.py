@@ -43,6 +43,7 @@ from mainstem.search.messages import (
 from mainstem.search.pool import BUILDING, SEARCHING, Pool
 from mainstem.search.run import Piece
 from mainstem.search.service import Left, SearchRequest
+from mainstem.search.start import BACKGROUND
 from mainstem.stream import StreamError
 
 PART_BLOCKS = 16
@@ -111,7 +112,7 @@ class Keeper:
         self._partitions = data / "partitions"
         self._pool, self._engine, self._plan, self._room = pool, engine, plan, room
         self._part_blocks = part_blocks
-        self._builder = Pool(clock, workers=1, program=("mainstem.search.index.builder",))
+        self._builder = Pool(clock, workers=1, nice=BACKGROUND, program=("mainstem.search.index.builder",))
         self._found = False
         self._parts: dict[str, list[IndexPart]] = {}
         """By segment, each by position."""
