@@ -8,11 +8,12 @@ import random
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.log.batch import Record
-from mainstem.search import sidecar
+from mainstem.search import local, sidecar
 from mainstem.search.service import SearchRequest
 from mainstem.search.tokens import filter_tokens
 from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, open_ground, run
@@ -108,6 +109,28 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
         ground.local._seen.clear()
         assert await ground.local.cover() > 0
         assert (await run(ground.local, request)).places == expected
+
+    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+
+
+def test_a_filter_that_could_not_be_written_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "COVER_S", 0.02)
+
+    async def work(ground: Ground) -> None:
+        await fill(ground, batches=15, partitions=1)
+        in_the_way = tmp_path / "search"
+        in_the_way.write_bytes(b"a file where the folder should be")
+        assert await ground.local.cover() == 0
+        in_the_way.unlink()
+        assert await ground.local.cover() == 0, "it is not tried all the time"
+        ground.local._cover._rests_until = 0.0
+        ground.local.keep_covered()
+        while ground.local.figures()["mainstem_search_filters_made_total"] < 10:
+            await asyncio.sleep(0.01)
+        found = await run(ground.local, SearchRequest(query="nothinghasthis", limit=None))
+        assert found.end.totals.skipped_bytes > 0
 
     on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
 

@@ -16,12 +16,28 @@ from mainstem.clock import Clock
 from mainstem.search import sidecar
 from mainstem.search.blocks import Block, PartitionBlocks
 from mainstem.search.matcher import Matcher
-from mainstem.search.messages import Build, Built, Failed, Head, Remove, Restore, Restored, Sift, Sifted, Unit
+from mainstem.search.messages import (
+    Build,
+    Built,
+    Failed,
+    Head,
+    Remove,
+    Reply,
+    Restore,
+    Restored,
+    Sift,
+    Sifted,
+    Unit,
+)
 from mainstem.search.pool import BUILDING, SEARCHING, Pool
 from mainstem.search.run import Piece
 from mainstem.search.start import BACKGROUND
 
 FILTERS_AT_ONCE = 256
+REST_S = 60.0
+"""After a filter that could not be made."""
+Lacking = dict[tuple[str, int], tuple[str, int, Block]]
+"""Topic, partition and block, by file and position."""
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +50,9 @@ class Cover:
         self._partitions = data / "partitions"
         self._pool = pool
         self._builder = Pool(clock, workers=1, nice=BACKGROUND)
+        self._clock, self._rest_s = clock, REST_S
+        self._rests_until = 0.0
+        self._later = Lacking()
         self._restored = False
         self.known: dict[str, PartitionBlocks] = {}
         """Blocks by the partition's folder."""
@@ -65,24 +84,47 @@ class Cover:
 
     async def build(self, topic: str, partition: int, blocks: Iterable[Block]) -> int:
         """Make the filters that these blocks lack, the newest first. How many were made."""
-        made = 0
-        for block in sorted(blocks, key=lambda each: -each.first_offset):
-            if not block.closed or block.sidecar is not None or block.has_none:
+        lacking = [each for each in blocks if each.closed and each.sidecar is None and not each.has_none]
+        lacking.sort(key=lambda each: -each.first_offset)
+        return await self._build({(each.path, each.start): (topic, partition, each) for each in lacking})
+
+    async def build_later(self) -> int:
+        """Make the filters that could not be made earlier, if it is time. How many were made."""
+        if not self._later or self._clock.monotonic() < self._rests_until:
+            return 0
+        later, self._later = self._later, {}
+        return await self._build(later)
+
+    async def _build(self, lacking: Lacking) -> int:
+        made, failed = 0, Lacking()
+        for place, (topic, partition, block) in lacking.items():
+            if self._clock.monotonic() < self._rests_until:
+                self._later[place] = topic, partition, block
                 continue
-            unit = Unit(
-                topic, partition, block.path, block.start, block.end, block.first_offset, block.next_offset
-            )
-            target = self._root / Path(block.path).parent.name / f"{block.first_offset:020}{sidecar.SUFFIX}"
-            reply = await self._builder.submit(partial(_build, unit, str(target)), BUILDING).last()
+            self._later.pop(place, None)
+            reply = await self._made(topic, partition, block)
             if isinstance(reply, Built) and reply.head is not None:
                 block.sidecar = reply.head.sidecar
                 block.learn(reply.head)
                 made += 1
-                continue
-            block.has_none = True
-            if isinstance(reply, Failed) and not reply.removed:
-                log.warning("no token filter for %s from %d on: %s", block.path, block.start, reply.reason)
+            elif isinstance(reply, Failed) and not reply.removed:
+                # What is wrong with this block, or with the disk, may pass; the others come before it.
+                log.warning(
+                    "no token filter yet for %s from %d on: %s", block.path, block.start, reply.reason
+                )
+                self._rests_until = self._clock.monotonic() + self._rest_s
+                failed[place] = topic, partition, block
+            else:
+                block.has_none = True
+        self._later |= failed
         return made
+
+    async def _made(self, topic: str, partition: int, block: Block) -> Reply:
+        unit = Unit(
+            topic, partition, block.path, block.start, block.end, block.first_offset, block.next_offset
+        )
+        target = self._root / Path(block.path).parent.name / f"{block.first_offset:020}{sidecar.SUFFIX}"
+        return await self._builder.submit(partial(_build, unit, str(target)), BUILDING).last()
 
     async def forget(self, live_folders: set[str]) -> None:
         """Remove the filters of what was deleted. `live_folders`: of the partitions that hold something."""

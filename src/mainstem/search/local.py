@@ -163,6 +163,7 @@ class LogSearch:
     async def _keep_covered(self) -> None:
         while not self._closed.is_set():
             try:
+                self._filters_made += await self._cover.build_later()
                 await self.cover()
             except StreamError as error:
                 log.warning("token filters: %s", error)
