@@ -108,7 +108,9 @@ def test_what_cannot_be_done_is_refused(server: Server, mainstem: Mainstem) -> N
     to = target(mainstem, "refusing")
     assert mainstem("replay", "nothing-has-this", "--to", to, "--yes").code == 1
     assert mainstem("replay", "(", "--to", to, "--yes").code == 2
-    assert "is not a job's id" in mainstem("replay", "*", "--to", to, "--yes", "--job", "a b").err
+    unnamed = mainstem("replay", "*", "--to", to, "--yes", "--job", "a b")
+    assert unnamed.code == 2
+    assert "is not a job's id" in unnamed.err
     assert not replayed(server.at, to)
 
 

@@ -95,6 +95,7 @@ def command(
     """
     from mainstem.replay import Job
     from mainstem.search.service import SearchRequest
+    from mainstem.stream import Invalid
 
     if not (dry_run or yes or sys.stdin.isatty()):
         raise click.UsageError("nobody can answer here whether to publish: add --yes, or --dry-run")
@@ -102,7 +103,10 @@ def command(
         query=query, topics=topics, since_ms=since, until_ms=until, limit=None, newest_first=False
     )
     order = Order(request, to, rate, job or secrets.token_hex(4), job is not None)
-    Job.of(order.job, request)
+    try:
+        Job.of(order.job, request)
+    except Invalid as error:
+        raise click.BadParameter(str(error), param_hint="--job") from None
 
     async def work(reached: Reached) -> int:
         replaying = await _of(reached, order)

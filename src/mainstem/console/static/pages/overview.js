@@ -53,7 +53,7 @@ export function overviewPage() {
     put(cards,
       card("Events in", `${short(stats.rates.in_per_s)}/s`, sparkline(points("in_per_s"), { label: "Events in a second", format: (n) => `${short(n)}/s`, height: 44, caption: true })),
       card("Read by groups", `${short(stats.rates.out_per_s)}/s`, sparkline(points("out_per_s"), { label: "Events read a second", format: (n) => `${short(n)}/s`, height: 44, caption: true })),
-      card("Kept", count(stats.events), h("p.muted", {}, "events in ", h("a", { href: link(["topics"]) }, `${count(stats.topics)} topics`), `, ${count(stats.partitions)} partitions`)),
+      card("Kept", count(stats.events), h("p.muted", {}, "events in ", h("a", { href: link(["topics"]) }, many(stats.topics, "topic")), `, ${many(stats.partitions, "partition")}`)),
       disk ? card("Disk", bytes(disk.used_bytes), diskBar(disk)) : null);
   }
 
