@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mainstem import __version__
-from mainstem.doors.http.endpoint import DiskUse
+from mainstem.doors.http.endpoint import DiskUse, Sample
 from mainstem.doors.http.server import HttpDoor
 from mainstem.engines.read_only import read_only as without_changes
 from mainstem.log.reserve import megabytes
@@ -49,6 +49,7 @@ class Served:
         read_only: bool,
         max_body_bytes: int = 16 << 20,
         disk_use: Callable[[], DiskUse] | None = None,
+        kafka: Callable[[], Iterable[Sample]] = tuple,
     ) -> None:
         self._make_search = make_search
         self._search: Search | None = None
@@ -63,6 +64,7 @@ class Served:
             read_only=read_only,
             search=self.search,
             disk_use=disk_use,
+            kafka=kafka,
         )
 
     def search(self) -> Search:
@@ -92,8 +94,16 @@ def room_for_index(reserve: Reserve) -> str | None:
     return None
 
 
-def of_node(settings: Settings, node: Node, folder: Path, at: tuple[str, int], bound: str) -> Served:
-    """The door of this machine's log. `at`: where Kafka clients connect; `bound`: the door's own host."""
+def of_node(
+    settings: Settings,
+    node: Node,
+    folder: Path,
+    at: tuple[str, int],
+    bound: str,
+    kafka: Callable[[], Iterable[Sample]],
+) -> Served:
+    """The door of this machine's log. `at`: where Kafka clients connect; `bound`: the door's own host;
+    `kafka`: what the door of those clients tells of itself."""
     from mainstem.engines.embedded import EmbeddedEngine
     from mainstem.server import Address, is_loopback
 
@@ -120,6 +130,7 @@ def of_node(settings: Settings, node: Node, folder: Path, at: tuple[str, int], b
         read_only=settings.http_read_only,
         max_body_bytes=settings.http_max_body_bytes,
         disk_use=disk_use,
+        kafka=kafka,
     )
     asyncio.get_running_loop().call_later(COVER_AFTER_S, served.search)
     return served

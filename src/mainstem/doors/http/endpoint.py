@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -46,6 +46,10 @@ class DiskUse:
     total_bytes: int
 
 
+Sample = tuple[str, tuple[str, ...], float]
+"""Of a metric: its name, the values of its labels, the number."""
+
+
 @dataclass(slots=True)
 class Searched:
     """What searches have done since the start."""
@@ -71,6 +75,8 @@ class Context:
     """Where the stream is: HOST:PORT of Kafka's protocol."""
     disk_use: Callable[[], DiskUse] | None
     """None: the log is elsewhere."""
+    kafka: Callable[[], Iterable[Sample]]
+    """What the Kafka door beside this one tells of itself."""
     search: Callable[[], Search]
     """The search, made when it is first asked for."""
     searches: asyncio.Semaphore

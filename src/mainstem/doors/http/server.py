@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mainstem.doors.http.app import build
-from mainstem.doors.http.endpoint import Context, DiskUse, Searched
+from mainstem.doors.http.endpoint import Context, DiskUse, Sample, Searched
 from mainstem.doors.http.pages import files
 from mainstem.doors.http.routes import ENDPOINTS
 from mainstem.doors.http.sampler import Sampler
@@ -69,6 +69,7 @@ class HttpDoor:
         read_only: bool = False,
         search: Callable[[], Search],
         disk_use: Callable[[], DiskUse] | None = None,
+        kafka: Callable[[], Iterable[Sample]] = tuple,
     ) -> None:
         closing = asyncio.Event()
         self._sampler = Sampler(engine, clock)
@@ -81,6 +82,7 @@ class HttpDoor:
             version=version,
             at=at,
             disk_use=disk_use,
+            kafka=kafka,
             search=search,
             searches=asyncio.Semaphore(SEARCHES),
             searched=Searched(),

@@ -63,7 +63,7 @@ class SocketLink(asyncio.BufferedProtocol):
         "born_at",
         "progress",
         "stalled_since",
-        "unsent_bytes",
+        "unsent",
     )
 
     def __init__(self, shell: KafkaDoor, listener: Listener, address: str) -> None:
@@ -73,8 +73,8 @@ class SocketLink(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._connection: Connection | None = None
         self.born_at = self.stalled_since = shell.door.clock.monotonic()
-        self.unsent_bytes = 0
-        """What waited for the client at the last look at a stuck connection."""
+        self.unsent: tuple[float, int] = (0.0, 0)
+        """Since when it has taken too little, and how much waited for it when that was seen first."""
         self.progress: tuple[float, int] = (0.0, 0)
         """When the last whole frame had come and how much of the next one, when it last was noticeably
         more."""
@@ -163,8 +163,7 @@ class SocketLink(asyncio.BufferedProtocol):
         if connection.is_closed:
             return "does not take the end" if silent > STUCK_SECONDS else None
         if connection.blocked_since is not None:
-            return self._stuck(connection, now)
-        self.unsent_bytes = 0
+            return self._stuck(connection, connection.blocked_since, now)
         settings = self._shell.door.settings
         if not connection.has_asked and now - self.born_at > settings.first_request_timeout_ms / 1000:
             began = connection.awaited_bytes is not None
@@ -174,16 +173,17 @@ class SocketLink(asyncio.BufferedProtocol):
             return ""
         return stalled
 
-    def _stuck(self, connection: Connection, now: float) -> str | None:
+    def _stuck(self, connection: Connection, since: float, now: float) -> str | None:
         """Of a client that does not take what is sent to it."""
-        assert connection.blocked_since is not None
         assert self._transport is not None
-        if now - connection.blocked_since < STUCK_SECONDS:
-            return None
         unsent = self._transport.get_write_buffer_size()
-        if self.unsent_bytes and unsent > self.unsent_bytes - UNSENT_LOW_BYTES:
-            return f"has not read for {STUCK_SECONDS:.0f} s"
-        self.unsent_bytes, connection.blocked_since = unsent, now
+        seen_since, before = self.unsent
+        if seen_since != since:
+            self.unsent = since, unsent
+        elif now - since >= STUCK_SECONDS:
+            if unsent > before - UNSENT_LOW_BYTES:
+                return f"has not read for {STUCK_SECONDS:.0f} s"
+            connection.blocked_since, self.unsent = now, (now, unsent)
         return None
 
     def _stalled(self, connection: Connection, now: float) -> str | None:
@@ -237,6 +237,12 @@ class KafkaDoor:
     def connections(self) -> int:
         """How many there are."""
         return len(self._links)
+
+    def samples(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
+        """What this door tells of itself: names of metrics, values of their labels, numbers."""
+        yield "kafka_server_socket_server_metrics_connection_count", (), len(self._links)
+        for kind, count in self.door.refusals.items():
+            yield "mainstem_kafka_refusals_total", (kind,), count
 
     @property
     def is_closing(self) -> bool:

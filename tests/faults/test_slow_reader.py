@@ -1,0 +1,69 @@
+"""A client that stands still while the server sends to it: it costs bounded memory, is closed after a while,
+and others notice nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.doors.kafka.kit import batch, produce_request
+from tests.faults.test_flood import MB, Caller, status
+from tests.support.server import Server
+
+GREEDY = """
+import socket, sys
+from tests.doors.kafka.kit import fetch_request, request_frame
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+for number in range(200):
+    sock.sendall(request_frame(1, 12, number, fetch_request(("t", 0, 0))))
+print(len(sock.recv(1)), flush=True)
+while sock.recv(1 << 16):
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_a_client_that_stands_still_costs_bounded_memory_and_is_closed(tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        good = Caller(server)
+        good.create("t")
+        for _ in range(40):
+            answer = good.call(0, 9, produce_request("t", batch(b"x" * 900_000), timeout=20_000))
+            assert answer.responses[0].partition_responses[0].error_code == 0
+        memory = status(server, "VmRSS")
+        still = [
+            subprocess.Popen(
+                [sys.executable, "-c", GREEDY, server.host, str(server.port)], stdout=subprocess.PIPE
+            )
+            for _ in range(4)
+        ]
+        try:
+            for each in still:
+                assert each.stdout is not None
+                assert each.stdout.readline() == b"1\n"
+                each.send_signal(signal.SIGSTOP)
+            took: list[float] = []
+            began = time.monotonic()
+            while "has not read for" not in server.logs():
+                asked = time.monotonic()
+                assert asked - began < 60, "who stands still is not closed"
+                good.produce()
+                took.append(time.monotonic() - asked)
+                time.sleep(0.05)
+            assert status(server, "VmHWM") - memory < 4 * 64 * MB, "bounded, not 200 replies each"
+            took.sort()
+            print(f"{len(took)} requests meanwhile: median {took[len(took) // 2] * 1000:.1f} ms,", end=" ")
+            print(f"slowest {took[-1] * 1000:.0f} ms")
+        finally:
+            for each in still:
+                each.kill()
+                each.wait()
+                if each.stdout is not None:
+                    each.stdout.close()
+        good.close()
+        assert "Traceback" not in server.logs(), server.logs()
