@@ -1,7 +1,7 @@
 """What searching costs producers, and how soon an event can be found.
 
-A server that makes token filters (it has an HTTP door) beside one that does not. The client runs in
-this process, on the same cores as the server. Used by `bench.search`.
+A server without an HTTP door, one that has a door but cannot write token filters, and one that makes them, in
+turns. The client runs in this process, on the same cores as the server. Used by `bench.search`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.server import Server
@@ -29,28 +30,46 @@ WARM_S, TOP_S = 3.0, 6.0
 INCOMING = 30_000
 """Events a second."""
 STEADY_S = 12.0
+ALONE, DOOR, FILTERS = MODES = ("no HTTP door", "HTTP door", "filters are made")
 Say = Callable[[str, str], None]
 
 
+class Top(NamedTuple):
+    """A producer's top rate, and what the server had of the processors meanwhile."""
+
+    rate: float
+    """MB/s of payload."""
+    cpu: float
+    """Seconds of processor for each GB."""
+    waited: float
+    """Seconds that it was ready and waited for a processor, for each second."""
+
+
 @contextmanager
-def serving(*, filters: bool) -> Iterator[Server]:
+def serving(mode: str) -> Iterator[Server]:
     """A fresh server."""
     with tempfile.TemporaryDirectory(prefix="bench-") as parent:
-        door = {"http": "127.0.0.1:0"} if filters else {}
+        door = {} if mode == ALONE else {"http": "127.0.0.1:0"}
         with Server(Path(parent) / "data", durability="os", **door) as server:
+            if mode == DOOR:
+                # A file where their folder should be: after one that failed none is tried for a minute.
+                (server.data / "search").write_bytes(b"")
             admin = AdminClient({"bootstrap.servers": server.at, "log_level": 0})
             admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(60)
             yield server
 
 
-def top_rate(server: Server, batches: Batches) -> float:
-    """MB/s of payload that were acknowledged, as fast as it goes, once all processes have started."""
+def top_rate(server: Server, batches: Batches) -> Top:
+    """As fast as it goes, once all processes have started."""
     connection = wire.Connection(server.at)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
     on_their_way: deque[int] = deque()
     size = 0
+    used: tuple[float, float] | None = None
     began = time.perf_counter()
     while (now := time.perf_counter()) - began < WARM_S + TOP_S:
+        if used is None and now - began >= WARM_S:
+            used = _processor(server)
         if len(on_their_way) < IN_FLIGHT:
             buffer, template = batches.next(_now_ms())
             connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
@@ -59,8 +78,17 @@ def top_rate(server: Server, batches: Batches) -> float:
         taken(connection)
         acknowledged = on_their_way.popleft()
         size += acknowledged if now - began >= WARM_S else 0
+    cpu, waited = _processor(server)
     connection.close()
-    return size / TOP_S / 1e6
+    assert used is not None
+    return Top(size / TOP_S / 1e6, (cpu - used[0]) / (size / 1e9), (waited - used[1]) / TOP_S)
+
+
+def _processor(server: Server) -> tuple[float, float]:
+    """Seconds that the server's main thread had a processor, and waited for one."""
+    assert server.process is not None
+    ran, waited, _ = Path(f"/proc/{server.process.pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def steady(server: Server, batches: Batches, *, look: bool) -> tuple[float, list[float]]:
@@ -112,26 +140,27 @@ def _until_found(server: Server, connection: wire.Connection, mark: str) -> floa
 
 
 def measure(repeats: int, samples: Path | None, say: Say) -> None:
-    """Both servers in turn."""
+    """All modes in turn."""
     made = templates(samples)
-    rates: dict[bool, list[float]] = {False: [], True: []}
-    late: dict[bool, list[float]] = {False: [], True: []}
-    found: list[float] = []
+    tops: dict[str, list[Top]] = {mode: [] for mode in MODES}
+    late: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(repeats):
-        for filters in (False, True):
-            with serving(filters=filters) as server:
-                rates[filters].append(top_rate(server, Batches(made)))
-            with serving(filters=filters) as server:
-                late[filters].append(steady(server, Batches(made), look=False)[0])
-    with serving(filters=True) as server:
+        for mode in MODES:
+            with serving(mode) as server:
+                tops[mode].append(top_rate(server, Batches(made)))
+            with serving(mode) as server:
+                late[mode].append(steady(server, Batches(made), look=False)[0])
+    with serving(FILTERS) as server:
         found = steady(server, Batches(made), look=True)[1]
-    without, beside = statistics.median(rates[False]), statistics.median(rates[True])
-    say(
-        "producer's top rate",
-        f"{without:,.0f} MB/s, {beside:,.0f} while filters are made: {beside / without:.0%}",
-    )
-    without, beside = statistics.median(late[False]), statistics.median(late[True])
-    say(f"p99 at {INCOMING:,}/s", f"{without:.2f} ms, {beside:.2f} while filters are made")
+    alone = statistics.median(top.rate for top in tops[ALONE])
+    for mode in MODES:
+        rate, cpu, waited = (statistics.median(each) for each in zip(*tops[mode], strict=True))
+        p99 = statistics.median(late[mode])
+        say(
+            f"producer, {mode}",
+            f"{rate:,.0f} MB/s at most ({rate / alone:.0%}), {cpu:.2f} s of the server for each GB, "
+            f"{waited:.0%} of the time it waits for a processor; p99 at {INCOMING:,}/s {p99:.2f} ms",
+        )
     say(
         "found after acknowledged",
         f"{statistics.median(found):.3f} s, at most {max(found):.3f}, {len(found)} tries",
