@@ -41,7 +41,13 @@ class GoneJson(msgspec.Struct):
 
     partition: int
     events: int
-    bytes: Annotated[int | None, Meta(description="Of the log's files; null: not known of this cluster.")]
+    bytes: Annotated[
+        int | None,
+        Meta(
+            description="Of the batches with these events, whole, also of the last, though it may hold events"
+            " that are kept; null: not known of this cluster."
+        ),
+    ]
     begin: Annotated[int, Meta(description="The first offset that is kept afterwards.")]
     oldest: Annotated[
         str | None, Meta(description="The time of the first event that is kept; null: none is.")
