@@ -106,7 +106,7 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
             path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
         found = await run(ground.local, request)
         assert found.places == expected
-        ground.local._seen.clear()
+        ground.local._covered.clear()
         assert await ground.local.cover() > 0
         assert (await run(ground.local, request)).places == expected
 

@@ -8,7 +8,6 @@ which reads files.
 from __future__ import annotations
 
 import base64
-import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,13 +16,13 @@ from uuid import UUID
 
 from mainstem.coordinator import errors as refusals
 from mainstem.coordinator.config_types import valid_values
-from mainstem.coordinator.errors import UnknownTopic as UnknownTopicHere
 from mainstem.coordinator.group_types import Commit, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics import ConfigChange, Topic
 from mainstem.engines.embedded_errors import translate
 from mainstem.engines.embedded_member import EmbeddedMember, read_assignment
 from mainstem.engines.embedded_publish import Result, append, partition_of, results_of
 from mainstem.engines.embedded_read import EmbeddedReader
+from mainstem.engines.embedded_topics import Summaries
 from mainstem.later import Later
 from mainstem.log.partition import Partition
 from mainstem.log.retention import preview
@@ -56,8 +55,6 @@ if TYPE_CHECKING:
     from mainstem.node import Node
 
 NODE_ID = 1
-TURN_PARTITIONS = 500
-"""So many are looked at in one turn of the loop."""
 
 
 @contextmanager
@@ -86,6 +83,7 @@ class EmbeddedEngine:
         self._node = node
         self._at = at
         self._turn = itertools.count()
+        self._summaries = Summaries(node, self._turn_of_others)
 
     # ------------------------------------------------------------------------------------------------------
 
@@ -150,6 +148,14 @@ class EmbeddedEngine:
             self._topic(topic)
         return EmbeddedMember(self._node, self._partition, group, topics, start)
 
+    def place(self, topic: str, partition: int) -> tuple[str, int, int, int, int]:
+        """(folder, first offset, watermark, segments, bytes). No two topics ever have the same folder.
+        UnknownTopic."""
+        held = self._partition(topic, partition)
+        return (
+            held.folder, held.log_start_offset, held.high_watermark, len(held.segments), held.size_bytes()
+        )  # fmt: skip
+
     async def byte_ranges(
         self, topic: str, partition: int, from_offset: int, to_offset: int
     ) -> list[tuple[str, int, int]]:
@@ -180,27 +186,7 @@ class EmbeddedEngine:
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """See the contract."""
-        summaries = []
-        looked = 0
-        for topic in await self._node.runtime.read(list(self._node.topics.all())):
-            if not internal and topic.internal:
-                continue
-            looked += topic.partitions
-            if looked >= TURN_PARTITIONS:
-                looked = 0
-                await self._turn_of_others()
-            with contextlib.suppress(UnknownTopicHere):  # deleted meanwhile
-                summaries.append(self._summary(topic))
-        return summaries
-
-    def _summary(self, topic: Topic) -> TopicSummary:
-        events = written = size_bytes = 0
-        for index in range(topic.partitions):
-            held = self._node.partition(topic, index)
-            written += held.high_watermark
-            events += held.high_watermark - held.log_start_offset
-            size_bytes += held.size_bytes()
-        return TopicSummary(topic.name, topic.partitions, events, topic.internal, written, size_bytes)
+        return [each for each in await self._summaries.all() if internal or not each.internal]
 
     async def _turn_of_others(self) -> None:
         later: Later[None] = Later()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -35,20 +37,42 @@ from mainstem.search.service import (
     SearchRequest,
     Update,
 )
-from mainstem.stream import StreamError
+from mainstem.stream import StreamError, TopicSummary
 
 GAPS_AT_ONCE = 256
 UNITS_AT_ONCE = 64
-PARTITIONS_AT_ONCE = 100
+TOPICS_AT_ONCE = 100
 COVER_S = 2.0
 """How often it is looked whether a block has closed."""
 Ranges = list[tuple[str, int, int]]
+Keyed = tuple[int, int, Piece]
+_NEVER: tuple[TopicSummary | None, dict[str, str]] = (None, {})
+
+
+@dataclass(slots=True)
+class _Planning:
+    """A partition's blocks, for as long as it has these offsets."""
+
+    folder: str
+    begin: int
+    end: int
+    ranges: Ranges
+    blocks: list[Block] = field(default_factory=list)
+    """Also the open one, oldest first."""
+
 
 log = logging.getLogger(__name__)
 
 
 class Files(Topics, Protocol):
     """What it needs of the engine."""
+
+    async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
+        """A topic of which nothing has moved keeps the very object that was given before."""
+
+    def place(self, topic: str, partition: int) -> tuple[str, int, int, int, int]:
+        """(folder, first offset, watermark, segments, bytes). No two topics ever have the same folder.
+        UnknownTopic."""
 
     async def byte_ranges(
         self, topic: str, partition: int, from_offset: int, to_offset: int
@@ -80,7 +104,11 @@ class LogSearch:
         self.pool = Pool(clock, workers=workers)
         self._cover = Cover(data, clock, self.pool)
         self._index = Keeper(data, clock, self.pool, engine, self._blocks, room=room, part_blocks=part_blocks)
-        self._seen: dict[tuple[str, int], tuple[int, int, str]] = {}
+        self._plans: dict[str, _Planning] = {}
+        """By the partition's folder."""
+        self._covered: dict[str, tuple[TopicSummary, dict[str, str]]] = {}
+        """Topics by name, as they were when their blocks were covered, and their partitions' folders, as the
+        log and as blocks name them."""
         self._covering: list[asyncio.Task[None]] = []
         self._closed = asyncio.Event()
         self._filters_made = 0
@@ -112,13 +140,13 @@ class LogSearch:
     ) -> list[Bucket]:
         """See the contract."""
         left = await places.partitions(self._engine, SearchRequest(topics=topics))
-        units = [
-            (self._unit(each, block), block) for each, blocks in await self._blocks(left) for block in blocks
-        ]
-        spans = await self._spans(units)
-        timed = [
-            (unit, span) for (unit, _), span in zip(units, spans, strict=True) if span is not None and span[2]
-        ]
+        units: list[tuple[Unit, Block]] = []
+        async for each, blocks in places.in_turns(await self._blocks(left)):
+            units += [(self._unit(each, block), block) for block in blocks]
+        timed: list[tuple[Unit, tuple[int, int, int]]] = []
+        async for (unit, _), span in places.in_turns(list(zip(units, await self._spans(units), strict=True))):
+            if span is not None and span[2]:
+                timed.append((unit, span))
         if not timed:
             return []
         from_ms = min(span[0] for _, span in timed) if since_ms is None else since_ms
@@ -126,9 +154,14 @@ class LogSearch:
         if from_ms >= to_ms:
             return []
         edges = headers.edges_of(from_ms, to_ms, buckets)
-        whole, parts = headers.within(timed, edges)
-        counts = await self._count(parts, edges)
-        return headers.buckets_of(edges, [a + b for a, b in zip(whole, counts, strict=True)])
+        counts, across = [0.0] * (len(edges) - 1), list[Unit]()
+        for at in range(0, len(timed), places.TURN):
+            whole, parts = headers.within(timed[at : at + places.TURN], edges)
+            counts = [a + b for a, b in zip(counts, whole, strict=True)]
+            across += parts
+            await places.turn()
+        counts = [a + b for a, b in zip(counts, await self._count(across, edges), strict=True)]
+        return headers.buckets_of(edges, counts)
 
     def figures(self) -> dict[str, float]:
         """What it tells of itself, by names of metrics."""
@@ -175,25 +208,43 @@ class LogSearch:
     async def cover(self) -> int:
         """Make the token filters that are missing now, and remove those whose data is gone. How many were
         made."""
-        left = await places.partitions(self._engine, SearchRequest())
-        seen: dict[tuple[str, int], tuple[int, int, str]] = {}
-        moved = []
-        for each in left:
-            before = self._seen.get((each.topic, each.partition))
-            if before is not None and before[:2] == (each.low, each.high):
-                seen[each.topic, each.partition] = before
-            elif each.low < each.high:
-                moved.append(each)
+        topics = await self._engine.topics()
+        moved = [each for each in topics if self._covered.get(each.name, _NEVER)[0] is not each]
+        if not moved and len(topics) == len(self._covered):
+            return 0
         made = 0
-        for at in range(0, len(moved), PARTITIONS_AT_ONCE):
-            for each, blocks in await self._blocks(moved[at : at + PARTITIONS_AT_ONCE]):
-                made += await self._cover.build(each.topic, each.partition, blocks)
-                if blocks:
-                    folder = str(Path(blocks[0].path).parent)
-                    seen[each.topic, each.partition] = each.low, each.high, folder
-        self._seen = seen
+        for at in range(0, len(moved), TOPICS_AT_ONCE):
+            made += await self._cover_topics(moved[at : at + TOPICS_AT_ONCE])
         self._filters_made += made
-        await self._cover.forget({folder for _, _, folder in seen.values()})
+        there = {each.name for each in topics}
+        self._covered = {name: each for name, each in self._covered.items() if name in there}
+        live: dict[str, str] = {}
+        async for _, folders in places.in_turns(list(self._covered.values())):
+            live |= folders
+        if len(self._plans) > len(live):
+            self._plans = {folder: plan for folder, plan in self._plans.items() if folder in live}
+        await self._cover.forget(set(live.values()))
+        return made
+
+    async def _cover_topics(self, topics: Sequence[TopicSummary]) -> int:
+        folders: dict[str, dict[str, str]] = {each.name: {} for each in topics}
+        wanted = []
+        for each in await places.of_topics(self._engine, topics):
+            try:
+                place = self._engine.place(each.topic, each.partition)
+            except StreamError:
+                continue  # deleted meanwhile
+            folder, begin, end, segments, size_bytes = place
+            if begin < end:
+                folders[each.topic][folder] = str(self._data / folder)
+                # What has no full block is planned once, for the first search, then when a search asks.
+                if segments > 1 or size_bytes >= self._block_bytes or folder not in self._plans:
+                    wanted.append(each)
+        made = 0
+        for each, blocks in await self._blocks(wanted):
+            made += await self._cover.build(each.topic, each.partition, blocks)
+        for topic in topics:
+            self._covered[topic.name] = topic, folders[topic.name]
         return made
 
     async def index(self) -> None:
@@ -216,17 +267,17 @@ class LogSearch:
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
         request, left = await places.find(self._engine, request, matcher)
-        pieces = in_order(
-            [
+        keyed: list[Keyed] = []
+        async for each, blocks in places.in_turns(await self._blocks(left)):
+            keyed += _keyed(
                 [
                     Piece(self._unit(each, block), block.time_ms, block)
                     for block in blocks
                     if _overlaps(each, block)
-                ]
-                for each, blocks in await self._blocks(left)
-            ],
-            request.newest_first,
-        )
+                ],
+                request.newest_first,
+            )
+        pieces = _sorted(keyed)
         times = matcher.time_range
         from_ms = max((each for each in (times[0], request.since_ms) if each is not None), default=None)
         to_ms = min((each for each in (times[1], request.until_ms) if each is not None), default=None)
@@ -244,43 +295,46 @@ class LogSearch:
             return await self._planned(left)
 
     async def _planned(self, left: Sequence[Left]) -> list[tuple[Left, list[Block]]]:
-        ranges: list[tuple[Left, Ranges]] = []
-        gaps: list[Gap] = []
-        ends: dict[tuple[str, int], int] = {}
-        for each in left:
+        planned: list[tuple[Left, _Planning]] = []
+        new: list[_Planning] = []
+        async for each in places.in_turns(left):
             if each.low >= each.high:
                 continue
             try:
-                bounds = await self._engine.bounds(each.topic, each.partition)
-                found = await self._engine.byte_ranges(each.topic, each.partition, bounds.begin, bounds.end)
+                folder, begin, end, *_ = self._engine.place(each.topic, each.partition)
+                plan = self._plans.get(folder)
+                if plan is None or (plan.begin, plan.end) != (begin, end):
+                    found = await self._engine.byte_ranges(each.topic, each.partition, begin, end)
+                    if not found:
+                        continue
+                    full = [(str(self._data / path), start, end) for path, start, end in found]
+                    plan = _Planning(folder, begin, end, full)
+                    new.append(plan)
             except StreamError:
                 continue  # deleted meanwhile
-            full = [(str(self._data / path), start, end) for path, start, end in found]
-            ends[each.topic, each.partition] = bounds.end
-            ranges.append((each, full))
-            if full:
-                gaps += self._of(full).gaps(full)
+            planned.append((each, plan))
+        await self._cut(new)
+        return [(each, plan.blocks) for each, plan in planned]
+
+    async def _cut(self, plans: Sequence[_Planning]) -> None:
+        """Find the blocks of these partitions, and remember them until they move."""
+        gaps: list[Gap] = []
+        async for plan in places.in_turns(plans):
+            gaps += self._of(plan.ranges).gaps(plan.ranges)
         cuts: dict[str, list[Cut]] = {}
         for at in range(0, len(gaps), GAPS_AT_ONCE):
             some = gaps[at : at + GAPS_AT_ONCE]
-            planned = await self.pool.submit(partial(_plan, some, self._block_bytes)).last()
-            if isinstance(planned, Failed):
-                raise StreamError(f"the log could not be prepared for search: {planned.reason}")
-            assert isinstance(planned, Planned)
-            for cut in planned.cuts:
+            reply = await self.pool.submit(partial(_plan, some, self._block_bytes)).last()
+            if isinstance(reply, Failed):
+                raise StreamError(f"the log could not be prepared for search: {reply.reason}")
+            assert isinstance(reply, Planned)
+            for cut in reply.cuts:
                 cuts.setdefault(cut.path, []).append(cut)
-        return [
-            (
-                each,
-                self._of(full).with_cuts(
-                    [cut for path, _, _ in full for cut in cuts.get(path, ())],
-                    full,
-                    ends[each.topic, each.partition],
-                ),
-            )
-            for each, full in ranges
-            if full
-        ]
+        async for plan in places.in_turns(plans):
+            found = [cut for path, _, _ in plan.ranges for cut in cuts.get(path, ())]
+            plan.blocks = self._of(plan.ranges).with_cuts(found, plan.ranges, plan.end)
+            plan.ranges = []
+            self._plans[plan.folder] = plan
 
     def _of(self, ranges: Ranges) -> PartitionBlocks:
         """What is known of the partition that these files are of: by its folder, which no other topic of
@@ -302,8 +356,11 @@ class LogSearch:
     async def _spans(self, units: Sequence[tuple[Unit, Block]]) -> list[tuple[int, int, int] | None]:
         """Of each: what is known of its block, if it is all of that, else what its headers say, which is
         remembered."""
-        whole = [(unit.low, unit.high) == (block.first_offset, block.next_offset) for unit, block in units]
-        found = [block.span if all_of else None for (_, block), all_of in zip(units, whole, strict=True)]
+        whole: list[bool] = []
+        found: list[tuple[int, int, int] | None] = []
+        async for unit, block in places.in_turns(units):
+            whole.append((unit.low, unit.high) == (block.first_offset, block.next_offset))
+            found.append(block.span if whole[-1] else None)
         unknown = [at for at, span in enumerate(found) if span is None]
         groups = [unknown[at : at + UNITS_AT_ONCE] for at in range(0, len(unknown), UNITS_AT_ONCE)]
         jobs = [
@@ -315,7 +372,7 @@ class LogSearch:
                 raise StreamError(f"counting failed: {reply}")
             for at, span in zip(group, reply.spans, strict=True):
                 found[at] = span
-                if whole[at] and units[at][1].closed:
+                if whole[at]:
                     units[at][1].span = span
         return found
 
@@ -352,18 +409,24 @@ def _overlaps(left: Left, block: Block) -> bool:
 def in_order(partitions: Sequence[Sequence[Piece]], newest_first: bool) -> list[Piece]:
     """The pieces of all partitions (each oldest first) in the order of a search: each partition's by offset,
     and between them by time."""
-    keyed: list[tuple[int, int, Piece]] = []
-    for pieces in partitions:
-        if newest_first:
-            # A piece comes after the newer ones of its partition even if its times are later.
-            bound = 1 << 62
-            for at, piece in enumerate(reversed(pieces)):
-                bound = min(bound, piece.time_ms)
-                keyed.append((-bound, at, piece))
-        else:
-            bound = -(1 << 62)
-            for at, piece in enumerate(pieces):
-                bound = max(bound, piece.time_ms)
-                keyed.append((bound, at, piece))
-    keyed.sort(key=lambda each: each[:2])  # stable
+    return _sorted([each for pieces in partitions for each in _keyed(pieces, newest_first)])
+
+
+def _keyed(pieces: Sequence[Piece], newest_first: bool) -> Iterator[Keyed]:
+    """A partition's pieces with what they are sorted by."""
+    if newest_first:
+        # A piece comes after the newer ones of its partition even if its times are later.
+        bound = 1 << 62
+        for at, piece in enumerate(reversed(pieces)):
+            bound = min(bound, piece.time_ms)
+            yield -bound, at, piece
+    else:
+        bound = -(1 << 62)
+        for at, piece in enumerate(pieces):
+            bound = max(bound, piece.time_ms)
+            yield bound, at, piece
+
+
+def _sorted(keyed: list[Keyed]) -> list[Piece]:
+    keyed.sort(key=itemgetter(0, 1))  # stable
     return [piece for _, _, piece in keyed]

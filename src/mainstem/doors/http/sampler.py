@@ -1,7 +1,7 @@
 """Rates and their history: how fast events come in, how fast groups read them, how far groups are behind.
 
 Owns: one task that looks at the ends of all topics about each second and at groups about each ten; rates of
-now, and 24 hours in steps of a minute. Refuses: more than a fiftieth of the time (it looks less often where
+now, and 24 hours in steps of a minute. Refuses: more than a hundredth of the time (it looks less often where
 looking takes long) and more memory than its limits give: what is over them is in the totals only.
 """
 
@@ -28,7 +28,7 @@ GROUPS_MAX = 500
 """Groups that are looked at, by name."""
 LOOK_SECONDS = 1.0
 LOOK_AT_GROUPS_SECONDS = 10.0
-SHARE = 50
+SHARE = 100
 """Looking takes at most one part in so many of the time."""
 SMOOTH_SECONDS = 5.0
 """Rates of now are means over about this long."""
@@ -155,18 +155,21 @@ class Sampler:
         self.topics = [each for each in found if not each.internal]
         first = not self.looked_ms
         self.looked_ms = self._clock.wall_ms()
-        there = set()
         added = 0
         for topic in self.topics:
-            there.add(topic.name)
             flow = self.into.get(topic.name)
             if flow is None:  # at the first look, what is there is no news; later it is
                 flow = self.into[topic.name] = Flow(-1 if first else 0)
+            elif topic.written == flow.total and not flow.per_s:
+                continue  # most of many stand still
             added += flow.look(topic.written, seconds)
         self.all_in.look(self.all_in.total + added, seconds)
-        for flows in (self.into, self.out_of):
-            for name in [name for name in flows if name not in there]:
-                del flows[name]
+        if len(self.into) > len(self.topics):
+            there = {each.name for each in self.topics}
+            for name in [name for name in self.into if name not in there]:
+                del self.into[name]
+        for name in [name for name in self.out_of if name not in self.into]:
+            del self.out_of[name]
         self._turn_of_minute(now)
 
     async def look_at_groups(self) -> None:

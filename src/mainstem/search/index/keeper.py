@@ -144,6 +144,8 @@ class Keeper:
 
     def note(self, pieces: Iterable[Piece]) -> str | None:
         """Why not all of these are answered by an index, if their topics want one."""
+        if not self._wanted:
+            return None
         folders = {str(Path(piece.block.path).parent) for piece in pieces if not piece.indexed}
         left = [self._wanted[folder] for folder in folders if folder in self._wanted]
         if not left:

@@ -1,0 +1,50 @@
+"""What has not moved is not planned again; what has moved, was deleted or made again, is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mainstem.search.service import SearchRequest
+from tests.search.ground import NOW_MS, Ground, on_ground, run
+
+ROW = (None, b'{"order": "4711"}', (), NOW_MS)
+REQUEST = SearchRequest(query="4711", limit=None)
+
+
+def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        for name in ("orders", "returns"):
+            await ground.engine.create_topic(name, partitions=2)
+            await ground.append(name, 1, [ROW])
+        orders, returns = await ground.engine.topics()
+        await ground.append("orders", 0, [ROW, ROW])
+        await ground.engine.create_topic("shipments")
+        again, same, new = await ground.engine.topics()
+        assert same is returns
+        assert (orders.written, again.written, new.written) == (1, 3, 0)
+        await ground.engine.delete_records("orders", 0, 1)
+        await ground.engine.delete_topic("returns")
+        assert [(each.name, each.events) for each in await ground.engine.topics()] == [
+            ("orders", 2),
+            ("shipments", 0),
+        ]
+
+    on_ground(tmp_path, work)
+
+
+def test_a_plan_is_of_one_topic_and_one_time_only(tmp_path: Path) -> None:
+    async def work(ground: Ground) -> None:
+        await ground.engine.create_topic("orders", partitions=1)
+        await ground.append("orders", 0, [ROW])
+        await ground.local.cover()
+        assert len((await run(ground.local, REQUEST)).places) == 1
+        await ground.append("orders", 0, [ROW])
+        assert len((await run(ground.local, REQUEST)).places) == 2
+        await ground.engine.delete_topic("orders")
+        await ground.engine.create_topic("orders", partitions=1)
+        await ground.append("orders", 0, [ROW, (None, b"another", (), NOW_MS)])
+        assert len((await run(ground.local, REQUEST)).places) == 1
+        await ground.local.cover()
+        assert len((await run(ground.local, REQUEST)).places) == 1
+
+    on_ground(tmp_path, work)
