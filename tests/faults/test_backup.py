@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import random
 import subprocess
 import sys
@@ -150,3 +151,23 @@ def test_a_damaged_backup_is_told_when_it_is_restored(tmp_path: Path) -> None:
     assert done.returncode == Exit.BAD_INPUT
     assert done.stdout.startswith("damage\torders\t0\t")
     assert "1 places are damaged" in done.stderr
+
+
+def test_a_start_changes_no_file_that_a_copy_has_in_common(tmp_path: Path) -> None:
+    """A segment is one file with a copy's (hard link), and the start has to write to it and to cut it."""
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+        client.create("orders")
+        client.write("orders", 20, 1000)
+        server.kill()
+        (segment,) = [path for path in server.data.glob("partitions/*/*.log") if path.stat().st_size > 20_000]
+        with segment.open("ab") as file:
+            file.write(b"torn" * 50)
+        os.link(segment, tmp_path / "copy")
+        before = segment.read_bytes()
+        server.start()
+        assert "cut 200 bytes" in server.logs(), server.logs()
+        assert (tmp_path / "copy").read_bytes() == before
+        assert segment.read_bytes() == before[:-200]
+        client.at = server.at
+        assert client.lost("orders") == []
