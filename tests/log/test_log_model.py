@@ -40,7 +40,15 @@ CONFIG = LogConfig(
     group_bytes=8 << 10,
 )
 PARTITION = PartitionConfig(segment_bytes=7000, index_interval_bytes=500)
-Faults = Literal["none", "syncs", "calls"]
+Faults = Literal["none", "syncs", "segments", "calls"]
+
+RATES: dict[Faults, tuple[float, ...]] = {
+    "none": (0.0,),
+    "calls": (0.0,),
+    "syncs": (0.005, 0.05),
+    "segments": (0.05, 0.5),
+}
+"""How likely a sync fails."""
 
 
 @dataclass
@@ -94,6 +102,7 @@ class Life:
         while True:
             self.starts += 1
             clock = SimClock(wall_ms=1_356_998_400_000 + self.starts * 100_000)
+            self.fenced |= self.faults == "calls" or any("partitions" in path for path in self.disk.failed)
             self.disk = self.disk.power_cut(clock) if self.crash == "power" else self.disk.kill(clock)
             self.clock = clock
             if self.rng.random() < 0.2:
@@ -105,11 +114,17 @@ class Life:
                 self.choose_crash()
                 continue
             assert not report.fenced, report.notes
+            # A file that a checkpoint has freed may be half written over, and counts while an older one is
+            # kept for a fenced partition: a false alarm, for its records are all covered.
+            told = [note for note in report.notes if "damaged" in note and not self.fenced]
+            assert not told, f"nothing here damages anything: {told}"
             self.disk.cut_at = -1
             return
 
     crash: Literal["power", "kill"] = "kill"
     power_went = False
+    fenced = False
+    """A partition may have been, in this life."""
 
     def choose_crash(self) -> None:
         self.crash = self.rng.choice(("power", "kill"))
@@ -121,7 +136,8 @@ class Life:
             clean = False
             self.disk.cold = self.rng.choice((0.0, 0.2))
             self.disk.slow_s = self.rng.choice((0.0005, 0.02))
-            self.disk.sync_fails = self.rng.choice((0.005, 0.05)) if self.faults == "syncs" else 0.0
+            self.disk.sync_fails = self.rng.choice(RATES[self.faults])
+            self.disk.sync_fails_in = "partitions/" if self.faults == "segments" else ""
             if self.faults == "calls":
                 for _ in range(self.rng.randint(1, 4)):
                     number = self.disk.calls + self.rng.randint(1, steps * 4)
@@ -278,6 +294,8 @@ class Life:
             partition = self.log.partition(TOPIC, index)
             assert partition.log_start_offset <= partition.high_watermark <= partition.log_end_offset
             model.safe = max(model.safe, partition.high_watermark)
+            if partition.fenced is None and not partition._paused:  # then it is durable
+                model.epoch = max(model.epoch, partition.epoch)
 
     # What must be so after a start.
 
@@ -325,12 +343,13 @@ class Life:
                 model.last_sent.pop(producer, None)
 
 
+KINDS: tuple[Faults, ...] = ("none", "none", "syncs", "syncs", "calls", "segments", "none")
+
+
 def live(seed: int) -> None:
     """One seed's life."""
-    kind = seed % 6
-    durability: Literal["disk", "os"] = "os" if kind == 5 else "disk"
-    faults: Faults = "syncs" if kind in (2, 3) else "calls" if kind == 4 else "none"
-    Life(seed, durability, faults).run(steps=60)
+    faults: Faults = KINDS[seed % len(KINDS)]
+    Life(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults).run(steps=60)
 
 
 @pytest.mark.parametrize("first", range(0, 300, 20))
@@ -347,8 +366,12 @@ def test_nothing_that_was_promised_is_lost(first: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_nothing_that_was_promised_is_lost_in_many_lives() -> None:
-    for seed in range(1000, 6000):
-        live(seed)
+    logging.disable()  # else all that is said in 5,000 lives is kept in memory
+    try:
+        for seed in range(1000, 6000):
+            live(seed)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def main() -> None:

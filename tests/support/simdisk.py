@@ -90,6 +90,10 @@ class SimDisk:
         """How likely a read finds the page cache empty."""
         self.sync_fails = 0.0
         """How likely the sync of one file or folder fails."""
+        self.sync_fails_in = ""
+        """Only of what lies in here, by the beginning of its path."""
+        self.failed: list[str] = []
+        """Whose sync failed."""
         self.slow_s = 0.002
         self.trace: list[str] = []
         self.dead = False
@@ -297,6 +301,12 @@ class SimDisk:
 
     # Syncs.
 
+    def _fails(self, path: str) -> bool:
+        if self.rng.random() < self.sync_fails and path.startswith(self.sync_fails_in):
+            self.failed.append(path)
+            return True
+        return False
+
     def _sync_file(self, file: File, number: int) -> None:
         assert isinstance(file, SimFile)
         self.step("sync file")
@@ -304,7 +314,7 @@ class SimDisk:
             inode = file.get()
         except FileNotFoundError:
             return
-        if self.rng.random() < self.sync_fails:
+        if self._fails(file.path):
             inode.lose(self.rng)
             inode.failures += 1
         if file.failures_seen < inode.failures:
@@ -317,7 +327,7 @@ class SimDisk:
         node = self.find(folder)
         if node is None:
             return
-        if self.rng.random() < self.sync_fails:
+        if self._fails(folder):
             raise OSError(errno.EIO, "injected: folder", folder)
         left = []
         for change in self.names:

@@ -108,6 +108,22 @@ def _state(
     )
 
 
+def _in_force(records: Sequence[Record]) -> list[Record]:
+    """Without what a later epoch made void: its group became durable, but its partition had been fenced
+    meanwhile, so that it was never acknowledged. What took its place may be in the segment alone (direct
+    lane): it must not be written over, not even to be taken back after that (R8)."""
+    kept: list[Record] = []
+    for record in records:
+        if record.kind == EPOCH:
+            kept = [
+                one
+                for one in kept
+                if one.kind != APPEND or one.epoch >= record.epoch or one.end_offset <= record.base_offset
+            ]
+        kept.append(record)
+    return kept
+
+
 class _Replay:
     """One partition under way: its end so far, and what was written."""
 
@@ -123,7 +139,7 @@ class _Replay:
         self._disk = disk
         self._folder = folder
         self._segments = segments
-        self._records = records
+        self._records = _in_force(records)
         self._files: dict[int, File] = {}
         self._changed: dict[int, File] = {}
         self._names_changed = False
@@ -211,12 +227,9 @@ class _Replay:
         if record.kind == EPOCH:
             if record.epoch <= self._epoch:
                 return None
-            if self._offset > record.base_offset:
-                self._take_back(record)
-            elif not self._reach(record, record.epoch - 1):
+            if not self._reach(record, record.epoch - 1):
                 return f"the journal's epoch {record.epoch} begins at {record.base_offset}"
-            else:
-                self._enter(record)
+            self._enter(record)
             self._epoch = record.epoch
             return None
         assert record.kind == APPEND
@@ -237,12 +250,6 @@ class _Replay:
         if not self._arrivals or record.arrival_ms >= self._arrivals[-1][0] + 1000:
             self._arrivals.append((record.arrival_ms, record.base_offset))
         return None
-
-    def _take_back(self, record: Record) -> None:
-        """A new epoch begins before the end: what the old one has after that was in a group that became
-        durable, but its partition had been fenced meanwhile, so that it was never acknowledged."""
-        self._segment, self._position, self._offset = record.segment, record.position, record.base_offset
-        self._arrivals = [pair for pair in self._arrivals if pair[1] < self._offset]
 
     def _reach(self, record: Record, epoch_max: int) -> bool:
         """Move the end to where the record begins: synced past the journal, those bytes are in the segment

@@ -86,8 +86,11 @@ class Repair:
         row = self._partition.row()
         try:
             for journal, record in self._found[at : at + _RECORDS_A_TURN]:
-                # Records of groups that were nacked are in the journal too, beyond the committed end.
-                if row.log_start < record.end_offset <= row.end_offset:
+                # Records of groups that were nacked are in the journal too, beyond the committed end. What
+                # lies below the log start is read after a start, for windows, as long as its file is there.
+                if record.end_offset <= row.end_offset and (
+                    record.end_offset > row.log_start or self._exists(record.segment)
+                ):
                     data = journal.pread(record.length, record.at)
                     self._file(record.segment).pwrite(data, record.position)
             if at + _RECORDS_A_TURN < len(self._found):
@@ -103,9 +106,14 @@ class Repair:
     def _file(self, segment: int) -> File:
         file = self._files.get(segment)
         if file is None:
-            path = f"{layout.partition_folder(*key_of(self._partition))}/{layout.segment_name(segment)}"
-            file = self._files[segment] = self._disk.open(path)
+            file = self._files[segment] = self._disk.open(self._path(segment))
         return file
+
+    def _exists(self, segment: int) -> bool:
+        return segment in self._files or self._disk.exists(self._path(segment))
+
+    def _path(self, segment: int) -> str:
+        return f"{layout.partition_folder(*key_of(self._partition))}/{layout.segment_name(segment)}"
 
     def _cut(self) -> None:
         """The committed end is the end, on disk too."""

@@ -1,0 +1,119 @@
+"""Rules of the journal (FORMAT.md: R5, R8, R10) that only rare lives need: each is shown here by such a life.
+
+The random lives of test_log_model.py have them too, among the failing segments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from mainstem.log import batch as batches
+from tests.log.logs import TOPIC, Machine
+
+
+@pytest.mark.parametrize("crash", ["power", "kill"])
+def test_what_a_fenced_partition_had_in_a_good_group_is_void(crash: Literal["power", "kill"]) -> None:
+    """A segment fails while a group with newer bytes of that partition is under way, and the group becomes
+    durable: its bytes were never acknowledged, and others took their place."""
+    met = 0
+    for seed in range(60):
+        machine = Machine(seed).start()
+        machine.write(2)
+        machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
+        machine.log.checkpoint()
+        machine.clock.run()
+        _, mine = machine.append(0, fill=b"old")
+        _, others = machine.append(1)
+        machine.settle()
+        machine.disk.sync_fails = 0.0
+        others.result()
+        met += mine.error is not None
+        kept = 2 if mine.error is not None else 3
+        machine.settle(3)
+        assert machine.partition(0).fenced is None
+        machine.append(0, fill=b"new", size=5000)
+        machine.settle()
+        machine.crash(crash).start()
+        assert machine.report.fenced == [], (seed, machine.report.notes)
+        assert machine.offsets(0) == list(range(kept + 1)), seed
+        assert b"new" * 5000 in bytes(machine.partition(0).read_now(kept, 1 << 20).data), seed
+    assert met > 5, "the group was never the faster one: nothing was tested"
+
+
+def fail_one_group(machine: Machine, size: int = 100) -> None:
+    """A group of partition 0 fails; goes on until the partition takes events again, and not a step more: a
+    checkpoint follows soon."""
+    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "journal/"
+    _, later = machine.append(size=size)
+    later.then(lambda _: setattr(machine.disk, "sync_fails", 0.0))
+    for _ in range(1000):
+        machine.clock.advance(0.0001)
+        if later.done and not machine.partition()._paused:
+            break
+    assert later.error is not None
+
+
+def test_a_failed_group_is_no_damage_to_the_next_start() -> None:
+    """Group numbers go on without a gap, so that a gap always means that something is missing."""
+    for seed in range(20):
+        machine = Machine(seed).start()
+        machine.write(1)
+        fail_one_group(machine)
+        machine.crash().start()
+        assert not [note for note in machine.report.notes if "damaged" in note], seed
+
+
+def test_a_failed_group_is_not_put_back_over_what_took_its_place() -> None:
+    """The device had it all the same, and what came next went to the segment alone."""
+    for seed in range(20):
+        machine = Machine(seed).start()
+        machine.write(1)
+        fail_one_group(machine)
+        done, later = machine.append(fill=b"new", size=5000)
+        while not later.done:
+            machine.clock.advance(0.0001)
+        later.result()
+        machine.crash().start()
+        assert machine.report.fenced == []
+        assert machine.offsets() == [0, 1], seed
+        assert b"new" * 5000 in bytes(machine.partition().read_now(done.base_offset, 1 << 20).data), seed
+
+
+def test_what_failed_does_not_come_back_once_its_epoch_has_ended() -> None:
+    """The cut of the segment was not synced, so that a power cut may bring the bytes back, but not the
+    events."""
+    for seed in range(60):
+        machine = Machine(seed).start()
+        machine.write(1)
+        fail_one_group(machine)
+        machine.crash().start()
+        assert machine.offsets() == [0], seed
+        assert machine.partition().epoch == 2
+
+
+def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
+    """Windows are read from there after a start, and what is damaged there would be told."""
+    for seed in range(20):
+        machine = Machine(seed).start()
+        machine.write(3)
+        machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
+        machine.log.checkpoint()
+        machine.settle(0.5)
+        assert machine.partition().fenced is not None
+        machine.disk.sync_fails = 0.0
+        machine.partition().delete_records(2)
+        machine.settle(3)
+        assert machine.partition().fenced is None
+        machine.log.checkpoint()
+        machine.settle(1)
+        machine.crash().start()
+        data = machine.disk.read_all(f"partitions/{TOPIC.hex}-0/{0:020d}.log")
+        found = [
+            header
+            for at, header in batches.walk(data)
+            if batches.crc_ok(data[at : at + header.total_bytes], header)
+        ]
+        assert [header.base_offset for header in found] == [0, 1, 2], seed
+        assert machine.offsets() == [2]
