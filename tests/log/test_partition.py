@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from mainstem.later import Later
 from mainstem.log.batch import decode, read_header
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import (
@@ -238,6 +241,63 @@ def test_epochs_of_two_crashes_outlive_a_clean_stop_in_which_nobody_wrote() -> N
     bench.restart()
     assert bench.partition.epoch_end(0) == (0, 1)
     assert bench.partition.epoch_end(1) == (1, 2)
+
+
+def test_epochs_of_two_crashes_are_known_after_a_third_without_a_checkpoint() -> None:
+    bench = Bench()
+    bench.partition.append(batch())
+    bench.checkpoint()
+    bench.crash()
+    bench.partition.append(batch())
+    bench.crash()
+    bench.crash()
+    assert bench.partition.epoch_end(0) == (0, 1)
+
+
+def test_arrivals_after_a_crash_are_at_most_a_second_early() -> None:
+    """The journal has one pair a second, for all segments; each segment needs one at its beginning."""
+    bench = Bench(PartitionConfig(segment_bytes=1000, index_interval_bytes=200))
+    for _ in range(3):
+        bench.partition.append(batch(4, size=200))
+    first = bench.clock.wall
+    bench.clock.wall += 1000
+    bench.partition.append(
+        batch(size=900)
+    )  # rolls: the pair of this second belongs to a segment's first batch
+    bench.partition.delete_records(4)
+    bench.crash()
+    assert bench.partition.arrival_of(12) == first + 1000
+    assert bench.partition.offset_for_arrival(first) == 4
+    assert bench.partition.arrival_of(5) == first
+
+
+def test_arrivals_of_what_a_crash_took_are_forgotten() -> None:
+    bench, committer = manual(PartitionConfig(segment_bytes=1000, index_interval_bytes=200))
+    for _ in range(2):
+        bench.partition.append(batch(4, size=200))  # rolls: the first segment's pairs are in its file
+    committer.pending.clear()
+    bench.crash()
+    bench.clock.wall += 1000
+    bench.partition.append(batch())
+    committer.commit()
+    bench.restart()
+    assert bench.partition.arrival_of(0) == bench.clock.wall
+
+
+def test_a_lost_time_index_is_made_again_also_where_the_offset_index_is_whole() -> None:
+    bench = Bench(PartitionConfig(segment_bytes=2000, index_interval_bytes=200))
+    bench.partition.append(batch(3, size=200, timestamp_ms=500))
+    for _ in range(4):
+        bench.partition.append(batch(2, size=200, timestamp_ms=100))
+    bench.checkpoint()
+    for path in [path for path in bench.disk.files if path.endswith(".timeindex")]:
+        del bench.disk.files[path]
+    bench.crash()
+    found = bench.partition.offset_of_max_timestamp()
+    bench.wait(cast("Later[object]", found))
+    largest = found.result()
+    assert largest is not None
+    assert largest.offset == 2
 
 
 def test_a_failed_commit_takes_the_log_back_over_a_roll_and_begins_an_epoch() -> None:

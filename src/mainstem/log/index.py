@@ -174,6 +174,8 @@ class SegmentIndex:
         lists = (index._offsets, index._positions, index._times, index._time_offsets)
         if not all(map(_rising, lists)):
             return None
+        if index._offsets and not index._times:
+            return None  # a time goes with the first entry (unless no record has one): that file was lost
         index.cut(end_offset)
         if index._positions and not 0 < index._positions[0] <= index._positions[-1] < end_position:
             return None

@@ -198,6 +198,7 @@ def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
         if end <= state.arrivals[0][1]:
             continue
         arrivals = segment.arrivals
+        last_ms = max([last_ms, *(wall_ms for wall_ms, offset in state.arrivals if offset <= base)])
         if not arrivals.times and last_ms >= 0:
             arrivals.add(last_ms, 0)
         for wall_ms, offset in state.arrivals:
@@ -318,11 +319,13 @@ def _replay(
 
 
 def load_epochs(partition: Partition) -> Epochs:
-    """The leader epochs: from their file, or from the batch headers without it. Blocks."""
+    """The leader epochs: from their file, or from the batch headers without it. Blocks. After a crash the
+    file is a beginning of the truth, so one that knows the last batch's epoch is whole."""
     path = f"{partition.folder}/{epoch_file.NAME}"
     disk = partition.shared.disk
     found = Epochs.parse(disk.read_all(path)) if partition.segments and disk.exists(path) else None
-    if found is None:
+    doubtful = found is not None and not partition.was_clean
+    if found is None or (doubtful and _last_epoch(partition) != found.at(partition.log_end_offset - 1)):
         found = Epochs()
         for segment in partition.segments:
             partition.shared.run_now(_epochs_of(partition, segment, found))
@@ -330,6 +333,33 @@ def load_epochs(partition: Partition) -> Epochs:
     found.begin(partition.epoch, partition.log_end_offset)
     found.log_start(partition.log_start_offset)
     return found
+
+
+def _last_epoch(partition: Partition) -> int:
+    """Of the last batch; -1: there is none, or it cannot be found."""
+    for segment in reversed(partition.segments):
+        end = _end(partition, segment)
+        if not end[0]:
+            continue
+        index = partition.shared.run_now(index_of(partition, segment))
+        position, claimed = index.position_before(end[1] - 1 - segment.base_offset)
+        base, last = segment.base_offset, -1
+        if claimed is not None:
+            header = partition.shared.run_now(entry_header(segment, position, claimed, end))
+            if header is None:
+                return -1
+            base = header.base_offset
+
+        def visit(_: int, header: BatchHeader) -> None:
+            nonlocal last
+            last = header.leader_epoch
+
+        try:
+            partition.shared.run_now(walk(segment, position, base, end, visit))
+        except WentWrong:
+            return -1
+        return last
+    return -1
 
 
 def _epochs_of(partition: Partition, segment: Segment, found: Epochs) -> Steps[None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mainstem.later import Later
 from mainstem.log import loading
-from mainstem.log.arrivals import age_ms
+from mainstem.log.arrivals import SPACING_MS, age_ms
 from mainstem.log.batch import BatchHeader, Record, decode
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.index import TIME_ENTRY_BYTES
@@ -174,7 +174,8 @@ def offset_for_arrival(partition: Partition, wall_ms: int) -> int:
         found = arrivals.first_at_or_after(wall_ms)
         if found is not None:
             best = min(best, segment.base_offset + found)
-        if arrivals.times and arrivals.times[0] < wall_ms:
+        # Of what came before, an event may have arrived up to a second after its pair: a crash forgets that.
+        if arrivals.times and arrivals.times[0] + SPACING_MS <= wall_ms:
             break
     return max(best, partition.log_start_offset)
 

@@ -104,9 +104,9 @@ class Partition:
         self._segment_since_ms = -1
         self._last_base = -1
         self._waiting: Waiting[Partition] = Waiting(self)
-        self._doubtful: set[int] = set()
-        if not state.clean:
-            self._doubtful = {base for base in state.segments[:-1] if base >= state.replayed_segment}
+        self.was_clean = state.clean
+        unclean = () if state.clean else state.segments[:-1]
+        self._doubtful = {base for base in unclean if base >= state.replayed_segment}
         self.derived = Derived(self)
         self.reader = Reader(self)
         loading.restore(self, state)
@@ -213,7 +213,7 @@ class Partition:
             segment = self.segments[-1]
             if segment.writer is None:
                 segment.writer = self._disk.open(segment.path)
-            arrivals = segment.arrivals
+            arrivals = segment.arrivals_to(self.log_end_offset)
         except OSError as error:
             raise self.shared.refused(self.folder, f"opening the log failed: {error}") from error
         self._segment_since_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()

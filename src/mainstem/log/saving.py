@@ -70,6 +70,8 @@ def close(partition: Partition) -> None:
     if active is None:
         return
     try:
+        if not partition.was_clean:
+            _ = partition.derived.epochs  # the next start believes the file
         save_epochs(partition)
         if not partition.ready:
             return

@@ -135,9 +135,7 @@ class Segment:
             self.index.cut(relative)
             if self._saved_index is not None and self._saved_index > self.index.entries:
                 self._saved_index = None
-        self.arrivals.cut(relative)
-        if self._saved_arrivals is not None and self._saved_arrivals > len(self.arrivals.times):
-            self._saved_arrivals = None
+        self.arrivals_to(offset)
 
     # --- verified and damaged ranges ----------------------------------------------------------------------
 
@@ -213,6 +211,14 @@ class Segment:
             pairs = len(self._arrivals.times)
             self._saved_arrivals = pairs if pairs * PAIR.size == len(data) else None
         return self._arrivals
+
+    def arrivals_to(self, offset: int) -> Arrivals:
+        """Without those of batches at or behind `offset`: a crash took the batches, and may have left the
+        pairs."""
+        self.arrivals.cut(offset - self.base_offset)
+        if self._saved_arrivals is not None and self._saved_arrivals > len(self.arrivals.times):
+            self._saved_arrivals = None
+        return self.arrivals
 
     def save(self, below: int) -> None:
         """Write new entries, those of batches before offset `below`, to the three files, unsynced.

@@ -41,7 +41,7 @@ def test_settings_of_a_topic_are_described_in_every_version(version: int) -> Non
     (result,) = describe(admin, (TOPIC, "a", None), version=version)
     assert (result.error_code, result.resource_type, result.resource_name) == (OK, TOPIC, "a")
     shown = {one.name: one for one in result.configs}
-    assert len(shown) == 34
+    assert len(shown) == 35
     values = {name: (one.value, one.config_source) for name, one in shown.items()}
     assert values["retention.ms"] == ("5", TOPIC_CONFIG)
     assert values["segment.bytes"] == (str(1 << 21), STATIC_BROKER_CONFIG)
