@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from mainstem.log import batch as batches
-from tests.log.logs import TOPIC, Machine
+from tests.log.logs import SMALL, TOPIC, Machine
 
 
 @pytest.mark.parametrize("crash", ["power", "kill"])
@@ -117,3 +117,44 @@ def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
         ]
         assert [header.base_offset for header in found] == [0, 1, 2], seed
         assert machine.offsets() == [2]
+
+
+def test_a_deletion_that_is_tried_again_waits_for_the_journal_too() -> None:
+    """Else its tombstone goes while records are left, and the next start finds a topic that nobody knows."""
+    machine = Machine().start()
+    machine.write(2)
+    machine.disk.sync_fails = 1.0
+    first = machine.log.delete_topic(TOPIC)
+    machine.settle()
+    assert first.error is not None
+    machine.disk.sync_fails = 0.0
+    again = machine.log.delete_topic(TOPIC)
+    while not again.done:
+        machine.clock.advance(0.01)
+    again.result()
+    machine.crash("kill").start(lambda _: "unknown")
+    assert machine.report.quarantined == []
+    assert machine.disk.list("quarantine") == []
+
+
+def test_an_epoch_that_began_in_a_segment_that_is_deleted_holds_up_no_start() -> None:
+    machine = Machine().start()
+    machine.partition(0, SMALL)
+    machine.write(1, size=3000)
+    machine.log.checkpoint()
+    machine.settle(1)
+    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
+    _, failed = machine.append(size=4200)
+    machine.settle()
+    assert failed.error is not None
+    machine.disk.sync_fails = 0.0
+    machine.settle(3)
+    machine.write(1, size=3000)
+    machine.disk.sync_fails = 1.0  # so that no checkpoint has the new epoch
+    deleted = machine.partition().delete_records(1)
+    machine.settle(0.5)
+    assert deleted.result() == 1
+    assert machine.disk.list(f"partitions/{TOPIC.hex}-0")[0].startswith(f"{1:020d}")
+    machine.crash("kill").start()
+    assert machine.report.fenced == []
+    assert machine.offsets() == [1]

@@ -421,7 +421,8 @@ class Journal:
         self._schedule()
 
     def first_seq_needed(self, first_seq: int) -> int:
-        pinned = self._ring.pinned(self._fenced, first_seq)
+        # Of those that were repaired before it began, this checkpoint has the row: it needs no file for them.
+        pinned = self._ring.pinned(self._fenced - self._cleared, first_seq)
         return min((slot.header.seq for slot in pinned if slot.header is not None), default=first_seq)
 
     def begins(self) -> bool:

@@ -56,6 +56,8 @@ class Log:
             )
         self._shared = Shared(disk, clock, config)
         self._topics: dict[UUID, dict[int, Partition]] = {}
+        self._forgetting: dict[UUID, list[Later[None]]] = {}
+        """By deleted topic: done when neither journal nor checkpoint speaks of a partition."""
         self._closing: Later[None] | None = None
         self.state = self._make(STATE, PartitionConfig(), startup.state())
         """The internal state partition."""
@@ -140,10 +142,12 @@ class Log:
     # Deleting a topic. Its tombstone is committed: a start after a crash goes on with it.
 
     def delete_topic(self, topic_id: UUID) -> Later[None]:
-        """Remove all partitions of the topic. Done when nothing on disk refers to it."""
+        """Remove all partitions of the topic. Done when nothing on disk refers to it; if it fails, it may be
+        asked for again."""
         partitions = self._topics.pop(topic_id, {})
         assert topic_id != layout.STATE_TOPIC
-        forgotten = []
+        # Of the tries before this one too: journal and checkpoint may still speak of it.
+        forgotten = self._forgetting.setdefault(topic_id, [])
         for partition in partitions.values():
             partition.delete()
             forgotten.append(self._committer.forget(partition).map(_releasing(partition)))
@@ -162,7 +166,11 @@ class Log:
             if later.error is not None:
                 out.fail(later.error)
             else:
-                gather(forgotten).then(lambda laters: _first_error(laters.result(), out))
+                gather(forgotten).then(lambda laters: forgot(laters.result()))
+
+        def forgot(laters: list[Later[None]]) -> None:
+            self._forgetting.pop(topic_id, None)
+            _first_error(laters, out)
 
         self._remove(folders, removed)
         return out

@@ -227,9 +227,14 @@ class _Replay:
         if record.kind == EPOCH:
             if record.epoch <= self._epoch:
                 return None
-            if not self._reach(record, record.epoch - 1):
+            if self._reach(record, record.epoch - 1):
+                self._enter(record)
+            elif record.base_offset > self._log_start:
                 return f"the journal's epoch {record.epoch} begins at {record.base_offset}"
-            self._enter(record)
+            elif self._offset < record.base_offset:  # what is missing had been deleted
+                self._segment, self._position, self._offset = (
+                    record.segment, record.position, record.base_offset,
+                )  # fmt: skip
             self._epoch = record.epoch
             return None
         assert record.kind == APPEND
