@@ -23,7 +23,7 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4
 
 deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, and a real Apache Kafka
 	@PYTHON=$(PYTHON) bash tests/compat/deps.sh

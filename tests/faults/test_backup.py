@@ -19,7 +19,7 @@ from mainstem.log.disk import Disk
 from mainstem.log.doctor import ReadOnlyDisk
 from tests.faults import kill9
 from tests.faults.ack_checker import Ledger
-from tests.faults.client import Client
+from tests.faults.client import Client, wait_for
 from tests.support.server import Server
 
 
@@ -62,6 +62,11 @@ def judge(before: Ledger, at: str) -> None:
         assert known.acknowledged <= now.get((group, where), -1) <= ends
 
 
+def has_sealed(data: Path) -> bool:
+    """A topic's partition has more than its active segment."""
+    return any(len(list(folder.glob("*.log"))) > 2 for folder in (data / "partitions").iterdir())
+
+
 def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> None:
     ledger, rng = Ledger(), random.Random(4)
     befores: list[Ledger] = []
@@ -75,6 +80,8 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
                 writer.gate.set()
             for number in range(3):
                 time.sleep(1.5)
+                if number == 2:
+                    wait_for(lambda: has_sealed(server.data), "no segment was sealed")
                 befores.append(frozen(ledger))
                 made = run("backup", server.data, tmp_path / f"backup-{number}")
                 assert made.returncode == Exit.DONE, made.stderr

@@ -330,7 +330,7 @@ def test_progress_is_told_within_a_block(tmp_path: Path) -> None:
         assert known is not None
         held = ground.node.partition(known, 0)
         rows: list[Row] = [(None, b"\\u" + b" word" * 200, (), NOW_MS)] * 64
-        for _ in range(120):
+        for _ in range(400):
             held.append(memoryview(build(rows)))
         await held.when_committed(held.log_end_offset)
         found = await run(ground.local, SearchRequest(query='"word nothing"', limit=None))
