@@ -90,6 +90,24 @@ def fail_a_sync(server: Server, rng: random.Random) -> None:
     server.restart(kill=True)
 
 
+def die_at_a_call(server: Server, rng: random.Random) -> None:
+    """It is killed as it begins a system call: a rename of a checkpoint or snapshot, a write to a segment or
+    the journal, a sync, a cut. If the helper made that call, it dies alone, and then the server."""
+    assert server.process is not None
+    call, highest = rng.choice(
+        (("rename", 4), ("pwrite64", 400), ("openat", 30), ("ftruncate", 3), ("fdatasync", 60))
+    )
+    inject = f"inject={call}:signal=SIGKILL:when={rng.randint(1, highest)}"
+    command = ["strace", "-f", "-q", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    for pid in (server.process.pid, *_children(server)):
+        command += ["-p", str(pid)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(rng.uniform(2.0, 6.0))
+        tracer.terminate()
+    server.restart(kill=True)
+
+
 def _children(server: Server) -> list[int]:
     assert server.process is not None
     pid = server.process.pid
@@ -126,6 +144,7 @@ KINDS = {
     "vanish": Kind(vanish, durability=("disk", "os")),
     "full-disk": Kind(fill_the_disk, small_disk=True),
     "failed-sync": Kind(fail_a_sync, True),
+    "crash-point": Kind(die_at_a_call, True, durability=("disk", "os")),
     "power-cut": Kind(None, True),
 }
 
@@ -134,7 +153,7 @@ def why_not(name: str) -> str | None:
     """What is missing for this kind here."""
     if name == "power-cut":
         return lazyfs.why_not()
-    if name == "failed-sync" and not shutil.which("strace"):
+    if name in ("failed-sync", "crash-point") and not shutil.which("strace"):
         return "strace"
     return "the right to mount" if name == "full-disk" and os.geteuid() else None
 
