@@ -11,13 +11,13 @@ import schemathesis
 NDJSON = "application/x-ndjson"
 
 
-@schemathesis.serializer(NDJSON)
+@schemathesis.serializer(NDJSON)  # type: ignore[untyped-decorator]  # not there for `make test`
 def one_line(context: Any, value: Any) -> bytes:
     """A body of one line."""
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
-@schemathesis.check
+@schemathesis.check  # type: ignore[untyped-decorator]
 def every_line_conforms(context: Any, response: Any, case: Any) -> None:
     """Each line of an answer is as the document says."""
     if response.headers.get("content-type", [""])[0] != NDJSON:
@@ -29,7 +29,7 @@ def every_line_conforms(context: Any, response: Any, case: Any) -> None:
         validator.validate(json.loads(line))
 
 
-@schemathesis.hook
+@schemathesis.hook  # type: ignore[untyped-decorator]
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Replays only tell what they would do: every event, replayed into one of the topics that are read, would
     double that topic with each request."""
