@@ -7,6 +7,7 @@ what reached new code into tests/fuzz/corpus.
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def inner(target: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["mainstem"]):
         from tests.fuzz.targets import targets
+    logging.getLogger("mainstem").propagate = False  # what is refused is told in thousands of lines
     atheris.Setup([sys.argv[0], *arguments], targets()[target])
     atheris.Fuzz()
 

@@ -59,6 +59,12 @@ class Faults(logging.Handler):
         """Keep it."""
         self.told.append(self.format(record))
 
+    def __enter__(self) -> None:
+        logging.getLogger("mainstem").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("mainstem").removeHandler(self)
+
 
 # --- the Kafka door
 
@@ -94,8 +100,6 @@ class Requests:
         self.handlers = discover()
         self.keys = sorted(self.handlers)
         self.faults = Faults()
-        logging.getLogger("mainstem").addHandler(self.faults)
-        logging.getLogger("mainstem").propagate = False
         self.left = 0
         self.machine: Machine
 
@@ -129,10 +133,11 @@ class Requests:
         body = struct.pack(">hhih", key, version, 7, -1) + tags + data[2:]
         before = self.state()
         client = Client(self.machine.node)  # type: ignore[arg-type]
-        client.feed(len(body).to_bytes(4, "big") + body)
-        self.machine.settle(0.05)
-        client.connection.lost()
-        self.machine.settle(0.05)
+        with self.faults:
+            client.feed(len(body).to_bytes(4, "big") + body)
+            self.machine.settle(0.05)
+            client.connection.lost()
+            self.machine.settle(0.05)
         assert not self.faults.told, self.faults.told
         if "protocol" in client.door.refusals:
             assert self.state() == before, "a refused request changed something"
