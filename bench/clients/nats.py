@@ -6,7 +6,7 @@ import json
 import socket
 import time
 
-from bench.clients.program import Line, Result, main, one_by_one, payload
+from bench.clients.program import Result, connect_and_do, main, payload
 
 IN_FLIGHT = 4096
 """Publishes on their way at once, as `nats bench js pub async` does in batches."""
@@ -117,10 +117,7 @@ def sync(
     at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One event at a time on each of `connections`."""
-    lines: list[Line] = [Sync(at, number, topic, record_bytes) for number in range(connections)]
-    if warm:
-        one_by_one(lines[:1], warm)
-    return one_by_one(lines, count)
+    return connect_and_do(lambda number: Sync(at, number, topic, record_bytes), connections, count, warm)
 
 
 if __name__ == "__main__":

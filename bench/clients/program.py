@@ -60,6 +60,14 @@ def one_by_one(lines: Sequence[Line], count: int) -> Result:
     return {"seconds": seconds, "records": count, **percentiles(took)}
 
 
+def connect_and_do(connect: Callable[[int], Line], connections: int, count: int, warm: int) -> Result:
+    """`one_by_one` on so many new lines, after `warm` requests on the first."""
+    lines = [connect(number) for number in range(connections)]
+    if warm:
+        one_by_one(lines[:1], warm)
+    return one_by_one(lines, count)
+
+
 def percentiles(took: list[float]) -> Result:
     """p50, p99, p99.9 and the largest, of milliseconds."""
     took.sort()

@@ -6,7 +6,7 @@ import struct
 import time
 
 from bench.clients.frames import Frames
-from bench.clients.program import Line, Result, main, one_by_one, payload
+from bench.clients.program import Result, connect_and_do, main, payload
 
 DECLARE, PUBLISH, CONFIRM, SUBSCRIBE, DELIVER, CREDIT, CREATE = 1, 2, 3, 7, 8, 9, 13
 PEER, HANDSHAKE, AUTHENTICATE, TUNE, OPEN = 17, 18, 19, 20, 21
@@ -129,10 +129,7 @@ def sync(
     at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One event at a time on each of `connections`."""
-    lines: list[Line] = [Sync(at, topic, record_bytes) for _ in range(connections)]
-    if warm:
-        one_by_one(lines[:1], warm)
-    return one_by_one(lines, count)
+    return connect_and_do(lambda _: Sync(at, topic, record_bytes), connections, count, warm)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 
 import hiredis
 
-from bench.clients.program import Line, Result, main, one_by_one, payload
+from bench.clients.program import Result, connect_and_do, main, payload
 
 IN_FLIGHT = 1024
 CHUNK = 64
@@ -107,10 +107,7 @@ def sync(
     at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One event at a time on each of `connections`."""
-    lines: list[Line] = [Sync(at, topic, record_bytes) for _ in range(connections)]
-    if warm:
-        one_by_one(lines[:1], warm)
-    return one_by_one(lines, count)
+    return connect_and_do(lambda _: Sync(at, topic, record_bytes), connections, count, warm)
 
 
 if __name__ == "__main__":
