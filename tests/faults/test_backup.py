@@ -63,7 +63,7 @@ def judge(before: Ledger, at: str) -> None:
 
 
 def linked(backup: Path) -> list[Path]:
-    """The segments that it shares with the folder: sealed, and behind a checkpoint, which may take a while."""
+    """The segments that it shares with the folder: sealed, and behind a checkpoint, which takes a while."""
     return [path for path in backup.rglob("*.log") if path.stat().st_nlink > 1]
 
 
