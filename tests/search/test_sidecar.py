@@ -157,6 +157,16 @@ def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -
     assert {head.path for head in left} == {head.path for head in heads} - {heads[0].path}
 
 
+def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
+    """Whatever folder it is given by mistake."""
+    for name in (".git/HEAD", ".git/refs/main", "a/1.tokens", "a/2.tokens.partial", "a/notes.txt", "run"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("precious")
+    assert sidecar.restore(str(tmp_path), str(tmp_path / "partitions")) == []
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {".git/HEAD", ".git/refs/main", "a/notes.txt", "run"}
+
+
 def test_filters_go_with_their_data(tmp_path: Path) -> None:
     async def work(ground: Ground) -> None:
         await fill(ground)

@@ -144,13 +144,15 @@ def _named(head: Head, path: Path) -> Head:
 
 
 def kept(root: Path, now_ms: int) -> Iterator[Head]:
-    """All filters below `root` that are whole. Others are removed."""
+    """All filters below `root` that are whole. Other filters are removed."""
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             found = sidecar.head_of(path) if path.suffix == sidecar.SUFFIX else None
             if found is not None and path.stem == name_of(found[0], found[1]):
                 yield _named(found[0], path)
-            elif path.suffix == sidecar.SUFFIX or now_ms - path.stat().st_mtime * 1000 > PARTIAL_MS:
+            elif sidecar.ours(path) and (
+                path.suffix == sidecar.SUFFIX or now_ms - path.stat().st_mtime * 1000 > PARTIAL_MS
+            ):
                 path.unlink(missing_ok=True)
 
 

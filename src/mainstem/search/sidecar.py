@@ -35,6 +35,7 @@ from mainstem.search.tokens import EXPONENT_TOKEN, filter_tokens
 
 MAGIC = b"MSTOKEN1"
 SUFFIX = ".tokens"
+PARTIAL = ".partial"
 PAGE_BYTES = 4096
 _FILTER_BYTES = PAGE_BYTES - 4
 _FILTER_BITS = _FILTER_BYTES * 8
@@ -176,7 +177,7 @@ def _write(target: str, head: bytes, filters: Sequence[bytearray]) -> None:
     parts: list[bytes | bytearray] = [(head + _CRC.pack(crc32c(head))).ljust(PAGE_BYTES, b"\0")]
     for number, page in enumerate(filters):
         parts += (page, _CRC.pack(crc32c(page, number)))
-    partial = target + ".partial"
+    partial = target + PARTIAL
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         file.writelines(parts)
@@ -227,16 +228,23 @@ def verdict(path: str, start: int, end: int, clauses: Sequence[Sequence[bytes]])
         os.close(descriptor)
 
 
+def ours(path: Path) -> bool:
+    """It has a filter's name, or that of one that was not finished. Nothing else is ever removed, wherever
+    `root` points."""
+    return path.suffix == SUFFIX or path.name.endswith(SUFFIX + PARTIAL)
+
+
 def restore(root: str, partitions: str) -> list[Head]:
-    """All filters below `root` that belong to the log below `partitions` as it is now. Others are removed."""
+    """All filters below `root` that belong to the log below `partitions` as it is now. Other filters are
+    removed."""
     heads = []
     for folder in sorted(Path(root).iterdir()) if Path(root).is_dir() else ():
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             head = _restored(path, Path(partitions) / folder.name) if path.suffix == SUFFIX else None
-            if head is None:
-                path.unlink(missing_ok=True)
-            else:
+            if head is not None:
                 heads.append(head)
+            elif ours(path):
+                path.unlink(missing_ok=True)
     return heads
 
 
