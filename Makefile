@@ -34,7 +34,7 @@ deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, 
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group fuzz
 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
-	@$(BIN)/pytest -m slow -rs --durations=40 --durations-min=1
+	@$(BIN)/pytest -m slow --numprocesses auto --maxprocesses 4 -rs --durations=40 --durations-min=1
 
 soak: $(STAMP)   ## an hour of random faults on a real server, each judged (ARGS="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.faults.soak $(ARGS)

@@ -193,39 +193,6 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
     with_search(kafka.at, open_one)
 
 
-@pytest.mark.timeout(300)
-def test_what_compaction_leaves_is_found(kafka: Kafka, tmp_path: Path) -> None:
-    kafka.create(
-        "compacted",
-        segment_bytes="1048576",
-        segment_ms="500",
-        min_cleanable_dirty_ratio="0.001",
-        max_compaction_lag_ms="500",
-        delete_retention_ms="0",
-    )
-    for part in range(8):  # what is kept lies between what goes
-        kafka.fill("compacted", ["early"] * 500)
-        kafka.fill("compacted", ["kept"] * 40, keys=f"{part}-")
-
-    async def early(search: ClusterSearch) -> None:
-        while await search.cover():
-            pass
-        found = await run(search, SearchRequest(query="early", topics=["compacted"], limit=None))
-        assert len(found.places) == 4_000
-
-    with_search(kafka.at, early, tmp_path)
-    kafka.alter("compacted", "cleanup.policy", "compact")
-    before = len(kafka.events("compacted"))
-    deadline = time.monotonic() + 200
-    while (left := len(kafka.events("compacted"))) > before // 2:
-        assert time.monotonic() < deadline, "it was not compacted"
-        kafka.fill("compacted", ["late"] * 10)
-        time.sleep(1)
-    assert left < before
-    with_search(kafka.at, holds(kafka, "compacted", "early", "kept", "late", "", "n:<1000"))
-    with_search(kafka.at, holds(kafka, "compacted", "early", "kept", "late", "nothing"), tmp_path)
-
-
 def test_deleted_records_and_a_topic_that_was_made_again(kafka: Kafka, tmp_path: Path) -> None:
     kafka.create("again")
     kafka.fill("again", ["old"] * 3_000)
