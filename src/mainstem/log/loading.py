@@ -204,7 +204,10 @@ def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
         for wall_ms, offset in state.arrivals:
             known = arrivals.offsets[-1] if arrivals.times else -1
             if base <= offset < end and offset - base > known and wall_ms >= arrivals.last_ms:
-                arrivals.add(wall_ms, offset - base)
+                # Also less than a second after the last: what follows has no pair of its own in the journal.
+                arrivals.times.append(wall_ms)
+                arrivals.offsets.append(offset - base)
+                arrivals.last_ms = wall_ms
         last_ms = max(last_ms, arrivals.last_ms)
         try:
             segment.save(min(end, state.end_offset))  # the journal will not have them again
