@@ -37,21 +37,26 @@ def measure(rounds: Sequence[Round], repeats: int, scale: float) -> tuple[Figure
         if contestant.name in missing:
             continue
         began = time.monotonic()
+        took: list[str] = []
         try:
-            _visit(contestant, works, figures, scale)
+            _visit(contestant, works, figures, scale, took)
         except Missing as why:
             missing[contestant.name] = f"{contestant.name} is missing: {why}"
         except (OSError, RuntimeError) as error:
             missing.setdefault(who, f"{who}: {error}")
-        _say(f"{time.monotonic() - began:5.1f} s  {who}: {', '.join(work.__name__ for work in works)}")
+        _say(f"{time.monotonic() - began:5.1f} s  {who}: {', '.join(took)}")
     return figures, list(missing.values())
 
 
-def _visit(contestant: Contestant, works: Sequence[Workload], figures: Figures, scale: float) -> None:
+def _visit(
+    contestant: Contestant, works: Sequence[Workload], figures: Figures, scale: float, took: list[str]
+) -> None:
     with contestant.start() as server:
         visit = Visit(contestant, server, figures, scale)
         for work in works:
+            began = time.monotonic()
             work(visit)
+            took.append(f"{work.__name__} {time.monotonic() - began:.1f}")
 
 
 def _say(text: str) -> None:

@@ -53,12 +53,10 @@ def verdicts(figures: Figures, machine: limits.Limits) -> list[list[str]]:
         ours = figures.median(bar.promise, bar.what, MAINSTEM)
         limit = machine.get(bar.peer)
         theirs = limit[0] if limit else figures.median(bar.promise, bar.what, bar.peer)
-        if ours is None:
-            continue
         sign = "≥" if bar.more else "≤"
         text = f"{sign} {bar.factor:g} ×" if not bar.plus else f"{sign} + {bar.plus:g}"
         row = [bar.what, bar.promise, number(ours), bar.peer, number(theirs)]
-        if theirs is None:
+        if ours is None or theirs is None:
             found.append([*row, "", text, "not measured"])
             continue
         edge = theirs * bar.factor + bar.plus

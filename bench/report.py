@@ -51,7 +51,7 @@ PLOTTED = (
     Plot(
         "kept",
         "Start after kill -9, 1,000 partitions",
-        r"ready after kill -9, 1,000 partitions and ([\d.]+) GB kept",
+        r"ready after kill -9, [\d,]+ partitions and ([\d.]+) GB kept",
         "GB kept",
         "s",
         "on disk",

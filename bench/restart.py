@@ -23,14 +23,15 @@ def restarts(contestant: Contestant, figures: Figures, scale: float) -> None:
         for gigabytes in GIGABYTES:
             with start(durability, folder) as server:
                 visit = Visit(contestant, server, figures, scale)
+                count = visit.many(1000, 10)
                 if not written:
-                    visit.make("kept", visit.sized(1000, 10))
-                total = visit.sized(round(gigabytes * 1e9)) - written
-                visit.client("produce", "kept", total=total, partitions=visit.sized(1000, 10), records=100)
-                written += total
+                    visit.make("kept", count)
+                more = visit.sized(round(gigabytes * 1e9)) - written
+                visit.client("produce", "kept", total=more, partitions=count, records=100)
+                written += more
                 server.kill()
             with start(durability, folder) as server:
                 visit = Visit(contestant, server, figures, scale)
-                what = f"1,000 partitions and {gigabytes:g} GB kept"
+                what = f"{count:,} partitions and {written / 1e9:.3g} GB kept"
                 visit.note(f"ready after kill -9, {what}", "s", "less", server.ready_s)
                 visit.note(f"resident, {what}", "MB", "less", server.resident_mb())
