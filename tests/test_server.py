@@ -96,6 +96,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert "is a file; give --data a folder" in done.err
 
 
+def test_a_folder_without_a_name_is_not_the_working_directory(tmp_path: Path) -> None:
+    done = refused(tmp_path, "--kafka", "127.0.0.1:0", "--data", "")
+    assert done.code == Exit.FOLDER
+    assert "has no name; give --data a folder" in done.err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o500)

@@ -58,7 +58,9 @@ def _cache_folder(data: str | None) -> Path | None:
     """Made, if it is not there. CannotServe: the folder that was asked for cannot be used."""
     from mainstem.search.cluster_filters import user_cache
 
-    folder = user_cache() if data is None else Path(data)
+    if data == "":
+        raise CannotServe("folder", "--data has no name; give it a folder")
+    folder = user_cache() if data is None else Path(data).absolute()
     if folder is None:
         return None
     try:

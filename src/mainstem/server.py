@@ -175,6 +175,8 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
 
 def data_folder(data: str) -> Path:
     """The folder as an absolute path; it is there and can be written to, else CannotServe(folder)."""
+    if not data:  # a variable of a script that is not set: the working directory is not meant
+        raise CannotServe("folder", "the data folder has no name; give --data a folder")
     folder = Path(data).absolute()
     if folder.exists() and not folder.is_dir():
         raise CannotServe("folder", f"data folder {folder} is a file; give --data a folder")

@@ -217,6 +217,34 @@ def test_a_removal_that_was_broken_off_is_finished(tmp_path: Path) -> None:
     assert parts_of(tmp_path) == []
 
 
+def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
+    """Whatever folder it is given by mistake."""
+    partition, part = f"{7:032x}-0", layout.part_name(7, 0)
+    parts = [
+        f"{partition}/{part}{end}/manifest" for end in ("", layout.PARTIAL, layout.PARTIAL + layout.GONE)
+    ]
+    others = [
+        ".git/HEAD",
+        ".git/refs/main",
+        f"a/{part}/manifest",
+        f"{partition}/notes/1",
+        f"{partition}/7.log",
+        "run",
+    ]
+    for name in parts + others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("precious")
+
+    def left() -> set[str]:
+        return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+
+    layout.drop(str((tmp_path / name).parent) for name in (*others, parts[0]))
+    layout.drop([str(tmp_path), str(tmp_path / partition), "", "."])
+    assert left() == {*others, *parts[1:]}
+    assert layout.find(tmp_path, tmp_path / "partitions") == []
+    assert left() == set(others)
+
+
 # ----------------------------------------------------------------------------------------------------------
 # in a search
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mainstem.log.batch import Record
 from mainstem.search import local, sidecar
+from mainstem.search.cluster_worker import kept
 from mainstem.search.service import SearchRequest
 from mainstem.search.tokens import filter_tokens
 from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, open_ground, run
@@ -159,12 +160,33 @@ def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -
 
 def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
     """Whatever folder it is given by mistake."""
-    for name in (".git/HEAD", ".git/refs/main", "a/1.tokens", "a/2.tokens.partial", "a/notes.txt", "run"):
+    partition = f"{7:032x}-0"
+    filters = [
+        f"{partition}/{name}"
+        for name in (f"{7:020}.tokens", f"{8:020}.tokens.partial", f"{9:020}-12-0.tokens")
+    ]
+    others = [
+        ".git/HEAD",
+        ".git/refs/main",
+        "a/notes.txt",
+        f"a/{7:020}.tokens",
+        f"{partition}/{7:020}.log",
+        "run",
+    ]
+    others += [f"{partition}/notes.tokens", f"{partition}/{7:020}.tokens.old"]
+    for name in filters + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("precious")
+
+    def left() -> set[str]:
+        return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+
+    sidecar.remove(str(tmp_path / name) for name in (*others, filters[0]))
+    assert left() == {*others, *filters[1:]}
+    assert list(kept(tmp_path, 0)) == []
+    assert left() == {*others, filters[1]}, "another process may be writing it"
     assert sidecar.restore(str(tmp_path), str(tmp_path / "partitions")) == []
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {".git/HEAD", ".git/refs/main", "a/notes.txt", "run"}
+    assert left() == set(others)
 
 
 def test_filters_go_with_their_data(tmp_path: Path) -> None:

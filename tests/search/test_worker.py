@@ -172,14 +172,14 @@ def test_it_leaves_the_processor_to_the_server(worker: Worker, unit: Unit) -> No
             assert os.sched_getscheduler(builder.process.pid) == os.SCHED_IDLE
 
 
-async def _session_of_a_worker() -> int:
+async def _session_of_a_worker(folder: Path) -> int:
     pool = Pool(LoopClock(asyncio.get_running_loop()), workers=1)
     try:
-        await pool.submit(partial(Restore, root="", partitions="")).last()
+        await pool.submit(partial(Restore, root=str(folder), partitions=str(folder))).last()
         return os.getsid(pool.pids[0])
     finally:
         await pool.close()
 
 
-def test_it_shares_the_session_of_the_server_or_its_priority_would_count_for_nothing() -> None:
-    assert asyncio.run(_session_of_a_worker()) == os.getsid(0)
+def test_it_shares_the_session_of_the_server_or_its_priority_would_count_for_nothing(tmp_path: Path) -> None:
+    assert asyncio.run(_session_of_a_worker(tmp_path)) == os.getsid(0)

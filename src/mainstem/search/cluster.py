@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -197,7 +198,7 @@ class ClusterSearch:
                 if self._cache is not None and cluster.id:
                     self._builder = Pool(self._clock, workers=1, nice=BACKGROUND, program=(PROGRAM, brokers))
                     self._filters = ClusterFilters(
-                        self._cache / cluster.id.replace("/", "_"),
+                        self._cache / re.sub(r"[^A-Za-z0-9_-]", "_", cluster.id),  # never a path
                         self._clock,
                         pool,
                         self._builder,

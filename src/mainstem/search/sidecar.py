@@ -17,6 +17,7 @@ again after a power cut: a later batch at the same place would have a later lead
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -28,7 +29,7 @@ from crc32c import crc32c
 
 from mainstem.log.batch import HEADER_BYTES, Record, decode
 from mainstem.log.errors import CorruptBatch
-from mainstem.log.layout import parse_segment, segment_name
+from mainstem.log.layout import parse_partition, parse_segment, segment_name
 from mainstem.search.batches import Mapped, placed
 from mainstem.search.messages import Head, Unit
 from mainstem.search.tokens import EXPONENT_TOKEN, filter_tokens
@@ -36,6 +37,8 @@ from mainstem.search.tokens import EXPONENT_TOKEN, filter_tokens
 MAGIC = b"MSTOKEN1"
 SUFFIX = ".tokens"
 PARTIAL = ".partial"
+_NAME = re.compile(r"[0-9]{20}(-[0-9]+-[0-9]+)?\.tokens(\.partial)?")
+"""`cluster_worker.py` has the longer one."""
 PAGE_BYTES = 4096
 _FILTER_BYTES = PAGE_BYTES - 4
 _FILTER_BITS = _FILTER_BYTES * 8
@@ -229,9 +232,9 @@ def verdict(path: str, start: int, end: int, clauses: Sequence[Sequence[bytes]])
 
 
 def ours(path: Path) -> bool:
-    """It has a filter's name, or that of one that was not finished. Nothing else is ever removed, wherever
-    `root` points."""
-    return path.suffix == SUFFIX or path.name.endswith(SUFFIX + PARTIAL)
+    """It has a filter's name, finished or not, in a folder with a partition's name. Nothing else is ever
+    removed, whatever folder is given."""
+    return _NAME.fullmatch(path.name) is not None and parse_partition(path.parent.name) is not None
 
 
 def restore(root: str, partitions: str) -> list[Head]:
@@ -283,9 +286,9 @@ def _restored(path: Path, partition: Path) -> Head | None:
 
 def remove(paths: Iterable[str]) -> None:
     """Filters whose data is gone, and folders that hold none any more."""
-    for path in paths:
-        Path(path).unlink(missing_ok=True)
+    for path in filter(ours, map(Path, paths)):
+        path.unlink(missing_ok=True)
         try:
-            Path(path).parent.rmdir()
+            path.parent.rmdir()
         except OSError:
             continue  # others are in it

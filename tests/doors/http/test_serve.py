@@ -158,6 +158,7 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
     [
         (["--http", "0.0.0.0:0"], Exit.REFUSED, "there is no authentication"),
         (["--http", "nonsense"], Exit.USAGE, "is not HOST:PORT"),
+        (["--data", ""], Exit.FOLDER, "--data has no name"),
         (["--http", "127.0.0.1:0", "--at", "127.0.0.1:1"], Exit.NOT_REACHABLE, "127.0.0.1:1"),
     ],
 )

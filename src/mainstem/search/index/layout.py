@@ -20,6 +20,7 @@ again. As with token filters, the header of the last batch proves that the log w
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ import msgspec
 from crc32c import crc32c
 
 from mainstem.log.batch import HEADER_BYTES
-from mainstem.log.layout import segment_name
+from mainstem.log.layout import parse_partition, segment_name
 from mainstem.search.messages import IndexPart
 
 ROOT = "search-index"
@@ -42,6 +43,7 @@ PARTIAL, GONE = ".partial", ".gone"
 ROW = struct.Struct(">QQ")
 _CRC = struct.Struct(">I")
 _PIECE_BYTES = 1 << 20
+_NAME = re.compile(r"[0-9]{20}-[0-9]{10,}(\.partial)?(\.gone)?")
 _LOCKS = ".tantivy-"
 """How the names of lock files begin, which say nothing."""
 
@@ -74,6 +76,12 @@ _decode = msgspec.msgpack.Decoder(Manifest).decode
 def part_name(base: int, start: int) -> str:
     """The folder of the part that begins there."""
     return f"{base:020}-{start:010}"
+
+
+def ours(path: Path) -> bool:
+    """It has a part's name, whole or not, in a folder with a partition's name. Nothing else is ever removed,
+    whatever folder is given."""
+    return _NAME.fullmatch(path.name) is not None and parse_partition(path.parent.name) is not None
 
 
 def crc_of(path: Path) -> int:
@@ -145,10 +153,12 @@ def check(folder: Path, partition: Path, made_by: str) -> IndexPart:
 
 
 def find(root: Path, partitions: Path) -> list[IndexPart]:
-    """The parts that an earlier run has left, unchecked. What belongs to no data is removed."""
+    """The parts that an earlier run has left, unchecked. Other parts, of no data or half made, are removed."""
     parts = []
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if parse_partition(folder.name) is None:
+            continue
+        for path in filter(ours, sorted(folder.iterdir()) if folder.is_dir() else ()):
             try:
                 if path.suffix in (PARTIAL, GONE):
                     raise Damaged("it was being made, or removed")
@@ -185,8 +195,8 @@ def _belongs(manifest: Manifest, partition: Path) -> bool:
 def drop(folders: Iterable[str]) -> None:
     """Remove parts, and folders of partitions that have none any more. What is broken off is found by the
     name that it has by then."""
-    for name in folders:
-        path = gone = Path(name)
+    for path in filter(ours, map(Path, folders)):
+        gone = path
         if path.suffix != GONE:
             gone = path.with_name(path.name + GONE)
             shutil.rmtree(gone, ignore_errors=True)
