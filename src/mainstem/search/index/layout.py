@@ -153,7 +153,7 @@ def check(folder: Path, partition: Path, made_by: str) -> IndexPart:
 
 
 def find(root: Path, partitions: Path) -> list[IndexPart]:
-    """The parts that an earlier run has left, unchecked. Other parts, of no data or half made, are removed."""
+    """The parts that an earlier run has left, unchecked. Those of no data, or half made, are removed."""
     parts = []
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         if parse_partition(folder.name) is None:
