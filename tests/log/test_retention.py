@@ -72,6 +72,28 @@ def test_nothing_is_unlinked_before_the_log_start_is_durable() -> None:
     assert bench.partition.log_start_offset == 6
 
 
+@pytest.mark.parametrize("suffix", [".log", ".index"])
+def test_a_segment_that_cannot_be_unlinked_keeps_those_after_it(suffix: str) -> None:
+    bench = Bench(PartitionConfig(segment_bytes=300))
+    for n in range(8):
+        bench.partition.append(batch(size=60, producer=(7, 0, n)))
+    size, files = bench.partition.size_bytes(), set(bench.disk.files)
+    bench.disk.fail = lambda call, path: call == "unlink" and path.endswith(f"{2:020}{suffix}")
+    assert bench.partition.delete_records(6).result() == 6
+    assert {path for path in bench.disk.files if path.endswith(".log")} == {
+        path for path in files if path.endswith(".log") and not path.endswith(f"{0:020}.log")
+    }, "without a gap, as a backup expects"
+    assert offsets(bench) == [6, 7]
+    assert bench.partition.size_bytes() == size * 3 // 4
+    bench.restart()
+    assert bench.partition.append(batch(size=60, producer=(7, 0, 7))).duplicate
+    assert bench.partition.size_bytes() == size * 3 // 4
+    bench.disk.fail = lambda call, path: False
+    assert bench.partition.enforce_retention().result() == size // 2
+    assert bench.partition.size_bytes() == size // 4
+    assert offsets(bench) == [6, 7]
+
+
 def test_segments_of_unknown_age_count_as_young() -> None:
     bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     for _ in range(6):

@@ -30,16 +30,17 @@ before it, and the log start in the copied checkpoint moves up. When a partition
 deleted after the state was copied: all begins again, without copying a second time what cannot have
 changed.
 
-One promise is not made: if a sync of the server's disk fails while the backup is made, the copy may hold
-events that were taken back, and not those that came in their place. Positions after the end of the log are
-set back to it at the first start of a copy.
+When a commit fails, events are taken back and others come in their place, with a greater leader epoch: a
+copy that was under way may have some of both. So it is looked at last whether an epoch has risen beyond
+those that the copy knows of; then all begins again too. Nothing of a new epoch is in a segment before the
+journal or a checkpoint has that epoch (R8), so what is not seen there then is not in the copy either.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 from uuid import UUID
@@ -50,6 +51,7 @@ from mainstem.log import journal_format as form
 from mainstem.log.checkpoint import Checkpoint, CheckpointRow
 from mainstem.log.disk import Disk, File
 from mainstem.log.errors import LogFolderError
+from mainstem.log.journal_format import EPOCH
 
 Key = tuple[UUID, int]
 STATE: Key = (layout.STATE_TOPIC, 0)
@@ -141,6 +143,8 @@ class Backup:
         self._read_state = read_state
         self._shared: set[str] = set()
         """Files that cannot change and are there from an earlier attempt."""
+        self._epochs: dict[Key, int] = {}
+        """The leader epochs that the copy knows of."""
         self._placed: set[str] = set()
         self._disk = cast(Disk, source)
         """For those who only read of it."""
@@ -160,7 +164,7 @@ class Backup:
         """Copy; yields after each piece the bytes that were done. It is a copy once this has ended: only
         then it has a `meta.properties`. LogFolderError: there is nothing that can be copied; OSError."""
         made = meta.read(self._disk)
-        self._folder_id = made.folder_id
+        self._folder_id, self._epoch_floor = made.folder_id, made.epoch_floor
         while self.summary.attempts < ATTEMPTS:
             self.summary = Summary(attempts=self.summary.attempts + 1)
             self._placed = set()
@@ -180,11 +184,13 @@ class Backup:
     def _attempt(self) -> Iterator[int]:
         for folder in ("", layout.JOURNAL, layout.PARTITIONS, STATE_FOLDER):
             self._target.make_folder(folder)
+        self._epochs = {}
         yield from self._journal()
         found = checkpoints.load(self._disk)
         if found is None:
             raise LogFolderError("no checkpoint can be read: stop its server and run `mainstem doctor` on it")
         rows = {(row.topic_id, row.index): row for row in found.rows}
+        _raise_to(self._epochs, rows.values())
         yield from self._state(rows)
         is_live = self._read_state()
         copied = {STATE}
@@ -200,6 +206,7 @@ class Backup:
                     raise Changed
                 del rows[key]
         self._checkpoint(found, rows)
+        self._no_epoch_has_risen(found.first_seq)
         self.summary.partitions = len(copied)
 
     def _checkpoint(self, found: Checkpoint, rows: dict[Key, CheckpointRow]) -> None:
@@ -208,35 +215,49 @@ class Backup:
         made = replace(found, rows=tuple(rows.values()), clean=clean)
         self._write(checkpoints.NAMES[made.number % 2], checkpoints.encode(made))
 
+    def _no_epoch_has_risen(self, first_seq: int) -> None:
+        """`first_seq`: of the copied checkpoint. The journal first, as when copying."""
+        now: dict[Key, int] = {}
+        for path in self._live(first_seq):
+            self._used(path, now)
+        newest = checkpoints.load(self._disk)
+        _raise_to(now, newest.rows if newest is not None else ())
+        if any(epoch > self._epochs.get(key, self._epoch_floor) for key, epoch in now.items()):
+            raise Changed
+
     # --- journal and state --------------------------------------------------------------------------------
 
     def _journal(self) -> Iterator[int]:
         newest = checkpoints.load(self._disk)
-        first_seq = newest.first_seq if newest is not None else 1
+        for path in self._live(newest.first_seq if newest is not None else 1):
+            yield from self._copy(path, self._used(path, self._epochs))
+
+    def _live(self, first_seq: int) -> list[str]:
+        """The journal files in use, oldest first."""
         live: list[tuple[int, str]] = []
         for name in self._source.list(layout.JOURNAL):
             path = f"{layout.JOURNAL}/{name}"
             if layout.parse_slot(name) is not None:
-                header, _ = self._used(path, read_groups=False)
+                with contextlib.closing(self._source.open(path)) as file:
+                    header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
                 if header is not None and header.seq >= first_seq:
                     live.append((header.seq, path))
-        for _, path in sorted(live):
-            _, end = self._used(path)
-            yield from self._copy(path, end)
+        return [path for _, path in sorted(live)]
 
-    def _used(self, path: str, *, read_groups: bool = True) -> tuple[form.Header | None, int]:
-        """Header and end of what a journal file now holds; the rest is of earlier uses."""
-        file = self._source.open(path)
-        try:
+    def _used(self, path: str, found: dict[Key, int]) -> int:
+        """The end of what a journal file now holds; the rest is of earlier uses. Epochs that begin in it go
+        to `found`."""
+        end = form.BLOCK
+        with contextlib.closing(self._source.open(path)) as file:
             header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
-            end = form.BLOCK
-            if header is not None and read_groups:
-                for group in form.read_groups(cast(File, file), header):
-                    last = group.records[-1].at + group.records[-1].length
-                    end = -(-last // form.BLOCK) * form.BLOCK
-            return header, end
-        finally:
-            file.close()
+            for group in form.read_groups(cast(File, file), header) if header is not None else ():
+                last = group.records[-1].at + group.records[-1].length
+                end = -(-last // form.BLOCK) * form.BLOCK
+                for record in group.records:
+                    if record.kind == EPOCH:
+                        key = UUID(bytes=record.topic), record.partition
+                        found[key] = max(found.get(key, 0), record.epoch)
+        return end
 
     def _state(self, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
         """Snapshots first: one that is newer than the log's end is the better one; older than its beginning,
@@ -332,6 +353,12 @@ class Backup:
         sink.write(data)
         sink.close()
         self._placed.add(path)
+
+
+def _raise_to(epochs: dict[Key, int], rows: Iterable[CheckpointRow]) -> None:
+    for row in rows:
+        key = row.topic_id, row.index
+        epochs[key] = max(epochs.get(key, 0), row.epoch)
 
 
 def _from(first: int, row: CheckpointRow | None, key: Key) -> CheckpointRow:

@@ -479,12 +479,10 @@ class Partition:
             return segment.size
         return position if segment.base_offset == committed else 0
 
-    def drop_first(self, count: int) -> list[Segment]:
-        """Take the first segments off the list; not their files."""
-        dropped = self.segments[:count]
-        del self.segments[:count]
+    def drop_first(self) -> None:
+        """The first segment's files are gone."""
+        del self.segments[0]
         self.reader.forget()
-        return dropped
 
     def is_doubtful(self, segment: Segment) -> bool:
         """Its index files may be short: they were not finished and synced before the last stop."""

@@ -185,14 +185,13 @@ def _moved(partition: Partition, offset: int) -> None:
 
 
 def unlink_below_log_start(partition: Partition) -> None:
-    """Unlink the segments that end at or before the log start, but never the active one."""
-    count = 0
-    for segment in partition.segments[:-1]:
-        if partition.end_of(segment) > partition.log_start_offset:
-            break
-        count += 1
-    for segment in partition.drop_first(count) if count else ():
+    """Unlink the segments that end at or before the log start, but never the active one. Oldest first, and
+    none before those older than it are gone: what is there always joins, which a backup relies on."""
+    segments = partition.segments
+    while len(segments) > 1 and partition.end_of(segments[0]) <= partition.log_start_offset:
         try:
-            segment.unlink()
+            segments[0].unlink()
         except OSError as error:
-            log.warning("%s: not unlinked, the next start will: %s", segment.path, error)
+            log.warning("%s: not unlinked, the next look at retention will: %s", segments[0].path, error)
+            return
+        partition.drop_first()

@@ -106,10 +106,11 @@ class Segment:
             self.writer = None
 
     def unlink(self) -> None:
-        """Delete all its files. Idempotent."""
-        self.give_up()
-        for suffix in SUFFIXES:
+        """Delete all its files, the log last: if that fails, it is a segment as before. Idempotent.
+        OSError."""
+        for suffix in reversed(SUFFIXES):
             self._shared.disk.unlink(self._stem + suffix)
+        self.give_up()
 
     # --- growing ------------------------------------------------------------------------------------------
 
