@@ -9,7 +9,6 @@ Rules: FORMAT.md, part "Indexes".
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mainstem.log import epochs as epoch_file
@@ -171,15 +170,15 @@ def resume_index(partition: Partition, segment: Segment) -> None:
 
 def restore(partition: Partition, state: PartitionState) -> None:
     """What a new Partition does after an unclean stop: put back the arrivals that the journal kept, read
-    the producer windows (their log is in the page cache now), unlink what lies below the log start. May
-    block."""
+    windows and epochs (their log is in the page cache now), unlink what lies below the log start.
+    May block."""
     if not state.segments:
         return
     if state.arrivals:
         _put_back_arrivals(partition, state)
     if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
         _ = partition.derived.windows
-        _add_epochs(partition, state)
+        _ = partition.derived.epochs
     if state.fenced is None:
         unlink_below_log_start(partition)
 
@@ -213,40 +212,6 @@ def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
             segment.save(min(end, state.end_offset))  # the journal will not have them again
         except OSError as error:
             log.warning("%s: its arrivals were not saved: %s", segment.path, error)
-
-
-def _add_epochs(partition: Partition, state: PartitionState) -> None:
-    """The file was written at the last checkpoint: add what began after it."""
-    epochs = partition.derived.epochs
-    found = Epochs([entry for entry in epochs.entries if entry[0] < partition.epoch])
-
-    def visit(_: int, header: BatchHeader) -> None:
-        found.begin(header.leader_epoch, header.base_offset)
-
-    for segment in partition.segments:
-        if segment.base_offset >= state.replayed_segment:
-            at = state.replayed_position if segment.base_offset == state.replayed_segment else 0
-            partition.shared.run_now(_visit_from(segment, at, _end(partition, segment), visit))
-    found.begin(partition.epoch, partition.log_end_offset)
-    partition.derived.loaded_epochs = found
-
-
-def _visit_from(
-    segment: Segment, position: int, end: tuple[int, int], visit: Callable[[int, BatchHeader], None]
-) -> Steps[None]:
-    """Walk from a batch boundary whose offset is not known."""
-    offset = segment.base_offset
-    if position:
-        data = yield segment, HEADER_BYTES, position
-        header = read_header(data) if len(data) == HEADER_BYTES else None
-        if header is None or not fits(header, position, header.base_offset, end):
-            position = 0
-        else:
-            offset = header.base_offset
-    try:
-        yield from walk(segment, position, offset, end, visit, chunk_bytes=BUILD_CHUNK_BYTES)
-    except WentWrong:
-        yield from _visit_from(segment, position, end, visit)
 
 
 def load_snapshot(partition: Partition) -> Snapshot | None:
@@ -342,27 +307,35 @@ def _last_epoch(partition: Partition) -> int:
     """Of the last batch; -1: there is none, or it cannot be found."""
     for segment in reversed(partition.segments):
         end = _end(partition, segment)
-        if not end[0]:
-            continue
-        index = partition.shared.run_now(index_of(partition, segment))
-        position, claimed = index.position_before(end[1] - 1 - segment.base_offset)
-        base, last = segment.base_offset, -1
-        if claimed is not None:
-            header = partition.shared.run_now(entry_header(segment, position, claimed, end))
-            if header is None:
-                return -1
-            base = header.base_offset
-
-        def visit(_: int, header: BatchHeader) -> None:
-            nonlocal last
-            last = header.leader_epoch
-
-        try:
-            partition.shared.run_now(walk(segment, position, base, end, visit))
-        except WentWrong:
-            return -1
-        return last
+        if end[0]:
+            index = partition.shared.run_now(index_of(partition, segment))
+            last = last_batch(partition, segment, index, end)
+            return last[1].leader_epoch if last is not None else -1
     return -1
+
+
+def last_batch(
+    partition: Partition, segment: Segment, index: SegmentIndex, end: tuple[int, int]
+) -> tuple[int, BatchHeader] | None:
+    """(position, header) of the batch of `segment` that ends at `end` (position, offset): a short walk from
+    the index. None: it cannot be found. Blocks."""
+    position, claimed = index.position_before(end[1] - 1 - segment.base_offset)
+    base = segment.base_offset
+    if claimed is not None:
+        header = partition.shared.run_now(entry_header(segment, position, claimed, end))
+        if header is None:
+            return None
+        base = header.base_offset
+    last: list[tuple[int, BatchHeader]] = []
+
+    def visit(at: int, header: BatchHeader) -> None:
+        last[:] = [(at, header)]
+
+    try:
+        partition.shared.run_now(walk(segment, position, base, end, visit))
+    except WentWrong:
+        return None
+    return last[0] if last else None
 
 
 def _epochs_of(partition: Partition, segment: Segment, found: Epochs) -> Steps[None]:

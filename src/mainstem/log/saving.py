@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 from mainstem.later import Later
 from mainstem.log import epochs, loading, snapshot
-from mainstem.log.batch import BatchHeader
 from mainstem.log.errors import LogError
 from mainstem.log.segment import Segment
 from mainstem.log.snapshot import Snapshot
-from mainstem.log.walk import WentWrong, walk
 
 if TYPE_CHECKING:
     from mainstem.log.partition import Partition
@@ -98,10 +96,11 @@ def _save_snapshot(partition: Partition) -> None:
     known = partition.derived.snapshot
     if segment is None or (known is not None and known.offset == offset and known.segment == base):
         return
-    last = _last_batch(partition, segment, position, offset)
+    index, last = segment.index, None
+    if index is not None and position:
+        last = loading.last_batch(partition, segment, index, (position, offset))
     if last is None and position:
         return
-    index = segment.index
     taken = Snapshot(
         segment=base,
         position=position,
@@ -115,27 +114,3 @@ def _save_snapshot(partition: Partition) -> None:
     partition.derived.windows.expire(partition.shared.clock.wall_ms())
     partition.shared.disk.write_all(f"{partition.folder}/{snapshot.NAME}", snapshot.encode(taken))
     partition.derived.snapshot = taken
-
-
-def _last_batch(
-    partition: Partition, segment: Segment, position: int, offset: int
-) -> tuple[int, BatchHeader] | None:
-    """(position, header) of the batch that ends at the committed `position`: a short walk from the index."""
-    index = segment.index
-    if index is None or not position:
-        return None
-    found: list[tuple[int, BatchHeader]] = []
-    end = position, offset
-    start, claimed = index.position_before(offset - 1 - segment.base_offset)
-    base = segment.base_offset
-    if claimed is not None:
-        header = partition.shared.run_now(loading.entry_header(segment, start, claimed, end))
-        if header is None:
-            return None
-        base = header.base_offset
-    visit = lambda at, header: found.append((at, header))  # noqa: E731
-    try:
-        partition.shared.run_now(walk(segment, start, base, end, visit))
-    except WentWrong:
-        return None
-    return found[-1] if found else None
