@@ -12,6 +12,7 @@ import errno
 import logging
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -92,6 +93,8 @@ class Life:
         self.models = [Model() for _ in range(self.rng.randint(1, 4))]
         self.names = 0
         self.starts = 0
+        self.crashes = Counter[str]()
+        """By kind; a stop that was clean ends in one too."""
         self.log: Log
 
     def start(self) -> None:
@@ -105,6 +108,7 @@ class Life:
             self.fenced |= self.faults == "calls" or any("partitions" in path for path in self.disk.failed)
             self.disk = self.disk.power_cut(clock) if self.crash == "power" else self.disk.kill(clock)
             self.clock = clock
+            self.crashes[self.crash] += self.starts > 1
             if self.rng.random() < 0.2:
                 self.disk.cut_at = self.rng.randint(1, 40)
             try:
@@ -346,10 +350,12 @@ class Life:
 KINDS: tuple[Faults, ...] = ("none", "none", "syncs", "syncs", "calls", "segments", "none")
 
 
-def live(seed: int) -> None:
-    """One seed's life."""
+def live(seed: int) -> Counter[str]:
+    """One seed's life; its crashes."""
     faults: Faults = KINDS[seed % len(KINDS)]
-    Life(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults).run(steps=60)
+    life = Life(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults)
+    life.run(steps=60)
+    return life.crashes
 
 
 @pytest.mark.parametrize("first", range(0, 300, 20))
@@ -380,13 +386,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     arguments = parser.parse_args()
     logging.disable()
+    crashes = Counter[str]()
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         try:
-            live(seed)
+            crashes += live(seed)
         except BaseException:
             print(f"seed {seed} fails", file=sys.stderr)
             raise
-    print(f"{arguments.seeds} lives from seed {arguments.first}: nothing lost")
+    told = f"{crashes['power']} power cuts and {crashes['kill']} kills"
+    print(f"{arguments.seeds} lives from seed {arguments.first}, with {told}: nothing lost")
 
 
 if __name__ == "__main__":

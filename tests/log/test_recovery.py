@@ -12,7 +12,7 @@ import pytest
 from mainstem.log import checkpoint as files
 from mainstem.log import meta
 from mainstem.log.config import LogConfig
-from mainstem.log.errors import LogError, LogFolderError, LogFolderLocked
+from mainstem.log.errors import CorruptBatch, LogError, LogFolderError, LogFolderLocked
 from mainstem.log.log import Log
 from tests.log.logs import OS, SMALL, TOPIC, Machine
 from tests.support.clock import SimClock
@@ -199,6 +199,52 @@ def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
     machine.start()
     assert machine.offsets() == [0, 1, 2, 3, 4]
     assert machine.report.fenced == []
+
+
+@pytest.mark.parametrize("left", ["the older", "none"])
+@pytest.mark.parametrize("damaged", range(2, 12))
+@pytest.mark.parametrize("byte", [0, 11, 16, 25, 700])
+def test_damage_is_passed_where_nobody_knows_how_far_the_log_was_durable(
+    left: str, damaged: int, byte: int
+) -> None:
+    machine = Machine().start()
+    machine.partition(0, SMALL)
+    machine.write(2, size=1000)
+    machine.log.checkpoint()
+    machine.settle(1)
+    machine.write(10, size=1000)
+    machine.log.checkpoint()
+    machine.settle(1)
+    before = machine.partition().segments
+    segment = next(one for one in reversed(before) if one.base_offset <= damaged)
+    size = before[0].size // before[1].base_offset
+    at = (damaged - segment.base_offset) * size + byte
+    machine.crash("kill")
+    newest = files.load(machine.disk)
+    assert newest is not None
+    for name in files.NAMES if left == "none" else [files.NAMES[newest.number % 2]]:
+        machine.disk.write_all(name, b"x")
+    for path in machine.disk.list("journal"):  # all of it was written over meanwhile
+        machine.disk.unlink(f"journal/{path}")
+    machine.disk.inode(segment.path).seen[at] ^= 0x40
+    for _ in range(2):
+        machine.start()
+        assert machine.report.fenced == []
+        partition = machine.partition(0, SMALL)
+        if damaged == 11:  # nothing whole behind it
+            assert partition.high_watermark == 11
+            return
+        assert not [name for name in machine.disk.list(FOLDER) if name.endswith(".quarantine")]
+        end = partition.high_watermark
+        for offset in range(end):
+            if offset == damaged:
+                with pytest.raises(CorruptBatch, match=f"goes on at {damaged + 1}"):
+                    partition.read_now(offset, 1)
+            else:
+                assert partition.read_now(offset, 1).next_offset == offset + 1
+        machine.write()
+        assert machine.partition().high_watermark == end + 1
+        machine.crash("kill")
 
 
 def test_without_any_checkpoint_everything_is_scanned() -> None:

@@ -140,6 +140,7 @@ class _Replay:
         self._folder = folder
         self._segments = segments
         self._records = _in_force(records)
+        self._complete = complete
         self._files: dict[int, File] = {}
         self._changed: dict[int, File] = {}
         self._names_changed = False
@@ -177,6 +178,8 @@ class _Replay:
                 return self._fence(problem, topic_id, index, self._records[at:], payload)
         before = self._out.scanned_bytes
         self._scan()
+        while not self._complete and self._pass_damage():
+            self._scan()
         if self._out.scanned_bytes > before:
             self._note(f"kept {self._out.scanned_bytes - before} bytes found after the end that was recorded")
         if self._offset < self._log_start:  # what is missing had been deleted
@@ -282,6 +285,27 @@ class _Replay:
             self._write(run.data)
             self._offset, self._epoch = run.next_offset, run.epoch
             self._out.scanned_bytes += len(run.data)
+
+    def _pass_damage(self) -> bool:
+        """Go on behind what is no batch, if whole ones lie there. Only where the newest checkpoint cannot be
+        read: how far the log was durable is not known then, so nothing that may have been is cut. Readers
+        pass the damage."""
+        found = None
+        for segment in [base for base in self._segments if base >= self._segment]:
+            file = self._file(segment)
+            if segment == self._segment:
+                found = tail.behind(file, self._position, self._offset, self._epoch)
+            elif segment >= self._offset:
+                is_whole = tail.take(file, 0, segment, self._epoch) is not None
+                found = (0, segment) if is_whole else tail.behind(file, 0, segment, self._epoch)
+            if found is not None:
+                self._note(
+                    f"offsets {self._offset} to {found[1] - 1} are damaged; what is behind them is kept, for"
+                    " without the newest checkpoint nobody knows how far it was durable"
+                )
+                self._segment, (self._position, self._offset) = segment, found
+                return True
+        return False
 
     def _take(self, segment: int, position: int, epoch_max: int, target: Record | None) -> tail.Run | None:
         if segment not in self._segments:

@@ -1,7 +1,8 @@
 """Walking over batches whose presence nothing promises.
 
-Owns: `take`, which says how far the bytes of a segment are batches that may follow a known end. Refuses: to
-change anything. Called by `recovery.py`.
+Owns: `take`, which says how far the bytes of a segment are batches that may follow a known end, and
+`behind`, which looks for whole ones behind bytes that are none. Refuses: to change anything. Called by
+`recovery.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 
 from mainstem.log import batch
 from mainstem.log.disk import File
+from mainstem.log.walk import candidates
 
 _PIECE = 1 << 20
 EPOCH_ANY = (1 << 31) - 1
+OFFSET_ANY = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,24 @@ def take(
             break
         end, offset, epoch = at + header.total_bytes, header.next_offset, header.leader_epoch
     return Run(view[:end], offset, epoch) if end else None
+
+
+def behind(file: File, position: int, offset: int, epoch: int) -> tuple[int, int] | None:
+    """At `position` is no whole batch that begins with `offset`: (position, base offset) of the next whole
+    one with a later offset and no older epoch; None if there is none. Blocks."""
+    size = file.size()
+    head = file.pread(batch.HEADER_BYTES, position)
+    if len(head) == batch.HEADER_BYTES:
+        header = batch.read_header(head)
+        after = position + header.total_bytes, header.next_offset
+        if header.plausible and header.base_offset == offset and take(file, *after, epoch) is not None:
+            return after  # not one that is part of its records
+    position += 1  # it may be whole but for its offset
+    while position + batch.HEADER_BYTES <= size:
+        data = file.pread(_PIECE, position)
+        for at in candidates(data, offset, OFFSET_ANY):
+            base = batch.read_header(data, at).base_offset
+            if take(file, position + at, base, epoch) is not None:
+                return position + at, base
+        position += max(len(data) - batch.HEADER_BYTES + 1, 1)
+    return None
