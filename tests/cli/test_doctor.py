@@ -86,6 +86,13 @@ def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> N
         assert [offset for offset, _ in client.read("orders")] == [0, 2, 3]
 
 
+def test_a_file_in_place_of_the_folder_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = doctor("--data", tmp_path / "file")
+    assert done.returncode == Exit.FOLDER
+    assert "is a file; give --data a folder" in done.stderr
+
+
 def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         done = doctor("--data", folder)

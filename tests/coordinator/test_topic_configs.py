@@ -85,7 +85,6 @@ def test_values_that_are_taken(name: str, value: str) -> None:
         ("cleanup.policy", "compact", "compaction is not yet supported"),
         ("cleanup.policy", "compact,delete", "compaction is not yet supported"),
         ("cleanup.policy", "shred", "must be one of"),
-        ("cleanup.policy", "", "must be one of"),
         ("compression.type", "zstd", "only producer is supported"),
         ("compression.type", "rot13", "must be one of"),
         ("message.timestamp.type", "createtime", "must be one of"),
@@ -111,6 +110,13 @@ def test_values_that_are_refused(name: str, value: str | None, said: str) -> Non
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(InvalidConfig, match="conflict"):
         topic_configs.check({"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "9"})
+
+
+def test_without_a_cleanup_policy_nothing_is_removed() -> None:
+    set_ = {"cleanup.policy": "", "retention.ms": "5", "retention.bytes": "9"}
+    assert topic_configs.check(set_) == set_
+    config = topic_configs.partition_config(set_, Settings())
+    assert (config.retention_ms, config.retention_bytes) == (-1, -1)
 
 
 def test_partitions_obey_what_is_set() -> None:
@@ -192,7 +198,10 @@ def test_lists_are_appended_to_and_subtracted_from() -> None:
         name: "",
         "cleanup.policy": "delete",
     }
-    assert alter(kit, ConfigChange("cleanup.policy", "subtract", "delete")) == "INVALID_CONFIG"
+    assert alter(kit, ConfigChange("cleanup.policy", "subtract", "delete")) == {
+        name: "",
+        "cleanup.policy": "",
+    }
     assert alter(kit, ConfigChange("retention.ms", "append", "5")) == "INVALID_CONFIG"
     assert alter(kit, ConfigChange("retention.ms", "subtract", "5")) == "INVALID_CONFIG"
 

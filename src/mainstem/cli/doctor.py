@@ -58,6 +58,9 @@ def command(data: str, repair: bool, as_json: bool) -> int:
     except LogFolderError as error:
         complain(f"data folder {data}: {error}")
         return Exit.FOLDER
+    except NotADirectoryError:
+        complain(f"data folder {data} is a file; give --data a folder")
+        return Exit.FOLDER
     except OSError as error:
         complain(f"data folder {data} cannot be used: {error.strerror} ({error.filename})")
         return Exit.FOLDER

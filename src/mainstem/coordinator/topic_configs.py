@@ -44,7 +44,7 @@ class ConfigEntry:
 
 def _cleanup_policy(value: Value) -> str | None:
     assert isinstance(value, list)
-    if any(item not in ("delete", "compact") for item in value) or not value:
+    if any(item not in ("delete", "compact") for item in value):
         return "String must be one of: compact, delete"
     return "compaction is not yet supported: only delete is" if "compact" in value else None
 
@@ -83,8 +83,8 @@ _TABLE = (
         "list",
         "delete",
         _cleanup_policy,
-        "What happens to old events: delete (by retention.ms and retention.bytes). compact is not"
-        " yet supported.",
+        "What happens to old events: delete (by retention.ms and retention.bytes); empty: they stay."
+        " compact is not yet supported.",
         "log.cleanup.policy",
     ),
     TopicConfig(
@@ -441,13 +441,14 @@ def partition_config(config: Mapping[str, str], defaults: Defaults) -> Partition
         assert isinstance(value, int)
         return value
 
+    deletes = bool(value_in(config, "cleanup.policy", defaults))
     return PartitionConfig(
         segment_bytes=number("segment.bytes"),
         segment_ms=number("segment.ms"),
         segment_index_bytes=number("segment.index.bytes"),
         index_interval_bytes=number("index.interval.bytes"),
-        retention_ms=number("retention.ms"),
-        retention_bytes=number("retention.bytes"),
+        retention_ms=number("retention.ms") if deletes else -1,
+        retention_bytes=number("retention.bytes") if deletes else -1,
         retention_by_record_time=value_in(config, "mainstem.retention.time", defaults) == "record",
         max_message_bytes=number("max.message.bytes"),
         log_append_time=value_in(config, "message.timestamp.type", defaults) == "LogAppendTime",

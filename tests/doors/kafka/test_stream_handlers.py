@@ -279,6 +279,13 @@ def test_read_committed_lists_aborted_transactions(client: Client, node: MemoryN
         assert answer.aborted_transactions == expected
 
 
+def test_beside_an_error_the_list_of_aborted_transactions_is_empty_and_never_null(client: Client) -> None:
+    for level in (0, 1):
+        asked = fetch_request(("t", 0, 99), isolation_level=level)
+        (answer,) = fetched(client.call(1, 12, asked))
+        assert (answer.error_code, answer.aborted_transactions) == (ErrorCode.OFFSET_OUT_OF_RANGE, [])
+
+
 def test_cold_reads_come_later(client: Client, node: MemoryNode) -> None:
     for index in range(2):
         part(node, index).append(memoryview(batch(b"x")))

@@ -55,7 +55,8 @@ class Fetched(NamedTuple):
     log_start: int = -1
     records: Buffer = b""
     aborted: bool = False
-    """Whether the list of aborted transactions, empty, is told (read_committed) or null."""
+    """Whether the list of aborted transactions, empty, is told (read_committed, and beside an error) or
+    null."""
     diverging: tuple[int, int] | None = None
     """(epoch, its end offset) where the client's log parts from ours."""
 

@@ -62,7 +62,7 @@ class _Asked:
         """What the reply says of it."""
         partition = self.partition
         if partition is None or self.error:
-            return Fetched(self.index, self.error, aborted=read_committed)
+            return Fetched(self.index, self.error, aborted=True)
         return Fetched(
             self.index,
             0,
@@ -301,7 +301,13 @@ def on_error(request: Request, code: int) -> Message:
                 topic=topic.topic,
                 topic_id=topic.topic_id,
                 partitions=[
-                    Message(partition_index=part.partition, error_code=code, high_watermark=-1, records=b"")
+                    Message(
+                        partition_index=part.partition,
+                        error_code=code,
+                        high_watermark=-1,
+                        aborted_transactions=[],
+                        records=b"",
+                    )
                     for part in topic.partitions
                 ],
             )

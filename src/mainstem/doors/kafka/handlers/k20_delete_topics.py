@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from mainstem.coordinator.errors import InvalidRequest
+from mainstem.coordinator.errors import InvalidRequest, UnknownTopic
 from mainstem.coordinator.topics import Topic
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.items import answered, repeated, together
@@ -60,6 +60,9 @@ def _one(context: Context, asked: Asked, objection: str | None) -> Later[Message
 
     if objection is not None:
         return answered(Later.failed(InvalidRequest(objection)), done, refused)
+    if name is not None and context.topics.get(name) is None:
+        # Also of a name that none can have, where other requests say INVALID_TOPIC_EXCEPTION.
+        return answered(Later.failed(UnknownTopic("This server does not host this topic.")), done, refused)
     return answered(context.topics.delete(name if name is not None else topic_id), done, refused)
 
 
