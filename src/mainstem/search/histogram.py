@@ -23,6 +23,7 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
             header = batch.header
             if (
                 header is not None
+                and header.count  # one without records has no first time, and its largest is theirs
                 and not header.is_control
                 and header.next_offset > unit.low
                 and header.base_offset < unit.high
@@ -50,14 +51,16 @@ def spans(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
 
 def _times(header: BatchHeader) -> tuple[int, int]:
     end = header.max_timestamp
-    start = end if header.log_append_time else header.base_timestamp
+    # The base is no record's time where compaction has removed the first one, or keeps its own there.
+    start = end if header.log_append_time else min(header.base_timestamp, end)
     return max(0, start), end
 
 
 def _inside(header: BatchHeader, unit: Unit) -> int:
-    """Events of the batch that the unit wants."""
+    """Events of the batch that the unit wants: of one that lacks records, the share of its offsets."""
+    offsets = header.last_offset_delta + 1
     outside = max(0, unit.low - header.base_offset) + max(0, header.next_offset - unit.high)
-    return max(0, header.count - outside)
+    return max(0, header.count * (offsets - outside) // offsets)
 
 
 def count(units: Iterable[Unit], edges: Sequence[int]) -> list[float]:
