@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import re2
@@ -162,6 +163,37 @@ def test_what_must_be_in_a_block() -> None:
     assert not matcher.may_match(b'{"tailnum":"N14229","order":4711}')
     assert matcher.may_match(b'{"tailnum":"n14228","order":4.711e3}')
     assert matcher.may_match(b'{"tailnum":"\\u004e14228","order":4711}')
+    assert not matcher.may_match(b'{"tailnum":"\\u003c14228","order":4711}')
+
+
+def test_of_many_batches_those_are_opened_that_have_it_or_may_hide_it() -> None:
+    matcher = Matcher.of("*q1171x*", now_ms=0)
+    batches = [
+        b'{"a":"aQ1171Xb"}',
+        b'{"a":"1171 q1171"}',
+        b'{"a":"\\u0026 \\n"}',
+        b'{"a":"\\u0026 \\u0071"}',
+        b"q1171",
+        b"x",
+        b"1171 " * 20 + b"q1171x",
+        b"q11171x",
+        b"1171q1171x",
+        b"",
+        b"117",
+    ]
+    ends = list(accumulate(map(len, batches)))
+    assert matcher.may_match_in(b"".join(batches), ends) >= {0, 3, 6, 8}
+    assert not matcher.may_match_in(b"".join(batches), ends) & {1, 2, 5, 7, 9, 10}
+
+
+@given(st.lists(st.text("aA1", max_size=12), min_size=1, max_size=8), st.text("a1", min_size=4, max_size=6))
+def test_a_needle_with_digits_is_found_wherever_it_is(texts: list[str], needle: str) -> None:
+    matcher = Matcher.of(f"*z{needle}*", now_ms=0)
+    batches = [text.replace("1a1", f"Z{needle}").encode() + b" " for text in texts]
+    ends = list(accumulate(map(len, batches)))
+    with_it = {at for at, each in enumerate(batches) if f"z{needle}".encode() in each.lower()}
+    assert matcher.may_match_in(b"".join(batches), ends) == with_it
+    assert all(matcher.may_match(batches[at]) for at in with_it)
 
 
 def test_what_is_excluded_by_place_and_time() -> None:

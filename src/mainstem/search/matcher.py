@@ -18,7 +18,7 @@ from mainstem.search.ast import And, Everything, Exists, Glob, Node, Not, Or, Re
 from mainstem.search.freetext import patterns_test, words_test
 from mainstem.search.payload import is_binary, text_of
 from mainstem.search.query import parse
-from mainstem.search.rawcheck import RawCheck, alternatives, escapes_in, stretches_to_open
+from mainstem.search.rawcheck import RawCheck, alternatives, hides_in, stretches_to_open
 from mainstem.search.regex import compiled, finder, is_local
 from mainstem.search.requirements import Bounds, bounds_of, number_bounds, required, topic_globs
 from mainstem.search.tokens import tokens
@@ -66,7 +66,7 @@ class Matcher:
     def may_match(self, raw: Buffer) -> bool:
         """Whether decompressed batches, or any stretch of bytes with whole records in it, may hold an event
         that matches. False is proven."""
-        return all(check.batches(raw) for check in self._raw_checks) or escapes_in(raw)
+        return all(check.batches(raw) for check in self._raw_checks) or hides_in(raw, 0, len(raw))
 
     def may_match_in(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
         """As `may_match`, for many at once: which of the stretches of `raw`, one after the other, that end

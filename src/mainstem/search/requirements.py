@@ -16,8 +16,8 @@ show that a clause is right, never that it is there.
 **Bytes.** Needles are runs of ASCII letters and digits that the event's text, case-folded, must contain. They
 are looked for in raw bytes, ASCII case aside; the text of a scalar, key or header stands in these unchanged,
 except
-1. behind \\u: of batches that hold `\\u`, nothing is excluded; of single events, where it stands for a
-   character of a needle, or for one that folds into such. JSON's other escapes (\\n, \\/, \\") decode to
+1. behind \\u: nothing is excluded of batches and events in which it stands for an ASCII letter or digit, or
+   for a character that folds into such. JSON's other escapes (\\n, \\/, \\") decode to
    characters that are neither letters nor digits, and the other \\u to characters that no needle holds: a
    needle cannot lie across one, nor contain one.
 2. where other characters fold into ASCII (the Kelvin sign into k, ß into ss): each of those that folds into a
