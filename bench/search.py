@@ -1,6 +1,7 @@
 """`python -m bench.search`: a needle in the log, beside what people use today on the same data.
 
 python -m bench.search [--gb N | --events N] [--folder DIR] [--samples DIR] [--repeats N] [--indexed]
+                       [--workers N]
 
 Real events of about 1 KB with fresh ids (see `bench.events`), one topic of 4 partitions. With `--folder` the
 data is kept for the next run. Prints medians and ratios, asserts nothing, and names what it did not measure.
@@ -79,7 +80,7 @@ async def median_of(repeats: int, work: Callable[[], Awaitable[Took]]) -> Took:
 
 
 @asynccontextmanager
-async def opened(folder: Path, *, indexed: bool = False) -> AsyncIterator[LogSearch]:
+async def opened(folder: Path, workers: int | None, *, indexed: bool = False) -> AsyncIterator[LogSearch]:
     """A search over the folder, as just after a server's start."""
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
@@ -87,7 +88,7 @@ async def opened(folder: Path, *, indexed: bool = False) -> AsyncIterator[LogSea
     node = await Node.open(settings, RealDisk(str(folder), loop), clock, random.Random(1))
     engine = EmbeddedEngine(node)
     await engine.alter_topic(TOPIC, {"mainstem.search": "indexed" if indexed else None})
-    search = LogSearch(engine, folder, clock)
+    search = LogSearch(engine, folder, clock, workers=workers)
     try:
         yield search
     finally:
@@ -95,12 +96,12 @@ async def opened(folder: Path, *, indexed: bool = False) -> AsyncIterator[LogSea
         await node.close()
 
 
-async def measure(folder: Path, data: Filled, repeats: int, say: Say) -> float:
+async def measure(folder: Path, data: Filled, workers: int | None, repeats: int, say: Say) -> float:
     """All figures of our own. The seconds of the needle with filters."""
     needle = SearchRequest(query=NEEDLE, limit=None)
     plain = SearchRequest(query=SUBSTRING, limit=None)
     common = SearchRequest(query=COMMON, limit=100)
-    async with opened(folder) as search:
+    async with opened(folder, workers) as search:
         await timed(search, needle)  # brings the log into the page cache
         took = await median_of(repeats, lambda: timed(search, plain))
         assert took.done.totals.matches == 1
@@ -118,12 +119,12 @@ async def measure(folder: Path, data: Filled, repeats: int, say: Say) -> float:
                 "token filters made", f"{blocks} in {seconds:.0f} s, {data.payload / seconds / 1e6:,.0f} MB/s"
             )
         say("token filters take", f"{size / data.payload:.2%} of payload")
-    async with opened(folder) as search:
+    async with opened(folder, workers) as search:
         took = await timed(search, common)
         say("common word, first search", f"first after {took.first_s:.3f} s, 100 after {took.seconds:.3f} s")
         took = await timed(search, common)
         say("common word", f"first after {took.first_s:.3f} s, 100 after {took.seconds:.3f} s")
-    async with opened(folder) as search:
+    async with opened(folder, workers) as search:
         took = await timed(search, needle)
         say("needle, first search", f"{took.seconds:.3f} s")
         took = await median_of(repeats, lambda: timed(search, needle))
@@ -140,11 +141,11 @@ async def measure(folder: Path, data: Filled, repeats: int, say: Say) -> float:
     return took.seconds
 
 
-async def measure_indexed(folder: Path, data: Filled, repeats: int, say: Say) -> None:
+async def measure_indexed(folder: Path, data: Filled, workers: int | None, repeats: int, say: Say) -> None:
     """The needle once more, with the full-text index."""
     needle = SearchRequest(query=NEEDLE, limit=None)
     root = folder / layout.ROOT
-    async with opened(folder, indexed=True) as search:
+    async with opened(folder, workers, indexed=True) as search:
         known = len(list(root.glob("*/*")))
         began = time.perf_counter()
         await search.index()
@@ -154,7 +155,7 @@ async def measure_indexed(folder: Path, data: Filled, repeats: int, say: Say) ->
         say("index parts checked" if known else "index parts made", f"{parts} in {seconds:.0f} s, {rate}")
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         say("index takes", f"{size / data.payload:.1%} of payload")
-    async with opened(folder, indexed=True) as search:
+    async with opened(folder, workers, indexed=True) as search:
         await search.index()
         took = await timed(search, needle)
         say("needle, indexed, first search", f"{took.seconds:.3f} s")
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, help="a folder with flights and webhooks, .jsonl.zst")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each figure")
     parser.add_argument("--indexed", action="store_true", help="also with a full-text index")
+    parser.add_argument("--workers", type=int, help="processes that search; else as a server has")
     options = parser.parse_args()
     payload = int((options.gb if options.events is None else options.events / 1e6) * 1e9)
     temporary = None if options.folder else tempfile.TemporaryDirectory(prefix="bench-")
@@ -232,9 +234,9 @@ def main() -> None:
         say("data", f"{data.events:,} events, {data.payload / 1e9:.2f} GB of payload, "
             f"{time.perf_counter() - began:.0f} s")  # fmt: skip
         say("machine", f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
-        ours_s = asyncio.run(measure(folder, data, options.repeats, say))
+        ours_s = asyncio.run(measure(folder, data, options.workers, options.repeats, say))
         if options.indexed:
-            asyncio.run(measure_indexed(folder, data, options.repeats, say))
+            asyncio.run(measure_indexed(folder, data, options.workers, options.repeats, say))
         others(folder, ours_s, options.repeats, say)
         search_load.measure(options.repeats, options.samples, say)
     finally:
