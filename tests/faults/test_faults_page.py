@@ -19,6 +19,7 @@ ALSO = (
     "largest size",
     "30,000 segments",
     "1970",
+    "newest checkpoint",
     "older backup",
     "symbolic link",
 )

@@ -140,8 +140,8 @@ class Repair:
             yield Finding("derived", path, "is damaged, and not needed", f"kept as {path}.quarantine")
 
     def _make_checkpoint(self, older: Checkpoint, keys: list[Key]) -> None:
-        """One that knows the ends of the partitions, past damage: a start would find the ends that the
-        older one has, and stop at the first damage behind them."""
+        """One that knows the ends of the partitions, past damage of any kind: a start would find the ends
+        that the older one has, and go on behind them only as far as no leader epoch seems to fall."""
         rows = {(row.topic_id, row.index): row for row in older.rows}
         for key in keys:
             known, found = rows.get(key), self._row_of(key)
