@@ -23,8 +23,9 @@ from crc32c import crc32c
 
 from mainstem.later import Later
 from mainstem.log import batch
+from mainstem.log import checkpoint as checkpoints
 from mainstem.log.config import LogConfig, PartitionConfig
-from mainstem.log.errors import LogError, LogFolderError
+from mainstem.log.errors import CorruptBatch, LogError, LogFolderError
 from mainstem.log.log import Log
 from mainstem.log.partition import Appended, Partition
 from tests.support.clock import SimClock
@@ -65,6 +66,8 @@ class Model:
     epoch: int = 0
     tried: dict[int, set[bytes]] = field(default_factory=dict)
     """base offset -> bodies that were ever appended there: what may stand above `safe` after a crash."""
+    holes: set[int] = field(default_factory=set)
+    """Where damage begins that nothing promised."""
     sequences: dict[int, int] = field(default_factory=dict)
     """producer id -> next sequence."""
     last_sent: dict[int, tuple[int, bytes]] = field(default_factory=dict)
@@ -111,20 +114,52 @@ class Life:
             self.crashes[self.crash] += self.starts > 1
             if self.rng.random() < 0.2:
                 self.disk.cut_at = self.rng.randint(1, 40)
+            fails = self.fail_at_start()
+            self.damage_checkpoint()
             try:
                 self.log = Log.open(self.disk, self.clock, self.rng, config)
                 report = self.log.recover(lambda _: "live")
             except PowerCut:
                 self.choose_crash()
                 continue
+            except LogFolderError:
+                assert fails
+                self.choose_crash()
+                continue
+            if report.fenced and fails:  # until the disk can be read again
+                self.choose_crash()
+                continue
             assert not report.fenced, report.notes
             # A file that a checkpoint has freed may be half written over, and counts while an older one is
             # kept for a fenced partition: a false alarm, for its records are all covered.
-            told = [note for note in report.notes if "damaged" in note and not self.fenced]
+            quiet = self.fenced or self.damaged
+            told = [note for note in report.notes if "damaged" in note and not quiet]
             assert not told, f"nothing here damages anything: {told}"
-            self.disk.cut_at = -1
+            self.disk.cut_at, self.disk.sync_fails = -1, 0.0
+            self.disk.fail.clear()
             return
 
+    def fail_at_start(self) -> bool:
+        """The disk may fail while the log recovers too."""
+        if self.rng.random() < 0.8:
+            return False
+        if self.faults == "calls":
+            self.disk.fail[self.rng.randint(1, 40)] = self.rng.choice((errno.EIO, errno.ENOSPC))
+        else:
+            self.disk.sync_fails = self.rng.choice(RATES[self.faults])
+        return self.faults != "none"
+
+    def damage_checkpoint(self) -> None:
+        """The newest one, rarely; it may have been the only one to know a log start, so not then."""
+        asked = any(model.log_start_asked for model in self.models)
+        found = checkpoints.load(self.disk) if self.rng.random() < 0.05 and not asked else None
+        if found is not None and not checkpoints.damaged(self.disk) and found.number > 1:
+            inode = self.disk.inode(checkpoints.NAMES[found.number % 2])
+            inode.seen[:], inode.disk[:] = b"x", b"x"
+            self.damaged = True
+
+    damaged = False
+    """Since it was last judged."""
     crash: Literal["power", "kill"] = "kill"
     power_went = False
     fenced = False
@@ -162,6 +197,7 @@ class Life:
             self.start()
             for index in range(len(self.models)):
                 self.judge(index, clean)
+            self.damaged = False
 
     def stop(self) -> None:
         closed = self.log.close()
@@ -312,13 +348,20 @@ class Life:
             model.safe = min(model.safe, end)  # the end may be lost then, never the middle
         assert end >= model.safe, f"partition {index} ends at {end}, {model.safe} was promised"
         assert model.log_start <= partition.log_start_offset <= max(model.log_start_asked, 0)
-        if model.safe:
+        if model.safe and not self.damaged:
             assert partition.epoch >= model.epoch + (0 if clean else 1)
         model.epoch = partition.epoch
         found: dict[int, tuple[int, bytes]] = {}
         offset, epoch = partition.log_start_offset, 0
         while offset < end:
-            data = bytes(partition.read_now(offset, 100_000).data)
+            try:
+                data = bytes(partition.read_now(offset, 100_000).data)
+            except CorruptBatch as error:  # of what was never promised, but nobody knows
+                if not (self.damaged and offset >= model.safe) and offset not in model.holes:
+                    raise
+                model.holes.add(offset)
+                offset = int(str(error).rpartition(" ")[2])
+                continue
             assert data, f"nothing at {offset} of {end}"
             for at, header in batch.walk(data):
                 whole = data[at : at + header.total_bytes]

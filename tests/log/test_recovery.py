@@ -331,6 +331,24 @@ def test_any_call_may_fail(code: int) -> None:
         machine.write(1)
 
 
+def test_a_log_start_in_the_journal_is_not_given_up_when_a_file_cannot_be_synced() -> None:
+    machine = Machine().start()
+    machine.write(4)
+    machine.log.checkpoint()
+    machine.settle(1)
+    deleted = machine.partition().delete_records(3)
+    machine.settle()
+    assert deleted.result() == 3
+    machine.write(1, size=5000)  # directly: the journal has none of it
+    machine.crash("kill")
+    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, FOLDER
+    with pytest.raises(LogFolderError, match="the device lost it"):
+        machine.start()
+    machine.crash("kill").start()
+    assert machine.report.fenced == []
+    assert machine.offsets() == [3, 4]
+
+
 def test_recovery_cut_off_at_any_call_leads_to_the_same() -> None:
     def crashed() -> Machine:
         machine = Machine(7).start()

@@ -26,6 +26,8 @@ class Image:
     next_seq: int = 1
     next_group: int = 1
     notes: list[str] = field(default_factory=list)
+    whole: bool = False
+    """None of the files that were used since the checkpoint is missing or was written over since."""
 
     def of(self, key: tuple[UUID, int]) -> tuple[list[Record], Callable[[Record], bytes]]:
         """One partition's records, and how to get the bytes of each."""
@@ -56,6 +58,7 @@ def read(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> Image:
         else:
             file.close()
     files.sort(key=lambda pair: pair[0].seq)
+    image.whole = bool(files) and files[-1][0].seq == first_seq + len(files) - 1
     following = [*(header for header, _ in files[1:]), None]
     for (header, file), after in zip(
         files, following, strict=False

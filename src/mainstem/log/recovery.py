@@ -51,17 +51,18 @@ def recover_partition(
     *,
     clean: bool,
     complete: bool,
+    end_is_known: bool,
     durability: Durability,
 ) -> Recovered:
     """Bring one partition back. `row` is None if it was made after the checkpoint, so that it begins at 0, or
-    if that is not known (not `complete`); `records` are its journal records in order; `clean` says that the
-    last stop was. OSError: the disk fails; nothing was promised yet."""
+    if that is not known (not `complete`); `records` are its journal records in order, all since the row if
+    `end_is_known`; `clean` says that the last stop was. OSError: the disk fails; nothing was promised yet."""
     folder = layout.partition_folder(topic_id, index)
     segments = _segments(disk, folder)
     if row is not None and not records and _is_as_checkpointed(disk, folder, row, segments):
         row = _next_epoch(row, row.epoch if clean else row.epoch + 1)
         return Recovered(_state(row, segments, clean, row), row)
-    replay = _Replay(disk, folder, segments, row, records, complete)
+    replay = _Replay(disk, folder, segments, row, records, complete, end_is_known)
     if row is not None and replay.is_short(row):
         return replay.shorter_than_acknowledged(row, topic_id, index, payload, durability)
     return replay.run(topic_id, index, payload)
@@ -135,12 +136,13 @@ class _Replay:
         row: CheckpointRow | None,
         records: Sequence[Record],
         complete: bool,
+        end_is_known: bool,
     ) -> None:
         self._disk = disk
         self._folder = folder
         self._segments = segments
         self._records = _in_force(records)
-        self._complete = complete
+        self._end_is_known = end_is_known
         self._files: dict[int, File] = {}
         self._changed: dict[int, File] = {}
         self._names_changed = False
@@ -178,7 +180,7 @@ class _Replay:
                 return self._fence(problem, topic_id, index, self._records[at:], payload)
         before = self._out.scanned_bytes
         self._scan()
-        while not self._complete and self._pass_damage():
+        while not self._end_is_known and self._pass_damage():
             self._scan()
         if self._out.scanned_bytes > before:
             self._note(f"kept {self._out.scanned_bytes - before} bytes found after the end that was recorded")
@@ -288,8 +290,8 @@ class _Replay:
 
     def _pass_damage(self) -> bool:
         """Go on behind what is no batch, if whole ones lie there. Only where the newest checkpoint cannot be
-        read: how far the log was durable is not known then, so nothing that may have been is cut. Readers
-        pass the damage."""
+        read, nor all of the journal since the one before: how far the log was durable is not known then, so
+        nothing that may have been is cut. Readers pass the damage."""
         found = None
         for segment in [base for base in self._segments if base >= self._segment]:
             file = self._file(segment)

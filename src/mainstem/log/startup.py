@@ -21,7 +21,6 @@ from mainstem.log.checkpointer import Key
 from mainstem.log.config import LogConfig
 from mainstem.log.disk import Disk
 from mainstem.log.errors import LogFolderError, LogFolderLocked
-from mainstem.log.journal_format import APPEND
 from mainstem.log.recovery import Recovered, recover_partition
 from mainstem.log.report import RecoveryReport
 from mainstem.log.state import PartitionState
@@ -63,6 +62,8 @@ class Startup:
             )
         self.report.notes += self._image.notes
         self._complete = not damaged and (last is not None or not found)
+        # Durability os: behind the end that a checkpoint knows a power cut leaves holes, and none may stay.
+        self._end_is_known = self._complete or self._image.whole or config.durability == "os"
         self.report.notes += [f"{name} is damaged" for name in damaged]
         if last is None and found:
             self.report.notes.append(
@@ -148,6 +149,7 @@ class Startup:
                 payload,
                 clean=self.clean,
                 complete=self._complete,
+                end_is_known=self._end_is_known,
                 durability=durability,
             )
             if found.files or found.folder is not None:
@@ -155,9 +157,10 @@ class Startup:
                 for file in found.files:
                     file.close()
         except OSError as error:
-            appends = any(record.kind == APPEND for record in records)
-            if error.errno != errno.EIO or row is None or appends:
-                raise _unusable(error) from error  # nothing may be given up: the journal still has it
+            if error.errno != errno.EIO or row is None or records:
+                # What the journal has may not be given up: events, or a log start or an epoch, without which
+                # what was deleted or taken back would be there again.
+                raise _unusable(error) from error
             found = self._unreadable(row, error)
         floor = self.meta.epoch_floor
         if found.row.epoch < floor:
