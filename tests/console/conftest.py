@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.scenarios import flights
 from tests.support.server import Server
+from tests.support.topics import make_topics
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -43,8 +44,7 @@ def fill(at: str) -> None:
         NewTopic("late"),
     ]
     admin = AdminClient({"bootstrap.servers": at})  # held: without it what it was asked is given up
-    for each in admin.create_topics(names).values():
-        each.result()
+    make_topics(admin, names)
     producer = Producer({"bootstrap.servers": at, "compression.type": "zstd", "log_level": 0})
     for line in flights.sample()[:EVENTS]:
         row = json.loads(line)

@@ -185,7 +185,7 @@ def everything(at: str) -> dict[Partition, list[tuple[int, Event]]]:
     deadline = time.monotonic() + SETTLE_S
     while ends < PARTITIONS:
         assert time.monotonic() < deadline, "reading everything does not come to its end"
-        for message in consumer.consume(5000, timeout=0.5):
+        for message in consumer.consume(5000, timeout=0.05):
             error = message.error()
             if error is not None:
                 assert error.code() == KafkaError._PARTITION_EOF, error

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from mainstem.clock import LoopClock
 from mainstem.log import batch as batches
@@ -21,9 +23,11 @@ from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.faults import disks
 from tests.faults.client import Client
+from tests.faults.test_flood import descriptors
 from tests.support.server import Server
 
 TOPICS = 10_000
+SEGMENTS = 30_000
 
 
 def filled(folder: Path, work: Callable[[Node], Awaitable[None]]) -> None:
@@ -64,6 +68,49 @@ def test_ten_thousand_topics_are_served_again_after_a_stop_and_after_kill_9(tmp_
         assert len(client.admin.list_topics(timeout=30).topics) == TOPICS
         assert client.lost("topic-00007") == []
         assert len(client.read("topic-09900")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_200)
+def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_after_kill_9(
+    tmp_path: Path,
+) -> None:
+    async def work(node: Node) -> None:
+        partition = node.partition(await node.auto_create("orders"), 0)
+        for number in range(1, SEGMENTS):
+            partition.append(an_event())
+            partition.roll()
+            if not number % 1_000:  # what is not synced stays open
+                await partition.when_committed(partition.log_end_offset)
+                await node.log.checkpoint()
+        await partition.when_committed(partition.append(an_event()).next_offset)
+
+    filled(tmp_path / "data", work)
+    (folder,) = [
+        each for each in (tmp_path / "data" / "partitions").iterdir() if len(list(each.iterdir())) > 9
+    ]
+    assert len(list(folder.glob("*.log"))) == SEGMENTS
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+
+        def ends() -> list[int]:
+            asked = [OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(1_356_998_400_001)]
+            found = [client.admin.list_offsets({TopicPartition("orders", 0): spec}) for spec in asked]
+            return [each[TopicPartition("orders", 0)].result(120).offset for each in found]
+
+        assert ends()[:2] == [0, SEGMENTS]
+        for number in range(2):
+            client.write("orders", 3, 100)
+            server.restart(kill=True)
+            assert ends()[:2] == [0, SEGMENTS + 3 * (number + 1)]
+        assert descriptors(server) < 1_000
+        server.stop()
+        for path in (tmp_path / "data").glob("checkpoint-*"):
+            path.unlink()
+        server.start(timeout_s=600)  # all segments are read, and written again
+        client = Client(server.at)
+        assert ends()[:2] == [0, SEGMENTS + 6]
+        assert "Traceback" not in server.logs()
 
 
 @pytest.mark.slow

@@ -276,3 +276,30 @@ def test_the_limit_on_open_files_is_raised_to_what_may_be(monkeypatch: pytest.Mo
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     assert open_files.raise_limit() == 9999
     assert asked == [(9999, 9999)]
+
+
+def test_files_that_may_not_be_closed_are_not_looked_through_for_each_that_is_opened() -> None:
+    class Dirty:
+        path, written = "partitions/x", 1
+        looks = 0
+
+        @property
+        def synced(self) -> int:
+            Dirty.looks += 1
+            return 0
+
+        @synced.setter
+        def synced(self, value: int) -> None:
+            raise AssertionError(value)
+
+        def close(self) -> None:
+            raise AssertionError("it has unsynced bytes")
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        files = open_files.OpenFiles(256)
+        for _ in range(2_000):
+            files.opened(Dirty())
+        assert 256 < Dirty.looks < 2_000 * 300
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -44,7 +44,7 @@ class Server:
         """HOST:PORT to connect to."""
         return f"{self.host}:{self.port}"
 
-    def start(self, *, timeout_s: float = 30.0, same_port: bool = False) -> Server:
+    def start(self, *, timeout_s: float = 120.0, same_port: bool = False) -> Server:
         """Start and wait for the ready line. AssertionError with the logs if it does not come. `same_port`:
         the port of the last start again, for clients that should come back by themselves."""
         assert self.process is None, "it runs"

@@ -9,6 +9,7 @@ Rules: FORMAT.md, part "Indexes".
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from mainstem.log import epochs as epoch_file
@@ -249,31 +250,38 @@ def load_windows(partition: Partition) -> Producers:
     the log has that arrived within the expiry. Blocks."""
     windows = Producers(partition.shared.config.producer_expiry_ms)
     known = partition.derived.snapshot
-    start = (0, 0, 0)
+    segments, first, start = partition.segments, 0, (0, 0)
     if known is not None:
-        start = known.segment, known.position, known.offset
+        first = bisect_left(segments, known.segment, key=lambda segment: segment.base_offset)
+        start = known.position, known.offset
         for producer_id, window in known.windows.items():
             windows.restore(producer_id, window)
-    else:
+    segments = segments[first:]
+    bounds = lookup.arrival_bounds(partition, segments)
+    if known is None:
         oldest = partition.shared.clock.wall_ms() - windows.expiry_ms
-        for segment in partition.segments[:-1]:
-            if lookup.last_arrival(partition, segment) < oldest:
-                start = partition.end_of(segment), 0, partition.end_of(segment)
-    for segment in partition.segments:
+        for at in reversed(range(len(segments) - 1)):
+            if lookup.last_arrival(partition, segments[at], bounds[at]) < oldest:
+                del segments[: at + 1], bounds[: at + 1]
+                break
+    for segment, bound in zip(segments, bounds, strict=True):
         base = segment.base_offset
         end = partition.limit_of(segment), min(partition.end_of(segment), partition.high_watermark)
-        if base > start[0]:
-            _replay(partition, windows, segment, (0, base), end)
-        elif base == start[0]:
-            _replay(partition, windows, segment, start[1:], end)
+        begin = start if known is not None and base == known.segment else (0, base)
+        _replay(partition, windows, segment, begin, end, bound)
     return windows
 
 
 def _replay(
-    partition: Partition, windows: Producers, segment: Segment, start: tuple[int, int], end: tuple[int, int]
+    partition: Partition,
+    windows: Producers,
+    segment: Segment,
+    start: tuple[int, int],
+    end: tuple[int, int],
+    bound: int,
 ) -> None:
+    """`bound`: the latest that a batch of it can have arrived."""
     arrivals, base = segment.arrivals, segment.base_offset
-    bound = lookup.arrival_bound(partition, segment)
 
     def visit(_: int, header: BatchHeader) -> None:
         arrival_ms = arrivals.arrival_of(header.base_offset - base)
@@ -283,7 +291,7 @@ def _replay(
         partition.shared.run_now(walk(segment, *start, end, visit, chunk_bytes=BUILD_CHUNK_BYTES))
     except WentWrong:
         # The damage is known now, so the walk goes past it; batches that were replayed are not counted twice.
-        _replay(partition, windows, segment, start, end)
+        _replay(partition, windows, segment, start, end, bound)
 
 
 def load_epochs(partition: Partition) -> Epochs:

@@ -181,16 +181,20 @@ class Log:
         self._disk.rename(folder, folder + layout.DELETED)
         return folder + layout.DELETED
 
-    def _remove(self, folders: list[str], then: Callable[[Later[None]], None]) -> None:
-        """Some files in each turn of the loop: unlinking a large one takes a moment."""
+    def _remove(
+        self, folders: list[str], then: Callable[[Later[None]], None], names: list[str] | None = None
+    ) -> None:
+        """Some files in each turn of the loop: unlinking a large one takes a moment. `names`: what is left of
+        the last folder, once it was listed."""
         try:
-            while folders:
-                names = self._disk.list(folders[-1])
-                for name in names[:_UNLINK_SLICE]:
+            if folders:
+                left = names or self._disk.list(folders[-1])
+                for name in left[-_UNLINK_SLICE:]:
                     self._disk.unlink(f"{folders[-1]}/{name}")
-                if len(names) <= _UNLINK_SLICE:
+                del left[-_UNLINK_SLICE:]
+                if not left:
                     self._disk.remove_folder(folders.pop())
-                self._clock.call_soon(lambda: self._remove(folders, then))
+                self._clock.call_soon(lambda: self._remove(folders, then, left))
                 return
         except OSError as error:
             then(Later.failed(error))

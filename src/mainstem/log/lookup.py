@@ -8,7 +8,8 @@ Kafka: UnifiedLog.fetchOffsetByTimestamp, LogSegment.findOffsetByTimestamp.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mainstem.later import Later
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mainstem.log.partition import Partition
 
 DECODED_BYTES_MAX = 64 << 20
+A_TURN = 16
+"""Segments whose files are read before others have a turn: there may be tens of thousands."""
 assert TIME_ENTRY_BYTES == 12
 
 
@@ -40,7 +43,9 @@ class TimedOffset(NamedTuple):
 def offset_for_time(partition: Partition, timestamp_ms: int) -> Steps[TimedOffset | None]:
     """See `Partition.offset_for_time`."""
     at_least = lambda timestamp: timestamp >= timestamp_ms  # noqa: E731
-    for segment in list(partition.segments):
+    for number, segment in enumerate(list(partition.segments), 1):
+        if number % A_TURN == 0 and segment.max_timestamp is None:
+            yield None
         if segment.gone or partition.end_of(segment) <= partition.log_start_offset:
             continue
         if (yield from max_timestamp(partition, segment)) < timestamp_ms:
@@ -62,7 +67,9 @@ def offset_of_max_timestamp(partition: Partition) -> Later[TimedOffset | None]:
 
 def _offset_of_max_timestamp(partition: Partition) -> Steps[TimedOffset | None]:
     best, where = -1, None
-    for segment in list(partition.segments):
+    for number, segment in enumerate(list(partition.segments), 1):
+        if number % A_TURN == 0 and segment.max_timestamp is None:
+            yield None
         if segment.gone or partition.end_of(segment) <= partition.log_start_offset:
             continue
         found = yield from max_timestamp(partition, segment)
@@ -193,24 +200,34 @@ def arrival_of(partition: Partition, offset: int) -> int:
     return arrivals.times[0] if arrivals.times else arrival_bound(partition, segment)
 
 
-def last_arrival(partition: Partition, segment: Segment) -> int:
-    """When the last batch of `segment` arrived, wall ms; the latest that it can have been if that was lost,
-    or noted before the clock was set."""
+def last_arrival(partition: Partition, segment: Segment, bound: int | None = None) -> int:
+    """When the last batch of `segment` arrived, wall ms; the latest that it can have been (`bound`, if the
+    caller knows it) if that was lost, or noted before the clock was set."""
     now = partition.shared.clock.wall_ms()
     if segment is partition.active and partition.ready:
         found = partition.last_arrival_ms
     else:
         found = segment.arrivals.last_ms if segment.arrivals.times else -1
     if found < 0 or age_ms(found, now) < now - found:
-        return arrival_bound(partition, segment)
+        return arrival_bound(partition, segment) if bound is None else bound
     return found
 
 
 def arrival_bound(partition: Partition, segment: Segment) -> int:
     """The first arrival that is known after `segment`; now, if there is none."""
-    for later in partition.segments:
-        if later.base_offset > segment.base_offset:
-            found = later.arrivals.first_plausible()
-            if found is not None:
-                return found
+    after = bisect_right(partition.segments, segment.base_offset, key=lambda each: each.base_offset)
+    for at in range(after, len(partition.segments)):
+        found = partition.segments[at].arrivals.first_plausible()
+        if found is not None:
+            return found
     return partition.shared.clock.wall_ms()
+
+
+def arrival_bounds(partition: Partition, segments: Sequence[Segment]) -> list[int]:
+    """`arrival_bound` of each of these, which are the last ones, in one pass."""
+    bounds, bound = [], partition.shared.clock.wall_ms()
+    for segment in reversed(segments):
+        bounds.append(bound)
+        found = segment.arrivals.first_plausible()
+        bound = bound if found is None else found
+    return bounds[::-1]

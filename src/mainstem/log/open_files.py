@@ -16,6 +16,9 @@ from typing import Protocol
 
 from mainstem.log import layout
 
+SLACK = 32
+"""A part of the limit: above it, files are looked through once for so many that are opened, for there may be
+thousands of which none may be closed yet."""
 SPARE = 16
 """Kept for the journal and for what is open for a moment."""
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
@@ -51,6 +54,9 @@ class OpenFiles:
     def __init__(self, most: int) -> None:
         limit = raise_limit()
         self._most = max(16, min(most, limit // 2))  # the other half is for connections
+        self._slack = self._most // SLACK
+        self._look_above = self._most
+        """So many are open before those that may be closed are looked for."""
         self._open: OrderedDict[Closable, None] = OrderedDict()
         self._spare: list[int] = []
         self.gathering = False
@@ -93,12 +99,13 @@ class OpenFiles:
     def opened(self, file: Closable) -> None:
         """It holds a descriptor. Closes clean files, last used first, above the limit."""
         self._open[file] = None
-        if len(self._open) > self._most and not self.gathering:
+        if len(self._open) > self._look_above and not self.gathering:
             for other in list(self._open):
                 if other is not file and _may_go(other):
                     other.close()
-                    if len(self._open) <= self._most:
+                    if len(self._open) <= self._most - self._slack:
                         break
+            self._look_above = max(self._most, len(self._open) + self._slack)
 
     def used(self, file: Closable) -> None:
         """It was used just now."""
@@ -107,6 +114,7 @@ class OpenFiles:
     def closed(self, file: Closable) -> None:
         """It holds no descriptor any more."""
         self._open.pop(file, None)
+        self._look_above = max(self._most, min(self._look_above, len(self._open) + self._slack))
 
     def close(self) -> None:
         """Close all, clean or not."""

@@ -11,6 +11,7 @@ change in the same way, and so may be cut off anywhere (R6, and "Recover" there)
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -23,6 +24,8 @@ from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Record
 from mainstem.log.state import PartitionState
 
 _PIECE = 1 << 20
+_FILES = 256
+"""Written to and not yet synced, at most: a process may not open as many as a partition may have."""
 
 
 @dataclass(slots=True)
@@ -277,7 +280,7 @@ class _Replay:
             run = self._take(self._segment, self._position, epoch_max, target)
             if run is None:
                 following = self._offset
-                if following <= self._segment or following not in self._segments:
+                if following <= self._segment or not self._has(following):
                     return
                 run = self._take(following, 0, epoch_max, target)
                 if run is None:
@@ -310,7 +313,7 @@ class _Replay:
         return False
 
     def _take(self, segment: int, position: int, epoch_max: int, target: Record | None) -> tail.Run | None:
-        if segment not in self._segments:
+        if not self._has(segment):
             return None
         file = self._file(segment)
         limit = target.position if target is not None and target.segment == segment else None
@@ -326,18 +329,33 @@ class _Replay:
         """The segment ends here, whatever its file's size (R9), and what is between it and the following one
         is no part of the log: a backup may have the record of a group that failed and, in another segment,
         what came in its place."""
-        if self._segment in self._segments:
+        if self._has(self._segment):
             self._cut(self._segment, self._position)
-        for segment in [base for base in self._segments if self._segment < base < following]:
+        first, last = bisect_right(self._segments, self._segment), bisect_left(self._segments, following)
+        for segment in self._segments[first:last]:
             self._put_aside(segment)
+        if len(self._changed) >= _FILES:
+            self._sync_some()
+
+    def _sync_some(self) -> None:
+        """Nothing is served before all is synced: what is written so far may be at any time."""
+        self._disk.sync_now(list(self._changed.values()))
+        for segment, file in self._changed.items():
+            file.close()
+            self._files.pop(segment, None)
+        self._changed.clear()
+
+    def _has(self, segment: int) -> bool:
+        at = bisect_left(self._segments, segment)
+        return at < len(self._segments) and self._segments[at] == segment
 
     def _file(self, segment: int) -> File:
         file = self._files.get(segment)
         if file is None:
             path = f"{self._folder}/{layout.segment_name(segment)}"
-            if segment not in self._segments:
+            if not self._has(segment):
                 self._disk.make_folder(self._folder)
-                self._segments = sorted([*self._segments, segment])
+                insort(self._segments, segment)
                 self._names_changed = True
             file = self._disk.open(path, create=not self._disk.exists(path))
             self._files[segment] = file
@@ -377,9 +395,9 @@ class _Replay:
         self._note(f"cut {size - position} bytes after the end of segment {segment}")
 
     def _cut_after_end(self) -> None:
-        if self._segment in self._segments:
+        if self._has(self._segment):
             self._cut(self._segment, self._position)
-        for segment in [base for base in self._segments if base > self._segment]:
+        for segment in self._segments[bisect_right(self._segments, self._segment) :]:
             self._put_aside(segment)
 
     def _put_aside(self, segment: int) -> None:

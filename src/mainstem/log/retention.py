@@ -111,7 +111,11 @@ def _roll_by_age(partition: Partition, now: int) -> None:
 def _record_ages(partition: Partition) -> Steps[dict[int, int]]:
     """Largest record timestamp by segment, of those that may go; those without one are left out."""
     ages: dict[int, int] = {}
-    for segment in partition.segments[:-1]:
+    for number, segment in enumerate(partition.segments[:-1], 1):
+        if number % lookup.A_TURN == 0 and segment.max_timestamp is None:
+            yield None
+        if segment.gone:
+            continue
         newest = yield from lookup.max_timestamp(partition, segment)
         if newest >= 0:
             ages[segment.base_offset] = newest
