@@ -7,6 +7,7 @@ that is too small makes the kernel's own write-back fail, after the write call h
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -35,9 +36,12 @@ def helper_of(server: Server) -> int:
 
 
 @contextlib.contextmanager
-def injected(server: Server, fault: str, *, one_thread: bool = False) -> Iterator[None]:
+def injected(
+    server: Server, fault: str, *, one_thread: bool = False, both: Path | None = None
+) -> Iterator[None]:
     """System calls of the helper fail as `fault` says (strace --inject) until the end of the block. A number
-    in it counts for each thread; `one_thread`: only of one of those that sync for commits."""
+    in it counts for each thread; `one_thread`: only of one of those that sync for commits; `both`: also those
+    of the server itself, and all of them are written there."""
     if shutil.which("strace") is None:
         pytest.skip("NOT SHOWN HERE: there is no strace")
     helper = helper_of(server)
@@ -45,7 +49,10 @@ def injected(server: Server, fault: str, *, one_thread: bool = False) -> Iterato
     if one_thread:
         threads = sorted(int(each.name) for each in Path(f"/proc/{helper}/task").iterdir())
         target = ["-p", str(threads[1])]
-    command = ["strace", "-qq", "-e", f"inject={fault}", "-o", "/dev/null", *target]
+    if both is not None:
+        assert server.process is not None
+        target += ["-p", str(server.process.pid), "-e", f"trace={fault.partition(':')[0]}"]
+    command = ["strace", "-qq", "-e", f"inject={fault}", "-o", str(both or os.devnull), *target]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         time.sleep(0.5)  # it says nowhere that it is attached
@@ -80,6 +87,36 @@ def test_a_sync_that_fails_once_costs_what_was_in_flight_and_no_more(tmp_path: P
         server.restart(kill=True)
         assert client.lost("orders") == []
         assert len(client.read("orders")) == written
+        assert "Traceback" not in server.logs()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "pwrite64:retval=0:when=3+5",  # the shortest write: of more than it does, strace cannot make less
+        "pwrite64,pread64,preadv2,openat,ftruncate,fdatasync,fsync,rename:error=EINTR:when=2+3",
+    ],
+)
+def test_short_writes_go_on_and_calls_that_a_signal_broke_off_are_repeated(
+    tmp_path: Path, fault: str
+) -> None:
+    with Server(tmp_path / "data") as server:
+        client = Client(server.at)
+        client.create("orders")
+        ready_journal(server.data)
+        told = tmp_path / "calls"
+        with injected(server, fault, both=told):
+            for size in (10, 1_000, 300_000):  # the last ones go straight to their segment
+                for _ in range(10):
+                    client.write("orders", 3, size)
+            client.create("more")
+            assert client.lost("orders") == []
+        assert told.read_text().count("(INJECTED)") >= 10, "nothing was tested"
+        assert client.refusals == []
+        assert len(client.acknowledged) == 90
+        server.restart(kill=True)
+        assert client.read("orders") == client.acknowledged
         assert "Traceback" not in server.logs()
 
 

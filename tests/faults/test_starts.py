@@ -91,16 +91,19 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
     ]
     assert len(list(folder.glob("*.log"))) == SEGMENTS
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
 
         def ends() -> list[int]:
+            client = Client(server.at)
             asked = [OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(1_356_998_400_001)]
-            found = [client.admin.list_offsets({TopicPartition("orders", 0): spec}) for spec in asked]
+            found = [
+                client.admin.list_offsets({TopicPartition("orders", 0): spec}, request_timeout=300)
+                for spec in asked
+            ]
             return [each[TopicPartition("orders", 0)].result(120).offset for each in found]
 
         assert ends()[:2] == [0, SEGMENTS]
         for number in range(2):
-            client.write("orders", 3, 100)
+            Client(server.at).write("orders", 3, 100)
             server.restart(kill=True)
             assert ends()[:2] == [0, SEGMENTS + 3 * (number + 1)]
         assert descriptors(server) < 1_000
@@ -108,7 +111,6 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
         for path in (tmp_path / "data").glob("checkpoint-*"):
             path.unlink()
         server.start(timeout_s=600)  # all segments are read, and written again
-        client = Client(server.at)
         assert ends()[:2] == [0, SEGMENTS + 6]
         assert "Traceback" not in server.logs()
 

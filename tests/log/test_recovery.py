@@ -456,7 +456,9 @@ def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_on
     assert machine.offsets() == list(range(101))
 
 
-def test_the_names_of_a_deleted_topic_are_not_listed_for_each_few_that_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_names_of_a_deleted_topic_are_not_listed_for_each_few_that_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     machine = Machine().start()
     for _ in range(50):
         machine.write(1)
