@@ -28,11 +28,12 @@ def ready_journal(data: Path) -> None:
 
 
 def helper_of(server: Server) -> int:
-    """The process that waits for the disk."""
+    """The process that waits for the disk: one beside those of the search."""
     assert server.process is not None
     pid = server.process.pid
-    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(child)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (helper,) = [each for each in children if "/log/helper" in Path(f"/proc/{each}/cmdline").read_text()]
+    return int(helper)
 
 
 @contextlib.contextmanager

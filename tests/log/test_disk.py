@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import resource
 import signal
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -303,3 +305,70 @@ def test_files_that_may_not_be_closed_are_not_looked_through_for_each_that_is_op
         assert 256 < Dirty.looks < 2_000 * 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def held_by(disk: RealDisk) -> list[str]:
+    """What the sync process has open of the data folder."""
+    pid = disk._client.pid
+    links = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(each))
+    return sorted(link.removeprefix(f"{disk.root}/") for link in links if link.startswith(disk.root))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_the_sync_process_keeps_the_journals_file_and_no_other_until_it_is_closed(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("journal")
+        one, two = disk.open("journal/1", create=True), disk.open("journal/2", create=True)
+        other = disk.open("f", create=True)
+        for _ in range(2):
+            one.pwrite(b"x", 0)
+            await disk.sync([one])
+            await disk.sync([other], ["journal"])
+            assert held_by(disk) == ["journal/1"]
+        await disk.sync([two])
+        assert held_by(disk) == ["journal/2"]
+        one.close()
+        await disk.sync([two])
+        assert held_by(disk) == ["journal/2"]
+        two.close()
+        while held_by(disk):
+            await asyncio.sleep(0.001)
+        await disk.sync([one])
+        assert held_by(disk) == ["journal/1"]
+
+    run(tmp_path, script)
+
+
+def test_a_new_sync_process_is_given_the_journals_file_again(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("journal")
+        file = disk.open("journal/1", create=True)
+        await disk.sync([file])
+        pid = disk._client.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(OSError, match="sync process died"):
+            await disk.sync([file])
+        await disk.sync([file])
+        await disk.sync([file])
+        file.close()
+
+    run(tmp_path, script)
+
+
+def test_a_journals_file_that_cannot_be_synced_is_told_each_time(tmp_path: Path) -> None:
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("journal")
+        os.symlink("/dev/full", disk.full_path("journal/1"))  # fdatasync of a character device: EINVAL
+        file = disk.open("journal/1")
+        assert isinstance(file, RealFile)
+        file.written = 1
+        for _ in range(2):
+            with pytest.raises(OSError, match="journal/1"):
+                await disk.sync([file])
+        assert file.synced == 0
+
+    run(tmp_path, script)

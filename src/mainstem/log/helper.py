@@ -5,8 +5,10 @@ calls fdatasync, fsync, pread and pwrite on them. Refuses: paths, policy, anythi
 (it must start in milliseconds) and to be forked from the server. A thread of the server would starve behind a
 busy loop for the interpreter lock (STORAGE: 80 commits a second against 5,350); a process does not.
 
-Three lanes, each a socket with its own threads: commits, checkpoints, reads. The thread that receives a
-request does it and answers it, so that no hand-over stands in the way. The process ends when the server's
+Four lanes, each a socket with its own threads: journal, other commits, checkpoints, reads. The thread that
+receives a request does it and answers it, so that no hand-over stands in the way. The journal, which has one
+group under way at a time, has one thread, which keeps the file of the last request open for the next one:
+passing a descriptor and closing it again costs more than asking. The process ends when the server's
 ends of the sockets close, whatever killed the server; it ignores the signals that a terminal or a service
 manager sends to the whole group.
 """
@@ -22,9 +24,10 @@ import struct
 import sys
 import threading
 
-SYNC, WARM, ZERO = 1, 2, 3
-COMMIT, BACKGROUND, READ = 0, 1, 2
-LANE_THREADS = (4, 8, 2)
+SYNC, WARM, ZERO, SYNC_AGAIN = 1, 2, 3, 4
+"""SYNC_AGAIN, in the journal's lane only: SYNC what the request before it brought."""
+JOURNAL, COMMIT, BACKGROUND, READ = 0, 1, 2, 3
+LANE_THREADS = (1, 4, 8, 2)
 
 REQUEST = struct.Struct("=IBxHHxxQQ")
 """Request id, operation, count of file descriptors, count of folder descriptors (they come after), position,
@@ -82,7 +85,7 @@ def zero(descriptor: int, size: int) -> None:
 
 def serve_one(operation: int, descriptors: list[int], files: int, position: int, length: int) -> list[int]:
     """Do one request: its verdicts."""
-    if operation == SYNC:
+    if operation in (SYNC, SYNC_AGAIN):
         return [_verdict(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
     try:
         if operation == WARM:
@@ -94,11 +97,19 @@ def serve_one(operation: int, descriptors: list[int], files: int, position: int,
     return [0]
 
 
-class Lane:
-    """One socket and the threads that serve it."""
+def _in_place_of(held: list[int], came: list[int]) -> list[int]:
+    for descriptor in held:
+        os.close(descriptor)
+    return came
 
-    def __init__(self, descriptor: int) -> None:
+
+class Lane:
+    """One socket and the threads that serve it. `keeps`: its one thread keeps the descriptors of a request
+    until the next ones come."""
+
+    def __init__(self, descriptor: int, *, keeps: bool) -> None:
         self._socket = socket.socket(fileno=descriptor)
+        self._keeps = keeps
         self._receiving = threading.Lock()
         self._sending = threading.Lock()
 
@@ -120,18 +131,19 @@ class Lane:
         if nice and sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        held: list[int] = []
         while True:
             try:
                 with self._receiving:
-                    message, descriptors = self._receive()
+                    message, came = self._receive()
                 if not message:
                     return
                 request, operation, files, _, position, length = REQUEST.unpack(message)
-                try:
-                    verdicts = serve_one(operation, descriptors, files, position, length)
-                finally:
-                    for descriptor in descriptors:
-                        os.close(descriptor)
+                if operation != SYNC_AGAIN:
+                    held = _in_place_of(held, came)
+                verdicts = serve_one(operation, held, files, position, length)
+                if not self._keeps:
+                    held = _in_place_of(held, [])
                 reply = REPLY.pack(request, len(verdicts)) + struct.pack(f"={len(verdicts)}i", *verdicts)
                 with self._sending:
                     self._socket.sendall(reply)
@@ -140,12 +152,12 @@ class Lane:
 
 
 def main(descriptors: list[int]) -> None:
-    """Serve the three sockets until they close."""
+    """Serve the sockets, one a lane, until they close."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threads = []
     for lane_number, descriptor in enumerate(descriptors):
-        lane = Lane(descriptor)
+        lane = Lane(descriptor, keeps=lane_number == JOURNAL)
         for _ in range(LANE_THREADS[lane_number]):
             nice = 5 if lane_number == BACKGROUND else 0
             threads.append(threading.Thread(target=lane.run, args=(nice,)))

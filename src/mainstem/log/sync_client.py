@@ -1,6 +1,6 @@
 """The server's end of the sync process.
 
-Owns: starting `helper.py`, the three sockets, requests under way and their answers. Refuses: to open files or
+Owns: starting `helper.py`, its sockets, requests under way and their answers. Refuses: to open files or
 to decide what is synced (`disk.py` does), and to run without an event loop.
 
 When the process dies, every request under way fails: whether its sync happened is not known, and asking again
@@ -26,9 +26,9 @@ from typing import TypeAlias
 
 from mainstem.later import Later
 from mainstem.log import helper
-from mainstem.log.helper import BACKGROUND, COMMIT, READ
+from mainstem.log.helper import BACKGROUND, COMMIT, JOURNAL, READ
 
-__all__ = ["BACKGROUND", "COMMIT", "READ", "Codes", "Descriptors", "SyncClient"]
+__all__ = ["BACKGROUND", "COMMIT", "JOURNAL", "READ", "Codes", "Descriptors", "SyncClient"]
 
 Descriptors: TypeAlias = tuple[list[int], int, list[int]]
 """All descriptors of a request, how many of them are files, those to close after sending."""
@@ -36,6 +36,7 @@ Codes: TypeAlias = list[int]
 """One errno a descriptor; 0 is good."""
 
 _KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
+_NOTHING: list[int] = [-1]
 _UNDER_WAY_MAX = (
     16  # a lane's requests in the socket at once; the others wait here, where they cost no descriptor
 )
@@ -57,12 +58,15 @@ class _Request:
 
 
 class _Lane:
-    def __init__(self, end: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, end: socket.socket, process: subprocess.Popen[bytes], *, keeps: bool) -> None:
         self.socket = end
         self.process = process
+        self.keeps = keeps
         self.waiting: deque[_Request] = deque()
         self.under_way: dict[int, _Request] = {}
         self.received = bytearray()
+        self.kept = _NOTHING
+        """Those of our descriptors that the process `keeps` from the last request."""
         self.since = 0.0
         """When the first request went after it had none, or when it last answered: the loop's time."""
 
@@ -71,7 +75,7 @@ class SyncClient:
     """Requests to the sync process. Used from the event loop's thread alone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, make_room: Callable[[], None]) -> None:
-        """`make_room` is called before the process is started, which takes ten descriptors for a moment."""
+        """`make_room` is called before the process is started, which takes 12 descriptors for a moment."""
         self._loop = loop
         self._make_room = make_room
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,6 +114,12 @@ class SyncClient:
         self._send(self._lanes[lane])
         return request.later
 
+    def let_go(self, descriptor: int) -> None:
+        """It is about to be closed: the process shall not keep it open."""
+        if self._lanes and self._lanes[JOURNAL].kept == [descriptor]:
+            self._lanes[JOURNAL].kept = _NOTHING
+            self.submit(JOURNAL, helper.SYNC, lambda: ([], 0, []))
+
     def silent_s(self, lane: int) -> float:
         """Seconds without an answer on this lane while one is owed; else 0."""
         if not self._lanes or not self._lanes[lane].under_way:
@@ -130,7 +140,9 @@ class SyncClient:
                 if self._process is None:
                     pair[0].close()
         self._answered = False
-        self._lanes = [_Lane(pair[0], self._process) for pair in pairs]
+        self._lanes = [
+            _Lane(pair[0], self._process, keeps=lane == JOURNAL) for lane, pair in enumerate(pairs)
+        ]
         for lane in self._lanes:
             lane.socket.setblocking(False)
             self._loop.add_reader(lane.socket, self._readable, lane)
@@ -144,11 +156,18 @@ class SyncClient:
                 request.later.fail(error)
                 continue
             self._next_id = (self._next_id + 1) & 0xFFFFFFFF
+            again = lane.keeps and descriptors == lane.kept
+            operation = helper.SYNC_AGAIN if again else request.operation
             counts = (files, len(descriptors) - files)
-            message = helper.REQUEST.pack(self._next_id, request.operation, *counts, *request.arguments)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            message = helper.REQUEST.pack(self._next_id, operation, *counts, *request.arguments)
             try:
-                lane.socket.sendmsg([message], rights)
+                if again:
+                    lane.socket.send(message)
+                else:
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+                    lane.socket.sendmsg([message], rights)
+                    if lane.keeps:
+                        lane.kept = descriptors
             except BlockingIOError:
                 lane.waiting.appendleft(request)
                 if not lane.under_way:
@@ -170,7 +189,7 @@ class SyncClient:
 
     def _readable(self, lane: _Lane) -> None:
         try:
-            data = lane.socket.recv(1 << 16)
+            data = lane.socket.recv(1 << 12)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
