@@ -6,6 +6,7 @@ import pytest
 
 from mainstem.later import Later
 from mainstem.log.errors import PartitionDeleted, StorageError
+from mainstem.log.journal import LONELY
 from tests.log.batches import batch
 from tests.log.logs import CONFIG, SMALL, TOPIC, Machine, Status
 from tests.support.simdisk import SimFile
@@ -40,6 +41,27 @@ def test_one_sync_commits_many_partitions() -> None:
     machine.settle()
     assert [later.result() for later in laters] == [None] * 100
     assert syncs(machine) == before + 1
+
+
+def test_the_commit_of_a_lone_producer_begins_with_its_request() -> None:
+    machine = Machine().start()
+    machine.write(LONELY)
+    _, later = machine.append()
+    before = machine.disk.trace.count("pwrite")
+    machine.log.hurry()
+    assert machine.disk.trace.count("pwrite") == before + 1, "the journal is written already"
+    machine.append(1)
+    before += 1
+    machine.log.hurry()
+    assert machine.disk.trace.count("pwrite") == before + 1, "one group is under way at a time"
+    machine.settle()
+    assert later.result() is None
+    _, later = machine.append()
+    before = machine.disk.trace.count("pwrite")
+    machine.log.hurry()
+    assert machine.disk.trace.count("pwrite") == before, "others have been here: they may join"
+    machine.settle()
+    assert later.result() is None
 
 
 def test_nothing_is_shown_before_it_is_durable() -> None:

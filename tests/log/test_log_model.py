@@ -22,7 +22,7 @@ import pytest
 from crc32c import crc32c
 
 from mainstem.later import Later
-from mainstem.log import batch
+from mainstem.log import batch, journal
 from mainstem.log import checkpoint as checkpoints
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.errors import CorruptBatch, LogError, LogFolderError
@@ -390,13 +390,21 @@ class Life:
                 model.last_sent.pop(producer, None)
 
 
+class HurriedLife(Life):
+    """Each batch begins its commit at once, as the one of a lone producer does."""
+
+    def send(self, index: int, data: bytearray, producer: int, next_sequence: int) -> None:
+        super().send(index, data, producer, next_sequence)
+        self.log.hurry()
+
+
 KINDS: tuple[Faults, ...] = ("none", "none", "syncs", "syncs", "calls", "segments", "none")
 
 
-def live(seed: int) -> Counter[str]:
+def live(seed: int, kind: type[Life] = Life) -> Counter[str]:
     """One seed's life; its crashes."""
     faults: Faults = KINDS[seed % len(KINDS)]
-    life = Life(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults)
+    life = kind(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults)
     life.run(steps=60)
     return life.crashes
 
@@ -410,6 +418,13 @@ def test_nothing_that_was_promised_is_lost(first: int) -> None:
             raise AssertionError(
                 f"seed {seed}: python -m tests.log.test_log_model --first {seed} --seeds 1"
             ) from error
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_nothing_is_lost_where_commits_begin_at_once(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "LONELY", 0)
+    for seed in range(first, first + 20):
+        live(seed, HurriedLife)
 
 
 @pytest.mark.slow

@@ -54,6 +54,9 @@ class OsCommitter:
         self._checkpointer.touch(cast(Rowed, partition), {segment: file}, size)
         partition.committed_to(end_offset, segment, position + size)
 
+    def hurry(self) -> None:
+        """Nothing waits."""
+
     def rolled(self, partition: Committed, old: File | None, new: File) -> None:
         if old is not None:
             self._checkpointer.sealed(old)

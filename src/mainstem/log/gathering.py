@@ -12,6 +12,7 @@ from mainstem.later import Later
 from mainstem.log import journal_format as form
 from mainstem.log.checkpointer import Rowed, key_of
 from mainstem.log.disk import Buffer, File
+from mainstem.log.errors import PartitionDeleted
 from mainstem.log.journal_format import Record
 from mainstem.log.ring import Slot
 
@@ -69,6 +70,14 @@ def control_record(partition: Rowed, kind: int, offset: int, segment: int, posit
     topic, index = key_of(partition)
     where = (offset, offset, segment, position, 0, 0)
     return Control(partition, form.encode_record(Record(kind, topic.bytes, index, partition.epoch, *where)))
+
+
+def without(control: list[Control], partition: Rowed) -> list[Control]:
+    """What is left when the partition is deleted: its own records fail."""
+    for one in control:
+        if one.partition is partition:
+            one.later.fail(PartitionDeleted("the topic was deleted"))
+    return [one for one in control if one.partition is not partition]
 
 
 def tell(one: Gathered) -> None:

@@ -127,6 +127,10 @@ class Log:
         """Appended but not yet durable: what a door bounds while the disk stalls."""
         return self._committer.pending_bytes
 
+    def hurry(self) -> None:
+        """A request has been appended and waits: commit it at once, unless others may join."""
+        self._committer.hurry()
+
     def total_bytes(self) -> int:
         """Of all segments."""
         return sum(partition.size_bytes() for partition in self.partitions())

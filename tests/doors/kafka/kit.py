@@ -167,6 +167,10 @@ class MemoryRuntime:
 class MemoryLog:
     cluster_id: str = "mainstem-test-cluster1"
     pending_bytes: int = 0
+    hurried: int = 0
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
 
 @dataclass

@@ -87,6 +87,14 @@ def test_every_acks_waits_while_the_disk_is_behind(client: Client, node: MemoryN
     assert client.connection.is_idle
 
 
+def test_who_waits_for_the_commit_hurries_it_once_a_request(client: Client, node: MemoryNode) -> None:
+    part(node).auto = False
+    for acks, hurried in ((1, 0), (0, 0), (-1, 1), (-1, 2)):
+        client.ask(0, 9, produce_request("t", batch(b"a"), acks=acks))
+        assert node.log.hurried == hurried
+    part(node).commit()
+
+
 def test_a_commit_that_fails_is_told(client: Client, node: MemoryNode) -> None:
     part(node).auto = False
     client.ask(0, 9, produce_request("t", batch(b"a")))

@@ -151,6 +151,7 @@ def handle(context: Context, request: Request) -> Answer:
                 waits.append((partitions, len(partitions), committed))
             partitions.append(produced)
     if waits:
+        context.log.hurry()
         waiter = _Waiter(request, results)
         waiter.wait(context, body.timeout, waits)
         return waiter.later
