@@ -151,10 +151,14 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
     from mainstem.clock import LoopClock
     from mainstem.log.errors import LogFolderError, LogFolderLocked
     from mainstem.log.realdisk import RealDisk
-    from mainstem.node import Node
 
     loop = asyncio.get_running_loop()
     disk = RealDisk(str(folder), loop)
+    if settings.durability == "disk":
+        disk.start()  # beside the imports that follow, the longest part of a start
+
+    from mainstem.node import Node
+
     rng = random.Random(os.urandom(32))
     gc.disable()  # next to all that is made stays: with 10,000 topics looking for garbage takes 0.3 s
     try:

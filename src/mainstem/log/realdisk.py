@@ -137,6 +137,11 @@ class RealDisk:
         self.nowait = bool(_NOWAIT) and hasattr(os, "preadv")
         """False once the file system has refused RWF_NOWAIT: reads may then wait for the disk."""
 
+    def start(self) -> None:
+        """Start the sync process now, or the first event waits for it. If that fails, later calls tell."""
+        with contextlib.suppress(OSError):
+            self._client.start()
+
     def full_path(self, path: str) -> str:
         """On this machine. AssertionError for a path that leaves the folder."""
         assert path[:1] != "/", path

@@ -126,6 +126,11 @@ class SyncClient:
             return 0.0
         return self._loop.time() - self._lanes[lane].since
 
+    def start(self) -> None:
+        """Start the process now rather than at the first request. Raises OSError."""
+        if self._process is None and not self._closed:
+            self._start()
+
     def _start(self) -> None:
         self._make_room()
         pairs = [socket.socketpair(socket.AF_UNIX, _KIND) for _ in helper.LANE_THREADS]
