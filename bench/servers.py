@@ -5,7 +5,10 @@ Owns: starting them fresh, and what the kernel says of their processes (CPU, mem
 
 from __future__ import annotations
 
+import compileall
 import contextlib
+import functools
+import importlib
 import os
 import re
 import shutil
@@ -95,9 +98,18 @@ class Running:
                 os.kill(pid, signal.SIGKILL)
 
 
+@functools.cache
+def _compile() -> None:
+    """As installing the package does. Else, where Python is told to write no bytecode
+    (PYTHONDONTWRITEBYTECODE), each start compiles all sources again."""
+    (folder,) = importlib.import_module("mainstem").__path__
+    compileall.compile_dir(folder, quiet=2)
+
+
 @contextlib.contextmanager
 def mainstem(durability: str, folder: Path | None = None) -> Iterator[Running]:
     """A fresh `mainstem serve`, or one on a folder that is there."""
+    _compile()
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))) / "data"

@@ -372,3 +372,20 @@ def test_a_journals_file_that_cannot_be_synced_is_told_each_time(tmp_path: Path)
         assert file.synced == 0
 
     run(tmp_path, script)
+
+
+def test_the_sync_process_may_be_started_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(disk: RealDisk) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr("mainstem.log.sync_client.sys.executable", str(tmp_path / "none"))
+            disk.start()
+        assert disk._client.pid is None
+        disk.start()
+        pid = disk._client.pid
+        assert pid is not None
+        await disk.sync([disk.open("f", create=True)])
+        assert disk._client.pid == pid
+
+    run(tmp_path, script)
