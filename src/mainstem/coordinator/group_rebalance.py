@@ -14,8 +14,9 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from mainstem.clock import Clock, Timer
 from mainstem.coordinator.errors import (

@@ -8,7 +8,6 @@ Times are milliseconds; `*_ms` of records is wall clock since 1970. An offset is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -106,8 +105,7 @@ class OffsetsForgotten(StateRecord, frozen=True, array_like=True, tag="offsets-f
 # --- membership ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Join:
+class Join(msgspec.Struct, frozen=True, kw_only=True):
     """A member wants to be in the group's next generation. An empty `member_id`: a new one.
 
     `must_know_id`: a new member is sent back with an id first (JoinGroup v4, KIP-394). `may_skip_assignment`:
@@ -128,8 +126,7 @@ class Join:
     may_skip_assignment: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedMember:
+class JoinedMember(msgspec.Struct, frozen=True):
     """A member, as the leader sees it: with its metadata of the protocol that was chosen."""
 
     member_id: str
@@ -137,8 +134,7 @@ class JoinedMember:
     metadata: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
     """The member is in. `members` is empty for all but the leader."""
 
     member_id: str
@@ -150,8 +146,7 @@ class Joined:
     skip_assignment: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sync:
+class Sync(msgspec.Struct, frozen=True, kw_only=True):
     """A member asks for its assignment; the leader brings everybody's. A protocol that is None is not
     checked."""
 
@@ -164,8 +159,7 @@ class Sync:
     assignments: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(msgspec.Struct, frozen=True):
     """A member's assignment."""
 
     protocol_type: str | None
@@ -173,8 +167,7 @@ class Synced:
     assignment: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """A member lives (Heartbeat), or says who it is (OffsetCommit)."""
 
     group_id: str
@@ -183,8 +176,7 @@ class Beat:
     instance_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(msgspec.Struct, frozen=True):
     """One member that leaves, or that an administrator removes by its instance id (then without a member
     id)."""
 
@@ -196,8 +188,7 @@ class Leaving:
 # --- views --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class GroupListing:
+class GroupListing(msgspec.Struct, frozen=True):
     """One line of the list of groups."""
 
     group_id: str
@@ -206,8 +197,7 @@ class GroupListing:
     type: str = CLASSIC
 
 
-@dataclass(frozen=True, slots=True)
-class MemberView:
+class MemberView(msgspec.Struct, frozen=True):
     """A member, for people. While the group rebalances its metadata is empty and the assignment is the last
     one that was not withdrawn."""
 
@@ -219,8 +209,7 @@ class MemberView:
     assignment: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class GroupView:
+class GroupView(msgspec.Struct, frozen=True):
     """A group, for people."""
 
     group_id: str
@@ -235,16 +224,14 @@ class GroupView:
 # --- offsets ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TopicRef:
+class TopicRef(msgspec.Struct, frozen=True):
     """A topic as a client names it: by name, or (newest versions) by id alone."""
 
     name: str = ""
     id: UUID = NO_TOPIC
 
 
-@dataclass(frozen=True, slots=True)
-class NewOffset:
+class NewOffset(msgspec.Struct, frozen=True):
     """One offset to commit."""
 
     partition: int
@@ -253,8 +240,7 @@ class NewOffset:
     metadata: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Offsets to commit. Generation -1 without a member id: not a member (a simple consumer, or a tool that
     resets). `retention_ms` -1: the server's."""
 
@@ -266,8 +252,7 @@ class Commit:
     topics: tuple[tuple[TopicRef, tuple[NewOffset, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedPartition:
+class FetchedPartition(msgspec.Struct, frozen=True):
     """A committed offset, or None if there is none; or why it cannot be told."""
 
     partition: int
@@ -275,8 +260,7 @@ class FetchedPartition:
     error: CoordinatorError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedTopic:
+class FetchedTopic(msgspec.Struct, frozen=True):
     """Committed offsets of one topic."""
 
     topic: TopicRef
