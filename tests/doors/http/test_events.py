@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import json
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.doors.http.endpoint import json_line
-from mainstem.doors.http.events_json import NewEventJson, from_json, to_json
+from mainstem.doors.http.events_json import LARGE_BYTES, NewEventJson, from_json, to_json, to_json_in_turns
 from mainstem.stream import Event, NewEvent
 from tests.doors.http.door_kit import MAX_BODY, Running, problem
 
@@ -285,3 +286,21 @@ def test_what_was_deleted_is_out_of_range_with_the_range(door: Running) -> None:
 
 def test_defaults_of_an_event() -> None:
     assert from_json(NewEventJson()) == NewEvent(None)
+
+
+LARGE = b'{"a": "' + b"x" * 3_000_001 + "\u2028ä".encode() + b'", "b": 1.10}'
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("value", [LARGE, LARGE[1:], b"\xff" + LARGE, b"\xff", b"{}", None], ids=range(6))
+def test_a_large_event_is_the_same_with_turns_for_others_between(value: bytes | None, exact: bool) -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        turns += 1
+
+    event = Event("t", 0, 7, 1_600_000_000_000, b"\xfek", value, (("h", b"1"),))
+    made = asyncio.run(to_json_in_turns(event, turn, exact=exact))
+    assert json_line(made) == json_line(to_json(event, exact=exact))
+    assert (turns >= 2) is (value is not None and len(value) > LARGE_BYTES)

@@ -242,6 +242,8 @@ _LINE_ENDS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\
 def json_line(value: object) -> bytes:
     """JSON in one line, whatever is in it and whoever splits it."""
     encoded = msgspec.json.encode(value)
+    if encoded.isascii():
+        return encoded
     for plain, escaped in _LINE_ENDS:
         encoded = encoded.replace(plain, escaped)
     return encoded

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, Streamed
-from mainstem.doors.http.events_json import EventJson, read_time, to_json
+from mainstem.doors.http.events_json import EventJson, read_time, to_json_in_turns
 from mainstem.doors.http.kinds import Place
 from mainstem.doors.http.problem import Problem
 from mainstem.stream import Event, OffsetOutOfRange, Position
@@ -96,7 +96,7 @@ async def _json(call: Call, found: Found, *, exact: bool) -> AsyncIterator[bytes
     for at, event in enumerate(found.events):
         if at:
             waiting += b","
-        waiting += msgspec.json.encode(to_json(event, exact=exact))
+        waiting += msgspec.json.encode(await to_json_in_turns(event, call.context.turn, exact=exact))
         if len(waiting) >= SLICE_BYTES:
             yield bytes(waiting)
             waiting.clear()

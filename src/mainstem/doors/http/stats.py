@@ -95,7 +95,8 @@ async def show_stats(call: Call) -> Response:
     """Show rates, disk and the last 24 hours of everything together."""
     context = call.context
     sampler = context.sampler
-    busy = sorted(sampler.into.items(), key=lambda each: (-each[1].per_s, each[0]))[:BUSIEST]
+    moving = [each for each in sampler.into.items() if each[1].per_s]  # few of 10,000
+    busy = sorted(moving, key=lambda each: (-each[1].per_s, each[0]))[:BUSIEST]
     return answer(
         StatsJson(
             sampler.looked_ms,
@@ -105,11 +106,7 @@ async def show_stats(call: Call) -> Response:
             sum(each.events for each in sampler.topics),
             sampler.groups_total,
             RatesJson(_now(sampler.all_in), _now(sampler.all_out)),
-            [
-                TopicRatesJson(name, _now(flow), _now(sampler.out_of.get(name)))
-                for name, flow in busy
-                if flow.per_s
-            ],
+            [TopicRatesJson(name, _now(flow), _now(sampler.out_of.get(name))) for name, flow in busy],
             _disk(None if context.disk_use is None else context.disk_use()),
             _history(sampler, sampler.all_in.history, sampler.all_out.history),
         )
