@@ -81,6 +81,7 @@ def test_csv_and_facets(mainstem: Mainstem) -> None:
     assert rows[0] == ["topic", "partition", "offset", "time", "key", "value"]
     assert len(rows) == 6
     facets = mainstem("search", "at:*", "--facet", "state", "--facet", "topic")
+    assert facets.code == 0, facets.err
     assert facets.rows == [
         ["state", "ok", "15"],
         ["state", "failed", "5"],

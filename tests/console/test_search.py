@@ -86,6 +86,54 @@ def test_facets_filter_in_and_out(show: Open) -> None:
     page.get_by_text(re.compile(f"^{only:,} match")).wait_for()
 
 
+def test_all_matches_are_counted_on_the_server(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    assert found(page) == 200
+    page.get_by_role("button", name="Count all matches").click()
+    page.get_by_text(f"Over all {EVENTS:,} matches").wait_for()
+
+
+def test_what_comes_again_when_a_search_goes_on_is_shown_once(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    found(page)
+    page.route("**/api/v1/search", told_in_two_parts)
+    page.get_by_role("combobox", name="Search query").fill("jfk")
+    page.keyboard.press("Enter")
+    page.get_by_text("cut off by the server").wait_for()
+    assert found(page) == 1
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text(re.compile("^3 matches")).wait_for()
+    assert page.locator(".results").get_by_role("option").count() == 3
+
+
+def told_in_two_parts(route: Any) -> None:
+    """The first part is cut off after an event that the second one has again."""
+    totals = {
+        "scanned_bytes": 5, "skipped_bytes": 0, "indexed_bytes": 0, "removed_bytes": 0, "total_bytes": 9,
+        "events": 1, "matches": 1, "undecodable": 0, "share": 0.5, "reached_ms": None, "elapsed_s": 0.1,
+        "partitions": 1, "index_note": None,
+    }  # fmt: skip
+    hits: list[dict[str, object]] = [
+        {
+            "hit": {
+                "topic": "flights", "partition": 0, "offset": at, "timestamp": "2013-01-01T00:00:00Z",
+                "timestamp_ms": 1_356_998_400_000, "key": None, "value": "jfk", "headers": [], "size": 3,
+                "value_encoding": "text",
+            }
+        }
+        for at in (3, 2, 1)
+    ]  # fmt: skip
+    end = {"done": {"reason": "complete", "totals": totals | {"matches": 2, "share": 1.0}, "resume": None}}
+    if route.request.post_data_json.get("resume") == "after 3":
+        lines = [*hits[1:], end]
+    else:
+        lines = [hits[0], {"progress": {"totals": totals, "resume": "after 3"}}]
+        lines += [{"progress": {"totals": totals, "resume": None}}, hits[1]]
+    route.fulfill(
+        content_type="application/x-ndjson", body="".join(json.dumps(line) + "\n" for line in lines)
+    )
+
+
 def test_a_range_is_chosen_on_the_histogram(show: Open) -> None:
     page = show("#/search?topics=flights")
     everything = page.locator(".histogram .volume")

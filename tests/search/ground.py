@@ -20,7 +20,7 @@ from mainstem.node import Node
 from mainstem.search.cluster import ClusterSearch
 from mainstem.search.local import LogSearch
 from mainstem.search.matcher import Matcher
-from mainstem.search.service import Done, Hit, Progress, Search, SearchRequest, Unreadable
+from mainstem.search.service import Done, Facets, Hit, Progress, Search, SearchRequest, Unreadable
 from mainstem.settings import Settings
 from mainstem.stream import Event
 
@@ -96,6 +96,17 @@ def _position(topic: str, partition: int, offset: int) -> Any:
     from mainstem.stream import Position
 
     return Position(topic, partition, offset)
+
+
+async def counted(
+    search: Search, request: SearchRequest, fields: Sequence[str], top: int
+) -> tuple[Facets, Done]:
+    """What a search counts, and how it ends."""
+    async with aclosing(search.facets(request, fields, top)) as updates:
+        *_, found, done = [update async for update in updates if not isinstance(update, Progress)]
+    assert isinstance(found, Facets)
+    assert isinstance(done, Done)
+    return found, done
 
 
 async def run(search: Search, request: SearchRequest) -> Result:

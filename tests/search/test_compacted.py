@@ -22,7 +22,7 @@ from mainstem.search.query import parse
 from mainstem.search.service import Hit, Search, SearchRequest
 from tests.search import reference
 from tests.search.compacted import Rewritten, append, keeping, new_epoch, part, some_of
-from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, open_ground, run
+from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, counted, open_ground, run
 from tests.search.test_service import CODECS, QUERIES, some_rows
 
 PARTITIONS = 2
@@ -98,8 +98,8 @@ async def holds(search: Search, request: SearchRequest, events: Events, rng: ran
         offsets = [place[2] for place in found.places if place[:2] == where]
         assert offsets == sorted(offsets, reverse=request.newest_first)
     await in_pieces(search, request, sorted(wanted), 1 + len(wanted) // rng.randrange(2, 5))
-    facets = await search.facets(request, ["a", "partition"], 1_000)
-    assert (facets.events, facets.complete) == (len(wanted), True)
+    facets, done = await counted(search, request, ["a", "partition"], 1_000)
+    assert (facets.events, done.reason) == (len(wanted), "complete")
     tally = Tally(["a", "partition"])
     for place, record in wanted.items():
         tally.add(place[0], place[1], record)

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from mainstem.log.batch import build
+from mainstem.search import run as running
 from mainstem.search.query import QueryError
 from mainstem.search.service import Hit, SearchRequest
 from mainstem.stream import Invalid
-from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, run
+from tests.search.ground import NOW_MS, Ground, Row, brute_force, counted, on_ground, run
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 WORDS = ("alpha", "beta", "GAMMA", "n14228", "4711", "4711.0", "straße", "\\u0041lpha", "\u212aelvin", "x")
@@ -112,6 +113,26 @@ def test_a_search_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
                 assert sorted(places) == sorted(whole.places)
 
     on_ground(tmp_path, work)
+
+
+def test_a_search_that_was_broken_off_goes_on_from_the_last_token_that_it_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(ground: Ground) -> None:
+        await fill(ground)
+        whole = await run(ground.local, SearchRequest(query="alpha", limit=None))
+        for pause_s, often in ((0.0, True), (1e9, False)):
+            monkeypatch.setattr(running, "TOKEN_S", pause_s)
+            found = await run(ground.local, SearchRequest(query="alpha", limit=None))
+            tokens = [each.resume for each in found.progress if each.resume is not None]
+            assert (len(tokens) == len(found.progress) > 1) if often else len(tokens) == 1
+            for token in tokens[:: 1 + len(tokens) // 3] + tokens[-1:]:
+                rest = await run(ground.local, SearchRequest(query="alpha", limit=None, resume=token))
+                assert set(whole.places[len(whole.places) - len(rest.places) :]) == set(rest.places)
+            assert len(whole.places) > len(rest.places) or not often
+
+    monkeypatch.setattr(running, "PROGRESS_S", 0.0)
+    on_ground(tmp_path, work, workers=1, block_bytes=4096)
 
 
 def test_a_token_of_another_search_is_refused(tmp_path: Path) -> None:
@@ -352,13 +373,15 @@ def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
             await ground.append("orders", 0, [(b"k", value, [("via", b"web")], NOW_MS)])
         for search in ground.searches():
             request = SearchRequest(query="", limit=None)
-            facets = await search.facets(request, ["origin", "state", "header.via"], 5)
+            facets, done = await counted(search, request, ["origin", "state", "header.via"], 5)
             assert facets.events == 100
-            assert facets.complete
+            assert (done.reason, done.totals.share, done.totals.matches) == ("complete", 1.0, 100)
             assert facets.values["state"] == [("ok", 80), ("failed", 20)]
             assert facets.values["origin"] == [("JFK", 60), ("LGA", 40)]
             assert facets.values["header.via"] == [("web", 100)]
-            every = await search.facets(request, [], 3)
+            every, _ = await counted(search, request, [], 3)
+            some, done = await counted(search, SearchRequest(query="", limit=7), [], 3)
+            assert (some.events, done.reason) == (7, "limit")
             assert {"topic", "partition", "key", "n"} <= set(every.values)
             different = await search.compare(
                 SearchRequest(query="state:failed", limit=None), SearchRequest(query="state:ok", limit=None)

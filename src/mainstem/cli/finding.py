@@ -23,7 +23,7 @@ from mainstem.stream import StreamError
 
 if TYPE_CHECKING:
     from mainstem.engines.kafka_about import About
-    from mainstem.search.service import Done, Facets, SearchRequest, Totals, Update
+    from mainstem.search.service import Done, Facets, Hit, SearchRequest, Totals, Update
     from mainstem.stream import Engine, Event
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,7 +74,9 @@ class Finder(Protocol):
 
     def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]: ...
 
-    async def facets(self, request: SearchRequest, fields: Sequence[str], top: int) -> Facets: ...
+    def facets(
+        self, request: SearchRequest, fields: Sequence[str], top: int
+    ) -> AsyncGenerator[Update | Facets, None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +165,36 @@ async def _door(at: str, about: About) -> tuple[str | None, str]:
 
 
 async def follow(reached: Reached, request: SearchRequest, found: Callable[[Event], None]) -> Done:
-    """Run a search, give each hit to `found`, show progress if a person is there, and tell of what could
-    not be read. A search that is stopped on its way says how far it came."""
+    """Run a search and give each hit to `found`; else as `follow_updates`."""
+    from mainstem.search.service import Hit
+
+    def take(update: Hit | Facets) -> None:
+        assert isinstance(update, Hit)
+        found(update.event)
+
+    return await follow_updates(reached, request, reached.search.search(request), take)
+
+
+async def follow_updates(
+    reached: Reached,
+    request: SearchRequest,
+    asked: AsyncGenerator[Update | Facets, None],
+    found: Callable[[Hit | Facets], None],
+) -> Done:
+    """Run a search, give what it finds or counts to `found`, show progress if a person is there, and tell of
+    what could not be read. A search that is stopped on its way says how far it came."""
     import asyncio
 
-    from mainstem.search.service import Done, Hit, Progress
+    from mainstem.search.service import Done, Facets, Hit, Progress
 
     line = StatusLine()
     totals: Totals | None = None
     try:
-        async with aclosing(reached.search.search(request)) as updates:
+        async with aclosing(asked) as updates:
             async for update in updates:
-                if isinstance(update, Hit):
+                if isinstance(update, Hit | Facets):
                     line.clear()
-                    found(update.event)
+                    found(update)
                 elif isinstance(update, Progress):
                     totals = update.totals
                     line.show(progress_line(totals))

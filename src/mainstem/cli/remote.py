@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import fields
 from typing import Any
 
@@ -68,16 +69,6 @@ class _Done(msgspec.Struct):
     resume: str | None
 
 
-class _Line(msgspec.Struct):
-    """A line of a search's answer: one of these."""
-
-    hit: _Event | None = None
-    progress: _Progress | None = None
-    unreadable: _Place | None = None
-    done: _Done | None = None
-    problem: Raw | UnsetType = UNSET
-
-
 class _Value(msgspec.Struct):
     value: str
     count: int
@@ -85,8 +76,18 @@ class _Value(msgspec.Struct):
 
 class _Facets(msgspec.Struct):
     events: int
-    complete: bool
     fields: dict[str, list[_Value]]
+
+
+class _Line(msgspec.Struct):
+    """A line of a search's answer: one of these."""
+
+    hit: _Event | None = None
+    facets: _Facets | None = None
+    progress: _Progress | None = None
+    unreadable: _Place | None = None
+    done: _Done | None = None
+    problem: Raw | UnsetType = UNSET
 
 
 class _Cluster(msgspec.Struct):
@@ -116,11 +117,29 @@ class RemoteSearch:
         body = matches_body(request) | {"encoding": "base64", "newest_first": request.newest_first}
         body |= {"limit": request.limit, "only_count": request.only_count}
         body |= {"resume": request.resume, "budget_s": request.budget_s}
-        async with ask(self._at, "POST", "/api/v1/search", body) as reply:
+        async with aclosing(self._updates("/api/v1/search", body)) as updates:
+            async for update in updates:
+                assert not isinstance(update, Facets)
+                yield update
+
+    async def facets(
+        self, request: SearchRequest, names: Sequence[str], top: int
+    ) -> AsyncGenerator[Update | Facets, None]:
+        """As `service.Search.facets`."""
+        body = matches_body(request) | {"fields": names, "top": top, "budget_s": FACETS_BUDGET_S}
+        body |= {"limit": request.limit}
+        async with aclosing(self._updates("/api/v1/facets", body)) as updates:
+            async for update in updates:
+                yield update
+
+    async def _updates(self, path: str, body: object) -> AsyncGenerator[Update | Facets, None]:
+        async with ask(self._at, "POST", path, body) as reply:
             async for text in reply.lines():
                 line = self._line(text)
                 if line.hit is not None:
                     yield Hit(_event(line.hit))
+                elif line.facets is not None:
+                    yield _facets(line.facets)
                 elif line.progress is not None:
                     yield Progress(_totals(line.progress.totals), line.progress.resume)
                 elif line.unreadable is not None:
@@ -139,14 +158,6 @@ class RemoteSearch:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise NotReachable(f"the answer of {self._at} is not what a mainstem server says") from None
 
-    async def facets(self, request: SearchRequest, names: Sequence[str], top: int) -> Facets:
-        """As `service.Search.facets`."""
-        body = matches_body(request) | {"fields": names, "top": top, "budget_s": FACETS_BUDGET_S}
-        async with ask(self._at, "POST", "/api/v1/facets", body, silence_s=FACETS_BUDGET_S) as reply:
-            found = msgspec.json.decode(await reply.whole(), type=_Facets)
-        values = {name: [(each.value, each.count) for each in rows] for name, rows in found.fields.items()}
-        return Facets(found.events, values, found.complete)
-
 
 def matches_body(request: SearchRequest) -> dict[str, object]:
     """What is looked for, and where, as the door takes it."""
@@ -161,6 +172,11 @@ def matches_body(request: SearchRequest) -> dict[str, object]:
 
 def _totals(told: dict[str, Any]) -> Totals:
     return Totals(**{name: value for name, value in told.items() if name in _TOTALS})
+
+
+def _facets(told: _Facets) -> Facets:
+    values = {name: [(each.value, each.count) for each in rows] for name, rows in told.fields.items()}
+    return Facets(told.events, values)
 
 
 def _event(told: _Event) -> Event:

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstem.cli.common import has_colour, is_terminal, json_option, plain, print_json, print_rows
-from mainstem.cli.exit_codes import Exit
 from mainstem.cli.finding import (
     CSV_HEAD,
-    StatusLine,
     csv_row,
     exit_code,
     follow,
+    follow_updates,
     where_options,
     with_search,
 )
 
 if TYPE_CHECKING:
     from mainstem.cli.finding import Reached
-    from mainstem.search.service import SearchRequest
+    from mainstem.search.service import Facets, Hit, SearchRequest
     from mainstem.stream import Event
 
 DEFAULT_MATCHES = 100
@@ -109,13 +108,17 @@ def _printer(as_json: bool, as_csv: bool) -> Callable[[Event], None]:
 
 
 async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, ...], as_json: bool) -> int:
-    line = StatusLine()
-    line.show("counting …")
-    try:
-        found = await reached.search.facets(request, fields, FACET_VALUES)
-    finally:
-        line.clear()
-    if not found.complete:
+    from mainstem.search.service import Facets
+
+    counted: list[Facets] = []
+
+    def take(update: Hit | Facets) -> None:
+        assert isinstance(update, Facets)
+        counted.append(update)
+
+    done = await follow_updates(reached, request, reached.search.facets(request, fields, FACET_VALUES), take)
+    (found,) = counted
+    if done.reason == "budget":
         click.echo(f"mainstem: counted only the first {found.events:,} matches", err=True)
     for field in fields:
         values = found.values.get(field, [])
@@ -128,4 +131,4 @@ async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, .
         else:
             for value, count in values:
                 click.echo(f"{plain(field)}\t{plain(value)}\t{count}")
-    return Exit.DONE if found.events else Exit.FAILED
+    return exit_code(done)

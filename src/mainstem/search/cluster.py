@@ -49,7 +49,6 @@ from mainstem.search.run import UNIT_BYTES, Piece, Run
 from mainstem.search.service import (
     Bucket,
     Difference,
-    Done,
     Facets,
     Left,
     SearchRequest,
@@ -114,17 +113,23 @@ class ClusterSearch:
             async for update in updates:
                 yield update
 
-    async def facets(self, request: SearchRequest, fields: Sequence[str], top: int) -> Facets:
+    async def facets(
+        self, request: SearchRequest, fields: Sequence[str], top: int
+    ) -> AsyncGenerator[Update | Facets, None]:
         """See the contract."""
-        tally, events, complete = await self._tally(request, fields)
-        return Facets(events, tally.top(top), complete)
+        run, problems = await self._start(request, want="fields", fields=fields)
+        for problem in problems:
+            yield problem
+        async with aclosing(run.facets(top)) as updates:
+            async for update in updates:
+                yield update
 
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
         """See the contract."""
-        selected, ours, _ = await self._tally(selection, fields)
-        others, theirs, _ = await self._tally(baseline, fields)
+        selected, ours = await self._tally(selection, fields)
+        others, theirs = await self._tally(baseline, fields)
         return differences(selected, ours, others, theirs, top)
 
     async def histogram(
@@ -237,13 +242,12 @@ class ClusterSearch:
                 return None
         return reply.rows[0][1]
 
-    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int, bool]:
-        run, problems = await self._start(request, want="fields", fields=fields)
-        complete = False
+    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int]:
+        run, _ = await self._start(request, want="fields", fields=fields)
         async with aclosing(run.updates()) as updates:
-            async for update in updates:
-                complete = isinstance(update, Done) and update.reason == "complete" and not problems
-        return run.tally, run.totals.matches, complete
+            async for _ in updates:
+                pass
+        return run.tally, run.totals.matches
 
     async def _start(
         self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()

@@ -29,6 +29,7 @@ from mainstem.search.messages import (
     Sifted,
     Unit,
 )
+from mainstem.search.places import in_turns
 from mainstem.search.pool import BUILDING, SEARCHING, Pool
 from mainstem.search.run import Piece
 from mainstem.search.start import BACKGROUND
@@ -147,7 +148,7 @@ async def sift(
     pool: Pool, pieces: Sequence[Piece], matcher: Matcher, from_ms: int | None, to_ms: int | None
 ) -> None:
     """Mark the pieces in which nothing can match."""
-    for piece in pieces:
+    async for piece in in_turns(pieces):
         least, most = piece.block.least_ms, piece.block.most_ms
         if least is not None and most is not None:
             piece.excluded |= (from_ms is not None and most < from_ms) or (
@@ -155,7 +156,9 @@ async def sift(
             )
     clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
     asked = [
-        each for each in pieces if not (each.excluded or each.indexed) and each.block.sidecar is not None
+        each
+        async for each in in_turns(pieces)
+        if not (each.excluded or each.indexed) and each.block.sidecar is not None
     ]
     if not clauses or not asked:
         return

@@ -31,7 +31,6 @@ from mainstem.search.run import Piece, Run
 from mainstem.search.service import (
     Bucket,
     Difference,
-    Done,
     Facets,
     Left,
     SearchRequest,
@@ -122,17 +121,21 @@ class LogSearch:
             async for update in updates:
                 yield update
 
-    async def facets(self, request: SearchRequest, fields: Sequence[str], top: int) -> Facets:
+    async def facets(
+        self, request: SearchRequest, fields: Sequence[str], top: int
+    ) -> AsyncGenerator[Update | Facets, None]:
         """See the contract."""
-        tally, events, complete = await self._tally(request, fields)
-        return Facets(events, tally.top(top), complete)
+        run = await self._start(request, want="fields", fields=fields)
+        async with aclosing(run.facets(top)) as updates:
+            async for update in updates:
+                yield update
 
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
         """See the contract."""
-        selected, ours, _ = await self._tally(selection, fields)
-        others, theirs, _ = await self._tally(baseline, fields)
+        selected, ours = await self._tally(selection, fields)
+        others, theirs = await self._tally(baseline, fields)
         return differences(selected, ours, others, theirs, top)
 
     async def histogram(
@@ -255,13 +258,12 @@ class LogSearch:
 
     # ------------------------------------------------------------------------------------------------------
 
-    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int, bool]:
+    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int]:
         run = await self._start(request, want="fields", fields=fields)
-        complete = False
         async with aclosing(run.updates()) as updates:
-            async for update in updates:
-                complete = isinstance(update, Done) and update.reason == "complete"
-        return run.tally, run.totals.matches, complete
+            async for _ in updates:
+                pass
+        return run.tally, run.totals.matches
 
     async def _start(self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()) -> Run:
         now_ms = self._clock.wall_ms()
@@ -278,12 +280,14 @@ class LogSearch:
                 request.newest_first,
             )
         pieces = _sorted(keyed)
+        await places.turn()
         times = matcher.time_range
         from_ms = max((each for each in (times[0], request.since_ms) if each is not None), default=None)
         to_ms = min((each for each in (times[1], request.until_ms) if each is not None), default=None)
         clauses = matcher.required_tokens
         pieces = await self._index.narrow(pieces, clauses, request.newest_first)
         await self._cover.sift(pieces, matcher, from_ms, to_ms)
+        await places.turn()
         run = Run(self.pool, self._clock, request, now_ms, pieces, left, want=want, fields=fields)
         run.totals.index_note = self._index.note(pieces) if clauses else None
         return run

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,10 +21,12 @@ from mainstem.clock import Clock
 from mainstem.search.blocks import Block
 from mainstem.search.facets import Tally
 from mainstem.search.messages import Damaged, Failed, Found, Reply, Request, Scan, Scanned, Unit
+from mainstem.search.places import in_turns
 from mainstem.search.pool import Job, Pool
 from mainstem.search.service import (
     PROGRESS_S,
     Done,
+    Facets,
     Hit,
     Left,
     Progress,
@@ -37,6 +40,8 @@ from mainstem.search.service import (
 from mainstem.stream import Event, Position
 
 UNIT_BYTES = 4 << 20
+TOKEN_S = 1e-4
+"""For each partition: so long no new token is told. Making one takes some 2 us for each of them."""
 NO_LIMIT = 1 << 31
 
 
@@ -84,7 +89,7 @@ class Run:
         self._left = {(each.topic, each.partition): each for each in left}
         self._want, self._fields = want, tuple(fields)
         self._limit = NO_LIMIT if request.limit is None else request.limit
-        self._started = self._told = clock.monotonic()
+        self._started = self._told = self._token_due = clock.monotonic()
         self._finished_bytes = 0
         self.totals = Totals(total_bytes=sum(each.size for each in pieces), partitions=len(left))
         self.tally = Tally(fields)
@@ -105,14 +110,25 @@ class Run:
                     break
                 if now - self._told >= PROGRESS_S:
                     self._told = now
-                    yield Progress(self._now(), self._token())
+                    token = await self._token() if now >= self._token_due else None
+                    if token is not None:
+                        self._token_due = now + TOKEN_S * len(self._left)
+                    yield Progress(self._now(), token)
             if reason == "complete":
                 self.totals.share = 1.0
-            yield Done(reason, self._now(), None if reason == "complete" else self._token())
+            yield Done(reason, self._now(), None if reason == "complete" else await self._token())
         finally:
             for piece in self._active:
                 if piece.job is not None:
                     self._pool.cancel(piece.job)
+
+    async def facets(self, top: int) -> AsyncGenerator[Update | Facets, None]:
+        """The updates of one that wants `fields`, with what it has counted before Done."""
+        async with aclosing(self.updates()) as updates:
+            async for update in updates:
+                if isinstance(update, Done):
+                    yield Facets(self.totals.matches, self.tally.top(top))
+                yield update
 
     def _now(self) -> Totals:
         totals = replace(self.totals, elapsed_s=self._clock.monotonic() - self._started)
@@ -126,10 +142,15 @@ class Run:
             totals.share = min(1.0, done / totals.total_bytes)
         return totals
 
-    def _token(self) -> str | None:
+    async def _token(self) -> str | None:
         if self._want != "events":
             return None
-        return resume_token(self._request, list(self._left.values()))
+        left = [
+            (each.topic, each.partition, each.low, each.high)
+            async for each in in_turns(list(self._left.values()))
+            if each.low < each.high
+        ]
+        return resume_token(self._request, left)
 
     # --- units out ----------------------------------------------------------------------------------------
 

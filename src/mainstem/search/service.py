@@ -105,7 +105,8 @@ class Progress:
 
     totals: Totals
     resume: str | None
-    """To go on from here if the search is cancelled now."""
+    """To go on from here if the search is cancelled. None: the last one holds, and what was found after it
+    comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,6 @@ class Facets:
     events: int
     """Matches that were counted."""
     values: dict[str, list[Value]] = field(default_factory=dict)
-    complete: bool = True
-    """False: a limit or the budget ended it; the counts are of what was searched until then."""
 
 
 class Search(Protocol):
@@ -171,8 +170,11 @@ class Search(Protocol):
         """How many events lie in each of so many equal spans of time; no events: no buckets. From batch
         headers: the events of a batch count as spread evenly between its times."""
 
-    async def facets(self, request: SearchRequest, fields: Sequence[str], top: int) -> Facets:
-        """The `top` most frequent values of each field over the matches. A field is `topic`, `partition`,
+    def facets(
+        self, request: SearchRequest, fields: Sequence[str], top: int
+    ) -> AsyncGenerator[Update | Facets, None]:
+        """The `top` most frequent values of each field over the matches: as a search, but instead of its Hits
+        come Facets, before Done, which says whether they are of all. A field is `topic`, `partition`,
         `key`, `header.NAME` or a path into JSON; no fields: all that the matches have, up to 200."""
 
     async def compare(
@@ -203,10 +205,9 @@ class _Token(msgspec.Struct, array_like=True):
     left: list[tuple[str, int, int, int]]
 
 
-def resume_token(request: SearchRequest, left: Sequence[Left]) -> str:
-    """What `resume` takes: the partitions that are not done, and how far they are."""
-    rows = [(each.topic, each.partition, each.low, each.high) for each in left if each.low < each.high]
-    packed = msgspec.msgpack.encode(_Token(_mark(request), request.newest_first, rows))
+def resume_token(request: SearchRequest, left: list[tuple[str, int, int, int]]) -> str:
+    """What `resume` takes. `left`: topic, partition, low and high of each that is not done."""
+    packed = msgspec.msgpack.encode(_Token(_mark(request), request.newest_first, left))
     return base64.urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
 
 

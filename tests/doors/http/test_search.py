@@ -137,10 +137,12 @@ def test_the_histogram(door: Running) -> None:
 
 
 def test_facets_count_all_matches(door: Running) -> None:
-    told = door.post(
-        "facets", {"query": "from:orders", "topics": SHOP, "fields": ["city", "key"], "top": 2}
-    ).json()
-    assert (told["events"], told["complete"]) == (20, True)
+    *_, last, end = lines(
+        door, "facets", {"query": "from:orders", "topics": SHOP, "fields": ["city", "key"], "top": 2}
+    )
+    told, done = last["facets"], end["done"]
+    assert (told["events"], done["totals"]["matches"]) == (20, 20)
+    assert (done["reason"], done["totals"]["share"]) == ("complete", 1)
     assert sorted((each["value"].lower(), each["count"]) for each in told["fields"]["city"]) == [
         ("bern", 10),
         ("zürich", 10),

@@ -30,12 +30,13 @@ function* all(event) {
   if (event.value_encoding === "json") yield* fields(event.value);
 }
 
-/** {element, add(event), draw(), clear(), exact(reply)}. `filter(term, exclude)`; `ask()` starts the exact count. */
+/** {element, add(event), draw(), clear(), counting(share), exact(reply)}. `filter(term, exclude)`; `ask()` starts the exact count. */
 export function facetPanel({ filter, ask, compare }) {
   const counters = new Map();
   let events = 0;
   let server = null;
   let apart = null;
+  let share = null;
   const open = new Map();
   const word = h("input", { type: "search", placeholder: "Find a field", "aria-label": "Find a field", oninput: () => draw() });
   const note = h("p.hint", { role: "status" });
@@ -65,8 +66,8 @@ export function facetPanel({ filter, ask, compare }) {
   }
 
   function draw() {
-    put(note, apart ? "More or less frequent than among the rest" : server ? `Over all ${many(server.events, "match")}${server.complete === false ? ", as far as was searched" : ""}` : events ? `Over the ${count(events)} shown` : "");
-    if (exactly) exactly.hidden = !events || Boolean(server || apart);
+    put(note, share !== null ? `Counting … ${Math.floor(share * 100)} %` : apart ? "More or less frequent than among the rest" : server ? `Over all ${many(server.events, "match")}${server.complete === false ? ", as far as was searched" : ""}` : events ? `Over the ${count(events)} shown` : "");
+    if (exactly) exactly.hidden = !events || Boolean(server || apart) || share !== null;
     if (comparing) comparing.hidden = !events || Boolean(apart);
     if (apart) return drawApart();
     const total = server?.events ?? events;
@@ -110,11 +111,16 @@ export function facetPanel({ filter, ask, compare }) {
     clear() {
       counters.clear();
       events = 0;
-      server = apart = null;
+      server = apart = share = null;
+      draw();
+    },
+    counting(now) {
+      share = now;
       draw();
     },
     exact(reply) {
       server = reply;
+      share = null;
       draw();
     },
     differences(list) {

@@ -16,14 +16,14 @@ from starlette.responses import Response
 
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, answer, json_line
-from mainstem.doors.http.events_json import EventJson, read_time, to_json
+from mainstem.doors.http.events_json import EventJson, read_time, to_json, to_json_in_turns
 from mainstem.doors.http.kinds import Millis, PartitionNumber
 from mainstem.doors.http.problem import Problem
 from mainstem.search.errors import QueryError
-from mainstem.search.service import Done, Hit, Progress, SearchRequest, Totals, Unreadable, Update
+from mainstem.search.service import Done, Facets, Hit, Progress, SearchRequest, Totals, Unreadable, Update
 from mainstem.stream import StreamError
 
-Updates: TypeAlias = AsyncGenerator[Update, None]
+Updates: TypeAlias = AsyncGenerator[Update | Facets, None]
 
 SEARCHES = 16
 """At once, over all clients."""
@@ -106,7 +106,9 @@ class ProgressJson(msgspec.Struct):
     """Told while it runs."""
 
     totals: TotalsJson
-    resume: str | None
+    resume: Annotated[
+        str | None, Meta(description="To go on from this line. null: the last one that was told holds.")
+    ]
 
 
 class DoneJson(msgspec.Struct):
@@ -117,10 +119,25 @@ class DoneJson(msgspec.Struct):
     resume: Annotated[str | None, Meta(description="To go on with; null after `complete`.")]
 
 
+class ValueJson(msgspec.Struct):
+    """A value of a field."""
+
+    value: str
+    count: int
+
+
+class FacetsJson(msgspec.Struct):
+    """The most frequent values of fields over the matches."""
+
+    events: Annotated[int, Meta(description="Matches that were counted.")]
+    fields: dict[str, list[ValueJson]]
+
+
 class UpdateJson(msgspec.Struct, omit_defaults=True):
     """A line of the answer: one of these."""
 
     hit: EventJson | None = None
+    facets: Annotated[FacetsJson | None, Meta(description="What was counted: the line before `done`.")] = None
     progress: ProgressJson | None = None
     unreadable: UnreadableJson | None = None
     done: Annotated[DoneJson | None, Meta(description="The last line of a search that was not cut off.")] = (
@@ -135,15 +152,18 @@ def _totals(totals: Totals) -> TotalsJson:
     return TotalsJson(**{name: getattr(totals, name) for name in TotalsJson.__struct_fields__})
 
 
-def update_json(update: Update, *, exact: bool = False) -> UpdateJson:
-    """An update, for the outside; `exact` as for events."""
+def update_json(update: Update | Facets) -> UpdateJson:
+    """An update, for the outside."""
     match update:
         case Hit(event):
-            return UpdateJson(hit=to_json(event, exact=exact))
+            return UpdateJson(hit=to_json(event))
         case Progress(totals, resume):
             return UpdateJson(progress=ProgressJson(_totals(totals), resume))
         case Unreadable(at, reason):
             return UpdateJson(unreadable=UnreadableJson(at.topic, at.partition, at.offset, reason))
+        case Facets(events, values):
+            fields = {name: [ValueJson(*each) for each in rows] for name, rows in values.items()}
+            return UpdateJson(facets=FacetsJson(events, fields))
         case Done(reason, totals, resume):
             return UpdateJson(done=DoneJson(reason, _totals(totals), resume))
 
@@ -170,12 +190,12 @@ async def searching(call: Call) -> AsyncIterator[None]:
             searched.running -= 1
 
 
-async def begin(call: Call, request: SearchRequest) -> tuple[Updates, Callable[[], Awaitable[None]]]:
-    """A search that has begun, and what must be awaited when nobody wants more of it. What is wrong with the
+async def begin(call: Call, asked: Updates) -> tuple[Updates, Callable[[], Awaitable[None]]]:
+    """A search, begun here, and what must be awaited when nobody wants more of it. What is wrong with the
     request is raised here."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(searching(call))
-        updates = await stack.enter_async_context(aclosing(call.context.search().search(request)))
+        updates = await stack.enter_async_context(aclosing(asked))
         first = await anext(updates)
         release = stack.pop_all().aclose
 
@@ -199,14 +219,18 @@ async def search(call: Call) -> Response:
 
     Closing the connection cancels the search."""
     wanted = await call.body(SearchJson)
-    updates, release = await begin(call, wanted.request())
+    updates, release = await begin(call, call.context.search().search(wanted.request()))
     return Streamed(_lines(call, updates, exact=wanted.encoding == "base64"), NDJSON, release)
 
 
 async def _lines(call: Call, updates: Updates, *, exact: bool) -> AsyncIterator[bytes]:
     try:
         async for update in updates:
-            yield json_line(update_json(update, exact=exact)) + b"\n"
+            if isinstance(update, Hit):
+                hit = await to_json_in_turns(update.event, call.context.turn, exact=exact)
+                yield json_line(UpdateJson(hit=hit)) + b"\n"
+            else:
+                yield json_line(update_json(update)) + b"\n"
             if call.context.closing.is_set():
                 break
     except StreamError as error:
@@ -260,30 +284,14 @@ class FacetsRequestJson(SearchJson, forbid_unknown_fields=True):
     top: Annotated[int, Meta(ge=1, le=1_000, description="Values of each.")] = 10
 
 
-class ValueJson(msgspec.Struct):
-    """A value of a field."""
-
-    value: str
-    count: int
-
-
-class FacetsJson(msgspec.Struct):
-    """The most frequent values of fields over the matches."""
-
-    events: Annotated[int, Meta(description="Matches that were counted.")]
-    complete: Annotated[bool, Meta(description="false: the limit or the budget ended it.")]
-    fields: dict[str, list[ValueJson]]
-
-
 async def facets(call: Call) -> Response:
-    """Count the values of fields over all matches."""
+    """Count the values of fields over all matches: with progress, one JSON object a line.
+
+    Closing the connection cancels it."""
     wanted = await call.body(FacetsRequestJson)
-    async with searching(call):
-        found = await call.context.search().facets(
-            wanted.request(budget_s=FACETS_BUDGET_S), wanted.fields, wanted.top
-        )
-    fields = {name: [ValueJson(*each) for each in values] for name, values in found.values.items()}
-    return answer(FacetsJson(found.events, found.complete, fields))
+    request = wanted.request(budget_s=FACETS_BUDGET_S)
+    updates, release = await begin(call, call.context.search().facets(request, wanted.fields, wanted.top))
+    return Streamed(_lines(call, updates, exact=False), NDJSON, release)
 
 
 class CompareRequestJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -357,7 +365,7 @@ async def trace(call: Call) -> Response:
         limit=query.limit,
         budget_s=FACETS_BUDGET_S,
     )
-    updates, release = await begin(call, request)
+    updates, release = await begin(call, call.context.search().search(request))
     try:
         found = [update_json(each) async for each in updates if not isinstance(each, Progress)]
     finally:
@@ -398,7 +406,8 @@ ENDPOINTS = (
         handle=facets,
         tag="search",
         bodies={JSON: FacetsRequestJson},
-        reply=FacetsJson,
+        reply=UpdateJson,
+        media=NDJSON,
         problems=_BAD,
     ),
     Endpoint(

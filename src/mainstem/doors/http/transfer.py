@@ -86,7 +86,7 @@ async def export(call: Call) -> Response:
     wanted = await call.body(ExportJson)
     if wanted.format == "parquet":
         parquet.check()
-    updates, release = await begin(call, wanted.request())
+    updates, release = await begin(call, call.context.search().search(wanted.request()))
     parts = _parts(call, wanted, updates)
     media = {"ndjson": NDJSON, "csv": CSV, "parquet": PARQUET}[wanted.format]
     name = f'attachment; filename="events.{wanted.format}"'

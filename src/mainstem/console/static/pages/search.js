@@ -27,7 +27,9 @@ const DRAWN_EVERY_MS = 120;
 
 export function searchPage(_segments, params) {
   let run = null;
+  let counting = null;
   let hits = [];
+  const seen = new Set();
   let unreadable = [];
   let totals = null;
   let buckets = [];
@@ -83,7 +85,10 @@ export function searchPage(_segments, params) {
 
   function begin(push) {
     run?.abort();
+    counting?.abort();
+    counting = null;
     hits = [];
+    seen.clear();
     unreadable = [];
     totals = resume = null;
     ended = "";
@@ -104,7 +109,7 @@ export function searchPage(_segments, params) {
     drawProgress();
     try {
       for await (const told of lines("search", request(more), mine.signal)) {
-        if (told.hit) insert(told.hit);
+        if (told.hit) found(told.hit);
         else if (told.unreadable) unreadable.push(told.unreadable);
         else take(told, before);
         drawSoon();
@@ -131,13 +136,20 @@ export function searchPage(_segments, params) {
   function take(told, before) {
     const part = told.progress ?? told.done;
     totals = { ...part.totals };
+    totals.matches = hits.length;
     if (before) {
-      totals.matches += before.matches;
       totals.undecodable += before.undecodable;
       totals.elapsed_s += before.elapsed_s;
     }
     resume = part.resume ?? (told.done ? null : resume);
     if (told.done) ended = told.done.reason;
+  }
+
+  /** When a stopped search goes on, what was found after its last token comes again. */
+  function found(event) {
+    const place = placeOf(event);
+    if (!seen.has(place)) insert(event);
+    seen.add(place);
   }
 
   /** Into the order of the list: units of work come by time, their events in one piece. */
@@ -261,13 +273,26 @@ export function searchPage(_segments, params) {
   }
 
   async function countAll() {
+    counting?.abort();
+    const mine = (counting = new AbortController());
+    let reply = null;
     try {
-      const reply = await post("facets", { ...matchesOnly(), top: 50 });
-      const fields = Object.entries(reply.fields).map(([name, values]) => [name, values.map((each) => [each.value, each.count])]);
-      facets.exact({ ...reply, fields: Object.fromEntries(fields) });
+      for await (const told of lines("facets", { ...matchesOnly(), top: 50 }, mine.signal)) {
+        if (mine !== counting) return;
+        if (told.facets) reply = told.facets;
+        else if (told.progress) facets.counting(told.progress.totals.share);
+        else if (told.done) facets.exact(counted(reply, told.done));
+      }
     } catch (error) {
+      if (mine !== counting || error.name === "AbortError") return;
+      facets.counting(null);
       dialog("Counting did not work", problem(error));
     }
+  }
+
+  function counted(reply, { reason, totals: { undecodable } }) {
+    const fields = Object.entries(reply.fields).map(([name, values]) => [name, values.map((each) => [each.value, each.count])]);
+    return { events: reply.events, fields: Object.fromEntries(fields), complete: reason === "complete" && !undecodable };
   }
 
   async function compare() {
@@ -338,6 +363,7 @@ export function searchPage(_segments, params) {
     },
     close() {
       run?.abort();
+      counting?.abort();
       run = null;
       detail?.view.stop();
       clearTimeout(drawTimer);
