@@ -124,7 +124,8 @@ class Rewritten:
             raise OffsetOutOfRange(str(offset))
         if offset >= self.clean_to:
             return self._of_the_log(offset, max_bytes)
-        found, next_offset, size = [], self.clean_to, 0
+        found: list[bytes] = []
+        next_offset, size = self.clean_to, 0
         for batch in self.batches.values():
             after = read_header(batch).next_offset
             if after <= offset:
