@@ -243,3 +243,42 @@ def test_all_matches_are_exported(show: Open) -> None:
     events = [json.loads(line) for line in saved.value.path().read_text().splitlines()]
     assert len(events) == count > found(page)
     assert {event["value"]["origin"] for event in events} == {"JFK"}
+
+
+def test_where_there_is_nothing_it_says_why(show: Open) -> None:
+    page = show("#/search?topics=late")
+    page.get_by_text("No events here").wait_for()
+    page.get_by_text("More topics may have some.").wait_for()
+    search(page, "nothinghasthis")
+    page.get_by_text("No events here").wait_for()
+    page = show("#/search?q=nothinghasthis")
+    page.get_by_text("Nothing matches").wait_for()
+    assert page.get_by_text("time range").count() == 0
+
+
+def test_bytes_that_are_no_text_open_as_bytes_and_text_as_before(show: Open) -> None:
+    page = show("#/event/strange/0/3")
+    page.get_by_role("tab", name="Hex", selected=True).wait_for()
+    page.get_by_text("00000000  00 01 02").wait_for()
+    page.goto(page.url.replace("/0/3", "/0/0"))
+    page.get_by_role("tab", name="Text", selected=True).wait_for()
+
+
+def test_what_is_not_there_is_told_in_words_for_people(server: Server, browser: Any) -> None:
+    page = browser.new_page()  # not `show`: the browser logs what was not found
+    for where, said in (("topics/not-there", "no such topic"), ("event/late/0/7", "offset is not in")):
+        page.goto(f"http://{server.http}/#/{where}")
+        note = page.get_by_role("alert").filter(has_text=said)
+        note.wait_for()
+        assert "/api/" not in note.inner_text()
+        assert "`" not in note.inner_text()
+    page.close()
+
+
+def test_times_closer_than_a_second_are_told_apart_on_the_axis(show: Open) -> None:
+    page = show("#/search?topics=strange")
+    found(page)
+    page.locator(".axis span").first.wait_for()
+    labels = [each for each in page.locator(".axis span").all_inner_texts() if each]
+    assert len(labels) > 1
+    assert len(set(labels)) == len(labels)

@@ -59,7 +59,8 @@ export function histogram({ chosen }) {
     const part = buckets.slice(a, b + 1);
     const sum = (name) => part.reduce((total, each) => total + (each[name] ?? 0), 0);
     const found = part.some((each) => each.matches != null) ? `, ${count(sum("matches"))} shown` : "";
-    return `${moment(buckets[a].from, { millis: false })} to ${moment(buckets[b].to, { millis: false })}: ${count(sum("count"))} events${found}`;
+    const millis = buckets[b].to - buckets[a].from < 10_000;
+    return `${moment(buckets[a].from, { millis })} to ${moment(buckets[b].to, { millis })}: ${count(sum("count"))} events${found}`;
   }
   function say(a, b) {
     tip.hidden = false;
@@ -109,7 +110,12 @@ export function histogram({ chosen }) {
     const from = buckets[0].from;
     const span = buckets.at(-1).to - from;
     const places = width() < 500 ? 3 : 6;
-    for (let i = 0; i < places; i++) axis.append(h("span", {}, tick(from + (span * i) / (places - 1), span)));
+    let before = "";
+    for (let i = 0; i < places; i++) {
+      const label = tick(Math.round(from + (span * i) / (places - 1)), span);
+      axis.append(h("span", {}, label === before ? "" : label));
+      before = label;
+    }
   }
 
   return { element, show, redraw: draw };

@@ -26,9 +26,12 @@ export function eventRow(event, { topics = true, marks = UNMARKED, pick = null }
     h("span.event-time", { title: iso(event.timestamp_ms) }, moment(event.timestamp_ms)),
     topics ? h("span.event-topic", { title: plain(event.topic) }, line(event.topic, 100)) : null,
     h("span.event-place.num", { title: "partition:offset" }, `${event.partition}:${event.offset}`),
-    h("span.event-key.hostile", {}, snippet(event, "key", marks, 120) ?? h("span.muted", {}, "no key")),
-    h("span.event-value.hostile", {}, snippet(event, "value", marks) ?? h("span.muted", {}, "null")));
+    h("span.event-key.hostile", {}, shown(event, "key", marks, 120) ?? h("span.muted", {}, "no key")),
+    h("span.event-value.hostile", {}, shown(event, "value", marks) ?? h("span.muted", {}, "null")));
 }
+
+/** In one line; text without any character says so. */
+const shown = (event, which, ...more) => (event[which] === "" ? h("span.muted", {}, "empty") : snippet(event, which, ...more));
 
 // ------------------------------------------------------------------------------------------ in full
 
@@ -64,7 +67,10 @@ export function eventView(event, { filter, close, marks = UNMARKED } = {}) {
     key.kind !== "null" && can("post", "search") ? { id: "timeline", text: "Key timeline", make: () => timeline(event, key, stop.signal) } : null,
     key.kind !== "null" && can("post", "search") ? { id: "diff", text: "Diff", make: () => previous(event, key, value, stop.signal) } : null,
   ].filter(Boolean);
-  const tabbed = tabs(views, localStorage.getItem("mainstem.view") ?? "pretty", (id) => localStorage.setItem("mainstem.view", id));
+  const liked = localStorage.getItem("mainstem.view") ?? "pretty";
+  // Bytes that are no text begin as bytes, whatever was looked at before.
+  const first = value.kind === "binary" && ["pretty", "raw"].includes(liked) ? "hex" : liked;
+  const tabbed = tabs(views, first, (id) => localStorage.setItem("mainstem.view", id));
 
   function fieldTools(path, scalar) {
     const name = fieldName(path);

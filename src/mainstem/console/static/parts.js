@@ -47,13 +47,20 @@ export function problem(error, again) {
   return note;
 }
 
+/** The server's advice is for programs too: what speaks of its addresses is said in another way here. */
+const ADVICE = {
+  404: "It may have been deleted, or its name is another one.",
+  416: "It has been deleted, or has not been written yet.",
+};
+const forPeople = ({ fix, status }) => (/\/api\/|openapi|`/.test(fix) ? ADVICE[status] : fix);
+
 function problemNote(error, known, again) {
   return h("div.notice.bad", { role: "alert" },
     icon("warn"),
     h("div", {},
       h("strong", {}, known && error.title ? visible(error.title) : "This did not work"),
       h("p", {}, visible(error.message)),
-      known && error.fix ? h("p.muted", {}, visible(error.fix)) : null,
+      known && forPeople(error) ? h("p.muted", {}, visible(forPeople(error))) : null,
       again ? h("button", { type: "button", onclick: again }, "Try again") : null));
 }
 

@@ -152,11 +152,12 @@ export function moment(ms, { seconds = true, millis = true } = {}) {
 
 /** For an axis: as much of the time as the span needs. */
 export function tick(ms, span) {
-  const [y, mo, d, hh, mi, ss] = parts(ms);
+  const [y, mo, d, hh, mi, ss, milli] = parts(ms);
   if (span > 3 * 366 * 86_400_000) return `${y}-${two(mo)}`;
   if (span > 4 * 86_400_000) return `${y}-${two(mo)}-${two(d)}`;
   if (span > 86_400_000) return `${two(mo)}-${two(d)} ${two(hh)}:${two(mi)}`;
-  return span > 600_000 ? `${two(hh)}:${two(mi)}` : `${two(hh)}:${two(mi)}:${two(ss)}`;
+  if (span > 600_000) return `${two(hh)}:${two(mi)}`;
+  return span > 10_000 ? `${two(hh)}:${two(mi)}:${two(ss)}` : `${two(hh)}:${two(mi)}:${two(ss)}.${String(milli).padStart(3, "0")}`;
 }
 
 /** 5 min ago */

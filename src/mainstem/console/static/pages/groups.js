@@ -170,7 +170,7 @@ export function groupPage([, name]) {
 
   function stuckTag({ topic, partition }) {
     const found = group.stuck.find((each) => each.topic === topic && each.partition === partition);
-    return found ? h("span.tag.bad.after", {}, `stuck ${duration(found.for_ms)}`) : null;
+    return found ? h("span.tag.bad.after", {}, `${group.members.length ? "stuck" : "unread"} ${duration(found.for_ms)}`) : null;
   }
 
   async function drawCharts() {

@@ -211,7 +211,16 @@ export function searchPage(_segments, params) {
     rows.element.hidden = !hits.length;
     if (ended === "failed") return;
     put(note, hits.length ? null : ended === "running" ? empty("Searching …") : ended === "query" ? empty("The query cannot be read", "See what is underlined.")
-      : ended === "complete" ? empty("Nothing matches", "The whole range was searched. A wider time range or more topics may have it.") : empty("Nothing found so far"));
+      : ended === "complete" ? nothing() : empty("Nothing found so far"));
+  }
+
+  /** Why there is nothing, and what would change it. */
+  function nothing() {
+    const { since, until } = times.value();
+    const wider = [since || until ? "a wider time range" : "", topics.value().length ? "more topics" : ""].filter(Boolean).join(" or ");
+    const hint = wider ? `${wider[0].toUpperCase()}${wider.slice(1)} may have some.` : "";
+    if (!box.value() || totals?.total_bytes === 0) return empty("No events here", hint || "Nothing has been published yet, or all of it was deleted.");
+    return empty("Nothing matches", `All there is was searched. ${hint}`);
   }
 
   function drawProgress() {
@@ -231,7 +240,7 @@ export function searchPage(_segments, params) {
     const { total_bytes: all, scanned_bytes: scanned, skipped_bytes: skipped, removed_bytes: removed = 0, matches, undecodable, elapsed_s: seconds, reached_ms: reached } = totals;
     const through = scanned + skipped + removed;
     const why = { limit: ", stopped at the limit", budget: ", stopped after its time", stopped: ", stopped", cut: ", cut off by the server" }[ended] ?? "";
-    const covered = all ? `searched ${bytes(through)} of ${bytes(all)} (${Math.floor((through / all) * 100)} %)` : all === 0 ? "nothing to search" : `searched ${Math.floor(totals.share * 100)} %`;
+    const covered = all && !through && matches ? `searched the ${oldest ? "oldest" : "newest"} of ${bytes(all)}` : all ? `searched ${bytes(through)} of ${bytes(all)} (${Math.floor((through / all) * 100)} %)` : all === 0 ? "nothing to search" : `searched ${Math.floor(totals.share * 100)} %`;
     return [
       h("strong", {}, many(matches, "match")), why,
       h("span.muted", {},

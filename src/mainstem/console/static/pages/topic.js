@@ -129,6 +129,7 @@ const AGES = [["3600000", "1 hour"], ["86400000", "1 day"], ["259200000", "3 day
 /** A setting's value for people: 604800000 ms is 7 d. */
 function meaning({ name, value }) {
   if (value == null || value === "" || Number(value) < -1) return "";
+  if (value === "9223372036854775807") return "no limit";
   if (/\.ms$/.test(name)) return value === "-1" ? "for ever" : BigInt(value) > 3_155_760_000_000n ? "no limit" : duration(Number(value));
   if (/bytes$/.test(name)) return value === "-1" ? "no limit" : Number(value) < 1000 ? "" : bytes(Number(value));
   return "";
