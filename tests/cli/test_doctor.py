@@ -98,6 +98,7 @@ def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
         done = doctor("--data", folder)
         assert done.returncode == Exit.FOLDER
         assert done.stderr.count("\n") == 1
+        assert ("there is no such folder" in done.stderr) is not folder.exists()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -66,6 +66,11 @@ def test_help_tells_what_each_command_and_option_is(path: tuple[str, ...]) -> No
     assert text.startswith(f"Usage: mainstem {' '.join(path)}")
 
 
+def test_the_list_of_commands_cuts_no_sentence_off() -> None:
+    page = command("--help", COLUMNS="100").out
+    assert "..." not in page.partition("Commands:")[2]
+
+
 def test_help_imports_no_client_no_server_and_no_rich() -> None:
     check = (
         "import sys, click\n"

@@ -62,6 +62,13 @@ def test_it_exits_as_grep(mainstem: Mainstem) -> None:
     assert mainstem("search", "x", "--since", "soon").code == 2
 
 
+def test_a_topic_that_is_not_there_is_told(mainstem: Mainstem) -> None:
+    nowhere = mainstem("search", "*", "--topic", "not-there", "--topic", "nor-*")
+    assert (nowhere.code, nowhere.out) == (1, "")
+    assert "no topic has a name like not-there or nor-*" in nowhere.err
+    assert "no topic" not in mainstem("search", "nothing-has-this").err
+
+
 def test_only_the_number(mainstem: Mainstem) -> None:
     done = mainstem("search", "state:ok", "--count")
     assert (done.code, done.out) == (0, "15\n")

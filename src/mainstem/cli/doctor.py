@@ -43,6 +43,9 @@ def command(data: str, repair: bool, as_json: bool) -> int:
     from mainstem.cli import complain
     from mainstem.log.errors import LogFolderError, LogFolderLocked
 
+    if not os.path.exists(data):
+        complain(f"data folder {data}: there is no such folder")
+        return Exit.FOLDER
     try:
         damaged, mend = _examine(data, as_json=as_json)
         if repair:

@@ -221,6 +221,8 @@ def _tell_end(reached: Reached, request: SearchRequest, done: Done) -> None:
         click.echo(paint_error(end_line(done.totals, by_kafka=reached.door is None), dim=True), err=True)
     if done.totals.index_note is not None:
         click.echo(f"mainstem: {done.totals.index_note}", err=True)
+    if request.topics and not done.totals.partitions:
+        click.echo(f"mainstem: no topic has a name like {' or '.join(request.topics)}", err=True)
     if done.reason == "limit":
         click.echo(f"mainstem: stopped at {request.limit:,} matches (-n 0: all)", err=True)
 

@@ -111,7 +111,8 @@ def _show(info: GroupInfo) -> None:
         print_rows(("topic", "partition", "position", "end", "lag", "behind", "member"), rows, indent="  ")
     for member in info.members:
         assigned = ", ".join(f"{topic} {partition}" for topic, partition in member.assigned) or "nothing"
-        click.echo(paint(f"  member {member.client_id} at {member.host}: {assigned}", dim=True))
+        host = member.host.removeprefix("/")  # Kafka writes one
+        click.echo(paint(f"  member {member.client_id} at {host}: {assigned}", dim=True))
 
 
 @command.command("reset")

@@ -37,7 +37,7 @@ class _Summary:
         return f"{path}: {held}; {f'{self.damaged:,} places are damaged' if self.damaged else 'whole'}"
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show what is in a segment file, batch by batch.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def command(paths: tuple[Path, ...], as_json: bool) -> int:

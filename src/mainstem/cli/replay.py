@@ -57,7 +57,7 @@ class Order:
         return shlex.join([*words, "--rate", str(self.rate), "--at", at])
 
 
-@click.command("replay")
+@click.command("replay", short_help="Publish all events that match QUERY again, into another topic.")
 @click.argument("query")
 @where_options
 @click.option("--to", required=True, metavar="TOPIC", help="The topic to publish into; it must exist.")

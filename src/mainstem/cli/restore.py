@@ -11,7 +11,7 @@ from mainstem.cli.exit_codes import Exit
 from mainstem.cli.progress import bar, rate
 
 
-@click.command("restore")
+@click.command("restore", short_help="Copy BACKUP to DIR, where a server shall use it.")
 @click.argument("backup", metavar="BACKUP")
 @click.argument("folder", metavar="DIR")
 def command(backup: str, folder: str) -> int:

@@ -29,7 +29,7 @@ DEFAULT_MATCHES = 100
 FACET_VALUES = 20
 
 
-@click.command("search")
+@click.command("search", short_help="Find events in all topics: by words, fields, ranges and patterns.")
 @click.argument("query")
 @where_options
 @click.option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EVENTS_MAX = 10_000
 
 
-@click.command("trace")
+@click.command("trace", short_help="Follow an id through all topics, in the order of time.")
 @click.argument("value")
 @where_options
 @json_option

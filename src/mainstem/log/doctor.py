@@ -186,7 +186,8 @@ class Examination:
             yield Finding("damage", path, what, then)
         if not self.clean and self.checkpoint is not None:
             live = len(self._image.live)
-            then = f"the next start goes through {live} journal files and the ends of what was written"
+            files = "1 journal file" if live == 1 else f"{live} journal files"
+            then = f"the next start goes through {files} and the ends of what was written"
             yield Finding("note", "", "the server was not stopped cleanly", then)
         known = (layout.LOCK, layout.META, layout.JOURNAL, layout.PARTITIONS, *checkpoints.NAMES, *OTHERS)
         for name in self.disk.list(""):
