@@ -172,7 +172,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, by: str,
         breaks = 0
         while True:
             client = start(server.at, *order, "--rate", "2500", "--yes")
-            if wait_for(client, server, written(server, "again") + chance.randint(1, 4_000)):
+            if wait_for(client, server, written(server.at, "again") + chance.randint(1, 4_000)):
                 break
             breaks += 1
             if killed == "client":
@@ -198,16 +198,16 @@ def start(at: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 def wait_for(client: subprocess.Popen[bytes], server: Server, events: int) -> bool:
     """Until the target holds so many events, or the client has ended: whether all is done."""
-    while client.poll() is None and written(server, "again") < events:
+    while client.poll() is None and written(server.at, "again") < events:
         time.sleep(0.02)
     # 2: the server has not noticed yet that the client before was killed.
     assert client.poll() in (None, 0, 2)
     return client.poll() == 0
 
 
-def written(server: Server, topic: str) -> int:
+def written(at: str, topic: str) -> int:
     """Events of a topic, by the ends of its three partitions."""
-    consumer = Consumer({"bootstrap.servers": server.at, "group.id": "watching"})
+    consumer = Consumer({"bootstrap.servers": at, "group.id": "watching"})
     try:
         ends = [consumer.get_watermark_offsets(TopicPartition(topic, at), timeout=30)[1] for at in range(3)]
     finally:
