@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# As installing does: where Python writes no bytecode, each of the many starts would compile all sources again.
+COMPILE := @$(BIN)/python -m compileall -q src tests
 
 .PHONY: help serve test test-all deps-all lint format types soak fuzz bench docs clean
 
@@ -23,6 +25,7 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	$(COMPILE)
 	@$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4
 
 deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, and a real Apache Kafka
@@ -34,6 +37,7 @@ deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, 
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group fuzz
 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
+	$(COMPILE)
 	@$(BIN)/pytest -m slow --numprocesses auto --maxprocesses 4 -rs --durations=40 --durations-min=1
 
 soak: $(STAMP)   ## an hour of random faults on a real server, each judged (ARGS="--minutes 10 --seed 7")

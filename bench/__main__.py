@@ -23,15 +23,16 @@ from bench.restart import STARTS, restarts
 from bench.servers import Missing
 from bench.workloads import AFTERWARDS, DEFAULT, Visit, Workload
 
-Round = tuple[Sequence[Workload], Sequence[Contestant]]
+Round = tuple[Sequence[Workload], Sequence[Contestant], int]
+"""What is done to whom, and how often."""
 
 
-def measure(rounds: Sequence[Round], repeats: int, scale: float) -> tuple[Figures, list[str]]:
-    """All rounds, each `repeats` times, the servers in turn (A B A B), each started fresh. Also says who is
-    missing, and what failed."""
+def measure(rounds: Sequence[Round], scale: float) -> tuple[Figures, list[str]]:
+    """All rounds, the servers in turn (A B A B), each started fresh. Also says who is missing, and what
+    failed."""
     figures = Figures()
     missing: dict[str, str] = {}
-    turns = [(works, one) for works, them in rounds for _ in range(repeats) for one in them]
+    turns = [(works, one) for works, them, repeats in rounds for _ in range(repeats) for one in them]
     for works, contestant in turns:
         who = f"{contestant.name}, {contestant.promise}"
         if contestant.name in missing:
@@ -81,7 +82,12 @@ def main() -> None:
         prog="python -m bench", description="How fast, how small, beside its peers. Asserts nothing."
     )
     parser.add_argument("--full", action="store_true", help="every workload (about an hour)")
-    parser.add_argument("--repeats", type=int, default=1, help="turns of each server")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        help="turns of each server at the default work; the rest is done once",
+    )
     names = list(dict.fromkeys(one.name for one in CONTESTANTS))
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="leave the other servers out")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the work; 0.01 to see it run")
@@ -89,12 +95,12 @@ def main() -> None:
     options = parser.parse_args()
     who = named(options.only)
     kafkas = [one for one in who if one.speaks_kafka]
-    rounds: list[Round] = [(DEFAULT, who), (AFTERWARDS, kafkas)]
+    rounds: list[Round] = [(DEFAULT, who, options.repeats), (AFTERWARDS, kafkas, options.repeats)]
     if options.full:
-        rounds += [((work,), who if work in FOR_ALL else kafkas) for work in FULL]
+        rounds += [((work,), who if work in FOR_ALL else kafkas, 1) for work in FULL]
     began = time.monotonic()
     machine = limits.limits(max(100, round(1000 * options.scale)))
-    figures, notes = measure(rounds, options.repeats, options.scale)
+    figures, notes = measure(rounds, options.scale)
     if options.full:
         for one in kafkas:
             if one.name in STARTS:
@@ -113,7 +119,9 @@ def main() -> None:
         print(f"! {note}")
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes")
     if options.report:
-        report.write(figures, machine, notes, where())
+        turns = f"the default work {options.repeats} times, the rest once" if options.full else ""
+        size = f"{options.scale:g} of the full amount of data" if options.scale != 1 else ""
+        report.write(figures, machine, notes, "; ".join(filter(None, (where(), turns, size))))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def produce(
     a_request = records * record_bytes * each
     count = max(1, total // a_request)
     connection = wire.Connection(at)
-    accepted(connection, frames[0])
+    smallest = batch_of(1, 1)
+    accepted(connection, wire.produce(topic, [(number, smallest) for number in range(partitions)]))
     began = time.perf_counter()
     for number in range(count + IN_FLIGHT):
         if number < count:

@@ -164,6 +164,8 @@ class Seen:
 
     resident_kb: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
+    deaths: int = 0
+    """By kill -9, of its processes in turn."""
 
     def look(self, server: Server) -> None:
         """Once more."""
@@ -173,6 +175,7 @@ class Seen:
         (resident,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
         self.resident_kb.append(int(resident))
         self.descriptors.append(len(list((proc / "fd").iterdir())))
+        self.deaths = server.deaths
 
     def __str__(self) -> str:
         """First and last."""
@@ -180,8 +183,9 @@ class Seen:
         return f"{memory[0] / 1024:.0f} -> {memory[-1] / 1024:.0f} MB, {files[0]} -> {files[-1]} open files"
 
 
-def life(name: str, kind: Kind, blows: int, seed: int) -> tuple[int, str]:
-    """One folder from its start to its end: promises that were made and kept, and what the process cost."""
+def life(name: str, kind: Kind, blows: int, seed: int) -> tuple[int, int, str]:
+    """One folder from its start to its end: promises that were made and kept, deaths by kill -9, and what
+    the process cost."""
     seen = Seen()
     durability = random.Random(seed).choice(kind.durability)
     with tempfile.TemporaryDirectory(prefix="soak-") as parent, contextlib.ExitStack() as stack:
@@ -198,30 +202,36 @@ def life(name: str, kind: Kind, blows: int, seed: int) -> tuple[int, str]:
             seen.look(server)
 
         ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow)
-    cost = "" if kind.ends_the_process else f", {seen}"
-    return ledger.promises, f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"
+    died = f", {seen.deaths} deaths by kill -9" if seen.deaths else ""
+    cost = died if kind.ends_the_process else f", {seen}"
+    told = f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"
+    return ledger.promises, seen.deaths, told
 
 
 def soak(minutes: float, seed: int, names: list[str]) -> bool:
     """Lives until the time is over; whether every promise was kept."""
     rng = random.Random(seed)
     faults: Counter[str] = Counter()
-    promises = 0
+    promises = deaths = 0
     broken = False
     ends = time.monotonic() + minutes * 60
     while time.monotonic() < ends:
         name, life_seed = rng.choice(names), rng.randrange(1 << 32)
         try:
-            kept, told = life(name, KINDS[name], A_LIFE, life_seed)
+            kept, died, told = life(name, KINDS[name], A_LIFE, life_seed)
         except AssertionError as error:
             broken = True
             print(f"BROKEN {name}, seed {life_seed}: {error}", flush=True)
             continue
         promises += kept
+        deaths += died
         faults[name] += A_LIFE
         print(f"{time.strftime('%H:%M:%S')}  {kept:7,} kept  {told}", flush=True)
     listed = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
-    print(f"{minutes:g} minutes, {sum(faults.values())} faults ({listed}), {promises:,} promises kept")
+    print(
+        f"{minutes:g} minutes, {sum(faults.values())} faults ({listed}), {deaths} deaths by kill -9, "
+        f"{promises:,} promises kept"
+    )
     return not broken
 
 

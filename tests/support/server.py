@@ -33,6 +33,8 @@ class Server:
         if "http" not in self.settings:
             self.settings.setdefault("no_http", "true")  # the default port is one for the whole machine
         self.process: subprocess.Popen[str] | None = None
+        self.deaths = 0
+        """By kill -9."""
         self.ready_line = ""
         self.host = ""
         self.port = 0
@@ -88,6 +90,7 @@ class Server:
 
     def kill(self) -> int:
         """kill -9 and wait."""
+        self.deaths += 1
         return self._end(signal.SIGKILL, 30.0)
 
     def _end(self, number: int, timeout_s: float) -> int:
