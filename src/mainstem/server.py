@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mainstem import memory
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ async def _serve(
             f"mainstem ready in {age_s:.2f} s  kafka={bound}{f'  http={settings.http}' if served else ''}"
             f"  data={folder}  durability={settings.durability}"
         )
+        memory.keep_freed()
         gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
         asyncio.get_running_loop().call_later(SETTLED_S, gc.freeze)  # nor at what is known of each topic
         await stop.wait()
