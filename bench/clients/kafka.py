@@ -92,7 +92,7 @@ def produce(
     groups = [range(first, min(first + each, partitions)) for first in range(0, partitions, each)]
     frames = ReadyFrames(topic, groups, one)
     a_request = records * record_bytes * each
-    count = max(1, total // a_request)
+    count = -(-total // a_request)
     connection = wire.Connection(at)
     smallest = batch_of(1, 1)
     accepted(connection, wire.produce(topic, [(number, smallest) for number in range(partitions)]))

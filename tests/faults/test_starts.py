@@ -106,7 +106,7 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
             Client(server.at).write("orders", 3, 100)
             server.restart(kill=True)
             assert ends()[:2] == [0, SEGMENTS + 3 * (number + 1)]
-        assert descriptors(server) < 1_000
+        assert descriptors(server) < 4_096 + 100  # of segments, the most that stay open; of others
         server.stop()
         for path in (tmp_path / "data").glob("checkpoint-*"):
             path.unlink()

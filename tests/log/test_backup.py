@@ -19,7 +19,7 @@ import pytest
 
 from mainstem.log import backup, batch, layout
 from mainstem.log.backup import Backup, Key
-from mainstem.log.errors import LogFolderError
+from mainstem.log.errors import CorruptBatch, LogFolderError
 from mainstem.log.log import Log
 from tests.log.logs import Machine
 from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, Life, Model, body_of
@@ -178,7 +178,13 @@ class BackedLife(Life):
         assert partition.epoch > self.partition(index).epoch
         offset = partition.log_start_offset
         while offset < end:
-            data = bytes(partition.read_now(offset, 100_000).data)
+            try:
+                data = bytes(partition.read_now(offset, 100_000).data)
+            except CorruptBatch as error:  # where the folder that was copied has it too
+                if offset not in now.holes:
+                    raise
+                offset = int(str(error).rpartition(" ")[2])
+                continue
             assert data, f"nothing at {offset} of {end}"
             for at, header in batch.walk(data):
                 whole = data[at : at + header.total_bytes]

@@ -350,6 +350,26 @@ def test_a_log_start_in_the_journal_is_not_given_up_when_a_file_cannot_be_synced
     assert machine.offsets() == [3, 4]
 
 
+def test_what_the_disk_fails_under_is_read_only_though_the_checkpoints_segment_has_gone() -> None:
+    machine = Machine().start()
+    machine.partition(0, SMALL)
+    machine.write(1, size=4500)
+    deleted = machine.partition().delete_records(-1)
+    machine.settle(1)
+    assert deleted.result() == 1
+    machine.write(1, size=4500)  # directly, into the next segment: the journal has none of it
+    machine.partition().enforce_retention()
+    machine.settle(1)
+    assert not machine.disk.exists(ACTIVE)
+    machine.crash("kill")
+    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, FOLDER
+    machine.start()
+    assert machine.report.fenced
+    machine.crash("kill").start()
+    assert machine.report.fenced == []
+    assert machine.offsets() == [1]
+
+
 def test_recovery_cut_off_at_any_call_leads_to_the_same() -> None:
     def crashed() -> Machine:
         machine = Machine(7).start()

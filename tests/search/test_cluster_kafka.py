@@ -195,22 +195,24 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
 
 
 def test_deleted_records_and_a_topic_that_was_made_again(kafka: Kafka, tmp_path: Path) -> None:
-    kafka.create("again")
-    kafka.fill("again", ["old"] * 3_000)
+    kafka.create("made-again")
+    kafka.fill("made-again", ["old"] * 3_000)
 
     async def cover(search: ClusterSearch) -> None:
         while await search.cover():
             pass
-        found = await run(search, SearchRequest(query="new", topics=["again"], limit=None))
+        found = await run(search, SearchRequest(query="new", topics=["made-again"], limit=None))
         assert found.end.totals.skipped_bytes > found.end.totals.scanned_bytes
 
     with_search(kafka.at, cover, tmp_path)
-    kafka.admin.delete_records([TopicPartition("again", 0, 1_700)])[TopicPartition("again", 0)].result()
-    with_search(kafka.at, holds(kafka, "again", "old", "new", ""), tmp_path)
-    kafka.delete("again")
-    kafka.create("again")
-    kafka.fill("again", ["new"] * 3_000)
-    with_search(kafka.at, holds(kafka, "again", "old", "new"), tmp_path)
+    kafka.admin.delete_records([TopicPartition("made-again", 0, 1_700)])[
+        TopicPartition("made-again", 0)
+    ].result()
+    with_search(kafka.at, holds(kafka, "made-again", "old", "new", ""), tmp_path)
+    kafka.delete("made-again")
+    kafka.create("made-again")
+    kafka.fill("made-again", ["new"] * 3_000)
+    with_search(kafka.at, holds(kafka, "made-again", "old", "new"), tmp_path)
 
 
 def test_the_newest_matches_of_several_partitions_come_first(kafka: Kafka) -> None:

@@ -205,17 +205,16 @@ class KafkaEngine:
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """See the contract."""
         listed = await self._in_thread(self._list_names)
-        described = await self._describe(listed) if listed else []
+        described = await self._describe(listed, missing_ok=True) if listed else []
         described = [each for each in described if internal or not each.is_internal]
-        bounds = await self._bounds(
-            [(topic.name, each.id) for topic in described for each in topic.partitions]
-        )
+        where = [(each.name, one.id) for each in described for one in each.partitions]
+        bounds = await self._bounds(where, missing_ok=True)  # a topic may be deleted meanwhile
         found = []
         for topic in described:
-            held = [bounds[topic.name, each.id] for each in topic.partitions]
-            written = sum(each.end for each in held)
-            events = written - sum(each.begin for each in held)
-            found.append(TopicSummary(topic.name, len(held), events, topic.is_internal, written))
+            places = [(topic.name, each.id) for each in topic.partitions]
+            held = [bounds[place] for place in places if place in bounds]
+            written, events = sum(each.end for each in held), sum(each.end - each.begin for each in held)
+            found.append(TopicSummary(topic.name, len(places), events, topic.is_internal, written))
         return sorted(found, key=lambda each: each.name)
 
     def _list_names(self) -> list[str]:
@@ -449,10 +448,13 @@ class KafkaEngine:
             raise Invalid(f"{what}: {error}") from None
         await self._one(futures, what)
 
-    async def _describe(self, names: Iterable[str]) -> list[TopicDescription]:
-        names = list(names)
-        futures = self._client().describe_topics(TopicCollection(names), **self._timeout)
-        return [await self._wait(futures[name], f"topic {name}") for name in names]
+    async def _describe(self, names: Iterable[str], *, missing_ok: bool = False) -> list[TopicDescription]:
+        futures = self._client().describe_topics(TopicCollection(list(names)), **self._timeout)
+        found = []
+        for name, future in futures.items():
+            with contextlib.suppress(*([UnknownTopic] if missing_ok else [])):
+                found.append(await self._wait(future, f"topic {name}"))
+        return found
 
     async def _bounds(
         self, where: Iterable[tuple[str, int]], *, missing_ok: bool = False

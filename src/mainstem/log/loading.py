@@ -177,11 +177,12 @@ def restore(partition: Partition, state: PartitionState) -> None:
         return
     if state.arrivals:
         _put_back_arrivals(partition, state)
+    if state.fenced is not None:
+        return  # of what is only read nothing is needed now, and the disk may fail under it
     if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
         _ = partition.derived.windows
         _ = partition.derived.epochs
-    if state.fenced is None:
-        unlink_below_log_start(partition)
+    unlink_below_log_start(partition)
 
 
 def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
