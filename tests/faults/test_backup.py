@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from mainstem.cli.exit_codes import Exit
@@ -67,6 +68,7 @@ def linked(backup: Path) -> list[Path]:
     return [path for path in backup.rglob("*.log") if path.stat().st_nlink > 1]
 
 
+@pytest.mark.slow
 def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> None:
     ledger, rng = Ledger(), random.Random(4)
     befores: list[Ledger] = []

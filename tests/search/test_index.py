@@ -435,6 +435,7 @@ def test_no_index_is_made_while_the_disk_has_no_room(
     assert caplog.text.count("is not made: the disk is nearly full") == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
 def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -> None:
