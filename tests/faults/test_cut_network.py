@@ -93,8 +93,7 @@ def test_the_partitions_of_a_client_behind_a_cut_network_go_to_the_others(tmp_pa
             try:
                 assert far.stdout is not None
                 assert far.stdout.readline() == "4\n"
-                held = cable.established()
-                assert held >= 2, "one connection to fetch, one for the group"
+                wait_for(lambda: cable.established() >= 2, "one connection to fetch, one for the group")
                 cable.cut()
                 _another_gets_all(server)
                 assert far.poll() is None, "it lives, and knows nothing"
