@@ -42,6 +42,7 @@ def fill(at: str) -> None:
         NewTopic("strange"),
         NewTopic("again"),
         NewTopic("late"),
+        NewTopic("silent"),  # stays without events
     ]
     admin = AdminClient({"bootstrap.servers": at})  # held: without it what it was asked is given up
     make_topics(admin, names)

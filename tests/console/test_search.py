@@ -246,7 +246,7 @@ def test_all_matches_are_exported(show: Open) -> None:
 
 
 def test_where_there_is_nothing_it_says_why(show: Open) -> None:
-    page = show("#/search?topics=late")
+    page = show("#/search?topics=silent")
     page.get_by_text("No events here").wait_for()
     page.get_by_text("More topics may have some.").wait_for()
     search(page, "nothinghasthis")
@@ -266,7 +266,7 @@ def test_bytes_that_are_no_text_open_as_bytes_and_text_as_before(show: Open) -> 
 
 def test_what_is_not_there_is_told_in_words_for_people(server: Server, browser: Any) -> None:
     page = browser.new_page()  # not `show`: the browser logs what was not found
-    for where, said in (("topics/not-there", "no such topic"), ("event/late/0/7", "offset is not in")):
+    for where, said in (("topics/not-there", "no such topic"), ("event/silent/0/7", "offset is not in")):
         page.goto(f"http://{server.http}/#/{where}")
         note = page.get_by_role("alert").filter(has_text=said)
         note.wait_for()
