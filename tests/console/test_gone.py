@@ -44,7 +44,7 @@ def page(browser: Any) -> Iterator[Any]:
     [
         ("overview", "Nothing comes in at the moment."),
         ("topics", "No topics yet"),
-        ("search", "Nothing matches"),
+        ("search", "No events here"),
         ("trace", "Which value?"),
         ("groups", "No consumer groups"),
         ("topics/nope", "nope"),
@@ -102,6 +102,6 @@ def test_a_console_in_front_of_a_cluster_says_what_it_sees(lonely: Server, page:
             page.goto(f"{address[0]}/#/overview")
             page.get_by_text("1 broker, seen by this console").wait_for()
             page.get_by_role("link", name="Search").click()
-            page.get_by_text("Nothing matches").wait_for()
+            page.get_by_text("No events here").wait_for()
         finally:
             console.terminate()
