@@ -14,7 +14,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.scenarios import flights
 from tests.support.server import Server
-from tests.support.topics import make_topics
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -45,7 +44,8 @@ def fill(at: str) -> None:
         NewTopic("silent"),  # stays without events
     ]
     admin = AdminClient({"bootstrap.servers": at})  # held: without it what it was asked is given up
-    make_topics(admin, names)
+    for each in admin.create_topics(names).values():
+        each.result()
     producer = Producer({"bootstrap.servers": at, "compression.type": "zstd", "log_level": 0})
     for line in flights.sample()[:EVENTS]:
         row = json.loads(line)

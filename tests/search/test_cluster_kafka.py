@@ -27,7 +27,6 @@ from mainstem.search.cluster import ClusterSearch
 from mainstem.search.service import SearchRequest
 from mainstem.stream import Event
 from tests.search.ground import brute_force, counted, run
-from tests.support.topics import make_topics
 
 pytestmark = pytest.mark.slow
 NOW_MS = 1_700_000_000_000
@@ -45,7 +44,7 @@ class Kafka:
     def create(self, name: str, *, partitions: int = 1, **config: str) -> None:
         settings = {key.replace("_", "."): value for key, value in config.items()}
         settings["retention.ms"] = "-1"  # the events are of 2023
-        make_topics(self.admin, [NewTopic(name, partitions, 1, config=settings)])
+        self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result()
         while any(each.leader < 0 for each in self.partitions(name)):
             time.sleep(0.1)
 
