@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import bars, limits, report
-from bench.contestants import CONTESTANTS, Contestant, named, present
+from bench.contestants import CONTESTANTS, VERSIONS, Contestant, named, present
 from bench.figures import PROMISES, Figures, aligned
 from bench.full import FOR_ALL, FULL
 from bench.restart import STARTS, restarts
@@ -76,6 +76,12 @@ def where() -> str:
     )
 
 
+def versions(figures: Figures) -> str:
+    """Of the servers that have figures, in one line."""
+    found = {one for promise in PROMISES for one in present(figures, promise)}
+    return ", ".join(f"{name} {VERSIONS[name]()}" for name in VERSIONS if name in found)
+
+
 def main() -> None:
     """Measure, print and, if asked to, write the report."""
     parser = argparse.ArgumentParser(
@@ -106,7 +112,7 @@ def main() -> None:
             if one.name in STARTS:
                 _say(f"{one.name}, {one.promise}: starting with data")
                 restarts(one, figures, options.scale)
-    print(where())
+    print(f"{where()}\n{versions(figures)}")
     for promise, text in PROMISES.items():
         print(f"\n{text}:")
         print(aligned(figures.table(promise, present(figures, promise))))
@@ -121,7 +127,8 @@ def main() -> None:
     if options.report:
         turns = f"the default work {options.repeats} times, the rest once" if options.full else ""
         size = f"{options.scale:g} of the full amount of data" if options.scale != 1 else ""
-        report.write(figures, machine, notes, "; ".join(filter(None, (where(), turns, size))))
+        text = "; ".join(filter(None, (where(), turns, size)))
+        report.write(figures, machine, notes, f"{text}. Servers: {versions(figures)}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 from bench import peers, servers
 from bench.figures import Figures, Promise
@@ -46,6 +47,17 @@ CONTESTANTS = (
     Contestant(RABBITMQ, "on disk", "a quorum queue", partial(peers.rabbitmq, "amqp")),
     Contestant(REDIS, "on disk", "a stream, appendfsync always", partial(peers.redis, True)),
 )
+
+
+VERSIONS: Mapping[str, Callable[[], str]] = {
+    MAINSTEM: lambda: version("mainstem"),
+    KAFKA: servers.apache_version,
+    TANSU: peers.tansu_version,
+    NATS: peers.nats_version,
+    RABBITMQ: peers.rabbitmq_version,
+    REDIS: peers.redis_version,
+}
+"""What was measured, for those that are there."""
 
 
 def named(names: list[str]) -> list[Contestant]:

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cramjam
 from crc32c import crc32c
 
-from mainstem.cli.lines import Lines
 from mainstem.clock import LoopClock
 from mainstem.engines.embedded import EmbeddedEngine
 from mainstem.log.batch import CRC_FROM, build
@@ -30,9 +30,8 @@ PARTITIONS = 4
 NEEDLE = "needle4711x"
 BATCH_BYTES = 64 << 10
 TEMPLATES = 160
-FLIGHTS_MAX = 50_000
 FIRST_MS = 1_700_000_000_000
-SAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 _WEBHOOKS = 0.073
 """Their share, so that flights of 300 bytes and webhooks of 10 KB make 1 KB on average."""
 _ID_DIGITS = 16
@@ -63,41 +62,15 @@ class Filled:
     """Of the newest event."""
 
 
-def sources(folder: Path | None) -> tuple[list[bytes], list[bytes]]:
-    """Flights and webhooks as JSON lines, from the `.jsonl.zst` files of a folder, else from the project's
-    sample; without webhooks among them, some of their size are made up."""
-    flights: list[bytes] = []
-    webhooks: list[bytes] = []
-    for path in sorted((folder or SAMPLES).glob("*.jsonl.zst")):
-        if "flights" in path.name:
-            flights += _lines(path, FLIGHTS_MAX)
-        elif "webhooks" in path.name:
-            webhooks += _lines(path, FLIGHTS_MAX)
-    return flights, webhooks or _made_up(random.Random(4711), flights)
+def lines(kind: str) -> list[bytes]:
+    """The events of `examples/KIND-sample.jsonl.zst`."""
+    packed = (EXAMPLES / f"{kind}-sample.jsonl.zst").read_bytes()
+    return bytes(cramjam.zstd.decompress(packed)).splitlines()
 
 
-def _lines(path: Path, most: int) -> list[bytes]:
-    found = []
-    for _, line in Lines([str(path)]).of(str(path)):
-        if line is not None and line.startswith(b"{"):
-            found.append(line)
-        if len(found) >= most:
-            break
-    return found
-
-
-def _made_up(rng: random.Random, flights: Sequence[bytes]) -> list[bytes]:
-    """Nested events of 2 to 20 KB out of flights."""
-    found = []
-    for number in range(300):
-        rows = [json.loads(rng.choice(flights)) for _ in range(rng.randrange(6, 60))]
-        found.append(json.dumps({"event": f"kind{number % 58}", "payload": {"rows": rows}}).encode())
-    return found
-
-
-def templates(folder: Path | None) -> list[Template]:
+def templates() -> list[Template]:
     """Batches whose ids are zeros."""
-    flights, webhooks = sources(folder)
+    flights, webhooks = lines("flights"), lines("github-webhooks")
     rng = random.Random(4711)
     made = []
     for _ in range(TEMPLATES):
@@ -143,7 +116,7 @@ class Batches:
         return buffer, template
 
 
-async def filled(folder: Path, payload: int, samples: Path | None) -> Filled:
+async def filled(folder: Path, payload: int) -> Filled:
     """A data folder with so many bytes of payload, one event a millisecond, and NEEDLE in the middle: made
     now, or by an earlier run."""
     mark = folder / "bench.json"
@@ -153,7 +126,7 @@ async def filled(folder: Path, payload: int, samples: Path | None) -> Filled:
     settings = Settings(data=str(folder), durability="os")
     node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(1))
     try:
-        done = await _fill(node, payload, templates(samples))
+        done = await _fill(node, payload, templates())
     finally:
         await node.close()
     mark.write_text(json.dumps({name: getattr(done, name) for name in Filled.__slots__}))

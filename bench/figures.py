@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 Promise = Literal["page cache", "on disk"]
@@ -38,16 +38,49 @@ class Figure:
         return f"{number(min(runs))}..{number(max(runs))}" if len(runs) > 1 else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """All that is known of one run of a work of many requests."""
+
+    rate: float
+    """MB of values a second."""
+    p50_ms: float | None
+    """From sending a request to its answer, while others are on their way; None: the client does not look."""
+    p99_ms: float | None
+    p999_ms: float | None
+    cpu_s_per_gb: float
+    """Of the server and its helpers."""
+    peak_mb: float
+    """Resident at most, in this work."""
+
+
 class Figures:
     """All rows, by promise, in the order in which they first came."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[Promise, str], Figure] = {}
+        self.details: dict[tuple[Promise, str], dict[str, list[Detail]]] = {}
 
     def add(self, promise: Promise, server: str, what: str, unit: str, better: Better, value: float) -> None:
         """One more run."""
         row = self.rows.setdefault((promise, what), Figure(what, unit, better))
         row.runs.setdefault(server, []).append(value)
+
+    def detail(self, promise: Promise, server: str, what: str, detail: Detail) -> None:
+        """The whole of one more run, of which a row has the rate."""
+        self.details.setdefault((promise, what), {}).setdefault(server, []).append(detail)
+
+    def detailed(self, promise: Promise) -> list[list[str]]:
+        """Head and rows as text: for each work and server the run with the middle rate."""
+        found = [
+            ["", "server", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "server CPU s/GB", "resident at most MB"]
+        ]
+        for (of, what), runs in self.details.items():
+            for at, (server, them) in enumerate(runs.items() if of == promise else ()):
+                middle = sorted(them, key=lambda each: each.rate)[len(them) // 2]
+                values = (getattr(middle, each.name) for each in fields(middle))
+                found.append(["" if at else what, server, *map(number, values)])
+        return found
 
     def median(self, promise: Promise, what: str, server: str) -> float | None:
         """None: it was not measured."""

@@ -5,6 +5,7 @@ and starting with data.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from bench.workloads import MB, Visit, Workload, by_librdkafka, spread
 
@@ -13,6 +14,7 @@ CODECS = ("none", "lz4", "zstd")
 PARTITIONS = (1, 16, 100, 1000)
 BATCHES = (1, 4, 16, 64, 256, 1000)
 """Records of 1 KB in a batch."""
+CONNECTIONS = (10, 100, 1000)
 
 
 def sizes_and_codecs(visit: Visit) -> None:
@@ -22,8 +24,21 @@ def sizes_and_codecs(visit: Visit) -> None:
             topic = f"size-{record_bytes}-{codec}"
             visit.make(topic)
             shape = {"records": max(1, 65_536 // record_bytes), "record_bytes": record_bytes, "codec": codec}
-            done = visit.timed("produce", topic, total=visit.sized(200 * MB), **shape)
-            visit.note(f"in, {record_bytes:,} B events, {codec}", "MB/s", "more", done["rate"])
+            what = f"in, {record_bytes:,} B events, {codec}"
+            visit.timed("produce", topic, what, total=visit.sized(200 * MB), **shape)
+
+
+def real_events(visit: Visit) -> None:
+    """Flights of some 300 bytes and GitHub's webhooks of 2 to 30 KB, in batches of some 64 KB, in and out."""
+    for kind in ("flights", "github-webhooks"):
+        for codec in ("none", "lz4"):
+            topic, name = f"{kind}-{codec}", f"{kind.removeprefix('github-')}, {codec}"
+            visit.make(topic)
+            total = visit.sized(200 * MB)
+            shape: dict[str, Any] = {"records": 64, "kind": kind, "codec": codec}
+            visit.timed("produce", topic, f"in, {name}", total=total, **shape)
+            if codec == "none":
+                visit.timed("fetch", topic, f"out, {name}", total=int(total * 0.95))
 
 
 def batch_sizes(visit: Visit) -> None:
@@ -31,8 +46,8 @@ def batch_sizes(visit: Visit) -> None:
     for records in BATCHES:
         visit.make(f"batch-{records}")
         total = visit.sized(min(400, 10 * records + 20) * MB)
-        done = visit.timed("produce", f"batch-{records}", total=total, records=records)
-        visit.note(f"in, batches of {records:,} KB", "MB/s", "more", done["rate"])
+        what = f"in, batches of {records:,} KB"
+        visit.timed("produce", f"batch-{records}", what, total=total, records=records)
 
 
 def more_partitions(visit: Visit) -> None:
@@ -42,11 +57,10 @@ def more_partitions(visit: Visit) -> None:
     """
     for count in PARTITIONS:
         visit.make(f"parts-{count}", count)
-        done = visit.timed(
-            "produce", f"parts-{count}", total=visit.sized(200 * MB), partitions=count, records=64
-        )
-        visit.note(f"in, 64 KB batches, {count:,} partitions", "MB/s", "more", done["rate"])
-        visit.note(f"in, CPU, {count:,} partitions", "s/GB", "less", done["cpu"])
+        what = f"in, 64 KB batches, {count:,} partitions"
+        total = visit.sized(200 * MB)
+        done = visit.timed("produce", f"parts-{count}", what, total=total, partitions=count, records=64)
+        visit.note(f"in, CPU, {count:,} partitions", "s/GB", "less", done.cpu)
     spread(visit, f"parts-{PARTITIONS[-1]}", PARTITIONS[-1])
 
 
@@ -56,11 +70,9 @@ def readers(visit: Visit) -> None:
     total = visit.sized(300 * MB)
     visit.client("produce", "read", total=total)
     if visit.contestant.speaks_kafka:
-        done = visit.timed("fetch", "read", total=int(total * 0.95), groups=10)
-        visit.note("out, 1 KB events, 10 groups", "MB/s", "more", done["rate"])
+        visit.timed("fetch", "read", "out, 1 KB events, 10 groups", total=int(total * 0.95), groups=10)
     visit.server.forget_pages()
-    done = visit.timed("fetch", "read", total=int(total * 0.95))
-    visit.note("out, 1 KB events, cold", "MB/s", "more", done["rate"])
+    visit.timed("fetch", "read", "out, 1 KB events, cold", total=int(total * 0.95))
 
 
 def tails(visit: Visit) -> None:
@@ -80,18 +92,19 @@ def members(visit: Visit) -> None:
 
 
 def connections(visit: Visit) -> None:
-    """A thousand connections that do nothing."""
+    """More and more connections that do nothing."""
     before = visit.server.resident_mb()
-    count = visit.many(1000, 10)
-    with visit.client_process("connections", "-", count=count) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(1)
-        after, cpu = visit.server.resident_mb(), visit.server.cpu_s()
-        seconds = 5 * visit.fullness
-        time.sleep(seconds)
-        used = visit.server.cpu_s() - cpu
-        process.communicate("\n")
+    for count in (visit.many(each, 10) for each in CONNECTIONS):
+        with visit.client_process("connections", "-", count=count) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(1)
+            after, cpu = visit.server.resident_mb(), visit.server.cpu_s()
+            seconds = 5 * visit.fullness
+            time.sleep(seconds)
+            used = visit.server.cpu_s() - cpu
+            process.communicate("\n")
+        visit.note(f"resident, {count:,} idle connections", "MB", "less", after)
     visit.note("an idle connection", "KB", "less", max(0.0, (after - before) * 1024 / count))
     visit.note(f"{count:,} idle connections, CPU", "%", "less", used / seconds * 100)
 
@@ -104,6 +117,8 @@ def topics(visit: Visit) -> None:
     while (seconds := time.perf_counter() - began) < 60 and made < visit.many(10_000, 100):
         visit.server.make_topics(1, *(f"topic-{number}" for number in range(made, made + 100)))
         made += 100
+        if made in (100, 1000, 10_000):
+            visit.note(f"resident, {made:,} topics", "MB", "less", visit.server.resident_mb())
     visit.note("topics created in a minute, 10,000 at most", "", "more", made)
     visit.note("a topic created", "ms", "less", seconds / made * 1000)
     visit.note("memory of a topic", "KB", "less", (visit.server.resident_mb() - before) * 1024 / made)
@@ -112,6 +127,7 @@ def topics(visit: Visit) -> None:
 FULL: tuple[Workload, ...] = (
     by_librdkafka,
     sizes_and_codecs,
+    real_events,
     batch_sizes,
     more_partitions,
     readers,

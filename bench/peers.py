@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,33 @@ def debian_program(name: str, program: Path | None = None) -> Path:
         _got(["apt-get", "install", "--yes", "--no-install-recommends", name], RUNLEVEL="1")
         found = program or shutil.which(name)
     return Path(str(found))
+
+
+def tansu_version() -> str:
+    """As it says itself, and of the wheel."""
+    return f"{_said(tansu_program(), '--version')} (of {TANSU})"
+
+
+def nats_version() -> str:
+    """As it says itself."""
+    return _said(nats_program(), "--version")
+
+
+def redis_version() -> str:
+    """As it says itself."""
+    return _said(debian_program("redis-server"), "--version")
+
+
+def rabbitmq_version() -> str:
+    """Of its libraries' folder: the program says it only while it runs."""
+    (folder,) = RABBITMQ.parents[1].glob("lib/rabbitmq_server-*")
+    return folder.name.partition("-")[2]
+
+
+def _said(program: Path, *arguments: str) -> str:
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=True)
+    found = re.search(r"\d+(\.\d+)+\S*", done.stdout)
+    return found[0] if found else done.stdout.strip()
 
 
 def _keep(program: Path, data: bytes) -> None:

@@ -56,6 +56,22 @@ PLOTTED = (
         "s",
         "on disk",
     ),
+    Plot(
+        "connections",
+        "Memory with idle connections",
+        r"resident, ([\d,]+) idle connections",
+        "connections",
+        "MB resident",
+        log_y=True,
+    ),
+    Plot(
+        "topics",
+        "Memory with topics",
+        r"resident, ([\d,]+) topics",
+        "topics",
+        "MB resident",
+        log_y=True,
+    ),
     Plot("tail", "One event to waiting readers", r"one event to ([\d,]+) readers, p50", "readers", "ms, p50"),
     Plot(
         "latency",
@@ -86,6 +102,9 @@ def write(figures: Figures, machine: Limits, notes: Sequence[str], where: str) -
         who = "; ".join(f"{one.name}: {one.settings}" for one in CONTESTANTS if one.promise == promise)
         parts += [f"### {text}", "", f"{who}.", ""]
         parts += [markdown(figures.table(promise, present(figures, promise))), ""]
+    parts += ["### Work of many requests, in detail", "", DETAIL, ""]
+    for promise, text in PROMISES.items():
+        parts += [f"{text}:", "", markdown(figures.detailed(promise)), ""]
     parts += ["### The machine itself", ""]
     rows = [["", "figure", "unit"]]
     rows += [[what, f"{value:,.3g}", unit] for what, (value, unit) in machine.items()]
@@ -173,6 +192,11 @@ themselves are this machine's.
 - For a queue (RabbitMQ's quorum queue), reading is taking: each message is acknowledged.
 - "end to end" is at the same three loads for all: 1, 30 and 80 % of what Kafka took in this run. A sender
   that is behind does not slow its clock.
+"""
+
+DETAIL = """The middle run of each. Latency is from sending a request to its answer while others are on their
+way (five for a producer), so it is mostly the time in the queue; the clients of the other protocols do
+not look at it.
 """
 
 ONE_EVENT = """The raw disk has neither client nor server: all but the second row must fit into the 0.15 ms

@@ -1,7 +1,6 @@
 """`python -m bench.search`: a needle in the log, beside what people use today on the same data.
 
-python -m bench.search [--gb N | --events N] [--folder DIR] [--samples DIR] [--repeats N] [--indexed]
-                       [--workers N]
+python -m bench.search [--gb N | --events N] [--folder DIR] [--repeats N] [--indexed] [--workers N]
 
 Real events of about 1 KB with fresh ids (see `bench.events`), one topic of 4 partitions. With `--folder` the
 data is kept for the next run. Prints medians and ratios, asserts nothing, and names what it did not measure.
@@ -221,7 +220,6 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=1.0, help="payload, GB")
     parser.add_argument("--events", type=int, help="about so many events of 1 KB instead")
     parser.add_argument("--folder", type=Path, help="where the data is made, and kept for the next run")
-    parser.add_argument("--samples", type=Path, help="a folder with flights and webhooks, .jsonl.zst")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each figure")
     parser.add_argument("--indexed", action="store_true", help="also with a full-text index")
     parser.add_argument("--workers", type=int, help="processes that search; else as a server has")
@@ -235,7 +233,7 @@ def main() -> None:
 
     try:
         began = time.perf_counter()
-        data = asyncio.run(filled(folder, payload, options.samples))
+        data = asyncio.run(filled(folder, payload))
         say("data", f"{data.events:,} events, {data.payload / 1e9:.2f} GB of payload, "
             f"{time.perf_counter() - began:.0f} s")  # fmt: skip
         say("machine", f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
@@ -243,7 +241,7 @@ def main() -> None:
         if options.indexed:
             asyncio.run(measure_indexed(folder, data, options.workers, options.repeats, say))
         others(folder, ours_s, options.repeats, say)
-        search_load.measure(options.repeats, options.samples, say)
+        search_load.measure(options.repeats, say)
     finally:
         if temporary is not None:
             temporary.cleanup()

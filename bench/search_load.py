@@ -139,9 +139,9 @@ def _until_found(server: Server, connection: wire.Connection, mark: str) -> floa
     raise AssertionError("an acknowledged event was not found")
 
 
-def measure(repeats: int, samples: Path | None, say: Say) -> None:
+def measure(repeats: int, say: Say) -> None:
     """All modes in turn."""
-    made = templates(samples)
+    made = templates()
     tops: dict[str, list[Top]] = {mode: [] for mode in MODES}
     late: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(repeats):

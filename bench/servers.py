@@ -76,6 +76,12 @@ class Running:
                 kilobytes += int(match[1]) if match else 0
         return kilobytes / 1024
 
+    def forget_peak(self) -> None:
+        """Count `VmHWM` anew, from what is resident now (proc_pid_clear_refs(5))."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
     def make_topics(self, partitions: int, *names: str) -> None:
         """Create topics (for Kafka's protocol) and wait for them."""
         admin = AdminClient({"bootstrap.servers": self.at, "log_level": 0})
@@ -149,6 +155,13 @@ def apache(durability: str, folder: Path | None = None) -> Iterator[Running]:
                 subprocess.run(tool, check=True, stdout=log, stderr=log)
         with running([*stock, "kafka.Kafka", str(settings)], folder, port) as server:
             yield server
+
+
+def apache_version() -> str:
+    """Of Kafka and the Java that runs it."""
+    (jar,) = apache_kafka.JARS.glob("kafka_2.13-*.jar")
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
+    return f"{jar.stem.removeprefix('kafka_2.13-')} on Java {java.split(chr(34))[1]}"
 
 
 def _have_jars() -> None:

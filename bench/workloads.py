@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.contestants import KAFKA, Contestant
-from bench.figures import Better, Figures
+from bench.figures import Better, Detail, Figures
 from bench.servers import Running
 
 MB = 1_000_000
@@ -76,14 +76,32 @@ class Visit:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             yield process
 
-    def timed(self, work: str, topic: str, *, total: int, **settings: Any) -> dict[str, float]:
-        """Do `work`, with `rate` (MB of values a second) and `cpu` (the server's CPU seconds a GB) worked
-        out."""
+    def timed(self, work: str, topic: str, what: str, *, total: int, **settings: Any) -> Timed:
+        """Do `work` and note its rate and all else that is known of it."""
+        self.server.forget_peak()
         before = self.server.cpu_s()
         done = self.client(work, topic, total=total, **settings)
         gigabytes = done["bytes"] / 1e9
-        used = {"cpu": (self.server.cpu_s() - before) / gigabytes, "client": done["client_cpu_s"] / gigabytes}
-        return {**done, "rate": gigabytes * 1000 / done["seconds"], **used}
+        detail = Detail(
+            gigabytes * 1000 / done["seconds"],
+            done.get("p50_ms"),
+            done.get("p99_ms"),
+            done.get("p999_ms"),
+            (self.server.cpu_s() - before) / gigabytes,
+            self.server.resident_mb("VmHWM"),
+        )
+        self.note(what, "MB/s", "more", detail.rate)
+        self.figures.detail(self.contestant.promise, self.contestant.name, what, detail)
+        return Timed(detail.cpu_s_per_gb, done["client_cpu_s"] / gigabytes, detail.peak_mb)
+
+
+class Timed(NamedTuple):
+    """What else a work may note."""
+
+    cpu: float
+    """The server's CPU seconds a GB."""
+    client_cpu: float
+    peak_mb: float
 
 
 Workload = Callable[[Visit], None]
@@ -123,17 +141,14 @@ def in_and_out(visit: Visit) -> None:
     if not visit.contestant.speaks_kafka:
         total //= 2
     visit.client("produce", "work", total=visit.sized(64 * MB) // slow)
-    done = visit.timed("produce", "work", total=total)
-    visit.note("in, 1 KB events", "MB/s", "more", done["rate"])
-    visit.note("in, server CPU", "s/GB", "less", done["cpu"])
-    visit.note("in, client CPU", "s/GB", "less", done["client"])
-    into = done["cpu"]
-    done = visit.timed("fetch", "work", total=total)
-    visit.note("out, 1 KB events, hot", "MB/s", "more", done["rate"])
-    visit.note("out, server CPU", "s/GB", "less", done["cpu"])
-    visit.note("out, client CPU", "s/GB", "less", done["client"])
-    visit.note("in and out, server CPU", "s/GB", "less", into + done["cpu"])
-    visit.note("resident at most", "MB", "less", visit.server.resident_mb("VmHWM"))
+    into = visit.timed("produce", "work", "in, 1 KB events", total=total)
+    visit.note("in, server CPU", "s/GB", "less", into.cpu)
+    visit.note("in, client CPU", "s/GB", "less", into.client_cpu)
+    out = visit.timed("fetch", "work", "out, 1 KB events, hot", total=total)
+    visit.note("out, server CPU", "s/GB", "less", out.cpu)
+    visit.note("out, client CPU", "s/GB", "less", out.client_cpu)
+    visit.note("in and out, server CPU", "s/GB", "less", into.cpu + out.cpu)
+    visit.note("resident at most", "MB", "less", max(into.peak_mb, out.peak_mb))
 
 
 def by_librdkafka(visit: Visit) -> None:
@@ -157,6 +172,8 @@ def one_by_one(visit: Visit) -> None:
     visit.note("one event acknowledged, p99.9", "ms", "less", done["p999_ms"])
     done = visit.client("sync", "single", count=2 * count, connections=100)
     visit.note("100 producers of single events", "1/s", "more", done["records"] / done["seconds"])
+    for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
+        visit.note(f"100 producers of single events, {name}", "ms", "less", done[key])
 
 
 def partitions(visit: Visit) -> None:
@@ -171,8 +188,7 @@ def spread(visit: Visit, topic: str, count: int) -> None:
     total = visit.sized(200 * MB)
     shape: dict[str, Any] = {"partitions": count, "spread": True, "records": 16}
     visit.client("produce", topic, total=total // 8, **shape)
-    done = visit.timed("produce", topic, total=total, **shape)
-    visit.note(f"in, {count:,} partitions, 16 KB batches", "MB/s", "more", done["rate"])
+    visit.timed("produce", topic, f"in, {count:,} partitions, 16 KB batches", total=total, **shape)
 
 
 def end_to_end(visit: Visit) -> None:

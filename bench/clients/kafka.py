@@ -6,35 +6,49 @@ import itertools
 import selectors
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
-
-import cramjam
 
 from bench.clients import wire
 from bench.clients.program import Line, Result, main, one_by_one, payload, percentiles, until_told
+from bench.events import lines
 from mainstem.log import batch
 
 IN_FLIGHT = 5
 """Requests on their way at once, as the producers of Java and librdkafka have by default."""
 REQUEST_BYTES = 1 << 20
 """`max.request.size` of the Java producer."""
-FLIGHTS = Path(__file__).parents[2] / "examples" / "flights-sample.jsonl.zst"
 
 
 def batch_of(records: int, record_bytes: int, codec: str = "none") -> bytes:
     """A batch of equal records; with a codec, of real events (flights), joined until they are as long."""
-    now_ms = time.time_ns() // 1_000_000
     if codec == "none":
-        return bytes(batch.build([(None, payload(record_bytes), (), now_ms)] * records))
-    lines = itertools.cycle(bytes(cramjam.zstd.decompress(FLIGHTS.read_bytes())).splitlines(keepends=True))
+        return _batch([payload(record_bytes)] * records, codec)
+    flights = itertools.cycle(lines("flights"))
     rows = []
     for _ in range(records):
         value = b""
         while len(value) < record_bytes:
-            value += next(lines)
-        rows.append((None, value[:record_bytes], (), now_ms))
-    return bytes(batch.build(rows, codec=codec))
+            value += next(flights)
+        rows.append(value[:record_bytes])
+    return _batch(rows, codec)
+
+
+def batch_of_real(kind: str, least_bytes: int, codec: str) -> tuple[bytes, int]:
+    """A batch of real events, each as it is, and how many bytes of values it has."""
+    rows: list[bytes] = []
+    size = 0
+    for line in itertools.cycle(lines(kind)):
+        rows.append(line)
+        size += len(line)
+        if size >= least_bytes:
+            break
+    return _batch(rows, codec), size
+
+
+def _batch(values: Sequence[bytes], codec: str) -> bytes:
+    now_ms = time.time_ns() // 1_000_000
+    return bytes(batch.build([(None, value, (), now_ms) for value in values], codec=codec))
 
 
 def accepted(connection: wire.Connection, request: bytes) -> None:
@@ -83,28 +97,38 @@ def produce(
     partitions: int = 1,
     spread: bool = False,
     codec: str = "none",
+    kind: str = "",
 ) -> Result:
     """Pipelined produce of `total` bytes of values with acks=all. `spread`: each request carries a batch for
     every partition, for as many as fit into 1 MB, the default of clients, and the requests take turns; else
-    each request has one batch, for the partitions in turn."""
-    one = batch_of(records, record_bytes, codec)
+    each request has one batch, for the partitions in turn. `kind`: real events of this kind, as long as they
+    are, in batches as large as so many records."""
+    size = records * record_bytes
+    if kind:
+        one, size = batch_of_real(kind, size, codec)
+    else:
+        one = batch_of(records, record_bytes, codec)
     each = min(partitions, max(1, REQUEST_BYTES // len(one))) if spread else 1
     groups = [range(first, min(first + each, partitions)) for first in range(0, partitions, each)]
     frames = ReadyFrames(topic, groups, one)
-    a_request = records * record_bytes * each
+    a_request = size * each
     count = -(-total // a_request)
     connection = wire.Connection(at)
     smallest = batch_of(1, 1)
     accepted(connection, wire.produce(topic, [(number, smallest) for number in range(partitions)]))
+    sent: deque[float] = deque()
+    took: list[float] = []
     began = time.perf_counter()
     for number in range(count + IN_FLIGHT):
         if number < count:
+            sent.append(time.perf_counter())
             connection.send(frames[number % len(groups)])
         if number >= IN_FLIGHT:
             taken(connection)
+            took.append((time.perf_counter() - sent.popleft()) * 1000)
     seconds = time.perf_counter() - began
     connection.close()
-    return {"seconds": seconds, "bytes": count * a_request, "wire_bytes": count * len(frames[0])}
+    return {"seconds": seconds, "bytes": count * a_request, **percentiles(took)}
 
 
 def fetch(at: str, topic: str, *, total: int, partitions: int = 1, groups: int = 1) -> Result:
@@ -113,13 +137,16 @@ def fetch(at: str, topic: str, *, total: int, partitions: int = 1, groups: int =
     lines = [wire.Connection(at) for _ in range(groups)]
     offsets = [dict.fromkeys(range(partitions), 0) for _ in lines]
     read = 0
+    took: list[float] = []
     began = time.perf_counter()
     while read < total * groups:
-        before = read
+        before, asked = read, time.perf_counter()
         for line, places in zip(lines, offsets, strict=True):
             line.send(wire.fetch(topic, list(places.items()), 50 << 20, 1 << 20))
         for line, places in zip(lines, offsets, strict=True):
-            for answer in wire.fetched(line.reply()):
+            reply = line.reply()
+            took.append((time.perf_counter() - asked) * 1000)
+            for answer in wire.fetched(reply):
                 if answer.error:
                     raise RuntimeError(f"fetch was refused: {answer}")
                 if answer.next_offset >= 0:
@@ -130,7 +157,7 @@ def fetch(at: str, topic: str, *, total: int, partitions: int = 1, groups: int =
     seconds = time.perf_counter() - began
     for line in lines:
         line.close()
-    return {"seconds": seconds, "bytes": read}
+    return {"seconds": seconds, "bytes": read, **percentiles(took)}
 
 
 class Sync:

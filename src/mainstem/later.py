@@ -93,6 +93,23 @@ class Later(Generic[T]):
         self.then(done)
         return out
 
+    def chain(self, change: Callable[[T], Later[U]]) -> Later[U]:
+        """As `map`, for a change that itself gives a Later."""
+        out: Later[U] = Later()
+
+        def changed(later: Later[Later[U]]) -> None:
+            if later.error is not None:
+                out.fail(later.error)
+            else:
+                later.result().then(
+                    lambda inner: (
+                        out.fail(inner.error) if inner.error is not None else out.resolve(inner.result())
+                    )
+                )
+
+        self.map(change).then(changed)
+        return out
+
     def _run(self) -> None:
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():

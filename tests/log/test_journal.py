@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mainstem.later import Later
+from mainstem.log import checkpoint as files
+from mainstem.log import checkpointer
 from mainstem.log.errors import PartitionDeleted, StorageError
 from mainstem.log.journal import LONELY
 from tests.log.batches import batch
@@ -226,6 +230,20 @@ def test_a_full_ring_waits_for_the_checkpoint_and_goes_on() -> None:
     assert len(machine.disk.list("journal")) == CONFIG.journal_files
     machine.crash().start()
     assert len(machine.offsets(9)) == 40
+
+
+def test_many_rolls_make_a_checkpoint_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpointer, "MANY_ROLLS", 5)
+    large = replace(CONFIG, journal_file_bytes=1 << 20, first_journal_file_bytes=1 << 20)
+    machine = Machine(config=large).start()
+    partition = machine.partition(config=SMALL)
+    found = files.load(machine.disk)
+    while len(partition.segments) < 5:
+        machine.write(size=1000)
+    assert files.load(machine.disk) == found
+    while len(partition.segments) < 7:
+        machine.write(size=1000)
+    assert files.load(machine.disk) != found
 
 
 def test_a_checkpoint_that_cannot_be_written_is_tried_again() -> None:

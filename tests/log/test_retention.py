@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mainstem.log import retention
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import OffsetOutOfRange
 from tests.log.batches import batch, manual, offsets
@@ -176,3 +177,33 @@ def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
     assert offsets(bench) == []
     assert bench.partition.offset_for_time(0).result() is None
     assert len(bench.partition.segments) == 1
+
+
+def test_what_is_unlinked_by_the_thousand_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "UNLINKED_A_TURN", 3)
+    bench = Bench(PartitionConfig(segment_bytes=300))
+    for _ in range(22):
+        bench.partition.append(batch(size=60))
+    segments, size = len(bench.partition.segments), bench.partition.size_bytes()
+    later = bench.partition.delete_records(-1)
+    assert not later.done
+    assert len(bench.partition.segments) == segments - 3
+    assert bench.partition.append(batch(size=60)).base_offset == 22, "the partition goes on meanwhile"
+    bench.clock.advance(0)
+    assert later.result() == 22
+    assert len(bench.partition.segments) == 1
+    assert offsets(bench) == [22]
+    assert bench.partition.size_bytes() < size
+
+
+def test_a_topic_that_is_deleted_while_its_segments_go_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "UNLINKED_A_TURN", 1)
+    bench = Bench(PartitionConfig(segment_bytes=300))
+    for _ in range(8):
+        bench.partition.append(batch(size=60))
+    later = bench.partition.delete_records(-1)
+    bench.partition.delete()
+    unlinked = bench.disk.calls["unlink"]
+    bench.clock.advance(0)
+    assert later.done
+    assert bench.disk.calls["unlink"] == unlinked

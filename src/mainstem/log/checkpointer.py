@@ -27,6 +27,7 @@ from mainstem.log.disk import Disk, File, Verdicts
 
 Key: TypeAlias = tuple[UUID, int]
 _RETRY_S = 1.0
+MANY_ROLLS = 1000
 _MANY_THREADS = 8
 _PARTITIONS_A_TURN = 8
 
@@ -122,6 +123,7 @@ class Checkpointer:
         self._touched: dict[Rowed, _Touched] = {}
         self._touched_bytes = 0
         self._sealed: set[File] = set()
+        self._rolls = 0
         self._run: _Run | None = None
         self._waiting: list[Later[None]] = []
         self._wanted = False
@@ -160,8 +162,12 @@ class Checkpointer:
             self._timer = self._clock.call_later(self._config.checkpoint_interval_s, self._due)
 
     def sealed(self, file: File) -> None:
-        """Nothing more is written to it: close it once it is synced."""
+        """Nothing more is written to it: close it once it is synced. Until then it keeps its descriptor, so
+        after many a checkpoint is due."""
         self._sealed.add(file)
+        self._rolls += 1
+        if self._rolls >= MANY_ROLLS:
+            self.want()
 
     def ask(self) -> Later[None]:
         """A checkpoint that begins from now on; done when it is durable."""
@@ -178,7 +184,9 @@ class Checkpointer:
     def forget(self, partition: Rowed) -> Later[None]:
         """The partition is deleted. Done when neither a row nor a live journal file is about it."""
         later: Later[None] = Later()
-        self._touched.pop(partition, None)
+        touched = self._touched.pop(partition, None)
+        if touched is not None:
+            self._sealed.difference_update(touched.files.values())
         if self._run is not None:
             self._run.rows.pop(partition, None)
         key = key_of(partition)
@@ -230,7 +238,7 @@ class Checkpointer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        touched, self._touched, self._touched_bytes = self._touched, {}, 0
+        touched, self._touched, self._touched_bytes, self._rolls = self._touched, {}, 0, 0
         rows = {}
         for partition in touched:
             key = key_of(partition)

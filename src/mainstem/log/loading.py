@@ -21,7 +21,6 @@ from mainstem.log.errors import LogError
 from mainstem.log.index import SegmentIndex
 from mainstem.log.producers import Producers
 from mainstem.log.reads import Steps
-from mainstem.log.retention import unlink_below_log_start
 from mainstem.log.segment import Segment
 from mainstem.log.snapshot import Snapshot
 from mainstem.log.state import PartitionState
@@ -171,8 +170,7 @@ def resume_index(partition: Partition, segment: Segment) -> None:
 
 def restore(partition: Partition, state: PartitionState) -> None:
     """What a new Partition does after an unclean stop: put back the arrivals that the journal kept, read
-    windows and epochs (their log is in the page cache now), unlink what lies below the log start.
-    May block."""
+    windows and epochs (their log is in the page cache now). May block."""
     if not state.segments:
         return
     if state.arrivals:
@@ -182,7 +180,6 @@ def restore(partition: Partition, state: PartitionState) -> None:
     if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
         _ = partition.derived.windows
         _ = partition.derived.epochs
-    unlink_below_log_start(partition)
 
 
 def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:

@@ -110,6 +110,8 @@ class Partition:
         self.derived = Derived(self)
         self.reader = Reader(self)
         loading.restore(self, state)
+        if state.fenced is None:  # else it is only read
+            self.shared.run_now(retention.unlink_below_log_start(self))
 
     # --- appending ----------------------------------------------------------------------------------------
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNLINKED_A_TURN = 64
+"""Some milliseconds."""
+
 
 def delete_records(partition: Partition, before: int) -> Later[int]:
     """See `Partition.delete_records`."""
@@ -50,17 +53,8 @@ def enforce(partition: Partition) -> Later[int]:
         return Later.failed(error)
     config = partition.config
     if config.retention_by_record_time and config.retention_ms >= 0:
-        out: Later[int] = Later()
-        stamps = partition.shared.run_later(_record_ages(partition))
-
-        def aged(later: Later[dict[int, int]]) -> None:
-            if later.error is not None:
-                out.fail(later.error)
-            else:
-                _remove(partition, now, later.result()).then(lambda done: _pass_on(done, out))
-
-        stamps.then(aged)
-        return out
+        found = partition.shared.run_later(_record_ages(partition))
+        return found.chain(lambda ages: _remove(partition, now, ages))
     return _remove(partition, now, {})
 
 
@@ -84,13 +78,6 @@ def preview(partition: Partition, config: PartitionConfig) -> Later[int]:
     if by_record:
         return partition.shared.run_later(_record_ages(partition)).map(start)
     return Later.of(start({}))
-
-
-def _pass_on(done: Later[int], out: Later[int]) -> None:
-    if done.error is not None:
-        out.fail(done.error)
-    else:
-        out.resolve(done.result())
 
 
 def _roll_by_age(partition: Partition, now: int) -> None:
@@ -130,8 +117,8 @@ def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Later[int]:
         start = max(start, partition.end_of(partition.segments[count - 1]))
     before = partition.size_bytes()
     if start == partition.log_start_offset:
-        unlink_below_log_start(partition)
-        return Later.of(before - partition.size_bytes())
+        unlinked = partition.shared.run_later(unlink_below_log_start(partition))
+        return unlinked.map(lambda _: max(0, before - partition.size_bytes()))
     return _move_log_start(partition, start).map(lambda _: max(0, before - partition.size_bytes()))
 
 
@@ -176,22 +163,24 @@ def _too_much(partition: Partition, config: PartitionConfig, already: int) -> in
 def _move_log_start(partition: Partition, offset: int) -> Later[None]:
     """Make `offset` the log start, durably, then unlink what lies wholly before it."""
     partition.log_start_asked = max(partition.log_start_asked, offset)
-    return partition.committer.log_start(partition, offset).map(lambda _: _moved(partition, offset))
+    return partition.committer.log_start(partition, offset).chain(lambda _: _moved(partition, offset))
 
 
-def _moved(partition: Partition, offset: int) -> None:
+def _moved(partition: Partition, offset: int) -> Later[None]:
     if partition.deleted:
         raise PartitionDeleted("the topic was deleted")
     if offset > partition.log_start_offset:
         partition.log_start_offset = offset
         partition.derived.epochs.log_start(offset)
-    unlink_below_log_start(partition)
+    return partition.shared.run_later(unlink_below_log_start(partition))
 
 
-def unlink_below_log_start(partition: Partition) -> None:
+def unlink_below_log_start(partition: Partition) -> Steps[None]:
     """Unlink the segments that end at or before the log start, but never the active one. Oldest first, and
-    none before those older than it are gone: what is there always joins, which a backup relies on."""
+    none before those older than it are gone: what is there always joins, which a backup relies on. Tens of
+    thousands take seconds: others have turns meanwhile."""
     segments = partition.segments
+    count = 0
     while len(segments) > 1 and partition.end_of(segments[0]) <= partition.log_start_offset:
         try:
             segments[0].unlink()
@@ -199,3 +188,8 @@ def unlink_below_log_start(partition: Partition) -> None:
             log.warning("%s: not unlinked, the next look at retention will: %s", segments[0].path, error)
             return
         partition.drop_first()
+        count += 1
+        if count % UNLINKED_A_TURN == 0:
+            yield None
+            if partition.deleted:
+                return
