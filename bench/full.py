@@ -25,7 +25,7 @@ def sizes_and_codecs(visit: Visit) -> None:
             visit.make(topic)
             shape = {"records": max(1, 65_536 // record_bytes), "record_bytes": record_bytes, "codec": codec}
             what = f"in, {record_bytes:,} B events, {codec}"
-            visit.timed("produce", topic, what, total=visit.sized(200 * MB), **shape)
+            visit.rated("produce", topic, what, total=visit.sized(200 * MB), **shape)
 
 
 def real_events(visit: Visit) -> None:
@@ -36,9 +36,9 @@ def real_events(visit: Visit) -> None:
             visit.make(topic)
             total = visit.sized(200 * MB)
             shape: dict[str, Any] = {"records": 64, "kind": kind, "codec": codec}
-            visit.timed("produce", topic, f"in, {name}", total=total, **shape)
+            visit.rated("produce", topic, f"in, {name}", total=total, **shape)
             if codec == "none":
-                visit.timed("fetch", topic, f"out, {name}", total=int(total * 0.95))
+                visit.rated("fetch", topic, f"out, {name}", total=int(total * 0.95))
 
 
 def batch_sizes(visit: Visit) -> None:
@@ -47,7 +47,7 @@ def batch_sizes(visit: Visit) -> None:
         visit.make(f"batch-{records}")
         total = visit.sized(min(400, 10 * records + 20) * MB)
         what = f"in, batches of {records:,} KB"
-        visit.timed("produce", f"batch-{records}", what, total=total, records=records)
+        visit.rated("produce", f"batch-{records}", what, total=total, records=records)
 
 
 def more_partitions(visit: Visit) -> None:
@@ -59,8 +59,8 @@ def more_partitions(visit: Visit) -> None:
         visit.make(f"parts-{count}", count)
         what = f"in, 64 KB batches, {count:,} partitions"
         total = visit.sized(200 * MB)
-        done = visit.timed("produce", f"parts-{count}", what, total=total, partitions=count, records=64)
-        visit.note(f"in, CPU, {count:,} partitions", "s/GB", "less", done.cpu)
+        done = visit.rated("produce", f"parts-{count}", what, total=total, partitions=count, records=64)
+        visit.note(f"in, CPU, {count:,} partitions", "s/GB", "less", done.detail.cpu_s_per_gb)
     spread(visit, f"parts-{PARTITIONS[-1]}", PARTITIONS[-1])
 
 
@@ -70,17 +70,17 @@ def readers(visit: Visit) -> None:
     total = visit.sized(300 * MB)
     visit.client("produce", "read", total=total)
     if visit.contestant.speaks_kafka:
-        visit.timed("fetch", "read", "out, 1 KB events, 10 groups", total=int(total * 0.95), groups=10)
+        visit.rated("fetch", "read", "out, 1 KB events, 10 groups", total=int(total * 0.95), groups=10)
     visit.server.forget_pages()
-    visit.timed("fetch", "read", "out, 1 KB events, cold", total=int(total * 0.95))
+    visit.rated("fetch", "read", "out, 1 KB events, cold", total=int(total * 0.95))
 
 
 def tails(visit: Visit) -> None:
     """One event to so many readers that wait for it."""
     for count in (10, 100, 1000):
         visit.make(f"tail-{count}")
-        done = visit.client("tail", f"tail-{count}", readers=count, count=visit.sized(30, 3))
-        visit.note(f"one event to {count:,} readers, p50", "ms", "less", done["p50_ms"])
+        done = visit.client("tail", f"tail-{count}", readers=count, count=visit.sized(100, 3))
+        visit.note_latency(f"one event to {count:,} readers", done)
 
 
 def members(visit: Visit) -> None:

@@ -194,9 +194,9 @@ themselves are this machine's.
   that is behind does not slow its clock.
 """
 
-DETAIL = """The middle run of each. Latency is from sending a request to its answer while others are on their
-way (five for a producer), so it is mostly the time in the queue; the clients of the other protocols do
-not look at it.
+DETAIL = """The middle run of each. Latency is from sending a request to its answer; a producer of batches has
+five on their way, so most of that is the time in the queue (the batching clients of the other protocols do
+not look at it). For "end to end" it is from sending to having read.
 """
 
 ONE_EVENT = """The raw disk has neither client nor server: all but the second row must fit into the 0.15 ms

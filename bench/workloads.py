@@ -21,6 +21,8 @@ from bench.figures import Better, Detail, Figures
 from bench.servers import Running
 
 MB = 1_000_000
+EVENT_BYTES = 1024
+"""Of each event, where a work does not say otherwise."""
 
 
 @dataclass(slots=True)
@@ -76,12 +78,12 @@ class Visit:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             yield process
 
-    def timed(self, work: str, topic: str, what: str, *, total: int, **settings: Any) -> Timed:
-        """Do `work` and note its rate and all else that is known of it."""
+    def timed(self, work: str, topic: str, what: str, **settings: Any) -> Timed:
+        """Do `work` and keep all that is known of it as `what`."""
         self.server.forget_peak()
         before = self.server.cpu_s()
-        done = self.client(work, topic, total=total, **settings)
-        gigabytes = done["bytes"] / 1e9
+        done = self.client(work, topic, **settings)
+        gigabytes = (done.get("bytes") or done["records"] * EVENT_BYTES) / 1e9
         detail = Detail(
             gigabytes * 1000 / done["seconds"],
             done.get("p50_ms"),
@@ -90,18 +92,29 @@ class Visit:
             (self.server.cpu_s() - before) / gigabytes,
             self.server.resident_mb("VmHWM"),
         )
-        self.note(what, "MB/s", "more", detail.rate)
         self.figures.detail(self.contestant.promise, self.contestant.name, what, detail)
-        return Timed(detail.cpu_s_per_gb, done["client_cpu_s"] / gigabytes, detail.peak_mb)
+        return Timed(done, detail, done["client_cpu_s"] / gigabytes)
+
+    def rated(self, work: str, topic: str, what: str, **settings: Any) -> Timed:
+        """As `timed`, with the rate as a figure."""
+        done = self.timed(work, topic, what, **settings)
+        self.note(what, "MB/s", "more", done.detail.rate)
+        return done
+
+    def note_latency(self, what: str, done: dict[str, float]) -> None:
+        """Its percentiles as figures."""
+        for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
+            self.note(f"{what}, {name}", "ms", "less", done[key])
 
 
 class Timed(NamedTuple):
-    """What else a work may note."""
+    """What a work gave."""
 
-    cpu: float
-    """The server's CPU seconds a GB."""
+    done: dict[str, float]
+    """What the client says."""
+    detail: Detail
     client_cpu: float
-    peak_mb: float
+    """Seconds a GB."""
 
 
 Workload = Callable[[Visit], None]
@@ -141,14 +154,14 @@ def in_and_out(visit: Visit) -> None:
     if not visit.contestant.speaks_kafka:
         total //= 2
     visit.client("produce", "work", total=visit.sized(64 * MB) // slow)
-    into = visit.timed("produce", "work", "in, 1 KB events", total=total)
-    visit.note("in, server CPU", "s/GB", "less", into.cpu)
+    into = visit.rated("produce", "work", "in, 1 KB events", total=total)
+    visit.note("in, server CPU", "s/GB", "less", into.detail.cpu_s_per_gb)
     visit.note("in, client CPU", "s/GB", "less", into.client_cpu)
-    out = visit.timed("fetch", "work", "out, 1 KB events, hot", total=total)
-    visit.note("out, server CPU", "s/GB", "less", out.cpu)
+    out = visit.rated("fetch", "work", "out, 1 KB events, hot", total=total)
+    visit.note("out, server CPU", "s/GB", "less", out.detail.cpu_s_per_gb)
     visit.note("out, client CPU", "s/GB", "less", out.client_cpu)
-    visit.note("in and out, server CPU", "s/GB", "less", into.cpu + out.cpu)
-    visit.note("resident at most", "MB", "less", max(into.peak_mb, out.peak_mb))
+    visit.note("in and out, server CPU", "s/GB", "less", into.detail.cpu_s_per_gb + out.detail.cpu_s_per_gb)
+    visit.note("resident at most", "MB", "less", max(into.detail.peak_mb, out.detail.peak_mb))
 
 
 def by_librdkafka(visit: Visit) -> None:
@@ -162,18 +175,19 @@ def by_librdkafka(visit: Visit) -> None:
         visit.note("out, 1 KB events, confluent-kafka", "MB/s", "more", done["bytes"] / MB / done["seconds"])
 
 
+ONE = "one event acknowledged"
+HUNDRED = "100 producers of single events"
+
+
 def one_by_one(visit: Visit) -> None:
     """One event a request, the next when the last is acknowledged; then 100 such producers."""
     visit.make("single")
     count = visit.sized(3000, 200)
-    done = visit.client("sync", "single", count=count)
-    visit.note("one event acknowledged, p50", "ms", "less", done["p50_ms"])
-    visit.note("one event acknowledged, p99", "ms", "less", done["p99_ms"])
-    visit.note("one event acknowledged, p99.9", "ms", "less", done["p999_ms"])
-    done = visit.client("sync", "single", count=2 * count, connections=100)
-    visit.note("100 producers of single events", "1/s", "more", done["records"] / done["seconds"])
-    for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
-        visit.note(f"100 producers of single events, {name}", "ms", "less", done[key])
+    done = visit.timed("sync", "single", ONE, count=count).done
+    visit.note_latency(ONE, done)
+    done = visit.timed("sync", "single", HUNDRED, count=2 * count, connections=100).done
+    visit.note(HUNDRED, "1/s", "more", done["records"] / done["seconds"])
+    visit.note_latency(HUNDRED, done)
 
 
 def partitions(visit: Visit) -> None:
@@ -188,7 +202,7 @@ def spread(visit: Visit, topic: str, count: int) -> None:
     total = visit.sized(200 * MB)
     shape: dict[str, Any] = {"partitions": count, "spread": True, "records": 16}
     visit.client("produce", topic, total=total // 8, **shape)
-    visit.timed("produce", topic, f"in, {count:,} partitions, 16 KB batches", total=total, **shape)
+    visit.rated("produce", topic, f"in, {count:,} partitions, 16 KB batches", total=total, **shape)
 
 
 def end_to_end(visit: Visit) -> None:
@@ -197,11 +211,9 @@ def end_to_end(visit: Visit) -> None:
     for share in (1, 30, 80):
         visit.make(f"live-{share}")
         rate = max(1.0, top * share / 100)
-        done = visit.client(
-            "latency", f"live-{share}", bytes_a_second=rate * MB, seconds=max(0.2, 3 * visit.scale)
-        )
-        for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
-            visit.note(f"end to end at {share} % load, {name}", "ms", "less", done[key])
+        what = f"end to end at {share} % load"
+        shape = {"bytes_a_second": rate * MB, "seconds": max(0.2, 3 * visit.scale)}
+        visit.note_latency(what, visit.timed("latency", f"live-{share}", what, **shape).done)
 
 
 DEFAULT: tuple[Workload, ...] = (first_event, idle, in_and_out, one_by_one, partitions)
