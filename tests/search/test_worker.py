@@ -183,3 +183,46 @@ async def _session_of_a_worker(folder: Path) -> int:
 
 def test_it_shares_the_session_of_the_server_or_its_priority_would_count_for_nothing(tmp_path: Path) -> None:
     assert asyncio.run(_session_of_a_worker(tmp_path)) == os.getsid(0)
+
+
+def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
+    """A whole client, argparse and the metadata of distributions would be half of the time of its start."""
+    program = (
+        "import sys\n"
+        "from mainstem.search import start\n"
+        "start.travel_light()\n"
+        "from mainstem.log import batch\n"
+        "from mainstem.search import worker\n"
+        "data = open(sys.argv[1], 'rb').read()\n"
+        "print(sum(len(batch.decode(data[at : at + head.total_bytes])) for at, head in batch.walk(data)))\n"
+        "print(*sys.modules)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, unit.path], capture_output=True, text=True, check=True
+    )
+    events, modules = found.stdout.splitlines()
+    assert int(events) == 1000
+    heavy = {"aiokafka.client", "argparse", "asyncio", "importlib.metadata", "logging", "mainstem.stream"}
+    assert heavy & set(modules.split()) == set()
+
+
+async def _prepared(folder: Path) -> None:
+    pool = Pool(LoopClock(asyncio.get_running_loop()), workers=2, idle_s=0.2)
+    try:
+        assert pool.pids == []
+        pool.prepare()
+        pool.prepare()
+        while not pool.pids:
+            await asyncio.sleep(0.01)
+        waiting = pool.pids
+        pool.prepare()
+        await pool.submit(partial(Restore, root=str(folder), partitions=str(folder))).last()
+        assert pool.pids == waiting
+        while pool.pids:
+            await asyncio.sleep(0.01)
+    finally:
+        await pool.close()
+
+
+def test_one_that_was_started_early_is_the_one_that_answers_and_ends_when_idle(tmp_path: Path) -> None:
+    asyncio.run(_prepared(tmp_path))

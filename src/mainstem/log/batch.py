@@ -10,9 +10,10 @@ Layout and rules: FORMAT.md, part "Record batch". Kafka: DefaultRecordBatch, Def
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
@@ -32,6 +33,7 @@ LENGTH_OVERHEAD = 12
 CRC_FROM = 21
 """The CRC covers all bytes from here, the attributes, to the end of the batch."""
 MAGIC = 2
+_MAGIC_BYTE = bytes((MAGIC,))
 
 CODEC_MASK = 0x07
 LOG_APPEND_TIME = 0x08
@@ -236,6 +238,19 @@ def walk(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
         at += header.total_bytes
 
 
+def candidates(data: bytes | bytearray, above: int, below: int) -> list[int]:
+    """Where in `data` something like a header is, of a batch with offsets between `above` and `below`,
+    exclusive of `above` itself."""
+    found = []
+    at = data.find(_MAGIC_BYTE, _MAGIC_AT)
+    while 0 <= at <= len(data) - (HEADER_BYTES - _MAGIC_AT):
+        header = read_header(data, at - _MAGIC_AT)
+        if header.plausible and above < header.base_offset and header.next_offset <= below:
+            found.append(at - _MAGIC_AT)
+        at = data.find(_MAGIC_BYTE, at + 1)
+    return found
+
+
 def build(
     records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]],
     *,
@@ -336,15 +351,25 @@ def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Rec
     return records
 
 
-def _decode_plain(batch: Buffer) -> list[Record]:
+@cache
+def record_parser() -> tuple[Callable[[Buffer], Iterable[Any]], type[Exception]]:
+    """What takes the records out of a batch, and what it raises of damage."""
     # Imported when first needed: it brings a whole client, 5 MB and 60 ms, and a plain server never decodes.
+    # (Search processes leave that client out: `search/start.py`.)
     from aiokafka.errors import CorruptRecordException
-    from aiokafka.record.default_records import DefaultRecordBatch
 
     try:
+        from aiokafka.record._crecords.default_records import DefaultRecordBatch
+    except ImportError:  # built without its compiled part
+        from aiokafka.record.default_records import DefaultRecordBatch
+    return DefaultRecordBatch, CorruptRecordException
+
+
+def _decode_plain(batch: Buffer) -> list[Record]:
+    parser, corrupt = record_parser()
+    try:
         return [
-            Record(one.offset, one.timestamp, one.key, one.value, tuple(one.headers))
-            for one in DefaultRecordBatch(batch)
+            Record(one.offset, one.timestamp, one.key, one.value, tuple(one.headers)) for one in parser(batch)
         ]
-    except (CorruptRecordException, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except (corrupt, ValueError, IndexError, OverflowError, MemoryError) as error:
         raise CorruptBatch(f"the records of a batch are damaged: {error}") from None

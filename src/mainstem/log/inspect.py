@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mainstem.log import layout
-from mainstem.log.batch import HEADER_BYTES, BatchHeader, crc_ok, read_header
-from mainstem.log.walk import candidates
+from mainstem.log.batch import HEADER_BYTES, BatchHeader, candidates, crc_ok, read_header
 
 MAX_OFFSET = (1 << 63) - 1
 _SEARCH_BYTES = 1 << 20

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from mainstem.log import batch
 from mainstem.log.disk import File
-from mainstem.log.walk import candidates
 
 _PIECE = 1 << 20
 EPOCH_ANY = (1 << 31) - 1
@@ -75,7 +74,7 @@ def behind(file: File, position: int, offset: int, epoch: int) -> tuple[int, int
     position += 1  # it may be whole but for its offset
     while position + batch.HEADER_BYTES <= size:
         data = file.pread(_PIECE, position)
-        for at in candidates(data, offset, OFFSET_ANY):
+        for at in batch.candidates(data, offset, OFFSET_ANY):
             base = batch.read_header(data, at).base_offset
             if take(file, position + at, base, epoch) is not None:
                 return position + at, base

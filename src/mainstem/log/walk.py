@@ -11,14 +11,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from mainstem.log.batch import HEADER_BYTES, MAGIC, BatchHeader, crc_ok, read_header
+from mainstem.log.batch import HEADER_BYTES, BatchHeader, candidates, crc_ok, read_header
 from mainstem.log.reads import Steps
 from mainstem.log.segment import Damage, Segment
 
 CHUNK_BYTES = 64 << 10
 SEARCH_BYTES = 1 << 20
-_MAGIC_AT = 16
-_MAGIC = bytes((MAGIC,))
 
 log = logging.getLogger(__name__)
 
@@ -146,16 +144,3 @@ def _next_batch(segment: Segment, position: int, offset: int, end: tuple[int, in
         yield None
         position += len(data) - HEADER_BYTES + 1
     return end
-
-
-def candidates(data: bytes | bytearray, above: int, below: int) -> list[int]:
-    """Where in `data` something like a header is, of a batch with offsets between `above` and `below`,
-    exclusive of `above` itself."""
-    found = []
-    at = data.find(_MAGIC, _MAGIC_AT)
-    while 0 <= at <= len(data) - (HEADER_BYTES - _MAGIC_AT):
-        header = read_header(data, at - _MAGIC_AT)
-        if header.plausible and above < header.base_offset and header.next_offset <= below:
-            found.append(at - _MAGIC_AT)
-        at = data.find(_MAGIC, at + 1)
-    return found

@@ -6,14 +6,14 @@ and the current time (`-2d` stays as it was typed until a Matcher is made).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 Kind: TypeAlias = Literal["text", "field", "key", "header", "topic", "partition", "offset", "time"]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where a test looks."""
 
     kind: Kind
@@ -21,8 +21,7 @@ class Target:
     """Of a field: the names from the outermost to the innermost. Of a header: its name. Else empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """In free text: these tokens, adjacent. Elsewhere: equality."""
 
     text: str
@@ -30,23 +29,20 @@ class Text:
     """Only where quotes change the meaning: a number that stood in quotes is text, and `"null"` is a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class Glob:
+class Glob(msgspec.Struct, frozen=True):
     """A pattern with `*` (any run of characters) and `?` (one). A literal `*`, `?` or `\\` has a `\\` before
     it."""
 
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class Regex:
+class Regex(msgspec.Struct, frozen=True):
     """An RE2 expression that is found anywhere in the text."""
 
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """One end of a range."""
 
     text: str
@@ -55,51 +51,44 @@ class Bound:
     """As in Text: a number that stood in quotes is text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """Between two ends; None is an open end."""
 
     low: Bound | None
     high: Bound | None
 
 
-@dataclass(frozen=True, slots=True)
-class Exists:
+class Exists(msgspec.Struct, frozen=True):
     """There is such a field, key or header, and it is not null."""
 
 
 Test: TypeAlias = Text | Glob | Regex | Range | Exists
 
 
-@dataclass(frozen=True, slots=True)
-class Everything:
+class Everything(msgspec.Struct, frozen=True):
     """The empty query, and `*`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(msgspec.Struct, frozen=True):
     """One test of one place."""
 
     target: Target
     test: Test
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True):
     """What `child` does not match."""
 
     child: Node
 
 
-@dataclass(frozen=True, slots=True)
-class And:
+class And(msgspec.Struct, frozen=True):
     """What all match. At least two, none of them an And."""
 
     children: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Or:
+class Or(msgspec.Struct, frozen=True):
     """What any matches. At least two, none of them an Or."""
 
     children: tuple[Node, ...]

@@ -13,8 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mainstem.log.batch import HEADER_BYTES, BatchHeader, crc_ok, read_header
-from mainstem.log.walk import candidates
+from mainstem.log.batch import HEADER_BYTES, BatchHeader, candidates, crc_ok, read_header
 
 _NO_OFFSET_ABOVE = 1 << 62
 

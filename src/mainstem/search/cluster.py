@@ -23,12 +23,13 @@ import msgspec
 
 from mainstem.clock import Clock
 from mainstem.log.batch import Record
+from mainstem.search import buckets as bars
 from mainstem.search import cluster_plan as plan
-from mainstem.search import histogram as headers
 from mainstem.search import places
 from mainstem.search.cluster_filters import ClusterFilters, pause
+from mainstem.search.compare import differences
 from mainstem.search.cover import sift
-from mainstem.search.facets import Tally, differences
+from mainstem.search.facets import Tally
 from mainstem.search.local import in_order
 from mainstem.search.matcher import Matcher
 from mainstem.search.messages import (
@@ -146,7 +147,7 @@ class ClusterSearch:
             until_ms = max((each + 1 for each in lasts if each is not None), default=None)
         if since_ms is None or until_ms is None or since_ms >= until_ms or not held:
             return []
-        edges = headers.edges_of(since_ms, until_ms, buckets)
+        edges = bars.edges_of(since_ms, until_ms, buckets)
         asked = [(each, max(0, edge)) for each in held for edge in edges]
         found = iter(await self._at_times(asked))
         counts = [0.0] * (len(edges) - 1)
@@ -158,7 +159,12 @@ class ClusterSearch:
                 if at:
                     counts[at - 1] += offset - before
                 before = offset
-        return headers.buckets_of(edges, counts)
+        return bars.buckets_of(edges, counts)
+
+    def prepare(self) -> None:
+        """See the contract."""
+        if self._pool is not None:
+            self._pool.prepare()
 
     async def close(self) -> None:
         """See the contract."""

@@ -1,6 +1,6 @@
 """Counting values of fields over matches, in bounded memory.
 
-Owns: which fields an event has, the counters and how they are merged, and lift. Refuses: to grow: a field
+Owns: which fields an event has, the counters and how they are merged. Refuses: to grow: a field
 with more different values than VALUES_MAX loses its rarest ones, so that what is told stays exact for fields
 with fewer and true for frequent values of the others. Used by the workers and by both kinds of search.
 """
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mainstem.log.batch import Record
 from mainstem.search import payload, tokens
 from mainstem.search.ast import Target
 from mainstem.search.format import format_path, format_target
-from mainstem.search.service import Difference, Value
+
+if TYPE_CHECKING:
+    from mainstem.search.service import Value  # workers need nothing else of it
 
 VALUES_MAX = 10_000
 FIELDS_MAX = 200
@@ -74,20 +77,3 @@ def _values(topic: str, partition: int, record: Record) -> Iterator[tuple[str, s
 
 def _text(content: bytes) -> str:
     return payload.text_of(content)[:VALUE_CHARACTERS_MAX]
-
-
-def differences(
-    selected: Tally, selected_events: int, baseline: Tally, baseline_events: int, top: int
-) -> list[Difference]:
-    """The values whose shares differ most."""
-    found = []
-    for name in {**selected.counters, **baseline.counters}:
-        ours = selected.counters.get(name, Counter())
-        others = baseline.counters.get(name, Counter())
-        for value in {**ours, **others}:
-            mine, their = ours[value], others[value]
-            share = mine / selected_events if selected_events else 0.0
-            base = their / baseline_events if baseline_events else 0.0
-            found.append(Difference(name, value, mine, share, their, base))
-    found.sort(key=lambda each: (-abs(each.selected_share - each.baseline_share), each.field, each.value))
-    return found[:top]

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Protocol
 
 from mainstem.clock import Clock
-from mainstem.search import histogram as headers
+from mainstem.search import buckets as bars
 from mainstem.search import places
 from mainstem.search.blocks import BLOCK_BYTES, Block, PartitionBlocks
+from mainstem.search.compare import differences
 from mainstem.search.cover import Cover
-from mainstem.search.facets import Tally, differences
+from mainstem.search.facets import Tally
 from mainstem.search.index.keeper import PART_BLOCKS, Keeper, Topics
 from mainstem.search.matcher import Matcher
 from mainstem.search.messages import Count, Counted, Cut, Failed, Gap, Plan, Planned, Spans, Times, Unit
@@ -156,15 +157,19 @@ class LogSearch:
         to_ms = max(span[1] for _, span in timed) + 1 if until_ms is None else until_ms
         if from_ms >= to_ms:
             return []
-        edges = headers.edges_of(from_ms, to_ms, buckets)
+        edges = bars.edges_of(from_ms, to_ms, buckets)
         counts, across = [0.0] * (len(edges) - 1), list[Unit]()
         for at in range(0, len(timed), places.TURN):
-            whole, parts = headers.within(timed[at : at + places.TURN], edges)
+            whole, parts = bars.within(timed[at : at + places.TURN], edges)
             counts = [a + b for a, b in zip(counts, whole, strict=True)]
             across += parts
             await places.turn()
         counts = [a + b for a, b in zip(counts, await self._count(across, edges), strict=True)]
-        return headers.buckets_of(edges, counts)
+        return bars.buckets_of(edges, counts)
+
+    def prepare(self) -> None:
+        """See the contract."""
+        self.pool.prepare()
 
     def figures(self) -> dict[str, float]:
         """What it tells of itself, by names of metrics."""

@@ -10,7 +10,6 @@ What is not, is text when it is UTF-8, and else binary, which is read and shown 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -26,8 +25,7 @@ _plain = msgspec.json.Decoder()
 _spelled: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Spelled)
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True):
     """A value, key or header value, read."""
 
     kind: PayloadKind

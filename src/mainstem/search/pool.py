@@ -1,8 +1,8 @@
 """The worker processes, seen from the loop of the server.
 
-Owns: starting them at first use, ending them when idle, giving them requests in order of importance, and
-what is told when one dies. Refuses: to block the loop, and to hold back what a worker sends: a request bounds
-its own answer. Used by `local.py`.
+Owns: starting them at first use or a little before, ending them when idle, giving them requests in order of
+importance, and what is told when one dies. Refuses: to block the loop, and to hold back what a worker sends:
+a request bounds its own answer. Used by both kinds of search.
 """
 
 from __future__ import annotations
@@ -115,6 +115,15 @@ class Pool:
         """Some request waits or is worked on."""
         return bool(self._waiting) or any(each.job is not None for each in self._processes)
 
+    def prepare(self) -> None:
+        """Somebody may ask soon: have a process that waits for it, for as long as one stays idle."""
+        for process in self._processes:
+            if process.job is None:
+                self._rest(process)
+                return
+        if not self._processes and not self._starting and not self._closed:
+            self._start()
+
     def submit(self, make: Callable[[int], Request], importance: int = SEARCHING) -> Job:
         """Have a request done, made with the id that it is given."""
         job = Job(next(self._ids), None)
@@ -141,8 +150,7 @@ class Pool:
             idle = next((each for each in self._processes if each.job is None), None)
             if idle is None:
                 if len(self._processes) + self._starting < self._most and self._starting < len(self._waiting):
-                    self._starting += 1
-                    self._run(self._live())
+                    self._start()
                 return
             job = heapq.heappop(self._waiting)[2]
             assert job.request is not None
@@ -150,6 +158,10 @@ class Pool:
             if idle.idle is not None:
                 idle.idle.cancel()
             idle.send(job.request)
+
+    def _start(self) -> None:
+        self._starting += 1
+        self._run(self._live())
 
     def _run(self, life: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(life)

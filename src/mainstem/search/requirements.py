@@ -33,8 +33,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from mainstem.search import globs
 from mainstem.search.ast import And, Glob, Kind, Node, Or, Range, Target, Term, Test, Text
@@ -62,8 +63,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 _DIGITS_MAX = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(msgspec.Struct, frozen=True):
     """At least one of these must be there."""
 
     tokens: frozenset[str] = frozenset()

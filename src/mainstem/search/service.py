@@ -182,6 +182,9 @@ class Search(Protocol):
     ) -> list[Difference]:
         """Which values set the selected events apart from the baseline's, the largest difference first."""
 
+    def prepare(self) -> None:
+        """Somebody may search soon: get ready for a minute."""
+
     async def close(self) -> None:
         """End what runs. Idempotent."""
 

@@ -241,14 +241,22 @@ def restore(root: str, partitions: str) -> list[Head]:
     """All filters below `root` that belong to the log below `partitions` as it is now. Other filters are
     removed."""
     heads = []
-    for folder in sorted(Path(root).iterdir()) if Path(root).is_dir() else ():
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            head = _restored(path, Path(partitions) / folder.name) if path.suffix == SUFFIX else None
+    for folder in _names(root):
+        for name in _names(os.path.join(root, folder)):
+            path = os.path.join(root, folder, name)
+            head = _restored(path, os.path.join(partitions, folder)) if name.endswith(SUFFIX) else None
             if head is not None:
                 heads.append(head)
-            elif ours(path):
-                path.unlink(missing_ok=True)
+            elif ours(Path(path)):
+                Path(path).unlink(missing_ok=True)
     return heads
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def head_of(path: Path) -> tuple[Head, bytes] | None:
@@ -264,7 +272,7 @@ def head_of(path: Path) -> tuple[Head, bytes] | None:
     return Head(str(path), "", start, end, first, after, least, most, events), header
 
 
-def _restored(path: Path, partition: Path) -> Head | None:
+def _restored(path: str, partition: str) -> Head | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -272,7 +280,7 @@ def _restored(path: Path, partition: Path) -> Head | None:
         finally:
             os.close(descriptor)
         _, base, start, end, first, after, least, most, events, _, last, header = found
-        segment = partition / segment_name(base)
+        segment = f"{partition}/{segment_name(base)}"
         descriptor = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if os.pread(descriptor, HEADER_BYTES, last) != header or os.fstat(descriptor).st_size < end:
@@ -281,7 +289,7 @@ def _restored(path: Path, partition: Path) -> Head | None:
             os.close(descriptor)
     except (Useless, OSError):
         return None
-    return Head(str(path), str(segment), start, end, first, after, least, most, events)
+    return Head(path, segment, start, end, first, after, least, most, events)
 
 
 def remove(paths: Iterable[str]) -> None:

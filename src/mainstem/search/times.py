@@ -11,8 +11,9 @@ A date is all of its day (a month, a year likewise), so that `[2013-06-01 TO 201
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from mainstem.search.ast import Range, Test, Text
 
@@ -32,8 +33,7 @@ _SECONDS_BELOW = 100_000_000_000
 """As on the command line: a smaller number is seconds since 1970, a larger one milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """What a time covers, in ms since 1970: from `begin_ms` to before `end_ms`."""
 
     begin_ms: int

@@ -6,14 +6,13 @@ fields, values or operators. Used by `query` alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from mainstem.search import globs
 from mainstem.search.errors import QueryError
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """One word, as it was typed."""
 
     start: int

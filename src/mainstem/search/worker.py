@@ -14,6 +14,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from mainstem.log.batch import record_parser
 from mainstem.search import blocks, histogram, messages, sidecar
 from mainstem.search.batches import Removed
 from mainstem.search.facets import Tally
@@ -168,6 +169,7 @@ def serve(make: Callable[[Pipes], Worker]) -> None:
     # Nothing but replies may come out of standard output: what a library prints goes where errors go.
     sink = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    record_parser()  # now, while nobody waits for it yet, if it was started early
     with contextlib.suppress(BrokenPipeError):
         make(Pipes(sys.stdin.fileno(), sink)).run()
 

@@ -80,13 +80,13 @@ class Running:
         } | self._options
         if "disk_use" not in options:
             options["disk_use"] = lambda: DiskUse(used_bytes=1, free_bytes=2, total_bytes=3)
-        search = LogSearch(self.engine, self.folder, clock, workers=1)
-        self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: search, **options)
+        self.search = LogSearch(self.engine, self.folder, clock, workers=1)
+        self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: self.search, **options)
         await self.door.start(listener)
         self._ready.set()
         await self._stop.wait()
         await self.door.close()
-        await search.close()
+        await self.search.close()
         await self.node.close()
 
     def do(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -204,3 +205,15 @@ def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
                 assert reply.status_code == 200
         for _ in range(16):
             door.do(lambda _: room.acquire())
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/query/check?q=jfk"])
+def test_a_worker_waits_for_somebody_who_opens_the_console_or_types(tmp_path: Path, path: str) -> None:
+    with running(tmp_path / "data") as door:
+        assert door.http.get("/livez").status_code == 200
+        assert door.search.pool.pids == []
+        assert door.http.get(path).status_code == 200
+        deadline = time.monotonic() + 30
+        while not door.search.pool.pids:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

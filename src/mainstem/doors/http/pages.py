@@ -7,6 +7,7 @@ and how browsers keep them: they ask each time, and are told 304 when nothing ch
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -33,16 +34,17 @@ def _folder() -> Path:
     return Path(str(resources.files("mainstem.console")))
 
 
-def files() -> list[BaseRoute]:
-    """The routes of the page."""
+def files(opened: Callable[[], None]) -> list[BaseRoute]:
+    """The routes of the page. `opened`: is called when somebody opens it."""
+
+    async def index(request: Request) -> Response:
+        opened()
+        return _file(request, _folder() / "index.html")
+
     return [
-        Route("/", _index, methods=["GET"]),
+        Route("/", index, methods=["GET"]),
         Route("/static/{path:path}", _static, methods=["GET"]),
     ]
-
-
-async def _index(request: Request) -> Response:
-    return _file(request, _folder() / "index.html")
 
 
 async def _static(request: Request) -> Response:

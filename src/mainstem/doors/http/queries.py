@@ -69,6 +69,7 @@ async def check_query(call: Call) -> Response:
     from mainstem.search.highlights import highlights
     from mainstem.search.matcher import Matcher
 
+    call.context.search().prepare()  # for the console checks what is typed
     try:
         Matcher.of(call.query.q, now_ms=call.context.clock.wall_ms())
     except QueryError as error:

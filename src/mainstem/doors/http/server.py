@@ -88,7 +88,9 @@ class HttpDoor:
             searched=Searched(),
             closing=closing,
         )
-        self.app = Guard(build(self.context, ENDPOINTS, files()), hosts, any_address=any_address)
+        self.app = Guard(
+            build(self.context, ENDPOINTS, files(lambda: search().prepare())), hosts, any_address=any_address
+        )
         self._server = _Server(
             uvicorn.Config(
                 self.app,
