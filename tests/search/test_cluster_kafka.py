@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -26,7 +26,7 @@ from mainstem.engines.kafka import KafkaEngine
 from mainstem.search.cluster import ClusterSearch
 from mainstem.search.service import SearchRequest
 from mainstem.stream import Event
-from tests.search.ground import brute_force, counted, run
+from tests.search.ground import Result, brute_force, counted, run
 
 pytestmark = pytest.mark.slow
 NOW_MS = 1_700_000_000_000
@@ -45,12 +45,18 @@ class Kafka:
         settings = {key.replace("_", "."): value for key, value in config.items()}
         settings["retention.ms"] = "-1"  # the events are of 2023
         self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result()
-        while any(each.leader < 0 for each in self.partitions(name)):
+        while [each.leader for each in self.partitions(name)] != [1] * partitions:
             time.sleep(0.1)
 
     def alter(self, name: str, setting: str, value: str) -> None:
         entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+        self.admin.incremental_alter_configs([resource])[resource].result()
+
+    def clean_often(self) -> None:
+        """Have the broker look every 50 ms whether something can be compacted."""
+        entry = ConfigEntry("log.cleaner.backoff.ms", "50", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
         self.admin.incremental_alter_configs([resource])[resource].result()
 
     def partitions(self, name: str) -> list[Any]:
@@ -64,15 +70,24 @@ class Kafka:
     def producer(self, **settings: Any) -> Producer:
         return Producer({"bootstrap.servers": self.at, "log_level": 0, "linger.ms": 5, **settings})
 
-    def fill(self, name: str, words: list[str], *, keys: str = "k", **settings: Any) -> None:
-        """One event for each word, with one of fifty keys."""
-        producer = self.producer(**settings)
+    def fill(
+        self, name: str, words: list[str], *, keys: str = "k", from_ms: int = NOW_MS, codec: str = "none"
+    ) -> list[Event]:
+        """One event for each word, with one of fifty keys. The events."""
+        producer, made = self.producer(**{"compression.type": codec}), list[Event]()
         for number, word in enumerate(words):
             value = json.dumps({"word": word, "n": number, "pad": "x" * 100})
-            producer.produce(name, value, key=f"{keys}{number % 50}", timestamp=NOW_MS + number)
+            producer.produce(
+                name,
+                value,
+                key=f"{keys}{number % 50}",
+                timestamp=from_ms + number,
+                on_delivery=lambda _, message: made.append(_event(message)),
+            )
             if number % 500 == 499:
                 producer.flush()
         assert producer.flush(60) == 0
+        return made
 
     def events(self, name: str) -> list[Event]:
         """All that Kafka's own rules show of a topic (partition 0), by librdkafka."""
@@ -85,19 +100,23 @@ class Kafka:
                 "log_level": 0,
             }
         )
-        consumer.assign([TopicPartition(name, 0, 0)])
-        consumer.assign([TopicPartition(name, 0, consumer.get_watermark_offsets(TopicPartition(name, 0))[0])])
+        begin, _ = consumer.get_watermark_offsets(TopicPartition(name, 0), timeout=30)
+        consumer.assign([TopicPartition(name, 0, begin)])
         found = []
         while True:
             message = consumer.poll(30)
             assert message is not None
             if message.error():
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
                 break
-            value, key = message.value(), message.key()
-            where = message.topic(), message.partition(), message.offset(), message.timestamp()[1]
-            found.append(Event(*where, key, value, tuple(message.headers() or ())))
+            found.append(_event(message))
         consumer.close()
         return found
+
+
+def _event(message: Any) -> Event:
+    where = message.topic(), message.partition(), message.offset(), message.timestamp()[1]
+    return Event(*where, message.key(), message.value(), tuple(message.headers() or ()))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +165,7 @@ def test_all_that_a_topic_holds_is_found(kafka: Kafka) -> None:
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         name = f"plain-{codec}"
         kafka.create(name)
-        kafka.fill(name, [f"w{number % 97}" for number in range(3_000)], **{"compression.type": codec})
+        kafka.fill(name, [f"w{number % 97}" for number in range(3_000)], codec=codec)
         with_search(kafka.at, holds(kafka, name, "w13", "n:<100", "", "key:k7 w7", "nothing"))
 
 
@@ -230,3 +249,85 @@ def test_the_newest_matches_of_several_partitions_come_first(kafka: Kafka) -> No
         assert (facets.events, facets.values["word"]) == (6_000, [("w", 6_000)])
 
     with_search(kafka.at, work)
+
+
+class Compacted:
+    """A topic that is written, searched and compacted at the same time, and what was ever in it."""
+
+    QUERIES = ("w13", "n:<100", "key:2-k7 w7", "")
+
+    def __init__(self, kafka: Kafka, name: str) -> None:
+        self.kafka, self.name = kafka, name
+        self.ever: dict[int, Event] = {}
+        kafka.clean_often()
+        kafka.create(
+            name,
+            cleanup_policy="compact,delete",  # Kafka takes no DeleteRecords with the first alone
+            segment_ms="200",  # of the events' own times: as many events
+            min_cleanable_dirty_ratio="0.01",
+            max_compaction_lag_ms="1",
+            delete_retention_ms="1",
+        )
+
+    def now(self) -> dict[int, Event]:
+        """What a fetch of all gives."""
+        return {event.offset: event for event in self.kafka.events(self.name)}
+
+    async def searched(self, search: ClusterSearch, number: int, beside: Callable[[], None]) -> None:
+        """One round of events, searched while they come and others go. `beside` is done meanwhile."""
+        before = self.now()
+        words = [f"w{at % 97}" for at in range(2_000)]
+        from_ms = NOW_MS + number * len(words)
+        filling = asyncio.create_task(
+            asyncio.to_thread(self.kafka.fill, self.name, words, keys=f"{number % 3}-k", from_ms=from_ms)
+        )
+        answers = list[tuple[SearchRequest, Result]]()
+        while not filling.done() or len(answers) < 12:  # the cleaner is busy for a while after
+            for query in self.QUERIES:
+                newest_first = len(answers) // len(self.QUERIES) % 2 == 0
+                request = SearchRequest(
+                    query=query, topics=[self.name], limit=None, newest_first=newest_first
+                )
+                answers.append((request, await run(search, request)))
+            beside()
+        self.ever |= {event.offset: event for event in await filling}
+        stayed = [event for offset, event in self.now().items() if offset in before]
+        for request, found in answers:
+            offsets = [event.offset for event in found.events]
+            assert offsets == sorted(set(offsets), reverse=request.newest_first)
+            assert (found.end.reason, found.unreadable) == ("complete", [])
+            assert found.events == [self.ever[offset] for offset in offsets]
+            assert brute_force(stayed, request, NOW_MS) <= set(found.places)
+            assert set(found.places) <= brute_force(list(self.ever.values()), request, NOW_MS)
+
+    async def settled(self) -> None:
+        """Wait until nothing more goes: of old events the newest of each key is left."""
+        kept = self.now()
+        while True:
+            await asyncio.sleep(2)
+            before, kept = kept, self.now()
+            if kept == before and len(kept) < len(self.ever) / 4:
+                return
+
+
+def test_all_that_is_there_is_found_while_the_topic_is_compacted(kafka: Kafka, tmp_path: Path) -> None:
+    topic = Compacted(kafka, "compacting")
+
+    def shorten() -> None:
+        there = sorted(topic.now())
+        place = TopicPartition("compacting", 0, there[len(there) // 2])
+        kafka.admin.delete_records([place])[place].result()
+
+    async def while_it_runs(search: ClusterSearch) -> None:
+        search.keep_covered()
+        for number in range(6):
+            await topic.searched(search, number, shorten if number == 3 else lambda: None)
+        await topic.settled()
+        while await search.cover():
+            pass
+        await holds(kafka, "compacting", *topic.QUERIES, "nothing")(search)
+        found = await run(search, SearchRequest(query="nothing", topics=["compacting"], limit=None))
+        assert found.end.totals.skipped_bytes > found.end.totals.scanned_bytes
+
+    with_search(kafka.at, while_it_runs, tmp_path)
+    with_search(kafka.at, holds(kafka, "compacting", *topic.QUERIES, "nothing"), tmp_path)
