@@ -7,7 +7,7 @@ import asyncio
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.log.batch import Record, build, decode, read_header, stamp
+from mainstem.log.partition import Partition
 from mainstem.search import histogram
 from mainstem.search.facets import Tally
 from mainstem.search.messages import Unit
@@ -22,7 +23,7 @@ from mainstem.search.query import parse
 from mainstem.search.service import Hit, Search, SearchRequest
 from tests.search import reference
 from tests.search.compacted import Rewritten, append, keeping, new_epoch, part, some_of
-from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, counted, open_ground, run
+from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, Row, counted, open_ground, run
 from tests.search.test_service import CODECS, QUERIES, some_rows
 
 PARTITIONS = 2
@@ -132,19 +133,31 @@ async def in_pieces(search: Search, request: SearchRequest, wanted: list[Place],
 # this machine's log
 
 
+def next_batch(ground: Ground, rng: random.Random) -> tuple[str, int, Partition, list[Row]]:
+    """Where something comes next, now and then in a new epoch, and what."""
+    topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
+    held = part(ground, topic, index)
+    if rng.random() < 0.1:
+        new_epoch(held)
+    return topic, index, held, some_rows(rng, rng.randrange(1, 50), NOW_MS + rng.randrange(200_000))
+
+
+def note(
+    events: Events, topic: str, index: int, base: int, rows: Sequence[Row], kept: Collection[int]
+) -> None:
+    """These rows are there now."""
+    for delta in kept:
+        key, value, headers, time_ms = rows[delta]
+        events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
+
+
 async def grow(ground: Ground, rng: random.Random, events: Events, batches: int) -> None:
     """More batches, of which some lack records, in now and then a new epoch."""
     for _ in range(batches):
-        topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
-        held = part(ground, topic, index)
-        if rng.random() < 0.1:
-            new_epoch(held)
-        rows = some_rows(rng, rng.randrange(1, 50), NOW_MS + rng.randrange(200_000))
+        topic, index, held, rows = next_batch(ground, rng)
         kept = some_of(rng, len(rows))
         base = await append(ground, topic, index, rows, kept, rng.choice(CODECS))
-        for delta in kept:
-            key, value, headers, time_ms = rows[delta]
-            events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
+        note(events, topic, index, base, rows, kept)
         if held.active is not None and held.active.size > SEGMENT_BYTES // 4:
             held.roll()
 
@@ -224,15 +237,10 @@ def on_disk(work: Callable[[Ground], Awaitable[None]]) -> None:
 
 async def fill(ground: Ground, rng: random.Random, events: Events, batches: int) -> None:
     for _ in range(batches):
-        topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
-        held = part(ground, topic, index)
-        if rng.random() < 0.1:
-            new_epoch(held)
-        rows = some_rows(rng, rng.randrange(1, 50), NOW_MS + rng.randrange(200_000))
+        topic, index, held, rows = next_batch(ground, rng)
         base = held.log_end_offset
         await ground.append(topic, index, rows, codec=rng.choice(CODECS))
-        for delta, (key, value, headers, time_ms) in enumerate(rows):
-            events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
+        note(events, topic, index, base, rows, range(len(rows)))
 
 
 def forget(events: Events, where: tuple[str, int], gone: Iterable[int]) -> None:
