@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mainstem.doors.http import events_json
 from tests.doors.http.door_kit import Running, problem
 
 
@@ -48,6 +49,16 @@ def test_what_is_there_and_what_comes_is_sent(door: Running) -> None:
     assert second["id"] == "0:2"
     publish(door, topic, 2)
     assert next(stream)["data"]["value"] == 2
+    stream.close()
+
+
+def test_a_large_event_is_written_in_steps(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = door.topic("tail-large")
+    publish(door, topic, {"text": "x" * 2_000})
+    monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
+    monkeypatch.setattr(events_json, "_payload", None)  # makes it in one
+    stream = messages(door, topic, **{"from": "begin"})
+    assert take(stream, 2)[1]["data"]["value"] == {"text": "x" * 2_000}
     stream.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from mainstem import parquet as writing
+from mainstem.doors.http import events_json
 from mainstem.doors.http import problem as problems
 from mainstem.stream import NewEvent, NotReachable, Position, StreamError
 from tests.doors.http.door_kit import Running, problem, running
@@ -161,6 +162,15 @@ def test_an_export_has_everything_in_either_form(door: Running) -> None:
     table = list(csv.DictReader(io.StringIO(reply.text)))
     assert [int(row["offset"]) for row in table] == [row["offset"] for row in rows]
     assert json.loads(table[0]["value"]) == rows[0]["value"]
+
+
+def test_a_large_event_is_exported_in_steps(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = door.topic("export-large")
+    assert door.post(f"topics/{topic}/events", {"value": {"text": "x" * 2_000}}).status_code == 200
+    monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
+    monkeypatch.setattr(events_json, "_payload", None)  # makes it in one
+    [row] = lines(door, "export", {"topics": [topic]})
+    assert row["value"] == {"text": "x" * 2_000}
 
 
 def test_what_is_exported_can_be_published_again(door: Running) -> None:

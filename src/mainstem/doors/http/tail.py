@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Endpoint, Streamed, json_line
-from mainstem.doors.http.events_json import EventJson, read_time, to_json
+from mainstem.doors.http.events_json import EventJson, read_time, to_json_in_turns
 from mainstem.doors.http.kinds import PartitionNumber
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.search import query_problem
@@ -166,7 +166,7 @@ class _Tail:
             shown = [each for each in got.events if self._is_wanted is None or self._is_wanted(each)]
             if shown:
                 self._spoke = self._clock.monotonic()
-                yield self._messages(shown)
+                yield await self._messages(shown)
             await self._call.context.turn()
         elif self._clock.monotonic() - self._spoke >= HEARTBEAT_S:
             self._spoke = self._clock.monotonic()
@@ -174,8 +174,9 @@ class _Tail:
                 raise UnknownTopic(f"topic {self._topic}: it was deleted, and made again")
             yield b": alive\n\n"
 
-    def _messages(self, events: Sequence[Event]) -> bytes:
-        parts = [b"data: " + json_line(to_json(each)) + b"\n\n" for each in events]
+    async def _messages(self, events: Sequence[Event]) -> bytes:
+        turn = self._call.context.turn
+        parts = [b"data: " + json_line(await to_json_in_turns(each, turn)) + b"\n\n" for each in events]
         parts[-1] = self._id() + parts[-1]
         return b"".join(parts)
 

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from mainstem import parquet
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, json_line
-from mainstem.doors.http.events_json import EventJson, to_json
+from mainstem.doors.http.events_json import EventJson, to_json_in_turns
 from mainstem.doors.http.kinds import Millis, PartitionNumber
 from mainstem.doors.http.search import Glob, Updates, begin
 from mainstem.moments import iso
@@ -122,14 +122,16 @@ async def primed(
 async def _parts(call: Call, wanted: ExportJson, updates: Updates) -> AsyncGenerator[bytes, None]:
     """The file. ConnectionError at its end if it is not whole."""
     sink = _Sink()
-    form = _FORMS[wanted.format](sink)
+    form = None if wanted.format == "ndjson" else _FORMS[wanted.format](sink)
     events, missing, done = 0, "", False
     with audit.action(call, "export", dry_run=False, **wanted.about(), format=wanted.format) as line:
         try:
             async for update in updates:
                 if isinstance(update, Hit):
                     events += 1
-                    if form.add(update.event):
+                    if form is None:
+                        sink.write(json_line(await to_json_in_turns(update.event, call.context.turn)) + b"\n")
+                    elif form.add(update.event):
                         await asyncio.to_thread(form.flush)
                 elif isinstance(update, Unreadable):
                     at = update.position
@@ -142,7 +144,8 @@ async def _parts(call: Call, wanted: ExportJson, updates: Updates) -> AsyncGener
             missing = str(error)
         line.count(events=events)
         if done and not missing:
-            await asyncio.to_thread(form.close)
+            if form is not None:
+                await asyncio.to_thread(form.close)
         else:
             line.ended("failed", missing or "the search was cut off")
         yield sink.take()
@@ -200,34 +203,23 @@ class _Form(Protocol):
         """Write the end of the file. In a thread."""
 
 
-class _Rows:
-    """A form that holds nothing back."""
+class _Csv:
+    """Holds nothing back."""
 
     def __init__(self, sink: _Sink) -> None:
         self._write = sink.write
-
-    def flush(self) -> None:
-        """Nothing is held."""
-
-    def close(self) -> None:
-        """The last row is the end."""
-
-
-class _Ndjson(_Rows):
-    def add(self, event: Event) -> bool:
-        self._write(json_line(to_json(event)) + b"\n")
-        return False
-
-
-class _Csv(_Rows):
-    def __init__(self, sink: _Sink) -> None:
-        super().__init__(sink)
         self._row(CSV_COLUMNS)
 
     def add(self, event: Event) -> bool:
         time = iso(event.timestamp_ms)
         self._row((event.topic, event.partition, event.offset, time, _cell(event.key), _cell(event.value)))
         return False
+
+    def flush(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """The last row is the end."""
 
     def _row(self, cells: tuple[object, ...]) -> None:
         line = io.StringIO()
@@ -236,7 +228,6 @@ class _Csv(_Rows):
 
 
 _FORMS: dict[str, Callable[[_Sink], _Form]] = {
-    "ndjson": _Ndjson,
     "csv": _Csv,
     "parquet": parquet.ParquetWriter,
 }
