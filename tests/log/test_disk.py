@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.log import open_files
+from mainstem.log import helper, open_files
 from mainstem.log.realdisk import RealDisk, RealFile
 
 
@@ -29,6 +29,29 @@ def run(tmp_path: Path, script: Callable[[RealDisk], Awaitable[None]], **options
             disk.close()
 
     asyncio.run(main())
+
+
+def test_a_sync_that_fails_beside_others_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(disk: RealDisk) -> None:
+        files = [disk.open(f"f{number}", create=True) for number in range(3)]
+        for file in files:
+            file.pwrite(b"x", 0)
+        bad = [os.stat(disk.full_path("f1")).st_ino]
+
+        def verdict(descriptor: int, folder: bool) -> int:
+            helper.full_sync(descriptor, folder)
+            return errno.EIO if os.fstat(descriptor).st_ino in bad else 0
+
+        monkeypatch.setattr("mainstem.log.helper.verdict", verdict)
+        good, error, *others = disk.sync_each_now(files, ["", "gone meanwhile"])
+        assert [good, *others] == [None] * 4
+        assert error is not None
+        assert (error.errno, error.filename) == (errno.EIO, "f1")
+        assert [file.written - file.synced for file in files if isinstance(file, RealFile)] == [0, 1, 0]
+        with pytest.raises(OSError, match="f1"):
+            disk.sync_now(files)
+
+    run(tmp_path, script)
 
 
 def test_what_is_written_is_read_and_synced(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -12,7 +12,6 @@ import pytest
 from mainstem.log import checkpoint as files
 from mainstem.log import meta
 from mainstem.log.config import LogConfig
-from mainstem.log.disk import File
 from mainstem.log.errors import CorruptBatch, LogError, LogFolderError, LogFolderLocked
 from mainstem.log.log import Log
 from tests.log.logs import OS, SMALL, TOPIC, Machine
@@ -444,36 +443,6 @@ def test_a_locked_or_unusable_folder_is_told_in_one_sentence(monkeypatch: pytest
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("mainstem.log.recovery._FILES", 10)
-    machine = Machine().start()
-    for _ in range(100):
-        machine.write(1)
-        machine.partition().roll()
-    machine.write(1)
-    machine.log.checkpoint()
-    machine.settle(1)
-    machine.crash("kill")
-    for name in ("checkpoint-0", "checkpoint-1"):
-        machine.disk.unlink(name)
-    synced: list[int] = []
-    sync_now = machine.disk.sync_now
-
-    def counting(files: Sequence[File], folders: Sequence[str] = ()) -> None:
-        synced.append(len(files))
-        sync_now(files, folders)
-
-    monkeypatch.setattr(machine.disk, "sync_now", counting)
-    machine.start()
-    assert machine.offsets() == list(range(101))
-    assert sum(synced) >= 101
-    assert max(synced) <= 10
-    machine.crash("power").start()
-    assert machine.offsets() == list(range(101))
 
 
 def test_the_names_of_a_deleted_topic_are_not_listed_for_each_few_that_go(

@@ -382,10 +382,11 @@ class SimDisk:
         return self._sync_all(files, ())
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
-        for file in files:
-            self._sync_file(file, self._inode_of(file).number)
-        for folder in folders:
-            self._sync_folder(folder, self.names_made)
+        _raise_first(self.sync_each_now(files, folders))
+
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+        verdicts: Verdicts = [_try(self._sync_file, file, self._inode_of(file).number) for file in files]
+        return verdicts + [_try(self._sync_folder, folder, self.names_made) for folder in folders]
 
     def silent_s(self) -> float:
         return 0.0

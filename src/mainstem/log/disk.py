@@ -114,6 +114,10 @@ class Disk(Protocol):
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         """As `sync`, at once. Blocks."""
 
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+        """As `sync_now`, the files beside each other, then the folders: one verdict each, in order. Takes a
+        descriptor for each. Blocks. OSError: one of them could not be opened."""
+
     def silent_s(self) -> float:
         """Seconds since the disk last answered the sync of a commit, while it owes an answer; else 0."""
 

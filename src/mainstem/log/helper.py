@@ -55,7 +55,8 @@ def full_sync(descriptor: int, folder: bool = False) -> None:
         os.fdatasync(descriptor)
 
 
-def _verdict(descriptor: int, folder: bool) -> int:
+def verdict(descriptor: int, folder: bool) -> int:
+    """Sync it: the errno, 0 if it is good."""
     try:
         full_sync(descriptor, folder)
     except OSError as error:
@@ -86,7 +87,7 @@ def zero(descriptor: int, size: int) -> None:
 def serve_one(operation: int, descriptors: list[int], files: int, position: int, length: int) -> list[int]:
     """Do one request: its verdicts."""
     if operation in (SYNC, SYNC_AGAIN):
-        return [_verdict(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
+        return [verdict(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
     try:
         if operation == WARM:
             warm(descriptors[0], position, length)

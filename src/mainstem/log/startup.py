@@ -26,6 +26,8 @@ from mainstem.log.report import RecoveryReport
 from mainstem.log.state import PartitionState
 
 STATE: Key = (layout.STATE_TOPIC, 0)
+_UNSYNCED = 512
+"""Files and folders that are synced together: what is not synced yet keeps its descriptor."""
 
 
 class Startup:
@@ -69,7 +71,10 @@ class Startup:
             self.report.notes.append(
                 "no checkpoint can be read: every partition is scanned from its beginning"
             )
+        self._unsynced: dict[Key, Recovered] = {}
+        self._unsynced_names = 0
         self._new_rows: dict[Key, CheckpointRow] = {}
+        self._states: dict[Key, PartitionState] = {}
 
     def _notice_copy(self, wall_ms: int) -> None:
         self.copied = meta.is_copy(self._disk, self.meta)
@@ -91,7 +96,9 @@ class Startup:
 
     def state(self) -> PartitionState:
         """Bring the state partition back."""
-        return self._recover(STATE).state
+        self._recover(STATE)
+        self._sync()
+        return self._states.pop(STATE)
 
     def others(
         self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]
@@ -101,11 +108,10 @@ class Startup:
         parsed = [layout.parse_partition(name) for name in self._disk.list(layout.PARTITIONS)]
         keys = {(one[0], one[1]) for one in parsed if one is not None and not one[2]}
         going = {(one[0], one[1]) for one in parsed if one is not None and one[2]}
-        out = {}
         try:
             for key in sorted(keys | set(self._rows) | set(self._image.records)):
                 if key != STATE and status(key[0]) == "live":
-                    out[key] = self._recover(key).state
+                    self._recover(key)
                 elif key != STATE and status(key[0]) == "unknown":
                     self._put_aside(key)
                 elif key != STATE and key in keys:
@@ -113,9 +119,10 @@ class Startup:
             for key in sorted(going):
                 if status(key[0]) == "deleted":
                     self._remove(key, layout.DELETED)
+            self._sync()
         except OSError as error:
             raise _unusable(error) from error
-        return out
+        return self._states
 
     def _remove(self, key: Key, suffix: str) -> None:
         self._disk.remove_folder(layout.partition_folder(*key) + suffix)
@@ -124,7 +131,8 @@ class Startup:
     def _put_aside(self, key: Key) -> None:
         folder = layout.partition_folder(*key)
         self._recover(key)
-        del self._new_rows[key]
+        self._sync()  # while its folder has this name
+        del self._new_rows[key], self._states[key]
         if self._disk.exists(folder):
             self._disk.make_folder(layout.QUARANTINE)
             target = f"{layout.QUARANTINE}/{layout.partition_name(*key)}"
@@ -136,38 +144,58 @@ class Startup:
             self.report.quarantined.append(key)
             self.report.notes.append(f"{folder}: no topic has this id; put aside as {target}")
 
-    def _recover(self, key: Key) -> Recovered:
+    def _recover(self, key: Key) -> None:
+        """Bring one back; `_sync` makes it durable, and known."""
         records, payload = self._image.of(key)
-        row = self._rows.get(key)
-        durability = self._config.durability
         try:
             found = recover_partition(
                 self._disk,
                 *key,
-                row,
+                self._rows.get(key),
                 records,
                 payload,
                 clean=self.clean,
                 complete=self._complete,
                 end_is_known=self._end_is_known,
-                durability=durability,
+                durability=self._config.durability,
             )
-            if found.files or found.folder is not None:
-                self._disk.sync_now(found.files, [found.folder] if found.folder is not None else [])
-                for file in found.files:
-                    file.close()
         except OSError as error:
-            if error.errno != errno.EIO or row is None or records:
-                # What the journal has may not be given up: events, or a log start or an epoch, without which
-                # what was deleted or taken back would be there again.
-                raise _unusable(error) from error
-            found = self._unreadable(row, error)
+            found = self._without(key, error)
+        self._unsynced[key] = found
+        self._unsynced_names += len(found.files) + (found.folder is not None)
+        if self._unsynced_names >= _UNSYNCED:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Of many partitions at once: one after the other, a thousand take a disk some seconds."""
+        unsynced, self._unsynced, self._unsynced_names = self._unsynced, {}, 0
+        files = [(key, file) for key, found in unsynced.items() for file in found.files]
+        folders = [(key, found.folder) for key, found in unsynced.items() if found.folder is not None]
+        verdicts = self._disk.sync_each_now([file for _, file in files], [name for _, name in folders])
+        for (key, _), error in zip([*files, *folders], verdicts, strict=True):
+            if error is not None:
+                unsynced[key] = self._without(key, error)
+        for _, file in files:
+            file.close()
+        for key, found in unsynced.items():
+            self._recovered(key, found)
+
+    def _without(self, key: Key, error: OSError) -> Recovered:
+        """The disk failed under this one. LogFolderError if the start cannot do without."""
+        row, (records, _) = self._rows.get(key), self._image.of(key)
+        if error.errno != errno.EIO or row is None or records:
+            # What the journal has may not be given up: events, or a log start or an epoch, without which
+            # what was deleted or taken back would be there again.
+            raise _unusable(error) from error
+        return self._unreadable(row, error)
+
+    def _recovered(self, key: Key, found: Recovered) -> None:
         floor = self.meta.epoch_floor
         if found.row.epoch < floor:
             found.row, found.state = replace(found.row, epoch=floor), replace(found.state, epoch=floor)
         self.report.add(found)
         self._new_rows[key] = found.row
-        return found
+        self._states[key] = found.state
 
     def _unreadable(self, row: CheckpointRow, error: OSError) -> Recovered:
         folder = layout.partition_folder(row.topic_id, row.index)

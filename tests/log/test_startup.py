@@ -1,0 +1,79 @@
+"""Starting with many files: how many are open and synced together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from mainstem.log.disk import File, Verdicts
+from tests.log.logs import TOPIC, Machine
+
+
+def count_syncs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files each sync of the next start has."""
+    synced: list[int] = []
+    sync_each_now = machine.disk.sync_each_now
+
+    def counting(files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+        synced.append(len(files))
+        return sync_each_now(files, folders)
+
+    monkeypatch.setattr(machine.disk, "sync_each_now", counting)
+    return synced
+
+
+def test_many_partitions_are_synced_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainstem.log.startup._UNSYNCED", 40)
+    machine = Machine().start()
+    for index in range(100):
+        machine.append(index)
+    machine.settle(1)
+    machine.crash("kill")
+    synced = count_syncs(machine, monkeypatch)
+    machine.start()
+    assert synced.count(20) == 5  # each with its folder
+    assert max(synced) == 20
+    machine.crash("power").start()
+    assert [machine.offsets(index) for index in range(100)] == [[0]] * 100
+
+
+def test_of_partitions_that_are_synced_together_only_the_one_that_the_disk_fails_under_is_read_only() -> None:
+    machine = Machine().start()
+    for index in range(3):
+        machine.write(1, index)
+    machine.log.checkpoint()
+    machine.settle(1)
+    for index in range(3):
+        machine.write(1, index, size=5000)  # directly: the journal has none of it
+    machine.crash("kill")
+    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, f"partitions/{TOPIC.hex}-1"
+    machine.start()
+    assert machine.report.fenced == [(TOPIC, 1)]
+    assert [machine.offsets(index) for index in (0, 2)] == [[0, 1], [0, 1]]
+    machine.crash("kill").start()
+    assert machine.report.fenced == []
+    assert [machine.offsets(index) for index in range(3)] == [[0, 1]] * 3
+
+
+def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mainstem.log.recovery._FILES", 10)
+    machine = Machine().start()
+    for _ in range(100):
+        machine.write(1)
+        machine.partition().roll()
+    machine.write(1)
+    machine.log.checkpoint()
+    machine.settle(1)
+    machine.crash("kill")
+    for name in ("checkpoint-0", "checkpoint-1"):
+        machine.disk.unlink(name)
+    synced = count_syncs(machine, monkeypatch)
+    machine.start()
+    assert machine.offsets() == list(range(101))
+    assert sum(synced) >= 101
+    assert max(synced) <= 10
+    machine.crash("power").start()
+    assert machine.offsets() == list(range(101))
