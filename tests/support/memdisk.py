@@ -162,8 +162,8 @@ class MemDisk:
         self.count("sync", "")
         return Later.of(None)
 
-    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
-        return Later.of([None for _ in files])
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+        return Later.of([None for _ in (*files, *folders)])
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         self.count("sync_now", "")

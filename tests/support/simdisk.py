@@ -378,8 +378,8 @@ class SimDisk:
     ) -> Later[None]:
         return self._sync_all(files, folders).map(_raise_first)
 
-    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
-        return self._sync_all(files, ())
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+        return self._sync_all(files, folders)
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         _raise_first(self.sync_each_now(files, folders))

@@ -323,12 +323,18 @@ class Checkpointer:
             wrote = list(one.files.values())
             if partition in run.rows and (names := self.folders_of(partition, wrote)) and wrote:
                 new.append((partition, wrote, names))
-        syncs = [self._disk.sync([], names, background=True) for _, _, names in new]
+        folders = list(dict.fromkeys(name for _, _, names in new for name in names))
+        shares = [folders[at::_MANY_THREADS] for at in range(min(_MANY_THREADS, len(folders)))]
+        syncs = [self._disk.sync_each([], share) for share in shares]
 
-        def synced(laters: Later[list[Later[None]]]) -> None:
-            for (partition, wrote, _), later in zip(new, laters.result(), strict=True):
-                if later.error is not None:
-                    self._failed(run, partition, later.error)
+        def synced(laters: Later[list[Later[Verdicts]]]) -> None:
+            verdicts: dict[str, OSError | None] = {}
+            for share, later in zip(shares, laters.result(), strict=True):
+                verdicts |= zip(share, later.result(), strict=True)
+            for partition, wrote, names in new:
+                error = next((verdicts[name] for name in names if verdicts[name] is not None), None)
+                if error is not None:
+                    self._failed(run, partition, error)
                 elif partition in run.rows:
                     self.linked(partition, wrote)
             self._store(run)

@@ -108,8 +108,8 @@ class Disk(Protocol):
         """fdatasync the files, then fsync the folders. Fails with the first OSError. `background` yields to
         commits."""
 
-    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
-        """fdatasync in the background, one verdict a file, in order."""
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+        """As `sync` in the background, but one verdict each, in order."""
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         """As `sync`, at once. Blocks."""

@@ -370,8 +370,8 @@ class RealDisk:
         """For `RealFile`: it closes this one."""
         self._client.let_go(descriptor)
 
-    def sync_each(self, files: Sequence[File]) -> Later[Verdicts]:
-        return self._verdicts(BACKGROUND, files, ())
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+        return self._verdicts(BACKGROUND, files, folders)
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         _raise_first(self.sync_each_now(files, folders))
