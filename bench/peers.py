@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.compat.apache_kafka import free_port
 
+from bench.folders import data_folder
 from bench.servers import Missing, Running, running
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mainstem-bench"
@@ -112,10 +113,7 @@ def tansu() -> Iterator[Running]:
     at = f"tcp://127.0.0.1:{port}"
     command = [str(program), "broker", "--listener-url", at, "--advertised-listener-url", at]
     command += ["--storage-engine", "memory://tansu/"]
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        running(command, Path(folder), port) as server,
-    ):
+    with data_folder() as folder, running(command, folder, port) as server:
         yield server
 
 
@@ -123,8 +121,7 @@ def tansu() -> Iterator[Running]:
 def nats(always: bool) -> Iterator[Running]:
     """JetStream with a file store; `always`: with fsync before each acknowledgement."""
     program, port = nats_program(), free_port()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
+    with data_folder() as folder:
         sync = "  sync_interval: always\n" if always else ""
         settings = folder / "nats.conf"
         settings.write_text(
@@ -138,10 +135,11 @@ def nats(always: bool) -> Iterator[Running]:
 def redis(always: bool) -> Iterator[Running]:
     """Redis with an append-only file, synced every second or before each answer."""
     program, port = debian_program("redis-server"), free_port()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        command = [str(program), "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+    with data_folder() as folder:
+        command = [str(program), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+        command += ["--save", ""]
         command += ["--appendonly", "yes", "--appendfsync", "always" if always else "everysec"]
-        with running(command, Path(folder), port, "redis") as server:
+        with running(command, folder, port, "redis") as server:
             yield server
 
 
@@ -151,8 +149,8 @@ def rabbitmq(protocol: str) -> Iterator[Running]:
     synced)."""
     program = debian_program("rabbitmq-server", RABBITMQ)
     ports = {"amqp": free_port(), "rabbitmq_stream": free_port()}
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
+    with data_folder() as folder:
+        name = str(folder)
         (folder / "enabled_plugins").write_text("[rabbitmq_stream].\n")
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{ports['amqp']}\n"

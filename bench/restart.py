@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from bench import servers
 from bench.contestants import KAFKA, MAINSTEM, Contestant
 from bench.figures import Figures
+from bench.folders import data_folder
 from bench.workloads import Visit
 
 GIGABYTES = (0.1, 1, 10)
@@ -18,8 +16,8 @@ def restarts(contestant: Contestant, figures: Figures, scale: float) -> None:
     """Fill, kill, start, for each amount; the folder grows from one to the next."""
     start = STARTS[contestant.name]
     durability = {"page cache": "os", "on disk": "disk"}[contestant.promise]
-    with tempfile.TemporaryDirectory(prefix="bench-") as parent:
-        folder, written = Path(parent) / "data", 0
+    with data_folder() as parent:
+        folder, written = parent / "data", 0
         for gigabytes in GIGABYTES:
             with start(durability, folder) as server:
                 visit = Visit(contestant, server, figures, scale)

@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.compat import apache_kafka
 from tests.support.server import Server
+
+from bench.folders import data_folder
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -118,7 +119,7 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[Running]:
     _compile()
     with contextlib.ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))) / "data"
+            folder = stack.enter_context(data_folder()) / "data"
         server = Server(folder, durability=durability, log_level="warning")
         began = time.perf_counter()
         server.start(timeout_s=300)
@@ -137,7 +138,7 @@ def apache(durability: str, folder: Path | None = None) -> Iterator[Running]:
     _have_jars()
     with contextlib.ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+            folder = stack.enter_context(data_folder())
         folder.mkdir(exist_ok=True)
         port = apache_kafka.free_port()
         text = apache_kafka.SETTINGS.format(port=port, controller=apache_kafka.free_port(), folder=folder)

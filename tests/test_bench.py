@@ -11,6 +11,7 @@ from bench import limits
 from bench.bars import BARS, verdicts
 from bench.contestants import CONTESTANTS, KAFKA, MAINSTEM, present
 from bench.figures import Figures, markdown, number
+from bench.folders import data_folder
 
 
 def test_a_bar_is_held_or_missed_by_the_figures_of_its_own_promise() -> None:
@@ -33,6 +34,15 @@ def test_a_bar_beside_a_limit_of_the_machine_takes_a_surcharge() -> None:
         machine = {limits.OVERWRITE: (0.1, "ms")}
         (row,) = [row for row in verdicts(figures, machine) if row[3] == limits.OVERWRITE]
         assert row[-1] == verdict
+
+
+def test_a_folder_gives_back_its_space_but_no_inode_while_the_run_lasts() -> None:
+    with data_folder() as folder:
+        file = folder / "a" / "b"
+        file.parent.mkdir()
+        file.write_bytes(b"x" * 5000)
+        inode = file.stat().st_ino
+    assert (file.stat().st_ino, file.stat().st_size) == (inode, 0)
 
 
 def test_runs_are_kept_and_the_median_is_shown() -> None:
