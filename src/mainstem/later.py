@@ -57,6 +57,13 @@ class Later(Generic[T]):
         self._error = error
         self._run()
 
+    def settle(self, other: Later[T]) -> None:
+        """Have the result of another that is done."""
+        if other.error is not None:
+            self.fail(other.error)
+        else:
+            self.resolve(other.result())
+
     @property
     def error(self) -> BaseException | None:
         """The error, or None while it is not done and when it has a value."""
@@ -101,11 +108,7 @@ class Later(Generic[T]):
             if later.error is not None:
                 out.fail(later.error)
             else:
-                later.result().then(
-                    lambda inner: (
-                        out.fail(inner.error) if inner.error is not None else out.resolve(inner.result())
-                    )
-                )
+                later.result().then(out.settle)
 
         self.map(change).then(changed)
         return out

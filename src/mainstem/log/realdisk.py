@@ -277,7 +277,7 @@ class RealDisk:
             except OSError as error:
                 out.fail(error)
             else:
-                self.sync([], [os.path.dirname(path)]).then(lambda last: _pass_on(last, out))
+                self.sync([], [os.path.dirname(path)]).then(out.settle)
 
         self.sync([file]).then(synced)
         return out
@@ -431,7 +431,7 @@ class RealDisk:
                     self.unlink(temporary)  # it may have taken the last bytes there were
                 out.fail(error)
             else:
-                self.sync([], [os.path.dirname(path)]).then(lambda last: _pass_on(last, out))
+                self.sync([], [os.path.dirname(path)]).then(out.settle)
 
         self._client.submit(BACKGROUND, helper.ZERO, lambda: ([file.open()], 1, []), (0, size)).then(zeroed)
         return out
@@ -450,13 +450,6 @@ class RealDisk:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def _pass_on(later: Later[None], out: Later[None]) -> None:
-    if later.error is not None:
-        out.fail(later.error)
-    else:
-        out.resolve(None)
 
 
 def _error(code: int, target: File | str) -> OSError | None:
