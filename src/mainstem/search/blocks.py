@@ -9,6 +9,7 @@ in the workers, `Catalogue` in the server.
 
 from __future__ import annotations
 
+import os
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -210,4 +211,4 @@ class PartitionBlocks:
 
 
 def _base(path: str) -> int:
-    return parse_segment(Path(path).name) or 0
+    return parse_segment(os.path.basename(path)) or 0

@@ -316,7 +316,7 @@ class LogSearch:
                     found = await self._engine.byte_ranges(each.topic, each.partition, begin, end)
                     if not found:
                         continue
-                    full = [(str(self._data / path), start, end) for path, start, end in found]
+                    full = [(f"{self._data}/{path}", start, end) for path, start, end in found]
                     plan = _Planning(folder, begin, end, full)
                     new.append(plan)
             except StreamError:
