@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import NewTopic, OffsetSpec
 
 from mainstem.clock import LoopClock
 from mainstem.log import batch as batches
@@ -139,6 +139,32 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
         client.at = server.at
         assert client.lost("orders") == []
         assert "Traceback" not in server.logs()
+
+
+def test_after_a_sudden_death_few_descriptors_are_enough_to_start(tmp_path: Path) -> None:
+    partitions, descriptors_max = 200, 128
+    with Server(tmp_path / "data", durability="os") as server:
+        client = Client(server.at)
+        client.admin.create_topics([NewTopic("wide", partitions)])["wide"].result(30)
+        producer = client.producer(30_000)
+        for number in range(partitions):
+            producer.produce("wide", b"v", partition=number, on_delivery=client.answered)
+        producer.flush(30)
+        assert len(client.acknowledged) == partitions
+        server.kill()
+        serve = f"{sys.executable} -m mainstem serve --data {server.data} --kafka 127.0.0.1:0 --no-http"
+        with server.log_path.open("ab") as log:
+            limited = subprocess.Popen(
+                ["sh", "-c", f"ulimit -n {descriptors_max} && exec {serve}"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        with limited:
+            assert limited.stdout is not None
+            assert limited.stdout.readline().startswith("mainstem ready"), server.logs()
+            limited.terminate()
+        assert limited.returncode == 0
 
 
 @pytest.mark.slow

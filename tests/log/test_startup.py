@@ -24,12 +24,12 @@ def count_syncs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_many_partitions_are_synced_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainstem.log.startup._UNSYNCED", 40)
     machine = Machine().start()
     for index in range(100):
         machine.append(index)
     machine.settle(1)
     machine.crash("kill")
+    machine.disk.most_unsynced = 40
     synced = count_syncs(machine, monkeypatch)
     machine.start()
     assert synced.count(20) == 5  # each with its folder
@@ -59,7 +59,6 @@ def test_of_partitions_that_are_synced_together_only_the_one_that_the_disk_fails
 def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mainstem.log.recovery._FILES", 10)
     machine = Machine().start()
     for _ in range(100):
         machine.write(1)
@@ -70,6 +69,7 @@ def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_on
     machine.crash("kill")
     for name in ("checkpoint-0", "checkpoint-1"):
         machine.disk.unlink(name)
+    machine.disk.most_unsynced = 10
     synced = count_syncs(machine, monkeypatch)
     machine.start()
     assert machine.offsets() == list(range(101))

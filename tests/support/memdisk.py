@@ -77,6 +77,7 @@ class MemDisk:
     """Implements `mainstem.log.disk.Disk`."""
 
     def __init__(self, clock: SimClock | None = None) -> None:
+        self.most_unsynced = 256
         self.files: dict[str, bytearray] = {}
         self.folders: set[str] = set()
         self.calls: Counter[str] = Counter()

@@ -78,6 +78,7 @@ class SimDisk:
     def __init__(self, clock: SimClock, rng: random.Random, root: Folder | None = None) -> None:
         self.clock = clock
         self.rng = rng
+        self.most_unsynced = 256
         self.root = root or Folder()
         self.names: list[Change] = []
         """Unsynced changes of names, in order."""

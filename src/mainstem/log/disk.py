@@ -53,6 +53,9 @@ class File(Protocol):
 class Disk(Protocol):
     """The data folder. Raises OSError as the system does."""
 
+    most_unsynced: int
+    """Files that a start may write to before it syncs them: each keeps its descriptor until then."""
+
     def lock(self, path: str) -> None:
         """Take this file's lock for the life of the Disk. BlockingIOError: another process holds it."""
 

@@ -19,6 +19,7 @@ from mainstem.log import layout
 SLACK = 32
 """A part of the limit: above it, files are looked through once for so many that are opened, for there may be
 thousands of which none may be closed yet."""
+MOST_UNSYNCED = 256
 SPARE = 16
 """Kept for the journal and for what is open for a moment."""
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
@@ -54,6 +55,7 @@ class OpenFiles:
     def __init__(self, most: int) -> None:
         limit = raise_limit()
         self._most = max(16, min(most, limit // 2))  # the other half is for connections
+        self.most_unsynced = min(MOST_UNSYNCED, self._most // 4)
         self._slack = self._most // SLACK
         self._look_above = self._most
         """So many are open before those that may be closed are looked for."""

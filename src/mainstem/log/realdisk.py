@@ -135,6 +135,7 @@ class RealDisk:
         self.root = os.path.abspath(root)
         self.files = OpenFiles(open_files)
         """For `RealFile`."""
+        self.most_unsynced = self.files.most_unsynced
         self._client = SyncClient(loop, self.files.give_spare)
         self._lock = -1
         self.nowait = bool(_NOWAIT) and hasattr(os, "preadv")

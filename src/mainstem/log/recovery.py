@@ -24,8 +24,6 @@ from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Record
 from mainstem.log.state import PartitionState
 
 _PIECE = 1 << 20
-_FILES = 256
-"""Written to and not yet synced, at most: a process may not open as many as a partition may have."""
 
 
 @dataclass(slots=True)
@@ -334,7 +332,7 @@ class _Replay:
         first, last = bisect_right(self._segments, self._segment), bisect_left(self._segments, following)
         for segment in self._segments[first:last]:
             self._put_aside(segment)
-        if len(self._changed) >= _FILES:
+        if len(self._changed) >= self._disk.most_unsynced:
             self._sync_some()
 
     def _sync_some(self) -> None:

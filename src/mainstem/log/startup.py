@@ -26,8 +26,6 @@ from mainstem.log.report import RecoveryReport
 from mainstem.log.state import PartitionState
 
 STATE: Key = (layout.STATE_TOPIC, 0)
-_UNSYNCED = 512
-"""Files and folders that are synced together: what is not synced yet keeps its descriptor."""
 
 
 class Startup:
@@ -163,7 +161,7 @@ class Startup:
             found = self._without(key, error)
         self._unsynced[key] = found
         self._unsynced_names += len(found.files) + (found.folder is not None)
-        if self._unsynced_names >= _UNSYNCED:
+        if self._unsynced_names >= self._disk.most_unsynced:
             self._sync()
 
     def _sync(self) -> None:
