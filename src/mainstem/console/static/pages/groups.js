@@ -16,10 +16,10 @@ const STATES = { Stable: "ok", Empty: "", Dead: "bad", PreparingRebalance: "warn
 
 const points = (history, name) => history[name].map((value, at) => [history.from_ms + at * history.step_s * 1000, value]).filter(([, value]) => value != null);
 
-/** When it will have caught up, or that it will not; empty while it hardly lags. */
-function outlook({ lag, lag_ms: waits, lag_per_s: grows }) {
+/** When it will have caught up (not while a part of it stands still), or that it will not; empty while it hardly lags. */
+function outlook({ lag, lag_ms: waits, lag_per_s: grows, stuck }) {
   if (!lag || grows == null || waits < BEHIND_MS) return "";
-  if (grows < -0.05) return `up to date in ${duration(Math.max(1000, Math.round((lag / -grows) * 1000)))}`;
+  if (grows < -0.05) return stuck ? "" : `up to date in ${duration(Math.max(1000, Math.round((lag / -grows) * 1000)))}`;
   return grows > 0.05 ? `falls behind, ${short(grows)}/s` : "";
 }
 
@@ -139,7 +139,7 @@ export function groupPage([, name]) {
     body);
 
   function draw() {
-    put(facts, stateTag(group.state), h("span.muted", {}, group.lag == null ? "no position yet" : group.lag === 0 ? "up to date" : [`${many(group.lag, "event")} behind, ${duration(group.lag_ms)}`, outlook(group)].filter(Boolean).join(" · ")));
+    put(facts, stateTag(group.state), h("span.muted", {}, group.lag == null ? "no position yet" : group.lag === 0 ? "up to date" : [`${many(group.lag, "event")} behind, ${duration(group.lag_ms)}`, outlook({ ...group, stuck: group.stuck[0] })].filter(Boolean).join(" · ")));
     put(actions,
       can("post", "groups/{}/reset") ? h("button", { type: "button", onclick: () => reset(group, load) }, "Reset…") : null,
       can("delete", "groups/{}") ? h("button", { type: "button", onclick: () => deleteGroup(group) }, "Delete…") : null);
