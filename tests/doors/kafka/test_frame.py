@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstem.doors.kafka.frame import POOLED_BYTES, FrameReader, NotKafka, Pool
+from mainstem.doors.kafka.frame import (
+    POOLED_BYTES,
+    POOLED_LARGE,
+    POOLED_LARGE_BYTES,
+    FrameReader,
+    NotKafka,
+    Pool,
+)
 from mainstem.doors.kafka.limits import Budget
 from mainstem.doors.kafka.reader import ProtocolError
 from tests.doors.kafka.kit import Owner, frame_reader
@@ -141,5 +148,39 @@ def test_asking_for_room_borrows_nothing() -> None:
             frames.space().release()
         assert tracemalloc.get_traced_memory()[0] < 2 * POOLED_BYTES
         assert all(feed(frames, framed(produce(500))[30:]) == [produce(500)] for frames in readers)
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_frames_after_the_first_take_no_new_memory() -> None:
+    pool = Pool()
+    one = framed(produce(1 << 20))
+    first, second = reader(pool), reader(pool)
+    feed(first, one)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            frames = reader(pool)
+            feed(frames, one[: 600 << 10])
+            frames.close()
+            assert feed(second, one) == [produce(1 << 20)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20, "of which the frame's copies of this test are three"
+
+
+def test_few_large_buffers_are_kept() -> None:
+    pool = Pool()
+    readers = [reader(pool) for _ in range(20)]
+    tracemalloc.start()
+    try:
+        for size in (POOLED_LARGE_BYTES, POOLED_LARGE_BYTES - 1, 200 << 10):
+            data = framed(produce(size))
+            for frames in readers:  # all at once: none can take another's
+                feed(frames, data[:-1])
+            for frames in readers:
+                assert feed(frames, data[-1:]) == [produce(size)]
+        assert tracemalloc.get_traced_memory()[0] < (POOLED_LARGE + 1) * POOLED_LARGE_BYTES
     finally:
         tracemalloc.stop()

@@ -6,11 +6,11 @@ other protocols on this port. One error, ProtocolError (NotKafka for other proto
 connection.py, one reader for each connection.
 
 A connection holds no buffer between frames. Bytes land in one of a few shared buffers of 256 KB; what is
-left of it after the last whole frame is kept aside if it is small. A frame of more than 128 KB gets a
-buffer of its own, which grows as bytes arrive, to twice what has come and by at most 1 MB at a time: a
-length prefix must not buy memory. What all connections hold in this way, beyond 4 KB each, comes out of one
-budget; when it is used up, `settle` says that no more may be read for now, and the bytes wait where they
-are: with the client.
+left of it after the last whole frame is kept aside if it is small. A frame of more than 128 KB gets one of
+a few large shared buffers, which frames that came whole have paid for, or else one of its own, which grows
+as bytes arrive, to twice what has come and by at most 1 MB at a time: a length prefix must not buy memory.
+What all connections hold in this way, beyond 4 KB each, comes out of one budget; when it is used up,
+`settle` says that no more may be read for now, and the bytes wait where they are: with the client.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from mainstem.doors.kafka.reader import ProtocolError
 
 POOLED_BYTES = 256 << 10
 LARGE_FRAME_BYTES = 128 << 10
+POOLED_LARGE_BYTES = 1280 << 10
+"""A request of 1 MB, the most that clients send by default, with what is around its batches. To grow a buffer
+for each would be to clear and copy twice as many bytes as come."""
+POOLED_LARGE = 4
 GROW_BYTES = 1 << 20
 LEAST_GROW_BYTES = 16 << 10
 REST_BYTES = 4 << 10
@@ -40,11 +44,13 @@ class Pool:
     any connection land: between asking for room and getting bytes no other connection has its turn. So a
     thousand connections that end at once, which ask for room and get none, borrow nothing."""
 
-    __slots__ = ("_free", "_keep")
+    __slots__ = ("_free", "_keep", "_large", "_large_made")
 
     def __init__(self, keep: int = 8) -> None:
         self._free: list[bytearray] = []
         self._keep = keep
+        self._large: list[bytearray] = []
+        self._large_made = 0
 
     def peek(self) -> bytearray:
         """The buffer that `take` would give next."""
@@ -61,11 +67,26 @@ class Pool:
         if len(self._free) < self._keep:
             self._free.append(buffer)
 
+    def take_large(self, size: int) -> bytearray | None:
+        """One for a frame of this size, if there is any: it is longer, and has other frames' bytes in it."""
+        return self._large.pop() if self._large and size <= POOLED_LARGE_BYTES else None
+
+    def give_large(self, buffer: bytearray) -> None:
+        """One that `take_large` gave."""
+        self._large.append(buffer)
+
+    def came(self, size: int) -> None:
+        """A frame of this size came whole and had no buffer from here: the next one shall have."""
+        if self._large_made < POOLED_LARGE and size <= POOLED_LARGE_BYTES:
+            self._large_made += 1
+            self._large.append(bytearray(POOLED_LARGE_BYTES))
+
 
 class FrameReader:
     """One connection's bytes on their way to frames. `owner` is woken when there is room again."""
 
     __slots__ = (
+        "_borrowed",
         "_budget",
         "_end",
         "_held_bytes",
@@ -92,6 +113,8 @@ class FrameReader:
         one."""
         self._large: bytearray | None = None
         self._large_need = 0
+        self._borrowed: bytearray | None = None
+        """The pool's large buffer: of the frame that is coming, or that was given last."""
         self._rest = b""
 
     def space(self) -> memoryview:
@@ -102,7 +125,7 @@ class FrameReader:
             if self._end == len(large):
                 # Not sooner: who fills a buffer may hold on to it until it has told how much.
                 large += bytes(self._held_bytes - len(large))
-            return memoryview(large)[self._end :]
+            return memoryview(large)[self._end : self._held_bytes]
         if self._pooled is None:
             landing, kept = self._pool.peek(), len(self._rest)
             landing[:kept] = self._rest
@@ -126,7 +149,7 @@ class FrameReader:
 
     def next(self) -> memoryview | None:
         """The next whole frame without its length, writable, or None if bytes are missing. Valid until
-        `space` is called again. ProtocolError: the connection cannot go on."""
+        `settle` is called. ProtocolError: the connection cannot go on."""
         large = self._large
         if large is not None:
             if self._end < self._large_need:
@@ -134,7 +157,9 @@ class FrameReader:
             self._large = None
             self._start = self._end = 0
             self._let_go()
-            return memoryview(large)
+            if self._borrowed is None:
+                self._pool.came(self._large_need)
+            return memoryview(large)[: self._large_need]
         if self._pooled is None:
             if not self._rest or not self.has_frame:
                 return None
@@ -190,10 +215,12 @@ class FrameReader:
         return self._held_bytes
 
     def settle(self) -> bool:
-        """No frame is being taken: give the shared buffer back unless much is in it. False: there is no room
+        """No frame is being taken: give shared buffers back unless much is in them. False: there is no room
         for more bytes now; `owner.room` is called when there may be."""
         large = self._large
-        if large is not None:
+        if large is None:
+            self._give_back()
+        else:
             return self._end < self._held_bytes or self._end == self._large_need or self._grow()
         pooled = self._pooled
         if pooled is None:
@@ -217,6 +244,7 @@ class FrameReader:
         if self._pooled is not None:
             self._give(self._pooled)
         self._large = None
+        self._give_back()
         self._let_go()
         self._budget.leave(self._owner)
         self._rest = b""
@@ -246,6 +274,11 @@ class FrameReader:
         self._pooled = None
         self._pool.give(pooled)
         self._let_go()
+
+    def _give_back(self) -> None:
+        if self._borrowed is not None:
+            self._pool.give_large(self._borrowed)
+            self._borrowed = None
 
     def _unpack(self) -> None:
         """Put what was kept aside where frames are cut."""
@@ -285,11 +318,17 @@ class FrameReader:
 
     def _to_large(self, size: int, pooled: bytearray) -> None:
         """Move the beginning of a frame to a buffer of its own, which has no room for more yet."""
-        large = bytearray(memoryview(pooled)[self._start + 4 : self._end])
-        self._give(pooled)
-        self._hold(len(large))
+        there = memoryview(pooled)[self._start + 4 : self._end]
+        self._give_back()
+        large = self._borrowed = self._pool.take_large(size)
+        if large is None:
+            large = bytearray(there)
+        else:
+            large[: len(there)] = there
         self._large, self._large_need = large, size
-        self._start, self._end = 0, len(large)
+        self._start, self._end = 0, len(there)
+        self._give(pooled)
+        self._hold(self._end)
 
     def _grow(self) -> bool:
         """Get room for more bytes of a large frame. False: not now."""
