@@ -324,7 +324,7 @@ class FrameReader:
         if large is None:
             large = bytearray(there)
         else:
-            large[: len(there)] = there
+            memoryview(large)[: len(there)] = there  # a slice of the bytearray would copy it twice
         self._large, self._large_need = large, size
         self._start, self._end = 0, len(there)
         self._give(pooled)
