@@ -79,7 +79,7 @@ def tails(visit: Visit) -> None:
     """One event to so many readers that wait for it."""
     for count in (10, 100, 1000):
         visit.make(f"tail-{count}")
-        done = visit.client("tail", f"tail-{count}", readers=count, count=visit.sized(100, 3))
+        done = visit.client("tail", f"tail-{count}", readers=count, count=visit.sized(30, 3))
         visit.note_latency(f"one event to {count:,} readers", done)
 
 

@@ -72,7 +72,14 @@ PLOTTED = (
         "MB resident",
         log_y=True,
     ),
-    Plot("tail", "One event to waiting readers", r"one event to ([\d,]+) readers, p50", "readers", "ms, p50"),
+    Plot(
+        "tail",
+        "One event to waiting readers",
+        r"one event to ([\d,]+) readers, p50",
+        "readers",
+        "ms, p50",
+        log_y=True,
+    ),
     Plot(
         "latency",
         "End to end, 99th percentile",
@@ -102,7 +109,7 @@ def write(figures: Figures, machine: Limits, notes: Sequence[str], where: str) -
         who = "; ".join(f"{one.name}: {one.settings}" for one in CONTESTANTS if one.promise == promise)
         parts += [f"### {text}", "", f"{who}.", ""]
         parts += [markdown(figures.table(promise, present(figures, promise))), ""]
-    parts += ["### Work of many requests, in detail", "", DETAIL, ""]
+    parts += ["### Work of many requests, in detail", "", DETAIL]
     for promise, text in PROMISES.items():
         parts += [f"{text}:", "", markdown(figures.detailed(promise)), ""]
     parts += ["### The machine itself", ""]
@@ -151,6 +158,7 @@ def _draw(plot: Plot, figures: Figures) -> bool:
 
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     drawing, axes = pyplot.subplots(figsize=(5.2, 3.2))
     for name, them in lines.items():
@@ -167,6 +175,9 @@ def _draw(plot: Plot, figures: Figures) -> bool:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.6g}")
+        axis.set_minor_formatter(NullFormatter())
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(alpha=0.25)
