@@ -11,6 +11,7 @@ change in the same way, and so may be cut off anywhere (R6, and "Recover" there)
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from mainstem.log.journal_format import APPEND, EPOCH, LOGSTART, Record
 from mainstem.log.state import PartitionState
 
 _PIECE = 1 << 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -184,7 +187,9 @@ class _Replay:
         while not self._end_is_known and self._pass_damage():
             self._scan()
         if self._out.scanned_bytes > before:
-            self._note(f"kept {self._out.scanned_bytes - before} bytes found after the end that was recorded")
+            # After a sudden death that is so for each partition that was written to; the summary has the sum.
+            kept = self._out.scanned_bytes - before
+            log.debug("%s: kept %d bytes found after the end that was recorded", self._folder, kept)
         if self._offset < self._log_start:  # what is missing had been deleted
             self._leave(self._segment)
             self._segment, self._position, self._offset = self._log_start, 0, self._log_start
