@@ -14,7 +14,8 @@ from tests.support.server import Server
 
 pytestmark = pytest.mark.slow
 
-WITHIN_S = 60
+LOOKED_FOR_S = 180
+"""The server needs a minute (tests/doors/http/test_standing.py), and more of everything on a busy machine."""
 
 
 @pytest.fixture
@@ -57,16 +58,14 @@ def traffic(server: Server) -> Iterator[threading.Event]:
         each.join()
 
 
-def test_a_consumer_that_commits_no_more_is_stuck_within_a_minute(
-    show: Open, traffic: threading.Event
-) -> None:
+def test_a_consumer_that_commits_no_more_is_stuck(show: Open, traffic: threading.Event) -> None:
     page = show("#/groups")
     row = page.get_by_role("option").filter(has_text="hanging")
     steady = page.get_by_role("option").filter(has_text="steady")
     row.get_by_text("1 member").wait_for()
     steady.get_by_text("1 member").wait_for()
     traffic.set()
-    row.get_by_text("stuck").wait_for(timeout=WITHIN_S * 1000)
+    row.get_by_text("stuck").wait_for(timeout=LOOKED_FOR_S * 1000)
     assert "hanging-7 on 127.0.0.1" in row.inner_text()
     assert "stuck" not in steady.inner_text()
     row.click()

@@ -113,6 +113,14 @@ class Kafka:
         consumer.close()
         return found
 
+    def shows(self, name: str, count: int) -> None:
+        """Wait until so many can be read: a transaction's markers are written a moment after its commit is
+        acknowledged."""
+        deadline = time.monotonic() + 30
+        while (found := len(self.events(name))) != count:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+
 
 def _event(message: Any) -> Event:
     where = message.topic(), message.partition(), message.offset(), message.timestamp()[1]
@@ -183,6 +191,7 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
             producer.commit_transaction()
         else:
             producer.abort_transaction()
+    kafka.shows("transactions", 20 * 40)
     with_search(kafka.at, holds(kafka, "transactions", "kept", "dropped", ""))
 
     async def counts(search: ClusterSearch) -> None:
@@ -205,6 +214,7 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
         assert len(found.places) == 800
         assert found.end.reason == "complete"
         producer.commit_transaction()
+        kafka.shows("transactions", 20 * 40 + 1)
         found = await run(search, SearchRequest(query="undecided", topics=["transactions"], limit=None))
         assert len(found.places) == 1
 
