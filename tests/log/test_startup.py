@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 import pytest
 
 from mainstem.log.disk import File, Verdicts
+from mainstem.log.errors import LogFolderError
 from tests.log.logs import TOPIC, Machine
 
 
@@ -77,3 +79,18 @@ def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_on
     assert max(synced) <= 10
     machine.crash("power").start()
     assert machine.offsets() == list(range(101))
+
+
+def test_a_start_that_cannot_open_what_it_has_to_sync_is_told_as_an_unusable_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine().start()
+    machine.write(1)
+    machine.crash("kill")
+
+    def fails(files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(machine.disk, "sync_each_now", fails)
+    with pytest.raises(LogFolderError, match="cannot be used: Too many open files"):
+        machine.start()

@@ -118,8 +118,9 @@ def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Later[int]:
     before = partition.size_bytes()
     if start == partition.log_start_offset:
         unlinked = partition.shared.run_later(unlink_below_log_start(partition))
-        return unlinked.map(lambda _: max(0, before - partition.size_bytes()))
-    return _move_log_start(partition, start).map(lambda _: max(0, before - partition.size_bytes()))
+    else:
+        unlinked = _move_log_start(partition, start)
+    return unlinked.map(lambda _: max(0, before - partition.size_bytes()))
 
 
 def _removable(partition: Partition) -> list[Segment]:

@@ -169,10 +169,13 @@ class Startup:
         unsynced, self._unsynced, self._unsynced_names = self._unsynced, {}, 0
         files = [(key, file) for key, found in unsynced.items() for file in found.files]
         folders = [(key, found.folder) for key, found in unsynced.items() if found.folder is not None]
-        verdicts = self._disk.sync_each_now([file for _, file in files], [name for _, name in folders])
-        for (key, _), error in zip([*files, *folders], verdicts, strict=True):
-            if error is not None:
-                unsynced[key] = self._without(key, error)
+        try:
+            verdicts = self._disk.sync_each_now([file for _, file in files], [name for _, name in folders])
+        except OSError as error:
+            raise _unusable(error) from error
+        for (key, _), failed in zip([*files, *folders], verdicts, strict=True):
+            if failed is not None:
+                unsynced[key] = self._without(key, failed)
         for _, file in files:
             file.close()
         for key, found in unsynced.items():
