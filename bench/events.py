@@ -19,9 +19,9 @@ import cramjam
 from crc32c import crc32c
 
 from mainstem.clock import LoopClock
-from mainstem.engines.embedded import EmbeddedEngine
-from mainstem.log.batch import CRC_FROM, build
-from mainstem.log.realdisk import RealDisk
+from mainstem.engines.embedded.engine import EmbeddedEngine
+from mainstem.log.disk.real_disk import RealDisk
+from mainstem.log.storage.record_batch import CRC_FROM, build
 from mainstem.node import Node
 from mainstem.settings import Settings
 

@@ -29,12 +29,12 @@ from tests.support.server import Server
 from bench import search_kaskade, search_load
 from bench.events import NEEDLE, TOPIC, Filled, filled
 from mainstem.clock import LoopClock
-from mainstem.engines.embedded import EmbeddedEngine
-from mainstem.log.realdisk import RealDisk
+from mainstem.engines.embedded.engine import EmbeddedEngine
+from mainstem.log.disk.real_disk import RealDisk
 from mainstem.node import Node
+from mainstem.search.contract import Done, Hit, SearchRequest
 from mainstem.search.index import layout
-from mainstem.search.local import LogSearch
-from mainstem.search.service import Done, Hit, SearchRequest
+from mainstem.search.local.search import LogSearch
 from mainstem.settings import Settings
 
 SUBSTRING = f"*{NEEDLE[1:-1]}*"

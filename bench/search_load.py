@@ -23,7 +23,7 @@ from tests.support.server import Server
 from bench.clients import wire
 from bench.clients.kafka import accepted, taken
 from bench.events import TOPIC, Batches, templates
-from mainstem.log.batch import build
+from mainstem.log.storage.record_batch import build
 
 IN_FLIGHT = 5
 WARM_S, TOP_S = 3.0, 6.0

@@ -16,11 +16,11 @@ import click
 from kio.schema.index import api_key_map
 
 from mainstem.cli import mainstem
-from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
+from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.doors.http import openapi
-from mainstem.doors.http.metrics import METRICS
+from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.problem import KINDS
-from mainstem.doors.http.routes import ENDPOINTS
+from mainstem.doors.http.routes.metrics import METRICS
 from tests.compat import suites
 from tests.support import cards
 

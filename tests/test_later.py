@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.later import Later, gather
+from mainstem.promise import Later, gather
 
 
 def test_a_chain_gives_what_the_last_of_it_gives() -> None:

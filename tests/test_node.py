@@ -9,14 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from mainstem.coordinator import snapshot
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.topics import Topic
-from mainstem.later import Later
-from mainstem.log import batch as batches
-from mainstem.log.disk import File
+from mainstem.coordinator.runtime import snapshot
+from mainstem.coordinator.topics.topics import Topic
+from mainstem.log.disk.contract import File
 from mainstem.log.errors import DiskFull, PartitionDeleted, StorageError
+from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
+from mainstem.promise import Later
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.memdisk import MemDisk
@@ -281,7 +281,7 @@ def test_retention_of_many_partitions_goes_in_slices(
 
 
 def test_offsets_of_a_deleted_topic_go_with_it(machine: Machine) -> None:
-    from mainstem.coordinator.group_types import Commit, NewOffset, TopicRef
+    from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
 
     machine.create("a")
     commit = Commit(group_id="g", topics=((TopicRef("a"), (NewOffset(0, 5),)),))
@@ -295,7 +295,7 @@ def test_offsets_of_a_deleted_topic_go_with_it(machine: Machine) -> None:
 def test_offsets_after_the_end_are_set_back_when_events_may_be_lost() -> None:
     """A group that stood at 5 when a power cut took 3 and 4 must not miss the next 3 and 4."""
     machine = Machine(durability="os")
-    from mainstem.coordinator.group_types import Commit, NewOffset, TopicRef
+    from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
 
     def committed() -> int:
         found = machine.done(machine.node.groups.fetch_offsets("board", None))

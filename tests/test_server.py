@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mainstem.cli.exit_codes import Exit
-from mainstem.server import Address, CannotServe, advertised_address, data_folder
+from mainstem.serve.server import Address, CannotServe, advertised_address, data_folder
 from mainstem.settings import Settings
 from tests.cli.conftest import Outcome, command
 from tests.support.server import READY, Server
@@ -185,7 +185,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
 def test_it_starts_without_clients_and_tools() -> None:
     """What makes a start slow is what it imports: none of these is for a server that was just started."""
     check = (
-        "import sys, mainstem.server, mainstem.node, mainstem.doors.kafka.server\n"
+        "import sys, mainstem.serve.server, mainstem.node, mainstem.doors.kafka.server\n"
         "from mainstem.doors.kafka.handlers import discover; discover()\n"
         "heavy = {'confluent_kafka', 'rich', 'aiokafka', 'kio', 'tomllib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.systemd import notify
+from mainstem.serve.systemd import notify
 from tests.support.server import Server
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from bench.clients import wire
 from bench.clients.program import Line, Result, main, one_by_one, payload, percentiles, until_told
 from bench.events import lines
-from mainstem.log import batch
+from mainstem.log.storage import record_batch
 
 IN_FLIGHT = 5
 """Requests on their way at once, as the producers of Java and librdkafka have by default."""
@@ -48,7 +48,7 @@ def batch_of_real(kind: str, least_bytes: int, codec: str) -> tuple[bytes, int]:
 
 def _batch(values: Sequence[bytes], codec: str) -> bytes:
     now_ms = time.time_ns() // 1_000_000
-    return bytes(batch.build([(None, value, (), now_ms) for value in values], codec=codec))
+    return bytes(record_batch.build([(None, value, (), now_ms) for value in values], codec=codec))
 
 
 def accepted(connection: wire.Connection, request: bytes) -> None:

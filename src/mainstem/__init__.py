@@ -4,7 +4,7 @@
         await stream.publish("orders", [mainstem.NewEvent(b'{"id": 1}', key=b"1")])
 
 `connect` reaches a mainstem server or any Kafka cluster. What the stream can do is the contract in
-`mainstem.stream`; nothing else is public. Importing this package imports no client: that waits for
+`mainstem.contract`; nothing else is public. Importing this package imports no client: that waits for
 `connect`.
 """
 
@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mainstem.stream import Engine, Event, NewEvent, Position, StreamError
+    from mainstem.contract import Engine, Event, NewEvent, Position, StreamError
 
 __version__ = "0.1.0"
 
@@ -27,10 +27,10 @@ _OF_STREAM = frozenset({"Event", "NewEvent", "Position", "StreamError"})
 def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
     """A context manager around a connection to HOST:PORT (several with commas).
 
-    Entering it raises NotReachable (of `mainstem.stream`) when no server answers within 5 s; leaving it
+    Entering it raises NotReachable (of `mainstem.contract`) when no server answers within 5 s; leaving it
     waits until what was published is written.
     """
-    from mainstem.engines.kafka import KafkaEngine
+    from mainstem.engines.kafka.engine import KafkaEngine
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Engine]:
@@ -45,7 +45,7 @@ def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
 
 def __getattr__(name: str) -> Any:
     if name in _OF_STREAM:
-        from mainstem import stream
+        from mainstem import contract
 
-        return getattr(stream, name)
+        return getattr(contract, name)
     raise AttributeError(f"module 'mainstem' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 Owns: the order of start and stop, partitions of topics by name, what the log is told when topics change,
 and the timer of retention. Refuses: protocols and sockets. Doors and the embedded engine call it;
-`mainstem.server` opens it.
+`mainstem.serve.server` opens it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from uuid import UUID
 
 from mainstem.clock import Clock, Timer
 from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
-from mainstem.coordinator.groups import Groups
+from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.producer_ids import ProducerIds
-from mainstem.coordinator.runtime import Runtime
-from mainstem.coordinator.topics import INTERNAL, Topic, Topics
-from mainstem.later import Later, gather
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.topics.topics import INTERNAL, Topic, Topics
 from mainstem.log.config import LogConfig, PartitionConfig
-from mainstem.log.disk import Disk
+from mainstem.log.disk.contract import Disk
+from mainstem.log.disk.disk_stall import Silence
+from mainstem.log.disk.space_guard import Reserve
 from mainstem.log.errors import DiskFull, LogError, PartitionDeleted
 from mainstem.log.log import Log
-from mainstem.log.partition import Partition
-from mainstem.log.report import RecoveryReport
-from mainstem.log.reserve import Reserve
-from mainstem.log.silence import Silence
+from mainstem.log.partition.partition import Partition
+from mainstem.log.recovery.report import RecoveryReport
+from mainstem.promise import Later, gather
 from mainstem.settings import Settings
 
 STATE_CONFIG = PartitionConfig(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mainstem.stream import Invalid
+from mainstem.contract import Invalid
 
 if TYPE_CHECKING:
-    from mainstem.stream import Event
+    from mainstem.contract import Event
 
 ROWS_AT_ONCE = 500
 """Turned into columns together: about a millisecond, in which Python does nothing else."""

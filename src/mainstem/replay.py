@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mainstem.clock import Clock
-from mainstem.search.service import Done, Hit, Search, SearchRequest, Unreadable
-from mainstem.stream import Event, Invalid, NewEvent, Position, Stream, StreamError
+from mainstem.contract import Event, Invalid, NewEvent, Position, Stream, StreamError
+from mainstem.search.contract import Done, Hit, Search, SearchRequest, Unreadable
 
 FROM_HEADER = "mainstem-replayed-from"
 """`topic/partition/offset` of the event that was replayed."""

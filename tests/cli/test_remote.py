@@ -10,12 +10,12 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from mainstem.cli import http
-from mainstem.cli.finding import _door as door_of
 from mainstem.cli.remote import RemoteSearch, cluster_id
-from mainstem.engines.kafka_about import About
-from mainstem.search.errors import QueryError
-from mainstem.search.service import Done, Hit, SearchRequest
-from mainstem.stream import Invalid, NewEvent, NotReachable
+from mainstem.cli.search_options import _door as door_of
+from mainstem.contract import Invalid, NewEvent, NotReachable
+from mainstem.engines.kafka.server_info import About
+from mainstem.search.contract import Done, Hit, SearchRequest
+from mainstem.search.query.errors import QueryError
 from tests.doors.http.door_kit import SEGMENT_BYTES, Running, running
 
 

@@ -9,7 +9,9 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.group_types import (
+from mainstem.coordinator.groups.groups import Groups
+from mainstem.coordinator.groups.offsets import Verdicts
+from mainstem.coordinator.groups.types import (
     Beat,
     Commit,
     Join,
@@ -20,11 +22,9 @@ from mainstem.coordinator.group_types import (
     Synced,
     TopicRef,
 )
-from mainstem.coordinator.groups import Groups
-from mainstem.coordinator.offsets import Verdicts
-from mainstem.coordinator.runtime import Runtime
-from mainstem.coordinator.topics import Topic
-from mainstem.later import Later
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.topics.topics import Topic
+from mainstem.promise import Later
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.fake_state import FakeStateLog, MemoryDisk

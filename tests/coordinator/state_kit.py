@@ -8,10 +8,10 @@ from typing import Any, TypeVar, cast
 
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.producer_ids import ProducerIds
-from mainstem.coordinator.runtime import Runtime
-from mainstem.coordinator.topics import Topics
-from mainstem.later import Later
-from mainstem.log.disk import Disk
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.topics.topics import Topics
+from mainstem.log.disk.contract import Disk
+from mainstem.promise import Later
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.fake_state import FakeStateLog, MemoryDisk

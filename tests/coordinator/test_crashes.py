@@ -21,14 +21,14 @@ import msgspec
 import pytest
 
 from mainstem.coordinator.errors import UnknownTopic
-from mainstem.coordinator.group_types import Commit, NewOffset, OffsetsCommitted, TopicRef
-from mainstem.coordinator.topics import ConfigChange, Topic
-from mainstem.later import Later
-from mainstem.log import batch as batches
+from mainstem.coordinator.groups.types import Commit, NewOffset, OffsetsCommitted, TopicRef
+from mainstem.coordinator.topics.topics import ConfigChange, Topic
 from mainstem.log.config import LogConfig
-from mainstem.log.disk import Disk
+from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
+from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
+from mainstem.promise import Later
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut, SimDisk
@@ -52,8 +52,8 @@ def small() -> Iterator[None]:
     """Small journal files, and a snapshot after a few records."""
     with (
         mock.patch("mainstem.node.LogConfig", small_log),
-        mock.patch("mainstem.coordinator.runtime.SNAPSHOT_TAIL_RECORDS", 12),
-        mock.patch("mainstem.coordinator.runtime.SNAPSHOT_SLICE_RECORDS", 2),
+        mock.patch("mainstem.coordinator.runtime.runtime.SNAPSHOT_TAIL_RECORDS", 12),
+        mock.patch("mainstem.coordinator.runtime.runtime.SNAPSHOT_SLICE_RECORDS", 2),
     ):
         yield
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mainstem.coordinator.group_types import GroupSaved
+from mainstem.coordinator.groups.types import GroupSaved
 from tests.coordinator.group_kit import GROUP, SESSION_MS, code, kit, subscription
 from tests.support.fake_state import FakeStateLog
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.coordinator.group_rebalance import NEW_MEMBER_TIMEOUT_MS
+from mainstem.coordinator.groups.rebalancer import NEW_MEMBER_TIMEOUT_MS
 from tests.coordinator.group_kit import GROUP, REBALANCE_MS, SESSION_MS, code, kit, subscription
 
 RANGE = ("range", subscription("flights"))

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.group import Group
-from mainstem.coordinator.group_types import GroupSaved, Joined, Leaving, State, TopicRef
-from mainstem.later import Later
+from mainstem.coordinator.groups.group import Group
+from mainstem.coordinator.groups.types import GroupSaved, Joined, Leaving, State, TopicRef
+from mainstem.promise import Later
 from tests.coordinator.group_kit import GROUP, SESSION_MS, Kit, kit, subscription
 from tests.support.fake_state import FakeStateLog
 

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from mainstem.coordinator.group import TRANSITIONS, Group
-from mainstem.coordinator.group_members import EMPTY_CONSUMER_ASSIGNMENT
-from mainstem.coordinator.group_types import Leaving, State
+from mainstem.coordinator.groups.group import TRANSITIONS, Group
+from mainstem.coordinator.groups.members import EMPTY_CONSUMER_ASSIGNMENT
+from mainstem.coordinator.groups.types import Leaving, State
 from tests.coordinator.group_kit import REBALANCE_MS, SESSION_MS, code, kit, subscription
 
 

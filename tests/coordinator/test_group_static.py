@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mainstem.coordinator.group_types import Joined, Leaving
+from mainstem.coordinator.groups.types import Joined, Leaving
 from tests.coordinator.group_kit import REBALANCE_MS, SESSION_MS, Kit, code, kit, subscription
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from mainstem.coordinator.group_members import subscribed
-from mainstem.coordinator.group_types import Commit, NewOffset, TopicRef
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.groups.members import subscribed
+from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
+from mainstem.coordinator.topics.topics import Topic
 from tests.coordinator.group_kit import (
     FLIGHTS,
     GROUP,

@@ -12,8 +12,8 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mainstem.coordinator import runtime as module
-from mainstem.coordinator.group_types import (
+from mainstem.coordinator.groups.groups import Groups
+from mainstem.coordinator.groups.types import (
     Commit,
     GroupForgotten,
     GroupSaved,
@@ -22,11 +22,11 @@ from mainstem.coordinator.group_types import (
     OffsetsCommitted,
     TopicRef,
 )
-from mainstem.coordinator.groups import Groups
 from mainstem.coordinator.producer_ids import ProducerIds
-from mainstem.coordinator.runtime import Runtime
-from mainstem.coordinator.topics import Topics
-from mainstem.log.disk import Disk
+from mainstem.coordinator.runtime import runtime as module
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.topics.topics import Topics
+from mainstem.log.disk.contract import Disk
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.fake_state import FakeStateLog, MemoryDisk

@@ -8,12 +8,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from mainstem.coordinator import snapshot
-from mainstem.coordinator.records import RecordCodec, StateDamaged, StateRecord, StateTooNew
-from mainstem.coordinator.topics import Topic, TopicCreated
-from mainstem.later import Later
-from mainstem.log import batch as batches
+from mainstem.coordinator.runtime import snapshot
+from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateRecord, StateTooNew
+from mainstem.coordinator.topics.topics import Topic, TopicCreated
 from mainstem.log.errors import StorageError
+from mainstem.log.storage import record_batch as batches
+from mainstem.promise import Later
 from tests.coordinator.state_kit import Kit, code, done
 
 
@@ -303,7 +303,7 @@ def test_a_snapshot_shows_only_what_is_durable() -> None:
 
 
 def test_what_is_written_while_a_snapshot_is_taken_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainstem.coordinator.runtime.SNAPSHOT_SLICE_RECORDS", 1)
+    monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_SLICE_RECORDS", 1)
     kit = Kit()
     for name in "abc":
         kit.create(name)
@@ -319,7 +319,7 @@ def test_what_is_written_while_a_snapshot_is_taken_is_not_in_it(monkeypatch: pyt
 
 
 def test_a_long_tail_makes_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainstem.coordinator.runtime.SNAPSHOT_TAIL_RECORDS", 10)
+    monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_TAIL_RECORDS", 10)
     kit = Kit()
     for n in range(35):
         kit.create(f"t{n}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.coordinator import topic_configs
 from mainstem.coordinator.errors import CoordinatorError, InvalidConfig
-from mainstem.coordinator.topic_configs import TOPIC_CONFIGS
-from mainstem.coordinator.topics import ConfigChange
+from mainstem.coordinator.topics import topic_configs
+from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
+from mainstem.coordinator.topics.topics import ConfigChange
 from mainstem.log.config import PartitionConfig
 from mainstem.settings import Settings
 from tests.coordinator.state_kit import Kit, code, done

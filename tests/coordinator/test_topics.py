@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.coordinator import topics as module
 from mainstem.coordinator.errors import InvalidTopicName
-from mainstem.coordinator.topics import ConfigChange, Topic, check_name
+from mainstem.coordinator.topics import topics as module
+from mainstem.coordinator.topics.topics import ConfigChange, Topic, check_name
 from mainstem.log.errors import StorageError
 from mainstem.settings import Settings
 from tests.coordinator.state_kit import Kit, code, done

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mainstem.stream import Engine
+from mainstem.contract import Engine
 from tests.support.server import Server
 
 Opener = Callable[[], AbstractAsyncContextManager[Engine]]
@@ -28,8 +28,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def embedded(folder: Path) -> AsyncIterator[Engine]:
     """An open node on a folder of its own."""
     from mainstem.clock import LoopClock
-    from mainstem.engines.embedded import EmbeddedEngine
-    from mainstem.log.realdisk import RealDisk
+    from mainstem.engines.embedded.engine import EmbeddedEngine
+    from mainstem.log.disk.real_disk import RealDisk
     from mainstem.node import Node
     from mainstem.settings import Settings
 
@@ -47,7 +47,7 @@ async def embedded(folder: Path) -> AsyncIterator[Engine]:
 @asynccontextmanager
 async def kafka(at: str) -> AsyncIterator[Engine]:
     """The Kafka engine on a cluster."""
-    from mainstem.engines.kafka import KafkaEngine
+    from mainstem.engines.kafka.engine import KafkaEngine
 
     engine = await KafkaEngine.connect(at, timeout_s=10)
     try:

@@ -1,4 +1,4 @@
-"""What every engine does alike: the contract of mainstem/stream.py."""
+"""What every engine does alike: the contract of mainstem/contract.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mainstem.stream import (
+from mainstem.contract import (
     Bounds,
     Engine,
     Event,

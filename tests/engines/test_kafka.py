@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import mainstem
-from mainstem.engines.kafka import KafkaEngine
-from mainstem.stream import Invalid, NotReachable
+from mainstem.contract import Invalid, NotReachable
+from mainstem.engines.kafka.engine import KafkaEngine
 from tests.support.server import Server
 
 

@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from mainstem.cli.exit_codes import Exit
-from mainstem.log import checkpoint
-from mainstem.log.disk import Disk
-from mainstem.log.doctor import ReadOnlyDisk
+from mainstem.log.commit import checkpoint
+from mainstem.log.disk.contract import Disk
+from mainstem.log.offline.doctor import ReadOnlyDisk
 from tests.faults import kill9
 from tests.faults.ack_checker import Ledger
 from tests.faults.client import Client

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 from tests.doors.kafka.kit import batch, decode_reply, fetch_request, produce_request, request_frame
 from tests.faults.client import wait_for
 from tests.support.server import Server

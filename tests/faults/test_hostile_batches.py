@@ -13,9 +13,9 @@ import pytest
 from crc32c import crc32c
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.message import Message
-from mainstem.log import codecs
-from mainstem.log.batch import HEADER_BYTES
+from mainstem.kafka_protocol.message import Message
+from mainstem.log.storage import codecs
+from mainstem.log.storage.record_batch import HEADER_BYTES
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
 from tests.doors.kafka.test_real_node import Caller
 from tests.support.server import Server

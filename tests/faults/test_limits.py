@@ -13,9 +13,9 @@ import pytest
 from mainstem.doors.kafka import connection as connections
 from mainstem.doors.kafka import server as doors
 from mainstem.doors.kafka.frame import POOLED_BYTES, REST_BYTES, Pool
-from mainstem.doors.kafka.limits import Budget, Guests
-from mainstem.doors.kafka.message import Message, ProtocolError, decode_request
-from mainstem.doors.kafka.writer import write_request
+from mainstem.doors.net.limits import Budget, Guests
+from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
+from mainstem.kafka_protocol.writer import write_request
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import (
     Client,

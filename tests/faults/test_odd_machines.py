@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
 from tests.doors.kafka.test_real_node import Caller

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from mainstem.log import batch as batches
-from mainstem.log.batch import CRC_FROM, read_header
 from mainstem.log.config import LogConfig
 from mainstem.log.errors import LogError, LogFolderError
 from mainstem.log.log import Log
+from mainstem.log.storage import record_batch as batches
+from mainstem.log.storage.record_batch import CRC_FROM, read_header
 from tests.support.clock import SimClock
 from tests.support.memdisk import MemDisk
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.message import Message
-from mainstem.log.silence import PENDING_MAX_BYTES
+from mainstem.kafka_protocol.message import Message
+from mainstem.log.disk.disk_stall import PENDING_MAX_BYTES
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
 from tests.doors.kafka.test_real_node import Caller
 from tests.faults.client import Client, wait_for

@@ -17,8 +17,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic, OffsetSpec
 
 from mainstem.clock import LoopClock
-from mainstem.log import batch as batches
-from mainstem.log.realdisk import RealDisk
+from mainstem.log.disk.real_disk import RealDisk
+from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.faults import disks

@@ -16,7 +16,7 @@ NAMES = ("frames", "requests", "batch", "journal", "files", "state_records", "se
 
 def state_records() -> list[bytes]:
     """What a node writes when a topic is made and a position committed."""
-    from mainstem.log.batch import decode, walk
+    from mainstem.log.storage.record_batch import decode, walk
     from tests.test_node import Machine
 
     machine = Machine(durability="os")
@@ -31,12 +31,12 @@ def state_records() -> list[bytes]:
 def seeds() -> dict[str, list[bytes]]:
     """Good inputs of each target."""
     from mainstem.doors.kafka.handlers import discover
-    from mainstem.doors.kafka.message import Message
-    from mainstem.doors.kafka.schema import api
-    from mainstem.doors.kafka.writer import write_request
-    from mainstem.log import batch as batches
-    from mainstem.log import journal_format
-    from mainstem.log.journal_format import Record
+    from mainstem.kafka_protocol.message import Message
+    from mainstem.kafka_protocol.schema import api
+    from mainstem.kafka_protocol.writer import write_request
+    from mainstem.log.commit import journal_format
+    from mainstem.log.commit.journal_format import Record
+    from mainstem.log.storage import record_batch as batches
     from tests.doors.kafka.examples import KINDS, example
     from tests.doors.kafka.kit import fetch_request, produce_request, request_frame
 

@@ -20,24 +20,24 @@ import msgspec
 from crc32c import crc32c
 from kio.serial import entity_reader
 
-from mainstem.coordinator import snapshot as state_snapshot
+from mainstem.coordinator.runtime import snapshot as state_snapshot
 from mainstem.doors.http.bodies import read_json
+from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.routes import ENDPOINTS
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.limits import Budget
-from mainstem.doors.kafka.message import ProtocolError
-from mainstem.doors.kafka.schema import api
-from mainstem.log import batch as batches
-from mainstem.log import checkpoint, journal_format
-from mainstem.log import snapshot as partition_snapshot
-from mainstem.log.batch import Record
+from mainstem.doors.net.limits import Budget
+from mainstem.kafka_protocol.message import ProtocolError
+from mainstem.kafka_protocol.schema import api
+from mainstem.log.commit import checkpoint, journal_format
 from mainstem.log.errors import LogError, LogFolderError
-from mainstem.log.inspect import inspect
-from mainstem.search.errors import QueryError
-from mainstem.search.format import format_query
-from mainstem.search.matcher import Matcher
-from mainstem.search.query import parse
+from mainstem.log.offline.inspect import inspect
+from mainstem.log.storage import producer_snapshot as partition_snapshot
+from mainstem.log.storage import record_batch as batches
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.match.matcher import Matcher
+from mainstem.search.query.errors import QueryError
+from mainstem.search.query.format import format_query
+from mainstem.search.query.parser import parse
 from tests.doors.kafka.kit import Client, Owner, frame_reader
 from tests.doors.kafka.oracle import entity_of
 from tests.log.logs import TOPIC

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mainstem.log.batch import build, decode, walk
 from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.storage.record_batch import build, decode, walk
 from tests.support.memdisk import Bench, ManualCommitter
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Literal
 from uuid import UUID
 
-from mainstem.later import Later
-from mainstem.log import batch as batches
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.log import Log
-from mainstem.log.partition import Appended, Partition
-from mainstem.log.report import RecoveryReport
+from mainstem.log.partition.partition import Appended, Partition
+from mainstem.log.recovery.report import RecoveryReport
+from mainstem.log.storage import record_batch as batches
+from mainstem.promise import Later
 from tests.log.batches import batch
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk

@@ -17,10 +17,12 @@ from typing import Protocol
 
 import pytest
 
-from mainstem.log import backup, batch, layout
-from mainstem.log.backup import Backup, Key
+from mainstem.log import paths
 from mainstem.log.errors import CorruptBatch, LogFolderError
 from mainstem.log.log import Log
+from mainstem.log.offline import backup
+from mainstem.log.offline.backup import Backup, Key
+from mainstem.log.storage import record_batch
 from tests.log.logs import Machine
 from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, Life, Model, body_of
 from tests.support.clock import SimClock
@@ -82,18 +84,18 @@ class SimTarget:
     def write_small(self, path: str, data: bytes) -> None:
         self.disk.write_all(path, data)
 
-    def keep_only(self, paths: set[str]) -> None:
-        for folder in ("", layout.JOURNAL, backup.STATE_FOLDER, *self._partitions()):
+    def keep_only(self, wanted_paths: set[str]) -> None:
+        for folder in ("", paths.JOURNAL, backup.STATE_FOLDER, *self._partitions()):
             for name in self.disk.list(folder):
                 path = f"{folder}/{name}" if folder else name
-                if path not in paths and "." in name:
+                if path not in wanted_paths and "." in name:
                     self.disk.unlink(path)
 
     def _partitions(self) -> list[str]:
-        return [f"{layout.PARTITIONS}/{name}" for name in self.disk.list(layout.PARTITIONS)]
+        return [f"{paths.PARTITIONS}/{name}" for name in self.disk.list(paths.PARTITIONS)]
 
     def sync_folders(self) -> None:
-        self.disk.sync_now([], ["", layout.JOURNAL, layout.PARTITIONS, *self._partitions()])
+        self.disk.sync_now([], ["", paths.JOURNAL, paths.PARTITIONS, *self._partitions()])
 
 
 class LiveSource:
@@ -153,7 +155,9 @@ class BackedLife(Life):
         for index in range(len(self.models)):  # what the copy does now, the backup's files do not feel
             partition = log.partition(TOPIC, index, PARTITION)
             for _ in range(5):
-                partition.append(memoryview(batch.build([(b"new", bytes(2000), (), 1_356_998_400_000)])))
+                partition.append(
+                    memoryview(record_batch.build([(b"new", bytes(2000), (), 1_356_998_400_000)]))
+                )
         clock.advance(1)
         for inode, content in self.target.shared:
             assert bytes(inode.seen) == content
@@ -162,9 +166,9 @@ class BackedLife(Life):
         """A start on the backup itself, or on a copy with hard links of it."""
         assert self.target is not None
         by_content = {content: inode for inode, content in self.target.shared}
-        for folder in disk.list(layout.PARTITIONS):
-            for name in disk.list(f"{layout.PARTITIONS}/{folder}"):
-                path = f"{layout.PARTITIONS}/{folder}/{name}"
+        for folder in disk.list(paths.PARTITIONS):
+            for name in disk.list(f"{paths.PARTITIONS}/{folder}"):
+                path = f"{paths.PARTITIONS}/{folder}/{name}"
                 inode = by_content.get(bytes(disk.inode(path).seen))
                 if inode is not None and name.endswith(".log"):
                     disk._rename([(*disk._parent(path), inode)])
@@ -186,9 +190,9 @@ class BackedLife(Life):
                 offset = int(str(error).rpartition(" ")[2])
                 continue
             assert data, f"nothing at {offset} of {end}"
-            for at, header in batch.walk(data):
+            for at, header in record_batch.walk(data):
                 whole = data[at : at + header.total_bytes]
-                assert batch.crc_ok(whole, header)
+                assert record_batch.crc_ok(whole, header)
                 found = header.next_offset, body_of(whole)
                 if header.base_offset < before.safe:
                     assert before.kept[header.base_offset] == found
@@ -211,7 +215,7 @@ def test_a_commit_that_fails_meanwhile_makes_it_begin_again() -> None:
     target = SimTarget(machine)
     made = Backup(LiveSource(machine), target, lambda: _any)  # type: ignore[arg-type]
     going = made.run()
-    while not target.disk.exists(f"{layout.partition_folder(TOPIC, 0)}/{layout.segment_name(0)}"):
+    while not target.disk.exists(f"{paths.partition_folder(TOPIC, 0)}/{paths.segment_name(0)}"):
         next(going)
     machine.disk.sync_fails = 1.0
     while not failing.done:

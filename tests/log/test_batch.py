@@ -10,8 +10,16 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstem.log import codecs
-from mainstem.log.batch import (
+from mainstem.log.errors import (
+    CorruptBatch,
+    InvalidBatch,
+    InvalidTimestamp,
+    LogError,
+    UnsupportedCompression,
+    UnsupportedFormat,
+)
+from mainstem.log.storage import codecs
+from mainstem.log.storage.record_batch import (
     HEADER_BYTES,
     Record,
     build,
@@ -21,14 +29,6 @@ from mainstem.log.batch import (
     read_header,
     stamp,
     walk,
-)
-from mainstem.log.errors import (
-    CorruptBatch,
-    InvalidBatch,
-    InvalidTimestamp,
-    LogError,
-    UnsupportedCompression,
-    UnsupportedFormat,
 )
 from tests.log.batches import batch
 

@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 from uuid import UUID
 
-from mainstem.log import checkpoint as files
-from mainstem.log.checkpoint import Checkpoint, CheckpointRow
+from mainstem.log.commit import checkpoint as files
+from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
 
@@ -83,7 +83,7 @@ def test_a_stored_one_survives_a_power_cut() -> None:
 
 
 def test_the_pages_example_is_what_the_code_reads() -> None:
-    page = (Path(files.__file__).parent / "FORMAT.md").read_text()
+    page = (Path(files.__file__).parents[1] / "FORMAT.md").read_text()
     data = bytes.fromhex(page.split("```hex checkpoint\n", 1)[1].split("```", 1)[0])
     row = CheckpointRow(UUID(int=77), 2, 1, 0, 400, 8192, 500)
     assert files.decode(data) == Checkpoint(2, 3, 41, False, (row,))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.later import Later
-from mainstem.log.batch import decode, read_header, walk
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange, StorageError
-from mainstem.log.inspect import InspectedBatch, InspectedDamage, inspect
-from mainstem.log.lookup import TimedOffset
-from mainstem.log.partition import Slice
+from mainstem.log.offline.inspect import InspectedBatch, InspectedDamage, inspect
+from mainstem.log.partition.offset_lookup import TimedOffset
+from mainstem.log.partition.partition import Slice
+from mainstem.log.storage.record_batch import decode, read_header, walk
+from mainstem.promise import Later
 from tests.log.batches import batch
 from tests.support.memdisk import Bench
 

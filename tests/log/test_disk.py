@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.log import helper, open_files
-from mainstem.log.realdisk import RealDisk, RealFile
+from mainstem.log.disk import open_files, sync_process
+from mainstem.log.disk.real_disk import RealDisk, RealFile
 
 
 def run(tmp_path: Path, script: Callable[[RealDisk], Awaitable[None]], **options: int) -> None:
@@ -39,10 +39,10 @@ def test_a_sync_that_fails_beside_others_fails_alone(tmp_path: Path, monkeypatch
         bad = [os.stat(disk.full_path("f1")).st_ino]
 
         def verdict(descriptor: int, folder: bool) -> int:
-            helper.full_sync(descriptor, folder)
+            sync_process.full_sync(descriptor, folder)
             return errno.EIO if os.fstat(descriptor).st_ino in bad else 0
 
-        monkeypatch.setattr("mainstem.log.helper.verdict", verdict)
+        monkeypatch.setattr("mainstem.log.disk.sync_process.verdict", verdict)
         good, error, *others = disk.sync_each_now(files, ["", "gone meanwhile"])
         assert [good, *others] == [None] * 4
         assert error is not None
@@ -237,7 +237,7 @@ def test_a_sync_process_that_never_answers_is_not_started_again(
 ) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)")
-    monkeypatch.setattr("mainstem.log.helper.__file__", str(broken))
+    monkeypatch.setattr("mainstem.log.disk.sync_process.__file__", str(broken))
 
     async def script(disk: RealDisk) -> None:
         file = disk.open("f", create=True)
@@ -402,7 +402,7 @@ def test_the_sync_process_may_be_started_before_it_is_needed(
 ) -> None:
     async def script(disk: RealDisk) -> None:
         with monkeypatch.context() as broken:
-            broken.setattr("mainstem.log.sync_client.sys.executable", str(tmp_path / "none"))
+            broken.setattr("mainstem.log.disk.sync_client.sys.executable", str(tmp_path / "none"))
             disk.start()
         assert disk._client.pid is None
         disk.start()

@@ -14,12 +14,12 @@ import pytest
 
 from mainstem.clock import LoopClock
 from mainstem.coordinator.doctor import STATE, State
-from mainstem.log import batch as batches
-from mainstem.log.doctor import Examination
-from mainstem.log.doctor_partition import Finding
-from mainstem.log.doctor_repair import Repair
+from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.errors import LogFolderError, LogFolderLocked
-from mainstem.log.realdisk import RealDisk
+from mainstem.log.offline.doctor import Examination
+from mainstem.log.offline.doctor_repair import Repair
+from mainstem.log.offline.doctor_scan import Finding
+from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
 from mainstem.settings import Settings
 

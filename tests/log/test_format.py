@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import mainstem.log
-from mainstem.log import batch, index, snapshot
-from mainstem.log.arrivals import PAIR, Arrivals
-from mainstem.log.epochs import Epochs
-from mainstem.log.index import SegmentIndex
-from mainstem.log.producers import Sent, Window
+from mainstem.log.storage import index, producer_snapshot, record_batch
+from mainstem.log.storage.arrival_index import PAIR, Arrivals
+from mainstem.log.storage.index import SegmentIndex
+from mainstem.log.storage.leader_epochs import Epochs
+from mainstem.log.storage.producer_state import Sent, Window
 
 PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
 
@@ -23,16 +23,16 @@ def example(kind: str) -> bytes:
 
 def test_the_example_of_a_batch() -> None:
     data = example("batch")
-    header = batch.read_header(data)
+    header = record_batch.read_header(data)
     assert header[:3] == (5, len(data) - 12, 2)
     assert header[5:] == (0, 1, 1000, 1001, 9, 0, 4, 2)
-    assert batch.decode(data) == [
-        batch.Record(5, 1000, b"k", b"v", (("h", b"x"),)),
-        batch.Record(6, 1001, None, b"w", ()),
+    assert record_batch.decode(data) == [
+        record_batch.Record(5, 1000, b"k", b"v", (("h", b"x"),)),
+        record_batch.Record(6, 1001, None, b"w", ()),
     ]
     records = [(b"k", b"v", (("h", b"x"),), 1000), (None, b"w", (), 1001)]
-    built = batch.build(records, producer_id=9, producer_epoch=0, base_sequence=4)
-    batch.stamp(memoryview(built), 5, 2, None)
+    built = record_batch.build(records, producer_id=9, producer_epoch=0, base_sequence=4)
+    record_batch.stamp(memoryview(built), 5, 2, None)
     assert built == data
 
 
@@ -40,8 +40,8 @@ def test_the_drawing_of_a_batch_has_the_fields_places() -> None:
     places = [0, 8, 12, 16, 17, 21, 23, 27, 35, 43, 51, 53, 57, 61]
     ruler = next(line for line in PAGE.splitlines() if line.startswith(" 0  "))
     assert [int(number) for number in ruler.split()] == places
-    assert places[-1] == batch.HEADER_BYTES
-    assert places[5] == batch.CRC_FROM
+    assert places[-1] == record_batch.HEADER_BYTES
+    assert places[5] == record_batch.CRC_FROM
 
 
 def test_the_examples_of_the_indexes() -> None:
@@ -69,13 +69,13 @@ def test_the_example_of_arrivals() -> None:
 def test_the_example_of_a_snapshot() -> None:
     data = example("snapshot")
     windows = {9: Window(0, (Sent(4, 5, 5, 7, 1001),), 1356998401500)}
-    made = snapshot.Snapshot(3, 4290, 8, 4200, 0x11223344, 1356998401500, (1, 1), windows)
-    assert snapshot.decode(data) == made
-    assert snapshot.encode(made) == data
+    made = producer_snapshot.Snapshot(3, 4290, 8, 4200, 0x11223344, 1356998401500, (1, 1), windows)
+    assert producer_snapshot.decode(data) == made
+    assert producer_snapshot.encode(made) == data
     for at in range(len(data)):
-        assert snapshot.decode(data[:at]) is None
-        assert snapshot.decode(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]) is None
-    assert snapshot.decode(data + b"\0") is None
+        assert producer_snapshot.decode(data[:at]) is None
+        assert producer_snapshot.decode(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]) is None
+    assert producer_snapshot.decode(data + b"\0") is None
 
 
 def test_the_example_of_leader_epochs() -> None:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.log.arrivals import Arrivals
-from mainstem.log.index import SegmentIndex
+from mainstem.log.storage.arrival_index import Arrivals
+from mainstem.log.storage.index import SegmentIndex
 
 Triples: TypeAlias = list[tuple[int, int, int]]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from mainstem.later import Later
-from mainstem.log import checkpoint as files
-from mainstem.log import checkpointer
+from mainstem.log.commit import checkpoint as files
+from mainstem.log.commit import checkpointer
+from mainstem.log.commit.journal import LONELY
 from mainstem.log.errors import PartitionDeleted, StorageError
-from mainstem.log.journal import LONELY
+from mainstem.promise import Later
 from tests.log.batches import batch
 from tests.log.logs import CONFIG, SMALL, TOPIC, Machine, Status
 from tests.support.simdisk import SimFile

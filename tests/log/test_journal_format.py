@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 from uuid import UUID
 
-from mainstem.log import journal_format as form
-from mainstem.log import journal_image, layout
-from mainstem.log.disk import File
-from mainstem.log.journal_format import APPEND, EPOCH, Header, Record
+from mainstem.log import paths
+from mainstem.log.commit import journal_format as form
+from mainstem.log.commit import journal_reader
+from mainstem.log.commit.journal_format import APPEND, EPOCH, Header, Record
+from mainstem.log.disk.contract import File
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
 
@@ -31,14 +32,14 @@ def group(header: Header, number: int, *payloads: bytes) -> bytes:
 
 def journal(*files: bytes) -> SimDisk:
     disk = SimDisk(SimClock(), random.Random(1))
-    disk.make_folder(layout.JOURNAL)
+    disk.make_folder(paths.JOURNAL)
     for number, data in enumerate(files):
-        disk.write_all(layout.slot_path(number), data)
+        disk.write_all(paths.slot_path(number), data)
     return disk
 
 
 def open_slot(disk: SimDisk, number: int = 0) -> File:
-    return disk.open(layout.slot_path(number))
+    return disk.open(paths.slot_path(number))
 
 
 def numbers(data: bytes, header: Header = HEADER) -> list[tuple[int, bool]]:
@@ -94,8 +95,8 @@ def test_a_bad_group_before_a_good_one_is_damage_and_is_told() -> None:
     broken[50] ^= 1
     data = form.encode_header(HEADER) + parts[0] + bytes(broken) + parts[2]
     assert numbers(data) == [(100, False), (102, True)]
-    image = journal_image.read(journal(data), FOLDER, 1, 1)
-    assert image.notes == [f"{layout.slot_path(0)}: damaged before group 102"]
+    image = journal_reader.read(journal(data), FOLDER, 1, 1)
+    assert image.notes == [f"{paths.slot_path(0)}: damaged before group 102"]
     assert image.next_group == 103
 
 
@@ -104,18 +105,18 @@ def test_a_failed_group_is_annulled_by_the_file_after_it() -> None:
     first = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b")
     second = form.encode_header(after) + group(after, 101, b"c")
     disk = journal(second, first)
-    image = journal_image.read(disk, FOLDER, 1, 1)
+    image = journal_reader.read(disk, FOLDER, 1, 1)
     records, payload = image.of((TOPIC, 0))
     assert [payload(one) for one in records] == [b"a", b"c"]
     assert (image.next_seq, image.next_group) == (6, 102)
-    assert image.live == [layout.slot_path(1), layout.slot_path(0)]
+    assert image.live == [paths.slot_path(1), paths.slot_path(0)]
 
 
 def test_files_below_the_checkpoint_are_not_live_but_their_seq_is_never_used_again() -> None:
     data = form.encode_header(HEADER) + group(HEADER, 100, b"a")
-    image = journal_image.read(journal(data), FOLDER, 9, 50)
+    image = journal_reader.read(journal(data), FOLDER, 9, 50)
     assert (image.live, image.records, image.next_seq, image.next_group) == ([], {}, 9, 50)
-    assert journal_image.read(journal(data), FOLDER, 4, 1).next_seq == 5
+    assert journal_reader.read(journal(data), FOLDER, 4, 1).next_seq == 5
 
 
 def test_records_without_bytes_come_back() -> None:
@@ -127,7 +128,7 @@ def test_records_without_bytes_come_back() -> None:
 
 
 def test_the_pages_example_is_what_the_code_reads() -> None:
-    page = (Path(form.__file__).parent / "FORMAT.md").read_text()
+    page = (Path(form.__file__).parents[1] / "FORMAT.md").read_text()
     block = page.split("```hex journal\n", 1)[1].split("```", 1)[0]
     data = bytes.fromhex(block.replace("..", "").strip())
     head, rest = data[:52], data[52:]

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from mainstem.log import batch as batches
+from mainstem.log.storage import record_batch as batches
 from tests.log.logs import SMALL, TOPIC, Machine
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.log import codecs
-from mainstem.log.batch import build
 from mainstem.log.config import PartitionConfig
+from mainstem.log.storage import codecs
+from mainstem.log.storage.record_batch import build
 from tests.support.memdisk import Bench
 
 JARS = Path(__file__).parents[1] / "compat" / "java" / "target" / "lib"

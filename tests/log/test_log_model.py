@@ -21,13 +21,14 @@ from uuid import UUID
 import pytest
 from crc32c import crc32c
 
-from mainstem.later import Later
-from mainstem.log import batch, journal
-from mainstem.log import checkpoint as checkpoints
+from mainstem.log.commit import checkpoint as checkpoints
+from mainstem.log.commit import journal
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.errors import CorruptBatch, LogError, LogFolderError
 from mainstem.log.log import Log
-from mainstem.log.partition import Appended, Partition
+from mainstem.log.partition.partition import Appended, Partition
+from mainstem.log.storage import record_batch
+from mainstem.promise import Later
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut, SimDisk
 
@@ -79,7 +80,7 @@ class Model:
 
 
 def body_of(data: bytes | bytearray | memoryview) -> bytes:
-    return bytes(data[batch.CRC_FROM :])
+    return bytes(data[record_batch.CRC_FROM :])
 
 
 class Life:
@@ -234,7 +235,7 @@ class Life:
         count = self.rng.choice((1, 1, 3))
         records = [(b"%d" % self.names, bytes(size), (), 1_356_998_400_000) for _ in range(count)]
         sequence = model.sequences.get(producer, 0) if producer >= 0 else -1
-        data = batch.build(
+        data = record_batch.build(
             records, producer_id=producer, producer_epoch=0 if producer >= 0 else -1, base_sequence=sequence
         )
         body = body_of(data)
@@ -248,19 +249,19 @@ class Life:
         producer = self.rng.choice((1, 2))
         if producer in model.last_sent:
             count, body = model.last_sent[producer]
-            data = bytearray(batch.CRC_FROM) + body
-            first = batch.build([(b"", b"", (), 0)])
-            data[: batch.CRC_FROM] = first[: batch.CRC_FROM]
-            data[8:12] = (len(data) - batch.LENGTH_OVERHEAD).to_bytes(4, "big")
+            data = bytearray(record_batch.CRC_FROM) + body
+            first = record_batch.build([(b"", b"", (), 0)])
+            data[: record_batch.CRC_FROM] = first[: record_batch.CRC_FROM]
+            data[8:12] = (len(data) - record_batch.LENGTH_OVERHEAD).to_bytes(4, "big")
             data[17:21] = crc32c(body).to_bytes(4, "big")
-            sequence = batch.read_header(data).base_sequence
+            sequence = record_batch.read_header(data).base_sequence
             self.send(index, data, producer, sequence + count)
 
     def send(self, index: int, data: bytearray, producer: int, next_sequence: int) -> None:
         model, partition = self.models[index], self.partition(index)
         body = body_of(data)
         end = partition.log_end_offset
-        header = batch.read_header(data)
+        header = record_batch.read_header(data)
         model.tried.setdefault(end, set()).add(body)  # also if the power goes in the middle
         try:
             done = partition.append(memoryview(data))
@@ -321,7 +322,7 @@ class Life:
 
     def compare(self, model: Model, data: bytes, offset: int) -> None:
         assert data
-        for at, header in batch.walk(data):
+        for at, header in record_batch.walk(data):
             assert model.kept[header.base_offset] == (
                 header.next_offset,
                 body_of(data[at : at + header.total_bytes]),
@@ -363,9 +364,9 @@ class Life:
                 offset = int(str(error).rpartition(" ")[2])
                 continue
             assert data, f"nothing at {offset} of {end}"
-            for at, header in batch.walk(data):
+            for at, header in record_batch.walk(data):
                 whole = data[at : at + header.total_bytes]
-                assert batch.crc_ok(whole, header)
+                assert record_batch.crc_ok(whole, header)
                 assert header.leader_epoch >= epoch
                 body = body_of(whole)
                 if header.base_offset < model.safe:
@@ -381,7 +382,7 @@ class Life:
         model.safe = end
         model.log_start = partition.log_start_offset
         for producer in (1, 2):
-            mine = [batch.read_header(bytes(21) + body) for body in bodies]
+            mine = [record_batch.read_header(bytes(21) + body) for body in bodies]
             ends = [one.base_sequence + one.count for one in mine if one.producer_id == producer]
             if ends or partition.log_start_offset == 0:
                 model.sequences[producer] = max(ends, default=0)

@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 
 from mainstem.clock import LoopClock
-from mainstem.log import batch as batches
 from mainstem.log.config import LogConfig
+from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.errors import LogFolderError, LogFolderLocked, StorageError
 from mainstem.log.log import Log
-from mainstem.log.realdisk import RealDisk
+from mainstem.log.storage import record_batch as batches
 from tests.log.batches import batch
 
 TOPIC = UUID(int=77)

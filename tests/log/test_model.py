@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mainstem.later import Later
-from mainstem.log.batch import decode, read_header, walk
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import OffsetOutOfRange, StorageError
-from mainstem.log.partition import Slice
+from mainstem.log.partition.partition import Slice
+from mainstem.log.storage.record_batch import decode, read_header, walk
+from mainstem.promise import Later
 from tests.log.batches import batch
 from tests.support.memdisk import Bench, ImmediateCommitter, ManualCommitter
 

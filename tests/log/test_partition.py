@@ -6,9 +6,8 @@ from typing import cast
 
 import pytest
 
-from mainstem.later import Later
-from mainstem.log.batch import decode, read_header
 from mainstem.log.config import PartitionConfig
+from mainstem.log.disk.nonblocking_read import LoadedIndexes
 from mainstem.log.errors import (
     BatchTooLarge,
     CorruptBatch,
@@ -16,7 +15,8 @@ from mainstem.log.errors import (
     PartitionDeleted,
     StorageError,
 )
-from mainstem.log.reads import LoadedIndexes
+from mainstem.log.storage.record_batch import decode, read_header
+from mainstem.promise import Later
 from tests.log.batches import batch, manual, offsets
 from tests.support.memdisk import Bench
 

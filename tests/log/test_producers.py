@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.errors import InvalidProducerEpoch, OutOfOrderSequence
-from mainstem.log.producers import MAX_SEQUENCE
+from mainstem.log.storage.producer_state import MAX_SEQUENCE
 from tests.log.batches import batch, manual, offsets
 from tests.support.memdisk import Bench
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 import pytest
 
-from mainstem.log import checkpoint as files
-from mainstem.log import meta
+from mainstem.log.commit import checkpoint as files
 from mainstem.log.config import LogConfig
 from mainstem.log.errors import CorruptBatch, LogError, LogFolderError, LogFolderLocked
 from mainstem.log.log import Log
+from mainstem.log.recovery import meta
 from tests.log.logs import OS, SMALL, TOPIC, Machine
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mainstem.log.reserve import Reserve
+from mainstem.log.disk.space_guard import Reserve
 from tests.support.clock import SimClock
 from tests.support.memdisk import MemDisk
 
@@ -45,7 +45,7 @@ def test_below_the_reserve_it_is_full_and_above_it_goes_on_by_itself(
     assert room.free(GIB + 1) is not None, "not with each byte that comes free"
     assert room.free(2 * GIB) is None
     assert room.times_full == 1
-    lines = [record.getMessage() for record in caplog.records if record.name.endswith("reserve")]
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("space_guard")]
     assert len([line for line in lines if line.startswith("topics take no events")]) == 1
     assert len([line for line in lines if line.startswith("topics take events again")]) == 1
 

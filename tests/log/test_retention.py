@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.log import retention
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import OffsetOutOfRange
+from mainstem.log.partition import retention
 from tests.log.batches import batch, manual, offsets
 from tests.support.memdisk import Bench
 

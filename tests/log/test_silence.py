@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mainstem.log.silence import PENDING_MAX_BYTES, Silence
+from mainstem.log.disk.disk_stall import PENDING_MAX_BYTES, Silence
 from tests.support.clock import SimClock
 from tests.support.memdisk import MemDisk
 

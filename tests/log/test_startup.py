@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from mainstem.log.disk import File, Verdicts
+from mainstem.log.disk.contract import File, Verdicts
 from mainstem.log.errors import LogFolderError
 from tests.log.logs import TOPIC, Machine
 

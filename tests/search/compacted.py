@@ -17,11 +17,18 @@ from unittest.mock import patch
 
 from crc32c import crc32c
 
-from mainstem.log import codecs
-from mainstem.log.batch import CRC_FROM, HEADER_BYTES, LENGTH_OVERHEAD, build, read_header, walk
 from mainstem.log.errors import OffsetOutOfRange
-from mainstem.log.partition import Partition
-from mainstem.log.reader import Slice
+from mainstem.log.partition.partition import Partition
+from mainstem.log.partition.reader import Slice
+from mainstem.log.storage import codecs
+from mainstem.log.storage.record_batch import (
+    CRC_FROM,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    build,
+    read_header,
+    walk,
+)
 from tests.search.ground import Ground, Row
 
 _LENGTH, _CRC, _COUNT = struct.Struct(">i"), struct.Struct(">I"), struct.Struct(">i")
@@ -84,7 +91,7 @@ async def append(
     """Write a batch that lacks records. Its base offset."""
     held = part(ground, topic, partition)
     # Such a batch is refused from clients, and rightly: only the check is passed over.
-    with patch("mainstem.log.partition.check", read_header):
+    with patch("mainstem.log.partition.partition.check", read_header):
         batch = bytearray(keeping(bytes(build(rows, codec=codec)), kept))
         written = held.append(memoryview(batch))
     await held.when_committed(written.next_offset)

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from mainstem.clock import LoopClock
+from mainstem.contract import Event
 from mainstem.doors.kafka.server import KafkaDoor
-from mainstem.engines.embedded import EmbeddedEngine
-from mainstem.log.batch import Record, build
-from mainstem.log.realdisk import RealDisk
+from mainstem.engines.embedded.engine import EmbeddedEngine
+from mainstem.log.disk.real_disk import RealDisk
+from mainstem.log.storage.record_batch import Record, build
 from mainstem.node import Node
-from mainstem.search.cluster import ClusterSearch
-from mainstem.search.local import LogSearch
-from mainstem.search.matcher import Matcher
-from mainstem.search.service import Done, Facets, Hit, Progress, Search, SearchRequest, Unreadable
+from mainstem.search.cluster.search import ClusterSearch
+from mainstem.search.contract import Done, Facets, Hit, Progress, Search, SearchRequest, Unreadable
+from mainstem.search.local.search import LogSearch
+from mainstem.search.match.matcher import Matcher
 from mainstem.settings import Settings
-from mainstem.stream import Event
 
 Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]
 SEGMENT_BYTES = 64 << 10
@@ -93,7 +93,7 @@ class Ground:
 
 
 def _position(topic: str, partition: int, offset: int) -> Any:
-    from mainstem.stream import Position
+    from mainstem.contract import Position
 
     return Position(topic, partition, offset)
 

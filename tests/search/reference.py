@@ -14,9 +14,9 @@ from typing import Any
 
 import re2
 
-from mainstem.log.batch import Record
-from mainstem.search import times
-from mainstem.search.ast import (
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.query import times
+from mainstem.search.query.ast import (
     And,
     Everything,
     Exists,

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record
-from mainstem.search.ast import (
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.query.ast import (
     And,
     Bound,
     Everything,
@@ -25,10 +25,10 @@ from mainstem.search.ast import (
     Test,
     Text,
 )
-from mainstem.search.numbers import number_of
-from mainstem.search.query import joined
-from mainstem.search.requirements import FOLDED_UNSURE, FOLDS_INTO_ASCII
-from mainstem.search.tokens import tokens
+from mainstem.search.query.necessary_terms import FOLDED_UNSURE, FOLDS_INTO_ASCII
+from mainstem.search.query.parser import joined
+from mainstem.search.text.numbers import number_of
+from mainstem.search.text.tokens import tokens
 
 NOW_MS = 1_370_100_000_000
 TOPICS = ["orders", "orders-eu", "flights", "a.b"]

@@ -16,16 +16,16 @@ from uuid import uuid4
 import pytest
 
 from mainstem.clock import BlockingClock, LoopClock
-from mainstem.log.batch import build, stamp
-from mainstem.search import cluster_wire as wire
-from mainstem.search import sidecar
-from mainstem.search.batches import placed
-from mainstem.search.cluster import ClusterSearch
-from mainstem.search.cluster_link import Cluster, Place, Span, visible
-from mainstem.search.cluster_plan import Times, closed_spans, cut, span_events
-from mainstem.search.messages import Held, Unit
-from mainstem.search.service import Done, Hit, SearchRequest, Unreadable
-from mainstem.stream import Broker, ClusterInfo, NotReachable
+from mainstem.contract import Broker, ClusterInfo, NotReachable
+from mainstem.log.storage.record_batch import build, stamp
+from mainstem.search.blocks import token_filter
+from mainstem.search.blocks.batches import placed
+from mainstem.search.cluster import client_protocol as wire
+from mainstem.search.cluster.broker_client import Cluster, Place, Span, visible
+from mainstem.search.cluster.plan import Times, closed_spans, cut, span_events
+from mainstem.search.cluster.search import ClusterSearch
+from mainstem.search.contract import Done, Hit, SearchRequest, Unreadable
+from mainstem.search.ipc import Held, Unit
 from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, run
 from tests.search.test_service import QUERIES, fill
 
@@ -155,12 +155,12 @@ def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: P
         totals = (await run(ground.cluster, request)).end.totals
         assert totals.skipped_bytes > totals.scanned_bytes
         for path in made:
-            head, last = sidecar.head_of(path) or pytest.fail("it is whole")
+            head, last = token_filter.head_of(path) or pytest.fail("it is whole")
             newer = bytearray(last)
             newer[12:16] = (7).to_bytes(4, "big")
             unit = Unit("orders", 0, "", head.start, head.end, head.first_offset, head.next_offset)
             name = path.name.replace("-0.tokens", "-7.tokens")
-            sidecar.save(unit, str(path.with_name(name)), sidecar.Gathered(), 0, 0, bytes(newer))
+            token_filter.save(unit, str(path.with_name(name)), token_filter.Gathered(), 0, 0, bytes(newer))
             path.unlink()
         async with another(ground) as later:
             assert (await run(later, request)).end.totals.skipped_bytes == 0
@@ -350,8 +350,8 @@ def test_replies_that_do_not_fit_are_refused_and_cost_nothing(ids: bool) -> None
 def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainstem.search.cluster_link.HELD_BYTES", 3_000)
-    monkeypatch.setattr("mainstem.search.cluster_link.FETCH_BYTES_MIN", 1_000)
+    monkeypatch.setattr("mainstem.search.cluster.broker_client.HELD_BYTES", 3_000)
+    monkeypatch.setattr("mainstem.search.cluster.broker_client.FETCH_BYTES_MIN", 1_000)
 
     async def work(ground: Ground) -> None:
         await ground.engine.create_topic("orders", partitions=1)

@@ -22,10 +22,10 @@ from confluent_kafka.admin import (
 )
 
 from mainstem.clock import LoopClock
-from mainstem.engines.kafka import KafkaEngine
-from mainstem.search.cluster import ClusterSearch
-from mainstem.search.service import SearchRequest
-from mainstem.stream import Event
+from mainstem.contract import Event
+from mainstem.engines.kafka.engine import KafkaEngine
+from mainstem.search.cluster.search import ClusterSearch
+from mainstem.search.contract import SearchRequest
 from tests.search.ground import Result, brute_force, counted, run
 
 pytestmark = pytest.mark.slow

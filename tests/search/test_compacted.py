@@ -14,13 +14,13 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record, build, decode, read_header, stamp
-from mainstem.log.partition import Partition
-from mainstem.search import histogram
+from mainstem.log.partition.partition import Partition
+from mainstem.log.storage.record_batch import Record, build, decode, read_header, stamp
+from mainstem.search.blocks import histogram
+from mainstem.search.contract import Hit, Search, SearchRequest
 from mainstem.search.facets import Tally
-from mainstem.search.messages import Unit
-from mainstem.search.query import parse
-from mainstem.search.service import Hit, Search, SearchRequest
+from mainstem.search.ipc import Unit
+from mainstem.search.query.parser import parse
 from tests.search import reference
 from tests.search.compacted import Rewritten, append, keeping, new_epoch, part, some_of
 from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, Row, counted, open_ground, run

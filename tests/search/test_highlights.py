@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.search.ast import Bound
-from mainstem.search.highlights import Highlight, highlights
+from mainstem.search.match.highlights import Highlight, highlights
+from mainstem.search.query.ast import Bound
 
 
 @pytest.mark.parametrize(

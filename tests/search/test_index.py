@@ -17,16 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record, build, stamp
-from mainstem.search import messages
-from mainstem.search.blocks import Block
+from mainstem.log.storage.record_batch import Record, build, stamp
+from mainstem.search import ipc
+from mainstem.search.blocks.blocks import Block
+from mainstem.search.contract import SearchRequest
+from mainstem.search.execution import Piece
 from mainstem.search.index import builder, layout
-from mainstem.search.index.keeper import narrowed
+from mainstem.search.index.manager import narrowed
 from mainstem.search.index.reader import Reader
-from mainstem.search.messages import Ask, BuildPart, IndexPart, Unit
-from mainstem.search.run import Piece
-from mainstem.search.service import SearchRequest
-from mainstem.search.tokens import filter_tokens
+from mainstem.search.ipc import Ask, BuildPart, IndexPart, Unit
+from mainstem.search.text.tokens import filter_tokens
 from tests.search.ground import NOW_MS, Ground, Result, Row, brute_force, on_ground, open_ground, run
 from tests.search.test_service import CODECS, QUERIES, fill, some_rows
 from tests.search.test_sidecar import RECORDS
@@ -92,7 +92,7 @@ def test_a_part_names_every_batch_of_a_token(batches: list[list[Record]], long: 
             for token in {token for record in records for token in filter_tokens(record)}:
                 asked = reader.ask(Ask(1, [(part.folder, part.fingerprint)], [[token, "nothinghasthis"]]))
                 assert asked.named[0] is not None
-                expected = messages.Named(unit.start, unit.end, unit.low, unit.high)
+                expected = ipc.Named(unit.start, unit.end, unit.low, unit.high)
                 assert expected in asked.named[0]
         nothing = reader.ask(Ask(1, [(part.folder, part.fingerprint)], [["word"], ["nothinghasthis"]]))
         assert nothing.named == [[]]
@@ -169,7 +169,7 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
 def test_a_batch_before_damage_of_unknown_offsets_is_not_passed_over() -> None:
     unit = Unit("t", 0, "x", 0, 100, 50, 60)
     piece = Piece(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
-    named = [messages.Named(10, 20, 51, 52), messages.Named(90, 100, 58, 0)]
+    named = [ipc.Named(10, 20, 51, 52), ipc.Named(90, 100, 58, 0)]
     assert narrowed(piece, named, newest_first=True) == [piece]
     found = narrowed(piece, named[:1], newest_first=True)
     assert [(each.unit.start, each.unit.end, each.unit.low, each.unit.high, each.size) for each in found] == [
@@ -193,7 +193,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_pa
             [sys.executable, "-m", "mainstem.search.index.builder"], stdin=subprocess.PIPE
         )
         assert process.stdin is not None
-        process.stdin.write(messages.frame(BuildPart(1, str(root), units)))
+        process.stdin.write(ipc.frame(BuildPart(1, str(root), units)))
         process.stdin.flush()
         while not parts_of(tmp_path):
             time.sleep(0.001)

@@ -11,12 +11,12 @@ import re2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record
-from mainstem.search.ast import Bound, Exists, Glob, Node, Not, Range, Regex, Target, Term, Test, Text
-from mainstem.search.matcher import Matcher
-from mainstem.search.query import format_query, parse
-from mainstem.search.requirements import FOLDED_UNSURE, FOLDS_INTO_ASCII
-from mainstem.search.tokens import filter_tokens
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.match.matcher import Matcher
+from mainstem.search.query.ast import Bound, Exists, Glob, Node, Not, Range, Regex, Target, Term, Test, Text
+from mainstem.search.query.necessary_terms import FOLDED_UNSURE, FOLDS_INTO_ASCII
+from mainstem.search.query.parser import format_query, parse
+from mainstem.search.text.tokens import filter_tokens
 from tests.search import reference
 from tests.search.strategies import NOW_MS, TOPICS, nodes, records
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mainstem.search.service import Done, Hit, SearchRequest
+from mainstem.search.contract import Done, Hit, SearchRequest
 from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, brute_force, open_ground
 from tests.search.test_service import CODECS, some_rows
 

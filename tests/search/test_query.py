@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record
-from mainstem.search import times
-from mainstem.search.ast import And, Bound, Everything, Node, Or, Range, Target, Term, Text
-from mainstem.search.matcher import Matcher
-from mainstem.search.query import DEPTH_MAX, LENGTH_MAX, QueryError, format_path, format_query, parse
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.match.matcher import Matcher
+from mainstem.search.query import times
+from mainstem.search.query.ast import And, Bound, Everything, Node, Or, Range, Target, Term, Text
+from mainstem.search.query.parser import DEPTH_MAX, LENGTH_MAX, QueryError, format_path, format_query, parse
 from tests.search import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "SEARCH.md"

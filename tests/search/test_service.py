@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.log.batch import build
-from mainstem.search import run as running
-from mainstem.search.query import QueryError
-from mainstem.search.service import Hit, SearchRequest
-from mainstem.stream import Invalid
+from mainstem.contract import Invalid
+from mainstem.log.storage.record_batch import build
+from mainstem.search import execution as running
+from mainstem.search.contract import Hit, SearchRequest
+from mainstem.search.query.parser import QueryError
 from tests.search.ground import NOW_MS, Ground, Row, brute_force, counted, on_ground, run
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")

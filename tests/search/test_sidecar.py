@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record
-from mainstem.search import local, sidecar
-from mainstem.search.cluster_worker import kept
-from mainstem.search.service import SearchRequest
-from mainstem.search.tokens import filter_tokens
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.blocks import token_filter
+from mainstem.search.cluster.worker import kept
+from mainstem.search.contract import SearchRequest
+from mainstem.search.local import search
+from mainstem.search.text.tokens import filter_tokens
 from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, open_ground, run
 from tests.search.test_service import CODECS, fill, some_rows
 
@@ -45,7 +46,7 @@ RECORDS = st.lists(
 @given(RECORDS)
 def test_a_filter_holds_all_tokens_of_its_events(records: list[Record]) -> None:
     wanted = {token.encode() for record in records for token in filter_tokens(record)}
-    assert wanted <= sidecar.batch_tokens(records)
+    assert wanted <= token_filter.batch_tokens(records)
 
 
 def filters(ground: Ground) -> list[Path]:
@@ -102,7 +103,7 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
         rng = random.Random(1)
         for path in filters(ground):
             data = bytearray(path.read_bytes())
-            for at in [*rng.sample(range(sidecar.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
+            for at in [*rng.sample(range(token_filter.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
                 data[at] = 0
             path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
         found = await run(ground.local, request)
@@ -117,7 +118,7 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
 def test_a_filter_that_could_not_be_written_is_made_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "COVER_S", 0.02)
+    monkeypatch.setattr(search, "COVER_S", 0.02)
 
     async def work(ground: Ground) -> None:
         await fill(ground, batches=15, partitions=1)
@@ -143,7 +144,7 @@ def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -
 
     on_ground(tmp_path, first, block_bytes=BLOCK_BYTES)
     files = sorted((tmp_path / "search").rglob("*.tokens"))
-    heads = sidecar.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    heads = token_filter.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
     assert len(heads) == len(files) > 1
     descriptor = (tmp_path / heads[0].path).open("r+b")
     with descriptor as file:
@@ -154,7 +155,7 @@ def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -
                 data[head.start + 12 : head.end] = bytes(head.end - head.start - 12)
         file.seek(0)
         file.write(data)
-    left = sidecar.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    left = token_filter.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
     assert {head.path for head in left} == {head.path for head in heads} - {heads[0].path}
 
 
@@ -181,11 +182,11 @@ def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
     def left() -> set[str]:
         return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
 
-    sidecar.remove(str(tmp_path / name) for name in (*others, filters[0]))
+    token_filter.remove(str(tmp_path / name) for name in (*others, filters[0]))
     assert left() == {*others, *filters[1:]}
     assert list(kept(tmp_path, 0)) == []
     assert left() == {*others, filters[1]}, "another process may be writing it"
-    assert sidecar.restore(str(tmp_path), str(tmp_path / "partitions")) == []
+    assert token_filter.restore(str(tmp_path), str(tmp_path / "partitions")) == []
     assert left() == set(others)
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.batch import Record
-from mainstem.search.payload import Payload, decode
-from mainstem.search.tokens import fields, filter_tokens, tokens
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.text.payload import Payload, decode
+from mainstem.search.text.tokens import fields, filter_tokens, tokens
 from tests.search import reference
 from tests.search.strategies import records
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mainstem.search.service import SearchRequest
+from mainstem.search.contract import SearchRequest
 from tests.search.ground import NOW_MS, Ground, on_ground, run
 
 ROW = (None, b'{"order": "4711"}', (), NOW_MS)

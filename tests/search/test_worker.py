@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mainstem.clock import LoopClock
-from mainstem.log.batch import build, stamp
-from mainstem.search import messages
-from mainstem.search.messages import (
+from mainstem.log.storage.record_batch import build, stamp
+from mainstem.search import ipc
+from mainstem.search.ipc import (
     LENGTH,
     Cancel,
     Failed,
@@ -30,8 +30,8 @@ from mainstem.search.messages import (
     Scanned,
     Unit,
 )
-from mainstem.search.pool import Pool
-from mainstem.search.start import BACKGROUND
+from mainstem.search.workers.bootstrap import BACKGROUND
+from mainstem.search.workers.pool import Pool
 
 
 class Worker:
@@ -39,7 +39,13 @@ class Worker:
 
     def __init__(self, nice: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mainstem.search.start", str(nice), "mainstem.search.worker"],
+            [
+                sys.executable,
+                "-m",
+                "mainstem.search.workers.bootstrap",
+                str(nice),
+                "mainstem.search.workers.worker",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -48,12 +54,12 @@ class Worker:
         self.requests, self.replies = self.process.stdin, self.process.stdout
 
     def send(self, *requests: Request) -> None:
-        self.requests.write(b"".join(map(messages.frame, requests)))
+        self.requests.write(b"".join(map(ipc.frame, requests)))
         self.requests.flush()
 
     def reply(self) -> Reply:
         (length,) = LENGTH.unpack(self.replies.read(LENGTH.size))
-        return messages.read_reply(self.replies.read(length))
+        return ipc.read_reply(self.replies.read(length))
 
 
 @pytest.fixture
@@ -189,10 +195,10 @@ def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
     """A whole client, argparse and the metadata of distributions would be half of the time of its start."""
     program = (
         "import sys\n"
-        "from mainstem.search import start\n"
-        "start.travel_light()\n"
-        "from mainstem.log import batch\n"
-        "from mainstem.search import worker\n"
+        "from mainstem.search.workers import bootstrap\n"
+        "bootstrap.travel_light()\n"
+        "from mainstem.log.storage import record_batch as batch\n"
+        "from mainstem.search.workers import worker\n"
         "data = open(sys.argv[1], 'rb').read()\n"
         "print(sum(len(batch.decode(data[at : at + head.total_bytes])) for at, head in batch.walk(data)))\n"
         "print(*sys.modules)\n"
@@ -202,7 +208,7 @@ def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
     )
     events, modules = found.stdout.splitlines()
     assert int(events) == 1000
-    heavy = {"aiokafka.client", "argparse", "asyncio", "importlib.metadata", "logging", "mainstem.stream"}
+    heavy = {"aiokafka.client", "argparse", "asyncio", "importlib.metadata", "logging", "mainstem.contract"}
     assert heavy & set(modules.split()) == set()
 
 

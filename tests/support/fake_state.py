@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mainstem.later import Later
-from mainstem.log import batch as batches
-from mainstem.log.disk import Buffer
+from mainstem.log.disk.contract import Buffer
 from mainstem.log.errors import OffsetOutOfRange, StorageError
+from mainstem.log.storage import record_batch as batches
+from mainstem.promise import Later
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import TypeAlias
 from uuid import UUID
 
 from mainstem.clock import Clock
-from mainstem.later import Later
-from mainstem.log.commit import Committed
+from mainstem.log.commit.contract import Committed
 from mainstem.log.config import LogConfig, PartitionConfig
-from mainstem.log.disk import Buffer, File
-from mainstem.log.partition import Partition
-from mainstem.log.reads import Shared
-from mainstem.log.state import PartitionState
+from mainstem.log.disk.contract import Buffer, File
+from mainstem.log.disk.nonblocking_read import Shared
+from mainstem.log.partition.partition import Partition
+from mainstem.log.partition.recovered_state import PartitionState
+from mainstem.promise import Later
 from tests.support.clock import SimClock
 
 TOPIC = UUID(int=7)
@@ -74,7 +74,7 @@ class MemFile:
 
 
 class MemDisk:
-    """Implements `mainstem.log.disk.Disk`."""
+    """Implements `mainstem.log.disk.contract.Disk`."""
 
     def __init__(self, clock: SimClock | None = None) -> None:
         self.most_unsynced = 256

@@ -1,10 +1,10 @@
 """A disk that forgets what was not synced, and fails when told to.
 
-Owns: `SimDisk`, an implementation of `mainstem.log.disk.Disk` in memory on a `SimClock`, with one seed. It is
-crueler than a real one: at a power cut any subset of unsynced page pieces, truncations, and names survives,
-some pieces torn, some replaced by zeros; a sync takes random virtual time, so that syncs overtake each other;
-after a failed sync the page cache goes on showing what the disk does not have, and the next sync says that
-all is well (STORAGE part 8).
+Owns: `SimDisk`, an implementation of `mainstem.log.disk.contract.Disk` in memory on a `SimClock`, with one
+seed. It is crueler than a real one: at a power cut any subset of unsynced page pieces, truncations, and names
+survives, some pieces torn, some replaced by zeros; a sync takes random virtual time, so that syncs overtake
+each other; after a failed sync the page cache goes on showing what the disk does not have, and the next sync
+says that all is well (STORAGE part 8).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import errno
 import random
 from collections.abc import Callable, Sequence
 
-from mainstem.later import Later
-from mainstem.log.disk import Buffer, File, Verdicts
+from mainstem.log.disk.contract import Buffer, File, Verdicts
+from mainstem.promise import Later
 from tests.support.clock import SimClock
 from tests.support.siminode import Change, Folder, Inode
 

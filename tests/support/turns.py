@@ -52,8 +52,8 @@ def _name(handle: Any) -> str:
 
 def main() -> None:
     """Serve."""
-    from mainstem import server
     from mainstem.cli import main as serve
+    from mainstem.serve import server
 
     loops: list[Timed] = []
     plain = events.Handle._run

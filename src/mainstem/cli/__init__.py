@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = importlib.import_module(f"mainstem.cli.{cmd_name}").command
+        found: click.Command = importlib.import_module(f"mainstem.cli.commands.{cmd_name}").command
         return found
 
 
@@ -99,7 +99,7 @@ def run(arguments: list[str]) -> int:
 def _failed(error: Exception) -> int:
     """Say what went wrong in one line, if it is one of ours; anything else is a bug and shows its
     traceback."""
-    from mainstem.stream import NotReachable, StreamError
+    from mainstem.contract import NotReachable, StreamError
 
     if not isinstance(error, StreamError):
         raise error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from mainstem.stream import Engine
+    from mainstem.contract import Engine
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ def with_engine(at: str, work: Callable[[Engine], Awaitable[T]]) -> T:
     """Run `work` on the engine at HOST:PORT, and close it. NotReachable when nobody answers there."""
     import asyncio
 
-    from mainstem.engines.kafka import KafkaEngine
+    from mainstem.engines.kafka.engine import KafkaEngine
 
     async def inner() -> T:
         engine = await KafkaEngine.connect(at)

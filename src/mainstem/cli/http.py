@@ -15,8 +15,7 @@ import h11
 import msgspec
 
 from mainstem import __version__
-from mainstem.search.errors import QueryError
-from mainstem.stream import (
+from mainstem.contract import (
     EventTooLarge,
     Invalid,
     NotAllowed,
@@ -25,6 +24,7 @@ from mainstem.stream import (
     StreamError,
     UnknownTopic,
 )
+from mainstem.search.query.errors import QueryError
 
 CONNECT_S = 5.0
 SILENCE_S = 120.0

@@ -11,9 +11,9 @@ from mainstem.clock import LoopClock
 from mainstem.replay import SETTLE_S, Job, Replay, Told, matches
 
 if TYPE_CHECKING:
-    from mainstem.cli.finding import Reached
-    from mainstem.cli.replay import Order
-    from mainstem.search.service import Search
+    from mainstem.cli.commands.replay import Order
+    from mainstem.cli.search_options import Reached
+    from mainstem.search.contract import Search
 
 
 class LocalReplay:

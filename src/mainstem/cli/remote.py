@@ -17,7 +17,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from mainstem.cli.http import ask, problem_error
-from mainstem.search.service import (
+from mainstem.contract import Event, Headers, NotReachable, Position
+from mainstem.search.contract import (
     Done,
     Facets,
     Hit,
@@ -28,7 +29,6 @@ from mainstem.search.service import (
     Unreadable,
     Update,
 )
-from mainstem.stream import Event, Headers, NotReachable, Position
 
 FACETS_BUDGET_S = 3_600.0
 """The door's limit."""

@@ -10,11 +10,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from mainstem.cli.http import ask, problem_error
 from mainstem.cli.remote import matches_body
+from mainstem.contract import NotReachable
 from mainstem.replay import Told
-from mainstem.stream import NotReachable
 
 if TYPE_CHECKING:
-    from mainstem.cli.replay import Order
+    from mainstem.cli.commands.replay import Order
 
 COUNTING_S = 3_600.0
 """So long the door may be silent: it counts first, and looks for what the job has published."""

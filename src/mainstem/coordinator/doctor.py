@@ -11,21 +11,22 @@ import random
 from typing import Literal, cast
 from uuid import UUID
 
-from mainstem.coordinator import snapshot
-from mainstem.coordinator.groups import Groups
+from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.producer_ids import ProducerIds
-from mainstem.coordinator.records import RecordCodec, StateDamaged, StateTooNew
-from mainstem.coordinator.topic_types import TopicCreated, TopicDeleted
-from mainstem.coordinator.topics import Topics
-from mainstem.log import batch, layout
-from mainstem.log.disk import Disk
-from mainstem.log.doctor import Key, ReadOnlyDisk
-from mainstem.log.doctor_partition import Finding
+from mainstem.coordinator.runtime import snapshot
+from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
+from mainstem.coordinator.topics.topics import Topics
+from mainstem.coordinator.topics.types import TopicCreated, TopicDeleted
+from mainstem.log import paths
+from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
-from mainstem.log.inspect import InspectedBatch, inspect
+from mainstem.log.offline.doctor import Key, ReadOnlyDisk
+from mainstem.log.offline.doctor_scan import Finding
+from mainstem.log.offline.inspect import InspectedBatch, inspect
+from mainstem.log.storage import record_batch
 from mainstem.settings import Settings
 
-STATE: Key = (layout.STATE_TOPIC, 0)
+STATE: Key = (paths.STATE_TOPIC, 0)
 STATE_NAME = "(state log)"
 
 
@@ -49,7 +50,7 @@ class State:
 
     def name(self, topic_id: UUID) -> str | None:
         """The topic's name, also of one that is being deleted; None: no topic has this id."""
-        if topic_id == layout.STATE_TOPIC:
+        if topic_id == paths.STATE_TOPIC:
             return STATE_NAME
         return self._names.get(topic_id)
 
@@ -110,15 +111,15 @@ class State:
 
     def _from_log(self, start: int, whole: bool) -> bool:
         """False: the records before its beginning are needed, and lost."""
-        folder = layout.partition_folder(*STATE)
-        bases = [base for name in self._disk.list(folder) if (base := layout.parse_segment(name)) is not None]
+        folder = paths.partition_folder(*STATE)
+        bases = [base for name in self._disk.list(folder) if (base := paths.parse_segment(name)) is not None]
         if bases and bases[0] > start and not whole:
             then = f"the server refuses to start: restore the folder {snapshot.FOLDER}/ from a backup"
             what = f"no snapshot is whole and the log starts at offset {bases[0]}"
             self.findings.append(Finding("damage", folder, what, then, *STATE))
             return False
         for base in bases:
-            path = f"{folder}/{layout.segment_name(base)}"
+            path = f"{folder}/{paths.segment_name(base)}"
             try:
                 for item in inspect(f"{self._disk.root}/{path}"):
                     if isinstance(item, InspectedBatch) and item.crc_ok and item.header.next_offset > start:
@@ -132,7 +133,7 @@ class State:
         with open(f"{self._disk.root}/{path}", "rb") as file:
             file.seek(item.position)
             data = file.read(item.header.total_bytes)
-        for record in batch.decode(data):
+        for record in record_batch.decode(data):
             if record.offset >= start:
                 try:
                     self._apply(record.value or b"", f"at offset {record.offset} of the state log")

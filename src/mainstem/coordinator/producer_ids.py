@@ -3,7 +3,8 @@
 Owns: which producer ids were given away. They come in blocks whose end is recorded before the first id of
 one is used, so that no id is ever given twice; what is left of a block at a stop is skipped. Refuses: to
 remember epochs: a producer that comes back with its id gets the next epoch, and the partitions themselves
-fence older ones by the epochs in their batches (`log/producers.py`). Doors call `next` and `bump`.
+fence older ones by the epochs in their batches
+(`log/storage/producer_state.py`). Doors call `next` and `bump`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mainstem.coordinator.records import StateRecord
-from mainstem.coordinator.runtime import Runtime
-from mainstem.later import Later
+from mainstem.coordinator.runtime.records import StateRecord
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.promise import Later
 
 BLOCK_IDS = 1000
 """As Kafka's `ProducerIdsBlock`."""

@@ -2,7 +2,7 @@
 
 Owns: the one place where a read-only door is made so: below the door, so that no route can forget it.
 Refuses: every call of the contract that changes anything, joining a group too, with NotAllowed. Made by
-`mainstem.server` and `mainstem.serve_console`.
+`mainstem.serve.server` and `mainstem.serve.console`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn, cast
 
-from mainstem.stream import NO_SETTINGS, Engine, Member, NewEvent, NotAllowed, Position
+from mainstem.contract import NO_SETTINGS, Engine, Member, NewEvent, NotAllowed, Position
 
 READS = frozenset(
     {
@@ -82,7 +82,7 @@ class _Refusing:
 
 
 class ReadOnlyEngine(_Refusing):
-    """`mainstem.stream.Engine`, as far as it reads. Made by `read_only`."""
+    """`mainstem.contract.Engine`, as far as it reads. Made by `read_only`."""
 
     def __init__(self, engine: Engine) -> None:
         for name in READS:

@@ -1,5 +1,5 @@
 """The settings that the log itself obeys, typed and in units. Their Kafka names, texts and checks live in
-`coordinator/topics.py`; the log knows no settings syntax."""
+`coordinator/topics/topics.py`; the log knows no settings syntax."""
 
 from __future__ import annotations
 

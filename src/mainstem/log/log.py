@@ -14,19 +14,20 @@ from typing import Literal
 from uuid import UUID
 
 from mainstem.clock import Clock
-from mainstem.later import Later, gather
-from mainstem.log import layout, meta
-from mainstem.log.checkpointer import Checkpointer, Key
-from mainstem.log.commit_os import OsCommitter
+from mainstem.log import paths
+from mainstem.log.commit.checkpointer import Checkpointer, Key
+from mainstem.log.commit.journal import Journal
+from mainstem.log.commit.page_cache_commit import OsCommitter
 from mainstem.log.config import LogConfig, PartitionConfig
-from mainstem.log.disk import Disk
+from mainstem.log.disk.contract import Disk
+from mainstem.log.disk.nonblocking_read import Shared
 from mainstem.log.errors import LogError
-from mainstem.log.journal import Journal
-from mainstem.log.partition import Partition
-from mainstem.log.reads import Shared
-from mainstem.log.report import RecoveryReport
-from mainstem.log.startup import STATE, Startup
-from mainstem.log.state import PartitionState
+from mainstem.log.partition.partition import Partition
+from mainstem.log.partition.recovered_state import PartitionState
+from mainstem.log.recovery import meta
+from mainstem.log.recovery.report import RecoveryReport
+from mainstem.log.recovery.startup import STATE, Startup
+from mainstem.promise import Later, gather
 
 _UNLINK_SLICE = 8
 
@@ -149,7 +150,7 @@ class Log:
         """Remove all partitions of the topic. Done when nothing on disk refers to it; if it fails, it may be
         asked for again."""
         partitions = self._topics.pop(topic_id, {})
-        assert topic_id != layout.STATE_TOPIC
+        assert topic_id != paths.STATE_TOPIC
         # Of the tries before this one too: journal and checkpoint may still speak of it.
         forgotten = self._forgetting.setdefault(topic_id, [])
         for partition in partitions.values():
@@ -157,9 +158,9 @@ class Log:
             forgotten.append(self._committer.forget(partition).map(_releasing(partition)))
         out: Later[None] = Later()
         folders = [
-            f"{layout.PARTITIONS}/{name}"
-            for name in self._disk.list(layout.PARTITIONS)
-            if (parsed := layout.parse_partition(name)) is not None and parsed[0] == topic_id
+            f"{paths.PARTITIONS}/{name}"
+            for name in self._disk.list(paths.PARTITIONS)
+            if (parsed := paths.parse_partition(name)) is not None and parsed[0] == topic_id
         ]
         try:
             folders = [self._mark_deleted(folder) for folder in folders]
@@ -180,10 +181,10 @@ class Log:
         return out
 
     def _mark_deleted(self, folder: str) -> str:
-        if folder.endswith(layout.DELETED):
+        if folder.endswith(paths.DELETED):
             return folder
-        self._disk.rename(folder, folder + layout.DELETED)
-        return folder + layout.DELETED
+        self._disk.rename(folder, folder + paths.DELETED)
+        return folder + paths.DELETED
 
     def _remove(
         self, folders: list[str], then: Callable[[Later[None]], None], names: list[str] | None = None
@@ -203,7 +204,7 @@ class Log:
         except OSError as error:
             then(Later.failed(error))
             return
-        self._disk.sync([], [layout.PARTITIONS], background=True).then(then)
+        self._disk.sync([], [paths.PARTITIONS], background=True).then(then)
 
     # Stopping.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from mainstem.search.contract import Difference
 from mainstem.search.facets import Tally
-from mainstem.search.service import Difference
 
 
 def differences(

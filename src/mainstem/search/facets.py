@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mainstem.log.batch import Record
-from mainstem.search import payload, tokens
-from mainstem.search.ast import Target
-from mainstem.search.format import format_path, format_target
+from mainstem.log.storage.record_batch import Record
+from mainstem.search.query.ast import Target
+from mainstem.search.query.format import format_path, format_target
+from mainstem.search.text import payload, tokens
 
 if TYPE_CHECKING:
-    from mainstem.search.service import Value  # workers need nothing else of it
+    from mainstem.search.contract import Value  # workers need nothing else of it
 
 VALUES_MAX = 10_000
 FIELDS_MAX = 200

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import httpx
 
 from mainstem.clock import LoopClock
+from mainstem.contract import Engine
 from mainstem.doors.http.endpoint import DiskUse
 from mainstem.doors.http.server import HttpDoor
-from mainstem.engines.embedded import EmbeddedEngine
+from mainstem.engines.embedded.engine import EmbeddedEngine
 from mainstem.engines.read_only import read_only
-from mainstem.log.realdisk import RealDisk
+from mainstem.log.disk.real_disk import RealDisk
 from mainstem.node import Node
-from mainstem.search.local import LogSearch
+from mainstem.search.local.search import LogSearch
 from mainstem.settings import Settings
-from mainstem.stream import Engine
 
 T = TypeVar("T")
 MAX_BODY = 1 << 20

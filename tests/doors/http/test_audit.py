@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mainstem.serve_logging import JsonFormat
-from mainstem.stream import Position
+from mainstem.contract import Position
+from mainstem.serve.logs import JsonFormat
 from tests.doors.http.door_kit import Running
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.doors.http import bodies, publish
+from mainstem.doors.http import bodies
 from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.routes import publish
 from tests.doors.http.door_kit import Running, problem
 
 VALUES = st.recursive(

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mainstem.contract import Event, NewEvent
 from mainstem.doors.http.endpoint import json_line
 from mainstem.doors.http.events_json import LARGE_BYTES, NewEventJson, from_json, to_json, to_json_in_turns
-from mainstem.stream import Event, NewEvent
 from tests.doors.http.door_kit import MAX_BODY, Running, problem
 
 NDJSON = {"content-type": "application/x-ndjson"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mainstem.engines.embedded import EmbeddedEngine
-from mainstem.stream import Position
+from mainstem.contract import Position
+from mainstem.engines.embedded.engine import EmbeddedEngine
 from tests.doors.http.door_kit import Running, problem
 
 

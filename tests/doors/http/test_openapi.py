@@ -9,10 +9,10 @@ from typing import Any
 
 from starlette.routing import Route, Router
 
-from mainstem.doors.http.metrics import METRICS
+from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import document, kinds_of, path_of
 from mainstem.doors.http.problem import KINDS
-from mainstem.doors.http.routes import ENDPOINTS
+from mainstem.doors.http.routes.metrics import METRICS
 from tests.doors.http.door_kit import Running
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mainstem.contract import NewEvent, Position
 from mainstem.doors.http.endpoint import Endpoint
+from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import path_of
 from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.routes import ENDPOINTS
 from mainstem.doors.http.security import HEADERS, Guard
-from mainstem.stream import NewEvent, Position
 from tests.doors.http.door_kit import MAX_BODY, Running, problem, running
 
 EVERY = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: f"{each.method} {path_of(each)}")

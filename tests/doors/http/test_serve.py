@@ -17,9 +17,9 @@ import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
-from mainstem import server as serving
 from mainstem.cli.exit_codes import Exit
-from mainstem.server import CannotServe, bind_http
+from mainstem.serve import server as serving
+from mainstem.serve.server import CannotServe, bind_http
 from mainstem.settings import Settings
 from tests.doors.http.door_kit import problem
 from tests.support.server import Server

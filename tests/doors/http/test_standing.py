@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.doors.http.standing import STUCK_BESIDE_S, STUCK_S, Standing
-from mainstem.stream import GroupInfo, GroupPosition, MemberInfo
+from mainstem.contract import GroupInfo, GroupPosition, MemberInfo
+from mainstem.doors.http.stalled_groups import STUCK_BESIDE_S, STUCK_S, Standing
 
 MEMBER = MemberInfo("m-1", "billing-1", "/10.0.0.7", None, (("orders", 0),))
 

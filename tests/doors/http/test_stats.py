@@ -13,10 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from mainstem.doors.http import metrics
-from mainstem.doors.http.metrics import METRICS, OTHER
-from mainstem.doors.http.sampler import STEPS, Sampler, Series
-from mainstem.stream import (
+from mainstem.contract import (
     Engine,
     GroupInfo,
     GroupPosition,
@@ -26,6 +23,9 @@ from mainstem.stream import (
     TopicSummary,
     UnknownGroup,
 )
+from mainstem.doors.http.routes import metrics
+from mainstem.doors.http.routes.metrics import METRICS, OTHER
+from mainstem.doors.http.sampler import STEPS, Sampler, Series
 from tests.doors.http.door_kit import Running, problem, running
 from tests.support.clock import SimClock
 

@@ -151,7 +151,7 @@ def test_refusals(door: Running) -> None:
 def test_a_topic_that_is_deleted_ends_the_tail_with_a_problem(
     door: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainstem.doors.http.tail.HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("mainstem.doors.http.routes.tail.HEARTBEAT_S", 0.1)
     topic = door.topic("tail-deleted")
     stream = messages(door, topic)
     next(stream)

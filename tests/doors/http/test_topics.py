@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.log.partition import Partition
+from mainstem.log.partition.partition import Partition
 from tests.doors.http.door_kit import Running, problem
 
 

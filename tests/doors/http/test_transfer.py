@@ -14,9 +14,9 @@ import pytest
 from pyarrow import parquet
 
 from mainstem import parquet as writing
+from mainstem.contract import NewEvent, NotReachable, Position, StreamError
 from mainstem.doors.http import events_json
 from mainstem.doors.http import problem as problems
-from mainstem.stream import NewEvent, NotReachable, Position, StreamError
 from tests.doors.http.door_kit import Running, problem, running
 
 

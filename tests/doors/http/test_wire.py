@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mainstem.doors.http import bodies, wire
+from mainstem.doors.http import bodies, connection
 from mainstem.doors.http.security import HEADERS
 from tests.doors.http.door_kit import Running
 
@@ -83,7 +83,7 @@ def test_too_many_headers_are_a_problem(door: Running) -> None:
 def test_headers_that_come_too_slowly_are_not_waited_for(
     door: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
     with connected(door) as sock:
         for byte in b"GET /livez HTTP/1.1\r\nHost: localhost":
             try:
@@ -95,7 +95,7 @@ def test_headers_that_come_too_slowly_are_not_waited_for(
 
 
 def test_a_connection_that_says_nothing_is_closed(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.2)
     with connected(door) as sock:
         assert rest(sock) == b""
 
@@ -104,7 +104,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(
     door: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(wire, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.2)
     head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
     with connected(door) as sock:
         sock.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n")
@@ -123,7 +123,7 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(
 def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
     door: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.3)
     with connected(door) as sock:
         sock.sendall(
             f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\nContent-Length: 100000\r\n\r\n".encode() + b"x"
@@ -136,7 +136,7 @@ def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
 
 
 def test_who_takes_nothing_of_an_answer_is_let_go(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "WRITE_SECONDS", 0.3)
     topic = door.topic("much")
     for _ in range(12):
         assert door.post(f"topics/{topic}/events", {"value": "x" * 900_000}).status_code == 200
@@ -160,7 +160,7 @@ def test_who_takes_nothing_of_an_answer_is_let_go(door: Running, monkeypatch: py
 
 def test_there_are_so_many_connections_at_most(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     held = len(door.door._server.server_state.connections)
-    monkeypatch.setattr(wire, "CONNECTIONS", held + 2)
+    monkeypatch.setattr(connection, "CONNECTIONS", held + 2)
     with connected(door) as first, connected(door) as second, connected(door) as third:
         told(rest(third), 503, "crowded")
         for sock in (first, second):

@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from mainstem.coordinator.errors import UnknownTopic
-from mainstem.coordinator.topics import Topic
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.coordinator.topics.topics import Topic
+from mainstem.kafka_protocol.message import Message
 from mainstem.log.errors import OffsetOutOfRange
+from mainstem.promise import Later
 from mainstem.settings import Settings
 from tests.coordinator.state_kit import Kit
 from tests.doors.kafka.kit import Client, MemoryLog, MemoryPartition

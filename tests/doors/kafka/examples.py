@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from mainstem.doors.kafka.message import Message
-from mainstem.doors.kafka.schema import NO_UUID, Field
+from mainstem.kafka_protocol.message import Message
+from mainstem.kafka_protocol.schema import NO_UUID, Field
 
 KINDS = ("full", "empty")
 

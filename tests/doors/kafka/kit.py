@@ -9,20 +9,20 @@ from typing import Any
 from uuid import UUID
 
 from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
-from mainstem.coordinator.topics import Topic, check_name
+from mainstem.coordinator.topics.topics import Topic, check_name
 from mainstem.doors.kafka.connection import Connection
 from mainstem.doors.kafka.dispatch import Door
 from mainstem.doors.kafka.frame import FrameReader, Pool
 from mainstem.doors.kafka.handler import Context, Handler, Listener
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.limits import Budget
-from mainstem.doors.kafka.message import Buffer, Message
-from mainstem.doors.kafka.reader import _struct_reader
-from mainstem.doors.kafka.schema import api
-from mainstem.doors.kafka.writer import write_request
-from mainstem.later import Later
-from mainstem.log import batch as batches
+from mainstem.doors.net.limits import Budget
+from mainstem.kafka_protocol.message import Buffer, Message
+from mainstem.kafka_protocol.reader import _struct_reader
+from mainstem.kafka_protocol.schema import api
+from mainstem.kafka_protocol.writer import write_request
 from mainstem.log.errors import OffsetOutOfRange, StorageError
+from mainstem.log.storage import record_batch as batches
+from mainstem.promise import Later
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 

@@ -1,4 +1,4 @@
-"""Writes src/mainstem/doors/kafka/schema.json from kio's dataclasses: `python -m
+"""Writes src/mainstem/kafka_protocol/schema.json from kio's dataclasses: `python -m
 tests.doors.kafka.make_schema`.
 
 The table holds every message once, each field with the range of versions that have it, as Apache Kafka's own
@@ -20,7 +20,7 @@ from kio.schema.index import api_key_map, schema_name_map
 from kio.serial._introspect import classify_field, is_optional
 from kio.static.constants import EntityType
 
-TARGET = Path(__file__).parents[3] / "src/mainstem/doors/kafka/schema.json"
+TARGET = Path(__file__).parents[3] / "src/mainstem/kafka_protocol/schema.json"
 BROKER_INTERNAL = {4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 64, 67, 70, 73, 80, 81, 82, 83, 84, 85, 86, 87}
 UNSTABLE = {(22, 6)}
 """InitProducerId v6 is KIP-939: not released."""

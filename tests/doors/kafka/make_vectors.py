@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.message import NO_UUID, Message
-from mainstem.doors.kafka.schema import Field, api
+from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.kafka_protocol.schema import Field, api
 from tests.doors.kafka import oracle
 from tests.doors.kafka.examples import KINDS, example
 

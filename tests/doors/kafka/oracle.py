@@ -16,8 +16,8 @@ from kio.serial import entity_reader, entity_writer
 from kio.serial._introspect import classify_field
 from kio.static.primitive import i32Timedelta, i64Timedelta
 
-from mainstem.doors.kafka.message import NO_UUID, Message
-from mainstem.doors.kafka.schema import Field, Shape, api, default_of
+from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.kafka_protocol.schema import Field, Shape, api, default_of
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "timedelta_i32": 31}

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from mainstem.coordinator.producer_ids import BLOCK_IDS, EPOCH_MAX
-from mainstem.doors.kafka.message import NO_UUID, Message
+from mainstem.kafka_protocol.message import NO_UUID, Message
 from tests.doors.kafka.admin_kit import INVALID_REQUEST, OK, STORAGE_ERROR, Admin
 from tests.doors.kafka.kit import LISTENER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.admin_kit import (
     INVALID_CONFIG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.doors.kafka.message import NO_UUID, Message
+from mainstem.kafka_protocol.message import NO_UUID, Message
 from tests.doors.kafka.admin_kit import (
     INVALID_CONFIG,
     INVALID_PARTITIONS,

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.message import Message, ProtocolError, decode_request
-from mainstem.doors.kafka.schema import Shape, api, keys
-from mainstem.doors.kafka.writer import _struct_writer, uvarint, write_reply, write_request
+from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
+from mainstem.kafka_protocol.schema import Shape, api, keys
+from mainstem.kafka_protocol.writer import _struct_writer, uvarint, write_reply, write_request
 from tests.doors.kafka import make_schema, oracle
 
 PAIRS = [

@@ -14,8 +14,8 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.frame import POOLED_BYTES
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 from tests.doors.kafka.kit import (
     Client,
     MemoryNode,

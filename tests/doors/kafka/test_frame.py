@@ -16,8 +16,8 @@ from mainstem.doors.kafka.frame import (
     NotKafka,
     Pool,
 )
-from mainstem.doors.kafka.limits import Budget
-from mainstem.doors.kafka.reader import ProtocolError
+from mainstem.doors.net.limits import Budget
+from mainstem.kafka_protocol.reader import ProtocolError
 from tests.doors.kafka.kit import Owner, frame_reader
 
 PRODUCE_MAX = 8 << 20

@@ -9,8 +9,8 @@ import pytest
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.message import Message
-from mainstem.doors.kafka.schema import api
+from mainstem.kafka_protocol.message import Message
+from mainstem.kafka_protocol.schema import api
 from tests.coordinator.group_kit import FLIGHTS, GROUP, SESSION_MS, FakeTopics, Kit, kit, subscription
 from tests.doors.kafka.kit import LISTENER, Client, MemoryNode
 from tests.support.fake_state import FakeStateLog

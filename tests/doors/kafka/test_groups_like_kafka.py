@@ -16,8 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from mainstem.doors.kafka.message import NO_UUID, Message
-from mainstem.doors.kafka.schema import api
+from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.kafka_protocol.schema import api
 from tests.coordinator.group_kit import subscription
 from tests.doors.kafka.kit import decode_reply, request_frame
 from tests.support.server import Server

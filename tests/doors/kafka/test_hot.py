@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstem.doors.kafka.hot import (
+from mainstem.doors.kafka.fast_replies import (
     Fetched,
     Produced,
     TopicKey,
@@ -16,8 +16,8 @@ from mainstem.doors.kafka.hot import (
     metadata_partitions,
     produce_reply,
 )
-from mainstem.doors.kafka.message import Message
-from mainstem.doors.kafka.writer import write_reply
+from mainstem.kafka_protocol.message import Message
+from mainstem.kafka_protocol.writer import write_reply
 from tests.doors.kafka import oracle
 
 I32 = st.integers(-1, 2**31 - 1)

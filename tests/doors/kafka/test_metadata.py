@@ -10,7 +10,7 @@ import pytest
 from mainstem.doors.kafka import handlers
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handlers.k03_metadata import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import Client, MemoryNode
 

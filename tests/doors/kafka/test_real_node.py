@@ -15,10 +15,10 @@ import uvloop
 
 from mainstem.clock import LoopClock
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.message import Message
-from mainstem.doors.kafka.schema import api
 from mainstem.doors.kafka.server import KafkaDoor
-from mainstem.log.realdisk import RealDisk
+from mainstem.kafka_protocol.message import Message
+from mainstem.kafka_protocol.schema import api
+from mainstem.log.disk.real_disk import RealDisk
 from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.doors.kafka.examples import KINDS, example

@@ -12,8 +12,8 @@ import uvloop
 
 from mainstem.clock import LoopClock
 from mainstem.doors.kafka import server
-from mainstem.doors.kafka.message import Message
 from mainstem.doors.kafka.server import KafkaDoor
+from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import (
     MemoryNode,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.message import NO_UUID, Message
-from mainstem.log import batch as batches
+from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.log.errors import BatchTooLarge, CorruptBatch, InvalidBatch, OutOfOrderSequence, StorageError
+from mainstem.log.storage import record_batch as batches
 from tests.doors.kafka.kit import (
     Client,
     MemoryNode,

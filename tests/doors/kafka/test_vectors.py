@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.message import Message, ProtocolError, decode_request
-from mainstem.doors.kafka.schema import api
-from mainstem.doors.kafka.writer import write_reply, write_request
+from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
+from mainstem.kafka_protocol.schema import api
+from mainstem.kafka_protocol.writer import write_reply, write_request
 from tests.doors.kafka import oracle
 from tests.doors.kafka.examples import KINDS, example
 from tests.doors.kafka.kit import frame_reader

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 
-from mainstem import stream
+from mainstem import contract
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Context, Endpoint
 from mainstem.doors.http.problem import Problem
@@ -69,7 +69,7 @@ class Place:
             return await found.handle(Call(self._context, found, request))
         except Problem as error:
             return error.response()
-        except stream.StreamError as error:
+        except contract.StreamError as error:
             return problem.of(error).response()
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)

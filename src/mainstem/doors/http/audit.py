@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mainstem.contract import StreamError
 from mainstem.doors.http.problem import KINDS, Problem, of
-from mainstem.stream import StreamError
 
 if TYPE_CHECKING:
     from mainstem.doors.http.endpoint import Call

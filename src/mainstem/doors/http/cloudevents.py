@@ -18,8 +18,8 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Meta, Raw
 
+from mainstem.contract import NewEvent
 from mainstem.doors.http.problem import Problem
-from mainstem.stream import NewEvent
 
 ONE = "application/cloudevents+json"
 MANY = "application/cloudevents-batch+json"

@@ -19,15 +19,15 @@ from starlette.responses import Response, StreamingResponse
 
 from mainstem.doors.http import bodies
 from mainstem.doors.http.problem import Problem
-from mainstem.later import Later
+from mainstem.promise import Later
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from mainstem.clock import Clock
+    from mainstem.contract import Engine
     from mainstem.doors.http.sampler import Sampler
-    from mainstem.search.service import Search
-    from mainstem.stream import Engine
+    from mainstem.search.contract import Search
 
 T = TypeVar("T")
 

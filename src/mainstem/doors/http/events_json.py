@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from mainstem.doors.http.kinds import Millis, PartitionNumber
+from mainstem.contract import Event, NewEvent
+from mainstem.doors.http.field_types import Millis, PartitionNumber
 from mainstem.doors.http.problem import Problem
-from mainstem.moments import iso, parse_iso
-from mainstem.stream import Event, NewEvent
+from mainstem.timespec import iso, parse_iso
 
 Encoding = Literal["json", "text", "base64"]
 

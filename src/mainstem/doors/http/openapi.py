@@ -179,7 +179,7 @@ def _responses(endpoint: Endpoint, known: dict[int, Any]) -> dict[str, Any]:
 
 @cache
 def _made(version: str) -> dict[str, Any]:
-    from mainstem.doors.http.routes import ENDPOINTS as ALL  # which has this file's route in it, too
+    from mainstem.doors.http.endpoints import ENDPOINTS as ALL  # which has this file's route in it, too
 
     return document(ALL, version)
 

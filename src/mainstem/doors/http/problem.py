@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from mainstem import stream
+from mainstem import contract
 
 MEDIA = "application/problem+json"
 
@@ -75,17 +75,17 @@ KINDS: dict[str, Kind] = {
     "not-reachable": Kind(503, "The stream does not answer", "Try again; /readyz tells what is wrong."),
 }
 
-_OF_ERRORS: tuple[tuple[type[stream.StreamError], str], ...] = (
-    (stream.UnknownTopic, "unknown-topic"),
-    (stream.UnknownGroup, "unknown-group"),
-    (stream.TopicExists, "topic-exists"),
-    (stream.GroupInUse, "group-in-use"),
-    (stream.OffsetOutOfRange, "out-of-range"),
-    (stream.EventTooLarge, "event-too-large"),
-    (stream.NotAllowed, "not-allowed"),
-    (stream.NotReachable, "not-reachable"),
-    (stream.Invalid, "unfit"),
-    (stream.StreamError, "failed"),
+_OF_ERRORS: tuple[tuple[type[contract.StreamError], str], ...] = (
+    (contract.UnknownTopic, "unknown-topic"),
+    (contract.UnknownGroup, "unknown-group"),
+    (contract.TopicExists, "topic-exists"),
+    (contract.GroupInUse, "group-in-use"),
+    (contract.OffsetOutOfRange, "out-of-range"),
+    (contract.EventTooLarge, "event-too-large"),
+    (contract.NotAllowed, "not-allowed"),
+    (contract.NotReachable, "not-reachable"),
+    (contract.Invalid, "unfit"),
+    (contract.StreamError, "failed"),
 )
 
 
@@ -126,7 +126,7 @@ class Problem(Exception):
         return Response(body, KINDS[self.kind].status, self.headers, MEDIA)
 
 
-def of(error: stream.StreamError, **more: Any) -> Problem:
+def of(error: contract.StreamError, **more: Any) -> Problem:
     """The problem that says what an engine refused."""
     kind = next(kind for each, kind in _OF_ERRORS if isinstance(error, each))
     return Problem(kind, str(error), **more)

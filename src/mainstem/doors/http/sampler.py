@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mainstem.clock import Clock
-from mainstem.doors.http.standing import Standing
-from mainstem.stream import Engine, GroupInfo, StreamError, TopicSummary, UnknownGroup
+from mainstem.contract import Engine, GroupInfo, StreamError, TopicSummary, UnknownGroup
+from mainstem.doors.http.stalled_groups import Standing
 
 log = logging.getLogger("mainstem.http")
 

@@ -1,7 +1,7 @@
 """The HTTP door's socket shell: uvicorn in the loop that is there already.
 
 Owns: start and stop, the task that samples. Refuses: signal handlers, lifespans,
-websockets and trust in proxies' headers. Called by `mainstem.server` and `mainstem.serve_console`.
+websockets and trust in proxies' headers. Called by `mainstem.serve.server` and `mainstem.serve.console`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mainstem.doors.http.app import build
+from mainstem.doors.http.connection import SILENT_SECONDS, Connection
 from mainstem.doors.http.endpoint import Context, DiskUse, Sample, Searched
-from mainstem.doors.http.pages import files
-from mainstem.doors.http.routes import ENDPOINTS
+from mainstem.doors.http.endpoints import ENDPOINTS
+from mainstem.doors.http.routes.search import SEARCHES
 from mainstem.doors.http.sampler import Sampler
-from mainstem.doors.http.search import SEARCHES
 from mainstem.doors.http.security import Guard
-from mainstem.doors.http.wire import SILENT_SECONDS, Connection
+from mainstem.doors.http.static_files import files
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
-    from mainstem.search.service import Search
-    from mainstem.stream import Engine
+    from mainstem.contract import Engine
+    from mainstem.search.contract import Search
 
 log = logging.getLogger("mainstem.http")
 

@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
-from mainstem.coordinator.config_types import ConfigType, Source
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topic_configs import TOPIC_CONFIGS, ConfigEntry
-from mainstem.coordinator.topics import Topic
-from mainstem.doors.kafka.items import answered, attempt, repeated, together
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.coordinator.topics.config_types import ConfigType, Source
+from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS, ConfigEntry
+from mainstem.coordinator.topics.topics import Topic
+from mainstem.doors.kafka.per_item import answered, attempt, repeated, together
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 from mainstem.settings import Settings
 
 

@@ -19,8 +19,8 @@ from mainstem.clock import Clock
 from mainstem.doors.kafka.dispatch import Door
 from mainstem.doors.kafka.frame import PRODUCE, FrameReader, NotKafka
 from mainstem.doors.kafka.handler import Answer, CloseConnection, Listener, Request
-from mainstem.doors.kafka.message import Buffer, Message, ProtocolError
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
+from mainstem.promise import Later
 
 MAX_UNANSWERED = 256
 MAX_UNANSWERED_BYTES = 16 << 20

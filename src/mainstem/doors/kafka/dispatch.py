@@ -14,8 +14,8 @@ from mainstem.clock import Clock
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.frame import Pool
 from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Reply, Request
-from mainstem.doors.kafka.limits import Backlog, Budget
-from mainstem.doors.kafka.message import (
+from mainstem.doors.net.limits import Backlog, Budget
+from mainstem.kafka_protocol.message import (
     Buffer,
     Message,
     ProtocolError,
@@ -23,9 +23,9 @@ from mainstem.doors.kafka.message import (
     encode_reply,
     frame_reply,
 )
-from mainstem.doors.kafka.reader import read_tags
-from mainstem.doors.kafka.schema import api
-from mainstem.later import Later
+from mainstem.kafka_protocol.reader import read_tags
+from mainstem.kafka_protocol.schema import api
+from mainstem.promise import Later
 from mainstem.settings import Settings
 
 log = logging.getLogger("mainstem.kafka")

@@ -15,8 +15,8 @@ What all connections hold in this way, beyond 4 KB each, comes out of one budget
 
 from __future__ import annotations
 
-from mainstem.doors.kafka.limits import Budget, Waiter
-from mainstem.doors.kafka.reader import ProtocolError
+from mainstem.doors.net.limits import Budget, Waiter
+from mainstem.kafka_protocol.reader import ProtocolError
 
 POOLED_BYTES = 256 << 10
 LARGE_FRAME_BYTES = 128 << 10

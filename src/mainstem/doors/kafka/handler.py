@@ -22,13 +22,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mainstem.clock import Clock
-from mainstem.doors.kafka.message import Buffer, Message
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Buffer, Message
+from mainstem.promise import Later
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
-    from mainstem.coordinator.groups import Groups
-    from mainstem.coordinator.topics import Topics
+    from mainstem.coordinator.groups.groups import Groups
+    from mainstem.coordinator.topics.topics import Topics
     from mainstem.log.log import Log
     from mainstem.node import Node
 

@@ -13,7 +13,7 @@ from mainstem.doors.kafka.errors import ErrorCode
 
 if TYPE_CHECKING:
     from mainstem.doors.kafka.handler import Context
-    from mainstem.log.partition import Partition
+    from mainstem.log.partition.partition import Partition
 
 NO_EPOCH = -1
 

@@ -3,7 +3,7 @@
 Owns: the sockets, the clocks on silent and stuck connections, draining at the end. Refuses: to wait for ever
 for a request, for the rest of one, or for a client to take its replies. How many may come is decided in
 accepting.py; everything about the protocol is in connection.py, which knows no socket. Called by
-`mainstem.server`.
+`mainstem.serve.server`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mainstem.doors.kafka.accepting import Acceptor
 from mainstem.doors.kafka.connection import Connection
 from mainstem.doors.kafka.dispatch import Door
 from mainstem.doors.kafka.handler import Context, Listener
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.kafka.limits import Guests
-from mainstem.doors.kafka.message import Buffer
+from mainstem.doors.net.acceptor import Acceptor
+from mainstem.doors.net.limits import Guests
+from mainstem.kafka_protocol.message import Buffer
 
 if TYPE_CHECKING:
     from mainstem.node import Node

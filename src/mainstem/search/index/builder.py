@@ -13,14 +13,15 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mainstem.log.batch import HEADER_BYTES, decode
 from mainstem.log.errors import CorruptBatch
-from mainstem.log.layout import parse_segment
-from mainstem.search import messages, sidecar
-from mainstem.search.batches import Mapped, Removed, placed
+from mainstem.log.paths import parse_segment
+from mainstem.log.storage.record_batch import HEADER_BYTES, decode
+from mainstem.search import ipc
+from mainstem.search.blocks import token_filter
+from mainstem.search.blocks.batches import Mapped, Removed, placed
 from mainstem.search.index import layout
-from mainstem.search.messages import IndexPart, Reply, Request, Unit
-from mainstem.search.worker import Worker, serve
+from mainstem.search.ipc import IndexPart, Reply, Request, Unit
+from mainstem.search.workers.worker import Worker, serve
 
 HEAP_BYTES = 64 << 20
 """What tantivy may gather in memory before it writes a piece of a part."""
@@ -92,7 +93,7 @@ def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -
 def _tokens(batch: memoryview) -> set[bytes] | None:
     """All of a batch's tokens; None: it cannot be decoded."""
     try:
-        return sidecar.batch_tokens(decode(batch, cap_bytes=BATCH_BYTES_MAX))
+        return token_filter.batch_tokens(decode(batch, cap_bytes=BATCH_BYTES_MAX))
     except CorruptBatch:
         return None
 
@@ -104,26 +105,26 @@ class Builder(Worker):
         """Until the pipe closes."""
         while (request := self._pipes.next()) is not None:
             try:
-                reply: Reply = messages.Parts(request.id, self._made(request))
+                reply: Reply = ipc.Parts(request.id, self._made(request))
             except Removed:
-                reply = messages.Failed(request.id, "its data was deleted", removed=True)
+                reply = ipc.Failed(request.id, "its data was deleted", removed=True)
             except Cancelled:
-                reply = messages.Failed(request.id, "it is not wanted any more")
+                reply = ipc.Failed(request.id, "it is not wanted any more")
             except BaseException as error:
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
-                reply = messages.Failed(request.id, str(error) or type(error).__name__)
+                reply = ipc.Failed(request.id, str(error) or type(error).__name__)
             self._pipes.send(reply)
 
     def _made(self, request: Request) -> list[IndexPart]:
         match request:
-            case messages.BuildPart(id, root, blocks):
+            case ipc.BuildPart(id, root, blocks):
                 return [build(Path(root), blocks, lambda: self._pipes.is_cancelled(id))]
-            case messages.CheckPart(_, part):
+            case ipc.CheckPart(_, part):
                 return self._check(part)
-            case messages.FindParts(_, root, partitions):
+            case ipc.FindParts(_, root, partitions):
                 return layout.find(Path(root), Path(partitions))
-            case messages.DropParts(_, folders):
+            case ipc.DropParts(_, folders):
                 layout.drop(folders)
                 return []
         raise ValueError(f"no request for the builder: {request}")

@@ -30,9 +30,9 @@ from pathlib import Path
 import msgspec
 from crc32c import crc32c
 
-from mainstem.log.batch import HEADER_BYTES
-from mainstem.log.layout import parse_partition, segment_name
-from mainstem.search.messages import IndexPart
+from mainstem.log.paths import parse_partition, segment_name
+from mainstem.log.storage.record_batch import HEADER_BYTES
+from mainstem.search.ipc import IndexPart
 
 ROOT = "search-index"
 MAGIC = b"MSINDEX1"

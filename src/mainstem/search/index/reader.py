@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import tantivy
 
 from mainstem.search.index import layout, terms
-from mainstem.search.messages import Ask, Asked, Named
+from mainstem.search.ipc import Ask, Asked, Named
 
 OPEN_MAX = 256
 """Each is some mapped files; opening takes 0.3 ms."""

@@ -14,12 +14,12 @@ because records are never opened here; current_leader, as there is only one.
 from __future__ import annotations
 
 from mainstem.clock import Timer
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.topics.topics import Topic
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
+from mainstem.doors.kafka.fast_replies import PRODUCE_TOPIC_IDS, Produced, TopicKey, produce_reply
 from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Reply, Request
-from mainstem.doors.kafka.hot import PRODUCE_TOPIC_IDS, Produced, TopicKey, produce_reply
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 BACKLOG_BYTES = 64 << 20
 """With more than this on its way to the disk, every acks waits."""

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import UnknownTopic
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
+from mainstem.doors.kafka.fast_replies import FETCH_TOPIC_IDS, Fetched, TopicKey, fetch_reply
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.hot import FETCH_TOPIC_IDS, Fetched, TopicKey, fetch_reply
 from mainstem.doors.kafka.lookup import epoch_error
-from mainstem.doors.kafka.message import Buffer, Message
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Buffer, Message
+from mainstem.promise import Later
 
 if TYPE_CHECKING:
-    from mainstem.log.partition import Partition, Slice
+    from mainstem.log.partition.partition import Partition, Slice
 
 REPLY_BYTES = 4 << 20
 """Read in one go on the event loop: about 1.5 ms, which is what another client may have to wait."""

@@ -17,11 +17,11 @@ from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.lookup import epoch_error, partition_of
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later, gather
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later, gather
 
 if TYPE_CHECKING:
-    from mainstem.log.partition import Partition, TimedOffset
+    from mainstem.log.partition.partition import Partition, TimedOffset
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = (
     -1,

@@ -13,12 +13,12 @@ operations, if asked for, are all that Kafka knows, as without an authorizer.
 from __future__ import annotations
 
 from mainstem.coordinator.errors import TopicExists, UnknownTopic
-from mainstem.coordinator.topics import Topic, check_name
+from mainstem.coordinator.topics.topics import Topic, check_name
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
+from mainstem.doors.kafka.fast_replies import metadata_partitions
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.hot import metadata_partitions
-from mainstem.doors.kafka.message import NO_UUID, Message
-from mainstem.later import Later, gather
+from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.promise import Later, gather
 
 TOPIC_OPERATIONS = sum(1 << bit for bit in (3, 4, 5, 6, 7, 8, 10, 11))
 CLUSTER_OPERATIONS = sum(1 << bit for bit in (5, 7, 8, 9, 10, 11, 12))

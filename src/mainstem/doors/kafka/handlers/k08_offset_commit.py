@@ -13,12 +13,12 @@ Left out: member epochs of the consumer protocol (KIP-848), transactional commit
 
 from __future__ import annotations
 
-from mainstem.coordinator.group_types import Commit, NewOffset, TopicRef
-from mainstem.coordinator.offsets import Verdicts
+from mainstem.coordinator.groups.offsets import Verdicts
+from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered
-from mainstem.doors.kafka.message import Message
+from mainstem.doors.kafka.per_item import answered
+from mainstem.kafka_protocol.message import Message
 
 
 def _commit(body: Message) -> Commit:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mainstem.coordinator.group_types import NO_TOPIC, FetchedPartition, FetchedTopic, TopicRef
+from mainstem.coordinator.groups.types import NO_TOPIC, FetchedPartition, FetchedTopic, TopicRef
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered, together
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered, together
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 GROUPS_SINCE = 8
 ERROR_SINCE = 2

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 KEYS_SINCE = 4
 GROUP, TRANSACTION, SHARE = 0, 1, 2

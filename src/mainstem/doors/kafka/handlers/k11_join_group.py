@@ -13,12 +13,12 @@ Left out: joining a group of the consumer protocol (KIP-848) with the classic on
 from __future__ import annotations
 
 from mainstem.coordinator.errors import GroupFull, MemberIdRequired, RemovedMember
-from mainstem.coordinator.group_types import Join, Joined
+from mainstem.coordinator.groups.types import Join, Joined
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import text_of
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import text_of
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 MUST_KNOW_ID_SINCE = 4
 REBALANCE_TIMEOUT_SINCE = 1

@@ -9,9 +9,9 @@ Left out: nothing.
 
 from __future__ import annotations
 
-from mainstem.coordinator.group_types import Beat
+from mainstem.coordinator.groups.types import Beat
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: Context, request: Request) -> Answer:

@@ -11,10 +11,10 @@ Left out: nothing.
 from __future__ import annotations
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.group_types import Leaving
+from mainstem.coordinator.groups.types import Leaving
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 MEMBERS_SINCE = 3
 

@@ -10,9 +10,9 @@ Left out: nothing.
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InconsistentProtocol
-from mainstem.coordinator.group_types import Sync, Synced
+from mainstem.coordinator.groups.types import Sync, Synced
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 PROTOCOL_SINCE = 5
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mainstem.coordinator.group_types import GroupView
+from mainstem.coordinator.groups.types import GroupView
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered
-from mainstem.doors.kafka.message import Message
+from mainstem.doors.kafka.per_item import answered
+from mainstem.kafka_protocol.message import Message
 
 NOT_FOUND_SINCE = 6
 NOT_ASKED = -(1 << 31)

@@ -8,9 +8,9 @@ Left out: groups of the consumer, share and streams protocols; there are none.
 
 from __future__ import annotations
 
-from mainstem.coordinator.group_types import GroupListing
+from mainstem.coordinator.groups.types import GroupListing
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def _reply(listings: list[GroupListing]) -> Message:

@@ -15,8 +15,8 @@ import re
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Buffer, Message
-from mainstem.doors.kafka.writer import write_reply
+from mainstem.kafka_protocol.message import Buffer, Message
+from mainstem.kafka_protocol.writer import write_reply
 
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 

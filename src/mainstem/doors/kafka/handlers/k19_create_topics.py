@@ -11,12 +11,12 @@ assignment is taken if it names the only node. Notes: v5 returns the topic's set
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.topics.topics import Topic
 from mainstem.doors.kafka.configs import created_entry
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered, repeated, together
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered, repeated, together
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 
 def handle(context: Context, request: Request) -> Answer:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from uuid import UUID
 
 from mainstem.coordinator.errors import InvalidRequest, UnknownTopic
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.topics.topics import Topic
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered, repeated, together
-from mainstem.doors.kafka.message import NO_UUID, Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered, repeated, together
+from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.promise import Later
 
 Asked = tuple[str | None, UUID]
 

@@ -8,11 +8,11 @@ out: the timeout, for nothing has to be waited for but the disk.
 
 from __future__ import annotations
 
-from mainstem.coordinator.topics import unknown_topic
+from mainstem.coordinator.topics.topics import unknown_topic
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered, attempt, together
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered, attempt, together
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 
 def handle(context: Context, request: Request) -> Answer:

@@ -14,9 +14,9 @@ import logging
 
 from mainstem.coordinator.errors import InvalidRequest, TransactionsUnsupported
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 log = logging.getLogger("mainstem.kafka")
 

@@ -11,7 +11,7 @@ from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.lookup import epoch_error, partition_of
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def _answer(index: int, error: int, epoch: int = -1, end_offset: int = -1) -> Message:

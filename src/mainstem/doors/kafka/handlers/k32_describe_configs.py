@@ -10,12 +10,12 @@ list); broker loggers (INVALID_REQUEST).
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics import unknown_topic
+from mainstem.coordinator.topics.topics import unknown_topic
 from mainstem.doors.kafka.configs import Resource, broker_entries, check_broker, topic_entry
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import text_of
-from mainstem.doors.kafka.message import Message
+from mainstem.doors.kafka.per_item import text_of
+from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: Context, request: Request) -> Answer:

@@ -10,11 +10,11 @@ flexible. Deprecated by Kafka in favour of 44. Left out: groups, client metrics 
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.topics.topics import Topic
 from mainstem.doors.kafka.configs import alter_resources
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 
 def handle(context: Context, request: Request) -> Answer:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.topics.topics import Topic
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def _sizes(context: Context, topic: Topic, indexes: list[int] | range) -> Message:

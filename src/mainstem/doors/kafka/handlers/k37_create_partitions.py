@@ -9,11 +9,11 @@ THROTTLING_QUOTA_EXCEEDED. Left out: quotas; the timeout, for nothing has to be 
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics import Topic
+from mainstem.coordinator.topics.topics import Topic
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered, attempt, repeated, together
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered, attempt, repeated, together
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 
 def handle(context: Context, request: Request) -> Answer:

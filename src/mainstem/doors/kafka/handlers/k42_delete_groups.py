@@ -10,9 +10,9 @@ Left out: nothing.
 from __future__ import annotations
 
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.items import answered, together
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.doors.kafka.per_item import answered, together
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 
 def _delete(context: Context, group_id: str) -> Later[Message]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Literal
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics import ConfigChange, Topic
+from mainstem.coordinator.topics.topics import ConfigChange, Topic
 from mainstem.doors.kafka.configs import alter_resources
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
-from mainstem.later import Later
+from mainstem.kafka_protocol.message import Message
+from mainstem.promise import Later
 
 OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
     0: "set",

@@ -10,11 +10,11 @@ Left out: nothing.
 
 from __future__ import annotations
 
-from mainstem.coordinator.group_types import TopicRef
-from mainstem.coordinator.offsets import Verdicts
+from mainstem.coordinator.groups.offsets import Verdicts
+from mainstem.coordinator.groups.types import TopicRef
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: Context, request: Request) -> Answer:

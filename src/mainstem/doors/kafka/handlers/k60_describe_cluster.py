@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 BROKERS, CONTROLLERS = 1, 2
 NOT_ASKED = -(1 << 31)

@@ -11,7 +11,7 @@ from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
 from mainstem.doors.kafka.lookup import partition_of
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def _producers(context: Context, name: str, index: int) -> Message:

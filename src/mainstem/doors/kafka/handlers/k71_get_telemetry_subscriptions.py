@@ -10,7 +10,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import NO_UUID, Message
+from mainstem.kafka_protocol.message import NO_UUID, Message
 
 PUSH_INTERVAL_MS = 300_000
 TELEMETRY_BYTES_MAX = 1 << 20

@@ -11,7 +11,7 @@ from __future__ import annotations
 from mainstem.doors.kafka.configs import Resource
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: Context, request: Request) -> Answer:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics import Topic, unknown_topic
+from mainstem.coordinator.topics.topics import Topic, unknown_topic
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.message import Message
+from mainstem.kafka_protocol.message import Message
 
 PARTITIONS_MAX = 2000
 """Kafka's `max.request.partition.size.limit`."""

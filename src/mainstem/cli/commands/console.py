@@ -1,0 +1,56 @@
+"""`mainstem console`."""
+
+from __future__ import annotations
+
+import click
+
+from mainstem.cli.common import at_option
+from mainstem.cli.exit_codes import Exit
+
+
+@click.command("console")
+@at_option
+@click.option(
+    "--http", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen."
+)
+@click.option(
+    "--http-hosts", default="", metavar="NAMES", help="Names by which browsers may call it, with commas."
+)
+@click.option(
+    "--data",
+    metavar="DIR",
+    help="Where token filters are kept, which make searches faster.  [default: mainstem in the user's cache]",
+)
+@click.option("--http-read-only", is_flag=True, help="Refuse every change.")
+@click.option(
+    "--allow-anonymous", is_flag=True, help="Permit an address other than loopback without authentication."
+)
+def command(
+    at: str, http: str, http_hosts: str, data: str | None, http_read_only: bool, allow_anonymous: bool
+) -> int:
+    """Run the console, and the HTTP API with it, in front of a Kafka cluster.
+
+    For a mainstem server there is no need of it: `mainstem serve` has both. Prints one line when it
+    accepts browsers; logs go to standard error. In the background it reads the cluster's events once, the
+    newest first and at most 16 MiB a second, to make token filters of them: searches then read little.
+    """
+    from mainstem.cli import complain
+    from mainstem.serve import console, logs
+    from mainstem.serve.server import CannotServe
+
+    logs.set_up("info", as_json=False)
+    settings = console.ConsoleSettings(
+        at=at,
+        http=http,
+        hosts=http_hosts.replace(",", " ").split(),
+        data=data,
+        read_only=http_read_only,
+        allow_anonymous=allow_anonymous,
+    )
+    try:
+        console.run(settings, ready=click.echo)
+    except CannotServe as error:
+        complain(str(error))
+        codes = {"usage": Exit.USAGE, "refused": Exit.REFUSED, "folder": Exit.FOLDER}
+        return codes.get(error.reason, Exit.ADDRESS)
+    return Exit.DONE

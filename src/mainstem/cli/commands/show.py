@@ -1,0 +1,157 @@
+"""Events as lines: for a terminal, for a pipe, as JSON. Used by `tail`.
+
+The JSON of an event (docs/CLI.md): topic, partition, offset, timestamp (ISO 8601, null if it has none),
+timestamp_ms, key, key_format, value, value_format, headers. A format is `json` (the value is embedded),
+`text`, `base64`, or `null`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mainstem.cli.common import plain, safe
+from mainstem.timespec import iso
+
+if TYPE_CHECKING:
+    from mainstem.contract import Event
+
+Show = Callable[[Sequence["Event"]], None]
+
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_ENCODE = msgspec.json.Encoder().encode
+_JSON_KEY = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)')
+_DIM, _CYAN, _YELLOW, _BLUE, _OFF = "\x1b[2m", "\x1b[36m", "\x1b[33m", "\x1b[34m", "\x1b[0m"
+
+
+def printer(*, as_json: bool, terminal: bool, colour: bool, several: bool) -> Show:
+    """The function that prints events; `several` topics are named on each line of a terminal."""
+    if as_json:
+        line: Callable[[Event], str] = json_line
+    elif terminal:
+
+        def line(event: Event) -> str:
+            return terminal_line(event, colour=colour, several=several)
+
+    else:
+        line = tab_line
+
+    def show(events: Sequence[Event]) -> None:
+        if events:
+            sys.stdout.write("".join([line(event) + "\n" for event in events]))
+            sys.stdout.flush()
+
+    return show
+
+
+class _Line(msgspec.Struct):
+    """The JSON of an event, in this order."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: str | None
+    timestamp_ms: int
+    key: str | None
+    key_format: str
+    value: msgspec.Raw | str | None
+    value_format: str
+    headers: list[dict[str, str | None]]
+
+
+def json_line(event: Event) -> str:
+    """One event as one line of JSON."""
+    key, key_format = text_or_base64(event.key)
+    value: msgspec.Raw | str | None
+    value, value_format = text_or_base64(event.value)
+    if value_format == "text" and event.value:
+        embedded = _as_json(event.value)
+        if embedded is not None:
+            value, value_format = embedded, "json"
+    headers = []
+    for name, content in event.headers:
+        text, text_format = text_or_base64(content)
+        headers.append({"name": name, "value": text, "format": text_format})
+    line = _Line(
+        event.topic,
+        event.partition,
+        event.offset,
+        iso(event.timestamp_ms) or None,
+        event.timestamp_ms,
+        key,
+        key_format,
+        value,
+        value_format,
+        headers,
+    )
+    return _ENCODE(line).decode()
+
+
+def _as_json(value: bytes) -> msgspec.Raw | None:
+    try:
+        raw = _RAW.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    # A line end can only stand between the tokens of JSON, never within one.
+    return (
+        msgspec.Raw(bytes(raw).replace(b"\n", b" ").replace(b"\r", b" "))
+        if b"\n" in value or b"\r" in value
+        else raw
+    )
+
+
+def text_or_base64(content: bytes | None) -> tuple[str | None, str]:
+    """Bytes as JSON can carry them, and how."""
+    if content is None:
+        return None, "null"
+    try:
+        return content.decode(), "text"
+    except UnicodeDecodeError:
+        return base64.b64encode(content).decode(), "base64"
+
+
+def tab_line(event: Event) -> str:
+    """Tab-separated; tabs and line ends within key and value as \\t and \\n, what is not UTF-8 as base64."""
+    columns = (
+        event.topic,
+        event.partition,
+        event.offset,
+        iso(event.timestamp_ms),
+        text_or_base64(event.key)[0],
+        text_or_base64(event.value)[0],
+    )
+    return "\t".join([plain(column) for column in columns])
+
+
+def terminal_line(event: Event, *, colour: bool, several: bool) -> str:
+    """`2013-01-01T10:00:00.000Z  flights 0@17  N14228  {…}`, the payload on one line."""
+    time = iso(event.timestamp_ms) or "-"
+    place = f"{event.partition}@{event.offset}"
+    if several:
+        place = f"{event.topic} {place}"
+    key = "-" if event.key is None else _readable(event.key)
+    value = "null" if event.value is None else _readable(event.value)
+    headers = "".join(
+        f"  {safe(name)}={'null' if content is None else _readable(content)}"
+        for name, content in event.headers
+    )
+    if not colour:
+        return f"{time}  {place}  {key}{headers}  {value}"
+    if value.startswith(("{", "[")):
+        value = _JSON_KEY.sub(rf"{_BLUE}\1{_OFF}\2", value)
+    elif event.value is None:
+        value = f"{_DIM}null{_OFF}"
+    headers = f"{_DIM}{headers}{_OFF}" if headers else ""
+    return f"{_DIM}{time}{_OFF}  {_CYAN}{place}{_OFF}  {_YELLOW}{key}{_OFF}{headers}  {value}"
+
+
+def _readable(content: bytes) -> str:
+    try:
+        return safe(" ".join(content.decode().splitlines())) if b"\n" in content else safe(content.decode())
+    except UnicodeDecodeError:
+        return f"0x{content[:64].hex()}{'…' if len(content) > 64 else ''} ({len(content)} bytes)"

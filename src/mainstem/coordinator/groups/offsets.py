@@ -1,0 +1,264 @@
+"""Committed offsets: what each group has read, by topic id and partition.
+
+Owns: the offsets in memory and the rules for committing, telling, deleting and expiring them. Refuses: who
+may commit (`group.py`) and when a step is durable (`groups.py`), which is its only caller.
+
+Semantics: Apache Kafka's OffsetMetadataManager; KIP-211 for the age of offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from mainstem.coordinator.errors import (
+    CoordinatorError,
+    GroupSubscribed,
+    OffsetMetadataTooLarge,
+    UnknownTopic,
+    UnknownTopicId,
+)
+from mainstem.coordinator.groups.group import Group
+from mainstem.coordinator.groups.types import (
+    CONSUMER_PROTOCOL,
+    NO_TOPIC,
+    Commit,
+    FetchedPartition,
+    FetchedTopic,
+    Offset,
+    OffsetsCommitted,
+    OffsetsForgotten,
+    State,
+    TopicRef,
+)
+from mainstem.coordinator.topics.topics import Topic
+from mainstem.log.storage.arrival_index import age_ms
+
+SNAPSHOT_OFFSETS_MAX = 1_000
+"""Offsets in one record of a snapshot."""
+
+Verdicts = list[list[CoordinatorError | None]]
+"""For each topic and each partition of a request, in its order: why not, or None."""
+
+
+class KnownTopics(Protocol):
+    """What is asked of the machine of topics."""
+
+    def get(self, name: str) -> Topic | None:
+        """By name."""
+
+    def by_id(self, topic_id: UUID) -> Topic | None:
+        """By id."""
+
+
+class Offsets:
+    """The offsets of all groups. Changes only by `committed`, `forgotten` and `forget_group`."""
+
+    def __init__(self, topics: KnownTopics, metadata_max: int) -> None:
+        self._topics = topics
+        self._metadata_max = metadata_max
+        self._groups: dict[str, dict[UUID, dict[int, Offset]]] = {}
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def committed(self, record: OffsetsCommitted) -> None:
+        """Apply a commit."""
+        group = self._groups.setdefault(record.group_id, {})
+        for topic_id, partition, offset in record.offsets:
+            group.setdefault(topic_id, {})[partition] = offset
+
+    def forgotten(self, record: OffsetsForgotten) -> None:
+        """Apply the end of some offsets."""
+        group = self._groups.get(record.group_id, {})
+        for topic_id, partition in record.partitions:
+            partitions = group.get(topic_id, {})
+            partitions.pop(partition, None)
+            if not partitions:
+                group.pop(topic_id, None)
+        if not group:
+            self._groups.pop(record.group_id, None)
+
+    def forget_group(self, group_id: str) -> None:
+        """Apply the end of a group."""
+        self._groups.pop(group_id, None)
+
+    def snapshot(self) -> Iterator[OffsetsCommitted]:
+        """All offsets, in records of bounded size."""
+        for group_id in self._groups:
+            part: list[tuple[UUID, int, Offset]] = []
+            for one in self._all(group_id):
+                part.append(one)
+                if len(part) == SNAPSHOT_OFFSETS_MAX:
+                    yield OffsetsCommitted(group_id, tuple(part))
+                    part = []
+            if part:
+                yield OffsetsCommitted(group_id, tuple(part))
+
+    def _all(self, group_id: str) -> Iterator[tuple[UUID, int, Offset]]:
+        for topic_id, partitions in self._groups.get(group_id, {}).items():
+            for partition, offset in partitions.items():
+                yield topic_id, partition, offset
+
+    def has(self, group_id: str) -> bool:
+        """The group has committed something that is still kept."""
+        return group_id in self._groups
+
+    def count(self, group_id: str) -> int:
+        """How many offsets of the group are kept."""
+        return sum(len(partitions) for partitions in self._groups.get(group_id, {}).values())
+
+    def groups(self) -> Iterable[str]:
+        """Groups that have offsets."""
+        return self._groups.keys()
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    def _topic(self, ref: TopicRef) -> Topic:
+        topic = self._topics.get(ref.name) if ref.name else self._topics.by_id(ref.id)
+        if topic is not None:
+            return topic
+        if ref.name or ref.id == NO_TOPIC:
+            raise UnknownTopic(f"there is no topic {ref.name}")
+        raise UnknownTopicId(f"there is no topic with id {ref.id}")
+
+    def commit(self, request: Commit, now_ms: int) -> tuple[list[OffsetsCommitted], Verdicts]:
+        """The record of what can be committed, and a verdict on each partition."""
+        expire_ms = -1 if request.retention_ms < 0 else now_ms + request.retention_ms
+        offsets: list[tuple[UUID, int, Offset]] = []
+        verdicts: Verdicts = []
+        for ref, partitions in request.topics:
+            try:
+                topic = self._topic(ref)
+            except CoordinatorError as unknown:
+                verdicts.append([unknown] * len(partitions))
+                continue
+            verdicts.append([])
+            for new in partitions:
+                error = self._refusal(topic, new.partition, new.metadata)
+                verdicts[-1].append(error)
+                if error is None:
+                    offset = Offset(new.offset, new.leader_epoch, new.metadata, now_ms, expire_ms)
+                    offsets.append((topic.id, new.partition, offset))
+        return [OffsetsCommitted(request.group_id, tuple(offsets))] if offsets else [], verdicts
+
+    def _refusal(self, topic: Topic, partition: int, metadata: str) -> CoordinatorError | None:
+        if not 0 <= partition < topic.partitions:
+            return UnknownTopic(f"topic {topic.name} has no partition {partition}")
+        if len(metadata) > self._metadata_max:
+            return OffsetMetadataTooLarge(f"{len(metadata)} characters; {self._metadata_max} are allowed")
+        return None
+
+    def fetch(
+        self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None
+    ) -> list[FetchedTopic]:
+        """What the group committed for these partitions, None: for all. Unknown names have no offsets,
+        unknown ids an error."""
+        kept = self._groups.get(group_id, {})
+        if wanted is None:
+            return self._fetch_all(kept)
+        out = []
+        for ref, partitions in wanted:
+            try:
+                topic = self._topic(ref)
+            except UnknownTopic:
+                topic = None
+            except UnknownTopicId as error:
+                out.append(
+                    FetchedTopic(ref, tuple(FetchedPartition(index, None, error) for index in partitions))
+                )
+                continue
+            offsets = {} if topic is None else kept.get(topic.id, {})
+            told = ref if topic is None else TopicRef(topic.name, topic.id)
+            out.append(
+                FetchedTopic(told, tuple(FetchedPartition(index, offsets.get(index)) for index in partitions))
+            )
+        return out
+
+    def _fetch_all(self, kept: dict[UUID, dict[int, Offset]]) -> list[FetchedTopic]:
+        out = []
+        for topic_id, offsets in kept.items():
+            topic = self._topics.by_id(topic_id)
+            if topic is not None:
+                partitions = tuple(FetchedPartition(index, offsets[index]) for index in sorted(offsets))
+                out.append(FetchedTopic(TopicRef(topic.name, topic_id), partitions))
+        return sorted(out, key=lambda fetched: fetched.topic.name)
+
+    def delete(
+        self, group: Group, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
+    ) -> tuple[list[OffsetsForgotten], Verdicts]:
+        """The record of what can be deleted, and a verdict on each partition: GroupSubscribed, UnknownTopic.
+        Deleting what is not there succeeds."""
+        kept = self._groups.get(group.group_id, {})
+        gone: list[tuple[UUID, int]] = []
+        verdicts: Verdicts = []
+        for ref, partitions in wanted:
+            error: CoordinatorError | None = None
+            try:
+                topic = self._topic(ref)
+            except CoordinatorError as unknown:
+                verdicts.append([unknown] * len(partitions))
+                continue
+            if group.members and group.reads(topic.name):
+                error = GroupSubscribed(f"group {group.group_id} reads {topic.name}")
+            else:
+                gone += [(topic.id, index) for index in partitions if index in kept.get(topic.id, {})]
+            verdicts.append([error] * len(partitions))
+        return [OffsetsForgotten(group.group_id, tuple(gone))] if gone else [], verdicts
+
+    def beyond(self, end_of: Callable[[UUID, int], int]) -> list[OffsetsCommitted]:
+        """Records that set offsets after the end of their partition back to it, in every group."""
+        out = []
+        for group_id in self._groups:
+            back = tuple(
+                (topic_id, index, msgspec.structs.replace(offset, offset=end))
+                for topic_id, index, offset in self._all(group_id)
+                if offset.offset > (end := end_of(topic_id, index))
+            )
+            if back:
+                out.append(OffsetsCommitted(group_id, back))
+        return out
+
+    # --- age ------------------------------------------------------------------------------------------------
+
+    def of_topic(self, topic_id: UUID) -> list[OffsetsForgotten]:
+        """Records that forget a topic, in every group."""
+        return [
+            OffsetsForgotten(group_id, tuple((topic_id, partition) for partition in topics[topic_id]))
+            for group_id, topics in self._groups.items()
+            if topic_id in topics
+        ]
+
+    def expired(self, group: Group, now_ms: int, retention_ms: int) -> list[OffsetsForgotten]:
+        """The record that forgets what is too old (KIP-211), or whose topic is gone."""
+        gone = tuple(
+            (topic_id, partition)
+            for topic_id, partition, offset in self._all(group.group_id)
+            if self._is_expired(group, topic_id, offset, now_ms, retention_ms)
+        )
+        return [OffsetsForgotten(group.group_id, gone)] if gone else []
+
+    def _is_expired(
+        self, group: Group, topic_id: UUID, offset: Offset, now_ms: int, retention_ms: int
+    ) -> bool:
+        topic = self._topics.by_id(topic_id)
+        if topic is None:
+            return True
+        if group.protocol_type is None:
+            base_ms = offset.commit_ms
+        elif group.state is State.EMPTY:
+            base_ms = offset.commit_ms if group.since_ms < 0 else group.since_ms
+        elif (
+            group.state is State.STABLE
+            and group.protocol_type == CONSUMER_PROTOCOL
+            and group.subscribed_topics() is not None
+            and not group.reads(topic.name)
+        ):
+            base_ms = offset.commit_ms
+        else:
+            return False
+        if offset.expire_ms >= 0:
+            return age_ms(offset.commit_ms, now_ms) >= offset.expire_ms - offset.commit_ms
+        return age_ms(base_ms, now_ms) >= retention_ms

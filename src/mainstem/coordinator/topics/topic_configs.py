@@ -1,0 +1,457 @@
+"""The settings of a topic: one table, from which checks, DescribeConfigs, the log's settings and the docs
+are derived.
+
+Owns: names, types, defaults, checks and texts, Kafka's where Kafka has them (`TopicConfig` and `LogConfig`
+in Kafka's sources). Refuses: names that are not in the table, and values that would need what this server
+does not do, so that nobody believes in a setting that is not kept. A setting that can do no harm without
+being obeyed is accepted and shown, and its text says that it has no effect. Called by `topics.py`, the node
+and the doors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mainstem.coordinator.errors import InvalidConfig
+from mainstem.coordinator.topics.config_types import (
+    LONG_MAX,
+    Defaults,
+    Source,
+    TopicConfig,
+    Value,
+    anything,
+    at_least,
+    between,
+    one_of,
+)
+from mainstem.log.config import PartitionConfig
+
+_THROTTLED = re.compile(r"\*|[0-9]+:[0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    """One setting of one topic, as DescribeConfigs shows it."""
+
+    config: TopicConfig
+    value: str
+    source: Source
+    synonyms: tuple[tuple[str, str, Source], ...]
+    """(name, value, source), what counts first."""
+
+
+def _cleanup_policy(value: Value) -> str | None:
+    assert isinstance(value, list)
+    if any(item not in ("delete", "compact") for item in value):
+        return "String must be one of: compact, delete"
+    return "compaction is not yet supported: only delete is" if "compact" in value else None
+
+
+def _compression_type(value: Value) -> str | None:
+    if value not in ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"):
+        return "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"
+    if value != "producer":
+        return "only producer is supported: batches are kept as the producer compressed them"
+    return None
+
+
+def _min_insync(value: Value) -> str | None:
+    assert isinstance(value, int)
+    if value < 1:
+        return "Value must be at least 1"
+    return None if value == 1 else "only 1 is supported: there is one replica, on one machine"
+
+
+def _not_remote(value: Value) -> str | None:
+    return "tiered storage is not supported" if value else None
+
+
+def _throttled(value: Value) -> str | None:
+    assert isinstance(value, list)
+    if all(_THROTTLED.fullmatch(item) for item in value):
+        return None
+    return "Must be the literal '*' or a list of replicas in the form [partitionId]:[brokerId],..."
+
+
+_LONG = str(LONG_MAX)
+
+_TABLE = (
+    TopicConfig(
+        "cleanup.policy",
+        "list",
+        "delete",
+        _cleanup_policy,
+        "What happens to old events: delete (by retention.ms and retention.bytes); empty: they stay."
+        " compact is not yet supported.",
+        "log.cleanup.policy",
+    ),
+    TopicConfig(
+        "compression.type",
+        "string",
+        "producer",
+        _compression_type,
+        "producer: batches are kept as the producer compressed them. Nothing else is supported.",
+        "compression.type",
+    ),
+    TopicConfig(
+        "max.message.bytes",
+        "int",
+        "1048588",
+        at_least(0),
+        "A batch of records at most, bytes, as it is on the wire (compressed).",
+        "message.max.bytes",
+        "message_max_bytes",
+    ),
+    TopicConfig(
+        "message.timestamp.type",
+        "string",
+        "CreateTime",
+        one_of("CreateTime", "LogAppendTime"),
+        "CreateTime: records keep the producer's time. LogAppendTime: the time of arrival replaces it.",
+        "log.message.timestamp.type",
+    ),
+    TopicConfig(
+        "message.timestamp.before.max.ms",
+        "long",
+        _LONG,
+        at_least(0),
+        "How far a record's time may lie before its arrival, ms. CreateTime only.",
+        "log.message.timestamp.before.max.ms",
+    ),
+    TopicConfig(
+        "message.timestamp.after.max.ms",
+        "long",
+        "3600000",
+        at_least(0),
+        "How far a record's time may lie after its arrival, ms. CreateTime only.",
+        "log.message.timestamp.after.max.ms",
+    ),
+    TopicConfig(
+        "min.insync.replicas",
+        "int",
+        "1",
+        _min_insync,
+        "Replicas that acks=all waits for: there is one.",
+        "min.insync.replicas",
+    ),
+    TopicConfig(
+        "retention.ms",
+        "long",
+        "604800000",
+        at_least(-1),
+        "Events are kept so long after their arrival (see mainstem.retention.time), ms; -1: for ever.",
+        "log.retention.ms",
+        "log_retention_ms",
+    ),
+    TopicConfig(
+        "retention.bytes",
+        "long",
+        "-1",
+        anything,
+        "A partition is kept so large, bytes; whole old segments go; -1: no limit.",
+        "log.retention.bytes",
+        "log_retention_bytes",
+    ),
+    TopicConfig(
+        "segment.bytes",
+        "int",
+        "1073741824",
+        at_least(1 << 20),
+        "A segment file at most, bytes.",
+        "log.segment.bytes",
+        "log_segment_bytes",
+    ),
+    TopicConfig(
+        "segment.ms",
+        "long",
+        "604800000",
+        at_least(1),
+        "A new segment is begun after so long, ms.",
+        "log.roll.ms",
+        "log_roll_ms",
+    ),
+    TopicConfig(
+        "segment.index.bytes",
+        "int",
+        "10485760",
+        at_least(4),
+        "An index file at most, bytes.",
+        "log.index.size.max.bytes",
+    ),
+    TopicConfig(
+        "index.interval.bytes",
+        "int",
+        "4096",
+        at_least(0),
+        "Bytes of log between two index entries.",
+        "log.index.interval.bytes",
+    ),
+    TopicConfig(
+        "mainstem.retention.time",
+        "string",
+        "arrival",
+        one_of("arrival", "record"),
+        "What retention.ms counts from. arrival: when the event came. record: the record's own"
+        " time, as Kafka does;"
+        " then yesterday's backfill of old events is gone today.",
+    ),
+    TopicConfig(
+        "mainstem.search",
+        "string",
+        "scan",
+        one_of("scan", "indexed"),
+        "indexed: a full-text index is kept of the topic, so that rare words are found at once whatever its"
+        " size (docs/SEARCH.md; needs the extra mainstem[index], takes 2 to 20 % of the topic's size)."
+        " scan: token filters alone, about 1 %.",
+    ),
+    # Known to Kafka, harmless at any valid value, obeyed by nothing here.
+    TopicConfig(
+        "compression.gzip.level",
+        "int",
+        "-1",
+        anything,
+        "Level for compression.type=gzip.",
+        "compression.gzip.level",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "compression.lz4.level",
+        "int",
+        "9",
+        between(1, 17),
+        "Level for compression.type=lz4.",
+        "compression.lz4.level",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "compression.zstd.level",
+        "int",
+        "3",
+        between(-131072, 22),
+        "Level for compression.type=zstd.",
+        "compression.zstd.level",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "delete.retention.ms",
+        "long",
+        "86400000",
+        at_least(0),
+        "How long compaction keeps tombstones, ms.",
+        "log.cleaner.delete.retention.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "file.delete.delay.ms",
+        "long",
+        "60000",
+        at_least(0),
+        "Wait before a file is removed, ms.",
+        "log.segment.delete.delay.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "flush.messages",
+        "long",
+        _LONG,
+        at_least(1),
+        "fsync after so many records: see the server's --durability.",
+        "log.flush.interval.messages",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "flush.ms",
+        "long",
+        _LONG,
+        at_least(0),
+        "fsync after so long, ms: see the server's --durability.",
+        "log.flush.interval.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "follower.replication.throttled.replicas",
+        "list",
+        "",
+        _throttled,
+        "Throttled followers.",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "leader.replication.throttled.replicas", "list", "", _throttled, "Throttled leaders.", obeyed=False
+    ),
+    TopicConfig(
+        "local.retention.bytes",
+        "long",
+        "-2",
+        at_least(-2),
+        "Local part of a tiered log, bytes.",
+        "log.local.retention.bytes",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "local.retention.ms",
+        "long",
+        "-2",
+        at_least(-2),
+        "Local part of a tiered log, ms.",
+        "log.local.retention.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "max.compaction.lag.ms",
+        "long",
+        _LONG,
+        at_least(1),
+        "Longest time before compaction, ms.",
+        "log.cleaner.max.compaction.lag.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "min.cleanable.dirty.ratio",
+        "double",
+        "0.5",
+        between(0, 1),
+        "Share of the log that compaction waits for.",
+        "log.cleaner.min.cleanable.ratio",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "min.compaction.lag.ms",
+        "long",
+        "0",
+        at_least(0),
+        "Shortest time before compaction, ms.",
+        "log.cleaner.min.compaction.lag.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "preallocate",
+        "boolean",
+        "false",
+        anything,
+        "Allocate segment files at once.",
+        "log.preallocate",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "remote.log.copy.disable", "boolean", "false", anything, "Tiered storage: copy no more.", obeyed=False
+    ),
+    TopicConfig(
+        "remote.log.delete.on.disable",
+        "boolean",
+        "false",
+        anything,
+        "Tiered storage: delete when disabled.",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "remote.storage.enable", "boolean", "false", _not_remote, "Tiered storage: not supported, only false."
+    ),
+    TopicConfig(
+        "segment.jitter.ms",
+        "long",
+        "0",
+        at_least(0),
+        "Random part of segment.ms, ms.",
+        "log.roll.jitter.ms",
+        obeyed=False,
+    ),
+    TopicConfig(
+        "unclean.leader.election.enable",
+        "boolean",
+        "false",
+        anything,
+        "Elect a replica that lacks events.",
+        "unclean.leader.election.enable",
+        obeyed=False,
+    ),
+)
+
+TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in _TABLE}
+
+
+def check(config: Mapping[str, str | None]) -> dict[str, str]:
+    """The settings as they are to be kept. InvalidConfig names the first that is wrong."""
+    missing = sorted(name for name, value in config.items() if value is None)
+    if missing:
+        raise InvalidConfig(f"Null value not supported for topic configs: {', '.join(missing)}")
+    kept: dict[str, str] = {}
+    for name, value in sorted(config.items()):
+        assert value is not None
+        known(name).parse(value)
+        kept[name] = value.strip()
+    _check_together(kept)
+    return kept
+
+
+def known(name: str) -> TopicConfig:
+    """The setting of that name. InvalidConfig: there is none."""
+    config = TOPIC_CONFIGS.get(name)
+    if config is None:
+        raise InvalidConfig(f"Unknown topic config name: {name[:249]}")
+    return config
+
+
+def _check_together(config: Mapping[str, str]) -> None:
+    lags = [
+        int(config.get(name, TOPIC_CONFIGS[name].default))
+        for name in ("min.compaction.lag.ms", "max.compaction.lag.ms")
+    ]
+    if lags[0] > lags[1]:
+        raise InvalidConfig(
+            f"conflict topic config setting min.compaction.lag.ms ({lags[0]}) > max.compaction.lag.ms"
+            f" ({lags[1]})"
+        )
+
+
+def describe(
+    config: Mapping[str, str], defaults: Defaults, names: Iterable[str] | None = None
+) -> list[ConfigEntry]:
+    """All settings of a topic that sets `config`, or those of `names` that exist, in the order of the
+    table."""
+    wanted = None if names is None else set(names)
+    return [
+        _entry(one, config.get(one.name), defaults) for one in _TABLE if wanted is None or one.name in wanted
+    ]
+
+
+def _entry(config: TopicConfig, value: str | None, defaults: Defaults) -> ConfigEntry:
+    synonyms: list[tuple[str, str, Source]] = []
+    if value is not None:
+        synonyms.append((config.name, value, "topic"))
+    if config.default_source(defaults) == "static":
+        synonyms.append((config.broker or config.name, config.default_in(defaults), "static"))
+    synonyms.append((config.broker or config.name, config.default, "default"))
+    return ConfigEntry(config, synonyms[0][1], synonyms[0][2], tuple(synonyms))
+
+
+def value_in(config: Mapping[str, str], name: str, defaults: Defaults) -> Value:
+    """What counts for a topic that sets `config`."""
+    one = TOPIC_CONFIGS[name]
+    return one.parse(config.get(name, one.default_in(defaults)))
+
+
+def partition_config(config: Mapping[str, str], defaults: Defaults) -> PartitionConfig:
+    """What the log's partitions of a topic that sets `config` obey."""
+
+    def number(name: str) -> int:
+        value = value_in(config, name, defaults)
+        assert isinstance(value, int)
+        return value
+
+    deletes = bool(value_in(config, "cleanup.policy", defaults))
+    return PartitionConfig(
+        segment_bytes=number("segment.bytes"),
+        segment_ms=number("segment.ms"),
+        segment_index_bytes=number("segment.index.bytes"),
+        index_interval_bytes=number("index.interval.bytes"),
+        retention_ms=number("retention.ms") if deletes else -1,
+        retention_bytes=number("retention.bytes") if deletes else -1,
+        retention_by_record_time=value_in(config, "mainstem.retention.time", defaults) == "record",
+        max_message_bytes=number("max.message.bytes"),
+        log_append_time=value_in(config, "message.timestamp.type", defaults) == "LogAppendTime",
+        timestamp_before_max_ms=number("message.timestamp.before.max.ms"),
+        timestamp_after_max_ms=number("message.timestamp.after.max.ms"),
+    )

@@ -1,0 +1,435 @@
+"""The topics: names, ids, partition counts, settings.
+
+Owns: what topics there are and were. A topic's id is random and never used again; a deleted topic leaves a
+tombstone until the log says that nothing on disk refers to it, so that a crash in between finishes the
+deletion and nothing deleted comes back. Refuses: names that Kafka refuses, replicas that there cannot be,
+settings that are not kept. The node tells the log what changed here; doors and tools read and write through
+the methods.
+"""
+
+from __future__ import annotations
+
+import random
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+from uuid import UUID
+
+import msgspec
+
+from mainstem.coordinator.errors import (
+    InvalidConfig,
+    InvalidPartitions,
+    InvalidReplicaAssignment,
+    InvalidReplicationFactor,
+    InvalidRequest,
+    InvalidTopicName,
+    TopicExists,
+    UnknownTopicId,
+)
+from mainstem.coordinator.runtime.runtime import Runtime
+from mainstem.coordinator.topics import topic_configs
+from mainstem.coordinator.topics.config_types import Defaults, split
+from mainstem.coordinator.topics.types import (
+    INTERNAL,
+    ConfigChange,
+    Status,
+    Topic,
+    TopicConfigured,
+    TopicCreated,
+    TopicDeleted,
+    TopicForgotten,
+    TopicGrown,
+    check_name,
+    unknown_topic,
+)
+from mainstem.log.config import PartitionConfig
+from mainstem.promise import Later
+
+__all__ = [
+    "INTERNAL",
+    "ConfigChange",
+    "Topic",
+    "TopicConfigured",
+    "TopicCreated",
+    "TopicDeleted",
+    "TopicForgotten",
+    "TopicGrown",
+    "Topics",
+    "check_name",
+    "unknown_topic",
+]
+
+PARTITIONS_OF_TOPIC_MAX = 10_000
+PARTITIONS_MAX = 200_000
+
+
+def _collision_key(name: str) -> str:
+    return name.replace(".", "_")
+
+
+class Topics:
+    """The machine of topics. `runtime` is set once, before the first write."""
+
+    RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
+        TopicCreated,
+        TopicGrown,
+        TopicConfigured,
+        TopicDeleted,
+        TopicForgotten,
+    )
+    runtime: Runtime
+
+    def __init__(self, defaults: Defaults, rng: random.Random, *, node_id: int = 1) -> None:
+        self._defaults = defaults
+        self._rng = rng
+        self._node_id = node_id
+        self.deleted: list[Callable[[Topic], None]] = []
+        """Called when a deletion is durable."""
+        self.configured: list[Callable[[Topic], None]] = []
+        """Called when a change of settings is durable."""
+        self.reset()
+
+    # --- the machine --------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._by_name: dict[str, Topic] = {}
+        self._by_id: dict[UUID, Topic] = {}
+        self._by_collision_key: dict[str, str] = {}
+        self._tombstones: dict[UUID, str] = {}
+        self._sorted: list[Topic] | None = None
+        self._partitions = 0
+        self._pending: dict[UUID, int] = {}
+
+    def apply(self, record: Any) -> None:
+        """Change the topics by one record."""
+        match record:
+            case TopicCreated(id=id_, name=name, partitions=partitions, config=config):
+                self._put(Topic(name, id_, partitions, dict(config), name in INTERNAL))
+            case TopicGrown(id=id_, partitions=partitions):
+                old = self._by_id[id_]
+                self._put(Topic(old.name, id_, partitions, old.config, old.internal))
+            case TopicConfigured(id=id_, config=config):
+                old = self._by_id[id_]
+                self._put(Topic(old.name, id_, old.partitions, dict(config), old.internal))
+            case TopicDeleted(id=id_, name=name):
+                self._remove(id_)
+                self._tombstones[id_] = name
+            case TopicForgotten(id=id_):
+                self._tombstones.pop(id_, None)
+
+    def _put(self, topic: Topic) -> None:
+        old = self._by_id.get(topic.id)
+        self._partitions += topic.partitions - (old.partitions if old is not None else 0)
+        self._by_id[topic.id] = self._by_name[topic.name] = topic
+        self._by_collision_key[_collision_key(topic.name)] = topic.name
+        self._sorted = None
+
+    def _remove(self, topic_id: UUID) -> None:
+        topic = self._by_id.pop(topic_id, None)
+        if topic is None:
+            return
+        del self._by_name[topic.name]
+        del self._by_collision_key[_collision_key(topic.name)]
+        self._partitions -= topic.partitions
+        self._sorted = None
+
+    def snapshot(self) -> Iterable[msgspec.Struct]:
+        """Records that build the topics and tombstones of now."""
+        for topic in self.all():
+            yield TopicCreated(topic.id, topic.name, topic.partitions, dict(topic.config))
+        for topic_id in sorted(self._tombstones):
+            yield TopicDeleted(topic_id, self._tombstones[topic_id])
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Topic | None:
+        """The topic of that name. What is shown to a client goes through `runtime.read`."""
+        return self._by_name.get(name)
+
+    def by_id(self, topic_id: UUID) -> Topic | None:
+        """The topic with that id."""
+        return self._by_id.get(topic_id)
+
+    def all(self) -> Sequence[Topic]:
+        """All topics, sorted by name. Not to be changed."""
+        if self._sorted is None:
+            self._sorted = [self._by_name[name] for name in sorted(self._by_name)]
+        return self._sorted
+
+    def status(self, topic_id: UUID) -> Status:
+        """What the log asks about a folder that it finds."""
+        if topic_id in self._by_id:
+            return "live"
+        return "deleted" if topic_id in self._tombstones else "unknown"
+
+    def durable_partitions(self, topic: Topic) -> int:
+        """How many of its partitions are there for good: none of a topic whose creation is not durable yet.
+        An event in one that is not could be acknowledged and then be lost with it, if the creation
+        fails."""
+        return self._pending.get(topic.id, topic.partitions) if self._pending else topic.partitions
+
+    def _until_durable(self, name: str, write: Callable[[], Later[Topic]]) -> Later[Topic]:
+        """Run `write`, which may make or grow the topic, and remember what is not durable until it is.
+        After a failed commit that is until the state is built again."""
+        before = self._by_name.get(name)
+        later = write()
+        after = self._by_name.get(name)
+        if later.done or after is None or after is before:
+            return later
+        durable = before.partitions if before is not None and before.id == after.id else 0
+        self._pending.setdefault(after.id, durable)
+
+        def settled(done: Later[Topic]) -> None:
+            if done.error is not None:
+                return
+            current = self._by_id.get(after.id)
+            if current is None or current.partitions == after.partitions:
+                self._pending.pop(after.id, None)
+            else:
+                self._pending[after.id] = after.partitions
+
+        later.then(settled)
+        return later
+
+    def tombstones(self) -> list[UUID]:
+        """Ids of deleted topics that the log may still hold something of."""
+        return sorted(self._tombstones)
+
+    def partition_config(self, topic: Topic) -> PartitionConfig:
+        """What the log's partitions of `topic` obey."""
+        return topic_configs.partition_config(topic.config, self._defaults)
+
+    def describe_config(
+        self, topic: Topic, names: Iterable[str] | None = None
+    ) -> list[topic_configs.ConfigEntry]:
+        """Its settings with where they come from, all or those of `names` that exist."""
+        return topic_configs.describe(topic.config, self._defaults, names)
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        name: str,
+        partitions: int = -1,
+        config: Mapping[str, str | None] | None = None,
+        *,
+        replication_factor: int = -1,
+        assignments: Sequence[tuple[int, Sequence[int]]] = (),
+        validate_only: bool = False,
+    ) -> Later[Topic]:
+        """Make a topic. -1: the default number of partitions, of replicas. `assignments`: (partition, nodes).
+
+        Fails with InvalidTopicName, TopicExists, InvalidPartitions, InvalidReplicationFactor,
+        InvalidReplicaAssignment, InvalidRequest, InvalidConfig, StorageError.
+        """
+
+        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+            check_name(name)
+            if name in self._by_name:
+                raise TopicExists(f"Topic '{name}' already exists.")
+            other = self._by_collision_key.get(_collision_key(name))
+            if other is not None:
+                raise InvalidTopicName(f"Topic '{name}' collides with existing topic: {other}")
+            count = self._count(partitions, replication_factor, assignments)
+            kept = topic_configs.check(config or {})
+            record = TopicCreated(self._new_id(), name, count, kept)
+            topic = Topic(name, record.id, count, kept, name in INTERNAL)
+            return ((), topic) if validate_only else ((record,), topic)
+
+        return self._until_durable(name, lambda: self.runtime.write(decide))
+
+    def _count(
+        self, partitions: int, replication_factor: int, assignments: Sequence[tuple[int, Sequence[int]]]
+    ) -> int:
+        if assignments:
+            if partitions != -1:
+                raise InvalidRequest(
+                    "A manual partition assignment was specified, but num partitions was not set to -1."
+                )
+            if replication_factor != -1:
+                raise InvalidRequest(
+                    "A manual partition assignment was specified, but replication factor was not set to -1."
+                )
+            if sorted(index for index, _ in assignments) != list(range(len(assignments))):
+                raise InvalidReplicaAssignment("partitions should be a consecutive 0-based integer sequence")
+            self._check_nodes([nodes for _, nodes in assignments])
+            partitions = len(assignments)
+        if replication_factor not in (-1, 1):
+            if replication_factor < 1:
+                raise InvalidReplicationFactor(
+                    "Replication factor must be larger than 0, or -1 to use the default value."
+                )
+            raise InvalidReplicationFactor(
+                f"Unable to replicate the partition {replication_factor} time(s): The target replication"
+                " factor of"
+                f" {replication_factor} cannot be reached because only 1 broker(s) are registered."
+            )
+        if partitions == -1:
+            partitions = self._defaults.num_partitions
+        if partitions < 1:
+            raise InvalidPartitions(
+                "Number of partitions must be larger than 0, or -1 to use the default value."
+            )
+        self._check_room(partitions, partitions)
+        return partitions
+
+    def _check_nodes(self, assignments: Iterable[Sequence[int]]) -> None:
+        for nodes in assignments:
+            if list(nodes) != [self._node_id]:
+                raise InvalidReplicaAssignment(
+                    f"Replicas {list(nodes)[:10]}: the only assignment that there can be is"
+                    f" [{self._node_id}], the only node"
+                )
+
+    def _check_room(self, of_topic: int, more: int) -> None:
+        if of_topic > PARTITIONS_OF_TOPIC_MAX:
+            raise InvalidPartitions(f"{of_topic} partitions: a topic has {PARTITIONS_OF_TOPIC_MAX} at most")
+        if self._partitions + more > PARTITIONS_MAX:
+            raise InvalidPartitions(
+                f"{more} more partitions: there are {self._partitions}, and {PARTITIONS_MAX} at most on"
+                " one server"
+            )
+
+    def _new_id(self) -> UUID:
+        while True:
+            new = UUID(int=self._rng.getrandbits(128), version=4)
+            # Kafka's own ids never begin with a dash, which command lines would take for an option.
+            if (
+                new not in self._by_id
+                and new not in self._tombstones
+                and urlsafe_b64encode(new.bytes)[0] != ord("-")
+            ):
+                return new
+
+    def delete(self, name_or_id: str | UUID) -> Later[Topic]:
+        """Delete a topic. Fails with UnknownTopic, UnknownTopicId, StorageError."""
+
+        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+            topic = self._need(name_or_id)
+            return (TopicDeleted(topic.id, topic.name),), topic
+
+        return self._told(self.runtime.write(decide), self.deleted)
+
+    def forget(self, topic_id: UUID) -> Later[None]:
+        """Drop a tombstone: the log has nothing of that id any more. Fails with StorageError."""
+        return self.runtime.write(
+            lambda: ((TopicForgotten(topic_id),) if topic_id in self._tombstones else (), None)
+        )
+
+    def add_partitions(
+        self,
+        name: str,
+        total: int,
+        *,
+        assignments: Sequence[Sequence[int]] | None = None,
+        validate_only: bool = False,
+    ) -> Later[Topic]:
+        """Let a topic have `total` partitions. Fails with UnknownTopic, InvalidPartitions,
+        InvalidReplicaAssignment."""
+
+        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+            topic = self._need(name)
+            more = total - topic.partitions
+            if more == 0:
+                raise InvalidPartitions(f"Topic already has {topic.partitions} partition(s).")
+            if more < 0:
+                raise InvalidPartitions(
+                    f"The topic {name} currently has {topic.partitions} partition(s); {total} would not be"
+                    " an increase."
+                )
+            self._check_room(total, more)
+            if assignments is not None:
+                if len(assignments) != more:
+                    raise InvalidReplicaAssignment(
+                        f"Attempted to add {more} additional partition(s), but only {len(assignments)}"
+                        " assignment(s)"
+                        " were specified."
+                    )
+                self._check_nodes(assignments)
+            grown = Topic(topic.name, topic.id, total, topic.config, topic.internal)
+            return ((), grown) if validate_only else ((TopicGrown(topic.id, total),), grown)
+
+        return self._until_durable(name, lambda: self.runtime.write(decide))
+
+    def set_config(
+        self, name: str, config: Mapping[str, str | None], *, validate_only: bool = False
+    ) -> Later[Topic]:
+        """Replace all that is set. Fails with UnknownTopic, InvalidConfig, StorageError."""
+        return self._configure(name, lambda _: topic_configs.check(config), validate_only)
+
+    def alter_config(
+        self, name: str, changes: Sequence[ConfigChange], *, validate_only: bool = False
+    ) -> Later[Topic]:
+        """Change some of what is set. Fails with UnknownTopic, InvalidConfig, InvalidRequest,
+        StorageError."""
+
+        def new(topic: Topic) -> dict[str, str]:
+            if len({change.name for change in changes}) != len(changes):
+                raise InvalidRequest("Error due to duplicate config keys")
+            config = dict(topic.config)
+            for change in changes:
+                self._change(config, change)
+            # Only what was changed is checked: a setting kept from before must not forbid to change another.
+            changed = {change.name: config[change.name] for change in changes if change.name in config}
+            topic_configs.check(changed)
+            return {name: value.strip() for name, value in config.items()}
+
+        return self._configure(name, new, validate_only)
+
+    def _change(self, config: dict[str, str], change: ConfigChange) -> None:
+        known = topic_configs.known(change.name)
+        if change.op == "delete":
+            config.pop(change.name, None)
+            return
+        if change.value is None:
+            raise InvalidRequest(f"Null value not supported for : {change.name}")
+        if change.op == "set":
+            config[change.name] = change.value
+            return
+        if known.type != "list":
+            raise InvalidConfig(
+                f"Can't {change.op.upper()} to key {change.name} because its type is not LIST."
+            )
+        items = split(config.get(change.name, known.default_in(self._defaults)))
+        given = split(change.value)
+        if change.op == "append":
+            items += [item for item in dict.fromkeys(given) if item not in items]
+        else:
+            items = [item for item in items if item not in given]
+        config[change.name] = ",".join(items)
+
+    def _configure(
+        self, name: str, new: Callable[[Topic], dict[str, str]], validate_only: bool
+    ) -> Later[Topic]:
+        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+            topic = self._need(name)
+            config = new(topic)
+            changed = Topic(topic.name, topic.id, topic.partitions, config, topic.internal)
+            if validate_only or config == topic.config:
+                return (), changed
+            return (TopicConfigured(topic.id, config),), changed
+
+        later = self.runtime.write(decide)
+        return later if validate_only else self._told(later, self.configured)
+
+    def _need(self, name_or_id: str | UUID) -> Topic:
+        if isinstance(name_or_id, UUID):
+            topic = self._by_id.get(name_or_id)
+            if topic is None:
+                raise UnknownTopicId(f"This server does not host a topic with the id {name_or_id}.")
+            return topic
+        topic = self._by_name.get(name_or_id)
+        if topic is None:
+            raise unknown_topic(name_or_id)
+        return topic
+
+    @staticmethod
+    def _told(later: Later[Topic], listeners: Sequence[Callable[[Topic], None]]) -> Later[Topic]:
+        def tell(topic: Topic) -> Topic:
+            for listener in listeners:
+                listener(topic)
+            return topic
+
+        return later.map(tell)

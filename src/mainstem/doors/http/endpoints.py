@@ -1,0 +1,40 @@
+"""All routes of this door, in the order in which they are tried. The OpenAPI document is made of them."""
+
+from __future__ import annotations
+
+from mainstem.doors.http import openapi
+from mainstem.doors.http.endpoint import Endpoint
+from mainstem.doors.http.routes import (
+    cluster,
+    deletion,
+    export,
+    groups,
+    health,
+    metrics,
+    publish,
+    query_help,
+    read,
+    replay,
+    search,
+    stats,
+    tail,
+    topics,
+)
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *cluster.ENDPOINTS,
+    *topics.ENDPOINTS,
+    *deletion.ENDPOINTS,
+    *publish.ENDPOINTS,
+    *read.ENDPOINTS,
+    *tail.ENDPOINTS,
+    *search.ENDPOINTS,
+    *export.ENDPOINTS,
+    *replay.ENDPOINTS,
+    *query_help.ENDPOINTS,
+    *groups.ENDPOINTS,
+    *stats.ENDPOINTS,
+    *health.ENDPOINTS,
+    *metrics.ENDPOINTS,
+    *openapi.ENDPOINTS,
+)

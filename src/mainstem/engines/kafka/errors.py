@@ -1,0 +1,89 @@
+"""librdkafka's errors, as those of the contract."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from mainstem import contract
+
+_CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
+    contract.NotReachable: (
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+    ),
+    contract.UnknownTopic: (
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._NOENT,
+    ),
+    contract.TopicExists: (KafkaError.TOPIC_ALREADY_EXISTS,),
+    contract.UnknownGroup: (KafkaError.GROUP_ID_NOT_FOUND,),
+    # A position set for a group with members is refused as if it came from a member that is not one.
+    contract.GroupInUse: (
+        KafkaError.NON_EMPTY_GROUP,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    ),
+    contract.OffsetOutOfRange: (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET),
+    contract.EventTooLarge: (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE),
+    contract.Invalid: (
+        KafkaError._INVALID_ARG,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_REQUEST,
+        KafkaError.INVALID_GROUP_ID,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.INVALID_RECORD,
+    ),
+    contract.NotAllowed: (
+        KafkaError._AUTHENTICATION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    ),
+}
+_BY_CODE = {code: kind for kind, codes in _CLASSES.items() for code in codes}
+
+UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
+"""What a consumer reports for a batch that it cannot decode."""
+
+MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError._NOENT,
+    }
+)
+"""A partition has no leader for a moment: it is new, or moves. librdkafka does not ask again by itself
+here."""
+
+
+def translate(error: KafkaError | KafkaException, what: str) -> contract.StreamError:
+    """The contract's error for librdkafka's; `what` opens the message, as in `topic "flights"`."""
+    if isinstance(error, KafkaException):
+        error = error.args[0]
+    kind = _BY_CODE.get(error.code(), contract.StreamError)
+    texts = {
+        contract.UnknownTopic: "there is no such topic or partition",
+        contract.TopicExists: "exists already",
+        contract.UnknownGroup: "there is no such group",
+        contract.GroupInUse: "the group has members; stop them first",
+    }
+    text = texts.get(kind) or str(error.str()).strip().rstrip(".")
+    if error.code() == KafkaError._MSG_TIMED_OUT:
+        text = "not acknowledged in time; the server's log says why (no room, a disk that does not answer)"
+    return kind(f"{what}: {text}")

@@ -1,0 +1,215 @@
+"""Reading through librdkafka: one consumer for each reader or member, polled in a thread of the engine.
+
+Owns: the consumer's settings, and turning its messages into events. Made by engines/kafka/engine.py only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, Literal, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from mainstem.contract import Event, Events, Position
+from mainstem.engines.kafka.errors import UNREADABLE, translate
+
+T = TypeVar("T")
+
+SLICE_S = 0.25
+"""A poll in a thread cannot be cancelled: this is how long Ctrl-C may have to wait for it."""
+
+READING: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "check.crcs": True,
+    "fetch.wait.max.ms": 250,
+    "fetch.error.backoff.ms": 20,
+    "fetch.queue.backoff.ms": 20,
+    "queued.max.messages.kbytes": 32_768,
+    "allow.auto.create.topics": False,
+}
+
+
+def event_of(message: Message) -> Event:
+    """The event that a message without error is."""
+    return Event(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )
+
+
+class _Polling:
+    """A consumer, used by one call at a time."""
+
+    def __init__(self, executor: Executor, consumer: Consumer, what: str) -> None:
+        self._executor = executor
+        self._consumer = consumer
+        self._what = what
+        self._positions: dict[tuple[str, int], int] = {}
+        self._passed: dict[tuple[str, int], int] = {}
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+
+    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
+        """See the contract."""
+        deadline = time.monotonic() + wait_ms / 1000
+        async with self._lock:
+            while True:
+                left_s = deadline - time.monotonic()
+                found = await self._in_thread(self._poll, max_events, max(0.0, min(left_s, SLICE_S)))
+                if found or left_s <= SLICE_S:
+                    return found
+
+    def _poll(self, max_events: int, wait_s: float) -> Events:
+        if self._closed:
+            return Events()
+        try:
+            first = self._consumer.poll(wait_s)
+            if first is None:
+                return Events()
+            messages = [first]
+            if max_events > 1:
+                messages += self._consumer.consume(max_events - 1, 0)
+        except KafkaException as error:
+            raise translate(error, self._what) from None
+        return self._sort(messages)
+
+    def _sort(self, messages: Sequence[Message]) -> Events:
+        events: list[Event] = []
+        unreadable: list[Position] = []
+        positions = self._positions
+        for message in messages:
+            error = message.error()
+            if error is None:
+                event = event_of(message)
+                positions[event.topic, event.partition] = event.offset + 1
+                events.append(event)
+            elif error.code() in UNREADABLE:
+                unreadable += self._skip(message)
+            elif not error.retriable():
+                raise translate(error, self._what)
+        return Events(events, unreadable)
+
+    def _skip(self, message: Message) -> list[Position]:
+        """Go past what cannot be decoded; its place, when it is first met.
+
+        librdkafka goes on behind it by itself if good batches came along. Alone, or refused by the server
+        (CORRUPT_ MESSAGE), it would be fetched for ever, and nobody tells where it ends: so it is passed
+        offset by offset."""
+        where = (message.topic(), message.partition())
+        damaged = message.offset()
+        passing = damaged <= self._passed.get(where, -1)
+        next_offset = max(self._positions.get(where, 0), damaged) + 1
+        self._passed[where] = self._positions[where] = next_offset
+        self._consumer.seek(TopicPartition(*where, next_offset))
+        return [] if passing else [Position(*where, damaged)]
+
+    async def close(self) -> None:
+        """See the contract."""
+        if not self._closed:
+            async with self._lock:
+                self._closed = True
+                await self._in_thread(self._consumer.close)
+
+
+class KafkaReader(_Polling):
+    """The contract's Reader."""
+
+    def __init__(self, executor: Executor, common: dict[str, Any], start: Sequence[Position]) -> None:
+        settings = {**common, **READING, "group.id": "mainstem-reader", "auto.offset.reset": "error"}
+        topics = ", ".join(sorted({position.topic for position in start}))
+        super().__init__(executor, Consumer(settings), f"reading {topics}")
+        self._positions.update({(each.topic, each.partition): each.offset for each in start})
+        self._consumer.assign([TopicPartition(each.topic, each.partition, each.offset) for each in start])
+
+    def positions(self) -> list[Position]:
+        """See the contract."""
+        return sorted(
+            Position(topic, partition, offset) for (topic, partition), offset in self._positions.items()
+        )
+
+    def seek(self, position: Position) -> None:
+        """See the contract."""
+        assert (position.topic, position.partition) in self._positions, "not one of the partitions given"
+        self._positions[position.topic, position.partition] = position.offset
+        # Assigned anew: `seek` of librdkafka fails for a partition whose fetcher stopped at an offset out
+        # of range.
+        self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._positions.items()])
+
+
+class KafkaMember(_Polling):
+    """The contract's Member."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        common: dict[str, Any],
+        group: str,
+        topics: Sequence[str],
+        start: Literal["earliest", "latest"],
+    ) -> None:
+        settings = {**common, **READING, "group.id": group, "auto.offset.reset": start}
+        super().__init__(executor, Consumer(settings), f"group {group}")
+        self._consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._revoked)
+
+    def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        for each in partitions:
+            self._positions.pop((each.topic, each.partition), None)
+
+    async def commit(self) -> None:
+        """See the contract."""
+        async with self._lock:
+            offsets = [TopicPartition(*where, offset) for where, offset in self._positions.items()]
+            if offsets:
+                await self._in_thread(self._commit, offsets)
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        try:
+            done = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise translate(error, self._what) from None
+        for each in done or ():
+            if each.error is not None:
+                raise translate(each.error, self._what)
+
+
+def first_times(
+    common: dict[str, Any], positions: Sequence[Position], timeout_s: float
+) -> dict[tuple[str, int], int]:
+    """Time (ms) of the event at each position, as far as they come within the timeout. Blocks."""
+    settings = {
+        **common,
+        **READING,
+        "group.id": "mainstem-reader",
+        "auto.offset.reset": "earliest",  # what retention removed unread: the oldest that is left
+        "max.partition.fetch.bytes": 1_024,
+        "queued.min.messages": 1,
+    }
+    consumer = Consumer(settings)
+    times: dict[tuple[str, int], int] = {}
+    deadline = time.monotonic() + timeout_s
+    try:
+        consumer.assign([TopicPartition(each.topic, each.partition, each.offset) for each in positions])
+        while len(times) < len(positions) and time.monotonic() < deadline:
+            message = consumer.poll(SLICE_S)
+            if message is None or message.error() is not None:
+                continue
+            where = (message.topic(), message.partition())
+            times.setdefault(where, message.timestamp()[1])
+            consumer.incremental_unassign([TopicPartition(*where)])
+    except KafkaException as error:
+        raise translate(error, "reading the oldest unread events") from None
+    finally:
+        consumer.close()
+    return times

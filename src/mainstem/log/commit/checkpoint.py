@@ -1,0 +1,111 @@
+"""The checkpoint file: how far each partition is durable without the journal.
+
+Owns: the two files `checkpoint-0` and `checkpoint-1` (FORMAT.md, part "Checkpoint"), of which the newest
+whole one counts. Refuses: to say when a checkpoint is due (`journal.py`) and what to do with a row
+(`recovery.py`).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from uuid import UUID
+
+from crc32c import crc32c
+
+from mainstem.log.disk.contract import Disk
+from mainstem.promise import Later
+
+MAGIC = b"MSCHKPT1"
+CLEAN = 1
+_HEADER = struct.Struct(">8sIHHQQQI")
+_ROW = struct.Struct(">16siiqqqq")
+ROW_BYTES = _ROW.size
+NAMES = ("checkpoint-0", "checkpoint-1")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """One partition: all bytes below `position` of the segment with base offset `segment` are durable in
+    it."""
+
+    topic_id: UUID
+    index: int
+    epoch: int
+    """partitionLeaderEpoch that the next batch carries."""
+    log_start: int
+    segment: int
+    """Base offset of the segment that the committed end is in."""
+    position: int
+    """Committed end, bytes into that segment."""
+    end_offset: int
+    """Committed end, as an offset: the high watermark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint, whole."""
+
+    number: int
+    """Rises by one with each; its parity names the file."""
+    first_seq: int
+    """Journal files with a lower seq are not needed any more."""
+    next_group: int
+    """Number of the first group of file `first_seq`, if there is one."""
+    clean: bool
+    """The server stopped cleanly right after this. Void as soon as a journal file with seq >= `first_seq`
+    exists."""
+    rows: tuple[CheckpointRow, ...]
+
+
+def _pack(row: CheckpointRow) -> bytes:
+    where = (row.log_start, row.segment, row.position, row.end_offset)
+    return _ROW.pack(row.topic_id.bytes, row.index, row.epoch, *where)
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """The file's bytes."""
+    rows = b"".join(map(_pack, checkpoint.rows))
+    flags = CLEAN if checkpoint.clean else 0
+    fields = (1, flags, checkpoint.number, checkpoint.first_seq, checkpoint.next_group, len(checkpoint.rows))
+    body = _HEADER.pack(MAGIC, 0, *fields)[12:] + rows
+    return MAGIC + struct.pack(">I", crc32c(body)) + body
+
+
+def decode(data: bytes) -> Checkpoint | None:
+    """The checkpoint, or None if the bytes are not exactly one whole checkpoint."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, crc, version, flags, number, first_seq, next_group, count = _HEADER.unpack_from(data)
+    if (
+        magic != MAGIC
+        or version != 1
+        or len(data) != _HEADER.size + count * ROW_BYTES
+        or crc32c(data[12:]) != crc
+    ):
+        return None
+    rows = tuple(
+        CheckpointRow(UUID(bytes=fields[0]), *fields[1:]) for fields in _ROW.iter_unpack(data[_HEADER.size :])
+    )
+    return Checkpoint(number, first_seq, next_group, bool(flags & CLEAN), rows)
+
+
+def load(disk: Disk) -> Checkpoint | None:
+    """The newest whole checkpoint of the folder; None if there is none. Blocks."""
+    found = [decode(disk.read_all(name)) for name in NAMES if disk.exists(name)]
+    return max((one for one in found if one is not None), key=lambda one: one.number, default=None)
+
+
+def damaged(disk: Disk) -> list[str]:
+    """The files that are there and hold no checkpoint: what is newest among the others may be old. Blocks."""
+    return [name for name in NAMES if disk.exists(name) and decode(disk.read_all(name)) is None]
+
+
+def store(disk: Disk, checkpoint: Checkpoint) -> Later[None]:
+    """Make it durable under its own name; the one before stays as it is."""
+    return disk.replace(NAMES[checkpoint.number % 2], encode(checkpoint))
+
+
+def store_now(disk: Disk, checkpoint: Checkpoint) -> None:
+    """As `store`, at once. Blocks."""
+    disk.replace_now(NAMES[checkpoint.number % 2], encode(checkpoint))

@@ -1,0 +1,473 @@
+"""The real disk: the data folder on this machine.
+
+Owns: `RealDisk` and `RealFile`, the only code of the log that calls the operating system. Refuses: paths
+outside its root. Made by `node.py`; everybody else sees the protocols of `disk.py`, which say what each call
+means.
+
+Descriptors are few (`open_files.py`): files stay open in order of last use and are opened again when needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+from mainstem.log.disk import sync_process
+from mainstem.log.disk.contract import Buffer, File, Verdicts
+from mainstem.log.disk.open_files import OpenFiles, is_needed
+from mainstem.log.disk.sync_client import BACKGROUND, COMMIT, JOURNAL, READ, Codes, Descriptors, SyncClient
+from mainstem.promise import Later
+
+_CHUNK = 32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
+_THREADS_NOW = 16
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_GOOD = [0]
+_NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+class RealFile:
+    """One file; its descriptor comes and goes."""
+
+    __slots__ = ("_descriptor", "_disk", "_full_path", "path", "synced", "written")
+
+    def __init__(self, disk: RealDisk, path: str) -> None:
+        self.path = path
+        self._disk = disk
+        self._full_path = disk.full_path(path)
+        self._descriptor = -1
+        self.written = 0
+        """Counts writes; above `synced` the file has bytes that no sync has covered."""
+        self.synced = 0
+
+    def open(self, flags: int = 0, *, needed: bool = False) -> int:
+        """The descriptor, opened if need be; `needed`: see `OpenFiles.open`."""
+        if self._descriptor < 0:
+            needed = needed or is_needed(self.path)
+            self._descriptor = self._disk.files.open(self._full_path, os.O_RDWR | flags, needed=needed)
+            self._disk.files.opened(self)
+        else:
+            self._disk.files.used(self)
+        return self._descriptor
+
+    @property
+    def is_open(self) -> bool:
+        return self._descriptor >= 0
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        descriptor = self.open()
+        self.written += 1
+        length = len(data)
+        done = os.pwrite(descriptor, data, position)
+        if done < length:
+            view = memoryview(data)
+            while done < length:
+                more = os.pwrite(descriptor, view[done:], position + done)
+                if not more:
+                    raise OSError(errno.EIO, "the system wrote nothing", self._full_path)
+                done += more
+
+    def pread(self, length: int, position: int) -> bytes:
+        descriptor = self.open()
+        data = os.pread(descriptor, length, position)
+        if 0 < len(data) < length:
+            pieces = [data]
+            done = len(data)
+            while done < length and data:
+                data = os.pread(descriptor, length - done, position + done)
+                pieces.append(data)
+                done += len(data)
+            return b"".join(pieces)
+        return data
+
+    def pread_nowait(self, length: int, position: int) -> bytes | bytearray | None:
+        descriptor = self.open()
+        length = min(length, os.fstat(descriptor).st_size - position)
+        if length <= 0:
+            return b""
+        if self._disk.nowait:
+            buffer = bytearray(length)
+            try:
+                if os.preadv(descriptor, (buffer,), position, _NOWAIT) == length:
+                    return buffer
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno not in _NOT_OFFERED:
+                    raise
+                self._disk.nowait = False
+            else:
+                return None
+        return self.pread(length, position)
+
+    def truncate(self, size: int) -> None:
+        if self._descriptor < 0 and self.size() == size:
+            return  # a write failed for want of a descriptor: nothing is to be cut
+        descriptor = self.open()
+        self.written += 1
+        os.ftruncate(descriptor, size)
+
+    def size(self) -> int:
+        if self._descriptor >= 0:
+            return os.fstat(self._descriptor).st_size
+        return os.stat(self._full_path).st_size
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            self._disk.files.closed(self)
+            self._disk.let_go(descriptor)
+            os.close(descriptor)
+
+
+class RealDisk:
+    """`disk.Disk` on a folder of this machine. The folder is made by `make_folder("")`."""
+
+    def __init__(self, root: str | Path, loop: asyncio.AbstractEventLoop, *, open_files: int = 4096) -> None:
+        self.root = os.path.abspath(root)
+        self.files = OpenFiles(open_files)
+        """For `RealFile`."""
+        self.most_unsynced = self.files.most_unsynced
+        self._client = SyncClient(loop, self.files.give_spare)
+        self._lock = -1
+        self.nowait = bool(_NOWAIT) and hasattr(os, "preadv")
+        """False once the file system has refused RWF_NOWAIT: reads may then wait for the disk."""
+
+    def start(self) -> None:
+        """Start the sync process now, or the first event waits for it. If that fails, later calls tell."""
+        with contextlib.suppress(OSError):
+            self._client.start()
+
+    def full_path(self, path: str) -> str:
+        """On this machine. AssertionError for a path that leaves the folder."""
+        assert path[:1] != "/", path
+        assert ".." not in path.split("/"), path
+        return f"{self.root}/{path}" if path else self.root
+
+    def lock(self, path: str) -> None:
+        descriptor = os.open(self.full_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._lock = descriptor
+
+    def identity(self, path: str) -> str:
+        # No tool can set the time of change, so that a copy has another one even where inode numbers repeat.
+        found = os.stat(self.full_path(path))
+        return f"{found.st_ino}-{found.st_ctime_ns}"
+
+    def own(self, path: str) -> bool:
+        full = self.full_path(path)
+        if os.stat(full).st_nlink < 2:
+            return False
+        shutil.copyfile(full, f"{full}.tmp")
+        descriptor = os.open(f"{full}.tmp", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o600)
+            sync_process.full_sync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(f"{full}.tmp", full)
+        return True
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        file = RealFile(self, path)
+        file.open(os.O_CREAT | os.O_EXCL if create else 0)
+        return file
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self.full_path(path))
+
+    def size(self, path: str) -> int:
+        return os.stat(self.full_path(path)).st_size
+
+    def _names(self, full: str) -> list[str]:
+        os.close(self.files.open(full, _FOLDER))  # there is a descriptor for what follows
+        return os.listdir(full)
+
+    def list(self, folder: str) -> list[str]:
+        try:
+            return sorted(self._names(self.full_path(folder)))
+        except FileNotFoundError:
+            return []
+
+    def make_folder(self, folder: str) -> None:
+        full = self.full_path(folder)
+        missing = []
+        while not os.path.isdir(full):
+            missing.append(full)
+            full = os.path.dirname(full)
+        for one in reversed(missing):
+            os.mkdir(one, 0o700)
+        if not folder:
+            with contextlib.suppress(
+                OSError
+            ):  # that it is there must be durable; it may lie in a folder of others
+                self._sync_folder(os.path.dirname(self.root))
+
+    def remove_folder(self, folder: str) -> None:
+        full = self.full_path(folder)
+        with contextlib.suppress(FileNotFoundError):
+            for name in self._names(full):
+                path = f"{full}/{name}"
+                if os.path.isdir(path) and not os.path.islink(path):
+                    self.remove_folder(f"{folder}/{name}")
+                else:
+                    os.unlink(path)
+            os.rmdir(full)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(self.full_path(source), self.full_path(target))
+
+    def unlink(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.full_path(path))
+
+    def read_all(self, path: str) -> bytes:
+        with open(self.files.open(self.full_path(path), os.O_RDONLY), "rb") as file:
+            return file.read()
+
+    def write_all(self, path: str, data: Buffer) -> None:
+        self._write(path, data, os.O_TRUNC, 0, sync=False)
+
+    def append(self, path: str, data: Buffer, position: int) -> None:
+        self._write(path, data, 0, position, sync=False)
+
+    def _write(self, path: str, data: Buffer, flags: int, position: int, *, sync: bool) -> None:
+        descriptor = self.files.open(self.full_path(path), os.O_WRONLY | os.O_CREAT | flags)
+        try:
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(descriptor, view, position)
+                view, position = view[done:], position + done
+            if sync:
+                sync_process.full_sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace_now(self, path: str, data: Buffer) -> None:
+        self._write(f"{path}.tmp", data, os.O_TRUNC, 0, sync=True)
+        self.rename(f"{path}.tmp", path)
+        self.sync_now([], [os.path.dirname(path)])
+
+    def replace(self, path: str, data: Buffer) -> Later[None]:
+        temporary = f"{path}.tmp"
+        try:
+            self._write(temporary, data, os.O_TRUNC, 0, sync=False)
+            file = RealFile(self, temporary)
+            file.open()
+        except OSError as error:
+            return Later.failed(error)
+        out: Later[None] = Later()
+
+        def synced(later: Later[None]) -> None:
+            file.close()
+            try:
+                later.result()
+                self.rename(temporary, path)
+            except OSError as error:
+                out.fail(error)
+            else:
+                self.sync([], [os.path.dirname(path)]).then(out.settle)
+
+        self.sync([file]).then(synced)
+        return out
+
+    def _verdicts(self, lane: int, files: Sequence[File], folders: Sequence[str]) -> Later[Verdicts]:
+        """Sync in requests of a few descriptors, one after the other; one verdict each."""
+        targets: list[RealFile | str] = [*files, *folders]  # type: ignore[list-item]
+        verdicts: Verdicts = []
+        out: Later[Verdicts] = Later()
+
+        def next_chunk() -> None:
+            chunk = targets[len(verdicts) : len(verdicts) + _CHUNK]
+            if not chunk:
+                out.resolve(verdicts)
+                return
+            written = [target.written for target in chunk if isinstance(target, RealFile)]
+
+            def answered(later: Later[Codes]) -> None:
+                if later.error is not None:
+                    error = later.error
+                    verdicts.extend(
+                        error if isinstance(error, OSError) else OSError(str(error)) for _ in chunk
+                    )
+                else:
+                    for target, code in zip(chunk, later.result(), strict=True):
+                        verdicts.append(_error(code, target))
+                        if not code and isinstance(target, RealFile):
+                            target.synced = max(target.synced, written[chunk.index(target)])
+                next_chunk()
+
+            self._client.submit(lane, sync_process.SYNC, lambda: self._descriptors(chunk)).then(answered)
+
+        next_chunk()
+        return out
+
+    def _descriptors(self, targets: Sequence[RealFile | str]) -> Descriptors:
+        """What one request sends. In place of what was deleted meanwhile, which has nothing to sync, the
+        root."""
+        descriptors: list[int] = []
+        ours: list[int] = []
+        files = 0
+        self.files.gathering = True
+        try:
+            for target in targets:
+                try:
+                    if isinstance(target, RealFile):
+                        files += 1
+                        descriptors.append(target.open(needed=True))
+                        continue
+                    ours.append(self.files.open(self.full_path(target), _FOLDER))
+                except FileNotFoundError:
+                    ours.append(self.files.open(self.root, _FOLDER))
+                descriptors.append(ours[-1])
+        except OSError:
+            for descriptor in ours:
+                os.close(descriptor)
+            raise
+        finally:
+            self.files.gathering = False
+        return descriptors, files, ours
+
+    def sync(
+        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Later[None]:
+        if len(files) == 1 and not folders and not background and is_needed(files[0].path):
+            return self._sync_journal(files[0])
+        lane = BACKGROUND if background else COMMIT
+        return self._verdicts(lane, files, folders).map(_raise_first)
+
+    def _sync_journal(self, file: File) -> Later[None]:
+        """What every event waits for: a lane of its own, to which the descriptor is passed but once."""
+        assert isinstance(file, RealFile)
+        written = file.written
+        out: Later[None] = Later()
+
+        def answered(later: Later[Codes]) -> None:
+            if later.error is not None:
+                out.fail(later.error)
+            elif later.result() == _GOOD:
+                file.synced = max(file.synced, written)
+                out.resolve(None)
+            else:
+                code = (later.result() or [errno.EBADF])[0]
+                out.fail(OSError(code, os.strerror(code), file.path))
+
+        self._client.submit(JOURNAL, sync_process.SYNC, lambda: ([file.open()], 1, [])).then(answered)
+        return out
+
+    def let_go(self, descriptor: int) -> None:
+        """For `RealFile`: it closes this one."""
+        self._client.let_go(descriptor)
+
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+        return self._verdicts(BACKGROUND, files, folders)
+
+    def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
+        _raise_first(self.sync_each_now(files, folders))
+
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+        # A disk has many writes under way, a file system one commit for all: ten times as fast as one by one.
+        with ThreadPoolExecutor(_THREADS_NOW) as pool:
+            return [*self._sync_together(pool, files), *self._sync_together(pool, folders)]
+
+    def _sync_together(self, pool: ThreadPoolExecutor, targets: Sequence[File | str]) -> Verdicts:
+        descriptors, files, ours = self._descriptors(targets)  # type: ignore[arg-type]
+        try:
+            codes = list(pool.map(sync_process.verdict, descriptors, repeat(not files)))
+        finally:
+            for descriptor in ours:
+                os.close(descriptor)
+        for target, code in zip(targets, codes, strict=True):
+            if not code and isinstance(target, RealFile):
+                target.synced = target.written
+        return [_error(code, target) for target, code in zip(targets, codes, strict=True)]
+
+    def _sync_folder(self, path: str) -> None:
+        descriptor = self.files.open(path, _FOLDER)
+        try:
+            sync_process.full_sync(descriptor, folder=True)
+        finally:
+            os.close(descriptor)
+
+    def silent_s(self) -> float:
+        return max(self._client.silent_s(JOURNAL), self._client.silent_s(COMMIT))
+
+    def warm(self, file: File, position: int, length: int) -> Later[None]:
+        assert isinstance(file, RealFile)
+        request = self._client.submit(
+            READ, sync_process.WARM, lambda: ([file.open()], 1, []), (position, length)
+        )
+        return request.map(_raise_code)
+
+    def zero_file(self, path: str, size: int) -> Later[None]:
+        temporary = f"{path}.tmp"
+        out: Later[None] = Later()
+        try:
+            # A new file: a sync process that outlived a killed server may still write zeros to the old one.
+            self.unlink(temporary)
+            if self.free_bytes() < size:  # the rest of the disk is others': do not fill it first
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.full_path(path))
+            file = RealFile(self, temporary)
+            file.open(os.O_CREAT | os.O_EXCL)
+        except OSError as error:
+            return Later.failed(error)
+
+        def zeroed(later: Later[Codes]) -> None:
+            file.close()
+            try:
+                _raise_code(later.result())
+                self.rename(temporary, path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.unlink(temporary)  # it may have taken the last bytes there were
+                out.fail(error)
+            else:
+                self.sync([], [os.path.dirname(path)]).then(out.settle)
+
+        self._client.submit(BACKGROUND, sync_process.ZERO, lambda: ([file.open()], 1, []), (0, size)).then(
+            zeroed
+        )
+        return out
+
+    def free_bytes(self) -> int:
+        system = os.statvfs(self.root)
+        return system.f_bavail * system.f_frsize
+
+    def capacity_bytes(self) -> int:
+        system = os.statvfs(self.root)
+        return (system.f_blocks - system.f_bfree + system.f_bavail) * system.f_frsize
+
+    def close(self) -> None:
+        self._client.close()
+        self.files.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _error(code: int, target: File | str) -> OSError | None:
+    where = target if isinstance(target, str) else target.path
+    return OSError(code, os.strerror(code), where) if code else None
+
+
+def _raise_first(verdicts: Sequence[OSError | None]) -> None:
+    for error in verdicts:
+        if error is not None:
+            raise error
+
+
+def _raise_code(codes: Sequence[int]) -> None:
+    if codes[0]:
+        raise OSError(codes[0], os.strerror(codes[0]))

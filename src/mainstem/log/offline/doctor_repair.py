@@ -1,0 +1,418 @@
+"""Repairing a data folder that no server uses, after `doctor` has said what is wrong with it.
+
+Owns: making a checkpoint where none can be read, closing the gaps that damage has left in partitions,
+building what is derived again. Refuses: a folder in use; to remove a byte that is not kept in a
+`*.quarantine` file; to invent an event: offsets that are lost stay lost, and are not given again. Called by
+the command `mainstem doctor --repair` and by tests.
+
+A gap is closed by an empty batch: a header without records that spans the lost offsets. Apache Kafka leaves
+such batches behind where compaction removed all of a batch, so every client passes them. The log is whole
+again then: readers go on behind the gap by themselves, and a partition that was read-only for it takes
+events.
+
+In order, so that a repair that is cut off anywhere can be done again: what follows from the journal is
+settled as by a start and a clean stop; a checkpoint is stored whose rows promise more than any file holds
+for all partitions that will change, which makes a start in between leave them read-only; the segments are
+written beside the old ones and renamed over them; the checkpoint that is right is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from crc32c import crc32c
+
+from mainstem.clock import LoopClock
+from mainstem.log import paths
+from mainstem.log.commit import checkpoint as checkpoints
+from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
+from mainstem.log.config import LogConfig, PartitionConfig
+from mainstem.log.disk.contract import Disk
+from mainstem.log.disk.real_disk import RealDisk
+from mainstem.log.log import Log
+from mainstem.log.offline.doctor import Examination, Key
+from mainstem.log.offline.doctor_scan import Finding
+from mainstem.log.offline.inspect import InspectedBatch, inspect
+from mainstem.log.storage import leader_epochs, producer_snapshot, record_batch
+from mainstem.log.storage.arrival_index import Arrivals
+from mainstem.log.storage.index import SegmentIndex
+from mainstem.log.storage.record_batch import BatchHeader
+
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_PIECE_BYTES = 1 << 20
+_SPAN = 1 << 31
+_MORE_THAN_ANY_FILE = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A batch that stays, or whose damaged offset or epoch is set right: only they are outside of its CRC."""
+
+    position: int
+    size: int
+    header: BatchHeader
+    base_offset: int
+    epoch: int
+
+    @property
+    def is_changed(self) -> bool:
+        return (self.header.base_offset, self.header.leader_epoch) != (self.base_offset, self.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Offsets that are lost."""
+
+    first: int
+    last: int
+    epoch: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """One segment as it shall be."""
+
+    base: int
+    parts: list[Kept | Gap] = field(default_factory=list)
+    removed: list[tuple[int, int]] = field(default_factory=list)
+    """From, to: bytes that are in no part."""
+
+    @property
+    def is_changed(self) -> bool:
+        return bool(self.removed) or any(isinstance(part, Gap) or part.is_changed for part in self.parts)
+
+    def gaps(self) -> Iterator[Gap]:
+        return (part for part in self.parts if isinstance(part, Gap))
+
+
+def empty_batch(gap: Gap) -> bytes:
+    """The batch that stands for lost offsets."""
+    length = record_batch.HEADER_BYTES - record_batch.LENGTH_OVERHEAD
+    delta = gap.last - gap.first
+    fields = (gap.first, length, gap.epoch, record_batch.MAGIC, 0, 0, delta, -1, -1, -1, -1, -1, 0)
+    data = bytearray(_HEADER.pack(*fields))
+    struct.pack_into(">I", data, 17, crc32c(memoryview(data)[record_batch.CRC_FROM :]))
+    return bytes(data)
+
+
+class Repair:
+    """One repair of a data folder. `run` yields what it did, as findings of what was wrong."""
+
+    def __init__(
+        self,
+        root: str,
+        rng: random.Random,
+        is_given_up: Callable[[Key, Gap], bool] = lambda key, gap: True,
+        set_aside: Sequence[str] = (),
+    ) -> None:
+        """`is_given_up`: whether the partition can do without these offsets; if not, it is left as it is.
+        `set_aside`: damaged files of the coordinator that it does not need."""
+        self._root = os.path.abspath(root)
+        self._rng = rng
+        self._set_aside = set_aside
+        self._is_given_up = is_given_up
+
+    def run(self) -> Iterator[Finding]:
+        """Repair. LogFolderError, LogFolderLocked: as `Examination`; OSError."""
+        with Examination(self._root) as exam:
+            found, clean, keys = exam.checkpoint, exam.clean, exam.partition_keys()
+            damaged = checkpoints.damaged(cast(Disk, exam.disk))
+        if found is None or damaged:
+            self._make_checkpoint(found or Checkpoint(0, 1, 1, clean=False, rows=()), keys)
+            for name in damaged or checkpoints.NAMES:
+                yield Finding("derived", name, "could not be read", "made again from the segments")
+        if found is None or damaged or not clean:
+            asyncio.run(self._settle())
+            yield Finding("note", "", "the folder is as after a clean stop", "the journal is settled")
+        with Examination(self._root) as exam:
+            found = exam.checkpoint
+            assert found is not None, "it was made"
+        yield from self._partitions(found)
+        yield from self._derived()
+        for path in self._set_aside:
+            os.replace(f"{self._root}/{path}", f"{self._root}/{path}.quarantine")
+            yield Finding("derived", path, "is damaged, and not needed", f"kept as {path}.quarantine")
+
+    def _make_checkpoint(self, older: Checkpoint, keys: list[Key]) -> None:
+        """One that knows the ends of the partitions, past damage of any kind: a start would find the ends
+        that the older one has, and go on behind them only as far as no leader epoch seems to fall."""
+        rows = {(row.topic_id, row.index): row for row in older.rows}
+        for key in keys:
+            known, found = rows.get(key), self._row_of(key)
+            if known is None:
+                rows[key] = found
+            elif found.end_offset > known.end_offset:
+                epoch = max(known.epoch, found.epoch)
+                rows[key] = replace(found, epoch=epoch, log_start=known.log_start)
+        self._store(replace(older, number=older.number + 1, clean=False, rows=tuple(rows.values())))
+
+    def _row_of(self, key: Key) -> CheckpointRow:
+        """As far as whole batches go, whatever lies between them. On disk, not only in the page cache."""
+        folder = f"{self._root}/{paths.partition_folder(*key)}"
+        bases = _bases(folder)
+        segment, position, end, epoch = (bases[-1] if bases else 0), 0, (bases[-1] if bases else 0), 0
+        for base in bases:
+            for item in inspect(f"{folder}/{paths.segment_name(base)}"):
+                if isinstance(item, InspectedBatch) and item.crc_ok:
+                    epoch = max(epoch, item.header.leader_epoch)
+                    if base == segment:
+                        position = item.position + item.header.total_bytes
+                        end = max(end, item.header.next_offset)
+            _sync(f"{folder}/{paths.segment_name(base)}")
+        return CheckpointRow(*key, epoch, bases[0] if bases else 0, segment, position, end)
+
+    async def _settle(self) -> None:
+        """A start and a clean stop of the log alone."""
+        loop = asyncio.get_running_loop()
+        disk = RealDisk(self._root, loop)
+        log = Log.open(disk, LoopClock(loop), self._rng, LogConfig())
+        log.recover(lambda _: "live")
+        await log.close()
+
+    def _store(self, checkpoint: Checkpoint) -> None:
+        path = f"{self._root}/{checkpoints.NAMES[checkpoint.number % 2]}"
+        _replace(path, checkpoints.encode(checkpoint))
+
+    # --- partitions ---------------------------------------------------------------------------------------
+
+    def _partitions(self, found: Checkpoint) -> Iterator[Finding]:
+        changes: dict[Key, list[Plan]] = {}
+        for row in found.rows:
+            key = row.topic_id, row.index
+            plans = self._plans(row)
+            gaps = [gap for plan in plans for gap in plan.gaps()]
+            if not all(self._is_given_up(key, gap) for gap in gaps):
+                what = "offsets are lost that nothing can stand for"
+                then = "not repaired: restore the folder from a backup"
+                path = paths.partition_folder(*key)
+                yield Finding("damage", path, what, then, *key, gaps[0].first, gaps[-1].last)
+            elif any(plan.is_changed for plan in plans) or self._is_marked(row):
+                changes[key] = plans
+        if not changes:
+            return
+        rows = {(row.topic_id, row.index): row for row in found.rows}
+        for key in changes:
+            rows[key] = replace(rows[key], position=_MORE_THAN_ANY_FILE)
+        self._store(replace(found, number=found.number + 1, rows=tuple(rows.values())))
+        for key, plans in changes.items():
+            yield from self._apply(key, plans)
+            last = plans[-1]
+            size = os.path.getsize(
+                f"{self._root}/{paths.partition_folder(*key)}/{paths.segment_name(last.base)}"
+            )
+            rows[key] = replace(rows[key], segment=last.base, position=size)
+        self._store(replace(found, number=found.number + 2, rows=tuple(rows.values())))
+
+    @staticmethod
+    def _is_marked(row: CheckpointRow) -> bool:
+        """A repair of it was cut off."""
+        return row.position == _MORE_THAN_ANY_FILE
+
+    def _plans(self, row: CheckpointRow) -> list[Plan]:
+        """All segments from the log start to the promised end, without a gap between them."""
+        folder = f"{self._root}/{paths.partition_folder(row.topic_id, row.index)}"
+        bases = [base for base in _bases(folder) if base < row.end_offset or base == row.segment]
+        plans, epoch = [], 0
+        first = bases[0] if bases else row.end_offset
+        if row.log_start < first:
+            plans.append(Plan(row.log_start, [*_gaps(row.log_start, first, 0)]))
+        for base, after in zip(bases, [*bases[1:], row.end_offset], strict=False):
+            plan = Plan(base)
+            epoch = _walk(f"{folder}/{paths.segment_name(base)}", plan, after, (epoch, row.epoch))
+            plans.append(plan)
+        return plans
+
+    def _apply(self, key: Key, plans: list[Plan]) -> Iterator[Finding]:
+        folder = paths.partition_folder(*key)
+        os.makedirs(f"{self._root}/{folder}", mode=0o700, exist_ok=True)
+        stems = {f"{plan.base:020}" for plan in plans}
+        for name in os.listdir(f"{self._root}/{folder}"):
+            if name.partition(".")[0] not in stems and name.endswith((".index", ".timeindex", ".arrivals")):
+                os.replace(f"{self._root}/{folder}/{name}", f"{self._root}/{folder}/{name}.quarantine")
+        for plan in plans:
+            if not plan.is_changed:
+                continue
+            path = f"{folder}/{paths.segment_name(plan.base)}"
+            for start, end in plan.removed:
+                kept = _keep(self._root, path, start, end)
+                what = f"bytes {start:,} to {end:,} are kept in {os.path.basename(kept)}"
+                yield Finding("note", path, what, "delete the file if you do not need it", *key)
+            _write(f"{self._root}/{path}", plan)
+            _sync(f"{self._root}/{folder}")
+            for gap in plan.gaps():
+                what = f"{gap.last - gap.first + 1:,} offsets are given up"
+                yield Finding(
+                    "damage", path, what, "an empty batch stands for them", *key, gap.first, gap.last
+                )
+            for part in plan.parts:
+                if isinstance(part, Kept) and part.is_changed:
+                    last = part.base_offset + part.header.last_offset_delta
+                    what = "the offset or the leader epoch of a batch was wrong"
+                    yield Finding("damage", path, what, "set right", *key, part.base_offset, last)
+            _build_index(f"{self._root}/{path}", plan.base)
+        shutil.rmtree(f"{self._root}/search/{paths.partition_name(*key)}", ignore_errors=True)  # made again
+        _sync(f"{self._root}/{paths.PARTITIONS}")
+
+    # --- what is derived ----------------------------------------------------------------------------------
+
+    def _derived(self) -> Iterator[Finding]:
+        with Examination(self._root) as exam:
+            found = [one for one in exam.run() if one.verdict == "derived" and one.topic_id is not None]
+        done: set[str] = set()
+        for finding in found:
+            path = f"{self._root}/{finding.path}"
+            stem, name = path.rpartition(".")[0], os.path.basename(path)
+            if name in (leader_epochs.NAME, producer_snapshot.NAME) or path.endswith(".arrivals"):
+                content = _arrivals(path) if path.endswith(".arrivals") else None
+                os.replace(path, f"{path}.quarantine")
+                if content is not None:
+                    _replace(path, content)
+                if name == leader_epochs.NAME:
+                    _replace(path, _epochs(os.path.dirname(path)))
+            elif stem not in done:
+                done.add(stem)
+                _build_index(f"{stem}.log", int(os.path.basename(stem)))
+            yield replace(finding, then="built again")
+
+
+# --- one segment ------------------------------------------------------------------------------------------
+
+
+def _walk(path: str, plan: Plan, after: int, epochs_from_to: tuple[int, int]) -> int:
+    """Fill the plan of one segment, whose offsets end before `after`; the epoch at its end."""
+    epoch, most = epochs_from_to
+    offset, position = plan.base, 0
+    batches = [item for item in inspect(path) if isinstance(item, InspectedBatch) and item.crc_ok]
+    for at, item in enumerate(batches):
+        header = item.header
+        following = batches[at + 1].header.base_offset if at + 1 < len(batches) else after
+        base = header.base_offset
+        if (
+            base != offset
+            and offset + header.last_offset_delta + 1 == following
+            and position == item.position
+        ):
+            base = offset  # its own offset is what is damaged: what is before and behind it says so
+        if base < offset or base + header.last_offset_delta >= after:
+            continue  # it cannot stand here
+        if item.position > position:
+            plan.removed.append((position, item.position))
+        position = item.position + header.total_bytes
+        plan.parts += _gaps(offset, base, epoch)
+        epoch = header.leader_epoch if epoch <= header.leader_epoch <= most else epoch
+        plan.parts.append(Kept(item.position, header.total_bytes, header, base, epoch))
+        offset = base + header.last_offset_delta + 1
+    size = os.path.getsize(path)
+    if size > position:
+        plan.removed.append((position, size))
+    plan.parts += _gaps(offset, after, epoch)
+    return epoch
+
+
+def _gaps(first: int, end: int, epoch: int) -> list[Gap]:
+    """A batch spans 2^31 offsets at most."""
+    return [Gap(at, min(at + _SPAN, end) - 1, epoch) for at in range(first, end, _SPAN)]
+
+
+def _bases(folder: str) -> list[int]:
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    return [base for name in names if (base := paths.parse_segment(name)) is not None]
+
+
+def _pieces(path: str, start: int, end: int) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        file.seek(start)
+        while start < end and (piece := file.read(min(_PIECE_BYTES, end - start))):
+            start += len(piece)
+            yield piece
+
+
+def _keep(root: str, path: str, start: int, end: int) -> str:
+    """Keep bytes that go; the name of the file that has them."""
+    name = f"{path}.{start}.quarantine"
+    _write_file(f"{root}/{name}", _pieces(f"{root}/{path}", start, end))
+    return name
+
+
+def _write(path: str, plan: Plan) -> None:
+    def content() -> Iterator[bytes]:
+        for part in plan.parts:
+            if isinstance(part, Gap):
+                yield empty_batch(part)
+            elif part.is_changed:
+                data = bytearray(b"".join(_pieces(path, part.position, part.position + part.size)))
+                record_batch.stamp(memoryview(data), part.base_offset, part.epoch, None)
+                yield bytes(data)
+            else:
+                yield from _pieces(path, part.position, part.position + part.size)
+
+    _write_file(f"{path}.tmp", content())
+    os.replace(f"{path}.tmp", path)
+
+
+def _write_file(path: str, pieces: Iterator[bytes]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.writelines(pieces)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: str, data: bytes) -> None:
+    _write_file(f"{path}.tmp", iter([data]))
+    os.replace(f"{path}.tmp", path)
+    _sync(os.path.dirname(path))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _build_index(path: str, base: int) -> None:
+    """Both indexes of a segment, from its batches."""
+    index = SegmentIndex()
+    interval = PartitionConfig().index_interval_bytes
+    for item in inspect(path):
+        if isinstance(item, InspectedBatch) and item.crc_ok:
+            header = item.header
+            last = header.last_offset - base
+            index.append(last, item.position, header.total_bytes, header.max_timestamp, interval)
+    index.add_time_entry()
+    entries, times = index.entries_below(1 << 62)
+    stem = path.removesuffix(".log")
+    for suffix, data in (
+        (".index", index.offset_bytes(0, entries)),
+        (".timeindex", index.time_bytes(0, times)),
+    ):
+        if os.path.exists(stem + suffix):
+            os.replace(stem + suffix, f"{stem}{suffix}.quarantine")
+        _replace(stem + suffix, data)
+
+
+def _arrivals(path: str) -> bytes:
+    """What of the pairs is right."""
+    with open(path, "rb") as file:
+        return Arrivals.parse(file.read()).to_bytes()
+
+
+def _epochs(folder: str) -> bytes:
+    found = leader_epochs.Epochs()
+    for base in _bases(folder):
+        for item in inspect(f"{folder}/{paths.segment_name(base)}"):
+            if isinstance(item, InspectedBatch) and item.crc_ok:
+                found.begin(item.header.leader_epoch, item.header.base_offset)
+    return found.encode()

@@ -1,0 +1,105 @@
+"""What is in a segment file, batch by batch, and whether it is whole.
+
+Owns: the walk over a file that belongs to no running server: every CRC is checked, damage is reported with
+its byte range and passed. Refuses: to change anything, to trust a length, to open records. Called by the
+command `mainstem inspect` and by tests; reads plain files, not the log's disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from mainstem.log import paths
+from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, candidates, crc_ok, read_header
+
+MAX_OFFSET = (1 << 63) - 1
+_SEARCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedBatch:
+    """One batch whose header makes sense."""
+
+    position: int
+    header: BatchHeader
+    crc_ok: bool
+    """False: something in its bytes is damaged."""
+    gap: bool
+    """Its base offset is not the one that follows from the batch before."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedDamage:
+    """Bytes that are no batch."""
+
+    position: int
+    end_position: int
+    zeros: bool
+    """All of them are: space that was never written."""
+
+
+def inspect(path: str) -> Iterator[InspectedBatch | InspectedDamage]:
+    """Everything in the segment file `path`, in order. OSError."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        position = 0
+        expected = paths.parse_segment(os.path.basename(path))
+        while position < size:
+            header = _header(file, position, size)
+            if header is None:
+                end = _next_batch(file, position + 1, size)
+                yield InspectedDamage(position, end, _is_zero(file, position, end))
+                position, expected = end, None
+                continue
+            whole = crc_ok(_read(file, position, header.total_bytes), header)
+            after = position + header.total_bytes
+            if not whole and after < size and _header(file, after, size) is None:
+                # The length itself may be what is damaged: do not jump over batches that are there.
+                end = _next_batch(file, position + 1, size)
+                yield InspectedDamage(position, end, zeros=False)
+                position, expected = end, None
+                continue
+            gap = expected is not None and header.base_offset != expected
+            yield InspectedBatch(position, header, whole, gap)
+            position, expected = after, header.next_offset
+
+
+def _read(file: BinaryIO, position: int, length: int) -> bytes:
+    file.seek(position)
+    return file.read(length)
+
+
+def _header(file: BinaryIO, position: int, size: int) -> BatchHeader | None:
+    data = _read(file, position, HEADER_BYTES)
+    if len(data) < HEADER_BYTES:
+        return None
+    header = read_header(data)
+    return header if header.plausible and position + header.total_bytes <= size else None
+
+
+def _next_batch(file: BinaryIO, position: int, size: int) -> int:
+    """Position of the first whole batch with a right CRC from `position` on; else the end."""
+    while position + HEADER_BYTES <= size:
+        data = _read(file, position, _SEARCH_BYTES)
+        for at in candidates(data, -1, MAX_OFFSET):
+            header = read_header(data, at)
+            if position + at + header.total_bytes <= size:
+                whole = _read(file, position + at, header.total_bytes)
+                if crc_ok(whole, header):
+                    return position + at
+        if len(data) < _SEARCH_BYTES:
+            break
+        position += len(data) - HEADER_BYTES + 1
+    return size
+
+
+def _is_zero(file: BinaryIO, position: int, end: int) -> bool:
+    while position < end:
+        piece = _read(file, position, min(_SEARCH_BYTES, end - position))
+        if piece.strip(b"\0"):
+            return False
+        position += len(piece)
+    return True

@@ -1,0 +1,175 @@
+"""Idempotent producers: what each wrote last, so that a batch sent twice is kept once.
+
+Owns: for each producer id of one partition its epoch and the last five batches (sequence numbers and
+offsets), and the way back when a commit fails. Derived from batch headers alone. Refuses: handing out ids
+(the coordinator does), record timestamps (expiry counts from arrival). Called by `partition.py`; kept on
+disk by `snapshot.py`.
+
+Kafka: ProducerStateManager, ProducerAppendInfo, ProducerStateEntry.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mainstem.log.errors import InvalidProducerEpoch, OutOfOrderSequence
+from mainstem.log.storage.arrival_index import age_ms
+from mainstem.log.storage.record_batch import BatchHeader
+
+WINDOW = 5
+"""Batches remembered of each producer: as many as a client keeps in flight (Kafka: NUM_BATCHES_TO_RETAIN)."""
+MAX_SEQUENCE = (1 << 31) - 1
+
+
+class Sent(NamedTuple):
+    """One batch of a producer."""
+
+    first_sequence: int
+    last_sequence: int
+    base_offset: int
+    next_offset: int
+    max_timestamp: int
+    """ms; with LogAppendTime, when it was appended."""
+
+
+class Window(NamedTuple):
+    """One producer's state. Never changed, only replaced: so a commit that fails is undone by putting it
+    back."""
+
+    epoch: int
+    sent: tuple[Sent, ...]
+    """Oldest first, at least one."""
+    arrival_ms: int
+    """Wall ms of the last batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerState:
+    """What DescribeProducers tells of one producer."""
+
+    producer_id: int
+    producer_epoch: int
+    last_sequence: int
+    last_timestamp_ms: int
+
+
+class Producers:
+    """The windows of one partition."""
+
+    def __init__(self, expiry_ms: int) -> None:
+        self.expiry_ms = expiry_ms
+        self._windows: dict[int, Window] = {}
+        self._undo: deque[tuple[int, int, Window | None]] = deque()
+        """(next offset, producer id, window before): of batches that are not committed yet."""
+
+    def check(self, header: BatchHeader, now_ms: int) -> Sent | None:
+        """The earlier batch if this one is a duplicate, None if it may be appended.
+
+        A producer that nothing is known of may begin with any sequence, as with Kafka: its earlier batches
+        may be gone by retention. OutOfOrderSequence, InvalidProducerEpoch.
+        """
+        window = self._windows.get(header.producer_id)
+        if window is None or age_ms(window.arrival_ms, now_ms) > self.expiry_ms:
+            return None
+        epoch, first = header.producer_epoch, header.base_sequence
+        if epoch == window.epoch:
+            expected = (window.sent[-1].last_sequence + 1) & MAX_SEQUENCE
+            if first == expected:
+                return None
+            last = (first + header.last_offset_delta) & MAX_SEQUENCE
+            for sent in window.sent:
+                if sent.first_sequence == first and sent.last_sequence == last:
+                    return sent
+            raise OutOfOrderSequence(
+                f"producer {header.producer_id} sent sequence {first}; {expected} comes next"
+            )
+        if epoch < window.epoch:
+            raise InvalidProducerEpoch(
+                f"producer {header.producer_id} has epoch {window.epoch} now; {epoch} is over"
+            )
+        if first != 0:
+            raise OutOfOrderSequence(
+                f"producer {header.producer_id} began epoch {epoch} with sequence {first}; 0 comes first"
+            )
+        return None
+
+    def appended(self, header: BatchHeader, base_offset: int, max_timestamp: int, arrival_ms: int) -> None:
+        """A checked batch is in the log at `base_offset`, not committed yet."""
+        producer_id = header.producer_id
+        before = self._windows.get(producer_id)
+        next_offset = base_offset + header.last_offset_delta + 1
+        first = header.base_sequence
+        last = (first + header.last_offset_delta) & MAX_SEQUENCE
+        sent = Sent(first, last, base_offset, next_offset, max_timestamp)
+        earlier: tuple[Sent, ...] = ()
+        if (
+            before is not None
+            and before.epoch == header.producer_epoch
+            and (age_ms(before.arrival_ms, arrival_ms) <= self.expiry_ms)
+        ):
+            earlier = before.sent[1 - WINDOW :]
+        self._windows[producer_id] = Window(header.producer_epoch, (*earlier, sent), arrival_ms)
+        self._undo.append((next_offset, producer_id, before))
+
+    def committed(self, offset: int) -> None:
+        """Batches that end at or before `offset` can no longer be undone."""
+        undo = self._undo
+        while undo and undo[0][0] <= offset:
+            undo.popleft()
+
+    def roll_back(self) -> None:
+        """Forget all batches that are not committed."""
+        while self._undo:
+            _, producer_id, before = self._undo.pop()
+            _put(self._windows, producer_id, before)
+
+    def replay(self, header: BatchHeader, arrival_ms: int) -> None:
+        """A committed batch was found in the log, in order; it was checked when it came."""
+        if header.producer_id >= 0 and not header.is_control:
+            known = self._windows.get(header.producer_id)
+            if known is not None and known.sent[-1].base_offset >= header.base_offset:
+                return
+            self.appended(header, header.base_offset, header.max_timestamp, arrival_ms)
+            self._undo.clear()
+
+    def restore(self, producer_id: int, window: Window) -> None:
+        """From a snapshot."""
+        self._windows[producer_id] = window
+
+    def committed_windows(self, now_ms: int) -> dict[int, Window]:
+        """Windows as they are without what is not committed, and without expired ones: for a snapshot."""
+        windows = dict(self._windows)
+        for _, producer_id, before in reversed(self._undo):
+            _put(windows, producer_id, before)
+        return {
+            key: window
+            for key, window in windows.items()
+            if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms
+        }
+
+    def expire(self, now_ms: int) -> None:
+        """Free what has been silent for longer than the expiry and has nothing in flight."""
+        busy = {producer_id for _, producer_id, _ in self._undo}
+        for producer_id, window in list(self._windows.items()):
+            if age_ms(window.arrival_ms, now_ms) > self.expiry_ms and producer_id not in busy:
+                del self._windows[producer_id]
+
+    def states(self, now_ms: int) -> Iterator[ProducerState]:
+        """Of all that have not expired, by id."""
+        for producer_id, window in sorted(self._windows.items()):
+            if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms:
+                last = window.sent[-1]
+                yield ProducerState(producer_id, window.epoch, last.last_sequence, last.max_timestamp)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+
+def _put(windows: dict[int, Window], producer_id: int, window: Window | None) -> None:
+    if window is None:
+        windows.pop(producer_id, None)
+    else:
+        windows[producer_id] = window

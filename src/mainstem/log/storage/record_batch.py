@@ -1,0 +1,375 @@
+"""The record batch, Apache Kafka's format v2 (KIP-98): the unit of the log.
+
+Owns: the 61 bytes of header, what is checked of a batch that a client produced, the fields that the server
+sets, and building and decoding batches off the hot path. Refuses: to open records on the hot path; formats
+before v2; control and transactional batches from clients. Called by the log, the coordinator and the doors.
+
+Layout and rules: FORMAT.md, part "Record batch". Kafka: DefaultRecordBatch, DefaultRecord, LogValidator.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from crc32c import crc32c
+
+from mainstem.log.disk.contract import Buffer
+from mainstem.log.errors import (
+    CorruptBatch,
+    InvalidBatch,
+    InvalidTimestamp,
+    UnsupportedCompression,
+    UnsupportedFormat,
+)
+from mainstem.log.storage import codecs
+
+HEADER_BYTES = 61
+LENGTH_OVERHEAD = 12
+"""Bytes of base offset and length, which `length` does not count."""
+CRC_FROM = 21
+"""The CRC covers all bytes from here, the attributes, to the end of the batch."""
+MAGIC = 2
+_MAGIC_BYTE = bytes((MAGIC,))
+
+CODEC_MASK = 0x07
+LOG_APPEND_TIME = 0x08
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
+_KNOWN_ATTRIBUTES = 0x3F
+
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_BASE_OFFSET = struct.Struct(">q")
+_LEADER_EPOCH = struct.Struct(">i")
+_OFFSET_AND_LENGTH = struct.Struct(">qi")
+_CRC_AND_ATTRIBUTES = struct.Struct(">IH")
+_MAX_TIMESTAMP = struct.Struct(">q")
+_LEADER_EPOCH_AT, _MAGIC_AT, _CRC_AT, _MAX_TIMESTAMP_AT = 12, 16, 17, 35
+
+
+class BatchHeader(NamedTuple):
+    """The header's fields, in their order on disk."""
+
+    base_offset: int
+    length: int
+    """Bytes after this field."""
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    """Of the first record, ms; -1: none."""
+    max_timestamp: int
+    """Largest of all records, ms; with LogAppendTime that of every record."""
+    producer_id: int
+    """-1: not idempotent."""
+    producer_epoch: int
+    base_sequence: int
+    count: int  # type: ignore[assignment]  # Kafka's word; nobody asks how often a header holds a value
+
+    @property
+    def total_bytes(self) -> int:
+        """Of the whole batch, header included."""
+        return self.length + LENGTH_OVERHEAD
+
+    @property
+    def codec(self) -> int:
+        """0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
+        return self.attributes & CODEC_MASK
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & CONTROL)
+
+    @property
+    def log_append_time(self) -> bool:
+        return bool(self.attributes & LOG_APPEND_TIME)
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def plausible(self) -> bool:
+        """It can be the header of a batch of this log: says nothing about the bytes after it. One without
+        records is no more than its header: it stands for offsets that are lost."""
+        return (
+            self.magic == MAGIC
+            and self.length >= HEADER_BYTES - LENGTH_OVERHEAD
+            and self.base_offset >= 0
+            and self.last_offset_delta >= 0
+            and 0 <= self.count <= self.last_offset_delta + 1
+            and (self.count > 0 or self.total_bytes == HEADER_BYTES)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event of a batch, as its user sees it."""
+
+    offset: int
+    timestamp_ms: int
+    """-1: none."""
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+def read_header(buffer: Buffer, at: int = 0) -> BatchHeader:
+    """The header at `at`, unchecked. struct.error if fewer than 61 bytes are there."""
+    return BatchHeader._make(_HEADER.unpack_from(buffer, at))
+
+
+def crc_ok(batch: Buffer, header: BatchHeader) -> bool:
+    """The CRC32C of a whole batch, which is all of `batch`, is the one in its header."""
+    return bool(crc32c(memoryview(batch)[CRC_FROM:]) == header.crc)
+
+
+def check(buffer: memoryview) -> BatchHeader:
+    """The header of one batch that a client produced, which is all of `buffer`.
+
+    Errors: CorruptBatch (magic or CRC), UnsupportedFormat (magic 0 or 1), UnsupportedCompression,
+    InvalidBatch (not whole, contradicts itself, or is transactional or control), InvalidTimestamp. Opens no
+    records.
+    """
+    size = len(buffer)
+    if size < HEADER_BYTES:
+        raise _too_short(buffer)
+    header = BatchHeader._make(_HEADER.unpack_from(buffer))
+    if header.magic != MAGIC:
+        raise _wrong_magic(header.magic)
+    if header.length + LENGTH_OVERHEAD != size:
+        raise _wrong_length(header, size)
+    if crc32c(buffer[CRC_FROM:]) != header.crc:
+        raise CorruptBatch(f"CRC32C of a batch of {size} bytes is wrong: damaged on its way here")
+    attributes = header.attributes
+    if attributes & CODEC_MASK > codecs.ZSTD:
+        raise UnsupportedCompression(f"there is no codec {attributes & CODEC_MASK}")
+    if header.base_offset:  # Kafka: UnifiedLog.analyzeAndValidateRecords
+        raise InvalidBatch(f"base offset {header.base_offset}: a client's batch begins at 0")
+    if header.count < 1 or header.count != header.last_offset_delta + 1:
+        raise InvalidBatch(f"{header.count} records, but last offset delta {header.last_offset_delta}")
+    if attributes > LOG_APPEND_TIME - 1 or attributes < 0:
+        raise _refused_attributes(attributes)
+    if header.max_timestamp < header.base_timestamp or header.base_timestamp < -1:
+        raise InvalidTimestamp(
+            f"largest timestamp {header.max_timestamp} of a batch whose first is {header.base_timestamp}"
+        )
+    if header.producer_id >= 0:
+        if header.producer_epoch < 0 or header.base_sequence < 0:
+            state = f"epoch {header.producer_epoch}, sequence {header.base_sequence}"
+            raise InvalidBatch(f"producer {header.producer_id} with {state}")
+    elif header.producer_id != -1:
+        raise InvalidBatch(f"producer id {header.producer_id}")
+    return header
+
+
+def check_age(header: BatchHeader, wall_ms: int, most_ms: int) -> None:
+    """InvalidTimestamp: the first record is more than `most_ms` old. The header tells no other record's."""
+    oldest = header.base_timestamp
+    if oldest != -1 and wall_ms - oldest > most_ms:
+        raise InvalidTimestamp(f"timestamp {oldest} is more than {most_ms} ms old")
+
+
+def _too_short(buffer: memoryview) -> UnsupportedFormat | CorruptBatch | InvalidBatch:
+    # Magic is at the same place in all formats; one message of magic 0 or 1 may be shorter than a v2 header.
+    if len(buffer) > _MAGIC_AT and buffer[_MAGIC_AT] in (0, 1):
+        return _wrong_magic(buffer[_MAGIC_AT])
+    return InvalidBatch(f"{len(buffer)} bytes are no batch: its header alone has {HEADER_BYTES}")
+
+
+def _wrong_magic(magic: int) -> UnsupportedFormat | CorruptBatch:
+    if magic in (0, 1):
+        return UnsupportedFormat(f"record format {magic} (clients before 0.11) is not taken: format 2 is")
+    return CorruptBatch(f"magic {magic} is no record format")
+
+
+def _wrong_length(header: BatchHeader, size: int) -> InvalidBatch:
+    # Not CorruptBatch, as with Apache Kafka: clients would send the same bytes again until their time is up.
+    if HEADER_BYTES <= header.total_bytes < size:
+        return InvalidBatch(f"more than one batch for one partition: {header.total_bytes} bytes of {size}")
+    return InvalidBatch(f"batch says {header.total_bytes} bytes, {size} came")
+
+
+def _refused_attributes(attributes: int) -> InvalidBatch | InvalidTimestamp:
+    if attributes & CONTROL:
+        return InvalidBatch("control batches are written by the server alone")
+    if attributes & TRANSACTIONAL:
+        return InvalidBatch("transactions are not supported yet")
+    if attributes & ~_KNOWN_ATTRIBUTES:
+        return InvalidBatch(f"attributes {attributes & 0xFFFF:#06x} are not known")
+    return InvalidTimestamp("timestamp type LogAppendTime is set by the server alone")
+
+
+def stamp(buffer: memoryview, base_offset: int, leader_epoch: int, log_append_ms: int | None) -> None:
+    """Set what the server sets, in place: base offset and leader epoch, which the CRC does not cover; with
+    `log_append_ms` (wall ms) also the timestamp type, the largest timestamp, and so the CRC."""
+    _BASE_OFFSET.pack_into(buffer, 0, base_offset)
+    _LEADER_EPOCH.pack_into(buffer, _LEADER_EPOCH_AT, leader_epoch)
+    if log_append_ms is not None:
+        _, attributes = _CRC_AND_ATTRIBUTES.unpack_from(buffer, _CRC_AT)
+        _CRC_AND_ATTRIBUTES.pack_into(buffer, _CRC_AT, 0, attributes | LOG_APPEND_TIME)
+        _MAX_TIMESTAMP.pack_into(buffer, _MAX_TIMESTAMP_AT, log_append_ms)
+        crc = crc32c(buffer[CRC_FROM:])
+        _CRC_AND_ATTRIBUTES.pack_into(buffer, _CRC_AT, crc, attributes | LOG_APPEND_TIME)
+
+
+def walk(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
+    """(position, header) of each whole batch, one after the other from 0; ends before the first that is not
+    whole or whose header is not plausible."""
+    at, size = 0, len(buffer)
+    while size - at >= HEADER_BYTES:
+        header = BatchHeader._make(_HEADER.unpack_from(buffer, at))
+        if not header.plausible or header.total_bytes > size - at:
+            return
+        yield at, header
+        at += header.total_bytes
+
+
+def candidates(data: bytes | bytearray, above: int, below: int) -> list[int]:
+    """Where in `data` something like a header is, of a batch with offsets between `above` and `below`,
+    exclusive of `above` itself."""
+    found = []
+    at = data.find(_MAGIC_BYTE, _MAGIC_AT)
+    while 0 <= at <= len(data) - (HEADER_BYTES - _MAGIC_AT):
+        header = read_header(data, at - _MAGIC_AT)
+        if header.plausible and above < header.base_offset and header.next_offset <= below:
+            found.append(at - _MAGIC_AT)
+        at = data.find(_MAGIC_BYTE, at + 1)
+    return found
+
+
+def build(
+    records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]],
+    *,
+    codec: str = "none",
+    producer_id: int = -1,
+    producer_epoch: int = -1,
+    base_sequence: int = -1,
+) -> bytearray:
+    """One batch with base offset 0 of (key, value, headers, timestamp ms), at least one. ValueError: no
+    records or no such codec."""
+    if not records:
+        raise ValueError("a batch has at least one record")
+    kind = codecs.NAMES.index(codec)
+    first_ms = max_ms = records[0][3]
+    parts: list[bytes] = []
+    for delta, (key, value, headers, timestamp_ms) in enumerate(records):
+        if timestamp_ms > max_ms:
+            max_ms = timestamp_ms
+        body = [b"\x00", _varint(timestamp_ms - first_ms), _varint(delta), *_field(key), *_field(value)]
+        body.append(_varint(len(headers)))
+        for name, content in headers:
+            body += (*_field(name.encode()), *_field(content))
+        parts.append(_varint(sum(map(len, body))))
+        parts += body
+    data = b"".join(parts)
+    if kind:
+        data = codecs.compress(kind, data)
+    out = bytearray(HEADER_BYTES + len(data))
+    out[HEADER_BYTES:] = data
+    count = len(records)
+    _HEADER.pack_into(
+        out, 0, 0, len(out) - LENGTH_OVERHEAD, -1, MAGIC, 0, kind, count - 1, first_ms, max_ms,
+        producer_id, producer_epoch, base_sequence, count,
+    )  # fmt: skip
+    _CRC_AND_ATTRIBUTES.pack_into(out, _CRC_AT, crc32c(memoryview(out)[CRC_FROM:]), kind)
+    return out
+
+
+_SMALL_VARINTS = [bytes((value << 1,)) for value in range(64)]
+_NULL = b"\x01"
+
+
+def _varint(value: int) -> bytes:
+    """Zigzag variable-length integer, up to 64 bits."""
+    if 0 <= value < 64:
+        return _SMALL_VARINTS[value]
+    rest = (value << 1) ^ (value >> 63)
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+def _field(content: bytes | None) -> tuple[bytes, ...]:
+    return (_NULL,) if content is None else (_varint(len(content)), content)
+
+
+def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
+    """The records of one whole batch, CRC checked. Takes a moment: not for the hot path.
+
+    CorruptBatch: damaged, or more than `cap_bytes` when decompressed.
+    """
+    view = memoryview(batch)
+    if len(view) < HEADER_BYTES:
+        raise CorruptBatch(f"{len(view)} bytes are no batch")
+    header = read_header(view)
+    if header.magic != MAGIC or header.total_bytes != len(view) or not crc_ok(view, header):
+        raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
+    return records_in(view, header, opened(view, header, cap_bytes))
+
+
+def opened(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
+    """The records of a whole batch, not compressed. CorruptBatch: damaged, or more than `cap_bytes`."""
+    if header.codec > codecs.ZSTD:
+        raise CorruptBatch(f"there is no codec {header.codec}")
+    return codecs.decompress(header.codec, batch[HEADER_BYTES:], cap_bytes)
+
+
+def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Record]:
+    """The records of a whole batch whose CRC was checked. `data`: what `opened` gave. CorruptBatch."""
+    plain: Buffer = batch
+    if header.codec != codecs.NONE:
+        plain = bytearray(HEADER_BYTES + len(data))
+        plain[HEADER_BYTES:] = data
+        # aiokafka decompresses without a cap, so it gets a batch of codec none.
+        attributes = header.attributes & ~CODEC_MASK
+        _HEADER.pack_into(
+            plain, 0, *header._replace(length=len(plain) - LENGTH_OVERHEAD, attributes=attributes)
+        )
+    records = _decode_plain(plain)
+    for record in records:
+        if not header.base_offset <= record.offset <= header.last_offset:
+            raise CorruptBatch(
+                f"offset {record.offset} in a batch of {header.base_offset}-{header.last_offset}"
+            )
+    return records
+
+
+@cache
+def record_parser() -> tuple[Callable[[Buffer], Iterable[Any]], type[Exception]]:
+    """What takes the records out of a batch, and what it raises of damage."""
+    # Imported when first needed: it brings a whole client, 5 MB and 60 ms, and a plain server never decodes.
+    # (Search processes leave that client out: `search/workers/bootstrap.py`.)
+    from aiokafka.errors import CorruptRecordException
+
+    try:
+        from aiokafka.record._crecords.default_records import DefaultRecordBatch
+    except ImportError:  # built without its compiled part
+        from aiokafka.record.default_records import DefaultRecordBatch
+    return DefaultRecordBatch, CorruptRecordException
+
+
+def _decode_plain(batch: Buffer) -> list[Record]:
+    parser, corrupt = record_parser()
+    try:
+        return [
+            Record(one.offset, one.timestamp, one.key, one.value, tuple(one.headers)) for one in parser(batch)
+        ]
+    except (corrupt, ValueError, IndexError, OverflowError, MemoryError) as error:
+        raise CorruptBatch(f"the records of a batch are damaged: {error}") from None

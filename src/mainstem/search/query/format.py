@@ -1,0 +1,119 @@
+"""Tree -> text: the one canonical spelling of a query. `parse(format_query(node)) == node`.
+
+Owns: brackets and quotes, only where they are needed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mainstem.search.query.ast import (
+    And,
+    Bound,
+    Everything,
+    Exists,
+    Glob,
+    Node,
+    Not,
+    Or,
+    Range,
+    Regex,
+    Target,
+    Term,
+    Test,
+    Text,
+)
+from mainstem.search.text import globs
+
+RESERVED = {"key", "header", "topic", "partition", "offset", "time", "_exists_"}
+OPERATORS = {"AND", "OR", "NOT", "TO"}
+_BARE_VALUE = re.compile(r"-?[^\W_][\w.@:+-]*")
+_BARE_WORD = re.compile(r"[^\W_][\w.@-]*")
+_BARE_NAME = re.compile(r"[\w@$-]+")
+
+
+def format_query(node: Node) -> str:
+    """How a query is written that means this."""
+    match node:
+        case Everything():
+            return "*"
+        case Term(target, test):
+            return _term(target, test)
+        case Not(child):
+            return f"NOT {_nested(child)}"
+        case And(children):
+            return " ".join(_nested(child) for child in children)
+        case Or(children):
+            return " OR ".join(_nested(child) for child in children)
+
+
+def _nested(node: Node) -> str:
+    return f"({format_query(node)})" if isinstance(node, And | Or) else format_query(node)
+
+
+def format_path(path: tuple[str, ...]) -> str:
+    """The name of a field of the payload, as it stands before the colon."""
+    names = [name if _BARE_NAME.fullmatch(name) else _quoted(name) for name in path]
+    if path[0] in RESERVED | OPERATORS or path[0].startswith("-"):
+        names[0] = _quoted(path[0])
+    return ".".join(names)
+
+
+def format_target(target: Target) -> str:
+    """What stands before the colon."""
+    if target.kind == "field":
+        return format_path(target.path)
+    if target.kind == "header":
+        (name,) = target.path
+        return "header." + (name if _BARE_NAME.fullmatch(name) else _quoted(name))
+    return target.kind
+
+
+def _term(target: Target, test: Test) -> str:
+    if isinstance(test, Exists):
+        return f"_exists_:{format_target(target)}"
+    if target.kind == "text":
+        return _test(test, _BARE_WORD)
+    return f"{format_target(target)}:{_test(test, _BARE_VALUE)}"
+
+
+def _test(test: Test, bare: re.Pattern[str]) -> str:
+    match test:
+        case Text(text, quoted):
+            return _quoted(text) if quoted else _value(text, bare)
+        case Glob(pattern):
+            return "".join(
+                character if is_wildcard or character.isalnum() or character in "_." else "\\" + character
+                for character, is_wildcard in globs.parts(pattern)
+            )
+        case Regex(pattern):
+            return f"/{_slashes_escaped(pattern)}/"
+        case Range(low, None) if low is not None:
+            return f">{'=' * low.inclusive}{_bound(low)}"
+        case Range(None, high) if high is not None:
+            return f"<{'=' * high.inclusive}{_bound(high)}"
+        case Range(low, high):
+            opening = "{" if low and not low.inclusive else "["
+            closing = "}" if high and not high.inclusive else "]"
+            return f"{opening}{_bound(low)} TO {_bound(high)}{closing}"
+        case Exists():
+            raise AssertionError("written by _term")
+
+
+def _bound(bound: Bound | None) -> str:
+    if bound is None:
+        return "*"
+    return _quoted(bound.text) if bound.quoted else _value(bound.text, _BARE_VALUE)
+
+
+def _value(text: str, bare: re.Pattern[str]) -> str:
+    return text if bare.fullmatch(text) and text not in OPERATORS else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _slashes_escaped(pattern: str) -> str:
+    """Each slash gets a backslash; what stands behind a backslash stays with it."""
+    return re.sub(r"(\\.)|/", lambda found: found[1] or "\\/", pattern, flags=re.DOTALL)
