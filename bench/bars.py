@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench import limits
 from bench.contestants import KAFKA, MAINSTEM, NATS, TANSU
-from bench.figures import Figures, Promise, number
+from bench.figures import DurabilityPromise, Figures, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Bar:
     beside it."""
 
     what: str
-    promise: Promise
+    promise: DurabilityPromise
     peer: str
     """A contestant, or a limit of the machine."""
     more: bool

@@ -9,8 +9,8 @@ from functools import partial
 from importlib.metadata import version
 
 from bench import peers, servers
-from bench.figures import Figures, Promise
-from bench.servers import Running
+from bench.figures import DurabilityPromise, Figures
+from bench.servers import ServerUnderTest
 
 MAINSTEM, KAFKA, TANSU, NATS, RABBITMQ, REDIS = (
     "mainstem",
@@ -27,10 +27,10 @@ class Contestant:
     """A server with its settings."""
 
     name: str
-    promise: Promise
+    promise: DurabilityPromise
     settings: str
     """What sets this promise, in its own words."""
-    start: Callable[[], AbstractContextManager[Running]]
+    start: Callable[[], AbstractContextManager[ServerUnderTest]]
     speaks_kafka: bool = False
 
 
@@ -65,7 +65,7 @@ def named(names: list[str]) -> list[Contestant]:
     return [one for one in CONTESTANTS if not names or one.name in names]
 
 
-def present(figures: Figures, promise: Promise) -> list[str]:
+def present(figures: Figures, promise: DurabilityPromise) -> list[str]:
     """The servers that have a figure under this promise, in the order of the list."""
     have = {name for (of, _), row in figures.rows.items() if of == promise for name in row.runs}
     return [one.name for one in CONTESTANTS if one.promise == promise and one.name in have]

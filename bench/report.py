@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.bars import verdicts
 from bench.contestants import CONTESTANTS, KAFKA, MAINSTEM, NATS, RABBITMQ, REDIS, TANSU, present
-from bench.figures import PROMISES, Figures, Promise, markdown
+from bench.figures import PROMISES, DurabilityPromise, Figures, markdown
 from bench.limits import OVERWRITE, Limits
 
 PAGE = Path(__file__).with_name("REPORT.md")
@@ -34,7 +34,7 @@ class Plot:
     """With one group: the number on the x axis."""
     x: str
     y: str
-    promise: Promise = "page cache"
+    promise: DurabilityPromise = "page cache"
     log_y: bool = False
 
 

@@ -48,7 +48,7 @@ Say = Callable[[str, str], None]
 
 
 @dataclass(slots=True)
-class Took:
+class SearchTiming:
     """One search."""
 
     first_s: float
@@ -56,7 +56,7 @@ class Took:
     done: Done
 
 
-async def timed(search: LogSearch, request: SearchRequest) -> Took:
+async def timed(search: LogSearch, request: SearchRequest) -> SearchTiming:
     """From asking to the first match and to the end."""
     began = time.perf_counter()
     first = 0.0
@@ -68,10 +68,10 @@ async def timed(search: LogSearch, request: SearchRequest) -> Took:
             elif isinstance(update, Done):
                 last = update
     assert last is not None
-    return Took(first, time.perf_counter() - began, last)
+    return SearchTiming(first, time.perf_counter() - began, last)
 
 
-async def median_of(repeats: int, work: Callable[[], Awaitable[Took]]) -> Took:
+async def median_of(repeats: int, work: Callable[[], Awaitable[SearchTiming]]) -> SearchTiming:
     """The run in the middle."""
     runs = [await work() for _ in range(repeats)]
     return sorted(runs, key=lambda run: run.seconds)[repeats // 2]
@@ -109,7 +109,7 @@ async def measure(folder: Path, data: Filled, workers: int | None, repeats: int,
             f"{took.seconds:.2f} s, {rate / 1e9:.2f} GB/s of payload, {search.pool.workers} workers",
         )
         began = time.perf_counter()
-        blocks = await search.cover()
+        blocks = await search.build_missing_filters()
         seconds = time.perf_counter() - began
         size = sum(path.stat().st_size for path in (folder / "search").rglob("*.tokens"))
         if blocks:
@@ -146,7 +146,7 @@ async def measure_indexed(folder: Path, data: Filled, workers: int | None, repea
     async with opened(folder, workers, indexed=True) as search:
         known = len(list(root.glob("*/*")))
         began = time.perf_counter()
-        await search.index()
+        await search.build_missing_parts()
         seconds = time.perf_counter() - began
         parts = len(list(root.glob("*/*")))
         rate = f"{data.payload / seconds / 1e6:,.0f} MB/s"
@@ -154,7 +154,7 @@ async def measure_indexed(folder: Path, data: Filled, workers: int | None, repea
         size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         say("index takes", f"{size / data.payload:.1%} of payload")
     async with opened(folder, workers, indexed=True) as search:
-        await search.index()
+        await search.build_missing_parts()
         took = await timed(search, needle)
         say("needle, indexed, first search", f"{took.seconds:.3f} s")
         took = await median_of(repeats, lambda: timed(search, needle))

@@ -34,7 +34,7 @@ ALONE, DOOR, FILTERS = MODES = ("no HTTP door", "HTTP door", "filters are made")
 Say = Callable[[str, str], None]
 
 
-class Top(NamedTuple):
+class TopRate(NamedTuple):
     """A producer's top rate, and what the server had of the processors meanwhile."""
 
     rate: float
@@ -59,7 +59,7 @@ def serving(mode: str) -> Iterator[Server]:
             yield server
 
 
-def top_rate(server: Server, batches: Batches) -> Top:
+def top_rate(server: Server, batches: Batches) -> TopRate:
     """As fast as it goes, once all processes have started."""
     connection = wire.Connection(server.at)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
@@ -81,7 +81,7 @@ def top_rate(server: Server, batches: Batches) -> Top:
     cpu, waited = _processor(server)
     connection.close()
     assert used is not None
-    return Top(size / TOP_S / 1e6, (cpu - used[0]) / (size / 1e9), (waited - used[1]) / TOP_S)
+    return TopRate(size / TOP_S / 1e6, (cpu - used[0]) / (size / 1e9), (waited - used[1]) / TOP_S)
 
 
 def _processor(server: Server) -> tuple[float, float]:
@@ -142,7 +142,7 @@ def _until_found(server: Server, connection: wire.Connection, mark: str) -> floa
 def measure(repeats: int, say: Say) -> None:
     """All modes in turn."""
     made = templates()
-    tops: dict[str, list[Top]] = {mode: [] for mode in MODES}
+    tops: dict[str, list[TopRate]] = {mode: [] for mode in MODES}
     late: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(repeats):
         for mode in MODES:

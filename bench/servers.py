@@ -34,7 +34,7 @@ class Missing(Exception):
 
 
 @dataclass(slots=True)
-class Running:
+class ServerUnderTest:
     """A server that accepts clients."""
 
     at: str
@@ -114,7 +114,7 @@ def _compile() -> None:
 
 
 @contextlib.contextmanager
-def mainstem(durability: str, folder: Path | None = None) -> Iterator[Running]:
+def mainstem(durability: str, folder: Path | None = None) -> Iterator[ServerUnderTest]:
     """A fresh `mainstem serve`, or one on a folder that is there."""
     _compile()
     with contextlib.ExitStack() as stack:
@@ -126,13 +126,13 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[Running]:
         ready_s = time.perf_counter() - began
         assert server.process is not None
         try:
-            yield Running(server.at, server.process.pid, began, ready_s, folder)
+            yield ServerUnderTest(server.at, server.process.pid, began, ready_s, folder)
         finally:
             server.stop(timeout_s=300)
 
 
 @contextlib.contextmanager
-def apache(durability: str, folder: Path | None = None) -> Iterator[Running]:
+def apache(durability: str, folder: Path | None = None) -> Iterator[ServerUnderTest]:
     """A fresh Apache Kafka with stock settings and JVM flags, or one on a folder that is there; `disk`: with
     flush.messages=1."""
     _have_jars()
@@ -178,12 +178,12 @@ def _have_jars() -> None:
 @contextlib.contextmanager
 def running(
     command: list[str], folder: Path, port: int, protocol: str = "kafka", **environment: str
-) -> Iterator[Running]:
+) -> Iterator[ServerUnderTest]:
     """A server by its command, once it accepts connections on `port`; killed at the end."""
     with open(folder / "server.log", "ab") as log:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
-        server = Running(f"127.0.0.1:{port}", process.pid, began, 0.0, folder, protocol)
+        server = ServerUnderTest(f"127.0.0.1:{port}", process.pid, began, 0.0, folder, protocol)
         try:
             _wait_for(port, process, command[0])
             server.ready_s = time.perf_counter() - began

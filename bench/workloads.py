@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from bench.contestants import KAFKA, Contestant
 from bench.figures import Better, Detail, Figures
-from bench.servers import Running
+from bench.servers import ServerUnderTest
 
 MB = 1_000_000
 EVENT_BYTES = 1024
@@ -30,7 +30,7 @@ class Visit:
     """One contestant, running, and where its figures go."""
 
     contestant: Contestant
-    server: Running
+    server: ServerUnderTest
     figures: Figures
     scale: float = 1.0
 

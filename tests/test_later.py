@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 
 
 def test_a_chain_gives_what_the_last_of_it_gives() -> None:
-    first: Later[int] = Later()
-    second: Later[str] = Later()
+    first: Promise[int] = Promise()
+    second: Promise[str] = Promise()
     out = first.chain(lambda value: second)
     first.resolve(1)
     assert not out.done
@@ -18,30 +18,30 @@ def test_a_chain_gives_what_the_last_of_it_gives() -> None:
 
 
 def test_an_error_anywhere_in_a_chain_passes_on() -> None:
-    def broken(value: int) -> Later[str]:
+    def broken(value: int) -> Promise[str]:
         raise ValueError(value)
 
-    def never(value: int) -> Later[str]:
+    def never(value: int) -> Promise[str]:
         raise AssertionError
 
     for out in (
-        Later.of(1).chain(broken),
-        Later.of(1).chain(lambda value: Later[str].failed(ValueError(value))),
-        Later[int].failed(ValueError(1)).chain(never),
+        Promise.resolved(1).chain(broken),
+        Promise.resolved(1).chain(lambda value: Promise[str].failed(ValueError(value))),
+        Promise[int].failed(ValueError(1)).chain(never),
     ):
         with pytest.raises(ValueError, match="1"):
             out.result()
 
 
 def test_it_is_set_once() -> None:
-    later = Later.of(1)
+    later = Promise.resolved(1)
     with pytest.raises(AssertionError):
         later.resolve(2)
     assert later.map(str).result() == "1"
 
 
 def test_gathered_ones_are_looked_at_one_by_one() -> None:
-    laters: list[Later[int]] = [Later(), Later()]
+    laters: list[Promise[int]] = [Promise(), Promise()]
     out = gather(laters)
     laters[1].fail(ValueError())
     assert not out.done

@@ -11,20 +11,20 @@ import pytest
 
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.runtime import snapshot
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.log.disk.contract import File
 from mainstem.log.errors import DiskFull, PartitionDeleted, StorageError
 from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
-from tests.support.memdisk import MemDisk
+from tests.support.memdisk import MemoryDisk
 
 DAY_MS = 24 * 3600 * 1000
 
 
-class NodeDisk(MemDisk):
+class NodeDisk(MemoryDisk):
     """Also renames folders, and fails a sync as the helper process tells it: later."""
 
     def rename(self, source: str, target: str) -> None:
@@ -36,14 +36,14 @@ class NodeDisk(MemDisk):
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
-    ) -> Later[None]:
+    ) -> Promise[None]:
         try:
             return super().sync(files, folders, background=background)
         except OSError as error:
-            return Later.failed(error)
+            return Promise.failed(error)
 
 
-class Machine:
+class NodeRig:
     """One computer: its disk stays, servers come and go."""
 
     def __init__(self, **settings: Any) -> None:
@@ -72,18 +72,18 @@ class Machine:
     def settle(self, seconds: float = 0.1) -> None:
         self.clock.advance(seconds)
 
-    def done(self, later: Later[Any]) -> Any:
+    def done(self, later: Promise[Any]) -> Any:
         self.settle()
         assert later.done, "not done"
         return later.result()
 
-    def create(self, name: str, partitions: int = 1, **config: str) -> Topic:
+    def create(self, name: str, partitions: int = 1, **config: str) -> TopicMetadata:
         named = {key.replace("_", "."): value for key, value in config.items()}
         topic = self.done(self.node.topics.create(name, partitions, named))
-        assert isinstance(topic, Topic)
+        assert isinstance(topic, TopicMetadata)
         return topic
 
-    def append(self, topic: Topic, value: bytes = b"x", index: int = 0) -> int:
+    def append(self, topic: TopicMetadata, value: bytes = b"x", index: int = 0) -> int:
         """The offset of a new durable event."""
         partition = self.node.partition(topic, index)
         data = batches.build([(None, value, (), self.clock.wall_ms())])
@@ -94,21 +94,21 @@ class Machine:
     def names(self) -> list[str]:
         return [topic.name for topic in self.node.topics.all()]
 
-    def folders(self, topic: Topic) -> list[str]:
+    def folders(self, topic: TopicMetadata) -> list[str]:
         return [path for path in self.disk.files if topic.id.hex in path]
 
 
-def refusal(later: Later[Any]) -> str:
+def refusal(later: Promise[Any]) -> str:
     assert isinstance(later.error, CoordinatorError), later.error
     return later.error.code
 
 
 @pytest.fixture(params=["disk", "os"])
-def machine(request: pytest.FixtureRequest) -> Machine:
-    return Machine(durability=request.param)
+def machine(request: pytest.FixtureRequest) -> NodeRig:
+    return NodeRig(durability=request.param)
 
 
-def test_topics_and_events_are_there_after_a_restart(machine: Machine) -> None:
+def test_topics_and_events_are_there_after_a_restart(machine: NodeRig) -> None:
     topic = machine.create("flights", 2, retention_ms="5000000")
     assert [machine.append(topic) for _ in range(3)] == [0, 1, 2]
     node = machine.restart()
@@ -118,7 +118,7 @@ def test_topics_and_events_are_there_after_a_restart(machine: Machine) -> None:
     assert machine.append(topic) == 3
 
 
-def test_topics_are_there_after_kill_9(machine: Machine) -> None:
+def test_topics_are_there_after_kill_9(machine: NodeRig) -> None:
     topic = machine.create("flights")
     machine.append(topic)
     node = machine.start()
@@ -126,7 +126,7 @@ def test_topics_are_there_after_kill_9(machine: Machine) -> None:
     assert node.partition(topic, 0).high_watermark == 1
 
 
-def test_partitions_that_are_not_there_are_refused(machine: Machine) -> None:
+def test_partitions_that_are_not_there_are_refused(machine: NodeRig) -> None:
     topic = machine.create("a", 2)
     for index in (-1, 2):
         with pytest.raises(CoordinatorError, match=f"does not host partition {index}"):
@@ -137,7 +137,7 @@ def test_partitions_that_are_not_there_are_refused(machine: Machine) -> None:
 
 
 def test_nothing_is_appended_to_a_partition_that_a_failed_commit_could_take_back() -> None:
-    machine = Machine()
+    machine = NodeRig()
     node = machine.node
     created = node.topics.create("a", 1)
     topic = node.topics.get("a")
@@ -160,7 +160,7 @@ def test_nothing_is_appended_to_a_partition_that_a_failed_commit_could_take_back
         node.partition_to_append(grown, 3)
 
 
-def test_a_topic_is_made_by_itself(machine: Machine) -> None:
+def test_a_topic_is_made_by_itself(machine: NodeRig) -> None:
     first, second = machine.node.auto_create("a"), machine.node.auto_create("a")
     assert machine.done(first) == machine.done(second)
     assert machine.names() == ["a"]
@@ -169,13 +169,13 @@ def test_a_topic_is_made_by_itself(machine: Machine) -> None:
 
 
 def test_no_topic_is_made_by_itself_if_told_so() -> None:
-    machine = Machine(auto_create_topics=False)
+    machine = NodeRig(auto_create_topics=False)
     assert refusal(machine.node.auto_create("a")) == "UNKNOWN_TOPIC_OR_PARTITION"
     topic = machine.create("a")
     assert machine.done(machine.node.auto_create("a")) == topic
 
 
-def test_a_deleted_topic_is_gone_from_the_disk_and_its_readers_are_told(machine: Machine) -> None:
+def test_a_deleted_topic_is_gone_from_the_disk_and_its_readers_are_told(machine: NodeRig) -> None:
     kept, topic = machine.create("kept"), machine.create("a", 2)
     for index in range(2):
         machine.append(topic, index=index)
@@ -202,11 +202,11 @@ def test_a_deleted_topic_is_gone_from_the_disk_and_its_readers_are_told(machine:
 
 
 def test_a_deletion_cut_by_kill_9_is_finished_at_the_next_start(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = machine.create("a")
     machine.append(topic)
-    monkeypatch.setattr(machine.node.log, "delete_topic", lambda topic_id: Later())
+    monkeypatch.setattr(machine.node.log, "delete_topic", lambda topic_id: Promise())
     machine.done(machine.node.topics.delete("a"))
     assert machine.folders(topic), "the tombstone is durable, the files are still there"
     machine.start()
@@ -218,14 +218,14 @@ def test_a_deletion_cut_by_kill_9_is_finished_at_the_next_start(
 
 
 def test_a_deletion_that_the_disk_refuses_is_tried_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = machine.create("a")
     machine.append(topic)
     remove, refusals = machine.node.log.delete_topic, iter([True])
 
-    def refuse_once(topic_id: UUID) -> Later[None]:
-        return Later.failed(OSError("busy")) if next(refusals, False) else remove(topic_id)
+    def refuse_once(topic_id: UUID) -> Promise[None]:
+        return Promise.failed(OSError("busy")) if next(refusals, False) else remove(topic_id)
 
     monkeypatch.setattr(machine.node.log, "delete_topic", refuse_once)
     machine.done(machine.node.topics.delete("a"))
@@ -235,7 +235,7 @@ def test_a_deletion_that_the_disk_refuses_is_tried_again(
     assert machine.node.topics.tombstones() == []
 
 
-def test_settings_reach_the_partitions(machine: Machine) -> None:
+def test_settings_reach_the_partitions(machine: NodeRig) -> None:
     topic = machine.create("a")
     machine.append(topic)
     partition = machine.node.partition(topic, 0)
@@ -245,7 +245,7 @@ def test_settings_reach_the_partitions(machine: Machine) -> None:
     assert partition.config.max_message_bytes == 1_048_588
 
 
-def test_the_servers_defaults_reach_partitions_that_nobody_asked_for(machine: Machine) -> None:
+def test_the_servers_defaults_reach_partitions_that_nobody_asked_for(machine: NodeRig) -> None:
     topic = machine.create("a")
     machine.append(topic)
     node = machine.restart(log_retention_ms=DAY_MS)
@@ -253,7 +253,7 @@ def test_the_servers_defaults_reach_partitions_that_nobody_asked_for(machine: Ma
     assert partition.config.retention_ms == DAY_MS
 
 
-def test_retention_looks_by_itself_and_leaves_the_state_alone(machine: Machine) -> None:
+def test_retention_looks_by_itself_and_leaves_the_state_alone(machine: NodeRig) -> None:
     topic = machine.create("old", retention_ms=str(DAY_MS), segment_ms="1000")
     kept = machine.create("kept")
     for each in (topic, kept):
@@ -269,7 +269,7 @@ def test_retention_looks_by_itself_and_leaves_the_state_alone(machine: Machine) 
 
 
 def test_retention_of_many_partitions_goes_in_slices(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mainstem.node.RETENTION_SLICE_PARTITIONS", 2)
     topic = machine.create("a", 5, retention_bytes="0", segment_ms="1")
@@ -280,11 +280,11 @@ def test_retention_of_many_partitions_goes_in_slices(
     assert [machine.node.partition(topic, index).log_start_offset for index in range(5)] == [1] * 5
 
 
-def test_offsets_of_a_deleted_topic_go_with_it(machine: Machine) -> None:
-    from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
+def test_offsets_of_a_deleted_topic_go_with_it(machine: NodeRig) -> None:
+    from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 
     machine.create("a")
-    commit = Commit(group_id="g", topics=((TopicRef("a"), (NewOffset(0, 5),)),))
+    commit = CommitRequest(group_id="g", topics=((TopicRef("a"), (NewOffset(0, 5),)),))
     machine.done(machine.node.groups.commit(commit))
     machine.done(machine.node.topics.delete("a"))
     machine.settle(100)
@@ -294,8 +294,8 @@ def test_offsets_of_a_deleted_topic_go_with_it(machine: Machine) -> None:
 
 def test_offsets_after_the_end_are_set_back_when_events_may_be_lost() -> None:
     """A group that stood at 5 when a power cut took 3 and 4 must not miss the next 3 and 4."""
-    machine = Machine(durability="os")
-    from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
+    machine = NodeRig(durability="os")
+    from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 
     def committed() -> int:
         found = machine.done(machine.node.groups.fetch_offsets("board", None))
@@ -306,7 +306,7 @@ def test_offsets_after_the_end_are_set_back_when_events_may_be_lost() -> None:
     topic = machine.create("flights")
     for _ in range(3):
         machine.append(topic)
-    commit = Commit(group_id="board", topics=((TopicRef("flights"), (NewOffset(0, 5),)),))
+    commit = CommitRequest(group_id="board", topics=((TopicRef("flights"), (NewOffset(0, 5),)),))
     machine.done(machine.node.groups.commit(commit))
     machine.restart()
     assert committed() == 5
@@ -317,7 +317,7 @@ def test_offsets_after_the_end_are_set_back_when_events_may_be_lost() -> None:
     assert committed() == 3
 
 
-def test_snapshots_shorten_the_state_log_and_are_what_a_start_reads(machine: Machine) -> None:
+def test_snapshots_shorten_the_state_log_and_are_what_a_start_reads(machine: NodeRig) -> None:
     for n in range(3):
         machine.create(f"t{n}")
         machine.node.runtime.take_snapshot()
@@ -334,7 +334,7 @@ def test_snapshots_shorten_the_state_log_and_are_what_a_start_reads(machine: Mac
 
 
 def test_a_failed_commit_is_told_and_leaves_no_trace() -> None:
-    machine = Machine()
+    machine = NodeRig()
     kept = machine.create("kept")
     failures = iter([True])
     machine.disk.fail = lambda call, path: call == "sync" and next(failures, False)
@@ -351,7 +351,7 @@ def test_a_failed_commit_is_told_and_leaves_no_trace() -> None:
 
 
 def test_close_answers_what_is_parked_and_refuses_what_comes_after() -> None:
-    machine = Machine()
+    machine = NodeRig()
     parked = machine.node.topics.create("a")
     closed = machine.node.close()
     assert isinstance(machine.node.topics.create("b").error, StorageError)
@@ -363,27 +363,27 @@ def test_close_answers_what_is_parked_and_refuses_what_comes_after() -> None:
     assert machine.names() == ["a"]
 
 
-def test_producer_ids_never_come_again_whatever_the_stop(machine: Machine) -> None:
+def test_producer_ids_never_come_again_whatever_the_stop(machine: NodeRig) -> None:
     given: list[int] = []
     for n in range(4):
-        given += [machine.done(machine.node.producer_ids.next())[0] for _ in range(3)]
+        given += [machine.done(machine.node.producer_ids.allocate())[0] for _ in range(3)]
         (machine.restart if n % 2 else machine.start)()
     assert len(set(given)) == len(given)
 
 
-def test_no_topic_ever_has_the_id_of_the_state_log(machine: Machine) -> None:
+def test_no_topic_ever_has_the_id_of_the_state_log(machine: NodeRig) -> None:
     assert machine.node.log.state.topic_id == UUID(int=1)
     assert machine.node.topics.by_id(UUID(int=1)) is None
 
 
-def test_on_a_full_disk_topics_take_nothing_and_all_else_goes_on(machine: Machine) -> None:
+def test_on_a_full_disk_topics_take_nothing_and_all_else_goes_on(machine: NodeRig) -> None:
     topic, other = machine.create("orders"), machine.create("old")
     machine.append(topic, b"before")
     machine.disk.free = 0
     machine.settle(1.1)
     with pytest.raises(DiskFull):
         machine.node.partition_to_append(topic, 0)
-    assert machine.node.partition(topic, 0).read_now(0, 1000).next_offset == 1
+    assert machine.node.partition(topic, 0).read_blocking(0, 1000).next_offset == 1
     assert machine.create("new").name == "new"
     machine.done(machine.node.topics.delete(other.name))
     assert other.name not in machine.names()
@@ -392,7 +392,7 @@ def test_on_a_full_disk_topics_take_nothing_and_all_else_goes_on(machine: Machin
     assert machine.node.partition_to_append(topic, 0) is machine.node.partition(topic, 0)
 
 
-def test_a_full_disk_makes_retention_look_at_once(machine: Machine) -> None:
+def test_a_full_disk_makes_retention_look_at_once(machine: NodeRig) -> None:
     topic = machine.create("orders", retention_ms="1000", segment_bytes="1048576", segment_ms="1000")
     for _ in range(3):
         machine.append(topic, bytes(400_000))

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.cli.exit_codes import Exit
-from mainstem.serve.server import Address, CannotServe, advertised_address, data_folder
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.serve.server import CannotServe, HostPort, advertised_address, data_folder
 from mainstem.settings import Settings
-from tests.cli.conftest import Outcome, command
+from tests.cli.conftest import CommandResult, command
 from tests.support.server import READY, Server
 
 
-def refused(tmp_path: Path, *arguments: str) -> Outcome:
+def refused(tmp_path: Path, *arguments: str) -> CommandResult:
     """A start that fails: one line on standard error, nothing on standard output."""
     done = command("serve", "--no-http", "--data", str(tmp_path / "data"), *arguments)
     assert done.out == ""
@@ -77,14 +77,14 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         taken.listen()
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         done = refused(tmp_path, "--kafka", at)
-    assert done.code == Exit.ADDRESS
+    assert done.code == ExitCode.ADDRESS
     assert done.err.startswith(f"mainstem: cannot listen on {at}: address already in use; ")
 
 
 def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         done = refused(tmp_path, "--kafka", "127.0.0.1:0")
-        assert done.code == Exit.LOCKED
+        assert done.code == ExitCode.LOCKED
         assert f"data folder {tmp_path / 'data'} is in use by another server" in done.err
         assert command("topics", "list", at=server.at).code == 0
 
@@ -92,13 +92,13 @@ def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     done = refused(tmp_path, "--kafka", "127.0.0.1:0")
-    assert done.code == Exit.FOLDER
+    assert done.code == ExitCode.FOLDER
     assert "is a file; give --data a folder" in done.err
 
 
 def test_a_folder_without_a_name_is_not_the_working_directory(tmp_path: Path) -> None:
     done = refused(tmp_path, "--kafka", "127.0.0.1:0", "--data", "")
-    assert done.code == Exit.FOLDER
+    assert done.code == ExitCode.FOLDER
     assert "has no name; give --data a folder" in done.err
 
 
@@ -106,7 +106,7 @@ def test_a_folder_without_a_name_is_not_the_working_directory(tmp_path: Path) ->
 def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o500)
     done = refused(tmp_path, "--kafka", "127.0.0.1:0")
-    assert done.code == Exit.FOLDER
+    assert done.code == ExitCode.FOLDER
     assert "is not writable" in done.err
 
 
@@ -116,7 +116,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     lines = meta.read_text().splitlines()
     meta.write_text("".join(f"{'version=999' if line.startswith('version') else line}\n" for line in lines))
     done = refused(tmp_path, "--kafka", "127.0.0.1:0")
-    assert done.code == Exit.FOLDER
+    assert done.code == ExitCode.FOLDER
     assert "999" in done.err
 
 
@@ -134,7 +134,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 )
 def test_what_strangers_could_reach_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = refused(tmp_path, *arguments)
-    assert done.code == Exit.REFUSED
+    assert done.code == ExitCode.REFUSED
     assert message in done.err
 
 
@@ -156,14 +156,14 @@ def test_what_is_allowed_is_served_and_advertised(tmp_path: Path) -> None:
 )
 def test_an_address_that_is_none_is_told(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = refused(tmp_path, *arguments)
-    assert done.code == Exit.USAGE
+    assert done.code == ExitCode.USAGE
     assert message in done.err
 
 
 def test_a_bad_setting_is_told_before_anything_is_touched(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text("durabilty = 'os'")
     done = refused(tmp_path, "--config", str(tmp_path / "m.toml"))
-    assert done.code == Exit.USAGE
+    assert done.code == ExitCode.USAGE
     assert "did you mean durability?" in done.err
     assert not (tmp_path / "data").exists()
 
@@ -195,15 +195,15 @@ def test_it_starts_without_clients_and_tools() -> None:
 
 
 def test_addresses_are_read_and_written() -> None:
-    assert str(Address.parse("[::1]:9092", "--kafka")) == "[::1]:9092"
-    assert Address.parse("stream.example.org", "--advertise", port=0) == Address("stream.example.org", 0)
-    assert Address.parse("[::1]", "--advertise", port=7) == Address("::1", 7)
-    bound = Address("127.0.0.1", 4711)
+    assert str(HostPort.parse("[::1]:9092", "--kafka")) == "[::1]:9092"
+    assert HostPort.parse("stream.example.org", "--advertise", port=0) == HostPort("stream.example.org", 0)
+    assert HostPort.parse("[::1]", "--advertise", port=7) == HostPort("::1", 7)
+    bound = HostPort("127.0.0.1", 4711)
     assert advertised_address(Settings(), bound) == bound
-    assert advertised_address(Settings(advertise="a.example:0"), bound) == Address("a.example", 4711)
-    assert advertised_address(Settings(advertise="a.example:9"), bound) == Address("a.example", 9)
+    assert advertised_address(Settings(advertise="a.example:0"), bound) == HostPort("a.example", 4711)
+    assert advertised_address(Settings(advertise="a.example:9"), bound) == HostPort("a.example", 9)
     with pytest.raises(CannotServe):
-        Address.parse("a:b", "--kafka")
+        HostPort.parse("a:b", "--kafka")
 
 
 def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:

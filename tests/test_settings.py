@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.settings import Settings, SettingsError, load, strangers
+from mainstem.settings import Settings, SettingsError, load, unknown_variables
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,7 +99,7 @@ def test_a_misspelt_variable_warns_and_a_stranger_does_not() -> None:
         "MAINSTEM_AT": "a:1",
         "PATH": "/bin",
     }
-    assert list(strangers(environ)) == [
+    assert list(unknown_variables(environ)) == [
         "environment variable MAINSTEM_DATTA is no setting; did you mean MAINSTEM_DATA?"
     ]
 

@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Event", "NewEvent", "Position", "StreamError", "__version__", "connect"]
 
-_OF_STREAM = frozenset({"Event", "NewEvent", "Position", "StreamError"})
+_FROM_CONTRACT = frozenset({"Event", "NewEvent", "Position", "StreamError"})
 
 
 def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
@@ -44,7 +44,7 @@ def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OF_STREAM:
+    if name in _FROM_CONTRACT:
         from mainstem import contract
 
         return getattr(contract, name)

@@ -48,7 +48,7 @@ class GroupInUse(StreamError):
     """The group has members: its positions are theirs, and it cannot be deleted."""
 
 
-class OffsetOutOfRange(StreamError):
+class PositionOutOfRange(StreamError):
     """Before the first event that is kept, or after the end."""
 
 
@@ -56,7 +56,7 @@ class EventTooLarge(StreamError):
     """Larger than the topic's `max.message.bytes`."""
 
 
-class Invalid(StreamError):
+class InvalidArgument(StreamError):
     """A name, a number or a setting that the server does not take."""
 
 
@@ -107,7 +107,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class ReadResult:
     """What a read gave, oldest first within each partition."""
 
     events: Sequence[Event] = ()
@@ -129,7 +129,7 @@ class Bounds:
 class Reader(Protocol):
     """Reads several partitions from given positions, with no group: nobody else notices."""
 
-    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
+    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """The next events, at most `max_events`; waits up to `wait_ms` for the first. Nothing came: empty.
 
         Raises OffsetOutOfRange when retention has removed the position; `seek` to go on."""
@@ -147,7 +147,7 @@ class Reader(Protocol):
 class Member(Protocol):
     """Reads as a member of a consumer group: the partitions are shared among the members."""
 
-    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
+    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """As `Reader.read`, from the partitions that this member has now."""
 
     async def commit(self) -> None:
@@ -157,7 +157,7 @@ class Member(Protocol):
         """Leave the group, without a commit. Idempotent."""
 
 
-class Stream(Protocol):
+class EventLog(Protocol):
     """Events in and out."""
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
@@ -342,13 +342,14 @@ class Admin(Protocol):
     async def create_topic(
         self, name: str, *, partitions: int | None = None, settings: Mapping[str, str] = NO_SETTINGS
     ) -> None:
-        """Make a topic; `partitions` None: as many as the server gives by default. TopicExists, Invalid."""
+        """Make a topic; `partitions` None: as many as the server gives by default. TopicExists,
+        InvalidArgument."""
 
     async def add_partitions(self, name: str, total: int) -> None:
-        """Raise the number of partitions to `total`. UnknownTopic, Invalid (it can only grow)."""
+        """Raise the number of partitions to `total`. UnknownTopic, InvalidArgument (it can only grow)."""
 
     async def alter_topic(self, name: str, settings: Mapping[str, str | None]) -> None:
-        """Set these settings, None: back to the default. The others stay. UnknownTopic, Invalid."""
+        """Set these settings, None: back to the default. The others stay. UnknownTopic, InvalidArgument."""
 
     async def delete_topic(self, name: str) -> None:
         """With all its events. UnknownTopic."""
@@ -375,7 +376,7 @@ class Admin(Protocol):
         """Never raises: what is wrong stands in it."""
 
 
-class Engine(Stream, Admin, Protocol):
+class Engine(EventLog, Admin, Protocol):
     """Both, as the engines implement it."""
 
     async def close(self) -> None:

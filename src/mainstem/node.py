@@ -13,23 +13,23 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from mainstem.clock import Clock, Timer
-from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
+from mainstem.coordinator.errors import InvalidTopicName, UnknownTopicOrPartition
 from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.coordinator.topics.topics import INTERNAL, Topic, Topics
+from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata, Topics
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
-from mainstem.log.disk.disk_stall import Silence
-from mainstem.log.disk.space_guard import Reserve
+from mainstem.log.disk.disk_stall import StallMonitor
+from mainstem.log.disk.space_guard import SpaceGuard
 from mainstem.log.errors import DiskFull, LogError, PartitionDeleted
 from mainstem.log.log import Log
 from mainstem.log.partition.partition import Partition
 from mainstem.log.recovery.report import RecoveryReport
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 from mainstem.settings import Settings
 
-STATE_CONFIG = PartitionConfig(
+STATE_LOG_CONFIG = PartitionConfig(
     segment_bytes=32 << 20, max_message_bytes=32 << 20, retention_ms=-1, retention_bytes=-1
 )
 """Of the state log. What a snapshot makes needless goes segment by segment, so that they are small."""
@@ -57,22 +57,22 @@ class Node:
         machines = (self.topics, self.producer_ids, self.groups)
         self.runtime = Runtime(disk, opened.state, clock, machines)
         self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = self.runtime
-        self.topics.deleted.append(self._deleted)
-        self.topics.configured.append(self._configured)
-        self.runtime.reloaded.append(self._reloaded)
-        self.recovery: RecoveryReport | None = None
+        self.topics.on_deleted.append(self._deleted)
+        self.topics.on_configured.append(self._configured)
+        self.runtime.on_reloaded.append(self._reloaded)
+        self.recovery_report: RecoveryReport | None = None
         """What the start found."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
         self._retention: Timer | None = None
-        self._closing: Later[None] | None = None
-        self.reserve = Reserve(
+        self._closing: Promise[None] | None = None
+        self.space_guard = SpaceGuard(
             disk, clock, settings.disk_reserve_bytes, settings.data_max_bytes, opened.total_bytes
         )
-        self.reserve.filled.append(self.enforce_retention)
-        self.silence = Silence(disk, clock, lambda: opened.pending_bytes)
+        self.space_guard.on_full.append(self.enforce_retention)
+        self.stall_monitor = StallMonitor(disk, clock, lambda: opened.pending_bytes)
 
     @classmethod
-    def open(cls, settings: Settings, disk: Disk, clock: Clock, rng: random.Random) -> Later[Node]:
+    def open(cls, settings: Settings, disk: Disk, clock: Clock, rng: random.Random) -> Promise[Node]:
         """Open the data folder and recover it; done when it serves. Blocks while it reads.
 
         Raises LogFolderError (in use, newer format, damaged beyond what may be guessed), OSError.
@@ -81,14 +81,14 @@ class Node:
             durability=settings.durability, producer_expiry_ms=settings.producer_id_expiration_ms
         )
         opened = Log.open(disk, clock, rng, config)
-        opened.set_config(opened.state.topic_id, STATE_CONFIG)
+        opened.set_config(opened.state.topic_id, STATE_LOG_CONFIG)
         node = cls(settings, disk, clock, rng, opened)
         node.runtime.load()
-        report = node.recovery = opened.recover(node.topics.status)
+        report = node.recovery_report = opened.recover(node.topics.status)
         node._start()
-        if report.copied or (settings.durability == "os" and not report.clean):
-            node.groups.clamp(node._end_of).then(lambda done: node._clamped(done, report.copied))
-        return Later.of(node)
+        if report.is_copy or (settings.durability == "os" and not report.clean):
+            node.groups.clamp_to_log_end(node._end_of).then(lambda done: node._clamped(done, report.is_copy))
+        return Promise.resolved(node)
 
     def _start(self) -> None:
         made: dict[frozenset[tuple[str, str]], PartitionConfig] = {}  # most topics have the same settings
@@ -101,8 +101,8 @@ class Node:
             self._forget(topic_id)
         self.groups.start()
         self._wait_for_retention()
-        self.reserve.start()
-        self.silence.start()
+        self.space_guard.start()
+        self.stall_monitor.start()
 
     def _end_of(self, topic_id: UUID, index: int) -> int:
         topic = self.topics.by_id(topic_id)
@@ -110,7 +110,7 @@ class Node:
             return NO_END
         return self.partition(topic, index).log_end_offset
 
-    def _clamped(self, done: Later[int], copied: bool) -> None:
+    def _clamped(self, done: Promise[int], copied: bool) -> None:
         if copied and done.error is None:
             try:
                 self.log.adopt()
@@ -123,52 +123,59 @@ class Node:
 
     # --- partitions ---------------------------------------------------------------------------------------
 
-    def partition(self, topic: Topic, index: int) -> Partition:
-        """Partition `index` of `topic`. UnknownTopic: it has none of that number, or was deleted."""
+    def partition(self, topic: TopicMetadata, index: int) -> Partition:
+        """Partition `index` of `topic`. UnknownTopicOrPartition: it has none of that number, or was
+        deleted."""
         found = self._partitions.get((topic.id, index))
         if found is not None:
             return found
         current = self.topics.by_id(topic.id)
         if current is None or not 0 <= index < current.partitions:
-            raise UnknownTopic(f"This server does not host partition {index} of the topic '{topic.name}'.")
+            raise UnknownTopicOrPartition(
+                f"This server does not host partition {index} of the topic '{topic.name}'."
+            )
         found = self.log.partition(topic.id, index, self.topics.partition_config(current))
         self._partitions[topic.id, index] = found
         return found
 
-    def partition_to_append(self, topic: Topic, index: int) -> Partition:
-        """As `partition`, for who appends: also UnknownTopic, which clients try again, while it is not
+    def partition_to_append(self, topic: TopicMetadata, index: int) -> Partition:
+        """As `partition`, for who appends: also UnknownTopicOrPartition, which clients try again, while it is
+        not
         durable yet that there is this partition; DiskFull, which they try again too."""
-        if self.full is not None:
-            raise DiskFull(self.full)
+        if self.rejection_reason is not None:
+            raise DiskFull(self.rejection_reason)
         if index >= self.topics.durable_partitions(topic):
-            raise UnknownTopic(f"Partition {index} of the topic '{topic.name}' is not durable yet.")
+            raise UnknownTopicOrPartition(
+                f"Partition {index} of the topic '{topic.name}' is not durable yet."
+            )
         return self.partition(topic, index)
 
     @property
-    def full(self) -> str | None:
+    def rejection_reason(self) -> str | None:
         """Why topics take no events; None in normal work."""
-        return self.reserve.full or self.silence.full
+        return self.space_guard.rejection_reason or self.stall_monitor.rejection_reason
 
-    def auto_create(self, name: str) -> Later[Topic]:
-        """The topic of that name, made with the default settings if there is none. Fails with UnknownTopic
+    def auto_create(self, name: str) -> Promise[TopicMetadata]:
+        """The topic of that name, made with the default settings if there is none. Fails with
+        UnknownTopicOrPartition
         when topics are not made by themselves, InvalidTopicName, StorageError."""
         topic = self.topics.get(name)
         if topic is not None:
             return self.runtime.read(topic)
         if not self.settings.auto_create_topics:
-            return Later.failed(UnknownTopic(f"This server does not host this topic: '{name}'."))
+            return Promise.failed(UnknownTopicOrPartition(f"This server does not host this topic: '{name}'."))
         if name in INTERNAL:
-            return Later.failed(
+            return Promise.failed(
                 InvalidTopicName(f"'{name}' is a name of Kafka's own: it is not made by itself")
             )
         return self.topics.create(name)
 
     # --- what the log is told -----------------------------------------------------------------------------
 
-    def _deleted(self, topic: Topic) -> None:
+    def _deleted(self, topic: TopicMetadata) -> None:
         for index in range(topic.partitions):
             self._partitions.pop((topic.id, index), None)
-        self.groups.topic_deleted(topic.id).then(self._complain)
+        self.groups.delete_topic_offsets(topic.id).then(self._complain)
         self._forget(topic.id)
 
     def _forget(self, topic_id: UUID) -> None:
@@ -176,22 +183,22 @@ class Node:
         if self._closing is not None:
             return
 
-        def gone(done: Later[None]) -> None:
+        def gone(done: Promise[None]) -> None:
             if done.error is not None:
                 log.error("topic %s is deleted but not all of it is removed: %s", topic_id, done.error)
                 self.clock.call_later(DELETION_RETRY_S, lambda: self._forget(topic_id))
             elif self._closing is None:
-                self.topics.forget(topic_id).then(self._complain)
+                self.topics.purge(topic_id).then(self._complain)
 
         self.log.delete_topic(topic_id).then(gone)
 
-    def _configured(self, topic: Topic) -> None:
+    def _configured(self, topic: TopicMetadata) -> None:
         current = self.topics.by_id(topic.id)
         if current is not None:
             self.log.set_config(topic.id, self.topics.partition_config(current))
 
     @staticmethod
-    def _complain(done: Later[None]) -> None:
+    def _complain(done: Promise[None]) -> None:
         if done.error is not None:
             log.error("after the deletion of a topic: %s", done.error)
 
@@ -209,30 +216,30 @@ class Node:
     def _look_at_retention(self) -> None:
         self.enforce_retention().then(lambda _: self._wait_for_retention())
 
-    def enforce_retention(self) -> Later[int]:
+    def enforce_retention(self) -> Promise[int]:
         """Remove what is too old or too much, of all partitions, some in each turn of the loop. The bytes
         removed."""
-        out: Later[int] = Later()
+        out: Promise[int] = Promise()
         self._retain([one for one in self.log.partitions() if one is not self.log.state], 0, out)
         return out
 
-    def _retain(self, left: Sequence[Partition], removed: int, out: Later[int]) -> None:
+    def _retain(self, left: Sequence[Partition], removed: int, out: Promise[int]) -> None:
         if not left or self._closing is not None:
             out.resolve(removed)
             return
         now, after = left[:RETENTION_SLICE_PARTITIONS], left[RETENTION_SLICE_PARTITIONS:]
 
-        def done(results: Later[list[Later[int]]]) -> None:
+        def done(results: Promise[list[Promise[int]]]) -> None:
             total = removed + sum(one.result() for one in results.result() if one.error is None)
             self.clock.call_soon(lambda: self._retain(after, total, out))
 
         gather([self._retain_one(partition) for partition in now]).then(done)
 
-    def _retain_one(self, partition: Partition) -> Later[int]:
+    def _retain_one(self, partition: Partition) -> Promise[int]:
         try:
             later = partition.enforce_retention()
         except (LogError, OSError) as error:
-            later = Later.failed(error)
+            later = Promise.failed(error)
         later.then(lambda done: self._report(partition, done.error))
         return later
 
@@ -243,13 +250,13 @@ class Node:
 
     # --- stop ---------------------------------------------------------------------------------------------
 
-    def close(self) -> Later[None]:
+    def close(self) -> Promise[None]:
         """Take no more requests, make everything durable, close the log. Done when the folder is free."""
         if self._closing is None:
             if self._retention is not None:
                 self._retention.cancel()
-            self.reserve.stop()
-            self.silence.stop()
+            self.space_guard.stop()
+            self.stall_monitor.stop()
             self.runtime.close()
             self._closing = self.log.close()
         return self._closing

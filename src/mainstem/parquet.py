@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mainstem.contract import Invalid
+from mainstem.contract import InvalidArgument
 
 if TYPE_CHECKING:
     from mainstem.contract import Event
@@ -33,7 +33,7 @@ COLUMNS = (
 """Name, type, what to know of it. docs/CLI.md has the same table; a test compares."""
 
 
-class Sink(Protocol):
+class ParquetSink(Protocol):
     """Where the file goes: any file open for bytes, or something that is as one. It need not seek."""
 
     def write(self, data: bytes, /) -> int: ...
@@ -48,17 +48,19 @@ class Sink(Protocol):
     def closed(self) -> bool: ...
 
 
-def check() -> None:
-    """Invalid, with what to do, where pyarrow is not installed."""
+def require_pyarrow() -> None:
+    """InvalidArgument, with what to do, where pyarrow is not installed."""
     if importlib.util.find_spec("pyarrow") is None:
-        raise Invalid("Parquet needs pyarrow, which is not installed here: pip install 'mainstem[parquet]'")
+        raise InvalidArgument(
+            "Parquet needs pyarrow, which is not installed here: pip install 'mainstem[parquet]'"
+        )
 
 
 class ParquetWriter:
     """Writes to `sink`: `add` events, then `close`, without which the file is none."""
 
-    def __init__(self, sink: Sink) -> None:
-        check()
+    def __init__(self, sink: ParquetSink) -> None:
+        require_pyarrow()
         import pyarrow
         from pyarrow import parquet
 

@@ -1,6 +1,6 @@
 """A result that comes later, without an event loop.
 
-Owns: `Later`, the one promise type below the doors. Refuses: threads (one thread sets and reads it) and a
+Owns: `Promise`, the one promise type below the doors. Refuses: threads (one thread sets and reads it) and a
 second result. Anybody may use it; asyncio code may `await` it.
 
 It exists because log and coordinator run under a real event loop and, in tests, under a simulated clock: an
@@ -16,7 +16,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Later(Generic[T]):
+class Promise(Generic[T]):
     """A value or an error that is set once; callbacks run at once, in the order they were added."""
 
     __slots__ = ("_callbacks", "_error", "_value", "done")
@@ -25,10 +25,10 @@ class Later(Generic[T]):
         self.done = False
         self._value: T | None = None
         self._error: BaseException | None = None
-        self._callbacks: list[Callable[[Later[T]], None]] | None = None
+        self._callbacks: list[Callable[[Promise[T]], None]] | None = None
 
     @classmethod
-    def of(cls, value: T) -> Later[T]:
+    def resolved(cls, value: T) -> Promise[T]:
         """One that already has its value."""
         later = cls()
         later.done = True
@@ -36,7 +36,7 @@ class Later(Generic[T]):
         return later
 
     @classmethod
-    def failed(cls, error: BaseException) -> Later[T]:
+    def failed(cls, error: BaseException) -> Promise[T]:
         """One that already has its error."""
         later = cls()
         later.done = True
@@ -45,19 +45,19 @@ class Later(Generic[T]):
 
     def resolve(self, value: T) -> None:
         """Set the value and run the callbacks. A second result is a bug: AssertionError."""
-        assert not self.done, "a Later is set once"
+        assert not self.done, "a Promise is set once"
         self.done = True
         self._value = value
-        self._run()
+        self._run_callbacks()
 
     def fail(self, error: BaseException) -> None:
         """Set the error and run the callbacks. A second result is a bug: AssertionError."""
-        assert not self.done, "a Later is set once"
+        assert not self.done, "a Promise is set once"
         self.done = True
         self._error = error
-        self._run()
+        self._run_callbacks()
 
-    def settle(self, other: Later[T]) -> None:
+    def copy_result(self, other: Promise[T]) -> None:
         """Have the result of another that is done."""
         if other.error is not None:
             self.fail(other.error)
@@ -76,7 +76,7 @@ class Later(Generic[T]):
             raise self._error
         return self._value  # type: ignore[return-value]
 
-    def then(self, callback: Callable[[Later[T]], None]) -> None:
+    def then(self, callback: Callable[[Promise[T]], None]) -> None:
         """Call `callback(self)` when done: now, if it is."""
         if self.done:
             callback(self)
@@ -85,11 +85,11 @@ class Later(Generic[T]):
         else:
             self._callbacks.append(callback)
 
-    def map(self, change: Callable[[T], U]) -> Later[U]:
-        """A Later of `change(value)`; an error, also one that `change` raises, passes on."""
-        out: Later[U] = Later()
+    def map(self, change: Callable[[T], U]) -> Promise[U]:
+        """A Promise of `change(value)`; an error, also one that `change` raises, passes on."""
+        out: Promise[U] = Promise()
 
-        def done(later: Later[T]) -> None:
+        def done(later: Promise[T]) -> None:
             try:
                 value = change(later.result())
             except Exception as error:
@@ -100,20 +100,20 @@ class Later(Generic[T]):
         self.then(done)
         return out
 
-    def chain(self, change: Callable[[T], Later[U]]) -> Later[U]:
-        """As `map`, for a change that itself gives a Later."""
-        out: Later[U] = Later()
+    def chain(self, change: Callable[[T], Promise[U]]) -> Promise[U]:
+        """As `map`, for a change that itself returns a Promise."""
+        out: Promise[U] = Promise()
 
-        def changed(later: Later[Later[U]]) -> None:
+        def changed(later: Promise[Promise[U]]) -> None:
             if later.error is not None:
                 out.fail(later.error)
             else:
-                later.result().then(out.settle)
+                later.result().then(out.copy_result)
 
         self.map(change).then(changed)
         return out
 
-    def _run(self) -> None:
+    def _run_callbacks(self) -> None:
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             callback(self)
@@ -128,14 +128,14 @@ class Later(Generic[T]):
         return self.result()
 
 
-def gather(laters: list[Later[T]]) -> Later[list[Later[T]]]:
-    """A Later that is done when all are; its value is the list, so that each error can be looked at."""
-    out: Later[list[Later[T]]] = Later()
+def gather(laters: list[Promise[T]]) -> Promise[list[Promise[T]]]:
+    """A Promise that is done when all are; its value is the list, so that each error can be looked at."""
+    out: Promise[list[Promise[T]]] = Promise()
     left = len(laters)
     if not left:
         out.resolve(laters)
 
-    def one(_: Later[T]) -> None:
+    def one(_: Promise[T]) -> None:
         nonlocal left
         left -= 1
         if not left:

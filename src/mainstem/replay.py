@@ -5,7 +5,8 @@ Refuses: to keep a note of its own about that: a note and the target could disag
 alone says what is in it. Used by the HTTP door and by the command line, over any engine.
 
 **How a job goes on.** Each event that a job publishes carries the job's id and the place it is from. A job
-that is started again first looks for its events in the target (`recall`), and leaves out what it finds. Its
+that is started again first looks for its events in the target (`find_published`), and leaves out what it
+finds. Its
 events are published slice by slice, in the order of the offsets of each source partition, a slice only when
 all of the one before is durable. So if the n-th last offset found of a source partition is smaller than all
 that one slice can hold, everything before it is there: WINDOW offsets are remembered, not all. What counts
@@ -31,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mainstem.clock import Clock
-from mainstem.contract import Event, Invalid, NewEvent, Position, Stream, StreamError
+from mainstem.contract import Event, EventLog, InvalidArgument, NewEvent, Position, StreamError
 from mainstem.search.contract import Done, Hit, Search, SearchRequest, Unreadable
 
 FROM_HEADER = "mainstem-replayed-from"
@@ -45,22 +46,24 @@ WINDOW = 8 * SLICE_EVENTS
 """Offsets remembered of each source partition. More than a slice: versions to come may have larger ones."""
 SETTLE_S = 2.0
 
-Found: TypeAlias = Event | Unreadable
+SourceItem: TypeAlias = Event | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReplayJob:
     """What is replayed, by name: the same job again means the same events."""
 
     id: str
-    mark: int
+    fingerprint: int
 
     @classmethod
-    def of(cls, job_id: str, request: SearchRequest | None, chosen: object = None) -> Job:
-        """The job of this name that replays this. Invalid: its name. `chosen`: any value whose repr says
-        which events are meant, when no search does."""
+    def of(cls, job_id: str, request: SearchRequest | None, chosen: object = None) -> ReplayJob:
+        """The job of this name that replays this. InvalidArgument: its name. `chosen`: any value whose
+        repr says which events are meant, when no search does."""
         if not re.fullmatch(JOB_PATTERN, job_id):
-            raise Invalid(f"{job_id[:100]!r} is not a job's id: 1 to 64 letters, digits, dots and dashes")
+            raise InvalidArgument(
+                f"{job_id[:100]!r} is not a job's id: 1 to 64 letters, digits, dots and dashes"
+            )
         what: object = chosen
         if request is not None:
             partitions = None if request.partitions is None else sorted(request.partitions)
@@ -70,22 +73,22 @@ class Job:
     @property
     def header(self) -> bytes:
         """What stands in JOB_HEADER."""
-        return f"{self.id} {self.mark:08x}".encode()
+        return f"{self.id} {self.fingerprint:08x}".encode()
 
 
 @dataclass(slots=True)
-class Told:
+class ReplayProgress:
     """How far it is."""
 
     published: int = 0
     """By this run."""
-    before: int = 0
+    already_published: int = 0
     """Found in the target: published by earlier runs of this job."""
     unreadable: int = 0
     """Stretches of the source that could not be read, and so were left out."""
 
 
-class _Places:
+class _ReplayedOffsets:
     """Which offsets of a source are done, of each partition the WINDOW largest; those below are done too."""
 
     def __init__(self) -> None:
@@ -113,20 +116,21 @@ class _Places:
 
 
 class Replay:
-    """One run of a job into the topic `to`. `recall` first if the job may have run before, then `run`."""
+    """One run of a job into the topic `to`. `find_published` first if the job may have run before,
+    then `run`."""
 
-    def __init__(self, engine: Stream, search: Search, clock: Clock, to: str, job: Job) -> None:
+    def __init__(self, engine: EventLog, search: Search, clock: Clock, to: str, job: ReplayJob) -> None:
         self._engine = engine
         self._search = search
         self._clock = clock
         self._to = to
         self.job = job
-        self._done = _Places()
+        self._done = _ReplayedOffsets()
         self._writing: asyncio.Future[list[Position]] | None = None
-        self.told = Told()
+        self.progress = ReplayProgress()
 
-    async def recall(self) -> int:
-        """Find what earlier runs have published; how many. Invalid: the job was another one then.
+    async def find_published(self) -> int:
+        """Find what earlier runs have published; how many. InvalidArgument: the job was another one then.
         StreamError: a stretch of the target cannot be read, so nobody knows."""
         request = SearchRequest(query=f'"{self.job.id}"', topics=(self._to,), limit=None, newest_first=False)
         async with aclosing(self._search.search(request)) as updates:
@@ -139,7 +143,7 @@ class Replay:
                     )
                 if isinstance(update, Hit):
                     self._recall(update.event)
-        return self.told.before
+        return self.progress.already_published
 
     def _recall(self, event: Event) -> None:
         """Only the last two headers count: an event may have been replayed before, by other jobs."""
@@ -149,32 +153,32 @@ class Replay:
         if content.partition(b" ")[0] != self.job.id.encode():
             return
         if content != self.job.header:
-            raise Invalid(f"job {self.job.id} was begun with another query, or other topics or times")
+            raise InvalidArgument(f"job {self.job.id} was begun with another query, or other topics or times")
         topic, _, rest = (event.headers[-2][1] or b"").decode("utf-8", "replace").partition("/")
         partition, _, offset = rest.partition("/")
         if event.headers[-2][0] == FROM_HEADER and partition.isdecimal() and offset.isdecimal():
             self._done.add(Position(topic, int(partition), int(offset)))
-            self.told.before += 1
+            self.progress.already_published += 1
 
     async def count(self, request: SearchRequest) -> int:
         """How many of the matches would be published."""
-        if self.told.before:
-            return await self.left(matches(self._search, request))
+        if self.progress.already_published:
+            return await self.count_fresh(matching_events(self._search, request))
         # None of them is done, nor one that the job published: their number is enough.
         async with aclosing(self._search.search(replace(request, only_count=True))) as updates:
             async for update in updates:
                 if isinstance(update, Done):
-                    self.told.unreadable = update.totals.undecodable
+                    self.progress.unreadable = update.totals.undecodable
                     return update.totals.matches
         raise StreamError("the search was cut off")
 
-    async def left(self, source: AsyncGenerator[Found, None]) -> int:
+    async def count_fresh(self, source: AsyncGenerator[SourceItem, None]) -> int:
         """How many of them would be published."""
         count = 0
         async with aclosing(source):
             async for found in source:
                 if isinstance(found, Unreadable):
-                    self.told.unreadable += 1
+                    self.progress.unreadable += 1
                 else:
                     count += self._is_fresh(found)
         return count
@@ -182,32 +186,32 @@ class Replay:
     def _is_fresh(self, event: Event) -> bool:
         """Not published by this job, and not one that it published (into a topic that it reads)."""
         is_own = bool(event.headers) and event.headers[-1] == (JOB_HEADER, self.job.header)
-        return not is_own and place_of(event) not in self._done
+        return not is_own and position_of(event) not in self._done
 
     async def run(
-        self, source: AsyncGenerator[Found, None], rate: int, pause: Callable[[float], Awaitable[None]]
-    ) -> AsyncGenerator[Told, None]:
+        self, source: AsyncGenerator[SourceItem, None], rate: int, pause: Callable[[float], Awaitable[None]]
+    ) -> AsyncGenerator[ReplayProgress, None]:
         """Publish what `source` gives, `rate` events a second at most, telling how far it is after each
         slice. The offsets of each partition must rise, unless there are less than WINDOW. StreamError ends
-        it; `told` has what was published all the same."""
+        it; `progress` has what was published all the same."""
         began = self._clock.monotonic()
         slices = self._slices(source, max(1, min(SLICE_EVENTS, rate // 4)))
         async with aclosing(source), aclosing(slices):
             async for events in slices:
                 if events:
                     await self._publish(events)
-                    yield self.told
-                    await pause(max(0.0, began + self.told.published / rate - self._clock.monotonic()))
-        yield self.told
+                    yield self.progress
+                    await pause(max(0.0, began + self.progress.published / rate - self._clock.monotonic()))
+        yield self.progress
 
     async def _slices(
-        self, source: AsyncGenerator[Found, None], most: int
+        self, source: AsyncGenerator[SourceItem, None], most: int
     ) -> AsyncGenerator[list[Event], None]:
         fresh: list[Event] = []
         count = size_bytes = 0
         async for found in source:
             if isinstance(found, Unreadable):
-                self.told.unreadable += 1
+                self.progress.unreadable += 1
                 continue
             count += 1
             if self._is_fresh(found):
@@ -224,15 +228,15 @@ class Replay:
         try:
             await asyncio.shield(self._writing)
         except StreamError as error:
-            self.told.published += sum(isinstance(each, Position) for each in error.results)
+            self.progress.published += sum(isinstance(each, Position) for each in error.results)
             raise
-        self.told.published += len(events)
+        self.progress.published += len(events)
 
     def _headers(self, event: Event) -> tuple[tuple[str, bytes | None], ...]:
         place = f"{event.topic}/{event.partition}/{event.offset}"
         return (*event.headers, (FROM_HEADER, place.encode()), (JOB_HEADER, self.job.header))
 
-    def when_quiet(self, call: Callable[[], None]) -> None:
+    def when_idle(self, call: Callable[[], None]) -> None:
         """Call it when nothing is being written any more: at once, or after the slice that was on its way
         when the run was ended. Only then may the job run again."""
 
@@ -247,12 +251,12 @@ class Replay:
             self._writing.add_done_callback(ended)
 
 
-def place_of(event: Event) -> Position:
+def position_of(event: Event) -> Position:
     """Where it is."""
     return Position(event.topic, event.partition, event.offset)
 
 
-async def matches(search: Search, request: SearchRequest) -> AsyncGenerator[Found, None]:
+async def matching_events(search: Search, request: SearchRequest) -> AsyncGenerator[SourceItem, None]:
     """All events that match, oldest first in each partition, and what could not be read."""
     done = False
     async with aclosing(search.search(request)) as updates:

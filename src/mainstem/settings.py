@@ -171,7 +171,7 @@ def load(
     return Settings(**values)  # type: ignore[arg-type]
 
 
-def strangers(environ: Mapping[str, str]) -> Iterator[str]:
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A warning for each MAINSTEM_* variable that looks like a misspelt setting. No error: Kubernetes puts
     variables such as MAINSTEM_SERVICE_HOST into every container beside a service of this name."""
     for variable in sorted(environ):

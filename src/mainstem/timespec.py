@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SECONDS_BELOW = 100_000_000_000
+SECONDS_MAX = 100_000_000_000
 """A number smaller than this is seconds since 1970 (until the year 5138), a larger one milliseconds (from
 1973)."""
 
@@ -20,32 +20,34 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, 
 _RELATIVE = re.compile(r"-(?:\d+(?:ms|s|m|h|d|w))+")
 _PART = re.compile(r"(\d+)(ms|[smhdw])")
 
-WAYS = "earliest, latest, an offset, a time (2013-06-01T12:00Z, UTC if none is said) or an age (-10m, -1h30m)"
+START_POINT_FORMS = (
+    "earliest, latest, an offset, a time (2013-06-01T12:00Z, UTC if none is said) or an age (-10m, -1h30m)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class StartPoint:
     """A place to start or to end: `value` is an offset, or ms since 1970."""
 
     kind: Literal["earliest", "latest", "offset", "time"]
     value: int = 0
 
 
-def parse_moment(text: str, now_ms: int) -> Moment:
+def parse_start_point(text: str, now_ms: int) -> StartPoint:
     """What `--from`, `--until` and `--to` take. ValueError says what they take."""
     if text == "earliest":
-        return Moment("earliest")
+        return StartPoint("earliest")
     if text == "latest":
-        return Moment("latest")
+        return StartPoint("latest")
     if text.isascii() and text.isdigit():
-        return Moment("offset", int(text))
+        return StartPoint("offset", int(text))
     if _RELATIVE.fullmatch(text):
         age_ms = sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
-        return Moment("time", now_ms - age_ms)
+        return StartPoint("time", now_ms - age_ms)
     try:
-        return Moment("time", parse_iso(text))
+        return StartPoint("time", parse_iso(text))
     except ValueError:
-        raise ValueError(f"{text!r} is not {WAYS}") from None
+        raise ValueError(f"{text!r} is not {START_POINT_FORMS}") from None
 
 
 def parse_iso(text: str) -> int:
@@ -56,7 +58,7 @@ def parse_iso(text: str) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
-def time_of(value: object) -> int:
+def parse_event_time(value: object) -> int:
     """An event's own time from a JSON value: ISO 8601, or a number of seconds or ms. ValueError says why
     not."""
     if isinstance(value, str):
@@ -65,11 +67,11 @@ def time_of(value: object) -> int:
         except ValueError:
             raise ValueError(f"{value!r} is not an ISO 8601 time") from None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return int(value * 1000) if value < SECONDS_BELOW else int(value)
+        return int(value * 1000) if value < SECONDS_MAX else int(value)
     raise ValueError(f"{value!r} is not a time")
 
 
-def iso(time_ms: int) -> str:
+def format_iso(time_ms: int) -> str:
     """`2013-01-01T10:00:00.000Z`; empty for an event without a time, digits for one that no calendar has."""
     if time_ms < 0:
         return ""
@@ -80,7 +82,7 @@ def iso(time_ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
-def age(milliseconds: int) -> str:
+def format_age(milliseconds: int) -> str:
     """A span for people, in the two digits that matter: `3 s`, `14 min`, `5 h`, `12 d`, `2.3 y`."""
     seconds = milliseconds / 1000
     for unit, length_s, below in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48), ("d", 86_400, 730)):

@@ -14,7 +14,7 @@ from tests.support.server import Server
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """What a command left behind."""
 
     code: int
@@ -27,7 +27,7 @@ class Outcome:
         return [line.split("\t") for line in self.out.splitlines()]
 
 
-Mainstem = Callable[..., Outcome]
+Mainstem = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def command(*arguments: str, stdin: str | bytes = b"", at: str | None = None, **environ: str) -> Outcome:
+def command(
+    *arguments: str, stdin: str | bytes = b"", at: str | None = None, **environ: str
+) -> CommandResult:
     """Run `mainstem` with arguments."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
     if at is not None:
@@ -48,14 +50,14 @@ def command(*arguments: str, stdin: str | bytes = b"", at: str | None = None, **
         timeout=60,
         env=variables | environ,
     )
-    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return CommandResult(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @pytest.fixture
 def mainstem(server: Server) -> Mainstem:
     """`mainstem("topics", "list")` against the module's server."""
 
-    def run(*arguments: str, stdin: str | bytes = b"", **environ: str) -> Outcome:
+    def run(*arguments: str, stdin: str | bytes = b"", **environ: str) -> CommandResult:
         return command(*arguments, stdin=stdin, at=server.at, **environ)
 
     return run

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from mainstem.cli.exit_codes import Exit
-from tests.faults.client import Client
+from mainstem.cli.exit_codes import ExitCode
+from tests.faults.client import AcknowledgedClient
 from tests.support.server import Server
 
 
@@ -29,12 +29,12 @@ def test_a_folder_is_examined_when_its_server_has_stopped(tmp_path: Path, kill: 
             producer.produce("orders", f"order {number}".encode() * 50)
             producer.flush(30)
         done = doctor("--data", data)
-        assert (done.returncode, done.stdout) == (Exit.LOCKED, "")
+        assert (done.returncode, done.stdout) == (ExitCode.LOCKED, "")
         assert "a server uses the data folder" in done.stderr
         if kill:
             server.kill()
     done = doctor("--data", data)
-    assert done.returncode == Exit.DONE, done.stdout
+    assert done.returncode == ExitCode.DONE, done.stdout
     assert ("not stopped cleanly" in done.stdout) == kill
     assert done.stderr.endswith("whole\n")
 
@@ -51,7 +51,7 @@ def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
     content[content.index(b"order 1")] ^= 1
     path.write_bytes(content)
     done = doctor("--data", data, "--json")
-    assert done.returncode == Exit.BAD_INPUT
+    assert done.returncode == ExitCode.BAD_INPUT
     damage, summary = map(json.loads, done.stdout.splitlines())
     assert (damage["verdict"], damage["topic"], damage["partition"]) == ("damage", "orders", 0)
     assert (damage["first"], damage["last"]) == (1, 1)
@@ -63,7 +63,7 @@ def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
 def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         for _ in range(3):
             client.write("orders", 1, 1000)
@@ -72,13 +72,13 @@ def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> N
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     done = doctor("--data", data, "--repair")
-    assert done.returncode == Exit.DONE, done.stdout + done.stderr
+    assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["damage", "orders", "0", "1", "1"] in [row[:5] for row in rows]
     assert "an empty batch stands for them" in [row[7] for row in rows]
     assert "1 places are damaged" in done.stderr
     assert done.stderr.endswith("whole\n")
-    assert doctor("--data", data).returncode == Exit.DONE
+    assert doctor("--data", data).returncode == ExitCode.DONE
     with Server(data) as server:
         client.at = server.at
         assert [offset for offset, _ in client.read("orders")] == [0, 2]
@@ -89,14 +89,14 @@ def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> N
 def test_a_file_in_place_of_the_folder_is_called_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = doctor("--data", tmp_path / "file")
-    assert done.returncode == Exit.FOLDER
+    assert done.returncode == ExitCode.FOLDER
     assert "is a file; give --data a folder" in done.stderr
 
 
 def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         done = doctor("--data", folder)
-        assert done.returncode == Exit.FOLDER
+        assert done.returncode == ExitCode.FOLDER
         assert done.stderr.count("\n") == 1
         assert ("there is no such folder" in done.stderr) is not folder.exists()
     assert list(tmp_path.iterdir()) == []
@@ -111,6 +111,6 @@ def test_a_wanted_index_that_cannot_be_made_is_noted(tmp_path: Path) -> None:
     without = "import sys; sys.modules['tantivy'] = None; from mainstem.cli import main; main()"
     command = [sys.executable, "-c", without, "doctor", "--data", str(data)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == Exit.DONE
+    assert done.returncode == ExitCode.DONE
     assert done.stdout.startswith("note")
     assert "topic orders is set mainstem.search=indexed, but tantivy is not installed: pip" in done.stdout

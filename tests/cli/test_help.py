@@ -11,7 +11,7 @@ import click
 import pytest
 
 from mainstem.cli import mainstem
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.exit_codes import ExitCode
 from tests.cli.conftest import command
 
 PAGE = Path(__file__).parents[2] / "docs" / "CLI.md"
@@ -36,7 +36,7 @@ ALL = dict(commands(mainstem))
 def exit_codes_table() -> str:
     """The table of docs/CLI.md."""
     return "\n".join(
-        ["| code | meaning |", "|---|---|", *(f"| {int(each)} | {each.meaning} |" for each in Exit)]
+        ["| code | meaning |", "|---|---|", *(f"| {int(each)} | {each.meaning} |" for each in ExitCode)]
     )
 
 
@@ -86,7 +86,7 @@ def test_help_imports_no_client_no_server_and_no_rich() -> None:
 
 def test_a_wrong_word_is_told_with_what_to_try() -> None:
     done = command("tial", "x")
-    assert done.code == Exit.USAGE
+    assert done.code == ExitCode.USAGE
     assert done.err.startswith("mainstem: No such command 'tial'.")
     done = command("tail")
     assert (done.code, done.err) == (2, "mainstem: Missing argument 'TOPIC...'.\nTry: mainstem tail --help\n")

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cli.conftest import Mainstem, Outcome, command
+from tests.cli.conftest import CommandResult, Mainstem, command
 from tests.cli.test_replay import replayed, start, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -39,7 +39,7 @@ def orders(real_kafka: str) -> str:
 
 @pytest.fixture
 def mainstem(real_kafka: str) -> Mainstem:
-    def run(*arguments: str, **more: str) -> Outcome:
+    def run(*arguments: str, **more: str) -> CommandResult:
         return command(*arguments, at=real_kafka, **more)
 
     return run

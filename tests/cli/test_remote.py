@@ -12,25 +12,25 @@ import pytest
 from mainstem.cli import http
 from mainstem.cli.remote import RemoteSearch, cluster_id
 from mainstem.cli.search_options import _door as door_of
-from mainstem.contract import Invalid, NewEvent, NotReachable
-from mainstem.engines.kafka.server_info import About
+from mainstem.contract import InvalidArgument, NewEvent, NotReachable
+from mainstem.engines.kafka.server_info import ServerInfo
 from mainstem.search.contract import Done, Hit, SearchRequest
 from mainstem.search.query.errors import QueryError
-from tests.doors.http.door_kit import SEGMENT_BYTES, Running, running
+from tests.doors.http.door_kit import SEGMENT_BYTES, RunningHttpDoor, running_door
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("remote") / "data") as found:
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
+    with running_door(tmp_path_factory.mktemp("remote") / "data") as found:
         yield found
 
 
-def test_leaving_cancels_the_search_in_the_server(door: Running) -> None:
-    topic = door.topic("large")
+def test_leaving_cancels_the_search_in_the_server(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("large")
     event = NewEvent(b"word " * 200, headers=(("h", b"\xff"), ("h", None)))
     for _ in range(30):
-        door.do(lambda engine: engine.publish(topic, [event] * (SEGMENT_BYTES // 2_000)))
-    room = door.door.context.searches
+        door.run(lambda engine: engine.publish(topic, [event] * (SEGMENT_BYTES // 2_000)))
+    room = door.door.context.search_slots
     before = room._value
 
     async def first() -> Hit:
@@ -50,9 +50,9 @@ def test_leaving_cancels_the_search_in_the_server(door: Running) -> None:
     assert room._value == before
 
 
-def test_all_of_a_search_comes(door: Running) -> None:
-    topic = door.topic("all")
-    door.do(lambda engine: engine.publish(topic, [NewEvent(b"%d" % at) for at in range(500)]))
+def test_all_of_a_search_comes(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("all")
+    door.run(lambda engine: engine.publish(topic, [NewEvent(b"%d" % at) for at in range(500)]))
 
     async def every() -> list[object]:
         request = SearchRequest(topics=[topic], limit=None, newest_first=False)
@@ -64,7 +64,7 @@ def test_all_of_a_search_comes(door: Running) -> None:
     assert (updates[-1].reason, updates[-1].totals.matches) == ("complete", 500)
 
 
-def test_refusals_are_errors_of_the_contract(door: Running) -> None:
+def test_refusals_are_errors_of_the_contract(door: RunningHttpDoor) -> None:
     async def refused(request: SearchRequest) -> None:
         async for _ in RemoteSearch(door.at).search(request):
             pass
@@ -72,25 +72,25 @@ def test_refusals_are_errors_of_the_contract(door: Running) -> None:
     with pytest.raises(QueryError) as wrong:
         asyncio.run(refused(SearchRequest(query="a:(b")))
     assert wrong.value.column == 2
-    with pytest.raises(Invalid, match="resume"):
+    with pytest.raises(InvalidArgument, match="resume"):
         asyncio.run(refused(SearchRequest(resume="nonsense")))
 
 
-def test_the_door_of_another_cluster_is_not_taken(door: Running) -> None:
-    async def ask(about: About) -> tuple[str | None, str]:
+def test_the_door_of_another_cluster_is_not_taken(door: RunningHttpDoor) -> None:
+    async def ask(about: ServerInfo) -> tuple[str | None, str]:
         return await door_of("127.0.0.1:9092", about)
 
     ours = asyncio.run(cluster_id(door.at))
-    assert asyncio.run(ask(About(ours, door.at))) == (door.at, "")
-    assert asyncio.run(ask(About(ours, f"0.0.0.0:{door.port}"))) == (door.at, "")
-    none, why = asyncio.run(ask(About("another", door.at)))
+    assert asyncio.run(ask(ServerInfo(ours, door.at))) == (door.at, "")
+    assert asyncio.run(ask(ServerInfo(ours, f"0.0.0.0:{door.port}"))) == (door.at, "")
+    none, why = asyncio.run(ask(ServerInfo("another", door.at)))
     assert (none, why) == (
         None,
         f"the server's HTTP door is not reachable from here: {door.at} is another server's",
     )
-    assert asyncio.run(ask(About(ours, "127.0.0.1:1")))[0] is None
-    assert asyncio.run(ask(About(ours, "")))[1] == "the server at 127.0.0.1:9092 serves no HTTP"
-    assert asyncio.run(ask(About(ours, None)))[1] == "127.0.0.1:9092 is not a mainstem server"
+    assert asyncio.run(ask(ServerInfo(ours, "127.0.0.1:1")))[0] is None
+    assert asyncio.run(ask(ServerInfo(ours, "")))[1] == "the server at 127.0.0.1:9092 serves no HTTP"
+    assert asyncio.run(ask(ServerInfo(ours, None)))[1] == "127.0.0.1:9092 is not a mainstem server"
 
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -143,7 +143,7 @@ def test_a_silent_server_is_not_waited_for_for_ever() -> None:
     async def ask() -> None:
         async with (
             answering(b"", close=False) as at,
-            http.ask(at, "GET", "/api/v1/cluster", silence_s=0.2),
+            http.send_request(at, "GET", "/api/v1/cluster", silence_s=0.2),
         ):
             pass
 

@@ -48,7 +48,7 @@ def replayed(at: str, topic: str) -> Counter[str]:
     return Counter(each["mainstem-replayed-from"] for each in headers)
 
 
-class Running:
+class ReplayTerminal:
     """A replay on its way, with a person at a terminal."""
 
     def __init__(self, at: str, *arguments: str) -> None:
@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_refused(server: Server, mainstem: Mainstem) -> N
 
 def test_a_person_may_say_no(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "declined")
-    running = Running(server.at, "*", "--topic", "orders", "--to", to)
+    running = ReplayTerminal(server.at, "*", "--topic", "orders", "--to", to)
     running.until(lambda shown: "[y/N]" in shown)
     os.write(running._screen, b"n\n")
     assert running.end() == 130
@@ -126,7 +126,7 @@ def test_a_person_may_say_no(server: Server, mainstem: Mainstem) -> None:
 
 def test_ctrl_c_at_the_question_ends_it(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "interrupted-early")
-    running = Running(server.at, "*", "--topic", "orders", "--to", to)
+    running = ReplayTerminal(server.at, "*", "--topic", "orders", "--to", to)
     running.until(lambda shown: "[y/N]" in shown)
     running.process.send_signal(signal.SIGINT)
     assert running.end() == 130
@@ -136,7 +136,7 @@ def test_ctrl_c_at_the_question_ends_it(server: Server, mainstem: Mainstem) -> N
 def test_ctrl_c_stops_it_and_it_goes_on_as_it_says(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "interrupted")
     order = ("*", "--topic", "orders", "--to", to, "--rate", "8", "--yes", "--until", "2100-01-01")
-    running = Running(server.at, *order)
+    running = ReplayTerminal(server.at, *order)
     running.until(lambda shown: " 4 of 40 events" in shown)
     running.process.send_signal(signal.SIGINT)
     assert running.end() == 130

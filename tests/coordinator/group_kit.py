@@ -10,24 +10,24 @@ from uuid import UUID
 
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.groups.groups import Groups
-from mainstem.coordinator.groups.offsets import Verdicts
+from mainstem.coordinator.groups.offsets import PartitionErrors
 from mainstem.coordinator.groups.types import (
-    Beat,
-    Commit,
-    Join,
-    Joined,
-    Leaving,
+    CommitRequest,
+    Heartbeat,
+    JoinReply,
+    JoinRequest,
+    LeaveRequest,
     NewOffset,
-    Sync,
-    Synced,
+    SyncReply,
+    SyncRequest,
     TopicRef,
 )
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.coordinator.topics.topics import Topic
-from mainstem.promise import Later
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
-from tests.support.fake_state import FakeStateLog, MemoryDisk
+from tests.support.fake_state import FakeStateDisk, FakeStateLog
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def subscription(*topics: str, user_data: bytes | None = None) -> bytes:
     return out + struct.pack(">i", 0)
 
 
-def code(later: Later[Any]) -> str | None:
+def code(later: Promise[Any]) -> str | None:
     """Kafka's word for how it ended: None for well, "pending" for not yet."""
     if not later.done:
         return "pending"
@@ -60,39 +60,39 @@ def codes(verdicts: list[CoordinatorError | None]) -> list[str | None]:
     return [None if verdict is None else verdict.code for verdict in verdicts]
 
 
-class FakeTopics:
+class FakeTopicLookup:
     """Topics by name and id."""
 
-    def __init__(self, *topics: Topic) -> None:
+    def __init__(self, *topics: TopicMetadata) -> None:
         self.all = list(topics)
 
-    def get(self, name: str) -> Topic | None:
+    def get(self, name: str) -> TopicMetadata | None:
         return next((topic for topic in self.all if topic.name == name), None)
 
-    def by_id(self, topic_id: UUID) -> Topic | None:
+    def by_id(self, topic_id: UUID) -> TopicMetadata | None:
         return next((topic for topic in self.all if topic.id == topic_id), None)
 
 
-FLIGHTS = Topic("flights", UUID(int=101), 4, {})
-WEATHER = Topic("weather", UUID(int=102), 2, {})
+FLIGHTS = TopicMetadata("flights", UUID(int=101), 4, {})
+WEATHER = TopicMetadata("weather", UUID(int=102), 2, {})
 
 
 @dataclass
-class Kit:
+class GroupRig:
     """Groups, and what they run on."""
 
     groups: Groups
     runtime: Runtime
     clock: SimClock
     state: FakeStateLog
-    disk: MemoryDisk
-    topics: FakeTopics
+    disk: FakeStateDisk
+    topics: FakeTopicLookup
     settings: Settings
 
-    def restart(self, topics: FakeTopics | None = None) -> Kit:
+    def restart(self, topics: FakeTopicLookup | None = None) -> GroupRig:
         """The same log in a new process; what was not durable is gone."""
         self.state.fail()
-        return kit(
+        return group_rig(
             settings=self.settings,
             state=self.state,
             disk=self.disk,
@@ -105,7 +105,7 @@ class Kit:
 
     # --- requests, with what tests rarely change left out -------------------------------------------------
 
-    def join(self, member_id: str = "", **change: Any) -> Later[Joined]:
+    def join(self, member_id: str = "", **change: Any) -> Promise[JoinReply]:
         values: dict[str, Any] = {
             "group_id": GROUP,
             "member_id": member_id,
@@ -116,36 +116,36 @@ class Kit:
             "session_timeout_ms": SESSION_MS,
             "rebalance_timeout_ms": REBALANCE_MS,
         }
-        later = self.groups.join(Join(**{**values, **change}))
+        later = self.groups.join(JoinRequest(**{**values, **change}))
         self.clock.advance(0)
         return later
 
     def sync(
-        self, joined: Joined, assignments: dict[str, bytes] | None = None, **change: Any
-    ) -> Later[Synced]:
+        self, joined: JoinReply, assignments: dict[str, bytes] | None = None, **change: Any
+    ) -> Promise[SyncReply]:
         values: dict[str, Any] = {
             "group_id": GROUP,
             "member_id": joined.member_id,
             "generation": joined.generation,
             "assignments": tuple((assignments or {}).items()),
         }
-        later = self.groups.sync(Sync(**{**values, **change}))
+        later = self.groups.sync(SyncRequest(**{**values, **change}))
         self.clock.advance(0)
         return later
 
-    def beat(self, joined: Joined, **change: Any) -> str | None:
+    def heartbeat(self, joined: JoinReply, **change: Any) -> str | None:
         values = {"group_id": GROUP, "member_id": joined.member_id, "generation": joined.generation}
-        return code(self.groups.heartbeat(Beat(**{**values, **change})))
+        return code(self.groups.heartbeat(Heartbeat(**{**values, **change})))
 
-    def leave(self, *members: Joined | Leaving, group_id: str = GROUP) -> list[str | None]:
-        leaving = [one if isinstance(one, Leaving) else Leaving(one.member_id) for one in members]
+    def leave(self, *members: JoinReply | LeaveRequest, group_id: str = GROUP) -> list[str | None]:
+        leaving = [one if isinstance(one, LeaveRequest) else LeaveRequest(one.member_id) for one in members]
         later = self.groups.leave(group_id, leaving)
         self.clock.advance(0)
         return codes(later.result())
 
     def commit(
         self,
-        joined: Joined | None = None,
+        joined: JoinReply | None = None,
         offset: int = 1,
         *,
         topic: str | UUID = "flights",
@@ -153,7 +153,7 @@ class Kit:
         leader_epoch: int = -1,
         metadata: str = "",
         **change: Any,
-    ) -> Later[Verdicts]:
+    ) -> Promise[PartitionErrors]:
         ref = TopicRef(name=topic) if isinstance(topic, str) else TopicRef(id=topic)
         values: dict[str, Any] = {
             "group_id": GROUP,
@@ -161,9 +161,9 @@ class Kit:
         }
         if joined is not None:
             values |= {"member_id": joined.member_id, "generation": joined.generation}
-        return self.groups.commit(Commit(**{**values, **change}))
+        return self.groups.commit(CommitRequest(**{**values, **change}))
 
-    def commit_code(self, joined: Joined | None = None, offset: int = 1, **change: Any) -> str | None:
+    def commit_code(self, joined: JoinReply | None = None, offset: int = 1, **change: Any) -> str | None:
         """How a commit of one offset ended, whether all of it or its partition was refused."""
         later = self.commit(joined, offset, **change)
         return code(later) or codes(later.result()[0])[0]
@@ -183,19 +183,19 @@ class Kit:
 
     # --- scenes -------------------------------------------------------------------------------------------
 
-    def first(self, **change: Any) -> Joined:
+    def first(self, **change: Any) -> JoinReply:
         """A group of one: joined, leads, not synced."""
         later = self.join(**change)
         self.advance_ms(self.settings.group_initial_rebalance_delay_ms)
         return later.result()
 
-    def stable_one(self, **change: Any) -> Joined:
+    def stable_one(self, **change: Any) -> JoinReply:
         """A stable group of one."""
         joined = self.first(**change)
         assert code(self.sync(joined, {joined.member_id: b"all"})) is None
         return joined
 
-    def stable_two(self, **change: Any) -> tuple[Joined, Joined]:
+    def stable_two(self, **change: Any) -> tuple[JoinReply, JoinReply]:
         """A stable group of two: (leader, follower)."""
         first = self.stable_one(**change)
         second = self.join(**change)
@@ -210,25 +210,25 @@ class Kit:
         return leader, follower
 
 
-def kit(
+def group_rig(
     *,
     settings: Settings | None = None,
     state: FakeStateLog | None = None,
-    disk: MemoryDisk | None = None,
+    disk: FakeStateDisk | None = None,
     clock: SimClock | None = None,
-    topics: FakeTopics | None = None,
+    topics: FakeTopicLookup | None = None,
     **change: Any,
-) -> Kit:
+) -> GroupRig:
     """Groups that are loaded and run. `change`: settings."""
     settings = settings or Settings(**change)
     state = state or FakeStateLog()
-    disk = disk or MemoryDisk()
+    disk = disk or FakeStateDisk()
     clock = clock or SimClock()
-    topics = topics or FakeTopics(FLIGHTS, WEATHER)
+    topics = topics or FakeTopicLookup(FLIGHTS, WEATHER)
     groups = Groups(settings, clock, random.Random(clock.wall_ms()), topics)
     runtime = Runtime(cast(Any, disk), cast(Any, state), clock, [groups])
     groups.runtime = runtime
-    runtime.reloaded.append(groups.start)
+    runtime.on_reloaded.append(groups.start)
     runtime.load()
     groups.start()
-    return Kit(groups, runtime, clock, state, disk, topics, settings)
+    return GroupRig(groups, runtime, clock, state, disk, topics, settings)

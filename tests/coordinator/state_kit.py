@@ -11,20 +11,20 @@ from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.topics.topics import Topics
 from mainstem.log.disk.contract import Disk
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
-from tests.support.fake_state import FakeStateLog, MemoryDisk
+from tests.support.fake_state import FakeStateDisk, FakeStateLog
 
 T = TypeVar("T")
 
 
-class Kit:
+class StateRig:
     """The machines; `restart()` opens them again on what is durable."""
 
     def __init__(self, *, auto: bool = True, settings: Settings | None = None, seed: int = 1) -> None:
         self.clock = SimClock()
-        self.disk = MemoryDisk()
+        self.disk = FakeStateDisk()
         self.log = FakeStateLog(auto=auto)
         self.settings = settings or Settings()
         self.seed = seed
@@ -51,13 +51,13 @@ class Kit:
         return [*self.topics.snapshot(), *self.producer_ids.snapshot()]
 
 
-def done(later: Later[T]) -> T:
+def done(later: Promise[T]) -> T:
     """The value of what must be done."""
     assert later.done, "not done"
     return later.result()
 
 
-def code(later: Later[Any]) -> str:
+def code(later: Promise[Any]) -> str:
     """Kafka's word for how it was refused."""
     assert later.done, "not done"
     assert isinstance(later.error, CoordinatorError), later.error

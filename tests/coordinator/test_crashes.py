@@ -20,15 +20,15 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from mainstem.coordinator.errors import UnknownTopic
-from mainstem.coordinator.groups.types import Commit, NewOffset, OffsetsCommitted, TopicRef
-from mainstem.coordinator.topics.topics import ConfigChange, Topic
+from mainstem.coordinator.errors import UnknownTopicOrPartition
+from mainstem.coordinator.groups.types import CommitRequest, NewOffset, OffsetsCommitted, TopicRef
+from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
 from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut, SimDisk
@@ -72,7 +72,7 @@ def state_of(node: Node) -> State:
     return frozenset(msgspec.msgpack.encode(fact) for fact in facts)
 
 
-class Life:
+class CoordinatorRun:
     """One seed."""
 
     def __init__(self, seed: int, durability: Literal["disk", "os"]) -> None:
@@ -152,10 +152,10 @@ class Life:
         if self.rng.random() < 0.5:
             self.clock.advance(self.rng.random() * 0.01)
 
-    def acknowledges(self, later: Later[Any], then: Callable[[Any], None] = lambda _: None) -> None:
+    def acknowledges(self, later: Promise[Any], then: Callable[[Any], None] = lambda _: None) -> None:
         end = self.node.runtime._end
 
-        def done(result: Later[Any]) -> None:
+        def done(result: Promise[Any]) -> None:
             if result.error is None:
                 self.acknowledged = max(self.acknowledged, end)
                 then(result.result())
@@ -167,7 +167,7 @@ class Life:
         self.acknowledges(self.node.topics.create(self.rng.choice(NAMES), self.rng.randint(1, 2), config))
 
     def delete(self) -> None:
-        def gone(topic: Topic) -> None:
+        def gone(topic: TopicMetadata) -> None:
             self.deleted[topic.id] = topic.name
 
         name = self.rng.choice(NAMES)
@@ -189,7 +189,7 @@ class Life:
         end = self.node.partition(topic, 0).high_watermark if topic is not None else 0
         new = NewOffset(0, self.rng.randint(0, end))
         name = topic.name if topic is not None else self.rng.choice(NAMES)
-        commit = Commit(group_id="g", topics=((TopicRef(name), (new,)),))
+        commit = CommitRequest(group_id="g", topics=((TopicRef(name), (new,)),))
         self.acknowledges(self.node.groups.commit(commit))
 
     def producer(self) -> None:
@@ -198,7 +198,7 @@ class Life:
             self.producers.add(one[0])
 
         for _ in range(self.rng.choice((1, 400))):
-            self.acknowledges(self.node.producer_ids.next(), given)
+            self.acknowledges(self.node.producer_ids.allocate(), given)
 
     def append(self) -> None:
         topic = self.node.topics.get(self.rng.choice(NAMES))
@@ -206,7 +206,7 @@ class Life:
             return
         try:
             partition = self.node.partition_to_append(topic, 0)
-        except UnknownTopic:
+        except UnknownTopicOrPartition:
             return
         data = batches.build([(None, b"x" * self.rng.randint(1, 300), (), self.clock.wall_ms())])
         try:
@@ -215,7 +215,7 @@ class Life:
             return
         topic_id = topic.id
 
-        def done(result: Later[None]) -> None:
+        def done(result: Promise[None]) -> None:
             if result.error is None:
                 self.events[topic_id] = max(self.events.get(topic_id, 0), end)
 
@@ -276,7 +276,7 @@ def test_what_was_acknowledged_survives_every_crash(durability: Literal["disk", 
 def one(seed: int, durability: Literal["disk", "os"]) -> None:
     """One life; a failure says which."""
     try:
-        Life(seed, durability).run()
+        CoordinatorRun(seed, durability).run()
     except Exception as error:
         raise AssertionError(f"seed {seed}, durability {durability}: {error}") from error
 

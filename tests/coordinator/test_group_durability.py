@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from mainstem.coordinator.groups.types import GroupSaved
-from tests.coordinator.group_kit import GROUP, SESSION_MS, code, kit, subscription
+from mainstem.coordinator.groups.types import GroupRecord
+from tests.coordinator.group_kit import GROUP, SESSION_MS, code, group_rig, subscription
 from tests.support.fake_state import FakeStateLog
 
 
 def test_members_keep_their_assignment_over_a_restart_with_a_fresh_session() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     k.commit(leader, 5)
     k.advance_ms(SESSION_MS - 1)
     k = k.restart()
     k.advance_ms(SESSION_MS - 1)
-    assert k.beat(leader) is None
+    assert k.heartbeat(leader) is None
     assert k.sync(follower).result().assignment == b"right"
     assert k.commit_code(leader, 6) is None
     k.advance_ms(SESSION_MS - 1)
@@ -25,7 +25,7 @@ def test_members_keep_their_assignment_over_a_restart_with_a_fresh_session() -> 
 
 
 def test_a_follower_that_joins_again_after_a_restart_causes_no_rebalance() -> None:
-    k = kit()
+    k = group_rig()
     _, follower = k.stable_two()
     k = k.restart()
     assert k.join(follower.member_id).result().generation == 2
@@ -33,39 +33,39 @@ def test_a_follower_that_joins_again_after_a_restart_causes_no_rebalance() -> No
 
 
 def test_a_rebalance_that_a_crash_cut_off_leaves_the_generation_before_it() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one()
     second = k.join()
     k.join(first.member_id)
     assert second.result().generation == 2
     k = k.restart()
     assert k.state_of() == "Stable"
-    assert k.beat(second.result()) == "UNKNOWN_MEMBER_ID"
-    assert k.beat(first) is None
+    assert k.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
+    assert k.heartbeat(first) is None
 
 
 def test_ids_handed_out_are_forgotten_by_a_restart() -> None:
-    k = kit()
-    member_id = k.join(must_know_id=True).error.member_id  # type: ignore[union-attr]
+    k = group_rig()
+    member_id = k.join(requires_member_id=True).error.member_id  # type: ignore[union-attr]
     k = k.restart()
     assert code(k.join(member_id)) == "UNKNOWN_MEMBER_ID"
 
 
 def test_a_group_that_grew_over_the_limit_rebalances_after_a_restart() -> None:
-    k = kit()
+    k = group_rig()
     leader, _ = k.stable_two()
-    smaller = kit(state=k.state, disk=k.disk, group_max_size=1)
-    assert smaller.beat(leader) == "REBALANCE_IN_PROGRESS"
+    smaller = group_rig(state=k.state, disk=k.disk, group_max_size=1)
+    assert smaller.heartbeat(leader) == "REBALANCE_IN_PROGRESS"
 
 
 def test_everything_is_in_the_snapshot() -> None:
-    k = kit()
+    k = group_rig()
     k.stable_two()
     for partition in range(4):
         k.commit(offset=1, partition=partition, group_id="others")
     kinds = [type(record).__name__ for record in k.groups.snapshot()]
-    assert kinds == ["GroupSaved", "OffsetsCommitted"]
-    other = kit().groups
+    assert kinds == ["GroupRecord", "OffsetsCommitted"]
+    other = group_rig().groups
     for record in k.groups.snapshot():
         other.apply(record)
     assert list(other.snapshot()) == list(k.groups.snapshot())
@@ -75,7 +75,7 @@ def test_everything_is_in_the_snapshot() -> None:
 
 
 def test_an_assignment_is_told_to_nobody_before_it_is_durable() -> None:
-    k = kit(state=FakeStateLog(auto=False))
+    k = group_rig(state=FakeStateLog(auto=False))
     joined = k.first()
     synced = k.sync(joined, {joined.member_id: b"mine"})
     again = k.sync(joined)
@@ -88,7 +88,7 @@ def test_an_assignment_is_told_to_nobody_before_it_is_durable() -> None:
 
 
 def test_refusals_wait_too_for_they_tell_of_state() -> None:
-    k = kit(state=FakeStateLog(auto=False))
+    k = group_rig(state=FakeStateLog(auto=False))
     joined = k.first()
     k.sync(joined)
     k.state.commit()
@@ -103,7 +103,7 @@ def test_refusals_wait_too_for_they_tell_of_state() -> None:
 
 
 def test_a_failed_commit_sends_all_back_to_look_for_the_coordinator() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     third = k.join()
     k.state.auto = False
@@ -113,13 +113,13 @@ def test_a_failed_commit_sends_all_back_to_look_for_the_coordinator() -> None:
     k.clock.run()
     assert code(committed) == "NOT_COORDINATOR"
     assert code(third) == "NOT_COORDINATOR"
-    assert k.beat(leader) is None, "as it was before the rebalance"
+    assert k.heartbeat(leader) is None, "as it was before the rebalance"
     assert k.state_of() == "Stable"
     assert k.sync(follower).result().assignment == b"right"
 
 
 def test_a_failed_assignment_leaves_the_generation_before_it() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one()
     second = k.join()
     leader = k.join(first.member_id).result()
@@ -129,12 +129,12 @@ def test_a_failed_assignment_leaves_the_generation_before_it() -> None:
     k.state.fail()
     k.clock.run()
     assert (code(waiting), code(synced)) == ("NOT_COORDINATOR", "NOT_COORDINATOR")
-    assert k.beat(first) is None
-    assert k.beat(leader) == "ILLEGAL_GENERATION"
+    assert k.heartbeat(first) is None
+    assert k.heartbeat(leader) == "ILLEGAL_GENERATION"
 
 
 def test_a_refused_append_undoes_the_step_alone() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one()
     other = k.join(group_id="others").result()
     second = k.join()
@@ -143,14 +143,14 @@ def test_a_refused_append_undoes_the_step_alone() -> None:
     assert code(k.sync(leader, {})) == "NOT_COORDINATOR"
     k.state.refuse = None
     k.clock.run()
-    assert k.beat(first) is None
+    assert k.heartbeat(first) is None
     assert second.result().generation == 2
-    assert k.beat(second.result()) == "UNKNOWN_MEMBER_ID"
-    assert k.beat(other, group_id="others") is None
+    assert k.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
+    assert k.heartbeat(other, group_id="others") is None
 
 
 def test_a_session_that_ends_while_the_disk_refuses_ends_later() -> None:
-    k = kit()
+    k = group_rig()
     k.stable_one()
     k.state.refuse = "no space left"
     k.advance_ms(SESSION_MS)
@@ -161,14 +161,14 @@ def test_a_session_that_ends_while_the_disk_refuses_ends_later() -> None:
 
 
 def test_a_new_group_that_the_disk_refuses_is_not_there() -> None:
-    k = kit()
+    k = group_rig()
     k.state.refuse = "no space left"
     assert code(k.commit()) == "NOT_COORDINATOR"
     assert k.groups.list().result() == []
 
 
 def test_after_a_failed_commit_sessions_go_on() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     k.state.auto = False
     k.commit(joined)
@@ -183,7 +183,7 @@ def test_after_a_failed_commit_sessions_go_on() -> None:
 
 
 def test_only_the_end_of_a_rebalance_is_recorded() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one()
     end = k.state.log_end_offset
     second = k.join()
@@ -192,14 +192,14 @@ def test_only_the_end_of_a_rebalance_is_recorded() -> None:
     k.sync(leader, {leader.member_id: b"a", second.result().member_id: b"b"})
     assert k.state.log_end_offset == end + 1
     (saved,) = k.groups.snapshot()
-    assert isinstance(saved, GroupSaved)
+    assert isinstance(saved, GroupRecord)
     assert [member.assignment for member in saved.members] == [b"a", b"b"]
     assert saved.members[0].protocols == (("range", subscription("flights")),)
-    k.beat(leader)
+    k.heartbeat(leader)
     assert k.state.log_end_offset == end + 1
 
 
 def test_views_work_while_nothing_is_there() -> None:
-    k = kit()
+    k = group_rig()
     assert k.groups.list().result() == []
     assert k.groups.describe(["x"]).result() == [None]

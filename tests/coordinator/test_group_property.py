@@ -3,7 +3,7 @@
 - What is recorded and read back is what is remembered (replay(log) == live); a settled group is as recorded.
 - While a group rebalances or is stable it has exactly one leader, a member of it.
 - A generation that was recorded never falls.
-- Everything that waits is answered once, in bounded time. (`Later` refuses a second answer.)
+- Everything that waits is answered once, in bounded time. (`Promise` refuses a second answer.)
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.groups.group import Group
-from mainstem.coordinator.groups.types import GroupSaved, Joined, Leaving, State, TopicRef
-from mainstem.promise import Later
-from tests.coordinator.group_kit import GROUP, SESSION_MS, Kit, kit, subscription
+from mainstem.coordinator.groups.group import ClassicGroup
+from mainstem.coordinator.groups.types import GroupRecord, GroupState, JoinReply, LeaveRequest, TopicRef
+from mainstem.promise import Promise
+from tests.coordinator.group_kit import GROUP, SESSION_MS, GroupRig, group_rig, subscription
 from tests.support.fake_state import FakeStateLog
 
 OFFERS = [
@@ -35,30 +35,30 @@ class GroupWorld(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.k: Kit = kit(
+        self.k: GroupRig = group_rig(
             state=FakeStateLog(auto=False), group_initial_rebalance_delay_ms=500, group_max_size=4
         )
-        self.told: list[Joined] = []
+        self.told: list[JoinReply] = []
         self.ids: list[str] = []
-        self.open: list[Later[Any]] = []
+        self.open: list[Promise[Any]] = []
         self.recorded = 0
 
-    def track(self, later: Later[Any]) -> None:
+    def track(self, later: Promise[Any]) -> None:
         self.open.append(later)
         later.then(self.learn)
 
-    def learn(self, later: Later[Any]) -> None:
+    def learn(self, later: Promise[Any]) -> None:
         if later.error is not None:
             assert isinstance(later.error, CoordinatorError)
             member_id = getattr(later.error, "member_id", None)
             if member_id is not None:
                 self.ids.append(member_id)
-        elif isinstance(later.result(), Joined):
+        elif isinstance(later.result(), JoinReply):
             self.told.append(later.result())
             self.ids.append(later.result().member_id)
 
-    def somebody(self, which: int) -> Joined:
-        nobody = Joined(member_id="nobody", generation=1, protocol_type=None, protocol=None, leader="")
+    def somebody(self, which: int) -> JoinReply:
+        nobody = JoinReply(member_id="nobody", generation=1, protocol_type=None, protocol=None, leader="")
         return self.told[-1 - which % len(self.told)] if self.told else nobody
 
     # --- clients ------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class GroupWorld(RuleBasedStateMachine):
         offer=st.sampled_from(OFFERS), must_know=st.booleans(), instance=st.sampled_from([None, "w-1", "w-2"])
     )
     def join(self, offer: Any, must_know: bool, instance: str | None) -> None:
-        self.track(self.k.join(protocols=offer, must_know_id=must_know, instance_id=instance))
+        self.track(self.k.join(protocols=offer, requires_member_id=must_know, instance_id=instance))
 
     @rule(which=SOME, offer=st.sampled_from(OFFERS), instance=st.sampled_from([None, "w-1"]))
     def join_again(self, which: int, offer: Any, instance: str | None) -> None:
@@ -95,7 +95,7 @@ class GroupWorld(RuleBasedStateMachine):
 
     @rule(which=SOME)
     def beat(self, which: int) -> None:
-        self.k.beat(self.somebody(which))
+        self.k.heartbeat(self.somebody(which))
 
     @rule(which=SOME, offset=st.integers(0, 9), partition=st.integers(0, 4))
     def commit(self, which: int, offset: int, partition: int) -> None:
@@ -107,7 +107,7 @@ class GroupWorld(RuleBasedStateMachine):
 
     @rule(which=SOME, instance=st.booleans())
     def leave(self, which: int, instance: bool) -> None:
-        leaving = Leaving("", "w-1") if instance else Leaving(self.somebody(which).member_id)
+        leaving = LeaveRequest("", "w-1") if instance else LeaveRequest(self.somebody(which).member_id)
         self.track(self.k.groups.leave(GROUP, [leaving]))
 
     @rule()
@@ -147,7 +147,7 @@ class GroupWorld(RuleBasedStateMachine):
 
     # --- what must hold -----------------------------------------------------------------------------------
 
-    def live(self) -> Group | None:
+    def live(self) -> ClassicGroup | None:
         return self.k.groups._live.get(GROUP)
 
     @invariant()
@@ -155,10 +155,10 @@ class GroupWorld(RuleBasedStateMachine):
         group = self.live()
         if group is None:
             return
-        if group.state in (State.COMPLETING, State.STABLE):
+        if group.state in (GroupState.COMPLETING, GroupState.STABLE):
             assert group.leader in group.members
             assert group.protocol in {name for one in group.members.values() for name, _ in one.protocols}
-        if group.state is State.EMPTY:
+        if group.state is GroupState.EMPTY:
             assert not group.members
             assert group.leader is None
         assert set(group.instances.values()) <= set(group.members)
@@ -170,24 +170,24 @@ class GroupWorld(RuleBasedStateMachine):
     def nobody_waits_for_what_is_not_coming(self) -> None:
         group = self.live()
         for member in group.members.values() if group else ():
-            assert member.joining is None or group.state is State.PREPARING  # type: ignore[union-attr]
-            assert member.syncing is None or group.state is State.COMPLETING  # type: ignore[union-attr]
+            assert member.pending_join is None or group.state is GroupState.PREPARING  # type: ignore[union-attr]
+            assert member.pending_sync is None or group.state is GroupState.COMPLETING  # type: ignore[union-attr]
 
     @invariant()
     def a_settled_group_is_as_recorded(self) -> None:
         group = self.live()
         saved = self.k.groups._saved.get(GROUP)
-        if group is not None and group.state is State.STABLE:
-            assert group.saved() == saved
+        if group is not None and group.state is GroupState.STABLE:
+            assert group.record() == saved
 
     @invariant()
     def replayed_is_live(self) -> None:
-        if not self.k.runtime.settled:
+        if not self.k.runtime.all_durable:
             return
-        other = kit(state=self.k.state, disk=self.k.disk, group_max_size=1 << 30).groups
+        other = group_rig(state=self.k.state, disk=self.k.disk, group_max_size=1 << 30).groups
         assert list(other.snapshot()) == list(self.k.groups.snapshot())
         for record in self.k.groups.snapshot():
-            if isinstance(record, GroupSaved):
+            if isinstance(record, GroupRecord):
                 assert record.generation >= self.recorded
                 self.recorded = record.generation
 

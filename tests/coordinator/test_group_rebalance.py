@@ -6,15 +6,15 @@ import itertools
 
 import pytest
 
-from mainstem.coordinator.groups.group import TRANSITIONS, Group
+from mainstem.coordinator.groups.group import TRANSITIONS, ClassicGroup
 from mainstem.coordinator.groups.members import EMPTY_CONSUMER_ASSIGNMENT
-from mainstem.coordinator.groups.types import Leaving, State
-from tests.coordinator.group_kit import REBALANCE_MS, SESSION_MS, code, kit, subscription
+from mainstem.coordinator.groups.types import GroupState, LeaveRequest
+from tests.coordinator.group_kit import REBALANCE_MS, SESSION_MS, code, group_rig, subscription
 
 
-@pytest.mark.parametrize(("source", "target"), list(itertools.product(State, State)))
-def test_only_the_ways_of_the_table_can_be_gone(source: State, target: State) -> None:
-    group = Group("g")
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(GroupState, GroupState)))
+def test_only_the_ways_of_the_table_can_be_gone(source: GroupState, target: GroupState) -> None:
+    group = ClassicGroup("g")
     group.state = source
     if target in TRANSITIONS[source]:
         group.transition(target)
@@ -25,7 +25,7 @@ def test_only_the_ways_of_the_table_can_be_gone(source: State, target: State) ->
 
 
 def test_a_group_walks_through_its_states() -> None:
-    k = kit(group_initial_rebalance_delay_ms=3_000)
+    k = group_rig(group_initial_rebalance_delay_ms=3_000)
     waiting = k.join()
     assert k.state_of() == "PreparingRebalance"
     k.advance_ms(3_000)
@@ -42,12 +42,12 @@ def test_a_group_walks_through_its_states() -> None:
 
 
 def test_followers_wait_for_the_leader() -> None:
-    k = kit()
+    k = group_rig()
     k.stable_two()
 
 
 def test_a_member_that_the_leader_forgot_gets_an_empty_assignment_that_can_be_decoded() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.first()
     assert k.sync(joined, {}).result().assignment == EMPTY_CONSUMER_ASSIGNMENT
     other = k.join(group_id="connectors", protocol_type="connect").result()
@@ -55,13 +55,13 @@ def test_a_member_that_the_leader_forgot_gets_an_empty_assignment_that_can_be_de
 
 
 def test_an_assignment_for_somebody_else_is_ignored() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.first()
     assert k.sync(joined, {joined.member_id: b"mine", "stranger": b"x"}).result().assignment == b"mine"
 
 
 def test_a_stable_member_gets_its_assignment_again() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     synced = k.sync(joined, protocol_type="consumer", protocol="range").result()
     assert (synced.protocol_type, synced.protocol, synced.assignment) == ("consumer", "range", b"all")
@@ -80,19 +80,19 @@ def test_a_stable_member_gets_its_assignment_again() -> None:
     ],
 )
 def test_a_sync_is_refused(change: dict[str, object], refusal: str) -> None:
-    k = kit()
+    k = group_rig()
     assert code(k.sync(k.first(), **change)) == refusal  # type: ignore[arg-type]
 
 
 def test_a_sync_while_members_join_again_is_refused() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     k.join()
     assert code(k.sync(joined)) == "REBALANCE_IN_PROGRESS"
 
 
 def test_syncs_that_wait_are_sent_back_when_a_member_comes() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     again = k.join(leader.member_id)
     k.join(follower.member_id)
@@ -105,7 +105,7 @@ def test_syncs_that_wait_are_sent_back_when_a_member_comes() -> None:
 
 
 def test_a_sync_that_waits_is_answered_when_the_member_asks_again() -> None:
-    k = kit()
+    k = group_rig()
     _, follower = k.stable_two()
     k.join(_.member_id)
     follower = k.join(follower.member_id).result()
@@ -115,19 +115,19 @@ def test_a_sync_that_waits_is_answered_when_the_member_asks_again() -> None:
 
 
 def test_members_that_never_sync_are_out_after_the_rebalance_timeout() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one(session_timeout_ms=100_000)
     second = k.join(session_timeout_ms=100_000)
     leader = k.join(first.member_id, session_timeout_ms=100_000).result()
     assert code(k.sync(leader, {})) is None
     assert k.state_of() == "Stable"
     k.advance_ms(REBALANCE_MS)
-    assert k.beat(second.result()) == "UNKNOWN_MEMBER_ID"
-    assert k.beat(leader) == "REBALANCE_IN_PROGRESS"
+    assert k.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
+    assert k.heartbeat(leader) == "REBALANCE_IN_PROGRESS"
 
 
 def test_a_leader_that_never_assigns_is_out_and_another_leads() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one(session_timeout_ms=100_000)
     second = k.join(session_timeout_ms=100_000)
     k.join(first.member_id, session_timeout_ms=100_000).result()
@@ -154,28 +154,28 @@ def test_a_leader_that_never_assigns_is_out_and_another_leads() -> None:
     ],
 )
 def test_a_heartbeat_is_answered(change: dict[str, object], refusal: str | None) -> None:
-    k = kit()
-    assert k.beat(k.stable_one(), **change) == refusal
+    k = group_rig()
+    assert k.heartbeat(k.stable_one(), **change) == refusal
 
 
 def test_a_heartbeat_before_the_assignment_is_fine() -> None:
-    k = kit()
-    assert k.beat(k.first()) is None
+    k = group_rig()
+    assert k.heartbeat(k.first()) is None
 
 
 def test_a_heartbeat_to_an_empty_group_is_from_nobody() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     k.leave(joined)
-    assert k.beat(joined) == "UNKNOWN_MEMBER_ID"
+    assert k.heartbeat(joined) == "UNKNOWN_MEMBER_ID"
 
 
 def test_heartbeats_keep_a_member_and_silence_ends_it() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     for _ in range(5):
         k.advance_ms(SESSION_MS - 1)
-        assert k.beat(joined) is None
+        assert k.heartbeat(joined) is None
     k.advance_ms(SESSION_MS - 1)
     assert k.state_of() == "Stable"
     k.advance_ms(1)
@@ -183,24 +183,24 @@ def test_heartbeats_keep_a_member_and_silence_ends_it() -> None:
 
 
 def test_a_session_that_ends_makes_the_others_rebalance() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     k.advance_ms(SESSION_MS - 1)
-    assert k.beat(follower) is None
+    assert k.heartbeat(follower) is None
     k.advance_ms(1)
-    assert k.beat(leader) == "UNKNOWN_MEMBER_ID"
-    assert k.beat(follower) == "REBALANCE_IN_PROGRESS"
+    assert k.heartbeat(leader) == "UNKNOWN_MEMBER_ID"
+    assert k.heartbeat(follower) == "REBALANCE_IN_PROGRESS"
     alone = k.join(follower.member_id).result()
     assert (alone.leader, alone.generation) == (follower.member_id, 3)
 
 
 def test_who_waits_for_a_join_is_not_out_by_silence() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     waiting = k.join(leader.member_id, protocols=(("range", subscription("weather")),))
     for _ in range(5):
         k.advance_ms(SESSION_MS - 1)
-        assert k.beat(follower) == "REBALANCE_IN_PROGRESS"
+        assert k.heartbeat(follower) == "REBALANCE_IN_PROGRESS"
     assert code(waiting) == "pending"
     k.join(follower.member_id)
     assert code(waiting) is None
@@ -209,7 +209,7 @@ def test_who_waits_for_a_join_is_not_out_by_silence() -> None:
 
 
 def test_who_waits_for_an_assignment_is_not_out_by_silence() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     k.join(leader.member_id)
     follower = k.join(follower.member_id).result()
@@ -217,14 +217,14 @@ def test_who_waits_for_an_assignment_is_not_out_by_silence() -> None:
     generation = k.join(leader.member_id).result()
     for _ in range(5):
         k.advance_ms(SESSION_MS - 1)
-        assert k.beat(generation) is None
+        assert k.heartbeat(generation) is None
     assert code(waiting) == "pending"
     assert code(k.sync(generation, {})) is None
     assert code(waiting) is None
 
 
 def test_a_silent_member_no_longer_holds_up_a_rebalance() -> None:
-    k = kit()
+    k = group_rig()
     leader, _ = k.stable_two()
     again = k.join(leader.member_id)
     assert code(again) == "pending"
@@ -236,18 +236,18 @@ def test_a_silent_member_no_longer_holds_up_a_rebalance() -> None:
 
 
 def test_a_member_that_leaves_makes_the_others_rebalance_at_once() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     assert k.leave(leader) == [None]
-    assert k.beat(leader) == "UNKNOWN_MEMBER_ID"
-    assert k.beat(follower) == "REBALANCE_IN_PROGRESS"
+    assert k.heartbeat(leader) == "UNKNOWN_MEMBER_ID"
+    assert k.heartbeat(follower) == "REBALANCE_IN_PROGRESS"
     assert k.join(follower.member_id).result().leader == follower.member_id
 
 
 def test_many_leave_at_once_each_with_its_own_verdict() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
-    assert k.leave(leader, Leaving("stranger"), follower, Leaving("")) == [
+    assert k.leave(leader, LeaveRequest("stranger"), follower, LeaveRequest("")) == [
         None,
         "UNKNOWN_MEMBER_ID",
         None,
@@ -257,15 +257,15 @@ def test_many_leave_at_once_each_with_its_own_verdict() -> None:
 
 
 def test_strangers_that_leave_disturb_nobody() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
-    assert k.leave(Leaving("stranger")) == ["UNKNOWN_MEMBER_ID"]
-    assert k.leave(Leaving("stranger"), group_id="nobodies") == ["UNKNOWN_MEMBER_ID"]
-    assert k.beat(joined) is None
+    assert k.leave(LeaveRequest("stranger")) == ["UNKNOWN_MEMBER_ID"]
+    assert k.leave(LeaveRequest("stranger"), group_id="nobodies") == ["UNKNOWN_MEMBER_ID"]
+    assert k.heartbeat(joined) is None
 
 
 def test_who_leaves_while_it_waits_is_told() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     joining = k.join(leader.member_id)
     assert k.leave(leader) == [None]
@@ -279,7 +279,7 @@ def test_who_leaves_while_it_waits_is_told() -> None:
 
 
 def test_the_last_late_member_that_leaves_ends_the_wait() -> None:
-    k = kit()
+    k = group_rig()
     leader, follower = k.stable_two()
     again = k.join(leader.member_id)
     k.leave(follower)
@@ -287,30 +287,30 @@ def test_the_last_late_member_that_leaves_ends_the_wait() -> None:
 
 
 def test_an_id_handed_out_can_leave() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one()
-    member_id = k.join(must_know_id=True).error.member_id  # type: ignore[union-attr]
+    member_id = k.join(requires_member_id=True).error.member_id  # type: ignore[union-attr]
     again = k.join(first.member_id)
-    assert k.leave(Leaving(member_id)) == [None]
+    assert k.leave(LeaveRequest(member_id)) == [None]
     assert again.result().generation == 2
 
 
 def test_generations_go_on_after_everybody_left() -> None:
-    k = kit()
+    k = group_rig()
     k.leave(k.stable_one())
     assert k.first().generation == 3
 
 
 def test_another_kind_of_group_may_begin_when_everybody_left() -> None:
-    k = kit()
+    k = group_rig()
     k.leave(k.stable_one())
     assert k.first(protocol_type="connect").protocol_type == "connect"
 
 
 def test_members_leave_before_the_initial_delay_is_over() -> None:
-    k = kit(group_initial_rebalance_delay_ms=3_000)
+    k = group_rig(group_initial_rebalance_delay_ms=3_000)
     waiting = k.join(instance_id="worker-1")
-    assert k.leave(Leaving("", "worker-1")) == [None]
+    assert k.leave(LeaveRequest("", "worker-1")) == [None]
     assert code(waiting) == "UNKNOWN_MEMBER_ID"
     k.advance_ms(3_000)
     assert k.state_of() == "Empty"

@@ -8,23 +8,23 @@ from uuid import UUID
 import pytest
 
 from mainstem.coordinator.groups.members import subscribed
-from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
+from mainstem.coordinator.topics.topics import TopicMetadata
 from tests.coordinator.group_kit import (
     FLIGHTS,
     GROUP,
     SESSION_MS,
     WEATHER,
-    FakeTopics,
+    FakeTopicLookup,
     code,
     codes,
-    kit,
+    group_rig,
     subscription,
 )
 
 
 def test_what_was_committed_is_told() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     assert k.commit_code(joined, 42, partition=1, leader_epoch=7, metadata="was hier steht") is None
     wanted = [(TopicRef("flights"), [1, 0]), (TopicRef("nowhere"), [0])]
@@ -43,7 +43,7 @@ def test_what_was_committed_is_told() -> None:
 
 
 def test_an_unknown_group_has_no_offsets() -> None:
-    k = kit()
+    k = group_rig()
     (topic,) = k.groups.fetch_offsets("nobodies", [(TopicRef("flights"), [0])]).result()
     assert topic.partitions[0].offset is None
     assert k.groups.fetch_offsets("nobodies").result() == []
@@ -51,7 +51,7 @@ def test_an_unknown_group_has_no_offsets() -> None:
 
 
 def test_all_offsets_are_told_when_none_are_named() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(offset=3, topic="weather")
     k.commit(offset=5, partition=2)
     k.commit(offset=4, partition=1)
@@ -60,7 +60,7 @@ def test_all_offsets_are_told_when_none_are_named() -> None:
 
 
 def test_topics_may_be_named_by_id() -> None:
-    k = kit()
+    k = group_rig()
     assert k.commit_code(offset=9, topic=FLIGHTS.id) is None
     assert k.commit_code(offset=9, topic=UUID(int=999)) == "UNKNOWN_TOPIC_ID"
     known, unknown = k.groups.fetch_offsets(
@@ -83,16 +83,16 @@ def test_topics_may_be_named_by_id() -> None:
     ],
 )
 def test_a_partition_is_refused_alone(change: dict[str, Any], refusal: str | None) -> None:
-    assert kit().commit_code(**change) == refusal
+    assert group_rig().commit_code(**change) == refusal
 
 
 def test_one_bad_partition_does_not_hold_up_the_others() -> None:
-    k = kit()
+    k = group_rig()
     topics = (
         (TopicRef("nowhere"), (NewOffset(0, 1),)),
         (TopicRef("flights"), (NewOffset(0, 1), NewOffset(9, 1))),
     )
-    verdicts = k.groups.commit(Commit(group_id=GROUP, topics=topics)).result()
+    verdicts = k.groups.commit(CommitRequest(group_id=GROUP, topics=topics)).result()
     assert [codes(topic) for topic in verdicts] == [
         ["UNKNOWN_TOPIC_OR_PARTITION"],
         [None, "UNKNOWN_TOPIC_OR_PARTITION"],
@@ -104,14 +104,14 @@ def test_one_bad_partition_does_not_hold_up_the_others() -> None:
 
 
 def test_a_simple_consumer_commits_without_being_a_member() -> None:
-    k = kit()
+    k = group_rig()
     assert k.commit_code(offset=5) is None
     (listing,) = k.groups.list().result()
     assert (listing.group_id, listing.protocol_type, listing.state.value) == (GROUP, "", "Empty")
 
 
 def test_a_generation_of_a_group_that_does_not_exist_is_refused() -> None:
-    k = kit()
+    k = group_rig()
     assert k.commit_code(generation=3, member_id="m") == "ILLEGAL_GENERATION"
     assert k.groups.list().result() == []
 
@@ -128,12 +128,12 @@ def test_a_generation_of_a_group_that_does_not_exist_is_refused() -> None:
     ],
 )
 def test_only_members_commit_while_there_are_members(change: dict[str, Any], refusal: str | None) -> None:
-    k = kit()
+    k = group_rig()
     assert k.commit_code(k.stable_one(), **change) == refusal
 
 
 def test_the_old_generation_commits_while_members_join_again() -> None:
-    k = kit()
+    k = group_rig()
     first = k.stable_one()
     k.join()
     assert k.state_of() == "PreparingRebalance"
@@ -142,7 +142,7 @@ def test_the_old_generation_commits_while_members_join_again() -> None:
 
 
 def test_nobody_commits_between_join_and_assignment() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.first()
     assert k.commit_code(joined) == "REBALANCE_IN_PROGRESS"
     k.sync(joined)
@@ -150,7 +150,7 @@ def test_nobody_commits_between_join_and_assignment() -> None:
 
 
 def test_a_tool_resets_offsets_of_a_group_whose_members_left() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     k.commit(joined, 100)
     assert k.commit_code(offset=0) == "UNKNOWN_MEMBER_ID"
@@ -161,7 +161,7 @@ def test_a_tool_resets_offsets_of_a_group_whose_members_left() -> None:
 
 
 def test_a_commit_counts_as_a_heartbeat() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     for _ in range(3):
         k.advance_ms(SESSION_MS - 1)
@@ -173,10 +173,10 @@ def test_a_commit_counts_as_a_heartbeat() -> None:
 
 
 def test_a_topic_that_is_created_again_inherits_nothing() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(offset=5)
     k.commit(offset=6, topic="weather")
-    again = Topic("flights", UUID(int=103), 4, {})
+    again = TopicMetadata("flights", UUID(int=103), 4, {})
     k.topics.all = [again, WEATHER]
     assert k.offsets() == {("weather", 0): 6}
     (topic,) = k.groups.fetch_offsets(GROUP, [(TopicRef("flights"), [0])]).result()
@@ -184,11 +184,11 @@ def test_a_topic_that_is_created_again_inherits_nothing() -> None:
 
 
 def test_offsets_of_a_deleted_topic_are_forgotten_in_every_group() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(offset=5)
     k.commit(offset=5, group_id="others")
     k.commit(offset=6, topic="weather")
-    k.groups.topic_deleted(FLIGHTS.id).result()
+    k.groups.delete_topic_offsets(FLIGHTS.id).result()
     assert k.offsets() == {("weather", 0): 6}
     assert k.restart().offsets() == {("weather", 0): 6}
     assert [one.group_id for one in k.groups.list().result()] == [GROUP]
@@ -203,7 +203,7 @@ def deleted(k: Any, *topics: tuple[str, list[int]], group_id: str = GROUP) -> An
 
 
 def test_offsets_that_nobody_reads_on_from_can_be_deleted() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     k.commit(joined, 5)
     k.commit(joined, 6, topic="weather")
@@ -219,23 +219,23 @@ def test_offsets_that_nobody_reads_on_from_can_be_deleted() -> None:
 
 
 def test_offsets_of_members_that_are_no_consumers_stay() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(k.stable_one(protocol_type="connect"), 5)
     assert deleted(k, ("flights", [0])) == "NON_EMPTY_GROUP"
 
 
 def test_offsets_stay_when_it_is_not_known_what_the_members_read() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(k.stable_one(protocols=(("range", b"?"),)), 5)
     assert deleted(k, ("weather", [0])) == [["GROUP_SUBSCRIBED_TO_TOPIC"]]
 
 
 def test_offsets_of_an_unknown_group_cannot_be_deleted() -> None:
-    assert deleted(kit(), ("flights", [0])) == "GROUP_ID_NOT_FOUND"
+    assert deleted(group_rig(), ("flights", [0])) == "GROUP_ID_NOT_FOUND"
 
 
 def test_a_group_is_deleted_with_its_offsets_when_nobody_is_in_it() -> None:
-    k = kit()
+    k = group_rig()
     joined = k.stable_one()
     k.commit(joined, 5)
     assert code(k.groups.delete(GROUP)) == "NON_EMPTY_GROUP"
@@ -272,7 +272,7 @@ HOUR_MS = 3_600_000
 
 
 def test_offsets_are_kept_from_when_the_group_became_empty() -> None:
-    k = kit(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
+    k = group_rig(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
     joined = k.stable_one(session_timeout_ms=50 * HOUR_MS)
     k.commit(joined, 5)
     k.advance_ms(10 * HOUR_MS)
@@ -289,7 +289,7 @@ def test_offsets_are_kept_from_when_the_group_became_empty() -> None:
 
 
 def test_a_simple_consumers_offsets_are_kept_from_their_commit() -> None:
-    k = kit(offsets_retention_minutes=120)
+    k = group_rig(offsets_retention_minutes=120)
     k.commit(offset=1)
     k.advance_ms(HOUR_MS)
     k.commit(offset=2, partition=1)
@@ -300,7 +300,7 @@ def test_a_simple_consumers_offsets_are_kept_from_their_commit() -> None:
 
 
 def test_a_topic_that_a_stable_group_no_longer_reads_loses_its_offsets() -> None:
-    k = kit(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
+    k = group_rig(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
     joined = k.stable_one(session_timeout_ms=50 * HOUR_MS)
     k.commit(joined, 5)
     k.commit(joined, 6, topic="weather")
@@ -309,7 +309,7 @@ def test_a_topic_that_a_stable_group_no_longer_reads_loses_its_offsets() -> None
 
 
 def test_a_client_may_say_how_long() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(offset=1, retention_ms=HOUR_MS)
     k.commit(offset=2, partition=1)
     k.advance_ms(HOUR_MS)
@@ -317,17 +317,17 @@ def test_a_client_may_say_how_long() -> None:
 
 
 def test_what_a_crash_left_of_a_deleted_topic_goes_at_the_next_look() -> None:
-    k = kit()
+    k = group_rig()
     k.commit(offset=5)
     k.commit(offset=6, topic="weather")
-    k = k.restart(topics=FakeTopics(WEATHER))
+    k = k.restart(topics=FakeTopicLookup(WEATHER))
     k.advance_ms(HOUR_MS)
-    k = k.restart(topics=FakeTopics(FLIGHTS, WEATHER))
+    k = k.restart(topics=FakeTopicLookup(FLIGHTS, WEATHER))
     assert k.offsets() == {("weather", 0): 6}
 
 
 def test_an_empty_group_without_offsets_goes() -> None:
-    k = kit()
+    k = group_rig()
     k.leave(k.stable_one())
     assert k.state_of() == "Empty"
     k.advance_ms(HOUR_MS)
@@ -335,7 +335,7 @@ def test_an_empty_group_without_offsets_goes() -> None:
 
 
 def test_offsets_of_before_the_clock_was_set_do_not_expire_when_it_is() -> None:
-    k = kit(offsets_retention_minutes=120)
+    k = group_rig(offsets_retention_minutes=120)
     k.clock.wall = 5_000  # of 1970
     k.commit(offset=1)
     k.clock.wall = 1_790_000_000_000

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.groups.types import (
-    Commit,
-    GroupForgotten,
-    GroupSaved,
-    MemberSaved,
+    CommitRequest,
+    GroupRecord,
+    GroupTombstone,
+    MemberRecord,
     NewOffset,
     OffsetsCommitted,
     TopicRef,
@@ -29,7 +29,7 @@ from mainstem.coordinator.topics.topics import Topics
 from mainstem.log.disk.contract import Disk
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
-from tests.support.fake_state import FakeStateLog, MemoryDisk
+from tests.support.fake_state import FakeStateDisk, FakeStateLog
 
 NAMES = st.sampled_from(["a", "b", "c.d", "c_d"])
 GROUPS = st.sampled_from(["g1", "g2"])
@@ -38,10 +38,10 @@ CONFIGS = st.dictionaries(
 )
 
 
-class Machines:
+class StateMachines:
     """All machines on one state log."""
 
-    def __init__(self, log: FakeStateLog, disk: MemoryDisk, clock: SimClock, seed: int) -> None:
+    def __init__(self, log: FakeStateLog, disk: FakeStateDisk, clock: SimClock, seed: int) -> None:
         settings, rng = Settings(), random.Random(seed)
         self.topics = Topics(settings, rng)
         self.producer_ids = ProducerIds()
@@ -49,7 +49,7 @@ class Machines:
         self.machines = (self.topics, self.producer_ids, self.groups)
         self.runtime = Runtime(cast(Disk, disk), log, clock, self.machines)
         self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = self.runtime
-        self.runtime.reloaded.append(self.groups.start)
+        self.runtime.on_reloaded.append(self.groups.start)
         self.runtime.load()
         self.groups.start()
 
@@ -68,15 +68,15 @@ class Machines:
         return sorted(msgspec.msgpack.encode(fact) for fact in facts)
 
 
-class Replay(RuleBasedStateMachine):
+class StateReplay(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 1 << 30), slice_records=st.integers(1, 4))
     def begin(self, seed: int, slice_records: int) -> None:
         self.slice_before = module.SNAPSHOT_SLICE_RECORDS
         module.SNAPSHOT_SLICE_RECORDS = slice_records
         self.seed = seed
-        self.clock, self.disk = SimClock(), MemoryDisk()
+        self.clock, self.disk = SimClock(), FakeStateDisk()
         self.log = FakeStateLog(auto=False)
-        self.live = Machines(self.log, self.disk, self.clock, seed)
+        self.live = StateMachines(self.log, self.disk, self.clock, seed)
         self.at = {0: self.live.state()}
 
     def teardown(self) -> None:
@@ -108,30 +108,30 @@ class Replay(RuleBasedStateMachine):
     @rule()
     def forget(self) -> None:
         for topic_id in self.live.topics.tombstones()[:1]:
-            self.live.topics.forget(topic_id)
+            self.live.topics.purge(topic_id)
 
     @rule(times=st.integers(1, 700))
     def producers(self, times: int) -> None:
         for _ in range(times):
-            self.live.producer_ids.next()
+            self.live.producer_ids.allocate()
 
     @rule(group=GROUPS, name=NAMES, offset=st.integers(0, 9))
     def commit_offset(self, group: str, name: str, offset: int) -> None:
         new = NewOffset(0, offset, 3, "note")
-        self.live.groups.commit(Commit(group_id=group, topics=((TopicRef(name), (new,)),)))
+        self.live.groups.commit(CommitRequest(group_id=group, topics=((TopicRef(name), (new,)),)))
 
     @rule(group=GROUPS, generation=st.integers(0, 3), members=st.integers(0, 2))
     def save_group(self, group: str, generation: int, members: int) -> None:
         those = tuple(
-            MemberSaved(f"m{n}", None, "c", "/h", 10_000, 60_000, (("range", b"x"),), b"\0\1")
+            MemberRecord(f"m{n}", None, "c", "/h", 10_000, 60_000, (("range", b"x"),), b"\0\1")
             for n in range(members)
         )
-        record = GroupSaved(group, generation, "consumer", "range", "m0" if members else None, 5, those)
+        record = GroupRecord(group, generation, "consumer", "range", "m0" if members else None, 5, those)
         self.live.runtime.write(lambda: ((record,), None))
 
     @rule(group=GROUPS)
     def forget_group(self, group: str) -> None:
-        self.live.runtime.write(lambda: ((GroupForgotten(group),), None))
+        self.live.runtime.write(lambda: ((GroupTombstone(group),), None))
 
     # --- what happens to them -----------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Replay(RuleBasedStateMachine):
     def kill(self) -> None:
         self.log.fail()
         self.seed += 1
-        self.live = Machines(self.log, self.disk, self.clock, self.seed)
+        self.live = StateMachines(self.log, self.disk, self.clock, self.seed)
         assert self.live.state() == self.at[self.log.high_watermark]
 
     @rule()
@@ -175,11 +175,11 @@ class Replay(RuleBasedStateMachine):
         durable.batches = [batch for batch in self.log.batches if batch[1] <= self.log.high_watermark]
         durable.log_end_offset = self.log.high_watermark
         disk = copy.deepcopy(self.disk)
-        assert Machines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
+        assert StateMachines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
         for path in list(disk.files)[-1:]:
             disk.files[path] = b"damaged"
-        assert Machines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
+        assert StateMachines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
 
 
-TestReplay = Replay.TestCase
+TestReplay = StateReplay.TestCase
 TestReplay.settings = bounds(max_examples=100, stateful_step_count=40, deadline=None)

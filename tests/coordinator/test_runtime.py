@@ -10,19 +10,19 @@ import pytest
 
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateRecord, StateTooNew
-from mainstem.coordinator.topics.topics import Topic, TopicCreated
+from mainstem.coordinator.topics.topics import TopicCreated, TopicMetadata
 from mainstem.log.errors import StorageError
 from mainstem.log.storage import record_batch as batches
-from mainstem.promise import Later
-from tests.coordinator.state_kit import Kit, code, done
+from mainstem.promise import Promise
+from tests.coordinator.state_kit import StateRig, code, done
 
 
-def names(kit: Kit) -> list[str]:
+def names(kit: StateRig) -> list[str]:
     return [topic.name for topic in kit.topics.all()]
 
 
 def test_a_reply_waits_until_the_batch_is_durable() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     later = kit.topics.create("a", 1, {})
     assert names(kit) == ["a"], "applied at once"
     assert not later.done
@@ -31,23 +31,23 @@ def test_a_reply_waits_until_the_batch_is_durable() -> None:
 
 
 def test_with_durability_os_the_reply_is_there_at_once() -> None:
-    assert done(Kit().topics.create("a", 1, {})).name == "a"
+    assert done(StateRig().topics.create("a", 1, {})).name == "a"
 
 
 def test_a_read_waits_for_what_it_shows() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     assert done(kit.runtime.read("nothing is pending")) == "nothing is pending"
     kit.topics.create("a", 1, {})
-    assert not kit.runtime.settled
+    assert not kit.runtime.all_durable
     shown = kit.runtime.read(names(kit))
     assert not shown.done
     kit.log.commit()
     assert done(shown) == ["a"]
-    assert kit.runtime.settled
+    assert kit.runtime.all_durable
 
 
 def test_a_refusal_that_tells_of_state_waits_too() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     kit.topics.create("a", 1, {})
     again = kit.topics.create("a", 1, {})
     assert not again.done
@@ -56,7 +56,7 @@ def test_a_refusal_that_tells_of_state_waits_too() -> None:
 
 
 def test_replies_come_in_order_and_only_as_far_as_the_commit_went() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     order: list[str] = []
     for name in "abc":
         kit.topics.create(name, 1, {}).then(lambda later: order.append(later.result().name))
@@ -67,8 +67,8 @@ def test_replies_come_in_order_and_only_as_far_as_the_commit_went() -> None:
 
 
 def test_a_callback_may_write_again() -> None:
-    kit = Kit(auto=False)
-    second: list[Later[Topic]] = []
+    kit = StateRig(auto=False)
+    second: list[Promise[TopicMetadata]] = []
     kit.topics.create("a", 1, {}).then(lambda _: second.append(kit.topics.create("b", 1, {})))
     kit.log.commit()
     assert not second[0].done
@@ -77,16 +77,16 @@ def test_a_callback_may_write_again() -> None:
 
 
 def test_a_failed_commit_fails_every_parked_reply_and_leaves_no_trace() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     kit.topics.create("kept", 1, {})
     kit.log.commit()
-    lost: list[Later[Any]] = [
+    lost: list[Promise[Any]] = [
         kit.topics.create("lost", 1, {}),
         kit.topics.delete("kept"),
         kit.runtime.read(1),
     ]
     reloaded: list[int] = []
-    kit.runtime.reloaded.append(lambda: reloaded.append(1))
+    kit.runtime.on_reloaded.append(lambda: reloaded.append(1))
     kit.log.fail()
     assert all(isinstance(later.error, StorageError) for later in lost)
     assert kit.runtime.fenced
@@ -102,7 +102,7 @@ def test_a_failed_commit_fails_every_parked_reply_and_leaves_no_trace() -> None:
 
 
 def test_a_state_that_cannot_be_read_again_is_tried_again() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     kit.topics.create("kept", 1, {})
     kit.log.commit()
     kit.topics.create("lost", 1, {})
@@ -119,7 +119,7 @@ def test_a_state_that_cannot_be_read_again_is_tried_again() -> None:
 
 
 def test_a_refused_append_changes_nothing() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.log.refuse = "the disk is full"
     later = kit.topics.create("a", 1, {})
     assert isinstance(later.error, StorageError)
@@ -130,7 +130,7 @@ def test_a_refused_append_changes_nothing() -> None:
 
 
 def test_one_write_is_one_batch() -> None:
-    kit = Kit()
+    kit = StateRig()
     records = [TopicCreated(UUID(int=n), f"t{n}", 1, {}) for n in range(2, 5)]
     done(kit.runtime.write(lambda: (records, None)))
     assert len(kit.log.batches) == 1
@@ -140,7 +140,7 @@ def test_one_write_is_one_batch() -> None:
 
 
 def test_after_a_restart_the_state_is_that_of_the_durable_log() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     kit.topics.create("a", 3, {"retention.ms": "5"})
     kit.log.commit()
     before = kit.state()
@@ -150,7 +150,7 @@ def test_after_a_restart_the_state_is_that_of_the_durable_log() -> None:
 
 
 def test_a_closed_runtime_takes_nothing_more_but_answers_what_is_parked() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     parked = kit.topics.create("a", 1, {})
     kit.runtime.close()
     assert isinstance(kit.topics.create("b", 1, {}).error, StorageError)
@@ -165,7 +165,7 @@ class Newer(StateRecord, frozen=True, array_like=True, tag="from-the-future"):
     what: str
 
 
-def append(kit: Kit, value: bytes) -> None:
+def append(kit: StateRig, value: bytes) -> None:
     kit.log.append(memoryview(batches.build([(None, value, (), 0)])))
     kit.log.commit()
 
@@ -183,7 +183,7 @@ def append(kit: Kit, value: bytes) -> None:
     ],
 )
 def test_a_record_that_is_not_understood_refuses_the_start(value: bytes, kind: type, said: str) -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a")
     append(kit, value)
     with pytest.raises(kind, match=said):
@@ -191,7 +191,7 @@ def test_a_record_that_is_not_understood_refuses_the_start(value: bytes, kind: t
 
 
 def test_a_record_with_more_fields_than_known_is_read() -> None:
-    kit = Kit()
+    kit = StateRig()
     fields: list[Any] = ["topic-created", str(UUID(int=9)), "a", 2, {}, "a field of a later version"]
     append(kit, b"\x01" + msgspec.msgpack.encode(fields))
     kit.open()
@@ -206,14 +206,14 @@ def test_two_machines_may_not_share_a_tag() -> None:
 # --- snapshots ----------------------------------------------------------------------------------------------
 
 
-def take(kit: Kit) -> None:
+def take(kit: StateRig) -> None:
     kit.runtime.take_snapshot()
     kit.clock.run()
 
 
-def filled(snapshots: int) -> Kit:
+def filled(snapshots: int) -> StateRig:
     """`snapshots` snapshots, with a topic before each and one after the last."""
-    kit = Kit()
+    kit = StateRig()
     for n in range(snapshots):
         kit.create(f"before-{n}")
         take(kit)
@@ -288,7 +288,7 @@ def test_without_any_snapshot_a_whole_log_serves() -> None:
 
 
 def test_a_snapshot_shows_only_what_is_durable() -> None:
-    kit = Kit(auto=False)
+    kit = StateRig(auto=False)
     kit.topics.create("a", 1, {})
     take(kit)
     assert kit.disk.files == {}
@@ -304,7 +304,7 @@ def test_a_snapshot_shows_only_what_is_durable() -> None:
 
 def test_what_is_written_while_a_snapshot_is_taken_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_SLICE_RECORDS", 1)
-    kit = Kit()
+    kit = StateRig()
     for name in "abc":
         kit.create(name)
     kit.runtime.take_snapshot()
@@ -320,7 +320,7 @@ def test_what_is_written_while_a_snapshot_is_taken_is_not_in_it(monkeypatch: pyt
 
 def test_a_long_tail_makes_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_TAIL_RECORDS", 10)
-    kit = Kit()
+    kit = StateRig()
     for n in range(35):
         kit.create(f"t{n}")
         kit.clock.run()
@@ -331,7 +331,7 @@ def test_a_long_tail_makes_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_snapshot_that_cannot_be_written_costs_nothing() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a")
     kit.disk.broken = OSError(28, "No space left on device")
     take(kit)

@@ -10,7 +10,7 @@ from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.coordinator.topics.topics import ConfigChange
 from mainstem.log.config import PartitionConfig
 from mainstem.settings import Settings
-from tests.coordinator.state_kit import Kit, code, done
+from tests.coordinator.state_kit import StateRig, code, done
 
 KAFKA_4_TOPIC_CONFIGS = """
 cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level
@@ -33,7 +33,7 @@ def test_every_default_is_valid_and_documented(name: str) -> None:
     config = TOPIC_CONFIGS[name]
     config.parse(config.default)
     assert config.doc.endswith(".")
-    assert config.obeyed or "no effect" in config.documentation
+    assert config.has_effect or "no effect" in config.documentation
 
 
 def test_defaults_are_those_of_the_log_and_of_the_server() -> None:
@@ -60,7 +60,7 @@ def test_defaults_are_those_of_the_log_and_of_the_server() -> None:
     ],
 )
 def test_values_that_are_taken(name: str, value: str) -> None:
-    kit = Kit()
+    kit = StateRig()
     assert done(kit.topics.create("a", 1, {name: value})).config == {name: value.strip()}
     kit.restart()
     assert [dict(topic.config) for topic in kit.topics.all()] == [{name: value.strip()}]
@@ -100,7 +100,7 @@ def test_values_that_are_taken(name: str, value: str) -> None:
     ],
 )
 def test_values_that_are_refused(name: str, value: str | None, said: str) -> None:
-    kit = Kit()
+    kit = StateRig()
     later = kit.topics.create("a", 1, {name: value})
     assert code(later) == "INVALID_CONFIG"
     assert said in str(later.error)
@@ -109,12 +109,12 @@ def test_values_that_are_refused(name: str, value: str | None, said: str) -> Non
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(InvalidConfig, match="conflict"):
-        topic_configs.check({"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "9"})
+        topic_configs.validate_configs({"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "9"})
 
 
 def test_without_a_cleanup_policy_nothing_is_removed() -> None:
     set_ = {"cleanup.policy": "", "retention.ms": "5", "retention.bytes": "9"}
-    assert topic_configs.check(set_) == set_
+    assert topic_configs.validate_configs(set_) == set_
     config = topic_configs.partition_config(set_, Settings())
     assert (config.retention_ms, config.retention_bytes) == (-1, -1)
 
@@ -141,22 +141,22 @@ def test_partitions_obey_what_is_set() -> None:
 
 def test_where_a_value_comes_from_is_told() -> None:
     settings = Settings(log_retention_ms=1000)
-    (unset,) = topic_configs.describe({}, settings, ["retention.ms"])
+    (unset,) = topic_configs.describe_configs({}, settings, ["retention.ms"])
     assert (unset.value, unset.source) == ("1000", "static")
     assert unset.synonyms == (
         ("log.retention.ms", "1000", "static"),
         ("log.retention.ms", "604800000", "default"),
     )
-    (entry,) = topic_configs.describe({"retention.ms": "5"}, settings, ["retention.ms", "nonsense"])
+    (entry,) = topic_configs.describe_configs({"retention.ms": "5"}, settings, ["retention.ms", "nonsense"])
     assert (entry.value, entry.source, entry.synonyms[0]) == ("5", "topic", ("retention.ms", "5", "topic"))
-    (entry,) = topic_configs.describe({}, settings, ["segment.bytes"])
+    (entry,) = topic_configs.describe_configs({}, settings, ["segment.bytes"])
     assert (entry.source, entry.synonyms) == ("default", (("log.segment.bytes", "1073741824", "default"),))
-    assert len(topic_configs.describe({}, settings)) == len(TOPIC_CONFIGS)
-    assert topic_configs.describe({}, settings, []) == []
+    assert len(topic_configs.describe_configs({}, settings)) == len(TOPIC_CONFIGS)
+    assert topic_configs.describe_configs({}, settings, []) == []
 
 
 def test_replacing_settings_drops_what_is_not_named() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a", config={"retention.ms": "1", "segment.ms": "2"})
     assert done(kit.topics.set_config("a", {"retention.ms": "3"})).config == {"retention.ms": "3"}
     assert done(kit.topics.set_config("a", {})).config == {}
@@ -164,7 +164,7 @@ def test_replacing_settings_drops_what_is_not_named() -> None:
     assert code(kit.topics.set_config("a", {"x": "1"})) == "INVALID_CONFIG"
 
 
-def alter(kit: Kit, *changes: ConfigChange) -> dict[str, str] | str:
+def alter(kit: StateRig, *changes: ConfigChange) -> dict[str, str] | str:
     """The settings afterwards, or Kafka's word for the refusal."""
     later = kit.topics.alter_config("a", changes)
     if isinstance(later.error, CoordinatorError):
@@ -173,7 +173,7 @@ def alter(kit: Kit, *changes: ConfigChange) -> dict[str, str] | str:
 
 
 def test_single_settings_are_set_and_deleted() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a", config={"segment.ms": "2"})
     assert alter(kit, ConfigChange("retention.ms", "set", "3")) == {"segment.ms": "2", "retention.ms": "3"}
     assert alter(kit, ConfigChange("segment.ms", "delete")) == {"retention.ms": "3"}
@@ -186,7 +186,7 @@ def test_single_settings_are_set_and_deleted() -> None:
 
 
 def test_lists_are_appended_to_and_subtracted_from() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a")
     name = "leader.replication.throttled.replicas"
     assert alter(kit, ConfigChange(name, "append", "0:1,1:1")) == {name: "0:1,1:1"}
@@ -207,7 +207,7 @@ def test_lists_are_appended_to_and_subtracted_from() -> None:
 
 
 def test_changes_that_make_no_sense_change_nothing() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a")
     twice = ConfigChange("retention.ms", "set", "1"), ConfigChange("retention.ms", "delete")
     assert alter(kit, *twice) == "INVALID_REQUEST"

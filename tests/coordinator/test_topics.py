@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from mainstem.coordinator.errors import InvalidTopicName
 from mainstem.coordinator.topics import topics as module
-from mainstem.coordinator.topics.topics import ConfigChange, Topic, check_name
+from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata, check_name
 from mainstem.log.errors import StorageError
 from mainstem.settings import Settings
-from tests.coordinator.state_kit import Kit, code, done
+from tests.coordinator.state_kit import StateRig, code, done
 
 
 @pytest.mark.parametrize("name", ["a", "a.b", "A-1_z", "0", "..a", "-", "_", "x" * 249])
 def test_names_that_kafka_takes(name: str) -> None:
-    assert done(Kit().topics.create(name)).name == name
+    assert done(StateRig().topics.create(name)).name == name
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_names_that_kafka_takes(name: str) -> None:
     ],
 )
 def test_names_that_are_refused(name: str) -> None:
-    kit = Kit()
+    kit = StateRig()
     assert code(kit.topics.create(name)) == "INVALID_TOPIC_EXCEPTION"
     assert code(kit.topics.delete(name)) == "INVALID_TOPIC_EXCEPTION"
     assert kit.log.batches == []
@@ -63,7 +63,7 @@ def test_no_name_gets_through_that_a_path_could_be_made_of(name: str) -> None:
 
 
 def test_names_that_differ_only_by_dot_and_underscore_collide() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a.b_c")
     refused = kit.topics.create("a_b.c")
     assert code(refused) == "INVALID_TOPIC_EXCEPTION"
@@ -73,13 +73,13 @@ def test_names_that_differ_only_by_dot_and_underscore_collide() -> None:
 
 
 def test_names_that_differ_by_case_do_not_collide() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("flights")
     kit.create("Flights")
 
 
 def test_kafkas_internal_topics_are_marked() -> None:
-    kit = Kit()
+    kit = StateRig()
     assert done(kit.topics.create("__consumer_offsets")).internal
     assert not done(kit.topics.create("consumer_offsets")).internal
     kit.restart()
@@ -89,7 +89,7 @@ def test_kafkas_internal_topics_are_marked() -> None:
 
 
 def test_a_topic_is_found_by_name_and_id_and_listed_by_name() -> None:
-    kit = Kit()
+    kit = StateRig()
     for name in ("c", "a", "b"):
         kit.create(name)
     topic = kit.topics.get("a")
@@ -101,7 +101,7 @@ def test_a_topic_is_found_by_name_and_id_and_listed_by_name() -> None:
 
 
 def test_ids_are_random_and_of_the_given_randomness() -> None:
-    kit, same = Kit(seed=7), Kit(seed=7)
+    kit, same = StateRig(seed=7), StateRig(seed=7)
     ids = [done(kit.topics.create(f"t{n}")).id for n in range(300)]
     assert ids == [done(same.topics.create(f"t{n}")).id for n in range(300)]
     assert len(set(ids)) == 300
@@ -109,7 +109,7 @@ def test_ids_are_random_and_of_the_given_randomness() -> None:
 
 
 def test_an_id_that_is_taken_or_was_taken_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    kit = Kit()
+    kit = StateRig()
     values = iter([5, 5, 6, 5, 6, 7])
     rng = random.Random()
     monkeypatch.setattr(rng, "getrandbits", lambda _: next(values))
@@ -122,13 +122,13 @@ def test_an_id_that_is_taken_or_was_taken_is_not_given_again(monkeypatch: pytest
 
 
 def test_an_existing_name_is_refused() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a")
     assert code(kit.topics.create("a")) == "TOPIC_ALREADY_EXISTS"
 
 
 def test_partitions_by_default_and_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    kit = Kit(settings=Settings(num_partitions=6))
+    kit = StateRig(settings=Settings(num_partitions=6))
     assert done(kit.topics.create("default", -1)).partitions == 6
     assert code(kit.topics.create("none", 0)) == "INVALID_PARTITIONS"
     assert code(kit.topics.create("negative", -2)) == "INVALID_PARTITIONS"
@@ -152,12 +152,12 @@ def test_partitions_by_default_and_their_limits(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_there_is_one_replica(factor: int, refusal: str | None) -> None:
-    later = Kit().topics.create("a", 1, replication_factor=factor)
+    later = StateRig().topics.create("a", 1, replication_factor=factor)
     assert (None if later.error is None else code(later)) == refusal
 
 
 def test_assignments_to_the_only_node_are_taken() -> None:
-    kit = Kit()
+    kit = StateRig()
     create = kit.topics.create
     assert done(create("a", -1, assignments=[(1, [1]), (0, [1])])).partitions == 2
     assert code(create("b", 1, assignments=[(0, [1])])) == "INVALID_REQUEST"
@@ -178,7 +178,7 @@ def test_assignments_to_the_only_node_are_taken() -> None:
 
 
 def test_validate_only_changes_nothing() -> None:
-    kit = Kit()
+    kit = StateRig()
     assert done(kit.topics.create("a", 2, {"retention.ms": "1"}, validate_only=True)).partitions == 2
     assert code(kit.topics.create("a", 2, {"nonsense": "1"}, validate_only=True)) == "INVALID_CONFIG"
     kit.create("b")
@@ -191,7 +191,7 @@ def test_validate_only_changes_nothing() -> None:
 
 
 def test_partitions_are_only_ever_added() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.create("a", 2)
     assert str(kit.topics.add_partitions("a", 2).error) == "Topic already has 2 partition(s)."
     assert code(kit.topics.add_partitions("a", 1)) == "INVALID_PARTITIONS"
@@ -202,7 +202,7 @@ def test_partitions_are_only_ever_added() -> None:
 
 
 def test_a_deleted_topic_leaves_a_tombstone_until_the_log_has_forgotten_it() -> None:
-    kit = Kit()
+    kit = StateRig()
     topic = done(kit.topics.create("a"))
     assert kit.topics.status(topic.id) == "live"
     assert done(kit.topics.delete("a")) == topic
@@ -211,14 +211,14 @@ def test_a_deleted_topic_leaves_a_tombstone_until_the_log_has_forgotten_it() -> 
     kit.restart()
     assert kit.topics.status(topic.id) == "deleted"
     assert kit.topics.tombstones() == [topic.id]
-    done(kit.topics.forget(topic.id))
-    done(kit.topics.forget(topic.id))
+    done(kit.topics.purge(topic.id))
+    done(kit.topics.purge(topic.id))
     kit.restart()
     assert kit.topics.status(topic.id) == "unknown"
 
 
 def test_a_topic_made_again_is_another_topic() -> None:
-    kit = Kit()
+    kit = StateRig()
     first = done(kit.topics.create("a", 3, {"retention.ms": "1"}))
     done(kit.topics.delete(first.id))
     second = done(kit.topics.create("a"))
@@ -228,16 +228,16 @@ def test_a_topic_made_again_is_another_topic() -> None:
 
 
 def test_what_is_not_there_cannot_be_deleted() -> None:
-    kit = Kit()
+    kit = StateRig()
     assert code(kit.topics.delete("a")) == "UNKNOWN_TOPIC_OR_PARTITION"
     assert code(kit.topics.delete(UUID(int=77))) == "UNKNOWN_TOPIC_ID"
 
 
 def test_the_log_is_told_of_deletions_and_settings_only_when_they_are_durable() -> None:
-    kit = Kit(auto=False)
-    told: list[tuple[str, Topic]] = []
-    kit.topics.deleted.append(lambda topic: told.append(("deleted", topic)))
-    kit.topics.configured.append(lambda topic: told.append(("configured", topic)))
+    kit = StateRig(auto=False)
+    told: list[tuple[str, TopicMetadata]] = []
+    kit.topics.on_deleted.append(lambda topic: told.append(("deleted", topic)))
+    kit.topics.on_configured.append(lambda topic: told.append(("configured", topic)))
     kit.topics.create("a")
     kit.topics.set_config("a", {"retention.ms": "5"})
     assert told == []
@@ -254,6 +254,6 @@ def test_the_log_is_told_of_deletions_and_settings_only_when_they_are_durable() 
 
 
 def test_a_disk_that_refuses_is_a_storage_error() -> None:
-    kit = Kit()
+    kit = StateRig()
     kit.log.refuse = "full"
     assert isinstance(kit.topics.create("a").error, StorageError)

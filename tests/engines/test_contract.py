@@ -13,15 +13,15 @@ from mainstem.contract import (
     Bounds,
     Engine,
     Event,
-    Events,
     EventTooLarge,
     GroupInUse,
-    Invalid,
+    InvalidArgument,
     Member,
     NewEvent,
-    OffsetOutOfRange,
     Position,
+    PositionOutOfRange,
     Reader,
+    ReadResult,
     StreamError,
     TopicExists,
     UnknownGroup,
@@ -56,7 +56,7 @@ async def read(reader: Reader | Member, count: int) -> list[Event]:
     events: list[Event] = []
     deadline = time.monotonic() + 30
     while len(events) < count and time.monotonic() < deadline:
-        found: Events = await reader.read(max_events=count - len(events), wait_ms=1_000)
+        found: ReadResult = await reader.read(max_events=count - len(events), wait_ms=1_000)
         assert not found.unreadable
         events += found.events
     assert len(events) == count
@@ -237,7 +237,7 @@ def test_a_position_that_retention_removed_is_told(run: Run) -> None:
         assert await engine.delete_records(topic, 0, 6) == 6
         assert await engine.bounds(topic, 0) == Bounds(6, 10)
         reader = await engine.reader([Position(topic, 0, 2)])
-        with pytest.raises(OffsetOutOfRange):
+        with pytest.raises(PositionOutOfRange):
             await read(reader, 1)
         reader.seek(Position(topic, 0, 6))
         assert values(await read(reader, 4)) == [b"6", b"7", b"8", b"9"]
@@ -289,20 +289,20 @@ def test_topics_are_made_listed_altered_grown_and_deleted(run: Run) -> None:
 
 def test_what_a_topic_cannot_be_is_refused_with_a_reason(run: Run) -> None:
     async def work(engine: Engine) -> None:
-        with pytest.raises(Invalid, match="a/b"):
+        with pytest.raises(InvalidArgument, match="a/b"):
             await engine.create_topic("a/b")
-        with pytest.raises(Invalid, match=r"retention\.msec"):
+        with pytest.raises(InvalidArgument, match=r"retention\.msec"):
             await engine.create_topic(name(), settings={"retention.msec": "1"})
         topic = await made(engine, partitions=2)
-        with pytest.raises(Invalid, match=topic):
+        with pytest.raises(InvalidArgument, match=topic):
             await engine.add_partitions(topic, 1)
-        with pytest.raises(Invalid, match=topic):
+        with pytest.raises(InvalidArgument, match=topic):
             await engine.alter_topic(topic, {"retention.ms": "soon"})
         with pytest.raises(UnknownTopic):
             await engine.bounds(topic, 2)
         with pytest.raises(UnknownTopic):
             await engine.reader([Position(name(), 0, 0)])
-        with pytest.raises(Invalid):
+        with pytest.raises(InvalidArgument):
             await engine.reader([])
 
     run(work)
@@ -395,4 +395,6 @@ def test_the_cluster_tells_who_serves(run: Run) -> None:
 
 
 def test_every_error_is_of_the_contract() -> None:
-    assert all(issubclass(each, StreamError) for each in (UnknownTopic, TopicExists, GroupInUse, Invalid))
+    assert all(
+        issubclass(each, StreamError) for each in (UnknownTopic, TopicExists, GroupInUse, InvalidArgument)
+    )

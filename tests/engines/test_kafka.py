@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import mainstem
-from mainstem.contract import Invalid, NotReachable
+from mainstem.contract import InvalidArgument, NotReachable
 from mainstem.engines.kafka.engine import KafkaEngine
 from tests.support.server import Server
 
@@ -38,7 +38,7 @@ def test_one_address_of_several_is_enough(server: Server) -> None:
 def test_where_nobody_listens_is_told_at_once() -> None:
     with pytest.raises(NotReachable, match=r"no server at 127\.0\.0\.1:1 \(connection refused\)"):
         asyncio.run(KafkaEngine.connect("127.0.0.1:1"))
-    with pytest.raises(Invalid, match="not HOST:PORT"):
+    with pytest.raises(InvalidArgument, match="not HOST:PORT"):
         asyncio.run(KafkaEngine.connect("127.0.0.1"))
 
 

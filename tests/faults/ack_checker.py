@@ -31,7 +31,7 @@ Partition = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LedgerEvent:
     """What identifies an event: who sent it, as its how-manieth to this partition, and a hash of its
     payload."""
 
@@ -40,7 +40,7 @@ class Event:
     digest: bytes
 
     @classmethod
-    def of(cls, source: str, number: int, payload: bytes) -> Event:
+    def of(cls, source: str, number: int, payload: bytes) -> LedgerEvent:
         """The event with this payload."""
         return cls(source, number, hashlib.blake2b(payload, digest_size=12).digest())
 
@@ -78,31 +78,31 @@ class Ledger:
     """
 
     may_repeat: frozenset[str] = frozenset()
-    _sent: dict[Partition, set[Event]] = field(default_factory=dict)
-    _promised: dict[Partition, dict[int, Event]] = field(default_factory=dict)
+    _sent: dict[Partition, set[LedgerEvent]] = field(default_factory=dict)
+    _promised: dict[Partition, dict[int, LedgerEvent]] = field(default_factory=dict)
     _positions: dict[tuple[str, Partition], _Position] = field(default_factory=dict)
     _broken: list[Violation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def sent(self, where: Partition, event: Event) -> None:
+    def sent(self, where: Partition, event: LedgerEvent) -> None:
         """Told before the event leaves: from now on it may be there."""
         with self._lock:
             self._sent.setdefault(where, set()).add(event)
 
-    def acknowledged(self, where: Partition, offset: int, event: Event) -> None:
+    def acknowledged(self, where: Partition, offset: int, event: LedgerEvent) -> None:
         """The server said: this event is at this offset."""
         self._promise(where, offset, event, "acknowledged")
 
-    def shown(self, where: Partition, offset: int, event: Event) -> None:
+    def shown(self, where: Partition, offset: int, event: LedgerEvent) -> None:
         """A consumer was given this event at this offset: what was once visible may not go away either."""
         self._promise(where, offset, event, "shown")
 
-    def _promise(self, where: Partition, offset: int, event: Event, verb: str) -> None:
+    def _promise(self, where: Partition, offset: int, event: LedgerEvent, verb: str) -> None:
         with self._lock:
             before = self._promised.setdefault(where, {}).setdefault(offset, event)
             if before != event:
                 text = f"offset {offset} was promised to {before}, now {event} is {verb} there"
-                self._broken.append(Violation("changed", name_of(where), text))
+                self._broken.append(Violation("changed", partition_name(where), text))
 
     def committing(self, group: str, where: Partition, offset: int) -> None:
         """Told before a commit leaves."""
@@ -125,7 +125,7 @@ class Ledger:
 
     def judge(
         self,
-        there: Mapping[Partition, Iterable[tuple[int, Event]]],
+        there: Mapping[Partition, Iterable[tuple[int, LedgerEvent]]],
         positions: Mapping[tuple[str, Partition], int] | None = None,
         log_starts: Mapping[Partition, int] | None = None,
     ) -> list[Violation]:
@@ -145,10 +145,10 @@ class Ledger:
             return found
 
     def _judge_partition(
-        self, where: Partition, there: list[tuple[int, Event]], log_start: int
+        self, where: Partition, there: list[tuple[int, LedgerEvent]], log_start: int
     ) -> list[Violation]:
         def broken(rule: Rule, what: str) -> None:
-            found.append(Violation(rule, name_of(where), what))
+            found.append(Violation(rule, partition_name(where), what))
 
         found: list[Violation] = []
         at = dict(there)
@@ -166,27 +166,27 @@ class Ledger:
         found += self._judge_order(where, there)
         return found
 
-    def _judge_repeats(self, where: Partition, there: list[tuple[int, Event]]) -> list[Violation]:
+    def _judge_repeats(self, where: Partition, there: list[tuple[int, LedgerEvent]]) -> list[Violation]:
         found: list[Violation] = []
         sent = self._sent.get(where, set())
-        first: dict[Event, int] = {}
+        first: dict[LedgerEvent, int] = {}
         for offset, event in there:
             if event not in sent:
-                found.append(Violation("invented", name_of(where), f"{event} at offset {offset}"))
+                found.append(Violation("invented", partition_name(where), f"{event} at offset {offset}"))
             elif event in first and event.source not in self.may_repeat:
                 text = f"{event} at offsets {first[event]} and {offset}"
-                found.append(Violation("twice", name_of(where), text))
+                found.append(Violation("twice", partition_name(where), text))
             first.setdefault(event, offset)
         return found
 
-    def _judge_order(self, where: Partition, there: list[tuple[int, Event]]) -> list[Violation]:
+    def _judge_order(self, where: Partition, there: list[tuple[int, LedgerEvent]]) -> list[Violation]:
         found: list[Violation] = []
-        last: dict[str, Event] = {}
+        last: dict[str, LedgerEvent] = {}
         for offset, event in there:
             before = last.get(event.source)
             if before is not None and event.number < before.number and event.source not in self.may_repeat:
                 found.append(
-                    Violation("order", name_of(where), f"{event} at offset {offset} behind {before}")
+                    Violation("order", partition_name(where), f"{event} at offset {offset} behind {before}")
                 )
             last[event.source] = event
         return found
@@ -199,10 +199,10 @@ class Ledger:
                 continue
             rule: Rule = "back" if now < known.acknowledged else "ahead"
             text = f"{now}; acknowledged was {known.acknowledged}, tried {sorted(known.tried)}"
-            found.append(Violation(rule, f"{group} in {name_of(where)}", text))
+            found.append(Violation(rule, f"{group} in {partition_name(where)}", text))
         return found
 
 
-def name_of(where: Partition) -> str:
+def partition_name(where: Partition) -> str:
     """`topic-partition`, as Kafka writes it."""
     return f"{where[0]}-{where[1]}"

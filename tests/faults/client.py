@@ -20,7 +20,7 @@ def wait_for(what: Callable[[], bool], why: str) -> None:
         time.sleep(0.05)
 
 
-class Client:
+class AcknowledgedClient:
     """Everything it does ends within WAIT_S, well or not."""
 
     def __init__(self, at: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.faults.ack_checker import Event, Ledger, Partition
+from tests.faults.ack_checker import Ledger, LedgerEvent, Partition
 from tests.support.server import Server
 
 TOPIC = "flights"
@@ -40,13 +40,13 @@ def payload(source: str, number: int, size: int) -> bytes:
     return head + random.Random(number).randbytes(size)
 
 
-def event_of(value: bytes) -> Event:
+def event_of(value: bytes) -> LedgerEvent:
     """The event whose payload this is."""
     source, number, _ = value.split(b" ", 2)
-    return Event.of(source.decode(), int(number), value)
+    return LedgerEvent.of(source.decode(), int(number), value)
 
 
-class Writer(threading.Thread):
+class LoadWriter(threading.Thread):
     """One producer. It sends while `gate` is open, through all deaths of the server, and tells the ledger."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Writer(threading.Thread):
             value = payload(self.name, number, self._rng.randint(1, self._size))
             event = event_of(value)
 
-            def answered(error: KafkaError | None, message: Message, event: Event = event) -> None:
+            def answered(error: KafkaError | None, message: Message, event: LedgerEvent = event) -> None:
                 if error is None:
                     offset = message.offset()
                     assert offset is not None
@@ -107,7 +107,7 @@ class Writer(threading.Thread):
         assert left == 0, f"{self.name}: {left} events without an answer after {SETTLE_S} s"
 
 
-class Reader(threading.Thread):
+class LoadReader(threading.Thread):
     """One consumer of a group: remembers what it was shown, and commits its place now and then."""
 
     def __init__(self, at: str, ledger: Ledger, seed: int) -> None:
@@ -168,7 +168,7 @@ class Reader(threading.Thread):
                     self.commits += 1
 
 
-def everything(at: str) -> dict[Partition, list[tuple[int, Event]]]:
+def read_all_events(at: str) -> dict[Partition, list[tuple[int, LedgerEvent]]]:
     """Every event that is there, by one read from the start to the end."""
     consumer = Consumer(
         {
@@ -179,7 +179,9 @@ def everything(at: str) -> dict[Partition, list[tuple[int, Event]]]:
             "enable.partition.eof": True,
         },
     )
-    found: dict[Partition, list[tuple[int, Event]]] = {(TOPIC, number): [] for number in range(PARTITIONS)}
+    found: dict[Partition, list[tuple[int, LedgerEvent]]] = {
+        (TOPIC, number): [] for number in range(PARTITIONS)
+    }
     consumer.assign([TopicPartition(topic, number, 0) for topic, number in found])
     ends = 0
     deadline = time.monotonic() + SETTLE_S
@@ -200,7 +202,7 @@ def everything(at: str) -> dict[Partition, list[tuple[int, Event]]]:
     return found
 
 
-def positions(at: str) -> dict[tuple[str, Partition], int]:
+def committed_positions(at: str) -> dict[tuple[str, Partition], int]:
     """The group's committed offsets."""
     consumer = Consumer({"bootstrap.servers": at, **CLIENT, "group.id": GROUP})
     asked = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
@@ -210,7 +212,7 @@ def positions(at: str) -> dict[tuple[str, Partition], int]:
 
 
 @contextlib.contextmanager
-def at_work(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[Writer], Reader]]:
+def under_load(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[LoadWriter], LoadReader]]:
     """All writers and the reader, running; the gates are closed."""
     kinds = {
         "idempotent": (IDEMPOTENT, 300, 0.006),
@@ -219,11 +221,11 @@ def at_work(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[
         "plain-bulk": ({**PLAIN, **BULK}, 60_000, 0.05),
     }
     writers = [
-        Writer(name, at, ledger, config, size, pause_s, rng.randrange(1 << 32))
+        LoadWriter(name, at, ledger, config, size, pause_s, rng.randrange(1 << 32))
         for name, (config, size, pause_s) in kinds.items()
     ]
-    reader = Reader(at, ledger, rng.randrange(1 << 32))
-    workers: list[Writer | Reader] = [*writers, reader]
+    reader = LoadReader(at, ledger, rng.randrange(1 << 32))
+    workers: list[LoadWriter | LoadReader] = [*writers, reader]
     for worker in workers:
         worker.start()
     try:
@@ -235,7 +237,7 @@ def at_work(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[
             worker.join(20)
 
 
-def die_and_come_back(server: Server, rng: random.Random) -> None:
+def kill_and_restart(server: Server, rng: random.Random) -> None:
     """kill -9, sometimes once more in the middle of the recovery, then a start that is allowed to finish. Now
     and then a clean stop under load instead, which has to be clean."""
     if rng.random() < 0.15:
@@ -250,7 +252,7 @@ def die_and_come_back(server: Server, rng: random.Random) -> None:
     server.start(same_port=True)
 
 
-def lose_the_helper(server: Server, rng: random.Random) -> None:
+def kill_sync_process(server: Server, rng: random.Random) -> None:
     """kill -9 for the process that waits for the disk: what was in flight has failed, the server goes on."""
     assert server.process is not None
     pid = server.process.pid
@@ -274,7 +276,7 @@ def run(
     durability: str,
     kills: int,
     seed: int,
-    blow: Callable[[Server, random.Random], None] = die_and_come_back,
+    blow: Callable[[Server, random.Random], None] = kill_and_restart,
 ) -> Ledger:
     """Strike the server `kills` times; AssertionError with seed, round and every broken promise."""
     rng = random.Random(seed)
@@ -283,7 +285,7 @@ def run(
         admin = AdminClient({"bootstrap.servers": server.at, **CLIENT})
         topic = NewTopic(TOPIC, PARTITIONS, 1, config={"segment.bytes": str(SEGMENT_BYTES)})
         admin.create_topics([topic])[TOPIC].result(SETTLE_S)
-        with at_work(server.at, ledger, rng) as (writers, reader), _with_logs(server):
+        with under_load(server.at, ledger, rng) as (writers, reader), _with_logs(server):
             for death in range(kills):
                 for writer in writers:
                     writer.gate.set()
@@ -293,7 +295,7 @@ def run(
                     writer.settle()
                 reader.paused.set()
                 assert reader.resting.wait(SETTLE_S), "the reader hangs"
-                broken = ledger.judge(everything(server.at), positions(server.at))
+                broken = ledger.judge(read_all_events(server.at), committed_positions(server.at))
                 assert not broken, "\n".join([f"seed {seed}, death {death + 1}:", *map(str, broken[:20])])
                 reader.paused.clear()
         assert reader.commits, "the group never committed: nothing was tested"

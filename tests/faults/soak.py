@@ -45,7 +45,7 @@ def freeze(server: Server, rng: random.Random) -> None:
     os.kill(server.process.pid, signal.SIGCONT)
 
 
-def freeze_the_helper(server: Server, rng: random.Random) -> None:
+def freeze_sync_process(server: Server, rng: random.Random) -> None:
     """The disk does not answer for a while."""
     (helper, *_) = _children(server)
     os.kill(helper, signal.SIGSTOP)
@@ -126,7 +126,7 @@ def power_cut(cut: Callable[[], None]) -> Blow:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FaultKind:
     """A fault, and what its lives need."""
 
     blow: Blow | None
@@ -137,19 +137,19 @@ class Kind:
 
 
 KINDS = {
-    "kill": Kind(kill9.die_and_come_back, True, durability=("disk", "os")),
-    "helper": Kind(kill9.lose_the_helper),
-    "freeze": Kind(freeze, durability=("disk", "os")),
-    "stalled-disk": Kind(freeze_the_helper),
-    "vanish": Kind(vanish, durability=("disk", "os")),
-    "full-disk": Kind(fill_the_disk, small_disk=True),
-    "failed-sync": Kind(fail_a_sync, True),
-    "crash-point": Kind(die_at_a_call, True, durability=("disk", "os")),
-    "power-cut": Kind(None, True),
+    "kill": FaultKind(kill9.kill_and_restart, True, durability=("disk", "os")),
+    "helper": FaultKind(kill9.kill_sync_process),
+    "freeze": FaultKind(freeze, durability=("disk", "os")),
+    "stalled-disk": FaultKind(freeze_sync_process),
+    "vanish": FaultKind(vanish, durability=("disk", "os")),
+    "full-disk": FaultKind(fill_the_disk, small_disk=True),
+    "failed-sync": FaultKind(fail_a_sync, True),
+    "crash-point": FaultKind(die_at_a_call, True, durability=("disk", "os")),
+    "power-cut": FaultKind(None, True),
 }
 
 
-def why_not(name: str) -> str | None:
+def missing_requirement(name: str) -> str | None:
     """What is missing for this kind here."""
     if name == "power-cut":
         return lazyfs.why_not()
@@ -159,7 +159,7 @@ def why_not(name: str) -> str | None:
 
 
 @dataclass(slots=True)
-class Seen:
+class ProcessCost:
     """What one server's process cost after each fault."""
 
     resident_kb: list[int] = field(default_factory=list)
@@ -183,10 +183,10 @@ class Seen:
         return f"{memory[0] / 1024:.0f} -> {memory[-1] / 1024:.0f} MB, {files[0]} -> {files[-1]} open files"
 
 
-def life(name: str, kind: Kind, blows: int, seed: int) -> tuple[int, int, str]:
+def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, str]:
     """One folder from its start to its end: promises that were made and kept, deaths by kill -9, and what
     the process cost."""
-    seen = Seen()
+    seen = ProcessCost()
     durability = random.Random(seed).choice(kind.durability)
     with tempfile.TemporaryDirectory(prefix="soak-") as parent, contextlib.ExitStack() as stack:
         folder = Path(parent)
@@ -244,7 +244,7 @@ def main() -> None:
     options = parser.parse_args()
     names = list(options.only)
     for name in options.only:
-        if missing := why_not(name):
+        if missing := missing_requirement(name):
             print(f"NOT SHOWN HERE: {name}: {missing}")
             names.remove(name)
     print(f"seed {options.seed}, {options.minutes:g} minutes of {', '.join(names)}", flush=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.ack_checker import Event, Ledger, Violation
+from tests.faults.ack_checker import Ledger, LedgerEvent, Violation
 
 HERE = ("flights", 0)
 GROUP = ("board", HERE)
 
 
-def event(number: int, source: str = "p", payload: bytes = b"") -> Event:
-    return Event.of(source, number, payload or b"%d" % number)
+def event(number: int, source: str = "p", payload: bytes = b"") -> LedgerEvent:
+    return LedgerEvent.of(source, number, payload or b"%d" % number)
 
 
 EVENTS = [event(number) for number in range(5)]

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.exit_codes import ExitCode
 from mainstem.log.commit import checkpoint
 from mainstem.log.disk.contract import Disk
 from mainstem.log.offline.doctor import ReadOnlyDisk
 from tests.faults import kill9
 from tests.faults.ack_checker import Ledger
-from tests.faults.client import Client
+from tests.faults.client import AcknowledgedClient
 from tests.support.server import Server
 
 
@@ -54,10 +54,10 @@ def frozen(ledger: Ledger) -> Ledger:
 
 def judge(before: Ledger, at: str) -> None:
     """All that was promised is at this server, and no position is behind it or ahead of it."""
-    there = kill9.everything(at)
+    there = kill9.read_all_events(at)
     broken = before.judge(there)
     assert not broken, "\n".join(map(str, broken[:20]))
-    now = kill9.positions(at)
+    now = kill9.committed_positions(at)
     for (group, where), known in before._positions.items():
         ends = 1 + max((offset for offset, _ in there[where]), default=-1)
         assert known.acknowledged <= now.get((group, where), -1) <= ends
@@ -78,7 +78,7 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
         config = {"segment.bytes": str(kill9.SEGMENT_BYTES)}
         topic = NewTopic(kill9.TOPIC, kill9.PARTITIONS, 1, config=config)
         admin.create_topics([topic])[kill9.TOPIC].result(30)
-        with kill9.at_work(server.at, ledger, rng) as (writers, reader):
+        with kill9.under_load(server.at, ledger, rng) as (writers, reader):
             for writer in writers:
                 writer.gate.set()
             deadline = time.monotonic() + 80
@@ -88,7 +88,7 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
                 befores.append(frozen(ledger))
                 backup = tmp_path / f"backup-{len(befores) - 1}"
                 made = run("backup", server.data, backup)
-                assert made.returncode == Exit.DONE, made.stderr
+                assert made.returncode == ExitCode.DONE, made.stderr
             for writer in writers:
                 writer.settle()
             assert reader.commits
@@ -98,17 +98,17 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
         backup = tmp_path / f"backup-{number}"
         as_made = content(backup)
         done = run("restore", backup, tmp_path / f"restored-{number}")
-        assert done.returncode == Exit.DONE, done.stdout + done.stderr
+        assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
         with Server(tmp_path / f"restored-{number}") as restored:
             judge(before, restored.at)
-            Client(restored.at).write(kill9.TOPIC, 3, 1000)
+            AcknowledgedClient(restored.at).write(kill9.TOPIC, 3, 1000)
         assert content(backup) == as_made
         assert min(epochs(restored.data)) > max(epochs(server.data))
 
 
 def test_a_copy_by_other_means_is_noticed(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 5, 100)
     subprocess.run(["cp", "-a", tmp_path / "data", tmp_path / "copy"], check=True)
@@ -128,7 +128,7 @@ def test_a_copy_by_other_means_is_noticed(tmp_path: Path) -> None:
 
 def test_what_cannot_be_backed_up_or_restored_is_told_in_one_line(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 5, 100)
         refused = [
@@ -138,26 +138,26 @@ def test_what_cannot_be_backed_up_or_restored_is_told_in_one_line(tmp_path: Path
             run("restore", tmp_path / "missing", tmp_path / "new"),
             run("restore", server.data, tmp_path / "new"),
         ]
-        assert [done.returncode for done in refused] == [Exit.FOLDER] * 4 + [Exit.LOCKED]
+        assert [done.returncode for done in refused] == [ExitCode.FOLDER] * 4 + [ExitCode.LOCKED]
         assert all(done.stderr.count("\n") == 1 for done in refused), refused
-        assert run("backup", server.data, tmp_path / "backup").returncode == Exit.DONE
-    assert run("restore", tmp_path / "backup", tmp_path / "data").returncode == Exit.FOLDER
+        assert run("backup", server.data, tmp_path / "backup").returncode == ExitCode.DONE
+    assert run("restore", tmp_path / "backup", tmp_path / "data").returncode == ExitCode.FOLDER
     (tmp_path / "backup" / "meta.properties").unlink()
-    assert run("restore", tmp_path / "backup", tmp_path / "again").returncode == Exit.FOLDER
+    assert run("restore", tmp_path / "backup", tmp_path / "again").returncode == ExitCode.FOLDER
 
 
 def test_a_damaged_backup_is_told_when_it_is_restored(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 5, 100)
-    assert run("backup", server.data, tmp_path / "backup").returncode == Exit.DONE
+    assert run("backup", server.data, tmp_path / "backup").returncode == ExitCode.DONE
     (path,) = [each for each in tmp_path.glob("backup/partitions/*/*.log") if b"4 \0" in each.read_bytes()]
     data = bytearray(path.read_bytes())
     data[-20] ^= 1
     path.write_bytes(data)
     done = run("restore", tmp_path / "backup", tmp_path / "restored")
-    assert done.returncode == Exit.BAD_INPUT
+    assert done.returncode == ExitCode.BAD_INPUT
     assert done.stdout.startswith("damage\torders\t0\t")
     assert "1 places are damaged" in done.stderr
 
@@ -165,7 +165,7 @@ def test_a_damaged_backup_is_told_when_it_is_restored(tmp_path: Path) -> None:
 def test_a_start_changes_no_file_that_a_copy_has_in_common(tmp_path: Path) -> None:
     """A segment is one file with a copy's (hard link), and the start has to write to it and to cut it."""
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 20, 1000)
         server.kill()

@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from tests.coordinator.test_crashes import Life, small
+from tests.coordinator.test_crashes import CoordinatorRun, small
 from tests.support.simdisk import PowerCut, SimDisk
 
 EVERY = 5
@@ -24,7 +24,7 @@ EVERY = 5
 SEED = 4
 
 
-class Script(Life):
+class CrashScript(CoordinatorRun):
     """One run of the script, with a fault at one of its calls."""
 
     def play(self) -> None:
@@ -77,12 +77,12 @@ def sweep(
     fault: Callable[[SimDisk, int], None], crash: Literal["power", "kill"], first: int, every: int
 ) -> int:
     """The fault at each call of the script; how many runs that was."""
-    calls = Script(SEED, "disk").through(lambda _: None, crash)
+    calls = CrashScript(SEED, "disk").through(lambda _: None, crash)
     assert calls > 60, "the script does too little"
     numbers = range(1 + first % every, calls + 1, every)
     for number in numbers:
         try:
-            Script(SEED, "disk").through(lambda disk, number=number: fault(disk, number), crash)  # type: ignore[misc]
+            CrashScript(SEED, "disk").through(lambda disk, number=number: fault(disk, number), crash)  # type: ignore[misc]
         except Exception as error:
             raise AssertionError(f"call {number} of {calls}, {crash}: {error}") from error
     return len(numbers)

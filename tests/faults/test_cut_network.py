@@ -33,7 +33,7 @@ def _ip(*arguments: str) -> None:
         pytest.skip(f"NOT SHOWN HERE: no network namespace can be made: {done.stderr.strip()}")
 
 
-class Wire:
+class NetworkNamespace:
     """A namespace behind a cable. `here` is this machine's address on it, `there` the other one."""
 
     def __init__(self) -> None:
@@ -67,9 +67,9 @@ class Wire:
 
 
 @contextlib.contextmanager
-def wire() -> Iterator[Wire]:
+def wire() -> Iterator[NetworkNamespace]:
     """A cable and a namespace, gone at the end."""
-    found = Wire()
+    found = NetworkNamespace()
     try:
         found.lay()
         yield found

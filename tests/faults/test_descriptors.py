@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
-from tests.faults.test_flood import Caller, descriptors, flood, limit_descriptors
+from tests.faults.test_flood import SocketClient, descriptors, flood, limit_descriptors
 from tests.support.server import Server
 
 KAFKA_STORAGE_ERROR = 56
 
 
-def produce(caller: Caller, topic: str) -> int:
+def produce(caller: SocketClient, topic: str) -> int:
     """The error code of one event."""
     answer = caller.call(0, 9, produce_request(topic, batch(b"x" * 100), timeout=20_000))
     return int(answer.responses[0].partition_responses[0].error_code)
 
 
-def fetch(caller: Caller, topic: str) -> tuple[int, int]:
+def fetch(caller: SocketClient, topic: str) -> tuple[int, int]:
     """The error code of a fetch from the beginning, and how many bytes came."""
     told = caller.call(1, 12, fetch_request((topic, 0, 0))).responses[0].partitions[0]
     return int(told.error_code), len(told.records or b"")
@@ -30,13 +30,13 @@ def fetch(caller: Caller, topic: str) -> tuple[int, int]:
 def test_without_descriptors_files_that_are_clean_make_room_for_others(tmp_path: Path) -> None:
     names = [f"t{number}" for number in range(60)]
     with Server(tmp_path / "data") as server:
-        good = Caller(server)
+        good = SocketClient(server)
         for name in names:
             good.create(name)
             assert produce(good, name) == 0
         good.close()
         server.restart()  # no segment is open
-        good = Caller(server)
+        good = SocketClient(server)
         assert fetch(good, names[0])[0] == 0
         limit_descriptors(server, descriptors(server) + 10)
         with flood(server, 40):
@@ -51,13 +51,13 @@ def test_without_descriptors_files_that_are_clean_make_room_for_others(tmp_path:
 def test_without_any_descriptor_single_requests_are_refused_and_all_is_well_after(tmp_path: Path) -> None:
     names = [f"t{number}" for number in range(60)]
     with Server(tmp_path / "data") as server:
-        good = Caller(server)
+        good = SocketClient(server)
         for name in names:
             good.create(name)
             assert produce(good, name) == 0
         good.close()
         server.restart()
-        good = Caller(server)
+        good = SocketClient(server)
         limit_descriptors(server, descriptors(server) + 10)
         written = dict.fromkeys(names, 1)
         with flood(server, 40):
@@ -81,7 +81,7 @@ def test_without_any_descriptor_single_requests_are_refused_and_all_is_well_afte
         assert "Traceback" not in told, told
         good.close()
         server.restart(kill=True)
-        good = Caller(server)
+        good = SocketClient(server)
         one = fetch(good, names[0])[1] // (written[names[0]] + 1)
         assert [fetch(good, name) for name in names] == [(0, one * (written[name] + 1)) for name in names]
         good.close()

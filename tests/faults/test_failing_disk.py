@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import disks
-from tests.faults.client import Client, wait_for
+from tests.faults.client import AcknowledgedClient, wait_for
 from tests.support.server import Server
 
 
@@ -69,7 +69,7 @@ def injected(
 @pytest.mark.slow
 def test_a_sync_that_fails_once_costs_what_was_in_flight_and_no_more(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -103,7 +103,7 @@ def test_short_writes_go_on_and_calls_that_a_signal_broke_off_are_repeated(
     tmp_path: Path, fault: str
 ) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         ready_journal(server.data)
         told = tmp_path / "calls"
@@ -124,7 +124,7 @@ def test_short_writes_go_on_and_calls_that_a_signal_broke_off_are_repeated(
 @pytest.mark.slow
 def test_when_every_sync_fails_it_is_read_only_until_the_next_start(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -148,7 +148,7 @@ def test_when_every_sync_fails_it_is_read_only_until_the_next_start(tmp_path: Pa
 @pytest.mark.slow
 def test_a_disk_that_stalls_holds_up_events_and_nothing_else(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -171,7 +171,7 @@ def test_write_back_that_fails_after_a_good_write_loses_nothing_acknowledged(tmp
         server = Server(disk / "data", disk_reserve_bytes=0)
         server.log_path = tmp_path / "server.log"  # not on the disk that fails
         with server:
-            client = Client(server.at)
+            client = AcknowledgedClient(server.at)
             client.create("orders")
             client.write("orders", 20, 1000)
             ready_journal(server.data)

@@ -22,7 +22,7 @@ MB = 1 << 20
 WAIT_S = 10.0
 
 
-class Caller:
+class SocketClient:
     """A client on a plain socket, from an address of its own."""
 
     def __init__(self, server: Server, host: str = "127.0.0.1") -> None:
@@ -115,7 +115,7 @@ def limit_descriptors(server: Server, soft: int) -> None:
 @pytest.mark.slow
 def test_without_descriptors_new_clients_wait_and_those_that_are_there_go_on(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        good = Caller(server)
+        good = SocketClient(server)
         good.create("t")
         good.produce()
         limit_descriptors(server, descriptors(server) + 40)
@@ -126,7 +126,7 @@ def test_without_descriptors_new_clients_wait_and_those_that_are_there_go_on(tmp
             used = (cpu_s(server) - before) / (time.monotonic() - started)
             assert used < 0.2, f"it spins: {used:.0%} of a processor"
             assert [good.produce() for _ in range(20)] == list(range(1, 21))
-            late = Caller(server)  # in the queue of the operating system
+            late = SocketClient(server)  # in the queue of the operating system
             late.sock.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 late.call(18, 0, Message())
@@ -142,7 +142,7 @@ def test_without_descriptors_new_clients_wait_and_those_that_are_there_go_on(tmp
 def test_segments_are_opened_while_connections_take_all_that_they_may(tmp_path: Path) -> None:
     count = 150
     with Server(tmp_path / "data", max_connections=count) as server:
-        good = Caller(server)
+        good = SocketClient(server)
         names = [f"t{number}" for number in range(60)]
         for name in names:
             good.create(name)
@@ -160,7 +160,7 @@ def test_segments_are_opened_while_connections_take_all_that_they_may(tmp_path: 
 def test_after_a_flood_all_is_as_it_was(tmp_path: Path) -> None:
     count = 2000
     with Server(tmp_path / "data", first_request_timeout_ms=600_000) as server:
-        good = Caller(server)
+        good = SocketClient(server)
         good.create("t")
         good.produce()
         memory, before = status(server, "VmRSS"), descriptors(server, "socket")
@@ -192,7 +192,7 @@ BEGUN = {
 def test_what_many_begin_and_do_not_finish_costs_bounded_memory(tmp_path: Path, begun: str) -> None:
     most = 96 * MB
     with Server(tmp_path / "data", queued_max_request_bytes=most, socket_request_max_bytes=64 * MB) as server:
-        good = Caller(server)
+        good = SocketClient(server)
         good.create("t")
         good.produce()
         memory = status(server, "VmRSS")

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.seeds import CORPUS, NAMES
-from tests.fuzz.targets import Target, targets
+from tests.fuzz.targets import FuzzTarget, targets
 
 CORPUS_BYTES_MAX = 500_000
 SECONDS = 60 // len(NAMES)
 
 
 @cache
-def made() -> dict[str, Target]:
+def made() -> dict[str, FuzzTarget]:
     return targets()
 
 

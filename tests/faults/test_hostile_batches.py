@@ -17,7 +17,7 @@ from mainstem.kafka_protocol.message import Message
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import HEADER_BYTES
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
-from tests.doors.kafka.test_real_node import Caller
+from tests.doors.kafka.test_real_node import RawCaller
 from tests.support.server import Server
 
 T = 1_356_998_400_000
@@ -87,9 +87,9 @@ LIES: list[dict[str, int]] = [
 ]
 
 
-def with_server(folder: Path, work: Callable[[Server, Caller], Awaitable[None]]) -> None:
+def with_server(folder: Path, work: Callable[[Server, RawCaller], Awaitable[None]]) -> None:
     async def body(server: Server) -> None:
-        caller = await Caller.connect((server.host, server.port))
+        caller = await RawCaller.connect((server.host, server.port))
         asked = Message(topics=[Message(name="orders")], allow_auto_topic_creation=True)
         await caller.call(3, 9, asked)
         await asyncio.wait_for(work(server, caller), 60)
@@ -100,14 +100,14 @@ def with_server(folder: Path, work: Callable[[Server, Caller], Awaitable[None]])
         assert "Traceback" not in server.logs(), server.logs()
 
 
-async def produce(caller: Caller, data: bytearray) -> tuple[int, int]:
+async def produce(caller: RawCaller, data: bytearray) -> tuple[int, int]:
     """(error code, offset)."""
     answer = await caller.call(0, 9, produce_request("orders", data, timeout=20_000))
     ((told,),) = [topic.partition_responses for topic in answer.responses]
     return told.error_code, told.base_offset
 
 
-async def fetched(caller: Caller, offset: int) -> bytes:
+async def fetched(caller: RawCaller, offset: int) -> bytes:
     answer = await caller.call(1, 12, fetch_request(("orders", 0, offset)))
     ((told,),) = [topic.partitions for topic in answer.responses]
     assert told.error_code == 0
@@ -124,7 +124,7 @@ def peak_bytes(server: Server) -> int:
 
 @pytest.mark.slow
 def test_batches_that_lie_are_refused_and_the_next_one_is_taken(tmp_path: Path) -> None:
-    async def work(server: Server, caller: Caller) -> None:
+    async def work(server: Server, caller: RawCaller) -> None:
         for number, lie in enumerate(LIES):
             code, offset = await produce(caller, forged(**lie))
             assert code not in (0, ErrorCode.UNKNOWN_SERVER_ERROR), lie
@@ -140,7 +140,7 @@ def test_batches_that_lie_are_refused_and_the_next_one_is_taken(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", BOMBS)
 def test_a_bomb_costs_no_memory_and_hides_nothing(tmp_path: Path, codec: str) -> None:
-    async def work(server: Server, caller: Caller) -> None:
+    async def work(server: Server, caller: RawCaller) -> None:
         assert await produce(caller, batch(b"before", timestamp_ms=T)) == (0, 0)
         bomb = BOMBS[codec]()
         assert await produce(caller, bomb) == (0, 1), "the server opens no records that are produced"

@@ -12,22 +12,22 @@ import pytest
 
 from mainstem.doors.kafka import connection as connections
 from mainstem.doors.kafka import server as doors
-from mainstem.doors.kafka.frame import POOLED_BYTES, REST_BYTES, Pool
-from mainstem.doors.net.limits import Budget, Guests
+from mainstem.doors.kafka.frame import POOLED_BYTES, REST_BYTES, BufferPool
+from mainstem.doors.net.limits import ConnectionLimits, MemoryBudget
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
 from mainstem.kafka_protocol.writer import write_request
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import (
-    Client,
+    DoorClient,
     MemoryNode,
-    Owner,
+    RecordingWaiter,
     batch,
     fetch_request,
     frame_reader,
     produce_request,
     request_frame,
 )
-from tests.doors.kafka.test_server import Peer, Running, run
+from tests.doors.kafka.test_server import RawPeer, RunningDoor, run
 from tests.support.clock import SimClock
 
 MB = 1 << 20
@@ -43,41 +43,41 @@ def part_of_a_produce(size: int, there: int) -> bytes:
 
 def test_who_finds_nothing_left_waits_and_is_woken_in_turn() -> None:
     clock = SimClock()
-    budget = Budget(clock, 10 * MB)
-    first, second, third, fourth = Owner(), Owner(), Owner(), Owner()
-    assert budget.take(first, 10 * MB)
-    assert budget.take(second, 5 * MB), "one may go on to its end whatever the others hold"
-    assert budget.is_pressed
-    assert not budget.take(third, 1)
-    assert not budget.take(fourth, 1)
-    budget.give(5 * MB)
-    budget.leave(second)
+    budget = MemoryBudget(clock, 10 * MB)
+    first, second, third, fourth = RecordingWaiter(), RecordingWaiter(), RecordingWaiter(), RecordingWaiter()
+    assert budget.reserve(first, 10 * MB)
+    assert budget.reserve(second, 5 * MB), "one may go on to its end whatever the others hold"
+    assert budget.is_contended
+    assert not budget.reserve(third, 1)
+    assert not budget.reserve(fourth, 1)
+    budget.release(5 * MB)
+    budget.stop_waiting(second)
     clock.run()
     assert (third.woken, fourth.woken) == (1, 1)
-    assert budget.take(third, 1), "now this one is favoured"
-    assert not budget.take(fourth, 1)
-    budget.give(10 * MB)
+    assert budget.reserve(third, 1), "now this one is favoured"
+    assert not budget.reserve(fourth, 1)
+    budget.release(10 * MB)
     clock.run()
     assert fourth.woken == 2
-    assert budget.take(fourth, MB)
+    assert budget.reserve(fourth, MB)
 
 
 def test_who_left_is_not_woken() -> None:
     clock = SimClock()
-    budget = Budget(clock, MB)
-    owners = [Owner() for _ in range(3)]
-    assert [budget.take(owner, MB) for owner in owners] == [True, True, False]
-    budget.leave(owners[2])
-    budget.give(2 * MB)
+    budget = MemoryBudget(clock, MB)
+    owners = [RecordingWaiter() for _ in range(3)]
+    assert [budget.reserve(owner, MB) for owner in owners] == [True, True, False]
+    budget.stop_waiting(owners[2])
+    budget.release(2 * MB)
     clock.run()
     assert owners[2].woken == 0
 
 
 def test_many_that_are_half_done_never_wait_for_each_other_for_ever() -> None:
-    clock, pool = SimClock(), Pool()
-    budget = Budget(clock, 4 * MB)
+    clock, pool = SimClock(), BufferPool()
+    budget = MemoryBudget(clock, 4 * MB)
     size, done = 2 * MB, 0
-    readers = [frame_reader(8 * MB, pool, budget, Owner()) for _ in range(40)]
+    readers = [frame_reader(8 * MB, pool, budget, RecordingWaiter()) for _ in range(40)]
     left = dict.fromkeys(range(len(readers)), size + 4)
     data = part_of_a_produce(size, size)
     most = 0
@@ -86,112 +86,116 @@ def test_many_that_are_half_done_never_wait_for_each_other_for_ever() -> None:
             break
         for number in list(left):
             frames = readers[number]
-            while left[number] and frames.settle():
-                space = frames.space()
+            while left[number] and frames.prepare_receive():
+                space = frames.receive_buffer()
                 at = len(data) - left[number]
                 count = min(len(space), left[number], 100_000)
                 space[:count] = data[at : at + count]
                 space.release()
-                frames.filled(count)
+                frames.advance(count)
                 left[number] -= count
                 if (frame := frames.next()) is not None:
                     assert len(frame) == size
                     done += 1
-                most = max(most, budget.taken_bytes)
+                most = max(most, budget.used_bytes)
             if not left[number]:
                 del left[number]
         clock.run()
     assert done == len(readers)
-    assert budget.taken_bytes == 0
+    assert budget.used_bytes == 0
     assert most <= 4 * MB + size + POOLED_BYTES
 
 
 def test_what_strangers_begin_and_do_not_finish_holds_no_more_than_the_budget() -> None:
-    pool, budget = Pool(), Budget(SimClock(), 2 * MB)
-    readers = [frame_reader(100 * MB, pool, budget, Owner()) for _ in range(300)]
+    pool, budget = BufferPool(), MemoryBudget(SimClock(), 2 * MB)
+    readers = [frame_reader(100 * MB, pool, budget, RecordingWaiter()) for _ in range(300)]
     for number, frames in enumerate(readers):
         data = part_of_a_produce((100 * MB, 100_000, 5_000)[number % 3], 4_900)
-        while data and frames.settle():
-            space = frames.space()
+        while data and frames.prepare_receive():
+            space = frames.receive_buffer()
             count = min(len(space), len(data))
             space[:count] = data[:count]
             space.release()
             data = data[count:]
-            frames.filled(count)
+            frames.advance(count)
             assert frames.next() is None
-        frames.settle()
-    assert budget.taken_bytes <= 2 * MB + len(readers) * REST_BYTES
-    held = sum(frames.holds_bytes for frames in readers)
-    assert held == budget.taken_bytes
+        frames.prepare_receive()
+    assert budget.used_bytes <= 2 * MB + len(readers) * REST_BYTES
+    held = sum(frames.held_bytes for frames in readers)
+    assert held == budget.used_bytes
     for frames in readers:
         frames.close()
-    assert budget.taken_bytes == 0
+    assert budget.used_bytes == 0
 
 
 def test_requests_behind_one_that_waits_cost_what_they_are_long() -> None:
     node = MemoryNode()
     node.create("t")
-    clients = [Client(node) for _ in range(50)]
+    clients = [DoorClient(node) for _ in range(50)]
     for client in clients:
-        client.door = clients[0].door
-        client.connection = connections.Connection(
-            client.door, client.link, client.connection.listener, "198.51.100.1:5"
+        client.dispatcher = clients[0].dispatcher
+        client.connection = connections.KafkaConnection(
+            client.dispatcher, client.transport, client.connection.listener, "198.51.100.1:5"
         )
-        client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
-        client.ask(18, 0, Message())
-    assert clients[0].door.receiving.taken_bytes == 0
+        client.send(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
+        client.send(18, 0, Message())
+    assert clients[0].dispatcher.receiving.used_bytes == 0
     clients[0].clock.advance(2)
     for client in clients:
-        assert len(client.answers()) == 2
+        assert len(client.replies()) == 2
 
 
 def test_a_large_request_behind_one_that_waits_comes_whole() -> None:
-    client = Client()
+    client = DoorClient()
     partition = client.node.partition(client.node.create("t"), 0)
-    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
-    client.ask(0, 9, produce_request("t", batch(b"x" * 600_000)))
+    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
+    client.send(0, 9, produce_request("t", batch(b"x" * 600_000)))
     client.clock.advance(2)
-    assert len(client.answers()) == 2
+    assert len(client.replies()) == 2
     assert partition.high_watermark == 1
-    assert client.door.receiving.taken_bytes == 0
+    assert client.dispatcher.receiving.used_bytes == 0
 
 
 def test_what_waits_for_the_disk_is_bounded_for_all_and_small_requests_go_on() -> None:
     node = MemoryNode(settings=Settings(queued_max_request_bytes=2 * MB, socket_request_max_bytes=MB))
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
-    clients = [Client(node) for _ in range(8)]
-    door = clients[0].door
+    clients = [DoorClient(node) for _ in range(8)]
+    door = clients[0].dispatcher
     for client in clients:
-        client.door = door
-        client.connection = connections.Connection(door, client.link, client.connection.listener, "x:5")
-        client.ask(0, 9, produce_request("t", batch(b"x" * 500_000)))
+        client.dispatcher = door
+        client.connection = connections.KafkaConnection(
+            door, client.transport, client.connection.listener, "x:5"
+        )
+        client.send(0, 9, produce_request("t", batch(b"x" * 500_000)))
     assert len(partition.batches) == 5, "as many as make it more than 2 MB"
     assert door.in_flight.is_full
-    heartbeat = Client(node)
-    heartbeat.connection = connections.Connection(door, heartbeat.link, client.connection.listener, "x:6")
+    heartbeat = DoorClient(node)
+    heartbeat.connection = connections.KafkaConnection(
+        door, heartbeat.transport, client.connection.listener, "x:6"
+    )
     assert heartbeat.call(3, 9, Message(topics=[Message(name="t")])).topics
     for _ in range(3):
         partition.commit()
         node.clock.run()
-    assert [len(client.answers()) for client in clients] == [1] * 8
-    assert door.in_flight.taken_bytes == 0
+    assert [len(client.replies()) for client in clients] == [1] * 8
+    assert door.in_flight.used_bytes == 0
 
 
 def test_a_connection_that_ends_gives_back_all_that_it_held() -> None:
     node = MemoryNode()
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
-    client = Client(node)
+    client = DoorClient(node)
     for request in (produce_request("t", batch(b"x" * 9_000)), fetch_request(("t", 0, 0), max_wait=60_000)):
-        client.ask(0 if "acks" in vars(request) else 1, 9 if "acks" in vars(request) else 12, request)
+        client.send(0 if "acks" in vars(request) else 1, 9 if "acks" in vars(request) else 12, request)
     client.feed(part_of_a_produce(100_000, 50_000))
-    door = client.door
-    assert door.in_flight.taken_bytes > 9_000
-    assert door.parked.taken_bytes > 0
-    assert door.receiving.taken_bytes >= 50_000
+    door = client.dispatcher
+    assert door.in_flight.used_bytes > 9_000
+    assert door.parked.used_bytes > 0
+    assert door.receiving.used_bytes >= 50_000
     client.connection.lost()
-    assert (door.in_flight.taken_bytes, door.parked.taken_bytes, door.receiving.taken_bytes) == (0, 0, 0)
+    assert (door.in_flight.used_bytes, door.parked.used_bytes, door.receiving.used_bytes) == (0, 0, 0)
 
 
 # --- elements ----------------------------------------------------------------------------------------------
@@ -201,23 +205,23 @@ def test_elements_of_a_request_are_counted_over_all_its_arrays() -> None:
     topics = [Message(topic=f"t{n}", partitions=[Message(partition=m) for m in range(10)]) for n in range(10)]
     for version in (4, 12):
         body = memoryview(write_request(1, version, Message(topics=topics)))
-        assert decode_request(1, version, body, most_elements=110).topics
+        assert decode_request(1, version, body, max_elements=110).topics
         with pytest.raises(ProtocolError, match="more than 109 elements"):
-            decode_request(1, version, body, most_elements=109)
-        assert decode_request(1, version, body, most_elements=110).topics, "each request is counted anew"
+            decode_request(1, version, body, max_elements=109)
+        assert decode_request(1, version, body, max_elements=110).topics, "each request is counted anew"
 
 
 def test_numbers_in_an_array_are_elements() -> None:
     body = memoryview(write_request(35, 1, Message(topics=[Message(topic="t", partitions=list(range(50)))])))
     with pytest.raises(ProtocolError, match="elements"):
-        decode_request(35, 1, body, most_elements=50)
-    assert decode_request(35, 1, body, most_elements=51)
+        decode_request(35, 1, body, max_elements=50)
+    assert decode_request(35, 1, body, max_elements=51)
 
 
 def test_a_request_of_too_many_elements_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
-    client = Client(MemoryNode(settings=Settings(request_max_elements=100)))
-    client.ask(3, 9, Message(topics=[Message(name="") for _ in range(200)]))
-    assert client.link.closed
+    client = DoorClient(MemoryNode(settings=Settings(request_max_elements=100)))
+    client.send(3, 9, Message(topics=[Message(name="") for _ in range(200)]))
+    assert client.transport.closed
     assert "more than 100 elements (request_max_elements)" in caplog.text
 
 
@@ -225,19 +229,19 @@ def test_a_request_of_too_many_elements_ends_the_connection(caplog: pytest.LogCa
 
 
 def test_connections_are_counted_by_address_and_in_all() -> None:
-    guests = Guests(SimClock(), 3, 2, 1000)
+    guests = ConnectionLimits(SimClock(), 3, 2, 1000)
     assert [guests.admit("a"), guests.admit("a"), guests.admit("a")] == [True, True, False]
     assert not guests.is_full
     assert guests.admit("b")
     assert guests.is_full
-    guests.leave("a")
+    guests.release("a")
     assert guests.count == 2
     assert guests.admit("a")
 
 
 def test_no_more_than_so_many_come_in_a_second() -> None:
     clock = SimClock()
-    guests = Guests(clock, 10_000, 10_000, 10)
+    guests = ConnectionLimits(clock, 10_000, 10_000, 10)
     came = 0
     for _ in range(400):
         while not guests.delay_s():
@@ -268,7 +272,7 @@ def answered(sock: socket.socket) -> bool:
 
 
 def test_one_address_may_not_take_all_connections(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         with contextlib.ExitStack() as open_ones:
             for _ in range(2):
                 one = open_ones.enter_context(from_address("127.0.0.7", running.address))
@@ -289,7 +293,7 @@ def test_one_address_may_not_take_all_connections(caplog: pytest.LogCaptureFixtu
 def test_a_new_connection_has_to_send_a_request_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.05)
 
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         silent, slow, good = [await running.connect() for _ in range(3)]
         await good.call(18, 0, Message())
 
@@ -313,7 +317,7 @@ def test_a_large_request_on_a_slow_line_may_take_its_time(monkeypatch: pytest.Mo
     monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.02)
     monkeypatch.setattr(doors, "PARTIAL_SECONDS", 0.3)
 
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         client = await running.connect()
         await client.call(18, 0, Message())
         frame = request_frame(0, 9, 2, produce_request("t", batch(b"x" * 900_000)))
@@ -332,13 +336,13 @@ def test_who_holds_memory_that_others_wait_for_and_sends_nothing_is_closed(
     monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(doors, "PRESSED_SECONDS", 0.3)
 
-    async def scenario(running: Running) -> None:
-        hostile: list[Peer] = []
+    async def scenario(running: RunningDoor) -> None:
+        hostile: list[RawPeer] = []
         for _ in range(30):
             hostile.append(await running.connect())
             await hostile[-1].call(18, 0, Message())
             hostile[-1].send(part_of_a_produce(900_000, 150_000))
-        while not running.door.door.receiving.is_pressed:
+        while not running.door.dispatcher.receiving.is_contended:
             await asyncio.sleep(0.01)
         answer = None  # every client tries again
         while answer is None:
@@ -346,7 +350,7 @@ def test_who_holds_memory_that_others_wait_for_and_sends_nothing_is_closed(
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 answer = await good.call(0, 9, produce_request("t", batch(b"x" * 300_000)))
         assert answer.responses[0].partition_responses[0].error_code == 0
-        while running.door.door.receiving.is_pressed:
+        while running.door.dispatcher.receiving.is_contended:
             await asyncio.sleep(0.01)
         assert running.door.connections < 20, "those that hold what others wait for are gone"
         for peer in (*hostile, good):
@@ -359,7 +363,7 @@ def test_who_holds_memory_that_others_wait_for_and_sends_nothing_is_closed(
 def test_what_all_clients_leave_unread_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "UNSENT_ALL_BYTES", 3 * MB)
 
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         for n in range(20):
             running.partition.append(memoryview(batch(bytes([n]) * 500_000)))
         socks = []
@@ -370,10 +374,12 @@ def test_what_all_clients_leave_unread_is_bounded(monkeypatch: pytest.MonkeyPatc
             for m in range(20):
                 sock.sendall(request_frame(1, 12, m, fetch_request(("t", 0, n))))
             await asyncio.sleep(0.02)
-        while running.door.door.refusals.get("unsent", 0) == 0:
+        while running.door.dispatcher.refusals.get("unsent", 0) == 0:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
-        unsent = sum(one._transport.get_write_buffer_size() for one in running.door._links if one._transport)
+        unsent = sum(
+            one._transport.get_write_buffer_size() for one in running.door._sockets if one._transport
+        )
         assert unsent <= 5 * MB
         for sock in socks:
             sock.close()
@@ -385,13 +391,15 @@ def test_what_all_clients_leave_unread_is_bounded(monkeypatch: pytest.MonkeyPatc
 
 
 def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) -> None:
-    first = Client()
-    door = first.door
+    first = DoorClient()
+    door = first.dispatcher
     for data in (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"POST / HTTP/1.1\r\n"):
-        client = Client(first.node)
-        client.connection = connections.Connection(door, client.link, client.connection.listener, "x:5")
+        client = DoorClient(first.node)
+        client.connection = connections.KafkaConnection(
+            door, client.transport, client.connection.listener, "x:5"
+        )
         client.feed(data)
-        assert client.link.closed
+        assert client.transport.closed
     told = [record.getMessage() for record in caplog.records]
     assert [line.partition(" by ")[0] for line in told] == [
         "HTTP spoken on the Kafka port",
@@ -400,17 +408,17 @@ def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) 
 
 
 def test_lines_that_were_left_out_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    client = Client()
-    door, clock = client.door, client.clock
+    client = DoorClient()
+    door, clock = client.dispatcher, client.clock
     for number in range(4):
-        door.complain("stuck", f"client {number}")
-    door.tell_left_out()
+        door.warn_rate_limited("stuck", f"client {number}")
+    door.log_suppressed()
     assert [record.getMessage() for record in caplog.records] == ["client 0"]
     clock.advance(11)
-    door.tell_left_out()
+    door.log_suppressed()
     clock.advance(11)
-    door.tell_left_out()
-    door.complain("stuck", "client 4")
+    door.log_suppressed()
+    door.warn_rate_limited("stuck", "client 4")
     assert [record.getMessage() for record in caplog.records] == [
         "client 0",
         "client 3 (2 more like it)",

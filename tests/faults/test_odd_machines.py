@@ -11,8 +11,8 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
-from tests.doors.kafka.test_real_node import Caller
-from tests.faults.client import Client
+from tests.doors.kafka.test_real_node import RawCaller
+from tests.faults.client import AcknowledgedClient
 from tests.support.server import Server
 
 T = 1_356_998_400_000
@@ -22,7 +22,7 @@ def test_a_folder_behind_a_link_is_one_folder(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("real")
     with Server(tmp_path / "link") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 3, 100)
         with pytest.raises(AssertionError, match="in use by another server"):
@@ -39,7 +39,7 @@ def test_a_batch_of_the_largest_size_is_taken_and_one_byte_more_is_not(tmp_path:
     assert len(whole) == largest
 
     async def work(server: Server) -> None:
-        caller = await Caller.connect((server.host, server.port))
+        caller = await RawCaller.connect((server.host, server.port))
         named = Message(topics=[Message(name="orders")], allow_auto_topic_creation=True)
         await caller.call(3, 9, named)
         told = []

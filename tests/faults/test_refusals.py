@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.faults.client import wait_for
-from tests.faults.test_flood import Caller
+from tests.faults.test_flood import SocketClient
 from tests.support.server import Server
 
 
@@ -22,7 +22,7 @@ def metrics(server: Server) -> dict[str, float]:
 def test_connections_and_refusals_are_metrics(tmp_path: Path) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0", max_connections_per_ip=3) as server:
         count = "kafka_server_socket_server_metrics_connection_count"
-        good = [Caller(server) for _ in range(3)]
+        good = [SocketClient(server) for _ in range(3)]
         good[0].create("t")
         assert good[0].produce() == 0
         wait_for(lambda: metrics(server)[count] == 3, "not three connections")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.doors.kafka.kit import batch, produce_request
-from tests.faults.test_flood import MB, Caller, status
+from tests.faults.test_flood import MB, SocketClient, status
 from tests.support.server import Server
 
 GREEDY = """
@@ -30,7 +30,7 @@ while sock.recv(1 << 16):
 @pytest.mark.slow
 def test_a_client_that_stands_still_costs_bounded_memory_and_is_closed(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        good = Caller(server)
+        good = SocketClient(server)
         good.create("t")
         for _ in range(40):
             answer = good.call(0, 9, produce_request("t", batch(b"x" * 900_000), timeout=20_000))

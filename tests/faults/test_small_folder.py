@@ -14,7 +14,7 @@ from mainstem.log.log import Log
 from mainstem.log.storage import record_batch as batches
 from mainstem.log.storage.record_batch import CRC_FROM, read_header
 from tests.support.clock import SimClock
-from tests.support.memdisk import MemDisk
+from tests.support.memdisk import MemoryDisk
 
 TOPIC = UUID(int=7)
 EVENTS = 6
@@ -24,12 +24,12 @@ CONFIG = LogConfig(
 Files = dict[str, bytes]
 
 
-class Start:
+class StartedLog:
     """A server's log on a copy of these files."""
 
     def __init__(self, files: Files) -> None:
         self.clock = SimClock()
-        self.disk = MemDisk(self.clock)
+        self.disk = MemoryDisk(self.clock)
         self.disk.files = {path: bytearray(data) for path, data in files.items()}
         self.disk.folders = {path.rpartition("/")[0] for path in files}
         self.log = Log.open(self.disk, self.clock, random.Random(3), CONFIG)
@@ -59,7 +59,7 @@ class Start:
         found = {}
         for offset in range(self.partition.log_start_offset, self.partition.high_watermark):
             try:
-                data = bytes(self.partition.read_now(offset, 1).data)
+                data = bytes(self.partition.read_blocking(offset, 1).data)
             except LogError:
                 continue
             assert read_header(data).base_offset == offset
@@ -70,7 +70,7 @@ class Start:
 @pytest.fixture(scope="module")
 def written() -> tuple[Files, Files, dict[int, bytes]]:
     """A folder after kill -9, the same after a clean stop, and what is in both."""
-    start = Start({})
+    start = StartedLog({})
     assert [start.append(number) for number in range(EVENTS)] == list(range(EVENTS))
     killed, whole = start.killed(), start.bodies()
     assert len(whole) == EVENTS
@@ -85,7 +85,7 @@ def segment(files: Files) -> str:
 def goes_on(files: Files, whole: dict[int, bytes]) -> None:
     """All is there; what is appended follows; so it stays over two more deaths."""
     for life in range(3):
-        start = Start(files)
+        start = StartedLog(files)
         assert start.bodies().items() >= whole.items()
         assert start.partition.fenced is None
         assert start.append(100 + life) == EVENTS + life
@@ -123,7 +123,7 @@ def test_any_flipped_byte_of_an_unclean_folder_loses_nothing(
             hurt = bytearray(killed[path])
             hurt[at] ^= 1 << at % 8
             try:
-                start = Start(killed | {path: bytes(hurt)})
+                start = StartedLog(killed | {path: bytes(hurt)})
             except LogFolderError:
                 assert path == "meta.properties", f"{path} {at}: refused"
                 continue
@@ -142,7 +142,7 @@ def test_any_flipped_byte_of_a_clean_folder_loses_its_own_batch_at_most(
             hurt = bytearray(clean[path])
             hurt[at] ^= 1 << at % 8
             try:
-                found = Start(clean | {path: bytes(hurt)}).bodies()
+                found = StartedLog(clean | {path: bytes(hurt)}).bodies()
             except LogFolderError:
                 assert path == "meta.properties", f"{path} {at}: refused"
                 continue

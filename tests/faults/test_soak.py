@@ -20,7 +20,7 @@ FAULTS = {"power-cut": 6}
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", sorted({*soak.KINDS} - {"kill", "helper"}))  # test_kill9.py has these
 def test_a_fault_loses_nothing_that_was_promised(name: str) -> None:
-    if missing := soak.why_not(name):
+    if missing := soak.missing_requirement(name):
         assert "CI" not in os.environ, missing
         pytest.skip(f"NOT SHOWN HERE: {missing}")
     promises, _, told = soak.life(name, soak.KINDS[name], FAULTS.get(name, 3), random.randrange(1 << 32))

@@ -15,15 +15,15 @@ import pytest
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.kafka_protocol.message import Message
-from mainstem.log.disk.disk_stall import PENDING_MAX_BYTES
+from mainstem.log.disk.disk_stall import PENDING_BYTES_MAX
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
-from tests.doors.kafka.test_real_node import Caller
-from tests.faults.client import Client, wait_for
+from tests.doors.kafka.test_real_node import RawCaller
+from tests.faults.client import AcknowledgedClient, wait_for
 from tests.faults.test_failing_disk import helper_of, ready_journal
 from tests.support.server import Server
 
 BATCH_BYTES = 900_000
-ALLOWED_BYTES = 2 * PENDING_MAX_BYTES
+ALLOWED_BYTES = 2 * PENDING_BYTES_MAX
 """What waits is in memory once as it came and once in the group that gathers."""
 
 
@@ -43,7 +43,7 @@ def problems(server: Server) -> list[str]:
 
 
 async def produce(server: Server, topic: str, data: bytearray, timeout_ms: int) -> int:
-    caller = await Caller.connect((server.host, server.port))
+    caller = await RawCaller.connect((server.host, server.port))
     answer = await caller.call(0, 9, produce_request(topic, data, timeout=timeout_ms))
     caller.close()
     code: int = answer.responses[0].partition_responses[0].error_code
@@ -55,7 +55,7 @@ async def stalled(server: Server) -> None:
     assert await produce(server, "orders", batch(b"late", timestamp_ms=1_356_998_400_000), 500) == (
         ErrorCode.REQUEST_TIMED_OUT
     )
-    other = await Caller.connect((server.host, server.port))
+    other = await RawCaller.connect((server.host, server.port))
     answer = await other.call(3, 9, Message(topics=None, allow_auto_topic_creation=False))
     assert "orders" in {topic.name for topic in answer.topics}
     answer = await other.call(1, 12, fetch_request(("orders", 0, 0)))
@@ -63,7 +63,7 @@ async def stalled(server: Server) -> None:
     other.close()
     large = batch(bytes(BATCH_BYTES), timestamp_ms=1_356_998_400_000)
     codes: set[int] = set()
-    for _ in range(PENDING_MAX_BYTES // BATCH_BYTES // 8 + 10):
+    for _ in range(PENDING_BYTES_MAX // BATCH_BYTES // 8 + 10):
         codes |= set(await asyncio.gather(*(produce(server, "bulk", large, 1) for _ in range(8))))
         if ErrorCode.KAFKA_STORAGE_ERROR in codes:
             break
@@ -73,7 +73,7 @@ async def stalled(server: Server) -> None:
 @pytest.mark.slow
 def test_a_disk_that_does_not_answer_costs_bounded_memory_and_holds_up_events_alone(tmp_path: Path) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders", "bulk")
         client.write("orders", 20, 1000)
         ready_journal(server.data)

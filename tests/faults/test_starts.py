@@ -22,7 +22,7 @@ from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.faults import disks
-from tests.faults.client import Client
+from tests.faults.client import AcknowledgedClient
 from tests.faults.test_flood import descriptors
 from tests.support.server import Server
 
@@ -61,7 +61,7 @@ def test_ten_thousand_topics_are_served_again_after_a_stop_and_after_kill_9(tmp_
 
     filled(tmp_path / "data", work)
     with Server(tmp_path / "data") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         assert len(client.admin.list_topics(timeout=30).topics) == TOPICS
         client.write("topic-00007", 3, 100)
         server.restart(kill=True)
@@ -93,7 +93,7 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
     with Server(tmp_path / "data") as server:
 
         def ends() -> list[int]:
-            client = Client(server.at)
+            client = AcknowledgedClient(server.at)
             asked = [OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(1_356_998_400_001)]
             found = [
                 client.admin.list_offsets({TopicPartition("orders", 0): spec}, request_timeout=300)
@@ -103,7 +103,7 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
 
         assert ends()[:2] == [0, SEGMENTS]
         for number in range(2):
-            Client(server.at).write("orders", 3, 100)
+            AcknowledgedClient(server.at).write("orders", 3, 100)
             server.restart(kill=True)
             assert ends()[:2] == [0, SEGMENTS + 3 * (number + 1)]
         assert descriptors(server) < 4_096 + 100  # of segments, the most that stay open; of others
@@ -120,7 +120,7 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
     rng = random.Random(3)
     server = Server(tmp_path / "data")
     with server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.create("orders")
         client.write("orders", 500, 10_000)
         server.kill()
@@ -144,7 +144,7 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
 def test_after_a_sudden_death_few_descriptors_are_enough_to_start(tmp_path: Path) -> None:
     partitions, descriptors_max = 200, 128
     with Server(tmp_path / "data", durability="os") as server:
-        client = Client(server.at)
+        client = AcknowledgedClient(server.at)
         client.admin.create_topics([NewTopic("wide", partitions)])["wide"].result(30)
         producer = client.producer(30_000)
         for number in range(partitions):
@@ -173,7 +173,7 @@ def test_a_file_system_that_is_read_only_is_told_in_one_line(tmp_path: Path) -> 
         server = Server(disk / "data")
         server.log_path = tmp_path / "server.log"
         with server:
-            Client(server.at).create("orders")
+            AcknowledgedClient(server.at).create("orders")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         before = server.logs()
         with pytest.raises(AssertionError, match="not ready"):

@@ -16,15 +16,15 @@ NAMES = ("frames", "requests", "batch", "journal", "files", "state_records", "se
 
 def state_records() -> list[bytes]:
     """What a node writes when a topic is made and a position committed."""
-    from mainstem.log.storage.record_batch import decode, walk
-    from tests.test_node import Machine
+    from mainstem.log.storage.record_batch import decode, iter_batches
+    from tests.test_node import NodeRig
 
-    machine = Machine(durability="os")
+    machine = NodeRig(durability="os")
     machine.create("t", 2, retention_ms="5")
     machine.done(machine.node.topics.add_partitions("t", 3))
     machine.done(machine.node.topics.delete("t"))
-    data = bytes(machine.node.log.state.read_now(0, 1 << 20).data)
-    whole = [data[at : at + header.total_bytes] for at, header in walk(data)]
+    data = bytes(machine.node.log.state.read_blocking(0, 1 << 20).data)
+    whole = [data[at : at + header.total_bytes] for at, header in iter_batches(data)]
     return [bytes(record.value or b"") for each in whole for record in decode(each)]
 
 
@@ -35,7 +35,7 @@ def seeds() -> dict[str, list[bytes]]:
     from mainstem.kafka_protocol.schema import api
     from mainstem.kafka_protocol.writer import write_request
     from mainstem.log.commit import journal_format
-    from mainstem.log.commit.journal_format import Record
+    from mainstem.log.commit.journal_format import JournalRecord
     from mainstem.log.storage import record_batch as batches
     from tests.doors.kafka.examples import KINDS, example
     from tests.doors.kafka.kit import fetch_request, produce_request, request_frame
@@ -72,9 +72,9 @@ def seeds() -> dict[str, list[bytes]]:
     out["body"] = [
         bytes([n]) + b'{"topic": "t", "events": [{"value": 1}], "partitions": 1}' for n in range(20)
     ]
-    header = journal_format.Header(UUID(int=5), seq=1, salt=7, base_group=1)
-    record = journal_format.encode_record(Record(1, bytes(16), 0, 0, 0, 1, 0, 0, 5, len(two)))
-    group = b"".join(journal_format.encode_group(journal_format.seed_of(7), 1, 1, 1, [record, two]))
+    header = journal_format.JournalFileHeader(UUID(int=5), seq=1, salt=7, base_group=1)
+    record = journal_format.encode_record(JournalRecord(1, bytes(16), 0, 0, 0, 1, 0, 0, 5, len(two)))
+    group = b"".join(journal_format.encode_group(journal_format.crc_seed(7), 1, 1, 1, [record, two]))
     out["journal"] = [group, journal_format.encode_header(header) + group, b"MSGR" * 1200]
     out["state_records"] = [bytes([version]) + b"\x93\x01\xa1t\x02" for version in range(4)]
     out["state_records"] += state_records()

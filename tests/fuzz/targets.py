@@ -25,7 +25,7 @@ from mainstem.doors.http.bodies import read_json
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.net.limits import Budget
+from mainstem.doors.net.limits import MemoryBudget
 from mainstem.kafka_protocol.message import ProtocolError
 from mainstem.kafka_protocol.schema import api
 from mainstem.log.commit import checkpoint, journal_format
@@ -38,26 +38,26 @@ from mainstem.search.match.matcher import Matcher
 from mainstem.search.query.errors import QueryError
 from mainstem.search.query.format import format_query
 from mainstem.search.query.parser import parse
-from tests.doors.kafka.kit import Client, Owner, frame_reader
+from tests.doors.kafka.kit import DoorClient, RecordingWaiter, frame_reader
 from tests.doors.kafka.oracle import entity_of
 from tests.log.logs import TOPIC
-from tests.log.logs import Machine as Log
+from tests.log.logs import LogRig as Log
 from tests.support.clock import SimClock
-from tests.test_node import Machine
+from tests.test_node import NodeRig
 
-Target = Callable[[bytes], None]
+FuzzTarget = Callable[[bytes], None]
 
 
-class Faults(logging.Handler):
+class LoggedFaults(logging.Handler):
     """Remembers what was logged as a fault of ours."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it."""
-        self.told.append(self.format(record))
+        self.messages.append(self.format(record))
 
     def __enter__(self) -> None:
         logging.getLogger("mainstem").addHandler(self)
@@ -73,25 +73,25 @@ def frames(data: bytes) -> None:
     """The first byte says how the rest is cut."""
     if not data:
         return
-    budget = Budget(SimClock(), 1 << 20)
-    reader = frame_reader(64 << 10, budget=budget, owner=Owner())
+    budget = MemoryBudget(SimClock(), 1 << 20)
+    reader = frame_reader(64 << 10, budget=budget, owner=RecordingWaiter())
     step, rest, out = data[0] + 1, data[1:], b""
     with contextlib.suppress(ProtocolError):
-        while rest and reader.settle():
-            space = reader.space()
+        while rest and reader.prepare_receive():
+            space = reader.receive_buffer()
             count = min(len(space), step, len(rest))
             space[:count] = rest[:count]
             space.release()
             rest = rest[count:]
-            reader.filled(count)
+            reader.advance(count)
             while (frame := reader.next()) is not None:
                 out += len(frame).to_bytes(4, "big") + frame
     assert data[1:].startswith(out), "a frame is not what came"
     reader.close()
-    assert budget.taken_bytes == 0
+    assert budget.used_bytes == 0
 
 
-class Requests:
+class RequestsTarget:
     """One handler after the other, on a node whose disk is in memory; a new one now and then."""
 
     LIFE = 200
@@ -99,9 +99,9 @@ class Requests:
     def __init__(self) -> None:
         self.handlers = discover()
         self.keys = sorted(self.handlers)
-        self.faults = Faults()
+        self.faults = LoggedFaults()
         self.left = 0
-        self.machine: Machine
+        self.machine: NodeRig
 
     def renew(self) -> None:
         """A node with a topic of two partitions, some events and a committed position."""
@@ -109,7 +109,7 @@ class Requests:
         self.machine = None  # type: ignore[assignment]
         gc.collect()  # or the disks of many pile up
         # No journal: it is 128 MB of zeros in memory, and no handler sees the difference.
-        self.machine = Machine(durability="os", queued_max_request_bytes=1 << 20, request_max_elements=5_000)
+        self.machine = NodeRig(durability="os", queued_max_request_bytes=1 << 20, request_max_elements=5_000)
         topic = self.machine.create("t", 2)
         self.machine.append(topic, b"one")
         self.machine.append(topic, b"two", 1)
@@ -132,18 +132,18 @@ class Requests:
         tags = b"\0" if version >= api(key).request.flexible else b""
         body = struct.pack(">hhih", key, version, 7, -1) + tags + data[2:]
         before = self.state()
-        client = Client(self.machine.node)  # type: ignore[arg-type]
+        client = DoorClient(self.machine.node)  # type: ignore[arg-type]
         with self.faults:
             client.feed(len(body).to_bytes(4, "big") + body)
             self.machine.settle(0.05)
             client.connection.lost()
             self.machine.settle(0.05)
-        assert not self.faults.told, self.faults.told
-        if "protocol" in client.door.refusals:
+        assert not self.faults.messages, self.faults.messages
+        if "protocol" in client.dispatcher.refusals:
             assert self.state() == before, "a refused request changed something"
-        if client.link.sent:
-            self.judge(key, version, bytes(client.link.sent))
-        assert client.door.in_flight.taken_bytes == client.door.parked.taken_bytes == 0
+        if client.transport.sent:
+            self.judge(key, version, bytes(client.transport.sent))
+        assert client.dispatcher.in_flight.used_bytes == client.dispatcher.parked.used_bytes == 0
 
     @staticmethod
     def judge(key: int, version: int, sent: bytes) -> None:
@@ -176,12 +176,12 @@ def batch(data: bytes) -> None:
     """As a client produces it, then as somebody opens it, as it came and with a right CRC."""
     for out in (bytearray(data), sealed(data)):
         with contextlib.suppress(LogError):
-            header = batches.check(memoryview(out))
-            batches.stamp(memoryview(out), 100, 3, None)
-            assert batches.crc_ok(bytes(out), batches.read_header(out))
+            header = batches.validate(memoryview(out))
+            batches.assign_offsets(memoryview(out), 100, 3, None)
+            assert batches.crc_matches(bytes(out), batches.read_header(out))
             assert header.total_bytes == len(out)
         end = 0
-        for at, header in batches.walk(bytes(out)):
+        for at, header in batches.iter_batches(bytes(out)):
             assert at == end
             end = at + header.total_bytes
         assert end <= len(out)
@@ -191,7 +191,7 @@ def batch(data: bytes) -> None:
                 assert sum(len(one.value or b"") + len(one.key or b"") for one in records) <= 1 << 20
 
 
-class Bytes:
+class BytesFile:
     """A file of the log that holds these."""
 
     path = "journal/x"
@@ -209,7 +209,7 @@ class Bytes:
 
 
 FOLDER_ID = UUID(int=5)
-JOURNAL = journal_format.Header(FOLDER_ID, seq=1, salt=7, base_group=1)
+JOURNAL = journal_format.JournalFileHeader(FOLDER_ID, seq=1, salt=7, base_group=1)
 
 
 def journal(data: bytes) -> None:
@@ -219,10 +219,10 @@ def journal(data: bytes) -> None:
         if header is None:
             continue
         number = 0
-        for group in journal_format.read_groups(Bytes(content), header):  # type: ignore[arg-type]
+        for group in journal_format.read_groups(BytesFile(content), header):  # type: ignore[arg-type]
             assert group.number > number
             number = group.number
-            assert all(one.at + one.length <= len(content) for one in group.records)
+            assert all(one.payload_position + one.length <= len(content) for one in group.records)
 
 
 def files(data: bytes) -> None:
@@ -236,11 +236,11 @@ def files(data: bytes) -> None:
         list(state_snapshot.unpack(state_snapshot.pack(5, len(data) % 7, [data]), 5, "snapshot-5"))
 
 
-class StateRecords:
+class StateRecordsTarget:
     """A record of the state log: any bytes are a record or the error that says so."""
 
     def __init__(self) -> None:
-        self.codec = Machine().node.runtime._codec
+        self.codec = NodeRig().node.runtime._codec
 
     def __call__(self, data: bytes) -> None:
         with contextlib.suppress(LogFolderError):
@@ -308,15 +308,15 @@ def body(data: bytes) -> None:
         msgspec.json.encode(value)
 
 
-def targets() -> dict[str, Target]:
+def targets() -> dict[str, FuzzTarget]:
     """All of them, by name, ready to be called."""
     return {
         "frames": frames,
-        "requests": Requests(),
+        "requests": RequestsTarget(),
         "batch": batch,
         "journal": journal,
         "files": files,
-        "state_records": StateRecords(),
+        "state_records": StateRecordsTarget(),
         "segment": segment,
         "query": query,
         "body": body,

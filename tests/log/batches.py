@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mainstem.log.config import LogConfig, PartitionConfig
-from mainstem.log.storage.record_batch import build, decode, walk
-from tests.support.memdisk import Bench, ManualCommitter
+from mainstem.log.storage.record_batch import build, decode, iter_batches
+from tests.support.memdisk import ManualCommitter, PartitionRig
 
 
 def batch(
@@ -24,18 +24,20 @@ def batch(
     return memoryview(data)
 
 
-def manual(config: PartitionConfig | None = None, **options: LogConfig) -> tuple[Bench, ManualCommitter]:
+def manual(
+    config: PartitionConfig | None = None, **options: LogConfig
+) -> tuple[PartitionRig, ManualCommitter]:
     committer = ManualCommitter()
-    return Bench(config, committer=committer, log_config=options.get("log_config")), committer
+    return PartitionRig(config, committer=committer, log_config=options.get("log_config")), committer
 
 
-def offsets(bench: Bench) -> list[int]:
+def offsets(bench: PartitionRig) -> list[int]:
     """Offsets of all records that can be read."""
     found: list[int] = []
     at = bench.partition.log_start_offset
     while at < bench.partition.high_watermark:
-        part = bench.partition.read_now(at, 1 << 20)
-        for position, header in walk(part.data):
+        part = bench.partition.read_blocking(at, 1 << 20)
+        for position, header in iter_batches(part.data):
             data = bytes(part.data[position : position + header.total_bytes])
             found += [record.offset for record in decode(data) if record.offset >= at]
         at = part.next_offset

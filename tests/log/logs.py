@@ -9,10 +9,10 @@ from uuid import UUID
 
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.log import Log
-from mainstem.log.partition.partition import Appended, Partition
+from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.recovery.report import RecoveryReport
 from mainstem.log.storage import record_batch as batches
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from tests.log.batches import batch
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
@@ -31,7 +31,7 @@ SMALL = PartitionConfig(segment_bytes=5000)
 Status = Literal["live", "deleted", "unknown"]
 
 
-class Machine:
+class LogRig:
     """One simulated machine: its disk outlives crashes."""
 
     def __init__(self, seed: int = 1, config: LogConfig = CONFIG) -> None:
@@ -42,7 +42,7 @@ class Machine:
         self.log: Log
         self.report: RecoveryReport
 
-    def start(self, status: Callable[[UUID], Status] = lambda _: "live") -> Machine:
+    def start(self, status: Callable[[UUID], Status] = lambda _: "live") -> LogRig:
         self.log = Log.open(self.disk, self.clock, self.rng, self.config)
         self.report = self.log.recover(status)
         self.settle()
@@ -51,12 +51,12 @@ class Machine:
     def settle(self, seconds: float = 0.1) -> None:
         self.clock.advance(seconds)
 
-    def crash(self, how: Literal["power", "kill"] = "power") -> Machine:
+    def crash(self, how: Literal["power", "kill"] = "power") -> LogRig:
         self.clock = SimClock(self.clock.wall_ms() + 1000)
         self.disk = self.disk.power_cut(self.clock) if how == "power" else self.disk.kill(self.clock)
         return self
 
-    def stop(self) -> Machine:
+    def stop(self) -> LogRig:
         closed = self.log.close()
         self.settle(5)
         assert closed.done
@@ -65,7 +65,9 @@ class Machine:
     def partition(self, index: int = 0, config: PartitionConfig | None = None) -> Partition:
         return self.log.partition(TOPIC, index, config)
 
-    def append(self, index: int = 0, *, size: int = 100, fill: bytes = b"v") -> tuple[Appended, Later[None]]:
+    def append(
+        self, index: int = 0, *, size: int = 100, fill: bytes = b"v"
+    ) -> tuple[AppendedBatch, Promise[None]]:
         partition = self.partition(index)
         done = partition.append(batch(size=size, fill=fill))
         return done, partition.when_committed(done.next_offset)
@@ -83,9 +85,9 @@ class Machine:
         found: list[int] = []
         offset = partition.log_start_offset
         while offset < partition.high_watermark:
-            data = bytes(partition.read_now(offset, 1 << 20).data)
-            for at, header in batches.walk(data):
-                assert batches.crc_ok(data[at : at + header.total_bytes], header)
+            data = bytes(partition.read_blocking(offset, 1 << 20).data)
+            for at, header in batches.iter_batches(data):
+                assert batches.crc_matches(data[at : at + header.total_bytes], header)
                 found.append(header.base_offset)
                 offset = header.next_offset
         return found

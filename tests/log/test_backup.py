@@ -23,11 +23,11 @@ from mainstem.log.log import Log
 from mainstem.log.offline import backup
 from mainstem.log.offline.backup import Backup, Key
 from mainstem.log.storage import record_batch
-from tests.log.logs import Machine
-from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, Life, Model, body_of
+from tests.log.logs import LogRig
+from tests.log.test_log_model import CONFIG, PARTITION, TOPIC, Faults, PartitionModel, RandomLogRun, body_of
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
-from tests.support.siminode import Inode
+from tests.support.siminode import SimInode
 
 
 class SimSink:
@@ -44,7 +44,7 @@ class SimSink:
         self._disk.sync_now([self._file])
 
 
-class Simulated(Protocol):
+class SimulatedMachine(Protocol):
     """Whose disk is copied."""
 
     rng: random.Random
@@ -56,11 +56,11 @@ class Simulated(Protocol):
 class SimTarget:
     """The copy: another simulated disk, which can have files in common with the source."""
 
-    def __init__(self, life: Simulated) -> None:
+    def __init__(self, life: SimulatedMachine) -> None:
         self._life = life
         self.disk = SimDisk(SimClock(), life.rng)
         self.disk.name = "another disk"
-        self.shared: list[tuple[Inode, bytes]] = []
+        self.shared: list[tuple[SimInode, bytes]] = []
 
     def make_folder(self, folder: str) -> None:
         self.disk.make_folder(folder)
@@ -101,21 +101,21 @@ class SimTarget:
 class LiveSource:
     """The folder as it is now: a server that was killed starts on the same one."""
 
-    def __init__(self, life: Simulated) -> None:
+    def __init__(self, life: SimulatedMachine) -> None:
         self._life = life
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._life.disk, name)
 
 
-class BackedLife(Life):
+class BackupRun(RandomLogRun):
     """A life with a backup in it."""
 
     def __init__(self, seed: int, faults: Faults) -> None:
         super().__init__(seed, "disk", faults)
         self.target: SimTarget | None = None
         self.going: Iterator[int] | None = None
-        self.before: list[Model] = []
+        self.before: list[PartitionModel] = []
         self.made = 0
 
     def step(self) -> None:
@@ -149,7 +149,7 @@ class BackedLife(Life):
         log = Log.open(disk, clock, self.rng, CONFIG)
         report = log.recover(lambda _: "live")
         assert not report.fenced, report.notes
-        assert report.copied
+        assert report.is_copy
         for index, before in enumerate(self.before):
             self.judge_partition(log, index, before)
         for index in range(len(self.models)):  # what the copy does now, the backup's files do not feel
@@ -173,7 +173,7 @@ class BackedLife(Life):
                 if inode is not None and name.endswith(".log"):
                     disk._rename([(*disk._parent(path), inode)])
 
-    def judge_partition(self, log: Log, index: int, before: Model) -> None:
+    def judge_partition(self, log: Log, index: int, before: PartitionModel) -> None:
         now, partition = self.models[index], log.partition(TOPIC, index, PARTITION)
         end = partition.high_watermark
         assert end >= before.safe, f"the copy of {index} ends at {end}, {before.safe} was promised"
@@ -183,16 +183,16 @@ class BackedLife(Life):
         offset = partition.log_start_offset
         while offset < end:
             try:
-                data = bytes(partition.read_now(offset, 100_000).data)
+                data = bytes(partition.read_blocking(offset, 100_000).data)
             except CorruptBatch as error:  # where the folder that was copied has it too
                 if offset not in now.holes:
                     raise
                 offset = int(str(error).rpartition(" ")[2])
                 continue
             assert data, f"nothing at {offset} of {end}"
-            for at, header in record_batch.walk(data):
+            for at, header in record_batch.iter_batches(data):
                 whole = data[at : at + header.total_bytes]
-                assert record_batch.crc_ok(whole, header)
+                assert record_batch.crc_matches(whole, header)
                 found = header.next_offset, body_of(whole)
                 if header.base_offset < before.safe:
                     assert before.kept[header.base_offset] == found
@@ -208,7 +208,7 @@ def _any(_: Key) -> bool:
 
 
 def test_a_commit_that_fails_meanwhile_makes_it_begin_again() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(2)
     _, failing = machine.append(fill=b"x")
     machine.clock.advance(0)  # it is written to the journal, and being synced
@@ -227,17 +227,17 @@ def test_a_commit_that_fails_meanwhile_makes_it_begin_again() -> None:
     for _ in going:
         pass
     assert made.summary.attempts == 2
-    copied = Machine()
+    copied = LogRig()
     copied.disk = target.disk
     copied.crash().start()
     assert copied.offsets() == [0, 1, 2]
-    assert b"x" * 100 not in bytes(copied.partition().read_now(2, 1000).data)
+    assert b"x" * 100 not in bytes(copied.partition().read_blocking(2, 1000).data)
 
 
 def live(seed: int) -> int:
     """One seed's life; how many backups were made."""
     faults: tuple[Faults, ...] = ("none", "none", "syncs", "calls")
-    life = BackedLife(seed, faults[seed % 4])
+    life = BackupRun(seed, faults[seed % 4])
     life.run(steps=120)
     return life.made
 

@@ -22,13 +22,13 @@ from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import (
     HEADER_BYTES,
     Record,
+    assign_offsets,
     build,
-    check,
-    crc_ok,
+    crc_matches,
     decode,
+    iter_batches,
     read_header,
-    stamp,
-    walk,
+    validate,
 )
 from tests.log.batches import batch
 
@@ -75,16 +75,16 @@ records = st.lists(
 @given(records=records, codec=st.sampled_from(codecs.NAMES), base=st.integers(0, 1 << 60))
 def test_what_is_built_passes_the_check_and_decodes_to_itself(records, codec, base) -> None:  # type: ignore[no-untyped-def]
     data = memoryview(build(records, codec=codec))
-    header = check(data)
+    header = validate(data)
     assert header.count == len(records)
     assert header.max_timestamp == max(record[3] for record in records)
-    stamp(data, base, 5, None)
+    assign_offsets(data, base, 5, None)
     expected = [
         Record(base + n, time, key, value, headers) for n, (key, value, headers, time) in enumerate(records)
     ]
     assert decode(data) == expected
     assert read_header(data).leader_epoch == 5
-    assert crc_ok(data, read_header(data))
+    assert crc_matches(data, read_header(data))
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,7 +94,7 @@ def test_batches_of_another_builder_decode(records, codec) -> None:  # type: ign
     for n, (key, value, headers, time) in enumerate(records):
         builder.append(n, time, key, value, list(headers))
     data = memoryview(bytearray(builder.build()))
-    check(data)
+    validate(data)
     assert [(one.key, one.value, one.headers, one.timestamp_ms) for one in decode(data)] == records
 
 
@@ -139,7 +139,7 @@ def test_another_decoder_reads_what_is_built(records, codec) -> None:  # type: i
 )
 def test_a_batch_that_lies_is_refused(fields: dict[str, int], error: type[LogError]) -> None:
     with pytest.raises(error):
-        check(forged(**fields))
+        validate(forged(**fields))
 
 
 def test_each_flipped_bit_behind_the_stamped_fields_is_noticed() -> None:
@@ -151,28 +151,28 @@ def test_each_flipped_bit_behind_the_stamped_fields_is_noticed() -> None:
             data = bytearray(good)
             data[at] ^= 1 << bit
             with pytest.raises(LogError):
-                check(memoryview(data))
+                validate(memoryview(data))
 
 
 def test_each_prefix_is_refused() -> None:
     data = batch(2)
     for end in range(len(data)):
         with pytest.raises(LogError):
-            check(data[:end])
+            validate(data[:end])
     with pytest.raises(InvalidBatch, match="more than one"):
-        check(memoryview(bytes(data) + bytes(data)))
+        validate(memoryview(bytes(data) + bytes(data)))
 
 
 def test_old_message_formats_shorter_than_a_header_are_named_as_such() -> None:
     message = bytearray(30)
     message[16] = 1
     with pytest.raises(UnsupportedFormat):
-        check(memoryview(message))
+        validate(memoryview(message))
 
 
 def test_log_append_time_is_the_time_of_all_records_and_the_crc_still_holds() -> None:
     data = batch(3, codec="gzip")
-    stamp(data, 100, 2, 5_000_000)
+    assign_offsets(data, 100, 2, 5_000_000)
     header = read_header(data)
     assert header.log_append_time
     assert header.max_timestamp == 5_000_000
@@ -182,12 +182,12 @@ def test_log_append_time_is_the_time_of_all_records_and_the_crc_still_holds() ->
 
 def test_walking_ends_before_what_is_not_whole() -> None:
     first, second = bytearray(batch(2)), bytearray(batch(3))
-    stamp(memoryview(second), 2, 0, None)
+    assign_offsets(memoryview(second), 2, 0, None)
     both = bytes(first + second)
-    assert [(at, header.base_offset) for at, header in walk(both)] == [(0, 0), (len(first), 2)]
-    assert len(list(walk(both[:-1]))) == 1
-    assert len(list(walk(both[: HEADER_BYTES - 1]))) == 0
-    assert len(list(walk(both + bytes(100)))) == 2
+    assert [(at, header.base_offset) for at, header in iter_batches(both)] == [(0, 0), (len(first), 2)]
+    assert len(list(iter_batches(both[:-1]))) == 1
+    assert len(list(iter_batches(both[: HEADER_BYTES - 1]))) == 0
+    assert len(list(iter_batches(both + bytes(100)))) == 2
 
 
 @pytest.mark.parametrize("codec", codecs.NAMES[1:])

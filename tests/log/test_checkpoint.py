@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from uuid import UUID
 
+import mainstem.log
 from mainstem.log.commit import checkpoint as files
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
 from tests.support.clock import SimClock
@@ -50,7 +51,7 @@ def test_the_newest_whole_one_counts() -> None:
         assert found is not None
         assert found.number == number
     disk.write_all("checkpoint-1", b"torn")
-    assert files.damaged(disk) == ["checkpoint-1"]
+    assert files.damaged_files(disk) == ["checkpoint-1"]
     found = files.load(disk)
     assert found is not None
     assert found.number == 2
@@ -83,7 +84,7 @@ def test_a_stored_one_survives_a_power_cut() -> None:
 
 
 def test_the_pages_example_is_what_the_code_reads() -> None:
-    page = (Path(files.__file__).parents[1] / "FORMAT.md").read_text()
+    page = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
     data = bytes.fromhex(page.split("```hex checkpoint\n", 1)[1].split("```", 1)[0])
     row = CheckpointRow(UUID(int=77), 2, 1, 0, 400, 8192, 500)
     assert files.decode(data) == Checkpoint(2, 3, 41, False, (row,))

@@ -14,20 +14,20 @@ from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange, StorageError
 from mainstem.log.offline.inspect import InspectedBatch, InspectedDamage, inspect
 from mainstem.log.partition.offset_lookup import TimedOffset
-from mainstem.log.partition.partition import Slice
-from mainstem.log.storage.record_batch import decode, read_header, walk
-from mainstem.promise import Later
+from mainstem.log.partition.partition import BatchSlice
+from mainstem.log.storage.record_batch import decode, iter_batches, read_header
+from mainstem.promise import Promise
 from tests.log.batches import batch
-from tests.support.memdisk import Bench
+from tests.support.memdisk import PartitionRig
 
 CONFIG = PartitionConfig(segment_bytes=900, index_interval_bytes=150)
 BATCHES = 12
 
 
-def filled(*, cold: bool = False) -> tuple[Bench, list[tuple[str, int, int, int, int]]]:
+def filled(*, cold: bool = False) -> tuple[PartitionRig, list[tuple[str, int, int, int, int]]]:
     """A partition of several segments, started anew; (path, position, end, base offset, next offset) of its
     batches."""
-    bench = Bench(CONFIG)
+    bench = PartitionRig(CONFIG)
     for n in range(BATCHES):
         bench.partition.append(batch(1 + n % 3, size=40, timestamp_ms=1000 + 10 * n))
     bench.restart()
@@ -35,48 +35,48 @@ def filled(*, cold: bool = False) -> tuple[Bench, list[tuple[str, int, int, int,
     placed = [
         (segment.path, at, at + header.total_bytes, header.base_offset, header.next_offset)
         for segment in bench.partition.segments
-        for at, header in walk(bench.disk.files[segment.path])
+        for at, header in iter_batches(bench.disk.files[segment.path])
     ]
     assert len(bench.partition.segments) > 2
     return bench, placed
 
 
-def settle(bench: Bench, value: object) -> object:
-    if isinstance(value, Later):
+def result_of(bench: PartitionRig, value: object) -> object:
+    if isinstance(value, Promise):
         bench.wait(value)
         return value.result()
     return value
 
 
-def readable(bench: Bench) -> set[int]:
+def readable(bench: PartitionRig) -> set[int]:
     """Every offset that can be read, each asked for by itself."""
     found: set[int] = set()
     for offset in range(bench.partition.log_start_offset, bench.partition.high_watermark):
         try:
-            part = settle(bench, bench.partition.read(offset, 1))
+            part = result_of(bench, bench.partition.read(offset, 1))
         except CorruptBatch:
             continue
-        assert isinstance(part, Slice)
+        assert isinstance(part, BatchSlice)
         records = [record.offset for record in decode(bytes(part.data))]
         assert offset in records
         found |= set(records)
     return found
 
 
-def sequential(bench: Bench) -> set[int]:
+def sequential(bench: PartitionRig) -> set[int]:
     """Every offset that a consumer gets that goes on where damage ends."""
     found: set[int] = set()
     at = bench.partition.log_start_offset
     while at < bench.partition.high_watermark:
         try:
-            part = settle(bench, bench.partition.read(at, 500))
+            part = result_of(bench, bench.partition.read(at, 500))
         except CorruptBatch as error:
             after = int(str(error).rsplit(" ", 1)[1])
             assert after > at
             at = after
             continue
-        assert isinstance(part, Slice)
-        for position, header in walk(part.data):
+        assert isinstance(part, BatchSlice)
+        for position, header in iter_batches(part.data):
             whole = bytes(part.data[position : position + header.total_bytes])
             found |= {record.offset for record in decode(whole)}
         assert part.next_offset > at
@@ -122,7 +122,7 @@ def test_damage_over_many_batches_is_passed() -> None:
         assert everything - hurt <= sequential(bench)
         assert everything - hurt <= readable(bench)
         for timestamp in (0, 1050, 1100):
-            found = settle(bench, bench.partition.offset_for_time(timestamp))
+            found = result_of(bench, bench.partition.offset_for_time(timestamp))
             assert found is None or isinstance(found, TimedOffset)
 
 
@@ -189,7 +189,7 @@ def test_disposable_files_may_hold_anything(
     end = bench.partition.high_watermark
     assert readable(bench) == set(range(end))
     for n in range(BATCHES):
-        found = settle(bench, bench.partition.offset_for_time(1000 + 10 * n))
+        found = result_of(bench, bench.partition.offset_for_time(1000 + 10 * n))
         assert isinstance(found, TimedOffset)
         if suffix != ".timeindex" or break_it in (break_nothing, empty, noise):
             assert found.timestamp_ms == 1000 + 10 * n
@@ -219,29 +219,29 @@ def test_a_failing_read_fails_one_read_and_not_the_partition() -> None:
     later = bench.partition.offset_for_time(1000)
     assert isinstance(later.error, StorageError)
     bench.disk.fail = lambda call, path: False
-    assert read_header(bench.partition.read_now(0, 100).data).base_offset == 0
+    assert read_header(bench.partition.read_blocking(0, 100).data).base_offset == 0
 
 
 def test_a_cold_read_that_fails_in_the_helper_is_told() -> None:
     bench, _ = filled(cold=True)
-    bench.disk.warm = lambda file, position, length: Later.failed(OSError("no such luck"))  # type: ignore[method-assign]
+    bench.disk.prefetch = lambda file, position, length: Promise.failed(OSError("no such luck"))  # type: ignore[method-assign]
     later = bench.partition.read(0, 100)
-    assert isinstance(later, Later)
+    assert isinstance(later, Promise)
     assert isinstance(later.error, StorageError)
 
 
 def test_pages_that_are_gone_again_at_once_end_in_a_waiting_read() -> None:
     bench, _ = filled(cold=True)
-    bench.disk.warm = lambda file, position, length: Later.of(None)  # type: ignore[method-assign]
+    bench.disk.prefetch = lambda file, position, length: Promise.resolved(None)  # type: ignore[method-assign]
     later = bench.partition.read(0, 100)
-    assert isinstance(later, Later)
+    assert isinstance(later, Promise)
     assert read_header(later.result().data).base_offset == 0
 
 
 def test_offsets_outside_the_log_are_refused_and_the_end_is_empty() -> None:
     bench, _ = filled()
     end = bench.partition.high_watermark
-    assert bytes(bench.partition.read_now(end, 100).data) == b""
+    assert bytes(bench.partition.read_blocking(end, 100).data) == b""
     for offset in (-1, end + 1, 1 << 62):
         with pytest.raises(OffsetOutOfRange):
             bench.partition.read(offset, 100)
@@ -260,13 +260,13 @@ def test_inspecting_a_whole_file_names_each_batch(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
     path.write_bytes(data)
     found = list(inspect(str(path)))
-    assert all(isinstance(one, InspectedBatch) and one.crc_ok and not one.gap for one in found)
-    assert len(found) == len(list(walk(data)))
+    assert all(isinstance(one, InspectedBatch) and one.crc_ok and not one.is_out_of_sequence for one in found)
+    assert len(found) == len(list(iter_batches(data)))
 
 
 def test_inspecting_reports_damage_with_its_bytes_and_goes_on(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
-    places = [at for at, _ in walk(data)]
+    places = [at for at, _ in iter_batches(data)]
     broken = bytearray(data)
     broken[places[1] + 16] = 77
     broken[places[3] + 70] ^= 1

@@ -42,7 +42,7 @@ def test_a_sync_that_fails_beside_others_fails_alone(tmp_path: Path, monkeypatch
             sync_process.full_sync(descriptor, folder)
             return errno.EIO if os.fstat(descriptor).st_ino in bad else 0
 
-        monkeypatch.setattr("mainstem.log.disk.sync_process.verdict", verdict)
+        monkeypatch.setattr("mainstem.log.disk.sync_process.sync_result", verdict)
         good, error, *others = disk.sync_each_now(files, ["", "gone meanwhile"])
         assert [good, *others] == [None] * 4
         assert error is not None
@@ -64,7 +64,7 @@ def test_what_is_written_is_read_and_synced(tmp_path: Path) -> None:
         assert bytes(file.pread_nowait(4, 3) or b"") == b"hell"
         assert file.pread_nowait(4, 8) == b""
         await disk.sync([file], ["a/b", "a"])
-        await disk.warm(file, 0, 8)
+        await disk.prefetch(file, 0, 8)
         assert await disk.sync_each([file, file]) == [None, None]
         file.truncate(2)
         assert file.pread(100, 0) == b"\0\0"
@@ -123,11 +123,11 @@ def test_a_file_system_without_nowait_is_read_plainly_from_then_on(
     monkeypatch.setattr(os, "preadv", refuse)
 
     async def script(disk: RealDisk) -> None:
-        disk.nowait = True
+        disk.has_nowait = True
         file = disk.open("f", create=True)
         file.pwrite(b"abc", 0)
         assert file.pread_nowait(9, 1) == b"bc"
-        assert not disk.nowait
+        assert not disk.has_nowait
 
     run(tmp_path, script)
 
@@ -139,7 +139,7 @@ def test_what_is_not_in_the_page_cache_is_none(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "preadv", refuse)
 
     async def script(disk: RealDisk) -> None:
-        disk.nowait = True
+        disk.has_nowait = True
         file = disk.open("f", create=True)
         file.pwrite(b"abc", 0)
         assert file.pread_nowait(9, 1) is None
@@ -273,7 +273,7 @@ def test_many_requests_at_once_are_all_answered(tmp_path: Path) -> None:
         answers = [disk.sync_each(files) for _ in range(20)] + [disk.sync_each(files[:1]) for _ in range(100)]
         for answer in answers:
             assert not any(await answer)
-        reads = [disk.warm(file, 0, 100) for file in files]
+        reads = [disk.prefetch(file, 0, 100) for file in files]
         for read in reads:
             await read
 
@@ -324,13 +324,13 @@ def test_files_that_may_not_be_closed_are_not_looked_through_for_each_that_is_op
     try:
         files = open_files.OpenFiles(256)
         for _ in range(2_000):
-            files.opened(Dirty())
+            files.on_opened(Dirty())
         assert 256 < Dirty.looks < 2_000 * 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def held_by(disk: RealDisk) -> list[str]:
+def open_paths_of(disk: RealDisk) -> list[str]:
     """What the sync process has open of the data folder."""
     pid = disk._client.pid
     links = []
@@ -350,17 +350,17 @@ def test_the_sync_process_keeps_the_journals_file_and_no_other_until_it_is_close
             one.pwrite(b"x", 0)
             await disk.sync([one])
             await disk.sync([other], ["journal"])
-            assert held_by(disk) == ["journal/1"]
+            assert open_paths_of(disk) == ["journal/1"]
         await disk.sync([two])
-        assert held_by(disk) == ["journal/2"]
+        assert open_paths_of(disk) == ["journal/2"]
         one.close()
         await disk.sync([two])
-        assert held_by(disk) == ["journal/2"]
+        assert open_paths_of(disk) == ["journal/2"]
         two.close()
-        while held_by(disk):
+        while open_paths_of(disk):
             await asyncio.sleep(0.001)
         await disk.sync([one])
-        assert held_by(disk) == ["journal/1"]
+        assert open_paths_of(disk) == ["journal/1"]
 
     run(tmp_path, script)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from mainstem.clock import LoopClock
-from mainstem.coordinator.doctor import STATE, State
+from mainstem.coordinator.doctor import STATE, OfflineState
 from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.errors import LogFolderError, LogFolderLocked
-from mainstem.log.offline.doctor import Examination
-from mainstem.log.offline.doctor_repair import Repair
+from mainstem.log.offline.doctor import FolderExamination
+from mainstem.log.offline.doctor_repair import FolderRepair
 from mainstem.log.offline.doctor_scan import Finding
 from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
@@ -63,13 +63,13 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 def examined(folder: Path) -> list[Finding]:
-    with Examination(str(folder)) as exam:
-        state = State(exam.disk)
+    with FolderExamination(str(folder)) as exam:
+        state = OfflineState(exam.disk)
         return [*state.findings, *exam.run(lambda key: state.status(key) == "live")]
 
 
 def damage(folder: Path) -> list[Finding]:
-    return [finding for finding in examined(folder) if finding.verdict == "damage"]
+    return [finding for finding in examined(folder) if finding.severity == "damage"]
 
 
 def segments(folder: Path) -> list[Path]:
@@ -93,17 +93,17 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
 
 def test_a_whole_folder_has_no_findings_and_stays_as_it_is(folder: Path) -> None:
     before = content(folder)
-    with Examination(str(folder)) as exam:
-        state = State(exam.disk)
+    with FolderExamination(str(folder)) as exam:
+        state = OfflineState(exam.disk)
         found = [*state.findings, *exam.run(lambda key: state.status(key) == "live")]
         assert found == []
         assert exam.clean
-        assert (state.topics(), exam.events) == (2, EVENTS + state.records)
+        assert (state.topic_count(), exam.events) == (2, EVENTS + state.records)
         read: list[int] = []
         exam.read_bytes = read.append
         list(exam.run())
         assert sum(read) == exam.total_bytes()
-        names = {state.name(topic_id) for topic_id, _ in exam.partition_keys()}
+        names = {state.topic_name(topic_id) for topic_id, _ in exam.partition_keys()}
     assert names == {"(state log)", "orders"}
     assert content(folder) == before
 
@@ -116,11 +116,13 @@ def test_every_flipped_byte_of_a_segment_is_found_with_its_offset(folder: Path) 
         flip(path, at, bit=at % 8)
         found = damage(folder)
         offset = A_SEGMENT + at // size
-        hit = [finding for finding in found if finding.first <= offset <= finding.last]
+        hit = [finding for finding in found if finding.first_offset <= offset <= finding.last_offset]
         assert hit, f"byte {at}: {found}"
         # Offset and epoch are outside of the CRC: there the batch beside it may be meant too.
         assert len(found) == 1 or at % size < 16, f"byte {at}: {found}"
-        assert all(A_SEGMENT <= finding.first <= finding.last < 2 * A_SEGMENT for finding in found)
+        assert all(
+            A_SEGMENT <= finding.first_offset <= finding.last_offset < 2 * A_SEGMENT for finding in found
+        )
         path.write_bytes(whole)
     assert damage(folder) == []
 
@@ -132,7 +134,7 @@ def test_every_length_that_a_segment_was_cut_to_is_found(folder: Path) -> None:
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
             found = damage(folder)
-            missing = {offset for one in found for offset in range(one.first, one.last + 1)}
+            missing = {offset for one in found for offset in range(one.first_offset, one.last_offset + 1)}
             assert missing == set(range(first + length // size, first + A_SEGMENT)), f"{path} {length}"
         path.write_bytes(whole)
     assert damage(folder) == []
@@ -142,7 +144,7 @@ def test_a_segment_that_is_gone_is_found(folder: Path) -> None:
     for path, first in zip(segments(folder), range(0, EVENTS, A_SEGMENT), strict=True):
         whole = path.read_bytes()
         path.unlink()
-        offsets = [(one.first, one.last) for one in damage(folder)]
+        offsets = [(one.first_offset, one.last_offset) for one in damage(folder)]
         assert offsets == [(first, first + A_SEGMENT - 1)]
         path.write_bytes(whole)
 
@@ -150,7 +152,7 @@ def test_a_segment_that_is_gone_is_found(folder: Path) -> None:
 def test_a_partition_that_is_gone_is_found(folder: Path) -> None:
     shutil.rmtree(segments(folder)[0].parent)
     (found,) = damage(folder)
-    assert (found.first, found.last, found.what) == (0, EVENTS - 1, "the folder is missing")
+    assert (found.first_offset, found.last_offset, found.problem) == (0, EVENTS - 1, "the folder is missing")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_derived_files_are_no_damage(folder: Path, kind: str, garbage: bytes) ->
     (path, *_) = sorted(segments(folder)[0].parent.glob(kind))
     path.write_bytes(garbage)
     found = examined(folder)
-    assert {finding.verdict for finding in found} <= {"derived"}
+    assert {finding.severity for finding in found} <= {"derived"}
     if not (kind == "*.arrivals" and len(garbage) < 16):  # half a pair is what a crash leaves
         assert [finding for finding in found if finding.path.endswith(path.name)]
 
@@ -170,7 +172,7 @@ def test_derived_files_are_no_damage(folder: Path, kind: str, garbage: bytes) ->
 def test_a_damaged_checkpoint_is_found(folder: Path, name: str) -> None:
     flip(folder / name, 40)
     found = examined(folder)
-    assert ("derived", name) in {(finding.verdict, finding.path) for finding in found}
+    assert ("derived", name) in {(finding.severity, finding.path) for finding in found}
 
 
 def test_strangers_and_leftovers_are_named_and_left_alone(folder: Path) -> None:
@@ -179,7 +181,7 @@ def test_strangers_and_leftovers_are_named_and_left_alone(folder: Path) -> None:
     (partition / "00000000000000000000.log.quarantine").write_bytes(b"abc")
     (partition / "00000000000000000777.index").write_bytes(b"")
     shutil.copytree(partition, folder / "partitions" / f"{'ab' * 16}-0")
-    notes = {finding.path.rpartition("/")[2]: finding.verdict for finding in examined(folder)}
+    notes = {finding.path.rpartition("/")[2]: finding.severity for finding in examined(folder)}
     assert notes["notes.txt"] == notes["00000000000000000777.index"] == "note"
     assert notes["00000000000000000000.log.quarantine"] == notes[f"{'ab' * 16}-0"] == "note"
 
@@ -231,14 +233,14 @@ def test_whatever_is_damaged_it_comes_to_an_end(folder: Path, garbled: Callable[
 
 
 def repaired(folder: Path) -> list[Finding]:
-    with Examination(str(folder)) as exam:
-        state = State(exam.disk)
-    given_up = lambda key, gap: key != STATE or gap.last < state.counts_from  # noqa: E731
-    return list(Repair(str(folder), random.Random(1), given_up, state.needless).run())
+    with FolderExamination(str(folder)) as exam:
+        state = OfflineState(exam.disk)
+    given_up = lambda key, gap: key != STATE or gap.last_offset < state.first_needed_offset  # noqa: E731
+    return list(FolderRepair(str(folder), random.Random(1), given_up, state.redundant_snapshots).run())
 
 
 def is_whole(folder: Path) -> bool:
-    return all(finding.verdict == "note" and ".quarantine" in finding.path for finding in examined(folder))
+    return all(finding.severity == "note" and ".quarantine" in finding.path for finding in examined(folder))
 
 
 def events(folder: Path) -> dict[int, bytes | None]:
@@ -246,7 +248,7 @@ def events(folder: Path) -> dict[int, bytes | None]:
     found = {}
     for path in segments(folder):
         whole = path.read_bytes()
-        for at, header in batches.walk(whole):
+        for at, header in batches.iter_batches(whole):
             for record in batches.decode(whole[at : at + header.total_bytes]):
                 found[record.offset] = record.value
     return found
@@ -263,8 +265,8 @@ async def _serve(folder: Path) -> dict[int, bytes | None]:
     found: dict[int, bytes | None] = {}
     offset = partition.log_start_offset
     while offset < partition.high_watermark:
-        part = partition.read_now(offset, 1 << 20)
-        for at, header in batches.walk(part.data):
+        part = partition.read_blocking(offset, 1 << 20)
+        for at, header in batches.iter_batches(part.data):
             whole = bytes(part.data[at : at + header.total_bytes])
             found |= {record.offset: record.value for record in batches.decode(whole)}
         offset = part.next_offset
@@ -302,7 +304,7 @@ def test_every_flipped_byte_of_a_segment_is_repaired(made: Path, tmp_path: Path)
         now = events(folder)
         lost = set(whole) - set(now)
         assert lost <= {hit}, f"byte {at}"
-        assert lost == {one.first for one in done if "given up" in one.what}
+        assert lost == {one.first_offset for one in done if "given up" in one.problem}
         assert all(now[offset] == whole[offset] for offset in now)
         kept = b"".join(each.read_bytes() for each in sorted(path.parent.glob("*.log.*.quarantine")))
         assert not lost or (kept and kept in damaged)
@@ -377,7 +379,7 @@ def test_a_repair_that_was_cut_off_is_done_again(made: Path, tmp_path: Path) -> 
         folder = tmp_path / str(steps)
         shutil.copytree(made, folder)
         flip(segments(folder)[2], segments(folder)[2].stat().st_size - 3)
-        going = Repair(str(folder), random.Random(1)).run()
+        going = FolderRepair(str(folder), random.Random(1)).run()
         for _ in range(steps):
             next(going, None)
         del going
@@ -393,7 +395,7 @@ def test_lost_records_of_the_state_are_named_and_not_given_up(folder: Path) -> N
     before = state.read_bytes()
     flip(state, 100)
     done = repaired(folder)
-    assert [one.then for one in done if one.verdict == "damage"] == [
+    assert [one.consequence for one in done if one.severity == "damage"] == [
         "not repaired: restore the folder from a backup"
     ]
     assert len(state.read_bytes()) == len(before)

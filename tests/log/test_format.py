@@ -7,10 +7,10 @@ from pathlib import Path
 
 import mainstem.log
 from mainstem.log.storage import index, producer_snapshot, record_batch
-from mainstem.log.storage.arrival_index import PAIR, Arrivals
+from mainstem.log.storage.arrival_index import PAIR, ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
-from mainstem.log.storage.leader_epochs import Epochs
-from mainstem.log.storage.producer_state import Sent, Window
+from mainstem.log.storage.leader_epochs import LeaderEpochs
+from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
 
 PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
 
@@ -32,7 +32,7 @@ def test_the_example_of_a_batch() -> None:
     ]
     records = [(b"k", b"v", (("h", b"x"),), 1000), (None, b"w", (), 1001)]
     built = record_batch.build(records, producer_id=9, producer_epoch=0, base_sequence=4)
-    record_batch.stamp(memoryview(built), 5, 2, None)
+    record_batch.assign_offsets(memoryview(built), 5, 2, None)
     assert built == data
 
 
@@ -57,7 +57,7 @@ def test_the_examples_of_the_indexes() -> None:
 
 
 def test_the_example_of_arrivals() -> None:
-    parsed = Arrivals.parse(example("arrivals"))
+    parsed = ArrivalIndex.parse(example("arrivals"))
     assert list(zip(parsed.times, parsed.offsets, strict=True)) == [
         (1356998400000, 0),
         (1356998401500, 3),
@@ -68,8 +68,8 @@ def test_the_example_of_arrivals() -> None:
 
 def test_the_example_of_a_snapshot() -> None:
     data = example("snapshot")
-    windows = {9: Window(0, (Sent(4, 5, 5, 7, 1001),), 1356998401500)}
-    made = producer_snapshot.Snapshot(3, 4290, 8, 4200, 0x11223344, 1356998401500, (1, 1), windows)
+    windows = {9: ProducerWindow(0, (ProducerBatch(4, 5, 5, 7, 1001),), 1356998401500)}
+    made = producer_snapshot.ProducerSnapshot(3, 4290, 8, 4200, 0x11223344, 1356998401500, (1, 1), windows)
     assert producer_snapshot.decode(data) == made
     assert producer_snapshot.encode(made) == data
     for at in range(len(data)):
@@ -81,11 +81,11 @@ def test_the_example_of_a_snapshot() -> None:
 def test_the_example_of_leader_epochs() -> None:
     found = re.search(r"```text epochs\n(.*?)```", PAGE, re.DOTALL)
     assert found
-    parsed = Epochs.parse(found[1].encode())
+    parsed = LeaderEpochs.parse(found[1].encode())
     assert parsed is not None
     assert parsed.entries == [(0, 0), (3, 1500)]
     assert parsed.encode() == found[1].encode()
-    assert [parsed.end_of(epoch, 2000) for epoch in (-1, 0, 1, 3, 4)] == [
+    assert [parsed.end_offset(epoch, 2000) for epoch in (-1, 0, 1, 3, 4)] == [
         (-1, -1),
         (0, 1500),
         (0, 1500),
@@ -101,4 +101,4 @@ def test_the_example_of_leader_epochs() -> None:
         b"0\n1\nx y\n",
         b"\xff",
     ):
-        assert Epochs.parse(broken) is None
+        assert LeaderEpochs.parse(broken) is None

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstem.log.storage.arrival_index import Arrivals
+from mainstem.log.storage.arrival_index import ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 
 Triples: TypeAlias = list[tuple[int, int, int]]
@@ -90,7 +90,7 @@ def test_files_parse_to_what_was_written_and_cutting_keeps_what_is_before(batche
         )
     )
     before = parsed.entries_below(cut)
-    parsed.cut(cut)
+    parsed.truncate(cut)
     assert parsed.entries == before
 
 
@@ -99,7 +99,7 @@ def test_going_on_from_files_gives_the_same_index(batches: Triples, data: st.Dat
     whole, placed = grown(batches)
     split = data.draw(st.integers(0, len(batches)))
     index, _ = grown(batches[:split])
-    resumed = index.resume()
+    resumed = index.resume_position()
     for (last, position, timestamp), (_, size, _) in zip(placed, batches, strict=True):
         if position < resumed:
             continue
@@ -142,7 +142,7 @@ def test_it_is_full_when_one_more_entry_would_not_fit_its_file() -> None:
 
 
 def test_arrivals_are_a_second_apart_and_rise() -> None:
-    arrivals = Arrivals()
+    arrivals = ArrivalIndex()
     for wall, offset in ((1000, 0), (1500, 3), (1999, 5), (2000, 8), (2500, 9)):
         arrivals.add(wall, offset)
     arrivals.seal(9)
@@ -150,8 +150,8 @@ def test_arrivals_are_a_second_apart_and_rise() -> None:
     assert [arrivals.arrival_of(offset) for offset in (0, 7, 8, 9, 100)] == [1000, 1000, 2000, 2500, 2500]
     found = [arrivals.first_at_or_after(wall) for wall in (0, 1000, 1001, 1999, 2000, 2400, 2500, 3499, 3500)]
     assert found == [0, 0, 0, 0, 8, 8, 8, 9, None]
-    again = Arrivals.parse(arrivals.to_bytes())
+    again = ArrivalIndex.parse(arrivals.to_bytes())
     assert again.to_bytes() == arrivals.to_bytes()
     assert again.last_ms == 2500
-    assert Arrivals.parse(arrivals.to_bytes() + arrivals.to_bytes()).to_bytes() == arrivals.to_bytes()
-    assert Arrivals.parse(arrivals.to_bytes()[:-1]).last_ms == 2000
+    assert ArrivalIndex.parse(arrivals.to_bytes() + arrivals.to_bytes()).to_bytes() == arrivals.to_bytes()
+    assert ArrivalIndex.parse(arrivals.to_bytes()[:-1]).last_ms == 2000

@@ -8,19 +8,19 @@ import pytest
 
 from mainstem.log.commit import checkpoint as files
 from mainstem.log.commit import checkpointer
-from mainstem.log.commit.journal import LONELY
+from mainstem.log.commit.journal import SINGLE_WRITER_GROUPS
 from mainstem.log.errors import PartitionDeleted, StorageError
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from tests.log.batches import batch
-from tests.log.logs import CONFIG, SMALL, TOPIC, Machine, Status
+from tests.log.logs import CONFIG, SMALL, TOPIC, LogRig, Status
 from tests.support.simdisk import SimFile
 
 
-def syncs(machine: Machine) -> int:
+def syncs(machine: LogRig) -> int:
     return machine.disk.trace.count("sync file")
 
 
-def fail_next_sync(machine: Machine, times: int = 1) -> None:
+def fail_next_sync(machine: LogRig, times: int = 1) -> None:
     """The next syncs of a file lose what they were to keep."""
     disk, left = machine.disk, [times]
     real = disk._sync_file
@@ -38,7 +38,7 @@ def fail_next_sync(machine: Machine, times: int = 1) -> None:
 
 
 def test_one_sync_commits_many_partitions() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     before = syncs(machine)
     laters = [machine.append(index, size=10)[1] for index in range(100)]
     assert not any(later.done for later in laters)
@@ -48,28 +48,28 @@ def test_one_sync_commits_many_partitions() -> None:
 
 
 def test_the_commit_of_a_lone_producer_begins_with_its_request() -> None:
-    machine = Machine().start()
-    machine.write(LONELY)
+    machine = LogRig().start()
+    machine.write(SINGLE_WRITER_GROUPS)
     _, later = machine.append()
     before = machine.disk.trace.count("pwrite")
-    machine.log.hurry()
+    machine.log.commit_now_if_idle()
     assert machine.disk.trace.count("pwrite") == before + 1, "the journal is written already"
     machine.append(1)
     before += 1
-    machine.log.hurry()
+    machine.log.commit_now_if_idle()
     assert machine.disk.trace.count("pwrite") == before + 1, "one group is under way at a time"
     machine.settle()
     assert later.result() is None
     _, later = machine.append()
     before = machine.disk.trace.count("pwrite")
-    machine.log.hurry()
+    machine.log.commit_now_if_idle()
     assert machine.disk.trace.count("pwrite") == before, "others have been here: they may join"
     machine.settle()
     assert later.result() is None
 
 
 def test_nothing_is_shown_before_it_is_durable() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     done, later = machine.append()
     partition = machine.partition()
     assert (done.base_offset, partition.log_end_offset, partition.high_watermark) == (0, 1, 0)
@@ -82,7 +82,7 @@ def test_nothing_is_shown_before_it_is_durable() -> None:
 
 def test_what_was_durable_survives_the_power_cut_without_its_segment() -> None:
     for seed in range(20):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(3)
         machine.append(1)  # never committed
         machine.crash().start()
@@ -92,7 +92,7 @@ def test_what_was_durable_survives_the_power_cut_without_its_segment() -> None:
 
 def test_a_large_append_goes_around_the_journal_and_survives_too() -> None:
     for seed in range(20):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(1, size=100)
         machine.write(2, size=5000)
         machine.write(1, size=100)
@@ -103,7 +103,7 @@ def test_a_large_append_goes_around_the_journal_and_survives_too() -> None:
 
 
 def test_a_partition_is_in_one_lane_at_a_time() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.disk.slow_s = 0.0
     order: list[int] = []
     for size in (100, 5000, 100, 5000, 100):
@@ -115,7 +115,7 @@ def test_a_partition_is_in_one_lane_at_a_time() -> None:
 
 
 def test_a_failed_sync_takes_back_what_was_pending_and_goes_on_in_a_new_epoch() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(2)
     fail_next_sync(machine)
     failed = [machine.append(index)[1] for index in (0, 1)]
@@ -135,7 +135,7 @@ def test_a_failed_sync_takes_back_what_was_pending_and_goes_on_in_a_new_epoch() 
 
 
 def test_a_file_whose_sync_failed_is_not_used_again_and_is_deleted() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(1)
     fail_next_sync(machine)
     machine.append()
@@ -151,7 +151,7 @@ def test_a_file_whose_sync_failed_is_not_used_again_and_is_deleted() -> None:
 
 
 def test_two_failed_syncs_in_a_row_make_the_log_read_only_until_a_new_start() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(2)
     fail_next_sync(machine, times=2)
     machine.append()
@@ -168,7 +168,7 @@ def test_two_failed_syncs_in_a_row_make_the_log_read_only_until_a_new_start() ->
 
 
 def test_a_failed_sync_of_a_segment_fences_its_partition_alone_and_is_repaired() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(3)
     machine.write(1, 1)
     fail_next_sync(machine)
@@ -190,7 +190,7 @@ def test_a_failed_sync_of_a_segment_fences_its_partition_alone_and_is_repaired()
 
 def test_a_fenced_partitions_records_outlive_the_checkpoint() -> None:
     for seed in range(10):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(3)
         fail_next_sync(machine)
         machine.log.checkpoint()
@@ -205,7 +205,7 @@ def test_a_fenced_partitions_records_outlive_the_checkpoint() -> None:
 
 
 def test_a_failed_direct_sync_fails_its_appends() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(1)
     fail_next_sync(machine)
     _, later = machine.append(size=5000)
@@ -220,7 +220,7 @@ def test_a_failed_direct_sync_fails_its_appends() -> None:
 
 
 def test_a_full_ring_waits_for_the_checkpoint_and_goes_on() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     laters = []
     for _ in range(40):
         laters += [machine.append(index, size=3000)[1] for index in range(10)]
@@ -233,9 +233,9 @@ def test_a_full_ring_waits_for_the_checkpoint_and_goes_on() -> None:
 
 
 def test_many_rolls_make_a_checkpoint_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "MANY_ROLLS", 5)
+    monkeypatch.setattr(checkpointer, "ROLLS_PER_CHECKPOINT_MAX", 5)
     large = replace(CONFIG, journal_file_bytes=1 << 20, first_journal_file_bytes=1 << 20)
-    machine = Machine(config=large).start()
+    machine = LogRig(config=large).start()
     partition = machine.partition(config=SMALL)
     found = files.load(machine.disk)
     while len(partition.segments) < 5:
@@ -247,7 +247,7 @@ def test_many_rolls_make_a_checkpoint_due(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_checkpoint_that_cannot_be_written_is_tried_again() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(2)
     real = machine.disk.rename
     machine.disk.rename = lambda *_: _raise(OSError(28, "full"))  # type: ignore[method-assign]
@@ -267,10 +267,10 @@ def _raise(error: OSError) -> None:
 
 def test_a_new_log_start_is_durable_before_files_go() -> None:
     for seed in range(10):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.partition(0, SMALL)
         machine.write(12, size=1000)
-        moved: Later[int] = machine.partition().delete_records(9)
+        moved: Promise[int] = machine.partition().delete_records(9)
         machine.settle(1)
         assert moved.result() == 9
         machine.crash().start()
@@ -280,7 +280,7 @@ def test_a_new_log_start_is_durable_before_files_go() -> None:
 
 def test_a_deleted_topic_is_gone_after_a_crash_at_any_time() -> None:
     for seed in range(30):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.partition(0, SMALL)
         machine.write(8, size=1000)
         machine.append()
@@ -296,7 +296,7 @@ def test_a_deleted_topic_is_gone_after_a_crash_at_any_time() -> None:
 
 
 def test_a_partition_that_is_made_again_under_its_id_is_a_new_one() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(3)
     done = machine.log.delete_topic(TOPIC)
     machine.settle(5)
@@ -306,7 +306,7 @@ def test_a_partition_that_is_made_again_under_its_id_is_a_new_one() -> None:
 
 
 def test_pending_bytes_count_what_is_not_durable() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.append(size=1000)
     machine.append(1, size=9000)
     assert machine.log.pending_bytes > 10_000

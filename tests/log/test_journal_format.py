@@ -6,27 +6,28 @@ import random
 from pathlib import Path
 from uuid import UUID
 
+import mainstem.log
 from mainstem.log import paths
 from mainstem.log.commit import journal_format as form
 from mainstem.log.commit import journal_reader
-from mainstem.log.commit.journal_format import APPEND, EPOCH, Header, Record
+from mainstem.log.commit.journal_format import APPEND, EPOCH, JournalFileHeader, JournalRecord
 from mainstem.log.disk.contract import File
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
 
 FOLDER = UUID(int=5)
 TOPIC = UUID(int=77)
-HEADER = Header(FOLDER, seq=4, salt=0x1122334455667788, base_group=100)
+HEADER = JournalFileHeader(FOLDER, seq=4, salt=0x1122334455667788, base_group=100)
 
 
-def record(base: int, data: bytes) -> tuple[Record, list[bytes]]:
-    one = Record(APPEND, TOPIC.bytes, 0, 2, base, base + 1, 0, base * 100, 1_000, len(data))
+def record(base: int, data: bytes) -> tuple[JournalRecord, list[bytes]]:
+    one = JournalRecord(APPEND, TOPIC.bytes, 0, 2, base, base + 1, 0, base * 100, 1_000, len(data))
     return one, [form.encode_record(one), data]
 
 
-def group(header: Header, number: int, *payloads: bytes) -> bytes:
+def group(header: JournalFileHeader, number: int, *payloads: bytes) -> bytes:
     pieces = [piece for at, data in enumerate(payloads) for piece in record(at, data)[1]]
-    seed = form.seed_of(header.salt)
+    seed = form.crc_seed(header.salt)
     return b"".join(form.encode_group(seed, header.seq, number, len(payloads), pieces))
 
 
@@ -34,15 +35,15 @@ def journal(*files: bytes) -> SimDisk:
     disk = SimDisk(SimClock(), random.Random(1))
     disk.make_folder(paths.JOURNAL)
     for number, data in enumerate(files):
-        disk.write_all(paths.slot_path(number), data)
+        disk.write_all(paths.journal_file_path(number), data)
     return disk
 
 
 def open_slot(disk: SimDisk, number: int = 0) -> File:
-    return disk.open(paths.slot_path(number))
+    return disk.open(paths.journal_file_path(number))
 
 
-def numbers(data: bytes, header: Header = HEADER) -> list[tuple[int, bool]]:
+def numbers(data: bytes, header: JournalFileHeader = HEADER) -> list[tuple[int, bool]]:
     file = open_slot(journal(data))
     return [(one.number, one.after_damage) for one in form.read_groups(file, header)]
 
@@ -65,8 +66,8 @@ def test_groups_come_back_with_their_records() -> None:
     file = open_slot(journal(data + bytes(8192)))
     first, second = form.read_groups(file, HEADER)
     assert (first.number, second.number, second.records) == (100, 101, [])
-    assert [file.pread(one.length, one.at) for one in first.records] == [b"a" * 10, b"b" * 9000]
-    assert first.records[0]._replace(at=0) == record(0, b"a" * 10)[0]
+    assert [file.pread(one.length, one.payload_position) for one in first.records] == [b"a" * 10, b"b" * 9000]
+    assert first.records[0]._replace(payload_position=0) == record(0, b"a" * 10)[0]
 
 
 def test_every_cut_or_damaged_byte_of_the_last_group_leaves_those_before() -> None:
@@ -82,8 +83,8 @@ def test_every_cut_or_damaged_byte_of_the_last_group_leaves_those_before() -> No
 
 
 def test_groups_of_an_earlier_use_of_the_file_do_not_count() -> None:
-    old = Header(FOLDER, seq=3, salt=1, base_group=100)
-    same_seq = Header(FOLDER, seq=4, salt=1, base_group=100)
+    old = JournalFileHeader(FOLDER, seq=3, salt=1, base_group=100)
+    same_seq = JournalFileHeader(FOLDER, seq=4, salt=1, base_group=100)
     for stale in (old, same_seq):
         data = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(stale, 101, b"b")
         assert numbers(data) == [(100, False)]
@@ -95,50 +96,52 @@ def test_a_bad_group_before_a_good_one_is_damage_and_is_told() -> None:
     broken[50] ^= 1
     data = form.encode_header(HEADER) + parts[0] + bytes(broken) + parts[2]
     assert numbers(data) == [(100, False), (102, True)]
-    image = journal_reader.read(journal(data), FOLDER, 1, 1)
-    assert image.notes == [f"{paths.slot_path(0)}: damaged before group 102"]
+    image = journal_reader.read_journal(journal(data), FOLDER, 1, 1)
+    assert image.notes == [f"{paths.journal_file_path(0)}: damaged before group 102"]
     assert image.next_group == 103
 
 
 def test_a_failed_group_is_annulled_by_the_file_after_it() -> None:
-    after = Header(FOLDER, seq=5, salt=9, base_group=101)
+    after = JournalFileHeader(FOLDER, seq=5, salt=9, base_group=101)
     first = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b")
     second = form.encode_header(after) + group(after, 101, b"c")
     disk = journal(second, first)
-    image = journal_reader.read(disk, FOLDER, 1, 1)
-    records, payload = image.of((TOPIC, 0))
+    image = journal_reader.read_journal(disk, FOLDER, 1, 1)
+    records, payload = image.records_of((TOPIC, 0))
     assert [payload(one) for one in records] == [b"a", b"c"]
     assert (image.next_seq, image.next_group) == (6, 102)
-    assert image.live == [paths.slot_path(1), paths.slot_path(0)]
+    assert image.live_paths == [paths.journal_file_path(1), paths.journal_file_path(0)]
 
 
 def test_files_below_the_checkpoint_are_not_live_but_their_seq_is_never_used_again() -> None:
     data = form.encode_header(HEADER) + group(HEADER, 100, b"a")
-    image = journal_reader.read(journal(data), FOLDER, 9, 50)
-    assert (image.live, image.records, image.next_seq, image.next_group) == ([], {}, 9, 50)
-    assert journal_reader.read(journal(data), FOLDER, 4, 1).next_seq == 5
+    image = journal_reader.read_journal(journal(data), FOLDER, 9, 50)
+    assert (image.live_paths, image.records, image.next_seq, image.next_group) == ([], {}, 9, 50)
+    assert journal_reader.read_journal(journal(data), FOLDER, 4, 1).next_seq == 5
 
 
 def test_records_without_bytes_come_back() -> None:
-    one = Record(EPOCH, TOPIC.bytes, 3, 7, 50, 50, 40, 999, 0, 0)
-    seed = form.seed_of(HEADER.salt)
+    one = JournalRecord(EPOCH, TOPIC.bytes, 3, 7, 50, 50, 40, 999, 0, 0)
+    seed = form.crc_seed(HEADER.salt)
     data = b"".join(form.encode_group(seed, HEADER.seq, 100, 1, [form.encode_record(one)]))
     (found,) = form.read_groups(open_slot(journal(form.encode_header(HEADER) + data)), HEADER)
-    assert [each._replace(at=0) for each in found.records] == [one]
+    assert [each._replace(payload_position=0) for each in found.records] == [one]
 
 
 def test_the_pages_example_is_what_the_code_reads() -> None:
-    page = (Path(form.__file__).parents[1] / "FORMAT.md").read_text()
+    page = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
     block = page.split("```hex journal\n", 1)[1].split("```", 1)[0]
     data = bytes.fromhex(block.replace("..", "").strip())
     head, rest = data[:52], data[52:]
     header = form.decode_header(head.ljust(form.BLOCK, b"\0"), UUID(int=0x0123456789ABCDEF0123456789ABCDEF))
-    assert header == Header(UUID(int=0x0123456789ABCDEF0123456789ABCDEF), 3, 0x1122334455667788, 41)
+    assert header == JournalFileHeader(
+        UUID(int=0x0123456789ABCDEF0123456789ABCDEF), 3, 0x1122334455667788, 41
+    )
     file = open_slot(journal(head.ljust(form.BLOCK, b"\0") + rest.ljust(form.BLOCK, b"\0")))
     (found,) = form.read_groups(file, header)
     assert found.number == 41
     (one,) = found.records
     assert (one.kind, UUID(bytes=one.topic), one.partition, one.epoch) == (APPEND, TOPIC, 2, 1)
     assert (one.base_offset, one.end_offset, one.segment, one.position) == (500, 503, 400, 8192)
-    assert file.pread(one.length, one.at) == b"batches"
+    assert file.pread(one.length, one.payload_position) == b"batches"
     assert f"{form.RECORD_BYTES} bytes" in page

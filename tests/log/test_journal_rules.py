@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from mainstem.log.storage import record_batch as batches
-from tests.log.logs import SMALL, TOPIC, Machine
+from tests.log.logs import SMALL, TOPIC, LogRig
 
 
 @pytest.mark.parametrize("crash", ["power", "kill"])
@@ -19,7 +19,7 @@ def test_what_a_fenced_partition_had_in_a_good_group_is_void(crash: Literal["pow
     durable: its bytes were never acknowledged, and others took their place."""
     met = 0
     for seed in range(60):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(2)
         machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
         machine.log.checkpoint()
@@ -38,11 +38,11 @@ def test_what_a_fenced_partition_had_in_a_good_group_is_void(crash: Literal["pow
         machine.crash(crash).start()
         assert machine.report.fenced == [], (seed, machine.report.notes)
         assert machine.offsets(0) == list(range(kept + 1)), seed
-        assert b"new" * 5000 in bytes(machine.partition(0).read_now(kept, 1 << 20).data), seed
+        assert b"new" * 5000 in bytes(machine.partition(0).read_blocking(kept, 1 << 20).data), seed
     assert met > 5, "the group was never the faster one: nothing was tested"
 
 
-def fail_one_group(machine: Machine, size: int = 100) -> None:
+def fail_one_group(machine: LogRig, size: int = 100) -> None:
     """A group of partition 0 fails; goes on until the partition takes events again, and not a step more: a
     checkpoint follows soon."""
     machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "journal/"
@@ -58,7 +58,7 @@ def fail_one_group(machine: Machine, size: int = 100) -> None:
 def test_a_failed_group_is_no_damage_to_the_next_start() -> None:
     """Group numbers go on without a gap, so that a gap always means that something is missing."""
     for seed in range(20):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(1)
         fail_one_group(machine)
         machine.crash().start()
@@ -68,7 +68,7 @@ def test_a_failed_group_is_no_damage_to_the_next_start() -> None:
 def test_a_failed_group_is_not_put_back_over_what_took_its_place() -> None:
     """The device had it all the same, and what came next went to the segment alone."""
     for seed in range(20):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(1)
         fail_one_group(machine)
         done, later = machine.append(fill=b"new", size=5000)
@@ -78,14 +78,14 @@ def test_a_failed_group_is_not_put_back_over_what_took_its_place() -> None:
         machine.crash().start()
         assert machine.report.fenced == []
         assert machine.offsets() == [0, 1], seed
-        assert b"new" * 5000 in bytes(machine.partition().read_now(done.base_offset, 1 << 20).data), seed
+        assert b"new" * 5000 in bytes(machine.partition().read_blocking(done.base_offset, 1 << 20).data), seed
 
 
 def test_what_failed_does_not_come_back_once_its_epoch_has_ended() -> None:
     """The cut of the segment was not synced, so that a power cut may bring the bytes back, but not the
     events."""
     for seed in range(60):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(1)
         fail_one_group(machine)
         machine.crash().start()
@@ -96,7 +96,7 @@ def test_what_failed_does_not_come_back_once_its_epoch_has_ended() -> None:
 def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
     """Windows are read from there after a start, and what is damaged there would be told."""
     for seed in range(20):
-        machine = Machine(seed).start()
+        machine = LogRig(seed).start()
         machine.write(3)
         machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
         machine.log.checkpoint()
@@ -112,8 +112,8 @@ def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
         data = machine.disk.read_all(f"partitions/{TOPIC.hex}-0/{0:020d}.log")
         found = [
             header
-            for at, header in batches.walk(data)
-            if batches.crc_ok(data[at : at + header.total_bytes], header)
+            for at, header in batches.iter_batches(data)
+            if batches.crc_matches(data[at : at + header.total_bytes], header)
         ]
         assert [header.base_offset for header in found] == [0, 1, 2], seed
         assert machine.offsets() == [2]
@@ -121,7 +121,7 @@ def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
 
 def test_a_deletion_that_is_tried_again_waits_for_the_journal_too() -> None:
     """Else its tombstone goes while records are left, and the next start finds a topic that nobody knows."""
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(2)
     machine.disk.sync_fails = 1.0
     first = machine.log.delete_topic(TOPIC)
@@ -138,7 +138,7 @@ def test_a_deletion_that_is_tried_again_waits_for_the_journal_too() -> None:
 
 
 def test_an_epoch_that_began_in_a_segment_that_is_deleted_holds_up_no_start() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(1, size=3000)
     machine.log.checkpoint()

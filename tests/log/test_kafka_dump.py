@@ -16,7 +16,7 @@ import pytest
 from mainstem.log.config import PartitionConfig
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import build
-from tests.support.memdisk import Bench
+from tests.support.memdisk import PartitionRig
 
 JARS = Path(__file__).parents[1] / "compat" / "java" / "target" / "lib"
 BATCHES = 600
@@ -43,7 +43,7 @@ def test_kafkas_dump_tool_reports_no_mismatch(tmp_path: Path) -> None:
     if shutil.which("java") is None or not JARS.is_dir():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Java and the jars of tests/compat/java")
     rng = random.Random(3)
-    bench = Bench(PartitionConfig(segment_bytes=200_000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=200_000))
     for n in range(BATCHES):
         records = [
             (b"k", rng.randbytes(rng.randint(0, 300)), (("h", b"x"),), rng.randint(0, 50_000) + n * 10)

@@ -26,9 +26,9 @@ from mainstem.log.commit import journal
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.errors import CorruptBatch, LogError, LogFolderError
 from mainstem.log.log import Log
-from mainstem.log.partition.partition import Appended, Partition
+from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.storage import record_batch
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut, SimDisk
 
@@ -55,7 +55,7 @@ RATES: dict[Faults, tuple[float, ...]] = {
 
 
 @dataclass
-class Model:
+class PartitionModel:
     """What one partition must be: `kept[offset]` is the body of the batch there."""
 
     kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def body_of(data: bytes | bytearray | memoryview) -> bytes:
     return bytes(data[record_batch.CRC_FROM :])
 
 
-class Life:
+class RandomLogRun:
     """One seed."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Life:
         self.faults = faults
         self.clock = SimClock()
         self.disk = SimDisk(self.clock, self.rng)
-        self.models = [Model() for _ in range(self.rng.randint(1, 4))]
+        self.models = [PartitionModel() for _ in range(self.rng.randint(1, 4))]
         self.names = 0
         self.starts = 0
         self.crashes = Counter[str]()
@@ -154,7 +154,7 @@ class Life:
         """The newest one, rarely; it may have been the only one to know a log start, so not then."""
         asked = any(model.log_start_asked for model in self.models)
         found = checkpoints.load(self.disk) if self.rng.random() < 0.05 and not asked else None
-        if found is not None and not checkpoints.damaged(self.disk) and found.number > 1:
+        if found is not None and not checkpoints.damaged_files(self.disk) and found.number > 1:
             inode = self.disk.inode(checkpoints.NAMES[found.number % 2])
             inode.seen[:], inode.disk[:] = b"x", b"x"
             self.damaged = True
@@ -283,9 +283,9 @@ class Life:
         partition.when_committed(done.next_offset).then(self.reported(model, partition, done, body))
 
     def reported(
-        self, model: Model, partition: Partition, done: Appended, body: bytes
-    ) -> Callable[[Later[None]], None]:
-        def call(later: Later[None]) -> None:
+        self, model: PartitionModel, partition: Partition, done: AppendedBatch, body: bytes
+    ) -> Callable[[Promise[None]], None]:
+        def call(later: Promise[None]) -> None:
             if later.error is None:
                 assert done.next_offset <= model.log_start_asked or model.kept[done.base_offset][1] == body
                 model.safe = max(model.safe, done.next_offset)
@@ -303,7 +303,7 @@ class Life:
             before = self.rng.randint(partition.log_start_offset, partition.high_watermark)
             model.log_start_asked = max(model.log_start_asked, before)
 
-            def done(later: Later[int]) -> None:
+            def done(later: Promise[int]) -> None:
                 if later.error is None:
                     model.log_start = max(model.log_start, before)
 
@@ -317,12 +317,12 @@ class Life:
         if partition.log_start_offset < partition.high_watermark:
             offset = self.rng.randrange(partition.log_start_offset, partition.high_watermark)
             found = partition.read(offset, 3000)
-            if not isinstance(found, Later):
+            if not isinstance(found, Promise):
                 self.compare(self.models[index], bytes(found.data), offset)
 
-    def compare(self, model: Model, data: bytes, offset: int) -> None:
+    def compare(self, model: PartitionModel, data: bytes, offset: int) -> None:
         assert data
-        for at, header in record_batch.walk(data):
+        for at, header in record_batch.iter_batches(data):
             assert model.kept[header.base_offset] == (
                 header.next_offset,
                 body_of(data[at : at + header.total_bytes]),
@@ -356,7 +356,7 @@ class Life:
         offset, epoch = partition.log_start_offset, 0
         while offset < end:
             try:
-                data = bytes(partition.read_now(offset, 100_000).data)
+                data = bytes(partition.read_blocking(offset, 100_000).data)
             except CorruptBatch as error:  # of what was never promised, but nobody knows
                 if not (self.damaged and offset >= model.safe) and offset not in model.holes:
                     raise
@@ -364,9 +364,9 @@ class Life:
                 offset = int(str(error).rpartition(" ")[2])
                 continue
             assert data, f"nothing at {offset} of {end}"
-            for at, header in record_batch.walk(data):
+            for at, header in record_batch.iter_batches(data):
                 whole = data[at : at + header.total_bytes]
-                assert record_batch.crc_ok(whole, header)
+                assert record_batch.crc_matches(whole, header)
                 assert header.leader_epoch >= epoch
                 body = body_of(whole)
                 if header.base_offset < model.safe:
@@ -391,18 +391,18 @@ class Life:
                 model.last_sent.pop(producer, None)
 
 
-class HurriedLife(Life):
+class EagerCommitLogRun(RandomLogRun):
     """Each batch begins its commit at once, as the one of a lone producer does."""
 
     def send(self, index: int, data: bytearray, producer: int, next_sequence: int) -> None:
         super().send(index, data, producer, next_sequence)
-        self.log.hurry()
+        self.log.commit_now_if_idle()
 
 
 KINDS: tuple[Faults, ...] = ("none", "none", "syncs", "syncs", "calls", "segments", "none")
 
 
-def live(seed: int, kind: type[Life] = Life) -> Counter[str]:
+def run_seed(seed: int, kind: type[RandomLogRun] = RandomLogRun) -> Counter[str]:
     """One seed's life; its crashes."""
     faults: Faults = KINDS[seed % len(KINDS)]
     life = kind(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults)
@@ -414,7 +414,7 @@ def live(seed: int, kind: type[Life] = Life) -> Counter[str]:
 def test_nothing_that_was_promised_is_lost(first: int) -> None:
     for seed in range(first, first + 20):
         try:
-            live(seed)
+            run_seed(seed)
         except (AssertionError, LogFolderError, OSError, KeyError) as error:
             raise AssertionError(
                 f"seed {seed}: python -m tests.log.test_log_model --first {seed} --seeds 1"
@@ -423,9 +423,9 @@ def test_nothing_that_was_promised_is_lost(first: int) -> None:
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
 def test_nothing_is_lost_where_commits_begin_at_once(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "LONELY", 0)
+    monkeypatch.setattr(journal, "SINGLE_WRITER_GROUPS", 0)
     for seed in range(first, first + 20):
-        live(seed, HurriedLife)
+        run_seed(seed, EagerCommitLogRun)
 
 
 @pytest.mark.slow
@@ -434,7 +434,7 @@ def test_nothing_that_was_promised_is_lost_in_many_lives() -> None:
     logging.disable()  # else all that is said in 5,000 lives is kept in memory
     try:
         for seed in range(1000, 6000):
-            live(seed)
+            run_seed(seed)
     finally:
         logging.disable(logging.NOTSET)
 
@@ -448,7 +448,7 @@ def main() -> None:
     crashes = Counter[str]()
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         try:
-            crashes += live(seed)
+            crashes += run_seed(seed)
         except BaseException:
             print(f"seed {seed} fails", file=sys.stderr)
             raise

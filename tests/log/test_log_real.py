@@ -48,7 +48,7 @@ def count_of(log: Log, index: int = 0) -> int:
     partition = log.partition(TOPIC, index)
     offset = 0
     while offset < partition.high_watermark:
-        for _, header in batches.walk(partition.read_now(offset, 1 << 20).data):
+        for _, header in batches.iter_batches(partition.read_blocking(offset, 1 << 20).data):
             offset = header.next_offset
     return offset
 
@@ -142,7 +142,7 @@ def test_a_stalled_disk_holds_up_commits_not_the_loop(tmp_path: Path) -> None:
         done = [partition.append(batch(size=1000)) for _ in range(50)]
         assert log.pending_bytes > 50_000
         assert partition.high_watermark == 1
-        assert len(partition.read_now(0, 1 << 20).data) > 0
+        assert len(partition.read_blocking(0, 1 << 20).data) > 0
         os.kill(pid, signal.SIGCONT)
         await partition.when_committed(done[-1].next_offset)
         assert log.pending_bytes == 0

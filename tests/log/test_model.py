@@ -11,15 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import OffsetOutOfRange, StorageError
-from mainstem.log.partition.partition import Slice
-from mainstem.log.storage.record_batch import decode, read_header, walk
-from mainstem.promise import Later
+from mainstem.log.partition.partition import BatchSlice
+from mainstem.log.storage.record_batch import decode, iter_batches, read_header
+from mainstem.promise import Promise
 from tests.log.batches import batch
-from tests.support.memdisk import Bench, ImmediateCommitter, ManualCommitter
+from tests.support.memdisk import ImmediateCommitter, ManualCommitter, PartitionRig
 
 
 @dataclass
-class Model:
+class ExpectedPartition:
     """What the partition should hold."""
 
     records: list[tuple[int, int, int]] = field(default_factory=list)
@@ -42,10 +42,10 @@ class PartitionMachine(RuleBasedStateMachine):
     def begin(self, cold: bool, immediate: bool) -> None:
         config = PartitionConfig(segment_bytes=1500, index_interval_bytes=200, segment_ms=10**12)
         committer = ImmediateCommitter() if immediate else ManualCommitter()
-        self.bench = Bench(config, committer=committer)
+        self.bench = PartitionRig(config, committer=committer)
         self.bench.disk.cold = cold
-        self.model = Model()
-        self.waiting: list[tuple[int, Later[None]]] = []
+        self.model = ExpectedPartition()
+        self.waiting: list[tuple[int, Promise[None]]] = []
         self.moved = 0
         self.bench.partition.watch(self._moved)
 
@@ -53,7 +53,7 @@ class PartitionMachine(RuleBasedStateMachine):
         self.moved += 1
 
     def _now(self, later: object) -> object:
-        if isinstance(later, Later):
+        if isinstance(later, Promise):
             self.bench.wait(later)
             return later.result()
         return later
@@ -115,11 +115,11 @@ class PartitionMachine(RuleBasedStateMachine):
         model = self.model
         offset = data.draw(st.integers(model.start, model.committed))
         found = self._now(self.bench.partition.read(offset, max_bytes))
-        assert isinstance(found, Slice)
+        assert isinstance(found, BatchSlice)
         if offset == model.committed:
             assert (bytes(found.data), found.next_offset) == (b"", offset)
             return
-        headers = [header for _, header in walk(found.data)]
+        headers = [header for _, header in iter_batches(found.data)]
         assert sum(header.total_bytes for header in headers) == len(found.data)
         assert headers[0].base_offset <= offset < headers[0].next_offset
         assert headers[-1].next_offset == found.next_offset <= model.committed
@@ -178,7 +178,7 @@ class PartitionMachine(RuleBasedStateMachine):
         last = data.draw(st.integers(first, model.committed))
         seen: set[int] = set()
         for path, start, stop in self.bench.partition.byte_ranges(first, last):
-            for _, header in walk(bytes(self.bench.disk.files[path][start:stop])):
+            for _, header in iter_batches(bytes(self.bench.disk.files[path][start:stop])):
                 seen |= set(range(header.base_offset, header.next_offset))
         assert set(range(first, last)) <= seen
         assert not seen or max(seen) < model.committed
@@ -221,7 +221,7 @@ TestPartition = PartitionMachine.TestCase
 
 
 def test_a_read_header_of_each_segment_names_its_base() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=1000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=1000))
     for _ in range(30):
         bench.partition.append(batch(3, size=50))
     for segment in bench.partition.segments:

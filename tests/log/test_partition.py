@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from mainstem.log.config import PartitionConfig
-from mainstem.log.disk.nonblocking_read import LoadedIndexes
+from mainstem.log.disk.nonblocking_read import IndexCache
 from mainstem.log.errors import (
     BatchTooLarge,
     CorruptBatch,
@@ -16,44 +16,44 @@ from mainstem.log.errors import (
     StorageError,
 )
 from mainstem.log.storage.record_batch import decode, read_header
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import Bench
+from tests.support.memdisk import PartitionRig
 
 # --- appending --------------------------------------------------------------------------------------------
 
 
 def test_a_new_partition_touches_the_disk_with_its_first_append() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     assert not bench.disk.calls
-    assert bytes(bench.partition.read_now(0, 100).data) == b""
+    assert bytes(bench.partition.read_blocking(0, 100).data) == b""
     assert bench.partition.append(batch(3)) == (0, 3, -1, False)
     assert bench.partition.append(batch(2)) == (3, 5, -1, False)
     assert offsets(bench) == [0, 1, 2, 3, 4]
 
 
 def test_the_batch_is_stamped_in_place_and_kept_byte_for_byte() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     bench.partition.append(batch())
     data = batch(2, codec="zstd", size=500)
     sent = bytes(data)
     bench.partition.append(data)
-    kept = bytes(bench.partition.read_now(1, 1).data)
+    kept = bytes(bench.partition.read_blocking(1, 1).data)
     assert read_header(kept).base_offset == 1
     assert kept[16:] == sent[16:]
     assert kept == bytes(data)
 
 
 def test_log_append_time_never_falls_and_is_told() -> None:
-    bench = Bench(PartitionConfig(log_append_time=True))
+    bench = PartitionRig(PartitionConfig(log_append_time=True))
     first = bench.partition.append(batch()).log_append_ms
     bench.clock.wall -= 60_000
     assert bench.partition.append(batch()).log_append_ms == first == bench.clock.wall + 60_000
-    assert [record.timestamp_ms for record in decode(bench.partition.read_now(1, 1).data)] == [first]
+    assert [record.timestamp_ms for record in decode(bench.partition.read_blocking(1, 1).data)] == [first]
 
 
 def test_what_is_larger_than_allowed_is_refused_before_it_is_looked_at() -> None:
-    bench = Bench(PartitionConfig(max_message_bytes=200, segment_bytes=1000))
+    bench = PartitionRig(PartitionConfig(max_message_bytes=200, segment_bytes=1000))
     with pytest.raises(BatchTooLarge):
         bench.partition.append(batch(size=300))
     bench.partition.config = PartitionConfig(max_message_bytes=2000, segment_bytes=250)
@@ -65,7 +65,7 @@ def test_what_is_larger_than_allowed_is_refused_before_it_is_looked_at() -> None
 
 
 def test_timestamps_outside_what_the_topic_takes_are_refused() -> None:
-    bench = Bench(PartitionConfig(timestamp_after_max_ms=1000, timestamp_before_max_ms=5000))
+    bench = PartitionRig(PartitionConfig(timestamp_after_max_ms=1000, timestamp_before_max_ms=5000))
     now = bench.clock.wall_ms()
     bench.partition.append(batch(timestamp_ms=now + 1000))
     bench.partition.append(batch(timestamp_ms=now - 5000))
@@ -76,7 +76,7 @@ def test_timestamps_outside_what_the_topic_takes_are_refused() -> None:
 
 
 def test_a_damaged_batch_changes_nothing() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     data = bytearray(batch())
     data[-1] ^= 1
     with pytest.raises(CorruptBatch):
@@ -85,7 +85,7 @@ def test_a_damaged_batch_changes_nothing() -> None:
 
 
 def test_a_failed_write_is_taken_back_and_the_next_one_goes_on() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     bench.partition.append(batch())
     bench.disk.fail = lambda call, path: call == "pwrite"
     with pytest.raises(StorageError):
@@ -97,7 +97,7 @@ def test_a_failed_write_is_taken_back_and_the_next_one_goes_on() -> None:
 
 
 def test_a_refused_write_is_in_the_log_but_not_with_each_try(caplog: pytest.LogCaptureFixture) -> None:
-    bench = Bench()
+    bench = PartitionRig()
     bench.disk.fail = lambda call, path: call == "pwrite"
     for _ in range(100):
         with pytest.raises(StorageError):
@@ -108,7 +108,7 @@ def test_a_refused_write_is_in_the_log_but_not_with_each_try(caplog: pytest.LogC
 
 
 def test_a_write_that_cannot_be_taken_back_makes_it_read_only() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     bench.partition.append(batch())
     bench.disk.fail = lambda call, path: call in ("pwrite", "truncate")
     for _ in range(2):
@@ -120,7 +120,7 @@ def test_a_write_that_cannot_be_taken_back_makes_it_read_only() -> None:
 
 @pytest.mark.parametrize("call", ["open", "make_folder"])
 def test_a_full_disk_refuses_the_first_append_and_the_roll_and_goes_on_after(call: str) -> None:
-    bench = Bench(PartitionConfig(segment_bytes=200))
+    bench = PartitionRig(PartitionConfig(segment_bytes=200))
     bench.disk.fail = lambda name, path: name == call
     with pytest.raises(StorageError):
         bench.partition.append(batch(size=100))
@@ -138,12 +138,12 @@ def test_a_full_disk_refuses_the_first_append_and_the_roll_and_goes_on_after(cal
 
 @pytest.mark.parametrize("call", ["write_all", "append", "sync", "read_all"])
 def test_disposable_files_that_cannot_be_written_or_read_lose_nothing(call: str) -> None:
-    bench = Bench(PartitionConfig(segment_bytes=1000, index_interval_bytes=100))
+    bench = PartitionRig(PartitionConfig(segment_bytes=1000, index_interval_bytes=100))
     for n in range(30):
         if n == 10 and call != "read_all":
             bench.disk.fail = lambda name, path: name == call and "sync" not in name
         bench.partition.append(batch(2, size=50))
-    bench.partition.checkpointed()
+    bench.partition.save_side_files()
     bench.partition.close()
     bench.disk.fail = lambda name, path: False
     bench.open(bench.state())
@@ -155,7 +155,7 @@ def test_disposable_files_that_cannot_be_written_or_read_lose_nothing(call: str)
 
 
 def test_it_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=1000, segment_ms=60_000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=1000, segment_ms=60_000))
     size = len(batch(size=100))
     for _ in range(1000 // size + 1):
         bench.partition.append(batch(size=100, timestamp_ms=1))
@@ -175,7 +175,7 @@ def test_it_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None:
 
 
 def test_a_file_in_the_way_of_a_roll_is_put_aside() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=200))
+    bench = PartitionRig(PartitionConfig(segment_bytes=200))
     bench.partition.append(batch(size=100))
     path = f"{bench.partition.folder}/{1:020}.log"
     bench.disk.files[path] = bytearray(b"what is this")
@@ -193,8 +193,8 @@ def test_waiters_and_watchers_hear_of_the_watermark() -> None:
     seen: list[int] = []
     partition.watch(lambda one: seen.append(one.high_watermark))
     laters = [partition.when_committed(partition.append(batch()).next_offset) for _ in range(3)]
-    assert bytes(partition.read_now(0, 100).data) == b""
-    assert read_header(partition.read_now(0, 1, past_watermark=True).data).base_offset == 0
+    assert bytes(partition.read_blocking(0, 100).data) == b""
+    assert read_header(partition.read_blocking(0, 1, past_watermark=True).data).base_offset == 0
     committer.commit(2)
     assert [later.done for later in laters] == [True, True, False]
     assert partition.when_committed(1).done
@@ -204,7 +204,7 @@ def test_waiters_and_watchers_hear_of_the_watermark() -> None:
 
 
 def test_a_watcher_may_leave_while_it_is_told() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     seen: list[int] = []
 
     def once(_: object) -> None:
@@ -231,7 +231,7 @@ def test_deleting_fails_who_waits_and_who_comes() -> None:
 
 
 def test_epochs_of_two_crashes_outlive_a_clean_stop_in_which_nobody_wrote() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     bench.partition.append(batch())
     bench.checkpoint()
     bench.crash()
@@ -244,7 +244,7 @@ def test_epochs_of_two_crashes_outlive_a_clean_stop_in_which_nobody_wrote() -> N
 
 
 def test_epochs_of_two_crashes_are_known_after_a_third_without_a_checkpoint() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     bench.partition.append(batch())
     bench.checkpoint()
     bench.crash()
@@ -256,7 +256,7 @@ def test_epochs_of_two_crashes_are_known_after_a_third_without_a_checkpoint() ->
 
 def test_arrivals_after_a_crash_are_at_most_a_second_early() -> None:
     """The journal has one pair a second, for all segments; each segment needs one at its beginning."""
-    bench = Bench(PartitionConfig(segment_bytes=1000, index_interval_bytes=200))
+    bench = PartitionRig(PartitionConfig(segment_bytes=1000, index_interval_bytes=200))
     for _ in range(3):
         bench.partition.append(batch(4, size=200))
     first = bench.clock.wall
@@ -285,7 +285,7 @@ def test_arrivals_of_what_a_crash_took_are_forgotten() -> None:
 
 
 def test_a_lost_time_index_is_made_again_also_where_the_offset_index_is_whole() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=2000, index_interval_bytes=200))
+    bench = PartitionRig(PartitionConfig(segment_bytes=2000, index_interval_bytes=200))
     bench.partition.append(batch(3, size=200, timestamp_ms=500))
     for _ in range(4):
         bench.partition.append(batch(2, size=200, timestamp_ms=100))
@@ -294,7 +294,7 @@ def test_a_lost_time_index_is_made_again_also_where_the_offset_index_is_whole() 
         del bench.disk.files[path]
     bench.crash()
     found = bench.partition.offset_of_max_timestamp()
-    bench.wait(cast("Later[object]", found))
+    bench.wait(cast("Promise[object]", found))
     largest = found.result()
     assert largest is not None
     assert largest.offset == 2
@@ -318,7 +318,7 @@ def test_a_failed_commit_takes_the_log_back_over_a_roll_and_begins_an_epoch() ->
     assert partition.append(batch(timestamp_ms=77)).base_offset == 3
     committer.commit()
     assert offsets(bench) == [0, 1, 2, 3]
-    assert read_header(partition.read_now(3, 1).data).leader_epoch == 1
+    assert read_header(partition.read_blocking(3, 1).data).leader_epoch == 1
     assert partition.epoch_end(0) == (0, 3)
     assert partition.epoch_end(1) == (1, 4)
     assert not bench.disk.exists(f"{partition.folder}/{6:020}.log")
@@ -347,7 +347,7 @@ def test_a_fenced_partition_is_read_only_until_its_bytes_are_safe() -> None:
 
 
 def test_a_clean_restart_reads_no_log_until_somebody_asks() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=2000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=2000))
     for _ in range(50):
         bench.partition.append(batch(size=100))
     bench.partition.close()
@@ -362,7 +362,7 @@ def test_a_clean_restart_reads_no_log_until_somebody_asks() -> None:
 
 def test_index_files_after_restarts_are_those_of_a_run_without() -> None:
     config = PartitionConfig(segment_bytes=3000, index_interval_bytes=300)
-    one, other = Bench(config), Bench(config)
+    one, other = PartitionRig(config), PartitionRig(config)
     for n in range(60):
         for bench in (one, other):
             bench.partition.append(batch(2, size=60, timestamp_ms=(n * 7919) % 1000))
@@ -380,13 +380,13 @@ def test_index_files_after_restarts_are_those_of_a_run_without() -> None:
 
 
 def test_indexes_of_sealed_segments_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LoadedIndexes, "LIMIT_BYTES", 100)
-    bench = Bench(PartitionConfig(segment_bytes=900, index_interval_bytes=100))
+    monkeypatch.setattr(IndexCache, "BYTES_MAX", 100)
+    bench = PartitionRig(PartitionConfig(segment_bytes=900, index_interval_bytes=100))
     for n in range(80):
         bench.partition.append(batch(size=60, timestamp_ms=n))
     bench.restart()
     for offset in [*range(0, 80, 3), *range(1, 80, 3)]:
-        assert read_header(bench.partition.read_now(offset, 1).data).base_offset == offset
+        assert read_header(bench.partition.read_blocking(offset, 1).data).base_offset == offset
         loaded = [segment for segment in bench.partition.segments[:-1] if segment.index is not None]
         assert sum(segment.index_bytes() for segment in loaded) <= 200
     assert len(bench.partition.segments) > 8

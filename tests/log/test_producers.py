@@ -10,7 +10,7 @@ from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.errors import InvalidProducerEpoch, OutOfOrderSequence
 from mainstem.log.storage.producer_state import MAX_SEQUENCE
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import Bench
+from tests.support.memdisk import PartitionRig
 
 
 def test_a_duplicate_has_the_offsets_of_the_first_and_waits_for_its_commit() -> None:
@@ -28,7 +28,7 @@ def test_a_duplicate_has_the_offsets_of_the_first_and_waits_for_its_commit() -> 
 
 
 def test_the_window_is_five_batches_and_gaps_are_refused() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     partition = bench.partition
     placed = [partition.append(batch(producer=(9, 0, sequence))) for sequence in range(7)]
     for sequence in (2, 3, 4, 5, 6):
@@ -42,7 +42,7 @@ def test_the_window_is_five_batches_and_gaps_are_refused() -> None:
 
 
 def test_sequences_wrap() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     partition = bench.partition
     partition.append(batch(2, producer=(9, 0, MAX_SEQUENCE - 1)))
     partition.append(batch(producer=(9, 0, 0)))
@@ -53,7 +53,7 @@ def test_sequences_wrap() -> None:
 
 
 def test_a_new_epoch_begins_with_zero_and_ends_the_old_one() -> None:
-    bench = Bench()
+    bench = PartitionRig()
     partition = bench.partition
     partition.append(batch(producer=(9, 1, 0)))
     with pytest.raises(InvalidProducerEpoch):
@@ -66,7 +66,7 @@ def test_a_new_epoch_begins_with_zero_and_ends_the_old_one() -> None:
 
 
 def test_an_unknown_producer_may_begin_anywhere_and_is_forgotten_by_arrival() -> None:
-    bench = Bench(log_config=LogConfig(producer_expiry_ms=1000))
+    bench = PartitionRig(log_config=LogConfig(producer_expiry_ms=1000))
     partition = bench.partition
     partition.append(batch(producer=(9, 0, 55), timestamp_ms=1))
     assert len(partition.producers()) == 1

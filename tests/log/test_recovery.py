@@ -14,7 +14,7 @@ from mainstem.log.config import LogConfig
 from mainstem.log.errors import CorruptBatch, LogError, LogFolderError, LogFolderLocked
 from mainstem.log.log import Log
 from mainstem.log.recovery import meta
-from tests.log.logs import OS, SMALL, TOPIC, Machine
+from tests.log.logs import OS, SMALL, TOPIC, LogRig
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut
 
@@ -22,8 +22,8 @@ FOLDER = f"partitions/{TOPIC.hex}-0"
 ACTIVE = f"{FOLDER}/00000000000000000000.log"
 
 
-def checkpointed(count: int = 3, config: LogConfig = OS, size: int = 100) -> Machine:
-    machine = Machine(config=config).start()
+def checkpointed(count: int = 3, config: LogConfig = OS, size: int = 100) -> LogRig:
+    machine = LogRig(config=config).start()
     machine.write(count, size=size)
     machine.log.checkpoint()
     machine.settle(1)
@@ -31,7 +31,7 @@ def checkpointed(count: int = 3, config: LogConfig = OS, size: int = 100) -> Mac
 
 
 def test_after_a_clean_stop_nothing_is_read_but_names_and_sizes() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     for index in range(50):
         machine.append(index)
     machine.settle(1)
@@ -46,7 +46,7 @@ def test_after_a_clean_stop_nothing_is_read_but_names_and_sizes() -> None:
 
 
 def test_a_clean_stop_is_forgotten_with_the_first_start() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(1)
     machine.stop().start()
     machine.crash("kill").start()
@@ -56,7 +56,7 @@ def test_a_clean_stop_is_forgotten_with_the_first_start() -> None:
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
 def test_kill_9_loses_nothing_that_was_written(durability: Literal["disk", "os"]) -> None:
-    machine = Machine(config=OS if durability == "os" else Machine().config).start()
+    machine = LogRig(config=OS if durability == "os" else LogRig().config).start()
     machine.write(2)
     for index in (0, 0, 1):
         machine.append(index)
@@ -71,7 +71,7 @@ def test_a_last_batch_cut_or_damaged_at_every_byte_is_cut_off_and_kept_aside() -
     size = len(whole) // 3
     for at in range(2 * size, len(whole)):
         for damaged in (whole[:at], whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :]):
-            again = Machine(config=OS)
+            again = LogRig(config=OS)
             again.disk = machine.disk
             inode = again.disk.inode(ACTIVE)
             inode.truncate(0)
@@ -103,7 +103,7 @@ def test_zeros_after_the_end_are_cut_at_each_of_three_starts() -> None:
 
 
 def test_less_than_was_on_disk_is_read_only_and_told_at_every_start() -> None:
-    machine = checkpointed(3, Machine().config)
+    machine = checkpointed(3, LogRig().config)
     machine.write(1)
     machine.crash("kill")
     inode = machine.disk.inode(ACTIVE)
@@ -136,7 +136,7 @@ def test_with_durability_os_it_goes_on_after_what_is_there_and_says_so() -> None
 
 
 def test_a_missing_segment_is_told() -> None:
-    machine = checkpointed(3, Machine().config)
+    machine = checkpointed(3, LogRig().config)
     machine.crash("kill")
     machine.disk.unlink(ACTIVE)
     machine.start()
@@ -145,7 +145,7 @@ def test_a_missing_segment_is_told() -> None:
 
 
 def test_damage_in_the_middle_of_the_journal_hurts_only_the_partitions_in_it() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     for index in (0, 1, 0, 1):
         machine.write(1, index)
     machine.crash("power")
@@ -159,7 +159,7 @@ def test_damage_in_the_middle_of_the_journal_hurts_only_the_partitions_in_it() -
 
 
 def test_an_unknown_topic_is_put_aside_and_a_deleted_one_removed() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(2)
     machine.crash("power").start(lambda _: "unknown")
     assert machine.report.quarantined == [(TOPIC, 0)]
@@ -187,7 +187,7 @@ def test_half_deleted_folders_are_finished_only_for_deleted_topics() -> None:
 
 @pytest.mark.parametrize("newest", [True, False])
 def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
-    machine = checkpointed(3, Machine().config)
+    machine = checkpointed(3, LogRig().config)
     machine.write(1)
     machine.log.checkpoint()
     machine.settle(1)
@@ -207,7 +207,7 @@ def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
 def test_damage_is_passed_where_nobody_knows_how_far_the_log_was_durable(
     left: str, damaged: int, byte: int
 ) -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(2, size=1000)
     machine.log.checkpoint()
@@ -239,16 +239,16 @@ def test_damage_is_passed_where_nobody_knows_how_far_the_log_was_durable(
         for offset in range(end):
             if offset == damaged:
                 with pytest.raises(CorruptBatch, match=f"goes on at {damaged + 1}"):
-                    partition.read_now(offset, 1)
+                    partition.read_blocking(offset, 1)
             else:
-                assert partition.read_now(offset, 1).next_offset == offset + 1
+                assert partition.read_blocking(offset, 1).next_offset == offset + 1
         machine.write()
         assert machine.partition().high_watermark == end + 1
         machine.crash("kill")
 
 
 def test_without_any_checkpoint_everything_is_scanned() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(9, size=1000)
     machine.log.checkpoint()
@@ -262,14 +262,14 @@ def test_without_any_checkpoint_everything_is_scanned() -> None:
 
 
 def test_every_cut_of_the_journals_end_keeps_what_was_before() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(3)
     path = "journal/00000000000000000000.jnl"
     whole = bytes(machine.disk.inode(path).seen)
     end = len(whole.rstrip(b"\0"))
     segment = bytes(machine.disk.inode(ACTIVE).seen)
     for at in range(3 * 4096, end, 7):
-        again = Machine().start()
+        again = LogRig().start()
         again.write(3)
         again.disk.inode(path).seen[:] = bytes(again.disk.inode(path).seen[:at]).ljust(len(whole), b"\0")
         again.disk.inode(ACTIVE).seen[:] = segment[: len(segment) // 3 * 2]
@@ -277,7 +277,7 @@ def test_every_cut_of_the_journals_end_keeps_what_was_before() -> None:
         assert again.offsets() == [0, 1]
 
 
-def script(machine: Machine) -> None:
+def script(machine: LogRig) -> None:
     machine.partition(0, SMALL)
     for _ in range(6):
         for index, size in ((0, 900), (1, 100), (2, 5000)):
@@ -295,17 +295,17 @@ def script(machine: Machine) -> None:
     machine.settle(3)
 
 
-def shown(machine: Machine) -> list[int]:
+def shown(machine: LogRig) -> list[int]:
     return [machine.partition(index).high_watermark for index in range(3)]
 
 
-def total_calls(start: Callable[[Machine], object]) -> int:
-    machine = Machine()
+def total_calls(start: Callable[[LogRig], object]) -> int:
+    machine = LogRig()
     start(machine)
     return machine.disk.calls
 
 
-def live(machine: Machine) -> None:
+def live(machine: LogRig) -> None:
     machine.start()
     script(machine)
 
@@ -313,7 +313,7 @@ def live(machine: Machine) -> None:
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_any_call_may_fail(code: int) -> None:
     for number in range(1, total_calls(live) + 1):
-        machine = Machine()
+        machine = LogRig()
         machine.disk.fail[number] = code
         try:
             machine.start()
@@ -332,7 +332,7 @@ def test_any_call_may_fail(code: int) -> None:
 
 
 def test_a_log_start_in_the_journal_is_not_given_up_when_a_file_cannot_be_synced() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(4)
     machine.log.checkpoint()
     machine.settle(1)
@@ -350,7 +350,7 @@ def test_a_log_start_in_the_journal_is_not_given_up_when_a_file_cannot_be_synced
 
 
 def test_what_the_disk_fails_under_is_read_only_though_the_checkpoints_segment_has_gone() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(1, size=4500)
     deleted = machine.partition().delete_records(-1)
@@ -370,8 +370,8 @@ def test_what_the_disk_fails_under_is_read_only_though_the_checkpoints_segment_h
 
 
 def test_recovery_cut_off_at_any_call_leads_to_the_same() -> None:
-    def crashed() -> Machine:
-        machine = Machine(7).start()
+    def crashed() -> LogRig:
+        machine = LogRig(7).start()
         machine.partition(0, SMALL)
         for _ in range(6):
             for index, size in ((0, 900), (1, 100), (2, 5000)):
@@ -395,7 +395,7 @@ def test_recovery_cut_off_at_any_call_leads_to_the_same() -> None:
 
 
 def test_a_folder_of_a_newer_format_is_refused() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.stop()
     text = machine.disk.read_all("meta.properties").decode()
     machine.disk.write_all("meta.properties", text.replace("version=1", "version=2").encode())
@@ -413,7 +413,7 @@ def test_a_folder_of_a_newer_format_is_refused() -> None:
 def test_a_folder_of_an_older_format_is_marked_so_that_an_older_server_refuses_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     cluster_id = machine.log.cluster_id
     machine.stop()
     monkeypatch.setattr(meta, "VERSION", meta.VERSION + 1)
@@ -425,14 +425,14 @@ def test_a_folder_of_an_older_format_is_marked_so_that_an_older_server_refuses_i
 
 
 def test_the_cluster_id_stays() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     cluster_id = machine.log.cluster_id
     assert len(cluster_id) == 22
     assert machine.stop().start().log.cluster_id == cluster_id
 
 
 def test_a_locked_or_unusable_folder_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine()
+    machine = LogRig()
     monkeypatch.setattr(machine.disk, "lock", lambda _: _raise(BlockingIOError()))
     with pytest.raises(LogFolderLocked):
         machine.start()
@@ -448,7 +448,7 @@ def _raise(error: OSError) -> None:
 def test_the_names_of_a_deleted_topic_are_not_listed_for_each_few_that_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     for _ in range(50):
         machine.write(1)
         machine.partition().roll()

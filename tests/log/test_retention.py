@@ -8,11 +8,11 @@ from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import OffsetOutOfRange
 from mainstem.log.partition import retention
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import Bench
+from tests.support.memdisk import PartitionRig
 
 
 def test_retention_by_age_counts_from_arrival() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     for n in range(6):
         bench.partition.append(batch(size=60, timestamp_ms=n))  # of 1970
         bench.clock.advance(10)
@@ -24,7 +24,7 @@ def test_retention_by_age_counts_from_arrival() -> None:
     assert removed == size - bench.partition.size_bytes() > 0
     assert offsets(bench) == [2, 3, 4, 5]
     with pytest.raises(OffsetOutOfRange):
-        bench.partition.read_now(1, 1)
+        bench.partition.read_blocking(1, 1)
     bench.clock.advance(1000)
     bench.partition.enforce_retention().result()
     assert bench.partition.log_start_offset == bench.partition.high_watermark == 6
@@ -35,7 +35,7 @@ def test_retention_by_age_counts_from_arrival() -> None:
 
 def test_retention_by_record_time_is_kafkas_way() -> None:
     config = PartitionConfig(segment_bytes=300, retention_ms=60_000, retention_by_record_time=True)
-    bench = Bench(config)
+    bench = PartitionRig(config)
     now = bench.clock.wall_ms()
     for n in range(6):
         old = n in (0, 1, 4, 5)
@@ -45,7 +45,7 @@ def test_retention_by_record_time_is_kafkas_way() -> None:
 
 
 def test_retention_by_size_keeps_at_least_that_much() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=-1))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=-1))
     for _ in range(10):
         bench.partition.append(batch(size=60))
     each = bench.partition.segments[0].size
@@ -66,7 +66,7 @@ def test_nothing_is_unlinked_before_the_log_start_is_durable() -> None:
     unlinked = bench.disk.calls["unlink"]
     assert not later.done
     assert bench.partition.log_start_offset == 0
-    assert bench.partition.row().log_start == 6
+    assert bench.partition.checkpoint_row().log_start == 6
     committer.commit()
     assert later.result() > 0
     assert bench.disk.calls["unlink"] > unlinked
@@ -75,7 +75,7 @@ def test_nothing_is_unlinked_before_the_log_start_is_durable() -> None:
 
 @pytest.mark.parametrize("suffix", [".log", ".index"])
 def test_a_segment_that_cannot_be_unlinked_keeps_those_after_it(suffix: str) -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for n in range(8):
         bench.partition.append(batch(size=60, producer=(7, 0, n)))
     size, files = bench.partition.size_bytes(), set(bench.disk.files)
@@ -96,7 +96,7 @@ def test_a_segment_that_cannot_be_unlinked_keeps_those_after_it(suffix: str) -> 
 
 
 def test_segments_of_unknown_age_count_as_young() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     for _ in range(6):
         bench.partition.append(batch(size=60, timestamp_ms=5))
     bench.restart()
@@ -111,7 +111,7 @@ def test_segments_of_unknown_age_count_as_young() -> None:
 def test_what_came_before_the_clock_was_set_is_not_old_when_it_is() -> None:
     today_ms = 1_790_000_000_000
     for restarts in (False, True):
-        bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000, segment_ms=30_000))
+        bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000, segment_ms=30_000))
         bench.clock.wall = 5_000  # of 1970
         for n in range(6):
             bench.partition.append(batch(size=60, timestamp_ms=n, producer=(7, 0, n)))
@@ -136,7 +136,7 @@ def test_what_came_before_the_clock_was_set_is_not_old_when_it_is() -> None:
 
 
 def test_before_the_clock_is_set_ages_count_as_ever() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     bench.clock.wall = 5_000
     for n in range(4):
         bench.partition.append(batch(size=60, timestamp_ms=n))
@@ -148,7 +148,7 @@ def test_before_the_clock_is_set_ages_count_as_ever() -> None:
 
 
 def test_a_clock_that_goes_back_neither_expires_nor_pins_for_longer_than_it_went_back() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300, retention_ms=60_000))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     for _ in range(4):
         bench.partition.append(batch(size=60))
     bench.clock.wall -= 86_400_000
@@ -163,7 +163,7 @@ def test_a_clock_that_goes_back_neither_expires_nor_pins_for_longer_than_it_went
 
 
 def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
-    bench = Bench(PartitionConfig(segment_bytes=300))
+    bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for _ in range(5):
         bench.partition.append(batch(3, size=20))
     with pytest.raises(OffsetOutOfRange):
@@ -180,8 +180,8 @@ def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
 
 
 def test_what_is_unlinked_by_the_thousand_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "UNLINKED_A_TURN", 3)
-    bench = Bench(PartitionConfig(segment_bytes=300))
+    monkeypatch.setattr(retention, "UNLINKS_PER_TURN", 3)
+    bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for _ in range(22):
         bench.partition.append(batch(size=60))
     segments, size = len(bench.partition.segments), bench.partition.size_bytes()
@@ -197,8 +197,8 @@ def test_what_is_unlinked_by_the_thousand_leaves_turns_to_others(monkeypatch: py
 
 
 def test_a_topic_that_is_deleted_while_its_segments_go_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "UNLINKED_A_TURN", 1)
-    bench = Bench(PartitionConfig(segment_bytes=300))
+    monkeypatch.setattr(retention, "UNLINKS_PER_TURN", 1)
+    bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for _ in range(8):
         bench.partition.append(batch(size=60))
     later = bench.partition.delete_records(-1)

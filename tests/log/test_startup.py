@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from mainstem.log.disk.contract import File, Verdicts
+from mainstem.log.disk.contract import File, SyncResults
 from mainstem.log.errors import LogFolderError
-from tests.log.logs import TOPIC, Machine
+from tests.log.logs import TOPIC, LogRig
 
 
-def count_syncs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def count_syncs(machine: LogRig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files each sync of the next start has."""
     synced: list[int] = []
     sync_each_now = machine.disk.sync_each_now
 
-    def counting(files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+    def counting(files: Sequence[File], folders: Sequence[str]) -> SyncResults:
         synced.append(len(files))
         return sync_each_now(files, folders)
 
@@ -26,12 +26,12 @@ def count_syncs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_many_partitions_are_synced_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     for index in range(100):
         machine.append(index)
     machine.settle(1)
     machine.crash("kill")
-    machine.disk.most_unsynced = 40
+    machine.disk.max_unsynced_files = 40
     synced = count_syncs(machine, monkeypatch)
     machine.start()
     assert synced.count(20) == 5  # each with its folder
@@ -41,7 +41,7 @@ def test_many_partitions_are_synced_together(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_of_partitions_that_are_synced_together_only_the_one_that_the_disk_fails_under_is_read_only() -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     for index in range(3):
         machine.write(1, index)
     machine.log.checkpoint()
@@ -61,7 +61,7 @@ def test_of_partitions_that_are_synced_together_only_the_one_that_the_disk_fails
 def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     for _ in range(100):
         machine.write(1)
         machine.partition().roll()
@@ -71,7 +71,7 @@ def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_on
     machine.crash("kill")
     for name in ("checkpoint-0", "checkpoint-1"):
         machine.disk.unlink(name)
-    machine.disk.most_unsynced = 10
+    machine.disk.max_unsynced_files = 10
     synced = count_syncs(machine, monkeypatch)
     machine.start()
     assert machine.offsets() == list(range(101))
@@ -84,11 +84,11 @@ def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_on
 def test_a_start_that_cannot_open_what_it_has_to_sync_is_told_as_an_unusable_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine().start()
+    machine = LogRig().start()
     machine.write(1)
     machine.crash("kill")
 
-    def fails(files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+    def fails(files: Sequence[File], folders: Sequence[str]) -> SyncResults:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(machine.disk, "sync_each_now", fails)

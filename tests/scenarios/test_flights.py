@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from tests.faults.ack_checker import Event, Ledger, Partition
+from tests.faults.ack_checker import Ledger, LedgerEvent, Partition
 from tests.scenarios import flights
 from tests.support.server import Server
 
@@ -82,9 +82,9 @@ class Airport:
             }
         )
 
-    def event(self, line: bytes) -> Event:
+    def event(self, line: bytes) -> LedgerEvent:
         """How the ledger knows a line."""
-        return Event.of("airport", self.number_of[line], line)
+        return LedgerEvent.of("airport", self.number_of[line], line)
 
     def send(self, first: int, last: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
         """Send lines[first:last] and wait for every answer. `on_progress` gets the number sent so far."""

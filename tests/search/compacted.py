@@ -2,8 +2,8 @@
 batch has, several leader epochs.
 
 The local log is written as it is (`append`): there, every offset belongs to a batch, for it calls a gap
-damage. What lies in a cluster is rewritten while it is read (`Rewritten`): the door gives the rewritten
-batches in place of the log's own.
+damage. What lies in a cluster is rewritten while it is read (`RewrittenPartition`): the door gives the
+rewritten batches in place of the log's own.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from crc32c import crc32c
 
 from mainstem.log.errors import OffsetOutOfRange
 from mainstem.log.partition.partition import Partition
-from mainstem.log.partition.reader import Slice
+from mainstem.log.partition.reader import BatchSlice
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import (
     CRC_FROM,
     HEADER_BYTES,
     LENGTH_OVERHEAD,
     build,
+    iter_batches,
     read_header,
-    walk,
 )
-from tests.search.ground import Ground, Row
+from tests.search.ground import Row, SearchRig
 
 _LENGTH, _CRC, _COUNT = struct.Struct(">i"), struct.Struct(">I"), struct.Struct(">i")
 _ATTRIBUTES = struct.Struct(">h")
@@ -86,19 +86,19 @@ def some_of(rng: random.Random, count: int) -> set[int]:
 
 
 async def append(
-    ground: Ground, topic: str, partition: int, rows: Sequence[Row], kept: Collection[int], codec: str
+    ground: SearchRig, topic: str, partition: int, rows: Sequence[Row], kept: Collection[int], codec: str
 ) -> int:
     """Write a batch that lacks records. Its base offset."""
     held = part(ground, topic, partition)
     # Such a batch is refused from clients, and rightly: only the check is passed over.
-    with patch("mainstem.log.partition.partition.check", read_header):
+    with patch("mainstem.log.partition.partition.validate", read_header):
         batch = bytearray(keeping(bytes(build(rows, codec=codec)), kept))
         written = held.append(memoryview(batch))
     await held.when_committed(written.next_offset)
     return written.base_offset
 
 
-def part(ground: Ground, topic: str, partition: int) -> Partition:
+def part(ground: SearchRig, topic: str, partition: int) -> Partition:
     known = ground.node.topics.get(topic)
     assert known is not None
     return ground.node.partition(known, partition)
@@ -111,10 +111,10 @@ def new_epoch(held: Partition) -> None:
 
 
 @dataclass
-class Rewritten:
+class RewrittenPartition:
     """A partition whose readers are given what a cleaner has left of it."""
 
-    held: Partition
+    partition: Partition
     clean_to: int = 0
     """Offsets from here on were never cleaned."""
     batches: dict[int, bytes] = field(default_factory=dict)
@@ -122,12 +122,12 @@ class Rewritten:
     _really: Any = None
 
     def __post_init__(self) -> None:
-        self._really = self.held.reader.read
-        self.held.reader.read = self.read  # type: ignore[method-assign]
+        self._really = self.partition.reader.read
+        self.partition.reader.read = self.read  # type: ignore[method-assign]
 
-    def read(self, offset: int, max_bytes: int, past_watermark: bool) -> Slice:
+    def read(self, offset: int, max_bytes: int, past_watermark: bool) -> BatchSlice:
         """See `Partition.read`. What follows is found across the offsets that are gone."""
-        if not self.held.log_start_offset <= offset <= self.held.high_watermark:
+        if not self.partition.log_start_offset <= offset <= self.partition.high_watermark:
             raise OffsetOutOfRange(str(offset))
         if offset >= self.clean_to:
             return self._of_the_log(offset, max_bytes)
@@ -142,24 +142,26 @@ class Rewritten:
             found.append(batch)
             size += len(batch)
             next_offset = after
-        return Slice(b"".join(found), next_offset) if found else self._of_the_log(self.clean_to, max_bytes)
+        return (
+            BatchSlice(b"".join(found), next_offset) if found else self._of_the_log(self.clean_to, max_bytes)
+        )
 
-    def _of_the_log(self, offset: int, max_bytes: int) -> Slice:
-        reader = self.held.reader
+    def _of_the_log(self, offset: int, max_bytes: int) -> BatchSlice:
+        reader = self.partition.reader
         reader.read = self._really  # type: ignore[method-assign]
         try:
-            return reader.read_now(offset, max_bytes, False)
+            return reader.read_blocking(offset, max_bytes, False)
         finally:
             reader.read = self.read  # type: ignore[method-assign]
 
     def clean(self, rng: random.Random) -> set[int]:
         """Remove records, anew, below the newest batch. The offsets that are gone."""
         gone: set[int] = set()
-        offset, end = max(self.clean_to, self.held.log_start_offset), self.held.high_watermark
+        offset, end = max(self.clean_to, self.partition.log_start_offset), self.partition.high_watermark
         fresh: dict[int, bytes] = {}
         while offset < end:
             read = self._of_the_log(offset, 1 << 20)
-            for at, header in walk(read.data):
+            for at, header in iter_batches(read.data):
                 fresh[header.base_offset] = bytes(read.data[at : at + header.total_bytes])
             offset = read.next_offset
         if fresh:

@@ -31,7 +31,7 @@ NOW_MS = 1_700_000_000_000
 
 
 @dataclass
-class Result:
+class SearchResult:
     """What a search told."""
 
     events: list[Event] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Result:
 
 
 @dataclass
-class Ground:
+class SearchRig:
     """A node, its engine, and the searches."""
 
     node: Node
@@ -109,9 +109,9 @@ async def counted(
     return found, done
 
 
-async def run(search: Search, request: SearchRequest) -> Result:
+async def run(search: Search, request: SearchRequest) -> SearchResult:
     """All updates of a search."""
-    result = Result()
+    result = SearchResult()
     async with aclosing(search.search(request)) as updates:
         async for update in updates:
             if isinstance(update, Hit):
@@ -144,9 +144,9 @@ def brute_force(events: Sequence[Event], request: SearchRequest, now_ms: int) ->
 
 
 @asynccontextmanager
-async def open_ground(
+async def open_search_rig(
     folder: Path, *, workers: int = 2, block_bytes: int = 16 << 10, part_blocks: int = 4, **settings: Any
-) -> AsyncIterator[Ground]:
+) -> AsyncIterator[SearchRig]:
     """Opened and closed."""
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
@@ -164,10 +164,10 @@ async def open_ground(
     await door.start(sock=listener)
     # It asks the engine for nothing but the door's address, and reads through the door.
     cluster = ClusterSearch(
-        EmbeddedEngine(node, at=at), clock, cache=folder / "cache", workers=1, span_bytes=block_bytes
+        EmbeddedEngine(node, address=at), clock, cache=folder / "cache", workers=1, span_bytes=block_bytes
     )
     try:
-        yield Ground(node, engine, local, cluster, folder, door)
+        yield SearchRig(node, engine, local, cluster, folder, door)
     finally:
         await local.close()
         await cluster.close()
@@ -175,11 +175,11 @@ async def open_ground(
         await node.close()
 
 
-def on_ground(folder: Path, work: Callable[[Ground], Awaitable[None]], **settings: Any) -> None:
+def run_on_search_rig(folder: Path, work: Callable[[SearchRig], Awaitable[None]], **settings: Any) -> None:
     """Run `work` on a fresh one."""
 
     async def inner() -> None:
-        async with open_ground(folder, **settings) as ground:
+        async with open_search_rig(folder, **settings) as ground:
             await work(ground)
 
     asyncio.run(inner())

@@ -26,26 +26,26 @@ from mainstem.search.query.ast import (
     Or,
     Range,
     Regex,
-    Target,
     Term,
+    TermTarget,
     Test,
     Text,
 )
 
 
 @dataclass(frozen=True)
-class Num:
+class ReferenceNumber:
     """A JSON number as it is spelled."""
 
     spelling: str
 
 
-class NoJson(Exception):
+class NotJson(Exception):
     """It is text or binary."""
 
 
 def no_constant(name: str) -> Any:
-    raise NoJson(name)
+    raise NotJson(name)
 
 
 def no_surrogates(value: Any) -> None:
@@ -60,20 +60,20 @@ def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def as_json(raw: bytes) -> Any:
-    """The value, numbers as Num. NoJson."""
+    """The value, numbers as ReferenceNumber. NotJson."""
     try:
         value = json.loads(
             raw.decode("utf-8"),
-            parse_int=Num,
-            parse_float=Num,
+            parse_int=ReferenceNumber,
+            parse_float=ReferenceNumber,
             parse_constant=no_constant,
             object_pairs_hook=pairs,
         )
         no_surrogates(value)
-    except (ValueError, NoJson) as error:
-        raise NoJson from error
+    except (ValueError, NotJson) as error:
+        raise NotJson from error
     if raw.startswith(b"\xef\xbb\xbf"):
-        raise NoJson
+        raise NotJson
     return value
 
 
@@ -96,7 +96,7 @@ def words(text: str) -> list[str]:
 
 
 def text_of_scalar(scalar: Any) -> str:
-    if isinstance(scalar, Num):
+    if isinstance(scalar, ReferenceNumber):
         return "0" if scalar.spelling == "-0" else scalar.spelling
     if isinstance(scalar, str):
         return scalar
@@ -137,10 +137,12 @@ def elements(value: Any) -> Iterator[Any]:
 def numeric(text: str) -> Fraction | None:
     """The value of text that is spelled as a JSON number."""
     try:
-        value = json.loads(text, parse_int=Num, parse_float=Num, parse_constant=no_constant)
-    except (ValueError, NoJson):
+        value = json.loads(
+            text, parse_int=ReferenceNumber, parse_float=ReferenceNumber, parse_constant=no_constant
+        )
+    except (ValueError, NotJson):
         return None
-    return Fraction(text) if isinstance(value, Num) and value.spelling == text else None
+    return Fraction(text) if isinstance(value, ReferenceNumber) and value.spelling == text else None
 
 
 def glob(pattern: str, text: str) -> bool:
@@ -203,7 +205,7 @@ def scalar_passes(test: Test, scalar: Any) -> bool:
                 return text.casefold() == "null" and not quoted
             value = numeric(text)
             if (
-                isinstance(scalar, Num)
+                isinstance(scalar, ReferenceNumber)
                 and not quoted
                 and value is not None
                 and numeric(scalar.spelling) == value
@@ -223,7 +225,7 @@ def scalar_passes(test: Test, scalar: Any) -> bool:
 def field_passes(path: tuple[str, ...], test: Test, record: Record) -> bool:
     try:
         value = as_json(record.value) if record.value is not None else None
-    except NoJson:
+    except NotJson:
         return False
     ends = at_path(value, path)
     if isinstance(test, Exists):
@@ -238,7 +240,7 @@ def texts(record: Record) -> Iterator[str]:
     if record.value is not None:
         try:
             yield from map(text_of_scalar, all_scalars(as_json(record.value)))
-        except NoJson:
+        except NotJson:
             yield as_text(record.value)
 
 
@@ -291,9 +293,9 @@ def time_passes(test: Test, time_ms: int, now_ms: int) -> bool:
         return False
     if isinstance(test, Text):
         span = times.parse_time(test.text, now_ms)
-        return span.begin_ms <= time_ms < span.end_ms
+        return span.from_ms <= time_ms < span.to_ms
     assert isinstance(test, Range)
-    begin, end = times.bounds(test, now_ms)
+    begin, end = times.time_bounds(test, now_ms)
     return (begin is None or begin <= time_ms) and (end is None or time_ms < end)
 
 
@@ -318,20 +320,20 @@ def matches(node: Node, topic: str, partition: int, record: Record, now_ms: int)
             return all(map(inner, children))
         case Or(children):
             return any(map(inner, children))
-        case Term(Target("text"), test):
+        case Term(TermTarget("text"), test):
             return free_passes(test, record)
-        case Term(Target("field", path), test):
+        case Term(TermTarget("field", path), test):
             return field_passes(path, test, record)
-        case Term(Target("key"), test):
+        case Term(TermTarget("key"), test):
             return raw_passes(test, record.key)
-        case Term(Target("header", (name,)), test):
+        case Term(TermTarget("header", (name,)), test):
             return any(raw_passes(test, value) for found, value in record.headers if found == name)
-        case Term(Target("topic"), test):
+        case Term(TermTarget("topic"), test):
             return topic_passes(test, topic)
-        case Term(Target("partition"), test):
+        case Term(TermTarget("partition"), test):
             return number_passes(test, partition)
-        case Term(Target("offset"), test):
+        case Term(TermTarget("offset"), test):
             return number_passes(test, record.offset)
-        case Term(Target("time"), test):
+        case Term(TermTarget("time"), test):
             return time_passes(test, record.timestamp_ms, now_ms)
     raise AssertionError(node)

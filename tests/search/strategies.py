@@ -20,8 +20,8 @@ from mainstem.search.query.ast import (
     Or,
     Range,
     Regex,
-    Target,
     Term,
+    TermTarget,
     Test,
     Text,
 )
@@ -104,14 +104,16 @@ texts = st.one_of(
 )
 
 
-class Number:
+class WrittenNumber:
     """A number with its spelling, for `written`."""
 
     def __init__(self, spelling: str) -> None:
         self.spelling = spelling
 
 
-scalars = st.one_of(texts, st.sampled_from(SPELLINGS).map(Number), st.sampled_from([True, False, None]))
+scalars = st.one_of(
+    texts, st.sampled_from(SPELLINGS).map(WrittenNumber), st.sampled_from([True, False, None])
+)
 trees = st.recursive(
     scalars,
     lambda below: st.one_of(
@@ -126,7 +128,7 @@ def written(value: Any, chance: random.Random) -> str:
 
     A list of pairs is an object, in which names may repeat."""
     blank = chance.choice(["", "", " ", "\n\t"])
-    if isinstance(value, Number):
+    if isinstance(value, WrittenNumber):
         return blank + value.spelling + blank
     if isinstance(value, str):
         return (
@@ -248,15 +250,17 @@ topic_tests = st.one_of(
 )
 paths = st.just(("a",)) | st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(tuple)
 terms: st.SearchStrategy[Node] = st.one_of(
-    st.builds(Term, st.just(Target("text")), free_tests),
-    st.builds(Term, st.builds(Target, st.just("field"), paths), value_tests),
-    st.builds(Term, st.just(Target("key")), value_tests),
+    st.builds(Term, st.just(TermTarget("text")), free_tests),
+    st.builds(Term, st.builds(TermTarget, st.just("field"), paths), value_tests),
+    st.builds(Term, st.just(TermTarget("key")), value_tests),
     st.builds(
-        Term, st.sampled_from(["x", "a.b", "trace"]).map(lambda name: Target("header", (name,))), value_tests
+        Term,
+        st.sampled_from(["x", "a.b", "trace"]).map(lambda name: TermTarget("header", (name,))),
+        value_tests,
     ),
-    st.builds(Term, st.just(Target("topic")), topic_tests),
-    st.builds(Term, st.sampled_from([Target("partition"), Target("offset")]), count_tests),
-    st.builds(Term, st.just(Target("time")), time_tests),
+    st.builds(Term, st.just(TermTarget("topic")), topic_tests),
+    st.builds(Term, st.sampled_from([TermTarget("partition"), TermTarget("offset")]), count_tests),
+    st.builds(Term, st.just(TermTarget("time")), time_tests),
     st.just(Everything()),
 )
 nodes: st.SearchStrategy[Node] = st.recursive(

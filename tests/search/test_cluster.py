@@ -17,16 +17,16 @@ import pytest
 
 from mainstem.clock import BlockingClock, LoopClock
 from mainstem.contract import Broker, ClusterInfo, NotReachable
-from mainstem.log.storage.record_batch import build, stamp
+from mainstem.log.storage.record_batch import assign_offsets, build
 from mainstem.search.blocks import token_filter
-from mainstem.search.blocks.batches import placed
+from mainstem.search.blocks.batches import locate_batches
 from mainstem.search.cluster import client_protocol as wire
-from mainstem.search.cluster.broker_client import Cluster, Place, Span, visible
-from mainstem.search.cluster.plan import Times, closed_spans, cut, span_events
+from mainstem.search.cluster.broker_client import BrokerClient, SpanReader, TopicIdPartition, visible_batches
+from mainstem.search.cluster.plan import TimeEstimate, closed_spans, cut_spans, span_events
 from mainstem.search.cluster.search import ClusterSearch
 from mainstem.search.contract import Done, Hit, SearchRequest, Unreadable
-from mainstem.search.ipc import Held, Unit
-from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, run
+from mainstem.search.ipc import ClusterPartition, Unit
+from tests.search.ground import NOW_MS, Row, SearchRig, brute_force, run, run_on_search_rig
 from tests.search.test_service import QUERIES, fill
 
 SPAN = 2 << 10
@@ -34,17 +34,17 @@ SPAN = 2 << 10
 
 async def cover(search: ClusterSearch) -> int:
     made = 0
-    while some := await search.cover():
+    while some := await search.build_missing_filters():
         made += some
     return made
 
 
-def filters(ground: Ground) -> list[Path]:
+def filters(ground: SearchRig) -> list[Path]:
     return sorted((ground.folder / "cache").rglob("*.tokens"))
 
 
 @asynccontextmanager
-async def another(ground: Ground) -> AsyncIterator[ClusterSearch]:
+async def another(ground: SearchRig) -> AsyncIterator[ClusterSearch]:
     """As if the program had been started again."""
     first = ground.cluster
     search = ClusterSearch(
@@ -60,7 +60,7 @@ async def another(ground: Ground) -> AsyncIterator[ClusterSearch]:
 
 
 def test_spans_are_skipped_that_cannot_match(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, batches=20)
         needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
         await ground.append("orders", 0, needle)
@@ -78,10 +78,10 @@ def test_spans_are_skipped_that_cannot_match(tmp_path: Path) -> None:
                 found = await run(later, request)
                 assert set(found.places) == brute_force(events, request, NOW_MS), query
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-async def fill_more(ground: Ground) -> None:
+async def fill_more(ground: SearchRig) -> None:
     rng = random.Random(3)
     for batch in range(20):
         rows: list[Row] = [(None, b"more %d" % rng.randrange(10_000), (), NOW_MS + batch)] * 100
@@ -89,7 +89,7 @@ async def fill_more(ground: Ground) -> None:
 
 
 def test_a_topic_made_again_is_not_answered_from_old_filters(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         for word in (b"old", b"new"):
             await ground.engine.create_topic("orders", partitions=1)
             for _ in range(20):
@@ -103,11 +103,11 @@ def test_a_topic_made_again_is_not_answered_from_old_filters(tmp_path: Path) -> 
                 await ground.engine.delete_topic("orders")
         assert not set(old) & set(filters(ground))
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_filters_go_with_what_was_deleted(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, partitions=1)
         await cover(ground.cluster)
         count = len(filters(ground))
@@ -120,11 +120,11 @@ def test_filters_go_with_what_was_deleted(tmp_path: Path) -> None:
         request = SearchRequest(query="alpha", limit=None)
         assert set((await run(ground.cluster, request)).places) == brute_force(events, request, NOW_MS)
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_damaged_filters_are_ignored_and_made_again(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, batches=10)
         await cover(ground.cluster)
         whole = {path: path.read_bytes() for path in filters(ground)}
@@ -139,13 +139,13 @@ def test_damaged_filters_are_ignored_and_made_again(tmp_path: Path) -> None:
             await cover(later)
             assert sorted((await run(later, request)).places) == expected
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: Path) -> None:
     """As after an election of a broker that lacked events: the same offsets, a later leader epoch."""
 
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         for _ in range(20):
             await ground.append("orders", 0, [(None, b"word", (), NOW_MS)] * 50)
@@ -155,12 +155,14 @@ def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: P
         totals = (await run(ground.cluster, request)).end.totals
         assert totals.skipped_bytes > totals.scanned_bytes
         for path in made:
-            head, last = token_filter.head_of(path) or pytest.fail("it is whole")
+            head, last = token_filter.read_filter_info(path) or pytest.fail("it is whole")
             newer = bytearray(last)
             newer[12:16] = (7).to_bytes(4, "big")
             unit = Unit("orders", 0, "", head.start, head.end, head.first_offset, head.next_offset)
             name = path.name.replace("-0.tokens", "-7.tokens")
-            token_filter.save(unit, str(path.with_name(name)), token_filter.Gathered(), 0, 0, bytes(newer))
+            token_filter.write_filter(
+                unit, str(path.with_name(name)), token_filter.FilterBuilder(), 0, 0, bytes(newer)
+            )
             path.unlink()
         async with another(ground) as later:
             assert (await run(later, request)).end.totals.skipped_bytes == 0
@@ -168,11 +170,11 @@ def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: P
             await cover(later)
         assert {path.name.rpartition("-")[2] for path in filters(ground)} == {"0.tokens"}
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_the_oldest_events_lose_their_filters_when_the_room_is_full(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         for number in range(20):
             rows: list[Row] = [(None, b"word %d" % number, (), NOW_MS + number)] * 100
@@ -186,13 +188,13 @@ def test_the_oldest_events_lose_their_filters_when_the_room_is_full(tmp_path: Pa
         await cover(ground.cluster)
         assert sum(path.stat().st_size for path in filters(ground)) <= 40_000
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 # --- brokers that go away ---------------------------------------------------------------------------------
 
 
-class Fixed:
+class FakeClusterEngine:
     """An engine that knows where brokers are, and nothing else."""
 
     def __init__(self, *ports: int) -> None:
@@ -204,7 +206,7 @@ class Fixed:
 
 def test_a_cluster_that_does_not_answer_is_an_error(unused_port: int) -> None:
     async def work() -> None:
-        engine: Any = Fixed(unused_port)
+        engine: Any = FakeClusterEngine(unused_port)
         search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()))
         try:
             with pytest.raises(NotReachable, match="connection refused"):
@@ -227,7 +229,7 @@ def unused_port() -> int:
 def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
     tmp_path: Path,
 ) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         hits, problems = 0, []
         async for update in ground.cluster.search(SearchRequest(limit=None)):
@@ -245,7 +247,7 @@ def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
         assert totals.share < 1
         assert totals.matches == hits
 
-    on_ground(tmp_path, work, block_bytes=SPAN)
+    run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 # --- what comes over the wire -----------------------------------------------------------------------------
@@ -253,42 +255,42 @@ def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
 
 def batch(offset: int, *texts: bytes) -> bytes:
     data = build([(None, text, (), 1_000) for text in texts])
-    stamp(memoryview(data), offset, 3, None)
+    assign_offsets(memoryview(data), offset, 3, None)
     return bytes(data)
 
 
 def test_what_is_cut_off_or_behind_the_span_is_left_out() -> None:
     one, two, three = batch(10, b"a", b"b"), batch(20, b"c"), batch(30, b"d")
-    chunk = visible(memoryview(one + two + three), [], 10, 25)
+    chunk = visible_batches(memoryview(one + two + three), [], 10, 25)
     assert (bytes(chunk.data), chunk.high, chunk.size) == (one + two, 25, len(one + two))
-    chunk = visible(memoryview(one + two[:-1]), [], 10, 25)
+    chunk = visible_batches(memoryview(one + two[:-1]), [], 10, 25)
     assert (bytes(chunk.data), chunk.high) == (one, 12)
 
 
 def test_batches_that_compaction_has_emptied_are_passed_over() -> None:
     emptied = bytearray(batch(20, b"c"))
     emptied[57:61] = bytes(4)
-    chunk = visible(memoryview(batch(10, b"a") + bytes(emptied) + batch(30, b"d")), [], 10, 40)
-    assert (bytes(chunk.data), chunk.high, chunk.unread) == (batch(10, b"a") + batch(30, b"d"), 31, [])
+    chunk = visible_batches(memoryview(batch(10, b"a") + bytes(emptied) + batch(30, b"d")), [], 10, 40)
+    assert (bytes(chunk.data), chunk.high, chunk.unreadable) == (batch(10, b"a") + batch(30, b"d"), 31, [])
 
 
 def test_gaps_between_batches_are_no_damage() -> None:
     data = batch(10, b"word") + batch(500, b"word") + batch(501, b"word")
-    chunk = visible(memoryview(data), [], 10, 600)
-    assert [each.offset for each in placed(chunk.data, holes=True)] == [10, 500, 501]
-    assert all(each.header is not None for each in placed(chunk.data, holes=True))
+    chunk = visible_batches(memoryview(data), [], 10, 600)
+    assert [each.offset for each in locate_batches(chunk.data, offset_gaps=True)] == [10, 500, 501]
+    assert all(each.header is not None for each in locate_batches(chunk.data, offset_gaps=True))
 
 
 def test_records_of_an_older_format_are_told_of() -> None:
     old = bytearray(batch(20, b"c"))
     old[16] = 1
-    chunk = visible(memoryview(batch(10, b"a") + bytes(old) + batch(30, b"d")), [], 10, 40)
-    assert [offset for offset, _ in chunk.unread] == [20]
+    chunk = visible_batches(memoryview(batch(10, b"a") + bytes(old) + batch(30, b"d")), [], 10, 40)
+    assert [offset for offset, _ in chunk.unreadable] == [20]
     assert bytes(chunk.data) == batch(10, b"a") + batch(30, b"d")
 
 
 def test_bytes_that_are_no_batches_are_no_progress() -> None:
-    chunk = visible(memoryview(b"\x00" * 200), [], 10, 40)
+    chunk = visible_batches(memoryview(b"\x00" * 200), [], 10, 40)
     assert (chunk.high, len(chunk.data)) == (10, 0)
 
 
@@ -343,26 +345,28 @@ def test_replies_that_do_not_fit_are_refused_and_cost_nothing(ids: bool) -> None
         ):
             try:
                 read(data)
-            except wire.Malformed:
+            except wire.MalformedReply:
                 continue
 
 
 def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainstem.search.cluster.broker_client.HELD_BYTES", 3_000)
+    monkeypatch.setattr("mainstem.search.cluster.broker_client.RETAINED_BYTES", 3_000)
     monkeypatch.setattr("mainstem.search.cluster.broker_client.FETCH_BYTES_MIN", 1_000)
 
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         for number in range(60):
             await ground.append("orders", 0, [(None, b"word %d" % number, (), NOW_MS)] * 20)
         port = (await ground.cluster._engine.cluster()).brokers[0].port
 
         def read() -> list[int]:
-            cluster = Cluster([("127.0.0.1", port)], BlockingClock())
-            topic_id = next(each.id for each in cluster.layout(["orders"]).topics)
-            span = Span(cluster, Place("orders", topic_id, 0), 30, 1_170, 1_000, lambda: False)
+            cluster = BrokerClient([("127.0.0.1", port)], BlockingClock())
+            topic_id = next(each.id for each in cluster.fetch_metadata(["orders"]).topics)
+            span = SpanReader(
+                cluster, TopicIdPartition("orders", topic_id, 0), 30, 1_170, 1_000, lambda: False
+            )
             lows = [chunk.low for chunk in span.backwards()]
             cluster.close()
             return lows
@@ -372,19 +376,19 @@ def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
         assert lows == sorted(lows, reverse=True)
         assert lows[-1] == 30
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 # --- spans ------------------------------------------------------------------------------------------------
 
 
-def held(begin: int, end: int, size: int = 0) -> Held:
-    return Held("t", uuid4().hex, False, 0, begin, end, size, "")
+def held(begin: int, end: int, size: int = 0) -> ClusterPartition:
+    return ClusterPartition("t", uuid4().hex, False, 0, begin, end, size, "")
 
 
 def test_spans_nest_whatever_the_size_of_events_becomes() -> None:
     for size in (1_000, 100_000, 10_000_000, 1 << 40):
-        spans = list(cut(held(700, 1_000_000, size), 700, 1_000_000))
+        spans = list(cut_spans(held(700, 1_000_000, size), 700, 1_000_000))
         step = span_events(held(700, 1_000_000, size))
         assert step & (step - 1) == 0
         assert spans[0][0] == 700
@@ -402,12 +406,12 @@ def test_times_are_about_those_of_the_events() -> None:
     def time_of(offset: int) -> int:
         return 1_000_000 + offset * 10 + (5_000_000 if offset >= 700 else 0)
 
-    times = Times(held(0, 1_000), 90_000_000)
+    times = TimeEstimate(held(0, 1_000), 90_000_000)
     for _ in range(12):
-        asked = times.question()
+        asked = times.next_lookup_ms()
         if asked is None:
             break
         offset = next((each for each in range(1_000) if time_of(each) >= asked), -1)
-        times.answer(asked, time_of(offset) if offset >= 0 else -1, offset)
+        times.add_lookup(asked, time_of(offset) if offset >= 0 else -1, offset)
     for offset in range(25, 1_000, 50):
-        assert abs(times.at(offset) - time_of(offset)) < 3_000_000
+        assert abs(times.time_at(offset) - time_of(offset)) < 3_000_000

@@ -26,7 +26,7 @@ from mainstem.contract import Event
 from mainstem.engines.kafka.engine import KafkaEngine
 from mainstem.search.cluster.search import ClusterSearch
 from mainstem.search.contract import SearchRequest
-from tests.search.ground import Result, brute_force, counted, run
+from tests.search.ground import SearchResult, brute_force, counted, run
 
 pytestmark = pytest.mark.slow
 NOW_MS = 1_700_000_000_000
@@ -34,7 +34,7 @@ SPAN_BYTES = 16 << 10
 Work = Callable[[ClusterSearch], Awaitable[None]]
 
 
-class Kafka:
+class KafkaCluster:
     """A cluster, to prepare."""
 
     def __init__(self, at: str) -> None:
@@ -128,8 +128,8 @@ def _event(message: Any) -> Event:
 
 
 @pytest.fixture(scope="module")
-def kafka(real_kafka: str) -> Kafka:
-    return Kafka(real_kafka)
+def kafka(real_kafka: str) -> KafkaCluster:
+    return KafkaCluster(real_kafka)
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ def with_search(at: str, work: Work, cache: Path | None = None) -> None:
     asyncio.run(inner())
 
 
-def holds(kafka: Kafka, name: str, *queries: str) -> Work:
+def holds(kafka: KafkaCluster, name: str, *queries: str) -> Work:
     """Each query finds what brute force finds, in both orders, and all has been searched."""
     events = kafka.events(name)
 
@@ -169,7 +169,7 @@ def holds(kafka: Kafka, name: str, *queries: str) -> Work:
     return work
 
 
-def test_all_that_a_topic_holds_is_found(kafka: Kafka) -> None:
+def test_all_that_a_topic_holds_is_found(kafka: KafkaCluster) -> None:
     for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
         name = f"plain-{codec}"
         kafka.create(name)
@@ -177,7 +177,7 @@ def test_all_that_a_topic_holds_is_found(kafka: Kafka) -> None:
         with_search(kafka.at, holds(kafka, name, "w13", "n:<100", "", "key:k7 w7", "nothing"))
 
 
-def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: Path) -> None:
+def test_transactions_that_were_given_up_are_not_found(kafka: KafkaCluster, tmp_path: Path) -> None:
     kafka.create("transactions", segment_bytes="1048576")
     producer = kafka.producer(**{"transactional.id": "tx"})
     producer.init_transactions()
@@ -197,7 +197,7 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
     async def counts(search: ClusterSearch) -> None:
         found = await run(search, SearchRequest(topics=["transactions"], limit=None))
         assert len(found.places) == 20 * 40
-        while await search.cover():
+        while await search.build_missing_filters():
             pass
         for word, count in (("kept", 800), ("dropped", 0)):
             found = await run(search, SearchRequest(query=word, topics=["transactions"], limit=None))
@@ -222,12 +222,12 @@ def test_transactions_that_were_given_up_are_not_found(kafka: Kafka, tmp_path: P
     with_search(kafka.at, open_one)
 
 
-def test_deleted_records_and_a_topic_that_was_made_again(kafka: Kafka, tmp_path: Path) -> None:
+def test_deleted_records_and_a_topic_that_was_made_again(kafka: KafkaCluster, tmp_path: Path) -> None:
     kafka.create("made-again")
     kafka.fill("made-again", ["old"] * 3_000)
 
     async def cover(search: ClusterSearch) -> None:
-        while await search.cover():
+        while await search.build_missing_filters():
             pass
         found = await run(search, SearchRequest(query="new", topics=["made-again"], limit=None))
         assert found.end.totals.skipped_bytes > found.end.totals.scanned_bytes
@@ -243,7 +243,7 @@ def test_deleted_records_and_a_topic_that_was_made_again(kafka: Kafka, tmp_path:
     with_search(kafka.at, holds(kafka, "made-again", "old", "new"), tmp_path)
 
 
-def test_the_newest_matches_of_several_partitions_come_first(kafka: Kafka) -> None:
+def test_the_newest_matches_of_several_partitions_come_first(kafka: KafkaCluster) -> None:
     kafka.create("spread", partitions=3)
     kafka.fill("spread", ["w"] * 6_000)
 
@@ -261,12 +261,12 @@ def test_the_newest_matches_of_several_partitions_come_first(kafka: Kafka) -> No
     with_search(kafka.at, work)
 
 
-class Compacted:
+class CompactedTopic:
     """A topic that is written, searched and compacted at the same time, and what was ever in it."""
 
     QUERIES = ("w13", "n:<100", "key:2-k7 w7", "")
 
-    def __init__(self, kafka: Kafka, name: str) -> None:
+    def __init__(self, kafka: KafkaCluster, name: str) -> None:
         self.kafka, self.name = kafka, name
         self.ever: dict[int, Event] = {}
         kafka.clean_often()
@@ -291,7 +291,7 @@ class Compacted:
         filling = asyncio.create_task(
             asyncio.to_thread(self.kafka.fill, self.name, words, keys=f"{number % 3}-k", from_ms=from_ms)
         )
-        answers = list[tuple[SearchRequest, Result]]()
+        answers = list[tuple[SearchRequest, SearchResult]]()
         while not filling.done() or len(answers) < 12:  # the cleaner is busy for a while after
             for query in self.QUERIES:
                 newest_first = len(answers) // len(self.QUERIES) % 2 == 0
@@ -320,8 +320,8 @@ class Compacted:
                 return
 
 
-def test_all_that_is_there_is_found_while_the_topic_is_compacted(kafka: Kafka, tmp_path: Path) -> None:
-    topic = Compacted(kafka, "compacting")
+def test_all_that_is_there_is_found_while_the_topic_is_compacted(kafka: KafkaCluster, tmp_path: Path) -> None:
+    topic = CompactedTopic(kafka, "compacting")
 
     def shorten() -> None:
         there = sorted(topic.now())
@@ -329,11 +329,11 @@ def test_all_that_is_there_is_found_while_the_topic_is_compacted(kafka: Kafka, t
         kafka.admin.delete_records([place])[place].result()
 
     async def while_it_runs(search: ClusterSearch) -> None:
-        search.keep_covered()
+        search.start_building_filters()
         for number in range(6):
             await topic.searched(search, number, shorten if number == 3 else lambda: None)
         await topic.settled()
-        while await search.cover():
+        while await search.build_missing_filters():
             pass
         await holds(kafka, "compacting", *topic.QUERIES, "nothing")(search)
         found = await run(search, SearchRequest(query="nothing", topics=["compacting"], limit=None))

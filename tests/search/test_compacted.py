@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.log.partition.partition import Partition
-from mainstem.log.storage.record_batch import Record, build, decode, read_header, stamp
+from mainstem.log.storage.record_batch import Record, assign_offsets, build, decode, read_header
 from mainstem.search.blocks import histogram
 from mainstem.search.contract import Hit, Search, SearchRequest
-from mainstem.search.facets import Tally
+from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import Unit
 from mainstem.search.query.parser import parse
 from tests.search import reference
-from tests.search.compacted import Rewritten, append, keeping, new_epoch, part, some_of
-from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, Row, counted, open_ground, run
+from tests.search.compacted import RewrittenPartition, append, keeping, new_epoch, part, some_of
+from tests.search.ground import NOW_MS, SEGMENT_BYTES, Row, SearchRig, counted, open_search_rig, run
 from tests.search.test_service import CODECS, QUERIES, some_rows
 
 PARTITIONS = 2
@@ -38,9 +38,9 @@ Events = dict[Place, Record]
 def test_a_batch_that_lacks_records_keeps_offsets_and_times_of_the_others(kept: set[int], codec: str) -> None:
     rows = [(b"k", b"v%d" % at, [("h", b"x")], 1_000 + at) for at in range(10)]
     whole = build(rows, codec=codec)
-    stamp(memoryview(whole), 50, 3, None)
+    assign_offsets(memoryview(whole), 50, 3, None)
     left = keeping(bytes(whole), kept)
-    assert read_header(left).plausible
+    assert read_header(left).is_plausible
     assert read_header(left).next_offset == 60
     assert decode(left) == [each for each in decode(whole) if each.offset - 50 in kept]
 
@@ -62,7 +62,7 @@ def matching(events: Events, request: SearchRequest) -> Events:
     }
 
 
-async def there(ground: Ground, events: Events) -> Events:
+async def there(ground: SearchRig, events: Events) -> Events:
     """Without what was deleted."""
     starts = {
         (topic, index): part(ground, topic, index).log_start_offset
@@ -101,7 +101,7 @@ async def holds(search: Search, request: SearchRequest, events: Events, rng: ran
     await in_pieces(search, request, sorted(wanted), 1 + len(wanted) // rng.randrange(2, 5))
     facets, done = await counted(search, request, ["a", "partition"], 1_000)
     assert (facets.events, done.reason) == (len(wanted), "complete")
-    tally = Tally(["a", "partition"])
+    tally = FieldValueCounter(["a", "partition"])
     for place, record in wanted.items():
         tally.add(place[0], place[1], record)
     assert facets.values == tally.top(1_000)
@@ -133,7 +133,7 @@ async def in_pieces(search: Search, request: SearchRequest, wanted: list[Place],
 # this machine's log
 
 
-def next_batch(ground: Ground, rng: random.Random) -> tuple[str, int, Partition, list[Row]]:
+def next_batch(ground: SearchRig, rng: random.Random) -> tuple[str, int, Partition, list[Row]]:
     """Where something comes next, now and then in a new epoch, and what."""
     topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
     held = part(ground, topic, index)
@@ -151,7 +151,7 @@ def note(
         events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
 
 
-async def grow(ground: Ground, rng: random.Random, events: Events, batches: int) -> None:
+async def grow(ground: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
     """More batches, of which some lack records, in now and then a new epoch."""
     for _ in range(batches):
         topic, index, held, rows = next_batch(ground, rng)
@@ -162,7 +162,7 @@ async def grow(ground: Ground, rng: random.Random, events: Events, batches: int)
             held.roll()
 
 
-async def shrink(ground: Ground, rng: random.Random) -> None:
+async def shrink(ground: SearchRig, rng: random.Random) -> None:
     """Deletions, retention, or what keeps filters and parts."""
     topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
     match rng.randrange(4):
@@ -177,7 +177,7 @@ async def shrink(ground: Ground, rng: random.Random) -> None:
             await ground.engine.alter_topic(topic, {"retention.bytes": str(most)})
             ground.node.enforce_retention()
         case 2:
-            while await ground.local.cover():
+            while await ground.local.build_missing_filters():
                 pass
         case _:
             for path in ground.folder.glob("search/*/*.tokens"):
@@ -190,7 +190,7 @@ async def shrink(ground: Ground, rng: random.Random) -> None:
 def test_a_log_that_lacks_records_is_searched_as_by_brute_force(seed: int) -> None:
     rng = random.Random(seed)
 
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         events: Events = {}
         for topic in ("orders", "payments"):
             await ground.engine.create_topic(topic, partitions=PARTITIONS)
@@ -207,7 +207,7 @@ def test_a_log_that_lacks_records_is_searched_as_by_brute_force(seed: int) -> No
     on_disk(work)
 
 
-async def counted_by_time(ground: Ground, events: Events) -> None:
+async def counted_by_time(ground: SearchRig, events: Events) -> None:
     """Headers tell how many there are, but for batches of which a part was deleted; and about when."""
     cut = 0
     for topic, index in {place[:2] for place in events}:
@@ -222,9 +222,9 @@ async def counted_by_time(ground: Ground, events: Events) -> None:
         assert buckets[-1].to_ms > NOW_MS - 5_000
 
 
-def on_disk(work: Callable[[Ground], Awaitable[None]]) -> None:
+def on_disk(work: Callable[[SearchRig], Awaitable[None]]) -> None:
     async def inner(folder: Path) -> None:
-        async with open_ground(folder, block_bytes=BLOCK_BYTES, part_blocks=2, workers=1) as ground:
+        async with open_search_rig(folder, block_bytes=BLOCK_BYTES, part_blocks=2, workers=1) as ground:
             await work(ground)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -235,7 +235,7 @@ def on_disk(work: Callable[[Ground], Awaitable[None]]) -> None:
 # a cluster's logs
 
 
-async def fill(ground: Ground, rng: random.Random, events: Events, batches: int) -> None:
+async def fill(ground: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
     for _ in range(batches):
         topic, index, held, rows = next_batch(ground, rng)
         base = held.log_end_offset
@@ -253,12 +253,12 @@ def forget(events: Events, where: tuple[str, int], gone: Iterable[int]) -> None:
 def test_a_cluster_that_compacts_is_searched_as_by_brute_force(seed: int) -> None:
     rng = random.Random(seed)
 
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         events: Events = {}
-        logs: dict[tuple[str, int], Rewritten] = {}
+        logs: dict[tuple[str, int], RewrittenPartition] = {}
         for topic in ("orders", "payments"):
             await ground.engine.create_topic(topic, partitions=PARTITIONS)
-            logs |= {(topic, at): Rewritten(part(ground, topic, at)) for at in range(PARTITIONS)}
+            logs |= {(topic, at): RewrittenPartition(part(ground, topic, at)) for at in range(PARTITIONS)}
         for _ in range(2):
             await fill(ground, rng, events, 15)
             for where in logs:
@@ -267,7 +267,7 @@ def test_a_cluster_that_compacts_is_searched_as_by_brute_force(seed: int) -> Non
                     share = (bounds.end - bounds.begin) // rng.choice([3, 9, 50])
                     await ground.engine.delete_records(*where, bounds.begin + share)
             if rng.random() < 0.5:
-                await ground.cluster.cover()
+                await ground.cluster.build_missing_filters()
             for where, log in logs.items():
                 if rng.random() < 0.6:
                     forget(events, where, log.clean(rng))
@@ -278,11 +278,11 @@ def test_a_cluster_that_compacts_is_searched_as_by_brute_force(seed: int) -> Non
 
 
 async def found_while_it_compacts(
-    ground: Ground,
+    ground: SearchRig,
     request: SearchRequest,
     rng: random.Random,
     events: Events,
-    logs: dict[tuple[str, int], Rewritten],
+    logs: dict[tuple[str, int], RewrittenPartition],
 ) -> None:
     """Each event that stays is found, once; none that was gone before."""
     before = matching(await there(ground, events), request)
@@ -314,21 +314,21 @@ def test_a_batch_without_records_is_at_no_time(tmp_path: Path) -> None:
     rows = [(None, b"x", (), NOW_MS + at) for at in range(10)]
     whole = build(rows)
     emptied = bytearray(keeping(bytes(build(rows)), ()))
-    stamp(memoryview(emptied), 10, 0, None)
+    assign_offsets(memoryview(emptied), 10, 0, None)
     both = unit(tmp_path / f"{0:020}.log", bytes(whole), bytes(emptied))
-    assert histogram.spans([both]) == [(NOW_MS, NOW_MS + 9, 10)]
-    assert histogram.count([both], [0, NOW_MS, NOW_MS + 100]) == [0.0, 10.0]
+    assert histogram.unit_times([both]) == [(NOW_MS, NOW_MS + 9, 10)]
+    assert histogram.count_by_time([both], [0, NOW_MS, NOW_MS + 100]) == [0.0, 10.0]
 
 
 def test_a_batch_whose_first_time_is_of_a_record_that_is_gone_is_counted(tmp_path: Path) -> None:
     rows = [(None, b"x", (), NOW_MS + 500), (None, b"x", (), NOW_MS), (None, b"x", (), NOW_MS + 1)]
     each = unit(tmp_path / f"{0:020}.log", keeping(bytes(build(rows)), {1, 2}))
-    assert histogram.spans([each]) == [(NOW_MS + 1, NOW_MS + 1, 2)]
-    assert histogram.count([each], [0, NOW_MS, NOW_MS + 100]) == [0.0, 2.0]
+    assert histogram.unit_times([each]) == [(NOW_MS + 1, NOW_MS + 1, 2)]
+    assert histogram.count_by_time([each], [0, NOW_MS, NOW_MS + 100]) == [0.0, 2.0]
 
 
 def test_of_a_batch_that_lacks_records_a_part_counts_by_its_share(tmp_path: Path) -> None:
     rows = [(None, b"x", (), NOW_MS) for _ in range(100)]
     left = keeping(bytes(build(rows)), range(0, 100, 2))
     each = unit(tmp_path / f"{0:020}.log", left, low=40)
-    assert histogram.count([each], [0, NOW_MS + 1]) == [30.0]
+    assert histogram.count_by_time([each], [0, NOW_MS + 1]) == [30.0]

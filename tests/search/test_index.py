@@ -17,17 +17,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mainstem.log.storage.record_batch import Record, build, stamp
+from mainstem.log.storage.record_batch import Record, assign_offsets, build
 from mainstem.search import ipc
 from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import SearchRequest
-from mainstem.search.execution import Piece
+from mainstem.search.execution import WorkItem
 from mainstem.search.index import builder, layout
-from mainstem.search.index.manager import narrowed
-from mainstem.search.index.reader import Reader
-from mainstem.search.ipc import Ask, BuildPart, IndexPart, Unit
+from mainstem.search.index.manager import cut_to_candidates
+from mainstem.search.index.reader import IndexReader
+from mainstem.search.ipc import BuildPartRequest, IndexPart, QueryPartsRequest, Unit
 from mainstem.search.text.tokens import filter_tokens
-from tests.search.ground import NOW_MS, Ground, Result, Row, brute_force, on_ground, open_ground, run
+from tests.search.ground import (
+    NOW_MS,
+    Row,
+    SearchResult,
+    SearchRig,
+    brute_force,
+    open_search_rig,
+    run,
+    run_on_search_rig,
+)
 from tests.search.test_service import CODECS, QUERIES, fill, some_rows
 from tests.search.test_sidecar import RECORDS
 
@@ -35,7 +44,7 @@ BLOCK_BYTES = 2 << 10
 SMALL = {"block_bytes": BLOCK_BYTES, "part_blocks": 2, "workers": 1}
 
 
-async def want(ground: Ground, *topics: str, value: str | None = "indexed") -> None:
+async def want(ground: SearchRig, *topics: str, value: str | None = "indexed") -> None:
     for topic in topics:
         await ground.engine.alter_topic(topic, {"mainstem.search": value})
 
@@ -44,7 +53,7 @@ def parts_of(folder: Path) -> list[Path]:
     return sorted((folder / layout.ROOT).glob("*/*"))
 
 
-async def check(ground: Ground, query: str, **more: object) -> Result:
+async def check(ground: SearchRig, query: str, **more: object) -> SearchResult:
     """A search finds what brute force finds, and accounts for all bytes."""
     request = SearchRequest(query=query, limit=None, **more)  # type: ignore[arg-type]  # times
     found = await run(ground.local, request)
@@ -69,7 +78,7 @@ def segment(folder: Path, batches: list[list[Record]]) -> list[Unit]:
     for number, records in enumerate(batches):
         rows = [(each.key, each.value, each.headers, each.timestamp_ms) for each in records]
         batch = build(rows, codec=CODECS[number % len(CODECS)])
-        stamp(memoryview(batch), offset, 0, None)
+        assign_offsets(memoryview(batch), offset, 0, None)
         units.append(
             Unit("t", 0, str(path), len(data), len(data) + len(batch), offset, offset + len(records))
         )
@@ -85,24 +94,28 @@ def test_a_part_names_every_batch_of_a_token(batches: list[list[Record]], long: 
     batches[0][0] = Record(0, 0, long.encode(), ("word " + "x" * 70_000).encode(), ())
     with tempfile.TemporaryDirectory() as folder:
         units = segment(Path(folder), batches)
-        part = builder.build(Path(folder) / layout.ROOT, units, lambda: False)
-        assert part.holes == []
-        reader = Reader()
+        part = builder.build_part(Path(folder) / layout.ROOT, units, lambda: False)
+        assert part.unindexed == []
+        reader = IndexReader()
         for unit, records in zip(units, batches, strict=True):
             for token in {token for record in records for token in filter_tokens(record)}:
-                asked = reader.ask(Ask(1, [(part.folder, part.fingerprint)], [[token, "nothinghasthis"]]))
-                assert asked.named[0] is not None
-                expected = ipc.Named(unit.start, unit.end, unit.low, unit.high)
-                assert expected in asked.named[0]
-        nothing = reader.ask(Ask(1, [(part.folder, part.fingerprint)], [["word"], ["nothinghasthis"]]))
-        assert nothing.named == [[]]
+                asked = reader.query(
+                    QueryPartsRequest(1, [(part.folder, part.fingerprint)], [[token, "nothinghasthis"]])
+                )
+                assert asked.candidates[0] is not None
+                expected = ipc.CandidateBatch(unit.start, unit.end, unit.low, unit.high)
+                assert expected in asked.candidates[0]
+        nothing = reader.query(
+            QueryPartsRequest(1, [(part.folder, part.fingerprint)], [["word"], ["nothinghasthis"]])
+        )
+        assert nothing.candidates == [[]]
         reader.close()
 
 
 def a_part(folder: Path) -> tuple[list[Unit], IndexPart]:
     records = [[Record(0, 0, None, f"word number{at}".encode(), ())] * 3 for at in range(40)]
     units = segment(folder, records)
-    return units, builder.build(folder / layout.ROOT, units, lambda: False)
+    return units, builder.build_part(folder / layout.ROOT, units, lambda: False)
 
 
 def test_what_cannot_be_decoded_is_a_hole(tmp_path: Path) -> None:
@@ -111,20 +124,20 @@ def test_what_cannot_be_decoded_is_a_hole(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[units[7].end - 1] ^= 1
     path.write_bytes(data)
-    part = builder.build(tmp_path / layout.ROOT, units, lambda: False)
-    assert part.holes == [(units[7].start, units[7].end)]
+    part = builder.build_part(tmp_path / layout.ROOT, units, lambda: False)
+    assert part.unindexed == [(units[7].start, units[7].end)]
 
 
 def test_a_part_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
     units, part = a_part(tmp_path)
-    assert [each.folder for each in layout.find(tmp_path / layout.ROOT, tmp_path / "partitions")] == [
+    assert [each.folder for each in layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions")] == [
         part.folder
     ]
     path = Path(units[0].path)
     data = bytearray(path.read_bytes())
     data[units[-1].start + 15] ^= 1  # another leader epoch: the log was cut, and grew again
     path.write_bytes(data)
-    assert layout.find(tmp_path / layout.ROOT, tmp_path / "partitions") == []
+    assert layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions") == []
     assert parts_of(tmp_path) == []
 
 
@@ -145,7 +158,7 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
     _, part = a_part(tmp_path)
     folder = Path(part.folder)
     made_by = layout.read_manifest(folder).made_by
-    reader = Reader()
+    reader = IndexReader()
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".tantivy-")]
     assert {layout.MANIFEST, layout.TABLE, "meta.json"} < set(names)
     before = {name: (folder / name).read_bytes() for name in names}
@@ -153,25 +166,25 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
         damaged = damage(before[name])
         if damaged == before[name]:
             continue  # an empty file that was cut
-        mark = layout.check(folder, Path(part.path).parent, made_by).fingerprint
-        assert reader.ask(Ask(1, [(part.folder, mark)], [["number3"]])).touched == []
+        mark = layout.check_part(folder, Path(part.path).parent, made_by).fingerprint
+        assert reader.query(QueryPartsRequest(1, [(part.folder, mark)], [["number3"]])).changed == []
         (folder / name).unlink()  # not in place: what is mapped may not be cut
         if damaged is not None:
             (folder / name).write_bytes(damaged)
-        asked = reader.ask(Ask(1, [(part.folder, mark)], [["number3"]]))
-        assert (asked.named, asked.touched) == ([None], [0]), name
-        with pytest.raises(layout.Damaged):
-            layout.check(folder, Path(part.path).parent, made_by)
+        asked = reader.query(QueryPartsRequest(1, [(part.folder, mark)], [["number3"]]))
+        assert (asked.candidates, asked.changed) == ([None], [0]), name
+        with pytest.raises(layout.DamagedPart):
+            layout.check_part(folder, Path(part.path).parent, made_by)
         (folder / name).write_bytes(before[name])
     reader.close()
 
 
 def test_a_batch_before_damage_of_unknown_offsets_is_not_passed_over() -> None:
     unit = Unit("t", 0, "x", 0, 100, 50, 60)
-    piece = Piece(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
-    named = [ipc.Named(10, 20, 51, 52), ipc.Named(90, 100, 58, 0)]
-    assert narrowed(piece, named, newest_first=True) == [piece]
-    found = narrowed(piece, named[:1], newest_first=True)
+    piece = WorkItem(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
+    named = [ipc.CandidateBatch(10, 20, 51, 52), ipc.CandidateBatch(90, 100, 58, 0)]
+    assert cut_to_candidates(piece, named, newest_first=True) == [piece]
+    found = cut_to_candidates(piece, named[:1], newest_first=True)
     assert [(each.unit.start, each.unit.end, each.unit.low, each.unit.high, each.size) for each in found] == [
         (10, 20, 50, 60, 100)
     ]
@@ -179,8 +192,8 @@ def test_a_batch_before_damage_of_unknown_offsets_is_not_passed_over() -> None:
 
 def test_a_part_of_another_version_is_not_used(tmp_path: Path) -> None:
     _, part = a_part(tmp_path)
-    with pytest.raises(layout.Damaged, match="tantivy"):
-        layout.check(Path(part.folder), Path(part.path).parent, "0.0.1")
+    with pytest.raises(layout.DamagedPart, match="tantivy"):
+        layout.check_part(Path(part.folder), Path(part.path).parent, "0.0.1")
 
 
 def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_path: Path) -> None:
@@ -193,7 +206,7 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_pa
             [sys.executable, "-m", "mainstem.search.index.builder"], stdin=subprocess.PIPE
         )
         assert process.stdin is not None
-        process.stdin.write(ipc.frame(BuildPart(1, str(root), units)))
+        process.stdin.write(ipc.frame(BuildPartRequest(1, str(root), units)))
         process.stdin.flush()
         while not parts_of(tmp_path):
             time.sleep(0.001)
@@ -201,19 +214,19 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_pa
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdin.close()
-        for part in layout.find(root, tmp_path / "partitions"):
-            assert layout.check(
+        for part in layout.find_parts(root, tmp_path / "partitions"):
+            assert layout.check_part(
                 Path(part.folder), Path(part.path).parent, layout.read_manifest(Path(part.folder)).made_by
             )
             seen.add("whole")
-            layout.drop([part.folder])
+            layout.remove_parts([part.folder])
         assert parts_of(tmp_path) == []
 
 
 def test_a_removal_that_was_broken_off_is_finished(tmp_path: Path) -> None:
     _, part = a_part(tmp_path)
-    os.rename(part.folder, part.folder + layout.GONE)
-    assert layout.find(tmp_path / layout.ROOT, tmp_path / "partitions") == []
+    os.rename(part.folder, part.folder + layout.REMOVING)
+    assert layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions") == []
     assert parts_of(tmp_path) == []
 
 
@@ -221,7 +234,7 @@ def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
     """Whatever folder it is given by mistake."""
     partition, part = f"{7:032x}-0", layout.part_name(7, 0)
     parts = [
-        f"{partition}/{part}{end}/manifest" for end in ("", layout.PARTIAL, layout.PARTIAL + layout.GONE)
+        f"{partition}/{part}{end}/manifest" for end in ("", layout.PARTIAL, layout.PARTIAL + layout.REMOVING)
     ]
     others = [
         ".git/HEAD",
@@ -238,10 +251,10 @@ def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
     def left() -> set[str]:
         return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
 
-    layout.drop(str((tmp_path / name).parent) for name in (*others, parts[0]))
-    layout.drop([str(tmp_path), str(tmp_path / partition), "", "."])
+    layout.remove_parts(str((tmp_path / name).parent) for name in (*others, parts[0]))
+    layout.remove_parts([str(tmp_path), str(tmp_path / partition), "", "."])
     assert left() == {*others, *parts[1:]}
-    assert layout.find(tmp_path, tmp_path / "partitions") == []
+    assert layout.find_parts(tmp_path, tmp_path / "partitions") == []
     assert left() == set(others)
 
 
@@ -250,10 +263,10 @@ def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
 
 
 def test_what_is_found_with_an_index_is_what_brute_force_finds(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         await want(ground, "orders")
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert len(parts_of(ground.folder)) > 3
         for query in QUERIES:
             await check(ground, query)
@@ -261,10 +274,10 @@ def test_what_is_found_with_an_index_is_what_brute_force_finds(tmp_path: Path) -
                 ground, query, newest_first=False, since_ms=NOW_MS + 50_000, until_ms=NOW_MS + 250_000
             )
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
 
 
-async def with_needle(ground: Ground) -> None:
+async def with_needle(ground: SearchRig) -> None:
     await fill(ground, batches=60, partitions=1)
     rng = random.Random(3)
     for batch in range(60):
@@ -276,12 +289,12 @@ async def with_needle(ground: Ground) -> None:
 
 
 def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await with_needle(ground)
         before = await check(ground, "needle4711 topic:orders")
         assert before.end.totals.indexed_bytes == 0
         assert "being made" not in (before.end.totals.index_note or "")
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         found = await check(ground, "needle4711 topic:orders")
         totals = found.end.totals
         assert totals.total_bytes is not None
@@ -290,14 +303,14 @@ def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
         assert totals.events < before.end.totals.events
         assert totals.index_note is None
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         await want(ground, "orders", "payments")
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         for newest_first in (True, False):
             whole = await check(ground, "key:4711 n14228", newest_first=newest_first)
             places: list[tuple[str, int, int]] = []
@@ -312,31 +325,31 @@ def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Pat
             assert len(places) > 10
             assert sorted(places) == sorted(whole.places)
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_parts_of_an_earlier_run_are_checked_and_used_again(tmp_path: Path) -> None:
     made: list[tuple[str, int]] = []
 
-    async def first(ground: Ground) -> None:
+    async def first(ground: SearchRig) -> None:
         await with_needle(ground)
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         made.extend((path.name, path.stat().st_ino) for path in parts_of(ground.folder))
 
-    async def second(ground: Ground) -> None:
+    async def second(ground: SearchRig) -> None:
         await check(ground, "needle4711")
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert made == [(path.name, path.stat().st_ino) for path in parts_of(ground.folder)]
         assert (await check(ground, "needle4711")).end.totals.indexed_bytes > 0
 
-    on_ground(tmp_path, first, **SMALL)
-    on_ground(tmp_path, second, **SMALL)
+    run_on_search_rig(tmp_path, first, **SMALL)
+    run_on_search_rig(tmp_path, second, **SMALL)
 
 
 def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await with_needle(ground)
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         rng = random.Random(5)
         for part in parts_of(ground.folder):
             victim = rng.choice([path for path in part.iterdir() if path.stat().st_size])
@@ -346,54 +359,54 @@ def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> No
             victim.write_bytes(data)
         damaged = await check(ground, "needle4711 topic:orders")
         assert damaged.end.totals.indexed_bytes == 0
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
         for part in parts_of(ground.folder):
-            layout.drop([str(part)])
+            layout.remove_parts([str(part)])
         assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes == 0
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_what_a_killed_builder_was_at_is_made_again(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await with_needle(ground)
-        making = asyncio.create_task(ground.local.index())
-        pool = ground.local._index._builder
+        making = asyncio.create_task(ground.local.build_missing_parts())
+        pool = ground.local._index_manager._builder
         while not pool.pids:
             await asyncio.sleep(0.01)
         os.kill(pool.pids[0], signal.SIGKILL)
         await making
-        assert not any(each.missing for each in ground.local._index._wanted.values())
+        assert not any(each.missing for each in ground.local._index_manager._wanted.values())
         assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         await want(ground, "orders", "payments")
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         before = len(parts_of(ground.folder))
         for partition in range(2):
             await ground.engine.delete_records("orders", partition, -1)
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         after = len(parts_of(ground.folder))
         assert 0 < after < before
         await check(ground, "alpha")
         await ground.engine.delete_topic("payments")
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         left = parts_of(ground.folder)
         assert 0 < len(left) < after
         await want(ground, "orders", value=None)
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert not list((ground.folder / layout.ROOT).glob("*"))
         assert (await check(ground, "n14228")).end.totals.indexed_bytes == 0
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_without_tantivy_it_is_searched_without_and_told(
@@ -401,16 +414,16 @@ def test_without_tantivy_it_is_searched_without_and_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tantivy", None)
 
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await with_needle(ground)
-        await ground.local.index()
-        await ground.local.index()
+        await ground.local.build_missing_parts()
+        await ground.local.build_missing_parts()
         found = await check(ground, "needle4711 topic:orders")
         assert "pip install 'mainstem[index]'" in (found.end.totals.index_note or "")
         assert (await check(ground, "alpha topic:payments")).end.totals.index_note is None
         assert parts_of(ground.folder) == []
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
     assert caplog.text.count("tantivy is not installed") == 1
 
 
@@ -419,19 +432,19 @@ def test_no_index_is_made_while_the_disk_has_no_room(
 ) -> None:
     full: list[str] = ["the disk is nearly full"]
 
-    async def work(ground: Ground) -> None:
-        ground.local._index._room = lambda: full[0] if full else None
+    async def work(ground: SearchRig) -> None:
+        ground.local._index_manager._room = lambda: full[0] if full else None
         await with_needle(ground)
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert parts_of(ground.folder) == []
         found = await check(ground, "needle4711 topic:orders")
         assert found.end.totals.index_note == "not covered by the index: the disk is nearly full"
         full.clear()
-        await ground.local.index()
+        await ground.local.build_missing_parts()
         assert parts_of(ground.folder) != []
         assert (await check(ground, "needle4711 topic:orders")).end.totals.index_note is None
 
-    on_ground(tmp_path, work, **SMALL)
+    run_on_search_rig(tmp_path, work, **SMALL)
     assert caplog.text.count("is not made: the disk is nearly full") == 1
 
 
@@ -442,7 +455,7 @@ def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
-        async with open_ground(folder, **SMALL) as ground:
+        async with open_search_rig(folder, **SMALL) as ground:
             await ground.engine.create_topic("orders", partitions=2)
             await want(ground, "orders")
             tasks: list[Awaitable[object]] = []
@@ -450,8 +463,8 @@ def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -
                 for _ in range(rng.randrange(1, 8)):
                     rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
                     await ground.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
-                indexing = asyncio.create_task(ground.local.index())
-                covering = asyncio.create_task(ground.local.cover())
+                indexing = asyncio.create_task(ground.local.build_missing_parts())
+                covering = asyncio.create_task(ground.local.build_missing_filters())
                 if rng.random() < 0.5:
                     index = rng.randrange(2)
                     bounds = await ground.engine.bounds("orders", index)

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.match.matcher import Matcher
-from mainstem.search.query.ast import Bound, Exists, Glob, Node, Not, Range, Regex, Target, Term, Test, Text
+from mainstem.search.query.ast import (
+    Bound,
+    Exists,
+    Glob,
+    Node,
+    Not,
+    Range,
+    Regex,
+    Term,
+    TermTarget,
+    Test,
+    Text,
+)
 from mainstem.search.query.necessary_terms import FOLDED_UNSURE, FOLDS_INTO_ASCII
 from mainstem.search.query.parser import format_query, parse
 from mainstem.search.text.tokens import filter_tokens
@@ -73,7 +85,7 @@ def check(node: Node, topic: str, partition: int, record: Record) -> None:
 @example(parse("a:1e2"), "flights", 0, event('{"a":"1E2"}'))
 @example(parse("a:-1.5e3"), "flights", 0, event('{"a":"-1.5E3"}'))
 @example(parse("a:4711"), "flights", 0, event('{"a":[47.11E+2]}'))
-@example(Term(Target("field", ("a",)), Text("i\u0307x")), "flights", 0, event('{"a":"İx"}'))
+@example(Term(TermTarget("field", ("a",)), Text("i\u0307x")), "flights", 0, event('{"a":"İx"}'))
 def test_matcher_and_reference_agree(node: Node, topic: str, partition: int, record: Record) -> None:
     check(node, topic, partition, record)
 
@@ -82,18 +94,20 @@ def test_matcher_and_reference_agree(node: Node, topic: str, partition: int, rec
 @given(st.data(), records)
 def test_they_agree_on_queries_made_from_what_the_event_holds(data: st.DataObject, record: Record) -> None:
     """Random queries seldom match: these look for a scalar of the event, where it is."""
-    targets: list[tuple[Target, str]] = [(Target("key"), text) for text in reference.texts(record)]
-    targets += [(Target("text"), text) for text in reference.texts(record) if reference.words(text)]
+    targets: list[tuple[TermTarget, str]] = [(TermTarget("key"), text) for text in reference.texts(record)]
+    targets += [(TermTarget("text"), text) for text in reference.texts(record) if reference.words(text)]
     targets += [
-        (Target("header", (name,)), reference.as_text(value))
+        (TermTarget("header", (name,)), reference.as_text(value))
         for name, value in record.headers
         if value is not None
     ]
     try:
         tree = reference.as_json(record.value or b"")
-    except reference.NoJson:
+    except reference.NotJson:
         tree = None
-    targets += [(Target("field", path), reference.text_of_scalar(scalar)) for path, scalar in leaves(tree)]
+    targets += [
+        (TermTarget("field", path), reference.text_of_scalar(scalar)) for path, scalar in leaves(tree)
+    ]
     if not targets:
         return
     target, text = data.draw(st.sampled_from(targets))
@@ -113,7 +127,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         yield path, value
 
 
-def possible_tests(target: Target, text: str) -> Iterator[Test]:
+def possible_tests(target: TermTarget, text: str) -> Iterator[Test]:
     """Tests that this text passes, or nearly."""
     yield Text(text)
     yield Text(text.upper())
@@ -137,13 +151,13 @@ def possible_tests(target: Target, text: str) -> Iterator[Test]:
 
 @settings(max_examples=600, deadline=None)
 @given(nodes)
-@example(Term(Target("text"), Text("-5")))
+@example(Term(TermTarget("text"), Text("-5")))
 def test_a_query_is_the_same_after_it_was_formatted(node: Node) -> None:
     assert parse(format_query(node)) == node
 
 
 def test_every_character_that_folds_into_ascii_or_out_of_letters_is_known() -> None:
-    """The lists on which `requirements` proves its exclusions, against all of Unicode."""
+    """The lists on which `necessary_terms` proves its exclusions, against all of Unicode."""
     into_ascii, unsure = {}, set()
     for point in range(sys.maxunicode + 1):
         character = chr(point)
@@ -182,8 +196,8 @@ def test_of_many_batches_those_are_opened_that_have_it_or_may_hide_it() -> None:
         b"117",
     ]
     ends = list(accumulate(map(len, batches)))
-    assert matcher.may_match_in(b"".join(batches), ends) >= {0, 3, 6, 8}
-    assert not matcher.may_match_in(b"".join(batches), ends) & {1, 2, 5, 7, 9, 10}
+    assert matcher.stretches_that_may_match(b"".join(batches), ends) >= {0, 3, 6, 8}
+    assert not matcher.stretches_that_may_match(b"".join(batches), ends) & {1, 2, 5, 7, 9, 10}
 
 
 @given(st.lists(st.text("aA1", max_size=12), min_size=1, max_size=8), st.text("a1", min_size=4, max_size=6))
@@ -192,7 +206,7 @@ def test_a_needle_with_digits_is_found_wherever_it_is(texts: list[str], needle: 
     batches = [text.replace("1a1", f"Z{needle}").encode() + b" " for text in texts]
     ends = list(accumulate(map(len, batches)))
     with_it = {at for at, each in enumerate(batches) if f"z{needle}".encode() in each.lower()}
-    assert matcher.may_match_in(b"".join(batches), ends) == with_it
+    assert matcher.stretches_that_may_match(b"".join(batches), ends) == with_it
     assert all(matcher.may_match(batches[at]) for at in with_it)
 
 

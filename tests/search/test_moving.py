@@ -14,20 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.search.contract import Done, Hit, SearchRequest
-from tests.search.ground import NOW_MS, SEGMENT_BYTES, Ground, brute_force, open_ground
+from tests.search.ground import NOW_MS, SEGMENT_BYTES, SearchRig, brute_force, open_search_rig
 from tests.search.test_service import CODECS, some_rows
 
 PARTITIONS = 2
 QUERIES = ("", "alpha", "n:4711", "n14228 OR beta", "key:4711", "in.b:gamma", "*elvi*", "NOT x", "/be.a/")
 
 
-async def append(ground: Ground, rng: random.Random, batches: int) -> None:
+async def append(ground: SearchRig, rng: random.Random, batches: int) -> None:
     for _ in range(batches):
         rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
         await ground.append("orders", rng.randrange(PARTITIONS), rows, codec=rng.choice(CODECS))
 
 
-async def move(ground: Ground, rng: random.Random) -> None:
+async def move(ground: SearchRig, rng: random.Random) -> None:
     """All that can happen to a log, now this, now that, until it is cancelled."""
     covering: asyncio.Task[int] | None = None
     try:
@@ -49,7 +49,7 @@ async def move(ground: Ground, rng: random.Random) -> None:
                     await ground.engine.alter_topic("orders", {"retention.bytes": str(most)})
                     ground.node.enforce_retention()
                 case 4 if covering is None or covering.done():
-                    covering = asyncio.create_task(ground.local.cover())
+                    covering = asyncio.create_task(ground.local.build_missing_filters())
                 case _:
                     for path in ground.folder.glob("search/*/*.tokens"):
                         path.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ async def move(ground: Ground, rng: random.Random) -> None:
             await covering
 
 
-async def found_while_moving(ground: Ground, rng: random.Random, request: SearchRequest) -> None:
+async def found_while_moving(ground: SearchRig, rng: random.Random, request: SearchRequest) -> None:
     before = brute_force(await ground.events("orders"), request, NOW_MS)
     moving: asyncio.Task[None] | None = None
     found: list[tuple[str, int, int]] = []
@@ -92,7 +92,7 @@ def test_what_stays_is_found_and_what_is_gone_is_not(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
-        async with open_ground(folder, block_bytes=4 << 10) as ground:
+        async with open_search_rig(folder, block_bytes=4 << 10) as ground:
             await ground.engine.create_topic("orders", partitions=PARTITIONS)
             for _ in range(2):
                 await append(ground, rng, 20)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.match.matcher import Matcher
 from mainstem.search.query import times
-from mainstem.search.query.ast import And, Bound, Everything, Node, Or, Range, Target, Term, Text
+from mainstem.search.query.ast import And, Bound, Everything, Node, Or, Range, Term, TermTarget, Text
 from mainstem.search.query.parser import DEPTH_MAX, LENGTH_MAX, QueryError, format_path, format_query, parse
 from tests.search import reference
 
@@ -27,7 +27,7 @@ def read_event(text: str) -> tuple[str, int, Record]:
     more = dict(part.split("=", 1) for part in rest.split(", ") if part)
     value = bytes.fromhex(payload[4:]) if payload.startswith("hex:") else payload.encode()
     headers = tuple((name[7:], more.pop(name).encode()) for name in list(more) if name.startswith("header."))
-    time_ms = times.parse_time(more.pop("time", "now"), NOW_MS).begin_ms
+    time_ms = times.parse_time(more.pop("time", "now"), NOW_MS).from_ms
     key = more.pop("key", None)
     topic, partition, offset = (
         more.pop("topic", "t"),
@@ -56,7 +56,7 @@ def test_an_example_of_the_page_does_what_the_page_says(text: str) -> None:
 
 
 def field(name: str, value: str) -> Node:
-    return Term(Target("field", (name,)), Text(value))
+    return Term(TermTarget("field", (name,)), Text(value))
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def field(name: str, value: str) -> Node:
             Or((And((field("a", "x"), field("b", "y"))), field("c", "z"))),
             "(a:x b:y) OR c:z",
         ),
-        ("a:[5 TO *}", Term(Target("field", ("a",)), Range(Bound("5", True), None)), "a:>=5"),
-        ("a:[* TO *]", Term(Target("field", ("a",)), Range(None, None)), "a:[* TO *]"),
-        ("header.a\\.b:x", Term(Target("header", ("a.b",)), Text("x")), 'header."a.b":x'),
+        ("a:[5 TO *}", Term(TermTarget("field", ("a",)), Range(Bound("5", True), None)), "a:>=5"),
+        ("a:[* TO *]", Term(TermTarget("field", ("a",)), Range(None, None)), "a:[* TO *]"),
+        ("header.a\\.b:x", Term(TermTarget("header", ("a.b",)), Text("x")), 'header."a.b":x'),
         ('a:"x"', field("a", "x"), "a:x"),
-        ('a:"5"', Term(Target("field", ("a",)), Text("5", True)), 'a:"5"'),
+        ('a:"5"', Term(TermTarget("field", ("a",)), Text("5", True)), 'a:"5"'),
         ("a:10:30", field("a", "10:30"), "a:10:30"),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_path_is_spelled_as_a_query_takes_it() -> None:
 )
 def test_times(text: str, begin_ms: int, length_ms: int) -> None:
     span = times.parse_time(text, NOW_MS)
-    assert (span.begin_ms, span.end_ms) == (begin_ms, begin_ms + length_ms)
+    assert (span.from_ms, span.to_ms) == (begin_ms, begin_ms + length_ms)
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_what_is_no_time(text: str) -> None:
     ],
 )
 def test_ranges_of_times(low: Bound | None, high: Bound | None, bounds: tuple[int | None, int]) -> None:
-    assert times.bounds(Range(low, high), NOW_MS) == bounds
+    assert times.time_bounds(Range(low, high), NOW_MS) == bounds

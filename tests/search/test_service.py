@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.contract import Invalid
+from mainstem.contract import InvalidArgument
 from mainstem.log.storage.record_batch import build
 from mainstem.search import execution as running
 from mainstem.search.contract import Hit, SearchRequest
 from mainstem.search.query.parser import QueryError
-from tests.search.ground import NOW_MS, Ground, Row, brute_force, counted, on_ground, run
+from tests.search.ground import NOW_MS, Row, SearchRig, brute_force, counted, run, run_on_search_rig
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 WORDS = ("alpha", "beta", "GAMMA", "n14228", "4711", "4711.0", "straße", "\\u0041lpha", "\u212aelvin", "x")
@@ -43,7 +43,7 @@ def some_rows(rng: random.Random, count: int, at_ms: int) -> list[Row]:
     return rows
 
 
-async def fill(ground: Ground, seed: int = 1, *, batches: int = 40, partitions: int = 3) -> None:
+async def fill(ground: SearchRig, seed: int = 1, *, batches: int = 40, partitions: int = 3) -> None:
     """Two topics of random events, in batches of all codecs."""
     rng = random.Random(seed)
     for topic in ("orders", "payments"):
@@ -61,7 +61,7 @@ QUERIES = (
 
 
 def test_what_is_found_is_what_brute_force_finds(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         events = await ground.events("orders") + await ground.events("payments")
         for query in QUERIES:
@@ -76,11 +76,11 @@ def test_what_is_found_is_what_brute_force_finds(tmp_path: Path) -> None:
                     assert found.end.totals.share == 1.0
                     assert found.end.totals.matches == len(expected)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_each_partitions_matches_come_newest_first_or_oldest_first(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         for search in ground.searches():
             for newest_first in (True, False):
@@ -89,11 +89,11 @@ def test_each_partitions_matches_come_newest_first_or_oldest_first(tmp_path: Pat
                     offsets = [place[2] for place in found.places if place[:2] == where]
                     assert offsets == sorted(offsets, reverse=newest_first)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_a_search_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         for search in ground.searches():
             for newest_first in (True, False):
@@ -112,17 +112,17 @@ def test_a_search_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
                 assert parts > 3
                 assert sorted(places) == sorted(whole.places)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_a_search_that_was_broken_off_goes_on_from_the_last_token_that_it_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         whole = await run(ground.local, SearchRequest(query="alpha", limit=None))
         for pause_s, often in ((0.0, True), (1e9, False)):
-            monkeypatch.setattr(running, "TOKEN_S", pause_s)
+            monkeypatch.setattr(running, "TOKEN_INTERVAL_S", pause_s)
             found = await run(ground.local, SearchRequest(query="alpha", limit=None))
             tokens = [each.resume for each in found.progress if each.resume is not None]
             assert (len(tokens) == len(found.progress) > 1) if often else len(tokens) == 1
@@ -131,12 +131,12 @@ def test_a_search_that_was_broken_off_goes_on_from_the_last_token_that_it_told(
                 assert set(whole.places[len(whole.places) - len(rest.places) :]) == set(rest.places)
             assert len(whole.places) > len(rest.places) or not often
 
-    monkeypatch.setattr(running, "PROGRESS_S", 0.0)
-    on_ground(tmp_path, work, workers=1, block_bytes=4096)
+    monkeypatch.setattr(running, "PROGRESS_INTERVAL_S", 0.0)
+    run_on_search_rig(tmp_path, work, workers=1, block_bytes=4096)
 
 
 def test_a_token_of_another_search_is_refused(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, batches=5)
         for search in ground.searches():
             token = (await run(search, SearchRequest(query="alpha", limit=1))).end.resume
@@ -144,23 +144,23 @@ def test_a_token_of_another_search_is_refused(tmp_path: Path) -> None:
                 SearchRequest(query="beta", resume=token),
                 SearchRequest(query="alpha", resume="no token"),
             ):
-                with pytest.raises(Invalid, match="resume"):
+                with pytest.raises(InvalidArgument, match="resume"):
                     await run(search, request)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_a_query_that_is_wrong_points_at_its_column(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         for search in ground.searches():
             with pytest.raises(QueryError):
                 await run(search, SearchRequest(query="a:("))
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_topics_and_partitions_are_chosen(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         for search in ground.searches():
             found = await run(search, SearchRequest(topics=["pay*"], partitions=[1], limit=None))
@@ -169,11 +169,11 @@ def test_topics_and_partitions_are_chosen(tmp_path: Path) -> None:
             assert nothing.places == []
             assert nothing.end.reason == "complete"
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_only_the_number_is_told_when_only_that_is_asked_for(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         expected = len((await run(ground.local, SearchRequest(query="alpha", limit=None))).events)
         for search in ground.searches():
@@ -181,21 +181,21 @@ def test_only_the_number_is_told_when_only_that_is_asked_for(tmp_path: Path) -> 
             assert found.events == []
             assert found.end.totals.matches == expected
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_all_bytes_are_accounted_for(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         for query in ("alpha", "", "offset:[3 TO 9]"):
             totals = (await run(ground.local, SearchRequest(query=query, limit=None))).end.totals
             assert totals.total_bytes == totals.scanned_bytes + totals.skipped_bytes + totals.removed_bytes
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_a_time_budget_ends_a_search_that_can_go_on(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         for search in ground.searches():
             part = await run(search, SearchRequest(query="alpha", limit=None, budget_s=0.0))
@@ -204,11 +204,11 @@ def test_a_time_budget_ends_a_search_that_can_go_on(tmp_path: Path) -> None:
             whole = await run(search, SearchRequest(query="alpha", limit=None))
             assert sorted(part.places + rest.places) == sorted(whole.places)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_a_damaged_batch_is_reported_and_the_rest_is_searched(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         for batch in range(5):
             rows: list[Row] = [(None, f"word in batch {batch}".encode(), (), NOW_MS)] * 10
@@ -226,11 +226,11 @@ def test_a_damaged_batch_is_reported_and_the_rest_is_searched(tmp_path: Path) ->
                 assert found.end.totals.undecodable == 1
                 assert {place[2] for place in found.places} == set(range(50)) - set(lost)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_deletion_during_a_search_is_no_error(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, batches=60)
         async with aclosing(ground.local.search(SearchRequest(limit=None))) as updates:
             hits = 0
@@ -245,11 +245,11 @@ def test_deletion_during_a_search_is_no_error(tmp_path: Path) -> None:
         after = await run(ground.local, SearchRequest(limit=None))
         assert after.places == []
 
-    on_ground(tmp_path, work, workers=1, block_bytes=4096)
+    run_on_search_rig(tmp_path, work, workers=1, block_bytes=4096)
 
 
 def test_a_cancelled_search_frees_its_worker(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         for _ in range(3):
             async with aclosing(ground.local.search(SearchRequest(limit=None))) as updates:
@@ -260,11 +260,11 @@ def test_a_cancelled_search_frees_its_worker(tmp_path: Path) -> None:
         assert found.end.reason == "complete"
         assert len(ground.local.pool.pids) == 1
 
-    on_ground(tmp_path, work, workers=1)
+    run_on_search_rig(tmp_path, work, workers=1)
 
 
 def test_a_worker_that_dies_is_an_error_of_its_range_only(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         await run(ground.local, SearchRequest(query="alpha"))
         async with aclosing(ground.local.search(SearchRequest(limit=None))) as updates:
@@ -280,11 +280,11 @@ def test_a_worker_that_dies_is_an_error_of_its_range_only(tmp_path: Path) -> Non
         again = await run(ground.local, SearchRequest(limit=None))
         assert again.unreadable == []
 
-    on_ground(tmp_path, work, workers=1)
+    run_on_search_rig(tmp_path, work, workers=1)
 
 
 def test_idle_workers_end(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         ground.local.pool._idle_s = 0.05
         await fill(ground, batches=3)
         await run(ground.local, SearchRequest())
@@ -292,11 +292,11 @@ def test_idle_workers_end(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert (await run(ground.local, SearchRequest())).events
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_the_histogram_has_every_event(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=2)
         for second in range(40):
             rows: list[Row] = [(None, b"x", (), NOW_MS + second * 1000)] * (second + 1)
@@ -307,11 +307,11 @@ def test_the_histogram_has_every_event(tmp_path: Path) -> None:
             assert sum(bucket.count for bucket in await search.histogram(["orders"], None, None, 7)) == 820
             assert await search.histogram(["none"], None, None, 7) == []
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_the_histogram_is_the_same_when_blocks_are_known(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=2)
         for second in range(60):
             rows: list[Row] = [(None, b"x" * 50, (), NOW_MS + second * 1000)] * (second % 7 + 20)
@@ -320,32 +320,32 @@ def test_the_histogram_is_the_same_when_blocks_are_known(tmp_path: Path) -> None
         several = [(None, None, 60), (None, None, 7), (NOW_MS + 9_500, NOW_MS + 31_000, 5)]
         before = [await search.histogram(["orders"], *each) for each in several]
         again = [await search.histogram(["orders"], *each) for each in several]
-        assert await search.cover() > 10
+        assert await search.build_missing_filters() > 10
         covered = [await search.histogram(["orders"], *each) for each in several]
         assert before == again == covered
         await ground.engine.delete_records("orders", 0, 100)
         left = sum(bucket.count for bucket in await search.histogram(["orders"], None, None, 60))
         assert left == sum(bucket.count for bucket in before[0]) - 100
 
-    on_ground(tmp_path, work, block_bytes=2 << 10)
+    run_on_search_rig(tmp_path, work, block_bytes=2 << 10)
 
 
 def test_what_is_acknowledged_is_found_by_a_search_that_begins_then(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         for number in range(60):
-            covering = asyncio.create_task(ground.local.cover()) if number % 7 == 0 else None
+            covering = asyncio.create_task(ground.local.build_missing_filters()) if number % 7 == 0 else None
             await ground.append("orders", 0, [(None, f"mark{number}x".encode() + b" y" * 300, (), NOW_MS)])
             found = await run(ground.local, SearchRequest(query=f"mark{number}x", limit=1))
             assert found.places == [("orders", 0, number)]
             if covering is not None:
                 await covering
 
-    on_ground(tmp_path, work, block_bytes=4 << 10)
+    run_on_search_rig(tmp_path, work, block_bytes=4 << 10)
 
 
 def test_progress_is_told_within_a_block(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         known = ground.node.topics.get("orders")
         assert known is not None
@@ -361,11 +361,11 @@ def test_progress_is_told_within_a_block(tmp_path: Path) -> None:
         assert any(0 < each.totals.scanned_bytes < (each.totals.total_bytes or 0) for each in found.progress)
         assert found.end.totals.scanned_bytes == found.end.totals.total_bytes
 
-    on_ground(tmp_path, work, block_bytes=1 << 30)
+    run_on_search_rig(tmp_path, work, block_bytes=1 << 30)
 
 
 def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         for number in range(100):
             state, origin = ("failed", "JFK") if number < 20 else ("ok", ("JFK", "LGA")[number % 2])
@@ -389,4 +389,4 @@ def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
             best = next(each for each in different if each.field == "origin" and each.value == "JFK")
             assert (best.selected, best.baseline, best.lift) == (20, 40, 2.0)
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)

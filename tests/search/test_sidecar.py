@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.blocks import token_filter
-from mainstem.search.cluster.worker import kept
+from mainstem.search.cluster.worker import stored_filters
 from mainstem.search.contract import SearchRequest
 from mainstem.search.local import search
 from mainstem.search.text.tokens import filter_tokens
-from tests.search.ground import NOW_MS, Ground, Row, brute_force, on_ground, open_ground, run
+from tests.search.ground import NOW_MS, Row, SearchRig, brute_force, open_search_rig, run, run_on_search_rig
 from tests.search.test_service import CODECS, fill, some_rows
 
 BLOCK_BYTES = 2 << 10
@@ -49,18 +49,18 @@ def test_a_filter_holds_all_tokens_of_its_events(records: list[Record]) -> None:
     assert wanted <= token_filter.batch_tokens(records)
 
 
-def filters(ground: Ground) -> list[Path]:
+def filters(ground: SearchRig) -> list[Path]:
     return sorted((ground.folder / "search").rglob("*.tokens"))
 
 
 def test_blocks_are_skipped_that_cannot_match(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
         needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
         await ground.append("orders", 0, needle)
         await fill_more(ground)
-        assert await ground.local.cover() == len(filters(ground)) > 10
-        assert await ground.local.cover() == 0
+        assert await ground.local.build_missing_filters() == len(filters(ground)) > 10
+        assert await ground.local.build_missing_filters() == 0
         found = await run(ground.local, SearchRequest(query="needle4711", limit=None))
         assert len(found.places) == 1
         totals = found.end.totals
@@ -70,10 +70,10 @@ def test_blocks_are_skipped_that_cannot_match(tmp_path: Path) -> None:
         early = await run(ground.local, SearchRequest(until_ms=NOW_MS - 100_000, limit=None))
         assert early.end.totals.skipped_bytes > totals.total_bytes // 2
 
-    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
-async def fill_more(ground: Ground) -> None:
+async def fill_more(ground: SearchRig) -> None:
     rng = random.Random(3)
     for batch in range(20):
         rows = some_rows(rng, 100, NOW_MS + batch * 1000)
@@ -81,23 +81,23 @@ async def fill_more(ground: Ground) -> None:
 
 
 def test_filters_of_an_earlier_run_are_used(tmp_path: Path) -> None:
-    async def first(ground: Ground) -> None:
+    async def first(ground: SearchRig) -> None:
         await fill(ground)
-        assert await ground.local.cover() > 10
+        assert await ground.local.build_missing_filters() > 10
 
-    async def second(ground: Ground) -> None:
+    async def second(ground: SearchRig) -> None:
         found = await run(ground.local, SearchRequest(query="nothinghasthis", limit=None))
         assert found.end.totals.skipped_bytes > 0
-        assert await ground.local.cover() == 0
+        assert await ground.local.build_missing_filters() == 0
 
-    on_ground(tmp_path, first, block_bytes=BLOCK_BYTES)
-    on_ground(tmp_path, second, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, first, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, second, block_bytes=BLOCK_BYTES)
 
 
 def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, batches=15, partitions=1)
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
         request = SearchRequest(query="n14228", limit=None)
         expected = (await run(ground.local, request)).places
         rng = random.Random(1)
@@ -108,43 +108,43 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
             path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
         found = await run(ground.local, request)
         assert found.places == expected
-        ground.local._covered.clear()
-        assert await ground.local.cover() > 0
+        ground.local._filtered_topics.clear()
+        assert await ground.local.build_missing_filters() > 0
         assert (await run(ground.local, request)).places == expected
 
-    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
 def test_a_filter_that_could_not_be_written_is_made_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "COVER_S", 0.02)
+    monkeypatch.setattr(search, "BUILD_INTERVAL_S", 0.02)
 
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground, batches=15, partitions=1)
         in_the_way = tmp_path / "search"
         in_the_way.write_bytes(b"a file where the folder should be")
-        assert await ground.local.cover() == 0
+        assert await ground.local.build_missing_filters() == 0
         in_the_way.unlink()
-        assert await ground.local.cover() == 0, "it is not tried all the time"
-        ground.local._cover._rests_until = 0.0
-        ground.local.keep_covered()
-        while ground.local.figures()["mainstem_search_filters_made_total"] < 10:
+        assert await ground.local.build_missing_filters() == 0, "it is not tried all the time"
+        ground.local._filter_store._rests_until = 0.0
+        ground.local.start_building_filters()
+        while ground.local.metric_values()["mainstem_search_filters_made_total"] < 10:
             await asyncio.sleep(0.01)
         found = await run(ground.local, SearchRequest(query="nothinghasthis", limit=None))
         assert found.end.totals.skipped_bytes > 0
 
-    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
 def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
-    async def first(ground: Ground) -> None:
+    async def first(ground: SearchRig) -> None:
         await fill(ground, batches=10, partitions=1)
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
 
-    on_ground(tmp_path, first, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, first, block_bytes=BLOCK_BYTES)
     files = sorted((tmp_path / "search").rglob("*.tokens"))
-    heads = token_filter.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    heads = token_filter.find_filters(str(tmp_path / "search"), str(tmp_path / "partitions"))
     assert len(heads) == len(files) > 1
     descriptor = (tmp_path / heads[0].path).open("r+b")
     with descriptor as file:
@@ -155,7 +155,7 @@ def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -
                 data[head.start + 12 : head.end] = bytes(head.end - head.start - 12)
         file.seek(0)
         file.write(data)
-    left = token_filter.restore(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    left = token_filter.find_filters(str(tmp_path / "search"), str(tmp_path / "partitions"))
     assert {head.path for head in left} == {head.path for head in heads} - {heads[0].path}
 
 
@@ -182,29 +182,29 @@ def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
     def left() -> set[str]:
         return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
 
-    token_filter.remove(str(tmp_path / name) for name in (*others, filters[0]))
+    token_filter.remove_filters(str(tmp_path / name) for name in (*others, filters[0]))
     assert left() == {*others, *filters[1:]}
-    assert list(kept(tmp_path, 0)) == []
+    assert list(stored_filters(tmp_path, 0)) == []
     assert left() == {*others, filters[1]}, "another process may be writing it"
-    assert token_filter.restore(str(tmp_path), str(tmp_path / "partitions")) == []
+    assert token_filter.find_filters(str(tmp_path), str(tmp_path / "partitions")) == []
     assert left() == set(others)
 
 
 def test_filters_go_with_their_data(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await fill(ground)
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
         before = len(filters(ground))
         for partition in range(3):
             await ground.engine.delete_records("orders", partition, -1)
         await ground.engine.delete_topic("payments")
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
         assert len(filters(ground)) < before
         await ground.engine.delete_topic("orders")
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
         assert filters(ground) == []
 
-    on_ground(tmp_path, work, block_bytes=BLOCK_BYTES)
+    run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
@@ -213,13 +213,15 @@ def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
-        async with open_ground(folder, block_bytes=BLOCK_BYTES) as ground:
+        async with open_search_rig(folder, block_bytes=BLOCK_BYTES) as ground:
             await ground.engine.create_topic("orders", partitions=2)
             for _ in range(6):
                 for _ in range(rng.randrange(1, 8)):
                     rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
                     await ground.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
-                covering = asyncio.create_task(ground.local.cover()) if rng.random() < 0.7 else None
+                covering = (
+                    asyncio.create_task(ground.local.build_missing_filters()) if rng.random() < 0.7 else None
+                )
                 if rng.random() < 0.5:
                     index = rng.randrange(2)
                     bounds = await ground.engine.bounds("orders", index)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mainstem.search.contract import SearchRequest
-from tests.search.ground import NOW_MS, Ground, on_ground, run
+from tests.search.ground import NOW_MS, SearchRig, run, run_on_search_rig
 
 ROW = (None, b'{"order": "4711"}', (), NOW_MS)
 REQUEST = SearchRequest(query="4711", limit=None)
 
 
 def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         for name in ("orders", "returns"):
             await ground.engine.create_topic(name, partitions=2)
             await ground.append(name, 1, [ROW])
@@ -29,14 +29,14 @@ def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
             ("shipments", 0),
         ]
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)
 
 
 def test_a_plan_is_of_one_topic_and_one_time_only(tmp_path: Path) -> None:
-    async def work(ground: Ground) -> None:
+    async def work(ground: SearchRig) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         await ground.append("orders", 0, [ROW])
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
         assert len((await run(ground.local, REQUEST)).places) == 1
         await ground.append("orders", 0, [ROW])
         assert len((await run(ground.local, REQUEST)).places) == 2
@@ -44,7 +44,7 @@ def test_a_plan_is_of_one_topic_and_one_time_only(tmp_path: Path) -> None:
         await ground.engine.create_topic("orders", partitions=1)
         await ground.append("orders", 0, [ROW, (None, b"another", (), NOW_MS)])
         assert len((await run(ground.local, REQUEST)).places) == 1
-        await ground.local.cover()
+        await ground.local.build_missing_filters()
         assert len((await run(ground.local, REQUEST)).places) == 1
 
-    on_ground(tmp_path, work)
+    run_on_search_rig(tmp_path, work)

@@ -15,26 +15,26 @@ from pathlib import Path
 import pytest
 
 from mainstem.clock import LoopClock
-from mainstem.log.storage.record_batch import build, stamp
+from mainstem.log.storage.record_batch import assign_offsets, build
 from mainstem.search import ipc
 from mainstem.search.ipc import (
     LENGTH,
-    Cancel,
-    Failed,
-    Found,
-    Reached,
+    CancelRequest,
+    FindFiltersRequest,
     Reply,
     Request,
-    Restore,
-    Scan,
-    Scanned,
+    RequestFailed,
+    ScanMatches,
+    ScanProgress,
+    ScanReply,
+    ScanRequest,
     Unit,
 )
-from mainstem.search.workers.bootstrap import BACKGROUND
-from mainstem.search.workers.pool import Pool
+from mainstem.search.workers.bootstrap import BACKGROUND_NICE
+from mainstem.search.workers.pool import WorkerPool
 
 
-class Worker:
+class WorkerUnderTest:
     """One process."""
 
     def __init__(self, nice: int) -> None:
@@ -59,18 +59,18 @@ class Worker:
 
     def reply(self) -> Reply:
         (length,) = LENGTH.unpack(self.replies.read(LENGTH.size))
-        return ipc.read_reply(self.replies.read(length))
+        return ipc.decode_reply(self.replies.read(length))
 
 
 @pytest.fixture
-def worker() -> Iterator[Worker]:
+def worker() -> Iterator[WorkerUnderTest]:
     with started(nice=5) as running:
         yield running
 
 
 @contextmanager
-def started(*, nice: int) -> Iterator[Worker]:
-    running = Worker(nice)
+def started(*, nice: int) -> Iterator[WorkerUnderTest]:
+    running = WorkerUnderTest(nice)
     yield running
     running.requests.close()
     assert running.process.wait(30) == 0
@@ -83,14 +83,14 @@ def unit(tmp_path: Path) -> Unit:
     for number in range(20):
         rows = [(b"k", f"word {number} {at}".encode(), (), 1_000) for at in range(50)]
         batch = build(rows, codec="lz4")
-        stamp(memoryview(batch), offset, 0, None)
+        assign_offsets(memoryview(batch), offset, 0, None)
         offset += len(rows)
         data += batch
     path.write_bytes(data)
     return Unit("orders", 0, str(path), 0, len(data), 0, offset)
 
 
-def scan(unit: Unit, query: str, **more: object) -> Scan:
+def scan(unit: Unit, query: str, **more: object) -> ScanRequest:
     settings: dict[str, object] = {
         "id": 1,
         "now_ms": 0,
@@ -101,63 +101,70 @@ def scan(unit: Unit, query: str, **more: object) -> Scan:
         "max_bytes": 1 << 30,
         **more,
     }
-    return Scan(unit=unit, query=query, **settings)  # type: ignore[arg-type]  # each is of its field's type
+    return ScanRequest(unit=unit, query=query, **settings)  # type: ignore[arg-type]  # each is of its field's type
 
 
-def all_of(worker: Worker) -> tuple[list[int], Reply]:
+def all_of(worker: WorkerUnderTest) -> tuple[list[int], Reply]:
     offsets: list[int] = []
     while True:
         reply = worker.reply()
-        if isinstance(reply, Found):
+        if isinstance(reply, ScanMatches):
             offsets += [row[0] for row in reply.rows]
-        elif not isinstance(reply, Reached):
+        elif not isinstance(reply, ScanProgress):
             return offsets, reply
 
 
-def test_it_answers_what_it_finds_and_then_how_much_it_has_read(worker: Worker, unit: Unit) -> None:
+def test_it_answers_what_it_finds_and_then_how_much_it_has_read(worker: WorkerUnderTest, unit: Unit) -> None:
     worker.send(scan(unit, "word"))
     offsets, last = all_of(worker)
     assert offsets == list(reversed(range(1000)))
-    assert last == Scanned(1, unit.end, 0, 1000, 1000, None)
+    assert last == ScanReply(1, unit.end, 0, 1000, 1000, None)
 
 
-def test_it_stops_at_a_limit_and_says_where(worker: Worker, unit: Unit) -> None:
+def test_it_stops_at_a_limit_and_says_where(worker: WorkerUnderTest, unit: Unit) -> None:
     for most in ({"limit": 7}, {"max_bytes": 7 * 70}):
         worker.send(scan(unit, "word", **most))
         offsets, last = all_of(worker)
-        assert isinstance(last, Scanned)
+        assert isinstance(last, ScanReply)
         assert last.stopped_at == offsets[-1] == 1000 - len(offsets)
         assert 1 <= len(offsets) <= 10
 
 
-def test_only_the_offsets_that_are_wanted(worker: Worker, unit: Unit) -> None:
+def test_only_the_offsets_that_are_wanted(worker: WorkerUnderTest, unit: Unit) -> None:
     part = Unit(unit.topic, 0, unit.path, unit.start, unit.end, 130, 190)
     worker.send(scan(part, "word", newest_first=False))
     offsets, last = all_of(worker)
     assert offsets == list(range(130, 190))
-    assert isinstance(last, Scanned)
+    assert isinstance(last, ScanReply)
     assert last.skipped_bytes > unit.end // 2
 
 
-def test_a_cancelled_request_ends_early(worker: Worker, unit: Unit) -> None:
-    worker.send(Cancel(1), scan(unit, "word"))
+def test_a_cancelled_request_ends_early(worker: WorkerUnderTest, unit: Unit) -> None:
+    worker.send(CancelRequest(1), scan(unit, "word"))
     offsets, last = all_of(worker)
-    assert isinstance(last, Scanned)
+    assert isinstance(last, ScanReply)
     assert len(offsets) < 1000
 
 
-def test_what_is_gone_and_what_is_wrong_is_answered(worker: Worker, unit: Unit, tmp_path: Path) -> None:
+def test_what_is_gone_and_what_is_wrong_is_answered(
+    worker: WorkerUnderTest, unit: Unit, tmp_path: Path
+) -> None:
     gone = Unit("orders", 0, str(tmp_path / "gone.log"), 0, 10, 0, 10)
     shorter = Unit("orders", 0, unit.path, 0, unit.end + 1, 0, 10)
     folder = Unit("orders", 0, str(tmp_path), 0, 10, 0, 10)
     worker.send(scan(gone, "word"), scan(shorter, "word"), scan(folder, "word"), scan(unit, "a:("))
     failures = [worker.reply() for _ in range(4)]
-    assert [each.removed for each in failures if isinstance(each, Failed)] == [True, True, False, False]
+    assert [each.data_deleted for each in failures if isinstance(each, RequestFailed)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     worker.send(scan(unit, "word", limit=1))
     assert all_of(worker)[0] == [999]
 
 
-def test_it_leaves_signals_to_the_server(worker: Worker, unit: Unit) -> None:
+def test_it_leaves_signals_to_the_server(worker: WorkerUnderTest, unit: Unit) -> None:
     worker.send(scan(unit, "word", limit=1))
     all_of(worker)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -166,22 +173,22 @@ def test_it_leaves_signals_to_the_server(worker: Worker, unit: Unit) -> None:
     assert all_of(worker)[0] == [999]
 
 
-def test_it_leaves_the_processor_to_the_server(worker: Worker, unit: Unit) -> None:
-    with started(nice=BACKGROUND) as builder:
+def test_it_leaves_the_processor_to_the_server(worker: WorkerUnderTest, unit: Unit) -> None:
+    with started(nice=BACKGROUND_NICE) as builder:
         for each in (worker, builder):
             each.send(scan(unit, "word", limit=1))
             all_of(each)
         assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) >= 5
-        assert os.getpriority(os.PRIO_PROCESS, builder.process.pid) == BACKGROUND
+        assert os.getpriority(os.PRIO_PROCESS, builder.process.pid) == BACKGROUND_NICE
         if sys.platform == "linux":
             assert os.sched_getscheduler(worker.process.pid) == os.SCHED_OTHER
             assert os.sched_getscheduler(builder.process.pid) == os.SCHED_IDLE
 
 
 async def _session_of_a_worker(folder: Path) -> int:
-    pool = Pool(LoopClock(asyncio.get_running_loop()), workers=1)
+    pool = WorkerPool(LoopClock(asyncio.get_running_loop()), workers=1)
     try:
-        await pool.submit(partial(Restore, root=str(folder), partitions=str(folder))).last()
+        await pool.submit(partial(FindFiltersRequest, root=str(folder), partitions=str(folder))).final_reply()
         return os.getsid(pool.pids[0])
     finally:
         await pool.close()
@@ -196,11 +203,12 @@ def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
     program = (
         "import sys\n"
         "from mainstem.search.workers import bootstrap\n"
-        "bootstrap.travel_light()\n"
-        "from mainstem.log.storage import record_batch as batch\n"
+        "bootstrap.stub_heavy_packages()\n"
+        "from mainstem.log.storage import record_batch\n"
         "from mainstem.search.workers import worker\n"
         "data = open(sys.argv[1], 'rb').read()\n"
-        "print(sum(len(batch.decode(data[at : at + head.total_bytes])) for at, head in batch.walk(data)))\n"
+        "print(sum(len(record_batch.decode(data[at : at + head.total_bytes]))"
+        " for at, head in record_batch.iter_batches(data)))\n"
         "print(*sys.modules)\n"
     )
     found = subprocess.run(
@@ -213,7 +221,7 @@ def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
 
 
 async def _prepared(folder: Path) -> None:
-    pool = Pool(LoopClock(asyncio.get_running_loop()), workers=2, idle_s=0.2)
+    pool = WorkerPool(LoopClock(asyncio.get_running_loop()), workers=2, idle_s=0.2)
     try:
         assert pool.pids == []
         pool.prepare()
@@ -222,7 +230,7 @@ async def _prepared(folder: Path) -> None:
             await asyncio.sleep(0.01)
         waiting = pool.pids
         pool.prepare()
-        await pool.submit(partial(Restore, root=str(folder), partitions=str(folder))).last()
+        await pool.submit(partial(FindFiltersRequest, root=str(folder), partitions=str(folder))).final_reply()
         assert pool.pids == waiting
         while pool.pids:
             await asyncio.sleep(0.01)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.errors import OffsetOutOfRange, StorageError
 from mainstem.log.storage import record_batch as batches
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,24 @@ class FakeStateLog:
         self.log_start_offset = 0
         self.high_watermark = 0
         self.log_end_offset = 0
-        self.waiters: list[tuple[int, Later[None]]] = []
+        self.waiters: list[tuple[int, Promise[None]]] = []
         self.refuse: str | None = None
 
     def append(self, batch: memoryview) -> FakeAppended:
         if self.refuse:
             raise StorageError(self.refuse)
         base = self.log_end_offset
-        self.log_end_offset = base + batches.check(batch).next_offset
-        batches.stamp(batch, base, 0, None)
+        self.log_end_offset = base + batches.validate(batch).next_offset
+        batches.assign_offsets(batch, base, 0, None)
         self.batches.append((base, self.log_end_offset, bytes(batch)))
         if self.auto:
             self.commit()
         return FakeAppended(base, self.log_end_offset)
 
-    def when_committed(self, next_offset: int) -> Later[None]:
+    def when_committed(self, next_offset: int) -> Promise[None]:
         if self.high_watermark >= next_offset:
-            return Later.of(None)
-        later: Later[None] = Later()
+            return Promise.resolved(None)
+        later: Promise[None] = Promise()
         self.waiters.append((next_offset, later))
         return later
 
@@ -70,7 +70,7 @@ class FakeStateLog:
         for _, later in waiters:
             later.fail(StorageError("the commit failed"))
 
-    def read_now(self, offset: int, max_bytes: int) -> FakeSlice:
+    def read_blocking(self, offset: int, max_bytes: int) -> FakeSlice:
         if not self.log_start_offset <= offset <= self.high_watermark:
             raise OffsetOutOfRange(f"{offset}")
         out, next_offset = b"", offset
@@ -79,14 +79,14 @@ class FakeStateLog:
                 out, next_offset = out + data, end
         return FakeSlice(out, next_offset)
 
-    def delete_records(self, before: int) -> Later[int]:
+    def delete_records(self, before: int) -> Promise[int]:
         assert self.log_start_offset <= before <= self.high_watermark
         self.log_start_offset = before
         self.batches = [batch for batch in self.batches if batch[1] > before]
-        return Later.of(before)
+        return Promise.resolved(before)
 
 
-class MemoryDisk:
+class FakeStateDisk:
     """The few calls of `Disk` that the coordinator makes. `hold`: replacements wait until the test lets
     them go."""
 
@@ -111,10 +111,10 @@ class MemoryDisk:
     def replace_now(self, path: str, data: Buffer) -> None:
         self.files[path] = bytes(data)
 
-    def replace(self, path: str, data: Buffer) -> Later[None]:
+    def replace(self, path: str, data: Buffer) -> Promise[None]:
         if self.broken is not None:
-            return Later.failed(self.broken)
-        later: Later[None] = Later()
+            return Promise.failed(self.broken)
+        later: Promise[None] = Promise()
 
         def done() -> None:
             self.files[path] = bytes(data)

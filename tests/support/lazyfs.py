@@ -2,11 +2,11 @@
 
     python -m tests.support.lazyfs FOLDER SEED      # then a line on its standard input is a power cut
 
-Owns: `Lazy`, which gives the simulated disk's files and names to the kernel, and the program around it. It
-keeps everything in memory. A cut stops all writing at once, unmounts, lets the seed choose what of the
-unsynced bytes and names the disk has, and mounts that. It prints a line each time it is mounted. Nothing but
-a sync of the file makes its bytes safe, and nothing but a sync of its folder makes its name safe: POSIX
-promises no more.
+Owns: `LazySyncFileSystem`, which gives the simulated disk's files and names to the kernel, and the program
+around it. It keeps everything in memory. A cut stops all writing at once, unmounts, lets the seed choose what
+of the unsynced bytes and names the disk has, and mounts that. It prints a line each time it is mounted.
+Nothing but a sync of the file makes its bytes safe, and nothing but a sync of its folder makes its name safe:
+POSIX promises no more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 from tests.support.clock import SimClock
 from tests.support.simdisk import SimDisk
-from tests.support.siminode import Folder, Inode
+from tests.support.siminode import SimFolder, SimInode
 
 try:
     import mfusepy
@@ -38,7 +38,7 @@ SIZE = 8 << 30
 BLOCK = 4096
 
 
-class Lazy(mfusepy.Operations if mfusepy else object):  # type: ignore[misc]  # the library has no types
+class LazySyncFileSystem(mfusepy.Operations if mfusepy else object):  # type: ignore[misc]  # the library has no types
     """The kernel's calls on a simulated disk."""
 
     use_ns = True
@@ -47,7 +47,7 @@ class Lazy(mfusepy.Operations if mfusepy else object):  # type: ignore[misc]  # 
         self.disk = disk
         self.off = False
         """The power is off: nothing is written any more."""
-        self._open: dict[int, Inode] = {}
+        self._open: dict[int, SimInode] = {}
         self._numbers = itertools.count(1)
         self._known = 0.0
 
@@ -55,28 +55,28 @@ class Lazy(mfusepy.Operations if mfusepy else object):  # type: ignore[misc]  # 
         if self.off:
             raise mfusepy.FuseOSError(errno.EIO)
 
-    def _node(self, path: str) -> Inode | Folder:
+    def _node(self, path: str) -> SimInode | SimFolder:
         node = self.disk.find(path.strip("/"))
         if node is None:
             raise mfusepy.FuseOSError(errno.ENOENT)
         return node
 
-    def _file(self, path: str, handle: int | None) -> Inode:
+    def _file(self, path: str, handle: int | None) -> SimInode:
         node = self._open.get(handle or 0) or self._node(path)
-        if not isinstance(node, Inode):
+        if not isinstance(node, SimInode):
             raise mfusepy.FuseOSError(errno.EISDIR)
         return node
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         node = self._open.get(fh or 0) or self._node(path)
         owner = {"st_uid": os.getuid(), "st_gid": os.getgid(), "st_ino": id(node) >> 4}
-        if isinstance(node, Folder):
+        if isinstance(node, SimFolder):
             return {**owner, "st_mode": stat.S_IFDIR | 0o700, "st_nlink": 2}
         return {**owner, "st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": len(node.seen)}
 
     def readdir(self, path: str, fh: int) -> list[str]:
         node = self._node(path)
-        assert isinstance(node, Folder)
+        assert isinstance(node, SimFolder)
         return [".", "..", *node.seen]
 
     def create(self, path: str, mode: int, fi: object = None) -> int:
@@ -125,7 +125,7 @@ class Lazy(mfusepy.Operations if mfusepy else object):  # type: ignore[misc]  # 
     def rmdir(self, path: str) -> int:
         self._alive()
         node = self._node(path)
-        if isinstance(node, Folder) and node.seen:
+        if isinstance(node, SimFolder) and node.seen:
             raise mfusepy.FuseOSError(errno.ENOTEMPTY)
         self.disk.remove_folder(path.strip("/"))
         return 0
@@ -173,7 +173,7 @@ def serve(folder: Path, seed: int) -> None:
         lazy.off = True
         _unmount(folder)
 
-    lazy = Lazy(disk)
+    lazy = LazySyncFileSystem(disk)
     threading.Thread(target=_when_mounted, args=(folder,), daemon=True).start()
     threading.Thread(target=cut_when_told, daemon=True).start()
     while not ended.is_set():
@@ -187,7 +187,7 @@ def serve(folder: Path, seed: int) -> None:
             fsname="lazyfs",
         )
         if not ended.is_set():
-            lazy = Lazy(lazy.disk.power_cut(SimClock()))
+            lazy = LazySyncFileSystem(lazy.disk.power_cut(SimClock()))
             threading.Thread(target=_when_mounted, args=(folder,), daemon=True).start()
 
 

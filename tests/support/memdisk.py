@@ -14,23 +14,23 @@ from typing import TypeAlias
 from uuid import UUID
 
 from mainstem.clock import Clock
-from mainstem.log.commit.contract import Committed
+from mainstem.log.commit.contract import CommittedPartition
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Buffer, File
-from mainstem.log.disk.nonblocking_read import Shared
+from mainstem.log.disk.nonblocking_read import LogContext
 from mainstem.log.partition.partition import Partition
-from mainstem.log.partition.recovered_state import PartitionState
-from mainstem.promise import Later
+from mainstem.log.partition.recovered_state import RecoveredState
+from mainstem.promise import Promise
 from tests.support.clock import SimClock
 
 TOPIC = UUID(int=7)
 Verdicts: TypeAlias = list[OSError | None]
 
 
-class MemFile:
+class MemoryFile:
     """An open file. Still readable after an unlink, as on Unix."""
 
-    def __init__(self, disk: MemDisk, path: str, data: bytearray) -> None:
+    def __init__(self, disk: MemoryDisk, path: str, data: bytearray) -> None:
         self._disk = disk
         self._data = data
         self.path = path
@@ -57,7 +57,7 @@ class MemFile:
 
     def pread_nowait(self, length: int, position: int) -> bytes | None:
         self._use("pread_nowait")
-        if self._disk.cold and (self.path, position, length) not in self._disk.warmed:
+        if self._disk.cold and (self.path, position, length) not in self._disk.prefetched:
             return None
         return bytes(self._data[position : position + length])
 
@@ -73,20 +73,20 @@ class MemFile:
         self.closed = True
 
 
-class MemDisk:
+class MemoryDisk:
     """Implements `mainstem.log.disk.contract.Disk`."""
 
     def __init__(self, clock: SimClock | None = None) -> None:
-        self.most_unsynced = 256
+        self.max_unsynced_files = 256
         self.files: dict[str, bytearray] = {}
         self.folders: set[str] = set()
         self.calls: Counter[str] = Counter()
         self.cold = False
         """Nothing is in the page cache until it was warmed."""
-        self.warmed: set[tuple[str, int, int]] = set()
+        self.prefetched: set[tuple[str, int, int]] = set()
         self.fail: Callable[[str, str], bool] = lambda call, path: False
         """(call, path) -> the call fails with ENOSPC."""
-        self.opened: list[MemFile] = []
+        self.opened: list[MemoryFile] = []
         self._clock = clock
 
     def count(self, call: str, path: str) -> None:
@@ -94,7 +94,7 @@ class MemDisk:
         if self.fail(call, path):
             raise OSError(errno.ENOSPC, f"{call} {path}")
 
-    def open(self, path: str, *, create: bool = False) -> MemFile:
+    def open(self, path: str, *, create: bool = False) -> MemoryFile:
         self.count("open", path)
         if create:
             if path in self.files:
@@ -103,7 +103,7 @@ class MemDisk:
             self.files[path] = bytearray()
         elif path not in self.files:
             raise FileNotFoundError(path)
-        file = MemFile(self, path, self.files[path])
+        file = MemoryFile(self, path, self.files[path])
         self.opened.append(file)
         return file
 
@@ -153,18 +153,18 @@ class MemDisk:
     def replace_now(self, path: str, data: Buffer) -> None:
         self.write_all(path, data)
 
-    def replace(self, path: str, data: Buffer) -> Later[None]:
+    def replace(self, path: str, data: Buffer) -> Promise[None]:
         self.write_all(path, data)
-        return Later.of(None)
+        return Promise.resolved(None)
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
-    ) -> Later[None]:
+    ) -> Promise[None]:
         self.count("sync", "")
-        return Later.of(None)
+        return Promise.resolved(None)
 
-    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
-        return Later.of([None for _ in (*files, *folders)])
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[Verdicts]:
+        return Promise.resolved([None for _ in (*files, *folders)])
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         self.count("sync_now", "")
@@ -173,17 +173,17 @@ class MemDisk:
         self.count("sync_now", "")
         return [None for _ in (*files, *folders)]
 
-    silent = 0.0
+    stalled_s = 0.0
 
-    def silent_s(self) -> float:
-        return self.silent
+    def sync_stalled_s(self) -> float:
+        return self.stalled_s
 
-    def warm(self, file: File, position: int, length: int) -> Later[None]:
+    def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
         self.count("warm", file.path)
-        later: Later[None] = Later()
+        later: Promise[None] = Promise()
 
         def done() -> None:
-            self.warmed.add((file.path, position, length))
+            self.prefetched.add((file.path, position, length))
             later.resolve(None)
 
         if self._clock is None:
@@ -198,12 +198,12 @@ class MemDisk:
     def identity(self, path: str) -> str:
         return path
 
-    def own(self, path: str) -> bool:
+    def unshare(self, path: str) -> bool:
         return False
 
-    def zero_file(self, path: str, size: int) -> Later[None]:
+    def zero_file(self, path: str, size: int) -> Promise[None]:
         self.write_all(path, bytes(size))
-        return Later.of(None)
+        return Promise.resolved(None)
 
     free = 1 << 40
     capacity = 1 << 41
@@ -220,10 +220,10 @@ class MemDisk:
 
 
 @dataclass
-class Write:
+class RecordedWrite:
     """What a committer was told of one append."""
 
-    partition: Committed
+    partition: CommittedPartition
     data: bytes
     base_offset: int
     end_offset: int
@@ -236,8 +236,8 @@ class ManualCommitter:
     """Commits, or rolls back, when the test says so."""
 
     def __init__(self) -> None:
-        self.pending: list[Write] = []
-        self.log_starts: list[tuple[Committed, int, Later[None]]] = []
+        self.pending: list[RecordedWrite] = []
+        self.log_starts: list[tuple[CommittedPartition, int, Promise[None]]] = []
         self.rolls = 0
         self.last_arrival_ms = 0
         self.arrivals: list[tuple[int, int]] = []
@@ -245,7 +245,7 @@ class ManualCommitter:
 
     def written(
         self,
-        partition: Committed,
+        partition: CommittedPartition,
         data: Buffer,
         base_offset: int,
         end_offset: int,
@@ -257,21 +257,21 @@ class ManualCommitter:
         assert file.size() == position + len(data)
         assert arrival_ms >= self.last_arrival_ms
         self.last_arrival_ms = arrival_ms
-        write = Write(partition, bytes(data), base_offset, end_offset, segment, position, arrival_ms)
+        write = RecordedWrite(partition, bytes(data), base_offset, end_offset, segment, position, arrival_ms)
         self.pending.append(write)
 
-    def rolled(self, partition: Committed, old: File, new: File) -> None:
+    def segment_rolled(self, partition: CommittedPartition, old: File, new: File) -> None:
         self.rolls += 1
         old.close()
 
-    def log_start(self, partition: Committed, offset: int) -> Later[None]:
-        later: Later[None] = Later()
+    def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
+        later: Promise[None] = Promise()
         self.log_starts.append((partition, offset, later))
         return later
 
-    def forget(self, partition: Committed) -> Later[None]:
+    def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         self.pending = [write for write in self.pending if write.partition is not partition]
-        return Later.of(None)
+        return Promise.resolved(None)
 
     def commit(self, count: int | None = None) -> None:
         """The first `count` appends, or all."""
@@ -280,7 +280,7 @@ class ManualCommitter:
         for write in now:
             if not self.arrivals or write.arrival_ms >= self.arrivals[-1][0] + 1000:
                 self.arrivals.append((write.arrival_ms, write.base_offset))
-            write.partition.committed_to(write.end_offset, write.segment, write.position + len(write.data))
+            write.partition.on_committed(write.end_offset, write.segment, write.position + len(write.data))
         starts, self.log_starts = self.log_starts, []
         for _, _, later in starts:
             later.resolve(None)
@@ -300,7 +300,7 @@ class ImmediateCommitter(ManualCommitter):
 
     def written(
         self,
-        partition: Committed,
+        partition: CommittedPartition,
         data: Buffer,
         base_offset: int,
         end_offset: int,
@@ -312,11 +312,11 @@ class ImmediateCommitter(ManualCommitter):
         super().written(partition, data, base_offset, end_offset, segment, position, file, arrival_ms)
         self.commit()
 
-    def log_start(self, partition: Committed, offset: int) -> Later[None]:
-        return Later.of(None)
+    def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
+        return Promise.resolved(None)
 
 
-class Bench:
+class PartitionRig:
     """A partition on a disk in memory with everything a test wants to reach, and the way to start it
     again."""
 
@@ -325,40 +325,40 @@ class Bench:
         config: PartitionConfig | None = None,
         *,
         committer: ManualCommitter | None = None,
-        disk: MemDisk | None = None,
+        disk: MemoryDisk | None = None,
         log_config: LogConfig | None = None,
     ) -> None:
         self.clock = SimClock()
-        self.disk = disk or MemDisk(self.clock)
+        self.disk = disk or MemoryDisk(self.clock)
         self.committer = committer or ImmediateCommitter()
         self.config = config or PartitionConfig()
         self.log_config = log_config
         self.replayed = (0, 0)
         """Place of the last checkpoint, for `state`."""
-        self.partition = self.open(PartitionState())
+        self.partition = self.open(RecoveredState())
 
     def checkpoint(self) -> None:
         """What a checkpoint does to a partition; and the journal forgets what came before."""
-        self.partition.checkpointed()
+        self.partition.save_side_files()
         self.committer.arrivals.clear()
-        self.replayed = self.partition.committed_place
+        self.replayed = self.partition.committed_end
 
-    def open(self, state: PartitionState) -> Partition:
+    def open(self, state: RecoveredState) -> Partition:
         """A new Partition object."""
         clock: Clock = self.clock
-        shared = Shared(self.disk, clock, self.log_config)
+        shared = LogContext(self.disk, clock, self.log_config)
         self.partition = Partition(self.disk, clock, self.committer, TOPIC, 0, self.config, state, shared)
         return self.partition
 
-    def state(self, *, clean: bool = True) -> PartitionState:
+    def state(self, *, clean: bool = True) -> RecoveredState:
         """What recovery would hand over after a stop now: everything committed is there, nothing else."""
         old = self.partition
-        segment, position = old.committed_place
+        segment, position = old.committed_end
         segments = tuple(one.base_offset for one in old.segments if one.base_offset <= segment)
-        return PartitionState(
+        return RecoveredState(
             segments=segments,
             epoch=old.epoch if clean else old.epoch + 1,
-            log_start=old.log_start_asked,
+            log_start=old.log_start_requested,
             end_offset=old.high_watermark,
             end_position=position,
             clean=clean,
@@ -373,10 +373,10 @@ class Bench:
         self.committer.last_arrival_ms = 0
         self.committer.arrivals.clear()
         self.open(self.state())
-        self.replayed = self.partition.committed_place
+        self.replayed = self.partition.committed_end
         return self.partition
 
-    def crash(self, state: PartitionState | None = None) -> Partition:
+    def crash(self, state: RecoveredState | None = None) -> Partition:
         """Start again without having stopped; what was committed is there."""
         state = state or self.state(clean=False)
         self._cut(state)
@@ -384,10 +384,10 @@ class Bench:
         self.committer.last_arrival_ms = 0
         self.open(state)
         self.committer.arrivals.clear()
-        self.replayed = self.partition.committed_place
+        self.replayed = self.partition.committed_end
         return self.partition
 
-    def _cut(self, state: PartitionState) -> None:
+    def _cut(self, state: RecoveredState) -> None:
         """As recovery does: nothing lies beyond the end."""
         last = max(state.segments, default=-1)
         for path in list(self.disk.files):
@@ -397,7 +397,7 @@ class Bench:
             elif base.isdigit() and int(base) == last and suffix == "log":
                 del self.disk.files[path][state.end_position :]
 
-    def wait(self, later: Later[object]) -> None:
+    def wait(self, later: Promise[object]) -> None:
         """Run the clock until `later` is done."""
         for _ in range(10_000):
             if later.done:

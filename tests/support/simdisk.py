@@ -13,10 +13,10 @@ import errno
 import random
 from collections.abc import Callable, Sequence
 
-from mainstem.log.disk.contract import Buffer, File, Verdicts
-from mainstem.promise import Later
+from mainstem.log.disk.contract import Buffer, File, SyncResults
+from mainstem.promise import Promise
 from tests.support.clock import SimClock
-from tests.support.siminode import Change, Folder, Inode
+from tests.support.siminode import NameChange, SimFolder, SimInode
 
 
 class PowerCut(BaseException):
@@ -26,13 +26,13 @@ class PowerCut(BaseException):
 class SimFile:
     """One open file."""
 
-    def __init__(self, disk: SimDisk, path: str, inode: Inode) -> None:
+    def __init__(self, disk: SimDisk, path: str, inode: SimInode) -> None:
         self._disk = disk
         self.path = path
-        self.inode: Inode | None = inode
+        self.inode: SimInode | None = inode
         self.failures_seen = inode.failures
 
-    def get(self) -> Inode:
+    def get(self) -> SimInode:
         """Open again if it was closed."""
         if self.inode is None:
             self.inode = self._disk.inode(self.path)
@@ -75,12 +75,12 @@ class SimDisk:
     """`disk.Disk` in memory. `fail` maps the number of a call to an errno; `cut_at` is the call before which
     the power goes. Calls that only read are not counted, unless `count_reads`."""
 
-    def __init__(self, clock: SimClock, rng: random.Random, root: Folder | None = None) -> None:
+    def __init__(self, clock: SimClock, rng: random.Random, root: SimFolder | None = None) -> None:
         self.clock = clock
         self.rng = rng
-        self.most_unsynced = 256
-        self.root = root or Folder()
-        self.names: list[Change] = []
+        self.max_unsynced_files = 256
+        self.root = root or SimFolder()
+        self.names: list[NameChange] = []
         """Unsynced changes of names, in order."""
         self.names_made = 0
         self.calls = 0
@@ -132,58 +132,58 @@ class SimDisk:
         after.names, after.names_made, after.name = self.names, self.names_made, self.name
         return after
 
-    def _survivor(self, folder: Folder, done: dict[int, Inode]) -> Folder:
-        new = Folder()
+    def _survivor(self, folder: SimFolder, done: dict[int, SimInode]) -> SimFolder:
+        new = SimFolder()
         for name, node in folder.disk.items():
-            if isinstance(node, Folder):
+            if isinstance(node, SimFolder):
                 new.disk[name] = self._survivor(node, done)
                 continue
             if id(node) not in done:
                 node.lose(self.rng)
-                done[id(node)] = inode = Inode()
+                done[id(node)] = inode = SimInode()
                 inode.seen, inode.disk = bytearray(node.disk), node.disk
             new.disk[name] = done[id(node)]
         new.seen = dict(new.disk)
         return new
 
     @staticmethod
-    def _apply(change: Change) -> None:
+    def _apply(change: NameChange) -> None:
         for folder, name, node in change.parts:
             if node is None:
                 folder.disk.pop(name, None)
             else:
                 folder.disk[name] = node
 
-    def _rename(self, parts: list[tuple[Folder, str, Inode | Folder | None]]) -> None:
+    def _rename(self, parts: list[tuple[SimFolder, str, SimInode | SimFolder | None]]) -> None:
         for folder, name, node in parts:
             if node is None:
                 folder.seen.pop(name, None)
             else:
                 folder.seen[name] = node
         self.names_made += 1
-        self.names.append(Change(self.names_made, parts))
+        self.names.append(NameChange(self.names_made, parts))
 
     # Finding things.
 
-    def find(self, path: str) -> Inode | Folder | None:
+    def find(self, path: str) -> SimInode | SimFolder | None:
         """What has this name, if anything has."""
-        node: Inode | Folder | None = self.root
+        node: SimInode | SimFolder | None = self.root
         for name in path.split("/") if path else ():
-            if not isinstance(node, Folder):
+            if not isinstance(node, SimFolder):
                 return None
             node = node.seen.get(name)
         return node
 
-    def _parent(self, path: str) -> tuple[Folder, str]:
+    def _parent(self, path: str) -> tuple[SimFolder, str]:
         head, _, name = path.rpartition("/")
         folder = self.find(head)
-        if not isinstance(folder, Folder):
+        if not isinstance(folder, SimFolder):
             raise FileNotFoundError(errno.ENOENT, "no such folder", head)
         return folder, name
 
-    def inode(self, path: str) -> Inode:
+    def inode(self, path: str) -> SimInode:
         """FileNotFoundError if there is no such file."""
-        if isinstance(node := self.find(path), Inode):
+        if isinstance(node := self.find(path), SimInode):
             return node
         raise FileNotFoundError(errno.ENOENT, "no such file", path)
 
@@ -199,7 +199,7 @@ class SimDisk:
             folder, name = self._parent(path)
             if name in folder.seen:
                 raise FileExistsError(errno.EEXIST, "it exists", path)
-            self._rename([(folder, name, Inode())])
+            self._rename([(folder, name, SimInode())])
         else:
             self.step("open", changes=False)
         return SimFile(self, path, self.inode(path))
@@ -213,7 +213,7 @@ class SimDisk:
     def identity(self, path: str) -> str:
         return self.name
 
-    def own(self, path: str) -> bool:
+    def unshare(self, path: str) -> bool:
         inode = self.inode(path)
         if inode.links > 1:
             inode.links -= 1
@@ -223,7 +223,7 @@ class SimDisk:
 
     def list(self, folder: str) -> list[str]:
         node = self.find(folder)
-        return sorted(node.seen) if isinstance(node, Folder) else []
+        return sorted(node.seen) if isinstance(node, SimFolder) else []
 
     def make_folder(self, folder: str) -> None:
         done = ""
@@ -232,15 +232,15 @@ class SimDisk:
             if self.find(done) is None:
                 self.step(f"mkdir {done}")
                 node = self.find(parent)
-                assert isinstance(node, Folder)
-                self._rename([(node, name, Folder())])
+                assert isinstance(node, SimFolder)
+                self._rename([(node, name, SimFolder())])
 
     def remove_folder(self, folder: str) -> None:
-        if not isinstance(self.find(folder), Folder):
+        if not isinstance(self.find(folder), SimFolder):
             return
         for name in self.list(folder):
             path = f"{folder}/{name}"
-            if isinstance(self.find(path), Folder):
+            if isinstance(self.find(path), SimFolder):
                 self.remove_folder(path)
             else:
                 self.unlink(path)
@@ -281,10 +281,10 @@ class SimDisk:
         self.rename(f"{path}.tmp", path)
         self.sync_now([], [path.rpartition("/")[0]])
 
-    def replace(self, path: str, data: Buffer) -> Later[None]:
-        out: Later[None] = Later()
+    def replace(self, path: str, data: Buffer) -> Promise[None]:
+        out: Promise[None] = Promise()
 
-        def synced(later: Later[None]) -> None:
+        def synced(later: Promise[None]) -> None:
             try:
                 later.result()
                 self.rename(f"{path}.tmp", path)
@@ -296,7 +296,7 @@ class SimDisk:
         try:
             self.write_all(f"{path}.tmp", data)
         except OSError as error:
-            return Later.failed(error)
+            return Promise.failed(error)
         self.sync([self.open(f"{path}.tmp")]).then(synced)
         return out
 
@@ -338,8 +338,8 @@ class SimDisk:
                 left.append(change)
         self.names = left
 
-    def _later(self, work: Callable[[], Verdicts]) -> Later[Verdicts]:
-        out: Later[Verdicts] = Later()
+    def _later(self, work: Callable[[], SyncResults]) -> Promise[SyncResults]:
+        out: Promise[SyncResults] = Promise()
 
         def run() -> None:
             try:
@@ -352,14 +352,14 @@ class SimDisk:
         self.clock.call_later(self.rng.random() * self.slow_s, run)
         return out
 
-    def _sync_all(self, files: Sequence[File], folders: Sequence[str]) -> Later[Verdicts]:
+    def _sync_all(self, files: Sequence[File], folders: Sequence[str]) -> Promise[SyncResults]:
         if error := _try(self.step, "ask sync"):
-            return Later.of([error] * (len(files) + len(folders)))
+            return Promise.resolved([error] * (len(files) + len(folders)))
         asked = [(file, self._inode_of(file).number) for file in files]
         known = self.names_made
 
-        def work() -> Verdicts:
-            verdicts: Verdicts = []
+        def work() -> SyncResults:
+            verdicts: SyncResults = []
             for file, number in asked:
                 verdicts.append(_try(self._sync_file, file, number))
             verdicts += [_try(self._sync_folder, name, known) for name in folders]
@@ -367,45 +367,45 @@ class SimDisk:
 
         return self._later(work)
 
-    def _inode_of(self, file: File) -> Inode:
+    def _inode_of(self, file: File) -> SimInode:
         assert isinstance(file, SimFile)
         try:
             return file.get()
         except FileNotFoundError:
-            return Inode()
+            return SimInode()
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
-    ) -> Later[None]:
+    ) -> Promise[None]:
         return self._sync_all(files, folders).map(_raise_first)
 
-    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:
         return self._sync_all(files, folders)
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         _raise_first(self.sync_each_now(files, folders))
 
-    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
-        verdicts: Verdicts = [_try(self._sync_file, file, self._inode_of(file).number) for file in files]
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
+        verdicts: SyncResults = [_try(self._sync_file, file, self._inode_of(file).number) for file in files]
         return verdicts + [_try(self._sync_folder, folder, self.names_made) for folder in folders]
 
-    def silent_s(self) -> float:
+    def sync_stalled_s(self) -> float:
         return 0.0
 
-    def warm(self, file: File, position: int, length: int) -> Later[None]:
+    def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
         self.cold, before = 0.0, self.cold
 
-        def warmed() -> Verdicts:
+        def warmed() -> SyncResults:
             self.cold = before
             return []
 
         return self._later(warmed).map(lambda _: None)
 
-    def zero_file(self, path: str, size: int) -> Later[None]:
+    def zero_file(self, path: str, size: int) -> Promise[None]:
         if error := _try(self.step, f"zero {path}"):
-            return Later.failed(error)
+            return Promise.failed(error)
 
-        def work() -> Verdicts:
+        def work() -> SyncResults:
             self.write_all(f"{path}.tmp", bytes(size))
             self.sync_now([self.open(f"{path}.tmp")])
             self.rename(f"{path}.tmp", path)
@@ -432,14 +432,14 @@ def _try(work: Callable[..., None], *arguments: object) -> OSError | None:
     return None
 
 
-def _pass_on(later: Later[None], out: Later[None]) -> None:
+def _pass_on(later: Promise[None], out: Promise[None]) -> None:
     if later.error is not None:
         out.fail(later.error)
     else:
         out.resolve(None)
 
 
-def _raise_first(verdicts: Verdicts) -> None:
+def _raise_first(verdicts: SyncResults) -> None:
     for error in verdicts:
         if error is not None:
             raise error

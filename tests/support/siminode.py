@@ -1,6 +1,6 @@
 """Files and folders of the simulated disk: what everybody sees, and what a power cut leaves.
 
-Owns: `Inode`, `Folder` and `Change`. Knows no calls and no faults: `simdisk.py` does.
+Owns: `SimInode`, `SimFolder` and `NameChange`. Knows no calls and no faults: `simdisk.py` does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 PAGE = 4096
 
 
-class Inode:
+class SimInode:
     """One file: what everybody sees, what the disk has, and the writes between the two."""
 
     def __init__(self) -> None:
@@ -68,18 +68,18 @@ class Inode:
         self.unsynced = []
 
 
-class Folder:
+class SimFolder:
     """Names to files and folders: as seen, and as on disk."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, Inode | Folder] = {}
-        self.disk: dict[str, Inode | Folder] = {}
+        self.seen: dict[str, SimInode | SimFolder] = {}
+        self.disk: dict[str, SimInode | SimFolder] = {}
 
 
-class Change:
+class NameChange:
     """One atomic change of names: (folder, name, what it names from now on)."""
 
-    def __init__(self, number: int, parts: list[tuple[Folder, str, Inode | Folder | None]]) -> None:
+    def __init__(self, number: int, parts: list[tuple[SimFolder, str, SimInode | SimFolder | None]]) -> None:
         self.number = number
         self.parts = parts
 

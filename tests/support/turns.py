@@ -17,7 +17,7 @@ from typing import Any, TextIO
 FLOOR_MS = 3.0
 
 
-class Timed(asyncio.SelectorEventLoop):
+class TurnTimingLoop(asyncio.SelectorEventLoop):
     """Tells its long turns to `out`."""
 
     out: TextIO
@@ -55,7 +55,7 @@ def main() -> None:
     from mainstem.cli import main as serve
     from mainstem.serve import server
 
-    loops: list[Timed] = []
+    loops: list[TurnTimingLoop] = []
     plain = events.Handle._run
 
     def run(handle: Any) -> None:
@@ -65,8 +65,8 @@ def main() -> None:
         if loops and took_ms > loops[-1].worst[0]:
             loops[-1].worst = took_ms, _name(handle)
 
-    def factory() -> Timed:
-        loops.append(Timed())
+    def factory() -> TurnTimingLoop:
+        loops.append(TurnTimingLoop())
         loops[-1].out = out
         return loops[-1]
 

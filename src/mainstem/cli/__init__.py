@@ -13,7 +13,7 @@ import sys
 import click
 
 from mainstem import __version__
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.exit_codes import ExitCode
 
 COMMANDS = (
     "serve",
@@ -81,19 +81,19 @@ def run(arguments: list[str]) -> int:
         complain(error.format_message())
         if error.ctx is not None:
             click.echo(f"Try: {error.ctx.command_path} --help", err=True)
-        return Exit.USAGE
+        return ExitCode.USAGE
     except click.ClickException as error:
         complain(error.format_message())
-        return Exit.FAILED
+        return ExitCode.FAILED
     except (KeyboardInterrupt, click.Abort):
-        return Exit.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Python would complain about the pipe once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.PIPE_CLOSED
+        return ExitCode.PIPE_CLOSED
     except Exception as error:
         return _failed(error)
-    return int(code or Exit.DONE)
+    return int(code or ExitCode.DONE)
 
 
 def _failed(error: Exception) -> int:
@@ -104,7 +104,7 @@ def _failed(error: Exception) -> int:
     if not isinstance(error, StreamError):
         raise error
     complain(str(error))
-    return Exit.NOT_REACHABLE if isinstance(error, NotReachable) else Exit.FAILED
+    return ExitCode.NOT_REACHABLE if isinstance(error, NotReachable) else ExitCode.FAILED
 
 
 def complain(message: str) -> None:

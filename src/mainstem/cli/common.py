@@ -62,7 +62,7 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def check_reader() -> None:
+def check_stdout_open() -> None:
     """BrokenPipeError if nobody reads standard output any more. A pipe tells that only to who writes, and a
     command that waits for events may not write for days."""
     poll = select.poll()
@@ -76,12 +76,12 @@ def has_colour() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-def paint(text: str, **style: Any) -> str:
+def style(text: str, **style: Any) -> str:
     """`click.style` where colours are shown."""
     return click.style(text, **style) if has_colour() else text
 
 
-def paint_error(text: str, **style: Any) -> str:
+def style_error(text: str, **style: Any) -> str:
     """`paint`, for standard error."""
     shown = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     return click.style(text, **style) if shown else text
@@ -99,9 +99,9 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], *, ind
     program."""
     if not is_terminal():
         for row in rows:
-            click.echo("\t".join(plain(cell) for cell in row))
+            click.echo("\t".join(tab_cell(cell) for cell in row))
         return
-    shown = [[human(cell) for cell in row] for row in rows]
+    shown = [[terminal_cell(cell) for cell in row] for row in rows]
     widths = [max(len(line[at]) for line in [list(headings), *shown]) for at in range(len(headings))]
     right = [any(isinstance(row[at], int) for row in rows) for at in range(len(headings))]
 
@@ -109,25 +109,25 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], *, ind
         fitted = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
         return indent + "  ".join(fitted).rstrip()
 
-    click.echo(paint(lay(headings), dim=True))
+    click.echo(style(lay(headings), dim=True))
     for line in shown:
         click.echo(lay(line))
 
 
-def plain(cell: object) -> str:
+def tab_cell(cell: object) -> str:
     """For a program: numbers as digits, nothing as nothing, no tabs or line ends within a column."""
     text = "" if cell is None else str(cell)
     return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def human(cell: object) -> str:
+def terminal_cell(cell: object) -> str:
     """For a person: 1,234,567 and - for nothing."""
     if cell is None:
         return "-"
-    return f"{cell:,}" if isinstance(cell, int) else safe(str(cell))
+    return f"{cell:,}" if isinstance(cell, int) else escape_controls(str(cell))
 
 
-def safe(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Without control characters: an event must not be able to write to the terminal's settings."""
     if text.isprintable():
         return text
@@ -138,7 +138,7 @@ def _escape(character: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or f"\\u{ord(character):04x}"
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes for people: 101.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

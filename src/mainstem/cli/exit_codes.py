@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """What the process ends with. `meaning` is the text of docs/CLI.md."""
 
     meaning: str
 
-    def __new__(cls, code: int, meaning: str) -> Exit:
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
         self = int.__new__(cls, code)
         self._value_ = code
         self.meaning = meaning

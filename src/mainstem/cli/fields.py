@@ -10,7 +10,7 @@ import msgspec
 Tree = dict[str, "Tree"]
 
 
-class Fields:
+class FieldExtractor:
     """`Fields(["a.b", "c"]).of(line)` gives the values of these paths."""
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ class Fields:
         # msgspec skips, in C, every field that the type does not name: 6 times as fast as decoding the line.
         self._decoder = msgspec.json.Decoder(_struct(tree))
 
-    def of(self, line: bytes) -> list[Any]:
+    def extract(self, line: bytes) -> list[Any]:
         """The values, in the order of the paths. ValueError for no JSON object, or one without the field."""
         try:
             root = self._decoder.decode(line)

@@ -17,10 +17,10 @@ import msgspec
 from mainstem import __version__
 from mainstem.contract import (
     EventTooLarge,
-    Invalid,
+    InvalidArgument,
     NotAllowed,
     NotReachable,
-    OffsetOutOfRange,
+    PositionOutOfRange,
     StreamError,
     UnknownTopic,
 )
@@ -35,13 +35,13 @@ REFUSAL_BYTES_MAX = 1 << 20
 
 _ERRORS: dict[str, type[StreamError]] = {
     "unknown-topic": UnknownTopic,
-    "out-of-range": OffsetOutOfRange,
+    "out-of-range": PositionOutOfRange,
     "event-too-large": EventTooLarge,
     "not-allowed": NotAllowed,
     "forbidden-host": NotAllowed,
     "not-reachable": NotReachable,
-    "invalid": Invalid,
-    "unfit": Invalid,
+    "invalid": InvalidArgument,
+    "unfit": InvalidArgument,
 }
 
 
@@ -56,7 +56,7 @@ class _Problem(msgspec.Struct):
     length: int = 1
 
 
-def problem_error(problem: bytes | msgspec.Raw, status: int = 0) -> Exception:
+def error_from_problem(problem: bytes | msgspec.Raw, status: int = 0) -> Exception:
     """The error that a JSON problem stands for."""
     try:
         told = msgspec.json.decode(problem, type=_Problem)
@@ -68,7 +68,7 @@ def problem_error(problem: bytes | msgspec.Raw, status: int = 0) -> Exception:
     return _ERRORS.get(kind, StreamError)(told.detail or told.title)
 
 
-class Reply:
+class HttpReply:
     """An answer whose head is there. Its body is read once, by `whole` or by `lines`."""
 
     def __init__(
@@ -134,9 +134,9 @@ class Reply:
 
 
 @asynccontextmanager
-async def ask(
+async def send_request(
     at: str, method: str, path: str, body: object = None, *, silence_s: float = SILENCE_S
-) -> AsyncIterator[Reply]:
+) -> AsyncIterator[HttpReply]:
     """Send a request, JSON in its body, to HOST:PORT. Leaving the context closes the connection, which tells
     the door to stop what it does. NotReachable, or what a problem stands for."""
     host, _, port = at.rpartition(":")
@@ -149,10 +149,10 @@ async def ask(
     parser = h11.Connection(our_role=h11.CLIENT)
     try:
         writer.write(_request(parser, at, method, path, body))
-        reply = Reply(at, reader, parser, silence_s)
+        reply = HttpReply(at, reader, parser, silence_s)
         await reply.begin()
         if reply.status >= 300:
-            raise problem_error(await reply.whole(REFUSAL_BYTES_MAX), reply.status)
+            raise error_from_problem(await reply.whole(REFUSAL_BYTES_MAX), reply.status)
         yield reply
     finally:
         writer.transport.abort()

@@ -34,7 +34,7 @@ class InputError(Exception):
     """A file that cannot be read. The message says which and why."""
 
 
-class Lines:
+class InputLines:
     """`for number, line in lines.of(path)`: numbers from 1, lines without their end; None for one that is
     too long.
 
@@ -55,7 +55,7 @@ class Lines:
         if "-" in paths:
             self.total_bytes = 0
 
-    def of(self, path: str) -> Iterator[tuple[int, bytes | None]]:
+    def read(self, path: str) -> Iterator[tuple[int, bytes | None]]:
         """The lines of one file, `-` for standard input. InputError when it cannot be read (to its end)."""
         try:
             yield from _split(self._chunks(path))

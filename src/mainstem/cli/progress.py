@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def bar(total_bytes: Callable[[], int], *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+def progress_bar(total_bytes: Callable[[], int], *, shown: bool = True) -> Iterator[Callable[[int], None]]:
     """What it gives is called with the bytes that were done since the last call. Nothing is shown, and
     `total_bytes` not asked, if no person looks at it."""
     if not shown or not sys.stderr.isatty():
@@ -24,6 +24,6 @@ def bar(total_bytes: Callable[[], int], *, shown: bool = True) -> Iterator[Calla
         yield lambda count: shows.advance(task, count)
 
 
-def rate(size: int, seconds: float) -> str:
+def format_rate(size: int, seconds: float) -> str:
     """`1,234.5 MB in 2.3 s (537 MB/s)`."""
     return f"{size / 1e6:,.1f} MB in {seconds:.1f} s ({size / 1e6 / max(seconds, 0.001):,.0f} MB/s)"

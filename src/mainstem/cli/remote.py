@@ -2,7 +2,7 @@
 leave out what cannot match, and what is found comes here as it is found.
 
 Owns: the door's JSON as the types of the contract. Refuses: nothing that the door takes. Made by
-`finding.py`.
+`search_options.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from mainstem.cli.http import ask, problem_error
+from mainstem.cli.http import error_from_problem, send_request
 from mainstem.contract import Event, Headers, NotReachable, Position
 from mainstem.search.contract import (
     Done,
@@ -99,7 +99,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 
 async def cluster_id(at: str) -> str:
     """Of the server whose door is at HOST:PORT. NotReachable, NotAllowed."""
-    async with ask(at, "GET", "/api/v1/cluster") as reply:
+    async with send_request(at, "GET", "/api/v1/cluster") as reply:
         try:
             return msgspec.json.decode(await reply.whole(), type=_Cluster).id
         except msgspec.DecodeError:
@@ -114,7 +114,7 @@ class RemoteSearch:
 
     async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
         """As `service.Search.search`. Closing it closes the connection, which cancels the search there."""
-        body = matches_body(request) | {"encoding": "base64", "newest_first": request.newest_first}
+        body = matches_json(request) | {"encoding": "base64", "newest_first": request.newest_first}
         body |= {"limit": request.limit, "only_count": request.only_count}
         body |= {"resume": request.resume, "budget_s": request.budget_s}
         async with aclosing(self._updates("/api/v1/search", body)) as updates:
@@ -126,14 +126,14 @@ class RemoteSearch:
         self, request: SearchRequest, names: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
         """As `service.Search.facets`."""
-        body = matches_body(request) | {"fields": names, "top": top, "budget_s": FACETS_BUDGET_S}
+        body = matches_json(request) | {"fields": names, "top": top, "budget_s": FACETS_BUDGET_S}
         body |= {"limit": request.limit}
         async with aclosing(self._updates("/api/v1/facets", body)) as updates:
             async for update in updates:
                 yield update
 
     async def _updates(self, path: str, body: object) -> AsyncGenerator[Update | Facets, None]:
-        async with ask(self._at, "POST", path, body) as reply:
+        async with send_request(self._at, "POST", path, body) as reply:
             async for text in reply.lines():
                 line = self._line(text)
                 if line.hit is not None:
@@ -149,7 +149,7 @@ class RemoteSearch:
                     yield Done(line.done.reason, _totals(line.done.totals), line.done.resume)
                     return
                 elif isinstance(line.problem, Raw):
-                    raise problem_error(line.problem)
+                    raise error_from_problem(line.problem)
         raise NotReachable(f"the server at {self._at} ended the search before it was done")
 
     def _line(self, text: bytes) -> _Line:
@@ -159,7 +159,7 @@ class RemoteSearch:
             raise NotReachable(f"the answer of {self._at} is not what a mainstem server says") from None
 
 
-def matches_body(request: SearchRequest) -> dict[str, object]:
+def matches_json(request: SearchRequest) -> dict[str, object]:
     """What is looked for, and where, as the door takes it."""
     return {
         "query": request.query,

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from mainstem.cli.common import at_option, check_reader, paint_error, size
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.common import at_option, check_stdout_open, format_size, style_error
+from mainstem.cli.exit_codes import ExitCode
 from mainstem.contract import StreamError
-from mainstem.timespec import iso, parse_moment
+from mainstem.timespec import format_iso, parse_start_point
 
 if TYPE_CHECKING:
     from mainstem.contract import Engine, Event
-    from mainstem.engines.kafka.server_info import About
+    from mainstem.engines.kafka.server_info import ServerInfo
     from mainstem.search.contract import Done, Facets, Hit, SearchRequest, Totals, Update
 
 F = TypeVar("F", bound=Callable[..., Any])
-SHOW = "\r\x1b[2K"
+CLEAR_LINE = "\r\x1b[2K"
 """To the beginning of the line, and clear it."""
 
 
@@ -38,7 +38,7 @@ def _time(ctx: click.Context, param: click.Parameter, text: str | None) -> int |
     now_ms = time.time_ns() // 1_000_000
     for candidate in (f"-{text}", text):
         try:
-            moment = parse_moment(candidate, now_ms)
+            moment = parse_start_point(candidate, now_ms)
         except ValueError:
             continue
         if moment.kind == "time":
@@ -46,7 +46,7 @@ def _time(ctx: click.Context, param: click.Parameter, text: str | None) -> int |
     raise click.BadParameter("an age (2d, 1h30m) or a time (2013-06-01T12:00Z)", ctx, param)
 
 
-def where_options(command: F) -> F:
+def scope_options(command: F) -> F:
     """`--at`, `--topic`, `--since`, `--until`."""
     for option in (
         click.option("--until", metavar="T", callback=_time, help="Only events before: an age or a time."),
@@ -69,7 +69,7 @@ def where_options(command: F) -> F:
     return command
 
 
-class Finder(Protocol):
+class Searcher(Protocol):
     """What these commands need of a search (`mainstem.search.contract.Search`)."""
 
     def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]: ...
@@ -80,17 +80,17 @@ class Finder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class SearchTarget:
     """What is at HOST:PORT, and how it is searched."""
 
-    search: Finder
+    search: Searcher
     door: str | None
     """HOST:PORT of the HTTP door that does it; None: every event comes here by Kafka's protocol."""
     engine: Engine | None
     """Of a cluster without such a door."""
 
 
-def with_search(at: str, query: str, work: Callable[[Reached], Awaitable[int]]) -> int:
+def with_search(at: str, query: str, work: Callable[[SearchTarget], Awaitable[int]]) -> int:
     """Run `work` on a search of what is at HOST:PORT; errors are told here, for here 1 means: none found."""
     import asyncio
 
@@ -99,7 +99,7 @@ def with_search(at: str, query: str, work: Callable[[Reached], Awaitable[int]]) 
     from mainstem.search.query.parser import QueryError
 
     async def inner() -> int:
-        async with reach(at) as reached:
+        async with connect_search(at) as reached:
             return await work(reached)
 
     try:
@@ -107,43 +107,43 @@ def with_search(at: str, query: str, work: Callable[[Reached], Awaitable[int]]) 
         return asyncio.run(inner())
     except QueryError as error:
         click.echo(f"mainstem: {error.message}\n  {query}\n  {' ' * error.column}^", err=True)
-        return Exit.USAGE
+        return ExitCode.USAGE
     except NotReachable:
         raise
     except StreamError as error:
         click.echo(f"mainstem: {error}", err=True)
-        return Exit.USAGE
+        return ExitCode.USAGE
 
 
 @asynccontextmanager
-async def reach(at: str) -> AsyncIterator[Reached]:
+async def connect_search(at: str) -> AsyncIterator[SearchTarget]:
     """The server's own search where it serves HTTP; else, as standard error says, a scan of its events."""
     import asyncio
 
     from mainstem.clock import LoopClock
     from mainstem.engines.kafka.engine import KafkaEngine
-    from mainstem.engines.kafka.server_info import ask
-    from mainstem.search.cluster.filters import user_cache
+    from mainstem.engines.kafka.server_info import fetch_server_info
+    from mainstem.search.cluster.filters import user_cache_folder
     from mainstem.search.cluster.search import ClusterSearch
 
-    about = await ask(at)
+    about = await fetch_server_info(at)
     door, why = await _door(at, about)
     if door is not None:
         from mainstem.cli.remote import RemoteSearch
 
-        yield Reached(RemoteSearch(door), door, None)
+        yield SearchTarget(RemoteSearch(door), door, None)
         return
     click.echo(f"mainstem: {why}; reading every event by the Kafka protocol, which is slower", err=True)
     engine = await KafkaEngine.connect(at)
-    search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()), cache=user_cache())
+    search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()), cache=user_cache_folder())
     try:
-        yield Reached(search, None, engine)
+        yield SearchTarget(search, None, engine)
     finally:
         await search.close()
         await engine.close()
 
 
-async def _door(at: str, about: About) -> tuple[str | None, str]:
+async def _door(at: str, about: ServerInfo) -> tuple[str | None, str]:
     """HOST:PORT of the cluster's HTTP door, or why there is none for us."""
     if about.http_listener is None:
         return None, f"{at} is not a mainstem server"
@@ -164,7 +164,7 @@ async def _door(at: str, about: About) -> tuple[str | None, str]:
     return door, ""
 
 
-async def follow(reached: Reached, request: SearchRequest, found: Callable[[Event], None]) -> Done:
+async def run_search(reached: SearchTarget, request: SearchRequest, found: Callable[[Event], None]) -> Done:
     """Run a search and give each hit to `found`; else as `follow_updates`."""
     from mainstem.search.contract import Hit
 
@@ -172,11 +172,11 @@ async def follow(reached: Reached, request: SearchRequest, found: Callable[[Even
         assert isinstance(update, Hit)
         found(update.event)
 
-    return await follow_updates(reached, request, reached.search.search(request), take)
+    return await run_updates(reached, request, reached.search.search(request), take)
 
 
-async def follow_updates(
-    reached: Reached,
+async def run_updates(
+    reached: SearchTarget,
     request: SearchRequest,
     asked: AsyncGenerator[Update | Facets, None],
     found: Callable[[Hit | Facets], None],
@@ -198,10 +198,10 @@ async def follow_updates(
                 elif isinstance(update, Progress):
                     totals = update.totals
                     line.show(progress_line(totals))
-                    check_reader()
+                    check_stdout_open()
                 elif isinstance(update, Done):
                     line.clear()
-                    _tell_end(reached, request, update)
+                    _report_end(reached, request, update)
                     return update
                 else:
                     line.clear()
@@ -216,9 +216,9 @@ async def follow_updates(
     raise AssertionError("a search ends with Done")
 
 
-def _tell_end(reached: Reached, request: SearchRequest, done: Done) -> None:
+def _report_end(reached: SearchTarget, request: SearchRequest, done: Done) -> None:
     if sys.stderr.isatty():
-        click.echo(paint_error(end_line(done.totals, by_kafka=reached.door is None), dim=True), err=True)
+        click.echo(style_error(end_line(done.totals, by_kafka=reached.door is None), dim=True), err=True)
     if done.totals.index_note is not None:
         click.echo(f"mainstem: {done.totals.index_note}", err=True)
     if request.topics and not done.totals.partitions:
@@ -238,14 +238,14 @@ class StatusLine:
         """Instead of what it says now. Cut to the width: a line that wraps could not be taken back."""
         if self._watched:
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(SHOW + paint_error(text[:width], dim=True))
+            sys.stderr.write(CLEAR_LINE + style_error(text[:width], dim=True))
             sys.stderr.flush()
             self._shown = True
 
     def clear(self) -> None:
         """Before anything else is written."""
         if self._shown:
-            sys.stderr.write(SHOW)
+            sys.stderr.write(CLEAR_LINE)
             sys.stderr.flush()
             self._shown = False
 
@@ -253,7 +253,7 @@ class StatusLine:
 BAR = 20
 
 
-def bar(share: float) -> str:
+def share_bar(share: float) -> str:
     """`━━━━━━━━╸           ` in BAR columns."""
     halves = round(min(1.0, max(0.0, share)) * BAR * 2)
     return ("━" * (halves // 2) + "╸" * (halves % 2)).ljust(BAR)
@@ -262,9 +262,10 @@ def bar(share: float) -> str:
 def progress_line(totals: Totals) -> str:
     """` 38 % ━━━━━━━╸  1.2 GB, 310 MB/s, 57 matches, back to 2013-06-01T12:00:00.000Z`."""
     rate = totals.scanned_bytes / totals.elapsed_s if totals.elapsed_s > 0 else 0
-    reached = f", at {iso(totals.reached_ms)}" if totals.reached_ms is not None else ""
+    reached = f", at {format_iso(totals.reached_ms)}" if totals.reached_ms is not None else ""
     return (
-        f"{totals.share:4.0%} {bar(totals.share)} {size(totals.scanned_bytes)}, {size(rate)}/s,"
+        f"{totals.share:4.0%} {share_bar(totals.share)}"
+        f" {format_size(totals.scanned_bytes)}, {format_size(rate)}/s,"
         f" {plural(totals.matches, 'match', 'matches')}{_not_read(totals)}{reached}"
     )
 
@@ -272,11 +273,12 @@ def progress_line(totals: Totals) -> str:
 def end_line(totals: Totals, *, by_kafka: bool) -> str:
     """`searched 100%: 57 matches; 1.2 GB read at 310 MB/s, 8.1 GB left out unread, 4.1 s`."""
     rate = totals.scanned_bytes / totals.elapsed_s if totals.elapsed_s > 0 else 0
-    skipped = f", {size(totals.skipped_bytes)} ruled out unread" if totals.skipped_bytes else ""
-    skipped += f" ({size(totals.indexed_bytes)} by the index)" if totals.indexed_bytes else ""
+    skipped = f", {format_size(totals.skipped_bytes)} ruled out unread" if totals.skipped_bytes else ""
+    skipped += f" ({format_size(totals.indexed_bytes)} by the index)" if totals.indexed_bytes else ""
     return (
         f"searched {totals.share:.0%}: {plural(totals.matches, 'match', 'matches')}{_not_read(totals)};"
-        f" {size(totals.scanned_bytes)} read at {size(rate)}/s{skipped}, {totals.elapsed_s:.1f} s"
+        f" {format_size(totals.scanned_bytes)} read at {format_size(rate)}/s{skipped},"
+        f" {totals.elapsed_s:.1f} s"
         f"{', through the Kafka protocol' if by_kafka else ''}"
     )
 
@@ -293,8 +295,8 @@ def plural(count: int, one: str, more: str) -> str:
 def exit_code(done: Done) -> int:
     """As grep's; what could not be read may have hidden a match."""
     if done.totals.undecodable:
-        return Exit.BAD_INPUT
-    return Exit.DONE if done.totals.matches else Exit.FAILED
+        return ExitCode.BAD_INPUT
+    return ExitCode.DONE if done.totals.matches else ExitCode.FAILED
 
 
 def csv_row(event: Event) -> tuple[object, ...]:
@@ -302,7 +304,7 @@ def csv_row(event: Event) -> tuple[object, ...]:
     from mainstem.cli.commands.show import text_or_base64
 
     key, value = text_or_base64(event.key)[0], text_or_base64(event.value)[0]
-    return event.topic, event.partition, event.offset, iso(event.timestamp_ms), key, value
+    return event.topic, event.partition, event.offset, format_iso(event.timestamp_ms), key, value
 
 
-CSV_HEAD = ("topic", "partition", "offset", "time", "key", "value")
+CSV_COLUMNS = ("topic", "partition", "offset", "time", "key", "value")

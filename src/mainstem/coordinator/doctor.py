@@ -30,7 +30,7 @@ STATE: Key = (paths.STATE_TOPIC, 0)
 STATE_NAME = "(state log)"
 
 
-class State:
+class OfflineState:
     """What the coordinator remembers, as far as it can be read."""
 
     def __init__(self, disk: ReadOnlyDisk) -> None:
@@ -41,14 +41,16 @@ class State:
         self._topics = Topics(Settings(), random.Random(0))
         kinds = (Topics.RECORDS, ProducerIds.RECORDS, Groups.RECORDS)
         self._codec = RecordCodec([kind for machine in kinds for kind in machine])
-        self.counts_from, whole = self._from_snapshot()
+        self.first_needed_offset, whole = self._from_snapshot()
         """Offset of the state log from which its records are needed."""
-        self.needless: list[str] = []
+        self.redundant_snapshots: list[str] = []
         """Damaged snapshots that a start can do without."""
-        if self._from_log(self.counts_from, whole):
-            self.needless = [one.path for one in self.findings if one.path.startswith(snapshot.FOLDER)]
+        if self._from_log(self.first_needed_offset, whole):
+            self.redundant_snapshots = [
+                one.path for one in self.findings if one.path.startswith(snapshot.FOLDER)
+            ]
 
-    def name(self, topic_id: UUID) -> str | None:
+    def topic_name(self, topic_id: UUID) -> str | None:
         """The topic's name, also of one that is being deleted; None: no topic has this id."""
         if topic_id == paths.STATE_TOPIC:
             return STATE_NAME
@@ -63,11 +65,11 @@ class State:
             return "unknown"
         return self._topics.status(key[0])
 
-    def topics(self) -> int:
+    def topic_count(self) -> int:
         """How many there are."""
         return len(list(self._topics.all()))
 
-    def indexed(self) -> list[str]:
+    def indexed_topics(self) -> list[str]:
         """The topics that want a full-text index, sorted."""
         return sorted(
             topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"

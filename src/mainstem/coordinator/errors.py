@@ -37,7 +37,7 @@ class UnsupportedVersion(CoordinatorError):
 # --- topics -----------------------------------------------------------------------------------------------
 
 
-class UnknownTopic(CoordinatorError):
+class UnknownTopicOrPartition(CoordinatorError):
     """There is no topic of this name, or no partition of this number."""
 
     code = "UNKNOWN_TOPIC_OR_PARTITION"
@@ -49,7 +49,7 @@ class UnknownTopicId(CoordinatorError):
     code = "UNKNOWN_TOPIC_ID"
 
 
-class TopicExists(CoordinatorError):
+class TopicAlreadyExists(CoordinatorError):
     """A topic of this name is there already."""
 
     code = "TOPIC_ALREADY_EXISTS"
@@ -103,7 +103,7 @@ class InvalidGroupId(CoordinatorError):
     code = "INVALID_GROUP_ID"
 
 
-class UnknownGroup(CoordinatorError):
+class GroupIdNotFound(CoordinatorError):
     """There is no group of this name."""
 
     code = "GROUP_ID_NOT_FOUND"

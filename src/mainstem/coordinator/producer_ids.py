@@ -16,7 +16,7 @@ import msgspec
 
 from mainstem.coordinator.runtime.records import StateRecord
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 BLOCK_IDS = 1000
 """As Kafka's `ProducerIdsBlock`."""
@@ -58,7 +58,7 @@ class ProducerIds:
         """All ids below may have been given away."""
         return self._end
 
-    def next(self) -> Later[tuple[int, int]]:
+    def allocate(self) -> Promise[tuple[int, int]]:
         """A new (producer id, epoch 0), durable before it is told. Fails with StorageError."""
         if self._next < self._end:
             self._next += 1
@@ -71,9 +71,9 @@ class ProducerIds:
             self._next = first + 1
         return later
 
-    def bump(self, producer_id: int, epoch: int) -> Later[tuple[int, int]]:
+    def bump_epoch(self, producer_id: int, epoch: int) -> Promise[tuple[int, int]]:
         """The same producer with the next epoch (KIP-360). A new id when its epochs are used up, or when
         this server cannot have given the id (Kafka gives a new one then, too). Fails with StorageError."""
         if not 0 <= producer_id < self._end or not 0 <= epoch < EPOCH_MAX:
-            return self.next()
+            return self.allocate()
         return self.runtime.read((producer_id, epoch + 1))

@@ -18,11 +18,12 @@ READS = frozenset(
         "byte_ranges",
         "close",
         "cluster",
-        "figures",
         "group",
         "groups",
         "health",
+        "metric_values",
         "offset_for_time",
+        "partition_files",
         "partitions",
         "preview_settings",
         "reader",
@@ -37,7 +38,7 @@ def _refuse(what: str) -> NoReturn:
     raise NotAllowed(f"{what} is refused: this door is read-only")
 
 
-class _Refusing:
+class _RefusedChanges:
     """The calls that change something."""
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
@@ -81,7 +82,7 @@ class _Refusing:
         _refuse("deleting a group")
 
 
-class ReadOnlyEngine(_Refusing):
+class ReadOnlyEngine(_RefusedChanges):
     """`mainstem.contract.Engine`, as far as it reads. Made by `read_only`."""
 
     def __init__(self, engine: Engine) -> None:

@@ -28,11 +28,11 @@ _FLEXIBLE = struct.Struct(">iix")
 
 
 def decode_request(
-    key: int, version: int, body: memoryview, at: int = 0, *, most_elements: int = 1 << 31
+    key: int, version: int, body: memoryview, at: int = 0, *, max_elements: int = 1 << 31
 ) -> Message:
     """The request that `body[at:]` begins with. ProtocolError, also if all its arrays together have more than
-    `most_elements`."""
-    return read_request(key, version, body, at, most_elements=most_elements)
+    `max_elements`."""
+    return read_request(key, version, body, at, max_elements=max_elements)
 
 
 def frame_reply(key: int, version: int, correlation_id: int, body: list[Buffer]) -> list[Buffer]:

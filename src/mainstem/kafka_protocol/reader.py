@@ -20,7 +20,7 @@ from uuid import UUID
 
 from mainstem.kafka_protocol.schema import FIXED, NO_UUID, Field, api, default_of
 
-Read: TypeAlias = Callable[[memoryview, int], tuple[Any, int]]
+FieldDecoder: TypeAlias = Callable[[memoryview, int], tuple[Any, int]]
 
 MAX_STRING_BYTES = 0x7FFF
 """As Kafka: a longer string is refused, also where its length is a varint."""
@@ -70,7 +70,9 @@ def read_uvarint(buffer: memoryview, at: int) -> tuple[int, int]:
     return value, at + 1
 
 
-def read_tags(buffer: memoryview, at: int, known: dict[int, tuple[str, Read]], into: dict[str, Any]) -> int:
+def read_tags(
+    buffer: memoryview, at: int, known: dict[int, tuple[str, FieldDecoder]], into: dict[str, Any]
+) -> int:
     """The tagged fields that end a struct; the unknown ones are skipped. The position after them."""
     count, at = read_uvarint(buffer, at)
     if count > MAX_TAGS or count * 2 > len(buffer) - at:
@@ -90,7 +92,7 @@ def read_tags(buffer: memoryview, at: int, known: dict[int, tuple[str, Read]], i
     return at
 
 
-def _length_reader(prefix: str) -> Read:
+def _length_reader(prefix: str) -> FieldDecoder:
     """Reads a length, -1 for null: `prefix` is struct's letter, or "compact"."""
     if prefix == "compact":
 
@@ -114,7 +116,7 @@ def _length_reader(prefix: str) -> Read:
     return read
 
 
-def _string_reader(flexible: bool, nullable: bool, name: str) -> Read:
+def _string_reader(flexible: bool, nullable: bool, name: str) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "h")
 
     def read(buffer: memoryview, at: int) -> tuple[str | None, int]:
@@ -131,7 +133,7 @@ def _string_reader(flexible: bool, nullable: bool, name: str) -> Read:
     return read
 
 
-def _bytes_reader(flexible: bool, nullable: bool, name: str, copy: bool) -> Read:
+def _bytes_reader(flexible: bool, nullable: bool, name: str, copy: bool) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "i")
 
     def read(buffer: memoryview, at: int) -> tuple[bytes | memoryview | None, int]:
@@ -156,7 +158,7 @@ def _read_uuid(buffer: memoryview, at: int) -> tuple[UUID, int]:
     return (UUID(bytes=raw) if any(raw) else NO_UUID), end
 
 
-def _fixed_reader(letter: str) -> Read:
+def _fixed_reader(letter: str) -> FieldDecoder:
     number = struct.Struct(">" + letter)
     size, unpack = number.size, number.unpack_from
 
@@ -166,7 +168,7 @@ def _fixed_reader(letter: str) -> Read:
     return read
 
 
-class _Meter:
+class _ElementCounter:
     """Counts the elements of one request at a time."""
 
     __slots__ = ("left", "most")
@@ -185,27 +187,27 @@ class _Meter:
             raise ProtocolError(f"more than {self.most} elements (request_max_elements)")
 
 
-_METER = _Meter()
+_ELEMENT_COUNTER = _ElementCounter()
 
 
-def _metered(length_of: Read) -> Read:
+def _counted(length_of: FieldDecoder) -> FieldDecoder:
     """Reads the length of an array and counts its elements."""
 
     def read(buffer: memoryview, at: int) -> tuple[int, int]:
         count, at = length_of(buffer, at)
         if count > 0:
-            _METER.spend(count)
+            _ELEMENT_COUNTER.spend(count)
         return count, at
 
     return read
 
 
 def _array_reader(
-    element: Read, smallest: int, flexible: bool, nullable: bool, name: str, metered: bool
-) -> Read:
+    element: FieldDecoder, smallest: int, flexible: bool, nullable: bool, name: str, metered: bool
+) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "i")
     if metered:
-        length_of = _metered(length_of)
+        length_of = _counted(length_of)
 
     def read(buffer: memoryview, at: int) -> tuple[list[Any] | None, int]:
         count, at = length_of(buffer, at)
@@ -224,10 +226,12 @@ def _array_reader(
     return read
 
 
-def _number_array_reader(letter: str, flexible: bool, nullable: bool, name: str, metered: bool) -> Read:
+def _number_array_reader(
+    letter: str, flexible: bool, nullable: bool, name: str, metered: bool
+) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "i")
     if metered:
-        length_of = _metered(length_of)
+        length_of = _counted(length_of)
     size = struct.calcsize(">" + letter)
 
     def read(buffer: memoryview, at: int) -> tuple[list[Any] | None, int]:
@@ -243,7 +247,7 @@ def _number_array_reader(letter: str, flexible: bool, nullable: bool, name: str,
     return read
 
 
-def _nullable_struct_reader(inner: Read) -> Read:
+def _nullable_struct_reader(inner: FieldDecoder) -> FieldDecoder:
     """KIP-893: one byte before it, negative for null."""
 
     def read(buffer: memoryview, at: int) -> tuple[Message | None, int]:
@@ -255,10 +259,10 @@ def _nullable_struct_reader(inner: Read) -> Read:
     return read
 
 
-def _reader_of(field: Field, version: int, flexible: bool, metered: bool) -> tuple[Read, int]:
+def _reader_of(field: Field, version: int, flexible: bool, metered: bool) -> tuple[FieldDecoder, int]:
     """How to read a field, and its smallest size in bytes."""
     nullable = field.is_nullable(version) or (field.tag is not None and field.default is None)
-    element: Read
+    element: FieldDecoder
     if field.type == "struct":
         element, smallest = _struct_reader(field.fields, version, flexible, metered)
         if nullable and not field.array:
@@ -295,11 +299,11 @@ def _default(field: Field) -> Any:
 
 def _struct_reader(
     fields: tuple[Field, ...], version: int, flexible: bool, metered: bool = False
-) -> tuple[Read, int]:
+) -> tuple[FieldDecoder, int]:
     """The reader of a struct, and its smallest size. Neighbours of fixed size are read with one call."""
-    plan: list[tuple[str, Read | None, struct.Struct | None, tuple[str, ...]]] = []
+    plan: list[tuple[str, FieldDecoder | None, struct.Struct | None, tuple[str, ...]]] = []
     defaults = {f.name: _default(f) for f in fields if f.tag is not None or not f.in_version(version)}
-    tags: dict[int, tuple[str, Read]] = {}
+    tags: dict[int, tuple[str, FieldDecoder]] = {}
     smallest = 1 if flexible else 0
     run: list[Field] = []
 
@@ -350,22 +354,22 @@ def _struct_reader(
 
 
 @cache
-def _request_reader(key: int, version: int, metered: bool) -> Read:
+def _request_reader(key: int, version: int, metered: bool) -> FieldDecoder:
     shape = api(key).request
     return _struct_reader(shape.fields, version, version >= shape.flexible, metered)[0]
 
 
 def read_request(
-    key: int, version: int, body: memoryview, at: int = 0, *, most_elements: int = 1 << 31
+    key: int, version: int, body: memoryview, at: int = 0, *, max_elements: int = 1 << 31
 ) -> Message:
     """The request that `body[at:]` begins with. ProtocolError if it does not, or if all its arrays together
-    have more than `most_elements`. KeyError for an unknown key: the caller has looked at the versions that it
+    have more than `max_elements`. KeyError for an unknown key: the caller has looked at the versions that it
     offers. What is left after it is ignored, as Kafka does: librdkafka's Metadata request for all topics has
     three bytes too many."""
     # Each element has at least a byte of its own: a short request need not be counted, and most are short.
-    metered = len(body) - at > most_elements
+    metered = len(body) - at > max_elements
     if metered:
-        _METER.start(most_elements)
+        _ELEMENT_COUNTER.start(max_elements)
     try:
         message, _ = _request_reader(key, version, metered)(body, at)
     except (IndexError, struct.error):

@@ -38,7 +38,7 @@ class Field(msgspec.Struct, frozen=True, gc=False):
         return self.nullable is not None and self.nullable[0] <= version <= self.nullable[1]
 
 
-class Shape(msgspec.Struct, frozen=True):
+class MessageSchema(msgspec.Struct, frozen=True):
     """A request or a reply: the union of the fields of all its versions, in wire order."""
 
     versions: tuple[int, int]
@@ -50,8 +50,8 @@ class Api(msgspec.Struct, frozen=True):
     """One API key."""
 
     name: str
-    request: Shape
-    response: Shape
+    request: MessageSchema
+    response: MessageSchema
 
 
 @cache

@@ -3,7 +3,7 @@
 Owns: encoding a reply body from a Message, by the plan compiled for its key and version; what the version
 lacks is left out, what the message does not say gets its schema's default. Refuses a field that no version
 has: AssertionError, it is a handler's typing mistake. Called by message.py. Produce and Fetch have
-faster writers in hot.py.
+faster writers in doors/kafka/fast_replies.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 from mainstem.kafka_protocol.reader import Message
 from mainstem.kafka_protocol.schema import FIXED, NO_UUID, Field, api, default_of
 
-Write: TypeAlias = Callable[[bytearray, Any], None]
+FieldEncoder: TypeAlias = Callable[[bytearray, Any], None]
 
 
-class Encoded(bytes):
+class EncodedArray(bytes):
     """An array of a reply that is encoded already, with its length, in the version of that reply."""
 
 
@@ -42,7 +42,7 @@ def _length_writer(flexible: bool, letter: str) -> Callable[[int], bytes]:
     return struct.Struct(">" + letter).pack
 
 
-def _string_writer(flexible: bool, nullable: bool) -> Write:
+def _string_writer(flexible: bool, nullable: bool) -> FieldEncoder:
     length_of = _length_writer(flexible, "h")
 
     def write(out: bytearray, value: str | None) -> None:
@@ -56,7 +56,7 @@ def _string_writer(flexible: bool, nullable: bool) -> Write:
     return write
 
 
-def _bytes_writer(flexible: bool, nullable: bool) -> Write:
+def _bytes_writer(flexible: bool, nullable: bool) -> FieldEncoder:
     length_of = _length_writer(flexible, "i")
 
     def write(out: bytearray, value: bytes | memoryview | None) -> None:
@@ -73,14 +73,14 @@ def _write_uuid(out: bytearray, value: Any) -> None:
     out += (value or NO_UUID).bytes
 
 
-def _array_writer(element: Write, flexible: bool, nullable: bool) -> Write:
+def _array_writer(element: FieldEncoder, flexible: bool, nullable: bool) -> FieldEncoder:
     length_of = _length_writer(flexible, "i")
 
     def write(out: bytearray, value: Sequence[Any] | None) -> None:
         if value is None:
             out += length_of(-1 if nullable else 0)
             return
-        if isinstance(value, Encoded):
+        if isinstance(value, EncodedArray):
             out += value
             return
         out += length_of(len(value))
@@ -90,7 +90,7 @@ def _array_writer(element: Write, flexible: bool, nullable: bool) -> Write:
     return write
 
 
-def _fixed_writer(letter: str) -> Write:
+def _fixed_writer(letter: str) -> FieldEncoder:
     pack = struct.Struct(">" + letter).pack
 
     def write(out: bytearray, value: Any) -> None:
@@ -99,7 +99,7 @@ def _fixed_writer(letter: str) -> Write:
     return write
 
 
-def _nullable_struct_writer(inner: Write) -> Write:
+def _nullable_struct_writer(inner: FieldEncoder) -> FieldEncoder:
     def write(out: bytearray, value: Message | None) -> None:
         if value is None:
             out += b"\xff"
@@ -110,9 +110,9 @@ def _nullable_struct_writer(inner: Write) -> Write:
     return write
 
 
-def _writer_of(field: Field, version: int, flexible: bool) -> Write:
+def _writer_of(field: Field, version: int, flexible: bool) -> FieldEncoder:
     nullable = field.is_nullable(version) or (field.tag is not None and field.default is None)
-    element: Write
+    element: FieldEncoder
     if field.type == "struct":
         element = _struct_writer(field.fields, version, flexible)
         if nullable and not field.array:
@@ -146,12 +146,12 @@ def _is_default(field: Field, value: Any) -> bool:
     return bool(value == default_of(field))
 
 
-def _struct_writer(fields: tuple[Field, ...], version: int, flexible: bool) -> Write:
+def _struct_writer(fields: tuple[Field, ...], version: int, flexible: bool) -> FieldEncoder:
     known = frozenset(field.name for field in fields)
     present = [field for field in fields if field.in_version(version)]
     tagged = sorted((f for f in present if f.tag is not None), key=lambda f: f.tag or 0)
     tag_writers = [(f, uvarint(f.tag or 0), _writer_of(f, version, flexible)) for f in tagged]
-    steps: list[tuple[struct.Struct | None, tuple[tuple[str, Any], ...], Write | None]] = []
+    steps: list[tuple[struct.Struct | None, tuple[tuple[str, Any], ...], FieldEncoder | None]] = []
     run: list[Field] = []
 
     def end_run() -> None:
@@ -188,7 +188,9 @@ def _struct_writer(fields: tuple[Field, ...], version: int, flexible: bool) -> W
     return write
 
 
-def _write_tags(out: bytearray, values: dict[str, Any], writers: list[tuple[Field, bytes, Write]]) -> None:
+def _write_tags(
+    out: bytearray, values: dict[str, Any], writers: list[tuple[Field, bytes, FieldEncoder]]
+) -> None:
     count, tags = 0, bytearray()
     for field, tag, write_one in writers:
         if field.name not in values or _is_default(field, values[field.name]):
@@ -201,7 +203,7 @@ def _write_tags(out: bytearray, values: dict[str, Any], writers: list[tuple[Fiel
 
 
 @cache
-def _reply_writer(key: int, version: int) -> Write:
+def _reply_writer(key: int, version: int) -> FieldEncoder:
     shape = api(key).response
     return _struct_writer(shape.fields, version, version >= shape.flexible)
 
@@ -214,7 +216,7 @@ def write_reply(key: int, version: int, message: Message) -> bytearray:
 
 
 @cache
-def _request_writer(key: int, version: int) -> Write:
+def _request_writer(key: int, version: int) -> FieldEncoder:
     shape = api(key).request
     return _struct_writer(shape.fields, version, version >= shape.flexible)
 

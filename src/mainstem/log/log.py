@@ -15,21 +15,21 @@ from uuid import UUID
 
 from mainstem.clock import Clock
 from mainstem.log import paths
-from mainstem.log.commit.checkpointer import Checkpointer, Key
+from mainstem.log.commit.checkpointer import Checkpointer, PartitionKey
 from mainstem.log.commit.journal import Journal
-from mainstem.log.commit.page_cache_commit import OsCommitter
+from mainstem.log.commit.page_cache_commit import PageCacheCommitter
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
-from mainstem.log.disk.nonblocking_read import Shared
+from mainstem.log.disk.nonblocking_read import LogContext
 from mainstem.log.errors import LogError
 from mainstem.log.partition.partition import Partition
-from mainstem.log.partition.recovered_state import PartitionState
+from mainstem.log.partition.recovered_state import RecoveredState
 from mainstem.log.recovery import meta
 from mainstem.log.recovery.report import RecoveryReport
 from mainstem.log.recovery.startup import STATE, Startup
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 
-_UNLINK_SLICE = 8
+_UNLINKS_PER_TURN = 8
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +48,19 @@ class Log:
         """base64url of a random UUID, made once."""
         self._meta = startup.meta
         self._checkpointer = Checkpointer(disk, clock, config)
-        self._committer: Journal | OsCommitter
+        self._committer: Journal | PageCacheCommitter
         if config.durability == "os":
-            self._committer = OsCommitter(self._checkpointer)
+            self._committer = PageCacheCommitter(self._checkpointer)
         else:
             self._committer = Journal(
                 disk, clock, rng, config, startup.meta.folder_id, self._checkpointer, self.partitions
             )
-        self._shared = Shared(disk, clock, config)
+        self._context = LogContext(disk, clock, config)
         self._topics: dict[UUID, dict[int, Partition]] = {}
-        self._forgetting: dict[UUID, list[Later[None]]] = {}
+        self._deletions: dict[UUID, list[Promise[None]]] = {}
         """By deleted topic: done when neither journal nor checkpoint speaks of a partition."""
-        self._closing: Later[None] | None = None
-        self.state = self._make(STATE, PartitionConfig(), startup.state())
+        self._closing: Promise[None] | None = None
+        self.state = self._add_partition(STATE, PartitionConfig(), startup.recover_state())
         """The internal state partition."""
 
     @classmethod
@@ -78,20 +78,20 @@ class Log:
         a topic id. Blocks. LogFolderError: the disk fails; nothing is lost by that."""
         startup = self._startup
         assert startup is not None, "a log recovers once"
-        states = startup.others(status)
+        states = startup.recover_partitions(status)
         checkpoint, rows, next_seq, next_group = startup.finish()
         self._startup = None
         self._checkpointer.start(checkpoint, rows, startup.report.fenced)
         self._committer.start(next_seq, next_group)
         for key, state in states.items():
-            self._make(key, PartitionConfig(), state)
+            self._add_partition(key, PartitionConfig(), state)
         for note in startup.report.notes:
             log.warning("%s", note)
         log.info("recovered: %s", startup.report.summary())
         return startup.report
 
-    def _make(self, key: Key, config: PartitionConfig, state: PartitionState) -> Partition:
-        partition = Partition(self._disk, self._clock, self._committer, *key, config, state, self._shared)
+    def _add_partition(self, key: PartitionKey, config: PartitionConfig, state: RecoveredState) -> Partition:
+        partition = Partition(self._disk, self._clock, self._committer, *key, config, state, self._context)
         self._topics.setdefault(key[0], {})[key[1]] = partition
         if self._committer.read_only is not None:
             partition.fence(self._committer.read_only)
@@ -103,8 +103,8 @@ class Log:
         found = self._topics.get(topic_id, {}).get(index)
         if found is None:
             assert self._startup is None, "not recovered yet"
-            state = PartitionState(epoch=self._meta.epoch_floor)
-            return self._make((topic_id, index), config or PartitionConfig(), state)
+            state = RecoveredState(epoch=self._meta.epoch_floor)
+            return self._add_partition((topic_id, index), config or PartitionConfig(), state)
         if config is not None:
             found.config = config
         return found
@@ -128,9 +128,9 @@ class Log:
         """Appended but not yet durable: what a door bounds while the disk stalls."""
         return self._committer.pending_bytes
 
-    def hurry(self) -> None:
+    def commit_now_if_idle(self) -> None:
         """A request has been appended and waits: commit it at once, unless others may join."""
-        self._committer.hurry()
+        self._committer.commit_now_if_idle()
 
     def total_bytes(self) -> int:
         """Of all segments."""
@@ -140,23 +140,23 @@ class Log:
         """A folder that was a copy has come to terms with that: it is one of its own. Blocks. OSError."""
         self._meta = meta.adopt(self._disk, self._meta)
 
-    def checkpoint(self) -> Later[None]:
+    def checkpoint(self) -> Promise[None]:
         """Make what is committed durable without the journal."""
-        return self._checkpointer.ask()
+        return self._checkpointer.request()
 
     # Deleting a topic. Its tombstone is committed: a start after a crash goes on with it.
 
-    def delete_topic(self, topic_id: UUID) -> Later[None]:
+    def delete_topic(self, topic_id: UUID) -> Promise[None]:
         """Remove all partitions of the topic. Done when nothing on disk refers to it; if it fails, it may be
         asked for again."""
         partitions = self._topics.pop(topic_id, {})
         assert topic_id != paths.STATE_TOPIC
         # Of the tries before this one too: journal and checkpoint may still speak of it.
-        forgotten = self._forgetting.setdefault(topic_id, [])
+        forgotten = self._deletions.setdefault(topic_id, [])
         for partition in partitions.values():
             partition.delete()
-            forgotten.append(self._committer.forget(partition).map(_releasing(partition)))
-        out: Later[None] = Later()
+            forgotten.append(self._committer.forget_partition(partition).map(_releasing(partition)))
+        out: Promise[None] = Promise()
         folders = [
             f"{paths.PARTITIONS}/{name}"
             for name in self._disk.list(paths.PARTITIONS)
@@ -165,55 +165,55 @@ class Log:
         try:
             folders = [self._mark_deleted(folder) for folder in folders]
         except OSError as error:
-            return Later.failed(error)
+            return Promise.failed(error)
 
-        def removed(later: Later[None]) -> None:
+        def removed(later: Promise[None]) -> None:
             if later.error is not None:
                 out.fail(later.error)
             else:
                 gather(forgotten).then(lambda laters: forgot(laters.result()))
 
-        def forgot(laters: list[Later[None]]) -> None:
-            self._forgetting.pop(topic_id, None)
+        def forgot(laters: list[Promise[None]]) -> None:
+            self._deletions.pop(topic_id, None)
             _first_error(laters, out)
 
-        self._remove(folders, removed)
+        self._unlink_folders(folders, removed)
         return out
 
     def _mark_deleted(self, folder: str) -> str:
-        if folder.endswith(paths.DELETED):
+        if folder.endswith(paths.DELETED_SUFFIX):
             return folder
-        self._disk.rename(folder, folder + paths.DELETED)
-        return folder + paths.DELETED
+        self._disk.rename(folder, folder + paths.DELETED_SUFFIX)
+        return folder + paths.DELETED_SUFFIX
 
-    def _remove(
-        self, folders: list[str], then: Callable[[Later[None]], None], names: list[str] | None = None
+    def _unlink_folders(
+        self, folders: list[str], then: Callable[[Promise[None]], None], names: list[str] | None = None
     ) -> None:
         """Some files in each turn of the loop: unlinking a large one takes a moment. `names`: what is left of
         the last folder, once it was listed."""
         try:
             if folders:
                 left = names or self._disk.list(folders[-1])
-                for name in left[-_UNLINK_SLICE:]:
+                for name in left[-_UNLINKS_PER_TURN:]:
                     self._disk.unlink(f"{folders[-1]}/{name}")
-                del left[-_UNLINK_SLICE:]
+                del left[-_UNLINKS_PER_TURN:]
                 if not left:
                     self._disk.remove_folder(folders.pop())
-                self._clock.call_soon(lambda: self._remove(folders, then, left))
+                self._clock.call_soon(lambda: self._unlink_folders(folders, then, left))
                 return
         except OSError as error:
-            then(Later.failed(error))
+            then(Promise.failed(error))
             return
         self._disk.sync([], [paths.PARTITIONS], background=True).then(then)
 
     # Stopping.
 
-    def close(self) -> Later[None]:
+    def close(self) -> Promise[None]:
         """Commit what was appended, make all durable, remember that the stop was clean, let the folder go.
         The caller appends nothing any more. Done in any case: if the disk fails, the next start recovers."""
         if self._closing is None:
-            self._closing = Later()
-            self._committer.idle().then(lambda _: self._close_partitions())
+            self._closing = Promise()
+            self._committer.drain().then(lambda _: self._close_partitions())
         return self._closing
 
     def _close_partitions(self) -> None:
@@ -223,17 +223,17 @@ class Log:
             except (OSError, LogError) as error:
                 log.warning("closing %s: %s", partition.folder, error)
         if self._startup is not None or self.read_only is not None:
-            self._end()
+            self._finish_close()
             return
 
-        def stored(later: Later[None]) -> None:
+        def stored(later: Promise[None]) -> None:
             if later.error is not None:
                 log.warning("the stop is not a clean one: %s", later.error)
-            self._end()
+            self._finish_close()
 
-        self._checkpointer.ask_clean().then(stored)
+        self._checkpointer.request_final().then(stored)
 
-    def _end(self) -> None:
+    def _finish_close(self) -> None:
         self._committer.stop()
         self._disk.close()
         assert self._closing is not None
@@ -244,7 +244,7 @@ def _releasing(partition: Partition) -> Callable[[None], None]:
     return lambda _: partition.release()
 
 
-def _first_error(laters: list[Later[None]], out: Later[None]) -> None:
+def _first_error(laters: list[Promise[None]], out: Promise[None]) -> None:
     errors = [later.error for later in laters if later.error is not None]
     if errors:
         out.fail(errors[0])

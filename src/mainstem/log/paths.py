@@ -13,13 +13,13 @@ META = "meta.properties"
 JOURNAL = "journal"
 PARTITIONS = "partitions"
 QUARANTINE = "quarantine"
-DELETED = ".deleted"
+DELETED_SUFFIX = ".deleted"
 STATE_TOPIC = UUID(int=1)
 """The internal state partition is partition 0 of this topic id."""
 
 _PARTITION = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,9})(\.deleted)?")
 _SEGMENT = re.compile(r"([0-9]{20})\.log")
-_SLOT = re.compile(r"([0-9]{20})\.jnl")
+_JOURNAL_FILE = re.compile(r"([0-9]{20})\.jnl")
 
 
 def partition_name(topic_id: UUID, index: int) -> str:
@@ -49,12 +49,12 @@ def parse_segment(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def slot_path(number: int) -> str:
+def journal_file_path(number: int) -> str:
     """Path of a journal file. The number names the slot, not what is in it: that is the header's seq."""
     return f"{JOURNAL}/{number:020}.jnl"
 
 
-def parse_slot(name: str) -> int | None:
+def parse_journal_file(name: str) -> int | None:
     """Slot number of a name in `journal/`; None for any other name."""
-    found = _SLOT.fullmatch(name)
+    found = _JOURNAL_FILE.fullmatch(name)
     return int(found[1]) if found else None

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections import Counter
 
 from mainstem.search.contract import Difference
-from mainstem.search.facets import Tally
+from mainstem.search.facets import FieldValueCounter
 
 
 def differences(
-    selected: Tally, selected_events: int, baseline: Tally, baseline_events: int, top: int
+    selected: FieldValueCounter,
+    selected_events: int,
+    baseline: FieldValueCounter,
+    baseline_events: int,
+    top: int,
 ) -> list[Difference]:
     """The values whose shares differ most."""
     found = []

@@ -1,9 +1,9 @@
 """What a search is asked and what it tells: the contract of both kinds of search.
 
 Owns: requests, updates, the words of progress, and the token by which a search goes on later. Refuses: to
-know where events lie. `local.py` searches the files of this machine in worker processes, `cluster.py` any
-Kafka cluster in the same way; one body of tests says what both do alike. Doors and the command
-line use it.
+know where events lie. `local/search.py` searches the files of this machine in worker processes,
+`cluster/search.py` any Kafka cluster in the same way; one body of tests says what both do alike. Doors and
+the command line use it.
 
 Order: with `newest_first`, the matches of one partition come with falling offsets. Between partitions the
 order is by time as far as the units of work go (some 8 MiB of one partition each): a unit's matches come
@@ -21,10 +21,10 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from mainstem.contract import Event, Invalid, Position
+from mainstem.contract import Event, InvalidArgument, Position
 
 DEFAULT_LIMIT = 100
-PROGRESS_S = 0.1
+PROGRESS_INTERVAL_S = 0.1
 """Progress is told at most so often."""
 
 Reason: TypeAlias = Literal["complete", "limit", "budget"]
@@ -162,7 +162,7 @@ class Search(Protocol):
 
     def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
         """Hits as they are found, progress, and Done at the end. Closing it (`aclose`) cancels the work.
-        Raises QueryError, Invalid (resume), any StreamError."""
+        Raises QueryError, InvalidArgument (resume), any StreamError."""
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
@@ -193,7 +193,7 @@ class Search(Protocol):
 
 
 @dataclass(slots=True)
-class Left:
+class Remaining:
     """What is left to search of a partition: offsets from `low` up to, not including, `high`."""
 
     topic: str
@@ -202,37 +202,37 @@ class Left:
     high: int
 
 
-class _Token(msgspec.Struct, array_like=True):
+class _ResumeToken(msgspec.Struct, array_like=True):
     query: int
     newest_first: bool
     left: list[tuple[str, int, int, int]]
 
 
-def resume_token(request: SearchRequest, left: list[tuple[str, int, int, int]]) -> str:
+def encode_resume_token(request: SearchRequest, left: list[tuple[str, int, int, int]]) -> str:
     """What `resume` takes. `left`: topic, partition, low and high of each that is not done."""
-    packed = msgspec.msgpack.encode(_Token(_mark(request), request.newest_first, left))
+    packed = msgspec.msgpack.encode(_ResumeToken(_mark(request), request.newest_first, left))
     return base64.urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
 
 
-def resumed(request: SearchRequest) -> tuple[SearchRequest, list[Left]]:
-    """The request in its old order, and what is left. Invalid: no such token, or of another query."""
+def decode_resume_token(request: SearchRequest) -> tuple[SearchRequest, list[Remaining]]:
+    """The request in its old order, and what is left. InvalidArgument: no such token, or of another query."""
     text = request.resume or ""
     try:
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         unpacker = zlib.decompressobj()
-        token = msgspec.msgpack.decode(unpacker.decompress(packed, 16 << 20), type=_Token)
+        token = msgspec.msgpack.decode(unpacker.decompress(packed, 16 << 20), type=_ResumeToken)
     except (ValueError, zlib.error, msgspec.DecodeError):
-        raise Invalid("resume: this is no token of a search") from None
+        raise InvalidArgument("resume: this is no token of a search") from None
     if token.query != _mark(request):
-        raise Invalid("resume: this token is of a search with another query or other times")
-    return replace(request, newest_first=token.newest_first), [Left(*row) for row in token.left]
+        raise InvalidArgument("resume: this token is of a search with another query or other times")
+    return replace(request, newest_first=token.newest_first), [Remaining(*row) for row in token.left]
 
 
 def _mark(request: SearchRequest) -> int:
     return zlib.crc32(repr((request.query, request.since_ms, request.until_ms)).encode())
 
 
-def wanted_topic(name: str, globs: Sequence[str], demanded: Sequence[str] | None) -> bool:
+def topic_is_requested(name: str, globs: Sequence[str], demanded: Sequence[str] | None) -> bool:
     """It fits one of the request's globs (none: all do) and one of those that the query itself demands."""
     return (not globs or any(fnmatchcase(name, glob) for glob in globs)) and (
         demanded is None or any(fnmatchcase(name, glob) for glob in demanded)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mainstem.log.storage.record_batch import Record
-from mainstem.search.query.ast import Target
+from mainstem.search.query.ast import TermTarget
 from mainstem.search.query.format import format_path, format_target
 from mainstem.search.text import payload, tokens
 
@@ -24,7 +24,7 @@ FIELDS_MAX = 200
 VALUE_CHARACTERS_MAX = 200
 
 
-class Tally:
+class FieldValueCounter:
     """Counters of some fields, or (none given) of all that come, up to FIELDS_MAX."""
 
     def __init__(self, fields: Sequence[str] = ()) -> None:
@@ -68,7 +68,7 @@ def _values(topic: str, partition: int, record: Record) -> Iterator[tuple[str, s
         yield "key", _text(record.key)
     for name, content in record.headers:
         if content is not None:
-            yield format_target(Target("header", (name,))), _text(content)
+            yield format_target(TermTarget("header", (name,))), _text(content)
     found = payload.decode(record.value)
     if found.kind == "json":
         for path, scalar in tokens.fields(found.parsed):

@@ -30,8 +30,8 @@ class Unit(msgspec.Struct, array_like=True, frozen=True):
     """Only events with these offsets are wanted; `high` is exclusive."""
 
 
-class Scan(msgspec.Struct, tag="scan"):
-    """Search a unit. Answered with Found and Damaged as they come, then Scanned."""
+class ScanRequest(msgspec.Struct, tag="scan"):
+    """Search a unit. Answered with ScanMatches and ScanDamage as they come, then ScanReply."""
 
     id: int
     unit: Unit
@@ -44,12 +44,12 @@ class Scan(msgspec.Struct, tag="scan"):
     """Stop after so many matches, at least 1."""
     max_bytes: int
     """Stop when the matches take so much."""
-    want: str = "events"
-    """`events`, `count` (no Found) or `fields` (a Tally at the end)."""
+    output: str = "events"
+    """`events`, `count` (no ScanMatches) or `fields` (value counts at the end)."""
     fields: tuple[str, ...] = ()
 
 
-class Gap(msgspec.Struct, array_like=True, frozen=True):
+class UncutRange(msgspec.Struct, array_like=True, frozen=True):
     """A stretch of a segment that has no blocks yet."""
 
     path: str
@@ -59,73 +59,73 @@ class Gap(msgspec.Struct, array_like=True, frozen=True):
     """Something follows it: the last block is as full as it will be."""
 
 
-class Plan(msgspec.Struct, tag="plan"):
-    """Cut gaps into blocks. Answered with Planned."""
+class CutBlocksRequest(msgspec.Struct, tag="cut-blocks"):
+    """Cut gaps into blocks. Answered with CutBlocksReply."""
 
     id: int
-    gaps: list[Gap]
+    ranges: list[UncutRange]
     block_bytes: int
 
 
-class Times(msgspec.Struct, tag="times"):
-    """Times and counts of the batches of units, from their headers. Answered with Spans."""
+class UnitTimesRequest(msgspec.Struct, tag="unit-times"):
+    """Times and counts of the batches of units, from their headers. Answered with UnitTimesReply."""
 
     id: int
     units: list[Unit]
 
 
-class Count(msgspec.Struct, tag="count"):
-    """Events of units by time, from their headers: `edges` of the buckets. Answered with Counted."""
+class CountByTimeRequest(msgspec.Struct, tag="count-by-time"):
+    """Events of units by time, from their headers: `edges` of the buckets. Answered with CountByTimeReply."""
 
     id: int
     units: list[Unit]
     edges: list[int]
 
 
-class Head(msgspec.Struct, array_like=True, frozen=True):
+class FilterInfo(msgspec.Struct, array_like=True, frozen=True):
     """What is known of a block that has a token filter."""
 
-    sidecar: str
+    filter_path: str
     path: str
     start: int
     end: int
     first_offset: int
     next_offset: int
-    least_ms: int
-    most_ms: int
+    min_ms: int
+    max_ms: int
     events: int = 0
     """0: not known."""
 
 
-class Build(msgspec.Struct, tag="build"):
-    """Make the token filter of a block. Answered with Built."""
+class BuildFilterRequest(msgspec.Struct, tag="build-filter"):
+    """Make the token filter of a block. Answered with BuildFilterReply."""
 
     id: int
     unit: Unit
-    sidecar: str
+    filter_path: str
 
 
-class Sift(msgspec.Struct, tag="sift"):
-    """Ask token filters (path, start and end of their blocks). Answered with Sifted."""
+class TestFiltersRequest(msgspec.Struct, tag="test-filters"):
+    """Ask token filters (path, start and end of their blocks). Answered with TestFiltersReply."""
 
     id: int
     filters: list[tuple[str, int, int]]
     clauses: list[list[bytes]]
 
 
-class Restore(msgspec.Struct, tag="restore"):
-    """Find the token filters that there are. Answered with Restored."""
+class FindFiltersRequest(msgspec.Struct, tag="find-filters"):
+    """Find the token filters that there are. Answered with FiltersReply."""
 
     id: int
     root: str
     partitions: str
 
 
-class Remove(msgspec.Struct, tag="remove"):
-    """Remove token filters whose data is gone. Answered with Restored of none."""
+class RemoveFiltersRequest(msgspec.Struct, tag="remove-filters"):
+    """Remove token filters whose data is gone. Answered with an empty FiltersReply."""
 
     id: int
-    sidecars: list[str]
+    filter_paths: list[str]
 
 
 class IndexPart(msgspec.Struct, array_like=True, frozen=True):
@@ -135,46 +135,46 @@ class IndexPart(msgspec.Struct, array_like=True, frozen=True):
     path: str
     start: int
     end: int
-    holes: list[tuple[int, int]]
+    unindexed: list[tuple[int, int]]
     """Stretches within it about which it says nothing."""
     fingerprint: str
     """Of its files when they were found to be whole; empty: they were not looked at yet."""
 
 
-class FindParts(msgspec.Struct, tag="find-parts"):
-    """To the builder: find the index parts that there are. Answered with Parts."""
+class FindPartsRequest(msgspec.Struct, tag="find-parts"):
+    """To the builder: find the index parts that there are. Answered with PartsReply."""
 
     id: int
     root: str
     partitions: str
 
 
-class CheckPart(msgspec.Struct, tag="check-part"):
-    """To the builder: read a part in full. Answered with Parts: this one, or none if it was damaged and has
-    been removed."""
+class CheckPartRequest(msgspec.Struct, tag="check-part"):
+    """To the builder: read a part in full. Answered with PartsReply: this one, or none if it was damaged and
+    has been removed."""
 
     id: int
     part: IndexPart
 
 
-class BuildPart(msgspec.Struct, tag="build-part"):
+class BuildPartRequest(msgspec.Struct, tag="build-part"):
     """To the builder: make the index part of these closed blocks, which lie side by side in one segment.
-    Answered with Parts."""
+    Answered with PartsReply."""
 
     id: int
     root: str
     blocks: list[Unit]
 
 
-class DropParts(msgspec.Struct, tag="drop-parts"):
-    """To the builder: remove parts. Answered with Parts of none."""
+class RemovePartsRequest(msgspec.Struct, tag="remove-parts"):
+    """To the builder: remove parts. Answered with an empty PartsReply."""
 
     id: int
     folders: list[str]
 
 
-class Ask(msgspec.Struct, tag="ask"):
-    """To a worker: which batches have a token of each clause? Answered with Asked."""
+class QueryPartsRequest(msgspec.Struct, tag="query-parts"):
+    """To a worker: which batches have a token of each clause? Answered with QueryPartsReply."""
 
     id: int
     parts: list[tuple[str, str]]
@@ -182,54 +182,75 @@ class Ask(msgspec.Struct, tag="ask"):
     clauses: list[list[str]]
 
 
-class Survey(msgspec.Struct, tag="survey"):
-    """To a worker of a cluster: which partitions are there, and what do they hold? Answered with Surveyed."""
+class ListPartitionsRequest(msgspec.Struct, tag="list-partitions"):
+    """To a worker of a cluster: which partitions are there, and what do they hold? Answered with
+    ListPartitionsReply."""
 
     id: int
     globs: list[str]
     """Of topics; none: all but internal ones."""
-    demanded: list[str] | None
+    query_globs: list[str] | None
     """Globs of topics that the query itself demands."""
 
 
-class Offsets(msgspec.Struct, tag="offsets"):
-    """To a worker of a cluster: topic, partition and a time (ms) or a leader epoch. Answered with Located."""
+class LookUpOffsetsRequest(msgspec.Struct, tag="look-up-offsets"):
+    """To a worker of a cluster: topic, partition and a time (ms) or a leader epoch. Answered with
+    LookUpOffsetsReply."""
 
     id: int
     kind: str
     """`time` or `epoch`."""
-    asked: list[tuple[str, int, int]]
+    lookups: list[tuple[str, int, int]]
 
 
-class Cancel(msgspec.Struct, tag="cancel"):
+class CancelRequest(msgspec.Struct, tag="cancel"):
     """Stop working on this request. Its last answer still comes."""
 
     id: int
 
 
-_Request: TypeAlias = Scan | Plan | Times | Count | Build | Sift | Restore | Remove | Cancel
-Request: TypeAlias = _Request | Survey | Offsets | Ask | FindParts | CheckPart | BuildPart | DropParts
+_Request: TypeAlias = (
+    ScanRequest
+    | CutBlocksRequest
+    | UnitTimesRequest
+    | CountByTimeRequest
+    | BuildFilterRequest
+    | TestFiltersRequest
+    | FindFiltersRequest
+    | RemoveFiltersRequest
+    | CancelRequest
+)
+Request: TypeAlias = (
+    _Request
+    | ListPartitionsRequest
+    | LookUpOffsetsRequest
+    | QueryPartsRequest
+    | FindPartsRequest
+    | CheckPartRequest
+    | BuildPartRequest
+    | RemovePartsRequest
+)
 
 Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
 """offset, timestamp ms, key, value, headers"""
 
 
-class Found(msgspec.Struct, tag="found"):
+class ScanMatches(msgspec.Struct, tag="scan-matches"):
     """Matches, in the order that was asked for."""
 
     id: int
     rows: list[Row]
 
 
-class Reached(msgspec.Struct, tag="reached"):
-    """How much of a Scan is done, now and then."""
+class ScanProgress(msgspec.Struct, tag="scan-progress"):
+    """How much of a ScanRequest is done, now and then."""
 
     id: int
     bytes: int
     skipped_bytes: int
 
 
-class Damaged(msgspec.Struct, tag="damaged"):
+class ScanDamage(msgspec.Struct, tag="scan-damage"):
     """A stretch from this offset on could not be searched."""
 
     id: int
@@ -237,8 +258,8 @@ class Damaged(msgspec.Struct, tag="damaged"):
     reason: str
 
 
-class Scanned(msgspec.Struct, tag="scanned"):
-    """The end of a Scan."""
+class ScanReply(msgspec.Struct, tag="scan-reply"):
+    """The end of a ScanRequest."""
 
     id: int
     bytes: int
@@ -248,10 +269,10 @@ class Scanned(msgspec.Struct, tag="scanned"):
     matches: int
     stopped_at: int | None
     """It stopped early: this event was the last one searched, in the order asked for. None: all is done."""
-    tally: dict[str, dict[str, int]] = {}
+    value_counts: dict[str, dict[str, int]] = {}
 
 
-class Cut(msgspec.Struct, array_like=True, frozen=True):
+class BlockRange(msgspec.Struct, array_like=True, frozen=True):
     """A block: where it is, its first offset, the offset after it and its newest header time."""
 
     path: str
@@ -263,56 +284,56 @@ class Cut(msgspec.Struct, array_like=True, frozen=True):
     closed: bool
 
 
-class Planned(msgspec.Struct, tag="planned"):
+class CutBlocksReply(msgspec.Struct, tag="cut-blocks-reply"):
     """The blocks of the gaps. What could not be cut (file gone) is left out."""
 
     id: int
-    cuts: list[Cut]
+    blocks: list[BlockRange]
 
 
-class Spans(msgspec.Struct, tag="spans"):
+class UnitTimesReply(msgspec.Struct, tag="unit-times-reply"):
     """Of each unit: least and largest header time and number of events; None: it is gone."""
 
     id: int
     spans: list[tuple[int, int, int] | None]
 
 
-class Counted(msgspec.Struct, tag="counted"):
+class CountByTimeReply(msgspec.Struct, tag="count-by-time-reply"):
     """Events in each bucket."""
 
     id: int
     counts: list[float]
 
 
-class Built(msgspec.Struct, tag="built"):
+class BuildFilterReply(msgspec.Struct, tag="build-filter-reply"):
     """The filter that was made; None: this block can have none."""
 
     id: int
-    head: Head | None
+    filter: FilterInfo | None
 
 
-class Sifted(msgspec.Struct, tag="sifted"):
-    """Of each filter KEEP, EXCLUDE or USELESS, as in `sidecar.py`."""
+class TestFiltersReply(msgspec.Struct, tag="test-filters-reply"):
+    """Of each filter MAY_MATCH, CANNOT_MATCH or UNUSABLE, as in `token_filter.py`."""
 
     id: int
-    verdicts: list[int]
+    results: list[int]
 
 
-class Restored(msgspec.Struct, tag="restored"):
+class FiltersReply(msgspec.Struct, tag="filters-reply"):
     """Filters that were found."""
 
     id: int
-    heads: list[Head]
+    filters: list[FilterInfo]
 
 
-class Parts(msgspec.Struct, tag="parts"):
+class PartsReply(msgspec.Struct, tag="parts-reply"):
     """Index parts that are there."""
 
     id: int
     parts: list[IndexPart]
 
 
-class Named(msgspec.Struct, array_like=True, frozen=True):
+class CandidateBatch(msgspec.Struct, array_like=True, frozen=True):
     """A batch that an index part names: positions in the segment, its first offset and the one after it."""
 
     start: int
@@ -321,16 +342,16 @@ class Named(msgspec.Struct, array_like=True, frozen=True):
     next_offset: int
 
 
-class Asked(msgspec.Struct, tag="asked"):
+class QueryPartsReply(msgspec.Struct, tag="query-parts-reply"):
     """Of each part the batches that it names, by position; None: more than are worth it, or the part is not
-    what it was (then it is also among `touched`) and says nothing."""
+    what it was (then it is also among `changed`) and says nothing."""
 
     id: int
-    named: list[list[Named] | None]
-    touched: list[int]
+    candidates: list[list[CandidateBatch] | None]
+    changed: list[int]
 
 
-class Held(msgspec.Struct, array_like=True, frozen=True):
+class ClusterPartition(msgspec.Struct, array_like=True, frozen=True):
     """A partition of a cluster."""
 
     topic: str
@@ -347,36 +368,59 @@ class Held(msgspec.Struct, array_like=True, frozen=True):
     """Why nothing is known of it; empty: it is."""
 
 
-class Surveyed(msgspec.Struct, tag="surveyed"):
+class ListPartitionsReply(msgspec.Struct, tag="list-partitions-reply"):
     """The partitions of a cluster."""
 
     id: int
-    held: list[Held]
+    partitions: list[ClusterPartition]
 
 
-class Located(msgspec.Struct, tag="located"):
+class LookUpOffsetsReply(msgspec.Struct, tag="look-up-offsets-reply"):
     """For each that was asked, in order: the first offset at or after the time, and its time; or the epoch
     that was found, and its end. -1: there is none; UNKNOWN: nobody answered."""
 
     id: int
-    found: list[tuple[int, int]]
+    results: list[tuple[int, int]]
     """(time or epoch, offset)"""
 
 
-class Failed(msgspec.Struct, tag="failed"):
+class RequestFailed(msgspec.Struct, tag="request-failed"):
     """The request could not be done."""
 
     id: int
     reason: str
-    removed: bool = False
+    data_deleted: bool = False
     """The file is gone: deleted with its data."""
 
 
 _Reply: TypeAlias = (
-    Found | Reached | Damaged | Scanned | Planned | Spans | Counted | Built | Sifted | Restored | Failed
+    ScanMatches
+    | ScanProgress
+    | ScanDamage
+    | ScanReply
+    | CutBlocksReply
+    | UnitTimesReply
+    | CountByTimeReply
+    | BuildFilterReply
+    | TestFiltersReply
+    | FiltersReply
+    | RequestFailed
 )
-Reply: TypeAlias = _Reply | Surveyed | Located | Asked | Parts
-LAST = (Scanned, Planned, Spans, Counted, Built, Sifted, Restored, Failed, Surveyed, Located, Asked, Parts)
+Reply: TypeAlias = _Reply | ListPartitionsReply | LookUpOffsetsReply | QueryPartsReply | PartsReply
+FINAL_REPLIES = (
+    ScanReply,
+    CutBlocksReply,
+    UnitTimesReply,
+    CountByTimeReply,
+    BuildFilterReply,
+    TestFiltersReply,
+    FiltersReply,
+    RequestFailed,
+    ListPartitionsReply,
+    LookUpOffsetsReply,
+    QueryPartsReply,
+    PartsReply,
+)
 """After one of these, a request is done."""
 
 _ENCODE = msgspec.msgpack.Encoder().encode
@@ -390,13 +434,13 @@ def frame(message: Request | Reply) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def read_request(body: bytes) -> Request:
+def decode_request(body: bytes) -> Request:
     """A request from its frame's body."""
     found: Request = _REQUEST.decode(body)
     return found
 
 
-def read_reply(body: bytes) -> Reply:
+def decode_reply(body: bytes) -> Reply:
     """A reply from its frame's body."""
     found: Reply = _REPLY.decode(body)
     return found

@@ -11,15 +11,15 @@ from types import coroutine
 from typing import Protocol, TypeVar
 
 from mainstem.contract import Bounds, StreamError, TopicSummary, UnknownTopic
-from mainstem.search.contract import Left, SearchRequest, resumed, wanted_topic
+from mainstem.search.contract import Remaining, SearchRequest, decode_resume_token, topic_is_requested
 from mainstem.search.match.matcher import Matcher
 
-TURN = 200
+ITEMS_PER_TURN = 200
 """So many partitions are gone through in one turn of the loop: 10,000 would take a tenth of a second."""
 T = TypeVar("T")
 
 
-class Places(Protocol):
+class TopicCatalog(Protocol):
     """What it needs of an engine."""
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]: ...
@@ -30,26 +30,29 @@ class Places(Protocol):
 
 
 @coroutine
-def turn() -> Generator[None, None, None]:
+def yield_to_loop() -> Generator[None, None, None]:
     """Let everything else on the loop have its turn."""
     yield
 
 
 async def in_turns(items: Sequence[T]) -> AsyncIterator[T]:
-    """All of them, and after each TURN everything else on the loop has its turn."""
+    """All of them, and after each ITEMS_PER_TURN everything else on the loop has its turn."""
     for at, item in enumerate(items, 1):
         yield item
-        if not at % TURN:
-            await turn()
+        if not at % ITEMS_PER_TURN:
+            await yield_to_loop()
 
 
-async def find(engine: Places, request: SearchRequest, matcher: Matcher) -> tuple[SearchRequest, list[Left]]:
-    """The request in the order in which it goes on, and all that is to be searched. Invalid: `resume`."""
+async def resolve(
+    engine: TopicCatalog, request: SearchRequest, matcher: Matcher
+) -> tuple[SearchRequest, list[Remaining]]:
+    """The request in the order in which it goes on, and all that is to be searched. InvalidArgument:
+    `resume`."""
     if request.resume is not None:
-        request, left = resumed(request)
-        left = await still_there(engine, left)
+        request, left = decode_resume_token(request)
+        left = await drop_deleted(engine, left)
     else:
-        left = await partitions(engine, request, matcher.topics)
+        left = await requested_partitions(engine, request, matcher.topics)
         first, end = matcher.partition_range
         left = [each for each in left if (first is None or each.partition >= first)]
         left = [each for each in left if (end is None or each.partition < end)]
@@ -66,39 +69,43 @@ async def find(engine: Places, request: SearchRequest, matcher: Matcher) -> tupl
     return request, left
 
 
-def _clip(left: Left, low: int | None, high: int | None) -> None:
+def _clip(left: Remaining, low: int | None, high: int | None) -> None:
     """Leave out what is before `low`, and from `high` on."""
     left.low = min(left.high, left.low if low is None else max(left.low, low))
     left.high = left.high if high is None else max(left.low, min(left.high, high))
 
 
-async def partitions(
-    engine: Places, request: SearchRequest, demanded: Sequence[str] | None = None
-) -> list[Left]:
+async def requested_partitions(
+    engine: TopicCatalog, request: SearchRequest, demanded: Sequence[str] | None = None
+) -> list[Remaining]:
     """The partitions that are asked for, whole. Internal topics only if a glob is given that fits them."""
     topics = await engine.topics(internal=bool(request.topics))
-    return await of_topics(
+    return await partitions_of(
         engine,
-        [topic async for topic in in_turns(topics) if wanted_topic(topic.name, request.topics, demanded)],
+        [
+            topic
+            async for topic in in_turns(topics)
+            if topic_is_requested(topic.name, request.topics, demanded)
+        ],
         request.partitions,
     )
 
 
-async def of_topics(
-    engine: Places, topics: Sequence[TopicSummary], wanted: Container[int] | None = None
-) -> list[Left]:
+async def partitions_of(
+    engine: TopicCatalog, topics: Sequence[TopicSummary], wanted: Container[int] | None = None
+) -> list[Remaining]:
     """These topics' partitions (`wanted`: only those of these numbers), whole."""
-    left: list[Left] = []
+    left: list[Remaining] = []
     async for topic in in_turns(topics):
         left += [
-            Left(topic.name, partition, 0, 1 << 62)
+            Remaining(topic.name, partition, 0, 1 << 62)
             for partition in range(topic.partitions)
             if wanted is None or partition in wanted
         ]
-    return await still_there(engine, left)
+    return await drop_deleted(engine, left)
 
 
-async def still_there(engine: Places, left: Sequence[Left]) -> list[Left]:
+async def drop_deleted(engine: TopicCatalog, left: Sequence[Remaining]) -> list[Remaining]:
     """What of them was not deleted meanwhile."""
     kept = []
     async for each in in_turns(left):
@@ -107,5 +114,5 @@ async def still_there(engine: Places, left: Sequence[Left]) -> list[Left]:
         except UnknownTopic:
             continue
         low, high = max(each.low, bounds.begin), min(each.high, bounds.end)
-        kept.append(Left(each.topic, each.partition, low, max(low, high)))
+        kept.append(Remaining(each.topic, each.partition, low, max(low, high)))
     return kept

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mainstem.serve.server import Address, CannotServe, is_loopback, listen_on, loop_factory, on_signals
+from mainstem.serve.server import CannotServe, HostPort, is_loopback, listen_on, loop_factory, on_signals
 
 if TYPE_CHECKING:
     from mainstem.search.contract import Search
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class ConsoleSettings:
     """What `mainstem console` was told."""
 
-    at: str
+    cluster_address: str
     """HOST:PORT of the cluster."""
     http: str
     """HOST:PORT to listen on."""
@@ -41,7 +41,7 @@ class ConsoleSettings:
 
 def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. NotReachable, CannotServe when it does not come to that."""
-    address = Address.parse(settings.http, "--http")
+    address = HostPort.parse(settings.http, "--http")
     if not settings.allow_anonymous and not is_loopback(address.host):
         raise CannotServe(
             "refused",
@@ -56,11 +56,11 @@ def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
 
 def _cache_folder(data: str | None) -> Path | None:
     """Made, if it is not there. CannotServe: the folder that was asked for cannot be used."""
-    from mainstem.search.cluster.filters import user_cache
+    from mainstem.search.cluster.filters import user_cache_folder
 
     if data == "":
         raise CannotServe("folder", "--data has no name; give it a folder")
-    folder = user_cache() if data is None else Path(data).absolute()
+    folder = user_cache_folder() if data is None else Path(data).absolute()
     if folder is None:
         return None
     try:
@@ -86,7 +86,7 @@ async def _serve(
 
     stop = asyncio.Event()
     on_signals(stop)
-    cluster = await KafkaEngine.connect(settings.at)
+    cluster = await KafkaEngine.connect(settings.cluster_address)
     clock = LoopClock(asyncio.get_running_loop())
 
     def make_search() -> Search:
@@ -94,23 +94,23 @@ async def _serve(
 
         made = ClusterSearch(cluster, clock, cache=cache)
         if cache is not None:
-            made.keep_covered()
+            made.start_building_filters()
         return made
 
     try:
-        bound = Address.of(listener)
+        bound = HostPort.of(listener)
         served = Served(
             cluster,
             clock,
             make_search,
-            at=settings.at,
+            at=settings.cluster_address,
             hosts=(bound.host, *settings.hosts),
             others=not is_loopback(bound.host),
             read_only=settings.read_only,
         )
         await served.start(listener)
         asyncio.get_running_loop().call_later(COVER_AFTER_S, served.search)
-        ready(f"mainstem console ready  http://{bound}/  kafka={settings.at}")
+        ready(f"mainstem console ready  http://{bound}/  kafka={settings.cluster_address}")
         await stop.wait()
         await served.close()
     finally:

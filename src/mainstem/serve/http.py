@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mainstem import __version__
-from mainstem.doors.http.endpoint import DiskUse, Sample
+from mainstem.doors.http.endpoint import DiskUsage, MetricSample
 from mainstem.doors.http.server import HttpDoor
 from mainstem.engines.read_only import read_only as without_changes
-from mainstem.log.disk.space_guard import megabytes
+from mainstem.log.disk.space_guard import format_megabytes
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
     from mainstem.contract import Engine
-    from mainstem.log.disk.space_guard import Reserve
+    from mainstem.log.disk.space_guard import SpaceGuard
     from mainstem.node import Node
     from mainstem.search.contract import Search
     from mainstem.settings import Settings
@@ -48,8 +48,8 @@ class Served:
         others: bool,
         read_only: bool,
         max_body_bytes: int = 16 << 20,
-        disk_use: Callable[[], DiskUse] | None = None,
-        kafka: Callable[[], Iterable[Sample]] = tuple,
+        disk_use: Callable[[], DiskUsage] | None = None,
+        kafka: Callable[[], Iterable[MetricSample]] = tuple,
     ) -> None:
         self._make_search = make_search
         self._search: Search | None = None
@@ -57,14 +57,14 @@ class Served:
             without_changes(engine) if read_only else engine,
             clock,
             version=__version__,
-            at=at,
+            kafka_address=at,
             hosts=hosts,
             any_address=others,
             max_body_bytes=max_body_bytes,
             read_only=read_only,
             search=self.search,
-            disk_use=disk_use,
-            kafka=kafka,
+            disk_usage=disk_use,
+            kafka_metrics=kafka,
         )
 
     def search(self) -> Search:
@@ -84,13 +84,13 @@ class Served:
             await self._search.close()
 
 
-def room_for_index(reserve: Reserve) -> str | None:
+def index_space_problem(reserve: SpaceGuard) -> str | None:
     """Why an index takes no more of the disk: it stops well before topics do. None: there is room."""
-    if reserve.full is not None:
-        return reserve.full
+    if reserve.rejection_reason is not None:
+        return reserve.rejection_reason
     spare = reserve.free_bytes - reserve.reserve_bytes
     if reserve.capacity_bytes and spare < max(INDEX_SPARE_BYTES, reserve.reserve_bytes):
-        return f"the disk is nearly full: {megabytes(max(0, spare))} are free above the reserve"
+        return f"the disk is nearly full: {format_megabytes(max(0, spare))} are free above the reserve"
     return None
 
 
@@ -100,31 +100,33 @@ def of_node(
     folder: Path,
     at: tuple[str, int],
     bound: str,
-    kafka: Callable[[], Iterable[Sample]],
+    kafka: Callable[[], Iterable[MetricSample]],
 ) -> Served:
     """The door of this machine's log. `at`: where Kafka clients connect; `bound`: the door's own host;
     `kafka`: what the door of those clients tells of itself."""
     from mainstem.engines.embedded.engine import EmbeddedEngine
-    from mainstem.serve.server import Address, is_loopback
+    from mainstem.serve.server import HostPort, is_loopback
 
-    engine = EmbeddedEngine(node, at=at)
+    engine = EmbeddedEngine(node, address=at)
 
-    def disk_use() -> DiskUse:
+    def disk_use() -> DiskUsage:
         there = shutil.disk_usage(folder)
-        return DiskUse(used_bytes=node.log.total_bytes(), free_bytes=there.free, total_bytes=there.total)
+        return DiskUsage(used_bytes=node.log.total_bytes(), free_bytes=there.free, total_bytes=there.total)
 
     def make_search() -> Search:
         from mainstem.search.local.search import LogSearch
 
-        made = LogSearch(engine, folder, node.clock, room=partial(room_for_index, node.reserve))
-        made.keep_covered()
+        made = LogSearch(
+            engine, folder, node.clock, space_problem=partial(index_space_problem, node.space_guard)
+        )
+        made.start_building_filters()
         return made
 
     served = Served(
         engine,
         node.clock,
         make_search,
-        at=str(Address(*at)),
+        at=str(HostPort(*at)),
         hosts=(bound, at[0], *settings.http_hosts.replace(",", " ").split()),
         others=not is_loopback(bound),
         read_only=settings.http_read_only,

@@ -52,7 +52,7 @@ class CannotServe(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class HostPort:
     """A host and a port, as in `127.0.0.1:9092` or `[::1]:9092`."""
 
     host: str
@@ -62,12 +62,12 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
-    def of(cls, listener: socket.socket) -> Address:
+    def of(cls, listener: socket.socket) -> HostPort:
         """Where a socket is bound."""
         return cls(*listener.getsockname()[:2])
 
     @classmethod
-    def parse(cls, text: str, where: str, *, port: int | None = None) -> Address:
+    def parse(cls, text: str, where: str, *, port: int | None = None) -> HostPort:
         """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(usage) says `where` it
         stood."""
         host, colon, digits = text.rpartition(":")
@@ -103,7 +103,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
         if http is not None:
             sockets.enter_context(http)
         # Clients ask for it by DescribeConfigs: it says what is true.
-        settings = dataclasses.replace(settings, http=None if http is None else str(Address.of(http)))
+        settings = dataclasses.replace(settings, http=None if http is None else str(HostPort.of(http)))
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(settings, listener, http, ready))
 
@@ -113,7 +113,7 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     on_signals(stop)
-    bound = Address.of(listener)
+    bound = HostPort.of(listener)
     advertised = advertised_address(settings, bound)
     folder = data_folder(settings.data)
     node = await _open_node(settings, folder)
@@ -127,7 +127,7 @@ async def _serve(
             from mainstem.serve import http as serve_http
 
             at = advertised.host, advertised.port
-            served = serve_http.of_node(settings, node, folder, at, Address.of(http).host, door.samples)
+            served = serve_http.of_node(settings, node, folder, at, HostPort.of(http).host, door.samples)
             await served.start(http)
         age_s = process_age_s()
         if advertised != bound:
@@ -203,7 +203,7 @@ def data_folder(data: str) -> Path:
 def bind(settings: Settings) -> socket.socket:
     """A bound socket that does not listen yet: until the log is recovered, clients are refused and try
     again."""
-    address = Address.parse(settings.kafka, "--kafka")
+    address = HostPort.parse(settings.kafka, "--kafka")
     _check_safe(settings, address, "--kafka")
     if _is_wildcard(address.host) and settings.advertise is None:
         raise CannotServe(
@@ -219,7 +219,7 @@ def bind_http(settings: Settings) -> socket.socket | None:
     line of the log says."""
     if settings.no_http:
         return None
-    address = Address.parse(settings.http or HTTP_DEFAULT, "--http")
+    address = HostPort.parse(settings.http or HTTP_DEFAULT, "--http")
     _check_safe(settings, address, "--http")
     try:
         return listen_on(address, "--http")
@@ -230,7 +230,7 @@ def bind_http(settings: Settings) -> socket.socket | None:
         return None
 
 
-def listen_on(address: Address, flag: str) -> socket.socket:
+def listen_on(address: HostPort, flag: str) -> socket.socket:
     """A socket bound to it. CannotServe(address) names the flag that gave it."""
     try:
         found = socket.getaddrinfo(
@@ -254,20 +254,20 @@ def listen_on(address: Address, flag: str) -> socket.socket:
     return listener
 
 
-def advertised_address(settings: Settings, bound: Address) -> Address:
+def advertised_address(settings: Settings, bound: HostPort) -> HostPort:
     """What Metadata tells clients: `advertise`, its port 0 or left out meaning the bound one; else the
     bound address."""
     if settings.advertise is None:
         return bound
-    told = Address.parse(settings.advertise, "--advertise", port=0)
+    told = HostPort.parse(settings.advertise, "--advertise", port=0)
     if not told.host or _is_wildcard(told.host):
         raise CannotServe(
             "refused", f"--advertise {told}: clients cannot connect to a wildcard address; name a host"
         )
-    return Address(told.host, told.port or bound.port)
+    return HostPort(told.host, told.port or bound.port)
 
 
-def _check_safe(settings: Settings, address: Address, flag: str) -> None:
+def _check_safe(settings: Settings, address: HostPort, flag: str) -> None:
     if not settings.allow_anonymous and not is_loopback(address.host):
         raise CannotServe(
             "refused",

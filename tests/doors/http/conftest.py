@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doors.http.door_kit import Running, running
+from tests.doors.http.door_kit import RunningHttpDoor, running_door
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("http") / "data") as found:
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
+    with running_door(tmp_path_factory.mktemp("http") / "data") as found:
         yield found

@@ -15,7 +15,7 @@ import httpx
 
 from mainstem.clock import LoopClock
 from mainstem.contract import Engine
-from mainstem.doors.http.endpoint import DiskUse
+from mainstem.doors.http.endpoint import DiskUsage
 from mainstem.doors.http.server import HttpDoor
 from mainstem.engines.embedded.engine import EmbeddedEngine
 from mainstem.engines.read_only import read_only
@@ -29,7 +29,7 @@ MAX_BODY = 1 << 20
 SEGMENT_BYTES = 1 << 20
 
 
-class Running:
+class RunningHttpDoor:
     """What a test talks to: `http` is a client of the door; `do` runs something with the engine, in the
     door's loop."""
 
@@ -75,11 +75,11 @@ class Running:
         self.at = f"127.0.0.1:{self.port}"
         options: dict[str, Any] = {
             "version": "1.2.3",
-            "at": "127.0.0.1:9092",
+            "kafka_address": "127.0.0.1:9092",
             "max_body_bytes": MAX_BODY,
         } | self._options
-        if "disk_use" not in options:
-            options["disk_use"] = lambda: DiskUse(used_bytes=1, free_bytes=2, total_bytes=3)
+        if "disk_usage" not in options:
+            options["disk_usage"] = lambda: DiskUsage(used_bytes=1, free_bytes=2, total_bytes=3)
         self.search = LogSearch(self.engine, self.folder, clock, workers=1)
         self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: self.search, **options)
         await self.door.start(listener)
@@ -89,7 +89,7 @@ class Running:
         await self.search.close()
         await self.node.close()
 
-    def do(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:
         """Run `work` with the engine."""
 
         async def inner() -> T:
@@ -107,7 +107,7 @@ class Running:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
-    def topic(self, name: str, partitions: int = 1, **settings: str) -> str:
+    def create_topic(self, name: str, partitions: int = 1, **settings: str) -> str:
         """Make a topic; its name."""
         told = {each.replace("_", "."): value for each, value in settings.items()}
         reply = self.post("topics", {"topic": name, "partitions": partitions, "settings": told})
@@ -125,10 +125,10 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, *, changes: bool = True, **options: Any) -> Iterator[Running]:
+def running_door(folder: Path, *, changes: bool = True, **options: Any) -> Iterator[RunningHttpDoor]:
     """A door for a while; `changes=False`: one that refuses them."""
     wrap: Callable[[Engine], Engine] = (lambda engine: engine) if changes else read_only
-    door = Running(folder, options | {"read_only": not changes}, wrap)
+    door = RunningHttpDoor(folder, options | {"read_only": not changes}, wrap)
     try:
         yield door
     finally:

@@ -11,10 +11,10 @@ import pytest
 
 from mainstem.contract import Position
 from mainstem.serve.logs import JsonFormat
-from tests.doors.http.door_kit import Running
+from tests.doors.http.door_kit import RunningHttpDoor
 
 
-class Lines(logging.Handler):
+class RecordingAuditLog(logging.Handler):
     """The audit lines."""
 
     def __init__(self) -> None:
@@ -31,9 +31,9 @@ class Lines(logging.Handler):
 
 
 @pytest.fixture
-def told() -> Iterator[Lines]:
+def told() -> Iterator[RecordingAuditLog]:
     """What was told; the rest of the log says errors only."""
-    lines, root = Lines(), logging.getLogger()
+    lines, root = RecordingAuditLog(), logging.getLogger()
     was = root.level
     root.addHandler(lines)
     root.setLevel(logging.ERROR)
@@ -42,7 +42,9 @@ def told() -> Iterator[Lines]:
     root.removeHandler(lines)
 
 
-def test_each_action_has_its_line_with_what_came_of_it(door: Running, told: Lines) -> None:
+def test_each_action_has_its_line_with_what_came_of_it(
+    door: RunningHttpDoor, told: RecordingAuditLog
+) -> None:
     door.post("topics", {"topic": "audited", "partitions": 2, "settings": {"retention.ms": "-1"}})
     door.post("topics/audited/events", [{"value": each, "partition": 0} for each in range(5)])
     door.http.patch("/api/v1/topics/audited/settings", json={"settings": {"retention.ms": None}})
@@ -68,18 +70,18 @@ def test_each_action_has_its_line_with_what_came_of_it(door: Running, told: Line
     ]
 
 
-def test_what_is_refused_has_its_line_too(door: Running, told: Lines) -> None:
+def test_what_is_refused_has_its_line_too(door: RunningHttpDoor, told: RecordingAuditLog) -> None:
     assert door.http.delete("/api/v1/topics/no-such-topic").status_code == 404
     (line,) = told()
     assert line["outcome"] == "refused"
     assert line["why"] == "topic no-such-topic: there is no such topic"
 
 
-def test_groups_are_reset_and_deleted_with_a_line(door: Running, told: Lines) -> None:
-    topic = door.topic("audited-groups")
+def test_groups_are_reset_and_deleted_with_a_line(door: RunningHttpDoor, told: RecordingAuditLog) -> None:
+    topic = door.create_topic("audited-groups")
     door.post(f"topics/{topic}/events", [{"value": each} for each in range(4)])
     name = "evil\n2026-01-01 audit: action=\x1b[31mforged"
-    door.do(lambda engine: engine.set_positions(name, [Position(topic, 0, 3)]))
+    door.run(lambda engine: engine.set_positions(name, [Position(topic, 0, 3)]))
     told()
     place = "groups/evil%0A2026-01-01%20audit%3A%20action%3D%1B%5B31mforged"
     assert door.post(f"{place}/reset", {"to": "earliest"}).status_code == 200
@@ -90,10 +92,12 @@ def test_groups_are_reset_and_deleted_with_a_line(door: Running, told: Lines) ->
     assert (deleted["action"], deleted["positions"], deleted["outcome"]) == ("delete-group", 1, "done")
 
 
-def test_a_line_stays_one_line_and_is_an_object_in_json(door: Running, told: Lines) -> None:
+def test_a_line_stays_one_line_and_is_an_object_in_json(
+    door: RunningHttpDoor, told: RecordingAuditLog
+) -> None:
     name = "a\nb\x1b[0m\u2028"
-    topic = door.topic("t-json")
-    door.do(lambda engine: engine.set_positions(name, [Position(topic, 0, 0)]))
+    topic = door.create_topic("t-json")
+    door.run(lambda engine: engine.set_positions(name, [Position(topic, 0, 0)]))
     told()
     assert door.http.delete("/api/v1/groups/a%0Ab%1B%5B0m%E2%80%A8").status_code == 200
     (record,) = told.records

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mainstem.doors.http import bodies
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.routes import publish
-from tests.doors.http.door_kit import Running, problem
+from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a}],{["\\ é', max_size=8),
@@ -25,7 +25,7 @@ SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : "), ("," + 
 
 
 def in_pieces(data: bytes) -> list[Any]:
-    return [msgspec.json.decode(each) for some in bodies.pieces(data) for each in some]
+    return [msgspec.json.decode(each) for some in bodies.array_pieces(data) for each in some]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,8 +69,8 @@ def test_commas_and_brackets_are_where_json_wants_them(text: str) -> None:
         in_pieces(text.encode())
 
 
-def test_a_whole_number_may_be_written_with_a_fraction(door: Running) -> None:
-    topic = door.topic("whole")
+def test_a_whole_number_may_be_written_with_a_fraction(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("whole")
     raw = b'[{"partition": 0.0, "timestamp_ms": 1e3, "value": {"price": 2.0, "n": 1e2}}]'
     reply = door.http.post(
         f"/api/v1/topics/{topic}/events", content=raw, headers={"content-type": "application/json"}
@@ -84,13 +84,13 @@ def test_a_whole_number_may_be_written_with_a_fraction(door: Running) -> None:
     problem(door.post(f"topics/{topic}/delete-records", {"partition": 0.5, "before": 1}), 400, "invalid")
 
 
-def test_bodies_without_events_are_small(door: Running) -> None:
+def test_bodies_without_events_are_small(door: RunningHttpDoor) -> None:
     body = {"query": "", "topics": ["x" * 200] * 6000}
     told = problem(door.post("search", body), 413, "body-too-large")
-    assert str(bodies.FORM_BYTES) in told["detail"]
+    assert str(bodies.COMMAND_BYTES_MAX) in told["detail"]
 
 
-def test_an_array_has_so_many_events_at_most(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_has_so_many_events_at_most(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "EVENTS_MAX", 100)
     assert door.post("topics/many/events", [{}] * 100).status_code == 200
     problem(door.post("topics/many/events", [{}] * 101), 413, "body-too-large")
@@ -98,9 +98,9 @@ def test_an_array_has_so_many_events_at_most(door: Running, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("body", ["[]", ""])
-def test_no_events_are_taken_of_a_topic_that_there_is(door: Running, body: str) -> None:
+def test_no_events_are_taken_of_a_topic_that_there_is(door: RunningHttpDoor, body: str) -> None:
     headers = {"content-type": "application/json" if body else "application/x-ndjson"}
-    there = door.topic(f"nothing-there-{len(body)}")
+    there = door.create_topic(f"nothing-there-{len(body)}")
     reply = door.http.post(f"/api/v1/topics/{there}/events", content=body, headers=headers)
     assert (reply.status_code, reply.json()["published"]) == (200, 0)
     problem(
@@ -110,9 +110,11 @@ def test_no_events_are_taken_of_a_topic_that_there_is(door: Running, body: str) 
     )
 
 
-def test_many_events_keep_their_places_over_slices(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_events_keep_their_places_over_slices(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish, "SLICE_EVENTS", 7)
-    topic = door.topic("sliced", partitions=3, max_message_bytes="2000")
+    topic = door.create_topic("sliced", partitions=3, max_message_bytes="2000")
     rows = [{"value": {"n": n}, "partition": n % 3} for n in range(100)]
     told = door.post(f"topics/{topic}/events", rows).json()
     assert [(each["partition"], each["offset"]) for each in told["events"]] == [
@@ -124,20 +126,20 @@ def test_many_events_keep_their_places_over_slices(door: Running, monkeypatch: p
 
 
 def test_events_that_cannot_be_tried_any_more_are_told(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "SLICE_EVENTS", 10)
-    topic = door.topic("stopped")
-    door.node.reserve.full = "the disk is full"
+    topic = door.create_topic("stopped")
+    door.node.space_guard.rejection_reason = "the disk is full"
     try:
         problem(door.post(f"topics/{topic}/events", [{"value": 1}] * 25), 503, "not-reachable")
     finally:
-        door.node.reserve.full = None
+        door.node.space_guard.rejection_reason = None
     assert door.get(f"topics/{topic}")["events"] == 0
 
 
-def test_an_event_that_is_too_large_does_not_keep_back_those_beside_it(door: Running) -> None:
-    topic = door.topic("beside", max_message_bytes="2000")
+def test_an_event_that_is_too_large_does_not_keep_back_those_beside_it(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("beside", max_message_bytes="2000")
     small = [{"value": "x" * 100}] * 100  # together too large for one batch
     assert door.post(f"topics/{topic}/events", small).json()["published"] == 100
     rows = [{"value": "a"}, {"value": "b" * 5000}, {"value": "c"}]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.doors.http.door_kit import Running, problem
+from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 ONE = {"content-type": "application/cloudevents+json; charset=utf-8"}
 MANY = {"content-type": "application/cloudevents-batch+json"}
@@ -16,18 +16,18 @@ BASE: dict[str, Any] = {"specversion": "1.0", "id": "A-1", "source": "/shop", "t
 COUNT = itertools.count()
 
 
-def last(door: Running, topic: str) -> dict[str, Any]:
+def last(door: RunningHttpDoor, topic: str) -> dict[str, Any]:
     (row,) = door.get(f"topics/{topic}/partitions/0/events", offset=-1)["events"]
     row["headers"] = {each["name"]: each["value"] for each in row["headers"]}
     return dict(row)
 
 
-def send(door: Running, event: object) -> tuple[str, Any]:
+def send(door: RunningHttpDoor, event: object) -> tuple[str, Any]:
     topic = f"ce-{next(COUNT)}"
     return topic, door.http.post(f"/api/v1/topics/{topic}/events", json=event, headers=ONE)
 
 
-def test_one_in_json(door: Running) -> None:
+def test_one_in_json(door: RunningHttpDoor) -> None:
     topic, reply = send(
         door,
         BASE
@@ -70,7 +70,7 @@ def test_one_in_json(door: Running) -> None:
     ],
 )
 def test_data_in_json(
-    door: Running, more: dict[str, Any], value: object, encoding: str | None, content_type: str | None
+    door: RunningHttpDoor, more: dict[str, Any], value: object, encoding: str | None, content_type: str | None
 ) -> None:
     topic, reply = send(door, BASE | more)
     assert reply.status_code == 200, reply.text
@@ -79,8 +79,8 @@ def test_data_in_json(
     assert row["headers"].get("content-type") == content_type
 
 
-def test_a_batch(door: Running) -> None:
-    topic = door.topic("ce-batch")
+def test_a_batch(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("ce-batch")
     batch = [BASE | {"id": str(at), "data": at} for at in range(3)]
     reply = door.http.post(f"/api/v1/topics/{topic}/events", json=batch, headers=MANY)
     assert reply.json()["published"] == 3
@@ -88,8 +88,8 @@ def test_a_batch(door: Running) -> None:
     assert [row["value"] for row in rows] == [0, 1, 2]
 
 
-def test_binary_mode(door: Running) -> None:
-    topic = door.topic("ce-binary")
+def test_binary_mode(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("ce-binary")
     headers = {f"ce-{name}": value for name, value in BASE.items()} | {"content-type": "image/png"}
     headers |= {"ce-subject": "Z%C3%BCrich%20%E2%82%AC", "ce-partitionkey": "p"}
     reply = door.http.post(f"/api/v1/topics/{topic}/events", content=b"\x89PNG\xff", headers=headers)
@@ -115,7 +115,7 @@ def test_binary_mode(door: Running) -> None:
         ([BASE], "Expected `object`"),
     ],
 )
-def test_what_is_no_cloudevent_is_told(door: Running, event: object, detail: str) -> None:
+def test_what_is_no_cloudevent_is_told(door: RunningHttpDoor, event: object, detail: str) -> None:
     _, reply = send(door, event)
     assert detail in problem(reply, 400, "invalid")["detail"]
 
@@ -127,11 +127,11 @@ def test_what_is_no_cloudevent_is_told(door: Running, event: object, detail: str
         (BASE | {"data_base64": "*"}, "not base64"),
     ],
 )
-def test_what_no_schema_can_say_is_told_apart(door: Running, event: object, detail: str) -> None:
+def test_what_no_schema_can_say_is_told_apart(door: RunningHttpDoor, event: object, detail: str) -> None:
     _, reply = send(door, event)
     assert detail in problem(reply, 422, "unfit")["detail"]
 
 
-def test_a_batch_that_is_none_is_told(door: Running) -> None:
+def test_a_batch_that_is_none_is_told(door: RunningHttpDoor) -> None:
     reply = door.http.post("/api/v1/topics/ce-none/events", json=BASE, headers=MANY)
     assert "a batch is an array" in problem(reply, 400, "invalid")["detail"]

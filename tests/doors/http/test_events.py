@@ -15,8 +15,14 @@ from hypothesis import strategies as st
 
 from mainstem.contract import Event, NewEvent
 from mainstem.doors.http.endpoint import json_line
-from mainstem.doors.http.events_json import LARGE_BYTES, NewEventJson, from_json, to_json, to_json_in_turns
-from tests.doors.http.door_kit import MAX_BODY, Running, problem
+from mainstem.doors.http.events_json import (
+    LARGE_BYTES,
+    NewEventJson,
+    event_from_json,
+    event_to_json,
+    event_to_json_in_slices,
+)
+from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -46,8 +52,8 @@ def as_new(row: dict[str, object]) -> dict[str, object]:
     return {name: row[name] for name in kept if row.get(name) is not None or name == "value"}
 
 
-def test_what_is_published_is_read(door: Running) -> None:
-    topic = door.topic("read", 2)
+def test_what_is_published_is_read(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("read", 2)
     done = door.post(
         f"topics/{topic}/events",
         [
@@ -84,10 +90,10 @@ def test_what_is_published_is_read(door: Running) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(batch=st.lists(events, min_size=1, max_size=5))
-def test_every_event_survives_the_way_out_and_in_again(door: Running, batch: list[NewEvent]) -> None:
+def test_every_event_survives_the_way_out_and_in_again(door: RunningHttpDoor, batch: list[NewEvent]) -> None:
     name = f"round-{next(COUNT)}"
-    door.topic(name)
-    door.do(lambda engine: engine.publish(name, batch))
+    door.create_topic(name)
+    door.run(lambda engine: engine.publish(name, batch))
     rows = door.get(f"topics/{name}/partitions/0/events")["events"]
     assert len(rows) == len(batch)
     again = door.post(f"topics/{name}/events", [as_new(row) for row in rows])
@@ -115,7 +121,7 @@ def same_payload(before: str | None, after: str | None) -> bool:
 @settings(max_examples=200, deadline=None)
 @given(value=st.binary(max_size=80) | st.text(max_size=40).map(str.encode))
 def test_any_payload_makes_one_line_of_json(value: bytes) -> None:
-    line = json_line(to_json(Event("t", 0, 0, 0, value, value, (("h", value),))))
+    line = json_line(event_to_json(Event("t", 0, 0, 0, value, value, (("h", value),))))
     assert len(line.splitlines()) == len(line.decode().splitlines()) == 1
     told = json.loads(line)
     if told["value_encoding"] == "text":
@@ -126,13 +132,13 @@ def test_any_payload_makes_one_line_of_json(value: bytes) -> None:
 
 @pytest.mark.parametrize("nested", [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 5_000])
 def test_a_payload_nested_without_end_is_text(nested: bytes) -> None:
-    told = to_json(Event("t", 0, 0, 0, None, nested))
+    told = event_to_json(Event("t", 0, 0, 0, None, nested))
     assert told.value_encoding == "text"
     assert json.loads(msgspec.json.encode(told))["value"] == nested.decode()
 
 
-def test_json_keeps_its_numbers_as_they_were_written(door: Running) -> None:
-    topic = door.topic("numbers")
+def test_json_keeps_its_numbers_as_they_were_written(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("numbers")
     raw = b'{"price": 1.10, "id": 123456789012345678901234567890, "far": 1e999}'
     sent = b'{"value": ' + raw + b"}"
     headers = {"content-type": "application/json; charset=utf-8"}
@@ -152,7 +158,7 @@ def test_json_keeps_its_numbers_as_they_were_written(door: Running) -> None:
         ("text", "got `str`"),
     ],
 )
-def test_a_bad_event_is_told_with_its_place(door: Running, body: object, detail: str) -> None:
+def test_a_bad_event_is_told_with_its_place(door: RunningHttpDoor, body: object, detail: str) -> None:
     topic = "bad-events"
     told = problem(door.post(f"topics/{topic}/events", body), 400, "invalid")
     assert detail in told["detail"]
@@ -171,7 +177,7 @@ def test_a_bad_event_is_told_with_its_place(door: Running, body: object, detail:
     ],
 )
 def test_what_is_wrong_with_an_event_beyond_its_form_is_told(
-    door: Running, body: object, detail: str
+    door: RunningHttpDoor, body: object, detail: str
 ) -> None:
     topic = "unfit-events"
     told = problem(door.post(f"topics/{topic}/events", body), 422, "unfit")
@@ -180,13 +186,13 @@ def test_what_is_wrong_with_an_event_beyond_its_form_is_told(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"value": "\xff"}', b"[" * 50_000, b"\0"])
-def test_what_is_no_json_is_told(door: Running, body: bytes) -> None:
+def test_what_is_no_json_is_told(door: RunningHttpDoor, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     problem(door.http.post("/api/v1/topics/bad-json/events", content=body, headers=headers), 400, "invalid")
 
 
-def test_each_event_of_a_batch_that_fails_in_part_is_told(door: Running) -> None:
-    topic = door.topic("partly", max_message_bytes="1000")
+def test_each_event_of_a_batch_that_fails_in_part_is_told(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("partly", max_message_bytes="1000")
     reply = door.post(
         f"topics/{topic}/events", [{"value": "a"}, {"value": "b", "partition": 9}, {"value": "c"}]
     )
@@ -200,8 +206,8 @@ def test_each_event_of_a_batch_that_fails_in_part_is_told(door: Running) -> None
     problem(too_large, 413, "event-too-large")
 
 
-def test_lines_are_published_and_bad_ones_named(door: Running) -> None:
-    topic = door.topic("lines")
+def test_lines_are_published_and_bad_ones_named(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("lines")
     body = b'{"value": 1}\n\n{"value": 2, "oops": 1}\n{"value": "x", "partition": 7}\n{"value": 3}'
     told = problem(
         door.http.post(f"/api/v1/topics/{topic}/events", content=body, headers=NDJSON), 422, "not-published"
@@ -212,8 +218,8 @@ def test_lines_are_published_and_bad_ones_named(door: Running) -> None:
     assert [row["value"] for row in rows] == [1, 3]
 
 
-def test_a_stream_of_lines_has_no_limit_but_a_line_has(door: Running) -> None:
-    topic = door.topic("many-lines")
+def test_a_stream_of_lines_has_no_limit_but_a_line_has(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("many-lines")
     line = json.dumps({"value": "x" * 1000}).encode() + b"\n"
 
     def stream() -> Iterator[bytes]:
@@ -229,8 +235,8 @@ def test_a_stream_of_lines_has_no_limit_but_a_line_has(door: Running) -> None:
     problem(reply, 413, "body-too-large")
 
 
-def test_a_topic_is_read_from_any_place(door: Running) -> None:
-    topic = door.topic("places")
+def test_a_topic_is_read_from_any_place(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("places")
     rows = [{"value": at, "timestamp_ms": 1_000_000 + at * 1000} for at in range(250)]
     assert door.post(f"topics/{topic}/events", rows).status_code == 200
     where = f"topics/{topic}/partitions/0/events"
@@ -271,13 +277,13 @@ def test_a_topic_is_read_from_any_place(door: Running) -> None:
         ("topics/edge/partitions/0/events?encoding=hex", 400, "invalid"),
     ],
 )
-def test_a_bad_place_is_told(door: Running, where: str, status: int, kind: str) -> None:
+def test_a_bad_place_is_told(door: RunningHttpDoor, where: str, status: int, kind: str) -> None:
     door.post("topics", {"topic": "edge"})
     problem(door.http.get(f"/api/v1/{where}"), status, kind)
 
 
-def test_what_was_deleted_is_out_of_range_with_the_range(door: Running) -> None:
-    topic = door.topic("cut")
+def test_what_was_deleted_is_out_of_range_with_the_range(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("cut")
     door.post(f"topics/{topic}/events", [{"value": at} for at in range(10)])
     door.post(f"topics/{topic}/delete-records", {"partition": 0, "before": 4})
     told = problem(door.http.get(f"/api/v1/topics/{topic}/partitions/0/events?offset=3"), 416, "out-of-range")
@@ -285,7 +291,7 @@ def test_what_was_deleted_is_out_of_range_with_the_range(door: Running) -> None:
 
 
 def test_defaults_of_an_event() -> None:
-    assert from_json(NewEventJson()) == NewEvent(None)
+    assert event_from_json(NewEventJson()) == NewEvent(None)
 
 
 LARGE = b'{"a": "' + b"x" * 3_000_001 + "\u2028ä".encode() + b'", "b": 1.10}'
@@ -301,6 +307,6 @@ def test_a_large_event_is_the_same_with_turns_for_others_between(value: bytes | 
         turns += 1
 
     event = Event("t", 0, 7, 1_600_000_000_000, b"\xfek", value, (("h", b"1"),))
-    made = asyncio.run(to_json_in_turns(event, turn, exact=exact))
-    assert json_line(made) == json_line(to_json(event, exact=exact))
+    made = asyncio.run(event_to_json_in_slices(event, turn, exact=exact))
+    assert json_line(made) == json_line(event_to_json(event, exact=exact))
     assert (turns >= 2) is (value is not None and len(value) > LARGE_BYTES)

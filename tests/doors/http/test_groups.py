@@ -8,11 +8,11 @@ import pytest
 
 from mainstem.contract import Position
 from mainstem.engines.embedded.engine import EmbeddedEngine
-from tests.doors.http.door_kit import Running, problem
+from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 
-def filled(door: Running, topic: str, count: int = 10) -> str:
-    door.topic(topic, 2)
+def filled(door: RunningHttpDoor, topic: str, count: int = 10) -> str:
+    door.create_topic(topic, 2)
     events = [
         {"value": at, "partition": at % 2, "timestamp_ms": 1_000_000 + at * 1000} for at in range(count)
     ]
@@ -20,15 +20,15 @@ def filled(door: Running, topic: str, count: int = 10) -> str:
     return topic
 
 
-def reset(door: Running, group: str, **body: Any) -> Any:
+def reset(door: RunningHttpDoor, group: str, **body: Any) -> Any:
     reply = door.post(f"groups/{group}/reset", body)
     assert reply.status_code == 200, reply.text
     return reply.json()
 
 
-def test_lag_is_in_events_and_in_time(door: Running) -> None:
+def test_lag_is_in_events_and_in_time(door: RunningHttpDoor) -> None:
     topic = filled(door, "lag")
-    door.do(lambda engine: engine.set_positions("reader", [Position(topic, 0, 2), Position(topic, 1, 5)]))
+    door.run(lambda engine: engine.set_positions("reader", [Position(topic, 0, 2), Position(topic, 1, 5)]))
     info = door.get("groups/reader")
     assert (info["state"], info["lag"], info["members"]) == ("Empty", 3, [])
     first, second = info["positions"]
@@ -51,7 +51,7 @@ def test_lag_is_in_events_and_in_time(door: Running) -> None:
         ("-1h", [5, 5]),
     ],
 )
-def test_a_reset_is_told_before_and_done_after(door: Running, to: str, offsets: list[int]) -> None:
+def test_a_reset_is_told_before_and_done_after(door: RunningHttpDoor, to: str, offsets: list[int]) -> None:
     door.post("topics", {"topic": "reset"})
     if not door.get("topics/reset")["events"]:
         door.http.delete("/api/v1/topics/reset")
@@ -68,14 +68,14 @@ def test_a_reset_is_told_before_and_done_after(door: Running, to: str, offsets: 
     assert [each["offset"] for each in door.get(f"groups/{group}")["positions"]] == offsets
 
 
-def test_one_partition_alone_is_reset(door: Running) -> None:
+def test_one_partition_alone_is_reset(door: RunningHttpDoor) -> None:
     topic = filled(door, "reset-one")
     reset(door, "one", to="1", topics=[topic], partition=1)
     assert [each["offset"] for each in door.get("groups/one")["positions"]] == [None, 1]
 
 
 @pytest.mark.parametrize("name", ["a/b", "a/reset", "ä €", "a?b", "..", "%2F", "<script>", "a/"])
-def test_any_name_can_be_asked_for(door: Running, name: str) -> None:
+def test_any_name_can_be_asked_for(door: RunningHttpDoor, name: str) -> None:
     from urllib.parse import quote
 
     topic = "names"
@@ -90,7 +90,7 @@ def test_any_name_can_be_asked_for(door: Running, name: str) -> None:
     problem(door.http.get(f"/api/v1/groups/{where}"), 404, "unknown-group")
 
 
-def test_a_group_with_members_is_left_alone(door: Running) -> None:
+def test_a_group_with_members_is_left_alone(door: RunningHttpDoor) -> None:
     topic = filled(door, "busy")
 
     async def join(engine: EmbeddedEngine) -> Any:
@@ -100,14 +100,14 @@ def test_a_group_with_members_is_left_alone(door: Running) -> None:
         await member.commit()
         return member
 
-    member = door.do(join)
+    member = door.run(join)
     info = door.get("groups/busy")
     assert info["state"] == "Stable"
     assert info["members"][0]["assigned"] == [[topic, 0], [topic, 1]]
     problem(door.post("groups/busy/reset", {"to": "earliest"}), 409, "group-in-use")
     problem(door.http.delete("/api/v1/groups/busy"), 409, "group-in-use")
     problem(door.http.delete("/api/v1/groups/busy?dry_run=true"), 409, "group-in-use")
-    door.do(lambda _: member.close())
+    door.run(lambda _: member.close())
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_a_group_with_members_is_left_alone(door: Running) -> None:
         ("none", {"topics": ["none"]}, 400, "invalid"),
     ],
 )
-def test_refusals(door: Running, group: str, body: object, status: int, kind: str) -> None:
+def test_refusals(door: RunningHttpDoor, group: str, body: object, status: int, kind: str) -> None:
     problem(door.post(f"groups/{group}/reset", body), status, kind)

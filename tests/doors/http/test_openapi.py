@@ -13,7 +13,7 @@ from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import document, kinds_of, path_of
 from mainstem.doors.http.problem import KINDS
 from mainstem.doors.http.routes.metrics import METRICS
-from tests.doors.http.door_kit import Running
+from tests.doors.http.door_kit import RunningHttpDoor
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "HTTP.md").read_text()
@@ -23,7 +23,7 @@ def places() -> set[tuple[str, str]]:
     return {(each.method.lower(), path_of(each)) for each in ENDPOINTS}
 
 
-def test_every_route_is_in_the_document_and_nothing_else(door: Running) -> None:
+def test_every_route_is_in_the_document_and_nothing_else(door: RunningHttpDoor) -> None:
     served = door.http.get("/openapi.json").json()
     assert served == json.loads(json.dumps(document(ENDPOINTS, "1.2.3")))
     told = {(method, path) for path, methods in served["paths"].items() for method in methods}

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.doors.http.door_kit import Running, problem, running
+from tests.doors.http.door_kit import RunningHttpDoor, problem, running_door
 
 SHOP = ["orders", "payments"]
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("search") / "data") as found:
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
+    with running_door(tmp_path_factory.mktemp("search") / "data") as found:
         for topic in ("orders", "payments"):
-            found.topic(topic, 2)
+            found.create_topic(topic, 2)
             rows = [
                 {
                     "value": {"order": at, "city": "Zürich" if at % 2 else "Bern", "from": topic},
@@ -34,14 +34,14 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield found
 
 
-def lines(door: Running, path: str, body: object) -> list[dict[str, Any]]:
+def lines(door: RunningHttpDoor, path: str, body: object) -> list[dict[str, Any]]:
     reply = door.post(path, body)
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == "application/x-ndjson"
     return [json.loads(line) for line in reply.text.splitlines()]
 
 
-def test_what_is_found_is_streamed_with_the_end(door: Running) -> None:
+def test_what_is_found_is_streamed_with_the_end(door: RunningHttpDoor) -> None:
     told = lines(door, "search", {"query": "order:7", "topics": SHOP})
     hits = [each["hit"] for each in told if "hit" in each]
     assert sorted(each["topic"] for each in hits) == ["orders", "payments"]
@@ -53,7 +53,7 @@ def test_what_is_found_is_streamed_with_the_end(door: Running) -> None:
     assert all(list(each) in (["hit"], ["progress"], ["done"]) for each in told)
 
 
-def test_a_search_with_a_limit_goes_on_where_it_was(door: Running) -> None:
+def test_a_search_with_a_limit_goes_on_where_it_was(door: RunningHttpDoor) -> None:
     body: dict[str, Any] = {"query": "city:bern", "topics": ["orders"], "limit": 4}
     seen: list[int] = []
     for _ in range(10):
@@ -65,26 +65,26 @@ def test_a_search_with_a_limit_goes_on_where_it_was(door: Running) -> None:
     assert seen == sorted(range(0, 20, 2), reverse=True)
 
 
-def test_only_the_count(door: Running) -> None:
+def test_only_the_count(door: RunningHttpDoor) -> None:
     told = lines(door, "search", {"query": "zürich", "only_count": True, "topics": SHOP})
     assert not any("hit" in each for each in told)
     assert told[-1]["done"]["totals"]["matches"] == 20
 
 
-def test_bounds_of_time_and_topic(door: Running) -> None:
+def test_bounds_of_time_and_topic(door: RunningHttpDoor) -> None:
     body = {"topics": ["pay*"], "since_ms": 1_600_000_005_000, "until_ms": 1_600_000_008_000}
     told = lines(door, "search", body)
     assert sorted(each["hit"]["value"]["order"] for each in told if "hit" in each) == [5, 6, 7]
 
 
 @pytest.mark.parametrize("path", ["search", "facets", "export"])
-def test_a_wrong_query_is_told_with_its_place(door: Running, path: str) -> None:
+def test_a_wrong_query_is_told_with_its_place(door: RunningHttpDoor, path: str) -> None:
     told = problem(door.post(path, {"query": "city:(bern OR"}), 422, "query")
     assert told["column"] >= 5
     assert told["length"] >= 1
 
 
-def test_a_wrong_query_of_two_is_told(door: Running) -> None:
+def test_a_wrong_query_of_two_is_told(door: RunningHttpDoor) -> None:
     problem(door.post("compare", {"selection": {}, "baseline": {"query": "("}}), 422, "query")
     problem(door.http.get("/api/v1/topics/orders/tail", params={"q": "("}), 422, "query")
 
@@ -100,21 +100,21 @@ def test_a_wrong_query_of_two_is_told(door: Running) -> None:
         {"query": "x" * 10_001},
     ],
 )
-def test_a_wrong_search_is_told(door: Running, body: object) -> None:
+def test_a_wrong_search_is_told(door: RunningHttpDoor, body: object) -> None:
     problem(door.post("search", body), 400, "invalid")
 
 
-def test_a_token_of_no_search_is_told(door: Running) -> None:
+def test_a_token_of_no_search_is_told(door: RunningHttpDoor) -> None:
     problem(door.post("search", {"resume": "nonsense"}), 422, "unfit")
 
 
-def test_the_check_of_a_query(door: Running) -> None:
+def test_the_check_of_a_query(door: RunningHttpDoor) -> None:
     assert door.get("query/check", q="city:bern AND order:>3")["error"] is None
     told = door.get("query/check", q="city:bern AND (")["error"]
     assert sorted(told) == ["column", "length", "message"]
 
 
-def test_fields_to_complete_with(door: Running) -> None:
+def test_fields_to_complete_with(door: RunningHttpDoor) -> None:
     found = door.get("query/fields", topic="orders")["fields"]
     assert sorted(each["field"] for each in found) == ["city", "from", "order"]
     (city,) = door.get("query/fields", topic="orders", prefix="CI")["fields"]
@@ -124,7 +124,7 @@ def test_fields_to_complete_with(door: Running) -> None:
     assert door.get("query/fields")["fields"] is not None
 
 
-def test_the_histogram(door: Running) -> None:
+def test_the_histogram(door: RunningHttpDoor) -> None:
     buckets = door.get("histogram", topics="orders", buckets=4)["buckets"]
     assert sum(each["count"] for each in buckets) == 20
     assert all(before["to_ms"] == after["from_ms"] for before, after in pairwise(buckets))
@@ -137,7 +137,7 @@ def test_the_histogram(door: Running) -> None:
     problem(door.http.get("/api/v1/histogram?since=soon"), 422, "unfit")
 
 
-def test_facets_count_all_matches(door: Running) -> None:
+def test_facets_count_all_matches(door: RunningHttpDoor) -> None:
     *_, last, end = lines(
         door, "facets", {"query": "from:orders", "topics": SHOP, "fields": ["city", "key"], "top": 2}
     )
@@ -151,14 +151,14 @@ def test_facets_count_all_matches(door: Running) -> None:
     assert len(told["fields"]["key"]) == 2
 
 
-def test_comparing_tells_what_is_different(door: Running) -> None:
+def test_comparing_tells_what_is_different(door: RunningHttpDoor) -> None:
     body = {"selection": {"query": "city:bern"}, "baseline": {"query": "NOT city:bern"}, "fields": ["city"]}
     rows = door.post("compare", body).json()["differences"]
     assert {each["value"].lower() for each in rows} == {"bern", "zürich"}
     assert rows[0]["field"] == "city"
 
 
-def test_a_trace_is_in_order_of_time(door: Running) -> None:
+def test_a_trace_is_in_order_of_time(door: RunningHttpDoor) -> None:
     told = door.get("trace", value="k1", topics="orders,payments")
     times = [each["timestamp_ms"] for each in told["events"]]
     assert times == sorted(times)
@@ -170,8 +170,8 @@ def test_a_trace_is_in_order_of_time(door: Running) -> None:
     problem(door.http.get("/api/v1/trace"), 400, "invalid")
 
 
-def test_the_tail_shows_what_matches_only(door: Running) -> None:
-    topic = door.topic("filtered")
+def test_the_tail_shows_what_matches_only(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("filtered")
     door.post(f"topics/{topic}/events", [{"value": {"at": at}} for at in range(10)])
     params = {"from": "begin", "q": "at:>=7"}
     with door.http.stream("GET", f"/api/v1/topics/{topic}/tail", params=params) as reply:
@@ -180,8 +180,8 @@ def test_the_tail_shows_what_matches_only(door: Running) -> None:
 
 
 def test_a_read_only_door_searches_and_replays_nothing(tmp_path: Path) -> None:
-    with running(tmp_path / "data", changes=False) as door:
-        door.do(lambda engine: engine.create_topic("kept"))
+    with running_door(tmp_path / "data", changes=False) as door:
+        door.run(lambda engine: engine.create_topic("kept"))
         body = {"to": "kept", "matches": {}}
         assert lines(door, "search", {})[-1]["done"]["reason"] == "complete"
         assert lines(door, "replay", body | {"dry_run": True})[-1]["events"] == 0
@@ -189,10 +189,10 @@ def test_a_read_only_door_searches_and_replays_nothing(tmp_path: Path) -> None:
 
 
 def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as door:
-        room = door.door.context.searches
+    with running_door(tmp_path / "data") as door:
+        room = door.door.context.search_slots
         for _ in range(16):
-            door.do(lambda _: room.acquire())
+            door.run(lambda _: room.acquire())
         problem(door.post("search", {}), 503, "busy")
         problem(door.http.get("/api/v1/histogram"), 503, "busy")
         for _ in range(15):
@@ -204,12 +204,12 @@ def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
             with door.http.stream("POST", "/api/v1/search", json={}) as reply:
                 assert reply.status_code == 200
         for _ in range(16):
-            door.do(lambda _: room.acquire())
+            door.run(lambda _: room.acquire())
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/query/check?q=jfk"])
 def test_a_worker_waits_for_somebody_who_opens_the_console_or_types(tmp_path: Path, path: str) -> None:
-    with running(tmp_path / "data") as door:
+    with running_door(tmp_path / "data") as door:
         assert door.http.get("/livez").status_code == 200
         assert door.search.pool.pids == []
         assert door.http.get(path).status_code == 200

@@ -15,13 +15,13 @@ from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import path_of
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.security import HEADERS, Guard
-from tests.doors.http.door_kit import MAX_BODY, Running, problem, running
+from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem, running_door
 
 EVERY = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: f"{each.method} {path_of(each)}")
 CHANGING = [each for each in ENDPOINTS if each.method != "GET"]
 
 
-def ask(door: Running, endpoint: Endpoint, **headers: str) -> httpx.Response:
+def ask(door: RunningHttpDoor, endpoint: Endpoint, **headers: str) -> httpx.Response:
     path = re.sub(r"{\w+}", "1", path_of(endpoint))
     body = "{}" if endpoint.method in ("POST", "PATCH") else None
     if body is not None:
@@ -33,30 +33,34 @@ def ask(door: Running, endpoint: Endpoint, **headers: str) -> httpx.Response:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io"]
 )
-def test_no_route_answers_under_another_name(door: Running, endpoint: Endpoint, host: str) -> None:
+def test_no_route_answers_under_another_name(door: RunningHttpDoor, endpoint: Endpoint, host: str) -> None:
     problem(ask(door, endpoint, host=host), 403, "forbidden-host")
 
 
 @EVERY
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "http://127.0.0.1"])
-def test_no_route_answers_a_page_of_another_origin(door: Running, endpoint: Endpoint, origin: str) -> None:
+def test_no_route_answers_a_page_of_another_origin(
+    door: RunningHttpDoor, endpoint: Endpoint, origin: str
+) -> None:
     problem(ask(door, endpoint, origin=origin), 403, "forbidden-origin")
 
 
 @EVERY
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_no_route_answers_what_a_browser_calls_foreign(door: Running, endpoint: Endpoint, site: str) -> None:
+def test_no_route_answers_what_a_browser_calls_foreign(
+    door: RunningHttpDoor, endpoint: Endpoint, site: str
+) -> None:
     headers = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
     problem(ask(door, endpoint, **headers), 403, "forbidden-origin")
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/nothing"])
-def test_files_and_nothing_are_guarded_as_well(door: Running, path: str) -> None:
+def test_files_and_nothing_are_guarded_as_well(door: RunningHttpDoor, path: str) -> None:
     problem(door.http.get(path, headers={"host": "evil.example"}), 403, "forbidden-host")
     problem(door.http.get(path, headers={"origin": "http://evil.example"}), 403, "forbidden-origin")
 
 
-def test_a_link_from_elsewhere_may_open_the_page_and_change_nothing(door: Running) -> None:
+def test_a_link_from_elsewhere_may_open_the_page_and_change_nothing(door: RunningHttpDoor) -> None:
     headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     assert door.http.get("/livez", headers=headers).status_code == 200
     problem(door.http.post("/api/v1/topics", headers=headers, json={"topic": "a"}), 403, "forbidden-origin")
@@ -65,11 +69,11 @@ def test_a_link_from_elsewhere_may_open_the_page_and_change_nothing(door: Runnin
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:{port}", "127.0.0.1:{port}", "[::1]:{port}", "localhost:9999"]
 )
-def test_the_names_of_loopback_are_served_whatever_the_port(door: Running, host: str) -> None:
+def test_the_names_of_loopback_are_served_whatever_the_port(door: RunningHttpDoor, host: str) -> None:
     assert door.http.get("/livez", headers={"host": host.format(port=door.port)}).status_code == 200
 
 
-def test_our_own_page_may_ask(door: Running) -> None:
+def test_our_own_page_may_ask(door: RunningHttpDoor) -> None:
     headers = {"origin": f"http://{door.at}", "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
     assert door.http.post("/api/v1/topics", headers=headers, json={"topic": "own-page"}).status_code == 201
 
@@ -100,7 +104,7 @@ def test_a_server_for_others_has_its_names_and_any_address(host: str, served: bo
             guard.check("GET", [(b"host", host.encode())])
 
 
-def test_two_hosts_or_none_are_refused(door: Running) -> None:
+def test_two_hosts_or_none_are_refused(door: RunningHttpDoor) -> None:
     for head in (f"Host: {door.at}\r\nHost: {door.at}\r\n", "Host: \r\n"):
         with socket.create_connection(("127.0.0.1", door.port)) as sock:
             sock.sendall(f"GET /livez HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
@@ -108,7 +112,7 @@ def test_two_hosts_or_none_are_refused(door: Running) -> None:
 
 
 @EVERY
-def test_every_answer_has_the_headers(door: Running, endpoint: Endpoint) -> None:
+def test_every_answer_has_the_headers(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     if endpoint.media == "text/event-stream":
         with door.http.stream("GET", re.sub(r"{\w+}", "none", path_of(endpoint))) as reply:
             found = dict(reply.headers)
@@ -123,13 +127,13 @@ def test_every_answer_has_the_headers(door: Running, endpoint: Endpoint) -> None
 @pytest.mark.parametrize(
     "media", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
-def test_what_a_form_can_send_is_no_body(door: Running, endpoint: Endpoint, media: str) -> None:
+def test_what_a_form_can_send_is_no_body(door: RunningHttpDoor, endpoint: Endpoint, media: str) -> None:
     told = problem(ask(door, endpoint, **{"content-type": media}), 415, "media-type")
     assert "application/json" in told["detail"]
 
 
 @pytest.mark.parametrize("endpoint", [each for each in CHANGING if each.bodies], ids=lambda each: each.path)
-def test_a_body_has_a_limit_told_or_not(door: Running, endpoint: Endpoint) -> None:
+def test_a_body_has_a_limit_told_or_not(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     path = re.sub(r"{\w+}", "1", path_of(endpoint))
     body = b"[" + b" " * MAX_BODY + b"]"
     headers = {"content-type": "application/json"}
@@ -141,7 +145,7 @@ def test_a_body_has_a_limit_told_or_not(door: Running, endpoint: Endpoint) -> No
 
 
 @pytest.mark.parametrize("endpoint", CHANGING, ids=lambda each: f"{each.method} {each.path}")
-def test_nothing_is_changed_by_get(door: Running, endpoint: Endpoint) -> None:
+def test_nothing_is_changed_by_get(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     others = {each.method for each in ENDPOINTS if each.path == endpoint.path}
     reply = door.http.get(re.sub(r"{\w+}", "1", path_of(endpoint)))
     if "GET" not in others and not path_of(endpoint).startswith("/api/v1/groups/"):
@@ -168,10 +172,10 @@ def test_nothing_is_changed_by_get(door: Running, endpoint: Endpoint) -> None:
 def test_a_read_only_door_changes_nothing_at_all(
     tmp_path: Path, method: str, path: str, body: object
 ) -> None:
-    with running(tmp_path / "data", changes=False) as door:
-        door.do(lambda engine: engine.create_topic("kept"))
-        door.do(lambda engine: engine.publish("kept", [NewEvent(b"1")]))
-        door.do(lambda engine: engine.set_positions("kept", [Position("kept", 0, 0)]))
+    with running_door(tmp_path / "data", changes=False) as door:
+        door.run(lambda engine: engine.create_topic("kept"))
+        door.run(lambda engine: engine.publish("kept", [NewEvent(b"1")]))
+        door.run(lambda engine: engine.set_positions("kept", [Position("kept", 0, 0)]))
 
         def state() -> tuple[object, ...]:
             return (

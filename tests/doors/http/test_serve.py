@@ -17,7 +17,7 @@ import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.exit_codes import ExitCode
 from mainstem.serve import server as serving
 from mainstem.serve.server import CannotServe, bind_http
 from mainstem.settings import Settings
@@ -150,16 +150,16 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
             assert (told["exact"], told["events"], told["bytes"]) == (False, 0, None)
             assert http.get("/").headers["content-type"].startswith("text/html")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == Exit.DONE
+        assert process.wait(30) == ExitCode.DONE
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--http", "0.0.0.0:0"], Exit.REFUSED, "there is no authentication"),
-        (["--http", "nonsense"], Exit.USAGE, "is not HOST:PORT"),
-        (["--data", ""], Exit.FOLDER, "--data has no name"),
-        (["--http", "127.0.0.1:0", "--at", "127.0.0.1:1"], Exit.NOT_REACHABLE, "127.0.0.1:1"),
+        (["--http", "0.0.0.0:0"], ExitCode.REFUSED, "there is no authentication"),
+        (["--http", "nonsense"], ExitCode.USAGE, "is not HOST:PORT"),
+        (["--data", ""], ExitCode.FOLDER, "--data has no name"),
+        (["--http", "127.0.0.1:0", "--at", "127.0.0.1:1"], ExitCode.NOT_REACHABLE, "127.0.0.1:1"),
     ],
 )
 def test_a_console_that_cannot_be_is_told(arguments: list[str], code: int, message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mainstem.contract import GroupInfo, GroupPosition, MemberInfo
-from mainstem.doors.http.stalled_groups import STUCK_BESIDE_S, STUCK_S, Standing
+from mainstem.doors.http.stalled_groups import STALL_OF_ACTIVE_MEMBER_S, STALL_S, StallDetector
 
 MEMBER = MemberInfo("m-1", "billing-1", "/10.0.0.7", None, (("orders", 0),))
 
@@ -17,18 +17,18 @@ def group(offset: int | None, end: int, *, members: tuple[MemberInfo, ...] = (ME
     return GroupInfo("billing", "Stable", "range", members, (position,))
 
 
-def looked_at(*looks: tuple[float, int, int]) -> Standing:
+def looked_at(*looks: tuple[float, int, int]) -> StallDetector:
     """(seconds, offset, end) for each look."""
-    standing = Standing()
+    standing = StallDetector()
     for now_s, offset, end in looks:
-        standing.look(group(offset, end), now_s)
+        standing.observe(group(offset, end), now_s)
     return standing
 
 
 def test_a_position_that_stays_while_events_wait_is_stuck_with_its_member() -> None:
     standing = looked_at((0, 100, 100), (10, 100, 120), (20, 100, 150), (50, 100, 300))
-    [stuck] = standing.stuck(group(100, 300), 10 + STUCK_S)
-    assert (stuck.topic, stuck.partition, stuck.for_ms) == ("orders", 0, round(STUCK_S * 1000))
+    [stuck] = standing.stalled(group(100, 300), 10 + STALL_S)
+    assert (stuck.topic, stuck.partition, stuck.for_ms) == ("orders", 0, round(STALL_S * 1000))
     assert stuck.member == MEMBER
 
 
@@ -45,15 +45,15 @@ def test_a_position_that_moves_or_has_nothing_to_read_is_not_stuck(
     looks: list[tuple[float, int, int]],
 ) -> None:
     _, offset, end = looks[-1]
-    assert looked_at(*looks).stuck(group(offset, end), 61) == []
+    assert looked_at(*looks).stalled(group(offset, end), 61) == []
 
 
 def test_a_move_since_the_last_look_is_believed() -> None:
-    assert looked_at((0, 100, 200), (60, 100, 300)).stuck(group(101, 300), 61) == []
+    assert looked_at((0, 100, 200), (60, 100, 300)).stalled(group(101, 300), 61) == []
 
 
 def test_a_position_of_nobody_is_stuck_without_a_member() -> None:
-    [stuck] = looked_at((0, 100, 200)).stuck(group(100, 200, members=()), 60)
+    [stuck] = looked_at((0, 100, 200)).stalled(group(100, 200, members=()), 60)
     assert stuck.member is None
 
 
@@ -65,15 +65,15 @@ def test_a_position_may_wait_longer_while_its_member_moves_another() -> None:
         read = GroupPosition("orders", 1, offset, 10_000, 10_000 - offset, None)
         return GroupInfo("billing", "Stable", "range", (both,), (waiting, read))
 
-    standing = Standing()
-    looks = range(0, int(STUCK_BESIDE_S) + 20, 10)
+    standing = StallDetector()
+    looks = range(0, int(STALL_OF_ACTIVE_MEMBER_S) + 20, 10)
     named = {}
     for now_s in looks:
-        standing.look(two(now_s), now_s)
-        named[now_s] = [each.partition for each in standing.stuck(two(now_s), now_s)]
-    assert named == {now_s: [0] if now_s >= STUCK_BESIDE_S else [] for now_s in looks}
+        standing.observe(two(now_s), now_s)
+        named[now_s] = [each.partition for each in standing.stalled(two(now_s), now_s)]
+    assert named == {now_s: [0] if now_s >= STALL_OF_ACTIVE_MEMBER_S else [] for now_s in looks}
     end = looks[-1]
-    assert [each.partition for each in standing.stuck(two(end), end + STUCK_S)] == [0, 1]
+    assert [each.partition for each in standing.stalled(two(end), end + STALL_S)] == [0, 1]
 
 
 def test_the_lag_grows_and_shrinks_as_it_is_seen() -> None:

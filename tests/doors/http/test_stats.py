@@ -25,12 +25,12 @@ from mainstem.contract import (
 )
 from mainstem.doors.http.routes import metrics
 from mainstem.doors.http.routes.metrics import METRICS, OTHER
-from mainstem.doors.http.sampler import STEPS, Sampler, Series
-from tests.doors.http.door_kit import Running, problem, running
+from mainstem.doors.http.sampler import STEPS, MinuteSeries, Sampler
+from tests.doors.http.door_kit import RunningHttpDoor, problem, running_door
 from tests.support.clock import SimClock
 
 
-class Fake:
+class FakeStatsEngine:
     """An engine whose topics and groups a test sets."""
 
     def __init__(self) -> None:
@@ -56,77 +56,77 @@ class Fake:
         return GroupInfo(name, "Empty", "", (), tuple(found))
 
 
-class Look:
+class SamplerRig:
     """A sampler under a clock of ours."""
 
     def __init__(self) -> None:
-        self.engine = Fake()
+        self.engine = FakeStatsEngine()
         self.clock = SimClock()
         self.sampler = Sampler(cast(Engine, self.engine), self.clock)
 
     def after(self, seconds: float, **written: int) -> None:
         self.clock.advance(seconds)
         self.engine.written |= written
-        asyncio.run(self.sampler.look())
+        asyncio.run(self.sampler.sample_topics())
 
     def groups_after(self, seconds: float, **positions: Sequence[tuple[str, int, int]]) -> None:
         self.clock.advance(seconds)
         self.engine.positions |= {name: list(each) for name, each in positions.items()}
-        asyncio.run(self.sampler.look_at_groups())
+        asyncio.run(self.sampler.sample_groups())
 
 
 def test_a_rate_comes_and_goes() -> None:
-    look = Look()
+    look = SamplerRig()
     look.after(1, a=1_000_000)
-    assert look.sampler.all_in.per_s == 0  # what was there before is no news
+    assert look.sampler.total_inbound.per_s == 0  # what was there before is no news
     for at in range(1, 31):
         look.after(1, a=1_000_000 + at * 100, b=at * 10)
-    assert look.sampler.into["a"].per_s == pytest.approx(100, rel=0.01)
-    assert look.sampler.into["b"].per_s == pytest.approx(10, rel=0.01)
-    assert look.sampler.all_in.per_s == pytest.approx(110, rel=0.01)
+    assert look.sampler.inbound["a"].per_s == pytest.approx(100, rel=0.01)
+    assert look.sampler.inbound["b"].per_s == pytest.approx(10, rel=0.01)
+    assert look.sampler.total_inbound.per_s == pytest.approx(110, rel=0.01)
     for _ in range(100):
         look.after(1)
-    assert look.sampler.all_in.per_s == 0
+    assert look.sampler.total_inbound.per_s == 0
 
 
 def test_a_topic_that_is_deleted_and_made_again_has_no_negative_rate() -> None:
-    look = Look()
+    look = SamplerRig()
     look.after(1, a=1000)
     look.after(1, a=10)
-    assert look.sampler.into["a"].per_s == 0
+    assert look.sampler.inbound["a"].per_s == 0
     del look.engine.written["a"]
     look.after(1)
-    assert "a" not in look.sampler.into
+    assert "a" not in look.sampler.inbound
 
 
 def test_the_history_has_whole_minutes_for_a_day_and_no_more() -> None:
-    look = Look()
+    look = SamplerRig()
     look.after(0, a=0)
     for minute in range(1, STEPS + 11):
         look.after(60, a=minute * 600)
     first, count = look.sampler.window()
     assert count == STEPS
-    history = look.sampler.into["a"].history
+    history = look.sampler.inbound["a"].history
     assert history is not None
     assert set(history.values(first, count)) == {10.0}
     assert len(history._values) <= STEPS
 
 
 def test_what_groups_read_is_a_rate_and_a_reset_back_is_not() -> None:
-    look = Look()
+    look = SamplerRig()
     look.after(1, a=1000)
     look.groups_after(10, g=[("a", 100, 1000)])
     for at in range(1, 8):
         look.groups_after(10, g=[("a", 100 + at * 50, 1000)])
-    assert look.sampler.out_of["a"].per_s == pytest.approx(5, rel=0.01)
+    assert look.sampler.outbound["a"].per_s == pytest.approx(5, rel=0.01)
     look.groups_after(10, g=[("a", 0, 1000)])
-    assert look.sampler.out_of["a"].per_s < 5
+    assert look.sampler.outbound["a"].per_s < 5
     assert look.sampler.groups_total == 2
     assert list(look.sampler.groups) == ["g"]
 
 
 def test_the_lag_of_groups_has_a_history() -> None:
-    look = Look()
+    look = SamplerRig()
     look.after(0, a=10)
     look.groups_after(0, g=[("a", 4, 10), ("b", 9, 10)])
     look.after(60)
@@ -137,7 +137,7 @@ def test_the_lag_of_groups_has_a_history() -> None:
 
 
 def test_an_engine_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    look = Look()
+    look = SamplerRig()
     look.engine.failing = True
     closing = asyncio.Event()
     turns = 0
@@ -152,13 +152,13 @@ def test_an_engine_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) ->
 
     asyncio.run(look.sampler.run(pause, closing))
     assert turns == 6
-    assert look.sampler.looked_ms > 0
+    assert look.sampler.sampled_ms > 0
     assert caplog.text.count("statistics stand still") == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 4000), st.floats(0, 100)), max_size=60))
 def test_a_series_tells_what_was_put_in_last(puts: list[tuple[int, float]]) -> None:
-    series = Series()
+    series = MinuteSeries()
     told: dict[int, float] = {}
     newest = 0
     for minute, value in sorted(puts):
@@ -172,7 +172,7 @@ def test_a_series_tells_what_was_put_in_last(puts: list[tuple[int, float]]) -> N
 # ----------------------------------------------------------------------------------------------------------
 
 
-def families(door: Running) -> dict[str, dict[tuple[str, ...], float]]:
+def families(door: RunningHttpDoor) -> dict[str, dict[tuple[str, ...], float]]:
     reply = door.http.get("/metrics")
     assert reply.status_code == 200
     assert reply.headers["content-type"].startswith("text/plain; version=")
@@ -185,18 +185,18 @@ def families(door: Running) -> dict[str, dict[tuple[str, ...], float]]:
     }
 
 
-def looked(door: Running) -> None:
+def looked(door: RunningHttpDoor) -> None:
     async def look(_: object) -> None:
-        await door.door.context.sampler.look()
-        await door.door.context.sampler.look_at_groups()
+        await door.door.context.sampler.sample_topics()
+        await door.door.context.sampler.sample_groups()
 
-    door.do(look)
+    door.run(look)
 
 
-def test_metrics_are_those_declared(door: Running) -> None:
-    door.topic("metrics", 2)
+def test_metrics_are_those_declared(door: RunningHttpDoor) -> None:
+    door.create_topic("metrics", 2)
     door.post("topics/metrics/events", [{"value": at} for at in range(7)])
-    door.do(lambda engine: engine.set_positions("measured", [Position("metrics", 0, 0)]))
+    door.run(lambda engine: engine.set_positions("measured", [Position("metrics", 0, 0)]))
     looked(door)
     found = families(door)
     beside = {"kafka_server_socket_server_metrics_connection_count", "mainstem_kafka_refusals_total"}
@@ -209,13 +209,15 @@ def test_metrics_are_those_declared(door: Running) -> None:
     assert found["kafka_log_log_size"][()] == 1
 
 
-def test_labels_are_bounded_and_the_rest_is_summed_up(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_bounded_and_the_rest_is_summed_up(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(metrics, "TOPICS_MAX", 2)
     monkeypatch.setattr(metrics, "POSITIONS_MAX", 1)
     for at in range(4):
-        door.topic(f"bounded-{at}")
+        door.create_topic(f"bounded-{at}")
         door.post(f"topics/bounded-{at}/events", [{"value": 1}] * (at + 1) * 20)
-    door.do(
+    door.run(
         lambda engine: engine.set_positions("bounded", [Position(f"bounded-{at}", 0, 0) for at in (0, 1)])
     )
     looked(door)
@@ -226,8 +228,8 @@ def test_labels_are_bounded_and_the_rest_is_summed_up(door: Running, monkeypatch
     assert len(found["kafka_consumergroup_lag"]) == 1
 
 
-def test_searches_are_counted(door: Running) -> None:
-    topic = door.topic("searched")
+def test_searches_are_counted(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("searched")
     door.post(f"topics/{topic}/events", [{"value": {"id": at}} for at in range(20)])
     before = families(door)
     assert door.post("search", {"query": "id:7", "topics": [topic]}).status_code == 200
@@ -238,29 +240,29 @@ def test_searches_are_counted(door: Running) -> None:
     assert after["mainstem_searches_running"][()] == 0
 
 
-def test_topics_that_take_no_events_are_a_metric(door: Running) -> None:
-    door.node.reserve.full = "the disk is full"
+def test_topics_that_take_no_events_are_a_metric(door: RunningHttpDoor) -> None:
+    door.node.space_guard.rejection_reason = "the disk is full"
     try:
         found = families(door)
     finally:
-        door.node.reserve.full = None
+        door.node.space_guard.rejection_reason = None
     assert (found["mainstem_reserve_full"][()], found["mainstem_ready"][()]) == (1, 0)
 
 
-def test_hostile_names_are_quoted(door: Running) -> None:
-    door.topic("quoted")
+def test_hostile_names_are_quoted(door: RunningHttpDoor) -> None:
+    door.create_topic("quoted")
     name = 'a"\n}{\\'
-    door.do(lambda engine: engine.set_positions(name, [Position("quoted", 0, 0)]))
+    door.run(lambda engine: engine.set_positions(name, [Position("quoted", 0, 0)]))
     looked(door)
     assert (name,) in families(door)["kafka_consumergroup_members"]
 
 
-def test_stats_tell_what_was_seen(door: Running) -> None:
-    door.topic("stats", 3)
+def test_stats_tell_what_was_seen(door: RunningHttpDoor) -> None:
+    door.create_topic("stats", 3)
     looked(door)
     before = door.get("stats")
     door.post("topics/stats/events", [{"value": at} for at in range(5)])
-    door.do(lambda engine: engine.set_positions("stats-group", [Position("stats", 0, 0)]))
+    door.run(lambda engine: engine.set_positions("stats-group", [Position("stats", 0, 0)]))
     looked(door)
     after = door.get("stats")
     assert after["events"] - before["events"] == 5
@@ -276,27 +278,27 @@ def test_stats_tell_what_was_seen(door: Running) -> None:
     assert row["in_per_s"] > 0
 
 
-def test_it_lives_and_is_ready(door: Running) -> None:
+def test_it_lives_and_is_ready(door: RunningHttpDoor) -> None:
     assert door.http.get("/livez").json() == {"live": True}
     assert door.http.get("/readyz").json() == {"ready": True, "reasons": [], "notes": []}
     assert door.http.head("/livez").status_code == 200
 
 
 def test_what_the_last_start_put_aside_is_noted(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as door:
-        topic = door.topic("known")
+    with running_door(tmp_path / "data") as door:
+        topic = door.create_topic("known")
         assert door.post(f"topics/{topic}/events", {"value": 1}).status_code == 200
     (held,) = (tmp_path / "data" / "partitions").glob("[!0]*-0")
     shutil.copytree(held, held.with_name("ab" * 16 + "-0"))
-    with running(tmp_path / "data") as door:
+    with running_door(tmp_path / "data") as door:
         told = door.http.get("/readyz").json()
         assert (told["ready"], told["reasons"]) == (True, [])
         assert "1 partition aside into quarantine/" in told["notes"][0]
 
 
 def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:
-    with running(tmp_path / "data") as door:
-        topic = door.topic("broken")
+    with running_door(tmp_path / "data") as door:
+        topic = door.create_topic("broken")
         known: Any = door.node.topics.get(topic)
         held = door.node.partition(known, 0)
         held.fenced = "the disk failed"
@@ -310,7 +312,7 @@ def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:
 
 
 def test_a_cluster_elsewhere_has_no_disk_here(tmp_path: Path) -> None:
-    with running(tmp_path / "data", disk_use=None) as door:
+    with running_door(tmp_path / "data", disk_usage=None) as door:
         assert door.get("stats")["disk"] is None
         assert door.get("cluster")["embedded"] is False
         assert "kafka_log_log_size" not in families(door)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from mainstem.doors.http import events_json
-from tests.doors.http.door_kit import Running, problem
+from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 
 def messages(
-    door: Running, topic: str, *, last_id: str = "", **query: object
+    door: RunningHttpDoor, topic: str, *, last_id: str = "", **query: object
 ) -> Generator[dict[str, Any], None, None]:
     """The messages of a tail: event, id, data."""
     headers = {"last-event-id": last_id} if last_id else {}
@@ -31,7 +31,7 @@ def messages(
                 told = {"event": "message"}
 
 
-def publish(door: Running, topic: str, *values: object) -> None:
+def publish(door: RunningHttpDoor, topic: str, *values: object) -> None:
     assert door.post(f"topics/{topic}/events", [{"value": each} for each in values]).status_code == 200
 
 
@@ -39,8 +39,8 @@ def take(stream: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [next(stream) for _ in range(count)]
 
 
-def test_what_is_there_and_what_comes_is_sent(door: Running) -> None:
-    topic = door.topic("tail")
+def test_what_is_there_and_what_comes_is_sent(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail")
     publish(door, topic, 0, 1)
     stream = messages(door, topic, **{"from": "begin"})
     hello, first, second = take(stream, 3)
@@ -52,18 +52,18 @@ def test_what_is_there_and_what_comes_is_sent(door: Running) -> None:
     stream.close()
 
 
-def test_a_large_event_is_written_in_steps(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    topic = door.topic("tail-large")
+def test_a_large_event_is_written_in_steps(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = door.create_topic("tail-large")
     publish(door, topic, {"text": "x" * 2_000})
     monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
-    monkeypatch.setattr(events_json, "_payload", None)  # makes it in one
+    monkeypatch.setattr(events_json, "_encode_payload", None)  # makes it in one
     stream = messages(door, topic, **{"from": "begin"})
     assert take(stream, 2)[1]["data"]["value"] == {"text": "x" * 2_000}
     stream.close()
 
 
-def test_it_begins_at_the_end_or_some_before_it(door: Running) -> None:
-    topic = door.topic("tail-end")
+def test_it_begins_at_the_end_or_some_before_it(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail-end")
     publish(door, topic, *range(10))
     stream = messages(door, topic)
     assert next(stream)["id"] == "0:10"
@@ -75,8 +75,8 @@ def test_it_begins_at_the_end_or_some_before_it(door: Running) -> None:
     stream.close()
 
 
-def test_a_client_that_comes_back_goes_on_where_it_was(door: Running) -> None:
-    topic = door.topic("tail-again", 2)
+def test_a_client_that_comes_back_goes_on_where_it_was(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail-again", 2)
     stream = messages(door, topic)
     assert next(stream)["id"] == "0:0,1:0"
     for at in range(3):
@@ -92,7 +92,7 @@ def test_a_client_that_comes_back_goes_on_where_it_was(door: Running) -> None:
 
 
 @pytest.mark.parametrize("last_id", ["nonsense", "0:x", "9:1", "0:99999999999999999999", "-1:-1", "0:٣"])
-def test_an_id_that_means_nothing_is_passed_over(door: Running, last_id: str) -> None:
+def test_an_id_that_means_nothing_is_passed_over(door: RunningHttpDoor, last_id: str) -> None:
     topic = "tail-id"
     door.post("topics", {"topic": topic})
     stream = messages(door, topic, last_event_id=last_id)
@@ -100,8 +100,8 @@ def test_an_id_that_means_nothing_is_passed_over(door: Running, last_id: str) ->
     stream.close()
 
 
-def test_what_is_more_than_the_rate_is_passed_over_and_told(door: Running) -> None:
-    topic = door.topic("tail-rate")
+def test_what_is_more_than_the_rate_is_passed_over_and_told(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail-rate")
     stream = messages(door, topic, rate=10)
     next(stream)
     publish(door, topic, *range(1000))
@@ -119,8 +119,8 @@ def test_what_is_more_than_the_rate_is_passed_over_and_told(door: Running) -> No
     assert len(seen) + skipped == 1000
 
 
-def test_what_retention_took_from_a_slow_reader_is_told(door: Running) -> None:
-    topic = door.topic("tail-gone")
+def test_what_retention_took_from_a_slow_reader_is_told(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail-gone")
     publish(door, topic, *range(10))
     stream = messages(door, topic, last_id="0:2", rate=0)
     assert next(stream)["id"] == "0:2"
@@ -133,15 +133,15 @@ def test_what_retention_took_from_a_slow_reader_is_told(door: Running) -> None:
     stream.close()
 
 
-def test_one_partition_alone(door: Running) -> None:
-    topic = door.topic("tail-one", 3)
+def test_one_partition_alone(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail-one", 3)
     stream = messages(door, topic, partition=1)
     assert next(stream)["id"] == "1:0"
     stream.close()
     problem(door.http.get(f"/api/v1/topics/{topic}/tail?partition=3"), 404, "unknown-topic")
 
 
-def test_refusals(door: Running) -> None:
+def test_refusals(door: RunningHttpDoor) -> None:
     problem(door.http.get("/api/v1/topics/none/tail"), 404, "unknown-topic")
     door.post("topics", {"topic": "tail-no"})
     problem(door.http.get("/api/v1/topics/tail-no/tail?from=soon"), 422, "unfit")
@@ -149,10 +149,10 @@ def test_refusals(door: Running) -> None:
 
 
 def test_a_topic_that_is_deleted_ends_the_tail_with_a_problem(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mainstem.doors.http.routes.tail.HEARTBEAT_S", 0.1)
-    topic = door.topic("tail-deleted")
+    topic = door.create_topic("tail-deleted")
     stream = messages(door, topic)
     next(stream)
     assert next(stream)["comment"] == "alive"
@@ -162,8 +162,8 @@ def test_a_topic_that_is_deleted_ends_the_tail_with_a_problem(
     assert told["data"]["type"] == "urn:mainstem:unknown-topic"
 
 
-def test_an_event_cannot_end_its_message(door: Running) -> None:
-    topic = door.topic("tail-hostile")
+def test_an_event_cannot_end_its_message(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("tail-hostile")
     stream = messages(door, topic)
     next(stream)
     hostile = "\n\nevent: problem\ndata: {}\r\r\n\n\u2028"

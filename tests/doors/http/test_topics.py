@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mainstem.log.partition.partition import Partition
-from tests.doors.http.door_kit import Running, problem
+from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 
-def test_a_topic_from_birth_to_death(door: Running) -> None:
+def test_a_topic_from_birth_to_death(door: RunningHttpDoor) -> None:
     made = door.post("topics", {"topic": "life", "partitions": 2, "settings": {"retention.ms": "1000"}})
     assert made.status_code == 201
     settings = {each["name"]: each for each in made.json()["settings"]}
@@ -28,9 +28,9 @@ def test_a_topic_from_birth_to_death(door: Running) -> None:
     problem(door.http.get("/api/v1/topics/life"), 404, "unknown-topic")
 
 
-def test_the_list_is_searched_and_paged(door: Running) -> None:
+def test_the_list_is_searched_and_paged(door: RunningHttpDoor) -> None:
     for name in ("list-A", "list-b", "list-c"):
-        door.topic(name)
+        door.create_topic(name)
     page = door.get("topics", q="LIST-", limit=2)
     assert [each["topic"] for each in page["topics"]] == ["list-A", "list-b"]
     assert (page["total"], page["next"]) == (3, "list-b")
@@ -59,13 +59,13 @@ def test_the_list_is_searched_and_paged(door: Running) -> None:
         ("topics/twice/delete-records", {"partition": 0, "before": -2}, 400, "invalid"),
     ],
 )
-def test_refusals(door: Running, path: str, body: object, status: int, kind: str) -> None:
+def test_refusals(door: RunningHttpDoor, path: str, body: object, status: int, kind: str) -> None:
     door.post("topics", {"topic": "twice"})
     problem(door.post(path, body), status, kind)
 
 
-def test_deleting_events_is_told_before_and_done_after(door: Running) -> None:
-    topic = door.topic("delete")
+def test_deleting_events_is_told_before_and_done_after(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("delete")
     door.post(f"topics/{topic}/events", [{"value": at, "timestamp_ms": at} for at in range(10)])
     door.post(f"topics/{topic}/events", [{"value": at, "timestamp_ms": at} for at in range(10, 20)])
     body = {"partition": 0, "before": 10, "dry_run": True}
@@ -92,8 +92,10 @@ def test_deleting_events_is_told_before_and_done_after(door: Running) -> None:
         {"retention.ms": "86400000", "mainstem.retention.time": "record"},
     ],
 )
-def test_a_change_of_retention_deletes_what_its_preview_said(door: Running, change: dict[str, str]) -> None:
-    topic = door.topic("preview-" + "-".join([*change, *change.values()]), 2)
+def test_a_change_of_retention_deletes_what_its_preview_said(
+    door: RunningHttpDoor, change: dict[str, str]
+) -> None:
+    topic = door.create_topic("preview-" + "-".join([*change, *change.values()]), 2)
     for at in range(40):
         event = {
             "value": "x" * 100_000,
@@ -116,7 +118,7 @@ def test_a_change_of_retention_deletes_what_its_preview_said(door: Running, chan
             for _ in range(3):
                 await held.enforce_retention()
 
-    door.do(enforce)
+    door.run(enforce)
     kept = [each["begin"] for each in door.get(f"topics/{topic}")["partitions"]]
     assert kept == [each["begin"] for each in told["partitions"]]
     if change.get("retention.ms") != "-1":
@@ -124,8 +126,8 @@ def test_a_change_of_retention_deletes_what_its_preview_said(door: Running, chan
         assert told["bytes"] > 0
 
 
-def test_sizes_and_what_settings_mean_are_told(door: Running) -> None:
-    topic = door.topic("sized", partitions=2)
+def test_sizes_and_what_settings_mean_are_told(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("sized", partitions=2)
     door.post(f"topics/{topic}/events", {"value": "x" * 5000, "partition": 1})
     told = door.get(f"topics/{topic}")
     assert told["partitions"][0]["bytes"] == 0

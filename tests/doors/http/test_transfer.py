@@ -17,13 +17,13 @@ from mainstem import parquet as writing
 from mainstem.contract import NewEvent, NotReachable, Position, StreamError
 from mainstem.doors.http import events_json
 from mainstem.doors.http import problem as problems
-from tests.doors.http.door_kit import Running, problem, running
+from tests.doors.http.door_kit import RunningHttpDoor, problem, running_door
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("transfer") / "data") as found:
-        found.topic("orders", 2)
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
+    with running_door(tmp_path_factory.mktemp("transfer") / "data") as found:
+        found.create_topic("orders", 2)
         rows = [
             {
                 "value": {"order": at, "city": "Zürich" if at % 2 else "Bern"},
@@ -37,14 +37,14 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield found
 
 
-def lines(door: Running, path: str, body: object) -> list[dict[str, Any]]:
+def lines(door: RunningHttpDoor, path: str, body: object) -> list[dict[str, Any]]:
     reply = door.post(path, body)
     assert reply.status_code == 200, reply.text
     assert reply.headers["content-type"] == "application/x-ndjson"
     return [json.loads(line) for line in reply.text.splitlines()]
 
 
-def replayed_from(door: Running, topic: str) -> list[str]:
+def replayed_from(door: RunningHttpDoor, topic: str) -> list[str]:
     """Where the events of a topic's partition 0 are from."""
     rows = door.get(f"topics/{topic}/partitions/0/events", limit=1000)["events"]
     return [
@@ -72,10 +72,10 @@ def audits(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 # export
 
 
-def test_parquet_has_every_byte(door: Running) -> None:
-    topic = door.topic("bytes")
+def test_parquet_has_every_byte(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("bytes")
     event = NewEvent(b"\xff\x00", b"\xfe", (("a", b"\xfd"), ("a", None)), 1_600_000_000_123)
-    door.do(lambda engine: engine.publish(topic, [event, NewEvent(None)]))
+    door.run(lambda engine: engine.publish(topic, [event, NewEvent(None)]))
     reply = door.post("export", {"topics": [topic], "format": "parquet"})
     assert reply.headers["content-type"] == "application/vnd.apache.parquet"
     assert reply.headers["content-disposition"] == 'attachment; filename="events.parquet"'
@@ -90,7 +90,7 @@ def test_parquet_has_every_byte(door: Running) -> None:
 
 
 def test_parquet_is_written_in_groups_so_that_memory_is_bounded(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "GROUP_EVENTS", 6)
     reply = door.post("export", {"topics": ["orders"], "format": "parquet"})
@@ -99,7 +99,7 @@ def test_parquet_is_written_in_groups_so_that_memory_is_bounded(
 
 
 def test_parquet_is_refused_clearly_where_it_is_not_installed(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     told = refusal(door.post("export", {"format": "parquet"}))
@@ -107,7 +107,7 @@ def test_parquet_is_refused_clearly_where_it_is_not_installed(
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
-def test_a_file_without_events_is_whole(door: Running, form: str) -> None:
+def test_a_file_without_events_is_whole(door: RunningHttpDoor, form: str) -> None:
     reply = door.post("export", {"query": "nothing-has-this", "topics": ["orders"], "format": form})
     assert reply.status_code == 200
     rows = {"ndjson": 0, "csv": 1, "parquet": 0}[form]
@@ -119,12 +119,12 @@ def test_a_file_without_events_is_whole(door: Running, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
 def test_a_file_that_misses_events_is_cut_off(
-    door: Running, form: str, caplog: pytest.LogCaptureFixture
+    door: RunningHttpDoor, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    topic = door.topic(f"damaged-{form}")
+    topic = door.create_topic(f"damaged-{form}")
     for value in (b"first " * 20, b"second " * 20, b"third " * 20):
-        door.do(lambda engine, value=value: engine.publish(topic, [NewEvent(value)]))  # type: ignore[misc]
-    (segment,) = {path for path, _, _ in door.do(lambda engine: engine.byte_ranges(topic, 0, 0, 3))}
+        door.run(lambda engine, value=value: engine.publish(topic, [NewEvent(value)]))  # type: ignore[misc]
+    (segment,) = {path for path, _, _ in door.run(lambda engine: engine.byte_ranges(topic, 0, 0, 3))}
     with open(door.folder / segment, "r+b") as file:
         content = file.read()
         file.seek(content.index(b"second second"))
@@ -136,7 +136,7 @@ def test_a_file_that_misses_events_is_cut_off(
     assert line["why"].startswith(f"{topic}/0 from 1 on: ")
 
 
-def test_an_export_leaves_an_audit_line(door: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_export_leaves_an_audit_line(door: RunningHttpDoor, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     lines(door, "export", {"query": "city:bern", "topics": ["orders"], "since_ms": 1_600_000_000_000})
     (line,) = audits(caplog)
@@ -153,7 +153,7 @@ def test_an_export_leaves_an_audit_line(door: Running, caplog: pytest.LogCapture
     }
 
 
-def test_an_export_has_everything_in_either_form(door: Running) -> None:
+def test_an_export_has_everything_in_either_form(door: RunningHttpDoor) -> None:
     rows = lines(door, "export", {"query": "city:bern", "topics": ["orders"]})
     assert [row["value"]["order"] for row in rows] == sorted(range(0, 20, 2))
     reply = door.post("export", {"query": "city:bern", "topics": ["orders"], "format": "csv"})
@@ -164,18 +164,18 @@ def test_an_export_has_everything_in_either_form(door: Running) -> None:
     assert json.loads(table[0]["value"]) == rows[0]["value"]
 
 
-def test_a_large_event_is_exported_in_steps(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    topic = door.topic("export-large")
+def test_a_large_event_is_exported_in_steps(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = door.create_topic("export-large")
     assert door.post(f"topics/{topic}/events", {"value": {"text": "x" * 2_000}}).status_code == 200
     monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
-    monkeypatch.setattr(events_json, "_payload", None)  # makes it in one
+    monkeypatch.setattr(events_json, "_encode_payload", None)  # makes it in one
     [row] = lines(door, "export", {"topics": [topic]})
     assert row["value"] == {"text": "x" * 2_000}
 
 
-def test_what_is_exported_can_be_published_again(door: Running) -> None:
+def test_what_is_exported_can_be_published_again(door: RunningHttpDoor) -> None:
     rows = lines(door, "export", {"topics": ["orders"]})
-    topic = door.topic("back")
+    topic = door.create_topic("back")
     kept = ("key", "key_encoding", "value", "value_encoding", "headers", "timestamp_ms")
     body = "\n".join(json.dumps({name: row[name] for name in kept}) for row in rows)
     headers = {"content-type": "application/x-ndjson"}
@@ -187,8 +187,8 @@ def test_what_is_exported_can_be_published_again(door: Running) -> None:
 # replay
 
 
-def test_a_replay_is_told_before_and_done_after(door: Running) -> None:
-    target = door.topic("replayed")
+def test_a_replay_is_told_before_and_done_after(door: RunningHttpDoor) -> None:
+    target = door.create_topic("replayed")
     body: dict[str, Any] = {"to": target, "matches": {"query": "city:zürich", "topics": ["orders"]}}
     (dry,) = lines(door, "replay", body | {"dry_run": True})
     assert (dry["dry_run"], dry["events"], dry["published"], dry["done"]) == (True, 10, 0, True)
@@ -204,8 +204,8 @@ def test_a_replay_is_told_before_and_done_after(door: Running) -> None:
     assert rows[0]["key"].startswith("k")
 
 
-def test_chosen_events_are_replayed(door: Running) -> None:
-    target = door.topic("chosen")
+def test_chosen_events_are_replayed(door: RunningHttpDoor) -> None:
+    target = door.create_topic("chosen")
     events = [{"topic": "orders", "partition": 0, "offset": at} for at in (3, 1)]
     assert lines(door, "replay", {"to": target, "events": events, "dry_run": True})[0]["events"] == 2
     assert lines(door, "replay", {"to": target, "events": events})[-1]["published"] == 2
@@ -213,8 +213,8 @@ def test_chosen_events_are_replayed(door: Running) -> None:
     assert [row["value"]["order"] for row in rows] == [6, 2]
 
 
-def test_a_topic_replayed_into_itself_comes_to_an_end(door: Running) -> None:
-    topic = door.topic("itself")
+def test_a_topic_replayed_into_itself_comes_to_an_end(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("itself")
     door.post(f"topics/{topic}/events", [{"value": at} for at in range(30)])
     told = lines(door, "replay", {"to": topic, "matches": {"topics": [topic]}, "rate": 100_000})
     assert told[-1]["published"] == 30
@@ -241,13 +241,13 @@ def test_a_topic_replayed_into_itself_comes_to_an_end(door: Running) -> None:
         ),
     ],
 )
-def test_a_wrong_replay_is_told(door: Running, body: object, status: int, kind: str) -> None:
+def test_a_wrong_replay_is_told(door: RunningHttpDoor, body: object, status: int, kind: str) -> None:
     problem(door.post("replay", body), status, kind)
 
 
-def test_a_replay_that_fails_on_its_way_says_how_far_it_came(door: Running) -> None:
-    target = door.topic("small", max_message_bytes="400")
-    source = door.topic("large")
+def test_a_replay_that_fails_on_its_way_says_how_far_it_came(door: RunningHttpDoor) -> None:
+    target = door.create_topic("small", max_message_bytes="400")
+    source = door.create_topic("large")
     door.post(f"topics/{source}/events", [{"value": "x" * size} for size in (10, 2000)])
     body = {"to": target, "matches": {"topics": [source]}, "rate": 4}
     told = lines(door, "replay", body)[-1]
@@ -259,8 +259,8 @@ def test_a_replay_that_fails_on_its_way_says_how_far_it_came(door: Running) -> N
 # chosen events, changed
 
 
-def test_a_chosen_event_is_published_as_it_was_changed(door: Running) -> None:
-    target = door.topic("changed")
+def test_a_chosen_event_is_published_as_it_was_changed(door: RunningHttpDoor) -> None:
+    target = door.create_topic("changed")
     place = {"topic": "orders", "partition": 0, "offset": 1}
     header = [{"name": "why", "value": "mended"}]
     events = [
@@ -290,8 +290,8 @@ def test_a_chosen_event_is_published_as_it_was_changed(door: Running) -> None:
         [{"topic": "orders", "partition": 0, "offset": 1, "valeu": 1}],
     ],
 )
-def test_wrong_choices_are_told(door: Running, events: object) -> None:
-    target = door.topic(f"wrong-{len(str(events))}")
+def test_wrong_choices_are_told(door: RunningHttpDoor, events: object) -> None:
+    target = door.create_topic(f"wrong-{len(str(events))}")
     assert refusal(door.post("replay", {"to": target, "events": events}))
     assert door.get(f"topics/{target}")["events"] == 0
 
@@ -300,10 +300,10 @@ def test_wrong_choices_are_told(door: Running, events: object) -> None:
 # jobs
 
 
-class Breaking:
+class FailingPublish:
     """An engine's `publish` that breaks after so many calls, the last one half done, as a crash would."""
 
-    def __init__(self, door: Running, calls: int) -> None:
+    def __init__(self, door: RunningHttpDoor, calls: int) -> None:
         self._publish = door.engine.publish
         self._left = calls
 
@@ -320,11 +320,11 @@ class Breaking:
 
 
 def test_a_job_that_was_broken_off_goes_on_with_each_event_once(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = door.topic("job-target", 3)
-    source = door.topic("job-source", 2)
-    door.do(
+    target = door.create_topic("job-target", 3)
+    source = door.create_topic("job-source", 2)
+    door.run(
         lambda engine: engine.publish(
             source, [NewEvent(b"%d" % at, b"k%d" % (at % 7), partition=at % 2) for at in range(1300)]
         )
@@ -333,7 +333,7 @@ def test_a_job_that_was_broken_off_goes_on_with_each_event_once(
     body["rate"] = 1_000_000
     published = 0
     for calls in (1, 0, 1):
-        monkeypatch.setattr(door.engine, "publish", Breaking(door, calls))
+        monkeypatch.setattr(door.engine, "publish", FailingPublish(door, calls))
         told = lines(door, "replay", body)
         monkeypatch.undo()
         assert told[-1]["problem"]["type"] == "urn:mainstem:not-reachable"
@@ -352,8 +352,8 @@ def test_a_job_that_was_broken_off_goes_on_with_each_event_once(
     assert sorted(row["value"] for row in rows) == list(range(1300))
 
 
-def test_a_job_of_another_name_publishes_again_and_chosen_events_have_jobs_too(door: Running) -> None:
-    target = door.topic("twice")
+def test_a_job_of_another_name_publishes_again_and_chosen_events_have_jobs_too(door: RunningHttpDoor) -> None:
+    target = door.create_topic("twice")
     body: dict[str, Any] = {"to": target, "events": [{"topic": "orders", "partition": 1, "offset": 4}]}
     for job, published in (("a", 1), ("a", 0), ("b", 1), (None, 1), ("a", 0)):
         told = lines(door, "replay", body | {"job": job})[-1]
@@ -361,8 +361,8 @@ def test_a_job_of_another_name_publishes_again_and_chosen_events_have_jobs_too(d
     assert replayed_from(door, target) == ["orders/1/4"] * 3
 
 
-def test_a_job_that_meant_other_events_is_refused(door: Running) -> None:
-    target = door.topic("other")
+def test_a_job_that_meant_other_events_is_refused(door: RunningHttpDoor) -> None:
+    target = door.create_topic("other")
     body = {"to": target, "job": "mine", "matches": {"query": "city:bern", "topics": ["orders"]}}
     assert lines(door, "replay", body)[-1]["published"] == 10
     other = body | {"matches": {"topics": ["orders"]}}
@@ -372,8 +372,8 @@ def test_a_job_that_meant_other_events_is_refused(door: Running) -> None:
     assert "job" in refusal(door.post("replay", body | {"job": "a b"}))
 
 
-def test_a_job_into_the_topic_that_it_reads_goes_on_without_its_own_events(door: Running) -> None:
-    topic = door.topic("loop")
+def test_a_job_into_the_topic_that_it_reads_goes_on_without_its_own_events(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("loop")
     door.post(f"topics/{topic}/events", [{"value": at} for at in range(30)])
     body = {"to": topic, "job": "once", "matches": {"topics": [topic]}, "rate": 100_000}
     assert lines(door, "replay", body)[-1]["published"] == 30
@@ -383,10 +383,10 @@ def test_a_job_into_the_topic_that_it_reads_goes_on_without_its_own_events(door:
 
 
 def test_a_job_runs_once_at_a_time_and_again_when_its_client_is_gone(
-    door: Running, caplog: pytest.LogCaptureFixture
+    door: RunningHttpDoor, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    target = door.topic("single")
+    target = door.create_topic("single")
     body = {"to": target, "job": "one", "matches": {"topics": ["orders"]}, "rate": 4}
     with door.http.stream("POST", "/api/v1/replay", json=body) as reply:
         steps = reply.iter_lines()
@@ -394,7 +394,7 @@ def test_a_job_runs_once_at_a_time_and_again_when_its_client_is_gone(
             pass
         told = problem(door.post("replay", body), problems.KINDS["busy"].status, "busy")
         assert told["detail"] == "job one into topic single is running already"
-    while door.door.context.replays:
+    while door.door.context.running_replays:
         door.get("cluster")
     (line,) = audits(caplog)
     assert (line["action"], line["outcome"], line["job"]) == ("replay", "cut-off", "one")
@@ -405,11 +405,13 @@ def test_a_job_runs_once_at_a_time_and_again_when_its_client_is_gone(
     assert (line["outcome"], line["published"] + line["before"]) == ("done", 20)
 
 
-def test_only_a_window_of_what_is_done_is_remembered(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_window_of_what_is_done_is_remembered(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mainstem.replay.WINDOW", 3)
-    target = door.topic("window")
+    target = door.create_topic("window")
     body = {"to": target, "job": "small", "matches": {"topics": ["orders"]}, "rate": 4}
-    monkeypatch.setattr(door.engine, "publish", Breaking(door, 15))
+    monkeypatch.setattr(door.engine, "publish", FailingPublish(door, 15))
     assert lines(door, "replay", body | {"rate": 8})[-1]["published"] >= 15
     monkeypatch.undo()
     monkeypatch.setattr("mainstem.replay.WINDOW", 3)

@@ -13,11 +13,11 @@ import pytest
 
 from mainstem.doors.http import bodies, connection
 from mainstem.doors.http.security import HEADERS
-from tests.doors.http.door_kit import Running
+from tests.doors.http.door_kit import RunningHttpDoor
 
 
 @contextmanager
-def connected(door: Running) -> Iterator[socket.socket]:
+def connected(door: RunningHttpDoor) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", door.port), timeout=20) as sock:
         yield sock
 
@@ -60,13 +60,13 @@ def told(answer: bytes, status: int, kind: str) -> dict[str, Any]:
         b"POST /api/v1/topics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_a_problem(door: Running, line: bytes) -> None:
+def test_what_is_no_request_is_a_problem(door: RunningHttpDoor, line: bytes) -> None:
     with connected(door) as sock:
         sock.sendall(line)
         told(rest(sock), 400, "bad-request")
 
 
-def test_a_body_that_breaks_the_rules_ends_the_request(door: Running) -> None:
+def test_a_body_that_breaks_the_rules_ends_the_request(door: RunningHttpDoor) -> None:
     head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
     with connected(door) as sock:
         sock.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n")
@@ -74,16 +74,16 @@ def test_a_body_that_breaks_the_rules_ends_the_request(door: Running) -> None:
     assert door.get("cluster")
 
 
-def test_too_many_headers_are_a_problem(door: Running) -> None:
+def test_too_many_headers_are_a_problem(door: RunningHttpDoor) -> None:
     with connected(door) as sock:
         sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000)
         told(rest(sock), 431, "head-too-large")
 
 
 def test_headers_that_come_too_slowly_are_not_waited_for(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.3)
     with connected(door) as sock:
         for byte in b"GET /livez HTTP/1.1\r\nHost: localhost":
             try:
@@ -94,17 +94,19 @@ def test_headers_that_come_too_slowly_are_not_waited_for(
         told(rest(sock), 408, "slow-request")
 
 
-def test_a_connection_that_says_nothing_is_closed(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SILENT_SECONDS", 0.2)
+def test_a_connection_that_says_nothing_is_closed(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 0.2)
     with connected(door) as sock:
         assert rest(sock) == b""
 
 
 def test_a_body_that_comes_too_slowly_is_not_waited_for(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "SILENCE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "LINGER_S", 0.2)
     head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
     with connected(door) as sock:
         sock.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n")
@@ -121,9 +123,9 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(
 
 
 def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
-    door: Running, monkeypatch: pytest.MonkeyPatch
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "LINGER_S", 0.3)
     with connected(door) as sock:
         sock.sendall(
             f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\nContent-Length: 100000\r\n\r\n".encode() + b"x"
@@ -135,9 +137,11 @@ def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
                 time.sleep(0.02)
 
 
-def test_who_takes_nothing_of_an_answer_is_let_go(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "WRITE_SECONDS", 0.3)
-    topic = door.topic("much")
+def test_who_takes_nothing_of_an_answer_is_let_go(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.3)
+    topic = door.create_topic("much")
     for _ in range(12):
         assert door.post(f"topics/{topic}/events", {"value": "x" * 900_000}).status_code == 200
     before = len(door.door._server.server_state.connections)
@@ -158,9 +162,11 @@ def test_who_takes_nothing_of_an_answer_is_let_go(door: Running, monkeypatch: py
             raise AssertionError("it is still there")
 
 
-def test_there_are_so_many_connections_at_most(door: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_so_many_connections_at_most(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = len(door.door._server.server_state.connections)
-    monkeypatch.setattr(connection, "CONNECTIONS", held + 2)
+    monkeypatch.setattr(connection, "CONNECTIONS_MAX", held + 2)
     with connected(door) as first, connected(door) as second, connected(door) as third:
         told(rest(third), 503, "crowded")
         for sock in (first, second):
@@ -172,7 +178,7 @@ def test_there_are_so_many_connections_at_most(door: Running, monkeypatch: pytes
     assert door.http.get("/livez").status_code == 200
 
 
-def test_requests_in_one_go_are_answered_in_order(door: Running) -> None:
+def test_requests_in_one_go_are_answered_in_order(door: RunningHttpDoor) -> None:
     with connected(door) as sock:
         one = f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\n\r\n"
         last = f"GET /readyz HTTP/1.1\r\nHost: {door.at}\r\nConnection: close\r\n\r\n"

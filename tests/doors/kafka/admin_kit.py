@@ -6,14 +6,14 @@ import random
 from typing import Any
 from uuid import UUID
 
-from mainstem.coordinator.errors import UnknownTopic
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.errors import UnknownTopicOrPartition
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.kafka_protocol.message import Message
 from mainstem.log.errors import OffsetOutOfRange
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
-from tests.coordinator.state_kit import Kit
-from tests.doors.kafka.kit import Client, MemoryLog, MemoryPartition
+from tests.coordinator.state_kit import StateRig
+from tests.doors.kafka.kit import DoorClient, MemoryLog, MemoryPartition
 
 OK, UNKNOWN_TOPIC, INVALID_TOPIC, TOPIC_EXISTS, INVALID_PARTITIONS = 0, 3, 17, 36, 37
 INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, INVALID_REQUEST = 38, 39, 40, 42
@@ -23,18 +23,18 @@ OFFSET_OUT_OF_RANGE, STORAGE_ERROR, UNKNOWN_TOPIC_ID = 1, 56, 100
 class AdminPartition(MemoryPartition):
     """A partition whose log start can be moved."""
 
-    def delete_records(self, before: int) -> Later[int]:
+    def delete_records(self, before: int) -> Promise[int]:
         before = self.high_watermark if before == -1 else before
         if not 0 <= before <= self.high_watermark:
-            return Later.failed(OffsetOutOfRange(f"{before} is past the watermark"))
+            return Promise.failed(OffsetOutOfRange(f"{before} is past the watermark"))
         self.log_start_offset = max(self.log_start_offset, before)
-        return Later.of(self.log_start_offset)
+        return Promise.resolved(self.log_start_offset)
 
 
 class AdminNode:
     """What the handlers need of a node."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: StateRig) -> None:
         self.kit = kit
         self.settings, self.clock, self.runtime = kit.settings, kit.clock, kit.runtime
         self.topics, self.producer_ids = kit.topics, kit.producer_ids
@@ -42,17 +42,17 @@ class AdminNode:
         self.rng = random.Random(3)
         self.parts: dict[tuple[UUID, int], AdminPartition] = {}
 
-    def partition(self, topic: Topic, index: int) -> AdminPartition:
+    def partition(self, topic: TopicMetadata, index: int) -> AdminPartition:
         if not 0 <= index < topic.partitions:
-            raise UnknownTopic(f"no partition {index}")
+            raise UnknownTopicOrPartition(f"no partition {index}")
         return self.parts.setdefault((topic.id, index), AdminPartition())
 
 
-class Admin(Client):
+class AdminClient(DoorClient):
     """A client of administration. `auto=False`: what is written waits for `kit.log.commit()`."""
 
     def __init__(self, *, auto: bool = True, settings: Settings | None = None) -> None:
-        self.kit = Kit(auto=auto, settings=settings)
+        self.kit = StateRig(auto=auto, settings=settings)
         node: Any = AdminNode(self.kit)
         super().__init__(node)
 

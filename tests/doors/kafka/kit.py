@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from mainstem.coordinator.errors import InvalidTopicName, UnknownTopic
-from mainstem.coordinator.topics.topics import Topic, check_name
-from mainstem.doors.kafka.connection import Connection
-from mainstem.doors.kafka.dispatch import Door
-from mainstem.doors.kafka.frame import FrameReader, Pool
-from mainstem.doors.kafka.handler import Context, Handler, Listener
+from mainstem.coordinator.errors import InvalidTopicName, UnknownTopicOrPartition
+from mainstem.coordinator.topics.topics import TopicMetadata, check_name
+from mainstem.doors.kafka.connection import KafkaConnection
+from mainstem.doors.kafka.dispatch import Dispatcher
+from mainstem.doors.kafka.frame import BufferPool, FrameReader
+from mainstem.doors.kafka.handler import AdvertisedListener, Handler, HandlerContext
 from mainstem.doors.kafka.handlers import discover
-from mainstem.doors.net.limits import Budget
+from mainstem.doors.net.limits import MemoryBudget
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.kafka_protocol.reader import _struct_reader
 from mainstem.kafka_protocol.schema import api
 from mainstem.kafka_protocol.writer import write_request
 from mainstem.log.errors import OffsetOutOfRange, StorageError
 from mainstem.log.storage import record_batch as batches
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
 
 
 @dataclass
-class Appended:
+class MemoryAppended:
     base_offset: int
     next_offset: int
     log_append_ms: int = -1
@@ -36,13 +36,13 @@ class Appended:
 
 
 @dataclass
-class Slice:
+class MemorySlice:
     data: bytes
     next_offset: int
 
 
 @dataclass
-class Timed:
+class MemoryTimedOffset:
     offset: int
     timestamp_ms: int
     leader_epoch: int
@@ -62,22 +62,22 @@ class MemoryPartition:
         self.deleted = False
         self.reads: list[Callable[[], None]] = []
         self.watchers: list[Callable[[Any], None]] = []
-        self.waiters: list[tuple[int, Later[None]]] = []
+        self.waiters: list[tuple[int, Promise[None]]] = []
 
     def epoch_at_start(self) -> int:
         return self.epoch
 
-    def append(self, batch: memoryview) -> Appended:
+    def append(self, batch: memoryview) -> MemoryAppended:
         if self.refuse is not None:
             raise self.refuse
-        header = batches.check(batch)
+        header = batches.validate(batch)
         base = self.log_end_offset
-        batches.stamp(batch, base, self.epoch, None)
+        batches.assign_offsets(batch, base, self.epoch, None)
         self.log_end_offset = base + header.last_offset_delta + 1
         self.batches.append((base, self.log_end_offset, bytes(batch)))
         if self.auto:
             self.commit()
-        return Appended(base, self.log_end_offset)
+        return MemoryAppended(base, self.log_end_offset)
 
     def commit(self) -> None:
         self.high_watermark = self.log_end_offset
@@ -92,24 +92,24 @@ class MemoryPartition:
         for _, later in waiters:
             later.fail(StorageError("the commit failed"))
 
-    def when_committed(self, next_offset: int) -> Later[None]:
+    def when_committed(self, next_offset: int) -> Promise[None]:
         if self.high_watermark >= next_offset:
-            return Later.of(None)
-        later: Later[None] = Later()
+            return Promise.resolved(None)
+        later: Promise[None] = Promise()
         self.waiters.append((next_offset, later))
         return later
 
-    def read(self, offset: int, max_bytes: int) -> Slice | Later[Slice]:
+    def read(self, offset: int, max_bytes: int) -> MemorySlice | Promise[MemorySlice]:
         if not self.log_start_offset <= offset <= self.high_watermark:
             raise OffsetOutOfRange(str(offset))
         out, next_offset = b"", offset
         for _, end, data in self.batches:
             if offset < end <= self.high_watermark and (not out or len(out) + len(data) <= max_bytes):
                 out, next_offset = out + data, end
-        found = Slice(out, next_offset)
+        found = MemorySlice(out, next_offset)
         if not self.cold:
             return found
-        later: Later[Slice] = Later()
+        later: Promise[MemorySlice] = Promise()
         self.reads.append(lambda: later.resolve(found))
         return later
 
@@ -125,17 +125,19 @@ class MemoryPartition:
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         return (self.epoch, self.log_end_offset) if epoch >= self.epoch else (-1, -1)
 
-    def offset_for_time(self, timestamp_ms: int) -> Later[Timed | None]:
+    def offset_for_time(self, timestamp_ms: int) -> Promise[MemoryTimedOffset | None]:
         for _, _, data in self.batches:
             for record in batches.decode(data):
                 if record.timestamp_ms >= timestamp_ms:
-                    return Later.of(Timed(record.offset, record.timestamp_ms, self.epoch))
-        return Later.of(None)
+                    return Promise.resolved(MemoryTimedOffset(record.offset, record.timestamp_ms, self.epoch))
+        return Promise.resolved(None)
 
-    def offset_of_max_timestamp(self) -> Later[Timed | None]:
+    def offset_of_max_timestamp(self) -> Promise[MemoryTimedOffset | None]:
         records = [record for _, _, data in self.batches for record in batches.decode(data)]
         best = max(records, key=lambda record: record.timestamp_ms, default=None)
-        return Later.of(None if best is None else Timed(best.offset, best.timestamp_ms, self.epoch))
+        return Promise.resolved(
+            None if best is None else MemoryTimedOffset(best.offset, best.timestamp_ms, self.epoch)
+        )
 
     def size_bytes(self) -> int:
         return sum(len(data) for _, _, data in self.batches)
@@ -146,31 +148,31 @@ class MemoryPartition:
 
 class MemoryTopics:
     def __init__(self) -> None:
-        self.by_name: dict[str, Topic] = {}
+        self.by_name: dict[str, TopicMetadata] = {}
 
-    def get(self, name: str) -> Topic | None:
+    def get(self, name: str) -> TopicMetadata | None:
         return self.by_name.get(name)
 
-    def by_id(self, topic_id: UUID) -> Topic | None:
+    def by_id(self, topic_id: UUID) -> TopicMetadata | None:
         return next((topic for topic in self.by_name.values() if topic.id == topic_id), None)
 
-    def all(self) -> list[Topic]:
+    def all(self) -> list[TopicMetadata]:
         return [self.by_name[name] for name in sorted(self.by_name)]
 
 
 class MemoryRuntime:
-    def read(self, reply: Any) -> Later[Any]:
-        return Later.of(reply)
+    def read(self, reply: Any) -> Promise[Any]:
+        return Promise.resolved(reply)
 
 
 @dataclass
 class MemoryLog:
     cluster_id: str = "mainstem-test-cluster1"
     pending_bytes: int = 0
-    hurried: int = 0
+    prompted_commits: int = 0
 
-    def hurry(self) -> None:
-        self.hurried += 1
+    def commit_now_if_idle(self) -> None:
+        self.prompted_commits += 1
 
 
 @dataclass
@@ -183,46 +185,52 @@ class MemoryNode:
     groups: Any = None
     parts: dict[tuple[UUID, int], MemoryPartition] = field(default_factory=dict)
 
-    def create(self, name: str, partitions: int = 1, internal: bool = False) -> Topic:
-        topic = Topic(name, UUID(int=100 + len(self.topics.by_name)), partitions, {}, internal)
+    def create(self, name: str, partitions: int = 1, internal: bool = False) -> TopicMetadata:
+        topic = TopicMetadata(name, UUID(int=100 + len(self.topics.by_name)), partitions, {}, internal)
         self.topics.by_name[name] = topic
         return topic
 
-    def partition(self, topic: Topic, index: int) -> MemoryPartition:
+    def partition(self, topic: TopicMetadata, index: int) -> MemoryPartition:
         if not 0 <= index < topic.partitions:
-            raise UnknownTopic(f"no partition {index}")
+            raise UnknownTopicOrPartition(f"no partition {index}")
         return self.parts.setdefault((topic.id, index), MemoryPartition())
 
     partition_to_append = partition
 
-    def auto_create(self, name: str) -> Later[Topic]:
+    def auto_create(self, name: str) -> Promise[TopicMetadata]:
         try:
             check_name(name)
         except InvalidTopicName as error:
-            return Later.failed(error)
-        return Later.of(self.create(name))
+            return Promise.failed(error)
+        return Promise.resolved(self.create(name))
 
 
-class Owner:
+class RecordingWaiter:
     """Who reads frames; counts how often it was told that there may be room."""
 
     def __init__(self) -> None:
         self.woken = 0
 
-    def room(self) -> None:
+    def on_capacity(self) -> None:
         self.woken += 1
 
 
 def frame_reader(
-    produce_max_bytes: int, pool: Pool | None = None, budget: Budget | None = None, owner: Owner | None = None
+    produce_max_bytes: int,
+    pool: BufferPool | None = None,
+    budget: MemoryBudget | None = None,
+    owner: RecordingWaiter | None = None,
 ) -> FrameReader:
     """A reader of frames that has all the memory it wants, unless a budget says else."""
     return FrameReader(
-        pool or Pool(), produce_max_bytes, budget or Budget(SimClock(), 1 << 30), owner or Owner()
+        pool or BufferPool(),
+        produce_max_bytes,
+        budget or MemoryBudget(SimClock(), 1 << 30),
+        owner or RecordingWaiter(),
     )
 
 
-class FakeLink:
+class FakeTransport:
     """Remembers what a connection does to its socket."""
 
     def __init__(self) -> None:
@@ -245,37 +253,37 @@ class FakeLink:
         self.closed = True
 
 
-LISTENER = Listener("PLAINTEXT", "example.test", 1234)
+LISTENER = AdvertisedListener("PLAINTEXT", "example.test", 1234)
 
 
-class Client:
+class DoorClient:
     """One connection to a door in memory. `handlers` replaces the real ones."""
 
     def __init__(self, node: MemoryNode | None = None, handlers: dict[int, Handler] | None = None) -> None:
         self.node = node or MemoryNode()
         self.clock: SimClock = self.node.clock
-        self.door = Door(Context(node=self.node), handlers or discover())  # type: ignore[arg-type]
-        self.link = FakeLink()
-        self.connection = Connection(self.door, self.link, LISTENER, "198.51.100.1:5")
+        self.dispatcher = Dispatcher(HandlerContext(node=self.node), handlers or discover())  # type: ignore[arg-type]
+        self.transport = FakeTransport()
+        self.connection = KafkaConnection(self.dispatcher, self.transport, LISTENER, "198.51.100.1:5")
         self._correlation = 0
         self._read = 0
         self._asked: list[tuple[int, int]] = []
 
     def feed(self, data: bytes, run: bool = True) -> None:
         """Give bytes as a socket would: as much as fits, while reading is not paused."""
-        while data and not self.link.closed:
-            space = self.connection.space()
+        while data and not self.transport.closed:
+            space = self.connection.receive_buffer()
             count = min(len(space), len(data))
             space[:count] = data[:count]
             space.release()
             data = data[count:]
             self.connection.received(count)
-            if run or (data and self.link.paused):
+            if run or (data and self.transport.paused):
                 self.clock.run()
-            if self.link.paused and data and not self.link.closed:
+            if self.transport.paused and data and not self.transport.closed:
                 raise BlockingIOError(len(data))
 
-    def ask(self, key: int, version: int, message: Message, *, client_id: str | None = "test") -> None:
+    def send(self, key: int, version: int, message: Message, *, client_id: str | None = "test") -> None:
         """Send a request."""
         self.feed(self.frame(key, version, message, client_id=client_id))
 
@@ -285,10 +293,10 @@ class Client:
         self._asked.append((key, version))
         return request_frame(key, version, self._correlation, message, client_id=client_id)
 
-    def answers(self) -> list[Message]:
+    def replies(self) -> list[Message]:
         """The replies that have come since the last call, decoded; their order and lengths are checked."""
         out = []
-        sent = memoryview(bytes(self.link.sent))
+        sent = memoryview(bytes(self.transport.sent))
         while self._read + 4 <= len(sent):
             size = int.from_bytes(sent[self._read : self._read + 4], "big")
             body = sent[self._read + 4 : self._read + 4 + size]
@@ -301,8 +309,8 @@ class Client:
 
     def call(self, key: int, version: int, message: Message) -> Message:
         """One request and its reply, which comes at once."""
-        self.ask(key, version, message)
-        (answer,) = self.answers()
+        self.send(key, version, message)
+        (answer,) = self.replies()
         return answer
 
 

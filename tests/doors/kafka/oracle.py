@@ -17,13 +17,13 @@ from kio.serial._introspect import classify_field
 from kio.static.primitive import i32Timedelta, i64Timedelta
 
 from mainstem.kafka_protocol.message import NO_UUID, Message
-from mainstem.kafka_protocol.schema import Field, Shape, api, default_of
+from mainstem.kafka_protocol.schema import Field, MessageSchema, api, default_of
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "timedelta_i32": 31}
 
 
-def shape_of(key: int, direction: str) -> Shape:
+def shape_of(key: int, direction: str) -> MessageSchema:
     return api(key).request if direction == "request" else api(key).response
 
 

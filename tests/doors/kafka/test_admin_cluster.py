@@ -8,12 +8,12 @@ import pytest
 
 from mainstem.coordinator.producer_ids import BLOCK_IDS, EPOCH_MAX
 from mainstem.kafka_protocol.message import NO_UUID, Message
-from tests.doors.kafka.admin_kit import INVALID_REQUEST, OK, STORAGE_ERROR, Admin
+from tests.doors.kafka.admin_kit import INVALID_REQUEST, OK, STORAGE_ERROR, AdminClient
 from tests.doors.kafka.kit import LISTENER
 
 
 def producer(
-    admin: Admin, version: int, transactional_id: str | None = None, **fields: int
+    admin: AdminClient, version: int, transactional_id: str | None = None, **fields: int
 ) -> tuple[int, int, int]:
     request = Message(transactional_id=transactional_id, transaction_timeout=1000, **fields)
     answer = admin.call(22, version, request)
@@ -22,14 +22,14 @@ def producer(
 
 @pytest.mark.parametrize("version", range(6))
 def test_producers_get_ids_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     assert producer(admin, version) == (OK, 0, 0)
     assert producer(admin, version) == (OK, 1, 0)
 
 
 @pytest.mark.parametrize("version", range(3, 6))
 def test_a_producer_that_names_its_id_gets_the_next_epoch(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     producer(admin, version)
     assert producer(admin, version, producer_id=0, producer_epoch=4) == (OK, 0, 5)
     assert producer(admin, version, producer_id=0, producer_epoch=EPOCH_MAX) == (OK, 1, 0)
@@ -40,20 +40,20 @@ def test_a_producer_that_names_its_id_gets_the_next_epoch(version: int) -> None:
 
 @pytest.mark.parametrize("version", range(6))
 def test_a_transactional_producer_is_refused_for_good(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     assert producer(admin, version, "orders") == (53, -1, -1)
     assert producer(admin, version, "") == (INVALID_REQUEST, -1, -1)
 
 
 def test_a_disk_that_refuses_gives_no_id() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.kit.log.refuse = "full"
     assert producer(admin, 5) == (STORAGE_ERROR, -1, -1)
 
 
 @pytest.mark.parametrize("version", range(3))
 def test_the_cluster_is_one_node_at_the_advertised_address(version: int) -> None:
-    answer = Admin().call(60, version, Message(include_cluster_authorized_operations=True))
+    answer = AdminClient().call(60, version, Message(include_cluster_authorized_operations=True))
     assert (answer.error_code, answer.cluster_id, answer.controller_id) == (OK, "mainstem-test-cluster1", 1)
     (broker,) = answer.brokers
     assert (broker.broker_id, broker.host, broker.port, broker.rack) == (
@@ -63,19 +63,19 @@ def test_the_cluster_is_one_node_at_the_advertised_address(version: int) -> None
         None,
     )
     assert answer.cluster_authorized_operations == 8096
-    answer = Admin().call(60, version, Message(include_cluster_authorized_operations=False))
+    answer = AdminClient().call(60, version, Message(include_cluster_authorized_operations=False))
     assert answer.cluster_authorized_operations == -(1 << 31)
 
 
 def test_controllers_have_no_listener_here() -> None:
     request = {"include_cluster_authorized_operations": False}
-    assert Admin().call(60, 1, Message(endpoint_type=2, **request)).error_code == 114
-    assert Admin().call(60, 1, Message(endpoint_type=3, **request)).error_code == 115
-    assert Admin().call(60, 1, Message(endpoint_type=1, **request)).endpoint_type == 1
+    assert AdminClient().call(60, 1, Message(endpoint_type=2, **request)).error_code == 114
+    assert AdminClient().call(60, 1, Message(endpoint_type=3, **request)).error_code == 115
+    assert AdminClient().call(60, 1, Message(endpoint_type=1, **request)).endpoint_type == 1
 
 
 def test_no_metrics_are_wanted() -> None:
-    admin = Admin()
+    admin = AdminClient()
     answer = admin.call(71, 0, Message(client_instance_id=NO_UUID))
     assert answer.error_code == OK
     assert answer.client_instance_id.version == 4
@@ -93,4 +93,4 @@ def test_metrics_are_dropped_unread() -> None:
         compression_type=4,
         metrics=b"\x28\xb5\x2f\xfd",
     )
-    assert Admin().call(72, 0, request).error_code == OK
+    assert AdminClient().call(72, 0, request).error_code == OK

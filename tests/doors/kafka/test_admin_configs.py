@@ -12,7 +12,7 @@ from tests.doors.kafka.admin_kit import (
     INVALID_TOPIC,
     OK,
     UNKNOWN_TOPIC,
-    Admin,
+    AdminClient,
     config,
 )
 
@@ -22,7 +22,7 @@ TOPIC_CONFIG, STATIC_BROKER_CONFIG, DEFAULT_CONFIG = 1, 4, 5
 
 
 def describe(
-    admin: Admin, *resources: tuple[int, str, list[str] | None], version: int = 4, extras: bool = True
+    admin: AdminClient, *resources: tuple[int, str, list[str] | None], version: int = 4, extras: bool = True
 ) -> list[Message]:
     asked = [
         Message(resource_type=kind, resource_name=name, configuration_keys=keys)
@@ -36,7 +36,7 @@ def describe(
 
 @pytest.mark.parametrize("version", range(1, 5))
 def test_settings_of_a_topic_are_described_in_every_version(version: int) -> None:
-    admin = Admin(settings=Settings(log_segment_bytes=1 << 21))
+    admin = AdminClient(settings=Settings(log_segment_bytes=1 << 21))
     admin.create("a", configs=[config("retention.ms", "5")])
     (result,) = describe(admin, (TOPIC, "a", None), version=version)
     assert (result.error_code, result.resource_type, result.resource_name) == (OK, TOPIC, "a")
@@ -61,7 +61,7 @@ def test_settings_of_a_topic_are_described_in_every_version(version: int) -> Non
 
 
 def test_only_what_is_asked_for_is_told() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a")
     (result,) = describe(admin, (TOPIC, "a", ["retention.ms", "no.such"]), extras=False)
     (one,) = result.configs
@@ -69,7 +69,7 @@ def test_only_what_is_asked_for_is_told() -> None:
 
 
 def test_each_resource_has_its_own_answer() -> None:
-    admin = Admin()
+    admin = AdminClient()
     results = describe(
         admin,
         (TOPIC, "none", None),
@@ -98,7 +98,7 @@ def test_each_resource_has_its_own_answer() -> None:
 
 
 def test_the_servers_settings_have_kafkas_names_and_are_read_only() -> None:
-    admin = Admin(settings=Settings(num_partitions=4))
+    admin = AdminClient(settings=Settings(num_partitions=4))
     (result,) = describe(admin, (BROKER, "1", None))
     shown = {one.name: one for one in result.configs}
     partitions = shown["num.partitions"]
@@ -119,7 +119,7 @@ def test_the_servers_settings_have_kafkas_names_and_are_read_only() -> None:
 
 
 def alter(
-    admin: Admin, version: int, *resources: tuple[int, str, dict[str, str | None]], dry: bool = False
+    admin: AdminClient, version: int, *resources: tuple[int, str, dict[str, str | None]], dry: bool = False
 ) -> list[Message]:
     asked = [
         Message(
@@ -132,7 +132,7 @@ def alter(
     return list(admin.call(33, version, Message(resources=asked, validate_only=dry)).responses)
 
 
-def settings_of(admin: Admin, name: str = "a") -> dict[str, str]:
+def settings_of(admin: AdminClient, name: str = "a") -> dict[str, str]:
     topic = admin.kit.topics.get(name)
     assert topic is not None
     return dict(topic.config)
@@ -140,7 +140,7 @@ def settings_of(admin: Admin, name: str = "a") -> dict[str, str]:
 
 @pytest.mark.parametrize("version", range(3))
 def test_settings_are_replaced_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", configs=[config("segment.ms", "9")])
     results = alter(
         admin,
@@ -158,7 +158,7 @@ def test_settings_are_replaced_in_every_version(version: int) -> None:
 
 
 def test_a_replacement_that_is_wrong_changes_nothing() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", configs=[config("segment.ms", "9")])
     for wrong, code in (({"x": "1"}, INVALID_CONFIG), ({"retention.ms": None}, INVALID_REQUEST)):
         assert [one.error_code for one in alter(admin, 2, (TOPIC, "a", wrong))] == [code]  # type: ignore[arg-type]
@@ -169,7 +169,7 @@ def test_a_replacement_that_is_wrong_changes_nothing() -> None:
 
 
 def change(
-    admin: Admin, *changes: tuple[str, int, str | None], version: int = 1, dry: bool = False
+    admin: AdminClient, *changes: tuple[str, int, str | None], version: int = 1, dry: bool = False
 ) -> Message:
     configs = [config(name, value, config_operation=op) for name, op, value in changes]
     asked = [Message(resource_type=TOPIC, resource_name="a", configs=configs)]
@@ -180,7 +180,7 @@ def change(
 
 @pytest.mark.parametrize("version", range(2))
 def test_single_settings_are_changed_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", configs=[config("segment.ms", "9")])
     throttled = "leader.replication.throttled.replicas"
     result = change(
@@ -197,7 +197,7 @@ def test_single_settings_are_changed_in_every_version(version: int) -> None:
 
 
 def test_changes_that_are_wrong_change_nothing() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a")
     assert change(admin, ("retention.ms", APPEND, "5")).error_code == INVALID_CONFIG
     assert change(admin, ("retention.ms", SET, None)).error_code == INVALID_REQUEST
@@ -208,13 +208,13 @@ def test_changes_that_are_wrong_change_nothing() -> None:
     assert settings_of(admin) == {}
 
 
-def listed(admin: Admin, version: int, types: list[int]) -> Message:
+def listed(admin: AdminClient, version: int, types: list[int]) -> Message:
     request = Message(resource_types=types) if version else Message()
     return admin.call(74, version, request)
 
 
 def test_resources_that_have_settings_are_listed() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("b", "a")
 
     def shown(types: list[int]) -> list[tuple[str, int]]:

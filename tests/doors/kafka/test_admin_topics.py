@@ -19,7 +19,7 @@ from tests.doors.kafka.admin_kit import (
     TOPIC_EXISTS,
     UNKNOWN_TOPIC,
     UNKNOWN_TOPIC_ID,
-    Admin,
+    AdminClient,
     config,
     new_topic,
 )
@@ -32,7 +32,7 @@ def codes(items: list[Message]) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("version", range(2, 8))
 def test_topics_are_created_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     made = admin.create("a", "b", version=version, num_partitions=3)
     assert codes(made) == [("a", OK), ("b", OK)]
     assert made[0].error_message is None
@@ -48,7 +48,7 @@ def test_topics_are_created_in_every_version(version: int) -> None:
 
 
 def test_each_topic_has_its_own_answer_in_the_order_asked() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("there")
     topics = [
         new_topic("z"),
@@ -89,31 +89,31 @@ def test_each_topic_has_its_own_answer_in_the_order_asked() -> None:
 
 
 def test_validate_only_creates_nothing() -> None:
-    admin = Admin()
+    admin = AdminClient()
     answer = admin.call(19, 7, Message(topics=[new_topic("a")], timeout=1, validate_only=True))
     assert codes(answer.topics) == [("a", OK)]
     assert admin.kit.topics.get("a") is None
 
 
 def test_no_topics_no_answers() -> None:
-    assert Admin().create() == []
+    assert AdminClient().create() == []
 
 
 def test_the_reply_waits_for_the_disk() -> None:
-    admin = Admin(auto=False)
-    admin.ask(19, 7, Message(topics=[new_topic("a"), new_topic("b")], timeout=1, validate_only=False))
-    assert admin.answers() == []
+    admin = AdminClient(auto=False)
+    admin.send(19, 7, Message(topics=[new_topic("a"), new_topic("b")], timeout=1, validate_only=False))
+    assert admin.replies() == []
     admin.kit.log.commit()
     admin.clock.run()
-    assert codes(admin.answers()[0].topics) == [("a", OK), ("b", OK)]
+    assert codes(admin.replies()[0].topics) == [("a", OK), ("b", OK)]
 
 
 def test_a_failed_commit_is_a_storage_error_for_each_topic() -> None:
-    admin = Admin(auto=False)
-    admin.ask(19, 7, Message(topics=[new_topic("a"), new_topic("b")], timeout=1, validate_only=False))
+    admin = AdminClient(auto=False)
+    admin.send(19, 7, Message(topics=[new_topic("a"), new_topic("b")], timeout=1, validate_only=False))
     admin.kit.log.fail()
     admin.clock.run()
-    assert codes(admin.answers()[0].topics) == [("a", STORAGE_ERROR), ("b", STORAGE_ERROR)]
+    assert codes(admin.replies()[0].topics) == [("a", STORAGE_ERROR), ("b", STORAGE_ERROR)]
 
 
 # --- DeleteTopics -------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_a_failed_commit_is_a_storage_error_for_each_topic() -> None:
 
 @pytest.mark.parametrize("version", range(1, 7))
 def test_topics_are_deleted_by_name_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", "b")
     names = ["a", "none", "b/d"]
     request = Message(topic_names=names, timeout=1)
@@ -136,7 +136,7 @@ def test_topics_are_deleted_by_name_in_every_version(version: int) -> None:
 
 
 def test_topics_are_deleted_by_id() -> None:
-    admin = Admin()
+    admin = AdminClient()
     ids = [topic.topic_id for topic in admin.create("a", "b", "c")]
     unknown = ids[0].__class__(int=12345)
     asked = [(None, ids[0]), (None, unknown), ("b", ids[1]), (None, NO_UUID), ("c", NO_UUID), (None, ids[2])]
@@ -156,7 +156,7 @@ def test_topics_are_deleted_by_id() -> None:
 
 
 def test_a_topic_named_twice_is_not_deleted() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a")
     answer = admin.call(20, 5, Message(topic_names=["a", "a"], timeout=1)).responses
     assert codes(answer) == [("a", INVALID_REQUEST)]
@@ -168,7 +168,7 @@ def test_a_topic_named_twice_is_not_deleted() -> None:
 
 @pytest.mark.parametrize("version", range(4))
 def test_partitions_are_added_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", "b", "c", "d")
     asked = [
         ("a", 3, None),
@@ -199,7 +199,7 @@ def test_partitions_are_added_in_every_version(version: int) -> None:
 
 
 def test_added_partitions_may_be_only_checked() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a")
     topics = [Message(name="a", count=3, assignments=None)]
     answer = admin.call(37, 3, Message(topics=topics, timeout=1, validate_only=True)).results
@@ -212,7 +212,7 @@ def test_added_partitions_may_be_only_checked() -> None:
 
 @pytest.mark.parametrize("version", range(3))
 def test_records_are_deleted_in_every_version(version: int) -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", num_partitions=3)
     topic = admin.kit.topics.get("a")
     assert topic is not None
@@ -244,14 +244,14 @@ def test_records_are_deleted_in_every_version(version: int) -> None:
 
 
 def describe(
-    admin: Admin, names: list[str], limit: int = 2000, cursor: tuple[str, int] | None = None
+    admin: AdminClient, names: list[str], limit: int = 2000, cursor: tuple[str, int] | None = None
 ) -> Message:
     after = None if cursor is None else Message(topic_name=cursor[0], partition_index=cursor[1])
     topics = [Message(name=name) for name in names]
     return admin.call(75, 0, Message(topics=topics, response_partition_limit=limit, cursor=after))
 
 
-def pages(admin: Admin, names: list[str], limit: int) -> list[list[tuple[str, list[int]]]]:
+def pages(admin: AdminClient, names: list[str], limit: int) -> list[list[tuple[str, list[int]]]]:
     cursor: tuple[str, int] | None = None
     found = []
     for _ in range(20):
@@ -264,7 +264,7 @@ def pages(admin: Admin, names: list[str], limit: int) -> list[list[tuple[str, li
 
 
 def test_partitions_are_described() -> None:
-    admin = Admin()
+    admin = AdminClient()
     (made,) = admin.create("a", num_partitions=2)
     (topic,) = describe(admin, ["a"]).topics
     assert (topic.error_code, topic.topic_id, topic.is_internal) == (OK, made.topic_id, False)
@@ -275,7 +275,7 @@ def test_partitions_are_described() -> None:
 
 
 def test_pages_cover_every_partition_once() -> None:
-    admin = Admin()
+    admin = AdminClient()
     for name, partitions in (("b", 3), ("a", 2), ("c", 1)):
         admin.create(name, num_partitions=partitions)
     assert pages(admin, [], 100) == [[("a", [0, 1]), ("b", [0, 1, 2]), ("c", [0])]]
@@ -286,7 +286,7 @@ def test_pages_cover_every_partition_once() -> None:
 
 
 def test_a_cursor_whose_topic_is_gone_goes_on_with_the_next() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("a", "c")
     answer = describe(admin, [], 10, ("b", 7))
     assert [one.name for one in answer.topics] == ["c"]
@@ -294,12 +294,12 @@ def test_a_cursor_whose_topic_is_gone_goes_on_with_the_next() -> None:
 
 
 def test_unknown_topics_have_their_own_error() -> None:
-    admin = Admin()
+    admin = AdminClient()
     admin.create("b")
     answer = describe(admin, ["b", "none", "bad name"])
     assert codes(answer.topics) == [("b", OK), ("bad name", INVALID_TOPIC), ("none", UNKNOWN_TOPIC)]
 
 
 def test_a_cursor_before_the_first_partition_is_refused() -> None:
-    answer = describe(Admin(), ["b"], 10, ("b", -1))
+    answer = describe(AdminClient(), ["b"], 10, ("b", -1))
     assert codes(answer.topics) == [("b", INVALID_REQUEST)]

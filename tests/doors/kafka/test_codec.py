@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
-from mainstem.kafka_protocol.schema import Shape, api, keys
+from mainstem.kafka_protocol.schema import MessageSchema, api, keys
 from mainstem.kafka_protocol.writer import _struct_writer, uvarint, write_reply, write_request
 from tests.doors.kafka import make_schema, oracle
 
@@ -205,7 +205,7 @@ def test_a_reply_with_a_field_that_no_version_has_is_a_bug() -> None:
 
 def test_reply_fields_left_out_get_their_defaults() -> None:
     for key in keys():
-        shape: Shape = api(key).response
+        shape: MessageSchema = api(key).response
         for version in range(shape.versions[0], shape.versions[1] + 1):
             out = bytearray()
             _struct_writer(shape.fields, version, version >= shape.flexible)(out, Message())

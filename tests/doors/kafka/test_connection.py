@@ -12,12 +12,12 @@ from mainstem.coordinator.errors import UnknownMember
 from mainstem.doors.kafka.connection import MAX_UNANSWERED
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.frame import POOLED_BYTES
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.handlers import discover
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from tests.doors.kafka.kit import (
-    Client,
+    DoorClient,
     MemoryNode,
     batch,
     decode_reply,
@@ -29,41 +29,41 @@ from tests.doors.kafka.kit import (
 HEARTBEAT = Message(group_id="g", member_id="m")
 
 
-class Script:
+class ScriptedHandler:
     """A handler whose answers a test gives."""
 
     def __init__(self, key: int = 12, pipelined: bool = False) -> None:
         self.requests: list[Request] = []
-        self.laters: list[Later[Message]] = []
+        self.laters: list[Promise[Message]] = []
         self.raises: Exception | None = None
         self.handler = Handler(key=key, versions=(0, 4), handle=self._handle, pipelined=pipelined)
 
-    def _handle(self, context: Context, request: Request) -> Answer:
+    def _handle(self, context: HandlerContext, request: Request) -> HandlerResult:
         if self.raises is not None:
             raise self.raises
         self.requests.append(request)
-        later: Later[Message] = Later()
+        later: Promise[Message] = Promise()
         self.laters.append(later)
         return later
 
 
-def scripted(pipelined: bool = False) -> tuple[Client, Script]:
-    script = Script(pipelined=pipelined)
-    return Client(handlers={**discover(), 12: script.handler}), script
+def scripted(pipelined: bool = False) -> tuple[DoorClient, ScriptedHandler]:
+    script = ScriptedHandler(pipelined=pipelined)
+    return DoorClient(handlers={**discover(), 12: script.handler}), script
 
 
 def test_one_request_after_the_other_unless_pipelined() -> None:
     client, script = scripted()
-    client.ask(12, 4, HEARTBEAT)
+    client.send(12, 4, HEARTBEAT)
     client.feed(client.frame(12, 4, HEARTBEAT) + client.frame(12, 4, HEARTBEAT), run=True)
     assert len(script.laters) == 1
-    assert client.link.paused
+    assert client.transport.paused
     script.laters[0].resolve(Message(error_code=1))
     assert len(script.laters) == 2
     script.laters[1].resolve(Message(error_code=2))
     script.laters[2].resolve(Message(error_code=3))
-    assert [answer.error_code for answer in client.answers()] == [1, 2, 3]
-    assert not client.link.paused
+    assert [answer.error_code for answer in client.replies()] == [1, 2, 3]
+    assert not client.transport.paused
 
 
 def test_pipelined_requests_are_answered_in_order() -> None:
@@ -72,9 +72,9 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     assert len(script.laters) == 3
     for later, code in ((2, 3), (1, 2)):
         script.laters[later].resolve(Message(error_code=code))
-    assert client.answers() == []
+    assert client.replies() == []
     script.laters[0].resolve(Message(error_code=1))
-    answers = client.answers()
+    answers = client.replies()
     assert [answer.error_code for answer in answers] == [1, 2, 3, 0]
     assert answers[3].api_keys
 
@@ -84,28 +84,28 @@ def test_too_many_unanswered_requests_stop_the_reading() -> None:
     frames = b"".join(client.frame(12, 4, HEARTBEAT) for _ in range(MAX_UNANSWERED + 5))
     client.feed(frames)
     assert len(script.laters) == MAX_UNANSWERED
-    assert client.link.paused
+    assert client.transport.paused
     for later in list(script.laters):
         later.resolve(Message())
     client.clock.run()
     assert len(script.laters) == MAX_UNANSWERED + 5
-    assert not client.link.paused
+    assert not client.transport.paused
 
 
 def test_a_client_that_does_not_read_gets_no_further_request_started() -> None:
-    client = Client()
+    client = DoorClient()
     client.connection.sending_blocked()
-    client.ask(18, 0, Message())
-    assert client.link.paused
-    assert client.answers() == []
+    client.send(18, 0, Message())
+    assert client.transport.paused
+    assert client.replies() == []
     client.connection.sending_resumed()
-    assert len(client.answers()) == 1
-    assert not client.link.paused
-    assert client.door.context.slow_clients == 0
+    assert len(client.replies()) == 1
+    assert not client.transport.paused
+    assert client.dispatcher.context.slow_clients == 0
 
 
 def test_others_have_their_turn_after_64_kb() -> None:
-    client = Client()
+    client = DoorClient()
     client.node.create("t")
     frame = client.frame(0, 9, produce_request("t", batch(b"x" * 30_000)))
     frames = frame + b"".join(
@@ -113,22 +113,22 @@ def test_others_have_their_turn_after_64_kb() -> None:
     )
     assert len(frames) < POOLED_BYTES
     client.feed(frames, run=False)
-    assert len(client.answers()) == 3
-    assert client.link.paused
+    assert len(client.replies()) == 3
+    assert client.transport.paused
     client.clock.run()
-    assert len(client.answers()) == 2
-    assert not client.link.paused
+    assert len(client.replies()) == 2
+    assert not client.transport.paused
 
 
 @pytest.mark.parametrize("step", [1, 3, 17])
 def test_requests_may_come_in_pieces(step: int) -> None:
-    client = Client()
+    client = DoorClient()
     data = client.frame(18, 3, Message(client_software_name="a", client_software_version="1")) + client.frame(
         3, 12, Message(topics=None)
     )
     for at in range(0, len(data), step):
         client.feed(data[at : at + step])
-    assert len(client.answers()) == 2
+    assert len(client.replies()) == 2
 
 
 @pytest.mark.parametrize(
@@ -150,23 +150,23 @@ def test_requests_may_come_in_pieces(step: int) -> None:
 def test_what_is_no_request_closes_the_connection_with_one_line(
     data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = Client()
+    client = DoorClient()
     with caplog.at_level(logging.WARNING, "mainstem.kafka"):
         client.feed(data)
-    assert client.link.closed
-    assert client.link.sent == b""
+    assert client.transport.closed
+    assert client.transport.sent == b""
     assert len(caplog.records) == 1
     assert caplog.records[0].levelno == logging.WARNING
     assert "198.51.100.1:5" in caplog.text
 
 
 def test_lines_about_bad_clients_are_few(caplog: pytest.LogCaptureFixture) -> None:
-    client = Client()
+    client = DoorClient()
     with caplog.at_level(logging.WARNING, "mainstem.kafka"):
         for _ in range(50):
-            client.door.complain("not kafka", "HTTP spoken")
+            client.dispatcher.warn_rate_limited("not kafka", "HTTP spoken")
         client.clock.advance(11)
-        client.door.complain("not kafka", "HTTP spoken")
+        client.dispatcher.warn_rate_limited("not kafka", "HTTP spoken")
     assert [record.message for record in caplog.records] == ["HTTP spoken", "HTTP spoken (49 more like it)"]
 
 
@@ -175,9 +175,9 @@ def test_a_refusal_becomes_the_error_code() -> None:
     script.raises = UnknownMember("who?")
     assert client.call(12, 4, HEARTBEAT).error_code == ErrorCode.UNKNOWN_MEMBER_ID
     script.raises = None
-    client.ask(12, 4, HEARTBEAT)
+    client.send(12, 4, HEARTBEAT)
     script.laters[0].fail(UnknownMember("who?"))
-    assert client.answers()[0].error_code == ErrorCode.UNKNOWN_MEMBER_ID
+    assert client.replies()[0].error_code == ErrorCode.UNKNOWN_MEMBER_ID
 
 
 def test_a_fault_of_a_handler_is_an_error_code_and_one_traceback(caplog: pytest.LogCaptureFixture) -> None:
@@ -187,14 +187,14 @@ def test_a_fault_of_a_handler_is_an_error_code_and_one_traceback(caplog: pytest.
         assert client.call(12, 4, HEARTBEAT).error_code == ErrorCode.UNKNOWN_SERVER_ERROR
     assert len(caplog.records) == 1
     assert caplog.records[0].exc_info is not None
-    assert not client.link.closed
+    assert not client.transport.closed
 
 
 def test_a_reply_that_cannot_be_encoded_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     client, script = scripted()
-    client.ask(12, 4, HEARTBEAT)
+    client.send(12, 4, HEARTBEAT)
     script.laters[0].resolve(Message(error_code="text"))
-    assert client.link.closed
+    assert client.transport.closed
     assert "cannot be encoded" in caplog.text
 
 
@@ -202,10 +202,10 @@ def test_a_reply_that_cannot_be_encoded_closes_the_connection(caplog: pytest.Log
 def test_faults_of_keys_without_a_top_level_error_have_a_reply(
     key: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = Client()
+    client = DoorClient()
     client.node.create("t")
     monkeypatch.setattr(client.node.topics, "get", lambda name: 1 / 0)
-    high = client.door.handlers[key].versions[1]
+    high = client.dispatcher.handlers[key].versions[1]
     request = {
         0: produce_request("t", batch(b"x")),
         1: fetch_request(("t", 0, 0)),
@@ -216,14 +216,14 @@ def test_faults_of_keys_without_a_top_level_error_have_a_reply(
     }[key]
     answer = client.call(key, min(high, 12), request)
     assert "error_code=-1" in repr(answer)
-    assert not client.link.closed
+    assert not client.transport.closed
 
 
 def test_unknown_version_of_api_versions_is_answered_in_version_0() -> None:
-    client = Client()
+    client = DoorClient()
     frame = b"\0\x12\0\x63\0\0\0\7\0\1a" + b"\xde\xad"
     client.feed(len(frame).to_bytes(4, "big") + frame)
-    sent = memoryview(bytes(client.link.sent))[4:]
+    sent = memoryview(bytes(client.transport.sent))[4:]
     assert int.from_bytes(sent[:4], "big") == 7
     answer = decode_reply(18, 0, sent)
     assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
@@ -233,35 +233,39 @@ def test_unknown_version_of_api_versions_is_answered_in_version_0() -> None:
 def test_a_lost_connection_cancels_what_waits() -> None:
     node = MemoryNode()
     topic = node.create("t")
-    client = Client(node)
-    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
+    client = DoorClient(node)
+    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
     partition = node.partition(topic, 0)
     assert len(partition.watchers) == 1
     client.connection.lost()
     assert partition.watchers == []
     client.clock.advance(100)
-    assert client.link.sent == b""
+    assert client.transport.sent == b""
 
 
 def test_draining_answers_commits_and_drops_waits() -> None:
     node = MemoryNode()
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
-    producer, consumer, idle = Client(node), Client(node), Client(node)
-    producer.ask(0, 9, produce_request("t", batch(b"x")))
-    consumer.ask(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
+    producer, consumer, idle = DoorClient(node), DoorClient(node), DoorClient(node)
+    producer.send(0, 9, produce_request("t", batch(b"x")))
+    consumer.send(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
     for client in (producer, consumer, idle):
         client.connection.drain()
-    assert (producer.link.closed, consumer.link.closed, idle.link.closed) == (False, True, True)
+    assert (producer.transport.closed, consumer.transport.closed, idle.transport.closed) == (
+        False,
+        True,
+        True,
+    )
     partition.commit()
-    assert len(producer.answers()) == 1
-    assert producer.link.closed
+    assert len(producer.replies()) == 1
+    assert producer.transport.closed
 
 
 def test_no_bytes_are_taken_after_the_end() -> None:
-    client = Client()
+    client = DoorClient()
     client.feed(b"GET / HTTP/1.1\r\n" * 10)
-    assert client.link.closed
+    assert client.transport.closed
     client.connection.lost()
 
 
@@ -293,10 +297,10 @@ def test_a_damaged_request_is_answered_or_ends_the_connection(
     damage: list[tuple[int, bytes]],
 ) -> None:
     key, message = request_
-    client = Client()
+    client = DoorClient()
     topic = client.node.create("t")
     client.node.partition(topic, 0).append(memoryview(batch(b"x")))
-    low, high = client.door.handlers[key].versions
+    low, high = client.dispatcher.handlers[key].versions
     frame = bytearray(request_frame(key, min(max(version, low), high), 1, message))
     for at, patch in damage:
         at = 8 + at % (len(frame) - 8)
@@ -304,5 +308,5 @@ def test_a_damaged_request_is_answered_or_ends_the_connection(
     caplog.clear()
     client.feed(bytes(frame))
     client.clock.advance(1)
-    assert client.link.closed or client.link.sent or not client.connection.is_idle or key == 0
+    assert client.transport.closed or client.transport.sent or not client.connection.is_idle or key == 0
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -12,18 +12,20 @@ from mainstem.doors.kafka.frame import (
     POOLED_BYTES,
     POOLED_LARGE,
     POOLED_LARGE_BYTES,
+    BufferPool,
     FrameReader,
     NotKafka,
-    Pool,
 )
-from mainstem.doors.net.limits import Budget
+from mainstem.doors.net.limits import MemoryBudget
 from mainstem.kafka_protocol.reader import ProtocolError
-from tests.doors.kafka.kit import Owner, frame_reader
+from tests.doors.kafka.kit import RecordingWaiter, frame_reader
 
 PRODUCE_MAX = 8 << 20
 
 
-def reader(pool: Pool | None = None, budget: Budget | None = None, owner: Owner | None = None) -> FrameReader:
+def reader(
+    pool: BufferPool | None = None, budget: MemoryBudget | None = None, owner: RecordingWaiter | None = None
+) -> FrameReader:
     return frame_reader(PRODUCE_MAX, pool, budget, owner)
 
 
@@ -31,16 +33,16 @@ def feed(frames: FrameReader, data: bytes, step: int = 1 << 30) -> list[bytes]:
     """All frames of `data`, given in pieces of at most `step`."""
     out = []
     while data:
-        space = frames.space()
+        space = frames.receive_buffer()
         count = min(len(space), len(data), step)
         space[:count] = data[:count]
         space.release()
         data = data[count:]
-        frames.filled(count)
+        frames.advance(count)
         while (frame := frames.next()) is not None:
             out.append(bytes(frame))
         assert not frames.has_frame
-        assert frames.settle()
+        assert frames.prepare_receive()
     return out
 
 
@@ -116,7 +118,7 @@ def test_other_protocols_are_named(text: bytes) -> None:
 def test_a_length_prefix_buys_no_memory() -> None:
     tracemalloc.start()
     try:
-        pool = Pool()
+        pool = BufferPool()
         readers = [reader(pool) for _ in range(5)]
         for frames in readers:
             feed(frames, PRODUCE_MAX.to_bytes(4, "big") + produce(100))
@@ -126,7 +128,7 @@ def test_a_length_prefix_buys_no_memory() -> None:
 
 
 def test_idle_readers_share_one_buffer() -> None:
-    pool = Pool()
+    pool = BufferPool()
     tracemalloc.start()
     try:
         readers = [reader(pool) for _ in range(200)]
@@ -139,13 +141,13 @@ def test_idle_readers_share_one_buffer() -> None:
 
 
 def test_asking_for_room_borrows_nothing() -> None:
-    pool = Pool()
+    pool = BufferPool()
     tracemalloc.start()
     try:
         readers = [reader(pool) for _ in range(50)]
         for frames in readers:
             feed(frames, framed(produce(500))[:30])
-            frames.space().release()
+            frames.receive_buffer().release()
         assert tracemalloc.get_traced_memory()[0] < 2 * POOLED_BYTES
         assert all(feed(frames, framed(produce(500))[30:]) == [produce(500)] for frames in readers)
     finally:
@@ -153,7 +155,7 @@ def test_asking_for_room_borrows_nothing() -> None:
 
 
 def test_large_frames_after_the_first_take_no_new_memory() -> None:
-    pool = Pool()
+    pool = BufferPool()
     one = framed(produce(1 << 20))
     first, second = reader(pool), reader(pool)
     feed(first, one)
@@ -171,7 +173,7 @@ def test_large_frames_after_the_first_take_no_new_memory() -> None:
 
 
 def test_few_large_buffers_are_kept() -> None:
-    pool = Pool()
+    pool = BufferPool()
     readers = [reader(pool) for _ in range(20)]
     tracemalloc.start()
     try:

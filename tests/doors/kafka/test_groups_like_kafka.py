@@ -30,7 +30,7 @@ RANGE = [Message(name="range", metadata=subscription("t"))]
 STICKY = [Message(name="sticky", metadata=subscription("t"))]
 
 
-class Wire:
+class KafkaWire:
     """One connection."""
 
     def __init__(self, at: str) -> None:
@@ -57,19 +57,19 @@ class Wire:
         return out
 
 
-class Talk:
+class Conversation:
     """A conversation with one server, and what it said."""
 
     def __init__(self, at: str, group: str) -> None:
         self.at = at
         self.group = group
-        self.wires: dict[str, Wire] = {}
+        self.wires: dict[str, KafkaWire] = {}
         self.names: dict[str, str] = {}
-        self.said: list[Any] = []
+        self.replies: list[Any] = []
 
-    def wire(self, who: str) -> Wire:
+    def wire(self, who: str) -> KafkaWire:
         if who not in self.wires:
-            self.wires[who] = Wire(self.at)
+            self.wires[who] = KafkaWire(self.at)
         return self.wires[who]
 
     def send(self, who: str, key: int, version: int, /, **fields: Any) -> None:
@@ -78,7 +78,7 @@ class Talk:
     def receive(self, who: str) -> Message:
         key, version = self.wire(who).asked[0]
         answer = self.wire(who).receive()
-        self.said.append((who, key, version, self.normal(answer)))
+        self.replies.append((who, key, version, self.normal(answer)))
         return answer
 
     def call(self, who: str, key: int, version: int, /, **fields: Any) -> Message:
@@ -184,7 +184,7 @@ def offset(name: str = "t", partition: int = 0, metadata: str | None = "note") -
 # --- the conversations --------------------------------------------------------------------------------------
 
 
-def one_member_in_every_version(talk: Talk) -> None:
+def one_member_in_every_version(talk: Conversation) -> None:
     for version in range(10):
         joined = talk.join("a", version)
         talk.sync("a", joined, min(version, 5), assignments=[plan(joined, b"x")])
@@ -197,7 +197,7 @@ def one_member_in_every_version(talk: Talk) -> None:
         talk.state()
 
 
-def offsets_in_every_version(talk: Talk) -> None:
+def offsets_in_every_version(talk: Conversation) -> None:
     for version in range(2, 10):
         talk.commit("a", version=version)
     for version in range(1, 10):
@@ -209,7 +209,7 @@ def offsets_in_every_version(talk: Talk) -> None:
             talk.call("a", FETCH, version, topics=None, groups=groups)
 
 
-def offsets_by_topic_id(talk: Talk) -> None:
+def offsets_by_topic_id(talk: Conversation) -> None:
     wire = talk.wire("a")
     wire.send(3, 12, topics=[Message(topic_id=NO_UUID, name="t")], allow_auto_topic_creation=False)
     known = wire.receive().topics[0].topic_id
@@ -221,7 +221,7 @@ def offsets_by_topic_id(talk: Talk) -> None:
     talk.call("a", FETCH, 10, groups=[Message(group_id=talk.group, topics=None)])
 
 
-def coordinators_and_lists(talk: Talk) -> None:
+def coordinators_and_lists(talk: Conversation) -> None:
     talk.commit("a")
     for version in range(7):
         talk.call("a", FIND, version, key=talk.group, coordinator_keys=[talk.group])
@@ -236,7 +236,7 @@ def coordinators_and_lists(talk: Talk) -> None:
         talk.commit("a")
 
 
-def refusals(talk: Talk) -> None:
+def refusals(talk: Conversation) -> None:
     stranger = Message(member_id="stranger", generation_id=1)
     for version in (0, 5, 9):
         talk.call("a", JOIN, version, **talk.join_fields(member_id="stranger"))
@@ -261,7 +261,7 @@ def refusals(talk: Talk) -> None:
     talk.call("a", DELETE_OFFSETS, 0, topics=topics, group_id="nobodies")
 
 
-def refusals_of_a_group_with_members(talk: Talk) -> None:
+def refusals_of_a_group_with_members(talk: Conversation) -> None:
     joined = talk.join("a")
     talk.commit("a", joined)
     talk.beat("a", joined)
@@ -291,7 +291,7 @@ def refusals_of_a_group_with_members(talk: Talk) -> None:
     talk.state()
 
 
-def two_members(talk: Talk) -> None:
+def two_members(talk: Conversation) -> None:
     leader, follower = talk.pair()
     talk.state()
     talk.join("b", member_id=follower.member_id)
@@ -319,7 +319,7 @@ def two_members(talk: Talk) -> None:
     talk.state()
 
 
-def static_members(talk: Talk) -> None:
+def static_members(talk: Conversation) -> None:
     one: dict[str, Any] = {"group_instance_id": "w-1"}
     two: dict[str, Any] = {"group_instance_id": "w-2"}
     first = talk.join("a", **one)
@@ -351,7 +351,7 @@ def static_members(talk: Talk) -> None:
     talk.state()
 
 
-CONVERSATIONS: list[Callable[[Talk], None]] = [
+CONVERSATIONS: list[Callable[[Conversation], None]] = [
     one_member_in_every_version,
     offsets_in_every_version,
     offsets_by_topic_id,
@@ -370,14 +370,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory, real_kafka: str) -> Iterat
         for at in (ours.at, real_kafka):
             make = Message(name="t", num_partitions=2, replication_factor=1, assignments=[], configs=[])
             other = Message(name="u", num_partitions=2, replication_factor=1, assignments=[], configs=[])
-            with contextlib.closing(Talk(at, "x")) as talk:
+            with contextlib.closing(Conversation(at, "x")) as talk:
                 talk.wire("a").send(19, 5, topics=[make, other], timeout=20_000, validate_only=False)
                 talk.receive("a")
                 find(talk)
         yield ours.at, real_kafka
 
 
-def find(talk: Talk) -> None:
+def find(talk: Conversation) -> None:
     """Wait until the coordinator is there: Apache Kafka makes its topic first."""
     for _ in range(200):
         found = talk.call("a", FIND, 3, key="x", key_type=0)
@@ -391,14 +391,14 @@ def find(talk: Talk) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("converse", CONVERSATIONS, ids=lambda converse: converse.__name__)
 def test_the_replies_are_those_of_apache_kafka(
-    servers: tuple[str, str], converse: Callable[[Talk], None]
+    servers: tuple[str, str], converse: Callable[[Conversation], None]
 ) -> None:
     said = []
     for at in servers:
-        talk = Talk(at, converse.__name__)
+        talk = Conversation(at, converse.__name__)
         with contextlib.closing(talk):
             converse(talk)
-        said.append(talk.said)
+        said.append(talk.replies)
     ours, theirs = said
     for step, (mine, kafkas) in enumerate(zip(ours, theirs, strict=True)):
         assert mine == kafkas, f"step {step}: {mine}\n{kafkas}"

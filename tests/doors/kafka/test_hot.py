@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.doors.kafka.fast_replies import (
-    Fetched,
-    Produced,
+    FetchResult,
+    ProduceResult,
     TopicKey,
     fetch_reply,
     metadata_partitions,
@@ -26,9 +26,9 @@ CODE = st.integers(-1, 130)
 NAMES = st.text(max_size=200)
 IDS = st.uuids()
 
-produced = st.builds(Produced, I32, CODE, I64, st.just(-1), I64, st.none() | st.text(max_size=300))
+produced = st.builds(ProduceResult, I32, CODE, I64, st.just(-1), I64, st.none() | st.text(max_size=300))
 fetched = st.builds(
-    Fetched, I32, CODE, I64, I64, I64,
+    FetchResult, I32, CODE, I64, I64, I64,
     st.binary(max_size=40) | st.sampled_from((b"x" * 126, b"x" * 127, b"x" * 5000, memoryview(b"y" * 9_000))),
     st.booleans(), st.none() | st.tuples(st.integers(0, 9), st.integers(0, 99)),
 )  # fmt: skip
@@ -111,7 +111,7 @@ def test_fetch_replies(version: int, data: st.DataObject) -> None:
 @pytest.mark.parametrize("size", [4096, 4097])
 def test_large_records_are_passed_on_without_a_copy(size: int) -> None:
     records = memoryview(bytes(size))
-    pieces = fetch_reply(12, [("t", [Fetched(0, 0, records=records)])])
+    pieces = fetch_reply(12, [("t", [FetchResult(0, 0, records=records)])])
     assert any(piece is records for piece in pieces) == (size > 4096)
 
 

@@ -12,7 +12,7 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handlers.k03_metadata import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
-from tests.doors.kafka.kit import Client, MemoryNode
+from tests.doors.kafka.kit import DoorClient, MemoryNode
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def node() -> MemoryNode:
 
 
 @pytest.fixture
-def client(node: MemoryNode) -> Client:
-    return Client(node)
+def client(node: MemoryNode) -> DoorClient:
+    return DoorClient(node)
 
 
 def named(*names: str, **more: object) -> Message:
@@ -34,7 +34,7 @@ def named(*names: str, **more: object) -> Message:
 
 
 @pytest.mark.parametrize("version", range(14))
-def test_all_topics(client: Client, node: MemoryNode, version: int) -> None:
+def test_all_topics(client: DoorClient, node: MemoryNode, version: int) -> None:
     answer = client.call(3, version, Message(topics=[] if version == 0 else None))
     assert [topic.name for topic in answer.topics] == ["__consumer_offsets", "a", "b"]
     broker = answer.brokers[0]
@@ -54,23 +54,23 @@ def test_all_topics(client: Client, node: MemoryNode, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(9, 14))
-def test_all_topics_as_librdkafka_asks_for_them(client: Client, version: int) -> None:
+def test_all_topics_as_librdkafka_asks_for_them(client: DoorClient, version: int) -> None:
     frame = client.frame(3, version, Message(topics=None, allow_auto_topic_creation=True))
     body = 5 if version <= 10 else 4
     wrong = frame[:-body] + b"\0\0\0" + frame[-body:]
     client.feed((len(wrong) - 4).to_bytes(4, "big") + wrong[4:])
-    (answer,) = client.answers()
+    (answer,) = client.replies()
     assert [topic.name for topic in answer.topics] == ["__consumer_offsets", "a", "b"]
 
 
 @pytest.mark.parametrize("version", range(1, 14))
-def test_an_empty_list_is_no_topics(client: Client, version: int) -> None:
+def test_an_empty_list_is_no_topics(client: DoorClient, version: int) -> None:
     assert client.call(3, version, Message(topics=[])).topics == []
 
 
 @pytest.mark.parametrize("version", range(14))
 def test_a_missing_topic_is_made_if_all_agree(node: MemoryNode, version: int) -> None:
-    client = Client(node)
+    client = DoorClient(node)
     answer = client.call(3, version, named("new", "a", "new"))
     assert [(topic.name, topic.error_code) for topic in answer.topics] == [("new", 0), ("a", 0)]
     assert len(answer.topics[0].partitions) == 1
@@ -85,13 +85,13 @@ def test_a_missing_topic_is_made_if_all_agree(node: MemoryNode, version: int) ->
     ]
 
 
-def test_a_name_that_cannot_be_is_refused(client: Client) -> None:
+def test_a_name_that_cannot_be_is_refused(client: DoorClient) -> None:
     answer = client.call(3, 12, named("no good", ""))
     assert [topic.error_code for topic in answer.topics] == [ErrorCode.INVALID_TOPIC_EXCEPTION] * 2
 
 
 @pytest.mark.parametrize("version", [12, 13])
-def test_topics_by_id(client: Client, node: MemoryNode, version: int) -> None:
+def test_topics_by_id(client: DoorClient, node: MemoryNode, version: int) -> None:
     known, unknown = node.topics.by_name["a"].id, UUID(int=7)
     topics = [Message(name=None, topic_id=known), Message(name=None, topic_id=unknown)]
     found, missing = client.call(3, version, Message(topics=topics)).topics
@@ -99,7 +99,7 @@ def test_topics_by_id(client: Client, node: MemoryNode, version: int) -> None:
     assert (missing.name, missing.topic_id, missing.error_code) == (None, unknown, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
-def test_operations_are_told_when_asked(client: Client) -> None:
+def test_operations_are_told_when_asked(client: DoorClient) -> None:
     request = named("a", include_topic_authorized_operations=True, include_cluster_authorized_operations=True)
     answer = client.call(3, 8, request)
     assert answer.cluster_authorized_operations == CLUSTER_OPERATIONS == 8096
@@ -109,17 +109,19 @@ def test_operations_are_told_when_asked(client: Client) -> None:
 
 
 @pytest.mark.parametrize("version", range(5))
-def test_api_versions_are_the_handlers(client: Client, version: int) -> None:
+def test_api_versions_are_the_handlers(client: DoorClient, version: int) -> None:
     request = Message(client_software_name="test", client_software_version="1.0")
     answer = client.call(18, version, request)
     table = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
-    assert table.keys() == client.door.handlers.keys()
+    assert table.keys() == client.dispatcher.handlers.keys()
     assert table[0] == (0, 13)
     assert table[1] == (4, 18)
-    assert all(table[key] == handler.versions for key, handler in client.door.handlers.items() if key != 0)
+    assert all(
+        table[key] == handler.versions for key, handler in client.dispatcher.handlers.items() if key != 0
+    )
 
 
-def test_api_versions_refuses_what_kafka_refuses(client: Client) -> None:
+def test_api_versions_refuses_what_kafka_refuses(client: DoorClient) -> None:
     answer = client.call(18, 3, Message(client_software_name="bad name", client_software_version="1"))
     assert answer.error_code == ErrorCode.INVALID_REQUEST
 
@@ -132,7 +134,7 @@ def test_a_key_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("version", range(1, 6))
-def test_log_dirs(client: Client, node: MemoryNode, version: int) -> None:
+def test_log_dirs(client: DoorClient, node: MemoryNode, version: int) -> None:
     every = client.call(35, version, Message(topics=None)).results[0]
     assert [(topic.name, len(topic.partitions)) for topic in every.topics] == [
         ("__consumer_offsets", 1),
@@ -144,7 +146,7 @@ def test_log_dirs(client: Client, node: MemoryNode, version: int) -> None:
     assert [p.partition_index for p in topic.partitions] == [1]
 
 
-def test_producers_of_a_partition(client: Client) -> None:
+def test_producers_of_a_partition(client: DoorClient) -> None:
     request = Message(topics=[Message(name="b", partition_indexes=[0, 9])])
     here, missing = client.call(61, 0, request).topics[0].partitions
     assert (here.error_code, here.active_producers) == (0, [])

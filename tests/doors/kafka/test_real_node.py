@@ -49,7 +49,7 @@ def run(folder: Path, work: Work) -> None:
         runner.run(asyncio.wait_for(body(), 60))
 
 
-class Caller:
+class RawCaller:
     """A raw connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,7 +57,7 @@ class Caller:
         self.number = 0
 
     @classmethod
-    async def connect(cls, address: tuple[str, int]) -> Caller:
+    async def connect(cls, address: tuple[str, int]) -> RawCaller:
         return cls(*await asyncio.open_connection(*address))
 
     async def call(self, key: int, version: int, message: Message) -> Message:
@@ -84,7 +84,7 @@ def test_every_key_and_version_offered_is_answered(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(address: tuple[str, int]) -> None:
-        caller = await Caller.connect(address)
+        caller = await RawCaller.connect(address)
         for key, version in PAIRS:
             request = example(api(key).request.fields, version, kind)
             if key == 0:
@@ -102,7 +102,7 @@ def test_every_key_and_version_offered_is_answered(
 
 def test_topic_ids_from_metadata_work_in_produce_and_fetch(tmp_path: Path) -> None:
     async def work(address: tuple[str, int]) -> None:
-        caller = await Caller.connect(address)
+        caller = await RawCaller.connect(address)
         (topic,) = (
             await caller.call(3, 13, Message(topics=[Message(name="t")], allow_auto_topic_creation=True))
         ).topics

@@ -24,10 +24,10 @@ from tests.doors.kafka.kit import (
     request_frame,
 )
 
-Scenario = Callable[["Running"], Awaitable[None]]
+Scenario = Callable[["RunningDoor"], Awaitable[None]]
 
 
-class Running:
+class RunningDoor:
     """A door on a free port, with a topic t."""
 
     def __init__(self, settings: Settings) -> None:
@@ -37,12 +37,12 @@ class Running:
         self.door = KafkaDoor(self.node)  # type: ignore[arg-type]
         self.address = ("", 0)
 
-    async def connect(self) -> Peer:
+    async def connect(self) -> RawPeer:
         reader, writer = await asyncio.open_connection(*self.address)
-        return Peer(reader, writer)
+        return RawPeer(reader, writer)
 
 
-class Peer:
+class RawPeer:
     """A raw client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,7 @@ class Peer:
 
 def run(scenario: Scenario, settings: Settings | None = None, loop: Any = uvloop.new_event_loop) -> None:
     async def body() -> None:
-        running = Running(settings or Settings())
+        running = RunningDoor(settings or Settings())
         running.address = await running.door.start("127.0.0.1", 0)
         try:
             await scenario(running)
@@ -101,7 +101,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
 def test_hostile_clients_beside_a_good_one(loop: Any) -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         good = await running.connect()
         for data in HOSTILE:
             bad = await running.connect()
@@ -124,7 +124,7 @@ def test_hostile_clients_beside_a_good_one(loop: Any) -> None:
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
 @pytest.mark.parametrize("size", [100, 200_000, 1_000_000])
 def test_what_is_produced_is_fetched(loop: Any, size: int) -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         client = await running.connect()
         sent = [batch(bytes([n]) * size) for n in range(5)]
         for records in sent:
@@ -144,7 +144,7 @@ def test_what_is_produced_is_fetched(loop: Any, size: int) -> None:
 
 
 def test_a_client_that_does_not_read_costs_only_itself() -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         for n in range(20):
             running.partition.append(memoryview(batch(bytes([n]) * 500_000)))
         sock = socket.create_connection(running.address)
@@ -154,10 +154,10 @@ def test_a_client_that_does_not_read_costs_only_itself() -> None:
         good = await running.connect()
         for _ in range(20):
             assert (await good.call(18, 0, Message())).error_code == 0
-        context = running.door.door.context
+        context = running.door.dispatcher.context
         assert context.slow_clients == 1
         unsent = sum(
-            link._transport.get_write_buffer_size() for link in running.door._links if link._transport
+            link._transport.get_write_buffer_size() for link in running.door._sockets if link._transport
         )
         assert unsent < 16 << 20
         sock.close()
@@ -171,7 +171,7 @@ def test_a_client_that_does_not_read_costs_only_itself() -> None:
 
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
 def test_a_client_that_goes_while_it_waits_is_noticed(loop: Any) -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         peer = await running.connect()
         peer.send(request_frame(1, 12, 1, fetch_request(("t", 0, 0), max_wait=600_000)))
         while not running.partition.watchers:
@@ -184,7 +184,7 @@ def test_a_client_that_goes_while_it_waits_is_noticed(loop: Any) -> None:
 
 
 def test_a_connection_over_the_limit_waits_until_one_ends() -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         peers = [await running.connect() for _ in range(3)]
         for peer in peers:
             await peer.call(18, 0, Message())
@@ -204,7 +204,7 @@ def test_a_connection_over_the_limit_waits_until_one_ends() -> None:
 def test_silent_connections_end_but_waiting_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
 
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         silent, waiting = await running.connect(), await running.connect()
         waiting.send(request_frame(1, 12, 1, fetch_request(("t", 0, 0), max_wait=1500)))
         assert await silent.ended()
@@ -219,7 +219,7 @@ def test_a_frame_that_is_never_finished_ends_the_connection(monkeypatch: pytest.
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(server, "PARTIAL_SECONDS", 0.2)
 
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         slow, idle = await running.connect(), await running.connect()
         slow.send(b"\0\0\0\x0a\0\x12")
         assert await slow.ended()
@@ -234,7 +234,7 @@ def test_a_client_that_stops_reading_is_closed_after_a_while(monkeypatch: pytest
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(server, "STUCK_SECONDS", 0.2)
 
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         for n in range(20):
             running.partition.append(memoryview(batch(bytes([n]) * 500_000)))
         with socket.create_connection(running.address) as sock:
@@ -250,7 +250,7 @@ def test_a_client_that_stops_reading_is_closed_after_a_while(monkeypatch: pytest
 
 
 def test_closing_finishes_commits_and_drops_waits() -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         running.partition.auto = False
         producer, consumer, idle = [await running.connect() for _ in range(3)]
         await idle.call(18, 0, Message())
@@ -275,12 +275,12 @@ def test_closing_finishes_commits_and_drops_waits() -> None:
 
 
 def test_the_listeners_address_is_told_unless_another_is_advertised() -> None:
-    async def scenario(running: Running) -> None:
+    async def scenario(running: RunningDoor) -> None:
         client = await running.connect()
         broker = (await client.call(3, 12, Message(topics=[]))).brokers[0]
         assert (broker.host, broker.port) == running.address
         other = KafkaDoor(running.node, advertised_host="events.example", advertised_port=7)  # type: ignore[arg-type]
-        peer = Peer(*await asyncio.open_connection(*await other.start()))
+        peer = RawPeer(*await asyncio.open_connection(*await other.start()))
         broker = (await peer.call(3, 12, Message(topics=[]))).brokers[0]
         assert (broker.host, broker.port) == ("events.example", 7)
         peer.close()

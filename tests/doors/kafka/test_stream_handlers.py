@@ -9,7 +9,7 @@ from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.log.errors import BatchTooLarge, CorruptBatch, InvalidBatch, OutOfOrderSequence, StorageError
 from mainstem.log.storage import record_batch as batches
 from tests.doors.kafka.kit import (
-    Client,
+    DoorClient,
     MemoryNode,
     MemoryPartition,
     batch,
@@ -26,8 +26,8 @@ def node() -> MemoryNode:
 
 
 @pytest.fixture
-def client(node: MemoryNode) -> Client:
-    return Client(node)
+def client(node: MemoryNode) -> DoorClient:
+    return DoorClient(node)
 
 
 def part(node: MemoryNode, index: int = 0, topic: str = "t") -> MemoryPartition:
@@ -50,7 +50,9 @@ def fetched(answer: Message) -> list[Message]:
 
 @pytest.mark.parametrize("version", range(3, 14))
 @pytest.mark.parametrize("acks", [1, -1])
-def test_a_batch_is_appended_as_it_came(client: Client, node: MemoryNode, version: int, acks: int) -> None:
+def test_a_batch_is_appended_as_it_came(
+    client: DoorClient, node: MemoryNode, version: int, acks: int
+) -> None:
     topic = node.topics.by_name["t"].id if version >= 13 else "t"
     sent = batch(b"a", b"b")
     for expected in (0, 2):
@@ -59,61 +61,61 @@ def test_a_batch_is_appended_as_it_came(client: Client, node: MemoryNode, versio
     assert part(node, 1).batches[0][2][16:] == bytes(sent)[16:]
 
 
-def test_acks_all_is_answered_after_the_commit(client: Client, node: MemoryNode) -> None:
+def test_acks_all_is_answered_after_the_commit(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
-    client.ask(0, 9, produce_request("t", batch(b"a")))
-    client.ask(0, 9, produce_request("t", batch(b"b"), acks=1))
-    assert client.answers() == []
+    client.send(0, 9, produce_request("t", batch(b"a")))
+    client.send(0, 9, produce_request("t", batch(b"b"), acks=1))
+    assert client.replies() == []
     part(node).commit()
-    assert [produced(answer).base_offset for answer in client.answers()] == [0, 1]
+    assert [produced(answer).base_offset for answer in client.replies()] == [0, 1]
 
 
-def test_acks_0_has_no_reply_and_an_error_closes(client: Client, node: MemoryNode) -> None:
+def test_acks_0_has_no_reply_and_an_error_closes(client: DoorClient, node: MemoryNode) -> None:
     client.feed(client.frame(0, 9, produce_request("t", batch(b"a"), acks=0)))
-    assert client.link.sent == b""
+    assert client.transport.sent == b""
     assert part(node).log_end_offset == 1
     client.feed(client.frame(0, 9, produce_request("nowhere", batch(b"a"), acks=0)))
-    assert client.link.closed
+    assert client.transport.closed
 
 
 @pytest.mark.parametrize("acks", [0, 1])
-def test_every_acks_waits_while_the_disk_is_behind(client: Client, node: MemoryNode, acks: int) -> None:
+def test_every_acks_waits_while_the_disk_is_behind(client: DoorClient, node: MemoryNode, acks: int) -> None:
     part(node).auto = False
     node.log.pending_bytes = 100 << 20
-    client.ask(0, 9, produce_request("t", batch(b"a"), acks=acks))
-    assert client.link.sent == b""
+    client.send(0, 9, produce_request("t", batch(b"a"), acks=acks))
+    assert client.transport.sent == b""
     part(node).commit()
-    assert bool(client.link.sent) == (acks == 1)
+    assert bool(client.transport.sent) == (acks == 1)
     assert client.connection.is_idle
 
 
-def test_who_waits_for_the_commit_hurries_it_once_a_request(client: Client, node: MemoryNode) -> None:
+def test_a_request_that_waits_for_the_commit_prompts_it_once(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
-    for acks, hurried in ((1, 0), (0, 0), (-1, 1), (-1, 2)):
-        client.ask(0, 9, produce_request("t", batch(b"a"), acks=acks))
-        assert node.log.hurried == hurried
+    for acks, prompted in ((1, 0), (0, 0), (-1, 1), (-1, 2)):
+        client.send(0, 9, produce_request("t", batch(b"a"), acks=acks))
+        assert node.log.prompted_commits == prompted
     part(node).commit()
 
 
-def test_a_commit_that_fails_is_told(client: Client, node: MemoryNode) -> None:
+def test_a_commit_that_fails_is_told(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
-    client.ask(0, 9, produce_request("t", batch(b"a")))
+    client.send(0, 9, produce_request("t", batch(b"a")))
     part(node).fail()
-    assert produced(client.answers()[0]).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert produced(client.replies()[0]).error_code == ErrorCode.KAFKA_STORAGE_ERROR
 
 
-def test_a_commit_that_is_late_times_out_once(client: Client, node: MemoryNode) -> None:
+def test_a_commit_that_is_late_times_out_once(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
-    client.ask(0, 9, produce_request("t", batch(b"a"), timeout=500))
+    client.send(0, 9, produce_request("t", batch(b"a"), timeout=500))
     client.clock.advance(0.4)
-    assert client.answers() == []
+    assert client.replies() == []
     client.clock.advance(0.2)
-    assert produced(client.answers()[0]).error_code == ErrorCode.REQUEST_TIMED_OUT
+    assert produced(client.replies()[0]).error_code == ErrorCode.REQUEST_TIMED_OUT
     part(node).commit()
-    assert client.answers() == []
+    assert client.replies() == []
 
 
-def test_each_partition_has_its_own_error(client: Client, node: MemoryNode) -> None:
+def test_each_partition_has_its_own_error(client: DoorClient, node: MemoryNode) -> None:
     part(node, 1).refuse = BatchTooLarge("too large")
     part(node, 2).refuse = OutOfOrderSequence("gap")
     partitions = [Message(index=index, records=batch(b"x")) for index in (0, 1, 2, 3)]
@@ -145,20 +147,20 @@ def test_each_partition_has_its_own_error(client: Client, node: MemoryNode) -> N
     ],
 )
 def test_refusals_have_kafkas_codes(
-    client: Client, node: MemoryNode, error: Exception, code: ErrorCode
+    client: DoorClient, node: MemoryNode, error: Exception, code: ErrorCode
 ) -> None:
     part(node).refuse = error
     assert produced(client.call(0, 9, produce_request("t", batch(b"x")))).error_code == code
 
 
-def test_what_is_not_a_batch_is_refused(client: Client) -> None:
+def test_what_is_not_a_batch_is_refused(client: DoorClient) -> None:
     for records in (None, b"", b"x" * 70):
         answer = produced(client.call(0, 9, produce_request("t", records)))
         assert answer.error_code in (ErrorCode.INVALID_RECORD, ErrorCode.CORRUPT_MESSAGE)
         assert answer.base_offset == -1
 
 
-def test_unknown_ids_transactions_and_acks_are_refused(client: Client) -> None:
+def test_unknown_ids_transactions_and_acks_are_refused(client: DoorClient) -> None:
     answer = client.call(0, 13, produce_request(NO_UUID, batch(b"x")))
     assert produced(answer).error_code == ErrorCode.UNKNOWN_TOPIC_ID
     answer = client.call(0, 9, produce_request("t", batch(b"x"), acks=2))
@@ -167,7 +169,7 @@ def test_unknown_ids_transactions_and_acks_are_refused(client: Client) -> None:
     assert produced(answer).error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
 
 
-def test_internal_topics_are_not_written_by_clients(client: Client, node: MemoryNode) -> None:
+def test_internal_topics_are_not_written_by_clients(client: DoorClient, node: MemoryNode) -> None:
     node.create("__consumer_offsets", internal=True)
     answer = client.call(0, 9, produce_request("__consumer_offsets", batch(b"x")))
     assert produced(answer).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
@@ -177,7 +179,7 @@ def test_internal_topics_are_not_written_by_clients(client: Client, node: Memory
 
 
 @pytest.mark.parametrize("version", range(4, 19))
-def test_fetch_gives_whole_batches(client: Client, node: MemoryNode, version: int) -> None:
+def test_fetch_gives_whole_batches(client: DoorClient, node: MemoryNode, version: int) -> None:
     topic = node.topics.by_name["t"]
     part(node, 2).append(memoryview(batch(b"a", b"b")))
     part(node, 2).append(memoryview(batch(b"c")))
@@ -188,37 +190,37 @@ def test_fetch_gives_whole_batches(client: Client, node: MemoryNode, version: in
         assert batches.read_header(answer.records).base_offset == first
 
 
-def test_fetch_waits_for_an_event(client: Client, node: MemoryNode) -> None:
-    client.ask(1, 12, fetch_request(("t", 0, 0), ("t", 1, 0), max_wait=500))
+def test_fetch_waits_for_an_event(client: DoorClient, node: MemoryNode) -> None:
+    client.send(1, 12, fetch_request(("t", 0, 0), ("t", 1, 0), max_wait=500))
     client.clock.advance(0.3)
-    assert client.answers() == []
+    assert client.replies() == []
     part(node, 1).append(memoryview(batch(b"a")))
     client.clock.run()
-    answer = fetched(client.answers()[0])
+    answer = fetched(client.replies()[0])
     assert [len(p.records) > 0 for p in answer] == [False, True]
     assert part(node, 0).watchers == part(node, 1).watchers == []
 
 
-def test_fetch_gives_up_after_max_wait(client: Client, node: MemoryNode) -> None:
-    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=500))
+def test_fetch_gives_up_after_max_wait(client: DoorClient, node: MemoryNode) -> None:
+    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=500))
     client.clock.advance(0.6)
-    (answer,) = fetched(client.answers()[0])
+    (answer,) = fetched(client.replies()[0])
     assert (answer.error_code, bytes(answer.records)) == (0, b"")
     assert part(node).watchers == []
 
 
-def test_fetch_waits_for_min_bytes(client: Client, node: MemoryNode) -> None:
+def test_fetch_waits_for_min_bytes(client: DoorClient, node: MemoryNode) -> None:
     one = batch(b"x" * 100)
-    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=10_000, min_bytes=2 * len(one)))
+    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=10_000, min_bytes=2 * len(one)))
     part(node).append(memoryview(bytearray(one)))
     client.clock.run()
-    assert client.answers() == []
+    assert client.replies() == []
     part(node).append(memoryview(bytearray(one)))
     client.clock.run()
-    assert len(fetched(client.answers()[0])[0].records) == 2 * len(one)
+    assert len(fetched(client.replies()[0])[0].records) == 2 * len(one)
 
 
-def test_uncommitted_batches_are_not_shown(client: Client, node: MemoryNode) -> None:
+def test_uncommitted_batches_are_not_shown(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
     part(node).append(memoryview(batch(b"a")))
     for offset in (0, 1):
@@ -226,7 +228,7 @@ def test_uncommitted_batches_are_not_shown(client: Client, node: MemoryNode) -> 
         assert (answer.error_code, bytes(answer.records), answer.high_watermark) == (0, b"", 0)
 
 
-def test_an_error_ends_the_wait(client: Client) -> None:
+def test_an_error_ends_the_wait(client: DoorClient) -> None:
     asked = fetch_request(("t", 0, 0), ("t", 0, 5), ("t", 9, 0), ("none", 0, 0), max_wait=10_000)
     codes = [answer.error_code for answer in fetched(client.call(1, 12, asked))]
     unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -235,7 +237,7 @@ def test_an_error_ends_the_wait(client: Client) -> None:
     assert answer.error_code == ErrorCode.UNKNOWN_TOPIC_ID
 
 
-def test_fetch_serves_partitions_in_turn(client: Client, node: MemoryNode) -> None:
+def test_fetch_serves_partitions_in_turn(client: DoorClient, node: MemoryNode) -> None:
     for index in range(3):
         part(node, index).append(memoryview(batch(b"x" * 1000)))
     served = set()
@@ -247,7 +249,7 @@ def test_fetch_serves_partitions_in_turn(client: Client, node: MemoryNode) -> No
     assert served == {0, 1, 2}
 
 
-def test_fetch_keeps_to_max_bytes_after_the_first_batch(client: Client, node: MemoryNode) -> None:
+def test_fetch_keeps_to_max_bytes_after_the_first_batch(client: DoorClient, node: MemoryNode) -> None:
     size = len(batch(b"x" * 1000))
     for index in range(3):
         for _ in range(4):
@@ -256,7 +258,7 @@ def test_fetch_keeps_to_max_bytes_after_the_first_batch(client: Client, node: Me
     assert sum(len(answer.records) for answer in fetched(client.call(1, 12, asked))) == 5 * size
 
 
-def test_a_full_reply_ends_the_reading(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_reply_ends_the_reading(client: DoorClient, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = client.node.create("wide", 50)
     read = MemoryPartition.read
     reads = []
@@ -273,41 +275,41 @@ def test_a_full_reply_ends_the_reading(client: Client, monkeypatch: pytest.Monke
     assert len(reads) <= 3
 
 
-def test_replies_shrink_while_clients_are_slow(client: Client, node: MemoryNode) -> None:
+def test_replies_shrink_while_clients_are_slow(client: DoorClient, node: MemoryNode) -> None:
     for _ in range(4):
         part(node).append(memoryview(batch(b"x" * 1000)))
-    client.door.context.slow_clients = 1 << 30
+    client.dispatcher.context.slow_clients = 1 << 30
     assert len(fetched(client.call(1, 12, fetch_request(("t", 0, 0))))[0].records) < 1100
 
 
-def test_read_committed_lists_aborted_transactions(client: Client, node: MemoryNode) -> None:
+def test_read_committed_lists_aborted_transactions(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"x")))
     for level, expected in ((0, None), (1, [])):
         (answer,) = fetched(client.call(1, 12, fetch_request(("t", 0, 0), isolation_level=level)))
         assert answer.aborted_transactions == expected
 
 
-def test_beside_an_error_the_list_of_aborted_transactions_is_empty_and_never_null(client: Client) -> None:
+def test_beside_an_error_the_list_of_aborted_transactions_is_empty_and_never_null(client: DoorClient) -> None:
     for level in (0, 1):
         asked = fetch_request(("t", 0, 99), isolation_level=level)
         (answer,) = fetched(client.call(1, 12, asked))
         assert (answer.error_code, answer.aborted_transactions) == (ErrorCode.OFFSET_OUT_OF_RANGE, [])
 
 
-def test_cold_reads_come_later(client: Client, node: MemoryNode) -> None:
+def test_cold_reads_come_later(client: DoorClient, node: MemoryNode) -> None:
     for index in range(2):
         part(node, index).append(memoryview(batch(b"x")))
         part(node, index).cold = True
-    client.ask(1, 12, fetch_request(("t", 0, 0), ("t", 1, 0)))
-    assert client.answers() == []
+    client.send(1, 12, fetch_request(("t", 0, 0), ("t", 1, 0)))
+    assert client.replies() == []
     for partition in (part(node, 0), part(node, 1)):
         for read in partition.reads:
             read()
-    sizes = [len(answer.records) for answer in fetched(client.answers()[0])]
+    sizes = [len(answer.records) for answer in fetched(client.replies()[0])]
     assert sum(size > 0 for size in sizes) == 1
 
 
-def test_leader_epochs_are_checked(client: Client, node: MemoryNode) -> None:
+def test_leader_epochs_are_checked(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"x")))
     part(node).epoch = 5
     codes = []
@@ -318,7 +320,7 @@ def test_leader_epochs_are_checked(client: Client, node: MemoryNode) -> None:
     assert codes == [0, ErrorCode.FENCED_LEADER_EPOCH, 0, ErrorCode.UNKNOWN_LEADER_EPOCH]
 
 
-def test_a_log_that_parts_from_the_clients_is_told(client: Client, node: MemoryNode) -> None:
+def test_a_log_that_parts_from_the_clients_is_told(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"x")))
     partition = Message(partition=0, fetch_offset=9, partition_max_bytes=100, last_fetched_epoch=0)
     asked = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
@@ -327,37 +329,39 @@ def test_a_log_that_parts_from_the_clients_is_told(client: Client, node: MemoryN
     assert bytes(answer.records) == b""
 
 
-def test_fetch_sessions_are_declined(client: Client) -> None:
+def test_fetch_sessions_are_declined(client: DoorClient) -> None:
     answer = client.call(1, 12, fetch_request(("t", 0, 0), session_epoch=0))
     assert (answer.session_id, answer.error_code) == (0, 0)
     answer = client.call(1, 12, fetch_request(("t", 0, 0), session_id=7, session_epoch=1))
     assert answer.error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
 
 
-def test_retention_under_a_waiting_fetch_is_an_error(client: Client, node: MemoryNode) -> None:
+def test_retention_under_a_waiting_fetch_is_an_error(client: DoorClient, node: MemoryNode) -> None:
     partition = part(node)
-    client.ask(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
+    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
     partition.log_start_offset = partition.log_end_offset = partition.high_watermark = 7
     partition.commit()
     client.clock.run()
-    assert fetched(client.answers()[0])[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+    assert fetched(client.replies()[0])[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE
 
 
 @pytest.mark.parametrize("version", [12, 13])
-def test_deletion_under_a_waiting_fetch_is_an_error(client: Client, node: MemoryNode, version: int) -> None:
+def test_deletion_under_a_waiting_fetch_is_an_error(
+    client: DoorClient, node: MemoryNode, version: int
+) -> None:
     topic = node.topics.by_name["t"].id if version >= 13 else "t"
-    client.ask(1, version, fetch_request((topic, 0, 0), max_wait=60_000))
+    client.send(1, version, fetch_request((topic, 0, 0), max_wait=60_000))
     part(node).deleted = True
     part(node).commit()
     client.clock.run()
     expected = ErrorCode.UNKNOWN_TOPIC_ID if version >= 13 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    assert fetched(client.answers()[0])[0].error_code == expected
+    assert fetched(client.replies()[0])[0].error_code == expected
 
 
 # --- ListOffsets and the others that ask a partition
 
 
-def offsets(client: Client, version: int, timestamp: int, epoch: int = -1, topic: str = "t") -> Message:
+def offsets(client: DoorClient, version: int, timestamp: int, epoch: int = -1, topic: str = "t") -> Message:
     partition = Message(partition_index=0, timestamp=timestamp, current_leader_epoch=epoch)
     request = Message(replica_id=-1, topics=[Message(name=topic, partitions=[partition])])
     answer = client.call(2, version, request).topics[0].partitions[0]
@@ -365,7 +369,7 @@ def offsets(client: Client, version: int, timestamp: int, epoch: int = -1, topic
     return answer
 
 
-def test_offsets_of_times(client: Client, node: MemoryNode) -> None:
+def test_offsets_of_times(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"a", b"b", timestamp_ms=1000)))
     part(node).append(memoryview(batch(b"c", timestamp_ms=500)))
     for version in range(1, 12):
@@ -378,7 +382,7 @@ def test_offsets_of_times(client: Client, node: MemoryNode) -> None:
 
 @pytest.mark.parametrize(("time", "since", "offset"), [(-3, 7, 1), (-4, 8, 0), (-5, 9, -1), (-6, 11, -1)])
 def test_special_times_have_their_versions(
-    client: Client, node: MemoryNode, time: int, since: int, offset: int
+    client: DoorClient, node: MemoryNode, time: int, since: int, offset: int
 ) -> None:
     part(node).append(memoryview(batch(b"a", b"b")))
     for version in range(1, 12):
@@ -389,13 +393,13 @@ def test_special_times_have_their_versions(
             assert (answer.error_code, answer.offset) == (0, offset)
 
 
-def test_offsets_of_what_is_not_there(client: Client) -> None:
+def test_offsets_of_what_is_not_there(client: DoorClient) -> None:
     assert offsets(client, 5, -1, topic="none").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert offsets(client, 5, -1, epoch=9).error_code == ErrorCode.UNKNOWN_LEADER_EPOCH
     assert offsets(client, 5, -99).error_code == ErrorCode.UNSUPPORTED_VERSION
 
 
-def test_where_an_epoch_ends(client: Client, node: MemoryNode) -> None:
+def test_where_an_epoch_ends(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"a", b"b")))
     part(node).epoch = 3
     for version in (2, 3, 4):

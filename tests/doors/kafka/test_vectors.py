@@ -89,12 +89,12 @@ def test_frames_of_all_requests_come_out_as_they_went_in(step: int) -> None:
     stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
     frames, out = frame_reader(1 << 20), []
     while stream:
-        space = frames.space()
+        space = frames.receive_buffer()
         count = min(len(space), step, len(stream))
         space[:count] = stream[:count]
         stream = stream[count:]
-        frames.filled(count)
+        frames.advance(count)
         while (frame := frames.next()) is not None:
             out.append(bytes(frame))
-        frames.settle()
+        frames.prepare_receive()
     assert out == bodies

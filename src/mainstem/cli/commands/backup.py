@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.exit_codes import Exit
-from mainstem.cli.progress import bar, rate
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.cli.progress import format_rate, progress_bar
 
 if TYPE_CHECKING:
     from mainstem.log.offline.backup import Key
@@ -27,7 +27,7 @@ def command(folder: str, dest: str) -> int:
     tool.
     """
     from mainstem.cli import complain
-    from mainstem.coordinator.doctor import State
+    from mainstem.coordinator.doctor import OfflineState
     from mainstem.log.errors import LogFolderError
     from mainstem.log.offline.backup import Backup
     from mainstem.log.offline.backup_folder import FolderTarget
@@ -38,28 +38,28 @@ def command(folder: str, dest: str) -> int:
         target = FolderTarget(folder, dest)
     except LogFolderError as error:
         complain(f"backup folder {dest}: {error}")
-        return Exit.FOLDER
+        return ExitCode.FOLDER
 
     def topics() -> Callable[[Key], bool]:
-        state = State(ReadOnlyDisk(target.root))
+        state = OfflineState(ReadOnlyDisk(target.root))
         return lambda key: state.status(key) == "live"
 
     backup = Backup(ReadOnlyDisk(folder), target, topics)
     try:
-        with bar(backup.total_bytes) as advance:
+        with progress_bar(backup.total_bytes) as advance:
             for done in backup.run():
                 advance(done)
     except LogFolderError as error:
         complain(f"data folder {folder}: {error}")
-        return Exit.FOLDER
+        return ExitCode.FOLDER
     except OSError as error:
         told = f"{error.strerror} ({error.filename}); what is in {dest} is no backup"
         complain(f"backup of {folder} to {dest}: {told}")
-        return Exit.FOLDER
+        return ExitCode.FOLDER
     summary = backup.summary
-    copied = rate(summary.copied_bytes, time.monotonic() - begun)
+    copied = format_rate(summary.copied_bytes, time.monotonic() - begun)
     text = f"{summary.partitions:,} partitions, {copied} copied"
     if summary.shared_bytes:
         text += f"; {summary.shared_bytes / 1e6:,.1f} MB are on the same disk as the original"
     click.echo(f"{dest}: {text}", err=True)
-    return Exit.DONE
+    return ExitCode.DONE

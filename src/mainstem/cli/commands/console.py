@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mainstem.cli.common import at_option
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.exit_codes import ExitCode
 
 
 @click.command("console")
@@ -40,7 +40,7 @@ def command(
 
     logs.set_up("info", as_json=False)
     settings = console.ConsoleSettings(
-        at=at,
+        cluster_address=at,
         http=http,
         hosts=http_hosts.replace(",", " ").split(),
         data=data,
@@ -51,6 +51,6 @@ def command(
         console.run(settings, ready=click.echo)
     except CannotServe as error:
         complain(str(error))
-        codes = {"usage": Exit.USAGE, "refused": Exit.REFUSED, "folder": Exit.FOLDER}
-        return codes.get(error.reason, Exit.ADDRESS)
-    return Exit.DONE
+        codes = {"usage": ExitCode.USAGE, "refused": ExitCode.REFUSED, "folder": ExitCode.FOLDER}
+        return codes.get(error.reason, ExitCode.ADDRESS)
+    return ExitCode.DONE

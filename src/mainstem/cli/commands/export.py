@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from mainstem.cli.search_options import (
-    CSV_HEAD,
+    CSV_COLUMNS,
     csv_row,
     exit_code,
-    follow,
     plural,
-    where_options,
+    run_search,
+    scope_options,
     with_search,
 )
 
 if TYPE_CHECKING:
-    from mainstem.cli.search_options import Reached
+    from mainstem.cli.search_options import SearchTarget
     from mainstem.contract import Event
     from mainstem.search.contract import SearchRequest
 
@@ -34,7 +34,7 @@ Writing = tuple[Callable[["Event"], None], Callable[[], None]]
 
 @click.command("export")
 @click.argument("query", default="")
-@where_options
+@scope_options
 @click.option(
     "--format",
     "kind",
@@ -62,11 +62,11 @@ def command(
 
     if kind == "parquet":
         from mainstem import parquet
-        from mainstem.contract import Invalid
+        from mainstem.contract import InvalidArgument
 
         try:
-            parquet.check()
-        except Invalid as error:
+            parquet.require_pyarrow()
+        except InvalidArgument as error:
             raise click.UsageError(str(error)) from None
         if output is None and sys.stdout.isatty():
             raise click.UsageError("Parquet is not for terminals: add -o FILE")
@@ -74,7 +74,7 @@ def command(
         query=query, topics=topics, since_ms=since, until_ms=until, limit=None, newest_first=False
     )
 
-    async def work(reached: Reached) -> int:
+    async def work(reached: SearchTarget) -> int:
         if output is None:
             return await _write(reached, request, kind, sys.stdout.buffer)
         try:
@@ -103,9 +103,9 @@ def _whole(path: str) -> Iterator[BinaryIO]:
             os.unlink(part)
 
 
-async def _write(reached: Reached, request: SearchRequest, kind: str, sink: BinaryIO) -> int:
+async def _write(reached: SearchTarget, request: SearchRequest, kind: str, sink: BinaryIO) -> int:
     write, end = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[kind](sink)
-    done = await follow(reached, request, write)
+    done = await run_search(reached, request, write)
     end()
     sink.flush()
     if sink is not sys.stdout.buffer:
@@ -132,7 +132,7 @@ def _csv(sink: BinaryIO) -> Writing:
         text.seek(0)
         text.truncate()
 
-    write_row(CSV_HEAD)
+    write_row(CSV_COLUMNS)
     return lambda event: write_row(csv_row(event)), lambda: None
 
 

@@ -12,13 +12,13 @@ from mainstem.cli.common import (
     confirm,
     is_terminal,
     json_option,
-    paint,
-    plain,
     print_json,
     print_rows,
+    style,
+    tab_cell,
     with_engine,
 )
-from mainstem.timespec import age, parse_moment
+from mainstem.timespec import format_age, parse_start_point
 
 if TYPE_CHECKING:
     from mainstem.contract import Engine, GroupInfo, Position
@@ -87,13 +87,13 @@ def _print(info: GroupInfo) -> None:
         assigned = ",".join(f"{topic}:{partition}" for topic, partition in member.assigned)
         rows.append(("member", info.name, member.id, member.client_id, member.host, assigned))
     for row in rows:
-        click.echo("\t".join(plain(cell) for cell in row))
+        click.echo("\t".join(tab_cell(cell) for cell in row))
 
 
 def _show(info: GroupInfo) -> None:
     lag = sum(at.lag or 0 for at in info.positions)
     told = f"{lag:,} events behind" if lag else "nothing unread"
-    click.echo(f"{paint(info.name, bold=True)}  {info.state}  {told if info.positions else 'no positions'}")
+    click.echo(f"{style(info.name, bold=True)}  {info.state}  {told if info.positions else 'no positions'}")
     readers = _readers(info)
     if info.positions:
         rows = [
@@ -103,7 +103,7 @@ def _show(info: GroupInfo) -> None:
                 at.offset,
                 at.end,
                 at.lag,
-                None if at.lag_ms is None else age(at.lag_ms) if at.lag else None,
+                None if at.lag_ms is None else format_age(at.lag_ms) if at.lag else None,
                 readers.get((at.topic, at.partition)),
             )
             for at in info.positions
@@ -112,7 +112,7 @@ def _show(info: GroupInfo) -> None:
     for member in info.members:
         assigned = ", ".join(f"{topic} {partition}" for topic, partition in member.assigned) or "nothing"
         host = member.host.removeprefix("/")  # Kafka writes one
-        click.echo(paint(f"  member {member.client_id} at {host}: {assigned}", dim=True))
+        click.echo(style(f"  member {member.client_id} at {host}: {assigned}", dim=True))
 
 
 @command.command("reset")
@@ -133,11 +133,11 @@ def reset_group(name: str, to: str, topics: tuple[str, ...], execute: bool, at: 
     The group must have no members. Columns: topic, partition, old offset, new offset.
     """
     try:
-        moment = parse_moment(to, time.time_ns() // 1_000_000)
+        moment = parse_start_point(to, time.time_ns() // 1_000_000)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--to") from None
 
-    from mainstem.cli.commands.tail import offset_of
+    from mainstem.cli.commands.tail import resolve_offset
     from mainstem.contract import Position, StreamError, UnknownGroup
 
     async def work(engine: Engine) -> list[tuple[Position, int | None]]:
@@ -153,7 +153,8 @@ def reset_group(name: str, to: str, topics: tuple[str, ...], execute: bool, at: 
         for topic in topics or {topic for topic, _ in known}:
             wanted += [(topic, each) for each in range(await engine.partitions(topic))]
         changes = [
-            (Position(*at, await offset_of(engine, at, moment)), known.get(at)) for at in sorted(set(wanted))
+            (Position(*at, await resolve_offset(engine, at, moment)), known.get(at))
+            for at in sorted(set(wanted))
         ]
         if not changes:
             raise StreamError(f"group {name} has no positions; name a topic with --topic")

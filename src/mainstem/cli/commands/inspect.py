@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import is_terminal, json_option, paint, plain, print_json
-from mainstem.cli.exit_codes import Exit
-from mainstem.timespec import iso
+from mainstem.cli.common import is_terminal, json_option, print_json, style, tab_cell
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.timespec import format_iso
 
 if TYPE_CHECKING:
     from mainstem.log.offline.inspect import InspectedBatch, InspectedDamage
@@ -55,24 +55,24 @@ def command(paths: tuple[Path, ...], as_json: bool) -> int:
         for path in _segments(paths):
             summary = _Summary()
             if is_terminal() and not as_json:
-                click.echo(paint(str(path), bold=True))
-                click.echo(paint(_laid(COLUMNS), dim=True))
+                click.echo(style(str(path), bold=True))
+                click.echo(style(_laid(COLUMNS), dim=True))
             for each in inspect(str(path)):
                 row = _row(each, summary)
                 if as_json:
                     names = (name.replace(" ", "_") for name in COLUMNS)
                     print_json({"file": str(path), **dict(zip(names, row, strict=True))})
                 elif is_terminal():
-                    click.echo(paint(_laid(row), fg=None if row[-1] == "ok" else "red"))
+                    click.echo(style(_laid(row), fg=None if row[-1] == "ok" else "red"))
                 else:
-                    click.echo("\t".join(plain(cell) for cell in row))
+                    click.echo("\t".join(tab_cell(cell) for cell in row))
             click.echo(summary.text(path), err=True)
             damaged = damaged or summary.damaged > 0
     except BrokenPipeError:
         raise  # of standard output, not of a file
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
-    return Exit.BAD_INPUT if damaged else Exit.DONE
+    return ExitCode.BAD_INPUT if damaged else ExitCode.DONE
 
 
 def _segments(paths: tuple[Path, ...]) -> Iterator[Path]:
@@ -99,7 +99,7 @@ def _row(each: InspectedBatch | InspectedDamage, summary: _Summary) -> tuple[obj
     summary.events += header.count
     summary.first = header.base_offset if summary.first is None else summary.first
     summary.last = header.last_offset
-    summary.damaged += not each.crc_ok or each.gap
+    summary.damaged += not each.crc_ok or each.is_out_of_sequence
     codec = NAMES[header.codec] if header.codec < len(NAMES) else str(header.codec)
     return (
         each.position,
@@ -108,9 +108,9 @@ def _row(each: InspectedBatch | InspectedDamage, summary: _Summary) -> tuple[obj
         header.last_offset,
         header.count,
         codec,
-        iso(header.max_timestamp),
+        format_iso(header.max_timestamp),
         None if header.producer_id < 0 else header.producer_id,
-        "gap" if each.gap else "ok" if each.crc_ok else "damaged",
+        "gap" if each.is_out_of_sequence else "ok" if each.crc_ok else "damaged",
     )
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import at_option, size, with_engine
-from mainstem.cli.exit_codes import Exit
+from mainstem.cli.common import at_option, format_size, with_engine
+from mainstem.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     import asyncio
 
-    from mainstem.cli.line_format import Lines
+    from mainstem.cli.line_format import InputLines
     from mainstem.contract import Engine, NewEvent, StreamError
 
 BATCH_EVENTS = 4_000
@@ -28,7 +28,7 @@ REPORTED_LINES = 20
 
 
 @dataclass(slots=True)
-class Tally:
+class ProduceTally:
     """What came of it."""
 
     events: int = 0
@@ -45,8 +45,8 @@ class Tally:
             else ""
         )
         return (
-            f"produced {self.events:,} events, {size(self.bytes)}, in {seconds:.2f} s"
-            f" ({self.events / seconds:,.0f} events/s, {size(self.bytes / seconds)}/s){bad}"
+            f"produced {self.events:,} events, {format_size(self.bytes)}, in {seconds:.2f} s"
+            f" ({self.events / seconds:,.0f} events/s, {format_size(self.bytes / seconds)}/s){bad}"
         )
 
 
@@ -78,19 +78,19 @@ def command(
     makes an event without a key. A bad line is reported with its number, and the rest goes on (exit code
     4).
     """
-    from mainstem.cli.line_format import InputError, Lines
+    from mainstem.cli.line_format import InputError, InputLines
 
     make = _maker(key, timestamp, _headers(headers), partition)
     try:
-        lines = Lines(files or ("-",))
-        tally = Tally()
+        lines = InputLines(files or ("-",))
+        tally = ProduceTally()
         try:
-            with_engine(at, _Producing(topic, lines, make, tally, strict).run)
+            with_engine(at, _Producer(topic, lines, make, tally, strict).run)
         finally:
             click.echo(tally.summary(), err=True)
     except InputError as error:
         raise click.ClickException(str(error)) from None
-    return Exit.BAD_INPUT if tally.bad_lines else Exit.DONE
+    return ExitCode.BAD_INPUT if tally.bad_lines else ExitCode.DONE
 
 
 def _headers(given: tuple[str, ...]) -> tuple[tuple[str, bytes | None], ...]:
@@ -114,25 +114,30 @@ def _maker(
 
     if key is None and timestamp is None:
         return lambda line: NewEvent(line, None, headers, None, partition)
-    from mainstem.cli.fields import Fields, key_bytes
-    from mainstem.timespec import time_of
+    from mainstem.cli.fields import FieldExtractor, key_bytes
+    from mainstem.timespec import parse_event_time
 
-    fields = Fields([each for each in (key, timestamp) if each is not None])
+    fields = FieldExtractor([each for each in (key, timestamp) if each is not None])
 
     def make(line: bytes) -> NewEvent:
-        found = fields.of(line)
+        found = fields.extract(line)
         event_key = key_bytes(found[0]) if key is not None else None
-        time_ms = time_of(found[-1]) if timestamp is not None else None
+        time_ms = parse_event_time(found[-1]) if timestamp is not None else None
         return NewEvent(line, event_key, headers, time_ms, partition)
 
     return make
 
 
-class _Producing:
+class _Producer:
     """One run: lines to batches of events, some batches on their way at a time."""
 
     def __init__(
-        self, topic: str, lines: Lines, make: Callable[[bytes], NewEvent], tally: Tally, strict: bool
+        self,
+        topic: str,
+        lines: InputLines,
+        make: Callable[[bytes], NewEvent],
+        tally: ProduceTally,
+        strict: bool,
     ) -> None:
         self._topic = topic
         self._lines = lines
@@ -168,7 +173,7 @@ class _Producing:
             tick()
 
     async def _publish(self, engine: Engine, batch: _Batch) -> None:
-        from mainstem.contract import EventTooLarge, Invalid, Position, StreamError
+        from mainstem.contract import EventTooLarge, InvalidArgument, Position, StreamError
 
         results: Sequence[Position | StreamError]
         try:
@@ -182,7 +187,7 @@ class _Producing:
             if isinstance(result, Position):
                 self._tally.events += 1
                 self._tally.bytes += len(event.value or b"")
-            elif isinstance(result, (EventTooLarge, Invalid)):
+            elif isinstance(result, (EventTooLarge, InvalidArgument)):
                 self._bad(batch.path, number, str(result))
             else:
                 self._fail(result)
@@ -194,7 +199,7 @@ class _Producing:
     def _batches(self) -> Iterator[_Batch]:
         for path in self._lines.paths:
             batch = _Batch(path)
-            for number, line in self._lines.of(path):
+            for number, line in self._lines.read(path):
                 self._add(batch, number, line)
                 if self._stopped:
                     break
@@ -245,7 +250,7 @@ def _raise_first(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 @contextmanager
-def _progress(lines: Lines, tally: Tally) -> Iterator[Callable[[], None]]:
+def _progress(lines: InputLines, tally: ProduceTally) -> Iterator[Callable[[], None]]:
     """A bar on a terminal; the function given is called now and then."""
     if not sys.stderr.isatty() or lines.paths == ("-",):
         yield lambda: None

@@ -6,9 +6,9 @@ import time
 
 import click
 
-from mainstem.cli.commands.doctor import findings, show
-from mainstem.cli.exit_codes import Exit
-from mainstem.cli.progress import bar, rate
+from mainstem.cli.commands.doctor import findings, show_finding
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.cli.progress import format_rate, progress_bar
 
 
 @click.command("restore", short_help="Copy BACKUP to DIR, where a server shall use it.")
@@ -22,35 +22,35 @@ def command(backup: str, folder: str) -> int:
     around it is served, and `mainstem doctor --repair` helps where it can.
     """
     from mainstem.cli import complain
-    from mainstem.coordinator.doctor import State
+    from mainstem.coordinator.doctor import OfflineState
     from mainstem.log.errors import LogFolderError, LogFolderLocked
-    from mainstem.log.offline.backup_folder import Restore
-    from mainstem.log.offline.doctor import Examination
+    from mainstem.log.offline.backup_folder import FolderRestore
+    from mainstem.log.offline.doctor import FolderExamination
 
     begun = time.monotonic()
     try:
-        with Examination(backup) as source:
-            restore = Restore(source.disk, folder)
-            with bar(restore.total_bytes) as advance:
+        with FolderExamination(backup) as source:
+            restore = FolderRestore(source.disk, folder)
+            with progress_bar(restore.total_bytes) as advance:
                 for done in restore.run():
                     advance(done)
             size = restore.total_bytes()
-        with Examination(folder) as exam:
-            state = State(exam.disk)
-            with bar(exam.total_bytes) as exam.read_bytes:
-                found = [one for one in findings(exam, state) if one.verdict == "damage"]
+        with FolderExamination(folder) as exam:
+            state = OfflineState(exam.disk)
+            with progress_bar(exam.total_bytes) as exam.read_bytes:
+                found = [one for one in findings(exam, state) if one.severity == "damage"]
     except LogFolderLocked as error:
         complain(f"backup {backup}: {error}")
-        return Exit.LOCKED
+        return ExitCode.LOCKED
     except LogFolderError as error:
         complain(f"restoring {backup} to {folder}: {error}")
-        return Exit.FOLDER
+        return ExitCode.FOLDER
     except OSError as error:
         complain(f"restoring {backup} to {folder}: {error.strerror} ({error.filename})")
-        return Exit.FOLDER
+        return ExitCode.FOLDER
     for finding in found:
-        show(finding, state)
-    held = f"{state.topics():,} topics, {exam.partitions:,} partitions, {exam.events:,} events"
+        show_finding(finding, state)
+    held = f"{state.topic_count():,} topics, {exam.partitions:,} partitions, {exam.events:,} events"
     verdict = f"{len(found):,} places are damaged" if found else "whole"
-    click.echo(f"{folder}: {held}, {rate(size, time.monotonic() - begun)}; {verdict}", err=True)
-    return Exit.BAD_INPUT if found else Exit.DONE
+    click.echo(f"{folder}: {held}, {format_rate(size, time.monotonic() - begun)}; {verdict}", err=True)
+    return ExitCode.BAD_INPUT if found else ExitCode.DONE

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import has_colour, is_terminal, json_option, plain, print_json, print_rows
+from mainstem.cli.common import has_colour, is_terminal, json_option, print_json, print_rows, tab_cell
 from mainstem.cli.search_options import (
-    CSV_HEAD,
+    CSV_COLUMNS,
     csv_row,
     exit_code,
-    follow,
-    follow_updates,
-    where_options,
+    run_search,
+    run_updates,
+    scope_options,
     with_search,
 )
 
 if TYPE_CHECKING:
-    from mainstem.cli.search_options import Reached
+    from mainstem.cli.search_options import SearchTarget
     from mainstem.contract import Event
     from mainstem.search.contract import Facets, Hit, SearchRequest
 
@@ -31,7 +31,7 @@ FACET_VALUES = 20
 
 @click.command("search", short_help="Find events in all topics: by words, fields, ranges and patterns.")
 @click.argument("query")
-@where_options
+@scope_options
 @click.option(
     "-n",
     "limit",
@@ -79,11 +79,11 @@ def command(
         only_count=count,
     )
 
-    async def work(reached: Reached) -> int:
+    async def work(reached: SearchTarget) -> int:
         if fields:
             return await _facets(reached, request, fields, as_json)
         show = _printer(as_json, as_csv)
-        done = await follow(reached, request, show)
+        done = await run_search(reached, request, show)
         if count:
             click.echo(str(done.totals.matches))
         return exit_code(done)
@@ -92,22 +92,24 @@ def command(
 
 
 def _printer(as_json: bool, as_csv: bool) -> Callable[[Event], None]:
-    from mainstem.cli.commands.show import printer
+    from mainstem.cli.commands.show import event_printer
 
     if as_csv:
         write = csv.writer(sys.stdout, lineterminator="\n").writerow
-        write(CSV_HEAD)
+        write(CSV_COLUMNS)
 
         def show_csv(event: Event) -> None:
             write(csv_row(event))
 
         return show_csv
     terminal = is_terminal() and not as_json
-    show = printer(as_json=not terminal, terminal=terminal, colour=has_colour(), several=True)
+    show = event_printer(as_json=not terminal, terminal=terminal, colour=has_colour(), several=True)
     return lambda event: show([event])
 
 
-async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, ...], as_json: bool) -> int:
+async def _facets(
+    reached: SearchTarget, request: SearchRequest, fields: tuple[str, ...], as_json: bool
+) -> int:
     from mainstem.search.contract import Facets
 
     counted: list[Facets] = []
@@ -116,7 +118,7 @@ async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, .
         assert isinstance(update, Facets)
         counted.append(update)
 
-    done = await follow_updates(reached, request, reached.search.facets(request, fields, FACET_VALUES), take)
+    done = await run_updates(reached, request, reached.search.facets(request, fields, FACET_VALUES), take)
     (found,) = counted
     if done.reason == "budget":
         click.echo(f"mainstem: counted only the first {found.events:,} matches", err=True)
@@ -130,5 +132,5 @@ async def _facets(reached: Reached, request: SearchRequest, fields: tuple[str, .
             print_rows((field, "events"), values)
         else:
             for value, count in values:
-                click.echo(f"{plain(field)}\t{plain(value)}\t{count}")
+                click.echo(f"{tab_cell(field)}\t{tab_cell(value)}\t{count}")
     return exit_code(done)

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from mainstem.cli.exit_codes import Exit
-from mainstem.settings import Settings, SettingsError, load, strangers
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.settings import Settings, SettingsError, load, unknown_variables
 
 FLAGS = (
     "data",
@@ -76,7 +76,7 @@ def command(config: str | None, **flags: object) -> int:
         settings = load(flags, os.environ, config)
     except SettingsError as error:
         complain(str(error))
-        return Exit.USAGE
+        return ExitCode.USAGE
     import logging
 
     from mainstem.serve import logs, server, systemd
@@ -86,18 +86,18 @@ def command(config: str | None, **flags: object) -> int:
         systemd.notify(os.environ)
 
     logs.set_up(settings.log_level, as_json=settings.log_json)
-    for line in strangers(os.environ):
+    for line in unknown_variables(os.environ):
         logging.getLogger("mainstem.settings").warning("%s", line)
     try:
         server.run(settings, ready=ready)
     except server.CannotServe as error:
         complain(str(error))
         codes = {
-            "usage": Exit.USAGE,
-            "refused": Exit.REFUSED,
-            "address": Exit.ADDRESS,
-            "folder": Exit.FOLDER,
-            "locked": Exit.LOCKED,
+            "usage": ExitCode.USAGE,
+            "refused": ExitCode.REFUSED,
+            "address": ExitCode.ADDRESS,
+            "folder": ExitCode.FOLDER,
+            "locked": ExitCode.LOCKED,
         }
         return codes[error.reason]
-    return Exit.DONE
+    return ExitCode.DONE

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mainstem.cli.common import plain, safe
-from mainstem.timespec import iso
+from mainstem.cli.common import escape_controls, tab_cell
+from mainstem.timespec import format_iso
 
 if TYPE_CHECKING:
     from mainstem.contract import Event
 
-Show = Callable[[Sequence["Event"]], None]
+EventPrinter = Callable[[Sequence["Event"]], None]
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _ENCODE = msgspec.json.Encoder().encode
@@ -29,7 +29,7 @@ _JSON_KEY = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)')
 _DIM, _CYAN, _YELLOW, _BLUE, _OFF = "\x1b[2m", "\x1b[36m", "\x1b[33m", "\x1b[34m", "\x1b[0m"
 
 
-def printer(*, as_json: bool, terminal: bool, colour: bool, several: bool) -> Show:
+def event_printer(*, as_json: bool, terminal: bool, colour: bool, several: bool) -> EventPrinter:
     """The function that prints events; `several` topics are named on each line of a terminal."""
     if as_json:
         line: Callable[[Event], str] = json_line
@@ -49,7 +49,7 @@ def printer(*, as_json: bool, terminal: bool, colour: bool, several: bool) -> Sh
     return show
 
 
-class _Line(msgspec.Struct):
+class _EventLine(msgspec.Struct):
     """The JSON of an event, in this order."""
 
     topic: str
@@ -77,11 +77,11 @@ def json_line(event: Event) -> str:
     for name, content in event.headers:
         text, text_format = text_or_base64(content)
         headers.append({"name": name, "value": text, "format": text_format})
-    line = _Line(
+    line = _EventLine(
         event.topic,
         event.partition,
         event.offset,
-        iso(event.timestamp_ms) or None,
+        format_iso(event.timestamp_ms) or None,
         event.timestamp_ms,
         key,
         key_format,
@@ -121,23 +121,23 @@ def tab_line(event: Event) -> str:
         event.topic,
         event.partition,
         event.offset,
-        iso(event.timestamp_ms),
+        format_iso(event.timestamp_ms),
         text_or_base64(event.key)[0],
         text_or_base64(event.value)[0],
     )
-    return "\t".join([plain(column) for column in columns])
+    return "\t".join([tab_cell(column) for column in columns])
 
 
 def terminal_line(event: Event, *, colour: bool, several: bool) -> str:
     """`2013-01-01T10:00:00.000Z  flights 0@17  N14228  {…}`, the payload on one line."""
-    time = iso(event.timestamp_ms) or "-"
+    time = format_iso(event.timestamp_ms) or "-"
     place = f"{event.partition}@{event.offset}"
     if several:
         place = f"{event.topic} {place}"
     key = "-" if event.key is None else _readable(event.key)
     value = "null" if event.value is None else _readable(event.value)
     headers = "".join(
-        f"  {safe(name)}={'null' if content is None else _readable(content)}"
+        f"  {escape_controls(name)}={'null' if content is None else _readable(content)}"
         for name, content in event.headers
     )
     if not colour:
@@ -152,6 +152,10 @@ def terminal_line(event: Event, *, colour: bool, several: bool) -> str:
 
 def _readable(content: bytes) -> str:
     try:
-        return safe(" ".join(content.decode().splitlines())) if b"\n" in content else safe(content.decode())
+        return (
+            escape_controls(" ".join(content.decode().splitlines()))
+            if b"\n" in content
+            else escape_controls(content.decode())
+        )
     except UnicodeDecodeError:
         return f"0x{content[:64].hex()}{'…' if len(content) > 64 else ''} ({len(content)} bytes)"

@@ -9,21 +9,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import at_option, check_reader, has_colour, is_terminal, json_option, with_engine
-from mainstem.cli.exit_codes import Exit
-from mainstem.timespec import Moment, parse_moment
+from mainstem.cli.common import (
+    at_option,
+    check_stdout_open,
+    has_colour,
+    is_terminal,
+    json_option,
+    with_engine,
+)
+from mainstem.cli.exit_codes import ExitCode
+from mainstem.timespec import StartPoint, parse_start_point
 
 if TYPE_CHECKING:
-    from mainstem.contract import Engine, Event, Events, Member, Position, Reader
+    from mainstem.contract import Engine, Event, Member, Position, Reader, ReadResult
 
 BATCH_EVENTS = 2_000
 
 
-def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> Moment | None:
+def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> StartPoint | None:
     if text is None:
         return None
     try:
-        return parse_moment(text, time.time_ns() // 1_000_000)
+        return parse_start_point(text, time.time_ns() // 1_000_000)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 
@@ -49,8 +56,8 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> Mom
 def command(
     topics: tuple[str, ...],
     at: str,
-    start: Moment | None,
-    until: Moment | None,
+    start: StartPoint | None,
+    until: StartPoint | None,
     count: int | None,
     group: str | None,
     as_json: bool,
@@ -60,12 +67,14 @@ def command(
     In a pipe a line is: topic, partition, offset, time, key, value, separated by tabs; --json is exact,
     with headers. Times that are typed or shown are UTC.
     """
-    from mainstem.cli.commands.show import printer
+    from mainstem.cli.commands.show import event_printer
 
     if group is not None and (until is not None or (start is not None and start.kind in ("offset", "time"))):
         raise click.UsageError("with --group, --from takes earliest or latest, and there is no --until")
-    show = printer(as_json=as_json, terminal=is_terminal(), colour=has_colour(), several=len(topics) > 1)
-    tail = _Tail(tuple(dict.fromkeys(topics)), show, count)
+    show = event_printer(
+        as_json=as_json, terminal=is_terminal(), colour=has_colour(), several=len(topics) > 1
+    )
+    tail = _TopicTail(tuple(dict.fromkeys(topics)), show, count)
     try:
         if group is not None:
             beginning = "earliest" if start is not None and start.kind == "earliest" else "latest"
@@ -73,11 +82,11 @@ def command(
         elif start is None and until is None and count is not None:
             with_engine(at, tail.last)
         else:
-            with_engine(at, lambda engine: tail.between(engine, start or Moment("latest"), until))
+            with_engine(at, lambda engine: tail.between(engine, start or StartPoint("latest"), until))
     finally:
         if tail.unreadable:
             click.echo(f"mainstem: damage in {tail.unreadable:,} places could not be read", err=True)
-    return Exit.BAD_INPUT if tail.unreadable else Exit.DONE
+    return ExitCode.BAD_INPUT if tail.unreadable else ExitCode.DONE
 
 
 @dataclass(slots=True)
@@ -88,7 +97,7 @@ class _Range:
     end: int | None
 
 
-class _Tail:
+class _TopicTail:
     """One run of the command."""
 
     def __init__(
@@ -110,12 +119,12 @@ class _Tail:
         self._show(events)
         return self._left != 0
 
-    async def between(self, engine: Engine, start: Moment, until: Moment | None) -> None:
+    async def between(self, engine: Engine, start: StartPoint, until: StartPoint | None) -> None:
         """From one moment to another, or for ever."""
         ranges: dict[tuple[str, int], _Range] = {}
         for where in await _partitions(engine, self._topics):
-            begin = await offset_of(engine, where, start)
-            end = None if until is None else await offset_of(engine, where, until)
+            begin = await resolve_offset(engine, where, start)
+            end = None if until is None else await resolve_offset(engine, where, until)
             if end is None or begin < end:
                 ranges[where] = _Range(begin, end)
         if ranges:
@@ -162,8 +171,8 @@ class _Tail:
         finally:
             await member.close()
 
-    async def _next(self, reader: Reader | Member) -> Events:
-        check_reader()
+    async def _next(self, reader: Reader | Member) -> ReadResult:
+        check_stdout_open()
         found = await reader.read(max_events=self._most(), wait_ms=500)
         self.unreadable += len(found.unreadable)
         for place in found.unreadable:
@@ -178,7 +187,7 @@ async def _partitions(engine: Engine, topics: Sequence[str]) -> list[tuple[str, 
     return [(topic, partition) for topic in topics for partition in range(await engine.partitions(topic))]
 
 
-async def offset_of(engine: Engine, where: tuple[str, int], moment: Moment) -> int:
+async def resolve_offset(engine: Engine, where: tuple[str, int], moment: StartPoint) -> int:
     """The offset that a moment means in a partition; an offset outside what is kept means its first or its
     end."""
     bounds = await engine.bounds(*where)

@@ -11,10 +11,10 @@ from mainstem.cli.common import (
     confirm,
     is_terminal,
     json_option,
-    paint,
-    plain,
     print_json,
     print_rows,
+    style,
+    tab_cell,
     with_engine,
 )
 
@@ -106,18 +106,18 @@ def _print(info: TopicInfo) -> None:
         for each in info.settings
     ]
     for row in rows:
-        click.echo("\t".join(plain(cell) for cell in row))
+        click.echo("\t".join(tab_cell(cell) for cell in row))
 
 
 def _show(info: TopicInfo) -> None:
     events = sum(each.end - each.begin for each in info.partitions)
-    click.echo(f"{paint(info.name, bold=True)}  {events:,} events  {paint('id ' + info.id, dim=True)}")
+    click.echo(f"{style(info.name, bold=True)}  {events:,} events  {style('id ' + info.id, dim=True)}")
     rows = [(p.partition, p.begin, p.end, p.end - p.begin, p.leader) for p in info.partitions]
     print_rows(("partition", "first", "end", "events", "leader"), rows, indent="  ")
     width = max((len(each.name) for each in info.settings), default=0)
     for each in sorted(info.settings, key=lambda setting: setting.is_default):
         line = f"  {each.name:<{width}}  {each.value}"
-        click.echo(paint(f"{line}  (default)", dim=True) if each.is_default else line)
+        click.echo(style(f"{line}  (default)", dim=True) if each.is_default else line)
 
 
 @command.command("alter")

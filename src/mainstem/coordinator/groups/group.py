@@ -1,7 +1,7 @@
 """One consumer group of the classic protocol: its states, its members, its votes, its checks.
 
 Owns: the table of states, membership arithmetic, and the rules by which a request is let in. Refuses: time,
-timers and records; `group_rebalance.py` moves a group through its states. Called by the group modules only.
+timers and records; `rebalancer.py` moves a group through its states. Called by the group modules only.
 
 Semantics: Apache Kafka's ClassicGroup.
 """
@@ -13,33 +13,33 @@ from collections import Counter
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import (
     FencedInstance,
+    GroupIdNotFound,
     IllegalGeneration,
     NonEmptyGroup,
     RebalanceInProgress,
-    UnknownGroup,
     UnknownMember,
 )
-from mainstem.coordinator.groups.members import Member, subscribed
+from mainstem.coordinator.groups.members import GroupMember, subscribed
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
-    Beat,
     GroupListing,
-    GroupSaved,
+    GroupRecord,
+    GroupState,
     GroupView,
-    Joined,
+    Heartbeat,
     JoinedMember,
+    JoinReply,
     MemberView,
     Protocols,
-    State,
-    Synced,
+    SyncReply,
 )
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.EMPTY: frozenset({State.PREPARING, State.DEAD}),
-    State.PREPARING: frozenset({State.COMPLETING, State.EMPTY, State.DEAD}),
-    State.COMPLETING: frozenset({State.STABLE, State.PREPARING, State.DEAD}),
-    State.STABLE: frozenset({State.PREPARING, State.DEAD}),
-    State.DEAD: frozenset(),
+TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
+    GroupState.EMPTY: frozenset({GroupState.PREPARING, GroupState.DEAD}),
+    GroupState.PREPARING: frozenset({GroupState.COMPLETING, GroupState.EMPTY, GroupState.DEAD}),
+    GroupState.COMPLETING: frozenset({GroupState.STABLE, GroupState.PREPARING, GroupState.DEAD}),
+    GroupState.STABLE: frozenset({GroupState.PREPARING, GroupState.DEAD}),
+    GroupState.DEAD: frozenset(),
 }
 """From each state, where a group may go.
 
@@ -50,19 +50,19 @@ assignment. Stable and CompletingRebalance -> PreparingRebalance: a member comes
 """
 
 
-class Group:
+class ClassicGroup:
     """A group: what is recorded of it and the soft state beside that."""
 
-    def __init__(self, group_id: str, saved: GroupSaved | None = None) -> None:
+    def __init__(self, group_id: str, saved: GroupRecord | None = None) -> None:
         self.group_id = group_id
-        self.state = State.EMPTY
-        self.previous = State.EMPTY
+        self.state = GroupState.EMPTY
+        self.previous = GroupState.EMPTY
         self.generation = 0
         self.protocol_type: str | None = None
         self.protocol: str | None = None
         self.leader: str | None = None
-        self.since_ms = -1
-        self.members: dict[str, Member] = {}
+        self.state_since_ms = -1
+        self.members: dict[str, GroupMember] = {}
         self.instances: dict[str, str] = {}
         """Static members: instance id -> member id."""
         self._offers: Counter[str] = Counter()
@@ -71,46 +71,46 @@ class Group:
         """Member ids that were handed out and have not come back."""
         self.unsynced: set[str] = set()
         """Members of this generation that have not asked for their assignment."""
-        self.joiner_came = False
+        self.new_member_joined = False
         """Somebody joined since the initial rebalance delay was last extended."""
         self.join_timer: Timer | None = None
         self.sync_timer: Timer | None = None
         if saved is not None:
             self._restore(saved)
 
-    def _restore(self, saved: GroupSaved) -> None:
+    def _restore(self, saved: GroupRecord) -> None:
         self.generation = saved.generation
         self.protocol_type = saved.protocol_type
         self.protocol = saved.protocol
         self.leader = saved.leader
-        self.since_ms = saved.since_ms
+        self.state_since_ms = saved.state_since_ms
         for one in saved.members:
-            self.members[one.member_id] = Member(one)
+            self.members[one.member_id] = GroupMember(one)
             self._offer(one.protocols)
             if one.instance_id is not None:
                 self.instances[one.instance_id] = one.member_id
-        self.state = State.STABLE if self.members else State.EMPTY
+        self.state = GroupState.STABLE if self.members else GroupState.EMPTY
 
-    def saved(self) -> GroupSaved:
+    def record(self) -> GroupRecord:
         """What is recorded of it now."""
-        return GroupSaved(
+        return GroupRecord(
             group_id=self.group_id,
             generation=self.generation,
             protocol_type=self.protocol_type,
             protocol=self.protocol,
             leader=self.leader,
-            since_ms=self.since_ms,
-            members=tuple(member.saved() for member in self.members.values()),
+            state_since_ms=self.state_since_ms,
+            members=tuple(member.record() for member in self.members.values()),
         )
 
-    def transition(self, state: State) -> None:
+    def transition(self, state: GroupState) -> None:
         """Go to `state`; AssertionError if the table has no such way."""
         assert state in TRANSITIONS[self.state], f"{self.group_id}: {self.state.value} -> {state.value}"
         self.previous, self.state = self.state, state
 
     # --- members --------------------------------------------------------------------------------------------
 
-    def add(self, member: Member) -> None:
+    def add(self, member: GroupMember) -> None:
         """A member that was let in. The first one leads."""
         assert member.member_id not in self.members
         self.members[member.member_id] = member
@@ -120,12 +120,12 @@ class Group:
             self.instances[member.instance_id] = member.member_id
         if self.leader is None:
             self.leader = member.member_id
-        self.forget_pending(member.member_id)
+        self.remove_pending(member.member_id)
 
-    def remove(self, member_id: str) -> Member:
+    def remove(self, member_id: str) -> GroupMember:
         """Take a member out; the eldest leads if it was the leader."""
         member = self.members.pop(member_id)
-        member.disarm()
+        member.cancel_timer()
         self._withdraw(member.protocols)
         if member.instance_id is not None:
             del self.instances[member.instance_id]
@@ -134,10 +134,10 @@ class Group:
         self.unsynced.discard(member_id)
         return member
 
-    def replace(self, old: Member, new: Member) -> None:
+    def replace(self, old: GroupMember, new: GroupMember) -> None:
         """A static member came back under a new id: it keeps place, assignment and leadership."""
         assert old.instance_id is not None
-        old.disarm()
+        old.cancel_timer()
         self._withdraw(old.protocols)
         self._offer(new.protocols)
         self.members = {
@@ -151,7 +151,7 @@ class Group:
             self.unsynced.remove(old.member_id)
             self.unsynced.add(new.member_id)
 
-    def forget_pending(self, member_id: str) -> bool:
+    def remove_pending(self, member_id: str) -> bool:
         """A pending member came, left or was too slow; False if there is none of this id."""
         timer = self.pending.pop(member_id, None)
         if timer is not None:
@@ -160,10 +160,10 @@ class Group:
 
     def elect_joined_leader(self) -> bool:
         """Keep the leader if it joined again, else take the eldest that did; False if nobody did."""
-        if self.leader is not None and self.members[self.leader].joining is not None:
+        if self.leader is not None and self.members[self.leader].pending_join is not None:
             return True
         for member in self.members.values():
-            if member.joining is not None:
+            if member.pending_join is not None:
                 self.leader = member.member_id
                 return True
         return False
@@ -171,12 +171,12 @@ class Group:
     @property
     def joined_count(self) -> int:
         """Members whose join is parked."""
-        return sum(member.joining is not None for member in self.members.values())
+        return sum(member.pending_join is not None for member in self.members.values())
 
     @property
     def all_joined(self) -> bool:
         """Nobody has to be waited for."""
-        return not self.pending and all(member.joining is not None for member in self.members.values())
+        return not self.pending and all(member.pending_join is not None for member in self.members.values())
 
     @property
     def rebalance_timeout_ms(self) -> int:
@@ -184,11 +184,11 @@ class Group:
         return max((member.rebalance_timeout_ms for member in self.members.values()), default=0)
 
     @property
-    def unused(self) -> bool:
+    def is_unused(self) -> bool:
         """Nobody is in it or on the way into it."""
-        return self.state is State.EMPTY and not self.pending
+        return self.state is GroupState.EMPTY and not self.pending
 
-    def close(self) -> list[Member]:
+    def close(self) -> list[GroupMember]:
         """Stop all timers; the members, for those who still have to be told."""
         for timer in (self.join_timer, self.sync_timer, *self.pending.values()):
             if timer is not None:
@@ -196,21 +196,21 @@ class Group:
         self.join_timer = self.sync_timer = None
         self.pending.clear()
         for member in self.members.values():
-            member.disarm()
+            member.cancel_timer()
         return list(self.members.values())
 
     # --- votes ----------------------------------------------------------------------------------------------
 
     def supports(self, protocol_type: str, protocols: Protocols) -> bool:
         """A member that offers these can work with those who are there."""
-        if self.state is State.EMPTY or not self.members:
+        if self.state is GroupState.EMPTY or not self.members:
             return bool(protocol_type) and bool(protocols)
         everybody = len(self.members)
         return protocol_type == self.protocol_type and any(
             self._offers[name] == everybody for name, _ in protocols
         )
 
-    def change_offer(self, member: Member, protocols: Protocols) -> None:
+    def update_protocols(self, member: GroupMember, protocols: Protocols) -> None:
         """A member joined again, maybe with other assignors."""
         self._withdraw(member.protocols)
         self._offer(protocols)
@@ -247,14 +247,14 @@ class Group:
             topics |= more
         return topics
 
-    def reads(self, topic: str) -> bool:
+    def may_read(self, topic: str) -> bool:
         """A member may be reading `topic`: when in doubt, a consumer does."""
         topics = self.subscribed_topics()
         return self.protocol_type == CONSUMER_PROTOCOL if topics is None else topic in topics
 
     # --- who may do what ------------------------------------------------------------------------------------
 
-    def member_of(self, member_id: str, instance_id: str | None) -> Member:
+    def member_of(self, member_id: str, instance_id: str | None) -> GroupMember:
         """The member that speaks. UnknownMember; FencedInstance: another has taken over its instance id."""
         if instance_id is not None:
             owner = self.instances.get(instance_id)
@@ -267,7 +267,7 @@ class Group:
             raise UnknownMember(f"group {self.group_id} has no member {member_id}")
         return member
 
-    def member_at(self, beat: Beat) -> Member:
+    def member_of_generation(self, beat: Heartbeat) -> GroupMember:
         """As `member_of`, of the generation that it names. IllegalGeneration."""
         member = self.member_of(beat.member_id, beat.instance_id)
         if beat.generation != self.generation:
@@ -276,38 +276,38 @@ class Group:
             )
         return member
 
-    def check_commit(self, beat: Beat) -> Member | None:
+    def check_commit(self, beat: Heartbeat) -> GroupMember | None:
         """Who commits offsets: a member, or None for a simple consumer or a tool while nobody is in the
         group.
 
         While the members join again the old generation may still commit what it has read; between join and
         assignment nobody owns anything (RebalanceInProgress).
         """
-        if beat.generation < 0 and self.state is State.EMPTY:
+        if beat.generation < 0 and self.state is GroupState.EMPTY:
             return None
         if beat.generation < 0 and not beat.member_id and beat.instance_id is None:
             raise UnknownMember(f"group {self.group_id} has members: only they commit offsets")
-        member = self.member_at(beat)
-        if self.state is State.COMPLETING:
+        member = self.member_of_generation(beat)
+        if self.state is GroupState.COMPLETING:
             raise RebalanceInProgress(f"group {self.group_id} is rebalancing")
         return member
 
     def check_offset_delete(self) -> None:
         """UnknownGroup; NonEmptyGroup: its members are no consumers, so that what they read cannot be
         known."""
-        if self.state is State.DEAD:
-            raise UnknownGroup(f"there is no group {self.group_id}")
-        if self.state is not State.EMPTY and self.protocol_type != CONSUMER_PROTOCOL:
+        if self.state is GroupState.DEAD:
+            raise GroupIdNotFound(f"there is no group {self.group_id}")
+        if self.state is not GroupState.EMPTY and self.protocol_type != CONSUMER_PROTOCOL:
             raise NonEmptyGroup(f"group {self.group_id} has members")
 
     # --- what is told ---------------------------------------------------------------------------------------
 
-    def joined(
-        self, member: Member, *, tell_members: bool | None = None, skip_assignment: bool = False
-    ) -> Joined:
+    def join_reply(
+        self, member: GroupMember, *, tell_members: bool | None = None, skip_assignment: bool = False
+    ) -> JoinReply:
         """The answer to a member's join in this generation; the leader's has everybody's metadata."""
         tell = self.leader == member.member_id if tell_members is None else tell_members
-        return Joined(
+        return JoinReply(
             member_id=member.member_id,
             generation=self.generation,
             protocol_type=self.protocol_type,
@@ -320,9 +320,9 @@ class Group:
             skip_assignment=skip_assignment,
         )
 
-    def synced(self, member: Member) -> Synced:
+    def sync_reply(self, member: GroupMember) -> SyncReply:
         """The answer to a member's sync."""
-        return Synced(self.protocol_type, self.protocol, member.assignment)
+        return SyncReply(self.protocol_type, self.protocol, member.assignment)
 
     def listing(self) -> GroupListing:
         """Its line in the list of groups."""
@@ -330,7 +330,7 @@ class Group:
 
     def view(self) -> GroupView:
         """All that people may want to know. While it rebalances, assignments are those from before."""
-        stable = self.state is State.STABLE
+        stable = self.state is GroupState.STABLE
         return GroupView(
             group_id=self.group_id,
             state=self.state,

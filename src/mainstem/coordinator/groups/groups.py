@@ -4,7 +4,7 @@ Owns: what is remembered of groups (the last record of each, and its offsets), t
 and the way from a decision to a durable answer. A request is decided as one step: its records are written,
 its answers wait for the disk. If the disk refuses, the live group is thrown away and made again from what is
 recorded; whoever waited is told to look for the coordinator again, which every client does. Refuses: the
-rules of groups (`group_rebalance.py`, `group.py`) and of offsets (`offsets.py`). Doors, engines and the node
+rules of groups (`rebalancer.py`, `group.py`) and of offsets (`offsets.py`). Doors, engines and the node
 call it.
 
 After a restart members keep their assignment, with a fresh session timeout; joins in progress and member ids
@@ -23,38 +23,38 @@ import msgspec
 from mainstem.clock import Clock
 from mainstem.coordinator.errors import (
     CoordinatorError,
+    GroupIdNotFound,
     IllegalGeneration,
     InvalidGroupId,
     InvalidSessionTimeout,
     NonEmptyGroup,
     NotCoordinator,
-    UnknownGroup,
     UnknownMember,
 )
-from mainstem.coordinator.groups.group import Group
-from mainstem.coordinator.groups.members import Step
-from mainstem.coordinator.groups.offsets import KnownTopics, Offsets, Verdicts
-from mainstem.coordinator.groups.rebalancer import Act, Rebalances
+from mainstem.coordinator.groups.group import ClassicGroup
+from mainstem.coordinator.groups.members import Decision
+from mainstem.coordinator.groups.offsets import CommittedOffsets, PartitionErrors, TopicLookup
+from mainstem.coordinator.groups.rebalancer import GroupAction, GroupRebalancer
 from mainstem.coordinator.groups.types import (
-    Beat,
-    Commit,
-    FetchedTopic,
-    GroupForgotten,
+    CommitRequest,
     GroupListing,
-    GroupSaved,
+    GroupRecord,
+    GroupState,
+    GroupTombstone,
     GroupView,
-    Join,
-    Joined,
-    Leaving,
+    Heartbeat,
+    JoinReply,
+    JoinRequest,
+    LeaveRequest,
     OffsetsCommitted,
-    OffsetsForgotten,
-    State,
-    Sync,
-    Synced,
+    OffsetsDeleted,
+    SyncReply,
+    SyncRequest,
+    TopicOffsets,
     TopicRef,
 )
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 EXPIRY_INTERVAL_S = 600.0
@@ -63,10 +63,10 @@ EXPIRY_GROUPS_MAX = 500
 """Groups looked at in one turn of the loop."""
 
 T = TypeVar("T")
-MemberVerdicts = list[CoordinatorError | None]
+MemberErrors = list[CoordinatorError | None]
 Listings = list[GroupListing]
 Views = list[GroupView | None]
-Fetched = list[FetchedTopic]
+Fetched = list[TopicOffsets]
 
 
 class Groups:
@@ -74,40 +74,40 @@ class Groups:
     load."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
-        GroupSaved,
-        GroupForgotten,
+        GroupRecord,
+        GroupTombstone,
         OffsetsCommitted,
-        OffsetsForgotten,
+        OffsetsDeleted,
     )
     runtime: Runtime
 
-    def __init__(self, settings: Settings, clock: Clock, rng: random.Random, topics: KnownTopics) -> None:
+    def __init__(self, settings: Settings, clock: Clock, rng: random.Random, topics: TopicLookup) -> None:
         self._settings = settings
         self._clock = clock
         self._topics = topics
-        self._rules = Rebalances(settings, clock, rng, self._submit)
-        self._live: dict[str, Group] = {}
+        self._rules = GroupRebalancer(settings, clock, rng, self._submit)
+        self._live: dict[str, ClassicGroup] = {}
         self._started = False
         self._forget()
 
     def _forget(self) -> None:
-        self._saved: dict[str, GroupSaved] = {}
-        self._offsets = Offsets(self._topics, self._settings.offset_metadata_max_bytes)
+        self._saved: dict[str, GroupRecord] = {}
+        self._offsets = CommittedOffsets(self._topics, self._settings.offset_metadata_max_bytes)
 
     # --- the machine ----------------------------------------------------------------------------------------
 
     def apply(self, record: Any) -> None:
         """Change what is remembered."""
         match record:
-            case GroupSaved():
+            case GroupRecord():
                 self._saved[record.group_id] = record
             case OffsetsCommitted():
-                self._offsets.committed(record)
-            case OffsetsForgotten():
-                self._offsets.forgotten(record)
-            case GroupForgotten():
+                self._offsets.apply_commit(record)
+            case OffsetsDeleted():
+                self._offsets.apply_deletion(record)
+            case GroupTombstone():
                 self._saved.pop(record.group_id, None)
-                self._offsets.forget_group(record.group_id)
+                self._offsets.remove_group(record.group_id)
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
         """What is remembered."""
@@ -131,22 +131,24 @@ class Groups:
             self._started = True
             self._clock.call_later(EXPIRY_INTERVAL_S, self._expire)
 
-    def _shrink(self, step: Step, group: Group) -> None:
-        self._rules.prepare(step, group, f"more than {self._settings.group_max_size} members after a restart")
+    def _shrink(self, step: Decision, group: ClassicGroup) -> None:
+        self._rules.prepare_rebalance(
+            step, group, f"more than {self._settings.group_max_size} members after a restart"
+        )
 
     # --- from decision to answer ----------------------------------------------------------------------------
 
-    def _find(self, group_id: str) -> Group | None:
+    def _find(self, group_id: str) -> ClassicGroup | None:
         group = self._live.get(group_id)
         if group is None:
             saved = self._saved.get(group_id)
             if saved is None and not self._offsets.has(group_id):
                 return None
-            group = self._live[group_id] = Group(group_id, saved)
+            group = self._live[group_id] = ClassicGroup(group_id, saved)
             self._rules.start_sessions(group)
         return group
 
-    def _known(self, group_id: str) -> Group:
+    def _known(self, group_id: str) -> ClassicGroup:
         """The group of a member. UnknownMember: there is none, so nobody can be in it."""
         if not group_id:
             raise InvalidGroupId("the group has no name")
@@ -161,15 +163,15 @@ class Groups:
         group = self._live.pop(group_id, None)
         if group is None:
             return
-        step = Step()
+        step = Decision()
         for member in group.close():
-            member.refuse(step, _moved("the group was loaded again"))
-        if step.answers:
+            member.reject(step, _moved("the group was loaded again"))
+        if step.replies:
             self._clock.call_soon(lambda: _give(step, None))
 
-    def _step(self, group_id: str, act: Callable[[Step], T]) -> Later[T]:
+    def _step(self, group_id: str, act: Callable[[Decision], T]) -> Promise[T]:
         """Decide now; the reply, and the step's answers, when all is durable."""
-        step = Step()
+        step = Decision()
 
         def decide() -> tuple[Sequence[msgspec.Struct], T]:
             reply = act(step)
@@ -180,7 +182,7 @@ class Groups:
         done.then(lambda later: self._settled(group_id, step, later.error))
         return _retriable(done)
 
-    def _settled(self, group_id: str, step: Step, error: BaseException | None) -> None:
+    def _settled(self, group_id: str, step: Decision, error: BaseException | None) -> None:
         if error is None or isinstance(error, CoordinatorError):
             _give(step, None)
             return
@@ -194,34 +196,34 @@ class Groups:
         group = self._live.get(group_id)
         if (
             group is not None
-            and group.unused
+            and group.is_unused
             and group_id not in self._saved
             and not self._offsets.has(group_id)
         ):
             group.close()
             del self._live[group_id]
 
-    def _submit(self, group: Group, act: Act) -> None:
+    def _submit(self, group: ClassicGroup, act: GroupAction) -> None:
         """A timer's act, as a step. A timer of a group that was thrown away comes to nothing."""
         if self._live.get(group.group_id) is group:
             self._step(group.group_id, act)
 
-    def _read(self, group_id: str, tell: Callable[[], T]) -> Later[T]:
+    def _read(self, group_id: str, tell: Callable[[], T]) -> Promise[T]:
         return self._step(group_id, lambda _: tell())
 
     # --- membership -----------------------------------------------------------------------------------------
 
-    def join(self, request: Join) -> Later[Joined]:
+    def join(self, request: JoinRequest) -> Promise[JoinReply]:
         """Into the next generation; answered when it begins. Fails with InvalidGroupId,
         InvalidSessionTimeout, GroupFull, InconsistentProtocol, MemberIdRequired, UnknownMember,
         FencedInstance, RebalanceInProgress (a newer join took its place), NotCoordinator."""
-        waiting: Later[Joined] = Later()
+        waiting: Promise[JoinReply] = Promise()
         self._step(request.group_id, lambda step: self._join(step, request, waiting)).then(
             lambda done: _fail(waiting, done.error)
         )
         return waiting
 
-    def _join(self, step: Step, request: Join, waiting: Later[Joined]) -> None:
+    def _join(self, step: Decision, request: JoinRequest, waiting: Promise[JoinReply]) -> None:
         if not request.group_id:
             raise InvalidGroupId("the group has no name")
         low, high = self._settings.group_min_session_timeout_ms, self._settings.group_max_session_timeout_ms
@@ -233,37 +235,37 @@ class Groups:
         if group is None:
             if request.member_id:
                 raise UnknownMember(f"there is no group {request.group_id}")
-            group = self._live[request.group_id] = Group(request.group_id)
+            group = self._live[request.group_id] = ClassicGroup(request.group_id)
         self._rules.join(step, group, request, waiting)
 
-    def sync(self, request: Sync) -> Later[Synced]:
+    def sync(self, request: SyncRequest) -> Promise[SyncReply]:
         """The member's assignment; answered when the leader has brought it. Fails with InvalidGroupId,
         UnknownMember, FencedInstance, IllegalGeneration, InconsistentProtocol, RebalanceInProgress,
         NotCoordinator."""
-        waiting: Later[Synced] = Later()
+        waiting: Promise[SyncReply] = Promise()
 
-        def act(step: Step) -> None:
+        def act(step: Decision) -> None:
             self._rules.sync(step, self._known(request.group_id), request, waiting)
 
         self._step(request.group_id, act).then(lambda done: _fail(waiting, done.error))
         return waiting
 
-    def heartbeat(self, beat: Beat) -> Later[None]:
+    def heartbeat(self, beat: Heartbeat) -> Promise[None]:
         """The member lives. Fails with InvalidGroupId, UnknownMember, FencedInstance, IllegalGeneration,
         RebalanceInProgress, NotCoordinator."""
         return self._read(beat.group_id, lambda: self._rules.heartbeat(self._known(beat.group_id), beat))
 
-    def leave(self, group_id: str, leaving: Sequence[Leaving]) -> Later[MemberVerdicts]:
+    def leave(self, group_id: str, leaving: Sequence[LeaveRequest]) -> Promise[MemberErrors]:
         """Members go; a verdict on each: UnknownMember, FencedInstance. Fails with InvalidGroupId,
         NotCoordinator."""
         return self._step(group_id, lambda step: self._leave(step, group_id, leaving))
 
-    def _leave(self, step: Step, group_id: str, leaving: Sequence[Leaving]) -> MemberVerdicts:
+    def _leave(self, step: Decision, group_id: str, leaving: Sequence[LeaveRequest]) -> MemberErrors:
         try:
             group = self._known(group_id)
         except UnknownMember as error:
             return [error] * len(leaving)
-        verdicts: MemberVerdicts = []
+        verdicts: MemberErrors = []
         for one in leaving:
             try:
                 self._rules.leave(step, group, one)
@@ -272,12 +274,12 @@ class Groups:
             else:
                 verdicts.append(None)
         if None in verdicts:
-            self._rules.settle(step, group, "members left")
+            self._rules.rebalance_after_leave(step, group, "members left")
         return verdicts
 
     # --- views ----------------------------------------------------------------------------------------------
 
-    def list(self, states: Iterable[str] = (), types: Iterable[str] = ()) -> Later[Listings]:
+    def list(self, states: Iterable[str] = (), types: Iterable[str] = ()) -> Promise[Listings]:
         """All groups by name; only those in one of `states`, of one of `types`, if any are given (Kafka's
         words, in any case)."""
         some_states = {state.lower() for state in states}
@@ -297,7 +299,7 @@ class Groups:
 
         return self._read("", tell)
 
-    def describe(self, group_ids: Sequence[str]) -> Later[Views]:
+    def describe(self, group_ids: Sequence[str]) -> Promise[Views]:
         """Each group with its members; None if there is none."""
 
         def tell() -> Views:
@@ -309,33 +311,34 @@ class Groups:
     def _ids(self) -> set[str]:
         return {*self._live, *self._saved, *self._offsets.groups()}
 
-    def delete(self, group_id: str) -> Later[None]:
+    def delete(self, group_id: str) -> Promise[None]:
         """Delete an empty group and its offsets. Fails with UnknownGroup, NonEmptyGroup, NotCoordinator."""
         return self._step(group_id, lambda step: self._delete(step, group_id))
 
-    def _delete(self, step: Step, group_id: str) -> None:
+    def _delete(self, step: Decision, group_id: str) -> None:
         group = self._find(group_id)
         if group is None:
-            raise UnknownGroup(f"there is no group {group_id}")
-        if group.state is not State.EMPTY:
+            raise GroupIdNotFound(f"there is no group {group_id}")
+        if group.state is not GroupState.EMPTY:
             raise NonEmptyGroup(f"group {group_id} has members")
         self._bury(step, group)
 
-    def _bury(self, step: Step, group: Group) -> None:
-        group.transition(State.DEAD)
+    def _bury(self, step: Decision, group: ClassicGroup) -> None:
+        group.transition(GroupState.DEAD)
         group.close()
         del self._live[group.group_id]
-        step.records.append(GroupForgotten(group.group_id))
+        step.records.append(GroupTombstone(group.group_id))
 
     # --- offsets --------------------------------------------------------------------------------------------
 
-    def commit(self, request: Commit) -> Later[Verdicts]:
-        """Keep offsets; a verdict on each partition: UnknownTopic, UnknownTopicId, OffsetMetadataTooLarge.
+    def commit(self, request: CommitRequest) -> Promise[PartitionErrors]:
+        """Keep offsets; a verdict on each partition: UnknownTopicOrPartition, UnknownTopicId,
+        OffsetMetadataTooLarge.
         Fails with UnknownMember, FencedInstance, IllegalGeneration, RebalanceInProgress, NotCoordinator."""
         return self._step(request.group_id, lambda step: self._commit(step, request))
 
-    def _commit(self, step: Step, request: Commit) -> Verdicts:
-        beat = Beat(
+    def _commit(self, step: Decision, request: CommitRequest) -> PartitionErrors:
+        beat = Heartbeat(
             group_id=request.group_id,
             member_id=request.member_id,
             generation=request.generation,
@@ -345,32 +348,32 @@ class Groups:
         if group is None:
             # A group that nobody ever joined: only a simple consumer or a tool can mean it. It comes into
             # being by its first offset.
-            group = Group(request.group_id)
+            group = ClassicGroup(request.group_id)
             if request.generation >= 0:
                 raise IllegalGeneration(f"there is no group {request.group_id}")
         member = group.check_commit(beat)
         if member is not None:
-            self._rules.touch(group, member)
+            self._rules.extend_session(group, member)
         records, verdicts = self._offsets.commit(request, self._clock.wall_ms())
         step.records += records
         return verdicts
 
     def fetch_offsets(
         self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None = None
-    ) -> Later[Fetched]:
+    ) -> Promise[Fetched]:
         """Committed offsets, for all partitions if none are named. Fails with NotCoordinator."""
         return self._read(group_id, lambda: self._offsets.fetch(group_id, wanted))
 
     def delete_offsets(
         self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
-    ) -> Later[Verdicts]:
-        """Forget offsets that no member reads on from; a verdict on each partition: UnknownTopic,
+    ) -> Promise[PartitionErrors]:
+        """Forget offsets that no member reads on from; a verdict on each partition: UnknownTopicOrPartition,
         GroupSubscribed. Fails with UnknownGroup, NonEmptyGroup, NotCoordinator."""
 
-        def act(step: Step) -> Verdicts:
+        def act(step: Decision) -> PartitionErrors:
             group = self._find(group_id)
             if group is None:
-                raise UnknownGroup(f"there is no group {group_id}")
+                raise GroupIdNotFound(f"there is no group {group_id}")
             group.check_offset_delete()
             records, verdicts = self._offsets.delete(group, wanted)
             step.records += records
@@ -378,17 +381,19 @@ class Groups:
 
         return self._step(group_id, act)
 
-    def topic_deleted(self, topic_id: UUID) -> Later[None]:
+    def delete_topic_offsets(self, topic_id: UUID) -> Promise[None]:
         """Forget the offsets of a topic that is gone. What a crash leaves behind expires at the next look."""
-        return self._step("", lambda step: step.records.extend(self._offsets.of_topic(topic_id)))
+        return self._step(
+            "", lambda step: step.records.extend(self._offsets.topic_deletion_records(topic_id))
+        )
 
-    def clamp(self, end_of: Callable[[UUID, int], int]) -> Later[int]:
+    def clamp_to_log_end(self, end_of: Callable[[UUID, int], int]) -> Promise[int]:
         """Set offsets after the end of their partition back to it; how many. Where a power cut took events
         away (durability=os), their offsets are given again, and a group that stood behind them must not miss
         the new events."""
 
-        def act(step: Step) -> int:
-            records = self._offsets.beyond(end_of)
+        def act(step: Decision) -> int:
+            records = self._offsets.clamp_records(end_of)
             step.records += records
             return sum(len(record.offsets) for record in records)
 
@@ -407,14 +412,14 @@ class Groups:
         if rest:
             self._clock.call_soon(lambda: self._expire_some(rest))
 
-    def _expire_group(self, step: Step, group_id: str) -> None:
+    def _expire_group(self, step: Decision, group_id: str) -> None:
         group = self._find(group_id)
         if group is None:
             return
         retention_ms = self._settings.offsets_retention_minutes * 60_000
-        gone = self._offsets.expired(group, self._clock.wall_ms(), retention_ms)
+        gone = self._offsets.expiry_records(group, self._clock.wall_ms(), retention_ms)
         left = self._offsets.count(group_id) - sum(len(record.partitions) for record in gone)
-        if group.unused and not left:
+        if group.is_unused and not left:
             self._bury(step, group)
         else:
             step.records += gone
@@ -424,26 +429,26 @@ def _moved(why: str) -> NotCoordinator:
     return NotCoordinator(f"look for the coordinator again: {why}")
 
 
-def _give(step: Step, failure: CoordinatorError | None) -> None:
-    answers, step.answers = step.answers, []
+def _give(step: Decision, failure: CoordinatorError | None) -> None:
+    answers, step.replies = step.replies, []
     for answer in answers:
-        answer.give(failure)
+        answer.send(failure)
 
 
-def _fail(waiting: Later[Any], error: BaseException | None) -> None:
+def _fail(waiting: Promise[Any], error: BaseException | None) -> None:
     """The step failed as a whole. Its request may have an answer already, if it was parked on a group that is
     gone."""
     if error is not None and not waiting.done:
         waiting.fail(error)
 
 
-def _retriable(later: Later[T]) -> Later[T]:
+def _retriable(later: Promise[T]) -> Promise[T]:
     """A failed disk, in a word that makes every client find the coordinator and try again."""
     if later.done and (later.error is None or isinstance(later.error, CoordinatorError)):
         return later
-    out: Later[T] = Later()
+    out: Promise[T] = Promise()
 
-    def done(later: Later[T]) -> None:
+    def done(later: Promise[T]) -> None:
         error = later.error
         if error is None:
             out.resolve(later.result())

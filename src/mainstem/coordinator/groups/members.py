@@ -1,7 +1,7 @@
 """One member of a consumer group, and what is in the bytes that Kafka's consumers put there.
 
 Owns: a member's facts and its soft state (a parked join or sync, its session's deadline), and the reading of
-the consumer protocol's subscription. Refuses: decisions; those are `group_rebalance.py`. Called by the group
+the consumer protocol's subscription. Refuses: decisions; those are `rebalancer.py`. Called by the group
 modules only.
 """
 
@@ -15,8 +15,15 @@ import msgspec
 
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.groups.types import CONSUMER_PROTOCOL, Join, Joined, MemberSaved, Protocols, Synced
-from mainstem.promise import Later
+from mainstem.coordinator.groups.types import (
+    CONSUMER_PROTOCOL,
+    JoinReply,
+    JoinRequest,
+    MemberRecord,
+    Protocols,
+    SyncReply,
+)
+from mainstem.promise import Promise
 
 T = TypeVar("T")
 
@@ -55,40 +62,40 @@ def subscribed(metadata: bytes) -> frozenset[str] | None:
     return frozenset(topics)
 
 
-class Step:
+class Decision:
     """What one request or timer decided: records to write, and answers to give when they are durable."""
 
-    __slots__ = ("answers", "records")
+    __slots__ = ("records", "replies")
 
     def __init__(self) -> None:
         self.records: list[msgspec.Struct] = []
-        self.answers: list[Answer[Joined] | Answer[Synced]] = []
+        self.replies: list[PendingReply[JoinReply] | PendingReply[SyncReply]] = []
 
 
-class Answer(Generic[T]):
+class PendingReply(Generic[T]):
     """A reply to a parked request, given once the step is durable."""
 
-    __slots__ = ("error", "value", "waiting")
+    __slots__ = ("error", "promise", "value")
 
-    def __init__(self, waiting: Later[T], value: T | None, error: CoordinatorError | None) -> None:
-        self.waiting = waiting
+    def __init__(self, waiting: Promise[T], value: T | None, error: CoordinatorError | None) -> None:
+        self.promise = waiting
         self.value = value
         self.error = error
 
-    def give(self, failure: CoordinatorError | None) -> None:
+    def send(self, failure: CoordinatorError | None) -> None:
         """Answer, with `failure` if the step did not become durable."""
         error = failure or self.error
-        if self.waiting.done:
+        if self.promise.done:
             # It was told already that its own step failed, and then its group was thrown away with it parked.
             return
         if error is not None:
-            self.waiting.fail(error)
+            self.promise.fail(error)
         else:
             assert self.value is not None
-            self.waiting.resolve(self.value)
+            self.promise.resolve(self.value)
 
 
-class Member:
+class GroupMember:
     """A member of a group. Identity counts: a static member that was replaced is another object."""
 
     __slots__ = (
@@ -96,19 +103,19 @@ class Member:
         "client_host",
         "client_id",
         "deadline",
-        "due",
         "instance_id",
         "is_new",
-        "joining",
         "member_id",
+        "pending_join",
+        "pending_sync",
         "protocols",
         "rebalance_timeout_ms",
         "session_timeout_ms",
-        "syncing",
         "timer",
+        "timer_due",
     )
 
-    def __init__(self, saved: MemberSaved) -> None:
+    def __init__(self, saved: MemberRecord) -> None:
         self.member_id = saved.member_id
         self.instance_id = saved.instance_id
         self.client_id = saved.client_id
@@ -119,19 +126,19 @@ class Member:
         self.assignment = saved.assignment
         self.is_new = False
         """Has never had an answer to its first join: it cannot send heartbeats yet."""
-        self.joining: Later[Joined] | None = None
-        self.syncing: Later[Synced] | None = None
+        self.pending_join: Promise[JoinReply] | None = None
+        self.pending_sync: Promise[SyncReply] | None = None
         self.deadline = 0.0
         """When its session ends (monotonic seconds). A heartbeat moves only this; the timer looks when it
         fires."""
-        self.due = 0.0
+        self.timer_due = 0.0
         self.timer: Timer | None = None
 
     @classmethod
-    def of(cls, member_id: str, request: Join, assignment: bytes) -> Member:
+    def from_request(cls, member_id: str, request: JoinRequest, assignment: bytes) -> GroupMember:
         """The member that this request makes."""
         return cls(
-            MemberSaved(
+            MemberRecord(
                 member_id=member_id,
                 instance_id=request.instance_id,
                 client_id=request.client_id,
@@ -143,9 +150,9 @@ class Member:
             )
         )
 
-    def saved(self) -> MemberSaved:
+    def record(self) -> MemberRecord:
         """What is recorded of it."""
-        return MemberSaved(
+        return MemberRecord(
             member_id=self.member_id,
             instance_id=self.instance_id,
             client_id=self.client_id,
@@ -164,35 +171,39 @@ class Member:
         """Its favourite among these, all of which it supports."""
         return next(name for name, _ in self.protocols if name in candidates)
 
-    def matches(self, protocols: Protocols) -> bool:
+    def offers(self, protocols: Protocols) -> bool:
         """It already said exactly this."""
         return self.protocols == protocols
 
-    def excused(self) -> bool:
+    def session_suspended(self) -> bool:
         """Its session cannot end now: it waits for us. A new member has no such excuse, or clients that went
         away during a long rebalance would pile up."""
-        return not self.is_new and (self.joining is not None or self.syncing is not None)
+        return not self.is_new and (self.pending_join is not None or self.pending_sync is not None)
 
-    def answer_join(self, step: Step, value: Joined | None, error: CoordinatorError | None = None) -> None:
+    def reply_to_join(
+        self, step: Decision, value: JoinReply | None, error: CoordinatorError | None = None
+    ) -> None:
         """Answer its parked join, if any."""
-        if self.joining is not None:
-            step.answers.append(Answer(self.joining, value, error))
-            self.joining = None
+        if self.pending_join is not None:
+            step.replies.append(PendingReply(self.pending_join, value, error))
+            self.pending_join = None
 
-    def answer_sync(self, step: Step, value: Synced | None, error: CoordinatorError | None = None) -> bool:
+    def reply_to_sync(
+        self, step: Decision, value: SyncReply | None, error: CoordinatorError | None = None
+    ) -> bool:
         """Answer its parked sync; False if there is none."""
-        if self.syncing is None:
+        if self.pending_sync is None:
             return False
-        step.answers.append(Answer(self.syncing, value, error))
-        self.syncing = None
+        step.replies.append(PendingReply(self.pending_sync, value, error))
+        self.pending_sync = None
         return True
 
-    def refuse(self, step: Step, error: CoordinatorError) -> None:
+    def reject(self, step: Decision, error: CoordinatorError) -> None:
         """It is not a member any more: tell whatever waits for it."""
-        self.answer_join(step, None, error)
-        self.answer_sync(step, None, error)
+        self.reply_to_join(step, None, error)
+        self.reply_to_sync(step, None, error)
 
-    def disarm(self) -> None:
+    def cancel_timer(self) -> None:
         """No session any more."""
         if self.timer is not None:
             self.timer.cancel()

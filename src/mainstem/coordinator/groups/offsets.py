@@ -18,59 +18,59 @@ from mainstem.coordinator.errors import (
     CoordinatorError,
     GroupSubscribed,
     OffsetMetadataTooLarge,
-    UnknownTopic,
     UnknownTopicId,
+    UnknownTopicOrPartition,
 )
-from mainstem.coordinator.groups.group import Group
+from mainstem.coordinator.groups.group import ClassicGroup
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
-    NO_TOPIC,
-    Commit,
-    FetchedPartition,
-    FetchedTopic,
-    Offset,
+    NO_TOPIC_ID,
+    CommitRequest,
+    CommittedOffset,
+    GroupState,
     OffsetsCommitted,
-    OffsetsForgotten,
-    State,
+    OffsetsDeleted,
+    PartitionOffset,
+    TopicOffsets,
     TopicRef,
 )
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.log.storage.arrival_index import age_ms
 
 SNAPSHOT_OFFSETS_MAX = 1_000
 """Offsets in one record of a snapshot."""
 
-Verdicts = list[list[CoordinatorError | None]]
+PartitionErrors = list[list[CoordinatorError | None]]
 """For each topic and each partition of a request, in its order: why not, or None."""
 
 
-class KnownTopics(Protocol):
+class TopicLookup(Protocol):
     """What is asked of the machine of topics."""
 
-    def get(self, name: str) -> Topic | None:
+    def get(self, name: str) -> TopicMetadata | None:
         """By name."""
 
-    def by_id(self, topic_id: UUID) -> Topic | None:
+    def by_id(self, topic_id: UUID) -> TopicMetadata | None:
         """By id."""
 
 
-class Offsets:
+class CommittedOffsets:
     """The offsets of all groups. Changes only by `committed`, `forgotten` and `forget_group`."""
 
-    def __init__(self, topics: KnownTopics, metadata_max: int) -> None:
+    def __init__(self, topics: TopicLookup, metadata_max: int) -> None:
         self._topics = topics
         self._metadata_max = metadata_max
-        self._groups: dict[str, dict[UUID, dict[int, Offset]]] = {}
+        self._groups: dict[str, dict[UUID, dict[int, CommittedOffset]]] = {}
 
     # --- records --------------------------------------------------------------------------------------------
 
-    def committed(self, record: OffsetsCommitted) -> None:
+    def apply_commit(self, record: OffsetsCommitted) -> None:
         """Apply a commit."""
         group = self._groups.setdefault(record.group_id, {})
         for topic_id, partition, offset in record.offsets:
             group.setdefault(topic_id, {})[partition] = offset
 
-    def forgotten(self, record: OffsetsForgotten) -> None:
+    def apply_deletion(self, record: OffsetsDeleted) -> None:
         """Apply the end of some offsets."""
         group = self._groups.get(record.group_id, {})
         for topic_id, partition in record.partitions:
@@ -81,14 +81,14 @@ class Offsets:
         if not group:
             self._groups.pop(record.group_id, None)
 
-    def forget_group(self, group_id: str) -> None:
+    def remove_group(self, group_id: str) -> None:
         """Apply the end of a group."""
         self._groups.pop(group_id, None)
 
     def snapshot(self) -> Iterator[OffsetsCommitted]:
         """All offsets, in records of bounded size."""
         for group_id in self._groups:
-            part: list[tuple[UUID, int, Offset]] = []
+            part: list[tuple[UUID, int, CommittedOffset]] = []
             for one in self._all(group_id):
                 part.append(one)
                 if len(part) == SNAPSHOT_OFFSETS_MAX:
@@ -97,7 +97,7 @@ class Offsets:
             if part:
                 yield OffsetsCommitted(group_id, tuple(part))
 
-    def _all(self, group_id: str) -> Iterator[tuple[UUID, int, Offset]]:
+    def _all(self, group_id: str) -> Iterator[tuple[UUID, int, CommittedOffset]]:
         for topic_id, partitions in self._groups.get(group_id, {}).items():
             for partition, offset in partitions.items():
                 yield topic_id, partition, offset
@@ -116,19 +116,19 @@ class Offsets:
 
     # --- requests -------------------------------------------------------------------------------------------
 
-    def _topic(self, ref: TopicRef) -> Topic:
+    def _topic(self, ref: TopicRef) -> TopicMetadata:
         topic = self._topics.get(ref.name) if ref.name else self._topics.by_id(ref.id)
         if topic is not None:
             return topic
-        if ref.name or ref.id == NO_TOPIC:
-            raise UnknownTopic(f"there is no topic {ref.name}")
+        if ref.name or ref.id == NO_TOPIC_ID:
+            raise UnknownTopicOrPartition(f"there is no topic {ref.name}")
         raise UnknownTopicId(f"there is no topic with id {ref.id}")
 
-    def commit(self, request: Commit, now_ms: int) -> tuple[list[OffsetsCommitted], Verdicts]:
+    def commit(self, request: CommitRequest, now_ms: int) -> tuple[list[OffsetsCommitted], PartitionErrors]:
         """The record of what can be committed, and a verdict on each partition."""
         expire_ms = -1 if request.retention_ms < 0 else now_ms + request.retention_ms
-        offsets: list[tuple[UUID, int, Offset]] = []
-        verdicts: Verdicts = []
+        offsets: list[tuple[UUID, int, CommittedOffset]] = []
+        verdicts: PartitionErrors = []
         for ref, partitions in request.topics:
             try:
                 topic = self._topic(ref)
@@ -140,20 +140,20 @@ class Offsets:
                 error = self._refusal(topic, new.partition, new.metadata)
                 verdicts[-1].append(error)
                 if error is None:
-                    offset = Offset(new.offset, new.leader_epoch, new.metadata, now_ms, expire_ms)
+                    offset = CommittedOffset(new.offset, new.leader_epoch, new.metadata, now_ms, expire_ms)
                     offsets.append((topic.id, new.partition, offset))
         return [OffsetsCommitted(request.group_id, tuple(offsets))] if offsets else [], verdicts
 
-    def _refusal(self, topic: Topic, partition: int, metadata: str) -> CoordinatorError | None:
+    def _refusal(self, topic: TopicMetadata, partition: int, metadata: str) -> CoordinatorError | None:
         if not 0 <= partition < topic.partitions:
-            return UnknownTopic(f"topic {topic.name} has no partition {partition}")
+            return UnknownTopicOrPartition(f"topic {topic.name} has no partition {partition}")
         if len(metadata) > self._metadata_max:
             return OffsetMetadataTooLarge(f"{len(metadata)} characters; {self._metadata_max} are allowed")
         return None
 
     def fetch(
         self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None
-    ) -> list[FetchedTopic]:
+    ) -> list[TopicOffsets]:
         """What the group committed for these partitions, None: for all. Unknown names have no offsets,
         unknown ids an error."""
         kept = self._groups.get(group_id, {})
@@ -163,37 +163,38 @@ class Offsets:
         for ref, partitions in wanted:
             try:
                 topic = self._topic(ref)
-            except UnknownTopic:
+            except UnknownTopicOrPartition:
                 topic = None
             except UnknownTopicId as error:
                 out.append(
-                    FetchedTopic(ref, tuple(FetchedPartition(index, None, error) for index in partitions))
+                    TopicOffsets(ref, tuple(PartitionOffset(index, None, error) for index in partitions))
                 )
                 continue
             offsets = {} if topic is None else kept.get(topic.id, {})
             told = ref if topic is None else TopicRef(topic.name, topic.id)
             out.append(
-                FetchedTopic(told, tuple(FetchedPartition(index, offsets.get(index)) for index in partitions))
+                TopicOffsets(told, tuple(PartitionOffset(index, offsets.get(index)) for index in partitions))
             )
         return out
 
-    def _fetch_all(self, kept: dict[UUID, dict[int, Offset]]) -> list[FetchedTopic]:
+    def _fetch_all(self, kept: dict[UUID, dict[int, CommittedOffset]]) -> list[TopicOffsets]:
         out = []
         for topic_id, offsets in kept.items():
             topic = self._topics.by_id(topic_id)
             if topic is not None:
-                partitions = tuple(FetchedPartition(index, offsets[index]) for index in sorted(offsets))
-                out.append(FetchedTopic(TopicRef(topic.name, topic_id), partitions))
+                partitions = tuple(PartitionOffset(index, offsets[index]) for index in sorted(offsets))
+                out.append(TopicOffsets(TopicRef(topic.name, topic_id), partitions))
         return sorted(out, key=lambda fetched: fetched.topic.name)
 
     def delete(
-        self, group: Group, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
-    ) -> tuple[list[OffsetsForgotten], Verdicts]:
-        """The record of what can be deleted, and a verdict on each partition: GroupSubscribed, UnknownTopic.
+        self, group: ClassicGroup, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
+    ) -> tuple[list[OffsetsDeleted], PartitionErrors]:
+        """The record of what can be deleted, and a verdict on each partition: GroupSubscribed,
+        UnknownTopicOrPartition.
         Deleting what is not there succeeds."""
         kept = self._groups.get(group.group_id, {})
         gone: list[tuple[UUID, int]] = []
-        verdicts: Verdicts = []
+        verdicts: PartitionErrors = []
         for ref, partitions in wanted:
             error: CoordinatorError | None = None
             try:
@@ -201,14 +202,14 @@ class Offsets:
             except CoordinatorError as unknown:
                 verdicts.append([unknown] * len(partitions))
                 continue
-            if group.members and group.reads(topic.name):
+            if group.members and group.may_read(topic.name):
                 error = GroupSubscribed(f"group {group.group_id} reads {topic.name}")
             else:
                 gone += [(topic.id, index) for index in partitions if index in kept.get(topic.id, {})]
             verdicts.append([error] * len(partitions))
-        return [OffsetsForgotten(group.group_id, tuple(gone))] if gone else [], verdicts
+        return [OffsetsDeleted(group.group_id, tuple(gone))] if gone else [], verdicts
 
-    def beyond(self, end_of: Callable[[UUID, int], int]) -> list[OffsetsCommitted]:
+    def clamp_records(self, end_of: Callable[[UUID, int], int]) -> list[OffsetsCommitted]:
         """Records that set offsets after the end of their partition back to it, in every group."""
         out = []
         for group_id in self._groups:
@@ -223,38 +224,38 @@ class Offsets:
 
     # --- age ------------------------------------------------------------------------------------------------
 
-    def of_topic(self, topic_id: UUID) -> list[OffsetsForgotten]:
+    def topic_deletion_records(self, topic_id: UUID) -> list[OffsetsDeleted]:
         """Records that forget a topic, in every group."""
         return [
-            OffsetsForgotten(group_id, tuple((topic_id, partition) for partition in topics[topic_id]))
+            OffsetsDeleted(group_id, tuple((topic_id, partition) for partition in topics[topic_id]))
             for group_id, topics in self._groups.items()
             if topic_id in topics
         ]
 
-    def expired(self, group: Group, now_ms: int, retention_ms: int) -> list[OffsetsForgotten]:
+    def expiry_records(self, group: ClassicGroup, now_ms: int, retention_ms: int) -> list[OffsetsDeleted]:
         """The record that forgets what is too old (KIP-211), or whose topic is gone."""
         gone = tuple(
             (topic_id, partition)
             for topic_id, partition, offset in self._all(group.group_id)
             if self._is_expired(group, topic_id, offset, now_ms, retention_ms)
         )
-        return [OffsetsForgotten(group.group_id, gone)] if gone else []
+        return [OffsetsDeleted(group.group_id, gone)] if gone else []
 
     def _is_expired(
-        self, group: Group, topic_id: UUID, offset: Offset, now_ms: int, retention_ms: int
+        self, group: ClassicGroup, topic_id: UUID, offset: CommittedOffset, now_ms: int, retention_ms: int
     ) -> bool:
         topic = self._topics.by_id(topic_id)
         if topic is None:
             return True
         if group.protocol_type is None:
             base_ms = offset.commit_ms
-        elif group.state is State.EMPTY:
-            base_ms = offset.commit_ms if group.since_ms < 0 else group.since_ms
+        elif group.state is GroupState.EMPTY:
+            base_ms = offset.commit_ms if group.state_since_ms < 0 else group.state_since_ms
         elif (
-            group.state is State.STABLE
+            group.state is GroupState.STABLE
             and group.protocol_type == CONSUMER_PROTOCOL
             and group.subscribed_topics() is not None
-            and not group.reads(topic.name)
+            and not group.may_read(topic.name)
         ):
             base_ms = offset.commit_ms
         else:

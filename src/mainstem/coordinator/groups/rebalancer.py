@@ -28,19 +28,19 @@ from mainstem.coordinator.errors import (
     RemovedMember,
     UnknownMember,
 )
-from mainstem.coordinator.groups.group import Group
-from mainstem.coordinator.groups.members import Member, Step, empty_assignment, subscribed
+from mainstem.coordinator.groups.group import ClassicGroup
+from mainstem.coordinator.groups.members import Decision, GroupMember, empty_assignment, subscribed
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
-    Beat,
-    Join,
-    Joined,
-    Leaving,
-    State,
-    Sync,
-    Synced,
+    GroupState,
+    Heartbeat,
+    JoinReply,
+    JoinRequest,
+    LeaveRequest,
+    SyncReply,
+    SyncRequest,
 )
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 NEW_MEMBER_TIMEOUT_MS = 300_000
@@ -49,14 +49,18 @@ constant)."""
 
 log = logging.getLogger(__name__)
 
-Act = Callable[[Step], None]
+GroupAction = Callable[[Decision], None]
 
 
-class Rebalances:
+class GroupRebalancer:
     """The rules of all groups. `submit(group, act)` runs a timer's act as a step of that group."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, rng: random.Random, submit: Callable[[Group, Act], None]
+        self,
+        settings: Settings,
+        clock: Clock,
+        rng: random.Random,
+        submit: Callable[[ClassicGroup, GroupAction], None],
     ) -> None:
         self._clock = clock
         self._rng = rng
@@ -66,7 +70,9 @@ class Rebalances:
 
     # --- join -----------------------------------------------------------------------------------------------
 
-    def join(self, step: Step, group: Group, request: Join, waiting: Later[Joined]) -> None:
+    def join(
+        self, step: Decision, group: ClassicGroup, request: JoinRequest, waiting: Promise[JoinReply]
+    ) -> None:
         """Let a member in, or raise why not; `waiting` is answered by this step or parked on the member."""
         self._check_room(group, request.member_id)
         if not group.supports(request.protocol_type, request.protocols):
@@ -84,23 +90,25 @@ class Rebalances:
             member = group.member_of(request.member_id, request.instance_id)
             self._rejoin(step, group, member, request, waiting)
 
-    def _check_room(self, group: Group, member_id: str) -> None:
+    def _check_room(self, group: ClassicGroup, member_id: str) -> None:
         member = group.members.get(member_id)
         full = len(group.members) >= self._size_max
-        if group.state is State.PREPARING:
+        if group.state is GroupState.PREPARING:
             # Those who wait are counted, not the members: the last to join again are left out of a group that
             # shrank.
-            waits = member is not None and member.joining is not None
+            waits = member is not None and member.pending_join is not None
             full = full and not waits and group.joined_count >= self._size_max
         else:
             full = full and member is None
         if full:
             if member is not None:
                 group.remove(member_id)
-            group.forget_pending(member_id)
+            group.remove_pending(member_id)
             raise GroupFull(f"group {group.group_id} has its {self._size_max} members")
 
-    def _join_new(self, step: Step, group: Group, request: Join, waiting: Later[Joined]) -> None:
+    def _join_new(
+        self, step: Decision, group: ClassicGroup, request: JoinRequest, waiting: Promise[JoinReply]
+    ) -> None:
         member_id = self._new_id(request.client_id if request.instance_id is None else request.instance_id)
         if request.instance_id is not None:
             old_id = group.instances.get(request.instance_id)
@@ -108,7 +116,7 @@ class Rebalances:
                 self._add(step, group, member_id, request, waiting)
             else:
                 self._replace_static(step, group, group.members[old_id], member_id, request, waiting)
-        elif request.must_know_id:
+        elif request.requires_member_id:
             group.pending[member_id] = self._after(
                 request.session_timeout_ms, group, lambda step: self._expire_pending(step, group, member_id)
             )
@@ -119,12 +127,19 @@ class Rebalances:
     def _new_id(self, prefix: str) -> str:
         return f"{prefix}-{UUID(int=self._rng.getrandbits(128), version=4)}"
 
-    def _add(self, step: Step, group: Group, member_id: str, request: Join, waiting: Later[Joined]) -> None:
-        if group.state is State.PREPARING and group.previous is State.EMPTY:
-            group.joiner_came = True
-        member = Member.of(member_id, request, b"")
+    def _add(
+        self,
+        step: Decision,
+        group: ClassicGroup,
+        member_id: str,
+        request: JoinRequest,
+        waiting: Promise[JoinReply],
+    ) -> None:
+        if group.state is GroupState.PREPARING and group.previous is GroupState.EMPTY:
+            group.new_member_joined = True
+        member = GroupMember.from_request(member_id, request, b"")
         member.is_new = True
-        member.joining = waiting
+        member.pending_join = waiting
         if not group.members:
             group.protocol_type = request.protocol_type
         group.add(member)
@@ -132,69 +147,86 @@ class Rebalances:
         self._rebalance(step, group, f"new member {member_id}{_because(request.reason)}")
 
     def _rejoin(
-        self, step: Step, group: Group, member: Member, request: Join, waiting: Later[Joined]
+        self,
+        step: Decision,
+        group: ClassicGroup,
+        member: GroupMember,
+        request: JoinRequest,
+        waiting: Promise[JoinReply],
     ) -> None:
-        if group.state is State.PREPARING:
+        if group.state is GroupState.PREPARING:
             self._update(step, group, member, request, waiting)
             self._rebalance(step, group, "")
             return
-        same = member.matches(request.protocols)
+        same = member.offers(request.protocols)
         # It may have missed the answer to its join (CompletingRebalance), or just asks again (Stable). The
         # leader of a stable group may force a rebalance with the same words: it saw something else change,
         # such as a topic.
         leads = group.leader == member.member_id
-        if same and (group.state is State.COMPLETING or not leads):
+        if same and (group.state is GroupState.COMPLETING or not leads):
             self._arm(group, member)
-            joined = group.joined(member, tell_members=leads)
-            member.answer_join(step, None, RebalanceInProgress("joined again"))
-            member.joining = waiting
-            member.answer_join(step, joined)
+            joined = group.join_reply(member, tell_members=leads)
+            member.reply_to_join(step, None, RebalanceInProgress("joined again"))
+            member.pending_join = waiting
+            member.reply_to_join(step, joined)
             return
         self._update(step, group, member, request, waiting)
         why = "the leader asks for it" if same else f"member {member.member_id} changed what it offers"
         self._rebalance(step, group, f"{why}{_because(request.reason)}")
 
     @staticmethod
-    def _update(step: Step, group: Group, member: Member, request: Join, waiting: Later[Joined]) -> None:
+    def _update(
+        step: Decision,
+        group: ClassicGroup,
+        member: GroupMember,
+        request: JoinRequest,
+        waiting: Promise[JoinReply],
+    ) -> None:
         # A join that still waits belongs to a connection that was lost; its answer must not hang.
-        member.answer_join(step, None, RebalanceInProgress("joined again"))
-        member.joining = waiting
-        group.change_offer(member, request.protocols)
+        member.reply_to_join(step, None, RebalanceInProgress("joined again"))
+        member.pending_join = waiting
+        group.update_protocols(member, request.protocols)
         member.session_timeout_ms = request.session_timeout_ms
         member.rebalance_timeout_ms = request.rebalance_timeout_ms
 
     def _replace_static(
-        self, step: Step, group: Group, old: Member, member_id: str, request: Join, waiting: Later[Joined]
+        self,
+        step: Decision,
+        group: ClassicGroup,
+        old: GroupMember,
+        member_id: str,
+        request: JoinRequest,
+        waiting: Promise[JoinReply],
     ) -> None:
         old_leader = group.leader
-        new = Member.of(member_id, request, old.assignment)
-        old.refuse(
+        new = GroupMember.from_request(member_id, request, old.assignment)
+        old.reject(
             step,
             FencedInstance(f"static member {old.instance_id} of group {group.group_id} is {member_id} now"),
         )
         group.replace(old, new)
-        new.joining = waiting
+        new.pending_join = waiting
         self._arm(group, new)
-        if group.state is not State.STABLE or not self._goes_on_as(group, old, new):
+        if group.state is not GroupState.STABLE or not self._goes_on_as(group, old, new):
             self._rebalance(
                 step, group, f"static member {new.instance_id} came back{_because(request.reason)}"
             )
             return
         # KIP-345: nothing changed but the id, so nobody has to stop.
         leads = group.leader == member_id
-        if request.may_skip_assignment:
-            joined = group.joined(new, skip_assignment=leads)
+        if request.supports_skip_assignment:
+            joined = group.join_reply(new, skip_assignment=leads)
         else:
             # An older client that is told that it leads would assign for all: it is told the id that it had
             # (KIP-814).
-            joined = group.joined(new, tell_members=False)
+            joined = group.join_reply(new, tell_members=False)
             if leads:
                 joined = replace(joined, leader=old_leader or "")
-        new.answer_join(step, joined)
-        step.records.append(group.saved())
+        new.reply_to_join(step, joined)
+        step.records.append(group.record())
 
     @staticmethod
-    def _goes_on_as(group: Group, old: Member, new: Member) -> bool:
+    def _goes_on_as(group: ClassicGroup, old: GroupMember, new: GroupMember) -> bool:
         """The static member that came back can have the assignment of the one it replaces. Kafka looks only
         at the chosen assignor; a consumer that came back for other topics has to get them too."""
         if group.choose_protocol() != group.protocol:
@@ -205,25 +237,25 @@ class Rebalances:
 
     # --- the two phases -------------------------------------------------------------------------------------
 
-    def _rebalance(self, step: Step, group: Group, reason: str) -> None:
+    def _rebalance(self, step: Decision, group: ClassicGroup, reason: str) -> None:
         """Start a rebalance, or finish the one that runs if this was what it waited for."""
-        if group.state is State.PREPARING:
+        if group.state is GroupState.PREPARING:
             self._try_complete(step, group)
         else:
-            self.prepare(step, group, reason)
+            self.prepare_rebalance(step, group, reason)
 
-    def prepare(self, step: Step, group: Group, reason: str) -> None:
+    def prepare_rebalance(self, step: Decision, group: ClassicGroup, reason: str) -> None:
         """Call all members together. Those who wait for an assignment join again instead."""
         log.info("group %s: rebalance after generation %d: %s", group.group_id, group.generation, reason)
-        if group.state is State.COMPLETING:
+        if group.state is GroupState.COMPLETING:
             error = RebalanceInProgress(f"group {group.group_id} is rebalancing")
             for member in group.members.values():
                 member.assignment = b""
-                if member.answer_sync(step, None, error):
+                if member.reply_to_sync(step, None, error):
                     self._arm(group, member)
         self._cancel_sync(group)
-        first = group.state is State.EMPTY
-        group.transition(State.PREPARING)
+        first = group.state is GroupState.EMPTY
+        group.transition(GroupState.PREPARING)
         if first:
             left_ms = max(group.rebalance_timeout_ms - self._delay_ms, 0)
             self._wait_for_more(group, self._delay_ms, left_ms)
@@ -232,35 +264,39 @@ class Rebalances:
         else:
             self._wait_for_joins(group)
 
-    def _wait_for_more(self, group: Group, delay_ms: int, left_ms: int) -> None:
+    def _wait_for_more(self, group: ClassicGroup, delay_ms: int, left_ms: int) -> None:
         """KIP-134: a new group waits a little, and again while members keep coming, at most the rebalance
         timeout."""
 
-        def due(step: Step) -> None:
-            if group.joiner_came and left_ms > 0:
-                group.joiner_came = False
+        def due(step: Decision) -> None:
+            if group.new_member_joined and left_ms > 0:
+                group.new_member_joined = False
                 self._wait_for_more(group, min(self._delay_ms, left_ms), max(left_ms - delay_ms, 0))
             else:
                 self._complete_join(step, group)
 
         group.join_timer = self._after(delay_ms, group, due)
 
-    def _wait_for_joins(self, group: Group) -> None:
+    def _wait_for_joins(self, group: ClassicGroup) -> None:
         group.join_timer = self._after(
             group.rebalance_timeout_ms, group, lambda step: self._complete_join(step, group)
         )
 
-    def _try_complete(self, step: Step, group: Group) -> None:
+    def _try_complete(self, step: Decision, group: ClassicGroup) -> None:
         # The initial rebalance ends by its delay alone.
-        if group.state is State.PREPARING and group.previous is not State.EMPTY and group.all_joined:
+        if (
+            group.state is GroupState.PREPARING
+            and group.previous is not GroupState.EMPTY
+            and group.all_joined
+        ):
             self._complete_join(step, group)
 
-    def _complete_join(self, step: Step, group: Group) -> None:
+    def _complete_join(self, step: Decision, group: ClassicGroup) -> None:
         """The join phase ends: who did not come is out (static members stay until their session ends)."""
         if group.join_timer is not None:
             group.join_timer.cancel()
             group.join_timer = None
-        late = [one for one in group.members.values() if one.joining is None and one.instance_id is None]
+        late = [one for one in group.members.values() if one.pending_join is None and one.instance_id is None]
         for member in late:
             log.info("group %s: member %s did not join again in time", group.group_id, member.member_id)
             self._remove(step, group, member, "did not join in time")
@@ -268,13 +304,13 @@ class Rebalances:
             log.warning("group %s: no member joined again; waiting on", group.group_id)
             self._wait_for_joins(group)
             return
-        group.joiner_came = False
+        group.new_member_joined = False
         group.generation += 1
         if not group.members:
             self._become_empty(step, group)
             return
         group.protocol = group.choose_protocol()
-        group.transition(State.COMPLETING)
+        group.transition(GroupState.COMPLETING)
         group.unsynced = set(group.members)
         log.info(
             "group %s: generation %d has %d members, led by %s",
@@ -284,8 +320,8 @@ class Rebalances:
             group.leader,
         )
         for member in group.members.values():
-            if member.joining is not None:
-                member.answer_join(step, group.joined(member))
+            if member.pending_join is not None:
+                member.reply_to_join(step, group.join_reply(member))
                 member.is_new = False
                 self._arm(group, member)
         generation = group.generation
@@ -293,18 +329,20 @@ class Rebalances:
             group.rebalance_timeout_ms, group, lambda step: self._expire_sync(step, group, generation)
         )
 
-    def _become_empty(self, step: Step, group: Group) -> None:
+    def _become_empty(self, step: Decision, group: ClassicGroup) -> None:
         log.info("group %s: generation %d has no members", group.group_id, group.generation)
         group.protocol = None
         group.unsynced.clear()
-        group.transition(State.EMPTY)
-        group.since_ms = self._clock.wall_ms()
-        step.records.append(group.saved())
+        group.transition(GroupState.EMPTY)
+        group.state_since_ms = self._clock.wall_ms()
+        step.records.append(group.record())
 
-    def sync(self, step: Step, group: Group, request: Sync, waiting: Later[Synced]) -> None:
+    def sync(
+        self, step: Decision, group: ClassicGroup, request: SyncRequest, waiting: Promise[SyncReply]
+    ) -> None:
         """A member wants its assignment: now, or when the leader has brought it."""
-        member = group.member_at(
-            Beat(
+        member = group.member_of_generation(
+            Heartbeat(
                 group_id=request.group_id,
                 member_id=request.member_id,
                 generation=request.generation,
@@ -317,60 +355,62 @@ class Rebalances:
         ):
             if mine is not None and mine != theirs:
                 raise InconsistentProtocol(f"group {group.group_id} works with {theirs}, not {mine}")
-        if group.state is State.PREPARING:
+        if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
-        assert group.state in (State.COMPLETING, State.STABLE)
-        member.answer_sync(step, None, RebalanceInProgress("asked again"))
-        member.syncing = waiting
+        assert group.state in (GroupState.COMPLETING, GroupState.STABLE)
+        member.reply_to_sync(step, None, RebalanceInProgress("asked again"))
+        member.pending_sync = waiting
         group.unsynced.discard(member.member_id)
         if not group.unsynced:
             self._cancel_sync(group)
-        if group.state is State.STABLE:
-            member.answer_sync(step, group.synced(member))
+        if group.state is GroupState.STABLE:
+            member.reply_to_sync(step, group.sync_reply(member))
             self._arm(group, member)
         elif group.leader == member.member_id:
             self._assign(step, group, dict(request.assignments))
 
-    def _assign(self, step: Step, group: Group, assignments: dict[str, bytes]) -> None:
+    def _assign(self, step: Decision, group: ClassicGroup, assignments: dict[str, bytes]) -> None:
         empty = empty_assignment(group.protocol_type)
         for member in group.members.values():
             member.assignment = assignments.get(member.member_id, empty)
-        group.transition(State.STABLE)
-        group.since_ms = self._clock.wall_ms()
-        step.records.append(group.saved())
+        group.transition(GroupState.STABLE)
+        group.state_since_ms = self._clock.wall_ms()
+        step.records.append(group.record())
         for member in group.members.values():
-            if member.answer_sync(step, group.synced(member)):
+            if member.reply_to_sync(step, group.sync_reply(member)):
                 self._arm(group, member)
 
-    def _expire_sync(self, step: Step, group: Group, generation: int) -> None:
+    def _expire_sync(self, step: Decision, group: ClassicGroup, generation: int) -> None:
         """Members that joined and never asked for their assignment are out."""
-        if generation != group.generation or group.state not in (State.COMPLETING, State.STABLE):
+        if generation != group.generation or group.state not in (GroupState.COMPLETING, GroupState.STABLE):
             return
         late = [group.members[member_id] for member_id in sorted(group.unsynced)]
         for member in late:
             self._remove(step, group, member, "did not sync in time")
         if late:
-            self.prepare(step, group, f"{len(late)} members did not ask for their assignment in time")
+            self.prepare_rebalance(
+                step, group, f"{len(late)} members did not ask for their assignment in time"
+            )
 
-    def _cancel_sync(self, group: Group) -> None:
+    def _cancel_sync(self, group: ClassicGroup) -> None:
         if group.sync_timer is not None:
             group.sync_timer.cancel()
             group.sync_timer = None
 
     # --- living and leaving ---------------------------------------------------------------------------------
 
-    def heartbeat(self, group: Group, beat: Beat) -> None:
+    def heartbeat(self, group: ClassicGroup, beat: Heartbeat) -> None:
         """The member lives. RebalanceInProgress: it has to join again."""
-        member = group.member_at(beat)
-        self.touch(group, member)
-        if group.state is State.PREPARING:
+        member = group.member_of_generation(beat)
+        self.extend_session(group, member)
+        if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
 
-    def touch(self, group: Group, member: Member) -> None:
+    def extend_session(self, group: ClassicGroup, member: GroupMember) -> None:
         """The member was heard of: its session begins anew."""
         self._arm(group, member)
 
-    def leave(self, step: Step, group: Group, leaving: Leaving) -> None:
+    def leave(self, step: Decision, group: ClassicGroup, leaving: LeaveRequest) -> None:
         """One member goes; UnknownMember, FencedInstance. `settle` has to follow after the last one of a
         request."""
         if not leaving.member_id:
@@ -378,62 +418,62 @@ class Rebalances:
             if old_id is None:
                 raise UnknownMember(f"group {group.group_id} has no static member {leaving.instance_id}")
             member = group.members[old_id]
-        elif group.forget_pending(leaving.member_id):
+        elif group.remove_pending(leaving.member_id):
             return
         else:
             member = group.member_of(leaving.member_id, leaving.instance_id)
         log.info("group %s: member %s left%s", group.group_id, member.member_id, _because(leaving.reason))
         self._remove(step, group, member, "left")
 
-    def settle(self, step: Step, group: Group, reason: str) -> None:
+    def rebalance_after_leave(self, step: Decision, group: ClassicGroup, reason: str) -> None:
         """Members went: rebalance if that matters."""
-        if group.state is not State.EMPTY:
+        if group.state is not GroupState.EMPTY:
             self._rebalance(step, group, reason)
 
-    def _remove(self, step: Step, group: Group, member: Member, why: str) -> None:
+    def _remove(self, step: Decision, group: ClassicGroup, member: GroupMember, why: str) -> None:
         group.remove(member.member_id)
-        member.refuse(step, RemovedMember(f"member {member.member_id} of group {group.group_id} {why}"))
+        member.reject(step, RemovedMember(f"member {member.member_id} of group {group.group_id} {why}"))
 
-    def _expire_pending(self, step: Step, group: Group, member_id: str) -> None:
-        if group.forget_pending(member_id):
+    def _expire_pending(self, step: Decision, group: ClassicGroup, member_id: str) -> None:
+        if group.remove_pending(member_id):
             log.info("group %s: %s took its member id and never came", group.group_id, member_id)
             self._try_complete(step, group)
 
-    def _expire_session(self, step: Step, group: Group, member: Member) -> None:
+    def _expire_session(self, step: Decision, group: ClassicGroup, member: GroupMember) -> None:
         assert group.members.get(member.member_id) is member, "a member that is out has no timer"
         log.info("group %s: member %s was not heard of in time", group.group_id, member.member_id)
         self._remove(step, group, member, "was not heard of in time")
-        self.settle(step, group, f"member {member.member_id} was not heard of in time")
+        self.rebalance_after_leave(step, group, f"member {member.member_id} was not heard of in time")
 
     # --- timers ---------------------------------------------------------------------------------------------
 
-    def start_sessions(self, group: Group) -> None:
+    def start_sessions(self, group: ClassicGroup) -> None:
         """After a restart: every member has one session timeout to be heard of."""
         for member in group.members.values():
             self._arm(group, member)
 
-    def _arm(self, group: Group, member: Member, timeout_ms: int | None = None) -> None:
+    def _arm(self, group: ClassicGroup, member: GroupMember, timeout_ms: int | None = None) -> None:
         timeout_ms = member.session_timeout_ms if timeout_ms is None else timeout_ms
         member.deadline = self._clock.monotonic() + timeout_ms / 1000
-        if member.timer is None or member.due > member.deadline:
+        if member.timer is None or member.timer_due > member.deadline:
             self._watch(group, member)
 
-    def _watch(self, group: Group, member: Member) -> None:
+    def _watch(self, group: ClassicGroup, member: GroupMember) -> None:
         """Look again when the session would end as it stands now."""
-        member.disarm()
-        member.due = member.deadline
+        member.cancel_timer()
+        member.timer_due = member.deadline
         wait_s = max(member.deadline - self._clock.monotonic(), 0.0)
         member.timer = self._clock.call_later(wait_s, lambda: self._look(group, member))
 
-    def _look(self, group: Group, member: Member) -> None:
+    def _look(self, group: ClassicGroup, member: GroupMember) -> None:
         member.timer = None
         if member.deadline > self._clock.monotonic():
             self._watch(group, member)
-        elif not member.excused():
+        elif not member.session_suspended():
             self._submit(group, lambda step: self._expire_session(step, group, member))
         # Else it waits for us: the answer to its join or sync arms it again.
 
-    def _after(self, delay_ms: int, group: Group, act: Act) -> Timer:
+    def _after(self, delay_ms: int, group: ClassicGroup, act: GroupAction) -> Timer:
         return self._clock.call_later(delay_ms / 1000, lambda: self._submit(group, act))
 
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 NO_GENERATION = -1
 CONSUMER_PROTOCOL = "consumer"
 CLASSIC = "classic"
-NO_TOPIC = UUID(int=0)
+NO_TOPIC_ID = UUID(int=0)
 
 Protocols = tuple[tuple[str, bytes], ...]
 """What a member can do, best first: (assignor, its metadata)."""
 
 
-class State(Enum):
+class GroupState(Enum):
     """Where a group stands. The values are Kafka's words, as DescribeGroups shows them."""
 
     EMPTY = "Empty"
@@ -41,7 +41,7 @@ class State(Enum):
 # --- records ------------------------------------------------------------------------------------------------
 
 
-class MemberSaved(msgspec.Struct, frozen=True, array_like=True):
+class MemberRecord(msgspec.Struct, frozen=True, array_like=True):
     """One member at the end of a rebalance."""
 
     member_id: str
@@ -54,11 +54,12 @@ class MemberSaved(msgspec.Struct, frozen=True, array_like=True):
     assignment: bytes
 
 
-class GroupSaved(StateRecord, frozen=True, array_like=True, tag="group-saved"):
+class GroupRecord(StateRecord, frozen=True, array_like=True, tag="group-saved"):
     """A group at the end of a rebalance, with its assignment: all that a restart needs to keep its members
     working.
 
-    `since_ms`: when it came into this state; the offsets of an empty group are kept from then on (KIP-211).
+    `state_since_ms`: when it came into this state; the offsets of an empty group are kept from then on
+    (KIP-211).
     """
 
     group_id: str
@@ -66,17 +67,17 @@ class GroupSaved(StateRecord, frozen=True, array_like=True, tag="group-saved"):
     protocol_type: str | None
     protocol: str | None
     leader: str | None
-    since_ms: int
-    members: tuple[MemberSaved, ...]
+    state_since_ms: int
+    members: tuple[MemberRecord, ...]
 
 
-class GroupForgotten(StateRecord, frozen=True, array_like=True, tag="group-forgotten"):
+class GroupTombstone(StateRecord, frozen=True, array_like=True, tag="group-forgotten"):
     """The group is gone, and all its offsets."""
 
     group_id: str
 
 
-class Offset(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class CommittedOffset(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One committed offset. `leader_epoch` -1: not told. `expire_ms` -1: by the server's retention (KIP-211);
     otherwise the client (OffsetCommit before v5) said when."""
 
@@ -92,10 +93,10 @@ class OffsetsCommitted(StateRecord, frozen=True, array_like=True, tag="offsets-c
     again under an old name inherits nothing."""
 
     group_id: str
-    offsets: tuple[tuple[UUID, int, Offset], ...]
+    offsets: tuple[tuple[UUID, int, CommittedOffset], ...]
 
 
-class OffsetsForgotten(StateRecord, frozen=True, array_like=True, tag="offsets-forgotten"):
+class OffsetsDeleted(StateRecord, frozen=True, array_like=True, tag="offsets-forgotten"):
     """Offsets that were deleted, have expired, or whose topic is gone."""
 
     group_id: str
@@ -105,10 +106,11 @@ class OffsetsForgotten(StateRecord, frozen=True, array_like=True, tag="offsets-f
 # --- membership ---------------------------------------------------------------------------------------------
 
 
-class Join(msgspec.Struct, frozen=True, kw_only=True):
+class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A member wants to be in the group's next generation. An empty `member_id`: a new one.
 
-    `must_know_id`: a new member is sent back with an id first (JoinGroup v4, KIP-394). `may_skip_assignment`:
+    `requires_member_id`: a new member is sent back with an id first (JoinGroup v4, KIP-394).
+    `supports_skip_assignment`:
     the client understands a leader that must not assign (v9, KIP-814).
     """
 
@@ -122,8 +124,8 @@ class Join(msgspec.Struct, frozen=True, kw_only=True):
     session_timeout_ms: int
     rebalance_timeout_ms: int
     reason: str = ""
-    must_know_id: bool = False
-    may_skip_assignment: bool = False
+    requires_member_id: bool = False
+    supports_skip_assignment: bool = False
 
 
 class JoinedMember(msgspec.Struct, frozen=True):
@@ -134,7 +136,7 @@ class JoinedMember(msgspec.Struct, frozen=True):
     metadata: bytes
 
 
-class Joined(msgspec.Struct, frozen=True, kw_only=True):
+class JoinReply(msgspec.Struct, frozen=True, kw_only=True):
     """The member is in. `members` is empty for all but the leader."""
 
     member_id: str
@@ -146,7 +148,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     skip_assignment: bool = False
 
 
-class Sync(msgspec.Struct, frozen=True, kw_only=True):
+class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A member asks for its assignment; the leader brings everybody's. A protocol that is None is not
     checked."""
 
@@ -159,7 +161,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True):
     assignments: tuple[tuple[str, bytes], ...] = ()
 
 
-class Synced(msgspec.Struct, frozen=True):
+class SyncReply(msgspec.Struct, frozen=True):
     """A member's assignment."""
 
     protocol_type: str | None
@@ -167,7 +169,7 @@ class Synced(msgspec.Struct, frozen=True):
     assignment: bytes
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True):
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """A member lives (Heartbeat), or says who it is (OffsetCommit)."""
 
     group_id: str
@@ -176,7 +178,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str | None = None
 
 
-class Leaving(msgspec.Struct, frozen=True):
+class LeaveRequest(msgspec.Struct, frozen=True):
     """One member that leaves, or that an administrator removes by its instance id (then without a member
     id)."""
 
@@ -193,7 +195,7 @@ class GroupListing(msgspec.Struct, frozen=True):
 
     group_id: str
     protocol_type: str
-    state: State
+    state: GroupState
     type: str = CLASSIC
 
 
@@ -213,7 +215,7 @@ class GroupView(msgspec.Struct, frozen=True):
     """A group, for people."""
 
     group_id: str
-    state: State
+    state: GroupState
     generation: int
     protocol_type: str
     protocol: str
@@ -228,7 +230,7 @@ class TopicRef(msgspec.Struct, frozen=True):
     """A topic as a client names it: by name, or (newest versions) by id alone."""
 
     name: str = ""
-    id: UUID = NO_TOPIC
+    id: UUID = NO_TOPIC_ID
 
 
 class NewOffset(msgspec.Struct, frozen=True):
@@ -240,7 +242,7 @@ class NewOffset(msgspec.Struct, frozen=True):
     metadata: str = ""
 
 
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
+class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Offsets to commit. Generation -1 without a member id: not a member (a simple consumer, or a tool that
     resets). `retention_ms` -1: the server's."""
 
@@ -252,16 +254,16 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[tuple[TopicRef, tuple[NewOffset, ...]], ...]
 
 
-class FetchedPartition(msgspec.Struct, frozen=True):
+class PartitionOffset(msgspec.Struct, frozen=True):
     """A committed offset, or None if there is none; or why it cannot be told."""
 
     partition: int
-    offset: Offset | None
+    offset: CommittedOffset | None
     error: CoordinatorError | None = None
 
 
-class FetchedTopic(msgspec.Struct, frozen=True):
+class TopicOffsets(msgspec.Struct, frozen=True):
     """Committed offsets of one topic."""
 
     topic: TopicRef
-    partitions: tuple[FetchedPartition, ...]
+    partitions: tuple[PartitionOffset, ...]

@@ -27,7 +27,7 @@ from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, Stat
 from mainstem.log.disk.contract import Buffer, Disk
 from mainstem.log.errors import LogError, StorageError
 from mainstem.log.storage import record_batch as batches
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ RELOAD_RETRY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Machine(Protocol):
+class StateMachine(Protocol):
     """A pure state machine. It knows no clock, disk or socket; time and randomness come in with each call."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]]
@@ -58,8 +58,8 @@ class Machine(Protocol):
         follows."""
 
 
-class Appended(Protocol):
-    """Where a batch went (`log.partition.Appended`)."""
+class StateLogAppend(Protocol):
+    """Where a batch went (`log.partition.AppendedBatch`)."""
 
     @property
     def base_offset(self) -> int: ...
@@ -67,8 +67,8 @@ class Appended(Protocol):
     def next_offset(self) -> int: ...
 
 
-class Slice(Protocol):
-    """Whole batches (`log.partition.Slice`)."""
+class StateLogSlice(Protocol):
+    """Whole batches (`log.partition.BatchSlice`)."""
 
     @property
     def data(self) -> Buffer: ...
@@ -83,38 +83,40 @@ class StateLog(Protocol):
     def log_start_offset(self) -> int: ...
     @property
     def high_watermark(self) -> int: ...
-    def append(self, batch: memoryview) -> Appended: ...
-    def when_committed(self, next_offset: int) -> Later[None]: ...
-    def read_now(self, offset: int, max_bytes: int) -> Slice: ...
-    def delete_records(self, before: int) -> Later[int]: ...
+    def append(self, batch: memoryview) -> StateLogAppend: ...
+    def when_committed(self, next_offset: int) -> Promise[None]: ...
+    def read_blocking(self, offset: int, max_bytes: int) -> StateLogSlice: ...
+    def delete_records(self, before: int) -> Promise[int]: ...
 
 
 class Runtime:
     """Runs the machines on the state log."""
 
-    def __init__(self, disk: Disk, partition: StateLog, clock: Clock, machines: Sequence[Machine]) -> None:
+    def __init__(
+        self, disk: Disk, partition: StateLog, clock: Clock, machines: Sequence[StateMachine]
+    ) -> None:
         self._disk = disk
         self._partition = partition
         self._clock = clock
         self._machines = machines
         self._codec = RecordCodec([kind for machine in machines for kind in machine.RECORDS])
         self._apply = {kind: machine.apply for machine in machines for kind in machine.RECORDS}
-        self._parked: deque[tuple[int, Later[Any], Any, CoordinatorError | None]] = deque()
+        self._parked: deque[tuple[int, Promise[Any], Any, CoordinatorError | None]] = deque()
         self._end = 0
         self._durable = 0
-        self._life = 0
+        self._load_count = 0
         self._tail_bytes = 0
         self._tail_records = 0
         self._snapshotting = False
         self._closed = False
         self.fenced: str | None = "not loaded yet"
         """Why nothing is served now; None in normal work. Health shows it."""
-        self.reloaded: list[Callable[[], None]] = []
+        self.on_reloaded: list[Callable[[], None]] = []
         """Called after the state was built again because a commit failed."""
 
     # --- requests -----------------------------------------------------------------------------------------
 
-    def write(self, decide: Callable[[], tuple[Sequence[msgspec.Struct], T]]) -> Later[T]:
+    def write(self, decide: Callable[[], tuple[Sequence[msgspec.Struct], T]]) -> Promise[T]:
         """Decide now, append, apply, and give the reply when it is durable. Never raises what it can fail
         with.
 
@@ -123,7 +125,7 @@ class Runtime:
         disk refuses. No records: a read.
         """
         if self.fenced is not None:
-            return Later.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
+            return Promise.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
         try:
             records, reply = decide()
         except CoordinatorError as error:
@@ -133,26 +135,26 @@ class Runtime:
         try:
             self._append(records)
         except StorageError as error:
-            return Later.failed(error)
+            return Promise.failed(error)
         except LogError as error:
-            return Later.failed(
+            return Promise.failed(
                 StorageError(f"the state log refused a batch of {len(records)} records: {error}")
             )
         later = self._park(reply, None)
-        life = self._life
+        life = self._load_count
         self._partition.when_committed(self._end).then(lambda done: self._committed(life, done))
         if self._tail_bytes >= SNAPSHOT_TAIL_BYTES or self._tail_records >= SNAPSHOT_TAIL_RECORDS:
             self.take_snapshot()
         return later
 
-    def read(self, reply: T) -> Later[T]:
+    def read(self, reply: T) -> Promise[T]:
         """`reply`, as soon as all state that it may show is durable: at once when nothing is pending."""
         if self.fenced is not None:
-            return Later.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
+            return Promise.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
         return self._park(reply, None)
 
     @property
-    def settled(self) -> bool:
+    def all_durable(self) -> bool:
         """Everything that the machines show now is durable, and they serve."""
         return self.fenced is None and self._durable >= self._end
 
@@ -168,15 +170,15 @@ class Runtime:
         for record in records:
             self._apply[type(record)](record)
 
-    def _park(self, reply: T | None, error: CoordinatorError | None) -> Later[Any]:
+    def _park(self, reply: T | None, error: CoordinatorError | None) -> Promise[Any]:
         if self._durable >= self._end:
-            return Later.of(reply) if error is None else Later.failed(error)
-        later: Later[Any] = Later()
+            return Promise.resolved(reply) if error is None else Promise.failed(error)
+        later: Promise[Any] = Promise()
         self._parked.append((self._end, later, reply, error))
         return later
 
-    def _committed(self, life: int, done: Later[None]) -> None:
-        if life != self._life:
+    def _committed(self, life: int, done: Promise[None]) -> None:
+        if life != self._load_count:
             return
         if done.error is not None:
             self._fence(done.error)
@@ -192,7 +194,7 @@ class Runtime:
     # --- a failed commit ----------------------------------------------------------------------------------
 
     def _fence(self, error: BaseException) -> None:
-        self._life += 1
+        self._load_count += 1
         self.fenced = f"a commit of the state log failed ({error})"
         log.error("%s: the state is built again from the log", self.fenced)
         parked, self._parked = self._parked, deque()
@@ -211,7 +213,7 @@ class Runtime:
             self._clock.call_later(RELOAD_RETRY_S, self._reload)
             return
         log.info("the state is whole again, at offset %d of the state log", self._end)
-        for callback in self.reloaded:
+        for callback in self.on_reloaded:
             callback()
 
     # --- start --------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ class Runtime:
         self._load()
 
     def _load(self) -> None:
-        self._life += 1
+        self._load_count += 1
         self._tail_bytes = self._tail_records = 0
         at = self._load_snapshot()
         end = self._partition.high_watermark
@@ -242,14 +244,14 @@ class Runtime:
     def _load_slice(self, at: int) -> int:
         where = f"at offset {at} of the state log"
         try:
-            data = self._partition.read_now(at, READ_BYTES)
+            data = self._partition.read_blocking(at, READ_BYTES)
             if data.next_offset <= at:
                 raise StateDamaged(
                     f"the state log gives nothing {where}, before its end {self._partition.high_watermark}"
                 )
             view = memoryview(data.data)
             self._tail_bytes += len(view)
-            for position, header in batches.walk(view):
+            for position, header in batches.iter_batches(view):
                 for record in batches.decode(view[position : position + header.total_bytes]):
                     if record.offset >= at:
                         self._apply_bytes(record.value or b"", f"at offset {record.offset} of the state log")
@@ -329,12 +331,12 @@ class Runtime:
             return
         self._snapshotting = True
         self._tail_bytes = self._tail_records = 0
-        self._encode(self._life, self._end, self._records(), 0, [])
+        self._encode(self._load_count, self._end, self._records(), 0, [])
 
     def _encode(
         self, life: int, offset: int, records: list[msgspec.Struct], at: int, parts: list[bytes]
     ) -> None:
-        if life != self._life:
+        if life != self._load_count:
             self._snapshotting = False
             return
         until = at + SNAPSHOT_SLICE_RECORDS
@@ -345,17 +347,17 @@ class Runtime:
         data = snapshot.pack(offset, len(records), parts)
         self._partition.when_committed(offset).then(lambda done: self._publish(done, offset, data))
 
-    def _publish(self, done: Later[None], offset: int, data: bytes) -> None:
+    def _publish(self, done: Promise[None], offset: int, data: bytes) -> None:
         if done.error is not None:
             self._snapshotting = False
             return
         try:
             written = self._disk.replace(snapshot.path_of(offset), data)
         except OSError as error:
-            written = Later.failed(error)
+            written = Promise.failed(error)
         written.then(lambda result: self._published(result, offset))
 
-    def _published(self, result: Later[None], offset: int) -> None:
+    def _published(self, result: Promise[None], offset: int) -> None:
         self._snapshotting = False
         if result.error is not None:
             log.error(
@@ -363,16 +365,16 @@ class Runtime:
             )
             return
         try:
-            kept = snapshot.offsets(self._disk)[: snapshot.KEPT]
-            for old in snapshot.offsets(self._disk)[snapshot.KEPT :]:
+            kept = snapshot.offsets(self._disk)[: snapshot.SNAPSHOTS_KEPT]
+            for old in snapshot.offsets(self._disk)[snapshot.SNAPSHOTS_KEPT :]:
                 self._disk.unlink(snapshot.path_of(old))
-            if len(kept) == snapshot.KEPT:
+            if len(kept) == snapshot.SNAPSHOTS_KEPT:
                 self._partition.delete_records(kept[-1]).then(self._shortened)
         except (LogError, OSError) as error:
             log.error("the state log was not shortened: %s", error)
 
     @staticmethod
-    def _shortened(result: Later[int]) -> None:
+    def _shortened(result: Promise[int]) -> None:
         if result.error is not None:
             log.error("the state log was not shortened: %s", result.error)
 

@@ -28,7 +28,7 @@ FOLDER = "state"
 PREFIX = "snapshot-"
 MAGIC = b"MSTSNAP\n"
 VERSION = 1
-KEPT = 2
+SNAPSHOTS_KEPT = 2
 
 _FIELDS = struct.Struct(">8sHqIQ")
 _CRC = struct.Struct(">I")

@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 from mainstem.coordinator.errors import InvalidConfig
 
 ConfigType = Literal["boolean", "string", "int", "long", "double", "list"]
-Source = Literal["topic", "static", "default"]
-Value = bool | str | int | float | list[str]
+ConfigSource = Literal["topic", "static", "default"]
+ConfigValue = bool | str | int | float | list[str]
 
 LONG_MAX = (1 << 63) - 1
 _INT_MAX = (1 << 31) - 1
@@ -23,7 +23,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
-class Defaults(Protocol):
+class TopicDefaults(Protocol):
     """The server's settings that are defaults of a topic's (`mainstem.settings.Settings` has them)."""
 
     @property
@@ -47,21 +47,21 @@ class TopicConfig:
     name: str
     type: ConfigType
     default: str
-    check: Callable[[Value], str | None]
+    check: Callable[[ConfigValue], str | None]
     """What is wrong with a value of the right type; None: nothing."""
     doc: str
-    broker: str | None = None
+    broker_name: str | None = None
     """Kafka's name of the server's setting that is the default."""
-    setting: str | None = None
+    defaults_field: str | None = None
     """Attribute of `Defaults`, when the server's setting can be changed."""
-    obeyed: bool = True
+    has_effect: bool = True
 
     @property
     def documentation(self) -> str:
         """The text, with the warning if there has to be one."""
-        return self.doc if self.obeyed else f"{self.doc} Accepted for Kafka's tools; no effect here."
+        return self.doc if self.has_effect else f"{self.doc} Accepted for Kafka's tools; no effect here."
 
-    def parse(self, text: str) -> Value:
+    def parse(self, text: str) -> ConfigValue:
         """The value, checked. InvalidConfig, in Kafka's words."""
         value = self._typed(text.strip())
         wrong = self.check(value)
@@ -69,7 +69,7 @@ class TopicConfig:
             raise InvalidConfig(f"Invalid value {text.strip()} for configuration {self.name}: {wrong}")
         return value
 
-    def _typed(self, text: str) -> Value:
+    def _typed(self, text: str) -> ConfigValue:
         if self.type == "boolean":
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
@@ -84,17 +84,17 @@ class TopicConfig:
                 return float(text)
             raise self._refusal(text, "Not a number of type DOUBLE")
         if self.type == "list":
-            return split(text)
+            return split_list(text)
         return text
 
     def _refusal(self, text: str, why: str) -> InvalidConfig:
         return InvalidConfig(f"Invalid value {text[:100]} for configuration {self.name}: {why}")
 
-    def default_in(self, defaults: Defaults) -> str:
+    def default_in(self, defaults: TopicDefaults) -> str:
         """The value of a topic that does not set it."""
-        return self.default if self.setting is None else str(getattr(defaults, self.setting))
+        return self.default if self.defaults_field is None else str(getattr(defaults, self.defaults_field))
 
-    def default_source(self, defaults: Defaults) -> Source:
+    def default_source(self, defaults: TopicDefaults) -> ConfigSource:
         """Whether that value comes from the server's settings or is built in."""
         return "default" if self.default_in(defaults) == self.default else "static"
 
@@ -103,37 +103,37 @@ def valid_values(config: TopicConfig) -> str:
     """Which values a setting takes, for people: what its check says of those that it never takes."""
     if config.type == "boolean":
         return "true or false"
-    probes: tuple[Value, ...] = (-LONG_MAX - 1, LONG_MAX + 1)
+    probes: tuple[ConfigValue, ...] = (-LONG_MAX - 1, LONG_MAX + 1)
     if config.type in ("string", "list"):
         probes = ("\0",) if config.type == "string" else (["\0"], [])
     told = dict.fromkeys(config.check(each) for each in probes)
     return "; ".join(each for each in told if each is not None)
 
 
-def split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """The items of a list setting."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def anything(_: Value) -> str | None:
+def any_value(_: ConfigValue) -> str | None:
     """No check."""
     return None
 
 
-def at_least(least: float) -> Callable[[Value], str | None]:
+def at_least(least: float) -> Callable[[ConfigValue], str | None]:
     """A check for numbers: `least` or more."""
 
-    def check(value: Value) -> str | None:
+    def check(value: ConfigValue) -> str | None:
         assert isinstance(value, int | float)
         return None if value >= least else f"Value must be at least {least}"
 
     return check
 
 
-def between(least: float, most: float) -> Callable[[Value], str | None]:
+def between(least: float, most: float) -> Callable[[ConfigValue], str | None]:
     """A check for numbers: `least` to `most`, inclusive."""
 
-    def check(value: Value) -> str | None:
+    def check(value: ConfigValue) -> str | None:
         assert isinstance(value, int | float)
         if value < least:
             return f"Value must be at least {least}"
@@ -142,10 +142,10 @@ def between(least: float, most: float) -> Callable[[Value], str | None]:
     return check
 
 
-def one_of(*allowed: str) -> Callable[[Value], str | None]:
+def one_of(*allowed: str) -> Callable[[ConfigValue], str | None]:
     """A check for texts."""
 
-    def check(value: Value) -> str | None:
+    def check(value: ConfigValue) -> str | None:
         return None if value in allowed else f"String must be one of: {', '.join(allowed)}"
 
     return check

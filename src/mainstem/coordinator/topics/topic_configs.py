@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from mainstem.coordinator.errors import InvalidConfig
 from mainstem.coordinator.topics.config_types import (
     LONG_MAX,
-    Defaults,
-    Source,
+    ConfigSource,
+    ConfigValue,
     TopicConfig,
-    Value,
-    anything,
+    TopicDefaults,
+    any_value,
     at_least,
     between,
     one_of,
@@ -37,19 +37,19 @@ class ConfigEntry:
 
     config: TopicConfig
     value: str
-    source: Source
-    synonyms: tuple[tuple[str, str, Source], ...]
+    source: ConfigSource
+    synonyms: tuple[tuple[str, str, ConfigSource], ...]
     """(name, value, source), what counts first."""
 
 
-def _cleanup_policy(value: Value) -> str | None:
+def _cleanup_policy(value: ConfigValue) -> str | None:
     assert isinstance(value, list)
     if any(item not in ("delete", "compact") for item in value):
         return "String must be one of: compact, delete"
     return "compaction is not yet supported: only delete is" if "compact" in value else None
 
 
-def _compression_type(value: Value) -> str | None:
+def _compression_type(value: ConfigValue) -> str | None:
     if value not in ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"):
         return "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer"
     if value != "producer":
@@ -57,18 +57,18 @@ def _compression_type(value: Value) -> str | None:
     return None
 
 
-def _min_insync(value: Value) -> str | None:
+def _min_insync(value: ConfigValue) -> str | None:
     assert isinstance(value, int)
     if value < 1:
         return "Value must be at least 1"
     return None if value == 1 else "only 1 is supported: there is one replica, on one machine"
 
 
-def _not_remote(value: Value) -> str | None:
+def _not_remote(value: ConfigValue) -> str | None:
     return "tiered storage is not supported" if value else None
 
 
-def _throttled(value: Value) -> str | None:
+def _throttled(value: ConfigValue) -> str | None:
     assert isinstance(value, list)
     if all(_THROTTLED.fullmatch(item) for item in value):
         return None
@@ -149,7 +149,7 @@ _TABLE = (
         "retention.bytes",
         "long",
         "-1",
-        anything,
+        any_value,
         "A partition is kept so large, bytes; whole old segments go; -1: no limit.",
         "log.retention.bytes",
         "log_retention_bytes",
@@ -211,10 +211,10 @@ _TABLE = (
         "compression.gzip.level",
         "int",
         "-1",
-        anything,
+        any_value,
         "Level for compression.type=gzip.",
         "compression.gzip.level",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "compression.lz4.level",
@@ -223,7 +223,7 @@ _TABLE = (
         between(1, 17),
         "Level for compression.type=lz4.",
         "compression.lz4.level",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "compression.zstd.level",
@@ -232,7 +232,7 @@ _TABLE = (
         between(-131072, 22),
         "Level for compression.type=zstd.",
         "compression.zstd.level",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "delete.retention.ms",
@@ -241,7 +241,7 @@ _TABLE = (
         at_least(0),
         "How long compaction keeps tombstones, ms.",
         "log.cleaner.delete.retention.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "file.delete.delay.ms",
@@ -250,7 +250,7 @@ _TABLE = (
         at_least(0),
         "Wait before a file is removed, ms.",
         "log.segment.delete.delay.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "flush.messages",
@@ -259,7 +259,7 @@ _TABLE = (
         at_least(1),
         "fsync after so many records: see the server's --durability.",
         "log.flush.interval.messages",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "flush.ms",
@@ -268,7 +268,7 @@ _TABLE = (
         at_least(0),
         "fsync after so long, ms: see the server's --durability.",
         "log.flush.interval.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "follower.replication.throttled.replicas",
@@ -276,10 +276,15 @@ _TABLE = (
         "",
         _throttled,
         "Throttled followers.",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
-        "leader.replication.throttled.replicas", "list", "", _throttled, "Throttled leaders.", obeyed=False
+        "leader.replication.throttled.replicas",
+        "list",
+        "",
+        _throttled,
+        "Throttled leaders.",
+        has_effect=False,
     ),
     TopicConfig(
         "local.retention.bytes",
@@ -288,7 +293,7 @@ _TABLE = (
         at_least(-2),
         "Local part of a tiered log, bytes.",
         "log.local.retention.bytes",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "local.retention.ms",
@@ -297,7 +302,7 @@ _TABLE = (
         at_least(-2),
         "Local part of a tiered log, ms.",
         "log.local.retention.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "max.compaction.lag.ms",
@@ -306,7 +311,7 @@ _TABLE = (
         at_least(1),
         "Longest time before compaction, ms.",
         "log.cleaner.max.compaction.lag.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "min.cleanable.dirty.ratio",
@@ -315,7 +320,7 @@ _TABLE = (
         between(0, 1),
         "Share of the log that compaction waits for.",
         "log.cleaner.min.cleanable.ratio",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "min.compaction.lag.ms",
@@ -324,27 +329,32 @@ _TABLE = (
         at_least(0),
         "Shortest time before compaction, ms.",
         "log.cleaner.min.compaction.lag.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "preallocate",
         "boolean",
         "false",
-        anything,
+        any_value,
         "Allocate segment files at once.",
         "log.preallocate",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
-        "remote.log.copy.disable", "boolean", "false", anything, "Tiered storage: copy no more.", obeyed=False
+        "remote.log.copy.disable",
+        "boolean",
+        "false",
+        any_value,
+        "Tiered storage: copy no more.",
+        has_effect=False,
     ),
     TopicConfig(
         "remote.log.delete.on.disable",
         "boolean",
         "false",
-        anything,
+        any_value,
         "Tiered storage: delete when disabled.",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "remote.storage.enable", "boolean", "false", _not_remote, "Tiered storage: not supported, only false."
@@ -356,23 +366,23 @@ _TABLE = (
         at_least(0),
         "Random part of segment.ms, ms.",
         "log.roll.jitter.ms",
-        obeyed=False,
+        has_effect=False,
     ),
     TopicConfig(
         "unclean.leader.election.enable",
         "boolean",
         "false",
-        anything,
+        any_value,
         "Elect a replica that lacks events.",
         "unclean.leader.election.enable",
-        obeyed=False,
+        has_effect=False,
     ),
 )
 
 TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in _TABLE}
 
 
-def check(config: Mapping[str, str | None]) -> dict[str, str]:
+def validate_configs(config: Mapping[str, str | None]) -> dict[str, str]:
     """The settings as they are to be kept. InvalidConfig names the first that is wrong."""
     missing = sorted(name for name, value in config.items() if value is None)
     if missing:
@@ -380,13 +390,13 @@ def check(config: Mapping[str, str | None]) -> dict[str, str]:
     kept: dict[str, str] = {}
     for name, value in sorted(config.items()):
         assert value is not None
-        known(name).parse(value)
+        find_config(name).parse(value)
         kept[name] = value.strip()
     _check_together(kept)
     return kept
 
 
-def known(name: str) -> TopicConfig:
+def find_config(name: str) -> TopicConfig:
     """The setting of that name. InvalidConfig: there is none."""
     config = TOPIC_CONFIGS.get(name)
     if config is None:
@@ -406,8 +416,8 @@ def _check_together(config: Mapping[str, str]) -> None:
         )
 
 
-def describe(
-    config: Mapping[str, str], defaults: Defaults, names: Iterable[str] | None = None
+def describe_configs(
+    config: Mapping[str, str], defaults: TopicDefaults, names: Iterable[str] | None = None
 ) -> list[ConfigEntry]:
     """All settings of a topic that sets `config`, or those of `names` that exist, in the order of the
     table."""
@@ -417,31 +427,31 @@ def describe(
     ]
 
 
-def _entry(config: TopicConfig, value: str | None, defaults: Defaults) -> ConfigEntry:
-    synonyms: list[tuple[str, str, Source]] = []
+def _entry(config: TopicConfig, value: str | None, defaults: TopicDefaults) -> ConfigEntry:
+    synonyms: list[tuple[str, str, ConfigSource]] = []
     if value is not None:
         synonyms.append((config.name, value, "topic"))
     if config.default_source(defaults) == "static":
-        synonyms.append((config.broker or config.name, config.default_in(defaults), "static"))
-    synonyms.append((config.broker or config.name, config.default, "default"))
+        synonyms.append((config.broker_name or config.name, config.default_in(defaults), "static"))
+    synonyms.append((config.broker_name or config.name, config.default, "default"))
     return ConfigEntry(config, synonyms[0][1], synonyms[0][2], tuple(synonyms))
 
 
-def value_in(config: Mapping[str, str], name: str, defaults: Defaults) -> Value:
+def effective_value(config: Mapping[str, str], name: str, defaults: TopicDefaults) -> ConfigValue:
     """What counts for a topic that sets `config`."""
     one = TOPIC_CONFIGS[name]
     return one.parse(config.get(name, one.default_in(defaults)))
 
 
-def partition_config(config: Mapping[str, str], defaults: Defaults) -> PartitionConfig:
+def partition_config(config: Mapping[str, str], defaults: TopicDefaults) -> PartitionConfig:
     """What the log's partitions of a topic that sets `config` obey."""
 
     def number(name: str) -> int:
-        value = value_in(config, name, defaults)
+        value = effective_value(config, name, defaults)
         assert isinstance(value, int)
         return value
 
-    deletes = bool(value_in(config, "cleanup.policy", defaults))
+    deletes = bool(effective_value(config, "cleanup.policy", defaults))
     return PartitionConfig(
         segment_bytes=number("segment.bytes"),
         segment_ms=number("segment.ms"),
@@ -449,9 +459,9 @@ def partition_config(config: Mapping[str, str], defaults: Defaults) -> Partition
         index_interval_bytes=number("index.interval.bytes"),
         retention_ms=number("retention.ms") if deletes else -1,
         retention_bytes=number("retention.bytes") if deletes else -1,
-        retention_by_record_time=value_in(config, "mainstem.retention.time", defaults) == "record",
+        retention_by_record_time=effective_value(config, "mainstem.retention.time", defaults) == "record",
         max_message_bytes=number("max.message.bytes"),
-        log_append_time=value_in(config, "message.timestamp.type", defaults) == "LogAppendTime",
+        log_append_time=effective_value(config, "message.timestamp.type", defaults) == "LogAppendTime",
         timestamp_before_max_ms=number("message.timestamp.before.max.ms"),
         timestamp_after_max_ms=number("message.timestamp.after.max.ms"),
     )

@@ -24,40 +24,40 @@ from mainstem.coordinator.errors import (
     InvalidReplicationFactor,
     InvalidRequest,
     InvalidTopicName,
-    TopicExists,
+    TopicAlreadyExists,
     UnknownTopicId,
 )
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.topics import topic_configs
-from mainstem.coordinator.topics.config_types import Defaults, split
+from mainstem.coordinator.topics.config_types import TopicDefaults, split_list
 from mainstem.coordinator.topics.types import (
     INTERNAL,
     ConfigChange,
-    Status,
-    Topic,
+    PartitionsAdded,
     TopicConfigured,
     TopicCreated,
     TopicDeleted,
-    TopicForgotten,
-    TopicGrown,
+    TopicMetadata,
+    TopicPurged,
+    TopicStatus,
     check_name,
-    unknown_topic,
+    unknown_topic_error,
 )
 from mainstem.log.config import PartitionConfig
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 __all__ = [
     "INTERNAL",
     "ConfigChange",
-    "Topic",
+    "PartitionsAdded",
     "TopicConfigured",
     "TopicCreated",
     "TopicDeleted",
-    "TopicForgotten",
-    "TopicGrown",
+    "TopicMetadata",
+    "TopicPurged",
     "Topics",
     "check_name",
-    "unknown_topic",
+    "unknown_topic_error",
 ]
 
 PARTITIONS_OF_TOPIC_MAX = 10_000
@@ -73,20 +73,20 @@ class Topics:
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
         TopicCreated,
-        TopicGrown,
+        PartitionsAdded,
         TopicConfigured,
         TopicDeleted,
-        TopicForgotten,
+        TopicPurged,
     )
     runtime: Runtime
 
-    def __init__(self, defaults: Defaults, rng: random.Random, *, node_id: int = 1) -> None:
+    def __init__(self, defaults: TopicDefaults, rng: random.Random, *, node_id: int = 1) -> None:
         self._defaults = defaults
         self._rng = rng
         self._node_id = node_id
-        self.deleted: list[Callable[[Topic], None]] = []
+        self.on_deleted: list[Callable[[TopicMetadata], None]] = []
         """Called when a deletion is durable."""
-        self.configured: list[Callable[[Topic], None]] = []
+        self.on_configured: list[Callable[[TopicMetadata], None]] = []
         """Called when a change of settings is durable."""
         self.reset()
 
@@ -94,11 +94,11 @@ class Topics:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._by_name: dict[str, Topic] = {}
-        self._by_id: dict[UUID, Topic] = {}
+        self._by_name: dict[str, TopicMetadata] = {}
+        self._by_id: dict[UUID, TopicMetadata] = {}
         self._by_collision_key: dict[str, str] = {}
         self._tombstones: dict[UUID, str] = {}
-        self._sorted: list[Topic] | None = None
+        self._sorted: list[TopicMetadata] | None = None
         self._partitions = 0
         self._pending: dict[UUID, int] = {}
 
@@ -106,20 +106,20 @@ class Topics:
         """Change the topics by one record."""
         match record:
             case TopicCreated(id=id_, name=name, partitions=partitions, config=config):
-                self._put(Topic(name, id_, partitions, dict(config), name in INTERNAL))
-            case TopicGrown(id=id_, partitions=partitions):
+                self._put(TopicMetadata(name, id_, partitions, dict(config), name in INTERNAL))
+            case PartitionsAdded(id=id_, partitions=partitions):
                 old = self._by_id[id_]
-                self._put(Topic(old.name, id_, partitions, old.config, old.internal))
+                self._put(TopicMetadata(old.name, id_, partitions, old.config, old.internal))
             case TopicConfigured(id=id_, config=config):
                 old = self._by_id[id_]
-                self._put(Topic(old.name, id_, old.partitions, dict(config), old.internal))
+                self._put(TopicMetadata(old.name, id_, old.partitions, dict(config), old.internal))
             case TopicDeleted(id=id_, name=name):
                 self._remove(id_)
                 self._tombstones[id_] = name
-            case TopicForgotten(id=id_):
+            case TopicPurged(id=id_):
                 self._tombstones.pop(id_, None)
 
-    def _put(self, topic: Topic) -> None:
+    def _put(self, topic: TopicMetadata) -> None:
         old = self._by_id.get(topic.id)
         self._partitions += topic.partitions - (old.partitions if old is not None else 0)
         self._by_id[topic.id] = self._by_name[topic.name] = topic
@@ -144,33 +144,35 @@ class Topics:
 
     # --- reading ------------------------------------------------------------------------------------------
 
-    def get(self, name: str) -> Topic | None:
+    def get(self, name: str) -> TopicMetadata | None:
         """The topic of that name. What is shown to a client goes through `runtime.read`."""
         return self._by_name.get(name)
 
-    def by_id(self, topic_id: UUID) -> Topic | None:
+    def by_id(self, topic_id: UUID) -> TopicMetadata | None:
         """The topic with that id."""
         return self._by_id.get(topic_id)
 
-    def all(self) -> Sequence[Topic]:
+    def all(self) -> Sequence[TopicMetadata]:
         """All topics, sorted by name. Not to be changed."""
         if self._sorted is None:
             self._sorted = [self._by_name[name] for name in sorted(self._by_name)]
         return self._sorted
 
-    def status(self, topic_id: UUID) -> Status:
+    def status(self, topic_id: UUID) -> TopicStatus:
         """What the log asks about a folder that it finds."""
         if topic_id in self._by_id:
             return "live"
         return "deleted" if topic_id in self._tombstones else "unknown"
 
-    def durable_partitions(self, topic: Topic) -> int:
+    def durable_partitions(self, topic: TopicMetadata) -> int:
         """How many of its partitions are there for good: none of a topic whose creation is not durable yet.
         An event in one that is not could be acknowledged and then be lost with it, if the creation
         fails."""
         return self._pending.get(topic.id, topic.partitions) if self._pending else topic.partitions
 
-    def _until_durable(self, name: str, write: Callable[[], Later[Topic]]) -> Later[Topic]:
+    def _until_durable(
+        self, name: str, write: Callable[[], Promise[TopicMetadata]]
+    ) -> Promise[TopicMetadata]:
         """Run `write`, which may make or grow the topic, and remember what is not durable until it is.
         After a failed commit that is until the state is built again."""
         before = self._by_name.get(name)
@@ -181,7 +183,7 @@ class Topics:
         durable = before.partitions if before is not None and before.id == after.id else 0
         self._pending.setdefault(after.id, durable)
 
-        def settled(done: Later[Topic]) -> None:
+        def settled(done: Promise[TopicMetadata]) -> None:
             if done.error is not None:
                 return
             current = self._by_id.get(after.id)
@@ -197,15 +199,15 @@ class Topics:
         """Ids of deleted topics that the log may still hold something of."""
         return sorted(self._tombstones)
 
-    def partition_config(self, topic: Topic) -> PartitionConfig:
+    def partition_config(self, topic: TopicMetadata) -> PartitionConfig:
         """What the log's partitions of `topic` obey."""
         return topic_configs.partition_config(topic.config, self._defaults)
 
     def describe_config(
-        self, topic: Topic, names: Iterable[str] | None = None
+        self, topic: TopicMetadata, names: Iterable[str] | None = None
     ) -> list[topic_configs.ConfigEntry]:
         """Its settings with where they come from, all or those of `names` that exist."""
-        return topic_configs.describe(topic.config, self._defaults, names)
+        return topic_configs.describe_configs(topic.config, self._defaults, names)
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -218,24 +220,24 @@ class Topics:
         replication_factor: int = -1,
         assignments: Sequence[tuple[int, Sequence[int]]] = (),
         validate_only: bool = False,
-    ) -> Later[Topic]:
+    ) -> Promise[TopicMetadata]:
         """Make a topic. -1: the default number of partitions, of replicas. `assignments`: (partition, nodes).
 
-        Fails with InvalidTopicName, TopicExists, InvalidPartitions, InvalidReplicationFactor,
+        Fails with InvalidTopicName, TopicAlreadyExists, InvalidPartitions, InvalidReplicationFactor,
         InvalidReplicaAssignment, InvalidRequest, InvalidConfig, StorageError.
         """
 
-        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+        def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
             check_name(name)
             if name in self._by_name:
-                raise TopicExists(f"Topic '{name}' already exists.")
+                raise TopicAlreadyExists(f"Topic '{name}' already exists.")
             other = self._by_collision_key.get(_collision_key(name))
             if other is not None:
                 raise InvalidTopicName(f"Topic '{name}' collides with existing topic: {other}")
             count = self._count(partitions, replication_factor, assignments)
-            kept = topic_configs.check(config or {})
+            kept = topic_configs.validate_configs(config or {})
             record = TopicCreated(self._new_id(), name, count, kept)
-            topic = Topic(name, record.id, count, kept, name in INTERNAL)
+            topic = TopicMetadata(name, record.id, count, kept, name in INTERNAL)
             return ((), topic) if validate_only else ((record,), topic)
 
         return self._until_durable(name, lambda: self.runtime.write(decide))
@@ -303,19 +305,19 @@ class Topics:
             ):
                 return new
 
-    def delete(self, name_or_id: str | UUID) -> Later[Topic]:
-        """Delete a topic. Fails with UnknownTopic, UnknownTopicId, StorageError."""
+    def delete(self, name_or_id: str | UUID) -> Promise[TopicMetadata]:
+        """Delete a topic. Fails with UnknownTopicOrPartition, UnknownTopicId, StorageError."""
 
-        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+        def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
             topic = self._need(name_or_id)
             return (TopicDeleted(topic.id, topic.name),), topic
 
-        return self._told(self.runtime.write(decide), self.deleted)
+        return self._notify(self.runtime.write(decide), self.on_deleted)
 
-    def forget(self, topic_id: UUID) -> Later[None]:
+    def purge(self, topic_id: UUID) -> Promise[None]:
         """Drop a tombstone: the log has nothing of that id any more. Fails with StorageError."""
         return self.runtime.write(
-            lambda: ((TopicForgotten(topic_id),) if topic_id in self._tombstones else (), None)
+            lambda: ((TopicPurged(topic_id),) if topic_id in self._tombstones else (), None)
         )
 
     def add_partitions(
@@ -325,11 +327,11 @@ class Topics:
         *,
         assignments: Sequence[Sequence[int]] | None = None,
         validate_only: bool = False,
-    ) -> Later[Topic]:
-        """Let a topic have `total` partitions. Fails with UnknownTopic, InvalidPartitions,
+    ) -> Promise[TopicMetadata]:
+        """Let a topic have `total` partitions. Fails with UnknownTopicOrPartition, InvalidPartitions,
         InvalidReplicaAssignment."""
 
-        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+        def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
             topic = self._need(name)
             more = total - topic.partitions
             if more == 0:
@@ -348,24 +350,24 @@ class Topics:
                         " were specified."
                     )
                 self._check_nodes(assignments)
-            grown = Topic(topic.name, topic.id, total, topic.config, topic.internal)
-            return ((), grown) if validate_only else ((TopicGrown(topic.id, total),), grown)
+            grown = TopicMetadata(topic.name, topic.id, total, topic.config, topic.internal)
+            return ((), grown) if validate_only else ((PartitionsAdded(topic.id, total),), grown)
 
         return self._until_durable(name, lambda: self.runtime.write(decide))
 
     def set_config(
         self, name: str, config: Mapping[str, str | None], *, validate_only: bool = False
-    ) -> Later[Topic]:
-        """Replace all that is set. Fails with UnknownTopic, InvalidConfig, StorageError."""
-        return self._configure(name, lambda _: topic_configs.check(config), validate_only)
+    ) -> Promise[TopicMetadata]:
+        """Replace all that is set. Fails with UnknownTopicOrPartition, InvalidConfig, StorageError."""
+        return self._configure(name, lambda _: topic_configs.validate_configs(config), validate_only)
 
     def alter_config(
         self, name: str, changes: Sequence[ConfigChange], *, validate_only: bool = False
-    ) -> Later[Topic]:
-        """Change some of what is set. Fails with UnknownTopic, InvalidConfig, InvalidRequest,
+    ) -> Promise[TopicMetadata]:
+        """Change some of what is set. Fails with UnknownTopicOrPartition, InvalidConfig, InvalidRequest,
         StorageError."""
 
-        def new(topic: Topic) -> dict[str, str]:
+        def new(topic: TopicMetadata) -> dict[str, str]:
             if len({change.name for change in changes}) != len(changes):
                 raise InvalidRequest("Error due to duplicate config keys")
             config = dict(topic.config)
@@ -373,13 +375,13 @@ class Topics:
                 self._change(config, change)
             # Only what was changed is checked: a setting kept from before must not forbid to change another.
             changed = {change.name: config[change.name] for change in changes if change.name in config}
-            topic_configs.check(changed)
+            topic_configs.validate_configs(changed)
             return {name: value.strip() for name, value in config.items()}
 
         return self._configure(name, new, validate_only)
 
     def _change(self, config: dict[str, str], change: ConfigChange) -> None:
-        known = topic_configs.known(change.name)
+        known = topic_configs.find_config(change.name)
         if change.op == "delete":
             config.pop(change.name, None)
             return
@@ -392,8 +394,8 @@ class Topics:
             raise InvalidConfig(
                 f"Can't {change.op.upper()} to key {change.name} because its type is not LIST."
             )
-        items = split(config.get(change.name, known.default_in(self._defaults)))
-        given = split(change.value)
+        items = split_list(config.get(change.name, known.default_in(self._defaults)))
+        given = split_list(change.value)
         if change.op == "append":
             items += [item for item in dict.fromkeys(given) if item not in items]
         else:
@@ -401,20 +403,20 @@ class Topics:
         config[change.name] = ",".join(items)
 
     def _configure(
-        self, name: str, new: Callable[[Topic], dict[str, str]], validate_only: bool
-    ) -> Later[Topic]:
-        def decide() -> tuple[Sequence[msgspec.Struct], Topic]:
+        self, name: str, new: Callable[[TopicMetadata], dict[str, str]], validate_only: bool
+    ) -> Promise[TopicMetadata]:
+        def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
             topic = self._need(name)
             config = new(topic)
-            changed = Topic(topic.name, topic.id, topic.partitions, config, topic.internal)
+            changed = TopicMetadata(topic.name, topic.id, topic.partitions, config, topic.internal)
             if validate_only or config == topic.config:
                 return (), changed
             return (TopicConfigured(topic.id, config),), changed
 
         later = self.runtime.write(decide)
-        return later if validate_only else self._told(later, self.configured)
+        return later if validate_only else self._notify(later, self.on_configured)
 
-    def _need(self, name_or_id: str | UUID) -> Topic:
+    def _need(self, name_or_id: str | UUID) -> TopicMetadata:
         if isinstance(name_or_id, UUID):
             topic = self._by_id.get(name_or_id)
             if topic is None:
@@ -422,12 +424,14 @@ class Topics:
             return topic
         topic = self._by_name.get(name_or_id)
         if topic is None:
-            raise unknown_topic(name_or_id)
+            raise unknown_topic_error(name_or_id)
         return topic
 
     @staticmethod
-    def _told(later: Later[Topic], listeners: Sequence[Callable[[Topic], None]]) -> Later[Topic]:
-        def tell(topic: Topic) -> Topic:
+    def _notify(
+        later: Promise[TopicMetadata], listeners: Sequence[Callable[[TopicMetadata], None]]
+    ) -> Promise[TopicMetadata]:
+        def tell(topic: TopicMetadata) -> TopicMetadata:
             for listener in listeners:
                 listener(topic)
             return topic

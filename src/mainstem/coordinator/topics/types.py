@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from mainstem.coordinator.errors import CoordinatorError, InvalidTopicName, UnknownTopic
+from mainstem.coordinator.errors import CoordinatorError, InvalidTopicName, UnknownTopicOrPartition
 from mainstem.coordinator.runtime.records import StateRecord
 
 NAME_LENGTH_MAX = 249
@@ -22,11 +22,11 @@ INTERNAL = frozenset({"__consumer_offsets", "__transaction_state", "__share_grou
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
-Status = Literal["live", "deleted", "unknown"]
+TopicStatus = Literal["live", "deleted", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class TopicMetadata:
     """One topic, as it is now."""
 
     name: str
@@ -55,7 +55,7 @@ class TopicCreated(StateRecord, frozen=True, array_like=True, tag="topic-created
     config: dict[str, str]
 
 
-class TopicGrown(StateRecord, frozen=True, array_like=True, tag="topic-grown"):
+class PartitionsAdded(StateRecord, frozen=True, array_like=True, tag="topic-grown"):
     """It has `partitions` partitions now."""
 
     id: UUID
@@ -76,7 +76,7 @@ class TopicDeleted(StateRecord, frozen=True, array_like=True, tag="topic-deleted
     name: str
 
 
-class TopicForgotten(StateRecord, frozen=True, array_like=True, tag="topic-forgotten"):
+class TopicPurged(StateRecord, frozen=True, array_like=True, tag="topic-forgotten"):
     """Nothing on disk refers to the id any more."""
 
     id: UUID
@@ -106,10 +106,10 @@ def check_name(name: str) -> None:
         )
 
 
-def unknown_topic(name: str) -> CoordinatorError:
+def unknown_topic_error(name: str) -> CoordinatorError:
     """The refusal for a name that no topic has, InvalidTopicName if none could."""
     try:
         check_name(name)
     except InvalidTopicName as error:
         return error
-    return UnknownTopic(f"This server does not host this topic: '{name}'.")
+    return UnknownTopicOrPartition(f"This server does not host this topic: '{name}'.")

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route, Router
 
 from mainstem import contract
 from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import Call, Context, Endpoint
+from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext
 from mainstem.doors.http.problem import Problem
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class _Text(Convertor[str]):
 register_url_convertor("text", _Text())
 
 
-class Place:
+class PathRoute:
     """All methods of one path."""
 
-    def __init__(self, context: Context, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, context: HttpContext, endpoints: Sequence[Endpoint]) -> None:
         self._context = context
         self._by_method = {each.method: each for each in endpoints}
         assert len(self._by_method) == len(endpoints), "a method of a path is declared once"
@@ -70,13 +70,13 @@ class Place:
         except Problem as error:
             return error.response()
         except contract.StreamError as error:
-            return problem.of(error).response()
+            return problem.from_error(error).response()
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
             return Problem("failed", "an error that the server did not expect; its log has it").response()
 
 
-class _PlaceRoute(Route):
+class _EveryMethodRoute(Route):
     """A route whose place says itself which methods it does not take. The methods are told to starlette,
     too: a later path that takes the method goes first (a group may be named `a/reset`)."""
 
@@ -90,13 +90,13 @@ async def _nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
         await told.response()(scope, receive, send)
 
 
-def build(context: Context, endpoints: Sequence[Endpoint], extra: Sequence[BaseRoute] = ()) -> ASGIApp:
+def build(context: HttpContext, endpoints: Sequence[Endpoint], extra: Sequence[BaseRoute] = ()) -> ASGIApp:
     """The application of these routes; `extra` are files, tried last."""
     by_path: dict[str, list[Endpoint]] = {}
     for each in endpoints:
         by_path.setdefault(each.path, []).append(each)
     routes: list[BaseRoute] = [
-        _PlaceRoute(path, Place(context, found), methods=[each.method for each in found])
+        _EveryMethodRoute(path, PathRoute(context, found), methods=[each.method for each in found])
         for path, found in by_path.items()
     ]
     return Router([*routes, *extra], redirect_slashes=False, default=_nothing_there)

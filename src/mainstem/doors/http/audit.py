@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mainstem.contract import StreamError
-from mainstem.doors.http.problem import KINDS, Problem, of
+from mainstem.doors.http.problem import KINDS, Problem, from_error
 
 if TYPE_CHECKING:
     from mainstem.doors.http.endpoint import Call
@@ -25,30 +25,30 @@ log.setLevel(logging.INFO)
 
 TEXT_CHARACTERS = 500
 """Of a value that a client chose; the rest is cut."""
-Outcome = Literal["done", "refused", "failed", "cut-off"]
+AuditOutcome = Literal["done", "refused", "failed", "cut-off"]
 Value: TypeAlias = str | int | bool | None
 
 
-class Line:
+class AuditLine:
     """What is known of one action so far. `counts` grow while it runs."""
 
     def __init__(self, action: str, peer: str, *, dry_run: bool, about: dict[str, Value]) -> None:
         self._head: dict[str, Value] = {"action": action, "peer": peer, "dry_run": dry_run, **about}
         self.counts: dict[str, Value] = {}
-        self.outcome: Outcome = "done"
+        self.outcome: AuditOutcome = "done"
         self._why: str | None = None
 
     def count(self, **counts: Value) -> None:
         """Events, bytes, partitions …: the last number of each stands in the line."""
         self.counts |= counts
 
-    def ended(self, outcome: Outcome, why: str) -> None:
+    def ended(self, outcome: AuditOutcome, why: str) -> None:
         """It did not end well."""
         self.outcome, self._why = outcome, why
 
     def ended_by(self, error: Problem | StreamError) -> None:
         """It did not end well: `refused` where the request was to blame, else `failed`."""
-        told = error if isinstance(error, Problem) else of(error)
+        told = error if isinstance(error, Problem) else from_error(error)
         self.ended("refused" if KINDS[told.kind].status < 500 else "failed", told.detail)
 
     def fields(self) -> dict[str, Value]:
@@ -58,10 +58,10 @@ class Line:
 
 
 @contextmanager
-def action(call: Call, name: str, *, dry_run: bool = False, **about: Value) -> Iterator[Line]:
+def action(call: Call, name: str, *, dry_run: bool = False, **about: Value) -> Iterator[AuditLine]:
     """Do an action inside; its line is written at the end. `about` names its object. Errors pass through."""
     client = call.request.client
-    line = Line(name, client.host if client is not None else "unknown", dry_run=dry_run, about=about)
+    line = AuditLine(name, client.host if client is not None else "unknown", dry_run=dry_run, about=about)
     try:
         yield line
     except (Problem, StreamError) as error:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
+SILENCE_TIMEOUT_S = 30.0
 """So long a body may stay silent."""
-LEAST_BYTES_PER_S = 4_096
-"""A body of limited length comes at least this fast, once PATIENCE_S are over."""
-FORM_BYTES = 1 << 20
+MIN_BYTES_PER_S = 4_096
+"""A body of limited length comes at least this fast, once SILENCE_TIMEOUT_S are over."""
+COMMAND_BYTES_MAX = 1 << 20
 """A body without events at most."""
 PIECE_BYTES = 128 << 10
 """Of a long array, decoded in one turn of the loop."""
-WHOLE_BYTES = 64 << 10
+WHOLE_NUMBER_BYTES_MAX = 64 << 10
 """So far 2.0 is taken for 2."""
 TRIES = 4
 """Ends of a piece that are tried before it may be twice as long."""
@@ -43,9 +43,9 @@ async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> As
     stream = aiter(request.stream())
     began, received = clock.monotonic(), 0
     while True:
-        left_s = PATIENCE_S
+        left_s = SILENCE_TIMEOUT_S
         if not endless:
-            left_s = min(left_s, began + PATIENCE_S + received / LEAST_BYTES_PER_S - clock.monotonic())
+            left_s = min(left_s, began + SILENCE_TIMEOUT_S + received / MIN_BYTES_PER_S - clock.monotonic())
         try:
             chunk = await asyncio.wait_for(anext(stream), max(0.0, left_s))
         except StopAsyncIteration:
@@ -59,7 +59,7 @@ async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> As
         yield chunk
 
 
-async def whole(request: Request, clock: Clock, limit: int) -> bytes:
+async def read_whole(request: Request, clock: Clock, limit: int) -> bytes:
     """All of the body, up to `limit`."""
     told = request.headers.get("content-length", "")
     if told.isascii() and told.isdigit() and int(told[:20]) > limit:
@@ -89,7 +89,7 @@ def read_json(data: bytes | msgspec.Raw, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(data, type=kind)
         except msgspec.ValidationError as error:
-            if "got `float`" not in str(error) or len(data) > WHOLE_BYTES:
+            if "got `float`" not in str(error) or len(data) > WHOLE_NUMBER_BYTES_MAX:
                 raise
             return msgspec.json.decode(_whole_numbers(data), type=kind)
     except UnicodeDecodeError as error:
@@ -124,7 +124,7 @@ def _whole_in(raw: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(_whole_numbers(bytes(raw)))
 
 
-def pieces(data: bytes) -> Iterator[list[msgspec.Raw]]:
+def array_pieces(data: bytes) -> Iterator[list[msgspec.Raw]]:
     """The elements of a JSON array, some at a time, so that others may have their turn between two pieces.
 
     A piece is cut behind an object. Whether that is the end of an element, or inside of one, JSON itself

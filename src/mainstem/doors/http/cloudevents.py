@@ -21,8 +21,8 @@ from msgspec import Meta, Raw
 from mainstem.contract import NewEvent
 from mainstem.doors.http.problem import Problem
 
-ONE = "application/cloudevents+json"
-MANY = "application/cloudevents-batch+json"
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
 INTEGER_MAX = 2**31 - 1
 """Of attributes, as CloudEvents has them."""
 TEXTS = ("specversion", "id", "source", "type", "datacontenttype", "partitionkey", "data_base64")

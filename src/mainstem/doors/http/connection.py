@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 quiet = logging.getLogger("mainstem.http.wire")
 quiet.setLevel(logging.ERROR)  # uvicorn would write a line for each stranger's byte
 
-CONNECTIONS = 1_000
+CONNECTIONS_MAX = 1_000
 """At once; more are answered 503 and closed."""
-SILENT_SECONDS = 30.0
+IDLE_TIMEOUT_S = 30.0
 """So long a connection without a request is kept."""
-HEAD_SECONDS = 10.0
+HEAD_TIMEOUT_S = 10.0
 """From the first byte of a request to the end of its headers."""
-LINGER_SECONDS = 5.0
+LINGER_S = 5.0
 """So long what still comes of a request that was answered already is thrown away."""
-WRITE_SECONDS = 300.0
+WRITE_TIMEOUT_S = 300.0
 """So long a client may take nothing of an answer: a person may be reading what it piped into a pager."""
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """uvicorn's connection with limits."""
 
     def __init__(self, clock: Clock, **given: Any) -> None:
@@ -55,10 +55,10 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            self._refuse(Problem("crowded", f"there are {CONNECTIONS} connections already"))
+        if len(self.connections) > CONNECTIONS_MAX:
+            self._refuse(Problem("crowded", f"there are {CONNECTIONS_MAX} connections already"))
         else:
-            self._wait(SILENT_SECONDS, self._close)
+            self._wait(IDLE_TIMEOUT_S, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
@@ -79,11 +79,11 @@ class Connection(H11Protocol):
         if state is h11.IDLE and self.conn.trailing_data[0]:
             if not self._in_head:
                 self._in_head = True
-                self._wait(HEAD_SECONDS, self._too_slow)
+                self._wait(HEAD_TIMEOUT_S, self._too_slow)
             return
         self._in_head = False
         if state is h11.IDLE:
-            self._wait(SILENT_SECONDS, self._close)
+            self._wait(IDLE_TIMEOUT_S, self._close)
         else:
             self._stop_waiting()
 
@@ -93,7 +93,7 @@ class Connection(H11Protocol):
         self._guard_writing()
         if self.conn.their_state is h11.SEND_BODY:
             self._lingers = True
-            self._wait(LINGER_SECONDS, self._close)
+            self._wait(LINGER_S, self._close)
 
     def send_400_response(self, msg: str) -> None:
         """See uvicorn; called while h11's error is handled."""
@@ -129,11 +129,11 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def _too_slow(self) -> None:
-        self._refuse(Problem("slow-request", f"its headers took more than {HEAD_SECONDS:g} seconds"))
+        self._refuse(Problem("slow-request", f"its headers took more than {HEAD_TIMEOUT_S:g} seconds"))
 
     def _guard_writing(self) -> None:
         if self._write_deadline is None and self.transport.get_write_buffer_size():
-            self._write_deadline = self._clock.call_later(WRITE_SECONDS, self._abort)
+            self._write_deadline = self._clock.call_later(WRITE_TIMEOUT_S, self._abort)
 
     def _abort(self) -> None:
         if self.transport.get_write_buffer_size():

@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 from mainstem.doors.http import bodies
 from mainstem.doors.http.problem import Problem
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -38,7 +38,7 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskUse:
+class DiskUsage:
     """Bytes: of the log's files, and of the file system that they are on."""
 
     used_bytes: int
@@ -46,12 +46,12 @@ class DiskUse:
     total_bytes: int
 
 
-Sample = tuple[str, tuple[str, ...], float]
+MetricSample = tuple[str, tuple[str, ...], float]
 """Of a metric: its name, the values of its labels, the number."""
 
 
 @dataclass(slots=True)
-class Searched:
+class SearchStats:
     """What searches have done since the start."""
 
     running: int = 0
@@ -61,7 +61,7 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class HttpContext:
     """What all routes share."""
 
     engine: Engine
@@ -71,25 +71,25 @@ class Context:
     read_only: bool
     version: str
     """Of mainstem."""
-    at: str
+    kafka_address: str
     """Where the stream is: HOST:PORT of Kafka's protocol."""
-    disk_use: Callable[[], DiskUse] | None
+    disk_usage: Callable[[], DiskUsage] | None
     """None: the log is elsewhere."""
-    kafka: Callable[[], Iterable[Sample]]
+    kafka_metrics: Callable[[], Iterable[MetricSample]]
     """What the Kafka door beside this one tells of itself."""
     search: Callable[[], Search]
     """The search, made when it is first asked for."""
-    searches: asyncio.Semaphore
+    search_slots: asyncio.Semaphore
     """One for each search that may run at once."""
-    replays: set[tuple[str, str]] = field(default_factory=set)
+    running_replays: set[tuple[str, str]] = field(default_factory=set)
     """Topic and job of those that are writing."""
-    searched: Searched
+    search_stats: SearchStats
     closing: asyncio.Event
     """Set when the server stops: what streams comes to its end."""
 
-    async def turn(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Let everything else on the loop have its turn."""
-        later: Later[None] = Later()
+        later: Promise[None] = Promise()
         self.clock.call_soon(lambda: later.resolve(None))
         await later
 
@@ -123,16 +123,16 @@ class Endpoint:
     problems: tuple[str, ...] = ()
     """Kinds that this route has beside those that every route has."""
     status: int = 200
-    also: Mapping[int, Any] = field(default_factory=dict)
+    other_replies: Mapping[int, Any] = field(default_factory=dict)
     """Type of the JSON of answers with another status that are no problems."""
-    names: Mapping[str, str] = field(default_factory=dict)
+    link_sources: Mapping[str, str] = field(default_factory=dict)
     """Where in the answer a part of other routes' paths stands: {"topic": "/topics/0/topic"}."""
 
 
 class Call:
     """One request, on its way through a route's function."""
 
-    def __init__(self, context: Context, endpoint: Endpoint, request: Request) -> None:
+    def __init__(self, context: HttpContext, endpoint: Endpoint, request: Request) -> None:
         self.context = context
         self.engine = context.engine
         self.request = request
@@ -143,13 +143,13 @@ class Call:
     # ------------------------------------------------------------------------------------------------------
     # the address
 
-    def part(self, name: str) -> str:
+    def path_parameter(self, name: str) -> str:
         """A part of the path."""
         return str(self.request.path_params[name])
 
-    def partition(self) -> int:
+    def path_partition(self) -> int:
         """The partition of the path."""
-        text = self.part("partition")
+        text = self.path_parameter("partition")
         if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > 2**31 - 1:
             raise Problem("bad-path", f"{text!r} is not the number of a partition")
         return int(text)
@@ -189,24 +189,24 @@ class Call:
     # ------------------------------------------------------------------------------------------------------
     # the body
 
-    async def body(self, kind: type[T]) -> T:
-        """The whole JSON body as `kind`; empty counts as `{}`. For bodies without events: FORM_BYTES."""
+    async def json_body(self, kind: type[T]) -> T:
+        """The whole JSON body as `kind`, up to COMMAND_BYTES_MAX; an empty body counts as `{}`."""
         if self.media != JSON:
-            raise not_taken(self.media, (JSON,))
-        limit = min(bodies.FORM_BYTES, self.context.max_body_bytes)
-        data = await bodies.whole(self.request, self.context.clock, limit)
+            raise unsupported_media_type(self.media, (JSON,))
+        limit = min(bodies.COMMAND_BYTES_MAX, self.context.max_body_bytes)
+        data = await bodies.read_whole(self.request, self.context.clock, limit)
         return bodies.read_json(data or b"{}", kind)
 
     async def whole_body(self) -> bytes:
         """All of the body, up to the limit."""
-        return await bodies.whole(self.request, self.context.clock, self.context.max_body_bytes)
+        return await bodies.read_whole(self.request, self.context.clock, self.context.max_body_bytes)
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def body_chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, for as long as it comes."""
         return bodies.chunks(self.request, self.context.clock, endless=True)
 
 
-class Streamed(StreamingResponse):
+class StreamedResponse(StreamingResponse):
     """An answer that is made while it is sent. `release` is awaited at the end, also when nobody came to read
     the beginning."""
 
@@ -230,7 +230,7 @@ class Streamed(StreamingResponse):
                 await self._release()
 
 
-def answer(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(msgspec.json.encode(value), status, media_type=JSON)
 
@@ -254,7 +254,7 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def not_taken(media: str, wanted: tuple[str, ...]) -> Problem:
+def unsupported_media_type(media: str, wanted: tuple[str, ...]) -> Problem:
     """The problem of a content type that is not among `wanted`."""
     given = f"the content type {media!r} is not taken here" if media else "there is no Content-Type header"
     return Problem("media-type", f"{given}; send {' or '.join(wanted)}")

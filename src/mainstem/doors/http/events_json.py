@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from mainstem.contract import Event, NewEvent
 from mainstem.doors.http.field_types import Millis, PartitionNumber
 from mainstem.doors.http.problem import Problem
-from mainstem.timespec import iso, parse_iso
+from mainstem.timespec import format_iso, parse_iso
 
 Encoding = Literal["json", "text", "base64"]
 
@@ -65,17 +65,17 @@ class EventJson(msgspec.Struct):
     ] = UNSET
 
 
-def to_json(event: Event, *, exact: bool = False, payload: Payload | None = None) -> EventJson:
+def event_to_json(event: Event, *, exact: bool = False, payload: Payload | None = None) -> EventJson:
     """An event for the outside. `exact`: payload and key always as base64, byte for byte.
     `payload`: the event's, if it has been made already."""
     key, key_encoding = _text(event.key, exact=exact)
-    value, value_encoding = _payload(event.value, exact=exact) if payload is None else payload
+    value, value_encoding = _encode_payload(event.value, exact=exact) if payload is None else payload
     has_time = event.timestamp_ms >= 0
     return EventJson(
         topic=event.topic,
         partition=event.partition,
         offset=event.offset,
-        timestamp=iso(event.timestamp_ms) if has_time else None,
+        timestamp=format_iso(event.timestamp_ms) if has_time else None,
         timestamp_ms=event.timestamp_ms if has_time else None,
         key=key,
         value=value,
@@ -88,13 +88,13 @@ def to_json(event: Event, *, exact: bool = False, payload: Payload | None = None
     )
 
 
-async def to_json_in_turns(
+async def event_to_json_in_slices(
     event: Event, turn: Callable[[], Awaitable[None]], *, exact: bool = False
 ) -> EventJson:
     """As `to_json`; between the steps for a payload of some MiB everything else on the loop has its turn."""
     value = event.value
     if value is None or len(value) < LARGE_BYTES:
-        return to_json(event, exact=exact)
+        return event_to_json(event, exact=exact)
     text = None if exact else _decoded(value)
     await turn()
     if text is not None:
@@ -106,10 +106,10 @@ async def to_json_in_turns(
             await turn()
         payload = Raw(b"".join((*parts, b'"'))), "base64"
     await turn()
-    return to_json(event, exact=exact, payload=payload)
+    return event_to_json(event, exact=exact, payload=payload)
 
 
-def _payload(value: bytes | None, *, exact: bool) -> Payload:
+def _encode_payload(value: bytes | None, *, exact: bool) -> Payload:
     if value is None:
         return NULL, UNSET
     text = None if exact else _decoded(value)
@@ -185,7 +185,7 @@ class NewEventJson(msgspec.Struct, forbid_unknown_fields=True):
     timestamp_ms: Millis | None = None
 
 
-def from_json(given: NewEventJson) -> NewEvent:
+def event_from_json(given: NewEventJson) -> NewEvent:
     """An event from the outside. Problem says what is wrong with it."""
     key = None if given.key is None else _bytes(given.key, given.key_encoding, "key")
     headers = tuple(
@@ -201,11 +201,11 @@ def from_json(given: NewEventJson) -> NewEvent:
     if given.timestamp is not None:
         if time_ms is not None:
             raise Problem("unfit", "an event has timestamp or timestamp_ms, not both")
-        time_ms = read_time(given.timestamp)
+        time_ms = parse_time(given.timestamp)
     return NewEvent(_value(given), key, headers, time_ms, given.partition)
 
 
-def read_time(text: str) -> int:
+def parse_time(text: str) -> int:
     """ISO 8601 as ms since 1970. Problem."""
     try:
         time_ms = parse_iso(text)

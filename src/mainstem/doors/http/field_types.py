@@ -11,7 +11,7 @@ LONG_MAX = 2**63 - 1
 PartitionNumber = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 PartitionCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Offset = Annotated[int, Meta(ge=0, le=LONG_MAX)]
-Place = Annotated[int, Meta(ge=-LONG_MAX, le=LONG_MAX)]
+SignedOffset = Annotated[int, Meta(ge=-LONG_MAX, le=LONG_MAX)]
 """An offset; a negative one counts from the end."""
 Millis = Annotated[int, Meta(ge=0, le=LONG_MAX)]
 """Milliseconds, or milliseconds since 1970."""

@@ -17,7 +17,7 @@ import msgspec
 from starlette.responses import Response
 
 from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 
 ALWAYS = (
     *("invalid", "bad-request", "forbidden-host", "forbidden-origin", "method", "slow-request", "unfit"),
@@ -86,7 +86,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
 def _types(endpoints: Iterable[Endpoint]) -> list[Any]:
     found: dict[int, Any] = {id(ProblemJson): ProblemJson}
     for each in endpoints:
-        for kind in (each.query, each.reply, *each.bodies.values(), *each.also.values()):
+        for kind in (each.query, each.reply, *each.bodies.values(), *each.other_replies.values()):
             if kind is not None:
                 found[id(kind)] = kind
     return list(found.values())
@@ -124,10 +124,10 @@ def _link(endpoints: Sequence[Endpoint], paths: dict[str, dict[str, Any]]) -> No
         links = {}
         for target in endpoints:
             parts = re.findall(r"{(\w+)}", path_of(target))
-            if target is not source and parts and all(part in source.names for part in parts):
+            if target is not source and parts and all(part in source.link_sources for part in parts):
                 links[target.handle.__name__] = {
                     "operationId": target.handle.__name__,
-                    "parameters": {part: f"$response.body#{source.names[part]}" for part in parts},
+                    "parameters": {part: f"$response.body#{source.link_sources[part]}" for part in parts},
                 }
         if links:
             operation = paths[path_of(source)][source.method.lower()]
@@ -165,7 +165,7 @@ def _responses(endpoint: Endpoint, known: dict[int, Any]) -> dict[str, Any]:
     for media in endpoint.other_media:
         done["content"][media] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {str(endpoint.status): done}
-    for status, kind in endpoint.also.items():
+    for status, kind in endpoint.other_replies.items():
         responses[str(status)] = {"description": "", "content": {JSON: {"schema": known[id(kind)]}}}
     titles: dict[int, list[str]] = {}
     for name in kinds_of(endpoint):
@@ -186,7 +186,7 @@ def _made(version: str) -> dict[str, Any]:
 
 async def show_openapi(call: Call) -> Response:
     """Show this document."""
-    return answer(_made(call.context.version))
+    return json_response(_made(call.context.version))
 
 
 ENDPOINTS = (

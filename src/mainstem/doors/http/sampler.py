@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from mainstem.clock import Clock
 from mainstem.contract import Engine, GroupInfo, StreamError, TopicSummary, UnknownGroup
-from mainstem.doors.http.stalled_groups import Standing
+from mainstem.doors.http.stalled_groups import StallDetector
 
 log = logging.getLogger("mainstem.http")
 
@@ -26,15 +26,15 @@ TOPICS_MAX = 1_000
 """Topics with a history, those that moved first."""
 GROUPS_MAX = 500
 """Groups that are looked at, by name."""
-LOOK_SECONDS = 1.0
-LOOK_AT_GROUPS_SECONDS = 10.0
+TOPICS_PERIOD_S = 1.0
+GROUPS_PERIOD_S = 10.0
 SHARE = 100
 """Looking takes at most one part in so many of the time."""
-SMOOTH_SECONDS = 5.0
+SMOOTHING_S = 5.0
 """Rates of now are means over about this long."""
 
 
-class Series:
+class MinuteSeries:
     """One number for each minute; old ones go. Minutes are counted since 1970."""
 
     __slots__ = ("_values", "first")
@@ -68,21 +68,21 @@ class Series:
 
 
 @dataclass(slots=True)
-class Flow:
+class EventRate:
     """One topic's way in or out."""
 
     total: int = -1
     """-1: not looked at yet."""
     per_s: float = 0.0
     minute_total: int = 0
-    history: Series | None = None
+    history: MinuteSeries | None = None
 
-    def look(self, total: int, seconds: float) -> int:
+    def observe(self, total: int, seconds: float) -> int:
         """What was added since the last look; `per_s` follows it."""
         added = max(0, total - self.total) if self.total >= 0 else 0  # less: it was deleted and made again
         self.total = total
         if seconds > 0:
-            self.per_s += (added / seconds - self.per_s) * (1 - math.exp(-seconds / SMOOTH_SECONDS))
+            self.per_s += (added / seconds - self.per_s) * (1 - math.exp(-seconds / SMOOTHING_S))
             if self.per_s < 0.005:
                 self.per_s = 0.0
         self.minute_total += added
@@ -90,13 +90,13 @@ class Flow:
 
 
 @dataclass(slots=True)
-class GroupSeen:
+class GroupSample:
     """One group, as it was last looked at."""
 
     info: GroupInfo
-    lag: Series = field(default_factory=Series)
-    lag_ms: Series = field(default_factory=Series)
-    standing: Standing = field(default_factory=Standing)
+    lag: MinuteSeries = field(default_factory=MinuteSeries)
+    lag_ms: MinuteSeries = field(default_factory=MinuteSeries)
+    stalls: StallDetector = field(default_factory=StallDetector)
 
 
 class Sampler:
@@ -107,13 +107,13 @@ class Sampler:
         self._clock = clock
         self.started_ms = clock.wall_ms()
         self.topics: list[TopicSummary] = []
-        self.looked_ms = 0
+        self.sampled_ms = 0
         """When the topics were last looked at; 0: not yet."""
-        self.into: dict[str, Flow] = {}
-        self.out_of: dict[str, Flow] = {}
-        self.all_in = Flow(0, history=Series())
-        self.all_out = Flow(0, history=Series())
-        self.groups: dict[str, GroupSeen] = {}
+        self.inbound: dict[str, EventRate] = {}
+        self.outbound: dict[str, EventRate] = {}
+        self.total_inbound = EventRate(0, history=MinuteSeries())
+        self.total_outbound = EventRate(0, history=MinuteSeries())
+        self.groups: dict[str, GroupSample] = {}
         self.groups_total = 0
         self._last_topics = self._last_groups = clock.monotonic()
         self._minute = self._now_minute()
@@ -129,12 +129,12 @@ class Sampler:
         while not closing.is_set():
             began = self._clock.monotonic()
             try:
-                await self.look()
+                await self.sample_topics()
                 if began >= next_groups:
                     before = self._clock.monotonic()
-                    await self.look_at_groups()
+                    await self.sample_groups()
                     cost_s = self._clock.monotonic() - before
-                    next_groups = before + max(LOOK_AT_GROUPS_SECONDS, cost_s * SHARE)
+                    next_groups = before + max(GROUPS_PERIOD_S, cost_s * SHARE)
                 self._failed = False
             except StreamError as error:
                 if not self._failed:
@@ -145,40 +145,40 @@ class Sampler:
                     log.exception("statistics stand still")
                 self._failed = True
             cost_s = self._clock.monotonic() - began
-            await pause(max(LOOK_SECONDS, cost_s * SHARE))
+            await pause(max(TOPICS_PERIOD_S, cost_s * SHARE))
 
-    async def look(self) -> None:
+    async def sample_topics(self) -> None:
         """One look at all topics."""
         found = await self._engine.topics(internal=True)
         now = self._clock.monotonic()
         seconds, self._last_topics = now - self._last_topics, now
         self.topics = [each for each in found if not each.internal]
-        first = not self.looked_ms
-        self.looked_ms = self._clock.wall_ms()
+        first = not self.sampled_ms
+        self.sampled_ms = self._clock.wall_ms()
         added = 0
         for topic in self.topics:
-            flow = self.into.get(topic.name)
+            flow = self.inbound.get(topic.name)
             if flow is None:  # at the first look, what is there is no news; later it is
-                flow = self.into[topic.name] = Flow(-1 if first else 0)
+                flow = self.inbound[topic.name] = EventRate(-1 if first else 0)
             elif topic.written == flow.total and not flow.per_s:
                 continue  # most of many stand still
-            added += flow.look(topic.written, seconds)
-        self.all_in.look(self.all_in.total + added, seconds)
-        if len(self.into) > len(self.topics):
+            added += flow.observe(topic.written, seconds)
+        self.total_inbound.observe(self.total_inbound.total + added, seconds)
+        if len(self.inbound) > len(self.topics):
             there = {each.name for each in self.topics}
-            for name in [name for name in self.into if name not in there]:
-                del self.into[name]
-        for name in [name for name in self.out_of if name not in self.into]:
-            del self.out_of[name]
+            for name in [name for name in self.inbound if name not in there]:
+                del self.inbound[name]
+        for name in [name for name in self.outbound if name not in self.inbound]:
+            del self.outbound[name]
         self._turn_of_minute(now)
 
-    async def look_at_groups(self) -> None:
+    async def sample_groups(self) -> None:
         """One look at the groups: their lag, and what they have read since the last."""
         listed = await self._engine.groups()
         self.groups_total = len(listed)
         now = self._clock.monotonic()
         seconds, self._last_groups = now - self._last_groups, now
-        seen: dict[str, GroupSeen] = {}
+        seen: dict[str, GroupSample] = {}
         read: dict[str, int] = {}
         for each in listed[:GROUPS_MAX]:
             try:
@@ -187,32 +187,32 @@ class Sampler:
                 continue  # deleted since
             group = self.groups.get(each.name)
             if group is None:
-                group = GroupSeen(info)
+                group = GroupSample(info)
             for topic, count in _progress(group.info, info).items():
                 read[topic] = read.get(topic, 0) + count
             group.info = info
-            group.standing.look(info, now)
+            group.stalls.observe(info, now)
             seen[each.name] = group
         self.groups = seen
-        for topic in {*read, *self.out_of}:
-            flow = self.out_of.setdefault(topic, Flow(0))
-            flow.look(flow.total + read.get(topic, 0), seconds)
-        self.all_out.look(self.all_out.total + sum(read.values()), seconds)
+        for topic in {*read, *self.outbound}:
+            flow = self.outbound.setdefault(topic, EventRate(0))
+            flow.observe(flow.total + read.get(topic, 0), seconds)
+        self.total_outbound.observe(self.total_outbound.total + sum(read.values()), seconds)
 
     def _turn_of_minute(self, now: float) -> None:
         minute = self._now_minute()
         if minute == self._minute:
             return
         seconds = max(1.0, now - self._minute_began)
-        for flows in (self.into, self.out_of):
+        for flows in (self.inbound, self.outbound):
             histories = sum(flow.history is not None for flow in flows.values())
             for flow in flows.values():
                 if flow.history is None and flow.minute_total and histories < TOPICS_MAX:
-                    flow.history = Series()
+                    flow.history = MinuteSeries()
                     histories += 1
                 self._close_minute(flow, seconds)
-        self._close_minute(self.all_in, seconds)
-        self._close_minute(self.all_out, seconds)
+        self._close_minute(self.total_inbound, seconds)
+        self._close_minute(self.total_outbound, seconds)
         for group in self.groups.values():
             lags = [each.lag for each in group.info.positions if each.lag is not None]
             waits = [each.lag_ms for each in group.info.positions if each.lag_ms is not None]
@@ -222,7 +222,7 @@ class Sampler:
                 group.lag_ms.put(self._minute, max(waits))
         self._minute, self._minute_began = minute, now
 
-    def _close_minute(self, flow: Flow, seconds: float) -> None:
+    def _close_minute(self, flow: EventRate, seconds: float) -> None:
         if flow.history is not None:
             flow.history.put(self._minute, flow.minute_total / seconds)
         flow.minute_total = 0

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mainstem.doors.http.app import build
-from mainstem.doors.http.connection import SILENT_SECONDS, Connection
-from mainstem.doors.http.endpoint import Context, DiskUse, Sample, Searched
+from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection
+from mainstem.doors.http.endpoint import DiskUsage, HttpContext, MetricSample, SearchStats
 from mainstem.doors.http.endpoints import ENDPOINTS
-from mainstem.doors.http.routes.search import SEARCHES
+from mainstem.doors.http.routes.search import SEARCHES_MAX
 from mainstem.doors.http.sampler import Sampler
 from mainstem.doors.http.security import Guard
-from mainstem.doors.http.static_files import files
+from mainstem.doors.http.static_files import static_routes
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
@@ -62,46 +62,48 @@ class HttpDoor:
         clock: Clock,
         *,
         version: str,
-        at: str,
+        kafka_address: str,
         hosts: Iterable[str] = (),
         any_address: bool = False,
         max_body_bytes: int = 16 << 20,
         read_only: bool = False,
         search: Callable[[], Search],
-        disk_use: Callable[[], DiskUse] | None = None,
-        kafka: Callable[[], Iterable[Sample]] = tuple,
+        disk_usage: Callable[[], DiskUsage] | None = None,
+        kafka_metrics: Callable[[], Iterable[MetricSample]] = tuple,
     ) -> None:
         closing = asyncio.Event()
         self._sampler = Sampler(engine, clock)
-        self.context = Context(
+        self.context = HttpContext(
             engine=engine,
             clock=clock,
             sampler=self._sampler,
             max_body_bytes=max_body_bytes,
             read_only=read_only,
             version=version,
-            at=at,
-            disk_use=disk_use,
-            kafka=kafka,
+            kafka_address=kafka_address,
+            disk_usage=disk_usage,
+            kafka_metrics=kafka_metrics,
             search=search,
-            searches=asyncio.Semaphore(SEARCHES),
-            searched=Searched(),
+            search_slots=asyncio.Semaphore(SEARCHES_MAX),
+            search_stats=SearchStats(),
             closing=closing,
         )
         self.app = Guard(
-            build(self.context, ENDPOINTS, files(lambda: search().prepare())), hosts, any_address=any_address
+            build(self.context, ENDPOINTS, static_routes(lambda: search().prepare())),
+            hosts,
+            any_address=any_address,
         )
         self._server = _Server(
             uvicorn.Config(
                 self.app,
-                http=partial(Connection, clock),  # type: ignore[arg-type]
+                http=partial(HttpConnection, clock),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=int(SILENT_SECONDS),
+                timeout_keep_alive=int(IDLE_TIMEOUT_S),
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 h11_max_incomplete_event_size=HEAD_BYTES,
             )

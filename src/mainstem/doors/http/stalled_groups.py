@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 from mainstem.contract import GroupInfo, GroupPosition, MemberInfo
 
-STUCK_S = 40.0
+STALL_S = 40.0
 """A position that has unread events and has not moved for so long stands still: with the ten seconds between
 two looks that is within a minute, and eight times the interval at which consumers commit by default."""
-STUCK_BESIDE_S = 300.0
+STALL_OF_ACTIVE_MEMBER_S = 300.0
 """The same while its member moves other positions: who catches up may read one partition after the other."""
-SMOOTH_S = 30.0
+LAG_SMOOTHING_S = 30.0
 """The growth of the lag is a mean over about so long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stuck:
+class StalledPosition:
     """A position that stands still, and whose turn it is to move it."""
 
     topic: str
@@ -32,7 +32,7 @@ class Stuck:
     """None: the partition is assigned to nobody."""
 
 
-class Standing:
+class StallDetector:
     """One group's positions, as they were at the looks so far."""
 
     __slots__ = ("_lag", "_looked_s", "_moved", "_offsets", "_since", "lag_per_s")
@@ -48,7 +48,7 @@ class Standing:
         self.lag_per_s: float | None = None
         """Events a second, below 0 when it catches up; None: not known yet."""
 
-    def look(self, info: GroupInfo, now_s: float) -> None:
+    def observe(self, info: GroupInfo, now_s: float) -> None:
         """Take notice of how the group is at `now_s`, seconds of a monotonic clock."""
         since: dict[tuple[str, int], tuple[int, float]] = {}
         for each, offset in _behind(info):
@@ -56,7 +56,7 @@ class Standing:
             before = self._since.get(place)
             since[place] = before if before is not None and before[0] == offset else (offset, now_s)
         self._since = since
-        self._moved = {place: at_s for place, at_s in self._moved.items() if now_s - at_s < STUCK_S}
+        self._moved = {place: at_s for place, at_s in self._moved.items() if now_s - at_s < STALL_S}
         offsets = {(each.topic, each.partition): each.offset for each in info.positions}
         for place, stands in offsets.items():
             if stands != self._offsets.get(place, stands):
@@ -70,12 +70,12 @@ class Standing:
         if lag is not None and self._lag is not None and seconds > 0:
             grows = (lag - self._lag) / seconds
             before = grows if self.lag_per_s is None else self.lag_per_s
-            self.lag_per_s = before + (grows - before) * (1 - math.exp(-seconds / SMOOTH_S))
+            self.lag_per_s = before + (grows - before) * (1 - math.exp(-seconds / LAG_SMOOTHING_S))
         elif lag is None:
             self.lag_per_s = None
         self._lag, self._looked_s = lag, now_s
 
-    def stuck(self, info: GroupInfo, now_s: float) -> list[Stuck]:
+    def stalled(self, info: GroupInfo, now_s: float) -> list[StalledPosition]:
         """What stands still in `info`, which may be newer than the last look; the longest first."""
         owners = {place: member for member in info.members for place in member.assigned}
         found = []
@@ -83,15 +83,15 @@ class Standing:
             place = (each.topic, each.partition)
             stood, since_s = self._since.get(place, (-1, now_s))
             member = owners.get(place)
-            patience_s = STUCK_BESIDE_S if member and self._moves(member, now_s) else STUCK_S
+            patience_s = STALL_OF_ACTIVE_MEMBER_S if member and self._moves(member, now_s) else STALL_S
             if stood == offset and now_s - since_s >= patience_s:
                 for_ms = round((now_s - since_s) * 1000)
-                found.append(Stuck(each.topic, each.partition, for_ms, member))
+                found.append(StalledPosition(each.topic, each.partition, for_ms, member))
         return sorted(found, key=lambda each: (-each.for_ms, each.topic, each.partition))
 
     def _moves(self, member: MemberInfo, now_s: float) -> bool:
         """Whether it has moved anything of late."""
-        return any(now_s - self._moved.get(place, -math.inf) < STUCK_S for place in member.assigned)
+        return any(now_s - self._moved.get(place, -math.inf) < STALL_S for place in member.assigned)
 
 
 def _behind(info: GroupInfo) -> Iterator[tuple[GroupPosition, int]]:

@@ -34,11 +34,11 @@ def _folder() -> Path:
     return Path(str(resources.files("mainstem.console")))
 
 
-def files(opened: Callable[[], None]) -> list[BaseRoute]:
+def static_routes(on_open: Callable[[], None]) -> list[BaseRoute]:
     """The routes of the page. `opened`: is called when somebody opens it."""
 
     async def index(request: Request) -> Response:
-        opened()
+        on_open()
         return _file(request, _folder() / "index.html")
 
     return [

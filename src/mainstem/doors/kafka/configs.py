@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.config_types import ConfigType, Source
+from mainstem.coordinator.topics.config_types import ConfigSource, ConfigType
 from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS, ConfigEntry
-from mainstem.coordinator.topics.topics import Topic
-from mainstem.doors.kafka.per_item import answered, attempt, repeated, together
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.doors.kafka.per_item import attempt, duplicates, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 
-class Resource(IntEnum):
+class ResourceType(IntEnum):
     """Kafka's `ConfigResource.Type`."""
 
     TOPIC = 2
@@ -32,7 +32,7 @@ class Resource(IntEnum):
     GROUP = 32
 
 
-SOURCES: dict[Source, int] = {"topic": 1, "static": 4, "default": 5}
+SOURCES: dict[ConfigSource, int] = {"topic": 1, "static": 4, "default": 5}
 """Kafka's `DescribeConfigsResponse.ConfigSource`."""
 
 TYPES: dict[ConfigType, int] = {"boolean": 1, "string": 2, "int": 3, "long": 5, "double": 6, "list": 7}
@@ -122,8 +122,8 @@ def _broker_settings(settings: Settings, node_id: int) -> dict[str, tuple[str, s
     for name in ("broker.id", "node.id"):
         found[name] = (str(node_id), None, "int", "The number of this node.")
     for config in TOPIC_CONFIGS.values():
-        if config.broker is not None:
-            found[config.broker] = (config.default, config.default, config.type, config.documentation)
+        if config.broker_name is not None:
+            found[config.broker_name] = (config.default, config.default, config.type, config.documentation)
     for field in dataclasses.fields(settings):
         name = field.metadata["kafka"]
         if name is not None:
@@ -147,17 +147,17 @@ def _type_of(name: str, value: str) -> ConfigType:
 
 
 def alter_resources(
-    resources: Sequence[Message], node_id: int, change: Callable[[Message], Later[Topic]]
-) -> Later[Message]:
+    resources: Sequence[Message], node_id: int, change: Callable[[Message], Promise[TopicMetadata]]
+) -> Promise[Message]:
     """The reply to a change of settings: `change` for each topic, the fitting refusal for everything else."""
-    twice = repeated((one.resource_type, one.resource_name) for one in resources)
+    twice = duplicates((one.resource_type, one.resource_name) for one in resources)
 
-    def start(asked: Message) -> Later[Topic]:
+    def start(asked: Message) -> Promise[TopicMetadata]:
         if (asked.resource_type, asked.resource_name) in twice:
             raise InvalidRequest("Each resource must appear at most once.")
-        if asked.resource_type == Resource.TOPIC:
+        if asked.resource_type == ResourceType.TOPIC:
             return change(asked)
-        if asked.resource_type == Resource.BROKER:
+        if asked.resource_type == ResourceType.BROKER:
             check_broker(asked.resource_name, node_id)
             raise InvalidRequest(
                 "The server's settings are read only while it runs: give them at the start of `mainstem"
@@ -165,12 +165,14 @@ def alter_resources(
             )
         raise InvalidRequest(f"Unsupported resource type: {asked.resource_type}; only topics can be changed")
 
-    def item(asked: Message) -> Later[Message]:
+    def item(asked: Message) -> Promise[Message]:
         what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
-        return answered(
+        return reply_for(
             attempt(lambda: start(asked)),
             lambda _: Message(error_message=None, **what),
             lambda code, text: Message(error_code=code, error_message=text, **what),
         )
 
-    return together([item(one) for one in resources]).map(lambda responses: Message(responses=responses))
+    return gather_replies([item(one) for one in resources]).map(
+        lambda responses: Message(responses=responses)
+    )

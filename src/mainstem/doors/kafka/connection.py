@@ -2,7 +2,7 @@
 
 Owns: the order of its requests and replies, and what it may cost. Refuses: to start more requests while too
 much is unanswered or unsent, and to go on after a protocol error. Called by the shell (server.py), which
-gives bytes and takes them; the handlers are reached through `Door`.
+gives bytes and takes them; the handlers are reached through `Dispatcher`.
 
 Requests are answered in the order they came. As in Kafka the next one waits until the one before is
 answered, except behind a Produce, whose handler is `pipelined`: the commit answers many at once.
@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from mainstem.clock import Clock
-from mainstem.doors.kafka.dispatch import Door
+from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.frame import PRODUCE, FrameReader, NotKafka
-from mainstem.doors.kafka.handler import Answer, CloseConnection, Listener, Request
+from mainstem.doors.kafka.handler import AdvertisedListener, CloseConnection, HandlerResult, Request
 from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 MAX_UNANSWERED = 256
 MAX_UNANSWERED_BYTES = 16 << 20
@@ -41,7 +41,7 @@ others have in flight: so heartbeats and reading go on while the disk is behind.
 _HEADER = struct.Struct(">hhih")
 
 
-class Link(Protocol):
+class KafkaTransport(Protocol):
     """The socket, as a connection sees it."""
 
     def write(self, pieces: list[Buffer]) -> None: ...
@@ -56,7 +56,7 @@ class Link(Protocol):
         """Send what was written, then close."""
 
 
-class _Slot:
+class _ReplySlot:
     """A request that has no reply yet, or one that waits for the replies before it."""
 
     __slots__ = ("pieces", "pipelined", "request", "size")
@@ -69,82 +69,86 @@ class _Slot:
         self.pieces: list[Buffer] | None = None
 
 
-class Connection:
+class KafkaConnection:
     """See the module."""
 
     __slots__ = (
         "_blocker",
         "_closed",
         "_closers",
-        "_door",
+        "_dispatcher",
         "_frames",
-        "_link",
         "_parked_bytes",
         "_paused",
         "_pumping",
         "_slots",
         "_stopping",
+        "_transport",
         "_turn_due",
         "_unanswered_bytes",
         "blocked_since",
-        "has_asked",
-        "heard_at",
+        "has_sent_request",
+        "last_activity_at",
         "listener",
         "peer",
     )
 
-    def __init__(self, door: Door, link: Link, listener: Listener, peer: str) -> None:
-        self._door = door
-        self._link = link
+    def __init__(
+        self, dispatcher: Dispatcher, transport: KafkaTransport, listener: AdvertisedListener, peer: str
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._transport = transport
         self.listener = listener
         self.peer = peer
-        self._frames = FrameReader(door.pool, door.settings.socket_request_max_bytes, door.receiving, self)
-        self._slots: deque[_Slot] | None = None
+        self._frames = FrameReader(
+            dispatcher.pool, dispatcher.settings.socket_request_max_bytes, dispatcher.receiving, self
+        )
+        self._slots: deque[_ReplySlot] | None = None
         self._closers: set[Callable[[], None]] | None = None
-        self._blocker: _Slot | None = None
+        self._blocker: _ReplySlot | None = None
         """The request that the next one waits for."""
         self._unanswered_bytes = 0
         self._parked_bytes = 0
         self._paused = self._pumping = self._turn_due = self._stopping = self._closed = False
-        self.has_asked = False
+        self.has_sent_request = False
         """A whole request has come."""
-        self.heard_at = door.clock.monotonic()
+        self.last_activity_at = dispatcher.clock.monotonic()
         """When the last frame, or the last 64 KB of one, was whole."""
         self.blocked_since: float | None = None
         """Since when the client does not take what is sent to it."""
 
     @property
     def clock(self) -> Clock:
-        return self._door.clock
+        return self._dispatcher.clock
 
     # --- the shell's side
     # -------------------------------------------------------------------------------------
 
-    def space(self) -> memoryview:
+    def receive_buffer(self) -> memoryview:
         """Where the next bytes go."""
-        return self._frames.space()
+        return self._frames.receive_buffer()
 
     def received(self, count: int) -> None:
-        """`count` bytes were put into `space()`."""
-        self._frames.filled(count)
+        """`count` bytes were put into `receive_buffer()`."""
+        self._frames.advance(count)
         self._pump()
         if count >= TURN_BYTES and not self._turn_due and not self._closed:
-            self._heard()
+            self._note_activity()
             self._end_turn()
 
     def sending_blocked(self) -> None:
         """The client takes less than is sent."""
         if self.blocked_since is None:
             self.blocked_since = self.clock.monotonic()
-            self._door.context.slow_clients += 1
-        self._read_or_not()
+            self._dispatcher.context.slow_clients += 1
+        self._update_reading()
 
     def sending_resumed(self) -> None:
         """The client has taken most of it."""
         if self.blocked_since is not None:
             self.blocked_since = None
-            self._door.context.slow_clients -= 1
-        self._heard()
+            self._dispatcher.context.slow_clients -= 1
+        self._note_activity()
         self._pump()
 
     def lost(self) -> None:
@@ -152,19 +156,19 @@ class Connection:
         self._closed = True
         if self.blocked_since is not None:
             self.blocked_since = None
-            self._door.context.slow_clients -= 1
+            self._dispatcher.context.slow_clients -= 1
         closers, self._closers = self._closers, None
         for call in closers or ():
             call()
         self._unblock()
         self._slots = None
         self._frames.close()
-        self._door.in_flight.give(self._unanswered_bytes + self._parked_bytes)
+        self._dispatcher.in_flight.release(self._unanswered_bytes + self._parked_bytes)
         self._unanswered_bytes = self._parked_bytes = 0
-        self._door.in_flight.leave(self)
-        self._door.parked.leave(self)
+        self._dispatcher.in_flight.stop_waiting(self)
+        self._dispatcher.parked.stop_waiting(self)
 
-    def room(self) -> None:
+    def on_capacity(self) -> None:
         """What all connections share may have room for this one again."""
         if not self._closed:
             self._pump()
@@ -174,7 +178,7 @@ class Connection:
         for events or for other members is not answered: the client comes again."""
         self._stopping = True
         if self._slots and any(slot.request is not None and slot.pipelined for slot in self._slots):
-            self._read_or_not()
+            self._update_reading()
         else:
             self.close()
 
@@ -182,8 +186,8 @@ class Connection:
         """Send what was written, then close."""
         if not self._closed:
             self._closed = True
-            self._heard()
-            self._link.close()
+            self._note_activity()
+            self._transport.close()
 
     @property
     def is_closed(self) -> bool:
@@ -196,20 +200,20 @@ class Connection:
         return not self._slots and self.blocked_since is None
 
     @property
-    def awaited_bytes(self) -> int | None:
+    def partial_frame_bytes(self) -> int | None:
         """The server waits for the rest of a frame, of which so many bytes are there; None: it does not."""
         return None if self._paused else self._frames.partial_bytes or None
 
     @property
-    def holds_bytes(self) -> int:
+    def held_bytes(self) -> int:
         """What its unfinished frame holds of the memory that all share."""
-        return self._frames.holds_bytes
+        return self._frames.held_bytes
 
     # --- Peer: the handlers' side
     # -----------------------------------------------------------------------------
 
     def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
-        """See `handler.Peer`."""
+        """See `handler.ClientConnection`."""
         if self._closers is None:
             self._closers = set()
         closers = self._closers
@@ -219,8 +223,8 @@ class Connection:
     # --- requests
     # ---------------------------------------------------------------------------------------------
 
-    def _heard(self) -> None:
-        self.heard_at = self.clock.monotonic()
+    def _note_activity(self) -> None:
+        self.last_activity_at = self.clock.monotonic()
 
     def _is_full(self) -> bool:
         """Too much is unanswered or unsent, or the end is near."""
@@ -233,15 +237,15 @@ class Connection:
             or self._parked_bytes >= MAX_PARKED_BYTES
         ):
             return True
-        door = self._door
-        return (door.in_flight.is_full or door.parked.is_full) and self._has_to_wait()
+        door = self._dispatcher
+        return (door.in_flight.is_full or door.parked.is_full) and self._must_wait()
 
-    def _has_to_wait(self) -> bool:
+    def _must_wait(self) -> bool:
         """All connections together have too much in flight for the next request of this one."""
         frames = self._frames
         if not frames.has_frame or (not self._slots and frames.next_bytes <= SMALL_BYTES):
             return False
-        backlog = self._door.in_flight if frames.next_key == PRODUCE else self._door.parked
+        backlog = self._dispatcher.in_flight if frames.next_key == PRODUCE else self._dispatcher.parked
         if not backlog.is_full:
             return False
         backlog.wait(self)
@@ -261,7 +265,7 @@ class Connection:
                 frame = self._frames.next()
                 if frame is None:
                     break
-                now = self.heard_at = self.clock.monotonic()
+                now = self.last_activity_at = self.clock.monotonic()
                 if not used:
                     until = now + TURN_SECONDS
                 used += len(frame)
@@ -270,15 +274,17 @@ class Connection:
                     self._end_turn()
                     break
         except NotKafka as error:
-            self._door.complain(str(error), f"{error} by {self.peer}: connection closed")
+            self._dispatcher.warn_rate_limited(str(error), f"{error} by {self.peer}: connection closed")
             self.close()
         except ProtocolError as error:
-            self._door.complain("protocol", f"{self.peer} breaks the protocol: {error}; connection closed")
+            self._dispatcher.warn_rate_limited(
+                "protocol", f"{self.peer} breaks the protocol: {error}; connection closed"
+            )
             self.close()
         finally:
             self._pumping = False
         if not self._turn_due:
-            self._read_or_not()
+            self._update_reading()
 
     def _end_turn(self) -> None:
         self._turn_due = True
@@ -290,7 +296,7 @@ class Connection:
         if not self._closed:
             self._pump()
 
-    def _read_or_not(self) -> None:
+    def _update_reading(self) -> None:
         if self._closed:
             self._pause(True)
             return
@@ -298,16 +304,16 @@ class Connection:
             return
         # Behind a request that waits, reading goes on until the next one is whole: so a client that is gone
         # is noticed.
-        has_room = self._frames.settle()
+        has_room = self._frames.prepare_receive()
         self._pause(not has_room or self._is_full() or self._frames.has_frame)
 
     def _pause(self, pause: bool) -> None:
         if pause != self._paused:
             self._paused = pause
             if pause:
-                self._link.pause()
+                self._transport.pause()
             else:
-                self._link.resume()
+                self._transport.resume()
 
     def _start(self, frame: memoryview) -> None:
         """Decode a request and hand it to its handler. ProtocolError."""
@@ -319,56 +325,56 @@ class Connection:
         if length < -1 or at > len(frame):
             raise ProtocolError(f"a client id of {length} bytes")
         client_id = None if length < 0 else str(frame[10:at], "utf-8", "replace")
-        self.has_asked = True
+        self.has_sent_request = True
         request = Request(key, version, correlation_id, client_id, Message(), self.peer, self)
-        handler = self._door.handlers.get(key)
+        handler = self._dispatcher.handlers.get(key)
         try:
-            answer = self._door.answer(handler, request, frame, at)
+            answer = self._dispatcher.run_handler(handler, request, frame, at)
         except CloseConnection as error:
-            self._door.complain("refused", f"{self.peer}: {error}; connection closed")
+            self._dispatcher.warn_rate_limited("refused", f"{self.peer}: {error}; connection closed")
             self.close()
             return
         except ProtocolError as error:
             raise ProtocolError(f"in a request of API key {key} version {version}: {error}") from None
         pipelined = handler is not None and handler.pipelined
-        self._take(request, answer, len(frame), pipelined)
+        self._send_or_park(request, answer, len(frame), pipelined)
 
-    def _take(self, request: Request, answer: Answer, size: int, pipelined: bool) -> None:
+    def _send_or_park(self, request: Request, answer: HandlerResult, size: int, pipelined: bool) -> None:
         """Send an answer, or keep its place."""
-        if isinstance(answer, Later):
+        if isinstance(answer, Promise):
             if not answer.done:
                 self._park(request, answer, size, pipelined)
                 return
-            pieces = self._door.encode_later(request, answer)
+            pieces = self._dispatcher.encode_promised(request, answer)
         else:
-            pieces = self._door.encode(request, answer)
+            pieces = self._dispatcher.encode(request, answer)
         if pieces is None:
             self.close()
         elif not self._slots:
             if pieces:
-                self._link.write(pieces)
+                self._transport.write(pieces)
         else:
-            slot = _Slot(request, size, pipelined)
+            slot = _ReplySlot(request, size, pipelined)
             self._slots.append(slot)
             self._unanswered_bytes += size
-            self._door.in_flight.add(size)
+            self._dispatcher.in_flight.add(size)
             self._fill(slot, pieces)
 
-    def _park(self, request: Request, later: Later[Any], size: int, pipelined: bool) -> None:
-        slot = _Slot(request, size, pipelined)
+    def _park(self, request: Request, later: Promise[Any], size: int, pipelined: bool) -> None:
+        slot = _ReplySlot(request, size, pipelined)
         if self._slots is None:
             self._slots = deque()
         self._slots.append(slot)
         self._unanswered_bytes += size
-        self._door.in_flight.add(size)
+        self._dispatcher.in_flight.add(size)
         if not pipelined:
             self._blocker = slot
-            self._door.parked.add(size * PARKED_WEIGHT)
+            self._dispatcher.parked.add(size * PARKED_WEIGHT)
 
-        def done(later: Later[Any]) -> None:
+        def done(later: Promise[Any]) -> None:
             if self._slots is None:  # the connection is gone
                 return
-            pieces = self._door.encode_later(request, later)
+            pieces = self._dispatcher.encode_promised(request, later)
             if pieces is None:
                 self._slots.clear()
                 self.close()
@@ -378,18 +384,18 @@ class Connection:
 
         later.then(done)
 
-    def _fill(self, slot: _Slot, pieces: list[Buffer]) -> None:
+    def _fill(self, slot: _ReplySlot, pieces: list[Buffer]) -> None:
         slot.pieces, slot.request = pieces, None
         size = sum(map(len, pieces))
         self._parked_bytes += size
-        self._door.in_flight.add(size)
+        self._dispatcher.in_flight.add(size)
         if slot is self._blocker:
             self._unblock()
 
     def _unblock(self) -> None:
         blocker, self._blocker = self._blocker, None
         if blocker is not None:
-            self._door.parked.give(blocker.size * PARKED_WEIGHT)
+            self._dispatcher.parked.release(blocker.size * PARKED_WEIGHT)
 
     def _send_ready(self) -> None:
         """Send the replies that no earlier one holds up."""
@@ -403,11 +409,11 @@ class Connection:
             for piece in slot.pieces or ():
                 self._parked_bytes -= len(piece)
                 out.append(piece)
-        self._door.in_flight.give(before - self._unanswered_bytes - self._parked_bytes)
+        self._dispatcher.in_flight.release(before - self._unanswered_bytes - self._parked_bytes)
         if not slots:
             self._slots = None
         if out and not self._closed:
-            self._link.write(out)
+            self._transport.write(out)
         if self._stopping:
             self.drain()
         else:

@@ -12,9 +12,16 @@ from typing import Any
 
 from mainstem.clock import Clock
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
-from mainstem.doors.kafka.frame import Pool
-from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Reply, Request
-from mainstem.doors.net.limits import Backlog, Budget
+from mainstem.doors.kafka.frame import BufferPool
+from mainstem.doors.kafka.handler import (
+    CloseConnection,
+    Handler,
+    HandlerContext,
+    HandlerResult,
+    Reply,
+    Request,
+)
+from mainstem.doors.net.limits import InFlightLimit, MemoryBudget
 from mainstem.kafka_protocol.message import (
     Buffer,
     Message,
@@ -25,34 +32,34 @@ from mainstem.kafka_protocol.message import (
 )
 from mainstem.kafka_protocol.reader import read_tags
 from mainstem.kafka_protocol.schema import api
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 log = logging.getLogger("mainstem.kafka")
 
 API_VERSIONS = 18
-COMPLAINT_SECONDS = 10.0
+WARNING_INTERVAL_SECONDS = 10.0
 """At most one line a kind in this time."""
 
 
-class Door:
+class Dispatcher:
     """What the connections of a door share."""
 
-    def __init__(self, context: Context, handlers: dict[int, Handler]) -> None:
+    def __init__(self, context: HandlerContext, handlers: dict[int, Handler]) -> None:
         self.context = context
         self.handlers = handlers
-        self.pool = Pool()
+        self.pool = BufferPool()
         settings = context.settings
-        self._most_elements = settings.request_max_elements
+        self._max_elements = settings.request_max_elements
         most = max(settings.queued_max_request_bytes, settings.socket_request_max_bytes)
-        self.receiving = Budget(context.clock, max(most - settings.socket_request_max_bytes, most // 4))
+        self.receiving = MemoryBudget(context.clock, max(most - settings.socket_request_max_bytes, most // 4))
         """Memory of requests that have not come whole. One connection may go beyond it to finish a frame."""
-        self.in_flight = Backlog(context.clock, most)
+        self.in_flight = InFlightLimit(context.clock, most)
         """Produce requests that wait for their commit, and replies that wait behind them."""
-        self.parked = Backlog(context.clock, most)
+        self.parked = InFlightLimit(context.clock, most)
         """What other requests hold while they wait: for events, for members of their group."""
         self._flexible_from = {key: api(key).request.flexible for key in handlers}
-        self._complaints: dict[str, tuple[float, int, str]] = {}
+        self._warnings: dict[str, tuple[float, int, str]] = {}
         self.refusals: dict[str, int] = {}
         """How often each kind of complaint had its reason."""
         context.handlers = handlers
@@ -65,47 +72,49 @@ class Door:
     def settings(self) -> Settings:
         return self.context.settings
 
-    def complain(self, kind: str, text: str) -> None:
-        """One line about a bad client, at most one a kind every 10 s; the next one, or `tell_left_out`, tells
-        how many were left out."""
+    def warn_rate_limited(self, kind: str, text: str) -> None:
+        """Log one line about a bad client, at most one of each kind in 10 s. The next one, or
+        `log_suppressed`, says how many were left out."""
         self.refusals[kind] = self.refusals.get(kind, 0) + 1
         now = self.clock.monotonic()
-        last, left_out, _ = self._complaints.get(kind, (now - COMPLAINT_SECONDS, 0, ""))
-        if now - last < COMPLAINT_SECONDS:
-            self._complaints[kind] = (last, left_out + 1, text)
+        last, left_out, _ = self._warnings.get(kind, (now - WARNING_INTERVAL_SECONDS, 0, ""))
+        if now - last < WARNING_INTERVAL_SECONDS:
+            self._warnings[kind] = (last, left_out + 1, text)
             return
-        self._complaints[kind] = (now, 0, "")
+        self._warnings[kind] = (now, 0, "")
         log.warning("%s%s", text, f" ({left_out} more like it)" if left_out else "")
 
-    def tell_left_out(self) -> None:
+    def log_suppressed(self) -> None:
         """Tell of complaints that were left out, and that no later one told of. Call it now and then."""
         now = self.clock.monotonic()
-        for kind, (last, left_out, text) in list(self._complaints.items()):
-            if now - last >= COMPLAINT_SECONDS:
-                del self._complaints[kind]
+        for kind, (last, left_out, text) in list(self._warnings.items()):
+            if now - last >= WARNING_INTERVAL_SECONDS:
+                del self._warnings[kind]
                 if left_out:
-                    self._complaints[kind] = (now, 0, "")
+                    self._warnings[kind] = (now, 0, "")
                     more = f" ({left_out - 1} more like it)" if left_out > 1 else ""
                     log.warning("%s%s", text, more)
 
-    def answer(self, handler: Handler | None, request: Request, frame: memoryview, at: int) -> Answer:
+    def run_handler(
+        self, handler: Handler | None, request: Request, frame: memoryview, at: int
+    ) -> HandlerResult:
         """Decode the body, which begins at `at` behind the client id, and run the handler. ProtocolError,
         CloseConnection."""
         key, version = request.key, request.version
         if handler is None:
             raise CloseConnection(f"API key {key} is not offered")
         if not handler.versions[0] <= version <= handler.versions[1]:
-            if handler.on_version is None:
+            if handler.on_unsupported_version is None:
                 raise CloseConnection(f"API key {key} is not offered in version {version}")
-            return handler.on_version(self.context, request, frame[at:])
+            return handler.on_unsupported_version(self.context, request, frame[at:])
         if version >= self._flexible_from[key]:
             try:
                 at = read_tags(frame, at, {}, {})
             except IndexError:
                 raise ProtocolError("the frame ends inside its header") from None
-        if handler.begins is not None:
-            at = handler.begins(version, frame, at)
-        request.body = decode_request(key, version, frame, at, most_elements=self._most_elements)
+        if handler.body_offset_quirk is not None:
+            at = handler.body_offset_quirk(version, frame, at)
+        request.body = decode_request(key, version, frame, at, max_elements=self._max_elements)
         try:
             return handler.handle(self.context, request)
         except CloseConnection:
@@ -127,7 +136,7 @@ class Door:
             )
             return None
 
-    def encode_later(self, request: Request, later: Later[Any]) -> list[Buffer] | None:
+    def encode_promised(self, request: Request, later: Promise[Any]) -> list[Buffer] | None:
         """As `encode`, for a reply that came later, or failed."""
         error = later.error
         if error is None:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from mainstem.kafka_protocol.message import Buffer
-from mainstem.kafka_protocol.writer import Encoded, uvarint
+from mainstem.kafka_protocol.writer import EncodedArray, uvarint
 
 PRODUCE_FLEXIBLE, PRODUCE_TOPIC_IDS = 9, 13
 FETCH_FLEXIBLE, FETCH_TOPIC_IDS = 12, 13
@@ -34,7 +34,7 @@ TopicKey: TypeAlias = str | UUID
 """By name, or from the versions with topic ids on by id."""
 
 
-class Produced(NamedTuple):
+class ProduceResult(NamedTuple):
     """What became of one partition's batch."""
 
     partition: int
@@ -45,7 +45,7 @@ class Produced(NamedTuple):
     message: str | None = None
 
 
-class Fetched(NamedTuple):
+class FetchResult(NamedTuple):
     """What one partition gives."""
 
     partition: int
@@ -70,7 +70,7 @@ def _topic(out: bytearray, topic: TopicKey, flexible: bool) -> None:
     out += name
 
 
-def produce_reply(version: int, topics: Sequence[tuple[TopicKey, list[Produced]]]) -> list[Buffer]:
+def produce_reply(version: int, topics: Sequence[tuple[TopicKey, list[ProduceResult]]]) -> list[Buffer]:
     """The body of a Produce reply."""
     flexible = version >= PRODUCE_FLEXIBLE
     out = bytearray(uvarint(len(topics) + 1) if flexible else _I32(len(topics)))
@@ -98,7 +98,7 @@ def produce_reply(version: int, topics: Sequence[tuple[TopicKey, list[Produced]]
     return [out]
 
 
-def fetch_reply(version: int, topics: Sequence[tuple[TopicKey, list[Fetched]]]) -> list[Buffer]:
+def fetch_reply(version: int, topics: Sequence[tuple[TopicKey, list[FetchResult]]]) -> list[Buffer]:
     """The body of a Fetch reply: records are pieces of their own where they are large."""
     flexible = version >= FETCH_FLEXIBLE
     pieces: list[Buffer] = []
@@ -128,7 +128,7 @@ def fetch_reply(version: int, topics: Sequence[tuple[TopicKey, list[Fetched]]]) 
     return pieces
 
 
-def _fetch_head(out: bytearray, fetched: Fetched, version: int, flexible: bool) -> None:
+def _fetch_head(out: bytearray, fetched: FetchResult, version: int, flexible: bool) -> None:
     """A partition's fields up to and with the length of its records."""
     index, error, high_watermark, stable, log_start, records, aborted, _ = fetched
     if version >= 5:
@@ -150,14 +150,14 @@ _PARTITION_7 = struct.Struct(">hiiiiiiii").pack
 _PARTITION_9 = struct.Struct(">hiiiBiBiBB").pack
 
 
-def metadata_partitions(version: int, node: int, epochs: Sequence[int]) -> Encoded:
+def metadata_partitions(version: int, node: int, epochs: Sequence[int]) -> EncodedArray:
     """The partitions of a topic in a Metadata reply: all led by `node`, the only replica; `epochs` by
     partition."""
     if version >= METADATA_FLEXIBLE:
         out = bytearray(uvarint(len(epochs) + 1))
         for index, epoch in enumerate(epochs):
             out += _PARTITION_9(0, index, node, epoch, 2, node, 2, node, 1, 0)
-        return Encoded(out)
+        return EncodedArray(out)
     out = bytearray(_I32(len(epochs)))
     for index, epoch in enumerate(epochs):
         if version >= 7:
@@ -166,4 +166,4 @@ def metadata_partitions(version: int, node: int, epochs: Sequence[int]) -> Encod
             out += _PARTITION_5(0, index, node, 1, node, 1, node, 0)
         else:
             out += _PARTITION_0(0, index, node, 1, node, 1, node)
-    return Encoded(out)
+    return EncodedArray(out)

@@ -10,12 +10,12 @@ left of it after the last whole frame is kept aside if it is small. A frame of m
 a few large shared buffers, which frames that came whole have paid for, or else one of its own, which grows
 as bytes arrive, to twice what has come and by at most 1 MB at a time: a length prefix must not buy memory.
 What all connections hold in this way, beyond 4 KB each, comes out of one budget; when it is used up,
-`settle` says that no more may be read for now, and the bytes wait where they are: with the client.
+`prepare_receive` says that no more may be read for now, and the bytes wait where they are: with the client.
 """
 
 from __future__ import annotations
 
-from mainstem.doors.net.limits import Budget, Waiter
+from mainstem.doors.net.limits import CapacityWaiter, MemoryBudget
 from mainstem.kafka_protocol.reader import ProtocolError
 
 POOLED_BYTES = 256 << 10
@@ -39,7 +39,7 @@ class NotKafka(ProtocolError):
     """Another protocol was spoken on this port."""
 
 
-class Pool:
+class BufferPool:
     """Buffers that connections borrow while bytes are in them. The one on top is where the next bytes of
     any connection land: between asking for room and getting bytes no other connection has its turn. So a
     thousand connections that end at once, which ask for room and get none, borrow nothing."""
@@ -53,29 +53,29 @@ class Pool:
         self._large_made = 0
 
     def peek(self) -> bytearray:
-        """The buffer that `take` would give next."""
+        """The buffer that `acquire` would return next."""
         if not self._free:
             self._free.append(bytearray(POOLED_BYTES))
         return self._free[-1]
 
-    def take(self) -> bytearray:
+    def acquire(self) -> bytearray:
         """The buffer that `peek` gave."""
         return self._free.pop()
 
-    def give(self, buffer: bytearray) -> None:
+    def release(self, buffer: bytearray) -> None:
         """It holds nothing any more."""
         if len(self._free) < self._keep:
             self._free.append(buffer)
 
-    def take_large(self, size: int) -> bytearray | None:
+    def acquire_large(self, size: int) -> bytearray | None:
         """One for a frame of this size, if there is any: it is longer, and has other frames' bytes in it."""
         return self._large.pop() if self._large and size <= POOLED_LARGE_BYTES else None
 
-    def give_large(self, buffer: bytearray) -> None:
-        """One that `take_large` gave."""
+    def release_large(self, buffer: bytearray) -> None:
+        """One that `acquire_large` returned."""
         self._large.append(buffer)
 
-    def came(self, size: int) -> None:
+    def add_large_for(self, size: int) -> None:
         """A frame of this size came whole and had no buffer from here: the next one shall have."""
         if self._large_made < POOLED_LARGE and size <= POOLED_LARGE_BYTES:
             self._large_made += 1
@@ -100,7 +100,9 @@ class FrameReader:
         "_start",
     )
 
-    def __init__(self, pool: Pool, produce_max_bytes: int, budget: Budget, owner: Waiter) -> None:
+    def __init__(
+        self, pool: BufferPool, produce_max_bytes: int, budget: MemoryBudget, owner: CapacityWaiter
+    ) -> None:
         self._pool = pool
         self._produce_max = produce_max_bytes
         self._budget = budget
@@ -117,9 +119,9 @@ class FrameReader:
         """The pool's large buffer: of the frame that is coming, or that was given last."""
         self._rest = b""
 
-    def space(self) -> memoryview:
-        """Where the next bytes go; never empty. Ask again after each `filled`; only when `settle` has said
-        that more may be read."""
+    def receive_buffer(self) -> memoryview:
+        """Where the next bytes go; never empty. Ask again after each `advance`; only when
+        `prepare_receive` has said that more may be read."""
         large = self._large
         if large is not None:
             if self._end == len(large):
@@ -139,26 +141,26 @@ class FrameReader:
         assert self._end < POOLED_BYTES, "whole frames must be taken before more bytes are asked for"
         return memoryview(self._pooled)[self._end :]
 
-    def filled(self, count: int) -> None:
-        """`count` bytes, at least one, were put at the start of what `space` gave."""
+    def advance(self, count: int) -> None:
+        """`count` bytes, at least one, were put at the start of what `receive_buffer` returned."""
         if self._pooled is None and self._large is None:
-            self._pooled = self._pool.take()
+            self._pooled = self._pool.acquire()
             self._end = len(self._rest)
             self._rest = b""
         self._end += count
 
     def next(self) -> memoryview | None:
         """The next whole frame without its length, writable, or None if bytes are missing. Valid until
-        `settle` is called. ProtocolError: the connection cannot go on."""
+        `prepare_receive` is called. ProtocolError: the connection cannot go on."""
         large = self._large
         if large is not None:
             if self._end < self._large_need:
                 return None
             self._large = None
             self._start = self._end = 0
-            self._let_go()
+            self._release_budget()
             if self._borrowed is None:
-                self._pool.came(self._large_need)
+                self._pool.add_large_for(self._large_need)
             return memoryview(large)[: self._large_need]
         if self._pooled is None:
             if not self._rest or not self.has_frame:
@@ -210,13 +212,13 @@ class FrameReader:
         return len(self._rest) + self._end - self._start
 
     @property
-    def holds_bytes(self) -> int:
+    def held_bytes(self) -> int:
         """What it has of the budget."""
         return self._held_bytes
 
-    def settle(self) -> bool:
+    def prepare_receive(self) -> bool:
         """No frame is being taken: give shared buffers back unless much is in them. False: there is no room
-        for more bytes now; `owner.room` is called when there may be."""
+        for more bytes now; `owner.on_capacity` is called when there may be."""
         large = self._large
         if large is None:
             self._give_back()
@@ -245,45 +247,45 @@ class FrameReader:
             self._give(self._pooled)
         self._large = None
         self._give_back()
-        self._let_go()
-        self._budget.leave(self._owner)
+        self._release_budget()
+        self._budget.stop_waiting(self._owner)
         self._rest = b""
         self._start = self._end = 0
 
     @property
     def _is_tight(self) -> bool:
         """There may not be room for a whole buffer of bytes that come now."""
-        return self._budget.taken_bytes + POOLED_BYTES > self._budget.most_bytes
+        return self._budget.used_bytes + POOLED_BYTES > self._budget.max_bytes
 
     @property
     def _is_crowded(self) -> bool:
         """So much is taken that a shared buffer is too much for a part of a frame."""
-        return self._budget.taken_bytes * 4 > self._budget.most_bytes
+        return self._budget.used_bytes * 4 > self._budget.max_bytes
 
     def _hold(self, count: int) -> None:
         self._held_bytes += count
         self._budget.add(count)
 
-    def _let_go(self) -> None:
+    def _release_budget(self) -> None:
         if self._held_bytes:
             held, self._held_bytes = self._held_bytes, 0
-            self._budget.give(held)
-            self._budget.leave(self._owner)
+            self._budget.release(held)
+            self._budget.stop_waiting(self._owner)
 
     def _give(self, pooled: bytearray) -> None:
         self._pooled = None
-        self._pool.give(pooled)
-        self._let_go()
+        self._pool.release(pooled)
+        self._release_budget()
 
     def _give_back(self) -> None:
         if self._borrowed is not None:
-            self._pool.give_large(self._borrowed)
+            self._pool.release_large(self._borrowed)
             self._borrowed = None
 
     def _unpack(self) -> None:
         """Put what was kept aside where frames are cut."""
         self._pool.peek()
-        self._pooled = self._pool.take()
+        self._pooled = self._pool.acquire()
         self._start, self._end = 0, len(self._rest)
         self._pooled[: self._end] = self._rest
         self._rest = b""
@@ -320,7 +322,7 @@ class FrameReader:
         """Move the beginning of a frame to a buffer of its own, which has no room for more yet."""
         there = memoryview(pooled)[self._start + 4 : self._end]
         self._give_back()
-        large = self._borrowed = self._pool.take_large(size)
+        large = self._borrowed = self._pool.acquire_large(size)
         if large is None:
             large = bytearray(there)
         else:
@@ -334,7 +336,7 @@ class FrameReader:
         """Get room for more bytes of a large frame. False: not now."""
         there = self._held_bytes
         more = min(GROW_BYTES, max(there, LEAST_GROW_BYTES), self._large_need - there)
-        if not self._budget.take(self._owner, more):
+        if not self._budget.reserve(self._owner, more):
             return False
         self._held_bytes += more
         return True

@@ -1,12 +1,12 @@
 """What a handler of an API key is given, and what it gives back.
 
-Owns: `Request`, `Context`, `Handler`. Each file of `handlers/` ends in one `HANDLER`; the routing table and
-the reply to ApiVersions are derived from them. Handlers never see a socket.
+Owns: `Request`, `HandlerContext`, `Handler`. Each file of `handlers/` ends in one `HANDLER`; the routing
+table and the reply to ApiVersions are derived from them. Handlers never see a socket.
 
 A handler returns
 - a `Message`: the reply;
 - a list of buffers: the reply's body, already encoded in the request's version, in pieces;
-- a `Later` of one of these: the reply comes later; the next requests of the connection wait behind it (a
+- a `Promise` of one of these: the reply comes later; the next requests of the connection wait behind it (a
   Produce's do not: they are started at once and their replies kept in order);
 - None: there is no reply (Produce with acks=0).
 It may raise: CloseConnection; a coordinator or log error, which becomes the reply's top-level error code
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mainstem.clock import Clock
 from mainstem.kafka_protocol.message import Buffer, Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mainstem.kafka")
 
 Reply: TypeAlias = Message | list[Buffer] | None
-Answer: TypeAlias = Reply | Later[Message] | Later[list[Buffer]] | Later[Reply]
+HandlerResult: TypeAlias = Reply | Promise[Message] | Promise[list[Buffer]] | Promise[Reply]
 
 NODE_ID = 1
 """There is one broker: it leads every partition and coordinates every group."""
@@ -46,7 +46,7 @@ class CloseConnection(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class AdvertisedListener:
     """One listening address. `host` and `port` are what clients are told to connect to."""
 
     name: str
@@ -54,11 +54,11 @@ class Listener:
     port: int
 
 
-class Peer(Protocol):
+class ClientConnection(Protocol):
     """The connection that a request came by."""
 
     @property
-    def listener(self) -> Listener:
+    def listener(self) -> AdvertisedListener:
         """Where it was accepted; has the advertised host and port."""
 
     def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
@@ -76,11 +76,11 @@ class Request:
     body: Message
     peer: str
     """HOST:PORT of the client."""
-    connection: Peer
+    connection: ClientConnection
 
 
 @dataclass(slots=True)
-class Context:
+class HandlerContext:
     """What handlers may use."""
 
     node: Node
@@ -128,14 +128,14 @@ class Handler:
 
     key: int
     versions: tuple[int, int]
-    handle: Callable[[Context, Request], Answer]
+    handle: Callable[[HandlerContext, Request], HandlerResult]
     advertised_from: int | None = None
     pipelined: bool = False
     """Later requests of the connection may start before this one is answered."""
-    begins: Callable[[int, memoryview, int], int] | None = None
+    body_offset_quirk: Callable[[int, memoryview, int], int] | None = None
     """Where the body really begins, for clients that put something before it: version, frame, where it should
     begin."""
-    on_version: Callable[[Context, Request, memoryview], Answer] | None = None
+    on_unsupported_version: Callable[[HandlerContext, Request, memoryview], HandlerResult] | None = None
     """The answer to a version outside of the range, given the bytes behind the client id. None: hang up."""
     on_error: Callable[[Request, int], Message] | None = None
     """The reply that carries an error code, for messages without a top-level `error_code`."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mainstem.coordinator.errors import UnknownTopic
+from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.doors.kafka.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from mainstem.doors.kafka.handler import Context
+    from mainstem.doors.kafka.handler import HandlerContext
     from mainstem.log.partition.partition import Partition
 
 NO_EPOCH = -1
@@ -27,9 +27,9 @@ def epoch_error(partition: Partition, current_leader_epoch: int) -> int:
     return ErrorCode.UNKNOWN_LEADER_EPOCH
 
 
-def partition_of(context: Context, name: str, index: int) -> Partition:
+def partition_of(context: HandlerContext, name: str, index: int) -> Partition:
     """A partition by its topic's name. UnknownTopic."""
     topic = context.topics.get(name)
     if topic is None:
-        raise UnknownTopic(f"there is no topic {name}")
+        raise UnknownTopicOrPartition(f"there is no topic {name}")
     return context.node.partition(topic, index)

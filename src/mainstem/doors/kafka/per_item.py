@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mainstem.doors.kafka.errors import code_of, is_refusal
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -20,13 +20,13 @@ K = TypeVar("K", bound=Hashable)
 log = logging.getLogger("mainstem.kafka")
 
 
-def answered(
-    later: Later[T], done: Callable[[T], Message], refused: Callable[[int, str], Message]
-) -> Later[Message]:
+def reply_for(
+    later: Promise[T], done: Callable[[T], Message], refused: Callable[[int, str], Message]
+) -> Promise[Message]:
     """The item's message: `done(value)`, or `refused(error code, text for people)`. Never fails."""
-    out: Later[Message] = Later()
+    out: Promise[Message] = Promise()
 
-    def finish(result: Later[T]) -> None:
+    def finish(result: Promise[T]) -> None:
         error = result.error
         if error is None:
             try:
@@ -34,14 +34,14 @@ def answered(
             except Exception as fault:
                 error = fault
         if error is not None:
-            message = refused(int(code_of(error)), text_of(error))
+            message = refused(int(code_of(error)), error_text(error))
         out.resolve(message)
 
     later.then(finish)
     return out
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What a client is told. A fault of ours goes to the log instead."""
     if is_refusal(error):
         return str(error)
@@ -49,20 +49,20 @@ def text_of(error: BaseException) -> str:
     return "The server failed on this; its log says more."
 
 
-def attempt(call: Callable[[], Later[T]]) -> Later[T]:
+def attempt(call: Callable[[], Promise[T]]) -> Promise[T]:
     """`call()`, an exception that it raises at once included."""
     try:
         return call()
     except Exception as error:
-        return Later.failed(error)
+        return Promise.failed(error)
 
 
-def together(items: Sequence[Later[Message]]) -> Later[list[Message]]:
+def gather_replies(items: Sequence[Promise[Message]]) -> Promise[list[Message]]:
     """All messages, in the order of `items`, when the last one is there."""
     return gather(list(items)).map(lambda done: [item.result() for item in done])
 
 
-def repeated(keys: Iterable[K]) -> set[K]:
+def duplicates(keys: Iterable[K]) -> set[K]:
     """Those that are there more than once."""
     seen: set[K] = set()
     again: set[K] = set()

@@ -2,7 +2,7 @@
 
 Owns: the sockets, the clocks on silent and stuck connections, draining at the end. Refuses: to wait for ever
 for a request, for the rest of one, or for a client to take its replies. How many may come is decided in
-accepting.py; everything about the protocol is in connection.py, which knows no socket. Called by
+net/acceptor.py; everything about the protocol is in connection.py, which knows no socket. Called by
 `mainstem.serve.server`.
 """
 
@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mainstem.doors.kafka.connection import Connection
-from mainstem.doors.kafka.dispatch import Door
-from mainstem.doors.kafka.handler import Context, Listener
+from mainstem.doors.kafka.connection import KafkaConnection
+from mainstem.doors.kafka.dispatch import Dispatcher
+from mainstem.doors.kafka.handler import AdvertisedListener, HandlerContext
 from mainstem.doors.kafka.handlers import discover
 from mainstem.doors.net.acceptor import Acceptor
-from mainstem.doors.net.limits import Guests
+from mainstem.doors.net.limits import ConnectionLimits
 from mainstem.kafka_protocol.message import Buffer
 
 if TYPE_CHECKING:
@@ -51,28 +51,28 @@ SPARE_FILES = 64
 KEEPALIVE_SECONDS = 60
 
 
-class SocketLink(asyncio.BufferedProtocol):
+class KafkaSocket(asyncio.BufferedProtocol):
     """One accepted socket: bytes to the connection, pieces to the transport."""
 
     __slots__ = (
         "_address",
         "_connection",
+        "_door",
         "_listener",
-        "_shell",
         "_transport",
-        "born_at",
+        "accepted_at",
         "progress",
         "stalled_since",
         "unsent",
     )
 
-    def __init__(self, shell: KafkaDoor, listener: Listener, address: str) -> None:
-        self._shell = shell
+    def __init__(self, door: KafkaDoor, listener: AdvertisedListener, address: str) -> None:
+        self._door = door
         self._listener = listener
         self._address = address
         self._transport: asyncio.Transport | None = None
-        self._connection: Connection | None = None
-        self.born_at = self.stalled_since = shell.door.clock.monotonic()
+        self._connection: KafkaConnection | None = None
+        self.accepted_at = self.stalled_since = door.dispatcher.clock.monotonic()
         self.unsent: tuple[float, int] = (0.0, 0)
         """Since when it has taken too little, and how much waited for it when that was seen first."""
         self.progress: tuple[float, int] = (0.0, 0)
@@ -88,7 +88,7 @@ class SocketLink(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "writelines")
-        if self._shell.is_closing:
+        if self._door.is_closing:
             transport.abort()  # type: ignore[attr-defined]
             return
         self._transport = transport  # type: ignore[assignment]
@@ -96,11 +96,11 @@ class SocketLink(asyncio.BufferedProtocol):
         _tune(transport.get_extra_info("socket"))
         name = transport.get_extra_info("peername")
         peer = f"{name[0]}:{name[1]}" if name else "unknown"
-        self._connection = Connection(self._shell.door, self, self._listener, peer)
+        self._connection = KafkaConnection(self._door.dispatcher, self, self._listener, peer)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         assert self._connection is not None
-        return self._connection.space()
+        return self._connection.receive_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         assert self._connection is not None
@@ -112,20 +112,20 @@ class SocketLink(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         if self._connection is not None and self._transport is not None:
             self._connection.sending_blocked()
-            self._shell.unsent(self, self._transport.get_write_buffer_size())
+            self._door.note_unsent(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        self._shell.unsent(self, 0)
+        self._door.note_unsent(self, 0)
         if self._connection is not None:
             self._connection.sending_resumed()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._shell.forget(self)
+        self._door.remove(self)
         if self._connection is not None:
             self._connection.lost()
         self._connection = self._transport = None
 
-    # --- Link
+    # --- KafkaTransport
 
     def write(self, pieces: list[Buffer]) -> None:
         if self._transport is not None:
@@ -154,26 +154,29 @@ class SocketLink(asyncio.BufferedProtocol):
         if self._connection is not None:
             self._connection.drain()
 
-    def sweep(self, now: float) -> str | None:
+    def close_reason(self, now: float) -> str | None:
         """Why this connection has to end now, or None; empty: it was silent, which is no complaint."""
         connection = self._connection
         if connection is None:
             return None
-        silent = now - connection.heard_at
+        silent = now - connection.last_activity_at
         if connection.is_closed:
             return "does not take the end" if silent > STUCK_SECONDS else None
         if connection.blocked_since is not None:
-            return self._stuck(connection, connection.blocked_since, now)
-        settings = self._shell.door.settings
-        if not connection.has_asked and now - self.born_at > settings.first_request_timeout_ms / 1000:
-            began = connection.awaited_bytes is not None
+            return self._unread_reason(connection, connection.blocked_since, now)
+        settings = self._door.dispatcher.settings
+        if (
+            not connection.has_sent_request
+            and now - self.accepted_at > settings.first_request_timeout_ms / 1000
+        ):
+            began = connection.partial_frame_bytes is not None
             return f"has sent no request in {settings.first_request_timeout_ms} ms" if began else ""
-        stalled = self._stalled(connection, now)
+        stalled = self._stalled_reason(connection, now)
         if stalled is None and connection.is_idle and silent > settings.connections_max_idle_ms / 1000:
             return ""
         return stalled
 
-    def _stuck(self, connection: Connection, since: float, now: float) -> str | None:
+    def _unread_reason(self, connection: KafkaConnection, since: float, now: float) -> str | None:
         """Of a client that does not take what is sent to it."""
         assert self._transport is not None
         unsent = self._transport.get_write_buffer_size()
@@ -186,26 +189,26 @@ class SocketLink(asyncio.BufferedProtocol):
             connection.blocked_since, self.unsent = now, (now, unsent)
         return None
 
-    def _stalled(self, connection: Connection, now: float) -> str | None:
+    def _stalled_reason(self, connection: KafkaConnection, now: float) -> str | None:
         """Of a client that has begun a frame."""
-        there, enough = connection.awaited_bytes, PROGRESS_BYTES
-        if there is None and self._shell.door.receiving.is_pressed:
-            there, enough = connection.holds_bytes or None, 1  # it waits for room, and keeps others from it
+        there, enough = connection.partial_frame_bytes, PROGRESS_BYTES
+        if there is None and self._door.dispatcher.receiving.is_contended:
+            there, enough = connection.held_bytes or None, 1  # it waits for room, and keeps others from it
         heard_at, before = self.progress
-        if there is None or connection.heard_at != heard_at or there >= before + enough:
+        if there is None or connection.last_activity_at != heard_at or there >= before + enough:
             if there is not None and there >= before + enough:
-                connection.heard_at = now
-            self.progress, self.stalled_since = (connection.heard_at, there or 0), now
+                connection.last_activity_at = now
+            self.progress, self.stalled_since = (connection.last_activity_at, there or 0), now
             return None
-        if connection.awaited_bytes is None or now - self.stalled_since < PARTIAL_SECONDS:
+        if connection.partial_frame_bytes is None or now - self.stalled_since < PARTIAL_SECONDS:
             return None
         return f"has not finished a frame in {PARTIAL_SECONDS:.0f} s"
 
-    def hogs_bytes(self, now: float) -> int:
+    def unused_memory_bytes(self, now: float) -> int:
         """What it holds of the memory that others wait for, if it has made no use of it for a while."""
         if self._connection is None or now - self.stalled_since < PRESSED_SECONDS:
             return 0
-        return self._connection.holds_bytes
+        return self._connection.held_bytes
 
 
 class KafkaDoor:
@@ -214,20 +217,20 @@ class KafkaDoor:
     def __init__(
         self, node: Node, *, advertised_host: str | None = None, advertised_port: int | None = None
     ) -> None:
-        context = Context(node=node)
-        self.door = Door(context, discover())
+        context = HandlerContext(node=node)
+        self.dispatcher = Dispatcher(context, discover())
         self._advertised = (advertised_host, advertised_port)
         self._acceptors: list[Acceptor] = []
-        self._links: set[SocketLink] = set()
-        self._unsent: dict[SocketLink, int] = {}
+        self._sockets: set[KafkaSocket] = set()
+        self._unsent: dict[KafkaSocket, int] = {}
         self._unsent_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._sweeper: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event | None = None
         """Set when the last connection is gone, while closing."""
         settings = node.settings
-        self._guests = Guests(
-            self.door.clock,
+        self._limits = ConnectionLimits(
+            self.dispatcher.clock,
             _most_connections(settings.max_connections),
             settings.max_connections_per_ip,
             settings.max_connection_creation_rate,
@@ -236,12 +239,12 @@ class KafkaDoor:
     @property
     def connections(self) -> int:
         """How many there are."""
-        return len(self._links)
+        return len(self._sockets)
 
     def samples(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
         """What this door tells of itself: names of metrics, values of their labels, numbers."""
-        yield "kafka_server_socket_server_metrics_connection_count", (), len(self._links)
-        for kind, count in self.door.refusals.items():
+        yield "kafka_server_socket_server_metrics_connection_count", (), len(self._sockets)
+        for kind, count in self.dispatcher.refusals.items():
             yield "mainstem_kafka_refusals_total", (kind,), count
 
     @property
@@ -269,14 +272,14 @@ class KafkaDoor:
                 sock.close()
                 raise
         bound: tuple[str, int] = sock.getsockname()[:2]
-        listener = Listener(name, self._advertised[0] or bound[0], self._advertised[1] or bound[1])
+        listener = AdvertisedListener(name, self._advertised[0] or bound[0], self._advertised[1] or bound[1])
 
-        def link(address: str) -> SocketLink:
-            made = SocketLink(self, listener, address)
-            self._links.add(made)
+        def link(address: str) -> KafkaSocket:
+            made = KafkaSocket(self, listener, address)
+            self._sockets.add(made)
             return made
 
-        acceptor = Acceptor(self._loop, sock, self._guests, link, self.door.complain)
+        acceptor = Acceptor(self._loop, sock, self._limits, link, self.dispatcher.warn_rate_limited)
         acceptor.start()
         self._acceptors.append(acceptor)
         if self._sweeper is None:
@@ -290,48 +293,50 @@ class KafkaDoor:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._empty = asyncio.Event()
-        for link in list(self._links):
+        for link in list(self._sockets):
             link.drain()
-        if self._links:
+        if self._sockets:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), DRAIN_SECONDS)
-        for link in list(self._links):
+        for link in list(self._sockets):
             link.abort()
         await asyncio.sleep(0)
 
-    def forget(self, link: SocketLink) -> None:
+    def remove(self, link: KafkaSocket) -> None:
         """A connection is gone."""
-        if link not in self._links:
+        if link not in self._sockets:
             return
-        self._links.discard(link)
-        self.unsent(link, 0)
-        self._guests.leave(link.address)
+        self._sockets.discard(link)
+        self.note_unsent(link, 0)
+        self._limits.release(link.address)
         for acceptor in self._acceptors:
-            acceptor.one_left()
-        if self._empty is not None and not self._links:
+            acceptor.on_connection_closed()
+        if self._empty is not None and not self._sockets:
             self._empty.set()
 
-    def unsent(self, link: SocketLink, count: int) -> None:
+    def note_unsent(self, link: KafkaSocket, count: int) -> None:
         """A client leaves so many bytes unread, now that it has stopped to read (or reads again: 0)."""
         self._unsent_bytes += count - self._unsent.pop(link, 0)
         if count:
             self._unsent[link] = count
             if self._unsent_bytes > UNSENT_ALL_BYTES:
-                self.door.complain("unsent", "too much is unread by all clients together: connection closed")
+                self.dispatcher.warn_rate_limited(
+                    "unsent", "too much is unread by all clients together: connection closed"
+                )
                 self._loop.call_soon(link.abort)
 
-    def _sweep(self, left: Iterator[SocketLink] | None = None) -> None:
+    def _sweep(self, left: Iterator[KafkaSocket] | None = None) -> None:
         """End the connections that have been silent or stuck for too long."""
         if left is None:
-            self.door.tell_left_out()
-            left = iter(list(self._links))
-        now = self.door.clock.monotonic()
+            self.dispatcher.log_suppressed()
+            left = iter(list(self._sockets))
+        now = self.dispatcher.clock.monotonic()
         looked = 0
         for link in islice(left, SWEEP_TURN):
             looked += 1
-            why = link.sweep(now)
+            why = link.close_reason(now)
             if why:
-                self.door.complain("stuck", f"a client {why}: connection closed")
+                self.dispatcher.warn_rate_limited("stuck", f"a client {why}: connection closed")
             if why is not None:
                 link.abort()
         if looked == SWEEP_TURN:
@@ -342,17 +347,19 @@ class KafkaDoor:
 
     def _relieve(self) -> None:
         """If some wait for memory: end the connections that hold much of it and make no use of it."""
-        receiving = self.door.receiving
-        if not receiving.is_pressed:
+        receiving = self.dispatcher.receiving
+        if not receiving.is_contended:
             return
-        now = self.door.clock.monotonic()
-        hogs = sorted(((link.hogs_bytes(now), id(link), link) for link in self._links), reverse=True)
-        left = receiving.taken_bytes
+        now = self.dispatcher.clock.monotonic()
+        hogs = sorted(
+            ((link.unused_memory_bytes(now), id(link), link) for link in self._sockets), reverse=True
+        )
+        left = receiving.used_bytes
         for held, _, link in hogs:
-            if not held or left <= receiving.most_bytes // 2:
+            if not held or left <= receiving.max_bytes // 2:
                 break
             left -= held
-            self.door.complain(
+            self.dispatcher.warn_rate_limited(
                 "memory", "a client holds memory for a frame and sends no more: connection closed"
             )
             link.abort()

@@ -13,7 +13,7 @@ import errno
 import socket
 from collections.abc import Callable
 
-from mainstem.doors.net.limits import Guests
+from mainstem.doors.net.limits import ConnectionLimits
 
 BACKLOG = 1024
 TURN = 32
@@ -32,15 +32,15 @@ class Acceptor:
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        guests: Guests,
+        limits: ConnectionLimits,
         make: Callable[[str], asyncio.BaseProtocol],
-        complain: Callable[[str, str], None],
+        warn: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._listener = listener
-        self._guests = guests
+        self._limits = limits
         self._make = make
-        self._complain = complain
+        self._warn = warn
         self._timer: asyncio.TimerHandle | None = None
         self._accepting = self._closed = False
         self._starting: set[asyncio.Task[None]] = set()
@@ -57,7 +57,7 @@ class Acceptor:
         self._closed = True
         self._listener.close()
 
-    def one_left(self) -> None:
+    def on_connection_closed(self) -> None:
         """A connection is gone: whoever waits for its room may come."""
         if not self._accepting:
             self._resume()
@@ -81,12 +81,12 @@ class Acceptor:
 
     def _accept_some(self) -> None:
         for _ in range(TURN):
-            if self._guests.is_full:
-                most = self._guests.most
-                self._complain("connections", f"{most} connections (max.connections): more have to wait")
+            if self._limits.is_full:
+                most = self._limits.max_connections
+                self._warn("connections", f"{most} connections (max.connections): more have to wait")
                 self._pause()
                 return
-            wait_s = self._guests.delay_s()
+            wait_s = self._limits.delay_s()
             if wait_s:
                 self._pause(wait_s)
                 return
@@ -97,15 +97,15 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     continue  # that client is gone already
-                self._complain("accept", f"connections have to wait: {error.strerror}")
+                self._warn("accept", f"connections have to wait: {error.strerror}")
                 self._pause(RETRY_SECONDS)
                 return
-            self._welcome(sock, name[0])
+            self._admit(sock, name[0])
 
-    def _welcome(self, sock: socket.socket, address: str) -> None:
-        if not self._guests.admit(address):
-            most = self._guests.most_each
-            self._complain(
+    def _admit(self, sock: socket.socket, address: str) -> None:
+        if not self._limits.admit(address):
+            most = self._limits.max_per_address
+            self._warn(
                 "address", f"{most} connections from {address} (max.connections.per.ip): one more refused"
             )
             sock.close()

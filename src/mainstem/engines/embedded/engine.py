@@ -23,7 +23,7 @@ from mainstem.contract import (
     GroupPosition,
     GroupSummary,
     Health,
-    Invalid,
+    InvalidArgument,
     MemberInfo,
     NewEvent,
     NotReachable,
@@ -37,17 +37,17 @@ from mainstem.contract import (
     UnknownTopic,
 )
 from mainstem.coordinator import errors as refusals
-from mainstem.coordinator.groups.types import Commit, GroupView, NewOffset, TopicRef
+from mainstem.coordinator.groups.types import CommitRequest, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics.config_types import valid_values
-from mainstem.coordinator.topics.topics import ConfigChange, Topic
+from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.engines.embedded.errors import translate
 from mainstem.engines.embedded.member import EmbeddedMember, read_assignment
-from mainstem.engines.embedded.publish import Result, append, partition_of, results_of
+from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
 from mainstem.engines.embedded.read import EmbeddedReader
-from mainstem.engines.embedded.topics import Summaries
+from mainstem.engines.embedded.topics import TopicSummaries
 from mainstem.log.partition.partition import Partition
-from mainstem.log.partition.retention import preview
-from mainstem.promise import Later
+from mainstem.log.partition.retention import preview_log_start
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ NODE_ID = 1
 
 
 @contextmanager
-def _telling(what: str) -> Iterator[None]:
+def _translated(what: str) -> Iterator[None]:
     """Refusals of log and coordinator become the contract's."""
     try:
         yield
@@ -69,7 +69,7 @@ def _telling(what: str) -> Iterator[None]:
 
 
 def _of_topic(name: str) -> AbstractContextManager[None]:
-    return _telling(f"topic {name}")
+    return _translated(f"topic {name}")
 
 
 def _id_text(topic_id: UUID) -> str:
@@ -79,11 +79,11 @@ def _id_text(topic_id: UUID) -> str:
 class EmbeddedEngine:
     """Implements `mainstem.contract.Engine` on an open node. `at` is what `cluster` tells as its address."""
 
-    def __init__(self, node: Node, *, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+    def __init__(self, node: Node, *, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._node = node
-        self._at = at
+        self._address = address
         self._turn = itertools.count()
-        self._summaries = Summaries(node, self._turn_of_others)
+        self._summaries = TopicSummaries(node, self._turn_of_others)
 
     # ------------------------------------------------------------------------------------------------------
 
@@ -93,8 +93,8 @@ class EmbeddedEngine:
             return []
         with _of_topic(topic):
             known = await self._node.auto_create(topic)
-        if self._node.full is not None:
-            raise NotReachable(f"topic {topic}: {self._node.full}")
+        if self._node.rejection_reason is not None:
+            raise NotReachable(f"topic {topic}: {self._node.rejection_reason}")
         any_partition = next(self._turn) % known.partitions
         by_partition: dict[int, list[int]] = {}
         for at, event in enumerate(events):
@@ -102,9 +102,9 @@ class EmbeddedEngine:
             if index is None:
                 index = any_partition if event.key is None else partition_of(event.key, known.partitions)
             by_partition.setdefault(index, []).append(at)
-        results: list[Result | None] = [None] * len(events)
+        results: list[PublishResult | None] = [None] * len(events)
         now_ms = self._node.clock.wall_ms()
-        waiting: list[tuple[list[int], list[Later[list[Result]]]]] = []
+        waiting: list[tuple[list[int], list[Promise[list[PublishResult]]]]] = []
         for index, places in by_partition.items():
             try:
                 partition = self._partition(topic, index)
@@ -137,7 +137,7 @@ class EmbeddedEngine:
     async def reader(self, start: Sequence[Position]) -> EmbeddedReader:
         """See the contract."""
         if not start:
-            raise Invalid("a reader needs at least one position")
+            raise InvalidArgument("a reader needs at least one position")
         return EmbeddedReader(self._node.clock, self._partition, start)
 
     async def join(
@@ -148,7 +148,7 @@ class EmbeddedEngine:
             self._topic(topic)
         return EmbeddedMember(self._node, self._partition, group, topics, start)
 
-    def place(self, topic: str, partition: int) -> tuple[str, int, int, int, int]:
+    def partition_files(self, topic: str, partition: int) -> tuple[str, int, int, int, int]:
         """(folder, first offset, watermark, segments, bytes). No two topics ever have the same folder.
         UnknownTopic."""
         held = self._partition(topic, partition)
@@ -174,13 +174,13 @@ class EmbeddedEngine:
 
     async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
         """What each partition would hold once retention has looked at it under these settings (None: back
-        to the default). Changes nothing. UnknownTopic, Invalid."""
+        to the default). Changes nothing. UnknownTopic, InvalidArgument."""
         changes = _config_changes(settings)
         with _of_topic(name):
             topic = await self._node.topics.alter_config(name, changes, validate_only=True)
             config = self._node.topics.partition_config(topic)
             held = [self._node.partition(topic, index) for index in range(topic.partitions)]
-            return [Bounds(await preview(each, config), each.high_watermark) for each in held]
+            return [Bounds(await preview_log_start(each, config), each.high_watermark) for each in held]
 
     # ------------------------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class EmbeddedEngine:
         return [each for each in await self._summaries.all() if internal or not each.internal]
 
     async def _turn_of_others(self) -> None:
-        later: Later[None] = Later()
+        later: Promise[None] = Promise()
         self._node.clock.call_soon(lambda: later.resolve(None))
         await later
 
@@ -254,17 +254,17 @@ class EmbeddedEngine:
 
     async def delete_records(self, topic: str, partition: int, before: int) -> int:
         """See the contract."""
-        with _telling(f"topic {topic}, partition {partition}"):
+        with _translated(f"topic {topic}, partition {partition}"):
             return await self._partition(topic, partition).delete_records(before)
 
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""
-        with _telling("consumer groups"):
+        with _translated("consumer groups"):
             return [GroupSummary(each.group_id, each.state.value) for each in await self._node.groups.list()]
 
     async def group(self, name: str) -> GroupInfo:
         """See the contract."""
-        with _telling(f"group {name}"):
+        with _translated(f"group {name}"):
             (view,) = await self._node.groups.describe([name])
         if view is None:
             raise UnknownGroup(f"group {name}: there is no such group")
@@ -307,9 +307,9 @@ class EmbeddedEngine:
         topics = tuple(
             (TopicRef(each.topic), (NewOffset(each.partition, each.offset),)) for each in positions
         )
-        with _telling(f"group {group}"):
+        with _translated(f"group {group}"):
             await self._check_no_members(group)
-            verdicts = await self._node.groups.commit(Commit(group_id=group, topics=topics))
+            verdicts = await self._node.groups.commit(CommitRequest(group_id=group, topics=topics))
             for verdict in itertools.chain.from_iterable(verdicts):
                 if verdict is not None:
                     raise verdict
@@ -321,22 +321,22 @@ class EmbeddedEngine:
 
     async def delete_group(self, name: str) -> None:
         """See the contract."""
-        with _telling(f"group {name}"):
+        with _translated(f"group {name}"):
             await self._node.groups.delete(name)
 
     async def cluster(self) -> ClusterInfo:
         """See the contract."""
-        return ClusterInfo(self._node.log.cluster_id, NODE_ID, (Broker(NODE_ID, *self._at),))
+        return ClusterInfo(self._node.log.cluster_id, NODE_ID, (Broker(NODE_ID, *self._address),))
 
     async def health(self) -> Health:
         """See the contract."""
         problems = []
         if self._node.log.read_only:
             problems.append(f"the log is read-only: {self._node.log.read_only}")
-        if self._node.full:
-            problems.append(f"topics take no events: {self._node.full}")
-        if self._node.silence.problem:
-            problems.append(self._node.silence.problem)
+        if self._node.rejection_reason:
+            problems.append(f"topics take no events: {self._node.rejection_reason}")
+        if self._node.stall_monitor.problem:
+            problems.append(self._node.stall_monitor.problem)
         fenced = [each for each in self._node.log.partitions() if each.fenced]
         for held in fenced:
             topic = self._node.topics.by_id(held.topic_id)
@@ -344,21 +344,21 @@ class EmbeddedEngine:
                 problems.append(f"topic {topic.name}, partition {held.index} is read-only: {held.fenced}")
         return Health(not problems, tuple(problems))
 
-    def figures(self) -> dict[str, float]:
+    def metric_values(self) -> dict[str, float]:
         """What the log tells of itself, by names of metrics."""
-        log, reserve, found = self._node.log, self._node.reserve, self._node.recovery
+        log, reserve, found = self._node.log, self._node.space_guard, self._node.recovery_report
         told: dict[str, float] = {
             "mainstem_log_read_only": log.read_only is not None,
             "mainstem_partitions_read_only": sum(each.fenced is not None for each in log.partitions()),
             "mainstem_uncommitted_bytes": log.pending_bytes,
             "mainstem_reserve_bytes": reserve.reserve_bytes,
-            "mainstem_reserve_full": reserve.full is not None,
+            "mainstem_reserve_full": reserve.rejection_reason is not None,
         }
         if found is not None:
             told |= {
                 "mainstem_recovery_clean": found.clean,
                 "mainstem_recovery_replayed_bytes": found.replayed_bytes,
-                "mainstem_recovery_quarantined_bytes": found.cut_bytes,
+                "mainstem_recovery_quarantined_bytes": found.truncated_bytes,
                 "mainstem_recovery_quarantined_partitions": len(found.quarantined),
             }
         return told
@@ -368,7 +368,7 @@ class EmbeddedEngine:
 
     # -----------------------------------------------------------------------------------------------------
 
-    def _topic(self, name: str) -> Topic:
+    def _topic(self, name: str) -> TopicMetadata:
         topic = self._node.topics.get(name)
         if topic is None:
             raise UnknownTopic(f"topic {name}: there is no such topic")
@@ -387,7 +387,7 @@ def _config_changes(settings: Mapping[str, str | None]) -> list[ConfigChange]:
     ]
 
 
-def _all_written(results: Sequence[Result | None]) -> list[Position]:
+def _all_written(results: Sequence[PublishResult | None]) -> list[Position]:
     positions = [each for each in results if isinstance(each, Position)]
     if len(positions) < len(results):
         error = next(each for each in results if isinstance(each, StreamError))

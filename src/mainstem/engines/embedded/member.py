@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from mainstem.contract import Events, Position, StreamError, UnknownTopic
+from mainstem.contract import Position, ReadResult, StreamError, UnknownTopic
 from mainstem.coordinator.errors import (
     CoordinatorError,
     IllegalGeneration,
@@ -25,13 +25,13 @@ from mainstem.coordinator.errors import (
 )
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
-    Beat,
-    Commit,
-    Join,
-    Joined,
-    Leaving,
+    CommitRequest,
+    Heartbeat,
+    JoinReply,
+    JoinRequest,
+    LeaveRequest,
     NewOffset,
-    Sync,
+    SyncRequest,
     TopicRef,
 )
 from mainstem.engines.embedded.errors import translate
@@ -74,7 +74,7 @@ class EmbeddedMember:
         self._heart: asyncio.Task[None] | None = None
         self._joining: asyncio.Task[None] | None = None
 
-    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
+    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """See the contract. A rebalance that lasts longer than `wait_ms` goes on meanwhile: nothing is
         read."""
         if not self._joined:
@@ -82,7 +82,7 @@ class EmbeddedMember:
                 self._joining = asyncio.create_task(self._join())
             done, _ = await asyncio.wait([self._joining], timeout=wait_ms / 1000)
             if not done:
-                return Events()
+                return ReadResult()
             joining, self._joining = self._joining, None
             try:
                 joining.result()
@@ -100,7 +100,7 @@ class EmbeddedMember:
             (TopicRef(topic), (NewOffset(partition, offset),))
             for (topic, partition), offset in self._given.items()
         )
-        request = Commit(
+        request = CommitRequest(
             group_id=self._group, member_id=self._member_id, generation=self._generation, topics=topics
         )
         try:
@@ -123,7 +123,7 @@ class EmbeddedMember:
                     await task
         await self._reader.close()
         if self._member_id:
-            await self._node.groups.leave(self._group, [Leaving(self._member_id)])
+            await self._node.groups.leave(self._group, [LeaveRequest(self._member_id)])
 
     # --- life ---------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class EmbeddedMember:
         while True:
             try:
                 joined = await self._node.groups.join(
-                    Join(
+                    JoinRequest(
                         group_id=self._group,
                         member_id=self._member_id,
                         client_id="mainstem",
@@ -142,12 +142,12 @@ class EmbeddedMember:
                         protocols=((ASSIGNOR, write_subscription(self._topics)),),
                         session_timeout_ms=SESSION_TIMEOUT_MS,
                         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-                        must_know_id=True,  # before the wait, so that `close` can leave in it
+                        requires_member_id=True,  # before the wait, so that `close` can leave in it
                     )
                 )
                 self._member_id, self._generation = joined.member_id, joined.generation
                 synced = await self._node.groups.sync(
-                    Sync(
+                    SyncRequest(
                         group_id=self._group,
                         member_id=self._member_id,
                         generation=self._generation,
@@ -168,7 +168,7 @@ class EmbeddedMember:
         if self._heart is None:
             self._heart = asyncio.create_task(self._beat())
 
-    def _assign(self, joined: Joined) -> tuple[tuple[str, bytes], ...]:
+    def _assign(self, joined: JoinReply) -> tuple[tuple[str, bytes], ...]:
         """As the leader: who reads what, by Kafka's RangeAssignor."""
         wants = {each.member_id: read_subscription(each.metadata) for each in joined.members}
         shares: dict[str, list[tuple[str, int]]] = {member: [] for member in wants}
@@ -206,7 +206,7 @@ class EmbeddedMember:
             await asyncio.sleep(HEARTBEAT_S)
             if not self._joined:
                 continue
-            beat = Beat(group_id=self._group, member_id=self._member_id, generation=self._generation)
+            beat = Heartbeat(group_id=self._group, member_id=self._member_id, generation=self._generation)
             try:
                 await self._node.groups.heartbeat(beat)
             except UnknownMember:

@@ -13,13 +13,13 @@ from mainstem.engines.embedded.errors import translate
 from mainstem.log.errors import BatchTooLarge
 from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import HEADER_BYTES, build
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 
 BATCH_EVENTS_MAX = 1_000
 BATCH_BYTES = 256 << 10
 RECORD_OVERHEAD_BYTES = 24
 
-Result = Position | StreamError
+PublishResult = Position | StreamError
 
 
 def murmur2(data: bytes) -> int:
@@ -45,10 +45,10 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def append(
     topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str = "none"
-) -> list[Later[list[Result]]]:
-    """Append the events of one partition, in batches. Each Later is done when its batch is durable, and
+) -> list[Promise[list[PublishResult]]]:
+    """Append the events of one partition, in batches. Each Promise is done when its batch is durable, and
     gives what became of each of its events; none of them fails."""
-    out: list[Later[list[Result]]] = []
+    out: list[Promise[list[PublishResult]]] = []
     batch: list[NewEvent] = []
     size_bytes = 0
     most_bytes = min(BATCH_BYTES, partition.config.max_message_bytes - HEADER_BYTES)
@@ -67,27 +67,27 @@ def append(
 
 def _append(
     topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str
-) -> list[Later[list[Result]]]:
+) -> list[Promise[list[PublishResult]]]:
     records = [
         (each.key, each.value, each.headers, now_ms if each.timestamp_ms is None else each.timestamp_ms)
         for each in events
     ]
-    results: Later[list[Result]] = Later()
+    results: Promise[list[PublishResult]] = Promise()
     try:
         appended = partition.append(memoryview(build(records, codec=codec)))
     except BatchTooLarge as error:
         if len(events) == 1:
-            return [Later.of(_failed(error, topic, 1))]
+            return [Promise.resolved(_failed(error, topic, 1))]
         half = len(events) // 2  # one event too many, or too large: the others are not kept back
         return [
             *_append(topic, partition, events[:half], now_ms, codec),
             *_append(topic, partition, events[half:], now_ms, codec),
         ]
     except Exception as error:
-        return [Later.of(_failed(error, topic, len(events)))]
+        return [Promise.resolved(_failed(error, topic, len(events)))]
     first = appended.base_offset
 
-    def durable(done: Later[None]) -> None:
+    def durable(done: Promise[None]) -> None:
         if isinstance(done.error, Exception):
             results.resolve(_failed(done.error, topic, len(events)))
         else:
@@ -97,13 +97,13 @@ def _append(
     return [results]
 
 
-def _failed(error: Exception, topic: str, count: int) -> list[Result]:
+def _failed(error: Exception, topic: str, count: int) -> list[PublishResult]:
     told = translate(error, f"topic {topic}")
     if not isinstance(told, StreamError):
         raise told
     return [told] * count
 
 
-async def results_of(laters: list[Later[list[Result]]]) -> list[list[Result]]:
+async def results_of(laters: list[Promise[list[PublishResult]]]) -> list[list[PublishResult]]:
     """Wait for all."""
     return [each.result() for each in await gather(laters)]

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from mainstem.clock import Clock
-from mainstem.contract import Event, Events, Position, StreamError
+from mainstem.contract import Event, Position, ReadResult, StreamError
 from mainstem.engines.embedded.errors import translate
 from mainstem.log.errors import CorruptBatch
-from mainstem.log.partition.partition import Partition, Slice
-from mainstem.log.storage.record_batch import Record, decode, walk
-from mainstem.promise import Later
+from mainstem.log.partition.partition import BatchSlice, Partition
+from mainstem.log.storage.record_batch import Record, decode, iter_batches
+from mainstem.promise import Promise
 
 READ_BYTES = 256 << 10
 READY_EVENTS = 500
@@ -21,7 +21,7 @@ READY_EVENTS = 500
 Find = Callable[[str, int], Partition]
 
 
-class _Cursor:
+class _PartitionCursor:
     """One partition being read: what was decoded and not yet given, and where to read on."""
 
     __slots__ = ("offset", "partition", "read_offset", "ready", "topic")
@@ -39,16 +39,16 @@ class _Cursor:
 
     async def fill(self) -> None:
         """Decode more, if nothing is ready."""
-        found: Slice | Later[Slice]
+        found: BatchSlice | Promise[BatchSlice]
         try:
             found = self.partition.read(self.read_offset, READ_BYTES)
-            if isinstance(found, Later):
+            if isinstance(found, Promise):
                 found = await found
         except Exception as error:
             what = f"topic {self.topic}, partition {self.partition.index}, offset {self.read_offset}"
             raise translate(error, what) from None
         view = memoryview(found.data)
-        for at, header in walk(view):
+        for at, header in iter_batches(view):
             if not header.is_control:
                 try:
                     records = decode(view[at : at + header.total_bytes])
@@ -92,7 +92,7 @@ class EmbeddedReader:
     def __init__(self, clock: Clock, find: Find, start: Sequence[Position]) -> None:
         self._clock = clock
         self._find = find
-        self._cursors: dict[tuple[str, int], _Cursor] = {}
+        self._cursors: dict[tuple[str, int], _PartitionCursor] = {}
         self._moved = asyncio.Event()
         self._first = 0
         self.assign(start)
@@ -101,7 +101,7 @@ class EmbeddedReader:
         """Read these partitions from now on, instead of those before."""
         self._unwatch()
         self._cursors = {
-            (each.topic, each.partition): _Cursor(
+            (each.topic, each.partition): _PartitionCursor(
                 each.topic, self._find(each.topic, each.partition), each.offset
             )
             for each in start
@@ -118,7 +118,7 @@ class EmbeddedReader:
             cursor.partition.unwatch(self._woken)
         self._cursors = {}
 
-    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
+    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """See the contract."""
         deadline = self._clock.monotonic() + wait_ms / 1000
         while True:
@@ -132,7 +132,7 @@ class EmbeddedReader:
             except TimeoutError:
                 return found
 
-    async def _read_now(self, most: int) -> Events:
+    async def _read_now(self, most: int) -> ReadResult:
         events: list[Event] = []
         unreadable: list[Position] = []
         cursors = list(self._cursors.values())
@@ -147,7 +147,7 @@ class EmbeddedReader:
                         break  # what was found is given first; the error comes again with the next read
                     raise
             cursor.take(most, events, unreadable)
-        return Events(events, unreadable)
+        return ReadResult(events, unreadable)
 
     def positions(self) -> list[Position]:
         """See the contract."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mainstem.contract import TopicSummary
-from mainstem.coordinator.errors import UnknownTopic
+from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.log.partition.partition import Partition
 
 if TYPE_CHECKING:
-    from mainstem.coordinator.topics.topics import Topic
+    from mainstem.coordinator.topics.topics import TopicMetadata
     from mainstem.node import Node
 
 LOOK_PARTITIONS = 1000
@@ -27,10 +27,10 @@ MAKE_TOPICS = 200
 
 
 @dataclass(slots=True)
-class _Held:
+class _ListedTopic:
     """One topic, as it is listed."""
 
-    topic: Topic
+    topic: TopicMetadata
     partitions: list[Partition]
     summary: TopicSummary
 
@@ -42,27 +42,27 @@ class _Held:
 
 
 @dataclass(slots=True)
-class _Listed:
+class _TopicListing:
     """All topics of one moment."""
 
-    topics: Sequence[Topic] = ()
+    topics: Sequence[TopicMetadata] = ()
     """The coordinator's own list: it makes another one when a topic changes."""
-    held: list[_Held] = field(default_factory=list)
+    held: list[_ListedTopic] = field(default_factory=list)
     partitions: list[Partition] = field(default_factory=list)
-    owners: list[_Held] = field(default_factory=list)
+    owners: list[_ListedTopic] = field(default_factory=list)
     """Of each of the partitions."""
     marks: list[int] = field(default_factory=list)
     """Of each of the partitions, when it was last looked at."""
 
 
-class Summaries:
+class TopicSummaries:
     """All topics' summaries. A topic that has not moved keeps the very object that was given before."""
 
     def __init__(self, node: Node, turn: Callable[[], Awaitable[None]]) -> None:
         """`turn`: let everything else on the loop have its turn."""
         self._node = node
         self._turn = turn
-        self._listed = _Listed()
+        self._listed = _TopicListing()
 
     async def all(self) -> list[TopicSummary]:
         """By name, the internal ones too."""
@@ -76,9 +76,9 @@ class Summaries:
             _look(listed, at, at + LOOK_PARTITIONS)
         return [each.summary for each in listed.held]
 
-    async def _list(self, topics: Sequence[Topic], before: _Listed) -> _Listed:
+    async def _list(self, topics: Sequence[TopicMetadata], before: _TopicListing) -> _TopicListing:
         known = {each.topic.name: each for each in before.held}
-        listed = _Listed(topics)
+        listed = _TopicListing(topics)
         made = 0
         for topic in topics:
             held = known.get(topic.name)
@@ -86,9 +86,9 @@ class Summaries:
                 made += 1
                 if not made % MAKE_TOPICS:
                     await self._turn()
-                with contextlib.suppress(UnknownTopic):  # deleted meanwhile
+                with contextlib.suppress(UnknownTopicOrPartition):  # deleted meanwhile
                     partitions = [self._node.partition(topic, at) for at in range(topic.partitions)]
-                    held = _Held(topic, partitions, _summary(topic, partitions))
+                    held = _ListedTopic(topic, partitions, _summary(topic, partitions))
                 if held is None or held.topic is not topic:
                     continue
             listed.held.append(held)
@@ -99,7 +99,7 @@ class Summaries:
         return listed
 
 
-def _look(listed: _Listed, start: int, end: int) -> None:
+def _look(listed: _TopicListing, start: int, end: int) -> None:
     """Bring up to date what has moved of these partitions."""
     # Each event, deletion, roll and cut changes the sum: all but a roll and a cut of what was never
     # committed raise it.
@@ -120,7 +120,7 @@ def _look(listed: _Listed, start: int, end: int) -> None:
         owner.look()
 
 
-def _summary(topic: Topic, partitions: Sequence[Partition]) -> TopicSummary:
+def _summary(topic: TopicMetadata, partitions: Sequence[Partition]) -> TopicSummary:
     events = written = size_bytes = 0
     for held in partitions:
         written += held.high_watermark

@@ -47,7 +47,7 @@ from mainstem.contract import (
     GroupPosition,
     GroupSummary,
     Health,
-    Invalid,
+    InvalidArgument,
     MemberInfo,
     NewEvent,
     NotReachable,
@@ -60,9 +60,9 @@ from mainstem.contract import (
     UnknownGroup,
     UnknownTopic,
 )
-from mainstem.engines.kafka.errors import MOVING, translate
-from mainstem.engines.kafka.publish import PUBLISHING, Publishing, knock
-from mainstem.engines.kafka.read import KafkaMember, KafkaReader, first_times
+from mainstem.engines.kafka.errors import LEADER_UNAVAILABLE, translate
+from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish, probe_tcp
+from mainstem.engines.kafka.read import KafkaMember, KafkaReader, event_times_at
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class KafkaEngine:
     ) -> KafkaEngine:
         """Reach the cluster at `at` (HOST:PORT, several with commas). NotReachable within about
         `timeout_s`."""
-        await knock(at, timeout_s)
+        await probe_tcp(at, timeout_s)
         engine = cls(at, timeout_s=timeout_s, publish_timeout_s=publish_timeout_s)
         try:
             engine._admin = AdminClient(engine._common)
@@ -124,12 +124,12 @@ class KafkaEngine:
         """See the contract."""
         if not events:
             return []
-        publishing = Publishing(topic, len(events), asyncio.get_running_loop())
+        publishing = PendingPublish(topic, len(events), asyncio.get_running_loop())
         async with self._enqueuing:  # calls made one after the other are queued in that order
             await self._in_thread(self._enqueue, topic, events, publishing)
         return await publishing.done
 
-    def _enqueue(self, topic: str, events: Sequence[NewEvent], publishing: Publishing) -> None:
+    def _enqueue(self, topic: str, events: Sequence[NewEvent], publishing: PendingPublish) -> None:
         producer = self._producer_now()
         delivered = publishing.delivered
         for index, event in enumerate(events):
@@ -155,7 +155,7 @@ class KafkaEngine:
     def _producer_now(self) -> Producer:
         if self._producer is None:
             timeout_ms = int(self._publish_timeout_s * 1000)
-            self._producer = Producer({**self._common, **PUBLISHING, "message.timeout.ms": timeout_ms})
+            self._producer = Producer({**self._common, **PRODUCER_SETTINGS, "message.timeout.ms": timeout_ms})
             self._polling = threading.Thread(target=self._poll, name="mainstem-kafka-poll", daemon=True)
             self._polling.start()
         return self._producer
@@ -184,7 +184,7 @@ class KafkaEngine:
     async def reader(self, start: Sequence[Position]) -> KafkaReader:
         """See the contract."""
         if not start:
-            raise Invalid("a reader needs at least one position")
+            raise InvalidArgument("a reader needs at least one position")
         for topic in sorted({position.topic for position in start}):
             there = await self.partitions(topic)
             for position in start:
@@ -346,7 +346,7 @@ class KafkaEngine:
             for at, offset in offsets.items()
             if at in bounds and offset < bounds[at].end
         ]
-        times = await self._in_thread(first_times, self._common, behind, self._timeout_s) if behind else {}
+        times = await self._in_thread(event_times_at, self._common, behind, self._timeout_s) if behind else {}
         now_ms = time.time_ns() // 1_000_000
         positions = []
         for at in sorted(set(every)):
@@ -445,7 +445,7 @@ class KafkaEngine:
         except (KafkaException, ValueError, TypeError) as error:  # refused before it was sent
             if isinstance(error, KafkaException):
                 raise translate(error, what) from None
-            raise Invalid(f"{what}: {error}") from None
+            raise InvalidArgument(f"{what}: {error}") from None
         await self._one(futures, what)
 
     async def _describe(self, names: Iterable[str], *, missing_ok: bool = False) -> list[TopicDescription]:
@@ -480,7 +480,7 @@ class KafkaEngine:
                 try:
                     offsets[at.topic, at.partition] = (await asyncio.wrap_future(future)).offset
                 except KafkaException as error:
-                    if error.args[0].code() in MOVING and await self._moves(at, deadline):
+                    if error.args[0].code() in LEADER_UNAVAILABLE and await self._moves(at, deadline):
                         left.append(at)
                     elif not missing_ok or not isinstance(translate(error, what), UnknownTopic):
                         raise translate(error, what) from None

@@ -33,9 +33,9 @@ _CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
         KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.REBALANCE_IN_PROGRESS,
     ),
-    contract.OffsetOutOfRange: (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET),
+    contract.PositionOutOfRange: (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET),
     contract.EventTooLarge: (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE),
-    contract.Invalid: (
+    contract.InvalidArgument: (
         KafkaError._INVALID_ARG,
         KafkaError.TOPIC_EXCEPTION,
         KafkaError.INVALID_PARTITIONS,
@@ -60,7 +60,7 @@ _BY_CODE = {code: kind for kind, codes in _CLASSES.items() for code in codes}
 UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
 """What a consumer reports for a batch that it cannot decode."""
 
-MOVING = frozenset(
+LEADER_UNAVAILABLE = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,

@@ -9,10 +9,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from mainstem.contract import Invalid, NotReachable, Position, StreamError
+from mainstem.contract import InvalidArgument, NotReachable, Position, StreamError
 from mainstem.engines.kafka.errors import translate
 
-PUBLISHING: dict[str, Any] = {
+PRODUCER_SETTINGS: dict[str, Any] = {
     "enable.idempotence": True,
     "linger.ms": 5,
     "partitioner": "murmur2_random",
@@ -23,7 +23,7 @@ PUBLISHING: dict[str, Any] = {
 }
 
 
-class Publishing:
+class PendingPublish:
     """One `publish` on its way: counts the deliveries, which come in librdkafka's polling thread."""
 
     def __init__(self, topic: str, count: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -61,14 +61,14 @@ class Publishing:
         self.done.set_exception(error)
 
 
-async def knock(at: str, timeout_s: float) -> None:
+async def probe_tcp(at: str, timeout_s: float) -> None:
     """Fail at once where nobody listens: librdkafka would go on trying until its timeout."""
     problems: list[str] = []
 
     async def one(address: str) -> bool:
         host, _, port = address.strip().rpartition(":")
         if not host or not port.isdigit():
-            raise Invalid(f"{address!r} is not HOST:PORT")
+            raise InvalidArgument(f"{address!r} is not HOST:PORT")
         try:
             _, writer = await asyncio.wait_for(
                 asyncio.open_connection(host.strip("[]"), int(port)), timeout_s

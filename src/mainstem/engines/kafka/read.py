@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from mainstem.contract import Event, Events, Position
+from mainstem.contract import Event, Position, ReadResult
 from mainstem.engines.kafka.errors import UNREADABLE, translate
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 SLICE_S = 0.25
 """A poll in a thread cannot be cancelled: this is how long Ctrl-C may have to wait for it."""
 
-READING: dict[str, Any] = {
+CONSUMER_SETTINGS: dict[str, Any] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "check.crcs": True,
@@ -46,7 +46,7 @@ def event_of(message: Message) -> Event:
     )
 
 
-class _Polling:
+class _PollingConsumer:
     """A consumer, used by one call at a time."""
 
     def __init__(self, executor: Executor, consumer: Consumer, what: str) -> None:
@@ -61,7 +61,7 @@ class _Polling:
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
 
-    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> Events:
+    async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """See the contract."""
         deadline = time.monotonic() + wait_ms / 1000
         async with self._lock:
@@ -71,13 +71,13 @@ class _Polling:
                 if found or left_s <= SLICE_S:
                     return found
 
-    def _poll(self, max_events: int, wait_s: float) -> Events:
+    def _poll(self, max_events: int, wait_s: float) -> ReadResult:
         if self._closed:
-            return Events()
+            return ReadResult()
         try:
             first = self._consumer.poll(wait_s)
             if first is None:
-                return Events()
+                return ReadResult()
             messages = [first]
             if max_events > 1:
                 messages += self._consumer.consume(max_events - 1, 0)
@@ -85,7 +85,7 @@ class _Polling:
             raise translate(error, self._what) from None
         return self._sort(messages)
 
-    def _sort(self, messages: Sequence[Message]) -> Events:
+    def _sort(self, messages: Sequence[Message]) -> ReadResult:
         events: list[Event] = []
         unreadable: list[Position] = []
         positions = self._positions
@@ -99,7 +99,7 @@ class _Polling:
                 unreadable += self._skip(message)
             elif not error.retriable():
                 raise translate(error, self._what)
-        return Events(events, unreadable)
+        return ReadResult(events, unreadable)
 
     def _skip(self, message: Message) -> list[Position]:
         """Go past what cannot be decoded; its place, when it is first met.
@@ -123,11 +123,16 @@ class _Polling:
                 await self._in_thread(self._consumer.close)
 
 
-class KafkaReader(_Polling):
+class KafkaReader(_PollingConsumer):
     """The contract's Reader."""
 
     def __init__(self, executor: Executor, common: dict[str, Any], start: Sequence[Position]) -> None:
-        settings = {**common, **READING, "group.id": "mainstem-reader", "auto.offset.reset": "error"}
+        settings = {
+            **common,
+            **CONSUMER_SETTINGS,
+            "group.id": "mainstem-reader",
+            "auto.offset.reset": "error",
+        }
         topics = ", ".join(sorted({position.topic for position in start}))
         super().__init__(executor, Consumer(settings), f"reading {topics}")
         self._positions.update({(each.topic, each.partition): each.offset for each in start})
@@ -148,7 +153,7 @@ class KafkaReader(_Polling):
         self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._positions.items()])
 
 
-class KafkaMember(_Polling):
+class KafkaMember(_PollingConsumer):
     """The contract's Member."""
 
     def __init__(
@@ -159,7 +164,7 @@ class KafkaMember(_Polling):
         topics: Sequence[str],
         start: Literal["earliest", "latest"],
     ) -> None:
-        settings = {**common, **READING, "group.id": group, "auto.offset.reset": start}
+        settings = {**common, **CONSUMER_SETTINGS, "group.id": group, "auto.offset.reset": start}
         super().__init__(executor, Consumer(settings), f"group {group}")
         self._consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._revoked)
 
@@ -184,13 +189,13 @@ class KafkaMember(_Polling):
                 raise translate(each.error, self._what)
 
 
-def first_times(
+def event_times_at(
     common: dict[str, Any], positions: Sequence[Position], timeout_s: float
 ) -> dict[tuple[str, int], int]:
     """Time (ms) of the event at each position, as far as they come within the timeout. Blocks."""
     settings = {
         **common,
-        **READING,
+        **CONSUMER_SETTINGS,
         "group.id": "mainstem-reader",
         "auto.offset.reset": "earliest",  # what retention removed unread: the oldest that is left
         "max.partition.fetch.bytes": 1_024,

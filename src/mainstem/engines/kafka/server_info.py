@@ -15,13 +15,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from mainstem.contract import NotReachable
 from mainstem.engines.kafka.errors import translate
-from mainstem.engines.kafka.publish import knock
+from mainstem.engines.kafka.publish import probe_tcp
 
 HTTP_LISTENER = "mainstem.http.listener"
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ServerInfo:
     """A cluster, as its broker tells of it."""
 
     cluster_id: str
@@ -30,24 +30,26 @@ class About:
     mainstem, or it does not tell."""
 
 
-async def ask(at: str, *, timeout_s: float = 5.0) -> About:
+async def fetch_server_info(at: str, *, timeout_s: float = 5.0) -> ServerInfo:
     """Ask what is at HOST:PORT (several with commas). NotReachable when nobody answers there."""
-    await knock(at, timeout_s)
+    await probe_tcp(at, timeout_s)
     timeouts: dict[str, Any] = {"request_timeout": timeout_s}
     admin = AdminClient({"bootstrap.servers": at, "client.id": "mainstem", "log_level": 0})
     try:
         found = await asyncio.wrap_future(admin.describe_cluster(**timeouts))
         node = found.controller or (found.nodes[0] if found.nodes else None)
         if node is None:
-            return About(found.cluster_id, None)
+            return ServerInfo(found.cluster_id, None)
         broker = ConfigResource(ResourceType.BROKER, str(node.id))
         (future,) = admin.describe_configs([broker], **timeouts).values()
         try:
             settings = await asyncio.wrap_future(future)
         except KafkaException:
-            return About(found.cluster_id, None)  # it may not be asked for: then it is read as any cluster
+            return ServerInfo(
+                found.cluster_id, None
+            )  # it may not be asked for: then it is read as any cluster
         setting = settings.get(HTTP_LISTENER)
-        return About(found.cluster_id, None if setting is None else setting.value or "")
+        return ServerInfo(found.cluster_id, None if setting is None else setting.value or "")
     except KafkaException as error:
         told = translate(error, at)
         if isinstance(told, NotReachable):

@@ -2,7 +2,7 @@
 
 Owns: the two files `checkpoint-0` and `checkpoint-1` (FORMAT.md, part "Checkpoint"), of which the newest
 whole one counts. Refuses: to say when a checkpoint is due (`journal.py`) and what to do with a row
-(`recovery.py`).
+(`recovery/`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uuid import UUID
 from crc32c import crc32c
 
 from mainstem.log.disk.contract import Disk
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 MAGIC = b"MSCHKPT1"
 CLEAN = 1
@@ -96,12 +96,12 @@ def load(disk: Disk) -> Checkpoint | None:
     return max((one for one in found if one is not None), key=lambda one: one.number, default=None)
 
 
-def damaged(disk: Disk) -> list[str]:
+def damaged_files(disk: Disk) -> list[str]:
     """The files that are there and hold no checkpoint: what is newest among the others may be old. Blocks."""
     return [name for name in NAMES if disk.exists(name) and decode(disk.read_all(name)) is None]
 
 
-def store(disk: Disk, checkpoint: Checkpoint) -> Later[None]:
+def store(disk: Disk, checkpoint: Checkpoint) -> Promise[None]:
     """Make it durable under its own name; the one before stays as it is."""
     return disk.replace(NAMES[checkpoint.number % 2], encode(checkpoint))
 

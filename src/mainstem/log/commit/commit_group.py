@@ -9,32 +9,32 @@ from __future__ import annotations
 import logging
 
 from mainstem.log.commit import journal_format as form
-from mainstem.log.commit.checkpointer import Rowed, key_of
-from mainstem.log.commit.journal_files import Slot
-from mainstem.log.commit.journal_format import Record
+from mainstem.log.commit.checkpointer import CheckpointedPartition, partition_key
+from mainstem.log.commit.journal_files import JournalFile
+from mainstem.log.commit.journal_format import JournalRecord
 from mainstem.log.disk.contract import Buffer, File
 from mainstem.log.errors import PartitionDeleted
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 log = logging.getLogger(__name__)
 
 
-class Gathered:
+class PendingWrites:
     """What one partition wrote and has not committed; after it is sent, one unit."""
 
     __slots__ = (
-        "bytes_written", "direct", "dropped", "end_offset", "files", "partition", "payload", "pieces",
-        "position", "records", "segment",
+        "bytes_written", "dropped", "end_offset", "files", "partition", "payload_bytes", "pieces", "position",
+        "record_count", "segment", "sync_directly",
     )  # fmt: skip
 
-    def __init__(self, partition: Rowed) -> None:
+    def __init__(self, partition: CheckpointedPartition) -> None:
         self.partition = partition
         self.files: dict[int, File] = {}
         self.pieces: list[Buffer] = []
-        self.records = 0
-        self.payload = 0
+        self.record_count = 0
+        self.payload_bytes = 0
         self.bytes_written = 0
-        self.direct = False
+        self.sync_directly = False
         self.dropped = False
         """The partition was fenced or deleted meanwhile: its outcome is nobody's."""
         self.end_offset = 0
@@ -42,37 +42,45 @@ class Gathered:
         self.position = 0
 
 
-class Control:
+class ControlRecord:
     """A record without bytes: a new epoch or log start."""
 
     __slots__ = ("data", "later", "partition")
 
-    def __init__(self, partition: Rowed, data: bytes) -> None:
+    def __init__(self, partition: CheckpointedPartition, data: bytes) -> None:
         self.partition = partition
         self.data = data
-        self.later: Later[None] = Later()
+        self.later: Promise[None] = Promise()
 
 
-class Group:
+class CommitGroup:
     """The group under way."""
 
-    __slots__ = ("control", "gathered", "number", "slot")
+    __slots__ = ("control_records", "journal_file", "number", "writes")
 
-    def __init__(self, number: int, slot: Slot, gathered: list[Gathered], control: list[Control]) -> None:
+    def __init__(
+        self, number: int, slot: JournalFile, gathered: list[PendingWrites], control: list[ControlRecord]
+    ) -> None:
         self.number = number
-        self.slot = slot
-        self.gathered = gathered
-        self.control = control
+        self.journal_file = slot
+        self.writes = gathered
+        self.control_records = control
 
 
-def control_record(partition: Rowed, kind: int, offset: int, segment: int, position: int) -> Control:
+def control_record(
+    partition: CheckpointedPartition, kind: int, offset: int, segment: int, position: int
+) -> ControlRecord:
     """The record of a new epoch or log start."""
-    topic, index = key_of(partition)
+    topic, index = partition_key(partition)
     where = (offset, offset, segment, position, 0, 0)
-    return Control(partition, form.encode_record(Record(kind, topic.bytes, index, partition.epoch, *where)))
+    return ControlRecord(
+        partition, form.encode_record(JournalRecord(kind, topic.bytes, index, partition.epoch, *where))
+    )
 
 
-def without(control: list[Control], partition: Rowed) -> list[Control]:
+def drop_control_records(
+    control: list[ControlRecord], partition: CheckpointedPartition
+) -> list[ControlRecord]:
     """What is left when the partition is deleted: its own records fail."""
     for one in control:
         if one.partition is partition:
@@ -80,15 +88,15 @@ def without(control: list[Control], partition: Rowed) -> list[Control]:
     return [one for one in control if one.partition is not partition]
 
 
-def tell(one: Gathered) -> None:
+def notify_committed(one: PendingWrites) -> None:
     """Its bytes are durable."""
     try:
-        one.partition.committed_to(one.end_offset, one.segment, one.position)
+        one.partition.on_committed(one.end_offset, one.segment, one.position)
     except Exception:  # of a waiter: the other partitions of the group must still be told
-        log.exception("after a commit of %s-%d", *key_of(one.partition))
+        log.exception("after a commit of %s-%d", *partition_key(one.partition))
 
 
-def settle(later: Later[None], error: BaseException | None) -> None:
+def complete(later: Promise[None], error: BaseException | None) -> None:
     """Pass a result on, unless it has one."""
     if later.done:
         return

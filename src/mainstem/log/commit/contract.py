@@ -10,10 +10,10 @@ from typing import Protocol
 from uuid import UUID
 
 from mainstem.log.disk.contract import Buffer, File
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
-class Committed(Protocol):
+class CommittedPartition(Protocol):
     """A partition, as the commit sees it."""
 
     topic_id: UUID
@@ -21,7 +21,7 @@ class Committed(Protocol):
     epoch: int
     """partitionLeaderEpoch that the next batch will carry."""
 
-    def committed_to(self, offset: int, segment: int, position: int) -> None:
+    def on_committed(self, offset: int, segment: int, position: int) -> None:
         """All bytes below `position` of the segment with base offset `segment` are durable: `offset` is the
         new high watermark. Called in order. Moves the watermark, resolves waiters, calls watchers."""
 
@@ -38,7 +38,7 @@ class Committed(Protocol):
     def unfence(self) -> None:
         """Its bytes were written again and synced."""
 
-    def checkpointed(self) -> None:
+    def save_side_files(self) -> None:
         """A checkpoint begins: write the pending index entries and the producer snapshot (disposable,
         unsynced)."""
 
@@ -48,7 +48,7 @@ class Committer(Protocol):
 
     def written(
         self,
-        partition: Committed,
+        partition: CommittedPartition,
         data: Buffer,
         base_offset: int,
         end_offset: int,
@@ -58,17 +58,17 @@ class Committer(Protocol):
         arrival_ms: int,
     ) -> None:
         """`data` was written to the page cache at `position` of `file`, the segment with base offset
-        `segment`. Make it durable, then call `partition.committed_to(end_offset, segment, position +
-        len(data))`. Copies `data` before it returns; with durability "os" calls `committed_to` before it
+        `segment`. Make it durable, then call `partition.on_committed(end_offset, segment, position +
+        len(data))`. Copies `data` before it returns; with durability "os" calls `on_committed` before it
         returns: be ready for it. `end_offset` is one past the last record's offset. `arrival_ms` is kept with
         it, so that recovery restores the arrival index."""
 
-    def rolled(self, partition: Committed, old: File, new: File) -> None:
+    def segment_rolled(self, partition: CommittedPartition, old: File, new: File) -> None:
         """A new segment was made. The commit closes `old` once it is synced."""
 
-    def log_start(self, partition: Committed, offset: int) -> Later[None]:
-        """Record a new log start offset durably. Files below it may be unlinked when the Later is done."""
+    def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
+        """Record a new log start offset durably. Files below it may be unlinked when the Promise is done."""
 
-    def forget(self, partition: Committed) -> Later[None]:
+    def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         """The partition is deleted: drop what is pending for it (its waiters fail with PartitionDeleted by
         the partition itself). Done when neither journal nor checkpoint refers to it."""

@@ -1,7 +1,7 @@
 """The journal's bytes.
 
 Owns: header block, group and record of a journal file (FORMAT.md, part "Journal"), both directions. Refuses:
-to know what a record means (`recovery.py`) and when a file is written (`journal.py`).
+to know what a record means (`recovery/partition_recovery.py`) and when a file is written (`journal.py`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _HEADER = struct.Struct(">8sI16sQQQ")
 GROUP = struct.Struct(">4sIQQII")
 RECORD = struct.Struct(">B16siiqqqqqI")
 RECORD_BYTES: Final = RECORD.size
-_PIECE: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class JournalFileHeader:
     """The first block of a journal file."""
 
     folder_id: UUID
@@ -43,7 +43,7 @@ class Header:
     void."""
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """One journal record, without its bytes."""
 
     kind: int
@@ -62,42 +62,42 @@ class Record(NamedTuple):
     arrival_ms: int
     length: int
     """Bytes that follow: the batches of an APPEND, as they are in the segment; else 0."""
-    at: int = 0
+    payload_position: int = 0
     """Where those bytes are in the journal file. Not stored."""
 
 
-class Group(NamedTuple):
+class JournalGroup(NamedTuple):
     """One group as it was read."""
 
     number: int
-    records: list[Record]
+    records: list[JournalRecord]
     after_damage: bool
     """Bytes before it, which must have held groups, are damaged."""
 
 
-def encode_header(header: Header) -> bytes:
+def encode_header(header: JournalFileHeader) -> bytes:
     """The whole block."""
     body = header.folder_id.bytes + struct.pack(">QQQ", header.seq, header.salt, header.base_group)
     block = HEADER_MAGIC + struct.pack(">I", crc32c(body)) + body
     return block.ljust(BLOCK, b"\0")
 
 
-def decode_header(block: bytes, folder_id: UUID) -> Header | None:
+def decode_header(block: bytes, folder_id: UUID) -> JournalFileHeader | None:
     """None: never used, torn, or of another data folder."""
     if len(block) < BLOCK:
         return None
     magic, crc, folder, seq, salt, base_group = _HEADER.unpack_from(block)
     if magic != HEADER_MAGIC or crc32c(block[12 : _HEADER.size]) != crc or folder != folder_id.bytes:
         return None
-    return Header(folder_id, seq, salt, base_group)
+    return JournalFileHeader(folder_id, seq, salt, base_group)
 
 
-def encode_record(record: Record) -> bytes:
+def encode_record(record: JournalRecord) -> bytes:
     """Without the bytes that follow it."""
     return RECORD.pack(*record[:-1])
 
 
-def seed_of(salt: int) -> int:
+def crc_seed(salt: int) -> int:
     """Where the CRC of a group begins."""
     return int(crc32c(salt.to_bytes(8, "big")))
 
@@ -114,39 +114,41 @@ def encode_group(seed: int, seq: int, number: int, count: int, records: Iterable
     return [GROUP_MAGIC + struct.pack(">I", crc) + fields, *pieces, bytes(padding)]
 
 
-def group_bytes(payload: int) -> int:
+def padded_group_bytes(payload: int) -> int:
     """Bytes of a group in the file, for so many bytes of records."""
     return -(-(GROUP.size + payload) // BLOCK) * BLOCK
 
 
-def read_groups(file: File, header: Header) -> Iterator[Group]:
+def read_groups(file: File, header: JournalFileHeader) -> Iterator[JournalGroup]:
     """The good groups of a file in order. A bad one followed by a good one is damage: it is jumped over,
     which the next one tells. Blocks."""
     size = file.size()
     position, expected, damaged = BLOCK, header.base_group, False
-    seed = seed_of(header.salt)
+    seed = crc_seed(header.salt)
     while position < size:
         found = _read_group(file, position, header, seed)
         if found is None or found[0] < expected:
-            position, damaged = _next_magic(file, position + BLOCK, size), True
+            position, damaged = _find_group_magic(file, position + BLOCK, size), True
             continue
         number, records, length = found
-        yield Group(number, records, damaged or number != expected)
+        yield JournalGroup(number, records, damaged or number != expected)
         position, expected, damaged = position + length, number + 1, False
 
 
-def _next_magic(file: File, position: int, size: int) -> int:
+def _find_group_magic(file: File, position: int, size: int) -> int:
     """The next block from `position` that looks like a group; `size` if there is none."""
     while position < size:
-        piece = file.pread(_PIECE, position)
+        piece = file.pread(_CHUNK_BYTES, position)
         for at in range(0, len(piece), BLOCK):
             if piece[at : at + 4] == GROUP_MAGIC:
                 return position + at
-        position += _PIECE
+        position += _CHUNK_BYTES
     return size
 
 
-def _read_group(file: File, position: int, header: Header, seed: int) -> tuple[int, list[Record], int] | None:
+def _read_group(
+    file: File, position: int, header: JournalFileHeader, seed: int
+) -> tuple[int, list[JournalRecord], int] | None:
     head = file.pread(GROUP.size, position)
     if len(head) < GROUP.size:
         return None
@@ -161,7 +163,7 @@ def _read_group(file: File, position: int, header: Header, seed: int) -> tuple[i
     while at < length:
         fields = RECORD.unpack_from(payload, at)
         at += RECORD_BYTES
-        records.append(Record._make((*fields, position + GROUP.size + at)))
+        records.append(JournalRecord._make((*fields, position + GROUP.size + at)))
         at += fields[-1]
     assert (at, len(records)) == (length, count)
-    return number, records, group_bytes(length)
+    return number, records, padded_group_bytes(length)

@@ -1,7 +1,7 @@
 """What the journal holds at start.
 
 Owns: finding the live journal files, their groups in order, and which groups are void. Refuses: to judge
-whether a partition's records join (`recovery.py`). Called by `log.py` at start and by `repair.py`.
+whether a partition's records join (`recovery/partition_recovery.py`).
 """
 
 from __future__ import annotations
@@ -12,42 +12,44 @@ from uuid import UUID
 
 from mainstem.log import paths
 from mainstem.log.commit import journal_format as form
-from mainstem.log.commit.journal_format import Header, Record
+from mainstem.log.commit.journal_format import JournalFileHeader, JournalRecord
 from mainstem.log.disk.contract import Disk, File
 
 
 @dataclass(slots=True)
-class Image:
+class JournalContents:
     """The live records, by partition, in order. Their bytes stay in the files: ask `payload`."""
 
-    records: dict[tuple[UUID, int], list[tuple[File, Record]]] = field(default_factory=dict)
-    live: list[str] = field(default_factory=list)
+    records: dict[tuple[UUID, int], list[tuple[File, JournalRecord]]] = field(default_factory=dict)
+    live_paths: list[str] = field(default_factory=list)
     """Paths of the live files, oldest first."""
     next_seq: int = 1
     next_group: int = 1
     notes: list[str] = field(default_factory=list)
-    whole: bool = False
+    is_complete: bool = False
     """None of the files that were used since the checkpoint is missing or was written over since."""
 
-    def of(self, key: tuple[UUID, int]) -> tuple[list[Record], Callable[[Record], bytes]]:
+    def records_of(
+        self, key: tuple[UUID, int]
+    ) -> tuple[list[JournalRecord], Callable[[JournalRecord], bytes]]:
         """One partition's records, and how to get the bytes of each."""
         found = self.records.get(key, [])
         files = {id(record): file for file, record in found}
 
-        def payload(record: Record) -> bytes:
-            data = files[id(record)].pread(record.length, record.at)
+        def payload(record: JournalRecord) -> bytes:
+            data = files[id(record)].pread(record.length, record.payload_position)
             assert len(data) == record.length
             return data
 
         return [record for _, record in found], payload
 
 
-def read(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> Image:
+def read_journal(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> JournalContents:
     """Read all files with a seq from `first_seq` on; `next_group` is the checkpoint's. Blocks."""
-    files: list[tuple[Header, File]] = []
-    image = Image(next_seq=first_seq, next_group=next_group)
+    files: list[tuple[JournalFileHeader, File]] = []
+    image = JournalContents(next_seq=first_seq, next_group=next_group)
     for name in disk.list(paths.JOURNAL):
-        if paths.parse_slot(name) is None:
+        if paths.parse_journal_file(name) is None:
             continue
         file = disk.open(f"{paths.JOURNAL}/{name}")
         header = form.decode_header(file.pread(form.BLOCK, 0), folder_id)
@@ -58,17 +60,19 @@ def read(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> Image:
         else:
             file.close()
     files.sort(key=lambda pair: pair[0].seq)
-    image.whole = bool(files) and files[-1][0].seq == first_seq + len(files) - 1
+    image.is_complete = bool(files) and files[-1][0].seq == first_seq + len(files) - 1
     following = [*(header for header, _ in files[1:]), None]
     for (header, file), after in zip(
         files, following, strict=False
     ):  # without files, there is nothing to follow
         _read_file(image, header, file, after)
-        image.live.append(file.path)
+        image.live_paths.append(file.path)
     return image
 
 
-def _read_file(image: Image, header: Header, file: File, after: Header | None) -> None:
+def _read_file(
+    image: JournalContents, header: JournalFileHeader, file: File, after: JournalFileHeader | None
+) -> None:
     ended = header.base_group
     for group in form.read_groups(file, header):
         if after is not None and group.number >= after.base_group:

@@ -5,8 +5,8 @@ root. Called by the log only. All paths are relative to the data folder, with `/
 simulated disk that forgets what was not synced (`tests/support/simdisk.py`).
 
 Two kinds of calls. Page-cache calls return at once and run on the event loop: `pwrite`, `pread_nowait`,
-`truncate`, `open`, `rename`, `unlink`. What waits for the device returns a `Later` and runs in the helper
-process: `sync`, `warm`, `zero_file`. `pread` and `sync_now` may block: only start-up, shutdown and worker
+`truncate`, `open`, `rename`, `unlink`. What waits for the device returns a `Promise` and runs in the helper
+process: `sync`, `prefetch`, `zero_file`. `pread` and `sync_now` may block: only start-up, shutdown and worker
 processes call them.
 """
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-Verdicts: TypeAlias = list[OSError | None]
+SyncResults: TypeAlias = list[OSError | None]
 
 
 class File(Protocol):
@@ -53,7 +53,7 @@ class File(Protocol):
 class Disk(Protocol):
     """The data folder. Raises OSError as the system does."""
 
-    most_unsynced: int
+    max_unsynced_files: int
     """Files that a start may write to before it syncs them: each keeps its descriptor until then."""
 
     def lock(self, path: str) -> None:
@@ -62,7 +62,7 @@ class Disk(Protocol):
     def identity(self, path: str) -> str:
         """Tells this file from every copy of it, also after restarts; no spaces."""
 
-    def own(self, path: str) -> bool:
+    def unshare(self, path: str) -> bool:
         """Give the file an inode of its own if it has one in common with others (hard links of a backup), so
         that they do not change with it. True: it got one; who has it open closes it, and its folder is to be
         synced. Blocks."""
@@ -102,32 +102,32 @@ class Disk(Protocol):
     def replace_now(self, path: str, data: Buffer) -> None:
         """Write, fsync, rename, fsync the folder. Blocks."""
 
-    def replace(self, path: str, data: Buffer) -> Later[None]:
+    def replace(self, path: str, data: Buffer) -> Promise[None]:
         """As `replace_now`, in the helper."""
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
-    ) -> Later[None]:
+    ) -> Promise[None]:
         """fdatasync the files, then fsync the folders. Fails with the first OSError. `background` yields to
         commits."""
 
-    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:
         """As `sync` in the background, but one verdict each, in order."""
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         """As `sync`, at once. Blocks."""
 
-    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
         """As `sync_now`, the files beside each other, then the folders: one verdict each, in order. Takes a
         descriptor for each. Blocks. OSError: one of them could not be opened."""
 
-    def silent_s(self) -> float:
+    def sync_stalled_s(self) -> float:
         """Seconds since the disk last answered the sync of a commit, while it owes an answer; else 0."""
 
-    def warm(self, file: File, position: int, length: int) -> Later[None]:
+    def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
         """Bring a range into the page cache, so that `pread_nowait` finds it."""
 
-    def zero_file(self, path: str, size: int) -> Later[None]:
+    def zero_file(self, path: str, size: int) -> Promise[None]:
         """Make a file of written (not just allocated) zeros, synced, with its folder. Under its name only
         when whole."""
 

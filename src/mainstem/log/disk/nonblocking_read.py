@@ -1,6 +1,6 @@
 """Reading without waiting: one way to write a read, three ways to run it.
 
-Owns: `Steps`, a generator that asks for byte ranges and is given them, and the runner that gets them from
+Owns: `ReadSteps`, a generator that asks for byte ranges and is given them, and the runner that gets them from
 the page cache on the loop, through the helper process when they are not there, or by waiting. Owns also
 what the partitions of a log share: open files and loaded indexes, both bounded. Refuses: to wait on the
 loop. Called by the log's modules.
@@ -17,50 +17,50 @@ from mainstem.clock import Clock
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk, File
 from mainstem.log.errors import StorageError
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 T = TypeVar("T")
-WARM_TRIES = 3
-REFUSALS_APART_S = 10.0
+PREFETCH_TRIES_MAX = 3
+WRITE_ERROR_LOG_INTERVAL_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
+class ReadSource(Protocol):
     """What can be read from: a segment."""
 
     def file(self) -> File:
         """Its file, open. LogError if it is gone."""
 
 
-Want: TypeAlias = tuple[Source, int, int]
+ReadRequest: TypeAlias = tuple[ReadSource, int, int]
 """(source, length, position): answered with up to `length` bytes, fewer only at the end of the file."""
 
-Steps: TypeAlias = Generator[Want | None, bytes | bytearray, T]
+ReadSteps: TypeAlias = Generator[ReadRequest | None, bytes | bytearray, T]
 """A read as a generator. Yields what it wants, or None to let others have a turn; returns its result."""
 
 
-class Shared:
+class LogContext:
     """What all partitions of one log share."""
 
     def __init__(self, disk: Disk, clock: Clock, config: LogConfig | None = None) -> None:
         self.disk = disk
         self.clock = clock
         self.config = config or LogConfig()
-        self.indexes = LoadedIndexes()
-        self._told_at = -REFUSALS_APART_S
+        self.indexes = IndexCache()
+        self._logged_at_s = -WRITE_ERROR_LOG_INTERVAL_S
 
-    def refused(self, where: str, what: str) -> StorageError:
+    def write_error(self, where: str, what: str) -> StorageError:
         """The error of a write that the disk refused; logged, but not with each try of each producer."""
-        if self.clock.monotonic() - self._told_at >= REFUSALS_APART_S:
-            self._told_at = self.clock.monotonic()
+        if self.clock.monotonic() - self._logged_at_s >= WRITE_ERROR_LOG_INTERVAL_S:
+            self._logged_at_s = self.clock.monotonic()
             log.error("%s: %s; producers are told to try again", where, what)
         return StorageError(what)
 
-    def run(self, steps: Steps[T]) -> T | Later[T]:
+    def run(self, steps: ReadSteps[T]) -> T | Promise[T]:
         """The result at once when the page cache has all that is wanted, else later. Errors: those of
         `steps`, StorageError for an OSError."""
-        want: Want | None
+        want: ReadRequest | None
         try:
             want = next(steps)
             while want is not None:
@@ -74,17 +74,17 @@ class Shared:
         except OSError as error:
             steps.close()
             raise StorageError(f"reading failed: {error}") from error
-        return _Run(self, steps, want).later
+        return _PendingRead(self, steps, want).later
 
-    def run_later(self, steps: Steps[T]) -> Later[T]:
-        """As `run`, but always a Later, and never raises."""
+    def run_later(self, steps: ReadSteps[T]) -> Promise[T]:
+        """As `run`, but always a Promise, and never raises."""
         try:
             result = self.run(steps)
         except Exception as error:
-            return Later.failed(error)
-        return result if isinstance(result, Later) else Later.of(result)
+            return Promise.failed(error)
+        return result if isinstance(result, Promise) else Promise.resolved(result)
 
-    def run_now(self, steps: Steps[T]) -> T:
+    def run_blocking(self, steps: ReadSteps[T]) -> T:
         """The result; waits for the disk. For start-up, shutdown and small files."""
         try:
             want = next(steps)
@@ -101,47 +101,49 @@ class Shared:
             raise StorageError(f"reading failed: {error}") from error
 
 
-class _Run(Generic[T]):
+class _PendingRead(Generic[T]):
     """A read that has to wait: for the helper, or for its next turn of the loop."""
 
-    def __init__(self, shared: Shared, steps: Steps[T], want: Want | None) -> None:
-        self.later: Later[T] = Later()
-        self._shared = shared
+    def __init__(self, shared: LogContext, steps: ReadSteps[T], want: ReadRequest | None) -> None:
+        self.later: Promise[T] = Promise()
+        self._context = shared
         self._steps = steps
         self._tries = 0
-        self._want(want)
+        self._request(want)
 
-    def _want(self, want: Want | None) -> None:
+    def _request(self, want: ReadRequest | None) -> None:
         if want is None:
-            self._shared.clock.call_soon(lambda: self._send(b""))
+            self._context.clock.call_soon(lambda: self._resume(b""))
             return
         source, length, position = want
         try:
             file = source.file()
         except Exception as error:
-            self._throw(error)
+            self._fail(error)
             return
-        self._shared.disk.warm(file, position, length).then(lambda warmed: self._warmed(want, warmed))
+        self._context.disk.prefetch(file, position, length).then(
+            lambda warmed: self._prefetched(want, warmed)
+        )
 
-    def _warmed(self, want: Want, warmed: Later[None]) -> None:
+    def _prefetched(self, want: ReadRequest, warmed: Promise[None]) -> None:
         source, length, position = want
         try:
             warmed.result()
             file = source.file()
             data = file.pread_nowait(length, position)
-            if data is None and self._tries >= WARM_TRIES:
+            if data is None and self._tries >= PREFETCH_TRIES_MAX:
                 data = file.pread(length, position)  # memory is so short that the pages are gone again
         except Exception as error:
-            self._throw(error)
+            self._fail(error)
             return
         if data is None:
             self._tries += 1
-            self._want(want)
+            self._request(want)
             return
         self._tries = 0
-        self._send(data)
+        self._resume(data)
 
-    def _send(self, data: bytes | bytearray) -> None:
+    def _resume(self, data: bytes | bytearray) -> None:
         """Go on with `data` as far as the page cache reaches."""
         try:
             want = self._steps.send(data)
@@ -155,11 +157,11 @@ class _Run(Generic[T]):
             self.later.resolve(stop.value)
             return
         except Exception as error:
-            self._throw(error)
+            self._fail(error)
             return
-        self._want(want)
+        self._request(want)
 
-    def _throw(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         self._steps.close()
         if isinstance(error, OSError):
             wrapped = StorageError(f"reading failed: {error}")
@@ -168,35 +170,35 @@ class _Run(Generic[T]):
         self.later.fail(error)
 
 
-class Unloadable(Protocol):
+class Evictable(Protocol):
     """What holds an index in memory that can be read again from its files."""
 
     def index_bytes(self) -> int:
         """Memory that it takes now."""
 
-    def unload(self) -> None:
+    def evict(self) -> None:
         """Give it up. May refuse."""
 
 
-class LoadedIndexes:
+class IndexCache:
     """Indexes of sealed segments in memory, the longest unused given up when they take too much together."""
 
-    LIMIT_BYTES = 64 << 20
+    BYTES_MAX = 64 << 20
 
     def __init__(self) -> None:
-        self._holders: OrderedDict[Unloadable, int] = OrderedDict()
+        self._holders: OrderedDict[Evictable, int] = OrderedDict()
         self._bytes = 0
 
-    def used(self, holder: Unloadable) -> None:
+    def mark_used(self, holder: Evictable) -> None:
         """`holder` was read from just now."""
-        self.forget(holder)
+        self.remove(holder)
         size = self._holders[holder] = holder.index_bytes()
         self._bytes += size
-        while self._bytes > self.LIMIT_BYTES and len(self._holders) > 1:
+        while self._bytes > self.BYTES_MAX and len(self._holders) > 1:
             oldest, size = self._holders.popitem(last=False)
             self._bytes -= size
-            oldest.unload()
+            oldest.evict()
 
-    def forget(self, holder: Unloadable) -> None:
+    def remove(self, holder: Evictable) -> None:
         """It is gone, or active again."""
         self._bytes -= self._holders.pop(holder, 0)

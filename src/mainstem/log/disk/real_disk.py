@@ -1,8 +1,8 @@
 """The real disk: the data folder on this machine.
 
 Owns: `RealDisk` and `RealFile`, the only code of the log that calls the operating system. Refuses: paths
-outside its root. Made by `node.py`; everybody else sees the protocols of `disk.py`, which say what each call
-means.
+outside its root. Made by `node.py`; everybody else sees the protocols of `contract.py`, which say what each
+call means.
 
 Descriptors are few (`open_files.py`): files stay open in order of last use and are opened again when needed.
 """
@@ -21,17 +21,19 @@ from itertools import repeat
 from pathlib import Path
 
 from mainstem.log.disk import sync_process
-from mainstem.log.disk.contract import Buffer, File, Verdicts
-from mainstem.log.disk.open_files import OpenFiles, is_needed
+from mainstem.log.disk.contract import Buffer, File, SyncResults
+from mainstem.log.disk.open_files import OpenFiles, is_essential
 from mainstem.log.disk.sync_client import BACKGROUND, COMMIT, JOURNAL, READ, Codes, Descriptors, SyncClient
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
-_CHUNK = 32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
-_THREADS_NOW = 16
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_DESCRIPTORS_PER_REQUEST = (
+    32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
+)
+_BLOCKING_SYNC_THREADS = 16
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NOWAIT_FLAG = getattr(os, "RWF_NOWAIT", 0)
 _GOOD = [0]
-_NOT_OFFERED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_UNSUPPORTED_ERRNOS = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class RealFile:
@@ -48,14 +50,14 @@ class RealFile:
         """Counts writes; above `synced` the file has bytes that no sync has covered."""
         self.synced = 0
 
-    def open(self, flags: int = 0, *, needed: bool = False) -> int:
-        """The descriptor, opened if need be; `needed`: see `OpenFiles.open`."""
+    def open(self, flags: int = 0, *, essential: bool = False) -> int:
+        """The descriptor, opened if need be; `essential`: see `OpenFiles.open`."""
         if self._descriptor < 0:
-            needed = needed or is_needed(self.path)
-            self._descriptor = self._disk.files.open(self._full_path, os.O_RDWR | flags, needed=needed)
-            self._disk.files.opened(self)
+            essential = essential or is_essential(self.path)
+            self._descriptor = self._disk.files.open(self._full_path, os.O_RDWR | flags, essential=essential)
+            self._disk.files.on_opened(self)
         else:
-            self._disk.files.used(self)
+            self._disk.files.on_used(self)
         return self._descriptor
 
     @property
@@ -93,17 +95,17 @@ class RealFile:
         length = min(length, os.fstat(descriptor).st_size - position)
         if length <= 0:
             return b""
-        if self._disk.nowait:
+        if self._disk.has_nowait:
             buffer = bytearray(length)
             try:
-                if os.preadv(descriptor, (buffer,), position, _NOWAIT) == length:
+                if os.preadv(descriptor, (buffer,), position, _NOWAIT_FLAG) == length:
                     return buffer
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno not in _NOT_OFFERED:
+                if error.errno not in _UNSUPPORTED_ERRNOS:
                     raise
-                self._disk.nowait = False
+                self._disk.has_nowait = False
             else:
                 return None
         return self.pread(length, position)
@@ -123,8 +125,8 @@ class RealFile:
     def close(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            self._disk.files.closed(self)
-            self._disk.let_go(descriptor)
+            self._disk.files.on_closed(self)
+            self._disk.on_descriptor_closed(descriptor)
             os.close(descriptor)
 
 
@@ -135,10 +137,10 @@ class RealDisk:
         self.root = os.path.abspath(root)
         self.files = OpenFiles(open_files)
         """For `RealFile`."""
-        self.most_unsynced = self.files.most_unsynced
-        self._client = SyncClient(loop, self.files.give_spare)
+        self.max_unsynced_files = self.files.max_unsynced_files
+        self._client = SyncClient(loop, self.files.release_spares)
         self._lock = -1
-        self.nowait = bool(_NOWAIT) and hasattr(os, "preadv")
+        self.has_nowait = bool(_NOWAIT_FLAG) and hasattr(os, "preadv")
         """False once the file system has refused RWF_NOWAIT: reads may then wait for the disk."""
 
     def start(self) -> None:
@@ -166,7 +168,7 @@ class RealDisk:
         found = os.stat(self.full_path(path))
         return f"{found.st_ino}-{found.st_ctime_ns}"
 
-    def own(self, path: str) -> bool:
+    def unshare(self, path: str) -> bool:
         full = self.full_path(path)
         if os.stat(full).st_nlink < 2:
             return False
@@ -192,7 +194,7 @@ class RealDisk:
         return os.stat(self.full_path(path)).st_size
 
     def _names(self, full: str) -> list[str]:
-        os.close(self.files.open(full, _FOLDER))  # there is a descriptor for what follows
+        os.close(self.files.open(full, _FOLDER_FLAGS))  # there is a descriptor for what follows
         return os.listdir(full)
 
     def list(self, folder: str) -> list[str]:
@@ -260,17 +262,17 @@ class RealDisk:
         self.rename(f"{path}.tmp", path)
         self.sync_now([], [os.path.dirname(path)])
 
-    def replace(self, path: str, data: Buffer) -> Later[None]:
+    def replace(self, path: str, data: Buffer) -> Promise[None]:
         temporary = f"{path}.tmp"
         try:
             self._write(temporary, data, os.O_TRUNC, 0, sync=False)
             file = RealFile(self, temporary)
             file.open()
         except OSError as error:
-            return Later.failed(error)
-        out: Later[None] = Later()
+            return Promise.failed(error)
+        out: Promise[None] = Promise()
 
-        def synced(later: Later[None]) -> None:
+        def synced(later: Promise[None]) -> None:
             file.close()
             try:
                 later.result()
@@ -278,25 +280,25 @@ class RealDisk:
             except OSError as error:
                 out.fail(error)
             else:
-                self.sync([], [os.path.dirname(path)]).then(out.settle)
+                self.sync([], [os.path.dirname(path)]).then(out.copy_result)
 
         self.sync([file]).then(synced)
         return out
 
-    def _verdicts(self, lane: int, files: Sequence[File], folders: Sequence[str]) -> Later[Verdicts]:
+    def _sync_results(self, lane: int, files: Sequence[File], folders: Sequence[str]) -> Promise[SyncResults]:
         """Sync in requests of a few descriptors, one after the other; one verdict each."""
         targets: list[RealFile | str] = [*files, *folders]  # type: ignore[list-item]
-        verdicts: Verdicts = []
-        out: Later[Verdicts] = Later()
+        verdicts: SyncResults = []
+        out: Promise[SyncResults] = Promise()
 
         def next_chunk() -> None:
-            chunk = targets[len(verdicts) : len(verdicts) + _CHUNK]
+            chunk = targets[len(verdicts) : len(verdicts) + _DESCRIPTORS_PER_REQUEST]
             if not chunk:
                 out.resolve(verdicts)
                 return
             written = [target.written for target in chunk if isinstance(target, RealFile)]
 
-            def answered(later: Later[Codes]) -> None:
+            def answered(later: Promise[Codes]) -> None:
                 if later.error is not None:
                     error = later.error
                     verdicts.extend(
@@ -320,41 +322,41 @@ class RealDisk:
         descriptors: list[int] = []
         ours: list[int] = []
         files = 0
-        self.files.gathering = True
+        self.files.collecting = True
         try:
             for target in targets:
                 try:
                     if isinstance(target, RealFile):
                         files += 1
-                        descriptors.append(target.open(needed=True))
+                        descriptors.append(target.open(essential=True))
                         continue
-                    ours.append(self.files.open(self.full_path(target), _FOLDER))
+                    ours.append(self.files.open(self.full_path(target), _FOLDER_FLAGS))
                 except FileNotFoundError:
-                    ours.append(self.files.open(self.root, _FOLDER))
+                    ours.append(self.files.open(self.root, _FOLDER_FLAGS))
                 descriptors.append(ours[-1])
         except OSError:
             for descriptor in ours:
                 os.close(descriptor)
             raise
         finally:
-            self.files.gathering = False
+            self.files.collecting = False
         return descriptors, files, ours
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
-    ) -> Later[None]:
-        if len(files) == 1 and not folders and not background and is_needed(files[0].path):
+    ) -> Promise[None]:
+        if len(files) == 1 and not folders and not background and is_essential(files[0].path):
             return self._sync_journal(files[0])
         lane = BACKGROUND if background else COMMIT
-        return self._verdicts(lane, files, folders).map(_raise_first)
+        return self._sync_results(lane, files, folders).map(_raise_first)
 
-    def _sync_journal(self, file: File) -> Later[None]:
+    def _sync_journal(self, file: File) -> Promise[None]:
         """What every event waits for: a lane of its own, to which the descriptor is passed but once."""
         assert isinstance(file, RealFile)
         written = file.written
-        out: Later[None] = Later()
+        out: Promise[None] = Promise()
 
-        def answered(later: Later[Codes]) -> None:
+        def answered(later: Promise[Codes]) -> None:
             if later.error is not None:
                 out.fail(later.error)
             elif later.result() == _GOOD:
@@ -367,25 +369,25 @@ class RealDisk:
         self._client.submit(JOURNAL, sync_process.SYNC, lambda: ([file.open()], 1, [])).then(answered)
         return out
 
-    def let_go(self, descriptor: int) -> None:
+    def on_descriptor_closed(self, descriptor: int) -> None:
         """For `RealFile`: it closes this one."""
-        self._client.let_go(descriptor)
+        self._client.on_descriptor_closed(descriptor)
 
-    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Later[Verdicts]:
-        return self._verdicts(BACKGROUND, files, folders)
+    def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:
+        return self._sync_results(BACKGROUND, files, folders)
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         _raise_first(self.sync_each_now(files, folders))
 
-    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> Verdicts:
+    def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
         # A disk has many writes under way, a file system one commit for all: ten times as fast as one by one.
-        with ThreadPoolExecutor(_THREADS_NOW) as pool:
+        with ThreadPoolExecutor(_BLOCKING_SYNC_THREADS) as pool:
             return [*self._sync_together(pool, files), *self._sync_together(pool, folders)]
 
-    def _sync_together(self, pool: ThreadPoolExecutor, targets: Sequence[File | str]) -> Verdicts:
+    def _sync_together(self, pool: ThreadPoolExecutor, targets: Sequence[File | str]) -> SyncResults:
         descriptors, files, ours = self._descriptors(targets)  # type: ignore[arg-type]
         try:
-            codes = list(pool.map(sync_process.verdict, descriptors, repeat(not files)))
+            codes = list(pool.map(sync_process.sync_result, descriptors, repeat(not files)))
         finally:
             for descriptor in ours:
                 os.close(descriptor)
@@ -395,25 +397,25 @@ class RealDisk:
         return [_error(code, target) for target, code in zip(targets, codes, strict=True)]
 
     def _sync_folder(self, path: str) -> None:
-        descriptor = self.files.open(path, _FOLDER)
+        descriptor = self.files.open(path, _FOLDER_FLAGS)
         try:
             sync_process.full_sync(descriptor, folder=True)
         finally:
             os.close(descriptor)
 
-    def silent_s(self) -> float:
-        return max(self._client.silent_s(JOURNAL), self._client.silent_s(COMMIT))
+    def sync_stalled_s(self) -> float:
+        return max(self._client.stalled_s(JOURNAL), self._client.stalled_s(COMMIT))
 
-    def warm(self, file: File, position: int, length: int) -> Later[None]:
+    def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
         assert isinstance(file, RealFile)
         request = self._client.submit(
-            READ, sync_process.WARM, lambda: ([file.open()], 1, []), (position, length)
+            READ, sync_process.PREFETCH, lambda: ([file.open()], 1, []), (position, length)
         )
         return request.map(_raise_code)
 
-    def zero_file(self, path: str, size: int) -> Later[None]:
+    def zero_file(self, path: str, size: int) -> Promise[None]:
         temporary = f"{path}.tmp"
-        out: Later[None] = Later()
+        out: Promise[None] = Promise()
         try:
             # A new file: a sync process that outlived a killed server may still write zeros to the old one.
             self.unlink(temporary)
@@ -422,9 +424,9 @@ class RealDisk:
             file = RealFile(self, temporary)
             file.open(os.O_CREAT | os.O_EXCL)
         except OSError as error:
-            return Later.failed(error)
+            return Promise.failed(error)
 
-        def zeroed(later: Later[Codes]) -> None:
+        def zeroed(later: Promise[Codes]) -> None:
             file.close()
             try:
                 _raise_code(later.result())
@@ -434,7 +436,7 @@ class RealDisk:
                     self.unlink(temporary)  # it may have taken the last bytes there were
                 out.fail(error)
             else:
-                self.sync([], [os.path.dirname(path)]).then(out.settle)
+                self.sync([], [os.path.dirname(path)]).then(out.copy_result)
 
         self._client.submit(BACKGROUND, sync_process.ZERO, lambda: ([file.open()], 1, []), (0, size)).then(
             zeroed

@@ -1,7 +1,7 @@
 """The server's end of the sync process.
 
-Owns: starting `helper.py`, its sockets, requests under way and their answers. Refuses: to open files or
-to decide what is synced (`disk.py` does), and to run without an event loop.
+Owns: starting `sync_process.py`, its sockets, requests under way and their answers. Refuses: to open files or
+to decide what is synced (`real_disk.py` does), and to run without an event loop.
 
 When the process dies, every request under way fails: whether its sync happened is not known, and asking again
 could get a false "good" (the kernel reports a write error once). A new process is started for the next
@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 from mainstem.log.disk import sync_process
 from mainstem.log.disk.sync_process import BACKGROUND, COMMIT, JOURNAL, READ
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 __all__ = ["BACKGROUND", "COMMIT", "JOURNAL", "READ", "Codes", "Descriptors", "SyncClient"]
 
@@ -35,14 +35,14 @@ Descriptors: TypeAlias = tuple[list[int], int, list[int]]
 Codes: TypeAlias = list[int]
 """One errno a descriptor; 0 is good."""
 
-_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
-_NOTHING: list[int] = [-1]
-_UNDER_WAY_MAX = (
+_SOCKET_TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
+_NO_DESCRIPTORS: list[int] = [-1]
+_IN_FLIGHT_MAX = (
     16  # a lane's requests in the socket at once; the others wait here, where they cost no descriptor
 )
 
 
-class _Request:
+class _SyncRequest:
     __slots__ = ("arguments", "descriptors", "later", "operation")
 
     def __init__(
@@ -54,18 +54,18 @@ class _Request:
         self.operation = operation
         self.descriptors = descriptors
         self.arguments = arguments
-        self.later: Later[Codes] = Later()
+        self.later: Promise[Codes] = Promise()
 
 
-class _Lane:
+class _ClientChannel:
     def __init__(self, end: socket.socket, process: subprocess.Popen[bytes], *, keeps: bool) -> None:
         self.socket = end
         self.process = process
         self.keeps = keeps
-        self.waiting: deque[_Request] = deque()
-        self.under_way: dict[int, _Request] = {}
+        self.waiting: deque[_SyncRequest] = deque()
+        self.under_way: dict[int, _SyncRequest] = {}
         self.received = bytearray()
-        self.kept = _NOTHING
+        self.kept = _NO_DESCRIPTORS
         """Those of our descriptors that the process `keeps` from the last request."""
         self.since = 0.0
         """When the first request went after it had none, or when it last answered: the loop's time."""
@@ -77,11 +77,11 @@ class SyncClient:
     def __init__(self, loop: asyncio.AbstractEventLoop, make_room: Callable[[], None]) -> None:
         """`make_room` is called before the process is started, which takes 12 descriptors for a moment."""
         self._loop = loop
-        self._make_room = make_room
+        self._free_descriptors = make_room
         self._process: subprocess.Popen[bytes] | None = None
-        self._lanes: list[_Lane] = []
+        self._channels: list[_ClientChannel] = []
         self._next_id = 0
-        self._answered = True
+        self._has_replied = True
         self._closed = False
 
     @property
@@ -95,14 +95,14 @@ class SyncClient:
         operation: int,
         descriptors: Callable[[], Descriptors],
         arguments: tuple[int, int] = (0, 0),
-    ) -> Later[Codes]:
+    ) -> Promise[Codes]:
         """Queue a request. `descriptors` is called when it is sent. Fails with OSError."""
-        request = _Request(operation, descriptors, arguments)
+        request = _SyncRequest(operation, descriptors, arguments)
         if self._closed:
             request.later.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))
             return request.later
         if self._process is None:
-            if not self._answered:
+            if not self._has_replied:
                 request.later.fail(OSError(errno.EIO, "the sync process died twice in a row"))
                 return request.later
             try:
@@ -110,21 +110,21 @@ class SyncClient:
             except OSError as error:
                 request.later.fail(error)
                 return request.later
-        self._lanes[lane].waiting.append(request)
-        self._send(self._lanes[lane])
+        self._channels[lane].waiting.append(request)
+        self._send(self._channels[lane])
         return request.later
 
-    def let_go(self, descriptor: int) -> None:
+    def on_descriptor_closed(self, descriptor: int) -> None:
         """It is about to be closed: the process shall not keep it open."""
-        if self._lanes and self._lanes[JOURNAL].kept == [descriptor]:
-            self._lanes[JOURNAL].kept = _NOTHING
+        if self._channels and self._channels[JOURNAL].kept == [descriptor]:
+            self._channels[JOURNAL].kept = _NO_DESCRIPTORS
             self.submit(JOURNAL, sync_process.SYNC, lambda: ([], 0, []))
 
-    def silent_s(self, lane: int) -> float:
+    def stalled_s(self, lane: int) -> float:
         """Seconds without an answer on this lane while one is owed; else 0."""
-        if not self._lanes or not self._lanes[lane].under_way:
+        if not self._channels or not self._channels[lane].under_way:
             return 0.0
-        return self._loop.time() - self._lanes[lane].since
+        return self._loop.time() - self._channels[lane].since
 
     def start(self) -> None:
         """Start the process now rather than at the first request. Raises OSError."""
@@ -132,8 +132,8 @@ class SyncClient:
             self._start()
 
     def _start(self) -> None:
-        self._make_room()
-        pairs = [socket.socketpair(socket.AF_UNIX, _KIND) for _ in sync_process.LANE_THREADS]
+        self._free_descriptors()
+        pairs = [socket.socketpair(socket.AF_UNIX, _SOCKET_TYPE) for _ in sync_process.CHANNEL_THREADS]
         theirs = [pair[1].fileno() for pair in pairs]
         # By path, isolated and without site-packages: the interpreter and this one file, 15 ms.
         command = [sys.executable, "-I", "-S", sync_process.__file__, *map(str, theirs)]
@@ -144,16 +144,16 @@ class SyncClient:
                 pair[1].close()
                 if self._process is None:
                     pair[0].close()
-        self._answered = False
-        self._lanes = [
-            _Lane(pair[0], self._process, keeps=lane == JOURNAL) for lane, pair in enumerate(pairs)
+        self._has_replied = False
+        self._channels = [
+            _ClientChannel(pair[0], self._process, keeps=lane == JOURNAL) for lane, pair in enumerate(pairs)
         ]
-        for lane in self._lanes:
+        for lane in self._channels:
             lane.socket.setblocking(False)
-            self._loop.add_reader(lane.socket, self._readable, lane)
+            self._loop.add_reader(lane.socket, self._on_readable, lane)
 
-    def _send(self, lane: _Lane) -> None:
-        while lane.waiting and len(lane.under_way) < _UNDER_WAY_MAX:
+    def _send(self, lane: _ClientChannel) -> None:
+        while lane.waiting and len(lane.under_way) < _IN_FLIGHT_MAX:
             request = lane.waiting.popleft()
             try:
                 descriptors, files, ours = request.descriptors()
@@ -183,7 +183,7 @@ class SyncClient:
                     request.later.fail(error)
                     continue
                 lane.waiting.appendleft(request)
-                self._loop.call_soon(self._died, lane.process)
+                self._loop.call_soon(self._on_process_died, lane.process)
                 return
             finally:
                 for descriptor in ours:
@@ -192,7 +192,7 @@ class SyncClient:
                 lane.since = self._loop.time()
             lane.under_way[self._next_id] = request
 
-    def _readable(self, lane: _Lane) -> None:
+    def _on_readable(self, lane: _ClientChannel) -> None:
         try:
             data = lane.socket.recv(1 << 12)
         except (BlockingIOError, InterruptedError):
@@ -200,9 +200,9 @@ class SyncClient:
         except OSError:
             data = b""
         if not data:
-            self._died(lane.process)
+            self._on_process_died(lane.process)
             return
-        self._answered = True
+        self._has_replied = True
         lane.since = self._loop.time()
         lane.received += data
         answers = []
@@ -220,17 +220,17 @@ class SyncClient:
         for request, verdicts in answers:
             self._finish(request, verdicts)
 
-    def _finish(self, request: _Request, verdicts: list[int]) -> None:
+    def _finish(self, request: _SyncRequest, verdicts: list[int]) -> None:
         try:
             request.later.resolve(verdicts)
         except Exception as error:  # a caller's callback: the other answers must still be given
             self._loop.call_exception_handler({"message": "after a sync", "exception": error})
 
-    def _died(self, process: subprocess.Popen[bytes]) -> None:
+    def _on_process_died(self, process: subprocess.Popen[bytes]) -> None:
         if process is not self._process:  # it was told before; there may be a new one by now
             return
-        lanes = self._lanes
-        self._shut(kill=True)
+        lanes = self._channels
+        self._stop_process(kill=True)
         lost = [request for lane in lanes for request in (*lane.under_way.values(), *lane.waiting)]
         for request in lost:
             try:
@@ -238,12 +238,12 @@ class SyncClient:
             except Exception as error:
                 self._loop.call_exception_handler({"message": "after a failed sync", "exception": error})
 
-    def _shut(self, *, kill: bool) -> None:
-        for lane in self._lanes:
+    def _stop_process(self, *, kill: bool) -> None:
+        for lane in self._channels:
             if not self._loop.is_closed():
                 self._loop.remove_reader(lane.socket)
             lane.socket.close()
-        self._lanes = []
+        self._channels = []
         process, self._process = self._process, None
         if process is not None:
             if kill:
@@ -257,8 +257,8 @@ class SyncClient:
     def close(self) -> None:
         """End the process; what is under way fails."""
         self._closed = True
-        lanes = self._lanes
-        self._shut(kill=False)
+        lanes = self._channels
+        self._stop_process(kill=False)
         for lane in lanes:
             for request in (*lane.under_way.values(), *lane.waiting):
                 request.later.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))

@@ -24,10 +24,10 @@ import struct
 import sys
 import threading
 
-SYNC, WARM, ZERO, SYNC_AGAIN = 1, 2, 3, 4
+SYNC, PREFETCH, ZERO, SYNC_AGAIN = 1, 2, 3, 4
 """SYNC_AGAIN, in the journal's lane only: SYNC what the request before it brought."""
 JOURNAL, COMMIT, BACKGROUND, READ = 0, 1, 2, 3
-LANE_THREADS = (1, 4, 8, 2)
+CHANNEL_THREADS = (1, 4, 8, 2)
 
 REQUEST = struct.Struct("=IBxHHxxQQ")
 """Request id, operation, count of file descriptors, count of folder descriptors (they come after), position,
@@ -35,9 +35,9 @@ length."""
 REPLY = struct.Struct("=II")
 """Request id, count of verdicts; then one errno (int32; 0 is good) a descriptor (WARM and ZERO: one in
 all)."""
-MAX_DESCRIPTORS = 64
+DESCRIPTORS_MAX = 64
 
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 def full_sync(descriptor: int, folder: bool = False) -> None:
@@ -55,7 +55,7 @@ def full_sync(descriptor: int, folder: bool = False) -> None:
         os.fdatasync(descriptor)
 
 
-def verdict(descriptor: int, folder: bool) -> int:
+def sync_result(descriptor: int, folder: bool) -> int:
     """Sync it: the errno, 0 if it is good."""
     try:
         full_sync(descriptor, folder)
@@ -64,59 +64,59 @@ def verdict(descriptor: int, folder: bool) -> int:
     return 0
 
 
-def warm(descriptor: int, position: int, length: int) -> None:
+def prefetch(descriptor: int, position: int, length: int) -> None:
     """Read a range, for the page cache."""
     while length > 0:
-        piece = os.pread(descriptor, min(length, _PIECE), position)
+        piece = os.pread(descriptor, min(length, _CHUNK_BYTES), position)
         if not piece:
             return
         position += len(piece)
         length -= len(piece)
 
 
-def zero(descriptor: int, size: int) -> None:
+def write_zeros(descriptor: int, size: int) -> None:
     """Write zeros up to `size` and sync: blocks that are written, not just allocated, sync without a metadata
     commit."""
-    zeros = bytes(min(size, _PIECE))
+    zeros = bytes(min(size, _CHUNK_BYTES))
     position = 0
     while position < size:
         position += os.pwrite(descriptor, zeros[: size - position], position)
     full_sync(descriptor)
 
 
-def serve_one(operation: int, descriptors: list[int], files: int, position: int, length: int) -> list[int]:
+def execute(operation: int, descriptors: list[int], files: int, position: int, length: int) -> list[int]:
     """Do one request: its verdicts."""
     if operation in (SYNC, SYNC_AGAIN):
-        return [verdict(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
+        return [sync_result(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
     try:
-        if operation == WARM:
-            warm(descriptors[0], position, length)
+        if operation == PREFETCH:
+            prefetch(descriptors[0], position, length)
         else:
-            zero(descriptors[0], length)
+            write_zeros(descriptors[0], length)
     except OSError as error:
         return [error.errno or 5]
     return [0]
 
 
-def _in_place_of(held: list[int], came: list[int]) -> list[int]:
+def _replace_descriptors(held: list[int], came: list[int]) -> list[int]:
     for descriptor in held:
         os.close(descriptor)
     return came
 
 
-class Lane:
+class Channel:
     """One socket and the threads that serve it. `keeps`: its one thread keeps the descriptors of a request
     until the next ones come."""
 
     def __init__(self, descriptor: int, *, keeps: bool) -> None:
         self._socket = socket.socket(fileno=descriptor)
-        self._keeps = keeps
+        self._keeps_descriptors = keeps
         self._receiving = threading.Lock()
         self._sending = threading.Lock()
 
     def _receive(self) -> tuple[bytes, list[int]]:
         """One request and its descriptors; empty at the end."""
-        room = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+        room = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
         message, descriptors = b"", array.array("i")
         while len(message) < REQUEST.size:  # a stream socket (macOS) may split it
             piece, controls, _, _ = self._socket.recvmsg(REQUEST.size - len(message), room)
@@ -141,10 +141,10 @@ class Lane:
                     return
                 request, operation, files, _, position, length = REQUEST.unpack(message)
                 if operation != SYNC_AGAIN:
-                    held = _in_place_of(held, came)
-                verdicts = serve_one(operation, held, files, position, length)
-                if not self._keeps:
-                    held = _in_place_of(held, [])
+                    held = _replace_descriptors(held, came)
+                verdicts = execute(operation, held, files, position, length)
+                if not self._keeps_descriptors:
+                    held = _replace_descriptors(held, [])
                 reply = REPLY.pack(request, len(verdicts)) + struct.pack(f"={len(verdicts)}i", *verdicts)
                 with self._sending:
                     self._socket.sendall(reply)
@@ -158,8 +158,8 @@ def main(descriptors: list[int]) -> None:
         signal.signal(number, signal.SIG_IGN)
     threads = []
     for lane_number, descriptor in enumerate(descriptors):
-        lane = Lane(descriptor, keeps=lane_number == JOURNAL)
-        for _ in range(LANE_THREADS[lane_number]):
+        lane = Channel(descriptor, keeps=lane_number == JOURNAL)
+        for _ in range(CHANNEL_THREADS[lane_number]):
             nice = 5 if lane_number == BACKGROUND else 0
             threads.append(threading.Thread(target=lane.run, args=(nice,)))
     for thread in threads:

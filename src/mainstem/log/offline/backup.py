@@ -23,7 +23,7 @@ the copy begins, all that was acknowledged before t0 is in it, because of the or
 Segments before the one in which the checkpoint's row of their partition ends never change (nothing there
 can be rolled back): they are cloned, or hard-linked, where the file system can do it. Everything else is
 copied. A server never changes a file that has a second name: recovery gives it an inode of its own first
-(`Disk.own`).
+(`Disk.unshare`).
 
 Segments are taken from the newest to the oldest: when one is missing, retention has removed it and all
 before it, and the log start in the copied checkpoint moves up. When a partition vanishes, its topic was
@@ -64,17 +64,17 @@ SNAPSHOT = re.compile(r"snapshot-[0-9]{20}")
 _DERIVED = (".index", ".timeindex", ".arrivals")
 
 
-class Source(Protocol):
+class BackupSource(Protocol):
     """What is copied: reading alone. OSError."""
 
     def exists(self, path: str) -> bool: ...
     def list(self, folder: str) -> list[str]: ...
     def size(self, path: str) -> int: ...
     def read_all(self, path: str) -> bytes: ...
-    def open(self, path: str) -> ReadFile: ...
+    def open(self, path: str) -> BackupSourceFile: ...
 
 
-class ReadFile(Protocol):
+class BackupSourceFile(Protocol):
     """One open file of a Source."""
 
     def pread(self, length: int, position: int) -> bytes: ...
@@ -82,7 +82,7 @@ class ReadFile(Protocol):
     def close(self) -> None: ...
 
 
-class Sink(Protocol):
+class BackupSink(Protocol):
     """One file that is being written."""
 
     def write(self, data: bytes) -> None:
@@ -92,7 +92,7 @@ class Sink(Protocol):
         """It is whole: synced."""
 
 
-class Target(Protocol):
+class BackupTarget(Protocol):
     """Where it goes: a folder of its own. OSError."""
 
     def make_folder(self, folder: str) -> None: ...
@@ -103,7 +103,7 @@ class Target(Protocol):
     def clone(self, path: str) -> bool:
         """As `share`, but only as a clone, which later changes of the source do not reach."""
 
-    def create(self, path: str) -> Sink:
+    def create(self, path: str) -> BackupSink:
         """A new file, or a new content."""
 
     def write_small(self, path: str, data: bytes) -> None:
@@ -116,12 +116,12 @@ class Target(Protocol):
         """Make all names durable."""
 
 
-class Changed(Exception):
+class SourceChanged(Exception):
     """Something vanished that the copy needs: begin again."""
 
 
 @dataclass(slots=True)
-class Summary:
+class BackupSummary:
     """What was done."""
 
     partitions: int = 0
@@ -135,11 +135,11 @@ class Backup:
     """One backup. `run`, then `summary` is right."""
 
     def __init__(
-        self, source: Source, target: Target, read_state: Callable[[], Callable[[Key], bool]]
+        self, source: BackupSource, target: BackupTarget, read_state: Callable[[], Callable[[Key], bool]]
     ) -> None:
         """`read_state` is called when the state is copied; what it gives says which partitions are
         topics'."""
-        self.summary = Summary()
+        self.summary = BackupSummary()
         self._source = source
         self._target = target
         self._read_state = read_state
@@ -168,11 +168,11 @@ class Backup:
         made = meta.read(self._disk)
         self._folder_id, self._epoch_floor = made.folder_id, made.epoch_floor
         while self.summary.attempts < ATTEMPTS:
-            self.summary = Summary(attempts=self.summary.attempts + 1)
+            self.summary = BackupSummary(attempts=self.summary.attempts + 1)
             self._placed = set()
             try:
                 yield from self._attempt()
-            except (Changed, FileNotFoundError):
+            except (SourceChanged, FileNotFoundError):
                 continue
             self._target.keep_only(self._placed)
             self._target.sync_folders()
@@ -205,7 +205,7 @@ class Backup:
         for key, row in list(rows.items()):
             if key not in copied:
                 if is_live(key) and row.end_offset > row.log_start:
-                    raise Changed
+                    raise SourceChanged
                 del rows[key]
         self._checkpoint(found, rows)
         self._no_epoch_has_risen(found.first_seq)
@@ -225,7 +225,7 @@ class Backup:
         newest = checkpoints.load(self._disk)
         _raise_to(now, newest.rows if newest is not None else ())
         if any(epoch > self._epochs.get(key, self._epoch_floor) for key, epoch in now.items()):
-            raise Changed
+            raise SourceChanged
 
     # --- journal and state --------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Backup:
         live: list[tuple[int, str]] = []
         for name in self._source.list(paths.JOURNAL):
             path = f"{paths.JOURNAL}/{name}"
-            if paths.parse_slot(name) is not None:
+            if paths.parse_journal_file(name) is not None:
                 with contextlib.closing(self._source.open(path)) as file:
                     header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
                 if header is not None and header.seq >= first_seq:
@@ -253,7 +253,7 @@ class Backup:
         with contextlib.closing(self._source.open(path)) as file:
             header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
             for group in form.read_groups(cast(File, file), header) if header is not None else ():
-                last = group.records[-1].at + group.records[-1].length
+                last = group.records[-1].payload_position + group.records[-1].length
                 end = -(-last // form.BLOCK) * form.BLOCK
                 for record in group.records:
                     if record.kind == EPOCH:
@@ -270,7 +270,7 @@ class Backup:
         yield from self._partition(STATE, rows)
         begins = rows[STATE].log_start if STATE in rows else 0
         if begins and not any(int(name[-20:]) >= begins for name in snapshots):
-            raise Changed
+            raise SourceChanged
 
     # --- partitions ---------------------------------------------------------------------------------------
 
@@ -287,11 +287,11 @@ class Backup:
                 yield from self._segment(path, final=row is not None and base < row.segment)
             except FileNotFoundError:
                 if any(earlier < base for earlier in self._segments(folder)):
-                    raise Changed from None  # not retention: a commit failed, and took back what followed it
+                    raise SourceChanged from None  # not retention: a commit failed and was rolled back
                 break
             taken.append(base)
         if not taken and (bases or (row is not None and row.end_offset > row.log_start)):
-            raise Changed
+            raise SourceChanged
         if taken and (row is not None or taken[-1]):
             rows[key] = _from(taken[-1], row, key)
         stems = {f"{base:020}" for base in taken}

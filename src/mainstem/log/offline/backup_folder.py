@@ -139,7 +139,7 @@ def _sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-class Restore:
+class FolderRestore:
     """Copying a backup, or any data folder that no server uses, to where a server shall use it."""
 
     def __init__(self, source: ReadOnlyDisk, root: str) -> None:

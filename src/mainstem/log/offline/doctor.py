@@ -1,7 +1,7 @@
 """Examining a data folder that no server uses, without changing it.
 
 Owns: the order in which everything is read: lock, meta.properties, checkpoints, journal, then each
-partition (`doctor_partition.py`). Refuses: a folder that a server uses, and to write: the folder is opened
+partition (`doctor_scan.py`). Refuses: a folder that a server uses, and to write: the folder is opened
 for reading alone. What the state log says is `coordinator/doctor.py`'s. Called by the command `mainstem
 doctor` and by tests.
 """
@@ -21,11 +21,11 @@ from mainstem.log.commit import journal_reader
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderLocked
-from mainstem.log.offline.doctor_scan import Finding, PartitionExam, Promise
+from mainstem.log.offline.doctor_scan import DurableExtent, Finding, PartitionExamination
 from mainstem.log.recovery import meta
 
 Key = tuple[UUID, int]
-OTHERS = ("state", "search")
+FOREIGN_FOLDERS = ("state", "search")
 """Folders in the data folder that are not the log's."""
 
 
@@ -53,7 +53,7 @@ class ReadOnlyDisk:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
-        self.opened: list[ReadOnlyFile] = []
+        self.open_files: list[ReadOnlyFile] = []
 
     def exists(self, path: str) -> bool:
         return os.path.exists(f"{self.root}/{path}")
@@ -66,7 +66,7 @@ class ReadOnlyDisk:
 
     def open(self, path: str) -> ReadOnlyFile:
         file = ReadOnlyFile(self.root, path)
-        self.opened.append(file)
+        self.open_files.append(file)
         return file
 
     def size(self, path: str) -> int:
@@ -80,7 +80,7 @@ class ReadOnlyDisk:
         raise OSError(errno.EROFS, f"doctor changes nothing, but was asked to {name}")
 
 
-class Examination:
+class FolderExamination:
     """One examination of a data folder. A context manager: no server starts on the folder meanwhile."""
 
     def __init__(self, root: str) -> None:
@@ -97,14 +97,14 @@ class Examination:
             plain = cast(Disk, self.disk)
             self.meta = meta.read(plain)
             self.checkpoint: Checkpoint | None = checkpoints.load(plain)
-            self._damaged_checkpoints = checkpoints.damaged(plain)
+            self._damaged_checkpoints = checkpoints.damaged_files(plain)
             first = self.checkpoint.first_seq if self.checkpoint is not None else 1
             group = self.checkpoint.next_group if self.checkpoint is not None else 1
-            self._image = journal_reader.read(plain, self.meta.folder_id, first, group)
+            self._image = journal_reader.read_journal(plain, self.meta.folder_id, first, group)
         except BaseException:
             self.close()
             raise
-        self.clean = self.checkpoint is not None and self.checkpoint.clean and not self._image.live
+        self.clean = self.checkpoint is not None and self.checkpoint.clean and not self._image.live_paths
 
     def _take_lock(self) -> None:
         try:
@@ -119,14 +119,14 @@ class Examination:
 
     def close(self) -> None:
         """Let the folder go."""
-        for file in self.disk.opened:
+        for file in self.disk.open_files:
             file.close()
-        self.disk.opened.clear()
+        self.disk.open_files.clear()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    def __enter__(self) -> Examination:
+    def __enter__(self) -> FolderExamination:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,7 +155,7 @@ class Examination:
             if not is_live(key):
                 then = "the next start puts it into quarantine/, or removes it if its topic was deleted"
                 yield Finding("note", paths.partition_folder(*key), "no topic has this id", then, *key)
-            exam = PartitionExam(self.disk.root, *key, self._promise(key), self.read_bytes)
+            exam = PartitionExamination(self.disk.root, *key, self._promise(key), self.read_bytes)
             try:
                 yield from exam.run()
             except OSError as error:
@@ -166,12 +166,12 @@ class Examination:
             self.events += exam.events
         yield from self._missing(keys)
 
-    def _promise(self, key: Key) -> Promise:
+    def _promise(self, key: Key) -> DurableExtent:
         rows = self.checkpoint.rows if self.checkpoint is not None else ()
         row = next((one for one in rows if (one.topic_id, one.index) == key), None)
         if row is None and self.checkpoint is not None:
             row = CheckpointRow(*key, 0, 0, 0, 0, 0)
-        return Promise(row, self.clean, [record for _, record in self._image.records.get(key, [])])
+        return DurableExtent(row, self.clean, [record for _, record in self._image.records.get(key, [])])
 
     def _folder(self) -> Iterator[Finding]:
         for name in self._damaged_checkpoints:
@@ -187,11 +187,18 @@ class Examination:
             then = "groups of the journal are lost; what they held is there as far as its segments have it"
             yield Finding("damage", path, what, then)
         if not self.clean and self.checkpoint is not None:
-            live = len(self._image.live)
+            live = len(self._image.live_paths)
             files = "1 journal file" if live == 1 else f"{live} journal files"
             then = f"the next start goes through {files} and the ends of what was written"
             yield Finding("note", "", "the server was not stopped cleanly", then)
-        known = (paths.LOCK, paths.META, paths.JOURNAL, paths.PARTITIONS, *checkpoints.NAMES, *OTHERS)
+        known = (
+            paths.LOCK,
+            paths.META,
+            paths.JOURNAL,
+            paths.PARTITIONS,
+            *checkpoints.NAMES,
+            *FOREIGN_FOLDERS,
+        )
         for name in self.disk.list(""):
             if name == paths.QUARANTINE:
                 then = "partitions that no topic had are kept there for you"
@@ -201,12 +208,16 @@ class Examination:
 
     def _missing(self, keys: list[Key]) -> Iterator[Finding]:
         there = set(keys)
-        gone = {f"{paths.partition_name(*key)}{paths.DELETED}" for key in there}
+        gone = {f"{paths.partition_name(*key)}{paths.DELETED_SUFFIX}" for key in there}
         deleted = set(self.disk.list(paths.PARTITIONS)) - gone
         for row in self.checkpoint.rows if self.checkpoint is not None else ():
             key = row.topic_id, row.index
             name = paths.partition_name(*key)
-            if key not in there and row.end_offset > row.log_start and name + paths.DELETED not in deleted:
+            if (
+                key not in there
+                and row.end_offset > row.log_start
+                and name + paths.DELETED_SUFFIX not in deleted
+            ):
                 what = "the folder is missing"
                 then = (
                     "the partition is read-only from the next start on; restore it, or --repair gives it up"

@@ -37,11 +37,11 @@ from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.disk.real_disk import RealDisk
 from mainstem.log.log import Log
-from mainstem.log.offline.doctor import Examination, Key
+from mainstem.log.offline.doctor import FolderExamination, Key
 from mainstem.log.offline.doctor_scan import Finding
 from mainstem.log.offline.inspect import InspectedBatch, inspect
 from mainstem.log.storage import leader_epochs, producer_snapshot, record_batch
-from mainstem.log.storage.arrival_index import Arrivals
+from mainstem.log.storage.arrival_index import ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.record_batch import BatchHeader
 
@@ -52,7 +52,7 @@ _MORE_THAN_ANY_FILE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptBatch:
     """A batch that stays, or whose damaged offset or epoch is set right: only they are outside of its CRC."""
 
     position: int
@@ -67,49 +67,51 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class LostRange:
     """Offsets that are lost."""
 
-    first: int
-    last: int
+    first_offset: int
+    last_offset: int
     epoch: int
 
 
 @dataclass(slots=True)
-class Plan:
+class SegmentPlan:
     """One segment as it shall be."""
 
     base: int
-    parts: list[Kept | Gap] = field(default_factory=list)
+    parts: list[KeptBatch | LostRange] = field(default_factory=list)
     removed: list[tuple[int, int]] = field(default_factory=list)
     """From, to: bytes that are in no part."""
 
     @property
     def is_changed(self) -> bool:
-        return bool(self.removed) or any(isinstance(part, Gap) or part.is_changed for part in self.parts)
+        return bool(self.removed) or any(
+            isinstance(part, LostRange) or part.is_changed for part in self.parts
+        )
 
-    def gaps(self) -> Iterator[Gap]:
-        return (part for part in self.parts if isinstance(part, Gap))
+    def lost_ranges(self) -> Iterator[LostRange]:
+        return (part for part in self.parts if isinstance(part, LostRange))
 
 
-def empty_batch(gap: Gap) -> bytes:
+def empty_batch(gap: LostRange) -> bytes:
     """The batch that stands for lost offsets."""
     length = record_batch.HEADER_BYTES - record_batch.LENGTH_OVERHEAD
-    delta = gap.last - gap.first
-    fields = (gap.first, length, gap.epoch, record_batch.MAGIC, 0, 0, delta, -1, -1, -1, -1, -1, 0)
+    delta = gap.last_offset - gap.first_offset
+    fields = (gap.first_offset, length, gap.epoch, record_batch.MAGIC, 0, 0, delta, -1, -1, -1, -1, -1, 0)
     data = bytearray(_HEADER.pack(*fields))
     struct.pack_into(">I", data, 17, crc32c(memoryview(data)[record_batch.CRC_FROM :]))
     return bytes(data)
 
 
-class Repair:
+class FolderRepair:
     """One repair of a data folder. `run` yields what it did, as findings of what was wrong."""
 
     def __init__(
         self,
         root: str,
         rng: random.Random,
-        is_given_up: Callable[[Key, Gap], bool] = lambda key, gap: True,
+        may_give_up: Callable[[Key, LostRange], bool] = lambda key, gap: True,
         set_aside: Sequence[str] = (),
     ) -> None:
         """`is_given_up`: whether the partition can do without these offsets; if not, it is left as it is.
@@ -117,13 +119,13 @@ class Repair:
         self._root = os.path.abspath(root)
         self._rng = rng
         self._set_aside = set_aside
-        self._is_given_up = is_given_up
+        self._is_given_up = may_give_up
 
     def run(self) -> Iterator[Finding]:
-        """Repair. LogFolderError, LogFolderLocked: as `Examination`; OSError."""
-        with Examination(self._root) as exam:
+        """Repair. LogFolderError, LogFolderLocked: as `FolderExamination`; OSError."""
+        with FolderExamination(self._root) as exam:
             found, clean, keys = exam.checkpoint, exam.clean, exam.partition_keys()
-            damaged = checkpoints.damaged(cast(Disk, exam.disk))
+            damaged = checkpoints.damaged_files(cast(Disk, exam.disk))
         if found is None or damaged:
             self._make_checkpoint(found or Checkpoint(0, 1, 1, clean=False, rows=()), keys)
             for name in damaged or checkpoints.NAMES:
@@ -131,7 +133,7 @@ class Repair:
         if found is None or damaged or not clean:
             asyncio.run(self._settle())
             yield Finding("note", "", "the folder is as after a clean stop", "the journal is settled")
-        with Examination(self._root) as exam:
+        with FolderExamination(self._root) as exam:
             found = exam.checkpoint
             assert found is not None, "it was made"
         yield from self._partitions(found)
@@ -183,16 +185,16 @@ class Repair:
     # --- partitions ---------------------------------------------------------------------------------------
 
     def _partitions(self, found: Checkpoint) -> Iterator[Finding]:
-        changes: dict[Key, list[Plan]] = {}
+        changes: dict[Key, list[SegmentPlan]] = {}
         for row in found.rows:
             key = row.topic_id, row.index
             plans = self._plans(row)
-            gaps = [gap for plan in plans for gap in plan.gaps()]
+            gaps = [gap for plan in plans for gap in plan.lost_ranges()]
             if not all(self._is_given_up(key, gap) for gap in gaps):
                 what = "offsets are lost that nothing can stand for"
                 then = "not repaired: restore the folder from a backup"
                 path = paths.partition_folder(*key)
-                yield Finding("damage", path, what, then, *key, gaps[0].first, gaps[-1].last)
+                yield Finding("damage", path, what, then, *key, gaps[0].first_offset, gaps[-1].last_offset)
             elif any(plan.is_changed for plan in plans) or self._is_marked(row):
                 changes[key] = plans
         if not changes:
@@ -215,21 +217,21 @@ class Repair:
         """A repair of it was cut off."""
         return row.position == _MORE_THAN_ANY_FILE
 
-    def _plans(self, row: CheckpointRow) -> list[Plan]:
+    def _plans(self, row: CheckpointRow) -> list[SegmentPlan]:
         """All segments from the log start to the promised end, without a gap between them."""
         folder = f"{self._root}/{paths.partition_folder(row.topic_id, row.index)}"
         bases = [base for base in _bases(folder) if base < row.end_offset or base == row.segment]
         plans, epoch = [], 0
         first = bases[0] if bases else row.end_offset
         if row.log_start < first:
-            plans.append(Plan(row.log_start, [*_gaps(row.log_start, first, 0)]))
+            plans.append(SegmentPlan(row.log_start, [*_gaps(row.log_start, first, 0)]))
         for base, after in zip(bases, [*bases[1:], row.end_offset], strict=False):
-            plan = Plan(base)
+            plan = SegmentPlan(base)
             epoch = _walk(f"{folder}/{paths.segment_name(base)}", plan, after, (epoch, row.epoch))
             plans.append(plan)
         return plans
 
-    def _apply(self, key: Key, plans: list[Plan]) -> Iterator[Finding]:
+    def _apply(self, key: Key, plans: list[SegmentPlan]) -> Iterator[Finding]:
         folder = paths.partition_folder(*key)
         os.makedirs(f"{self._root}/{folder}", mode=0o700, exist_ok=True)
         stems = {f"{plan.base:020}" for plan in plans}
@@ -246,13 +248,19 @@ class Repair:
                 yield Finding("note", path, what, "delete the file if you do not need it", *key)
             _write(f"{self._root}/{path}", plan)
             _sync(f"{self._root}/{folder}")
-            for gap in plan.gaps():
-                what = f"{gap.last - gap.first + 1:,} offsets are given up"
+            for gap in plan.lost_ranges():
+                what = f"{gap.last_offset - gap.first_offset + 1:,} offsets are given up"
                 yield Finding(
-                    "damage", path, what, "an empty batch stands for them", *key, gap.first, gap.last
+                    "damage",
+                    path,
+                    what,
+                    "an empty batch stands for them",
+                    *key,
+                    gap.first_offset,
+                    gap.last_offset,
                 )
             for part in plan.parts:
-                if isinstance(part, Kept) and part.is_changed:
+                if isinstance(part, KeptBatch) and part.is_changed:
                     last = part.base_offset + part.header.last_offset_delta
                     what = "the offset or the leader epoch of a batch was wrong"
                     yield Finding("damage", path, what, "set right", *key, part.base_offset, last)
@@ -263,8 +271,8 @@ class Repair:
     # --- what is derived ----------------------------------------------------------------------------------
 
     def _derived(self) -> Iterator[Finding]:
-        with Examination(self._root) as exam:
-            found = [one for one in exam.run() if one.verdict == "derived" and one.topic_id is not None]
+        with FolderExamination(self._root) as exam:
+            found = [one for one in exam.run() if one.severity == "derived" and one.topic_id is not None]
         done: set[str] = set()
         for finding in found:
             path = f"{self._root}/{finding.path}"
@@ -279,13 +287,13 @@ class Repair:
             elif stem not in done:
                 done.add(stem)
                 _build_index(f"{stem}.log", int(os.path.basename(stem)))
-            yield replace(finding, then="built again")
+            yield replace(finding, consequence="built again")
 
 
 # --- one segment ------------------------------------------------------------------------------------------
 
 
-def _walk(path: str, plan: Plan, after: int, epochs_from_to: tuple[int, int]) -> int:
+def _walk(path: str, plan: SegmentPlan, after: int, epochs_from_to: tuple[int, int]) -> int:
     """Fill the plan of one segment, whose offsets end before `after`; the epoch at its end."""
     epoch, most = epochs_from_to
     offset, position = plan.base, 0
@@ -307,7 +315,7 @@ def _walk(path: str, plan: Plan, after: int, epochs_from_to: tuple[int, int]) ->
         position = item.position + header.total_bytes
         plan.parts += _gaps(offset, base, epoch)
         epoch = header.leader_epoch if epoch <= header.leader_epoch <= most else epoch
-        plan.parts.append(Kept(item.position, header.total_bytes, header, base, epoch))
+        plan.parts.append(KeptBatch(item.position, header.total_bytes, header, base, epoch))
         offset = base + header.last_offset_delta + 1
     size = os.path.getsize(path)
     if size > position:
@@ -316,9 +324,9 @@ def _walk(path: str, plan: Plan, after: int, epochs_from_to: tuple[int, int]) ->
     return epoch
 
 
-def _gaps(first: int, end: int, epoch: int) -> list[Gap]:
+def _gaps(first: int, end: int, epoch: int) -> list[LostRange]:
     """A batch spans 2^31 offsets at most."""
-    return [Gap(at, min(at + _SPAN, end) - 1, epoch) for at in range(first, end, _SPAN)]
+    return [LostRange(at, min(at + _SPAN, end) - 1, epoch) for at in range(first, end, _SPAN)]
 
 
 def _bases(folder: str) -> list[int]:
@@ -344,14 +352,14 @@ def _keep(root: str, path: str, start: int, end: int) -> str:
     return name
 
 
-def _write(path: str, plan: Plan) -> None:
+def _write(path: str, plan: SegmentPlan) -> None:
     def content() -> Iterator[bytes]:
         for part in plan.parts:
-            if isinstance(part, Gap):
+            if isinstance(part, LostRange):
                 yield empty_batch(part)
             elif part.is_changed:
                 data = bytearray(b"".join(_pieces(path, part.position, part.position + part.size)))
-                record_batch.stamp(memoryview(data), part.base_offset, part.epoch, None)
+                record_batch.assign_offsets(memoryview(data), part.base_offset, part.epoch, None)
                 yield bytes(data)
             else:
                 yield from _pieces(path, part.position, part.position + part.size)
@@ -406,11 +414,11 @@ def _build_index(path: str, base: int) -> None:
 def _arrivals(path: str) -> bytes:
     """What of the pairs is right."""
     with open(path, "rb") as file:
-        return Arrivals.parse(file.read()).to_bytes()
+        return ArrivalIndex.parse(file.read()).to_bytes()
 
 
 def _epochs(folder: str) -> bytes:
-    found = leader_epochs.Epochs()
+    found = leader_epochs.LeaderEpochs()
     for base in _bases(folder):
         for item in inspect(f"{folder}/{paths.segment_name(base)}"):
             if isinstance(item, InspectedBatch) and item.crc_ok:

@@ -16,17 +16,17 @@ from uuid import UUID
 
 from mainstem.log import paths
 from mainstem.log.commit.checkpoint import CheckpointRow
-from mainstem.log.commit.journal_format import APPEND, Record
+from mainstem.log.commit.journal_format import APPEND, JournalRecord
 from mainstem.log.offline.inspect import InspectedBatch, InspectedDamage, inspect
 from mainstem.log.storage import arrival_index, leader_epochs, producer_snapshot
 from mainstem.log.storage.index import OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES
 from mainstem.log.storage.record_batch import BatchHeader
 
-Verdict = Literal["damage", "derived", "note"]
+Severity = Literal["damage", "derived", "note"]
 _OFFSET_ENTRY = struct.Struct(">II")
 _TIME_ENTRY = struct.Struct(">qI")
-SIDE = (".index", ".timeindex", ".arrivals")
-BUILT_AGAIN = "the server builds it again by itself, or --repair does"
+SIDE_FILE_SUFFIXES = (".index", ".timeindex", ".arrivals")
+REBUILT = "the server builds it again by itself, or --repair does"
 SERVED_AROUND = (
     "these offsets answer CORRUPT_MESSAGE, and what is before and behind them is served;"
     " --repair sets right what can be, gives up the others, and closes the gap"
@@ -37,29 +37,29 @@ SERVED_AROUND = (
 class Finding:
     """One thing that is not as a clean stop leaves it."""
 
-    verdict: Verdict
+    severity: Severity
     """damage: something that was promised cannot be read; derived: only a file that is built again from the
     log; note: nothing is wrong, but it should be known."""
     path: str
     """In the data folder."""
-    what: str
-    then: str
+    problem: str
+    consequence: str
     """What follows from it."""
     topic_id: UUID | None = None
     partition: int = -1
-    first: int = -1
+    first_offset: int = -1
     """First offset concerned; -1: none."""
-    last: int = -1
+    last_offset: int = -1
 
 
 @dataclass(slots=True)
-class Promise:
+class DurableExtent:
     """What is known of a partition from checkpoint and journal."""
 
     row: CheckpointRow | None = None
     clean: bool = False
     """The last stop was: all is in the segments."""
-    journal: list[Record] = field(default_factory=list)
+    journal: list[JournalRecord] = field(default_factory=list)
 
     @property
     def end_offset(self) -> int:
@@ -67,7 +67,7 @@ class Promise:
         ends = [record.end_offset for record in self.journal if record.kind == APPEND]
         return max([*ends, -1 if self.row is None else self.row.end_offset])
 
-    def verdict(self, segment: int, position: int, end: int) -> Verdict:
+    def severity_of(self, segment: int, position: int, end: int) -> Severity:
         """Of damaged bytes. Those after the checkpoint the journal has, or nobody was promised them."""
         row = self.row
         if row is None or segment < row.segment or (segment == row.segment and position < row.position):
@@ -82,7 +82,7 @@ class Promise:
         return "derived" if held else "note"
 
 
-class PartitionExam:
+class PartitionExamination:
     """One partition. `run` yields what it finds; the counts are right afterwards."""
 
     def __init__(
@@ -90,7 +90,7 @@ class PartitionExam:
         root: str,
         topic_id: UUID,
         index: int,
-        promise: Promise,
+        promise: DurableExtent,
         read_bytes: Callable[[int], None],
         folder: str | None = None,
     ) -> None:
@@ -100,8 +100,8 @@ class PartitionExam:
         self._root = root
         self._topic = topic_id
         self._index = index
-        self.promise = promise
-        self.noted: dict[int, int] = {}
+        self.extent = promise
+        self.index_entries: dict[int, int] = {}
         """Position -> last relative offset, as the index of the present segment says."""
         self._read_bytes = read_bytes
         self._folder = folder or paths.partition_folder(topic_id, index)
@@ -116,27 +116,27 @@ class PartitionExam:
         offset = bases[0] if bases else 0
         for base, after in zip(bases, [*bases[1:], None], strict=True):
             if base != offset:
-                yield self.gone(offset, base - 1, f"{self._folder}/{paths.segment_name(base)}")
+                yield self.missing_offsets(offset, base - 1, f"{self._folder}/{paths.segment_name(base)}")
             try:
                 offset = yield from self._segment(base, after)
             except OSError as error:
                 path = f"{self._folder}/{paths.segment_name(base)}"
                 told = f"cannot be read: {error.strerror}"
                 yield self._finding("damage", path, told, "what the disk gives is served", base)
-                offset = after if after is not None else self.promise.end_offset
+                offset = after if after is not None else self.extent.end_offset
             offset = after if after is not None and offset > after else offset
-        end = self.promise.end_offset
-        covered = self.promise.journal and not self.promise.clean
+        end = self.extent.end_offset
+        covered = self.extent.journal and not self.extent.clean
         if offset < end and not covered:
-            yield self.gone(offset, end - 1, self._folder)
+            yield self.missing_offsets(offset, end - 1, self._folder)
         yield from self._derived_files(names)
 
     def _finding(
-        self, verdict: Verdict, path: str, what: str, then: str, first: int = -1, last: int = -1
+        self, verdict: Severity, path: str, what: str, then: str, first: int = -1, last: int = -1
     ) -> Finding:
         return Finding(verdict, path, what, then, self._topic, self._index, first, last)
 
-    def gone(self, first: int, last: int, path: str) -> Finding:
+    def missing_offsets(self, first: int, last: int, path: str) -> Finding:
         """The finding of offsets that no file has."""
         what = "offsets are missing that were promised"
         then = (
@@ -146,21 +146,21 @@ class PartitionExam:
         return self._finding("damage", path, what, then, first, last)
 
     def _beginning(self, bases: list[int]) -> Iterator[Finding]:
-        row = self.promise.row
+        row = self.extent.row
         if row is not None and row.end_offset > row.log_start and (not bases or bases[0] > row.log_start):
             last = min(bases[0], row.end_offset) - 1 if bases else row.end_offset - 1
             if bases:
-                yield self.gone(row.log_start, last, self._folder)
+                yield self.missing_offsets(row.log_start, last, self._folder)
 
     # Segments.
 
     def _segment(self, base: int, after: int | None) -> Generator[Finding, None, int]:
         """Findings of one segment; returns the offset after it."""
         path = f"{self._folder}/{paths.segment_name(base)}"
-        walk = _Walk(self, base, after, path)
+        walk = _SegmentWalk(self, base, after, path)
         size = os.stat(f"{self._root}/{path}").st_size
-        row = self.promise.row
-        self.noted = self._index_entries(base)
+        row = self.extent.row
+        self.index_entries = self._index_entries(base)
         read = 0
         for item in inspect(f"{self._root}/{path}"):
             end = (
@@ -170,8 +170,8 @@ class PartitionExam:
             )
             self._read_bytes(end - read)
             read = end
-            yield from walk.item(item)
-        yield from walk.ended()
+            yield from walk.visit(item)
+        yield from walk.finish()
         if row is not None and row.segment == base and size < row.position:
             what = f"is {size:,} bytes long, {row.position:,} were promised"
             yield self._finding(
@@ -183,26 +183,26 @@ class PartitionExam:
                 row.end_offset - 1,
             )
             walk.offset = row.end_offset
-        if after is not None or self.promise.clean:
+        if after is not None or self.extent.clean:
             yield from self._index_of(base, walk)
         return walk.offset
 
-    def counted(self, header: BatchHeader) -> str | None:
+    def count_batch(self, header: BatchHeader) -> str | None:
         """Count a whole batch; what is wrong with its place in the log, if anything."""
         self.batches += 1
         self.events += header.count
         before, epoch = self._epoch, header.leader_epoch
-        row = self.promise.row
-        if row is not None and self.promise.clean and epoch > row.epoch:
+        row = self.extent.row
+        if row is not None and self.extent.clean and epoch > row.epoch:
             return f"a batch has the leader epoch {epoch}, which has not begun"
         if epoch < before:
             return f"the leader epoch falls from {before} to {epoch}"
         self._epoch = epoch
         return None
 
-    def damaged(self, base: int, path: str, start: int, end: int, first: int, last: int) -> Finding:
+    def damaged_bytes(self, base: int, path: str, start: int, end: int, first: int, last: int) -> Finding:
         """The finding of damaged bytes, by what was promised of them."""
-        verdict = self.promise.verdict(base, start, end)
+        verdict = self.extent.severity_of(base, start, end)
         if last < first:
             first = last = -1  # what it held is not known
         what = f"bytes {start:,} to {end:,} are damaged"
@@ -214,7 +214,7 @@ class PartitionExam:
         }[verdict]
         return self._finding(verdict, path, what, then, first, last)
 
-    def misplaced(self, path: str, position: int, what: str, first: int, last: int) -> Finding:
+    def misplaced_batch(self, path: str, position: int, what: str, first: int, last: int) -> Finding:
         """The finding of a batch that is whole but cannot stand where it does."""
         return self._finding("damage", path, f"at byte {position:,} {what}", SERVED_AROUND, first, last)
 
@@ -229,24 +229,28 @@ class PartitionExam:
         whole = data[: len(data) // OFFSET_ENTRY_BYTES * OFFSET_ENTRY_BYTES]
         return {position: last for last, position in _OFFSET_ENTRY.iter_unpack(whole)}
 
-    def _index_of(self, base: int, walk: _Walk) -> Iterator[Finding]:
+    def _index_of(self, base: int, walk: _SegmentWalk) -> Iterator[Finding]:
         stem = f"{self._folder}/{base:020}"
         for kind, entry_bytes in ((".index", OFFSET_ENTRY_BYTES), (".timeindex", TIME_ENTRY_BYTES)):
             path = f"{self._root}/{stem}{kind}"
             if not os.path.exists(path):
-                yield self._finding("derived", stem + kind, "is missing", BUILT_AGAIN)
+                yield self._finding("derived", stem + kind, "is missing", REBUILT)
             elif os.path.getsize(path) % entry_bytes:
-                yield self._finding("derived", stem + kind, "ends within an entry", BUILT_AGAIN)
-        wrong = [at for at, last in self.noted.items() if walk.places.get(at) != last and not walk.hurt]
+                yield self._finding("derived", stem + kind, "ends within an entry", REBUILT)
+        wrong = [
+            at
+            for at, last in self.index_entries.items()
+            if walk.indexed_positions.get(at) != last and not walk.is_damaged
+        ]
         if wrong:
             what = f"{len(wrong):,} entries name no batch of the segment"
-            yield self._finding("derived", stem + ".index", what, BUILT_AGAIN)
+            yield self._finding("derived", stem + ".index", what, REBUILT)
         if self._times_wrong(f"{self._root}/{stem}.timeindex", walk):
             what = "its entries do not rise, or are later than any event"
-            yield self._finding("derived", stem + ".timeindex", what, BUILT_AGAIN)
+            yield self._finding("derived", stem + ".timeindex", what, REBUILT)
 
     @staticmethod
-    def _times_wrong(path: str, walk: _Walk) -> bool:
+    def _times_wrong(path: str, walk: _SegmentWalk) -> bool:
         try:
             with open(path, "rb") as file:
                 data = file.read()
@@ -257,7 +261,7 @@ class PartitionExam:
             if (
                 entry[0] <= last[0]
                 or entry[1] <= last[1]
-                or (entry[0] > walk.max_timestamp and not walk.hurt)
+                or (entry[0] > walk.max_timestamp and not walk.is_damaged)
             ):
                 return True
             last = entry
@@ -268,14 +272,14 @@ class PartitionExam:
             path = f"{self._folder}/{name}"
             try:
                 with open(f"{self._root}/{path}", "rb") as file:
-                    wrong = _wrong(name, file.read()) if name.endswith(READ) else None
+                    wrong = _problem_in(name, file.read()) if name.endswith(CHECKED_FILES) else None
             except OSError as error:
                 wrong = f"cannot be read: {error.strerror}"
             if wrong is not None:
                 young = (
                     "; its events then count as young as they can be" if name.endswith(".arrivals") else ""
                 )
-                yield self._finding("derived", path, wrong, BUILT_AGAIN + young)
+                yield self._finding("derived", path, wrong, REBUILT + young)
 
     def _strangers(self, names: list[str], bases: list[int]) -> Iterator[Finding]:
         stems = {f"{base:020}" for base in bases}
@@ -288,36 +292,39 @@ class PartitionExam:
                 yield self._finding(
                     "note", path, what, "they are kept for you; delete the file if you do not need it"
                 )
-            elif dot + kind in SIDE and stem not in stems:
+            elif dot + kind in SIDE_FILE_SUFFIXES and stem not in stems:
                 yield self._finding("note", path, "belongs to no segment", "it is not read")
-            elif not (dot + kind in (".log", *SIDE) or name in (leader_epochs.NAME, producer_snapshot.NAME)):
+            elif not (
+                dot + kind in (".log", *SIDE_FILE_SUFFIXES)
+                or name in (leader_epochs.NAME, producer_snapshot.NAME)
+            ):
                 yield self._finding("note", path, "is no file of mainstem", "it is left alone")
 
 
-READ = (".arrivals", leader_epochs.NAME, producer_snapshot.NAME)
+CHECKED_FILES = (".arrivals", leader_epochs.NAME, producer_snapshot.NAME)
 
 
-def _wrong(name: str, data: bytes) -> str | None:
+def _problem_in(name: str, data: bytes) -> str | None:
     """What is wrong with a derived file."""
     if name == leader_epochs.NAME:
-        return None if leader_epochs.Epochs.parse(data) is not None else "is damaged"
+        return None if leader_epochs.LeaderEpochs.parse(data) is not None else "is damaged"
     if name == producer_snapshot.NAME:
         return None if producer_snapshot.decode(data) is not None else "is damaged"
     pairs = len(data) // arrival_index.PAIR.size
-    held = len(arrival_index.Arrivals.parse(data).times)
+    held = len(arrival_index.ArrivalIndex.parse(data).times)
     return None if held == pairs else f"{pairs - held:,} of {pairs:,} pairs are damaged"
 
 
-class _Walk:
+class _SegmentWalk:
     """Offsets along one segment: which ones follow, which ones are missing."""
 
-    def __init__(self, exam: PartitionExam, base: int, after: int | None, path: str) -> None:
+    def __init__(self, exam: PartitionExamination, base: int, after: int | None, path: str) -> None:
         self.offset = base
         """The next one that is due."""
-        self.places: dict[int, int] = {}
+        self.indexed_positions: dict[int, int] = {}
         """Position -> last relative offset, of the batches that the index names."""
         self.max_timestamp = -1
-        self.hurt = False
+        self.is_damaged = False
         """Something was damaged: what the index says of it cannot be judged."""
         self._exam = exam
         self._base = base
@@ -326,7 +333,7 @@ class _Walk:
         self._damage: tuple[int, int] | None = None
         self._suspect: tuple[int, BatchHeader] | None = None
 
-    def item(self, item: InspectedBatch | InspectedDamage) -> Iterator[Finding]:
+    def visit(self, item: InspectedBatch | InspectedDamage) -> Iterator[Finding]:
         """The next thing in the file."""
         if isinstance(item, InspectedDamage):
             yield from self._hurt(item.position, item.end_position)
@@ -340,7 +347,7 @@ class _Walk:
 
     def _hurt(self, start: int, end: int) -> Iterator[Finding]:
         yield from self._settle(None)
-        self.hurt = True
+        self.is_damaged = True
         self._damage = (start if self._damage is None else self._damage[0]), end
 
     def _batch(self, position: int, header: BatchHeader) -> Iterator[Finding]:
@@ -350,13 +357,15 @@ class _Walk:
         yield from self._good(position, header)
 
     def _good(self, position: int, header: BatchHeader) -> Iterator[Finding]:
-        wrong = self._exam.counted(header)
+        wrong = self._exam.count_batch(header)
         if wrong is not None:
-            yield self._exam.misplaced(self._path, position, wrong, header.base_offset, header.last_offset)
+            yield self._exam.misplaced_batch(
+                self._path, position, wrong, header.base_offset, header.last_offset
+            )
         self.offset = header.next_offset
         self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
-        if position in self._exam.noted:
-            self.places[position] = header.last_offset - self._base
+        if position in self._exam.index_entries:
+            self.indexed_positions[position] = header.last_offset - self._base
 
     def _settle(self, base_offset: int | None) -> Iterator[Finding]:
         """What was in doubt is decided by the base offset of the batch after it (None: unknown)."""
@@ -365,28 +374,28 @@ class _Walk:
             self._suspect = None
             due = self.offset + header.count
             if base_offset == due:
-                self.hurt = True
+                self.is_damaged = True
                 what = f"a batch says it begins with offset {header.base_offset:,}, not {self.offset:,}"
-                yield self._exam.misplaced(self._path, position, what, self.offset, due - 1)
+                yield self._exam.misplaced_batch(self._path, position, what, self.offset, due - 1)
                 self.offset = due
             else:
                 if header.base_offset > self.offset:
-                    yield self._exam.gone(self.offset, header.base_offset - 1, self._path)
+                    yield self._exam.missing_offsets(self.offset, header.base_offset - 1, self._path)
                 else:
                     what = f"offsets go back to {header.base_offset:,}"
                     last = header.last_offset
-                    yield self._exam.misplaced(self._path, position, what, header.base_offset, last)
+                    yield self._exam.misplaced_batch(self._path, position, what, header.base_offset, last)
                 yield from self._good(position, header)
         if self._damage is not None and base_offset is not None:
             start, end = self._damage
             self._damage = None
             last = max(base_offset, self.offset) - 1
-            yield self._exam.damaged(self._base, self._path, start, end, self.offset, last)
+            yield self._exam.damaged_bytes(self._base, self._path, start, end, self.offset, last)
             self.offset = max(base_offset, self.offset)
 
-    def ended(self) -> Iterator[Finding]:
+    def finish(self) -> Iterator[Finding]:
         """The file is at its end."""
-        promised = self._exam.promise.end_offset
+        promised = self._exam.extent.end_offset
         end = self._after if self._after is not None else max(promised, self.offset)
         if self._damage is not None:
             yield from self._settle(end)

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mainstem.log import paths
-from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, candidates, crc_ok, read_header
+from mainstem.log.storage.record_batch import (
+    HEADER_BYTES,
+    BatchHeader,
+    crc_matches,
+    find_headers,
+    read_header,
+)
 
 MAX_OFFSET = (1 << 63) - 1
 _SEARCH_BYTES = 1 << 20
@@ -27,7 +33,7 @@ class InspectedBatch:
     header: BatchHeader
     crc_ok: bool
     """False: something in its bytes is damaged."""
-    gap: bool
+    is_out_of_sequence: bool
     """Its base offset is not the one that follows from the batch before."""
 
 
@@ -54,7 +60,7 @@ def inspect(path: str) -> Iterator[InspectedBatch | InspectedDamage]:
                 yield InspectedDamage(position, end, _is_zero(file, position, end))
                 position, expected = end, None
                 continue
-            whole = crc_ok(_read(file, position, header.total_bytes), header)
+            whole = crc_matches(_read(file, position, header.total_bytes), header)
             after = position + header.total_bytes
             if not whole and after < size and _header(file, after, size) is None:
                 # The length itself may be what is damaged: do not jump over batches that are there.
@@ -77,18 +83,18 @@ def _header(file: BinaryIO, position: int, size: int) -> BatchHeader | None:
     if len(data) < HEADER_BYTES:
         return None
     header = read_header(data)
-    return header if header.plausible and position + header.total_bytes <= size else None
+    return header if header.is_plausible and position + header.total_bytes <= size else None
 
 
 def _next_batch(file: BinaryIO, position: int, size: int) -> int:
     """Position of the first whole batch with a right CRC from `position` on; else the end."""
     while position + HEADER_BYTES <= size:
         data = _read(file, position, _SEARCH_BYTES)
-        for at in candidates(data, -1, MAX_OFFSET):
+        for at in find_headers(data, -1, MAX_OFFSET):
             header = read_header(data, at)
             if position + at + header.total_bytes <= size:
                 whole = _read(file, position + at, header.total_bytes)
-                if crc_ok(whole, header):
+                if crc_matches(whole, header):
                     return position + at
         if len(data) < _SEARCH_BYTES:
             break

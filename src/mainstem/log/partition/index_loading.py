@@ -12,17 +12,17 @@ import logging
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from mainstem.log.disk.nonblocking_read import Steps
+from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import LogError
 from mainstem.log.partition import offset_lookup
-from mainstem.log.partition.batch_scan import WentWrong, fits, walk
-from mainstem.log.partition.recovered_state import PartitionState
+from mainstem.log.partition.batch_scan import ScanInvalidated, header_fits, scan_batches
+from mainstem.log.partition.recovered_state import RecoveredState
 from mainstem.log.storage import leader_epochs as epoch_file
 from mainstem.log.storage import producer_snapshot as snapshots
 from mainstem.log.storage.index import SegmentIndex
-from mainstem.log.storage.leader_epochs import Epochs
-from mainstem.log.storage.producer_snapshot import Snapshot
-from mainstem.log.storage.producer_state import Producers
+from mainstem.log.storage.leader_epochs import LeaderEpochs
+from mainstem.log.storage.producer_snapshot import ProducerSnapshot
+from mainstem.log.storage.producer_state import ProducerWindows
 from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, read_header
 from mainstem.log.storage.segment import Segment
 
@@ -34,11 +34,11 @@ BUILD_CHUNK_BYTES = 256 << 10
 log = logging.getLogger(__name__)
 
 
-def index_of(partition: Partition, segment: Segment) -> Steps[SegmentIndex]:
+def index_of(partition: Partition, segment: Segment) -> ReadSteps[SegmentIndex]:
     """The segment's index, loaded and up to the segment's end."""
     if segment.index is not None:
         if segment is not partition.active:
-            partition.shared.indexes.used(segment)
+            partition.context.indexes.mark_used(segment)
         return segment.index
     index = None
     in_files: tuple[int, int] | None = None
@@ -52,7 +52,7 @@ def index_of(partition: Partition, segment: Segment) -> Steps[SegmentIndex]:
     return (yield from _catch_up(partition, segment, index, in_files))
 
 
-def rebuild_index(partition: Partition, segment: Segment) -> Steps[SegmentIndex]:
+def rebuild_index(partition: Partition, segment: Segment) -> ReadSteps[SegmentIndex]:
     """From the log alone. The files are written anew when the index is saved next."""
     segment.index_rebuilt = True
     segment.index = None
@@ -70,11 +70,13 @@ def _from_files(partition: Partition, segment: Segment) -> SegmentIndex | None:
         known = partition.derived.snapshot
         if known is None or known.segment != segment.base_offset or known.index_entries is None:
             return None
-        return index if index.keep(known.index_entries) else None
+        return index if index.truncate_to_entries(known.index_entries) else None
     return index
 
 
-def _entry_holds(segment: Segment, index: SegmentIndex, end_position: int, end_offset: int) -> Steps[bool]:
+def _entry_holds(
+    segment: Segment, index: SegmentIndex, end_position: int, end_offset: int
+) -> ReadSteps[bool]:
     """The last entry of `.index` is what the batch header there says."""
     position, claimed = index.position_before(end_offset - segment.base_offset)
     if claimed is None:
@@ -84,7 +86,7 @@ def _entry_holds(segment: Segment, index: SegmentIndex, end_position: int, end_o
 
 def entry_header(
     segment: Segment, position: int, claimed: int, end: tuple[int, int]
-) -> Steps[BatchHeader | None]:
+) -> ReadSteps[BatchHeader | None]:
     """The header that an index entry points at, if it ends with the relative offset that the entry claims."""
     data = yield segment, HEADER_BYTES, position
     if len(data) < HEADER_BYTES:
@@ -92,17 +94,17 @@ def entry_header(
     header = read_header(data)
     if header.last_offset - segment.base_offset != claimed:
         return None
-    return header if fits(header, position, header.base_offset, end) else None
+    return header if header_fits(header, position, header.base_offset, end) else None
 
 
 def _catch_up(
     partition: Partition, segment: Segment, index: SegmentIndex, in_files: tuple[int, int] | None
-) -> Steps[SegmentIndex]:
+) -> ReadSteps[SegmentIndex]:
     """Walk the log from where `index` ends to where the segment ends, also what is appended meanwhile, and
     install it. Begins again when the log was cut meanwhile or a batch turned out to be damaged."""
     while True:
-        cuts = partition.cuts
-        position = index.resume()
+        cuts = partition.truncation_count
+        position = index.resume_position()
         offset = segment.base_offset
         end = _end(partition, segment)
         if position:
@@ -121,21 +123,21 @@ def _catch_up(
             at[:] = position + header.total_bytes, header.next_offset
 
         try:
-            while partition.cuts == cuts and at[0] < end[0]:
-                yield from walk(segment, at[0], at[1], end, visit, chunk_bytes=BUILD_CHUNK_BYTES)
+            while partition.truncation_count == cuts and at[0] < end[0]:
+                yield from scan_batches(segment, at[0], at[1], end, visit, chunk_bytes=BUILD_CHUNK_BYTES)
                 at[:] = end  # damage at the end leaves the visitor behind
                 end = _end(partition, segment)
-        except WentWrong:
+        except ScanInvalidated:
             index, in_files = SegmentIndex(), None
             continue
-        if partition.cuts == cuts:
+        if partition.truncation_count == cuts:
             break
         index, in_files = SegmentIndex(), None
     if segment.index is None:
-        segment.index_loaded(index, in_files)
+        segment.set_index(index, in_files)
         if segment is not partition.active:
             index.add_time_entry()
-            if not segment.gone and partition.end_of(segment) <= partition.high_watermark:
+            if not segment.deleted and partition.end_of(segment) <= partition.high_watermark:
                 _keep(partition, segment)
         return index
     return segment.index
@@ -145,7 +147,7 @@ def _keep(partition: Partition, segment: Segment) -> None:
     """Write the index of a sealed segment. If that fails, the read that needed the index goes on all the
     same."""
     try:
-        segment.save(partition.end_of(segment))
+        segment.save_side_files(partition.end_of(segment))
         partition.trust(segment)
     except OSError as error:
         log.warning("%s: its index was not saved: %s", segment.path, error)
@@ -160,7 +162,7 @@ def resume_index(partition: Partition, segment: Segment) -> None:
     index, segment.index = segment.index, None
     if index is not None:
         try:
-            partition.shared.run_now(_catch_up(partition, segment, index, segment.saved_entries))
+            partition.context.run_blocking(_catch_up(partition, segment, index, segment.saved_entries))
         except LogError as error:
             log.warning("%s: its index is built from the log when needed: %s", segment.path, error)
 
@@ -168,7 +170,7 @@ def resume_index(partition: Partition, segment: Segment) -> None:
 # --- the partition's own files ----------------------------------------------------------------------------
 
 
-def restore(partition: Partition, state: PartitionState) -> None:
+def restore(partition: Partition, state: RecoveredState) -> None:
     """What a new Partition does after an unclean stop: put back the arrivals that the journal kept, read
     windows and epochs (their log is in the page cache now). May block."""
     if not state.segments:
@@ -177,12 +179,12 @@ def restore(partition: Partition, state: PartitionState) -> None:
         _put_back_arrivals(partition, state)
     if state.fenced is not None:
         return  # of what is only read nothing is needed now, and the disk may fail under it
-    if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_place:
+    if not state.clean and (state.replayed_segment, state.replayed_position) != partition.committed_end:
         _ = partition.derived.windows
         _ = partition.derived.epochs
 
 
-def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
+def _put_back_arrivals(partition: Partition, state: RecoveredState) -> None:
     """What the journal kept: no pair where one came less than a second before, as in the files. But each
     segment needs one at its beginning."""
     last = -1
@@ -208,45 +210,45 @@ def _put_back_arrivals(partition: Partition, state: PartitionState) -> None:
                 arrivals.last_ms = wall_ms
         last_ms = max(last_ms, arrivals.last_ms)
         try:
-            segment.save(min(end, state.end_offset))  # the journal will not have them again
+            segment.save_side_files(min(end, state.end_offset))  # the journal will not have them again
         except OSError as error:
             log.warning("%s: its arrivals were not saved: %s", segment.path, error)
 
 
-def load_snapshot(partition: Partition) -> Snapshot | None:
+def load_snapshot(partition: Partition) -> ProducerSnapshot | None:
     """The partition's snapshot, if the log still has the batch that it names. Blocks."""
     path = f"{partition.folder}/{snapshots.NAME}"
-    disk = partition.shared.disk
+    disk = partition.context.disk
     if not partition.segments or not disk.exists(path):
         return None
     found = snapshots.decode(disk.read_all(path))
-    if found is None or not partition.shared.run_now(_names_a_batch(partition, found)):
+    if found is None or not partition.context.run_blocking(_names_a_batch(partition, found)):
         log.warning("%s does not belong to this log: reading the log instead", path)
         return None
     return found
 
 
-def _names_a_batch(partition: Partition, found: Snapshot) -> Steps[bool]:
+def _names_a_batch(partition: Partition, found: ProducerSnapshot) -> ReadSteps[bool]:
     segment = next((one for one in partition.segments if one.base_offset == found.segment), None)
     if segment is None or found.offset > partition.high_watermark:
         return False
-    if found.last_position < 0:
+    if found.last_batch_position < 0:
         return found.position == 0 and found.offset == segment.base_offset
-    data = yield segment, HEADER_BYTES, found.last_position
+    data = yield segment, HEADER_BYTES, found.last_batch_position
     if len(data) < HEADER_BYTES or found.position > partition.limit_of(segment):
         return False
     header = read_header(data)
     return (
-        header.crc == found.last_crc
+        header.crc == found.last_batch_crc
         and header.next_offset == found.offset
-        and found.last_position + header.total_bytes == found.position
+        and found.last_batch_position + header.total_bytes == found.position
     )
 
 
-def load_windows(partition: Partition) -> Producers:
+def load_windows(partition: Partition) -> ProducerWindows:
     """The producer windows: those of the snapshot, and what the log has after it; without a snapshot, what
     the log has that arrived within the expiry. Blocks."""
-    windows = Producers(partition.shared.config.producer_expiry_ms)
+    windows = ProducerWindows(partition.context.config.producer_expiry_ms)
     known = partition.derived.snapshot
     segments, first, start = partition.segments, 0, (0, 0)
     if known is not None:
@@ -257,7 +259,7 @@ def load_windows(partition: Partition) -> Producers:
     segments = segments[first:]
     bounds = offset_lookup.arrival_bounds(partition, segments)
     if known is None:
-        oldest = partition.shared.clock.wall_ms() - windows.expiry_ms
+        oldest = partition.context.clock.wall_ms() - windows.expiry_ms
         for at in reversed(range(len(segments) - 1)):
             if offset_lookup.last_arrival(partition, segments[at], bounds[at]) < oldest:
                 del segments[: at + 1], bounds[: at + 1]
@@ -272,7 +274,7 @@ def load_windows(partition: Partition) -> Producers:
 
 def _replay(
     partition: Partition,
-    windows: Producers,
+    windows: ProducerWindows,
     segment: Segment,
     start: tuple[int, int],
     end: tuple[int, int],
@@ -286,26 +288,28 @@ def _replay(
         windows.replay(header, bound if arrival_ms is None else arrival_ms)
 
     try:
-        partition.shared.run_now(walk(segment, *start, end, visit, chunk_bytes=BUILD_CHUNK_BYTES))
-    except WentWrong:
+        partition.context.run_blocking(
+            scan_batches(segment, *start, end, visit, chunk_bytes=BUILD_CHUNK_BYTES)
+        )
+    except ScanInvalidated:
         # The damage is known now, so the walk goes past it; batches that were replayed are not counted twice.
         _replay(partition, windows, segment, start, end, bound)
 
 
-def load_epochs(partition: Partition) -> Epochs:
+def load_epochs(partition: Partition) -> LeaderEpochs:
     """The leader epochs: from their file, or from the batch headers without it. Blocks. After a crash the
     file is a beginning of the truth, so one that knows the last batch's epoch is whole."""
     path = f"{partition.folder}/{epoch_file.NAME}"
-    disk = partition.shared.disk
-    found = Epochs.parse(disk.read_all(path)) if partition.segments and disk.exists(path) else None
+    disk = partition.context.disk
+    found = LeaderEpochs.parse(disk.read_all(path)) if partition.segments and disk.exists(path) else None
     doubtful = found is not None and not partition.was_clean
-    if found is None or (doubtful and _last_epoch(partition) != found.at(partition.log_end_offset - 1)):
-        found = Epochs()
+    if found is None or (doubtful and _last_epoch(partition) != found.epoch_at(partition.log_end_offset - 1)):
+        found = LeaderEpochs()
         for segment in partition.segments:
-            partition.shared.run_now(_epochs_of(partition, segment, found))
-    found.cut(partition.log_end_offset)
+            partition.context.run_blocking(_epochs_of(partition, segment, found))
+    found.truncate(partition.log_end_offset)
     found.begin(partition.epoch, partition.log_end_offset)
-    found.log_start(partition.log_start_offset)
+    found.advance_log_start(partition.log_start_offset)
     return found
 
 
@@ -314,7 +318,7 @@ def _last_epoch(partition: Partition) -> int:
     for segment in reversed(partition.segments):
         end = _end(partition, segment)
         if end[0]:
-            index = partition.shared.run_now(index_of(partition, segment))
+            index = partition.context.run_blocking(index_of(partition, segment))
             last = last_batch(partition, segment, index, end)
             return last[1].leader_epoch if last is not None else -1
     return -1
@@ -328,7 +332,7 @@ def last_batch(
     position, claimed = index.position_before(end[1] - 1 - segment.base_offset)
     base = segment.base_offset
     if claimed is not None:
-        header = partition.shared.run_now(entry_header(segment, position, claimed, end))
+        header = partition.context.run_blocking(entry_header(segment, position, claimed, end))
         if header is None:
             return None
         base = header.base_offset
@@ -338,13 +342,13 @@ def last_batch(
         last[:] = [(at, header)]
 
     try:
-        partition.shared.run_now(walk(segment, position, base, end, visit))
-    except WentWrong:
+        partition.context.run_blocking(scan_batches(segment, position, base, end, visit))
+    except ScanInvalidated:
         return None
     return last[0] if last else None
 
 
-def _epochs_of(partition: Partition, segment: Segment, found: Epochs) -> Steps[None]:
+def _epochs_of(partition: Partition, segment: Segment, found: LeaderEpochs) -> ReadSteps[None]:
     """Add the epochs that begin in `segment`. One that begins and ends with the same epoch is not walked."""
     data = yield segment, HEADER_BYTES, 0
     if len(data) < HEADER_BYTES:
@@ -361,6 +365,6 @@ def _epochs_of(partition: Partition, segment: Segment, found: Epochs) -> Steps[N
         found.begin(header.leader_epoch, header.base_offset)
 
     try:
-        yield from walk(segment, 0, segment.base_offset, _end(partition, segment), visit)
-    except WentWrong:
-        yield from walk(segment, 0, segment.base_offset, _end(partition, segment), visit)
+        yield from scan_batches(segment, 0, segment.base_offset, _end(partition, segment), visit)
+    except ScanInvalidated:
+        yield from scan_batches(segment, 0, segment.base_offset, _end(partition, segment), visit)

@@ -12,22 +12,22 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mainstem.log.disk.nonblocking_read import Steps
+from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.partition import index_loading
-from mainstem.log.partition.batch_scan import WentWrong, walk
-from mainstem.log.partition.reader import start_before
+from mainstem.log.partition.batch_scan import ScanInvalidated, scan_batches
+from mainstem.log.partition.reader import batch_before
 from mainstem.log.storage.arrival_index import SPACING_MS, age_ms
 from mainstem.log.storage.index import TIME_ENTRY_BYTES
 from mainstem.log.storage.record_batch import BatchHeader, Record, decode
 from mainstem.log.storage.segment import Segment
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from mainstem.log.partition.partition import Partition
 
 DECODED_BYTES_MAX = 64 << 20
-A_TURN = 16
+SEGMENTS_PER_TURN = 16
 """Segments whose files are read before others have a turn: there may be tens of thousands."""
 assert TIME_ENTRY_BYTES == 12
 
@@ -40,13 +40,13 @@ class TimedOffset(NamedTuple):
     leader_epoch: int
 
 
-def offset_for_time(partition: Partition, timestamp_ms: int) -> Steps[TimedOffset | None]:
+def offset_for_time(partition: Partition, timestamp_ms: int) -> ReadSteps[TimedOffset | None]:
     """See `Partition.offset_for_time`."""
     at_least = lambda timestamp: timestamp >= timestamp_ms  # noqa: E731
     for number, segment in enumerate(list(partition.segments), 1):
-        if number % A_TURN == 0 and segment.max_timestamp is None:
+        if number % SEGMENTS_PER_TURN == 0 and segment.max_timestamp is None:
             yield None
-        if segment.gone or partition.end_of(segment) <= partition.log_start_offset:
+        if segment.deleted or partition.end_of(segment) <= partition.log_start_offset:
             continue
         if (yield from max_timestamp(partition, segment)) < timestamp_ms:
             continue
@@ -59,18 +59,18 @@ def offset_for_time(partition: Partition, timestamp_ms: int) -> Steps[TimedOffse
     return None
 
 
-def offset_of_max_timestamp(partition: Partition) -> Later[TimedOffset | None]:
+def offset_of_max_timestamp(partition: Partition) -> Promise[TimedOffset | None]:
     """See `Partition.offset_of_max_timestamp`."""
-    shared = partition.shared
+    shared = partition.context
     return shared.run_later(_offset_of_max_timestamp(partition))
 
 
-def _offset_of_max_timestamp(partition: Partition) -> Steps[TimedOffset | None]:
+def _offset_of_max_timestamp(partition: Partition) -> ReadSteps[TimedOffset | None]:
     best, where = -1, None
     for number, segment in enumerate(list(partition.segments), 1):
-        if number % A_TURN == 0 and segment.max_timestamp is None:
+        if number % SEGMENTS_PER_TURN == 0 and segment.max_timestamp is None:
             yield None
-        if segment.gone or partition.end_of(segment) <= partition.log_start_offset:
+        if segment.deleted or partition.end_of(segment) <= partition.log_start_offset:
             continue
         found = yield from max_timestamp(partition, segment)
         if found > best:
@@ -87,7 +87,7 @@ def _offset_of_max_timestamp(partition: Partition) -> Steps[TimedOffset | None]:
     return (yield from _largest(partition))
 
 
-def _largest(partition: Partition) -> Steps[TimedOffset | None]:
+def _largest(partition: Partition) -> ReadSteps[TimedOffset | None]:
     """By walking all headers: rare."""
     best: list[BatchHeader] = []
 
@@ -99,8 +99,8 @@ def _largest(partition: Partition) -> Steps[TimedOffset | None]:
 
     for segment in list(partition.segments):
         try:
-            yield from walk(segment, 0, segment.base_offset, _limit(partition, segment), visit)
-        except WentWrong:
+            yield from scan_batches(segment, 0, segment.base_offset, _limit(partition, segment), visit)
+        except ScanInvalidated:
             return (yield from _largest(partition))
     if not best or best[-1].max_timestamp < 0:
         return None
@@ -112,7 +112,7 @@ def _largest(partition: Partition) -> Steps[TimedOffset | None]:
     return (yield from _first(partition, holder, first, lambda timestamp: timestamp >= most))
 
 
-def max_timestamp(partition: Partition, segment: Segment) -> Steps[int]:
+def max_timestamp(partition: Partition, segment: Segment) -> ReadSteps[int]:
     """Largest timestamp of a segment's batches; -1: no record has one."""
     if segment is partition.active or segment.max_timestamp is None:
         index = yield from index_loading.index_of(partition, segment)
@@ -129,12 +129,12 @@ def _limit(partition: Partition, segment: Segment) -> tuple[int, int]:
 
 def _first(
     partition: Partition, segment: Segment, first: int, fits: Callable[[int], bool]
-) -> Steps[TimedOffset | None]:
+) -> ReadSteps[TimedOffset | None]:
     """The first committed record from offset `first` on in the segment whose timestamp fits. Whether a
     batch can have one is told by its largest timestamp. A batch that cannot be opened stands for its first
     record."""
     while first < min(partition.end_of(segment), partition.high_watermark):
-        start = yield from start_before(partition, segment, first)
+        start = yield from batch_before(partition, segment, first)
         found: list[tuple[int, BatchHeader]] = []
 
         def visit(
@@ -149,8 +149,8 @@ def _first(
             return True
 
         try:
-            yield from walk(segment, *start, _limit(partition, segment), visit)
-        except WentWrong:
+            yield from scan_batches(segment, *start, _limit(partition, segment), visit)
+        except ScanInvalidated:
             continue
         if not found:
             return None
@@ -203,7 +203,7 @@ def arrival_of(partition: Partition, offset: int) -> int:
 def last_arrival(partition: Partition, segment: Segment, bound: int | None = None) -> int:
     """When the last batch of `segment` arrived, wall ms; the latest that it can have been (`bound`, if the
     caller knows it) if that was lost, or noted before the clock was set."""
-    now = partition.shared.clock.wall_ms()
+    now = partition.context.clock.wall_ms()
     if segment is partition.active and partition.ready:
         found = partition.last_arrival_ms
     else:
@@ -220,12 +220,12 @@ def arrival_bound(partition: Partition, segment: Segment) -> int:
         found = partition.segments[at].arrivals.first_plausible()
         if found is not None:
             return found
-    return partition.shared.clock.wall_ms()
+    return partition.context.clock.wall_ms()
 
 
 def arrival_bounds(partition: Partition, segments: Sequence[Segment]) -> list[int]:
     """`arrival_bound` of each of these, which are the last ones, in one pass."""
-    bounds, bound = [], partition.shared.clock.wall_ms()
+    bounds, bound = [], partition.context.clock.wall_ms()
     for segment in reversed(segments):
         bounds.append(bound)
         found = segment.arrivals.first_plausible()

@@ -2,7 +2,8 @@
 
 Owns: the order of a partition's events, its offsets, the watermark, the segments and their rolling, and the
 way back when a commit fails. Refuses: topics, names, protocols; syncing (the committer does it); what a
-batch holds beyond its header. Made by `log.py`; called by the Kafka door, embedded engine and coordinator.
+batch holds beyond its header. Reading, looking up and retention live in modules of those names and are
+reached through here. Made by `log.py`; called by the Kafka door, the embedded engine and the coordinator.
 
 Invariant: log_start_offset <= high_watermark <= log_end_offset.
 """
@@ -22,29 +23,29 @@ from mainstem.log.commit.checkpoint import CheckpointRow
 from mainstem.log.commit.contract import Committer
 from mainstem.log.config import PartitionConfig
 from mainstem.log.disk.contract import Disk, File
-from mainstem.log.disk.nonblocking_read import Shared
+from mainstem.log.disk.nonblocking_read import LogContext
 from mainstem.log.errors import BatchTooLarge, InvalidTimestamp, LogError, PartitionDeleted, StorageError
 from mainstem.log.partition import index_loading, offset_lookup, retention, side_files, truncation
-from mainstem.log.partition.derived_state import Derived
+from mainstem.log.partition.derived_state import DerivedState
 from mainstem.log.partition.offset_lookup import TimedOffset
-from mainstem.log.partition.reader import Reader, Slice
-from mainstem.log.partition.recovered_state import PartitionState
-from mainstem.log.partition.watermark_waiters import Waiting
+from mainstem.log.partition.reader import BatchSlice, PartitionReader
+from mainstem.log.partition.recovered_state import RecoveredState
+from mainstem.log.partition.watermark_waiters import WatermarkWaiters
 from mainstem.log.storage.index import MAX_RELATIVE_OFFSET, SegmentIndex
 from mainstem.log.storage.producer_state import ProducerState
-from mainstem.log.storage.record_batch import check, check_age, stamp
+from mainstem.log.storage.record_batch import assign_offsets, validate, validate_age
 from mainstem.log.storage.segment import Segment
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
-__all__ = ["Appended", "Partition", "Slice", "TimedOffset"]
+__all__ = ["AppendedBatch", "BatchSlice", "Partition", "TimedOffset"]
 
 _base_offset = attrgetter("base_offset")
 UNLIMITED_MS = (1 << 63) - 1
 log = logging.getLogger(__name__)
-_DONE: Later[None] = Later.of(None)
+_DONE: Promise[None] = Promise.resolved(None)
 
 
-class Appended(NamedTuple):
+class AppendedBatch(NamedTuple):
     """Where a batch is in the log."""
 
     base_offset: int
@@ -56,7 +57,7 @@ class Appended(NamedTuple):
 
 
 class Partition:
-    """One partition of one topic. Implements `commit.Committed`."""
+    """One partition of one topic. Implements `commit.contract.CommittedPartition`."""
 
     def __init__(
         self,
@@ -66,19 +67,19 @@ class Partition:
         topic_id: UUID,
         index: int,
         config: PartitionConfig,
-        state: PartitionState,
-        shared: Shared | None = None,
+        state: RecoveredState,
+        context: LogContext | None = None,
     ) -> None:
         """`shared`: open files and loaded indexes, one for all partitions of a log. Touches the disk only
         after an unclean stop; a new partition makes its folder at its first append."""
-        self.shared = shared or Shared(disk, clock)
+        self.context = context or LogContext(disk, clock)
         self.topic_id = topic_id
         self.index = index
         self.config = config
         """Of the topic; may be replaced at any time."""
         self.epoch = state.epoch
         self.log_start_offset = state.log_start
-        self.log_start_asked = state.log_start
+        self.log_start_requested = state.log_start
         """What the committer was asked to make durable, at least `log_start_offset`."""
         self.high_watermark = state.end_offset
         self.log_end_offset = state.end_offset
@@ -88,12 +89,12 @@ class Partition:
         self.folder = paths.partition_folder(topic_id, index)
         sizes = [*(None for _ in state.segments[:-1]), state.end_position]
         self.segments = [
-            Segment(self.shared, self.folder, base, size)
+            Segment(self.context, self.folder, base, size)
             for base, size in zip(state.segments, sizes, strict=False)
         ]
         """By base offset; the last one is active."""
-        self.cuts = 0  # what was read before one may not be there any more
-        self.uncut = False  # the files still have what was cut from the log
+        self.truncation_count = 0  # what was read before one may not be there any more
+        self.truncation_pending = False  # the files still have what was cut from the log
         self._disk = disk
         self._clock = clock
         self._committer = committer
@@ -103,19 +104,19 @@ class Partition:
         self._last_arrival_ms = state.arrivals[-1][0] if state.arrivals else -1
         self._segment_since_ms = -1
         self._last_base = -1
-        self._waiting: Waiting[Partition] = Waiting(self)
+        self._waiting: WatermarkWaiters[Partition] = WatermarkWaiters(self)
         self.was_clean = state.clean
         unclean = () if state.clean else state.segments[:-1]
         self._doubtful = {base for base in unclean if base >= state.replayed_segment}
-        self.derived = Derived(self)
-        self.reader = Reader(self)
+        self.derived = DerivedState(self)
+        self.reader = PartitionReader(self)
         index_loading.restore(self, state)
         if state.fenced is None:  # else it is only read
-            self.shared.run_now(retention.unlink_below_log_start(self))
+            self.context.run_blocking(retention.unlink_below_log_start(self))
 
     # --- appending ----------------------------------------------------------------------------------------
 
-    def append(self, batch: memoryview) -> Appended:
+    def append(self, batch: memoryview) -> AppendedBatch:
         """Check one produced batch, stamp it in place, write it to the page cache and hand it to the
         committer.
 
@@ -128,7 +129,7 @@ class Partition:
         config = self.config
         if size > config.max_message_bytes or size > config.segment_bytes:
             raise BatchTooLarge(f"a batch of {size} bytes; {config.batch_limit()}")
-        header = check(batch)
+        header = validate(batch)
         if not self._ready:
             self._activate()
         now = wall = self._clock.wall_ms()
@@ -141,16 +142,16 @@ class Partition:
             if max_timestamp > wall + config.timestamp_after_max_ms:
                 raise InvalidTimestamp(f"timestamp {max_timestamp} is in the future: it is {wall}")
             if config.timestamp_before_max_ms != UNLIMITED_MS:
-                check_age(header, wall, config.timestamp_before_max_ms)
+                validate_age(header, wall, config.timestamp_before_max_ms)
         if header.producer_id >= 0:
-            earlier = self.derived.windows.check(header, now)
+            earlier = self.derived.windows.find_duplicate(header, now)
             if earlier is not None:
                 stamp_ms = earlier.max_timestamp if config.log_append_time else -1
-                return Appended(earlier.base_offset, earlier.next_offset, stamp_ms, True)
+                return AppendedBatch(earlier.base_offset, earlier.next_offset, stamp_ms, True)
         base_offset = self.log_end_offset
         next_offset = base_offset + header.last_offset_delta + 1
         segment = self._segment_for(size, next_offset, now)
-        stamp(batch, base_offset, self.epoch, append_ms)
+        assign_offsets(batch, base_offset, self.epoch, append_ms)
         position = segment.size
         file = segment.writer
         assert file is not None
@@ -158,7 +159,7 @@ class Partition:
             file.pwrite(batch, position)
         except OSError as error:
             raise self._take_back(file, position, error) from error
-        segment.grown(position, size)
+        segment.extend(position, size)
         relative = base_offset - segment.base_offset
         if segment.index is not None:
             last = relative + header.last_offset_delta
@@ -167,12 +168,12 @@ class Partition:
         self._last_arrival_ms = now
         self._last_base = base_offset
         if header.producer_id >= 0:
-            self.derived.windows.appended(header, base_offset, max_timestamp, now)
+            self.derived.windows.append(header, base_offset, max_timestamp, now)
         self.log_end_offset = next_offset
         self._committer.written(
             self, batch, base_offset, next_offset, segment.base_offset, position, file, now
         )
-        return Appended(base_offset, next_offset, -1 if append_ms is None else append_ms, False)
+        return AppendedBatch(base_offset, next_offset, -1 if append_ms is None else append_ms, False)
 
     def _refusal(self) -> LogError:
         if self.deleted:
@@ -202,9 +203,9 @@ class Partition:
         try:
             file.truncate(position)
         except OSError as second:
-            self.uncut = True
+            self.truncation_pending = True
             self.fence(f"a failed write could not be taken back: {second}")
-        return self.shared.refused(self.folder, f"writing failed: {error}")
+        return self.context.write_error(self.folder, f"writing failed: {error}")
 
     def _activate(self) -> None:
         """Get ready for the first append since the start."""
@@ -215,9 +216,9 @@ class Partition:
             segment = self.segments[-1]
             if segment.writer is None:
                 segment.writer = self._disk.open(segment.path)
-            arrivals = segment.arrivals_to(self.log_end_offset)
+            arrivals = segment.arrivals_below(self.log_end_offset)
         except OSError as error:
-            raise self.shared.refused(self.folder, f"opening the log failed: {error}") from error
+            raise self.context.write_error(self.folder, f"opening the log failed: {error}") from error
         self._segment_since_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
         self._last_arrival_ms = max(self._last_arrival_ms, arrivals.last_ms)
         known = self.derived.snapshot
@@ -232,11 +233,11 @@ class Partition:
     def load_index(self, segment: Segment) -> None:
         """Begin to load it; appends go on meanwhile."""
         if segment.index is None:
-            self.shared.run_later(index_loading.index_of(self, segment)).then(_report)
+            self.context.run_later(index_loading.index_of(self, segment)).then(_report)
 
     def _new_segment(self) -> Segment:
         """Make the segment that begins at the log's end. OSError: nothing has changed."""
-        segment = Segment(self.shared, self.folder, self.log_end_offset, 0)
+        segment = Segment(self.context, self.folder, self.log_end_offset, 0)
         try:
             segment.writer = self._disk.open(segment.path, create=True)
         except FileExistsError:
@@ -246,8 +247,8 @@ class Partition:
                 segment.writer = self._disk.open(segment.path, create=True)
             else:
                 segment.writer = self._disk.open(segment.path)
-        segment.index_loaded(SegmentIndex(), None)
-        segment.arrivals.cut(0)
+        segment.set_index(SegmentIndex(), None)
+        segment.arrivals.truncate(0)
         self.segments.append(segment)
         return segment
 
@@ -264,7 +265,7 @@ class Partition:
         try:
             new = self._new_segment()
         except OSError as error:
-            raise self.shared.refused(self.folder, f"making a segment failed: {error}") from error
+            raise self.context.write_error(self.folder, f"making a segment failed: {error}") from error
         old.writer = None
         old.arrivals.seal(self._last_base - old.base_offset)
         if old.index is not None:
@@ -275,70 +276,72 @@ class Partition:
             self.load_index(old)
         assert writer is not None
         assert new.writer is not None
-        self._committer.rolled(self, writer, new.writer)
+        self._committer.segment_rolled(self, writer, new.writer)
         side_files.sealed(self, old)
         return new
 
-    # --- the commit's side (commit.Committed) -------------------------------------------------------------
+    # --- the commit's side (CommittedPartition) -------------------------------------------------------------
 
-    def committed_to(self, offset: int, segment: int, position: int) -> None:
-        """See `commit.Committed`."""
+    def on_committed(self, offset: int, segment: int, position: int) -> None:
+        """See `commit.contract.CommittedPartition`."""
         assert self.high_watermark <= offset <= self.log_end_offset, "the watermark only rises, up to the end"
         self.high_watermark = offset
         self._committed = (segment, position)
         windows = self.derived.loaded_windows
         if windows is not None:
-            windows.committed(offset)
-        self._waiting.reached(offset)
+            windows.commit(offset)
+        self._waiting.advance(offset)
 
     def roll_back(self) -> None:
-        """See `commit.Committed`."""
+        """See `commit.contract.CommittedPartition`."""
         self._paused = True
-        truncation.cut_to_watermark(self)
+        truncation.truncate_to_watermark(self)
         self.epoch += 1
         self.derived.epochs.begin(self.epoch, self.high_watermark)
         self._waiting.fail(StorageError("the commit failed; nothing of it is kept"))
 
     def resume(self) -> None:
-        """See `commit.Committed`."""
+        """See `commit.contract.CommittedPartition`."""
         self._paused = False
 
     def fence(self, reason: str) -> None:
-        """See `commit.Committed`."""
+        """See `commit.contract.CommittedPartition`."""
         if self.fenced is None:
             log.error("%s: read-only: %s", self.folder, reason)
         self.fenced = reason
         self._waiting.fail(StorageError(reason))
-        self._waiting.tell()
+        self._waiting.notify_watchers()
 
     def unfence(self) -> None:
-        """See `commit.Committed`. What was not committed goes, as in `roll_back`: then `resume()` must
-        follow."""
+        """See `commit.contract.CommittedPartition`. What was not committed goes, as in `roll_back`: then
+        `resume()` must follow."""
         self.fenced = None
         if self.log_end_offset > self.high_watermark:
             self.roll_back()
-        elif self.uncut:
-            truncation.cut_to_watermark(self)
+        elif self.truncation_pending:
+            truncation.truncate_to_watermark(self)
 
-    def checkpointed(self) -> None:
-        """See `commit.Committed`."""
+    def save_side_files(self) -> None:
+        """See `commit.contract.CommittedPartition`."""
         side_files.save(self)
 
-    def row(self) -> CheckpointRow:
+    def checkpoint_row(self) -> CheckpointRow:
         """Its row of the next checkpoint."""
         key = self.topic_id, self.index
-        return CheckpointRow(*key, self.epoch, self.log_start_asked, *self._committed, self.high_watermark)
+        return CheckpointRow(
+            *key, self.epoch, self.log_start_requested, *self._committed, self.high_watermark
+        )
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    def when_committed(self, next_offset: int) -> Later[None]:
+    def when_committed(self, next_offset: int) -> Promise[None]:
         """Done when the watermark has reached `next_offset`. Fails with StorageError if that commit fails,
         with PartitionDeleted."""
         if next_offset <= self.high_watermark:
             return _DONE
         if self.fenced is not None or self.deleted or next_offset > self.log_end_offset:
-            return Later.failed(self._refusal())
-        return self._waiting.until(next_offset)
+            return Promise.failed(self._refusal())
+        return self._waiting.wait_for(next_offset)
 
     def watch(self, callback: Callable[[Partition], None]) -> None:
         """Call it after each move of the watermark, and when fenced or deleted. It may unwatch itself."""
@@ -350,16 +353,18 @@ class Partition:
 
     # --- reading ------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, *, past_watermark: bool = False) -> Slice | Later[Slice]:
+    def read(
+        self, offset: int, max_bytes: int, *, past_watermark: bool = False
+    ) -> BatchSlice | Promise[BatchSlice]:
         """Whole batches from the one that holds `offset` on, as they are on disk: at least one if there is
         one below the watermark, else at most `max_bytes`; of one segment. The first may begin before
         `offset`. Empty at the watermark. At once if the page cache has them. OffsetOutOfRange, CorruptBatch
-        (just here is damage; the message says where it goes on), StorageError (also through the Later)."""
+        (just here is damage; the message says where it goes on), StorageError (also through the Promise)."""
         return self.reader.read(offset, max_bytes, past_watermark)
 
-    def read_now(self, offset: int, max_bytes: int, *, past_watermark: bool = False) -> Slice:
+    def read_blocking(self, offset: int, max_bytes: int, *, past_watermark: bool = False) -> BatchSlice:
         """As `read`; waits for the disk. For start-up and tests."""
-        return self.reader.read_now(offset, max_bytes, past_watermark)
+        return self.reader.read_blocking(offset, max_bytes, past_watermark)
 
     def available_bytes(self, offset: int) -> int:
         """About how many bytes lie between `offset` and the watermark. Reads nothing."""
@@ -376,11 +381,11 @@ class Partition:
 
     # --- looking up ---------------------------------------------------------------------------------------
 
-    def offset_for_time(self, timestamp_ms: int) -> Later[TimedOffset | None]:
+    def offset_for_time(self, timestamp_ms: int) -> Promise[TimedOffset | None]:
         """The first record whose own timestamp is at or after `timestamp_ms`; None if there is none."""
-        return self.shared.run_later(offset_lookup.offset_for_time(self, timestamp_ms))
+        return self.context.run_later(offset_lookup.offset_for_time(self, timestamp_ms))
 
-    def offset_of_max_timestamp(self) -> Later[TimedOffset | None]:
+    def offset_of_max_timestamp(self) -> Promise[TimedOffset | None]:
         """The first record with the largest timestamp; None if the partition is empty."""
         return offset_lookup.offset_of_max_timestamp(self)
 
@@ -394,14 +399,14 @@ class Partition:
         return offset_lookup.arrival_of(self, offset)
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
-        """Kafka's OffsetForLeaderEpoch: see `Epochs.end_of`."""
-        return self.derived.epochs.end_of(epoch, self.high_watermark)
+        """Kafka's OffsetForLeaderEpoch: see `LeaderEpochs.end_offset`."""
+        return self.derived.epochs.end_offset(epoch, self.high_watermark)
 
     def epoch_at_start(self) -> int:
         """The leader epoch of the first offset that is kept; of the next batch, if there is none."""
         if self.log_start_offset >= self.high_watermark:
             return self.epoch
-        return self.derived.epochs.at(self.log_start_offset)
+        return self.derived.epochs.epoch_at(self.log_start_offset)
 
     def producers(self) -> list[ProducerState]:
         """The idempotent producers that are known, by id."""
@@ -409,12 +414,12 @@ class Partition:
 
     # --- removing -----------------------------------------------------------------------------------------
 
-    def delete_records(self, before: int) -> Later[int]:
+    def delete_records(self, before: int) -> Promise[int]:
         """Give up what is before the offset `before` (-1: all that is committed). The new log start, once
         it is durable. OffsetOutOfRange."""
         return retention.delete_records(self, before)
 
-    def enforce_retention(self) -> Later[int]:
+    def enforce_retention(self) -> Promise[int]:
         """Roll by age, and remove whole segments that are too old or too much. Bytes removed."""
         return retention.enforce(self)
 
@@ -423,15 +428,15 @@ class Partition:
         Log."""
         self.deleted = True
         self._waiting.fail(PartitionDeleted("the topic was deleted"))
-        self._waiting.tell()
+        self._waiting.notify_watchers()
         for segment in self.segments:
-            segment.give_up()
+            segment.mark_deleted()
 
     def release(self) -> None:
         """Close a deleted partition's files, once the committer has forgotten it: open files keep their
         space."""
         for segment in self.segments:
-            segment.release()
+            segment.close_writer()
 
     def close(self) -> None:
         """Clean stop, after the last commit: write index files and snapshot. Blocks."""
@@ -445,7 +450,7 @@ class Partition:
         return self.segments[-1] if self.segments else None
 
     @property
-    def committed_place(self) -> tuple[int, int]:
+    def committed_end(self) -> tuple[int, int]:
         """(segment, position) of the watermark."""
         return self._committed
 
@@ -484,7 +489,7 @@ class Partition:
     def drop_first(self) -> None:
         """The first segment's files are gone."""
         del self.segments[0]
-        self.reader.forget()
+        self.reader.forget_cursors()
 
     def is_doubtful(self, segment: Segment) -> bool:
         """Its index files may be short: they were not finished and synced before the last stop."""
@@ -495,6 +500,6 @@ class Partition:
         self._doubtful.discard(segment.base_offset)
 
 
-def _report(later: Later[SegmentIndex]) -> None:
+def _report(later: Promise[SegmentIndex]) -> None:
     if later.error is not None and not isinstance(later.error, PartitionDeleted):
         log.warning("an index could not be loaded: %s", later.error)

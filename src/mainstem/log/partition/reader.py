@@ -12,24 +12,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from mainstem.log.disk.contract import Buffer
-from mainstem.log.disk.nonblocking_read import Steps
+from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
 from mainstem.log.partition import index_loading
-from mainstem.log.partition.batch_scan import WentWrong, find_damage, fits, walk
-from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, crc_ok, read_header
-from mainstem.log.storage.segment import Damage, Segment
-from mainstem.promise import Later
+from mainstem.log.partition.batch_scan import ScanInvalidated, find_damage, header_fits, scan_batches
+from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, crc_matches, read_header
+from mainstem.log.storage.segment import DamagedRange, Segment
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from mainstem.log.partition.partition import Partition
 
-CURSORS = 64
+CURSORS_MAX = 64
 """Places remembered of each partition."""
-LEAST_READ_BYTES = 4096
+READ_BYTES_MIN = 4096
 HOP_BYTES = 16 << 10
 
 
-class Slice(NamedTuple):
+class BatchSlice(NamedTuple):
     """Whole batches, one after the other."""
 
     data: Buffer
@@ -37,18 +37,18 @@ class Slice(NamedTuple):
     """Where to read next."""
 
 
-class Reader:
+class PartitionReader:
     """The reading side of one partition."""
 
     def __init__(self, partition: Partition) -> None:
         self._partition = partition
         self._cursors: dict[int, tuple[Segment, int]] = {}
 
-    def forget(self) -> None:
+    def forget_cursors(self) -> None:
         """The log was cut, or segments were removed."""
         self._cursors.clear()
 
-    def read(self, offset: int, max_bytes: int, past_watermark: bool) -> Slice | Later[Slice]:
+    def read(self, offset: int, max_bytes: int, past_watermark: bool) -> BatchSlice | Promise[BatchSlice]:
         """See `Partition.read`."""
         partition = self._partition
         end = partition.log_end_offset if past_watermark else partition.high_watermark
@@ -64,21 +64,21 @@ class Reader:
                 if data is not None and len(data) == length:
                     next_offset = min(end, partition.end_of(segment))
                     self._remember(next_offset, segment, limit)
-                    return Slice(data, next_offset)
-        return partition.shared.run(self._read(offset, max_bytes, past_watermark))
+                    return BatchSlice(data, next_offset)
+        return partition.context.run(self._read(offset, max_bytes, past_watermark))
 
-    def read_now(self, offset: int, max_bytes: int, past_watermark: bool) -> Slice:
-        """See `Partition.read_now`."""
+    def read_blocking(self, offset: int, max_bytes: int, past_watermark: bool) -> BatchSlice:
+        """See `Partition.read_blocking`."""
         partition = self._partition
         end = partition.log_end_offset if past_watermark else partition.high_watermark
         if not partition.log_start_offset <= offset < end:
             return self._nothing(offset)
-        return partition.shared.run_now(self._read(offset, max_bytes, past_watermark))
+        return partition.context.run_blocking(self._read(offset, max_bytes, past_watermark))
 
-    def _nothing(self, offset: int) -> Slice:
+    def _nothing(self, offset: int) -> BatchSlice:
         partition = self._partition
         if partition.log_start_offset <= offset <= partition.log_end_offset:
-            return Slice(b"", offset)
+            return BatchSlice(b"", offset)
         span = f"{partition.log_start_offset} to {partition.high_watermark}"
         raise OffsetOutOfRange(f"offset {offset} is not in the log, which has {span}")
 
@@ -86,49 +86,49 @@ class Reader:
         cursors = self._cursors
         cursors.pop(offset, None)
         cursors[offset] = segment, position
-        if len(cursors) > CURSORS:
+        if len(cursors) > CURSORS_MAX:
             del cursors[next(iter(cursors))]
 
-    def _read(self, offset: int, max_bytes: int, past_watermark: bool) -> Steps[Slice]:
+    def _read(self, offset: int, max_bytes: int, past_watermark: bool) -> ReadSteps[BatchSlice]:
         partition = self._partition
         while True:
-            cuts = partition.cuts
+            cuts = partition.truncation_count
             segment = partition.segment_of(offset)
             if segment is None or offset < partition.log_start_offset:
                 return self._nothing(offset)
             position, at = yield from self._locate(segment, offset)
             limit = partition.limit_of(segment, past_watermark)
-            length = min(max(max_bytes, LEAST_READ_BYTES), limit - position)
+            length = min(max(max_bytes, READ_BYTES_MIN), limit - position)
             if length <= 0:
-                return Slice(b"", offset)
+                return BatchSlice(b"", offset)
             data = yield segment, length, position
             header = read_header(data) if len(data) >= HEADER_BYTES else None
-            if header is not None and header.total_bytes > len(data) and header.plausible:
+            if header is not None and header.total_bytes > len(data) and header.is_plausible:
                 data = yield segment, min(header.total_bytes, limit - position), position
-            if partition.cuts != cuts:
+            if partition.truncation_count != cuts:
                 continue
             end = limit, min(partition.end_of(segment), partition.log_end_offset)
             taken, next_offset = _whole(segment, data, position, at, end, max_bytes)
             if not taken:
                 try:
                     damage = yield from find_damage(segment, position, at, end)
-                except WentWrong:
+                except ScanInvalidated:
                     continue
                 raise _lost(damage)
             self._remember(next_offset, segment, position + taken)
-            return Slice(data if taken == len(data) else memoryview(data)[:taken], next_offset)
+            return BatchSlice(data if taken == len(data) else memoryview(data)[:taken], next_offset)
 
-    def _locate(self, segment: Segment, offset: int) -> Steps[tuple[int, int]]:
+    def _locate(self, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
         """(position, base offset) of the batch that holds `offset`. CorruptBatch if it lies in damage."""
         found = self._cursors.get(offset)
         if found is not None and found[0] is segment:
             return found[1], offset
         if offset == segment.base_offset:
             return 0, offset
-        for damage in segment.damage:
+        for damage in segment.damaged_ranges:
             if damage.next_offset == offset:
                 return damage.end_position, offset
-        return (yield from locate(self._partition, segment, offset))
+        return (yield from locate_batch(self._partition, segment, offset))
 
     # --- without reading ----------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Reader:
                 continue
             start, stop = 0, partition.limit_of(segment)
             if from_offset > first or to_offset < end:
-                index = partition.shared.run_now(index_loading.index_of(partition, segment))
+                index = partition.context.run_blocking(index_loading.index_of(partition, segment))
                 if from_offset > first:
                     start, _ = index.position_before(from_offset - first)
                 if to_offset < end:
@@ -177,14 +177,14 @@ class Reader:
         return ranges
 
 
-def locate(partition: Partition, segment: Segment, offset: int) -> Steps[tuple[int, int]]:
+def locate_batch(partition: Partition, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
     """(position, base offset) of the batch that holds `offset`, which is in `segment`: from the index, then
     along the headers. CorruptBatch if it lies in damage."""
     while True:
-        damage = segment.damage_of(offset)
+        damage = segment.damage_at_offset(offset)
         if damage is not None:
             raise _lost(damage)
-        start = yield from start_before(partition, segment, offset)
+        start = yield from batch_before(partition, segment, offset)
         end = segment.size, partition.end_of(segment)
         found: list[tuple[int, int]] = []
 
@@ -195,16 +195,16 @@ def locate(partition: Partition, segment: Segment, offset: int) -> Steps[tuple[i
             return True
 
         try:
-            yield from walk(segment, *start, end, visit, chunk_bytes=2 * LEAST_READ_BYTES)
-        except WentWrong:
+            yield from scan_batches(segment, *start, end, visit, chunk_bytes=2 * READ_BYTES_MIN)
+        except ScanInvalidated:
             continue
         if found and found[0][1] <= offset:
             return found[0]
-        if segment.damage_of(offset) is None:
+        if segment.damage_at_offset(offset) is None:
             raise OffsetOutOfRange(f"offset {offset} is not in {segment.path}")
 
 
-def start_before(partition: Partition, segment: Segment, offset: int) -> Steps[tuple[int, int]]:
+def batch_before(partition: Partition, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
     """(position, base offset) of a batch at or before the one that holds `offset`, close to it."""
     index = yield from index_loading.index_of(partition, segment)
     position, claimed = index.position_before(offset - segment.base_offset)
@@ -213,7 +213,7 @@ def start_before(partition: Partition, segment: Segment, offset: int) -> Steps[t
         header = yield from index_loading.entry_header(segment, position, claimed, end)
         if header is None and not segment.index_rebuilt:
             index = yield from index_loading.rebuild_index(partition, segment)
-            return (yield from start_before(partition, segment, offset))
+            return (yield from batch_before(partition, segment, offset))
         if header is not None:
             return position, header.base_offset
     return 0, segment.base_offset
@@ -231,16 +231,16 @@ def _whole(
         taken, offset = _hop(segment, data, position, offset, max_bytes)
     while size - taken >= HEADER_BYTES:
         header = read_header(data, taken)
-        if not fits(header, position + taken, offset, end):
+        if not header_fits(header, position + taken, offset, end):
             break
         after = taken + header.total_bytes
         if after > size or (taken and after > max_bytes):
             break
-        if not verified and not crc_ok(view[taken:after], header):
+        if not verified and not crc_matches(view[taken:after], header):
             break
         taken, offset = after, header.next_offset
     if taken and not verified:
-        segment.verified(position, position + taken)
+        segment.mark_verified(position, position + taken)
     return taken, offset
 
 
@@ -251,12 +251,12 @@ def _hop(segment: Segment, data: Buffer, position: int, offset: int, max_bytes: 
     if found is None or found[0] + HEADER_BYTES > position + len(data):
         return 0, offset
     header = read_header(data, found[0] - position)
-    if header.plausible and header.last_offset - segment.base_offset == found[1]:
+    if header.is_plausible and header.last_offset - segment.base_offset == found[1]:
         return found[0] - position, header.base_offset
     return 0, offset
 
 
-def _lost(damage: Damage) -> CorruptBatch:
+def _lost(damage: DamagedRange) -> CorruptBatch:
     last = damage.next_offset - 1
     return CorruptBatch(
         f"offsets {damage.offset} to {last} are damaged on disk; reading goes on at {damage.next_offset}"

@@ -1,6 +1,6 @@
 """What a partition starts from.
 
-Owns: `PartitionState`, which recovery (or "a new partition") hands to `Partition`. Refuses: logic. Made by
+Owns: `RecoveredState`, which recovery (or "a new partition") hands to `Partition`. Refuses: logic. Made by
 `recovery.py` and `log.py`, read by `partition.py`.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionState:
+class RecoveredState:
     """One partition as it is on disk when it opens. All that it names is durable and whole, except under
     `fenced`."""
 

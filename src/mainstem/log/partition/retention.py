@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from mainstem.log.disk.nonblocking_read import Steps
+from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import OffsetOutOfRange, PartitionDeleted, StorageError
 from mainstem.log.partition import offset_lookup
 from mainstem.log.storage.arrival_index import age_ms
 from mainstem.log.storage.segment import Segment
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from mainstem.log.config import PartitionConfig
@@ -25,44 +25,44 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNLINKED_A_TURN = 64
+UNLINKS_PER_TURN = 64
 """Some milliseconds."""
 
 
-def delete_records(partition: Partition, before: int) -> Later[int]:
+def delete_records(partition: Partition, before: int) -> Promise[int]:
     """See `Partition.delete_records`."""
     if partition.deleted:
-        return Later.failed(PartitionDeleted("the topic was deleted"))
+        return Promise.failed(PartitionDeleted("the topic was deleted"))
     if before == -1:
         before = partition.high_watermark
     if not 0 <= before <= partition.high_watermark:
         raise OffsetOutOfRange(f"offset {before} is after the watermark, {partition.high_watermark}")
     if before <= partition.log_start_offset:
-        return Later.of(partition.log_start_offset)
+        return Promise.resolved(partition.log_start_offset)
     return _move_log_start(partition, before).map(lambda _: partition.log_start_offset)
 
 
-def enforce(partition: Partition) -> Later[int]:
+def enforce(partition: Partition) -> Promise[int]:
     """See `Partition.enforce_retention`."""
     if partition.deleted or partition.fenced is not None or not partition.segments:
-        return Later.of(0)
-    now = partition.shared.clock.wall_ms()
+        return Promise.resolved(0)
+    now = partition.context.clock.wall_ms()
     try:
         _roll_by_age(partition, now)
     except StorageError as error:
-        return Later.failed(error)
+        return Promise.failed(error)
     config = partition.config
     if config.retention_by_record_time and config.retention_ms >= 0:
-        found = partition.shared.run_later(_record_ages(partition))
+        found = partition.context.run_later(_record_ages(partition))
         return found.chain(lambda ages: _remove(partition, now, ages))
     return _remove(partition, now, {})
 
 
-def preview(partition: Partition, config: PartitionConfig) -> Later[int]:
+def preview_log_start(partition: Partition, config: PartitionConfig) -> Promise[int]:
     """The log start that `enforce` would come to now if the partition had this `config`. Changes nothing."""
     if partition.deleted or not partition.segments:
-        return Later.of(partition.log_start_offset)
-    now = partition.shared.clock.wall_ms()
+        return Promise.resolved(partition.log_start_offset)
+    now = partition.context.clock.wall_ms()
     by_record = config.retention_by_record_time and config.retention_ms >= 0
 
     def start(ages: dict[int, int]) -> int:
@@ -76,8 +76,8 @@ def preview(partition: Partition, config: PartitionConfig) -> Later[int]:
         return max([partition.log_start_offset, *ends])
 
     if by_record:
-        return partition.shared.run_later(_record_ages(partition)).map(start)
-    return Later.of(start({}))
+        return partition.context.run_later(_record_ages(partition)).map(start)
+    return Promise.resolved(start({}))
 
 
 def _roll_by_age(partition: Partition, now: int) -> None:
@@ -95,13 +95,13 @@ def _roll_by_age(partition: Partition, now: int) -> None:
         partition.roll_when_idle()
 
 
-def _record_ages(partition: Partition) -> Steps[dict[int, int]]:
+def _record_ages(partition: Partition) -> ReadSteps[dict[int, int]]:
     """Largest record timestamp by segment, of those that may go; those without one are left out."""
     ages: dict[int, int] = {}
     for number, segment in enumerate(partition.segments[:-1], 1):
-        if number % offset_lookup.A_TURN == 0 and segment.max_timestamp is None:
+        if number % offset_lookup.SEGMENTS_PER_TURN == 0 and segment.max_timestamp is None:
             yield None
-        if segment.gone:
+        if segment.deleted:
             continue
         newest = yield from offset_lookup.max_timestamp(partition, segment)
         if newest >= 0:
@@ -109,7 +109,7 @@ def _record_ages(partition: Partition) -> Steps[dict[int, int]]:
     return ages
 
 
-def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Later[int]:
+def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Promise[int]:
     count = _too_old(partition, partition.config, _removable(partition), now, ages)
     count = max(count, _too_much(partition, partition.config, count))
     start = partition.log_start_offset
@@ -117,7 +117,7 @@ def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Later[int]:
         start = max(start, partition.end_of(partition.segments[count - 1]))
     before = partition.size_bytes()
     if start == partition.log_start_offset:
-        unlinked = partition.shared.run_later(unlink_below_log_start(partition))
+        unlinked = partition.context.run_later(unlink_below_log_start(partition))
     else:
         unlinked = _move_log_start(partition, start)
     return unlinked.map(lambda _: max(0, before - partition.size_bytes()))
@@ -161,22 +161,22 @@ def _too_much(partition: Partition, config: PartitionConfig, already: int) -> in
     return count
 
 
-def _move_log_start(partition: Partition, offset: int) -> Later[None]:
+def _move_log_start(partition: Partition, offset: int) -> Promise[None]:
     """Make `offset` the log start, durably, then unlink what lies wholly before it."""
-    partition.log_start_asked = max(partition.log_start_asked, offset)
-    return partition.committer.log_start(partition, offset).chain(lambda _: _moved(partition, offset))
+    partition.log_start_requested = max(partition.log_start_requested, offset)
+    return partition.committer.record_log_start(partition, offset).chain(lambda _: _moved(partition, offset))
 
 
-def _moved(partition: Partition, offset: int) -> Later[None]:
+def _moved(partition: Partition, offset: int) -> Promise[None]:
     if partition.deleted:
         raise PartitionDeleted("the topic was deleted")
     if offset > partition.log_start_offset:
         partition.log_start_offset = offset
-        partition.derived.epochs.log_start(offset)
-    return partition.shared.run_later(unlink_below_log_start(partition))
+        partition.derived.epochs.advance_log_start(offset)
+    return partition.context.run_later(unlink_below_log_start(partition))
 
 
-def unlink_below_log_start(partition: Partition) -> Steps[None]:
+def unlink_below_log_start(partition: Partition) -> ReadSteps[None]:
     """Unlink the segments that end at or before the log start, but never the active one. Oldest first, and
     none before those older than it are gone: what is there always joins, which a backup relies on. Tens of
     thousands take seconds: others have turns meanwhile."""
@@ -190,7 +190,7 @@ def unlink_below_log_start(partition: Partition) -> Steps[None]:
             return
         partition.drop_first()
         count += 1
-        if count % UNLINKED_A_TURN == 0:
+        if count % UNLINKS_PER_TURN == 0:
             yield None
             if partition.deleted:
                 return

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from mainstem.log.errors import LogError
 from mainstem.log.partition import index_loading
 from mainstem.log.storage import leader_epochs, producer_snapshot
-from mainstem.log.storage.producer_snapshot import Snapshot
+from mainstem.log.storage.producer_snapshot import ProducerSnapshot
 from mainstem.log.storage.segment import Segment
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
     from mainstem.log.partition.partition import Partition
@@ -31,7 +31,7 @@ def save(partition: Partition) -> None:
         save_epochs(partition)  # found by a start after a crash, perhaps
         if not partition.ready:
             return
-        active.save(partition.high_watermark)
+        active.save_side_files(partition.high_watermark)
         _save_snapshot(partition)
     except (OSError, LogError) as error:
         log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
@@ -39,11 +39,11 @@ def save(partition: Partition) -> None:
 
 def sealed(partition: Partition, segment: Segment) -> None:
     """`segment` was sealed: write its files whole and sync them in the background."""
-    shared = partition.shared
+    shared = partition.context
     if segment.index is None:
         return
     try:
-        segment.save(partition.end_of(segment))
+        segment.save_side_files(partition.end_of(segment))
         files = [shared.disk.open(path) for path in segment.side_files()]
         _save_snapshot(partition)
         save_epochs(partition)
@@ -51,14 +51,14 @@ def sealed(partition: Partition, segment: Segment) -> None:
         log.warning("%s: its index was not saved: %s", segment.path, error)
         return
 
-    def synced(later: Later[None]) -> None:
+    def synced(later: Promise[None]) -> None:
         for file in files:
             file.close()
         if later.error is not None:
             log.warning("%s: its index could not be synced: %s", segment.path, later.error)
 
     partition.trust(segment)
-    shared.indexes.used(segment)
+    shared.indexes.mark_used(segment)
     shared.disk.sync(files, background=True).then(synced)
 
 
@@ -74,9 +74,9 @@ def close(partition: Partition) -> None:
         save_epochs(partition)
         if not partition.ready:
             return
-        index = partition.shared.run_now(index_loading.index_of(partition, active))
+        index = partition.context.run_blocking(index_loading.index_of(partition, active))
         index.add_time_entry()
-        active.save(partition.high_watermark)
+        active.save_side_files(partition.high_watermark)
         _save_snapshot(partition)
     except (OSError, LogError) as error:
         log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
@@ -86,13 +86,13 @@ def save_epochs(partition: Partition) -> None:
     """If they have changed. OSError."""
     known = partition.derived.loaded_epochs
     if known is not None and known.dirty:
-        partition.shared.disk.write_all(f"{partition.folder}/{leader_epochs.NAME}", known.encode())
+        partition.context.disk.write_all(f"{partition.folder}/{leader_epochs.NAME}", known.encode())
         known.dirty = False
 
 
 def _save_snapshot(partition: Partition) -> None:
     offset = partition.high_watermark
-    base, position = partition.committed_place
+    base, position = partition.committed_end
     segment = next((one for one in reversed(partition.segments) if one.base_offset == base), None)
     known = partition.derived.snapshot
     if segment is None or (known is not None and known.offset == offset and known.segment == base):
@@ -102,18 +102,18 @@ def _save_snapshot(partition: Partition) -> None:
         last = index_loading.last_batch(partition, segment, index, (position, offset))
     if last is None and position:
         return
-    taken = Snapshot(
+    taken = ProducerSnapshot(
         segment=base,
         position=position,
         offset=offset,
-        last_position=last[0] if last else -1,
-        last_crc=last[1].crc if last else 0,
+        last_batch_position=last[0] if last else -1,
+        last_batch_crc=last[1].crc if last else 0,
         last_arrival_ms=partition.last_arrival_ms,
         index_entries=index.entries_below(offset - base) if index is not None else None,
-        windows=partition.derived.windows.committed_windows(partition.shared.clock.wall_ms()),
+        windows=partition.derived.windows.committed_windows(partition.context.clock.wall_ms()),
     )
-    partition.derived.windows.expire(partition.shared.clock.wall_ms())
-    partition.shared.disk.write_all(
+    partition.derived.windows.expire(partition.context.clock.wall_ms())
+    partition.context.disk.write_all(
         f"{partition.folder}/{producer_snapshot.NAME}", producer_snapshot.encode(taken)
     )
     partition.derived.snapshot = taken

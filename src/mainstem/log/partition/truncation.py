@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from mainstem.log.partition.partition import Partition
 
 
-def cut_to_watermark(partition: Partition) -> None:
+def truncate_to_watermark(partition: Partition) -> None:
     """Cut files, index, arrivals, windows and epochs. If a file cannot be cut, the partition is fenced, and
     this is to be done again before it takes appends: it may be done any number of times."""
-    partition.cuts += 1
+    partition.truncation_count += 1
     end = partition.high_watermark
     partition.log_end_offset = end
-    partition.derived.cut(end)
-    partition.reader.forget()
-    partition.uncut = True
+    partition.derived.truncate(end)
+    partition.reader.forget_cursors()
+    partition.truncation_pending = True
     try:
         _cut_files(partition, end)
-        partition.uncut = False
+        partition.truncation_pending = False
     except OSError as error:
         partition.fence(f"uncommitted bytes could not be cut: {error}")
 
@@ -42,13 +42,13 @@ def _cut_files(partition: Partition, end: int) -> None:
         return
     active = segments[-1]
     partition.trust(active)
-    committed, position = partition.committed_place
+    committed, position = partition.committed_end
     if active.base_offset != committed:
         position = 0  # begun exactly at the watermark
-    active.cut(position, end)
+    active.truncate(position, end)
     if partition.ready and active.writer is None:
-        active.writer = partition.shared.disk.open(active.path)
+        active.writer = partition.context.disk.open(active.path)
         if dropped is not None:
-            partition.committer.rolled(partition, dropped, active.writer)
+            partition.committer.segment_rolled(partition, dropped, active.writer)
     active.file().truncate(position)
     index_loading.resume_index(partition, active)

@@ -1,7 +1,7 @@
 """Bringing one partition back after whatever happened.
 
 Owns: `recover_partition`: from the checkpoint's row, the journal's records and the segment files to a
-`PartitionState` all of which is durable. Refuses: to read the journal (`journal_image.py`), to choose
+`RecoveredState` all of which is durable. Refuses: to read the journal (`journal_reader.py`), to choose
 partitions (`log.py`), and to delete bytes by guess: what it cuts lies beyond the durable end and is kept in a
 `*.quarantine` file.
 
@@ -19,11 +19,11 @@ from uuid import UUID
 
 from mainstem.log import paths
 from mainstem.log.commit.checkpoint import CheckpointRow
-from mainstem.log.commit.journal_format import APPEND, EPOCH, LOGSTART, Record
+from mainstem.log.commit.journal_format import APPEND, EPOCH, LOGSTART, JournalRecord
 from mainstem.log.config import Durability
 from mainstem.log.disk.contract import Disk, File
 from mainstem.log.partition import tail
-from mainstem.log.partition.recovered_state import PartitionState
+from mainstem.log.partition.recovered_state import RecoveredState
 
 _PIECE = 1 << 20
 
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Recovered:
+class RecoveredPartition:
     """What came out. Nothing is durable before `files` and `folders` are synced."""
 
-    state: PartitionState
-    row: CheckpointRow
+    state: RecoveredState
+    checkpoint_row: CheckpointRow
     """For the next checkpoint. Of a fenced partition: the old one, so that it is found too short again."""
     files: list[File] = field(default_factory=list)
     folder: str | None = None
@@ -43,7 +43,7 @@ class Recovered:
     notes: list[str] = field(default_factory=list)
     replayed_bytes: int = 0
     scanned_bytes: int = 0
-    cut_bytes: int = 0
+    truncated_bytes: int = 0
 
 
 def recover_partition(
@@ -51,14 +51,14 @@ def recover_partition(
     topic_id: UUID,
     index: int,
     row: CheckpointRow | None,
-    records: Sequence[Record],
-    payload: Callable[[Record], bytes],
+    records: Sequence[JournalRecord],
+    payload: Callable[[JournalRecord], bytes],
     *,
     clean: bool,
     complete: bool,
     end_is_known: bool,
     durability: Durability,
-) -> Recovered:
+) -> RecoveredPartition:
     """Bring one partition back. `row` is None if it was made after the checkpoint, so that it begins at 0, or
     if that is not known (not `complete`); `records` are its journal records in order, all since the row if
     `end_is_known`; `clean` says that the last stop was. OSError: the disk fails; nothing was promised yet."""
@@ -66,7 +66,7 @@ def recover_partition(
     segments = _segments(disk, folder)
     if row is not None and not records and _is_as_checkpointed(disk, folder, row, segments):
         row = _next_epoch(row, row.epoch if clean else row.epoch + 1)
-        return Recovered(_state(row, segments, clean, row), row)
+        return RecoveredPartition(_state(row, segments, clean, row), row)
     replay = _Replay(disk, folder, segments, row, records, complete, end_is_known)
     if row is not None and replay.is_short(row):
         return replay.shorter_than_acknowledged(row, topic_id, index, payload, durability)
@@ -99,8 +99,8 @@ def _state(
     *,
     arrivals: Sequence[tuple[int, int]] = (),
     fenced: str | None = None,
-) -> PartitionState:
-    return PartitionState(
+) -> RecoveredState:
+    return RecoveredState(
         segments=tuple(base for base in segments if base <= row.segment),
         epoch=row.epoch,
         log_start=row.log_start,
@@ -114,11 +114,11 @@ def _state(
     )
 
 
-def _in_force(records: Sequence[Record]) -> list[Record]:
+def _in_force(records: Sequence[JournalRecord]) -> list[JournalRecord]:
     """Without what a later epoch made void: its group became durable, but its partition had been fenced
     meanwhile, so that it was never acknowledged. What took its place may be in the segment alone (direct
     lane): it must not be written over, not even to be taken back after that (R8)."""
-    kept: list[Record] = []
+    kept: list[JournalRecord] = []
     for record in records:
         if record.kind == EPOCH:
             kept = [
@@ -139,7 +139,7 @@ class _Replay:
         folder: str,
         segments: list[int],
         row: CheckpointRow | None,
-        records: Sequence[Record],
+        records: Sequence[JournalRecord],
         complete: bool,
         end_is_known: bool,
     ) -> None:
@@ -151,7 +151,7 @@ class _Replay:
         self._files: dict[int, File] = {}
         self._changed: dict[int, File] = {}
         self._names_changed = False
-        self._out = Recovered(PartitionState(), CheckpointRow(UUID(int=0), 0, 0, 0, 0, 0, 0))
+        self._out = RecoveredPartition(RecoveredState(), CheckpointRow(UUID(int=0), 0, 0, 0, 0, 0, 0))
         self._arrivals: list[tuple[int, int]] = []
         if row is not None:
             self._segment, self._position = row.segment, row.position
@@ -177,7 +177,9 @@ class _Replay:
             return row.position > 0 and row.end_offset > self._log_start
         return self._file(row.segment).size() < row.position
 
-    def run(self, topic_id: UUID, index: int, payload: Callable[[Record], bytes]) -> Recovered:
+    def run(
+        self, topic_id: UUID, index: int, payload: Callable[[JournalRecord], bytes]
+    ) -> RecoveredPartition:
         """From the known end on: the journal, then what else fits; cut the rest."""
         for at, record in enumerate(self._records):
             problem = self._apply(record, payload)
@@ -200,7 +202,7 @@ class _Replay:
         row = self._row(topic_id, index, self._epoch + 1)
         self._finish(row)
         state = _state(row, self._listed(), False, self._start_row(row), arrivals=self._arrivals)
-        self._out.state, self._out.row = state, row
+        self._out.state, self._out.checkpoint_row = state, row
         return self._out
 
     def shorter_than_acknowledged(
@@ -208,9 +210,9 @@ class _Replay:
         row: CheckpointRow,
         topic_id: UUID,
         index: int,
-        payload: Callable[[Record], bytes],
+        payload: Callable[[JournalRecord], bytes],
         durability: Durability,
-    ) -> Recovered:
+    ) -> RecoveredPartition:
         """Durability disk: read-only with what is there, and nothing is filled in. Durability os, which
         promises nothing of a power cut: go on after what is there."""
         self._to_last_whole_batch(row)
@@ -227,12 +229,14 @@ class _Replay:
         self._position, self._offset, self._epoch = 0, self._segment, 0
         self._start = (self._segment, 0)
         if below:
-            while run := tail.take(self._file(self._segment), self._position, self._offset, self._epoch):
+            while run := tail.valid_run_at(
+                self._file(self._segment), self._position, self._offset, self._epoch
+            ):
                 self._position += len(run.data)
                 self._offset, self._epoch = run.next_offset, run.epoch
         self._done_to = self._offset
 
-    def _apply(self, record: Record, payload: Callable[[Record], bytes]) -> str | None:
+    def _apply(self, record: JournalRecord, payload: Callable[[JournalRecord], bytes]) -> str | None:
         """One journal record; a text if it does not fit what is there."""
         if record.kind == LOGSTART:
             return None
@@ -268,7 +272,7 @@ class _Replay:
             self._arrivals.append((record.arrival_ms, record.base_offset))
         return None
 
-    def _reach(self, record: Record, epoch_max: int) -> bool:
+    def _reach(self, record: JournalRecord, epoch_max: int) -> bool:
         """Move the end to where the record begins: synced past the journal, those bytes are in the segment
         (R2)."""
         if self._offset < record.base_offset:
@@ -278,7 +282,7 @@ class _Replay:
             or (record.position == 0 and record.segment == record.base_offset >= self._segment)
         )
 
-    def _scan(self, target: Record | None = None, epoch_max: int = (1 << 31) - 1) -> None:
+    def _scan(self, target: JournalRecord | None = None, epoch_max: int = (1 << 31) - 1) -> None:
         """Take the batches that fit, across segments, up to the target; write them again (R6)."""
         while target is None or self._offset < target.base_offset:
             run = self._take(self._segment, self._position, epoch_max, target)
@@ -303,10 +307,10 @@ class _Replay:
         for segment in [base for base in self._segments if base >= self._segment]:
             file = self._file(segment)
             if segment == self._segment:
-                found = tail.behind(file, self._position, self._offset, self._epoch)
+                found = tail.next_valid_batch(file, self._position, self._offset, self._epoch)
             elif segment >= self._offset:
-                is_whole = tail.take(file, 0, segment, self._epoch) is not None
-                found = (0, segment) if is_whole else tail.behind(file, 0, segment, self._epoch)
+                is_whole = tail.valid_run_at(file, 0, segment, self._epoch) is not None
+                found = (0, segment) if is_whole else tail.next_valid_batch(file, 0, segment, self._epoch)
             if found is not None:
                 self._note(
                     f"offsets {self._offset} to {found[1] - 1} are damaged; what is behind them is kept, for"
@@ -316,14 +320,18 @@ class _Replay:
                 return True
         return False
 
-    def _take(self, segment: int, position: int, epoch_max: int, target: Record | None) -> tail.Run | None:
+    def _take(
+        self, segment: int, position: int, epoch_max: int, target: JournalRecord | None
+    ) -> tail.BatchRun | None:
         if not self._has(segment):
             return None
         file = self._file(segment)
         limit = target.position if target is not None and target.segment == segment else None
-        return tail.take(file, position, self._offset, self._epoch, end_position=limit, epoch_max=epoch_max)
+        return tail.valid_run_at(
+            file, position, self._offset, self._epoch, end_position=limit, epoch_max=epoch_max
+        )
 
-    def _enter(self, record: Record) -> None:
+    def _enter(self, record: JournalRecord) -> None:
         """Go on in the record's segment."""
         if record.segment != self._segment:
             self._leave(record.segment)
@@ -338,7 +346,7 @@ class _Replay:
         first, last = bisect_right(self._segments, self._segment), bisect_left(self._segments, following)
         for segment in self._segments[first:last]:
             self._put_aside(segment)
-        if len(self._changed) >= self._disk.most_unsynced:
+        if len(self._changed) >= self._disk.max_unsynced_files:
             self._sync_some()
 
     def _sync_some(self) -> None:
@@ -368,7 +376,7 @@ class _Replay:
     def _own_file(self, segment: int) -> File:
         """To be changed: not together with the copy that a backup holds of it by a hard link."""
         file = self._file(segment)
-        if segment not in self._changed and self._disk.own(file.path):
+        if segment not in self._changed and self._disk.unshare(file.path):
             file.close()
             self._names_changed = True
         return file
@@ -395,7 +403,7 @@ class _Replay:
             at += len(piece)
         file.truncate(position)
         self._changed[segment] = file
-        self._out.cut_bytes += size - position
+        self._out.truncated_bytes += size - position
         self._note(f"cut {size - position} bytes after the end of segment {segment}")
 
     def _cut_after_end(self) -> None:
@@ -412,7 +420,7 @@ class _Replay:
             self._note(f"put segment {segment} aside: nothing of its {size} bytes follows the end")
         else:
             self._disk.unlink(path)
-        self._out.cut_bytes += size
+        self._out.truncated_bytes += size
         for suffix in (".index", ".timeindex", ".arrivals"):
             self._disk.unlink(path.removesuffix(".log") + suffix)
         self._segments.remove(segment)
@@ -423,10 +431,10 @@ class _Replay:
         problem: str,
         topic_id: UUID,
         index: int,
-        left: Sequence[Record],
-        payload: Callable[[Record], bytes],
+        left: Sequence[JournalRecord],
+        payload: Callable[[JournalRecord], bytes],
         row: CheckpointRow | None = None,
-    ) -> Recovered:
+    ) -> RecoveredPartition:
         """Read-only, and what the journal has of it is kept beside it: the journal itself will be written
         over."""
         last = next((record for record in reversed(left) if record.kind != LOGSTART), None)
@@ -445,7 +453,7 @@ class _Replay:
         if row is None and last is not None:  # what was acknowledged: the next start finds it too short again
             end = (last.segment, last.position + last.length, last.end_offset)
             row = CheckpointRow(topic_id, index, now.epoch, now.log_start, *end)
-        self._out.row = row or now
+        self._out.checkpoint_row = row or now
         self._out.state = _state(now, self._listed(), False, self._start_row(now), fenced=problem)
         return self._out
 

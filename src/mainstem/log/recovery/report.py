@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from mainstem.log.recovery.partition_recovery import Recovered
+from mainstem.log.recovery.partition_recovery import RecoveredPartition
 
 
 @dataclass(slots=True)
@@ -17,9 +17,9 @@ class RecoveryReport:
 
     clean: bool
     """The last stop was: nothing was scanned."""
-    new: bool = False
+    is_new: bool = False
     """Nothing was there: the folder was made."""
-    copied: bool = False
+    is_copy: bool = False
     """The folder is a copy of another, and this its first start."""
     partitions: int = 0
     """That were found."""
@@ -27,7 +27,7 @@ class RecoveryReport:
     """Written again from the journal."""
     scanned_bytes: int = 0
     """Found beyond it and kept."""
-    cut_bytes: int = 0
+    truncated_bytes: int = 0
     """After the durable end of a partition; kept in `*.quarantine` files."""
     fenced: list[tuple[UUID, int]] = field(default_factory=list)
     """Read-only, for they are damaged: less is there than was acknowledged."""
@@ -38,19 +38,19 @@ class RecoveryReport:
     notes: list[str] = field(default_factory=list)
     """One line for each thing that was not as a clean stop leaves it."""
 
-    def add(self, recovered: Recovered) -> None:
+    def add(self, recovered: RecoveredPartition) -> None:
         """Count one partition."""
         self.partitions += 1
         self.replayed_bytes += recovered.replayed_bytes
         self.scanned_bytes += recovered.scanned_bytes
-        self.cut_bytes += recovered.cut_bytes
+        self.truncated_bytes += recovered.truncated_bytes
         self.notes += recovered.notes
         if recovered.state.fenced is not None:
-            self.fenced.append((recovered.row.topic_id, recovered.row.index))
+            self.fenced.append((recovered.checkpoint_row.topic_id, recovered.checkpoint_row.index))
 
     def summary(self) -> str:
         """One line."""
-        if self.new:
+        if self.is_new:
             return "nothing, for the data folder is new"
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
         if self.clean:
@@ -58,5 +58,5 @@ class RecoveryReport:
         return (
             f"{partitions}, not stopped cleanly before: "
             f"{self.replayed_bytes} bytes from the journal, {self.scanned_bytes} found after it, "
-            f"{self.cut_bytes} cut, {len(self.fenced)} partitions read-only"
+            f"{self.truncated_bytes} cut, {len(self.fenced)} partitions read-only"
         )

@@ -18,16 +18,16 @@ from mainstem.log import paths
 from mainstem.log.commit import checkpoint as files
 from mainstem.log.commit import journal_reader
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
-from mainstem.log.commit.checkpointer import Key
+from mainstem.log.commit.checkpointer import PartitionKey
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderError, LogFolderLocked
-from mainstem.log.partition.recovered_state import PartitionState
+from mainstem.log.partition.recovered_state import RecoveredState
 from mainstem.log.recovery import meta
-from mainstem.log.recovery.partition_recovery import Recovered, recover_partition
+from mainstem.log.recovery.partition_recovery import RecoveredPartition, recover_partition
 from mainstem.log.recovery.report import RecoveryReport
 
-STATE: Key = (paths.STATE_TOPIC, 0)
+STATE: PartitionKey = (paths.STATE_TOPIC, 0)
 
 
 class Startup:
@@ -43,10 +43,10 @@ class Startup:
             self.meta = meta.upgrade(disk, meta.load(disk, rng))
             self._make_folders()
             last = files.load(disk)
-            damaged = files.damaged(disk)
+            damaged = files.damaged_files(disk)
             self.checkpoint = last or Checkpoint(0, 1, 1, clean=True, rows=())
             self._notice_copy(wall_ms)
-            self._image = journal_reader.read(
+            self._image = journal_reader.read_journal(
                 disk, self.meta.folder_id, self.checkpoint.first_seq, self.checkpoint.next_group
             )
         except BlockingIOError:
@@ -55,7 +55,7 @@ class Startup:
             raise _unusable(error) from error
         self._rows = {(row.topic_id, row.index): row for row in self.checkpoint.rows}
         found = any(paths.parse_partition(name) for name in disk.list(paths.PARTITIONS))
-        self.clean = self.checkpoint.clean and not self._image.live and (last is not None or not found)
+        self.clean = self.checkpoint.clean and not self._image.live_paths and (last is not None or not found)
         self.report = RecoveryReport(self.clean, last is None and not found, self.copied)
         if self.copied:
             self.report.notes.append(
@@ -65,16 +65,16 @@ class Startup:
         self.report.notes += self._image.notes
         self._complete = not damaged and (last is not None or not found)
         # Durability os: behind the end that a checkpoint knows a power cut leaves holes, and none may stay.
-        self._end_is_known = self._complete or self._image.whole or config.durability == "os"
+        self._end_is_known = self._complete or self._image.is_complete or config.durability == "os"
         self.report.notes += [f"{name} is damaged" for name in damaged]
         if last is None and found:
             self.report.notes.append(
                 "no checkpoint can be read: every partition is scanned from its beginning"
             )
-        self._unsynced: dict[Key, Recovered] = {}
+        self._unsynced: dict[PartitionKey, RecoveredPartition] = {}
         self._unsynced_names = 0
-        self._new_rows: dict[Key, CheckpointRow] = {}
-        self._states: dict[Key, PartitionState] = {}
+        self._new_rows: dict[PartitionKey, CheckpointRow] = {}
+        self._states: dict[PartitionKey, RecoveredState] = {}
 
     def _notice_copy(self, wall_ms: int) -> None:
         self.copied = meta.is_copy(self._disk, self.meta)
@@ -94,15 +94,15 @@ class Startup:
             if name.endswith(".tmp"):
                 self._disk.unlink(f"{paths.JOURNAL}/{name}")
 
-    def state(self) -> PartitionState:
+    def recover_state(self) -> RecoveredState:
         """Bring the state partition back."""
         self._recover(STATE)
         self._sync()
         return self._states.pop(STATE)
 
-    def others(
+    def recover_partitions(
         self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]
-    ) -> dict[Key, PartitionState]:
+    ) -> dict[PartitionKey, RecoveredState]:
         """Bring the others back: those of live topics are returned, those of deleted ones are gone, unknown
         ones lie in `quarantine/`."""
         parsed = [paths.parse_partition(name) for name in self._disk.list(paths.PARTITIONS)]
@@ -118,17 +118,17 @@ class Startup:
                     self._remove(key, "")
             for key in sorted(going):
                 if status(key[0]) == "deleted":
-                    self._remove(key, paths.DELETED)
+                    self._remove(key, paths.DELETED_SUFFIX)
             self._sync()
         except OSError as error:
             raise _unusable(error) from error
         return self._states
 
-    def _remove(self, key: Key, suffix: str) -> None:
+    def _remove(self, key: PartitionKey, suffix: str) -> None:
         self._disk.remove_folder(paths.partition_folder(*key) + suffix)
         self.report.removed.append(key)
 
-    def _put_aside(self, key: Key) -> None:
+    def _put_aside(self, key: PartitionKey) -> None:
         folder = paths.partition_folder(*key)
         self._recover(key)
         self._sync()  # while its folder has this name
@@ -144,9 +144,9 @@ class Startup:
             self.report.quarantined.append(key)
             self.report.notes.append(f"{folder}: no topic has this id; put aside as {target}")
 
-    def _recover(self, key: Key) -> None:
+    def _recover(self, key: PartitionKey) -> None:
         """Bring one back; `_sync` makes it durable, and known."""
-        records, payload = self._image.of(key)
+        records, payload = self._image.records_of(key)
         try:
             found = recover_partition(
                 self._disk,
@@ -163,7 +163,7 @@ class Startup:
             found = self._without(key, error)
         self._unsynced[key] = found
         self._unsynced_names += len(found.files) + (found.folder is not None)
-        if self._unsynced_names >= self._disk.most_unsynced:
+        if self._unsynced_names >= self._disk.max_unsynced_files:
             self._sync()
 
     def _sync(self) -> None:
@@ -183,27 +183,30 @@ class Startup:
         for key, found in unsynced.items():
             self._recovered(key, found)
 
-    def _without(self, key: Key, error: OSError) -> Recovered:
+    def _without(self, key: PartitionKey, error: OSError) -> RecoveredPartition:
         """The disk failed under this one. LogFolderError if the start cannot do without."""
-        row, (records, _) = self._rows.get(key), self._image.of(key)
+        row, (records, _) = self._rows.get(key), self._image.records_of(key)
         if error.errno != errno.EIO or row is None or records:
             # What the journal has may not be given up: events, or a log start or an epoch, without which
             # what was deleted or taken back would be there again.
             raise _unusable(error) from error
         return self._unreadable(row, error)
 
-    def _recovered(self, key: Key, found: Recovered) -> None:
+    def _recovered(self, key: PartitionKey, found: RecoveredPartition) -> None:
         floor = self.meta.epoch_floor
-        if found.row.epoch < floor:
-            found.row, found.state = replace(found.row, epoch=floor), replace(found.state, epoch=floor)
+        if found.checkpoint_row.epoch < floor:
+            found.checkpoint_row, found.state = (
+                replace(found.checkpoint_row, epoch=floor),
+                replace(found.state, epoch=floor),
+            )
         self.report.add(found)
-        self._new_rows[key] = found.row
+        self._new_rows[key] = found.checkpoint_row
         self._states[key] = found.state
 
-    def _unreadable(self, row: CheckpointRow, error: OSError) -> Recovered:
+    def _unreadable(self, row: CheckpointRow, error: OSError) -> RecoveredPartition:
         folder = paths.partition_folder(row.topic_id, row.index)
         problem = f"the disk fails: {error}"
-        state = PartitionState(
+        state = RecoveredState(
             segments=(row.segment,),
             epoch=row.epoch,
             log_start=row.log_start,
@@ -213,9 +216,9 @@ class Startup:
             replayed_segment=row.segment,
             fenced=problem,
         )
-        return Recovered(state, row, notes=[f"{folder}: read-only: {problem}"])
+        return RecoveredPartition(state, row, notes=[f"{folder}: read-only: {problem}"])
 
-    def finish(self) -> tuple[Checkpoint, dict[Key, CheckpointRow], int, int]:
+    def finish(self) -> tuple[Checkpoint, dict[PartitionKey, CheckpointRow], int, int]:
         """Make it durable: the new checkpoint, its rows, and the journal's next seq and group. Only then may
         the log serve (R6)."""
         seq, group = self._image.next_seq, self._image.next_group

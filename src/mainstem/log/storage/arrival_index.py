@@ -2,7 +2,7 @@
 
 Owns: the list, its bytes and its look-ups. One pair at the segment's first batch, then at most one pair a
 second, and one for the last batch when the segment is sealed. Times never fall, also when the clock goes
-back. Refuses: record timestamps (`index.py`). Called by `segment.py`, `partition.py` and `lookup.py`.
+back. Refuses: record timestamps (`index.py`). Called by `segment.py`, `partition.py` and `offset_lookup.py`.
 
 Layout: FORMAT.md, part "Arrivals".
 """
@@ -30,7 +30,7 @@ def age_ms(then_ms: int, now_ms: int) -> int:
     return 0 if then_ms < PLAUSIBLE_MS <= now_ms else now_ms - then_ms
 
 
-class Arrivals:
+class ArrivalIndex:
     """Pairs of one segment; offsets are relative to its base. Pair n says: the batch at this offset arrived
     then, and what came before the next pair arrived less than a second after it."""
 
@@ -55,7 +55,7 @@ class Arrivals:
             self.times.append(self.last_ms)
             self.offsets.append(offset)
 
-    def cut(self, offset: int) -> None:
+    def truncate(self, offset: int) -> None:
         """Forget what is at or after relative `offset`."""
         keep = bisect_left(self.offsets, offset)
         del self.times[keep:], self.offsets[keep:]
@@ -88,7 +88,7 @@ class Arrivals:
         return b"".join(body + crc32c(body).to_bytes(4, "big") for body in bodies)
 
     @classmethod
-    def parse(cls, data: bytes) -> Arrivals:
+    def parse(cls, data: bytes) -> ArrivalIndex:
         """From the file; what is damaged or does not rise, and all after it, is left out."""
         arrivals = cls()
         whole = memoryview(data)[: len(data) // PAIR.size * PAIR.size]

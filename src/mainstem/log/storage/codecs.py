@@ -2,7 +2,8 @@
 
 Owns: compressing and decompressing the records part of a batch, framed as Java's client frames it (KIP-57 for
 lz4, xerial's snappy stream, KIP-110 for zstd). Refuses: to write more than a cap, whatever the input claims:
-one-shot decompression of a few KB can take gigabytes. Called by `batch.py` only, never on the hot path.
+one-shot decompression of a few KB can take gigabytes. Called by `record_batch.py` only, never on
+the hot path.
 """
 
 from __future__ import annotations
@@ -56,15 +57,17 @@ def decompress(codec: int, data: memoryview, cap_bytes: int) -> Buffer:
         if codec == SNAPPY:
             return _unsnappy(data, cap_bytes)
         if codec == LZ4:
-            return _grow(cramjam.lz4.decompress_into, data, cap_bytes)
+            return _decompress_growing(cramjam.lz4.decompress_into, data, cap_bytes)
         if codec == ZSTD:
-            return _grow(cramjam.zstd.decompress_into, data, cap_bytes)
+            return _decompress_growing(cramjam.zstd.decompress_into, data, cap_bytes)
     except (cramjam.DecompressionError, zlib.error, struct.error) as error:
         raise CorruptBatch(f"{NAMES[codec]} data is damaged or too large: {error}") from None
     return data
 
 
-def _grow(into: Callable[[memoryview, bytearray], int], data: memoryview, cap_bytes: int) -> memoryview:
+def _decompress_growing(
+    into: Callable[[memoryview, bytearray], int], data: memoryview, cap_bytes: int
+) -> memoryview:
     """Into a buffer that is made larger until all fits: only a fixed buffer is a cap: frames may lie."""
     size = min(cap_bytes, max(64 << 10, len(data) * 8))
     while True:

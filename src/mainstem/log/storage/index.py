@@ -1,8 +1,8 @@
 """One segment's `.index` and `.timeindex`, by Apache Kafka's rules.
 
 Owns: the two lists in memory, their bytes, the rules of when an entry is added (Kafka: LogSegment.append,
-OffsetIndex, TimeIndex) and the look-ups. Refuses: files and the log; `loading.py` reads and verifies them.
-Never trusted: an entry is a hint where to begin, and the batch header there has the last word.
+OffsetIndex, TimeIndex) and the look-ups. Refuses: files and the log; `index_loading.py` reads and verifies
+them. Never trusted: an entry is a hint where to begin, and the batch header there has the last word.
 
 Layout: FORMAT.md, part "Indexes".
 """
@@ -82,14 +82,15 @@ class SegmentIndex:
             or len(self._times) >= index_bytes // TIME_ENTRY_BYTES - 1
         )
 
-    def cut(self, offset: int) -> None:
-        """Forget entries of batches that end at or after relative `offset`. Then walk on from `resume()`."""
+    def truncate(self, offset: int) -> None:
+        """Forget entries of batches that end at or after relative `offset`. Then scan on from
+        `resume_position()`."""
         keep = bisect_left(self._offsets, offset)
         del self._offsets[keep:], self._positions[keep:]
         keep = bisect_left(self._time_offsets, offset)
         del self._times[keep:], self._time_offsets[keep:]
 
-    def resume(self) -> int:
+    def resume_position(self) -> int:
         """Position from which the log must be walked with `add_header` so that the index goes on rightly."""
         self.bytes_since_entry = 0
         self.max_timestamp = self._times[-1] if self._times else -1
@@ -153,7 +154,7 @@ class SegmentIndex:
             out[8 + byte :: TIME_ENTRY_BYTES] = offsets[byte::4]
         return bytes(out)
 
-    def keep(self, entries: tuple[int, int]) -> bool:
+    def truncate_to_entries(self, entries: tuple[int, int]) -> bool:
         """Cut to so many entries. False, and nothing is changed: there are fewer."""
         offsets, times = entries
         if len(self._offsets) < offsets or len(self._times) < times:
@@ -172,17 +173,17 @@ class SegmentIndex:
         index._offsets, index._positions = _split(offset_data)
         index._times, index._time_offsets = _split_times(time_data)
         lists = (index._offsets, index._positions, index._times, index._time_offsets)
-        if not all(map(_rising, lists)):
+        if not all(map(_strictly_rising, lists)):
             return None
         if index._offsets and not index._times:
             return None  # a time goes with the first entry (unless no record has one): that file was lost
-        index.cut(end_offset)
+        index.truncate(end_offset)
         if index._positions and not 0 < index._positions[0] <= index._positions[-1] < end_position:
             return None
         return index
 
 
-def _rising(values: array[int]) -> bool:
+def _strictly_rising(values: array[int]) -> bool:
     previous = -1
     for value in values:
         if value <= previous:

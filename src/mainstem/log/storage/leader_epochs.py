@@ -16,7 +16,7 @@ NAME = "leader-epoch-checkpoint"
 _VERSION = "0"
 
 
-class Epochs:
+class LeaderEpochs:
     """Rising epochs with rising first offsets."""
 
     def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
@@ -29,20 +29,20 @@ class Epochs:
         go."""
         if self.entries and self.entries[-1][0] >= epoch:
             return
-        self.cut(offset)
+        self.truncate(offset)
         self.entries.append((epoch, offset))
         self.dirty = True
 
-    def cut(self, offset: int) -> None:
+    def truncate(self, offset: int) -> None:
         """The log now ends at `offset`."""
         while self.entries and self.entries[-1][1] >= offset:
             self.entries.pop()
             self.dirty = True
 
-    def log_start(self, offset: int) -> None:
+    def advance_log_start(self, offset: int) -> None:
         """The log now begins at `offset`: epochs that ended before it go, the one in force there begins
         there."""
-        at = self._at(offset)
+        at = self._entry_at(offset)
         if at > 0:
             del self.entries[:at]
             self.dirty = True
@@ -50,7 +50,7 @@ class Epochs:
             self.entries[0] = (self.entries[0][0], offset)
             self.dirty = True
 
-    def end_of(self, epoch: int, log_end: int) -> tuple[int, int]:
+    def end_offset(self, epoch: int, log_end: int) -> tuple[int, int]:
         """OffsetForLeaderEpoch: (the largest epoch not above the one asked for, its end offset). (-1, -1)
         for an epoch that has not begun. For one before the first that is known: (that epoch, where the
         first begins)."""
@@ -62,12 +62,12 @@ class Epochs:
         end = self.entries[at][1] if at < len(self.entries) else log_end
         return self.entries[at - 1][0], end
 
-    def at(self, offset: int) -> int:
+    def epoch_at(self, offset: int) -> int:
         """The epoch in force at `offset`; -1 before the first."""
-        found = self._at(offset)
+        found = self._entry_at(offset)
         return self.entries[found][0] if found >= 0 else -1
 
-    def _at(self, offset: int) -> int:
+    def _entry_at(self, offset: int) -> int:
         return bisect_right(self.entries, offset, key=lambda entry: entry[1]) - 1
 
     def encode(self) -> bytes:
@@ -76,7 +76,7 @@ class Epochs:
         return ("\n".join(lines) + "\n").encode()
 
     @classmethod
-    def parse(cls, data: bytes) -> Epochs | None:
+    def parse(cls, data: bytes) -> LeaderEpochs | None:
         """From the file; None if it is not whole."""
         try:
             version, count, *lines = data.decode("ascii").split("\n")

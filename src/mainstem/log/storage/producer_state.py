@@ -3,7 +3,7 @@
 Owns: for each producer id of one partition its epoch and the last five batches (sequence numbers and
 offsets), and the way back when a commit fails. Derived from batch headers alone. Refuses: handing out ids
 (the coordinator does), record timestamps (expiry counts from arrival). Called by `partition.py`; kept on
-disk by `snapshot.py`.
+disk by `producer_snapshot.py`.
 
 Kafka: ProducerStateManager, ProducerAppendInfo, ProducerStateEntry.
 """
@@ -19,12 +19,12 @@ from mainstem.log.errors import InvalidProducerEpoch, OutOfOrderSequence
 from mainstem.log.storage.arrival_index import age_ms
 from mainstem.log.storage.record_batch import BatchHeader
 
-WINDOW = 5
+WINDOW_BATCHES = 5
 """Batches remembered of each producer: as many as a client keeps in flight (Kafka: NUM_BATCHES_TO_RETAIN)."""
 MAX_SEQUENCE = (1 << 31) - 1
 
 
-class Sent(NamedTuple):
+class ProducerBatch(NamedTuple):
     """One batch of a producer."""
 
     first_sequence: int
@@ -35,12 +35,12 @@ class Sent(NamedTuple):
     """ms; with LogAppendTime, when it was appended."""
 
 
-class Window(NamedTuple):
+class ProducerWindow(NamedTuple):
     """One producer's state. Never changed, only replaced: so a commit that fails is undone by putting it
     back."""
 
     epoch: int
-    sent: tuple[Sent, ...]
+    batches: tuple[ProducerBatch, ...]
     """Oldest first, at least one."""
     arrival_ms: int
     """Wall ms of the last batch."""
@@ -56,16 +56,16 @@ class ProducerState:
     last_timestamp_ms: int
 
 
-class Producers:
+class ProducerWindows:
     """The windows of one partition."""
 
     def __init__(self, expiry_ms: int) -> None:
         self.expiry_ms = expiry_ms
-        self._windows: dict[int, Window] = {}
-        self._undo: deque[tuple[int, int, Window | None]] = deque()
+        self._windows: dict[int, ProducerWindow] = {}
+        self._undo: deque[tuple[int, int, ProducerWindow | None]] = deque()
         """(next offset, producer id, window before): of batches that are not committed yet."""
 
-    def check(self, header: BatchHeader, now_ms: int) -> Sent | None:
+    def find_duplicate(self, header: BatchHeader, now_ms: int) -> ProducerBatch | None:
         """The earlier batch if this one is a duplicate, None if it may be appended.
 
         A producer that nothing is known of may begin with any sequence, as with Kafka: its earlier batches
@@ -76,11 +76,11 @@ class Producers:
             return None
         epoch, first = header.producer_epoch, header.base_sequence
         if epoch == window.epoch:
-            expected = (window.sent[-1].last_sequence + 1) & MAX_SEQUENCE
+            expected = (window.batches[-1].last_sequence + 1) & MAX_SEQUENCE
             if first == expected:
                 return None
             last = (first + header.last_offset_delta) & MAX_SEQUENCE
-            for sent in window.sent:
+            for sent in window.batches:
                 if sent.first_sequence == first and sent.last_sequence == last:
                     return sent
             raise OutOfOrderSequence(
@@ -96,25 +96,25 @@ class Producers:
             )
         return None
 
-    def appended(self, header: BatchHeader, base_offset: int, max_timestamp: int, arrival_ms: int) -> None:
+    def append(self, header: BatchHeader, base_offset: int, max_timestamp: int, arrival_ms: int) -> None:
         """A checked batch is in the log at `base_offset`, not committed yet."""
         producer_id = header.producer_id
         before = self._windows.get(producer_id)
         next_offset = base_offset + header.last_offset_delta + 1
         first = header.base_sequence
         last = (first + header.last_offset_delta) & MAX_SEQUENCE
-        sent = Sent(first, last, base_offset, next_offset, max_timestamp)
-        earlier: tuple[Sent, ...] = ()
+        sent = ProducerBatch(first, last, base_offset, next_offset, max_timestamp)
+        earlier: tuple[ProducerBatch, ...] = ()
         if (
             before is not None
             and before.epoch == header.producer_epoch
             and (age_ms(before.arrival_ms, arrival_ms) <= self.expiry_ms)
         ):
-            earlier = before.sent[1 - WINDOW :]
-        self._windows[producer_id] = Window(header.producer_epoch, (*earlier, sent), arrival_ms)
+            earlier = before.batches[1 - WINDOW_BATCHES :]
+        self._windows[producer_id] = ProducerWindow(header.producer_epoch, (*earlier, sent), arrival_ms)
         self._undo.append((next_offset, producer_id, before))
 
-    def committed(self, offset: int) -> None:
+    def commit(self, offset: int) -> None:
         """Batches that end at or before `offset` can no longer be undone."""
         undo = self._undo
         while undo and undo[0][0] <= offset:
@@ -124,26 +124,26 @@ class Producers:
         """Forget all batches that are not committed."""
         while self._undo:
             _, producer_id, before = self._undo.pop()
-            _put(self._windows, producer_id, before)
+            _set_window(self._windows, producer_id, before)
 
     def replay(self, header: BatchHeader, arrival_ms: int) -> None:
         """A committed batch was found in the log, in order; it was checked when it came."""
         if header.producer_id >= 0 and not header.is_control:
             known = self._windows.get(header.producer_id)
-            if known is not None and known.sent[-1].base_offset >= header.base_offset:
+            if known is not None and known.batches[-1].base_offset >= header.base_offset:
                 return
-            self.appended(header, header.base_offset, header.max_timestamp, arrival_ms)
+            self.append(header, header.base_offset, header.max_timestamp, arrival_ms)
             self._undo.clear()
 
-    def restore(self, producer_id: int, window: Window) -> None:
+    def restore(self, producer_id: int, window: ProducerWindow) -> None:
         """From a snapshot."""
         self._windows[producer_id] = window
 
-    def committed_windows(self, now_ms: int) -> dict[int, Window]:
+    def committed_windows(self, now_ms: int) -> dict[int, ProducerWindow]:
         """Windows as they are without what is not committed, and without expired ones: for a snapshot."""
         windows = dict(self._windows)
         for _, producer_id, before in reversed(self._undo):
-            _put(windows, producer_id, before)
+            _set_window(windows, producer_id, before)
         return {
             key: window
             for key, window in windows.items()
@@ -161,14 +161,14 @@ class Producers:
         """Of all that have not expired, by id."""
         for producer_id, window in sorted(self._windows.items()):
             if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms:
-                last = window.sent[-1]
+                last = window.batches[-1]
                 yield ProducerState(producer_id, window.epoch, last.last_sequence, last.max_timestamp)
 
     def __len__(self) -> int:
         return len(self._windows)
 
 
-def _put(windows: dict[int, Window], producer_id: int, window: Window | None) -> None:
+def _set_window(windows: dict[int, ProducerWindow], producer_id: int, window: ProducerWindow | None) -> None:
     if window is None:
         windows.pop(producer_id, None)
     else:

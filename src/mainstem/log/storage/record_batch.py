@@ -102,7 +102,7 @@ class BatchHeader(NamedTuple):
         return self.base_offset + self.last_offset_delta + 1
 
     @property
-    def plausible(self) -> bool:
+    def is_plausible(self) -> bool:
         """It can be the header of a batch of this log: says nothing about the bytes after it. One without
         records is no more than its header: it stands for offsets that are lost."""
         return (
@@ -132,12 +132,12 @@ def read_header(buffer: Buffer, at: int = 0) -> BatchHeader:
     return BatchHeader._make(_HEADER.unpack_from(buffer, at))
 
 
-def crc_ok(batch: Buffer, header: BatchHeader) -> bool:
+def crc_matches(batch: Buffer, header: BatchHeader) -> bool:
     """The CRC32C of a whole batch, which is all of `batch`, is the one in its header."""
     return bool(crc32c(memoryview(batch)[CRC_FROM:]) == header.crc)
 
 
-def check(buffer: memoryview) -> BatchHeader:
+def validate(buffer: memoryview) -> BatchHeader:
     """The header of one batch that a client produced, which is all of `buffer`.
 
     Errors: CorruptBatch (magic or CRC), UnsupportedFormat (magic 0 or 1), UnsupportedCompression,
@@ -176,7 +176,7 @@ def check(buffer: memoryview) -> BatchHeader:
     return header
 
 
-def check_age(header: BatchHeader, wall_ms: int, most_ms: int) -> None:
+def validate_age(header: BatchHeader, wall_ms: int, most_ms: int) -> None:
     """InvalidTimestamp: the first record is more than `most_ms` old. The header tells no other record's."""
     oldest = header.base_timestamp
     if oldest != -1 and wall_ms - oldest > most_ms:
@@ -213,7 +213,9 @@ def _refused_attributes(attributes: int) -> InvalidBatch | InvalidTimestamp:
     return InvalidTimestamp("timestamp type LogAppendTime is set by the server alone")
 
 
-def stamp(buffer: memoryview, base_offset: int, leader_epoch: int, log_append_ms: int | None) -> None:
+def assign_offsets(
+    buffer: memoryview, base_offset: int, leader_epoch: int, log_append_ms: int | None
+) -> None:
     """Set what the server sets, in place: base offset and leader epoch, which the CRC does not cover; with
     `log_append_ms` (wall ms) also the timestamp type, the largest timestamp, and so the CRC."""
     _BASE_OFFSET.pack_into(buffer, 0, base_offset)
@@ -226,26 +228,26 @@ def stamp(buffer: memoryview, base_offset: int, leader_epoch: int, log_append_ms
         _CRC_AND_ATTRIBUTES.pack_into(buffer, _CRC_AT, crc, attributes | LOG_APPEND_TIME)
 
 
-def walk(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
+def iter_batches(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
     """(position, header) of each whole batch, one after the other from 0; ends before the first that is not
     whole or whose header is not plausible."""
     at, size = 0, len(buffer)
     while size - at >= HEADER_BYTES:
         header = BatchHeader._make(_HEADER.unpack_from(buffer, at))
-        if not header.plausible or header.total_bytes > size - at:
+        if not header.is_plausible or header.total_bytes > size - at:
             return
         yield at, header
         at += header.total_bytes
 
 
-def candidates(data: bytes | bytearray, above: int, below: int) -> list[int]:
+def find_headers(data: bytes | bytearray, above: int, below: int) -> list[int]:
     """Where in `data` something like a header is, of a batch with offsets between `above` and `below`,
     exclusive of `above` itself."""
     found = []
     at = data.find(_MAGIC_BYTE, _MAGIC_AT)
     while 0 <= at <= len(data) - (HEADER_BYTES - _MAGIC_AT):
         header = read_header(data, at - _MAGIC_AT)
-        if header.plausible and above < header.base_offset and header.next_offset <= below:
+        if header.is_plausible and above < header.base_offset and header.next_offset <= below:
             found.append(at - _MAGIC_AT)
         at = data.find(_MAGIC_BYTE, at + 1)
     return found
@@ -269,10 +271,16 @@ def build(
     for delta, (key, value, headers, timestamp_ms) in enumerate(records):
         if timestamp_ms > max_ms:
             max_ms = timestamp_ms
-        body = [b"\x00", _varint(timestamp_ms - first_ms), _varint(delta), *_field(key), *_field(value)]
+        body = [
+            b"\x00",
+            _varint(timestamp_ms - first_ms),
+            _varint(delta),
+            *_length_prefixed(key),
+            *_length_prefixed(value),
+        ]
         body.append(_varint(len(headers)))
         for name, content in headers:
-            body += (*_field(name.encode()), *_field(content))
+            body += (*_length_prefixed(name.encode()), *_length_prefixed(content))
         parts.append(_varint(sum(map(len, body))))
         parts += body
     data = b"".join(parts)
@@ -306,7 +314,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _field(content: bytes | None) -> tuple[bytes, ...]:
+def _length_prefixed(content: bytes | None) -> tuple[bytes, ...]:
     return (_NULL,) if content is None else (_varint(len(content)), content)
 
 
@@ -319,12 +327,12 @@ def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
     if len(view) < HEADER_BYTES:
         raise CorruptBatch(f"{len(view)} bytes are no batch")
     header = read_header(view)
-    if header.magic != MAGIC or header.total_bytes != len(view) or not crc_ok(view, header):
+    if header.magic != MAGIC or header.total_bytes != len(view) or not crc_matches(view, header):
         raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
-    return records_in(view, header, opened(view, header, cap_bytes))
+    return records_in(view, header, decompressed(view, header, cap_bytes))
 
 
-def opened(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
+def decompressed(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
     """The records of a whole batch, not compressed. CorruptBatch: damaged, or more than `cap_bytes`."""
     if header.codec > codecs.ZSTD:
         raise CorruptBatch(f"there is no codec {header.codec}")
@@ -332,7 +340,8 @@ def opened(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
 
 
 def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Record]:
-    """The records of a whole batch whose CRC was checked. `data`: what `opened` gave. CorruptBatch."""
+    """The records of a whole batch whose CRC was checked. `data`: what `decompressed` returned.
+    CorruptBatch."""
     plain: Buffer = batch
     if header.codec != codecs.NONE:
         plain = bytearray(HEADER_BYTES + len(data))

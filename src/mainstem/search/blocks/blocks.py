@@ -3,8 +3,8 @@
 Owns: where blocks begin and end. A block that is closed never changes: its bytes are committed, and the
 committed log only loses whole segments. What lies behind the last closed block is cut anew each time.
 Refuses: to read more of the log than a header here and there: it goes along the `.index` file, which it does
-not trust (each entry must be what the header there says), and along the headers where that ends. `cut` runs
-in the workers, `Catalogue` in the server.
+not trust (each entry must be what the header there says), and along the headers where that ends. `cut_blocks`
+runs in the workers, `BlockMap` in the server.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ from pathlib import Path
 
 from mainstem.log.paths import parse_segment
 from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, read_header
-from mainstem.search.blocks.batches import Mapped, Removed, placed
-from mainstem.search.ipc import Cut, Gap, Head
+from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
+from mainstem.search.ipc import BlockRange, FilterInfo, UncutRange
 
 BLOCK_BYTES = 8 << 20
 _ENTRY = struct.Struct(">II")
-UNKNOWN = -1
+UNKNOWN_OFFSET = -1
 """Stands for the first offset of a block that begins with damage."""
 OPEN_END = 1 << 62
 """Stands for the offset after the last block of a segment, where only the caller knows it."""
 
 
-def cut(gaps: Iterable[Gap], block_bytes: int) -> list[Cut]:
+def cut_blocks(gaps: Iterable[UncutRange], block_bytes: int) -> list[BlockRange]:
     """The blocks of each gap, oldest first. A file that is gone gives none."""
-    cuts: list[Cut] = []
+    cuts: list[BlockRange] = []
     for gap in gaps:
         try:
-            with Mapped(gap.path, gap.start, gap.end) as file:
+            with MappedRange(gap.path, gap.start, gap.end) as file:
                 cuts += _cut(file.view, gap, block_bytes, _index(gap.path))
-        except Removed:
+        except DataDeleted:
             continue
     return cuts
 
 
-def _cut(view: memoryview, gap: Gap, block_bytes: int, index: list[tuple[int, int]]) -> Iterator[Cut]:
+def _cut(
+    view: memoryview, gap: UncutRange, block_bytes: int, index: list[tuple[int, int]]
+) -> Iterator[BlockRange]:
     size, at = len(view), 0
     base = parse_segment(Path(gap.path).name) or 0
     header = _header(view, 0)
@@ -51,17 +53,17 @@ def _cut(view: memoryview, gap: Gap, block_bytes: int, index: list[tuple[int, in
         after = _header(view, end)
         # Of the newest block it matters whether it is newer than those of other partitions.
         newest = after.base_timestamp if after is not None else _newest(view[at:end])
-        first = UNKNOWN if header is None else header.base_offset
+        first = UNKNOWN_OFFSET if header is None else header.base_offset
         next_offset = OPEN_END if after is None else after.base_offset
         time_ms = max(newest, -1 if header is None else header.max_timestamp)
-        yield Cut(
+        yield BlockRange(
             gap.path, gap.start + at, gap.start + end, first, next_offset, time_ms, end < size or gap.closed
         )
         at, header = end, after
 
 
 def _boundary(
-    view: memoryview, gap: Gap, at: int, block_bytes: int, base: int, index: list[tuple[int, int]]
+    view: memoryview, gap: UncutRange, at: int, block_bytes: int, base: int, index: list[tuple[int, int]]
 ) -> int:
     """Where the block that begins at `at` ends."""
     size = len(view)
@@ -75,7 +77,7 @@ def _boundary(
         header = _header(view, hinted)
         if header is not None and header.last_offset == base + index[place][1]:
             position = hinted
-    for batch in placed(view[position:]):
+    for batch in locate_batches(view[position:]):
         if position + batch.position >= target and batch.header is not None:
             return position + batch.position
     return size
@@ -85,11 +87,13 @@ def _header(view: memoryview, position: int) -> BatchHeader | None:
     if position + HEADER_BYTES > len(view):
         return None
     header = read_header(view, position)
-    return header if header.plausible and position + header.total_bytes <= len(view) else None
+    return header if header.is_plausible and position + header.total_bytes <= len(view) else None
 
 
 def _newest(view: memoryview) -> int:
-    return max((each.header.max_timestamp for each in placed(view) if each.header is not None), default=-1)
+    return max(
+        (each.header.max_timestamp for each in locate_batches(view) if each.header is not None), default=-1
+    )
 
 
 def _index(path: str) -> list[tuple[int, int]]:
@@ -118,37 +122,37 @@ class Block:
     time_ms: int
     """About the newest time in it."""
     closed: bool
-    least_ms: int | None = None
+    min_ms: int | None = None
     """Exact times of its events, once known."""
-    most_ms: int | None = None
-    sidecar: str | None = None
+    max_ms: int | None = None
+    filter_path: str | None = None
     """Its token filter, once it has one."""
-    has_none: bool = False
+    unfilterable: bool = False
     """It can have no token filter."""
-    span: tuple[int, int, int] | None = None
+    time_span: tuple[int, int, int] | None = None
     """Least and largest time and number of events, as far as histograms ask; None: not known yet."""
 
-    def learn(self, head: Head) -> None:
+    def apply_filter_info(self, head: FilterInfo) -> None:
         """Take over what its filter says of its events."""
-        self.least_ms, self.most_ms = head.least_ms, head.most_ms
-        if head.events and head.least_ms >= 0:
-            self.span = head.least_ms, head.most_ms, head.events
+        self.min_ms, self.max_ms = head.min_ms, head.max_ms
+        if head.events and head.min_ms >= 0:
+            self.time_span = head.min_ms, head.max_ms, head.events
 
 
 @dataclass(slots=True)
-class PartitionBlocks:
+class BlockMap:
     """The closed blocks of one partition, oldest first."""
 
     blocks: list[Block] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
+    orphaned_filters: list[str] = field(default_factory=list)
     """Token filters of blocks that were forgotten."""
 
-    def restore(self, heads: Sequence[Head]) -> None:
+    def restore(self, heads: Sequence[FilterInfo]) -> None:
         """Take the blocks of an earlier run, which have filters."""
         end: tuple[str, int] = ("", 0)
         for head in sorted(heads, key=lambda each: (each.path, each.start)):
             if (head.path, head.start) < end:
-                self.gone.append(head.sidecar)  # two runs have cut differently
+                self.orphaned_filters.append(head.filter_path)  # two runs have cut differently
                 continue
             end = head.path, head.end
             block = Block(
@@ -157,21 +161,21 @@ class PartitionBlocks:
                 head.end,
                 head.first_offset,
                 head.next_offset,
-                head.most_ms,
+                head.max_ms,
                 True,
-                sidecar=head.sidecar,
+                filter_path=head.filter_path,
             )
-            block.learn(head)
+            block.apply_filter_info(head)
             self.blocks.append(block)
 
-    def gaps(self, ranges: Sequence[tuple[str, int, int]]) -> list[Gap]:
+    def uncut_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[UncutRange]:
         """What of the partition's committed ranges has no closed block. Forgets the blocks of files that
         are gone."""
         known: dict[str, list[Block]] = {path: [] for path, _, _ in ranges}
         ends = {path: end for path, _, end in ranges}
         for block in self.blocks:
-            if block.end > ends.get(block.path, -1) and block.sidecar is not None:
-                self.gone.append(block.sidecar)
+            if block.end > ends.get(block.path, -1) and block.filter_path is not None:
+                self.orphaned_filters.append(block.filter_path)
         self.blocks = [block for block in self.blocks if block.end <= ends.get(block.path, -1)]
         for block in self.blocks:
             known[block.path].append(block)
@@ -180,13 +184,15 @@ class PartitionBlocks:
             sealed = number < len(ranges) - 1
             for block in known[path]:
                 if start < block.start:
-                    gaps.append(Gap(path, start, block.start, True))
+                    gaps.append(UncutRange(path, start, block.start, True))
                 start = max(start, block.end)
             if start < end:
-                gaps.append(Gap(path, start, end, sealed))
+                gaps.append(UncutRange(path, start, end, sealed))
         return gaps
 
-    def with_cuts(self, cuts: Sequence[Cut], ranges: Sequence[tuple[str, int, int]], end: int) -> list[Block]:
+    def add_blocks(
+        self, cuts: Sequence[BlockRange], ranges: Sequence[tuple[str, int, int]], end: int
+    ) -> list[Block]:
         """All blocks with these newly cut ones, of which the closed ones are remembered. `end`: the offset
         at which the ranges end."""
         order = {path: at for at, (path, _, _) in enumerate(ranges)}
@@ -204,7 +210,7 @@ class PartitionBlocks:
             )
         blocks.sort(key=lambda block: (order[block.path], block.start))
         for block, after_block in pairwise(blocks):
-            if after_block.first_offset != UNKNOWN:
+            if after_block.first_offset != UNKNOWN_OFFSET:
                 block.next_offset = after_block.first_offset
         self.blocks = [block for block in blocks if block.closed]
         return blocks

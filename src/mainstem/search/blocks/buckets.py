@@ -13,7 +13,7 @@ from mainstem.search.contract import Bucket
 from mainstem.search.ipc import Unit
 
 
-def within(
+def count_within_buckets(
     timed: Iterable[tuple[Unit, tuple[int, int, int]]], edges: Sequence[int]
 ) -> tuple[list[float], list[Unit]]:
     """Events of the units that lie in one bucket as a whole, by bucket, and the units across an edge, whose
@@ -29,7 +29,7 @@ def within(
     return counts, across
 
 
-def edges_of(from_ms: int, to_ms: int, buckets: int) -> list[int]:
+def bucket_edges(from_ms: int, to_ms: int, buckets: int) -> list[int]:
     """Equal spans that cover from inclusive to exclusive."""
     width = max(1, -(-(to_ms - from_ms) // buckets))
     return [
@@ -37,7 +37,7 @@ def edges_of(from_ms: int, to_ms: int, buckets: int) -> list[int]:
     ]
 
 
-def buckets_of(edges: Sequence[int], counts: Sequence[float]) -> list[Bucket]:
+def to_buckets(edges: Sequence[int], counts: Sequence[float]) -> list[Bucket]:
     """As they are shown: whole events, their sum kept."""
     found, carried = [], 0.0
     for at, exact in enumerate(counts):

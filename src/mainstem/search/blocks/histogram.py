@@ -3,7 +3,7 @@
 Owns: the times of units and the counting into buckets. Refuses: to decompress, and to read the headers of
 a block that is known to lie in one bucket. A batch's events count as
 spread evenly from its base timestamp to its largest one: exact where batches are short against buckets.
-`spans` and `count` run in the workers.
+`unit_times` and `count_by_time` run in the workers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from mainstem.log.storage.record_batch import BatchHeader
-from mainstem.search.blocks.batches import Mapped, Removed, placed
+from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
 from mainstem.search.ipc import Unit
 
 
 def _headers(unit: Unit) -> Iterator[BatchHeader]:
-    with Mapped(unit.path, unit.start, unit.end) as file:
-        for batch in placed(file.view):
+    with MappedRange(unit.path, unit.start, unit.end) as file:
+        for batch in locate_batches(file.view):
             header = batch.header
             if (
                 header is not None
@@ -30,7 +30,7 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
                 yield header
 
 
-def spans(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
+def unit_times(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
     """(least, largest time, events) of each; (0, -1, 0) if none has a time; None: its file is gone."""
     found: list[tuple[int, int, int] | None] = []
     for unit in units:
@@ -41,7 +41,7 @@ def spans(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
                 if end >= 0:
                     least, most = min(least, start), max(most, end)
                     events += _inside(header, unit)
-        except Removed:
+        except DataDeleted:
             found.append(None)
         else:
             found.append((least, most, events) if most >= 0 else (0, -1, 0))
@@ -62,19 +62,19 @@ def _inside(header: BatchHeader, unit: Unit) -> int:
     return max(0, header.count * (offsets - outside) // offsets)
 
 
-def count(units: Iterable[Unit], edges: Sequence[int]) -> list[float]:
+def count_by_time(units: Iterable[Unit], edges: Sequence[int]) -> list[float]:
     """Events in each bucket; bucket i is from edges[i] to before edges[i + 1]."""
     counts = [0.0] * (len(edges) - 1)
     for unit in units:
         try:
             for header in _headers(unit):
-                spread(counts, edges, *_times(header), _inside(header, unit))
-        except Removed:
+                spread_evenly(counts, edges, *_times(header), _inside(header, unit))
+        except DataDeleted:
             continue
     return counts
 
 
-def spread(counts: list[float], edges: Sequence[int], start: int, end: int, events: float) -> None:
+def spread_evenly(counts: list[float], edges: Sequence[int], start: int, end: int, events: float) -> None:
     """Add events that lie evenly from `start` to `end`, both inclusive, ms."""
     if end < edges[0] or start >= edges[-1] or end < 0:
         return

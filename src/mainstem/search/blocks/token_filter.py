@@ -30,24 +30,24 @@ from crc32c import crc32c
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.paths import parse_partition, parse_segment, segment_name
 from mainstem.log.storage.record_batch import HEADER_BYTES, Record, decode
-from mainstem.search.blocks.batches import Mapped, placed
-from mainstem.search.ipc import Head, Unit
+from mainstem.search.blocks.batches import MappedRange, locate_batches
+from mainstem.search.ipc import FilterInfo, Unit
 from mainstem.search.text.tokens import EXPONENT_TOKEN, filter_tokens
 
 MAGIC = b"MSTOKEN1"
 SUFFIX = ".tokens"
 PARTIAL = ".partial"
 _NAME = re.compile(r"[0-9]{20}(-[0-9]+-[0-9]+)?\.tokens(\.partial)?")
-"""`cluster_worker.py` has the longer one."""
+"""`cluster/worker.py` has the longer one."""
 PAGE_BYTES = 4096
 _FILTER_BYTES = PAGE_BYTES - 4
 _FILTER_BITS = _FILTER_BYTES * 8
 _MASKS = tuple(1 << bit for bit in range(8))
-BITS_A_TOKEN = 12
+BITS_PER_TOKEN = 12
 PROBES = 7
 BLOCK_BYTES_MAX = 256 << 20
 """A block that is larger when decompressed gets no filter: it would take too much memory to make."""
-KEEP, EXCLUDE, USELESS = 0, 1, 2
+MAY_MATCH, CANNOT_MATCH, UNUSABLE = 0, 1, 2
 
 _HEAD = struct.Struct(f">8s5q2q2Iq{HEADER_BYTES}s")
 _CRC = struct.Struct(">I")
@@ -55,22 +55,22 @@ _LETTERS_AND_DIGITS = bytes(byte if chr(byte).isalnum() and byte < 128 else 32 f
 _EXPONENT = re2.compile(rb"(?:^|[\s:,\[])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?:$|[\s,\]}])")
 
 
-class Useless(Exception):
+class UnusableFilter(Exception):
     """The file is damaged, of another block, or not there."""
 
 
-class Placement(NamedTuple):
+class ProbeBits(NamedTuple):
     """Where a token is in a filter."""
 
     page: int
     bits: tuple[int, ...]
 
 
-def place(token: bytes, pages: int) -> Placement:
+def probe_bits(token: bytes, pages: int) -> ProbeBits:
     """The same at all times and everywhere."""
     hashed = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
     first, step = hashed & 0xFFFFFF, (hashed >> 24 & 0xFFFF) | 1
-    return Placement(
+    return ProbeBits(
         (hashed >> 40) % pages, tuple((first + step * number) % _FILTER_BITS for number in range(PROBES))
     )
 
@@ -101,12 +101,12 @@ def batch_tokens(records: Sequence[Record]) -> set[bytes]:
     return found
 
 
-class Gathered:
+class FilterBuilder:
     """The tokens and the times of a block's events, until they become a filter."""
 
     def __init__(self) -> None:
         self.tokens: set[bytes] = set()
-        self.least_ms, self.most_ms = 1 << 62, -(1 << 62)
+        self.min_ms, self.max_ms = 1 << 62, -(1 << 62)
         self.events = 0
         self._size = 0
 
@@ -114,8 +114,8 @@ class Gathered:
         """Take in the events of a batch; False: the block is too large for a filter."""
         for record in records:
             self._size += len(record.value or b"")
-            self.least_ms = min(self.least_ms, record.timestamp_ms)
-            self.most_ms = max(self.most_ms, record.timestamp_ms)
+            self.min_ms = min(self.min_ms, record.timestamp_ms)
+            self.max_ms = max(self.max_ms, record.timestamp_ms)
         if self._size > BLOCK_BYTES_MAX:
             return False
         self.events += len(records)
@@ -123,13 +123,13 @@ class Gathered:
         return True
 
 
-def build(unit: Unit, target: str) -> Head | None:
+def build_filter(unit: Unit, target: str) -> FilterInfo | None:
     """Make the filter of a block. None: a batch of it cannot be decoded, or it is too large: then it has to
-    be read each time. Removed, OSError."""
-    gathered = Gathered()
+    be read each time. DataDeleted, OSError."""
+    gathered = FilterBuilder()
     last = -1
-    with Mapped(unit.path, unit.start, unit.end) as file:
-        for batch in placed(file.view):
+    with MappedRange(unit.path, unit.start, unit.end) as file:
+        for batch in locate_batches(file.view):
             if batch.header is None:
                 return None
             last = batch.position
@@ -145,26 +145,28 @@ def build(unit: Unit, target: str) -> Head | None:
             return None
         last_header = bytes(file.view[last : last + HEADER_BYTES])
     base = parse_segment(Path(unit.path).name) or 0
-    return save(unit, target, gathered, base, unit.start + last, last_header)
+    return write_filter(unit, target, gathered, base, unit.start + last, last_header)
 
 
-def save(unit: Unit, target: str, gathered: Gathered, base: int, last: int, last_header: bytes) -> Head:
+def write_filter(
+    unit: Unit, target: str, gathered: FilterBuilder, base: int, last: int, last_header: bytes
+) -> FilterInfo:
     """Write a filter. `last`: position of the batch with this header, which proves what it is of. OSError."""
-    pages = max(1, -(-len(gathered.tokens) * BITS_A_TOKEN // _FILTER_BITS))
+    pages = max(1, -(-len(gathered.tokens) * BITS_PER_TOKEN // _FILTER_BITS))
     head = _HEAD.pack(
-        MAGIC, base, unit.start, unit.end, unit.low, unit.high, gathered.least_ms, gathered.most_ms,
+        MAGIC, base, unit.start, unit.end, unit.low, unit.high, gathered.min_ms, gathered.max_ms,
         gathered.events, pages, last, last_header,
     )  # fmt: skip
     _write(target, head, _filled(gathered.tokens, pages))
-    return Head(
-        target, unit.path, unit.start, unit.end, unit.low, unit.high, gathered.least_ms, gathered.most_ms,
+    return FilterInfo(
+        target, unit.path, unit.start, unit.end, unit.low, unit.high, gathered.min_ms, gathered.max_ms,
         gathered.events,
     )  # fmt: skip
 
 
 def _filled(found: Iterable[bytes], pages: int) -> list[bytearray]:
     filters = [bytearray(_FILTER_BYTES) for _ in range(pages)]
-    for token in found:  # `place`, in line: it takes a third of the time of a build otherwise
+    for token in found:  # `probe_bits`, in line: it takes a third of the time of a build otherwise
         hashed = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
         filled = filters[(hashed >> 40) % pages]
         bit, step = hashed & 0xFFFFFF, (hashed >> 24 & 0xFFFF) | 1
@@ -194,50 +196,50 @@ def _write(target: str, head: bytes, filters: Sequence[bytearray]) -> None:
 def _read_head(descriptor: int) -> tuple[Any, ...]:
     data = os.pread(descriptor, _HEAD.size + _CRC.size, 0)
     if len(data) < _HEAD.size + _CRC.size:
-        raise Useless
+        raise UnusableFilter
     if data[:8] != MAGIC or _CRC.unpack_from(data, _HEAD.size)[0] != crc32c(data[: _HEAD.size]):
-        raise Useless
+        raise UnusableFilter
     return _HEAD.unpack_from(data)
 
 
 def _has(descriptor: int, token: bytes, pages: int) -> bool:
-    number, bits = place(token, pages)
+    number, bits = probe_bits(token, pages)
     data = os.pread(descriptor, PAGE_BYTES, PAGE_BYTES * (number + 1))
     if len(data) < PAGE_BYTES:
-        raise Useless
+        raise UnusableFilter
     if _CRC.unpack_from(data, _FILTER_BYTES)[0] != crc32c(data[:_FILTER_BYTES], number):
-        raise Useless
+        raise UnusableFilter
     return all(data[bit >> 3] >> (bit & 7) & 1 for bit in bits)
 
 
-def verdict(path: str, start: int, end: int, clauses: Sequence[Sequence[bytes]]) -> int:
-    """EXCLUDE: no event of the block at these positions has a token of each clause. USELESS: it must be made
-    anew."""
+def test(path: str, start: int, end: int, clauses: Sequence[Sequence[bytes]]) -> int:
+    """CANNOT_MATCH: no event of the block at these positions has a token of each clause. UNUSABLE: it must be
+    made anew."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return USELESS
+        return UNUSABLE
     try:
         head = _read_head(descriptor)
         if head[2:4] != (start, end):
-            return USELESS
+            return UNUSABLE
         for clause in clauses:
             if not any(_has(descriptor, token, head[9]) for token in clause):
-                return EXCLUDE
-        return KEEP
-    except (Useless, OSError):
-        return USELESS
+                return CANNOT_MATCH
+        return MAY_MATCH
+    except (UnusableFilter, OSError):
+        return UNUSABLE
     finally:
         os.close(descriptor)
 
 
-def ours(path: Path) -> bool:
+def is_filter_path(path: Path) -> bool:
     """It has a filter's name, finished or not, in a folder with a partition's name. Nothing else is ever
     removed, whatever folder is given."""
     return _NAME.fullmatch(path.name) is not None and parse_partition(path.parent.name) is not None
 
 
-def restore(root: str, partitions: str) -> list[Head]:
+def find_filters(root: str, partitions: str) -> list[FilterInfo]:
     """All filters below `root` that belong to the log below `partitions` as it is now. Other filters are
     removed."""
     heads = []
@@ -247,7 +249,7 @@ def restore(root: str, partitions: str) -> list[Head]:
             head = _restored(path, os.path.join(partitions, folder)) if name.endswith(SUFFIX) else None
             if head is not None:
                 heads.append(head)
-            elif ours(Path(path)):
+            elif is_filter_path(Path(path)):
                 Path(path).unlink(missing_ok=True)
     return heads
 
@@ -259,7 +261,7 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def head_of(path: Path) -> tuple[Head, bytes] | None:
+def read_filter_info(path: Path) -> tuple[FilterInfo, bytes] | None:
     """A filter's head, without a segment, and the header of its last batch; None: it is damaged."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -267,12 +269,12 @@ def head_of(path: Path) -> tuple[Head, bytes] | None:
             _, _, start, end, first, after, least, most, events, _, _, header = _read_head(descriptor)
         finally:
             os.close(descriptor)
-    except (Useless, OSError):
+    except (UnusableFilter, OSError):
         return None
-    return Head(str(path), "", start, end, first, after, least, most, events), header
+    return FilterInfo(str(path), "", start, end, first, after, least, most, events), header
 
 
-def _restored(path: str, partition: str) -> Head | None:
+def _restored(path: str, partition: str) -> FilterInfo | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -287,14 +289,14 @@ def _restored(path: str, partition: str) -> Head | None:
                 return None
         finally:
             os.close(descriptor)
-    except (Useless, OSError):
+    except (UnusableFilter, OSError):
         return None
-    return Head(path, segment, start, end, first, after, least, most, events)
+    return FilterInfo(path, segment, start, end, first, after, least, most, events)
 
 
-def remove(paths: Iterable[str]) -> None:
+def remove_filters(paths: Iterable[str]) -> None:
     """Filters whose data is gone, and folders that hold none any more."""
-    for path in filter(ours, map(Path, paths)):
+    for path in filter(is_filter_path, map(Path, paths)):
         path.unlink(missing_ok=True)
         try:
             path.parent.rmdir()

@@ -26,12 +26,18 @@ from mainstem.log.storage.record_batch import (
     decode,
     read_header,
 )
-from mainstem.search.blocks.batches import Removed
+from mainstem.search.blocks.batches import DataDeleted
 from mainstem.search.cluster import client_protocol as wire
-from mainstem.search.cluster.client_protocol import Broker, Fetched, Layout, Malformed, Where
+from mainstem.search.cluster.client_protocol import (
+    BrokerAddress,
+    ClusterMetadata,
+    FetchReply,
+    MalformedReply,
+    TopicPartition,
+)
 
-CONNECT_S = 5.0
-ANSWER_S = 15.0
+CONNECT_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 15.0
 RETRY_S = 10.0
 """So long a partition without a leader, or a broker that does not answer, is asked again."""
 PAUSE_S = 0.2
@@ -39,16 +45,16 @@ REPLY_BYTES_MAX = 256 << 20
 FETCH_BYTES = 4 << 20
 FETCH_BYTES_MIN = 64 << 10
 FETCH_WAIT_MS = 500
-EMPTY_ANSWERS = 3
+EMPTY_REPLIES_MAX = 3
 """After so many answers without a batch, before the last stable offset, there is none: compaction has removed
 what was there. Brokers that fetch old segments from elsewhere answer so once or twice."""
-HELD_BYTES = 32 << 20
+RETAINED_BYTES = 32 << 20
 """Of a span that is searched backwards. One that is larger is read twice."""
 
 OUT_OF_RANGE, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, INCONSISTENT_ID = 1, 3, 100, 103
-MOVING = frozenset({5, 6, 7, 8, 9, 13, 56, 74, 75, 78})
+RETRIABLE = frozenset({5, 6, 7, 8, 9, 13, 56, 74, 75, 78})
 """Errors that pass: no leader at the moment, another one, a broker that starts."""
-TEXTS = {
+ERROR_TEXTS = {
     -1: "the broker failed to read it",
     2: "the broker found it damaged",
     UNKNOWN_TOPIC: "there is no such topic or partition",
@@ -61,7 +67,7 @@ class ClusterError(Exception):
     """What a broker refuses, or that it does not answer; for people."""
 
 
-class Place(NamedTuple):
+class TopicIdPartition(NamedTuple):
     """A partition. `topic_id`: None where the cluster has no ids."""
 
     topic: str
@@ -69,12 +75,12 @@ class Place(NamedTuple):
     partition: int
 
 
-class Link:
+class BrokerConnection:
     """One connection. What nobody waits for any more is passed over when it comes."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._socket = socket.create_connection((host, port), CONNECT_S)
-        self._socket.settimeout(ANSWER_S)
+        self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
+        self._socket.settimeout(REPLY_TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._next = 0
         self.versions = wire.api_versions(self.call(wire.API_VERSIONS, 0, b""))
@@ -90,7 +96,7 @@ class Link:
         while True:
             size, got = struct.unpack(">ii", self._exactly(8))
             if not 4 <= size <= REPLY_BYTES_MAX:
-                raise Malformed(f"an answer of {size} bytes")
+                raise MalformedReply(f"an answer of {size} bytes")
             body = self._exactly(size - 4)
             if got == number:
                 return body
@@ -114,51 +120,51 @@ class Link:
         self._socket.close()
 
 
-class Cluster:
+class BrokerClient:
     """The brokers. `addresses`: where to begin."""
 
     def __init__(self, addresses: Sequence[tuple[str, int]], clock: BlockingClock) -> None:
         self.clock = clock
         self._addresses = list(addresses)
-        self._brokers: dict[int, Broker] = {}
-        self._links: dict[tuple[str, int], Link] = {}
-        self._leaders: dict[Where, int] = {}
+        self._brokers: dict[int, BrokerAddress] = {}
+        self._connections: dict[tuple[str, int], BrokerConnection] = {}
+        self._leaders: dict[TopicPartition, int] = {}
         self._down_since: dict[tuple[str, int], float] = {}
         self._silent_since: float | None = None
 
-    def link(self, host: str, port: int) -> Link:
+    def connection(self, host: str, port: int) -> BrokerConnection:
         """A connection to this broker. ClusterError."""
         where = host, port
-        if where not in self._links:
+        if where not in self._connections:
             try:
-                self._links[where] = Link(host, port)
-            except (OSError, Malformed) as error:
+                self._connections[where] = BrokerConnection(host, port)
+            except (OSError, MalformedReply) as error:
                 self._down_since.setdefault(where, self.clock.monotonic())
                 raise ClusterError(f"broker {host}:{port} does not answer ({_reason(error)})") from None
             self._down_since.pop(where, None)
-        return self._links[where]
+        return self._connections[where]
 
-    def drop(self, link: Link) -> None:
+    def discard(self, link: BrokerConnection) -> None:
         """It failed."""
         link.close()
-        self._links = {where: each for where, each in self._links.items() if each is not link}
+        self._connections = {where: each for where, each in self._connections.items() if each is not link}
 
-    def layout(self, topics: Sequence[str] | None) -> Layout:
+    def fetch_metadata(self, topics: Sequence[str] | None) -> ClusterMetadata:
         """Brokers and topics (None: all), asked of any broker. ClusterError: none answers."""
         known = [(each.host, each.port) for each in self._brokers.values()]
         problem = ClusterError("no broker is known")
-        for where in dict.fromkeys([*self._links, *known, *self._addresses]):
+        for where in dict.fromkeys([*self._connections, *known, *self._addresses]):
             try:
-                link = self.link(*where)
+                link = self.connection(*where)
                 ids = wire.has_ids(link.versions)
                 body = wire.metadata_request(topics, ids=ids)
                 data = link.call(wire.METADATA, 12 if ids else 4, body, flexible=ids)
                 found = wire.metadata_reply(data, ids=ids)
             except ClusterError as error:
                 problem = error
-            except (OSError, Malformed) as error:
+            except (OSError, MalformedReply) as error:
                 problem = ClusterError(f"broker {where[0]}:{where[1]}: {_reason(error)}")
-                self.drop(link)
+                self.discard(link)
             else:
                 self._brokers = {each.id: each for each in found.brokers}
                 for topic in found.topics:
@@ -169,20 +175,20 @@ class Cluster:
         self._silent_since = self._silent_since or self.clock.monotonic()
         raise problem
 
-    def leader(self, where: Where) -> Link:
+    def leader(self, where: TopicPartition) -> BrokerConnection:
         """A connection to the partition's leader, as it was when last asked. ClusterError."""
         if where not in self._leaders:
-            self.layout([where[0]])
+            self.fetch_metadata([where[0]])
         broker = self._brokers.get(self._leaders.get(where, -1))
         if broker is None:
             raise ClusterError("it has no leader")
-        return self.link(broker.host, broker.port)
+        return self.connection(broker.host, broker.port)
 
-    def forget(self, where: Where) -> None:
+    def forget_leader(self, where: TopicPartition) -> None:
         """Its leader may be another one."""
         self._leaders.pop(where, None)
 
-    def patience_s(self, where: Where) -> float:
+    def retry_time_left_s(self, where: TopicPartition) -> float:
         """How long it is worth to ask again: not for each partition of brokers that are away."""
         broker = self._brokers.get(self._leaders.get(where, -1))
         down = None if broker is None else self._down_since.get((broker.host, broker.port))
@@ -191,9 +197,9 @@ class Cluster:
 
     def close(self) -> None:
         """All connections."""
-        for link in self._links.values():
+        for link in self._connections.values():
             link.close()
-        self._links.clear()
+        self._connections.clear()
 
 
 def _reason(error: Exception) -> str:
@@ -208,7 +214,7 @@ def _reason(error: Exception) -> str:
 
 
 @dataclass(slots=True)
-class Chunk:
+class FetchedChunk:
     """Some whole batches of a span."""
 
     low: int
@@ -218,14 +224,16 @@ class Chunk:
     """Bytes that were read for it."""
     data: memoryview
     """The visible batches, one after the other."""
-    unread: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
     """Where something lies that cannot be read, and why."""
 
 
-def visible(records: memoryview, aborted: Sequence[tuple[int, int]], low: int, high: int) -> Chunk:
+def visible_batches(
+    records: memoryview, aborted: Sequence[tuple[int, int]], low: int, high: int
+) -> FetchedChunk:
     """The batches of an answer with offsets from `low` to before `high`. The last one may be cut off."""
-    chunk = Chunk(low, low, 0, memoryview(b""))
-    hidden = _Aborted(aborted)
+    chunk = FetchedChunk(low, low, 0, memoryview(b""))
+    hidden = _AbortedTransactions(aborted)
     kept: list[tuple[int, int]] = []
     at = 0
     while at + HEADER_BYTES <= len(records) and chunk.high < high:
@@ -239,7 +247,7 @@ def visible(records: memoryview, aborted: Sequence[tuple[int, int]], low: int, h
         if end > len(records) or header.length <= 0:
             break
         if header.magic != MAGIC:
-            chunk.unread.append(
+            chunk.unreadable.append(
                 (header.base_offset, f"it has the record format {header.magic}, of Kafka 0.10")
             )
             chunk.high = header.base_offset + 1
@@ -266,7 +274,7 @@ def _sound(header: BatchHeader) -> bool:
     )
 
 
-class _Aborted:
+class _AbortedTransactions:
     """Which batches belong to transactions that were given up, as they come: as Kafka's consumer does it."""
 
     def __init__(self, aborted: Sequence[tuple[int, int]]) -> None:
@@ -295,13 +303,13 @@ def _ends_aborted(batch: memoryview) -> bool:
 # ----------------------------------------------------------------------------------------------------------
 
 
-class Span:
+class SpanReader:
     """Offsets of a partition, read in chunks. `about_bytes`: how much that may be."""
 
     def __init__(
         self,
-        cluster: Cluster,
-        place: Place,
+        cluster: BrokerClient,
+        place: TopicIdPartition,
         low: int,
         high: int,
         about_bytes: int,
@@ -310,20 +318,20 @@ class Span:
         self._cluster, self._place, self._cancelled = cluster, place, cancelled
         self._low, self._high = low, high
         self._mean_bytes = max(1.0, about_bytes / max(1, high - low))
-        self._ahead: tuple[Link, int, int] | None = None
+        self._ahead: tuple[BrokerConnection, int, int] | None = None
 
-    def forwards(self) -> Iterator[Chunk]:
-        """All of it, oldest first. Removed: it was deleted. ClusterError. Ends early when cancelled."""
+    def forwards(self) -> Iterator[FetchedChunk]:
+        """All of it, oldest first. DataDeleted: it was deleted. ClusterError. Ends early when cancelled."""
         return self._chunks(self._low, self._high)
 
-    def backwards(self) -> Iterator[Chunk]:
+    def backwards(self) -> Iterator[FetchedChunk]:
         """All of it, newest first. Errors as above."""
-        chunks: list[tuple[int, int, Chunk | None]] = []
+        chunks: list[tuple[int, int, FetchedChunk | None]] = []
         held_bytes, oldest_held = 0, 0
         for chunk in self.forwards():
             chunks.append((chunk.low, chunk.high, chunk))
             held_bytes += chunk.size
-            while held_bytes > HELD_BYTES and oldest_held < len(chunks) - 1:
+            while held_bytes > RETAINED_BYTES and oldest_held < len(chunks) - 1:
                 low, high, held = chunks[oldest_held]
                 held_bytes -= held.size if held is not None else 0
                 chunks[oldest_held] = low, high, None
@@ -335,15 +343,15 @@ class Span:
             else:
                 yield from reversed(list(self._chunks(low, high)))
 
-    def _chunks(self, low: int, high: int) -> Iterator[Chunk]:
+    def _chunks(self, low: int, high: int) -> Iterator[FetchedChunk]:
         offset, empty = low, 0
         while offset < high and not self._cancelled():
             try:
                 found = self._fetched(offset, high)
-            except _OutOfRange:
+            except _FetchOutOfRange:
                 offset = self._begin(offset, high)
                 continue
-            chunk = visible(found.records, found.aborted, offset, high)
+            chunk = visible_batches(found.records, found.aborted, offset, high)
             if chunk.high > offset:
                 empty = 0
                 offset = chunk.high
@@ -351,12 +359,12 @@ class Span:
                 yield chunk
             elif len(found.records):
                 chunk.high, chunk.size = high, len(found.records)
-                chunk.unread.append((offset, f"{len(found.records):,} bytes are no batch"))
+                chunk.unreadable.append((offset, f"{len(found.records):,} bytes are no batch"))
                 yield chunk
                 return
             elif found.throttled_ms:
                 self._cluster.clock.sleep(min(1.0, found.throttled_ms / 1000))
-            elif 0 <= found.stable_end <= offset or (empty := empty + 1) >= EMPTY_ANSWERS:
+            elif 0 <= found.stable_end <= offset or (empty := empty + 1) >= EMPTY_REPLIES_MAX:
                 return
 
     def _max_bytes(self, offset: int, high: int) -> int:
@@ -373,7 +381,7 @@ class Span:
             except (OSError, ClusterError):
                 self._ahead = None  # it will be told when it is asked for
 
-    def _send(self, link: Link, offset: int, high: int) -> int:
+    def _send(self, link: BrokerConnection, offset: int, high: int) -> int:
         place = self._place
         topic_id = place.topic_id if wire.has_ids(link.versions) else None
         body = wire.fetch_request(
@@ -386,7 +394,7 @@ class Span:
         )
         return link.send(wire.FETCH, 4 if topic_id is None else 13, body, flexible=topic_id is not None)
 
-    def _fetched(self, offset: int, high: int) -> Fetched:
+    def _fetched(self, offset: int, high: int) -> FetchReply:
         """An answer without error. Asks again while that may help."""
         where = self._place.topic, self._place.partition
         clock = self._cluster.clock
@@ -397,26 +405,28 @@ class Span:
                 found = self._ask(offset, high)
                 if not found.error:
                     return found
-                problem = ClusterError(TEXTS.get(found.error, f"the broker refuses with error {found.error}"))
+                problem = ClusterError(
+                    ERROR_TEXTS.get(found.error, f"the broker refuses with error {found.error}")
+                )
                 if found.error == OUT_OF_RANGE:
-                    raise _OutOfRange
-                if found.error not in MOVING | {UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, INCONSISTENT_ID}:
+                    raise _FetchOutOfRange
+                if found.error not in RETRIABLE | {UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, INCONSISTENT_ID}:
                     raise problem
-            except (OSError, Malformed) as error:
+            except (OSError, MalformedReply) as error:
                 problem = ClusterError(_reason(error))
             except ClusterError as error:
                 if found is not None:
                     raise
                 problem = error
-            self._cluster.forget(where)
+            self._cluster.forget_leader(where)
             if self._is_gone():
-                raise Removed(f"{where[0]} {where[1]}")
+                raise DataDeleted(f"{where[0]} {where[1]}")
             waited_s = clock.monotonic() - started
-            if waited_s >= self._cluster.patience_s(where) or self._cancelled():
+            if waited_s >= self._cluster.retry_time_left_s(where) or self._cancelled():
                 raise ClusterError(f"{problem}; asked for {waited_s:.0f} s")
             clock.sleep(PAUSE_S)
 
-    def _ask(self, offset: int, high: int) -> Fetched:
+    def _ask(self, offset: int, high: int) -> FetchReply:
         ahead, self._ahead = self._ahead, None
         link = self._cluster.leader((self._place.topic, self._place.partition))
         try:
@@ -426,14 +436,14 @@ class Span:
                 number = self._send(link, offset, high)
             ids = self._place.topic_id is not None and wire.has_ids(link.versions)
             return wire.fetch_reply(link.receive(number), ids=ids)
-        except (OSError, Malformed):
-            self._cluster.drop(link)
+        except (OSError, MalformedReply):
+            self._cluster.discard(link)
             raise
 
     def _is_gone(self) -> bool:
         """The topic was deleted, or another one has its name now."""
         try:
-            topics = self._cluster.layout([self._place.topic]).topics
+            topics = self._cluster.fetch_metadata([self._place.topic]).topics
         except ClusterError:
             return False
         found = next((each for each in topics if each.name == self._place.topic), None)
@@ -442,18 +452,18 @@ class Span:
         return found.error == 0 and self._place.topic_id is not None and found.id != self._place.topic_id
 
     def _begin(self, offset: int, high: int) -> int:
-        """Where the partition begins now, which is after `offset`. Removed: behind the span."""
+        """Where the partition begins now, which is after `offset`. DataDeleted: behind the span."""
         where = self._place.topic, self._place.partition
         try:
             body = wire.list_offsets_request({where: wire.EARLIEST})
             data = self._cluster.leader(where).call(wire.LIST_OFFSETS, 2, body)
             begin = wire.list_offsets_reply(data)[where].offset
-        except (OSError, Malformed, KeyError) as error:
+        except (OSError, MalformedReply, KeyError) as error:
             raise ClusterError(_reason(error) if not isinstance(error, KeyError) else "no answer") from None
         if not offset < begin < high:
-            raise Removed(f"{where[0]} {where[1]}")
+            raise DataDeleted(f"{where[0]} {where[1]}")
         return begin
 
 
-class _OutOfRange(Exception):
+class _FetchOutOfRange(Exception):
     """The offset is not there."""

@@ -2,8 +2,8 @@
 
 Owns: ApiVersions, Metadata, ListOffsets, Fetch, OffsetForLeaderEpoch and DescribeLogDirs, each in one or two
 versions that all brokers since 2017 speak: the newer of two names topics by id. Refuses: sockets, and replies
-that do not fit: Malformed; nothing is allocated for a count before its bytes are there. Used by
-`cluster_link.py`, whose caller gets batches as they lie in the log, so that a search opens as few as it can.
+that do not fit: MalformedReply; nothing is allocated for a count before its bytes are there. Used by
+`broker_client.py`, whose caller gets batches as they lie in the log, so that a search opens as few as it can.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ NO_ID = UUID(int=0)
 _HEAD = struct.Struct(">hhih")
 _I16, _I32, _I64 = struct.Struct(">h"), struct.Struct(">i"), struct.Struct(">q")
 Versions = dict[int, tuple[int, int]]
-Where = tuple[str, int]
+TopicPartition = tuple[str, int]
 """Topic and partition."""
 
 
-class Malformed(Exception):
+class MalformedReply(Exception):
     """A reply that is none."""
 
 
-class Broker(NamedTuple):
+class BrokerAddress(NamedTuple):
     """Where a broker listens."""
 
     id: int
@@ -45,7 +45,7 @@ class PartitionLeader(NamedTuple):
     leader: int
 
 
-class Topic(NamedTuple):
+class ClusterTopic(NamedTuple):
     """A topic as Metadata has it."""
 
     name: str
@@ -56,22 +56,22 @@ class Topic(NamedTuple):
     partitions: list[PartitionLeader]
 
 
-class Layout(NamedTuple):
+class ClusterMetadata(NamedTuple):
     """Brokers and topics."""
 
-    brokers: list[Broker]
-    topics: list[Topic]
+    brokers: list[BrokerAddress]
+    topics: list[ClusterTopic]
 
 
-class Offset(NamedTuple):
+class OffsetLookup(NamedTuple):
     """An answer to ListOffsets or OffsetForLeaderEpoch: (time, offset), or (epoch, end offset)."""
 
     error: int
-    mark: int
+    time_or_epoch: int
     offset: int
 
 
-class Fetched(NamedTuple):
+class FetchReply(NamedTuple):
     """What a Fetch of one partition gave."""
 
     error: int
@@ -83,7 +83,7 @@ class Fetched(NamedTuple):
     records: memoryview
 
 
-class Reader:
+class ReplyReader:
     """Fields from bytes. `flexible`: the compact kinds of Kafka's newer versions."""
 
     def __init__(self, data: memoryview, *, flexible: bool = False) -> None:
@@ -93,7 +93,7 @@ class Reader:
         try:
             (value,) = kind.unpack_from(self._data, self._at)
         except struct.error:
-            raise Malformed("it ends too early") from None
+            raise MalformedReply("it ends too early") from None
         self._at += kind.size
         found: int = value
         return found
@@ -117,7 +117,7 @@ class Reader:
     def take(self, size: int) -> memoryview:
         """So many bytes."""
         if size < 0 or self._at + size > len(self._data):
-            raise Malformed("it ends too early")
+            raise MalformedReply("it ends too early")
         self._at += size
         return self._data[self._at - size : self._at]
 
@@ -128,13 +128,13 @@ class Reader:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-        raise Malformed("a number has too many bytes")
+        raise MalformedReply("a number has too many bytes")
 
     def count(self) -> int:
         """Of an array; null counts as empty. Each element has a byte at least."""
         found = self._varint() - 1 if self._flexible else self.i32()
         if found > len(self._data) - self._at:
-            raise Malformed(f"{found} elements cannot be in it")
+            raise MalformedReply(f"{found} elements cannot be in it")
         return max(0, found)
 
     def text(self) -> str:
@@ -143,7 +143,7 @@ class Reader:
         try:
             return str(self.take(max(0, size)), "utf-8")
         except UnicodeDecodeError:
-            raise Malformed("a text is not UTF-8") from None
+            raise MalformedReply("a text is not UTF-8") from None
 
     def blob(self) -> memoryview:
         """Records; null is empty."""
@@ -181,7 +181,7 @@ def _uvarint(value: int) -> bytes:
     return bytes(out)
 
 
-def _by_topic(where: Iterable[tuple[Where, bytes]]) -> bytes:
+def _by_topic(where: Iterable[tuple[TopicPartition, bytes]]) -> bytes:
     """Rows of partitions, grouped by topic."""
     topics: dict[str, list[bytes]] = {}
     for (topic, _), row in where:
@@ -197,7 +197,7 @@ def _by_topic(where: Iterable[tuple[Where, bytes]]) -> bytes:
 
 def api_versions(data: memoryview) -> Versions:
     """ApiVersions v0: by key, the least and the largest version."""
-    reader = Reader(data)
+    reader = ReplyReader(data)
     reader.i16()
     return {reader.i16(): (reader.i16(), reader.i16()) for _ in range(reader.count())}
 
@@ -218,14 +218,14 @@ def metadata_request(topics: Sequence[str] | None, *, ids: bool) -> bytes:
     return _uvarint(len(topics) + 1) + rows + b"\0\0\0"
 
 
-def metadata_reply(data: memoryview, *, ids: bool) -> Layout:
+def metadata_reply(data: memoryview, *, ids: bool) -> ClusterMetadata:
     """Its answer."""
-    reader = Reader(data, flexible=ids)
+    reader = ReplyReader(data, flexible=ids)
     reader.tags()  # of the header
     reader.i32()
     brokers = []
     for _ in range(reader.count()):
-        brokers.append(Broker(reader.i32(), reader.text(), reader.i32()))
+        brokers.append(BrokerAddress(reader.i32(), reader.text(), reader.i32()))
         reader.text()
         reader.tags()
     reader.text()
@@ -239,11 +239,11 @@ def metadata_reply(data: memoryview, *, ids: bool) -> Layout:
         if ids:
             reader.i32()
         reader.tags()
-        topics.append(Topic(name, error, topic_id, internal, partitions))
-    return Layout(brokers, topics)
+        topics.append(ClusterTopic(name, error, topic_id, internal, partitions))
+    return ClusterMetadata(brokers, topics)
 
 
-def _leader(reader: Reader, *, ids: bool) -> PartitionLeader:
+def _leader(reader: ReplyReader, *, ids: bool) -> PartitionLeader:
     reader.i16()
     found = PartitionLeader(reader.i32(), reader.i32())
     if ids:
@@ -254,56 +254,56 @@ def _leader(reader: Reader, *, ids: bool) -> PartitionLeader:
     return found
 
 
-def list_offsets_request(times: dict[Where, int]) -> bytes:
+def list_offsets_request(times: dict[TopicPartition, int]) -> bytes:
     """ListOffsets v2: of each partition, the first event of this time or later, EARLIEST or LATEST. It sees
     what is committed."""
     rows = [(at, _I32.pack(at[1]) + _I64.pack(time_ms)) for at, time_ms in times.items()]
     return _I32.pack(-1) + bytes([READ_COMMITTED]) + _by_topic(rows)
 
 
-def list_offsets_reply(data: memoryview) -> dict[Where, Offset]:
+def list_offsets_reply(data: memoryview) -> dict[TopicPartition, OffsetLookup]:
     """Its answer: offset -1 where there is no such event."""
-    reader = Reader(data)
+    reader = ReplyReader(data)
     reader.i32()
     found = {}
     for _ in range(reader.count()):
         topic = reader.text()
         for _ in range(reader.count()):
             partition = reader.i32()
-            found[topic, partition] = Offset(reader.i16(), reader.i64(), reader.i64())
+            found[topic, partition] = OffsetLookup(reader.i16(), reader.i64(), reader.i64())
     return found
 
 
-def leader_epoch_request(epochs: dict[Where, int]) -> bytes:
+def leader_epoch_request(epochs: dict[TopicPartition, int]) -> bytes:
     """OffsetForLeaderEpoch v2: where the last batch of this epoch or an earlier one ends."""
     return _by_topic(
         (at, _I32.pack(at[1]) + _I32.pack(-1) + _I32.pack(epoch)) for at, epoch in epochs.items()
     )
 
 
-def leader_epoch_reply(data: memoryview) -> dict[Where, Offset]:
+def leader_epoch_reply(data: memoryview) -> dict[TopicPartition, OffsetLookup]:
     """Its answer: the epoch that was found, and the end."""
-    reader = Reader(data)
+    reader = ReplyReader(data)
     reader.i32()
     found = {}
     for _ in range(reader.count()):
         topic = reader.text()
         for _ in range(reader.count()):
             error, partition = reader.i16(), reader.i32()
-            found[topic, partition] = Offset(error, reader.i32(), reader.i64())
+            found[topic, partition] = OffsetLookup(error, reader.i32(), reader.i64())
     return found
 
 
-def log_dirs_request(where: Iterable[Where]) -> bytes:
+def log_dirs_request(where: Iterable[TopicPartition]) -> bytes:
     """DescribeLogDirs v1: how large these partitions are on one broker."""
     return _by_topic((at, _I32.pack(at[1])) for at in where)
 
 
-def log_dirs_reply(data: memoryview) -> dict[Where, int]:
+def log_dirs_reply(data: memoryview) -> dict[TopicPartition, int]:
     """Its answer: bytes."""
-    reader = Reader(data)
+    reader = ReplyReader(data)
     reader.i32()
-    found: dict[Where, int] = {}
+    found: dict[TopicPartition, int] = {}
     for _ in range(reader.count()):
         reader.i16()
         reader.text()
@@ -331,16 +331,16 @@ def fetch_request(
     return start + session + b"\2" + topic_id.bytes + b"\2" + row + b"\0\0" + b"\1" + b"\1" + b"\0"
 
 
-def fetch_reply(data: memoryview, *, ids: bool) -> Fetched:
+def fetch_reply(data: memoryview, *, ids: bool) -> FetchReply:
     """Its answer."""
-    reader = Reader(data, flexible=ids)
+    reader = ReplyReader(data, flexible=ids)
     reader.tags()
     throttled_ms = reader.i32()
     error = 0
     if ids:
         error = reader.i16()
         reader.i32()
-    nothing = Fetched(error, throttled_ms, -1, [], memoryview(b""))
+    nothing = FetchReply(error, throttled_ms, -1, [], memoryview(b""))
     if error or not reader.count():
         return nothing
     if ids:
@@ -361,4 +361,4 @@ def fetch_reply(data: memoryview, *, ids: bool) -> Fetched:
         reader.tags()
     if ids:
         reader.i32()
-    return Fetched(error, throttled_ms, stable_end, aborted, reader.blob())
+    return FetchReply(error, throttled_ms, stable_end, aborted, reader.blob())

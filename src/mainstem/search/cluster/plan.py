@@ -2,7 +2,7 @@
 
 Owns: where spans begin and end, and about when their events were. Refuses: to ask anybody. Spans lie on a
 grid of powers of two of offsets, so that those that were cut when events were larger nest in those cut later,
-and a filter that was made for one stays of use. Used by `cluster.py` and `cluster_filters.py`.
+and a filter that was made for one stays of use. Used by `cluster/search.py` and `cluster/filters.py`.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from mainstem.search.blocks.blocks import Block
-from mainstem.search.contract import Left
-from mainstem.search.execution import Piece
-from mainstem.search.ipc import Held, Unit
+from mainstem.search.contract import Remaining
+from mainstem.search.execution import WorkItem
+from mainstem.search.ipc import ClusterPartition, Unit
 
 SPAN_BYTES = 8 << 20
 FIRST_BYTES = 512 << 10
 """Of the newest span of a partition, which is read first: somebody waits for it."""
 EVENT_BYTES = 512
 """Of an event, where the brokers do not tell how large a partition is."""
-SPAN_EVENTS_LEAST, SPAN_EVENTS_MOST = 64, 1 << 22
+SPAN_EVENTS_MIN, SPAN_EVENTS_MAX = 64, 1 << 22
 
 
-def mean_bytes(held: Held) -> float:
+def mean_bytes(held: ClusterPartition) -> float:
     """Of an event as it is stored."""
     count = held.end - held.begin
     return max(1.0, held.bytes / count) if held.bytes and count > 0 else float(EVENT_BYTES)
 
 
-def span_events(held: Held, span_bytes: int = SPAN_BYTES) -> int:
+def span_events(held: ClusterPartition, span_bytes: int = SPAN_BYTES) -> int:
     """How many offsets a span has: a power of two of about so many bytes."""
     wanted = int(span_bytes / mean_bytes(held))
-    return max(SPAN_EVENTS_LEAST, min(SPAN_EVENTS_MOST, 1 << max(0, wanted.bit_length() - 1)))
+    return max(SPAN_EVENTS_MIN, min(SPAN_EVENTS_MAX, 1 << max(0, wanted.bit_length() - 1)))
 
 
-def folder_of(held: Held) -> str:
+def folder_of(held: ClusterPartition) -> str:
     """The partition's name among filters; empty: without an id nothing is kept of it."""
     return f"{held.topic_id}-{held.partition}" if held.topic_id else ""
 
 
-def gaps(blocks: Sequence[Block], low: int, high: int) -> Iterator[tuple[int, int]]:
+def uncovered_ranges(blocks: Sequence[Block], low: int, high: int) -> Iterator[tuple[int, int]]:
     """The offsets that no block has. `blocks` lie one after the other."""
     for block in blocks:
         if block.next_offset <= low:
@@ -54,7 +54,9 @@ def gaps(blocks: Sequence[Block], low: int, high: int) -> Iterator[tuple[int, in
         yield low, high
 
 
-def cut(held: Held, low: int, high: int, span_bytes: int = SPAN_BYTES) -> Iterator[tuple[int, int]]:
+def cut_spans(
+    held: ClusterPartition, low: int, high: int, span_bytes: int = SPAN_BYTES
+) -> Iterator[tuple[int, int]]:
     """A gap in spans, oldest first."""
     step = span_events(held, span_bytes)
     while low < high:
@@ -64,24 +66,24 @@ def cut(held: Held, low: int, high: int, span_bytes: int = SPAN_BYTES) -> Iterat
 
 
 def closed_spans(
-    held: Held, blocks: Sequence[Block], span_bytes: int = SPAN_BYTES
+    held: ClusterPartition, blocks: Sequence[Block], span_bytes: int = SPAN_BYTES
 ) -> Iterator[tuple[int, int]]:
     """The spans without a filter that will not grow any more, oldest first."""
     step = span_events(held, span_bytes)
-    for low, high in gaps(blocks, held.begin, held.end):
-        for span in cut(held, low, high, span_bytes):
+    for low, high in uncovered_ranges(blocks, held.begin, held.end):
+        for span in cut_spans(held, low, high, span_bytes):
             if span[1] < held.end or span[1] % step == 0:
                 yield span
 
 
-class Times:
+class TimeEstimate:
     """About when the events of a partition were: by a few of their times."""
 
-    def __init__(self, held: Held, now_ms: int) -> None:
+    def __init__(self, held: ClusterPartition, now_ms: int) -> None:
         self._offsets = [held.begin, held.end]
         self._times = [0, now_ms]
 
-    def question(self) -> int | None:
+    def next_lookup_ms(self) -> int | None:
         """The time to look up next: in the middle of the largest stretch of which the least is known."""
         widest = max(range(1, len(self._offsets)), key=lambda at: self._width(at))
         if not self._width(widest):
@@ -93,7 +95,7 @@ class Times:
             return 0
         return self._offsets[at] - self._offsets[at - 1]
 
-    def answer(self, asked_ms: int, found_ms: int, offset: int) -> None:
+    def add_lookup(self, asked_ms: int, found_ms: int, offset: int) -> None:
         """The first event at that time or later, -1: there is none."""
         at = bisect_left(self._offsets, offset)
         if not 0 <= offset < self._offsets[-1]:
@@ -108,7 +110,7 @@ class Times:
             self._offsets.insert(at, offset - 1)
             self._times.insert(at, asked_ms)
 
-    def at(self, offset: int) -> int:
+    def time_at(self, offset: int) -> int:
         """About the time of this offset, ms."""
         at = min(max(1, bisect_left(self._offsets, offset)), len(self._offsets) - 1)
         low, high = self._offsets[at - 1], self._offsets[at]
@@ -116,19 +118,23 @@ class Times:
         return int(self._times[at - 1] + share * (self._times[at] - self._times[at - 1]))
 
 
-def pieces(
-    held: Held,
-    left: Left,
+def work_items(
+    held: ClusterPartition,
+    left: Remaining,
     blocks: Sequence[Block],
-    times: Times,
+    times: TimeEstimate,
     *,
     newest_first: bool,
     span_bytes: int = SPAN_BYTES,
-) -> list[Piece]:
+) -> list[WorkItem]:
     """What is left of a partition as units of work, oldest first."""
     mean = mean_bytes(held)
     covered = [each for each in blocks if each.first_offset < left.high and left.low < each.next_offset]
-    spans = [span for gap in gaps(covered, left.low, left.high) for span in cut(held, *gap, span_bytes)]
+    spans = [
+        span
+        for gap in uncovered_ranges(covered, left.low, left.high)
+        for span in cut_spans(held, *gap, span_bytes)
+    ]
     if newest_first and spans and spans[-1][1] == left.high:
         low, high = spans.pop()
         middle = max(low, high - max(1, int(FIRST_BYTES / mean)))
@@ -136,17 +142,19 @@ def pieces(
     found = [_piece(left, each) for each in covered]
     for low, high in spans:
         size = max(1, int((high - low) * mean))
-        found.append(_piece(left, Block(held.topic_id, 0, size, low, high, times.at(high), closed=False)))
+        found.append(
+            _piece(left, Block(held.topic_id, 0, size, low, high, times.time_at(high), closed=False))
+        )
     for piece in found:
         piece.unit = _of_topic(piece.unit, held)
     return sorted(found, key=lambda each: each.unit.low)
 
 
-def _piece(left: Left, block: Block) -> Piece:
+def _piece(left: Remaining, block: Block) -> WorkItem:
     low, high = max(left.low, block.first_offset), min(left.high, block.next_offset)
     unit = Unit(left.topic, left.partition, block.path, block.start, block.end, low, high)
-    return Piece(unit, block.time_ms, block)
+    return WorkItem(unit, block.time_ms, block)
 
 
-def _of_topic(unit: Unit, held: Held) -> Unit:
+def _of_topic(unit: Unit, held: ClusterPartition) -> Unit:
     return Unit(unit.topic, unit.partition, held.topic_id, unit.start, unit.end, unit.low, unit.high)

@@ -1,11 +1,11 @@
 """Search in any Kafka cluster: the log is read through its protocol, batch by batch, by worker processes.
 
 Owns: from a request to spans of offsets, and what is told of partitions that cannot be read. Refuses: files
-of the log; and to believe a filter that the cluster does not vouch for (`cluster_filters.py`). The command
+of the log; and to believe a filter that the cluster does not vouch for (`filters.py`). The command
 line uses it over `--at` where no HTTP door is, and `mainstem console --at` for all its searches.
 
-It is the local search (`local.py`) with other units: a span is fetched where a block is mapped
-(`cluster_link.py`), and the same code looks through its batches, most of which are never decompressed into
+It is the local search (`local/search.py`) with other units: a span is fetched where a block is mapped
+(`broker_client.py`), and the same code looks through its batches, most of which are never decompressed into
 events. The engine is asked for one thing: where the brokers are.
 """
 
@@ -36,44 +36,44 @@ from mainstem.log.storage.record_batch import Record
 from mainstem.search import targets
 from mainstem.search.blocks import buckets as bars
 from mainstem.search.cluster import plan
-from mainstem.search.cluster.filters import ClusterFilters, pause
+from mainstem.search.cluster.filters import ClusterFilterStore, sleep
 from mainstem.search.compare import differences
 from mainstem.search.contract import (
     Bucket,
     Difference,
     Facets,
-    Left,
+    Remaining,
     SearchRequest,
     Totals,
     Unreadable,
     Update,
-    resumed,
+    decode_resume_token,
 )
-from mainstem.search.execution import UNIT_BYTES, Piece, Run
-from mainstem.search.facets import Tally
+from mainstem.search.execution import UNIT_MATCH_BYTES, SearchExecution, WorkItem
+from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import (
-    Failed,
-    Found,
-    Held,
-    Located,
-    Offsets,
+    ClusterPartition,
+    ListPartitionsReply,
+    ListPartitionsRequest,
+    LookUpOffsetsReply,
+    LookUpOffsetsRequest,
     Reply,
-    Scan,
-    Scanned,
-    Survey,
-    Surveyed,
+    RequestFailed,
+    ScanMatches,
+    ScanReply,
+    ScanRequest,
     Unit,
 )
-from mainstem.search.local.search import in_order
-from mainstem.search.local.token_filter_store import sift
+from mainstem.search.local.search import order_items
+from mainstem.search.local.token_filter_store import prune
 from mainstem.search.match.matcher import Matcher
-from mainstem.search.workers.bootstrap import BACKGROUND
-from mainstem.search.workers.pool import LOOKING, Pool
+from mainstem.search.workers.bootstrap import BACKGROUND_NICE
+from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
 
 PROGRAM = "mainstem.search.cluster.worker"
-WORKERS_LEAST = 2
+WORKERS_MIN = 2
 """While one waits for the network, the other one works."""
-COVER_S = 5.0
+BUILD_INTERVAL_S = 5.0
 TIME_ROUNDS = 8
 """So often it is asked for times: they put the spans of several partitions in order, and tell how far back a
 search has come. Twice for very many."""
@@ -83,7 +83,7 @@ log = logging.getLogger(__name__)
 
 
 class ClusterSearch:
-    """Implements `service.Search` over the cluster behind an engine. Closing it leaves the engine open."""
+    """Implements `contract.Search` over the cluster behind an engine. Closing it leaves the engine open."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class ClusterSearch:
         """`cache`: the folder of token filters, one folder in it for each cluster; None: none are used."""
         self._engine, self._clock, self._cache = engine, clock, cache
         self._workers, self._span_bytes = workers, span_bytes
-        self._pool: Pool | None = None
-        self._builder: Pool | None = None
-        self._filters: ClusterFilters | None = None
+        self._pool: WorkerPool | None = None
+        self._builder: WorkerPool | None = None
+        self._filters: ClusterFilterStore | None = None
         self._opening = asyncio.Lock()
-        self._covering: asyncio.Task[None] | None = None
+        self._background_task: asyncio.Task[None] | None = None
 
     # --- the contract -------------------------------------------------------------------------------------
 
@@ -138,18 +138,18 @@ class ClusterSearch:
     ) -> list[Bucket]:
         """See the contract; but from look-ups by time: exact where times rise with offsets. What has been
         compacted away, and marks of transactions, count as events."""
-        held = [each for each in await self._survey(topics) if each.begin < each.end]
+        held = [each for each in await self._list_partitions(topics) if each.begin < each.end]
         if since_ms is None:
-            firsts = [time_ms for time_ms, _ in await self._at_times([(each, 0) for each in held])]
+            firsts = [time_ms for time_ms, _ in await self._look_up_times([(each, 0) for each in held])]
             since_ms = min((each for each in firsts if each >= 0), default=None)
         if until_ms is None:
             lasts = await asyncio.gather(*(self._last_time(each) for each in held))
             until_ms = max((each + 1 for each in lasts if each is not None), default=None)
         if since_ms is None or until_ms is None or since_ms >= until_ms or not held:
             return []
-        edges = bars.edges_of(since_ms, until_ms, buckets)
+        edges = bars.bucket_edges(since_ms, until_ms, buckets)
         asked = [(each, max(0, edge)) for each in held for edge in edges]
-        found = iter(await self._at_times(asked))
+        found = iter(await self._look_up_times(asked))
         counts = [0.0] * (len(edges) - 1)
         for each in held:
             before = each.begin
@@ -159,7 +159,7 @@ class ClusterSearch:
                 if at:
                     counts[at - 1] += offset - before
                 before = offset
-        return bars.buckets_of(edges, counts)
+        return bars.to_buckets(edges, counts)
 
     def prepare(self) -> None:
         """See the contract."""
@@ -168,47 +168,49 @@ class ClusterSearch:
 
     async def close(self) -> None:
         """See the contract."""
-        if self._covering is not None:
-            self._covering.cancel()
-            await asyncio.wait([self._covering])
+        if self._background_task is not None:
+            self._background_task.cancel()
+            await asyncio.wait([self._background_task])
         for pool in (self._pool, self._builder):
             if pool is not None:
                 await pool.close()
 
     # --- token filters ------------------------------------------------------------------------------------
 
-    def keep_covered(self) -> None:
+    def start_building_filters(self) -> None:
         """Make token filters in the background from now on: slowly, the newest events first."""
-        if self._covering is None:
-            self._covering = asyncio.get_running_loop().create_task(self._keep_covered())
+        if self._background_task is None:
+            self._background_task = asyncio.get_running_loop().create_task(self._keep_building_filters())
 
-    async def _keep_covered(self) -> None:
+    async def _keep_building_filters(self) -> None:
         while True:
             try:
-                if await self.cover():
+                if await self.build_missing_filters():
                     continue
             except StreamError as error:
                 log.warning("token filters: %s", error)
-            await pause(self._clock, COVER_S)
+            await sleep(self._clock, BUILD_INTERVAL_S)
 
-    async def cover(self) -> int:
+    async def build_missing_filters(self) -> int:
         """Make some of the token filters that are missing; how many. 0: none is missing, or none is kept."""
-        held = await self._survey(["*"])
-        return 0 if self._filters is None else await self._filters.cover(held)
+        held = await self._list_partitions(["*"])
+        return 0 if self._filters is None else await self._filters.build_missing(held)
 
     # ------------------------------------------------------------------------------------------------------
 
-    async def _workers_now(self) -> Pool:
+    async def _ready_pool(self) -> WorkerPool:
         """The workers, which are told where the brokers are."""
         async with self._opening:
             if self._pool is None:
                 cluster = await self._engine.cluster()
                 brokers = ",".join(f"{each.host}:{each.port}" for each in cluster.brokers)
-                most = self._workers or max(WORKERS_LEAST, len(cluster.brokers))
-                pool = Pool(self._clock, workers=most, program=(PROGRAM, brokers))
+                most = self._workers or max(WORKERS_MIN, len(cluster.brokers))
+                pool = WorkerPool(self._clock, workers=most, program=(PROGRAM, brokers))
                 if self._cache is not None and cluster.id:
-                    self._builder = Pool(self._clock, workers=1, nice=BACKGROUND, program=(PROGRAM, brokers))
-                    self._filters = ClusterFilters(
+                    self._builder = WorkerPool(
+                        self._clock, workers=1, nice=BACKGROUND_NICE, program=(PROGRAM, brokers)
+                    )
+                    self._filters = ClusterFilterStore(
                         self._cache / re.sub(r"[^A-Za-z0-9_-]", "_", cluster.id),  # never a path
                         self._clock,
                         pool,
@@ -218,52 +220,54 @@ class ClusterSearch:
                 self._pool = pool
         return self._pool
 
-    async def _survey(self, globs: Sequence[str], demanded: Sequence[str] | None = None) -> list[Held]:
-        pool = await self._workers_now()
-        reply = await pool.submit(partial(_survey, list(globs), demanded), LOOKING).last()
-        if isinstance(reply, Failed):
+    async def _list_partitions(
+        self, globs: Sequence[str], demanded: Sequence[str] | None = None
+    ) -> list[ClusterPartition]:
+        pool = await self._ready_pool()
+        reply = await pool.submit(partial(_survey, list(globs), demanded), LOOKUP_PRIORITY).final_reply()
+        if isinstance(reply, RequestFailed):
             raise NotReachable(f"the cluster cannot be searched: {reply.reason}")
-        assert isinstance(reply, Surveyed)
-        return reply.held
+        assert isinstance(reply, ListPartitionsReply)
+        return reply.partitions
 
-    async def _at_times(self, asked: Sequence[tuple[Held, int]]) -> list[tuple[int, int]]:
+    async def _look_up_times(self, asked: Sequence[tuple[ClusterPartition, int]]) -> list[tuple[int, int]]:
         """The first (time, offset) at or after each time; -1: none."""
         if not asked:
             return []
-        pool = await self._workers_now()
+        pool = await self._ready_pool()
         rows = [(each.topic, each.partition, time_ms) for each, time_ms in asked]
-        reply = await pool.submit(partial(_offsets, rows), LOOKING).last()
-        if not isinstance(reply, Located):
+        reply = await pool.submit(partial(_offsets, rows), LOOKUP_PRIORITY).final_reply()
+        if not isinstance(reply, LookUpOffsetsReply):
             raise NotReachable(f"the cluster cannot be searched: {reply}")
-        return reply.found
+        return reply.results
 
-    async def _last_time(self, held: Held) -> int | None:
+    async def _last_time(self, held: ClusterPartition) -> int | None:
         """Of the last event of a partition."""
         low = max(held.begin, held.end - plan.span_events(held, plan.FIRST_BYTES))
         size = int((held.end - low) * plan.mean_bytes(held))
         unit = Unit(held.topic, held.partition, held.topic_id, 0, size, low, held.end)
-        job = (await self._workers_now()).submit(partial(_last_event, unit), LOOKING)
-        while not isinstance(reply := await job.replies.get(), Found):
-            if isinstance(reply, Scanned | Failed):
+        job = (await self._ready_pool()).submit(partial(_last_event, unit), LOOKUP_PRIORITY)
+        while not isinstance(reply := await job.replies.get(), ScanMatches):
+            if isinstance(reply, ScanReply | RequestFailed):
                 return None
         return reply.rows[0][1]
 
-    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[Tally, int]:
+    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FieldValueCounter, int]:
         run, _ = await self._start(request, want="fields", fields=fields)
         async with aclosing(run.updates()) as updates:
             async for _ in updates:
                 pass
-        return run.tally, run.totals.matches
+        return run.value_counter, run.totals.matches
 
     async def _start(
         self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()
-    ) -> tuple[ClusterRun, list[Unreadable]]:
+    ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
         globs = request.topics
         if request.resume is not None:
-            globs = sorted({each.topic for each in resumed(request)[1]}) or ["\0"]
-        held = await self._survey(globs, None if request.resume is not None else matcher.topics)
+            globs = sorted({each.topic for each in decode_resume_token(request)[1]}) or ["\0"]
+        held = await self._list_partitions(globs, None if request.resume is not None else matcher.topics)
         if request.partitions is not None:
             held = [each for each in held if each.partition in request.partitions]
         problems = [
@@ -272,33 +276,37 @@ class ClusterSearch:
             if each.problem
         ]
         from_ms = [each for each in (request.since_ms, matcher.time_range[0]) if each is not None]
-        known = _Known(held, await self._begins(held, max(0, *from_ms)) if from_ms else {})
-        request, left = await targets.find(known, request, matcher)
-        ordered = in_order(await self._pieces(held, left, request.newest_first), request.newest_first)
+        known = _ListedPartitions(held, await self._start_offsets(held, max(0, *from_ms)) if from_ms else {})
+        request, left = await targets.resolve(known, request, matcher)
+        ordered = order_items(await self._work_items(held, left, request.newest_first), request.newest_first)
         to_ms = [each for each in (request.until_ms, matcher.time_range[1]) if each is not None]
-        pool = await self._workers_now()
-        await sift(pool, ordered, matcher, max(from_ms, default=None), min(to_ms, default=None))
-        run = ClusterRun(pool, self._clock, request, now_ms, ordered, left, want=want, fields=fields)
+        pool = await self._ready_pool()
+        await prune(pool, ordered, matcher, max(from_ms, default=None), min(to_ms, default=None))
+        run = ClusterSearchExecution(
+            pool, self._clock, request, now_ms, ordered, left, output=want, fields=fields
+        )
         run.totals.undecodable += len(problems)
         return run, problems
 
-    async def _begins(self, held: Sequence[Held], time_ms: int) -> dict[tuple[str, int], int]:
-        found = await self._at_times([(each, time_ms) for each in held])
+    async def _start_offsets(
+        self, held: Sequence[ClusterPartition], time_ms: int
+    ) -> dict[tuple[str, int], int]:
+        found = await self._look_up_times([(each, time_ms) for each in held])
         return {
             (each.topic, each.partition): each.end if offset < 0 else offset
             for each, (_, offset) in zip(held, found, strict=True)
         }
 
-    async def _pieces(
-        self, held: Sequence[Held], left: Sequence[Left], newest_first: bool
-    ) -> list[list[Piece]]:
+    async def _work_items(
+        self, held: Sequence[ClusterPartition], left: Sequence[Remaining], newest_first: bool
+    ) -> list[list[WorkItem]]:
         by_place = {(each.topic, each.partition): each for each in held}
         wanted = [each for each in left if each.low < each.high]
         asked = [by_place[each.topic, each.partition] for each in wanted]
         blocks = {} if self._filters is None else await self._filters.blocks(asked)
-        times = await self._times(asked)
+        times = await self._time_estimates(asked)
         return [
-            plan.pieces(
+            plan.work_items(
                 partition,
                 each,
                 blocks.get((each.topic, each.partition), []),
@@ -309,50 +317,50 @@ class ClusterSearch:
             for each, partition, about in zip(wanted, asked, times, strict=True)
         ]
 
-    async def _times(self, held: Sequence[Held]) -> list[plan.Times]:
+    async def _time_estimates(self, held: Sequence[ClusterPartition]) -> list[plan.TimeEstimate]:
         """About when the events of these partitions were."""
         now_ms = self._clock.wall_ms()
-        times = [plan.Times(each, now_ms) for each in held]
+        times = [plan.TimeEstimate(each, now_ms) for each in held]
         rounds = TIME_ROUNDS if len(held) <= PARTITIONS_MANY else 2
         for _ in range(rounds):
             asked = [
                 (each, about, question)
                 for each, about in zip(held, times, strict=True)
-                if (question := about.question()) is not None
+                if (question := about.next_lookup_ms()) is not None
             ]
-            found = await self._at_times([(each, question) for each, _, question in asked])
+            found = await self._look_up_times([(each, question) for each, _, question in asked])
             for (_, about, question), (time_ms, offset) in zip(asked, found, strict=True):
-                about.answer(question, time_ms, offset)
+                about.add_lookup(question, time_ms, offset)
         return times
 
 
-class ClusterRun(Run):
+class ClusterSearchExecution(SearchExecution):
     """A search whose units turn out larger or smaller than was thought, and may have no broker."""
 
-    def _received(self, reply: Reply | None) -> Iterator[Update]:
+    def _handle_reply(self, reply: Reply | None) -> Iterator[Update]:
         piece = self._active[0]
-        if isinstance(reply, Scanned) and reply.stopped_at is None and self._want == "events":
-            self._measured(piece, piece.scanned_bytes + reply.bytes + reply.skipped_bytes)
-        elif isinstance(reply, Scanned) and self._want != "events":
-            self._measured(piece, reply.bytes + reply.skipped_bytes)
-        yield from super()._received(reply)
-        if isinstance(reply, Failed) and not reply.removed:
-            self._give_up(piece.unit)
+        if isinstance(reply, ScanReply) and reply.stopped_at is None and self._output == "events":
+            self._replace_estimate(piece, piece.scanned_bytes + reply.bytes + reply.skipped_bytes)
+        elif isinstance(reply, ScanReply) and self._output != "events":
+            self._replace_estimate(piece, reply.bytes + reply.skipped_bytes)
+        yield from super()._handle_reply(reply)
+        if isinstance(reply, RequestFailed) and not reply.data_deleted:
+            self._drop_partition(piece.unit)
 
-    def _measured(self, piece: Piece, size: int) -> None:
+    def _replace_estimate(self, piece: WorkItem, size: int) -> None:
         assert self.totals.total_bytes is not None
         self.totals.total_bytes += size - piece.size
         piece.unit = msgspec.structs.replace(piece.unit, start=0, end=size)
 
-    def _give_up(self, unit: Unit) -> None:
+    def _drop_partition(self, unit: Unit) -> None:
         """What is left of a partition whose broker does not answer: it was told once, and asked for long
         enough."""
-        kept = [each for each in self._todo if not _same_place(each.unit, unit)]
-        self._todo.clear()
-        self._todo.extend(kept)
+        kept = [each for each in self._pending if not _same_place(each.unit, unit)]
+        self._pending.clear()
+        self._pending.extend(kept)
 
-    def _now(self) -> Totals:
-        totals = super()._now()
+    def _current_totals(self) -> Totals:
+        totals = super()._current_totals()
         if totals.total_bytes:
             totals.share = min(1.0, self._finished_bytes / totals.total_bytes)
         return totals
@@ -362,10 +370,10 @@ def _same_place(one: Unit, other: Unit) -> bool:
     return one.partition == other.partition and one.topic == other.topic
 
 
-class _Known:
-    """What has been surveyed, for `places.find`."""
+class _ListedPartitions:
+    """What has been surveyed, for `targets.resolve`."""
 
-    def __init__(self, held: Sequence[Held], begins: dict[tuple[str, int], int]) -> None:
+    def __init__(self, held: Sequence[ClusterPartition], begins: dict[tuple[str, int], int]) -> None:
         self._held = {(each.topic, each.partition): each for each in held}
         self._begins = begins
 
@@ -388,18 +396,18 @@ class _Known:
         return self._begins.get((topic, partition))
 
 
-def record_of(event: Event) -> Record:
+def to_record(event: Event) -> Record:
     """An event as the log has it."""
     return Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
 
 
-def _survey(globs: list[str], demanded: Sequence[str] | None, job_id: int) -> Survey:
-    return Survey(job_id, globs, None if demanded is None else list(demanded))
+def _survey(globs: list[str], demanded: Sequence[str] | None, job_id: int) -> ListPartitionsRequest:
+    return ListPartitionsRequest(job_id, globs, None if demanded is None else list(demanded))
 
 
-def _offsets(rows: list[tuple[str, int, int]], job_id: int) -> Offsets:
-    return Offsets(job_id, "time", rows)
+def _offsets(rows: list[tuple[str, int, int]], job_id: int) -> LookUpOffsetsRequest:
+    return LookUpOffsetsRequest(job_id, "time", rows)
 
 
-def _last_event(unit: Unit, job_id: int) -> Scan:
-    return Scan(job_id, unit, "", 0, None, None, True, 1, UNIT_BYTES)
+def _last_event(unit: Unit, job_id: int) -> ScanRequest:
+    return ScanRequest(job_id, unit, "", 0, None, None, True, 1, UNIT_MATCH_BYTES)

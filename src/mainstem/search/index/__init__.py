@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 
-def unavailable() -> str | None:
+def unavailable_reason() -> str | None:
     """Why no index can be made or asked here, and what to do; None: it can."""
     if find_spec("tantivy") is not None:
         return None

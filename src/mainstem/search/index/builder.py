@@ -2,8 +2,8 @@
 
 Owns: reading closed blocks of the log, writing a part of them, reading parts to see whether they are whole,
 removing parts. Refuses: to write to the log, to take more memory than HEAP_BYTES and a batch or two, and to
-leave half a part where a whole one is looked for. Started by `keeper.py` through the pool, in the background,
-with a worker's pipes and messages; it ends when the server's end of them closes.
+leave half a part where a whole one is looked for. Started by `manager.py` through the pool, in the
+background, with a worker's pipes and messages; it ends when the server's end of them closes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mainstem.log.paths import parse_segment
 from mainstem.log.storage.record_batch import HEADER_BYTES, decode
 from mainstem.search import ipc
 from mainstem.search.blocks import token_filter
-from mainstem.search.blocks.batches import Mapped, Removed, placed
+from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
 from mainstem.search.index import layout
 from mainstem.search.ipc import IndexPart, Reply, Request, Unit
-from mainstem.search.workers.worker import Worker, serve
+from mainstem.search.workers.worker import SearchWorker, serve_requests
 
 HEAP_BYTES = 64 << 20
 """What tantivy may gather in memory before it writes a piece of a part."""
@@ -29,16 +29,16 @@ BATCH_BYTES_MAX = 64 << 20
 """A batch that is larger when decompressed makes its block a hole, as it makes a search report it."""
 
 
-class Cancelled(Exception):
+class BuildCancelled(Exception):
     """Nobody wants the part any more."""
 
 
-def build(root: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -> IndexPart:
-    """Make a part. Removed, Cancelled, ValueError (tantivy), OSError."""
+def build_part(root: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -> IndexPart:
+    """Make a part. DataDeleted, BuildCancelled, ValueError (tantivy), OSError."""
     segment = Path(blocks[0].path)
     target = root / segment.parent.name / layout.part_name(parse_segment(segment.name) or 0, blocks[0].start)
     partial = target.with_name(target.name + layout.PARTIAL)
-    layout.drop([str(partial), str(target)])
+    layout.remove_parts([str(partial), str(target)])
     partial.mkdir(mode=0o700, parents=True)
     try:
         holes = _fill(partial, blocks, cancelled)
@@ -62,10 +62,10 @@ def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -
     with (folder / layout.TABLE).open("wb") as table:
         for block in blocks:
             whole = True
-            with Mapped(block.path, block.start, block.end) as file:
-                for batch in placed(file.view):
+            with MappedRange(block.path, block.start, block.end) as file:
+                for batch in locate_batches(file.view):
                     if cancelled():
-                        raise Cancelled
+                        raise BuildCancelled
                     table.write(layout.ROW.pack(block.start + batch.position, batch.offset))
                     found = _tokens(file.view[batch.position : batch.end]) if batch.header else None
                     if found:
@@ -82,9 +82,9 @@ def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -
     base = parse_segment(Path(blocks[0].path).name) or 0
     layout.write_manifest(
         folder,
-        layout.Manifest(
-            terms.MADE_BY, base, blocks[0].start, blocks[-1].end, holes, last, last_header,
-            layout.sums(folder),
+        layout.PartManifest(
+            terms.TANTIVY_VERSION, base, blocks[0].start, blocks[-1].end, holes, last, last_header,
+            layout.file_checksums(folder),
         ),
     )  # fmt: skip
     return holes
@@ -98,47 +98,47 @@ def _tokens(batch: memoryview) -> set[bytes] | None:
         return None
 
 
-class Builder(Worker):
+class IndexWorker(SearchWorker):
     """Does requests."""
 
     def run(self) -> None:
         """Until the pipe closes."""
         while (request := self._pipes.next()) is not None:
             try:
-                reply: Reply = ipc.Parts(request.id, self._made(request))
-            except Removed:
-                reply = ipc.Failed(request.id, "its data was deleted", removed=True)
-            except Cancelled:
-                reply = ipc.Failed(request.id, "it is not wanted any more")
+                reply: Reply = ipc.PartsReply(request.id, self._made(request))
+            except DataDeleted:
+                reply = ipc.RequestFailed(request.id, "its data was deleted", data_deleted=True)
+            except BuildCancelled:
+                reply = ipc.RequestFailed(request.id, "it is not wanted any more")
             except BaseException as error:
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
-                reply = ipc.Failed(request.id, str(error) or type(error).__name__)
+                reply = ipc.RequestFailed(request.id, str(error) or type(error).__name__)
             self._pipes.send(reply)
 
     def _made(self, request: Request) -> list[IndexPart]:
         match request:
-            case ipc.BuildPart(id, root, blocks):
-                return [build(Path(root), blocks, lambda: self._pipes.is_cancelled(id))]
-            case ipc.CheckPart(_, part):
+            case ipc.BuildPartRequest(id, root, blocks):
+                return [build_part(Path(root), blocks, lambda: self._pipes.is_cancelled(id))]
+            case ipc.CheckPartRequest(_, part):
                 return self._check(part)
-            case ipc.FindParts(_, root, partitions):
-                return layout.find(Path(root), Path(partitions))
-            case ipc.DropParts(_, folders):
-                layout.drop(folders)
+            case ipc.FindPartsRequest(_, root, partitions):
+                return layout.find_parts(Path(root), Path(partitions))
+            case ipc.RemovePartsRequest(_, folders):
+                layout.remove_parts(folders)
                 return []
         raise ValueError(f"no request for the builder: {request}")
 
     @staticmethod
     def _check(part: IndexPart) -> list[IndexPart]:
-        from mainstem.search.index.terms import MADE_BY
+        from mainstem.search.index.terms import TANTIVY_VERSION
 
         try:
-            return [layout.check(Path(part.folder), Path(part.path).parent, MADE_BY)]
-        except layout.Damaged:
-            layout.drop([part.folder])
+            return [layout.check_part(Path(part.folder), Path(part.path).parent, TANTIVY_VERSION)]
+        except layout.DamagedPart:
+            layout.remove_parts([part.folder])
             return []
 
 
 if __name__ == "__main__":
-    serve(Builder)
+    serve_requests(IndexWorker)

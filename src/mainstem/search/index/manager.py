@@ -3,7 +3,7 @@
 Owns: which stretches of the log make a part, which parts there are, the order of work (remove, check, make;
 one thing at a time, the newest first), and which pieces of a search an index answers. Refuses: to hold up a
 search: what has no part, or one that is not checked yet, is searched without; and to queue: what is missing
-is seen from the blocks and the parts that there are. Never imports tantivy. Used by `local.py`, on the
+is seen from the blocks and the parts that there are. Never imports tantivy. Used by `local/search.py`, on the
 server's loop; the work is done in `builder.py`'s process, the asking in the search workers.
 """
 
@@ -27,24 +27,24 @@ from mainstem.clock import Clock
 from mainstem.contract import StreamError
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import Block
-from mainstem.search.contract import Left, SearchRequest
-from mainstem.search.execution import Piece
-from mainstem.search.index import layout, unavailable
+from mainstem.search.contract import Remaining, SearchRequest
+from mainstem.search.execution import WorkItem
+from mainstem.search.index import layout, unavailable_reason
 from mainstem.search.ipc import (
-    Ask,
-    Asked,
-    BuildPart,
-    CheckPart,
-    DropParts,
-    Failed,
-    FindParts,
+    BuildPartRequest,
+    CandidateBatch,
+    CheckPartRequest,
+    FindPartsRequest,
     IndexPart,
-    Named,
-    Parts,
+    PartsReply,
+    QueryPartsReply,
+    QueryPartsRequest,
+    RemovePartsRequest,
+    RequestFailed,
     Unit,
 )
-from mainstem.search.workers.bootstrap import BACKGROUND
-from mainstem.search.workers.pool import BUILDING, SEARCHING, Pool
+from mainstem.search.workers.bootstrap import BACKGROUND_NICE
+from mainstem.search.workers.pool import BUILD_PRIORITY, SEARCH_PRIORITY, WorkerPool
 
 PART_BLOCKS = 16
 """Some 128 MiB of log: opening a part takes 0.3 ms, so that 10 GB cost 30 ms; and it takes some ten files."""
@@ -54,29 +54,29 @@ PARTS_AT_ONCE = 64
 PARTITIONS_AT_ONCE = 100
 STRETCHES_MAX = 32
 """A block of which more stretches are named is read whole, which is faster."""
-LOOK_S = 2.0
+REFRESH_S = 2.0
 REST_S = 60.0
 """After a part for which the disk had no room."""
-TRIES = 3
+ATTEMPTS_MAX = 3
 """A part that cannot be made is not tried more often in one run."""
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 log = logging.getLogger(__name__)
 
 
-class Topics(targets.Places, Protocol):
+class HasIndexedTopics(targets.TopicCatalog, Protocol):
     """What it needs of the engine."""
 
     async def indexed_topics(self) -> dict[str, str]:
         """Topics set `mainstem.search=indexed`: id (hexadecimal) by name."""
 
 
-Plan = Callable[[Sequence[Left]], Awaitable[list[tuple[Left, list[Block]]]]]
-Chunk = list[Block]
+FindBlocks = Callable[[Sequence[Remaining]], Awaitable[list[tuple[Remaining, list[Block]]]]]
+PartBlocks = list[Block]
 
 
 @dataclass(slots=True)
-class _Partition:
+class _IndexedPartition:
     """A partition that wants an index."""
 
     topic: str
@@ -88,61 +88,63 @@ class _Partition:
     segments: set[str]
     newest: str
     """Of the segments: more blocks may come in it."""
-    missing: list[Chunk] = field(default_factory=list)
+    missing: list[PartBlocks] = field(default_factory=list)
     """Of what parts are to be made, oldest first."""
 
 
-class Keeper:
+class IndexManager:
     """The index below `data/search-index`, of the log below `data/partitions`."""
 
     def __init__(
         self,
         data: Path,
         clock: Clock,
-        pool: Pool,
-        engine: Topics,
-        plan: Plan,
+        pool: WorkerPool,
+        engine: HasIndexedTopics,
+        find_blocks: FindBlocks,
         *,
-        room: Callable[[], str | None] = lambda: None,
+        space_problem: Callable[[], str | None] = lambda: None,
         part_blocks: int = PART_BLOCKS,
     ) -> None:
-        """`plan`: the blocks of partitions. `room`: why there is no room on the disk for an index, None if
-        there is."""
+        """`find_blocks`: the blocks of partitions. `space_problem`: why there is no room on the disk for an
+        index, None if there is."""
         self._root = data / layout.ROOT
         self._partitions = data / "partitions"
-        self._pool, self._engine, self._plan, self._room = pool, engine, plan, room
+        self._pool, self._engine, self._plan, self._room = pool, engine, find_blocks, space_problem
         self._part_blocks = part_blocks
-        self._builder = Pool(clock, workers=1, nice=BACKGROUND, program=("mainstem.search.index.builder",))
+        self._builder = WorkerPool(
+            clock, workers=1, nice=BACKGROUND_NICE, program=("mainstem.search.index.builder",)
+        )
         self._found = False
         self._parts: dict[str, list[IndexPart]] = {}
         """By segment, each by position."""
-        self._wanted: dict[str, _Partition] = {}
+        self._wanted: dict[str, _IndexedPartition] = {}
         """By the partition's folder."""
         self._failures: Counter[tuple[str, int]] = Counter()
         """Of parts, by segment and position, how often it failed to make them."""
         self._stopped: str | None = None
         self._clock = clock
         self._rest_until = 0.0
-        self._unavailable = unavailable()
+        self._unavailable = unavailable_reason()
 
     # --- asking -------------------------------------------------------------------------------------------
 
-    async def narrow(
-        self, pieces: Sequence[Piece], clauses: Iterable[Iterable[str]], newest_first: bool
-    ) -> list[Piece]:
+    async def apply(
+        self, pieces: Sequence[WorkItem], clauses: Iterable[Iterable[str]], newest_first: bool
+    ) -> list[WorkItem]:
         """The pieces of a search, those that an index answers cut down to what it names."""
         wanted = [sorted(clause) for clause in clauses]
         if not wanted or not self._parts or self._unavailable:
             return list(pieces)
         parts = [None if piece.excluded else self._part_of(piece) for piece in pieces]
         named = await self._ask({part.folder: part for part in parts if part is not None}, wanted)
-        found: list[Piece] = []
+        found: list[WorkItem] = []
         for piece, part in zip(pieces, parts, strict=True):
             batches = None if part is None else named[part.folder]
-            found += [piece] if batches is None else narrowed(piece, batches, newest_first)
+            found += [piece] if batches is None else cut_to_candidates(piece, batches, newest_first)
         return found
 
-    def note(self, pieces: Iterable[Piece]) -> str | None:
+    def incomplete_reason(self, pieces: Iterable[WorkItem]) -> str | None:
         """Why not all of these are answered by an index, if their topics want one."""
         if not self._wanted:
             return None
@@ -155,7 +157,7 @@ class Keeper:
         missing = sum(len(each.missing) for each in left)
         return f"the index is being made: {missing} parts are missing" if missing else None
 
-    def _part_of(self, piece: Piece) -> IndexPart | None:
+    def _part_of(self, piece: WorkItem) -> IndexPart | None:
         """The checked part that speaks for all of a piece."""
         parts = self._parts.get(piece.unit.path, ())
         at = bisect_right(parts, piece.unit.start, key=lambda each: each.start) - 1
@@ -164,22 +166,22 @@ class Keeper:
         part, (start, end) = parts[at], (piece.unit.start, piece.unit.end)
         if not part.fingerprint or end > part.end:
             return None
-        if any(hole_start < end and start < hole_end for hole_start, hole_end in part.holes):
+        if any(hole_start < end and start < hole_end for hole_start, hole_end in part.unindexed):
             return None
         return part
 
     async def _ask(
         self, parts: dict[str, IndexPart], clauses: list[list[str]]
-    ) -> dict[str, list[Named] | None]:
+    ) -> dict[str, list[CandidateBatch] | None]:
         every = list(parts.values())
         groups = [every[at : at + PARTS_AT_ONCE] for at in range(0, len(every), PARTS_AT_ONCE)]
-        jobs = [self._pool.submit(partial(_asking, group, clauses), SEARCHING) for group in groups]
-        named: dict[str, list[Named] | None] = dict.fromkeys(parts)
+        jobs = [self._pool.submit(partial(_asking, group, clauses), SEARCH_PRIORITY) for group in groups]
+        named: dict[str, list[CandidateBatch] | None] = dict.fromkeys(parts)
         for group, job in zip(groups, jobs, strict=True):
-            reply = await job.last()
-            if isinstance(reply, Asked):
-                named.update(zip((part.folder for part in group), reply.named, strict=True))
-                for number in reply.touched:
+            reply = await job.final_reply()
+            if isinstance(reply, QueryPartsReply):
+                named.update(zip((part.folder for part in group), reply.candidates, strict=True))
+                for number in reply.changed:
                     self._touched(group[number])
         return named
 
@@ -191,26 +193,30 @@ class Keeper:
 
     # --- keeping ------------------------------------------------------------------------------------------
 
-    async def keep(self, closed: asyncio.Event) -> None:
+    async def run(self, closed: asyncio.Event) -> None:
         """Look, and do what there is to do, until it is closed."""
         while not closed.is_set():
             try:
-                await self.look()
-                if await self.work():
+                await self.refresh()
+                if await self.work_once():
                     continue
             except StreamError as error:
                 log.warning("the index: %s", error)
             try:
-                await asyncio.wait_for(closed.wait(), LOOK_S)
+                await asyncio.wait_for(closed.wait(), REFRESH_S)
             except TimeoutError:
                 continue
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """See which topics want an index, what they hold, and which parts are of nothing any more (these
         are removed)."""
         topics = await self._engine.indexed_topics()
         await self._find()
-        left = await targets.partitions(self._engine, SearchRequest(topics=list(topics))) if topics else []
+        left = (
+            await targets.requested_partitions(self._engine, SearchRequest(topics=list(topics)))
+            if topics
+            else []
+        )
         folders = {
             (each.topic, each.partition): str(self._partitions / f"{topics[each.topic]}-{each.partition}")
             for each in left
@@ -234,14 +240,14 @@ class Keeper:
         self._found = True
         if self._root.is_dir():
             reply = await self._builder.submit(
-                partial(_finding, str(self._root), str(self._partitions)), BUILDING
-            ).last()
-            if isinstance(reply, Parts):
+                partial(_finding, str(self._root), str(self._partitions)), BUILD_PRIORITY
+            ).final_reply()
+            if isinstance(reply, PartsReply):
                 self._add(reply.parts)
             else:
                 log.warning("the index of an earlier run is not used: %s", reply)
 
-    async def _moved(self, left: Sequence[Left], folders: dict[tuple[str, int], str]) -> None:
+    async def _moved(self, left: Sequence[Remaining], folders: dict[tuple[str, int], str]) -> None:
         planned = {(each.topic, each.partition): blocks for each, blocks in await self._plan(left)}
         for each in left:
             folder = folders[each.topic, each.partition]
@@ -249,7 +255,7 @@ class Keeper:
             if blocks and str(Path(blocks[0].path).parent) != folder:
                 continue  # another topic has this name by now: seen at the next look
             segments = {block.path for block in blocks}
-            self._wanted[folder] = _Partition(
+            self._wanted[folder] = _IndexedPartition(
                 each.topic,
                 each.partition,
                 (each.low, each.high),
@@ -264,8 +270,8 @@ class Keeper:
         if each is not None:
             each.missing = [
                 chunk
-                for chunk in chunks(each.blocks, each.newest, self._parts, self._part_blocks)
-                if self._failures[chunk[0].path, chunk[0].start] < TRIES
+                for chunk in missing_parts(each.blocks, each.newest, self._parts, self._part_blocks)
+                if self._failures[chunk[0].path, chunk[0].start] < ATTEMPTS_MAX
             ]
 
     async def _drop_unwanted(self) -> None:
@@ -275,9 +281,9 @@ class Keeper:
             if wanted is None or path not in wanted.segments:
                 gone += [part.folder for part in self._parts.pop(path)]
         if gone:
-            await self._builder.submit(partial(_dropping, gone), BUILDING).last()
+            await self._builder.submit(partial(_dropping, gone), BUILD_PRIORITY).final_reply()
 
-    async def work(self) -> bool:
+    async def work_once(self) -> bool:
         """Check or make one part, the newest. False: there is nothing to do, or nothing can be done."""
         if self._unavailable:
             return False
@@ -302,19 +308,19 @@ class Keeper:
         return True
 
     async def _check(self, part: IndexPart) -> None:
-        reply = await self._builder.submit(partial(_checking, part), BUILDING).last()
+        reply = await self._builder.submit(partial(_checking, part), BUILD_PRIORITY).final_reply()
         parts = self._parts.get(part.path, [])
         if part in parts:
             parts.remove(part)
-        if isinstance(reply, Parts) and reply.parts:
+        if isinstance(reply, PartsReply) and reply.parts:
             self._add(reply.parts)
-        elif isinstance(reply, Failed):
+        elif isinstance(reply, RequestFailed):
             log.warning("index part %s could not be checked: %s", part.folder, reply.reason)
         else:
             log.warning("index part %s was damaged: it is made again", part.folder)
         self._see_missing(str(Path(part.path).parent))
 
-    async def _build(self, folder: str, chunk: Chunk) -> None:
+    async def _build(self, folder: str, chunk: PartBlocks) -> None:
         each = self._wanted[folder]
         units = [
             Unit(
@@ -328,15 +334,17 @@ class Keeper:
             )
             for block in chunk
         ]
-        reply = await self._builder.submit(partial(_building, str(self._root), units), BUILDING).last()
-        if isinstance(reply, Parts):
+        reply = await self._builder.submit(
+            partial(_building, str(self._root), units), BUILD_PRIORITY
+        ).final_reply()
+        if isinstance(reply, PartsReply):
             self._add(reply.parts)
-        elif isinstance(reply, Failed) and NO_SPACE in reply.reason:
+        elif isinstance(reply, RequestFailed) and NO_SPACE in reply.reason:
             self._rest_until = self._clock.monotonic() + REST_S
             self._stop(reply.reason)
-        elif isinstance(reply, Failed):
+        elif isinstance(reply, RequestFailed):
             self._failures[chunk[0].path, chunk[0].start] += 1
-            if not reply.removed:
+            if not reply.data_deleted:
                 log.warning("no index for %s from %d on: %s", chunk[0].path, chunk[0].start, reply.reason)
         self._see_missing(folder)
 
@@ -360,11 +368,13 @@ class Keeper:
         await self._builder.close()
 
 
-def chunks(blocks: Sequence[Block], newest: str, parts: dict[str, list[IndexPart]], size: int) -> list[Chunk]:
+def missing_parts(
+    blocks: Sequence[Block], newest: str, parts: dict[str, list[IndexPart]], size: int
+) -> list[PartBlocks]:
     """The stretches of closed blocks (oldest first) of which parts are to be made: so many side by side,
     fewer only where the segment, or what has no part, ends."""
-    found: list[Chunk] = []
-    run: Chunk = []
+    found: list[PartBlocks] = []
+    run: PartBlocks = []
 
     def end(*, ended: bool) -> None:
         while len(run) >= size or (ended and len(run) >= PART_BLOCKS_MIN):
@@ -391,11 +401,11 @@ def _near(parts: dict[str, list[IndexPart]], block: Block) -> Sequence[IndexPart
     return held[max(0, at - 1) : at + 1]
 
 
-def narrowed(piece: Piece, named: Sequence[Named], newest_first: bool) -> list[Piece]:
+def cut_to_candidates(piece: WorkItem, named: Sequence[CandidateBatch], newest_first: bool) -> list[WorkItem]:
     """A piece cut down to the batches that an index names, in the order of the search. Each stands also for
     the bytes before it (the last one for those behind it too), which are not read."""
     unit = piece.unit
-    targets: list[Named] = []
+    targets: list[CandidateBatch] = []
     for at in range(bisect_left(named, unit.start, key=lambda each: each.start), len(named)):
         batch = named[at]
         if batch.start >= unit.end:
@@ -405,7 +415,9 @@ def narrowed(piece: Piece, named: Sequence[Named], newest_first: bool) -> list[P
         if batch.next_offset <= unit.low or batch.first_offset >= unit.high:
             continue
         if targets and targets[-1].end == batch.start:
-            targets[-1] = Named(targets[-1].start, batch.end, targets[-1].first_offset, batch.next_offset)
+            targets[-1] = CandidateBatch(
+                targets[-1].start, batch.end, targets[-1].first_offset, batch.next_offset
+            )
         else:
             targets.append(batch)
     if len(targets) > STRETCHES_MAX:
@@ -418,26 +430,26 @@ def narrowed(piece: Piece, named: Sequence[Named], newest_first: bool) -> list[P
         is_last = number == len(targets) - 1
         end, high = (unit.end, unit.high) if is_last else (place.end, place.next_offset)
         part = msgspec.structs.replace(unit, start=place.start, end=place.end, low=low, high=high)
-        found.append(Piece(part, piece.time_ms, piece.block, indexed=True, stands_for=end - start))
+        found.append(WorkItem(part, piece.time_ms, piece.block, indexed=True, covered_bytes=end - start))
         start, low = end, high
     return found[::-1] if newest_first else found
 
 
-def _asking(parts: Sequence[IndexPart], clauses: list[list[str]], job_id: int) -> Ask:
-    return Ask(job_id, [(part.folder, part.fingerprint) for part in parts], clauses)
+def _asking(parts: Sequence[IndexPart], clauses: list[list[str]], job_id: int) -> QueryPartsRequest:
+    return QueryPartsRequest(job_id, [(part.folder, part.fingerprint) for part in parts], clauses)
 
 
-def _finding(root: str, partitions: str, job_id: int) -> FindParts:
-    return FindParts(job_id, root, partitions)
+def _finding(root: str, partitions: str, job_id: int) -> FindPartsRequest:
+    return FindPartsRequest(job_id, root, partitions)
 
 
-def _checking(part: IndexPart, job_id: int) -> CheckPart:
-    return CheckPart(job_id, part)
+def _checking(part: IndexPart, job_id: int) -> CheckPartRequest:
+    return CheckPartRequest(job_id, part)
 
 
-def _building(root: str, blocks: list[Unit], job_id: int) -> BuildPart:
-    return BuildPart(job_id, root, blocks)
+def _building(root: str, blocks: list[Unit], job_id: int) -> BuildPartRequest:
+    return BuildPartRequest(job_id, root, blocks)
 
 
-def _dropping(folders: list[str], job_id: int) -> DropParts:
-    return DropParts(job_id, folders)
+def _dropping(folders: list[str], job_id: int) -> RemovePartsRequest:
+    return RemovePartsRequest(job_id, folders)

@@ -14,33 +14,33 @@ from dataclasses import dataclass
 import tantivy
 
 from mainstem.search.index import layout, terms
-from mainstem.search.ipc import Ask, Asked, Named
+from mainstem.search.ipc import CandidateBatch, QueryPartsReply, QueryPartsRequest
 
 OPEN_MAX = 256
 """Each is some mapped files; opening takes 0.3 ms."""
-NAMED_MAX = 1024
+CANDIDATES_MAX = 1024
 """A part that names more batches does not narrow: some 2,000 of 64 KB are in one."""
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenPart:
     fingerprint: str
     searcher: tantivy.Searcher
     table: int
     """File descriptor."""
 
 
-class Reader:
+class IndexReader:
     """Open parts. Not for several threads."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._open: OrderedDict[str, _OpenPart] = OrderedDict()
 
-    def ask(self, request: Ask) -> Asked:
-        """See `Ask`. Never fails: what cannot be asked is `touched`."""
+    def query(self, request: QueryPartsRequest) -> QueryPartsReply:
+        """See `QueryPartsRequest`. Never fails: what cannot be asked is `changed`."""
         self._forget()
         query = terms.query(request.clauses)
-        named: list[list[Named] | None] = []
+        named: list[list[CandidateBatch] | None] = []
         touched = []
         for number, (folder, fingerprint) in enumerate(request.parts):
             try:
@@ -51,17 +51,17 @@ class Reader:
                 self._close(folder)
                 named.append(None)
                 touched.append(number)
-        return Asked(request.id, named, touched)
+        return QueryPartsReply(request.id, named, touched)
 
     def close(self) -> None:
         """Give all parts back."""
         for folder in list(self._open):
             self._close(folder)
 
-    def _opened(self, folder: str, fingerprint: str) -> _Open:
-        """The part. Whatever tantivy raises, OSError, layout.Damaged."""
+    def _opened(self, folder: str, fingerprint: str) -> _OpenPart:
+        """The part. Whatever tantivy raises, OSError, layout.DamagedPart."""
         if layout.fingerprint(folder) != fingerprint:
-            raise layout.Damaged(f"{folder} was touched")
+            raise layout.DamagedPart(f"{folder} was touched")
         part = self._open.get(folder)
         if part is not None and part.fingerprint != fingerprint:
             self._close(folder)
@@ -69,7 +69,7 @@ class Reader:
         if part is None:
             searcher = tantivy.Index.open(folder).searcher()
             table = os.open(os.path.join(folder, layout.TABLE), os.O_RDONLY | os.O_CLOEXEC)
-            part = self._open[folder] = _Open(fingerprint, searcher, table)
+            part = self._open[folder] = _OpenPart(fingerprint, searcher, table)
             if len(self._open) > OPEN_MAX:
                 self._close(next(iter(self._open)))
         self._open.move_to_end(folder)
@@ -86,14 +86,14 @@ class Reader:
             os.close(part.table)
 
 
-READER = Reader()
+INDEX_READER = IndexReader()
 """The process's own."""
 
 
-def _ask(part: _Open, query: tantivy.Query) -> list[Named] | None:
+def _ask(part: _OpenPart, query: tantivy.Query) -> list[CandidateBatch] | None:
     counted = part.searcher.search(query, limit=1, count=True)
     count: int = counted.count  # type: ignore[attr-defined]  # its stubs lack it
-    if count > NAMED_MAX:
+    if count > CANDIDATES_MAX:
         return None
     if not count:
         return []
@@ -103,12 +103,12 @@ def _ask(part: _Open, query: tantivy.Query) -> list[Named] | None:
     return _named(part.table, [row for row, _ in found.hits])
 
 
-def _named(table: int, rows: Sequence[int]) -> list[Named]:
+def _named(table: int, rows: Sequence[int]) -> list[CandidateBatch]:
     named = []
     for row in rows:
         data = os.pread(table, 2 * layout.ROW.size, row * layout.ROW.size)
         if len(data) < 2 * layout.ROW.size:
-            raise layout.Damaged("the table is too short")
+            raise layout.DamagedPart("the table is too short")
         (start, first), (end, after) = layout.ROW.iter_unpack(data)
-        named.append(Named(start, end, first, after))
+        named.append(CandidateBatch(start, end, first, after))
     return named

@@ -2,8 +2,9 @@
 
 Owns: which term stands for a token, and the fields. One document is one batch of the log, for a batch has to
 be read and decompressed as a whole anyway; its `words` are the terms of all tokens of its events, exactly
-those of the token filters (`sidecar.batch_tokens`), and its `row` is its number in the part's table. Texts
-are not stored, nor positions of words: what the index names is read in the log and compared by the matcher.
+those of the token filters (`token_filter.batch_tokens`), and its `row` is its number in the part's table.
+Texts are not stored, nor positions of words: what the index names is read in the log and compared by the
+matcher.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib.metadata import version
 
 import tantivy
 
-MADE_BY = version("tantivy")
+TANTIVY_VERSION = version("tantivy")
 """Another version may not read the files, or write others."""
 WORDS, ROW = "words", "row"
 TERM_BYTES_MAX = 32

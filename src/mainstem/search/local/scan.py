@@ -17,9 +17,9 @@ from itertools import pairwise
 
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.storage import codecs
-from mainstem.log.storage.record_batch import BatchHeader, Record, crc_ok, opened, records_in
-from mainstem.search.blocks.batches import Mapped, Placed, placed
-from mainstem.search.facets import Tally
+from mainstem.log.storage.record_batch import BatchHeader, Record, crc_matches, decompressed, records_in
+from mainstem.search.blocks.batches import LocatedBatch, MappedRange, locate_batches
+from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import Row, Unit
 from mainstem.search.match.matcher import Matcher
 
@@ -30,7 +30,7 @@ STRETCH_BYTES = 512 << 10
 comes after."""
 
 
-class Question:
+class CompiledQuery:
     """A compiled query with the times of its request. Used for many units."""
 
     def __init__(self, query: str, now_ms: int, since_ms: int | None, until_ms: int | None) -> None:
@@ -40,7 +40,7 @@ class Question:
         self.from_ms = max((each for each in (since, since_ms) if each is not None), default=None)
         self.to_ms = min((each for each in (until, until_ms) if each is not None), default=None)
 
-    def times_fit(self, header: BatchHeader) -> bool:
+    def may_be_in_time_range(self, header: BatchHeader) -> bool:
         """A record of a batch with this header may be in the range of time."""
         if self.from_ms is not None and header.max_timestamp < self.from_ms:
             return False
@@ -57,7 +57,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ScanResult:
     """What became of a unit, or has until now."""
 
     bytes: int = 0
@@ -70,48 +70,48 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Order:
+class ScanTask:
     """What is to be done with the matches of a unit."""
 
     newest_first: bool
     limit: int
     max_bytes: int
-    keep: bool
+    return_rows: bool
     """Give the matches, not only their number."""
-    tally: Tally | None
-    found: Callable[[list[Row]], None]
-    damaged: Callable[[int, str], None]
-    cancelled: Callable[[], bool]
-    progress: Callable[[Outcome], None]
+    value_counter: FieldValueCounter | None
+    on_matches: Callable[[list[Row]], None]
+    on_damage: Callable[[int, str], None]
+    is_cancelled: Callable[[], bool]
+    on_progress: Callable[[ScanResult], None]
     """Called after each stretch but the last."""
 
 
-def scan(unit: Unit, question: Question, order: Order) -> Outcome:
-    """Search a unit. Removed: its file is gone."""
-    with Mapped(unit.path, unit.start, unit.end) as file:
-        file.will_read()
-        return scan_view(file.view, unit, question, order)
+def scan_unit(unit: Unit, question: CompiledQuery, order: ScanTask) -> ScanResult:
+    """Search a unit. DataDeleted: its file is gone."""
+    with MappedRange(unit.path, unit.start, unit.end) as file:
+        file.prefetch()
+        return scan_bytes(file.view, unit, question, order)
 
 
-def scan_view(
-    view: memoryview, unit: Unit, question: Question, order: Order, *, holes: bool = False
-) -> Outcome:
-    """Search batches that are in memory: all or some of a unit's. `holes`: see `placed`."""
-    going = _Scan(view, unit, question, order)
-    for stretch in _stretches(list(placed(view, holes=holes)), order.newest_first):
-        if order.cancelled():
+def scan_bytes(
+    view: memoryview, unit: Unit, question: CompiledQuery, order: ScanTask, *, offset_gaps: bool = False
+) -> ScanResult:
+    """Search batches that are in memory: all or some of a unit's. `offset_gaps`: see `locate_batches`."""
+    going = _UnitScan(view, unit, question, order)
+    for stretch in _stretches(list(locate_batches(view, offset_gaps=offset_gaps)), order.newest_first):
+        if order.is_cancelled():
             break
         more = going.search(stretch)
         going.flush()
         if not more:
             break
-        order.progress(going.outcome)
+        order.on_progress(going.outcome)
     return going.outcome
 
 
-def _stretches(batches: Sequence[Placed], newest_first: bool) -> Iterator[list[Placed]]:
+def _stretches(batches: Sequence[LocatedBatch], newest_first: bool) -> Iterator[list[LocatedBatch]]:
     """Neighbours of about STRETCH_BYTES, oldest first. The first stretch is small: somebody waits."""
-    stretch: list[Placed] = []
+    stretch: list[LocatedBatch] = []
     size = STRETCH_BYTES - 1
     for batch in reversed(batches) if newest_first else batches:
         stretch.append(batch)
@@ -123,14 +123,14 @@ def _stretches(batches: Sequence[Placed], newest_first: bool) -> Iterator[list[P
         yield stretch[::-1] if newest_first else stretch
 
 
-class _Scan:
+class _UnitScan:
     """A unit while it is searched."""
 
-    def __init__(self, view: memoryview, unit: Unit, question: Question, order: Order) -> None:
+    def __init__(self, view: memoryview, unit: Unit, question: CompiledQuery, order: ScanTask) -> None:
         self._view, self._unit, self._question, self._order = view, unit, question, order
-        self.outcome = Outcome()
+        self.outcome = ScanResult()
 
-    def search(self, stretch: Sequence[Placed]) -> bool:
+    def search(self, stretch: Sequence[LocatedBatch]) -> bool:
         """Search batches that lie side by side; False: enough."""
         may_match = self._may_match(stretch)
         for batch in reversed(stretch) if self._order.newest_first else stretch:
@@ -141,7 +141,7 @@ class _Scan:
     def flush(self) -> None:
         """Give what was found."""
         if self.outcome.rows:
-            self._order.found(self.outcome.rows)
+            self._order.on_matches(self.outcome.rows)
             self.outcome.rows = []
 
     def _wanted(self, header: BatchHeader) -> bool:
@@ -150,10 +150,10 @@ class _Scan:
             not header.is_control
             and header.next_offset > unit.low
             and header.base_offset < unit.high
-            and self._question.times_fit(header)
+            and self._question.may_be_in_time_range(header)
         )
 
-    def _may_match(self, stretch: Sequence[Placed]) -> set[int]:
+    def _may_match(self, stretch: Sequence[LocatedBatch]) -> set[int]:
         """The positions of those batches whose bytes, as they are, do not prove that nothing in them can
         match. Of compressed ones the bytes prove nothing."""
         if not self._question.matcher.required_bytes:
@@ -169,18 +169,18 @@ class _Scan:
                 start = stretch[begin].position
                 ends = [batch.end - start for batch in stretch[begin:end]]
                 raw = self._view[start : stretch[end - 1].end]
-                opened_too = self._question.matcher.may_match_in(raw, ends)
+                opened_too = self._question.matcher.stretches_that_may_match(raw, ends)
                 found.update(stretch[begin + at].position for at in opened_too)
         return found
 
-    def _one(self, batch: Placed, may_match: bool) -> bool:
+    def _one(self, batch: LocatedBatch, may_match: bool) -> bool:
         """Search one batch; False: enough."""
         unit, outcome, header = self._unit, self.outcome, batch.header
         size = batch.end - batch.position
         if header is None:
             outcome.bytes += size
             if unit.low <= batch.offset < unit.high:
-                self._order.damaged(batch.offset, f"{size:,} bytes are no batch")
+                self._order.on_damage(batch.offset, f"{size:,} bytes are no batch")
             return True
         if not self._wanted(header):
             outcome.skipped_bytes += size
@@ -189,17 +189,17 @@ class _Scan:
         try:
             records = self._records(self._view[batch.position : batch.end], header, may_match)
         except CorruptBatch as error:
-            self._order.damaged(max(unit.low, header.base_offset), str(error))
+            self._order.on_damage(max(unit.low, header.base_offset), str(error))
             return True
         return not records or self._match(records)
 
     def _records(self, batch: memoryview, header: BatchHeader, may_match: bool) -> list[Record]:
         """The records of a batch, none if its bytes say that they cannot match."""
-        if not crc_ok(batch, header):
+        if not crc_matches(batch, header):
             raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
         if not may_match:
             return []
-        data = opened(batch, header, BATCH_BYTES_MAX)
+        data = decompressed(batch, header, BATCH_BYTES_MAX)
         if header.codec != codecs.NONE and not self._question.matcher.may_match(data):
             return []
         return records_in(batch, header, data)
@@ -220,9 +220,9 @@ class _Scan:
     def _take(self, record: Record) -> None:
         outcome, order = self.outcome, self._order
         outcome.matches += 1
-        if order.tally is not None:
-            order.tally.add(self._unit.topic, self._unit.partition, record)
-        elif order.keep:
+        if order.value_counter is not None:
+            order.value_counter.add(self._unit.topic, self._unit.partition, record)
+        elif order.return_rows:
             outcome.rows.append(
                 (record.offset, record.timestamp_ms, record.key, record.value, record.headers)
             )

@@ -1,6 +1,6 @@
 """Clauses about bytes, made fast.
 
-Owns: how raw bytes are searched, cheapest first. The proofs are in `requirements`.
+Owns: how raw bytes are searched, cheapest first. The proofs are in `necessary_terms`.
 
 RE2 takes a view of the file as it is and looks for one literal at 2 to 3 GB/s with case aside, and at 8 to 15
 GB/s as it stands if its first byte is rare; Python's own `find` and `lower` take 1 GB/s, and RE2 several
@@ -46,27 +46,27 @@ def alternatives(clause: Clause) -> tuple[bytes, ...]:
     return (*found, *(_EXPONENTS if clause.or_exponent else ()))
 
 
-class RawCheck:
+class BytePrefilter:
     """Whether bytes may keep one clause: batches, or single records."""
 
     def __init__(self, clause: Clause) -> None:
         self._needles = tuple(needle.encode() for needle in sorted(clause.needles))
         self._raw = tuple(sorted(raw.lower() for raw in clause.raw))
         self._or_exponent = clause.or_exponent
-        self.selective = (not clause.or_exponent, min(map(len, clause.needles)))
+        self.selectivity = (not clause.or_exponent, min(map(len, clause.needles)))
         """Larger: more is excluded. Of several clauses, the best one is asked first."""
         patterns = [_EXPONENT] if clause.or_exponent else []
         patterns += [b"".join(b"\\x%02x" % byte for byte in raw) for raw in sorted(clause.raw)]
         searches = [_search(needle) for needle in self._needles]
         self._searches = (*searches, *(compiled_raw(pattern).search for pattern in patterns))
 
-    def batches(self, raw: Buffer) -> bool:
-        """Of many records at once. What is behind \\u is not looked at: see `hides_in`."""
+    def may_match(self, raw: Buffer) -> bool:
+        """Of many records at once. What is behind \\u is not looked at: see `may_hide_needle`."""
         return any(search(raw) is not None for search in self._searches)
 
-    def stretches(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
+    def stretches_that_may_match(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
         """Which of the stretches of `raw` that end at `ends`, one after the other, may keep the clause. As
-        `batches`, in one go."""
+        `may_match`, in one go."""
         found: set[int] = set()
         for search in self._searches:
             position = 0
@@ -76,7 +76,7 @@ class RawCheck:
                 position = ends[at]
         return found
 
-    def record(self, record: Record) -> bool:
+    def record_may_match(self, record: Record) -> bool:
         """Of one. Every text lies in one of value, key and header values, and so does every needle."""
         if record.value is not None and self._text(record.value):
             return True
@@ -123,17 +123,17 @@ def _search(needle: bytes) -> Callable[..., Any]:
     return search
 
 
-def hides_in(raw: Buffer, begin: int, end: int) -> bool:
+def may_hide_needle(raw: Buffer, begin: int, end: int) -> bool:
     """Whether a character of a needle may be hidden behind \\u, from `begin` to `end`."""
     first = _ESCAPE(raw, begin, end)
     return first is not None and _HIDING(raw, first.start(), end) is not None
 
 
-def stretches_to_open(checks: Iterable[RawCheck], raw: Buffer, ends: Sequence[int]) -> set[int]:
+def candidate_stretches(checks: Iterable[BytePrefilter], raw: Buffer, ends: Sequence[int]) -> set[int]:
     """Which of the stretches of `raw` that end at `ends` may keep all of the clauses, or hide something."""
     found = set(range(len(ends)))
     for check in checks:
-        found &= check.stretches(raw, ends)
+        found &= check.stretches_that_may_match(raw, ends)
         if not found:
             break
     position = 0

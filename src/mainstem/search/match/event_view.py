@@ -17,8 +17,8 @@ import msgspec
 
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.match.values import ScalarTest
-from mainstem.search.text.numbers import Spelled
-from mainstem.search.text.payload import NOT_JSON, spelled, text_of
+from mainstem.search.text.numbers import SpelledNumber
+from mainstem.search.text.payload import NOT_JSON, decode_for_matching, text_of
 from mainstem.search.text.tokens import scalar_text
 
 _UNREAD: Any = object()
@@ -39,10 +39,10 @@ class FieldReader:
             rename={attribute: name for name, attribute in self.attributes.items()},
             gc=False,
         )
-        self.decode = msgspec.json.Decoder(row, float_hook=Spelled).decode
+        self.decode = msgspec.json.Decoder(row, float_hook=SpelledNumber).decode
 
 
-class View:
+class EventView:
     """An event and what is known of it so far."""
 
     __slots__ = ("_row", "_tree", "partition", "record", "topic")
@@ -68,7 +68,9 @@ class View:
         """The payload as JSON, numbers as spelled; UNSET where it is none."""
         if self._tree is _UNREAD:
             try:
-                self._tree = msgspec.UNSET if self.record.value is None else spelled(self.record.value)
+                self._tree = (
+                    msgspec.UNSET if self.record.value is None else decode_for_matching(self.record.value)
+                )
             except NOT_JSON:
                 self._tree = msgspec.UNSET
         return self._tree
@@ -106,7 +108,7 @@ class View:
                 yield text_of(value)
 
 
-def reaches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:
+def path_matches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:
     """Whether a scalar at the end of the path passes the test. Arrays are looked through at every step."""
     waiting = [(value, 0)]
     depth = len(path)
@@ -123,7 +125,7 @@ def reaches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:
     return False
 
 
-def leads_somewhere(value: Any, path: tuple[str, ...]) -> bool:
+def path_exists(value: Any, path: tuple[str, ...]) -> bool:
     """Whether there is anything but null at the end of the path; an array or object counts, even an empty
     one."""
     waiting = [(value, 0)]

@@ -1,7 +1,7 @@
 """Whether an event matches a query, fast; and which blocks need not be looked at.
 
 Owns: the query compiled to closures, the prefilter, and what a scan may exclude. Refuses: to exclude what is
-not proven (see `requirements`), and time limits: the scan has them.
+not proven (see `necessary_terms`), and time limits: the scan has them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ import msgspec
 
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.storage.record_batch import Record
-from mainstem.search.match.byte_prefilter import RawCheck, alternatives, hides_in, stretches_to_open
-from mainstem.search.match.event_view import FieldReader, View, leads_somewhere, reaches
+from mainstem.search.match.byte_prefilter import (
+    BytePrefilter,
+    alternatives,
+    candidate_stretches,
+    may_hide_needle,
+)
+from mainstem.search.match.event_view import EventView, FieldReader, path_exists, path_matches
 from mainstem.search.match.values import is_null_test, scalar_test, text_test
 from mainstem.search.query import times
 from mainstem.search.query.ast import (
@@ -26,12 +31,18 @@ from mainstem.search.query.ast import (
     Not,
     Or,
     Regex,
-    Target,
     Term,
+    TermTarget,
     Test,
     Text,
 )
-from mainstem.search.query.necessary_terms import Bounds, bounds_of, number_bounds, required, topic_globs
+from mainstem.search.query.necessary_terms import (
+    Interval,
+    bounds_of,
+    number_bounds,
+    required_clauses,
+    topic_globs,
+)
 from mainstem.search.query.parser import parse
 from mainstem.search.text import globs
 from mainstem.search.text.freetext import patterns_test, words_test
@@ -39,7 +50,7 @@ from mainstem.search.text.payload import is_binary, text_of
 from mainstem.search.text.regex import compiled, finder, is_local
 from mainstem.search.text.tokens import tokens
 
-Check: TypeAlias = Callable[[View], bool]
+EventCheck: TypeAlias = Callable[[EventView], bool]
 
 
 class Matcher:
@@ -47,7 +58,7 @@ class Matcher:
 
     def __init__(self, node: Node, now_ms: int) -> None:
         self.node = node
-        clauses = required(node)
+        clauses = required_clauses(node)
         about_bytes = [clause for clause in clauses if clause.needles]
         self.required_tokens: tuple[frozenset[str], ...] = tuple(
             clause.tokens for clause in clauses if clause.tokens
@@ -57,14 +68,14 @@ class Matcher:
         self.required_bytes: tuple[tuple[bytes, ...], ...] = tuple(map(alternatives, about_bytes))
         """Decompressed batches without `\\u`, whose `lower()` has nothing of one of these, cannot match.
         `may_match` is the same and faster."""
-        self.time_range: Bounds = bounds_of(node, "time", lambda test: times.bounds(test, now_ms))
+        self.time_range: Interval = bounds_of(node, "time", lambda test: times.time_bounds(test, now_ms))
         """Bounds of record timestamps in ms: from, to (not included); None is open."""
-        self.partition_range: Bounds = bounds_of(node, "partition", number_bounds)
-        self.offset_range: Bounds = bounds_of(node, "offset", number_bounds)
+        self.partition_range: Interval = bounds_of(node, "partition", number_bounds)
+        self.offset_range: Interval = bounds_of(node, "offset", number_bounds)
         """As time_range."""
         self.topics: tuple[str, ...] | None = topic_globs(node)
         """An event's topic matches one of these globs (`*`, `?`; case counts); None: no such demand."""
-        checks = sorted(map(RawCheck, about_bytes), key=lambda check: check.selective, reverse=True)
+        checks = sorted(map(BytePrefilter, about_bytes), key=lambda check: check.selectivity, reverse=True)
         self._raw_checks = tuple(checks)
         self._check = _Compiler(now_ms, FieldReader(names(node))).check(node)
 
@@ -75,23 +86,23 @@ class Matcher:
 
     def matches(self, topic: str, partition: int, record: Record) -> bool:
         """Whether this event is meant."""
-        return self._check(View(topic, partition, record))
+        return self._check(EventView(topic, partition, record))
 
     def may_match(self, raw: Buffer) -> bool:
         """Whether decompressed batches, or any stretch of bytes with whole records in it, may hold an event
         that matches. False is proven."""
-        return all(check.batches(raw) for check in self._raw_checks) or hides_in(raw, 0, len(raw))
+        return all(check.may_match(raw) for check in self._raw_checks) or may_hide_needle(raw, 0, len(raw))
 
-    def may_match_in(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
+    def stretches_that_may_match(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
         """As `may_match`, for many at once: which of the stretches of `raw`, one after the other, that end
         at `ends`."""
-        return stretches_to_open(self._raw_checks, raw, ends)
+        return candidate_stretches(self._raw_checks, raw, ends)
 
 
 def names(node: Node) -> Iterator[str]:
     """The outermost names of the fields that a query looks at."""
     match node:
-        case Term(Target("field", path)):
+        case Term(TermTarget("field", path)):
             yield path[0]
         case Not(child):
             yield from names(child)
@@ -105,7 +116,7 @@ def names(node: Node) -> Iterator[str]:
 def cost(node: Node) -> int:
     """What to ask first: 0 needs no payload, 1 some of its fields, 2 all of it."""
     match node:
-        case Term(Target(kind)):
+        case Term(TermTarget(kind)):
             return {"text": 2, "field": 1}.get(kind, 0)
         case Not(child):
             return cost(child)
@@ -122,7 +133,7 @@ class _Compiler:
         self.now_ms = now_ms
         self.reader = reader
 
-    def check(self, node: Node) -> Check:
+    def check(self, node: Node) -> EventCheck:
         match node:
             case Everything():
                 return lambda view: True
@@ -136,7 +147,7 @@ class _Compiler:
             case Term(target, test):
                 return self.term(target, test)
 
-    def term(self, target: Target, test: Test) -> Check:
+    def term(self, target: TermTarget, test: Test) -> EventCheck:
         match target.kind:
             case "text":
                 return _free(Term(target, test))
@@ -155,17 +166,17 @@ class _Compiler:
                 within = _between(number_bounds(test))
                 return lambda view: within(view.record.offset)
             case "time":
-                within = _between(times.bounds(test, self.now_ms))
+                within = _between(times.time_bounds(test, self.now_ms))
                 return lambda view: view.record.timestamp_ms >= 0 and within(view.record.timestamp_ms)
 
 
-def _between(bounds: Bounds) -> Callable[[int], bool]:
+def _between(bounds: Interval) -> Callable[[int], bool]:
     begin, end = bounds
     return lambda number: (begin is None or number >= begin) and (end is None or number < end)
 
 
-def _all_of(checks: Sequence[Check]) -> Check:
-    def check(view: View) -> bool:
+def _all_of(checks: Sequence[EventCheck]) -> EventCheck:
+    def check(view: EventView) -> bool:
         for each in checks:  # noqa: SIM110  # twice as fast as all() over a generator
             if not each(view):
                 return False
@@ -174,8 +185,8 @@ def _all_of(checks: Sequence[Check]) -> Check:
     return check
 
 
-def _any_of(checks: Sequence[Check]) -> Check:
-    def check(view: View) -> bool:
+def _any_of(checks: Sequence[EventCheck]) -> EventCheck:
+    def check(view: EventView) -> bool:
         for each in checks:  # noqa: SIM110  # as above
             if each(view):
                 return True
@@ -184,7 +195,7 @@ def _any_of(checks: Sequence[Check]) -> Check:
     return check
 
 
-def _free(term: Term) -> Check:
+def _free(term: Term) -> EventCheck:
     """Parsing is what costs: before it, the raw bytes are asked."""
     match term.test:
         case Text(text):
@@ -197,7 +208,9 @@ def _free(term: Term) -> Check:
                 return _all_of([_local_regex(pattern), passes])
         case _:
             raise AssertionError("the parser gives free text no other test")
-    raw_checks = [RawCheck(clause).record for clause in required(term) if clause.needles]
+    raw_checks = [
+        BytePrefilter(clause).record_may_match for clause in required_clauses(term) if clause.needles
+    ]
     if not raw_checks:
         return passes
     before = (
@@ -206,8 +219,8 @@ def _free(term: Term) -> Check:
     return lambda view: before(view.record) and passes(view)
 
 
-def _any_text(test: Callable[[str], bool]) -> Check:
-    def check(view: View) -> bool:
+def _any_text(test: Callable[[str], bool]) -> EventCheck:
+    def check(view: EventView) -> bool:
         for text in view.texts():  # noqa: SIM110  # as above
             if test(text):
                 return True
@@ -216,7 +229,7 @@ def _any_text(test: Callable[[str], bool]) -> Check:
     return check
 
 
-def _local_regex(pattern: str) -> Check:
+def _local_regex(pattern: str) -> EventCheck:
     """False only where a local expression cannot be found.
 
     Then it is not in the raw bytes, which hold every text as it is (no escapes, nothing that is hex)."""
@@ -229,7 +242,7 @@ def _local_regex(pattern: str) -> Check:
             return True
         return search(raw) is not None
 
-    def check(view: View) -> bool:
+    def check(view: EventView) -> bool:
         record = view.record
         return (
             may_be_in(record.value)
@@ -240,12 +253,12 @@ def _local_regex(pattern: str) -> Check:
     return check
 
 
-def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> Check:
+def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> EventCheck:
     attribute, rest = reader.attributes.get(path[0]), path[1:]
     passes = _at_path(test)
     of_scalar = None if rest or isinstance(test, Exists) else scalar_test(test)
 
-    def check(view: View) -> bool:
+    def check(view: EventView) -> bool:
         row = view.row(reader)
         if row is None or attribute is None:
             tree = view.tree()
@@ -262,25 +275,25 @@ def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> Check:
 
 def _at_path(test: Test) -> Callable[[Any, tuple[str, ...]], bool]:
     if isinstance(test, Exists):
-        return leads_somewhere
+        return path_exists
     of_scalar = scalar_test(test)
-    return lambda value, path: reaches(value, path, of_scalar)
+    return lambda value, path: path_matches(value, path, of_scalar)
 
 
-def _key(test: Test) -> Check:
+def _key(test: Test) -> EventCheck:
     takes_null, of_text = is_null_test(test), text_test(test)
 
-    def check(view: View) -> bool:
+    def check(view: EventView) -> bool:
         key = view.record.key
         return takes_null if key is None else of_text(text_of(key))
 
     return check
 
 
-def _header(name: str, test: Test) -> Check:
+def _header(name: str, test: Test) -> EventCheck:
     takes_null, of_text = is_null_test(test), text_test(test)
 
-    def check(view: View) -> bool:
+    def check(view: EventView) -> bool:
         for found, value in view.record.headers:
             if found == name and (takes_null if value is None else of_text(text_of(value))):
                 return True
@@ -289,7 +302,7 @@ def _header(name: str, test: Test) -> Check:
     return check
 
 
-def _topic(test: Test) -> Check:
+def _topic(test: Test) -> EventCheck:
     """The names of topics are compared as they are: in Kafka case counts."""
     match test:
         case Text(text):

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from mainstem.search.query.ast import Bound, Exists, Glob, Range, Regex, Test, Text
 from mainstem.search.text import globs
-from mainstem.search.text.numbers import Number, Spelled, number_of
+from mainstem.search.text.numbers import Number, SpelledNumber, number_of
 from mainstem.search.text.regex import finder
 from mainstem.search.text.tokens import Scalar, scalar_text
 
@@ -28,7 +28,7 @@ TextTest: TypeAlias = Callable[[str], bool]
 
 
 def scalar_test(test: Test) -> ScalarTest:
-    """The test of a JSON scalar (as `payload.spelled` gives it)."""
+    """The test of a JSON scalar (as `payload.decode_for_matching` gives it)."""
     match test:
         case Text():
             return _equality(test)
@@ -77,7 +77,7 @@ def _equality(test: Text) -> ScalarTest:
         if number is not None:
             if kind is int:
                 return scalar == number
-            if kind is Spelled and number_of(scalar_text(scalar)) == number:
+            if kind is SpelledNumber and number_of(scalar_text(scalar)) == number:
                 return True
         return scalar_text(scalar).casefold() == folded
 
@@ -103,7 +103,7 @@ def _number_range(test: Range) -> ScalarTest:
         kind = type(scalar)
         if kind is int:
             value = scalar  # type: ignore[assignment]  # it is an int, and no bool
-        elif kind is Spelled or kind is str:
+        elif kind is SpelledNumber or kind is str:
             value = number_of(scalar)  # type: ignore[arg-type]  # it is a str
             if value is None:
                 return False

@@ -10,13 +10,13 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Kind: TypeAlias = Literal["text", "field", "key", "header", "topic", "partition", "offset", "time"]
+TargetKind: TypeAlias = Literal["text", "field", "key", "header", "topic", "partition", "offset", "time"]
 
 
-class Target(msgspec.Struct, frozen=True):
+class TermTarget(msgspec.Struct, frozen=True):
     """Where a test looks."""
 
-    kind: Kind
+    kind: TargetKind
     path: tuple[str, ...] = ()
     """Of a field: the names from the outermost to the innermost. Of a header: its name. Else empty."""
 
@@ -72,7 +72,7 @@ class Everything(msgspec.Struct, frozen=True):
 class Term(msgspec.Struct, frozen=True):
     """One test of one place."""
 
-    target: Target
+    target: TermTarget
     test: Test
 
 

@@ -18,8 +18,8 @@ from mainstem.search.query.ast import (
     Or,
     Range,
     Regex,
-    Target,
     Term,
+    TermTarget,
     Test,
     Text,
 )
@@ -59,7 +59,7 @@ def format_path(path: tuple[str, ...]) -> str:
     return ".".join(names)
 
 
-def format_target(target: Target) -> str:
+def format_target(target: TermTarget) -> str:
     """What stands before the colon."""
     if target.kind == "field":
         return format_path(target.path)
@@ -69,7 +69,7 @@ def format_target(target: Target) -> str:
     return target.kind
 
 
-def _term(target: Target, test: Test) -> str:
+def _term(target: TermTarget, test: Test) -> str:
     if isinstance(test, Exists):
         return f"_exists_:{format_target(target)}"
     if target.kind == "text":

@@ -54,94 +54,94 @@ class Word(msgspec.Struct, frozen=True):
         return tuple(segments)
 
 
-class Scanner:
+class QueryLexer:
     """A place in the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
+        self.position = 0
 
     def skip_blanks(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
+        while self.position < len(self.text) and self.text[self.position].isspace():
+            self.position += 1
 
     @property
-    def next(self) -> str:
+    def current(self) -> str:
         """The character here; empty at the end."""
-        return self.text[self.at : self.at + 1]
+        return self.text[self.position : self.position + 1]
 
     @property
-    def at_boundary(self) -> bool:
+    def is_at_boundary(self) -> bool:
         """Whether a word that ended here ended by itself."""
-        return not self.next or self.next.isspace() or self.next in "()"
+        return not self.current or self.current.isspace() or self.current in "()"
 
     def operator(self) -> str:
         """AND, OR, NOT or TO if it is the next word, else empty. Does not move."""
         for word in ("AND", "OR", "NOT", "TO"):
-            if self.text.startswith(word, self.at):
-                after = self.text[self.at + len(word) : self.at + len(word) + 1]
+            if self.text.startswith(word, self.position):
+                after = self.text[self.position + len(word) : self.position + len(word) + 1]
                 if not after or after.isspace() or after in "()":
                     return word
         return ""
 
     def word(self, stop: str) -> Word:
         """Up to a blank or one of `stop`. May be empty."""
-        start, quoted, quote_at, pieces = self.at, False, None, 0
+        start, quoted, quote_at, pieces = self.position, False, None, 0
         characters: list[tuple[str, bool]] = []
-        while self.next and not self.next.isspace() and self.next not in stop:
+        while self.current and not self.current.isspace() and self.current not in stop:
             pieces += 1
-            if self.next == '"':
-                quote_at = self.at if quote_at is None else quote_at
+            if self.current == '"':
+                quote_at = self.position if quote_at is None else quote_at
                 quoted = pieces == 1
                 characters.extend((character, True) for character in self._in_quotes())
             else:
                 quoted = False
                 characters.append(self._character())
-        return Word(start, self.at, tuple(characters), quoted, quote_at)
+        return Word(start, self.position, tuple(characters), quoted, quote_at)
 
     def _character(self) -> tuple[str, bool]:
-        if self.next != "\\":
-            self.at += 1
-            return self.text[self.at - 1], False
-        if self.at + 1 == len(self.text):
+        if self.current != "\\":
+            self.position += 1
+            return self.text[self.position - 1], False
+        if self.position + 1 == len(self.text):
             raise QueryError(
-                "a backslash stands before the character that is meant; here nothing follows", self.at
+                "a backslash stands before the character that is meant; here nothing follows", self.position
             )
-        self.at += 2
-        return self.text[self.at - 1], True
+        self.position += 2
+        return self.text[self.position - 1], True
 
     def _in_quotes(self) -> str:
-        start = self.at
-        self.at += 1
+        start = self.position
+        self.position += 1
         found = ""
-        while self.next != '"':
-            if not self.next:
+        while self.current != '"':
+            if not self.current:
                 raise QueryError('the closing " is missing', start, len(self.text) - start)
             found += self._character()[0]
-        self.at += 1
+        self.position += 1
         return found
 
     def regex(self) -> tuple[int, str]:
         """(column, expression) between slashes. A slash in it has a backslash before it."""
-        start = self.at
-        self.at += 1
+        start = self.position
+        self.position += 1
         found = ""
-        while self.next != "/":
-            if not self.next:
+        while self.current != "/":
+            if not self.current:
                 message = "the closing / of the regular expression is missing (to look for a /, use quotes)"
                 raise QueryError(message, start, len(self.text) - start)
-            if self.text.startswith("\\/", self.at):
-                self.at += 1
-            elif self.next == "\\":
-                found += self.next
-                self.at += 1
-            found += self.next
-            self.at += 1
-        self.at += 1
+            if self.text.startswith("\\/", self.position):
+                self.position += 1
+            elif self.current == "\\":
+                found += self.current
+                self.position += 1
+            found += self.current
+            self.position += 1
+        self.position += 1
         if not found:
             message = "an empty regular expression (to look for //, as in an address, use quotes)"
-            raise QueryError(message, start, self.at - start)
-        if not self.at_boundary:
+            raise QueryError(message, start, self.position - start)
+        if not self.is_at_boundary:
             message = "a blank is missing after the regular expression (to look for a / in text, use quotes)"
-            raise QueryError(message, start, self.at - start)
+            raise QueryError(message, start, self.position - start)
         return start + 1, found

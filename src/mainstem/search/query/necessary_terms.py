@@ -37,7 +37,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from mainstem.search.query.ast import And, Glob, Kind, Node, Or, Range, Target, Term, Test, Text
+from mainstem.search.query.ast import And, Glob, Node, Or, Range, TargetKind, Term, TermTarget, Test, Text
 from mainstem.search.text import globs
 from mainstem.search.text.freetext import token_patterns
 from mainstem.search.text.numbers import number_of
@@ -53,7 +53,7 @@ FOLDS_INTO_ASCII = {
 FOLDED_UNSURE = frozenset("\u0300\u0301\u0307\u0308\u030a\u030c\u0313\u0331\u0342\u03b9")
 """What letters fold into that is no letter, and the letter into which a mark folds."""
 
-Bounds: TypeAlias = tuple[int | None, int | None]
+Interval: TypeAlias = tuple[int | None, int | None]
 
 CLAUSE_MAX = 64
 """A clause with more alternatives excludes too little to be worth its cost."""
@@ -76,15 +76,15 @@ class Clause(msgspec.Struct, frozen=True):
     """A digit followed by e or E is also an alternative in raw bytes: in a number that is a field's value."""
 
 
-def required(node: Node) -> tuple[Clause, ...]:
+def required_clauses(node: Node) -> tuple[Clause, ...]:
     """The clauses of a query, each of which every event that matches keeps."""
     match node:
         case Term(target, test) if isinstance(test, Text | Glob):
             return tuple(_of_term(target, test))
         case And(children):
-            return tuple(dict.fromkeys(clause for child in children for clause in required(child)))
+            return tuple(dict.fromkeys(clause for child in children for clause in required_clauses(child)))
         case Or(children):
-            return _of_any([required(child) for child in children])
+            return _of_any([required_clauses(child) for child in children])
         case _:
             return ()
 
@@ -115,7 +115,7 @@ def _of_any(choices: Sequence[Sequence[Clause]]) -> tuple[Clause, ...]:
     )
 
 
-def _of_term(target: Target, test: Text | Glob) -> Iterable[Clause]:
+def _of_term(target: TermTarget, test: Text | Glob) -> Iterable[Clause]:
     match target.kind, test:
         case "text", Text(text):
             wanted = tokens(text)
@@ -212,9 +212,9 @@ def _clause(run: str, *raw: bytes) -> Clause:
 def topic_globs(node: Node) -> tuple[str, ...] | None:
     """Patterns of which an event's topic matches at least one; None: any topic may match."""
     match node:
-        case Term(Target("topic"), Text(text)):
+        case Term(TermTarget("topic"), Text(text)):
             return (text,) if re.fullmatch(r"[\w.-]+", text, re.ASCII) else None
-        case Term(Target("topic"), Glob(pattern)):
+        case Term(TermTarget("topic"), Glob(pattern)):
             return (pattern,) if re.fullmatch(r"[\w.*?-]+", pattern, re.ASCII) else None
         case And(children):
             known = [globs for globs in map(topic_globs, children) if globs is not None]
@@ -231,11 +231,11 @@ def topic_globs(node: Node) -> tuple[str, ...] | None:
             return None
 
 
-def bounds_of(node: Node, kind: Kind, of_term: Callable[[Test], Bounds]) -> Bounds:
+def bounds_of(node: Node, kind: TargetKind, of_term: Callable[[Test], Interval]) -> Interval:
     """What a query demands of a number that every event has (time, partition, offset): from, to; the latter
     excluded."""
     match node:
-        case Term(Target(found), test) if found == kind:
+        case Term(TermTarget(found), test) if found == kind:
             return of_term(test)
         case And(children):
             every = [bounds_of(child, kind, of_term) for child in children]
@@ -251,7 +251,7 @@ def bounds_of(node: Node, kind: Kind, of_term: Callable[[Test], Bounds]) -> Boun
             return None, None
 
 
-def number_bounds(test: Test) -> Bounds:
+def number_bounds(test: Test) -> Interval:
     """Of partitions or offsets: (from, to), the latter not included; None is open."""
     if isinstance(test, Text):
         return int(test.text), int(test.text) + 1

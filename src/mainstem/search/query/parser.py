@@ -29,14 +29,14 @@ from mainstem.search.query.ast import (
     Or,
     Range,
     Regex,
-    Target,
     Term,
+    TermTarget,
     Test,
     Text,
 )
 from mainstem.search.query.errors import QueryError
 from mainstem.search.query.format import format_path, format_query
-from mainstem.search.query.lexer import Scanner, Word
+from mainstem.search.query.lexer import QueryLexer, Word
 from mainstem.search.text.numbers import number_of
 
 __all__ = ["QueryError", "format_path", "format_query", "parse"]
@@ -46,7 +46,7 @@ LENGTH_MAX = 10_000
 DEPTH_MAX = 50
 """Brackets and NOTs inside each other."""
 EXISTS = "_exists_"
-FREE = Target("text")
+FREE = TermTarget("text")
 FOREIGN = {
     "-": "a leading - does not exclude here: write NOT, or put the text in quotes",
     "+": "a leading + is not needed: all words must match; to look for it, use quotes",
@@ -66,7 +66,7 @@ def parse(text: str) -> Node:
     return _Parser(text).query()
 
 
-def target_of(word: Word) -> Target:
+def target_of(word: Word) -> TermTarget:
     """Where a name leads. A name whose first part is quoted or escaped is always a field of the payload."""
     path = word.path()
     length = word.end - word.start
@@ -75,31 +75,31 @@ def target_of(word: Word) -> Target:
         if not "".join(path[1:]):
             message = 'which header? Write header.NAME: (for a field of the payload, "header":)'
             raise QueryError(message, word.start, length)
-        return Target("header", (".".join(path[1:]),))
+        return TermTarget("header", (".".join(path[1:]),))
     if word.quote_at is None and "" in path:
         message = "a name is missing before or after a dot (a dot within a name has a backslash before it)"
         raise QueryError(message, word.start, length)
     if word.is_plain:
         match word.text:
             case "key" | "topic" | "partition" | "offset" | "time" as kind:
-                return Target(kind)
+                return TermTarget(kind)
             case _:
                 pass
-    return Target("field", path)
+    return TermTarget("field", path)
 
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.scan = Scanner(text)
+        self.scan = QueryLexer(text)
         self.depth = 0
 
     def query(self) -> Node:
         self.scan.skip_blanks()
-        if not self.scan.next:
+        if not self.scan.current:
             return Everything()
         node = self.any_of(self.primary)
-        if self.scan.next:
-            raise QueryError("there is no ( for this )", self.scan.at)
+        if self.scan.current:
+            raise QueryError("there is no ( for this )", self.scan.position)
         return node
 
     # ------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class _Parser:
     def any_of(self, primary: Callable[[], Node]) -> Node:
         children = [self.all_of(primary)]
         while self.scan.operator() == "OR":
-            self.scan.at += 2
+            self.scan.position += 2
             children.append(self.all_of(primary))
         return joined(Or, children)
 
@@ -116,33 +116,33 @@ class _Parser:
         children = [self.negated(primary)]
         while True:
             self.scan.skip_blanks()
-            if not self.scan.next or self.scan.next == ")" or self.scan.operator() == "OR":
+            if not self.scan.current or self.scan.current == ")" or self.scan.operator() == "OR":
                 return joined(And, children)
             if self.scan.operator() == "AND":
-                self.scan.at += 3
+                self.scan.position += 3
             children.append(self.negated(primary))
 
     def negated(self, primary: Callable[[], Node]) -> Node:
         self.scan.skip_blanks()
         operator = self.scan.operator()
         if operator == "NOT":
-            start = self.scan.at
-            self.scan.at += 3
+            start = self.scan.position
+            self.scan.position += 3
             return Not(self.deeper(start, lambda: self.negated(primary)))
         if operator in ("AND", "OR"):
             message = f"something to match is missing before {operator} (to look for the word, use quotes)"
-            raise QueryError(message, self.scan.at, len(operator))
-        if not self.scan.next or self.scan.next == ")":
-            raise QueryError("something to match is missing here", self.scan.at)
+            raise QueryError(message, self.scan.position, len(operator))
+        if not self.scan.current or self.scan.current == ")":
+            raise QueryError("something to match is missing here", self.scan.position)
         return primary()
 
     def group(self, primary: Callable[[], Node]) -> Node:
-        start = self.scan.at
-        self.scan.at += 1
+        start = self.scan.position
+        self.scan.position += 1
         node = self.deeper(start, lambda: self.any_of(primary))
-        if not self.scan.next:
+        if not self.scan.current:
             raise QueryError("the closing ) is missing", start)
-        self.scan.at += 1
+        self.scan.position += 1
         return node
 
     def deeper(self, start: int, inner: Callable[[], Node]) -> Node:
@@ -157,16 +157,16 @@ class _Parser:
     # terms
 
     def primary(self) -> Node:
-        start = self.scan.at
-        if self.scan.next == "(":
+        start = self.scan.position
+        if self.scan.current == "(":
             return self.group(self.primary)
-        if self.scan.next == "/":
+        if self.scan.current == "/":
             return self.regex(FREE)
         for sign, message in FOREIGN.items():
             if self.scan.text.startswith(sign, start):
                 raise QueryError(message, start, len(sign))
         word = self.scan.word(stop="():")
-        if self.scan.next == ":":
+        if self.scan.current == ":":
             return self.field(word)
         if word.is_plain and word.text == "*":
             return Everything()
@@ -174,7 +174,7 @@ class _Parser:
 
     def field(self, word: Word) -> Node:
         start = word.start
-        self.scan.at += 1
+        self.scan.position += 1
         if not word.characters and not word.quoted:
             raise QueryError("the name of a field is missing before the :", start)
         if word.is_plain and word.text == EXISTS:
@@ -197,8 +197,8 @@ class _Parser:
             raise QueryError(message, name.start, length)
         return Term(target, Exists())
 
-    def value(self, target: Target) -> Node:
-        match self.scan.next:
+    def value(self, target: TermTarget) -> Node:
+        match self.scan.current:
             case "(":
                 return self.group(lambda: self.value(target))
             case "/":
@@ -210,7 +210,7 @@ class _Parser:
         word = self.scan.word(stop="()")
         if not word.characters and not word.quoted:
             message = 'a value is missing after the : (no blank may stand before it; an empty text is "")'
-            raise QueryError(message, self.scan.at)
+            raise QueryError(message, self.scan.position)
         return self.term(target, self.word_test(word), word)
 
     def word_test(self, word: Word) -> Test:
@@ -229,59 +229,59 @@ class _Parser:
             message = 'quotes go around the whole text; a " that is meant has a backslash before it'
             raise QueryError(message, word.quote_at)
 
-    def regex(self, target: Target) -> Node:
+    def regex(self, target: TermTarget) -> Node:
         column, pattern = self.scan.regex()
-        validation.regex(pattern, column)
-        validation.target_takes(target, Regex(pattern), column, len(pattern))
+        validation.check_regex(pattern, column)
+        validation.check_test(target, Regex(pattern), column, len(pattern))
         return Term(target, Regex(pattern))
 
     # ------------------------------------------------------------------------------------------------------
     # ranges
 
-    def comparison(self, target: Target) -> Node:
-        start = self.scan.at
-        upper = self.scan.next == "<"
-        self.scan.at += 1
-        inclusive = self.scan.next == "="
-        self.scan.at += inclusive
+    def comparison(self, target: TermTarget) -> Node:
+        start = self.scan.position
+        upper = self.scan.current == "<"
+        self.scan.position += 1
+        inclusive = self.scan.current == "="
+        self.scan.position += inclusive
         self.scan.skip_blanks()
         bound = self.bound("()", inclusive)
         if bound is None:
-            raise QueryError("a number, a time or a text is missing here", start, self.scan.at - start)
+            raise QueryError("a number, a time or a text is missing here", start, self.scan.position - start)
         return self.ranged(target, Range(None, bound) if upper else Range(bound, None), start)
 
-    def range(self, target: Target) -> Node:
-        start = self.scan.at
-        low_inclusive = self.scan.next == "["
-        self.scan.at += 1
+    def range(self, target: TermTarget) -> Node:
+        start = self.scan.position
+        low_inclusive = self.scan.current == "["
+        self.scan.position += 1
         self.scan.skip_blanks()
         low = self.bound("[]{}()", low_inclusive)
         self.scan.skip_blanks()
         if self.scan.operator() != "TO":
             raise QueryError(
-                "a range is written [a TO b]; an open end is a *", start, max(self.scan.at - start, 1)
+                "a range is written [a TO b]; an open end is a *", start, max(self.scan.position - start, 1)
             )
-        self.scan.at += 2
+        self.scan.position += 2
         self.scan.skip_blanks()
         high = self.bound("[]{}()", True)
         self.scan.skip_blanks()
-        if self.scan.next not in ("]", "}"):
-            raise QueryError("the closing ] or } of the range is missing", start, self.scan.at - start)
-        if high is not None and self.scan.next == "}":
+        if self.scan.current not in ("]", "}"):
+            raise QueryError("the closing ] or } of the range is missing", start, self.scan.position - start)
+        if high is not None and self.scan.current == "}":
             high = Bound(high.text, False, high.quoted)
-        self.scan.at += 1
-        if not self.scan.at_boundary:
-            raise QueryError("a blank is missing after the range", self.scan.at)
+        self.scan.position += 1
+        if not self.scan.is_at_boundary:
+            raise QueryError("a blank is missing after the range", self.scan.position)
         return self.ranged(target, Range(low, high), start)
 
     def bound(self, stop: str, inclusive: bool) -> Bound | None:
         """None: an open end."""
         if self.scan.operator() == "TO":
-            raise QueryError("this end of the range is missing; an open end is a *", self.scan.at, 2)
+            raise QueryError("this end of the range is missing; an open end is a *", self.scan.position, 2)
         word = self.scan.word(stop)
         length = word.end - word.start
         if not word.characters and not word.quoted:
-            raise QueryError("this end of the range is missing; an open end is a *", self.scan.at)
+            raise QueryError("this end of the range is missing; an open end is a *", self.scan.position)
         self.no_inner_quotes(word)
         if word.is_plain and word.text == "*":
             return None
@@ -289,14 +289,14 @@ class _Parser:
             raise QueryError("an end of a range has no wildcards", word.start, length)
         return Bound(word.text, inclusive, word.quoted and number_of(word.text) is not None)
 
-    def ranged(self, target: Target, test: Range, start: int) -> Node:
-        validation.target_takes(target, test, start, self.scan.at - start)
+    def ranged(self, target: TermTarget, test: Range, start: int) -> Node:
+        validation.check_test(target, test, start, self.scan.position - start)
         return Term(target, test)
 
-    def term(self, target: Target, test: Test, word: Word) -> Node:
-        if not self.scan.at_boundary:
-            raise QueryError("a blank is missing here", self.scan.at)
-        validation.target_takes(target, test, word.start, word.end - word.start)
+    def term(self, target: TermTarget, test: Test, word: Word) -> Node:
+        if not self.scan.is_at_boundary:
+            raise QueryError("a blank is missing here", self.scan.position)
+        validation.check_test(target, test, word.start, word.end - word.start)
         return Term(target, test)
 
 

@@ -17,7 +17,9 @@ import msgspec
 
 from mainstem.search.query.ast import Range, Test, Text
 
-WAYS = "a date (2013-06-01), a time (2013-06-01T10:00, UTC if no offset is said), an age (-2d, -1h30m) or now"
+ACCEPTED_FORMS = (
+    "a date (2013-06-01), a time (2013-06-01T10:00, UTC if no offset is said), an age (-2d, -1h30m) or now"
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -33,32 +35,32 @@ _SECONDS_BELOW = 100_000_000_000
 """As on the command line: a smaller number is seconds since 1970, a larger one milliseconds."""
 
 
-class Span(msgspec.Struct, frozen=True):
-    """What a time covers, in ms since 1970: from `begin_ms` to before `end_ms`."""
+class TimeInterval(msgspec.Struct, frozen=True):
+    """What a time covers, in ms since 1970: from `from_ms` to before `to_ms`."""
 
-    begin_ms: int
-    end_ms: int
+    from_ms: int
+    to_ms: int
     kind: str
     """`date`, `time` or `age`."""
 
 
-def parse_time(text: str, now_ms: int) -> Span:
+def parse_time(text: str, now_ms: int) -> TimeInterval:
     """One time. ValueError says what is taken."""
     try:
         return _span(text, now_ms)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not {WAYS}") from None
+        raise ValueError(f"{text!r} is not {ACCEPTED_FORMS}") from None
 
 
-def _span(text: str, now_ms: int) -> Span:
+def _span(text: str, now_ms: int) -> TimeInterval:
     if text.lower() == "now":
-        return Span(now_ms, now_ms + 1, "age")
+        return TimeInterval(now_ms, now_ms + 1, "age")
     if _AGE.fullmatch(text):
         begin = now_ms - sum(int(number) * _UNITS_MS[unit.lower()] for number, unit in _PART.findall(text))
-        return Span(begin, begin + 1, "age")
+        return TimeInterval(begin, begin + 1, "age")
     if _EPOCH_DIGITS.fullmatch(text):
         begin = int(text) * (1_000 if int(text) < _SECONDS_BELOW else 1)
-        return Span(begin, begin + 1, "time")
+        return TimeInterval(begin, begin + 1, "time")
     if date := _DATE.fullmatch(text):
         year, month, day = (int(part) if part else 0 for part in date.groups())
         first = datetime(year, month or 1, day or 1, tzinfo=UTC)
@@ -68,12 +70,12 @@ def _span(text: str, now_ms: int) -> Span:
             after = datetime(
                 year + (not month or month == 12), (month % 12 + 1) if month else 1, 1, tzinfo=UTC
             )
-        return Span(_ms(first), _ms(after), "date")
+        return TimeInterval(_ms(first), _ms(after), "date")
     if time := _TIME.fullmatch(text):
         moment = datetime.fromisoformat(text.upper())
         begin = _ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
         length = 1 if time["part"] else 1_000 if time["second"] else 60_000
-        return Span(begin, begin + length, "time")
+        return TimeInterval(begin, begin + length, "time")
     raise ValueError(text)
 
 
@@ -81,24 +83,24 @@ def _ms(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def bounds(test: Test, now_ms: int) -> tuple[int | None, int | None]:
+def time_bounds(test: Test, now_ms: int) -> tuple[int | None, int | None]:
     """What a time or a range of times covers: (from, to), the latter not included; None is open.
     ValueError."""
     begin = end = None
     if isinstance(test, Text):
         span = parse_time(test.text, now_ms)
-        return span.begin_ms, span.end_ms
+        return span.from_ms, span.to_ms
     assert isinstance(test, Range), "the parser takes no other"
     if test.low:
         low = parse_time(test.low.text, now_ms)
         if test.low.inclusive:
-            begin = low.begin_ms
+            begin = low.from_ms
         else:
-            begin = low.end_ms if low.kind == "date" else low.begin_ms + 1
+            begin = low.to_ms if low.kind == "date" else low.from_ms + 1
     if test.high:
         high = parse_time(test.high.text, now_ms)
         if not test.high.inclusive:
-            end = high.begin_ms
+            end = high.from_ms
         else:
-            end = high.end_ms if high.kind == "date" else high.begin_ms + 1
+            end = high.to_ms if high.kind == "date" else high.from_ms + 1
     return begin, end

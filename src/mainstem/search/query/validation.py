@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from mainstem.search.query import times
-from mainstem.search.query.ast import Glob, Range, Regex, Target, Test, Text
+from mainstem.search.query.ast import Glob, Range, Regex, TermTarget, Test, Text
 from mainstem.search.query.errors import QueryError
 from mainstem.search.text.freetext import token_patterns
 from mainstem.search.text.numbers import number_of
@@ -19,7 +19,7 @@ from mainstem.search.text.tokens import tokens
 WHOLE_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
-def regex(pattern: str, column: int) -> None:
+def check_regex(pattern: str, column: int) -> None:
     """RE2 takes it, and it is not too long."""
     if len(pattern) > LENGTH_MAX:
         message = f"a regular expression has at most {LENGTH_MAX:,} characters"
@@ -38,7 +38,7 @@ def _ends_agree(test: Range, column: int, length: int) -> None:
         raise QueryError(message, column, length)
 
 
-def target_takes(target: Target, test: Test, column: int, length: int) -> None:
+def check_test(target: TermTarget, test: Test, column: int, length: int) -> None:
     """The test can be made there."""
     match target.kind:
         case "text":
@@ -78,7 +78,7 @@ def _whole_number(name: str, test: Test, column: int, length: int) -> None:
 
 def _time(test: Test, column: int, length: int) -> None:
     if isinstance(test, Glob | Regex):
-        raise QueryError(f"time takes {times.WAYS}, or a range of them", column, length)
+        raise QueryError(f"time takes {times.ACCEPTED_FORMS}, or a range of them", column, length)
     texts = []
     if isinstance(test, Text):
         texts = [test.text]

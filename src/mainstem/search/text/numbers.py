@@ -16,7 +16,7 @@ NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,999})(?:\.[0-9]{1,1000})?(?:[eE][+-]?[
 """JSON's grammar, bounded: a longer one has no value here and is compared as text alone."""
 
 
-class Spelled(str):
+class SpelledNumber(str):
     """A number of a JSON payload with a point or an exponent, as it stands there."""
 
     __slots__ = ()

@@ -1,8 +1,8 @@
 """What an event's bytes say: JSON, text, binary or nothing.
 
 Owns: `decode`, the text of keys and header values, and the two ways of reading JSON: for people (`decode`,
-plain values) and for matching (`spelled`, where a number such as 1.50 keeps its spelling). Refuses: schemas
-(Avro and Protobuf come with the schema registry).
+plain values) and for matching (`decode_for_matching`, where a number such as 1.50 keeps its spelling).
+Refuses: schemas (Avro and Protobuf come with the schema registry).
 
 JSON is what msgspec takes: RFC 8259 in UTF-8, no NaN, no lone surrogates, numbers of at most 4,300 digits.
 What is not, is text when it is UTF-8, and else binary, which is read and shown as lower-case hex.
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from mainstem.search.text.numbers import Spelled
+from mainstem.search.text.numbers import SpelledNumber
 
 PayloadKind: TypeAlias = Literal["json", "text", "binary", "null"]
 
@@ -22,7 +22,7 @@ NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not JSON, are not UTF-8, or are nested too deeply to be read."""
 
 _plain = msgspec.json.Decoder()
-_spelled: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Spelled)
+_spelled: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=SpelledNumber)
 
 
 class Payload(msgspec.Struct, frozen=True):
@@ -45,8 +45,8 @@ def decode(value: bytes | None) -> Payload:
         return Payload("binary" if is_binary(value) else "text", None, text_of(value))
 
 
-def spelled(value: bytes) -> Any:
-    """JSON for matching: numbers with a point or an exponent are `Spelled`. Raises one of NOT_JSON."""
+def decode_for_matching(value: bytes) -> Any:
+    """JSON for matching: numbers with a point or an exponent are `SpelledNumber`. Raises one of NOT_JSON."""
     return _spelled.decode(value)
 
 

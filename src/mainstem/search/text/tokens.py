@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from mainstem.log.storage.record_batch import Record
-from mainstem.search.text.numbers import Spelled
-from mainstem.search.text.payload import NOT_JSON, spelled, text_of
+from mainstem.search.text.numbers import SpelledNumber
+from mainstem.search.text.payload import NOT_JSON, decode_for_matching, text_of
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -100,11 +100,11 @@ def _payload_tokens(value: bytes) -> Iterator[str]:
             yield EXPONENT_TOKEN
         return
     try:
-        parsed = spelled(value)
+        parsed = decode_for_matching(value)
     except NOT_JSON:
         yield from tokens(text)
         return
     for scalar in scalars(parsed):
         yield from tokens(scalar_text(scalar))
-        if type(scalar) is Spelled and "e" in scalar.lower():
+        if type(scalar) is SpelledNumber and "e" in scalar.lower():
             yield EXPONENT_TOKEN

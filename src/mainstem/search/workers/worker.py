@@ -1,8 +1,8 @@
 """A search worker: `python -m mainstem.search.workers.worker`, a process of its own.
 
-Owns: its pipes, one request after the other, and looking for Cancel between batches. Refuses: to be forked
-from the server, to write to the log, and to end for a bad unit: what fails is answered. It ends when the
-server's end of the pipe closes, whatever killed the server. Started by `start.py`.
+Owns: its pipes, one request after the other, and looking for CancelRequest between batches. Refuses: to be
+forked from the server, to write to the log, and to end for a bad unit: what fails is answered. It ends when
+the server's end of the pipe closes, whatever killed the server. Started by `bootstrap.py`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Callable
 from mainstem.log.storage.record_batch import record_parser
 from mainstem.search import ipc
 from mainstem.search.blocks import blocks, histogram, token_filter
-from mainstem.search.blocks.batches import Removed
-from mainstem.search.facets import Tally
+from mainstem.search.blocks.batches import DataDeleted
+from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import LENGTH, Reply, Request
-from mainstem.search.local.scan import Order, Outcome, Question, scan
+from mainstem.search.local.scan import CompiledQuery, ScanResult, ScanTask, scan_unit
 
-QUESTIONS_MAX = 16
+COMPILED_QUERIES_MAX = 16
 PROGRESS_BYTES = 2 << 20
 
 
-class Pipes:
+class WorkerPipes:
     """Requests in, replies out, over two file descriptors."""
 
     def __init__(self, source: int, sink: int) -> None:
@@ -58,8 +58,8 @@ class Pipes:
                 return
             body = bytes(self._bytes[LENGTH.size : LENGTH.size + length])
             del self._bytes[: LENGTH.size + length]
-            request = ipc.read_request(body)
-            if isinstance(request, ipc.Cancel):
+            request = ipc.decode_request(body)
+            if isinstance(request, ipc.CancelRequest):
                 self._cancelled = {each for each in self._cancelled if each > request.id - 10_000}
                 self._cancelled.add(request.id)
             else:
@@ -72,108 +72,110 @@ class Pipes:
             rest = rest[os.write(self._sink, rest) :]
 
 
-class Worker:
+class SearchWorker:
     """Does requests."""
 
-    def __init__(self, pipes: Pipes) -> None:
+    def __init__(self, pipes: WorkerPipes) -> None:
         self._pipes = pipes
-        self._questions: OrderedDict[tuple[object, ...], Question] = OrderedDict()
+        self._queries: OrderedDict[tuple[object, ...], CompiledQuery] = OrderedDict()
 
     def run(self) -> None:
         """Until the pipe closes."""
         while (request := self._pipes.next()) is not None:
             try:
-                self._pipes.send(self._do(request))
-            except Removed:
-                self._pipes.send(ipc.Failed(request.id, "its data was deleted", removed=True))
+                self._pipes.send(self._handle(request))
+            except DataDeleted:
+                self._pipes.send(ipc.RequestFailed(request.id, "its data was deleted", data_deleted=True))
             except (OSError, ValueError) as error:
                 if isinstance(error, BrokenPipeError):
                     return
-                self._pipes.send(ipc.Failed(request.id, str(error)))
+                self._pipes.send(ipc.RequestFailed(request.id, str(error)))
             except MemoryError:
-                self._pipes.send(ipc.Failed(request.id, "it takes more memory than there is"))
+                self._pipes.send(ipc.RequestFailed(request.id, "it takes more memory than there is"))
 
-    def _do(self, request: Request) -> Reply:
-        if isinstance(request, ipc.Scan):
+    def _handle(self, request: Request) -> Reply:
+        if isinstance(request, ipc.ScanRequest):
             return self._scan(request)
-        if isinstance(request, ipc.Plan):
-            return ipc.Planned(request.id, blocks.cut(request.gaps, request.block_bytes))
-        if isinstance(request, ipc.Times):
-            return ipc.Spans(request.id, histogram.spans(request.units))
-        if isinstance(request, ipc.Sift):
+        if isinstance(request, ipc.CutBlocksRequest):
+            return ipc.CutBlocksReply(request.id, blocks.cut_blocks(request.ranges, request.block_bytes))
+        if isinstance(request, ipc.UnitTimesRequest):
+            return ipc.UnitTimesReply(request.id, histogram.unit_times(request.units))
+        if isinstance(request, ipc.TestFiltersRequest):
             clauses = request.clauses
-            return ipc.Sifted(
-                request.id, [token_filter.verdict(*each, clauses=clauses) for each in request.filters]
+            return ipc.TestFiltersReply(
+                request.id, [token_filter.test(*each, clauses=clauses) for each in request.filters]
             )
-        if isinstance(request, ipc.Build):
-            return ipc.Built(request.id, token_filter.build(request.unit, request.sidecar))
-        if isinstance(request, ipc.Restore):
-            return ipc.Restored(request.id, token_filter.restore(request.root, request.partitions))
-        if isinstance(request, ipc.Ask):
-            from mainstem.search.index.reader import READER
+        if isinstance(request, ipc.BuildFilterRequest):
+            return ipc.BuildFilterReply(
+                request.id, token_filter.build_filter(request.unit, request.filter_path)
+            )
+        if isinstance(request, ipc.FindFiltersRequest):
+            return ipc.FiltersReply(request.id, token_filter.find_filters(request.root, request.partitions))
+        if isinstance(request, ipc.QueryPartsRequest):
+            from mainstem.search.index.reader import INDEX_READER
 
-            return READER.ask(request)
-        if isinstance(request, ipc.Remove):
-            token_filter.remove(request.sidecars)
-            return ipc.Restored(request.id, [])
-        assert isinstance(request, ipc.Count)
-        return ipc.Counted(request.id, histogram.count(request.units, request.edges))
+            return INDEX_READER.query(request)
+        if isinstance(request, ipc.RemoveFiltersRequest):
+            token_filter.remove_filters(request.filter_paths)
+            return ipc.FiltersReply(request.id, [])
+        assert isinstance(request, ipc.CountByTimeRequest)
+        return ipc.CountByTimeReply(request.id, histogram.count_by_time(request.units, request.edges))
 
-    def _scan(self, request: ipc.Scan) -> Reply:
+    def _scan(self, request: ipc.ScanRequest) -> Reply:
         damaged = self._pipes.send
-        tally = Tally(request.fields) if request.want == "fields" else None
-        order = Order(
+        tally = FieldValueCounter(request.fields) if request.output == "fields" else None
+        order = ScanTask(
             request.newest_first,
             request.limit,
             request.max_bytes,
-            keep=request.want == "events",
-            tally=tally,
-            found=lambda rows: self._pipes.send(ipc.Found(request.id, rows)),
-            damaged=lambda offset, reason: damaged(ipc.Damaged(request.id, offset, reason)),
-            cancelled=lambda: self._pipes.is_cancelled(request.id),
-            progress=self._progress(request.id),
+            return_rows=request.output == "events",
+            value_counter=tally,
+            on_matches=lambda rows: self._pipes.send(ipc.ScanMatches(request.id, rows)),
+            on_damage=lambda offset, reason: damaged(ipc.ScanDamage(request.id, offset, reason)),
+            is_cancelled=lambda: self._pipes.is_cancelled(request.id),
+            on_progress=self._progress(request.id),
         )
-        done = self._search(request.unit, self._question(request), order)
+        done = self._scan_unit(request.unit, self._compiled(request), order)
         counted = {name: dict(counter) for name, counter in tally.counters.items()} if tally else {}
-        return ipc.Scanned(
+        return ipc.ScanReply(
             request.id, done.bytes, done.skipped_bytes, done.events, done.matches, done.stopped_at, counted
         )
 
-    def _progress(self, request_id: int) -> Callable[[Outcome], None]:
+    def _progress(self, request_id: int) -> Callable[[ScanResult], None]:
         """Tells how far it is, now and then."""
         told = 0
 
-        def tell(outcome: Outcome) -> None:
+        def tell(outcome: ScanResult) -> None:
             nonlocal told
             done = outcome.bytes + outcome.skipped_bytes
             if done - told >= PROGRESS_BYTES:
                 told = done
-                self._pipes.send(ipc.Reached(request_id, outcome.bytes, outcome.skipped_bytes))
+                self._pipes.send(ipc.ScanProgress(request_id, outcome.bytes, outcome.skipped_bytes))
 
         return tell
 
-    def _search(self, unit: ipc.Unit, question: Question, order: Order) -> Outcome:
-        """The worker of a cluster (`cluster_worker.py`) gets its bytes elsewhere."""
-        return scan(unit, question, order)
+    def _scan_unit(self, unit: ipc.Unit, question: CompiledQuery, order: ScanTask) -> ScanResult:
+        """The worker of a cluster (`cluster/worker.py`) gets its bytes elsewhere."""
+        return scan_unit(unit, question, order)
 
-    def _question(self, request: ipc.Scan) -> Question:
+    def _compiled(self, request: ipc.ScanRequest) -> CompiledQuery:
         key = (request.query, request.now_ms, request.since_ms, request.until_ms)
-        question = self._questions.pop(key, None) or Question(*key)
-        self._questions[key] = question
-        if len(self._questions) > QUESTIONS_MAX:
-            self._questions.popitem(last=False)
+        question = self._queries.pop(key, None) or CompiledQuery(*key)
+        self._queries[key] = question
+        if len(self._queries) > COMPILED_QUERIES_MAX:
+            self._queries.popitem(last=False)
         return question
 
 
-def serve(make: Callable[[Pipes], Worker]) -> None:
+def serve_requests(make: Callable[[WorkerPipes], SearchWorker]) -> None:
     """Serve standard input until it closes."""
     # Nothing but replies may come out of standard output: what a library prints goes where errors go.
     sink = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     record_parser()  # now, while nobody waits for it yet, if it was started early
     with contextlib.suppress(BrokenPipeError):
-        make(Pipes(sys.stdin.fileno(), sink)).run()
+        make(WorkerPipes(sys.stdin.fileno(), sink)).run()
 
 
 if __name__ == "__main__":
-    serve(Worker)
+    serve_requests(SearchWorker)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Endpoint, answer
+from mainstem.doors.http.endpoint import Call, Endpoint, json_response
 
 
 class BrokerJson(msgspec.Struct):
@@ -38,10 +38,16 @@ async def show_cluster(call: Call) -> Response:
     info = await call.engine.cluster()
     context = call.context
     brokers = [BrokerJson(each.id, each.host, each.port) for each in info.brokers]
-    embedded = context.disk_use is not None
-    return answer(
+    embedded = context.disk_usage is not None
+    return json_response(
         ClusterJson(
-            info.id, info.controller, brokers, context.at, context.version, context.read_only, embedded
+            info.id,
+            info.controller,
+            brokers,
+            context.kafka_address,
+            context.version,
+            context.read_only,
+            embedded,
         )
     )
 

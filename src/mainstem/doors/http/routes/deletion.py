@@ -11,16 +11,16 @@ from starlette.responses import Response
 
 from mainstem.contract import Bounds
 from mainstem.doors.http import audit
-from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.field_types import LONG_MAX, PartitionNumber
 from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.routes.read import some_events
-from mainstem.doors.http.routes.topics import ONE, SettingsJson
-from mainstem.timespec import iso
+from mainstem.doors.http.routes.read import read_page
+from mainstem.doors.http.routes.topics import TOPIC_PATH, SettingsJson
+from mainstem.timespec import format_iso
 
 
 @runtime_checkable
-class KnowsFiles(Protocol):
+class HasFiles(Protocol):
     """An engine that has the files: it can tell what a deletion frees."""
 
     async def byte_ranges(
@@ -30,13 +30,13 @@ class KnowsFiles(Protocol):
 
 
 async def _bytes_of(call: Call, topic: str, partition: int, begin: int, end: int) -> int | None:
-    if not isinstance(call.engine, KnowsFiles):
+    if not isinstance(call.engine, HasFiles):
         return None
     found = await call.engine.byte_ranges(topic, partition, begin, end) if begin < end else []
     return sum(to - start for _, start, to in found)
 
 
-class GoneJson(msgspec.Struct):
+class DeletionPreviewJson(msgspec.Struct):
     """What goes of one partition."""
 
     partition: int
@@ -67,13 +67,13 @@ class DeletedRecordsJson(msgspec.Struct):
 
     topic: str
     dry_run: bool
-    gone: GoneJson
+    gone: DeletionPreviewJson
 
 
 async def delete_records(call: Call) -> Response:
     """Delete the events of a partition before an offset."""
-    topic = call.part("topic")
-    wanted = await call.body(DeleteRecordsJson)
+    topic = call.path_parameter("topic")
+    wanted = await call.json_body(DeleteRecordsJson)
     about: dict[str, audit.Value] = {"topic": topic, "partition": wanted.partition, "before": wanted.before}
     with audit.action(call, "delete-records", dry_run=wanted.dry_run, **about) as line:
         bounds = await call.engine.bounds(topic, wanted.partition)
@@ -84,12 +84,12 @@ async def delete_records(call: Call) -> Response:
         line.count(events=gone.events, bytes=gone.bytes)
         if not wanted.dry_run:
             await call.engine.delete_records(topic, wanted.partition, before)
-    return answer(DeletedRecordsJson(topic, wanted.dry_run, gone))
+    return json_response(DeletedRecordsJson(topic, wanted.dry_run, gone))
 
 
-async def _gone(call: Call, topic: str, partition: int, keep_from: int) -> GoneJson:
+async def _gone(call: Call, topic: str, partition: int, keep_from: int) -> DeletionPreviewJson:
     bounds = await call.engine.bounds(topic, partition)
-    return GoneJson(
+    return DeletionPreviewJson(
         partition,
         max(0, keep_from - bounds.begin),
         await _bytes_of(call, topic, partition, bounds.begin, keep_from),
@@ -101,8 +101,8 @@ async def _gone(call: Call, topic: str, partition: int, keep_from: int) -> GoneJ
 async def _time_at(call: Call, topic: str, partition: int, offset: int, end: int) -> str | None:
     if offset >= end:
         return None
-    found = await some_events(call, topic, partition, offset, limit=1, max_bytes=1)
-    return iso(found.events[0].timestamp_ms) or None if found.events else None
+    found = await read_page(call, topic, partition, offset, limit=1, max_bytes=1)
+    return format_iso(found.events[0].timestamp_ms) or None if found.events else None
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -110,14 +110,14 @@ async def _time_at(call: Call, topic: str, partition: int, offset: int, end: int
 
 
 @runtime_checkable
-class Foresees(Protocol):
+class PreviewsSettings(Protocol):
     """An engine that knows what retention would leave."""
 
     async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
         """What each partition would hold."""
 
 
-class PreviewJson(msgspec.Struct):
+class SettingsPreviewJson(msgspec.Struct):
     """What retention would delete under changed settings, at its next look."""
 
     topic: str
@@ -128,24 +128,26 @@ class PreviewJson(msgspec.Struct):
     events: int
     bytes: Annotated[int | None, Meta(description="Of the log's files; null: not known of this cluster.")]
     oldest: Annotated[str | None, Meta(description="Time of the oldest event that is kept; null: none is.")]
-    partitions: list[GoneJson]
+    partitions: list[DeletionPreviewJson]
 
 
 async def preview_settings(call: Call) -> Response:
     """Tell what a change of settings would delete. Changes nothing."""
-    name = call.part("topic")
-    wanted = await call.body(SettingsJson)
-    exact = isinstance(call.engine, Foresees)
+    name = call.path_parameter("topic")
+    wanted = await call.json_body(SettingsJson)
+    exact = isinstance(call.engine, PreviewsSettings)
     kept = await (
         call.engine.preview_settings(name, wanted.settings)
-        if isinstance(call.engine, Foresees)
+        if isinstance(call.engine, PreviewsSettings)
         else _estimate(call, name, wanted.settings)
     )
     gone = [await _gone(call, name, at, held.begin) for at, held in enumerate(kept)]
     sizes = [each.bytes for each in gone if each.bytes is not None]
     oldest = min((each.oldest for each in gone if each.oldest is not None), default=None)
     total_bytes = sum(sizes) if len(sizes) == len(gone) else None
-    return answer(PreviewJson(name, exact, sum(each.events for each in gone), total_bytes, oldest, gone))
+    return json_response(
+        SettingsPreviewJson(name, exact, sum(each.events for each in gone), total_bytes, oldest, gone)
+    )
 
 
 async def _estimate(call: Call, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
@@ -171,7 +173,7 @@ async def _estimate(call: Call, name: str, settings: Mapping[str, str | None]) -
 ENDPOINTS = (
     Endpoint(
         method="POST",
-        path=ONE + "/delete-records",
+        path=TOPIC_PATH + "/delete-records",
         handle=delete_records,
         tag="topics",
         bodies={JSON: DeleteRecordsJson},
@@ -180,11 +182,11 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="POST",
-        path=ONE + "/settings/preview",
+        path=TOPIC_PATH + "/settings/preview",
         handle=preview_settings,
         tag="topics",
         bodies={JSON: SettingsJson},
-        reply=PreviewJson,
+        reply=SettingsPreviewJson,
         problems=("unknown-topic",),
     ),
 )

@@ -21,12 +21,12 @@ from starlette.responses import Response
 from mainstem import parquet
 from mainstem.contract import Event, StreamError
 from mainstem.doors.http import audit
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, json_line
-from mainstem.doors.http.events_json import EventJson, to_json_in_turns
+from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, StreamedResponse, json_line
+from mainstem.doors.http.events_json import EventJson, event_to_json_in_slices
 from mainstem.doors.http.field_types import Millis, PartitionNumber
-from mainstem.doors.http.routes.search import Glob, Updates, begin
+from mainstem.doors.http.routes.search import Glob, Updates, start_search
 from mainstem.search.contract import Done, Hit, Progress, SearchRequest, Unreadable
-from mainstem.timespec import iso
+from mainstem.timespec import format_iso
 
 PART_BYTES = 64 << 10
 CSV = "text/csv"
@@ -62,9 +62,9 @@ class MatchesJson(msgspec.Struct, forbid_unknown_fields=True):
         if self.partitions is not None:
             told["partitions"] = ",".join(map(str, self.partitions))
         if self.since_ms is not None:
-            told["since"] = iso(self.since_ms)
+            told["since"] = format_iso(self.since_ms)
         if self.until_ms is not None:
-            told["until"] = iso(self.until_ms)
+            told["until"] = format_iso(self.until_ms)
         return told
 
 
@@ -83,18 +83,18 @@ class ExportJson(MatchesJson, forbid_unknown_fields=True):
 async def export(call: Call) -> Response:
     """Write all events that match to a file: NDJSON, CSV or Parquet. A file that is not whole ends with a
     broken connection."""
-    wanted = await call.body(ExportJson)
+    wanted = await call.json_body(ExportJson)
     if wanted.format == "parquet":
-        parquet.check()
-    updates, release = await begin(call, call.context.search().search(wanted.request()))
+        parquet.require_pyarrow()
+    updates, release = await start_search(call, call.context.search().search(wanted.request()))
     parts = _parts(call, wanted, updates)
     media = {"ndjson": NDJSON, "csv": CSV, "parquet": PARQUET}[wanted.format]
     name = f'attachment; filename="events.{wanted.format}"'
-    started, release = await primed(parts, release)
-    return Streamed(started, media, release, content_disposition=name)
+    started, release = await start_stream(parts, release)
+    return StreamedResponse(started, media, release, content_disposition=name)
 
 
-async def primed(
+async def start_stream(
     parts: AsyncGenerator[bytes, None], release: Callable[[], Awaitable[None]]
 ) -> tuple[AsyncIterator[bytes], Callable[[], Awaitable[None]]]:
     """`parts`, begun: so that what goes wrong at once is a problem, not a broken answer; and a `release` that
@@ -121,8 +121,8 @@ async def primed(
 
 async def _parts(call: Call, wanted: ExportJson, updates: Updates) -> AsyncGenerator[bytes, None]:
     """The file. ConnectionError at its end if it is not whole."""
-    sink = _Sink()
-    form = None if wanted.format == "ndjson" else _FORMS[wanted.format](sink)
+    sink = _DownloadBuffer()
+    form = None if wanted.format == "ndjson" else _WRITERS[wanted.format](sink)
     events, missing, done = 0, "", False
     with audit.action(call, "export", dry_run=False, **wanted.about(), format=wanted.format) as line:
         try:
@@ -130,7 +130,10 @@ async def _parts(call: Call, wanted: ExportJson, updates: Updates) -> AsyncGener
                 if isinstance(update, Hit):
                     events += 1
                     if form is None:
-                        sink.write(json_line(await to_json_in_turns(update.event, call.context.turn)) + b"\n")
+                        sink.write(
+                            json_line(await event_to_json_in_slices(update.event, call.context.yield_to_loop))
+                            + b"\n"
+                        )
                     elif form.add(update.event):
                         await asyncio.to_thread(form.flush)
                 elif isinstance(update, Unreadable):
@@ -153,7 +156,7 @@ async def _parts(call: Call, wanted: ExportJson, updates: Updates) -> AsyncGener
         raise ConnectionError("the file is not whole")
 
 
-class _Sink:
+class _DownloadBuffer:
     """A file that is read from its beginning while it is written at its end."""
 
     closed = False
@@ -190,7 +193,7 @@ class _Sink:
         """See io."""
 
 
-class _Form(Protocol):
+class _FileWriter(Protocol):
     """Events as the bytes of a file."""
 
     def add(self, event: Event) -> bool:
@@ -203,15 +206,15 @@ class _Form(Protocol):
         """Write the end of the file. In a thread."""
 
 
-class _Csv:
+class _CsvWriter:
     """Holds nothing back."""
 
-    def __init__(self, sink: _Sink) -> None:
+    def __init__(self, sink: _DownloadBuffer) -> None:
         self._write = sink.write
         self._row(CSV_COLUMNS)
 
     def add(self, event: Event) -> bool:
-        time = iso(event.timestamp_ms)
+        time = format_iso(event.timestamp_ms)
         self._row((event.topic, event.partition, event.offset, time, _cell(event.key), _cell(event.value)))
         return False
 
@@ -227,8 +230,8 @@ class _Csv:
         self._write(line.getvalue().encode())
 
 
-_FORMS: dict[str, Callable[[_Sink], _Form]] = {
-    "csv": _Csv,
+_WRITERS: dict[str, Callable[[_DownloadBuffer], _FileWriter]] = {
+    "csv": _CsvWriter,
     "parquet": parquet.ParquetWriter,
 }
 

@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from mainstem.contract import GroupInfo, Position, UnknownGroup
 from mainstem.doors.http import audit
-from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.field_types import PartitionNumber
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.routes.topics import DryRunQuery
-from mainstem.timespec import Moment, parse_moment
+from mainstem.timespec import StartPoint, parse_start_point
 
-ALL = "/api/v1/groups"
-ONE = "/api/v1/groups/{group:text}"
+GROUPS_PATH = "/api/v1/groups"
+GROUP_PATH = "/api/v1/groups/{group:text}"
 """Kafka allows any character in a group's name, the slash too: it is written %2F."""
 
 
@@ -30,7 +30,7 @@ class GroupsQuery(msgspec.Struct):
     after: Annotated[str, Meta(description="Only names after this one: `next` of the page before.")] = ""
 
 
-class StuckJson(msgspec.Struct):
+class StalledPositionJson(msgspec.Struct):
     """A position that has unread events and has not moved for 40 seconds or more, and whose turn it is."""
 
     topic: str
@@ -52,7 +52,9 @@ class GroupJson(msgspec.Struct):
     lag_per_s: Annotated[
         float | None, Meta(description="How fast the lag grows, events a second; below 0: it catches up.")
     ]
-    stuck: Annotated[StuckJson | None, Meta(description="What has stood still longest; null: nothing does.")]
+    stuck: Annotated[
+        StalledPositionJson | None, Meta(description="What has stood still longest; null: nothing does.")
+    ]
 
 
 class GroupsJson(msgspec.Struct):
@@ -93,7 +95,7 @@ class GroupDetailJson(msgspec.Struct):
     lag: int | None
     lag_ms: int | None
     lag_per_s: float | None
-    stuck: Annotated[list[StuckJson], Meta(description="What stands still, the longest first.")]
+    stuck: Annotated[list[StalledPositionJson], Meta(description="What stands still, the longest first.")]
     members: list[MemberJson]
     positions: list[GroupPositionJson]
 
@@ -104,21 +106,21 @@ def _lag(info: GroupInfo) -> tuple[int | None, int | None]:
     return (sum(lags) if lags else None), (max(waits) if waits else None)
 
 
-def _watched(call: Call, info: GroupInfo) -> tuple[float | None, list[StuckJson]]:
+def _watched(call: Call, info: GroupInfo) -> tuple[float | None, list[StalledPositionJson]]:
     """How fast its lag grows, and what stands still."""
     seen = call.context.sampler.groups.get(info.name)
     if seen is None:
         return None, []
-    grows = seen.standing.lag_per_s
+    grows = seen.stalls.lag_per_s
     stuck = [
-        StuckJson(
+        StalledPositionJson(
             each.topic,
             each.partition,
             each.for_ms,
             each.member.client_id if each.member else None,
             each.member.host if each.member else None,
         )
-        for each in seen.standing.stuck(info, call.context.clock.monotonic())
+        for each in seen.stalls.stalled(info, call.context.clock.monotonic())
     ]
     return None if grows is None else round(grows, 3), stuck
 
@@ -174,12 +176,12 @@ async def list_groups(call: Call) -> Response:
             rows.append(_row(call, await call.engine.group(each.name)))
         except UnknownGroup:
             continue  # deleted since it was listed
-    return answer(GroupsJson(rows, len(found), page[-1].name if len(rest) > len(page) else None))
+    return json_response(GroupsJson(rows, len(found), page[-1].name if len(rest) > len(page) else None))
 
 
 async def show_group(call: Call) -> Response:
     """Show a consumer group: positions, lag, members."""
-    return answer(_detail(call, await call.engine.group(call.part("group"))))
+    return json_response(_detail(call, await call.engine.group(call.path_parameter("group"))))
 
 
 class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -224,10 +226,10 @@ class ResetDoneJson(msgspec.Struct):
 
 async def reset_group(call: Call) -> Response:
     """Set how far a group has read. It must have no members."""
-    name = call.part("group")
-    wanted = await call.body(ResetJson)
+    name = call.path_parameter("group")
+    wanted = await call.json_body(ResetJson)
     try:
-        moment = parse_moment(wanted.to, call.context.clock.wall_ms())
+        moment = parse_start_point(wanted.to, call.context.clock.wall_ms())
     except (ValueError, OverflowError) as error:
         raise Problem("unfit", f"to: {str(error)[:300]}") from None
     if wanted.partition is not None and len(wanted.topics) != 1:
@@ -240,10 +242,10 @@ async def reset_group(call: Call) -> Response:
         if not wanted.dry_run:
             places = [Position(each.topic, each.partition, each.new) for each in moves]
             await call.engine.set_positions(name, places)
-    return answer(ResetDoneJson(name, wanted.dry_run, again, passed_over, moves))
+    return json_response(ResetDoneJson(name, wanted.dry_run, again, passed_over, moves))
 
 
-async def _moves(call: Call, name: str, wanted: ResetJson, moment: Moment) -> list[MoveJson]:
+async def _moves(call: Call, name: str, wanted: ResetJson, moment: StartPoint) -> list[MoveJson]:
     known = await _known(call, name, wanted.topics)
     moves = [
         MoveJson(
@@ -276,7 +278,7 @@ async def _places(
     return [(topic, each) for topic in sorted(topics) for each in range(await call.engine.partitions(topic))]
 
 
-async def _offset_of(call: Call, topic: str, partition: int, moment: Moment) -> int:
+async def _offset_of(call: Call, topic: str, partition: int, moment: StartPoint) -> int:
     bounds = await call.engine.bounds(topic, partition)
     if moment.kind == "earliest":
         return bounds.begin
@@ -298,7 +300,7 @@ class DeletedGroupJson(msgspec.Struct):
 
 async def delete_group(call: Call) -> Response:
     """Delete a group with its positions. It must have no members."""
-    name = call.part("group")
+    name = call.path_parameter("group")
     with audit.action(call, "delete-group", dry_run=call.query.dry_run, group=name) as line:
         info = await call.engine.group(name)
         held = sum(each.offset is not None for each in info.positions)
@@ -307,7 +309,7 @@ async def delete_group(call: Call) -> Response:
             await call.engine.delete_group(name)
         elif info.members:
             raise Problem("group-in-use", f"group {name} has {len(info.members)} members")
-    return answer(DeletedGroupJson(name, call.query.dry_run, held))
+    return json_response(DeletedGroupJson(name, call.query.dry_run, held))
 
 
 _UNKNOWN = ("unknown-group",)
@@ -315,29 +317,34 @@ _UNKNOWN = ("unknown-group",)
 ENDPOINTS = (
     Endpoint(
         method="GET",
-        path=ALL,
+        path=GROUPS_PATH,
         handle=list_groups,
         tag="groups",
         query=GroupsQuery,
         reply=GroupsJson,
-        names={"group": "/groups/0/group"},
+        link_sources={"group": "/groups/0/group"},
     ),
     Endpoint(
         method="POST",
-        path=ONE + "/reset",
+        path=GROUP_PATH + "/reset",
         handle=reset_group,
         tag="groups",
         bodies={JSON: ResetJson},
         reply=ResetDoneJson,
-        names={"group": "/group"},
+        link_sources={"group": "/group"},
         problems=(*_UNKNOWN, "unknown-topic", "group-in-use"),
     ),
     Endpoint(
-        method="GET", path=ONE, handle=show_group, tag="groups", reply=GroupDetailJson, problems=_UNKNOWN
+        method="GET",
+        path=GROUP_PATH,
+        handle=show_group,
+        tag="groups",
+        reply=GroupDetailJson,
+        problems=_UNKNOWN,
     ),
     Endpoint(
         method="DELETE",
-        path=ONE,
+        path=GROUP_PATH,
         handle=delete_group,
         tag="groups",
         query=DryRunQuery,

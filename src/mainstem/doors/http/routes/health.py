@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Endpoint, answer
-from mainstem.doors.http.routes.metrics import TellsFigures
+from mainstem.doors.http.endpoint import Call, Endpoint, json_response
+from mainstem.doors.http.routes.metrics import ReportsMetrics
 
 
 class LiveJson(msgspec.Struct):
@@ -28,7 +28,7 @@ class ReadyJson(msgspec.Struct):
 
 async def livez(call: Call) -> Response:
     """Tell that the server lives: restart it when this does not answer."""
-    return answer(LiveJson(True))
+    return json_response(LiveJson(True))
 
 
 async def readyz(call: Call) -> Response:
@@ -37,14 +37,14 @@ async def readyz(call: Call) -> Response:
     reasons = list(health.problems)
     if call.context.closing.is_set():
         reasons.append("the server is stopping")
-    return answer(ReadyJson(not reasons, reasons, _notes(call)), 503 if reasons else 200)
+    return json_response(ReadyJson(not reasons, reasons, _notes(call)), 503 if reasons else 200)
 
 
 def _notes(call: Call) -> list[str]:
     """What the last start put aside: nothing that was acknowledged, but somebody should look at it once."""
-    if not isinstance(call.engine, TellsFigures):
+    if not isinstance(call.engine, ReportsMetrics):
         return []
-    figures = call.engine.figures()
+    figures = call.engine.metric_values()
     notes = []
     if cut := int(figures.get("mainstem_recovery_quarantined_bytes", 0)):
         notes.append(
@@ -60,6 +60,11 @@ def _notes(call: Call) -> list[str]:
 ENDPOINTS = (
     Endpoint(method="GET", path="/livez", handle=livez, tag="health", reply=LiveJson),
     Endpoint(
-        method="GET", path="/readyz", handle=readyz, tag="health", reply=ReadyJson, also={503: ReadyJson}
+        method="GET",
+        path="/readyz",
+        handle=readyz,
+        tag="health",
+        reply=ReadyJson,
+        other_replies={503: ReadyJson},
     ),
 )

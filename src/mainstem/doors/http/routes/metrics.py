@@ -14,7 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Context, Endpoint, Sample, Streamed
+from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext, MetricSample, StreamedResponse
 
 TOPICS_MAX = 1_000
 """Topics with a label of their own: those with the most events written."""
@@ -27,7 +27,7 @@ _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class MetricDefinition:
     """A metric: its type, its labels and its text."""
 
     kind: Literal["counter", "gauge"]
@@ -35,64 +35,82 @@ class Name:
     text: str
 
 
-METRICS: dict[str, Name] = {
-    "kafka_server_brokertopicmetrics_messagesin_total": Name(
+METRICS: dict[str, MetricDefinition] = {
+    "kafka_server_brokertopicmetrics_messagesin_total": MetricDefinition(
         "counter", ("topic",), "Events written to the topic, as the ends of its partitions tell."
     ),
-    "kafka_topic_partitions": Name("gauge", ("topic",), "Partitions of the topic."),
-    "mainstem_topic_events": Name("gauge", ("topic",), "Offsets that the topic holds."),
-    "mainstem_topic_bytes": Name("gauge", ("topic",), "Bytes of the topic's segments."),
-    "kafka_server_replicamanager_partitioncount": Name("gauge", (), "Partitions of all topics."),
-    "kafka_controller_kafkacontroller_globaltopiccount": Name("gauge", (), "Topics."),
-    "kafka_server_socket_server_metrics_connection_count": Name(
+    "kafka_topic_partitions": MetricDefinition("gauge", ("topic",), "Partitions of the topic."),
+    "mainstem_topic_events": MetricDefinition("gauge", ("topic",), "Offsets that the topic holds."),
+    "mainstem_topic_bytes": MetricDefinition("gauge", ("topic",), "Bytes of the topic's segments."),
+    "kafka_server_replicamanager_partitioncount": MetricDefinition("gauge", (), "Partitions of all topics."),
+    "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Topics."),
+    "kafka_server_socket_server_metrics_connection_count": MetricDefinition(
         "gauge", (), "Connections of the Kafka door."
     ),
-    "mainstem_kafka_refusals_total": Name(
+    "mainstem_kafka_refusals_total": MetricDefinition(
         "counter",
         ("kind",),
         "Kafka clients that were refused, held up or closed, by the kind of the log line.",
     ),
-    "kafka_consumergroup_current_offset": Name(
+    "kafka_consumergroup_current_offset": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "Committed position."
     ),
-    "kafka_consumergroup_lag": Name("gauge", ("consumergroup", "topic", "partition"), "Events not read."),
-    "kafka_consumergroup_lag_seconds": Name(
+    "kafka_consumergroup_lag": MetricDefinition(
+        "gauge", ("consumergroup", "topic", "partition"), "Events not read."
+    ),
+    "kafka_consumergroup_lag_seconds": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "How long the next unread event has waited."
     ),
-    "kafka_consumergroup_members": Name("gauge", ("consumergroup",), "Members."),
-    "kafka_log_log_size": Name("gauge", (), "Bytes of the log's files, all topics together."),
-    "mainstem_disk_free_bytes": Name("gauge", (), "Bytes free on the log's file system."),
-    "mainstem_disk_total_bytes": Name("gauge", (), "Bytes of the log's file system."),
-    "mainstem_ready": Name("gauge", (), "1: it takes and gives events (as /readyz); 0: not."),
-    "mainstem_problems": Name("gauge", (), "Partitions and logs that are read-only after an error."),
-    "mainstem_log_read_only": Name("gauge", (), "1: nothing can be written; only a new start helps."),
-    "mainstem_partitions_read_only": Name(
+    "kafka_consumergroup_members": MetricDefinition("gauge", ("consumergroup",), "Members."),
+    "kafka_log_log_size": MetricDefinition("gauge", (), "Bytes of the log's files, all topics together."),
+    "mainstem_disk_free_bytes": MetricDefinition("gauge", (), "Bytes free on the log's file system."),
+    "mainstem_disk_total_bytes": MetricDefinition("gauge", (), "Bytes of the log's file system."),
+    "mainstem_ready": MetricDefinition("gauge", (), "1: it takes and gives events (as /readyz); 0: not."),
+    "mainstem_problems": MetricDefinition(
+        "gauge", (), "Partitions and logs that are read-only after an error."
+    ),
+    "mainstem_log_read_only": MetricDefinition(
+        "gauge", (), "1: nothing can be written; only a new start helps."
+    ),
+    "mainstem_partitions_read_only": MetricDefinition(
         "gauge", (), "Partitions that are fenced: damaged, or their disk failed."
     ),
-    "mainstem_uncommitted_bytes": Name("gauge", (), "Bytes appended that the disk has not confirmed yet."),
-    "mainstem_reserve_bytes": Name("gauge", (), "Bytes of the disk that are kept free of events."),
-    "mainstem_reserve_full": Name("gauge", (), "1: topics take no events, for want of room."),
-    "mainstem_recovery_clean": Name("gauge", (), "1: the stop before the last start was a clean one."),
-    "mainstem_recovery_replayed_bytes": Name("gauge", (), "Bytes that the last start took from the journal."),
-    "mainstem_recovery_quarantined_bytes": Name(
+    "mainstem_uncommitted_bytes": MetricDefinition(
+        "gauge", (), "Bytes appended that the disk has not confirmed yet."
+    ),
+    "mainstem_reserve_bytes": MetricDefinition(
+        "gauge", (), "Bytes of the disk that are kept free of events."
+    ),
+    "mainstem_reserve_full": MetricDefinition("gauge", (), "1: topics take no events, for want of room."),
+    "mainstem_recovery_clean": MetricDefinition(
+        "gauge", (), "1: the stop before the last start was a clean one."
+    ),
+    "mainstem_recovery_replayed_bytes": MetricDefinition(
+        "gauge", (), "Bytes that the last start took from the journal."
+    ),
+    "mainstem_recovery_quarantined_bytes": MetricDefinition(
         "gauge", (), "Bytes of torn ends that the last start cut off and kept in *.quarantine files."
     ),
-    "mainstem_recovery_quarantined_partitions": Name(
+    "mainstem_recovery_quarantined_partitions": MetricDefinition(
         "gauge", (), "Partitions that the last start put aside: no topic has their id."
     ),
-    "mainstem_searches_running": Name("gauge", (), "Searches that run now."),
-    "mainstem_searches_total": Name("counter", (), "Searches since the start."),
-    "mainstem_search_scanned_bytes_total": Name("counter", (), "Bytes of the log that searches have read."),
-    "mainstem_search_skipped_bytes_total": Name(
+    "mainstem_searches_running": MetricDefinition("gauge", (), "Searches that run now."),
+    "mainstem_searches_total": MetricDefinition("counter", (), "Searches since the start."),
+    "mainstem_search_scanned_bytes_total": MetricDefinition(
+        "counter", (), "Bytes of the log that searches have read."
+    ),
+    "mainstem_search_skipped_bytes_total": MetricDefinition(
         "counter", (), "Bytes that searches had not to read: filters, index or times ruled them out."
     ),
-    "mainstem_search_filters_made_total": Name("counter", (), "Token filters made since the start."),
-    "mainstem_search_workers": Name("gauge", (), "Worker processes of search that live now."),
-    "process_start_time_seconds": Name("gauge", (), "When the server began, seconds since 1970."),
+    "mainstem_search_filters_made_total": MetricDefinition(
+        "counter", (), "Token filters made since the start."
+    ),
+    "mainstem_search_workers": MetricDefinition("gauge", (), "Worker processes of search that live now."),
+    "process_start_time_seconds": MetricDefinition("gauge", (), "When the server began, seconds since 1970."),
 }
 
 
-def topic_samples(context: Context) -> Iterator[Sample]:
+def topic_samples(context: HttpContext) -> Iterator[MetricSample]:
     """Of topics, the largest first; the rest is summed up."""
     topics = list(context.sampler.topics)  # by name
     topics.sort(key=attrgetter("written"), reverse=True)  # stable
@@ -112,7 +130,7 @@ def topic_samples(context: Context) -> Iterator[Sample]:
     yield "kafka_controller_kafkacontroller_globaltopiccount", (), len(topics)
 
 
-def group_samples(context: Context) -> Iterator[Sample]:
+def group_samples(context: HttpContext) -> Iterator[MetricSample]:
     """Of groups, by name, as many positions as there may be."""
     left = POSITIONS_MAX
     for name, seen in context.sampler.groups.items():
@@ -128,10 +146,10 @@ def group_samples(context: Context) -> Iterator[Sample]:
         left = max(0, left - len(seen.info.positions))
 
 
-def server_samples(context: Context, problems: int) -> Iterator[Sample]:
+def server_samples(context: HttpContext, problems: int) -> Iterator[MetricSample]:
     """Of the server."""
-    if context.disk_use is not None:
-        use = context.disk_use()
+    if context.disk_usage is not None:
+        use = context.disk_usage()
         yield "kafka_log_log_size", (), use.used_bytes
         yield "mainstem_disk_free_bytes", (), use.free_bytes
         yield "mainstem_disk_total_bytes", (), use.total_bytes
@@ -141,25 +159,25 @@ def server_samples(context: Context, problems: int) -> Iterator[Sample]:
 
 
 @runtime_checkable
-class TellsFigures(Protocol):
+class ReportsMetrics(Protocol):
     """An engine, or a search, that knows more than its contract asks for."""
 
-    def figures(self) -> Mapping[str, float]:
+    def metric_values(self) -> Mapping[str, float]:
         """Values of metrics without labels, by their names."""
 
 
-def search_samples(context: Context) -> Iterator[Sample]:
+def search_samples(context: HttpContext) -> Iterator[MetricSample]:
     """Of searches."""
-    searched = context.searched
+    searched = context.search_stats
     yield "mainstem_searches_running", (), searched.running
     yield "mainstem_searches_total", (), searched.total
     yield "mainstem_search_scanned_bytes_total", (), searched.scanned_bytes
     yield "mainstem_search_skipped_bytes_total", (), searched.skipped_bytes
 
 
-async def _text(context: Context, samples: Iterable[Sample]) -> AsyncIterator[bytes]:
+async def _text(context: HttpContext, samples: Iterable[MetricSample]) -> AsyncIterator[bytes]:
     """Prometheus's text format 0.0.4, in slices: 20,000 lines take a tenth of a second."""
-    by_name: dict[str, list[Sample]] = {}
+    by_name: dict[str, list[MetricSample]] = {}
     for sample in samples:
         by_name.setdefault(sample[0], []).append(sample)
     for name, found in by_name.items():
@@ -167,10 +185,10 @@ async def _text(context: Context, samples: Iterable[Sample]) -> AsyncIterator[by
         yield f"# HELP {name} {known.text}\n# TYPE {name} {known.kind}\n".encode()
         for at in range(0, len(found), SLICE_LINES):
             yield "".join(_line(known, each) for each in found[at : at + SLICE_LINES]).encode()
-            await context.turn()
+            await context.yield_to_loop()
 
 
-def _line(known: Name, sample: Sample) -> str:
+def _line(known: MetricDefinition, sample: MetricSample) -> str:
     name, values, number = sample
     labels = ",".join(
         f'{label}="{value.translate(_ESCAPED)}"' for label, value in zip(known.labels, values, strict=True)
@@ -182,15 +200,15 @@ async def metrics(call: Call) -> Response:
     """Show the metrics, in Prometheus's text format."""
     context = call.context
     problems = len((await call.engine.health()).problems)
-    samples: list[Sample] = []
+    samples: list[MetricSample] = []
     for some in (topic_samples(context), group_samples(context), server_samples(context, problems)):
         samples += some
-        await context.turn()  # with 10,000 topics each takes some milliseconds
-    samples += [*search_samples(context), *context.kafka()]
+        await context.yield_to_loop()  # with 10,000 topics each takes some milliseconds
+    samples += [*search_samples(context), *context.kafka_metrics()]
     for told in (call.engine, context.search()):
-        if isinstance(told, TellsFigures):
-            samples += [(name, (), value) for name, value in told.figures().items()]
-    return Streamed(_text(context, samples), MEDIA)
+        if isinstance(told, ReportsMetrics):
+            samples += [(name, (), value) for name, value in told.metric_values().items()]
+    return StreamedResponse(_text(context, samples), MEDIA)
 
 
 ENDPOINTS = (Endpoint(method="GET", path="/metrics", handle=metrics, tag="health", media="text/plain"),)

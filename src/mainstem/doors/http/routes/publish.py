@@ -17,9 +17,17 @@ from starlette.responses import Response
 
 from mainstem.contract import NewEvent, NotAllowed, NotReachable, Position, StreamError
 from mainstem.doors.http import cloudevents, problem
-from mainstem.doors.http.bodies import pieces, read_json, too_large
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, answer, not_taken
-from mainstem.doors.http.events_json import NewEventJson, from_json
+from mainstem.doors.http.bodies import array_pieces, read_json, too_large
+from mainstem.doors.http.endpoint import (
+    JSON,
+    NDJSON,
+    Call,
+    Endpoint,
+    StreamedResponse,
+    json_response,
+    unsupported_media_type,
+)
+from mainstem.doors.http.events_json import NewEventJson, event_from_json
 from mainstem.doors.http.problem import Problem
 
 Result: TypeAlias = Position | StreamError
@@ -37,7 +45,7 @@ ERRORS_MAX = 100
 """Lines whose errors are told one by one; the rest is counted."""
 
 
-class PlaceJson(msgspec.Struct):
+class PartitionOffsetJson(msgspec.Struct):
     """Where an event is."""
 
     partition: int
@@ -50,16 +58,17 @@ class PublishedJson(msgspec.Struct):
     topic: str
     published: int
     events: Annotated[
-        list[PlaceJson] | None, Meta(description="The place of each, in order. null for a stream of lines.")
+        list[PartitionOffsetJson] | None,
+        Meta(description="The place of each, in order. null for a stream of lines."),
     ]
     ends: Annotated[
-        list[PlaceJson],
+        list[PartitionOffsetJson],
         Meta(description="The offset behind the last event published, of each partition that got any."),
     ]
 
 
 @dataclass(slots=True)
-class _Done:
+class _PublishResults:
     """What became of the events so far, in order: 100,000 places are two arrays, not so many objects."""
 
     partitions: array[int] = field(default_factory=lambda: array("l"))
@@ -103,36 +112,36 @@ class _Done:
             return {"error": str(self.errors[at])}
         return {"partition": self.partitions[at], "offset": self.offsets[at]}
 
-    def places(self) -> list[PlaceJson]:
+    def places(self) -> list[PartitionOffsetJson]:
         """The ends."""
-        return [PlaceJson(partition, end) for partition, end in sorted(self.ends.items())]
+        return [PartitionOffsetJson(partition, end) for partition, end in sorted(self.ends.items())]
 
 
 async def publish(call: Call) -> Response:
     """Publish events: one, many, a stream of lines, or CloudEvents."""
-    topic = call.part("topic")
+    topic = call.path_parameter("topic")
     if call.media == NDJSON:
         return await _publish_lines(call, topic)
     slices = await _slices(call)
     count = 0
     async for some in slices():  # all are right before any is published
         count += len(some)
-        await call.context.turn()
+        await call.context.yield_to_loop()
     if not count:
         await call.engine.partitions(topic)  # UnknownTopic, as with events
-    done = _Done()
+    done = _PublishResults()
     async for some in slices():
         await done.publish(call, topic, some)
-        await call.context.turn()
+        await call.context.yield_to_loop()
     if done.first is not None:
         if count > 1 and len(done.errors) < count:
             told = [done.told(at) async for at in _turning(call, count)]
-            raise problem.of(done.first, events=told) from None
+            raise problem.from_error(done.first, events=told) from None
         raise done.first
-    return Streamed(_json(call, topic, done), JSON)
+    return StreamedResponse(_json(call, topic, done), JSON)
 
 
-async def _json(call: Call, topic: str, done: _Done) -> AsyncIterator[bytes]:
+async def _json(call: Call, topic: str, done: _PublishResults) -> AsyncIterator[bytes]:
     """PublishedJson, in slices."""
     whole = msgspec.json.encode(PublishedJson(topic, len(done.offsets), [], done.places()))
     head, mark, tail = whole.partition(b'"events":[')
@@ -154,7 +163,7 @@ async def _turning(call: Call, count: int) -> AsyncIterator[int]:
     """Numbers up to `count`, with turns of the loop for others."""
     for at in range(count):
         if at % SLICE_EVENTS == SLICE_EVENTS - 1:
-            await call.context.turn()
+            await call.context.yield_to_loop()
         yield at
 
 
@@ -165,17 +174,17 @@ async def _slices(call: Call) -> Callable[[], AsyncIterator[Sequence[NewEvent]]]
     if cloudevents.is_binary(call.request.headers, media):
         event = cloudevents.from_headers(call.request.headers, await call.whole_body())
         return lambda: _alone(event)
-    if media not in (JSON, cloudevents.ONE, cloudevents.MANY):
-        raise not_taken(media, (JSON, NDJSON, cloudevents.ONE, cloudevents.MANY))
+    if media not in (JSON, cloudevents.STRUCTURED, cloudevents.BATCH):
+        raise unsupported_media_type(media, (JSON, NDJSON, cloudevents.STRUCTURED, cloudevents.BATCH))
     data = await call.whole_body()
     is_array = data[:BLANKS_MAX].lstrip(b" \t\r\n").startswith(b"[")
-    if media == cloudevents.MANY and not is_array:
+    if media == cloudevents.BATCH and not is_array:
         raise Problem("invalid", "in the body: a batch is an array")
     make = _of_json if media == JSON else _of_cloudevent
-    if is_array and media != cloudevents.ONE:
+    if is_array and media != cloudevents.STRUCTURED:
         return lambda: _array(call, data, make)
     one = make(data)
-    await call.context.turn()
+    await call.context.yield_to_loop()
     return lambda: _alone(one)
 
 
@@ -184,7 +193,7 @@ async def _alone(event: NewEvent) -> AsyncIterator[Sequence[NewEvent]]:
 
 
 def _of_json(data: bytes | msgspec.Raw) -> NewEvent:
-    return from_json(read_json(data, NewEventJson))
+    return event_from_json(read_json(data, NewEventJson))
 
 
 def _of_cloudevent(data: bytes | msgspec.Raw) -> NewEvent:
@@ -195,7 +204,7 @@ async def _array(
     call: Call, data: bytes, make: Callable[[bytes | msgspec.Raw], NewEvent]
 ) -> AsyncIterator[Sequence[NewEvent]]:
     count = 0
-    for piece in pieces(data):
+    for piece in array_pieces(data):
         for begin in range(0, len(piece), SLICE_EVENTS):
             events = []
             for one in piece[begin : begin + SLICE_EVENTS]:
@@ -208,7 +217,7 @@ async def _array(
             if count > EVENTS_MAX:
                 raise Problem("body-too-large", f"there are more than {EVENTS_MAX} events in one array")
             yield events
-        await call.context.turn()
+        await call.context.yield_to_loop()
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -216,7 +225,7 @@ async def _array(
 
 
 @dataclass(slots=True)
-class _Lines:
+class _LineResults:
     """What became of the lines so far."""
 
     published: int = 0
@@ -233,10 +242,10 @@ class _Lines:
 
 
 async def _publish_lines(call: Call, topic: str) -> Response:
-    lines = _Lines()
+    lines = _LineResults()
     number = 0
     rest = bytearray()
-    async for chunk in call.chunks():
+    async for chunk in call.body_chunks():
         rest += chunk
         *whole, tail = rest.split(b"\n")
         rest = bytearray(tail)
@@ -255,15 +264,15 @@ async def _publish_lines(call: Call, topic: str) -> Response:
         )
     if not lines.published:
         await call.engine.partitions(topic)
-    ends = [PlaceJson(partition, end) for partition, end in sorted(lines.ends.items())]
-    return answer(PublishedJson(topic, lines.published, None, ends))
+    ends = [PartitionOffsetJson(partition, end) for partition, end in sorted(lines.ends.items())]
+    return json_response(PublishedJson(topic, lines.published, None, ends))
 
 
-async def _take_line(call: Call, topic: str, lines: _Lines, number: int, line: bytes) -> None:
+async def _take_line(call: Call, topic: str, lines: _LineResults, number: int, line: bytes) -> None:
     if not line.strip():
         return
     try:
-        event = from_json(read_json(line, NewEventJson))
+        event = event_from_json(read_json(line, NewEventJson))
     except Problem as error:
         lines.fail(number, error.detail)
         return
@@ -273,7 +282,7 @@ async def _take_line(call: Call, topic: str, lines: _Lines, number: int, line: b
         await _flush(call, topic, lines)
 
 
-async def _flush(call: Call, topic: str, lines: _Lines) -> None:
+async def _flush(call: Call, topic: str, lines: _LineResults) -> None:
     """Publish what waits. Errors of single events are kept with their lines; one that all the following
     would meet, too, ends the request."""
     waiting, lines.waiting, lines.waiting_bytes = lines.waiting, [], 0
@@ -283,7 +292,9 @@ async def _flush(call: Call, topic: str, lines: _Lines) -> None:
     except StreamError as error:
         if not error.results or isinstance(error, (NotReachable, NotAllowed)):
             places = [each for each in error.results if isinstance(each, Position)]
-            raise problem.of(error, published=lines.published + len(places), errors=lines.errors) from None
+            raise problem.from_error(
+                error, published=lines.published + len(places), errors=lines.errors
+            ) from None
         results = error.results
     for (number, _), result in zip(waiting, results, strict=True):
         if isinstance(result, Position):
@@ -292,7 +303,7 @@ async def _flush(call: Call, topic: str, lines: _Lines) -> None:
                 lines.ends[result.partition] = result.offset + 1
         else:
             lines.fail(number, str(result))
-    await call.context.turn()
+    await call.context.yield_to_loop()
 
 
 ENDPOINTS = (
@@ -304,8 +315,8 @@ ENDPOINTS = (
         bodies={
             JSON: NewEventJson | list[NewEventJson],
             NDJSON: NewEventJson,
-            cloudevents.ONE: cloudevents.CloudEventJson,
-            cloudevents.MANY: list[cloudevents.CloudEventJson],
+            cloudevents.STRUCTURED: cloudevents.CloudEventJson,
+            cloudevents.BATCH: list[cloudevents.CloudEventJson],
         },
         reply=PublishedJson,
         problems=("unknown-topic", "event-too-large", "not-published", "slow-body"),

@@ -9,8 +9,8 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.contract import Event, StreamError, UnknownTopic
-from mainstem.doors.http.endpoint import Call, Endpoint, answer
-from mainstem.doors.http.routes.read import some_events
+from mainstem.doors.http.endpoint import Call, Endpoint, json_response
+from mainstem.doors.http.routes.read import read_page
 from mainstem.search.query.errors import QueryError
 
 SAMPLED_TOPICS = 5
@@ -22,7 +22,7 @@ FIELDS_MAX = 100
 EXAMPLE_CHARACTERS = 60
 
 
-class CheckQuery(msgspec.Struct):
+class QueryCheckQuery(msgspec.Struct):
     """What to check."""
 
     q: Annotated[str, Meta(max_length=10_000)] = ""
@@ -57,7 +57,7 @@ class HighlightJson(msgspec.Struct, omit_defaults=True):
     high: BoundJson | None = None
 
 
-class CheckJson(msgspec.Struct):
+class QueryCheckJson(msgspec.Struct):
     """Whether a query can be read."""
 
     error: Annotated[QueryErrorJson | None, Meta(description="null: it is right.")]
@@ -73,9 +73,9 @@ async def check_query(call: Call) -> Response:
     try:
         Matcher.of(call.query.q, now_ms=call.context.clock.wall_ms())
     except QueryError as error:
-        return answer(CheckJson(QueryErrorJson(error.message, error.column, error.length)))
-    return answer(
-        CheckJson(
+        return json_response(QueryCheckJson(QueryErrorJson(error.message, error.column, error.length)))
+    return json_response(
+        QueryCheckJson(
             None,
             [msgspec.convert(each, HighlightJson, from_attributes=True) for each in highlights(call.query.q)],
         )
@@ -118,14 +118,14 @@ async def query_fields(call: Call) -> Response:
                 if name.lower().startswith(query.prefix.lower()):
                     counts[name] = counts.get(name, 0) + 1
                     examples.setdefault(name, scalar_text(scalar)[:EXAMPLE_CHARACTERS])
-        await call.context.turn()
+        await call.context.yield_to_loop()
     found = sorted(counts, key=lambda name: (-counts[name], name))[:FIELDS_MAX]
-    return answer(FieldsJson([FieldJson(name, examples[name]) for name in found]))
+    return json_response(FieldsJson([FieldJson(name, examples[name]) for name in found]))
 
 
 def _busiest(call: Call) -> list[str]:
     sampler = call.context.sampler
-    rates = {name: flow.per_s for name, flow in sampler.into.items()}
+    rates = {name: flow.per_s for name, flow in sampler.inbound.items()}
     topics = sorted(sampler.topics, key=lambda each: (-rates.get(each.name, 0.0), -each.events, each.name))
     return [each.name for each in topics[:SAMPLED_TOPICS]]
 
@@ -136,7 +136,7 @@ async def _newest(call: Call, topic: str, *, must_be: bool) -> list[Event]:
         for partition in range(min(SAMPLED_PARTITIONS, await call.engine.partitions(topic))):
             bounds = await call.engine.bounds(topic, partition)
             start = max(bounds.begin, bounds.end - SAMPLED_EVENTS)
-            read = await some_events(
+            read = await read_page(
                 call, topic, partition, start, limit=SAMPLED_EVENTS, max_bytes=SAMPLED_BYTES
             )
             found += read.events
@@ -152,8 +152,8 @@ ENDPOINTS = (
         path="/api/v1/query/check",
         handle=check_query,
         tag="search",
-        query=CheckQuery,
-        reply=CheckJson,
+        query=QueryCheckQuery,
+        reply=QueryCheckJson,
     ),
     Endpoint(
         method="GET",

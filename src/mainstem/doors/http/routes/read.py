@@ -10,10 +10,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
-from mainstem.contract import Event, OffsetOutOfRange, Position
-from mainstem.doors.http.endpoint import JSON, Call, Endpoint, Streamed
-from mainstem.doors.http.events_json import EventJson, read_time, to_json_in_turns
-from mainstem.doors.http.field_types import Place
+from mainstem.contract import Event, Position, PositionOutOfRange
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, StreamedResponse
+from mainstem.doors.http.events_json import EventJson, event_to_json_in_slices, parse_time
+from mainstem.doors.http.field_types import SignedOffset
 from mainstem.doors.http.problem import Problem
 
 SLICE_EVENTS = 100
@@ -28,7 +28,7 @@ class ReadQuery(msgspec.Struct):
     """Where to begin, and how much."""
 
     offset: Annotated[
-        Place | None,
+        SignedOffset | None,
         Meta(
             description="The first offset; a negative one counts from the end: -10.",
         ),
@@ -57,7 +57,7 @@ class ReadJson(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class Found:
+class EventPage:
     """What a bounded read gave."""
 
     begin: int
@@ -70,13 +70,13 @@ class Found:
 async def read_events(call: Call) -> Response:
     """Read events of a partition, by offset or by time."""
     query: ReadQuery = call.query
-    topic, partition = call.part("topic"), call.partition()
+    topic, partition = call.path_parameter("topic"), call.path_partition()
     if query.offset is not None and query.time is not None:
         raise Problem("unfit", "offset and time are both given; one of them says where to begin")
     bounds = await call.engine.bounds(topic, partition)
     offset = bounds.begin
     if query.time is not None:
-        found_offset = await call.engine.offset_for_time(topic, partition, read_time(query.time))
+        found_offset = await call.engine.offset_for_time(topic, partition, parse_time(query.time))
         offset = bounds.end if found_offset is None else found_offset
     elif query.offset is not None:
         offset = query.offset if query.offset >= 0 else max(bounds.begin, bounds.end + query.offset)
@@ -85,33 +85,35 @@ async def read_events(call: Call) -> Response:
             f"topic {topic}, partition {partition}: {offset} is not within {bounds.begin} to {bounds.end}"
         )
         raise Problem("out-of-range", detail, begin=bounds.begin, end=bounds.end)
-    found = await some_events(call, topic, partition, offset, limit=query.limit, max_bytes=query.max_bytes)
-    return Streamed(_json(call, found, exact=query.encoding == "base64"), JSON)
+    found = await read_page(call, topic, partition, offset, limit=query.limit, max_bytes=query.max_bytes)
+    return StreamedResponse(_json(call, found, exact=query.encoding == "base64"), JSON)
 
 
-async def _json(call: Call, found: Found, *, exact: bool) -> AsyncIterator[bytes]:
+async def _json(call: Call, found: EventPage, *, exact: bool) -> AsyncIterator[bytes]:
     """ReadJson, in slices: nobody has to wait until many MiB are encoded."""
     yield b'{"events":['
     waiting = bytearray()
     for at, event in enumerate(found.events):
         if at:
             waiting += b","
-        waiting += msgspec.json.encode(await to_json_in_turns(event, call.context.turn, exact=exact))
+        waiting += msgspec.json.encode(
+            await event_to_json_in_slices(event, call.context.yield_to_loop, exact=exact)
+        )
         if len(waiting) >= SLICE_BYTES:
             yield bytes(waiting)
             waiting.clear()
-            await call.context.turn()
+            await call.context.yield_to_loop()
     rest = ReadJson([], found.unreadable, found.next_offset, found.begin, found.end)
     yield bytes(waiting) + b"]" + msgspec.json.encode(rest).removeprefix(b'{"events":[]')
 
 
-async def some_events(
+async def read_page(
     call: Call, topic: str, partition: int, offset: int, *, limit: int, max_bytes: int
-) -> Found:
+) -> EventPage:
     """Events from `offset` on up to the end as it is now: `limit` at most, and none after `max_bytes` are
     reached (one there always is, if there is one)."""
     bounds = await call.engine.bounds(topic, partition)
-    found = Found(bounds.begin, bounds.end, offset)
+    found = EventPage(bounds.begin, bounds.end, offset)
     if offset >= bounds.end:
         return found
     reader = await call.engine.reader([Position(topic, partition, offset)])
@@ -132,8 +134,8 @@ async def some_events(
                 left_bytes -= sum(len(name) + len(content or b"") for name, content in event.headers)
             if not got and call.context.clock.monotonic() > deadline:
                 break
-            await call.context.turn()
-    except OffsetOutOfRange:
+            await call.context.yield_to_loop()
+    except PositionOutOfRange:
         if not found.events:  # else: retention went by; what was read is given
             raise
     finally:

@@ -17,24 +17,24 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from starlette.responses import Response
 
 from mainstem import replay as replaying
-from mainstem.contract import Event, NewEvent, NotReachable, OffsetOutOfRange, StreamError
+from mainstem.contract import Event, NewEvent, NotReachable, PositionOutOfRange, StreamError
 from mainstem.doors.http import audit, problem
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, json_line
-from mainstem.doors.http.events_json import Encoding, HeaderJson, NewEventJson, from_json
+from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, StreamedResponse, json_line
+from mainstem.doors.http.events_json import Encoding, HeaderJson, NewEventJson, event_from_json
 from mainstem.doors.http.field_types import Offset, PartitionNumber
 from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.routes.export import MatchesJson, primed
-from mainstem.doors.http.routes.read import some_events
-from mainstem.doors.http.routes.search import searching
-from mainstem.doors.http.routes.topics import Name
-from mainstem.replay import Found, Job, Replay
+from mainstem.doors.http.routes.export import MatchesJson, start_stream
+from mainstem.doors.http.routes.read import read_page
+from mainstem.doors.http.routes.search import search_slot
+from mainstem.doors.http.routes.topics import TopicName
+from mainstem.replay import Replay, ReplayJob, SourceItem
 from mainstem.search.match.matcher import Matcher
 
-CHOSEN_MAX = 1_000
+CHOSEN_EVENTS_MAX = 1_000
 _numbers = itertools.count(1)
 
 
-class ChosenJson(msgspec.Struct, forbid_unknown_fields=True):
+class ChosenEventJson(msgspec.Struct, forbid_unknown_fields=True):
     """Where an event is, and what of it is published otherwise than it was; what is left out stays."""
 
     topic: str
@@ -48,7 +48,7 @@ class ChosenJson(msgspec.Struct, forbid_unknown_fields=True):
     key_encoding: Literal["text", "base64"] = "text"
     headers: Annotated[list[HeaderJson] | UnsetType, Meta(description="All of them.")] = UNSET
 
-    def wanted(self) -> NewEvent:
+    def replacement(self) -> NewEvent:
         """What is given of it. Problem says what is wrong with that."""
         given = NewEventJson(
             value=self.value,
@@ -57,11 +57,11 @@ class ChosenJson(msgspec.Struct, forbid_unknown_fields=True):
             key_encoding=self.key_encoding,
             headers=[] if self.headers is UNSET else self.headers,
         )
-        return from_json(given)
+        return event_from_json(given)
 
-    def changed(self, event: Event) -> Event:
+    def apply_to(self, event: Event) -> Event:
         """The event as it shall be."""
-        wanted = self.wanted()
+        wanted = self.replacement()
         return replace(
             event,
             value=event.value if self.value is UNSET else wanted.value,
@@ -75,12 +75,12 @@ class ChosenJson(msgspec.Struct, forbid_unknown_fields=True):
         return not (self.value is UNSET and self.key is UNSET and self.headers is UNSET)
 
 
-class ReplayJson(msgspec.Struct, forbid_unknown_fields=True):
+class ReplayRequestJson(msgspec.Struct, forbid_unknown_fields=True):
     """Which events to publish again, where, and how fast: what `matches`, or the `events` named."""
 
-    to: Annotated[Name, Meta(description="The topic; it must exist.")]
+    to: Annotated[TopicName, Meta(description="The topic; it must exist.")]
     matches: MatchesJson | None = None
-    events: Annotated[list[ChosenJson], Meta(min_length=1, max_length=CHOSEN_MAX)] | None = None
+    events: Annotated[list[ChosenEventJson], Meta(min_length=1, max_length=CHOSEN_EVENTS_MAX)] | None = None
     rate: Annotated[int, Meta(ge=1, le=1_000_000, description="Events a second at most.")] = 1_000
     job: Annotated[
         Annotated[str, Meta(pattern=replaying.JOB_PATTERN)] | None,
@@ -92,7 +92,7 @@ class ReplayJson(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: Annotated[bool, Meta(description="Only tell how many there are.")] = False
 
 
-class ReplayedJson(msgspec.Struct):
+class ReplayProgressJson(msgspec.Struct):
     """How far it is; each line is later than the one before, the last says done or why not."""
 
     to: str
@@ -112,12 +112,12 @@ async def replay(call: Call) -> Response:
 
     Partitions are chosen anew by the key. Lines tell how far it is. Closing the connection stops it; what is
     published stays, and the same `job` goes on behind it."""
-    wanted = await call.body(ReplayJson)
+    wanted = await call.json_body(ReplayRequestJson)
     if (wanted.matches is None) == (wanted.events is None):
         raise Problem("unfit", "name what `matches`, or the `events`, one of them")
     places = set()
     for each in wanted.events or ():
-        each.wanted()
+        each.replacement()
         places.add((each.topic, each.partition, each.offset))
     if len(places) < len(wanted.events or ()):
         raise Problem("unfit", "an event is named twice")
@@ -126,7 +126,7 @@ async def replay(call: Call) -> Response:
     if not wanted.dry_run:
         await call.engine.publish(wanted.to, [])  # NotAllowed, before an answer has begun
     context = call.context
-    running, which = context.replays, (wanted.to, job.id)
+    running, which = context.running_replays, (wanted.to, job.id)
     if which in running and not wanted.dry_run:
         told = f"job {job.id} into topic {wanted.to} is running already"
         raise Problem("busy", told, fix="Wait until it has ended.")
@@ -134,40 +134,40 @@ async def replay(call: Call) -> Response:
 
     async def release() -> None:
         if not wanted.dry_run:
-            run.when_quiet(lambda: running.discard(which))
+            run.when_idle(lambda: running.discard(which))
 
     if not wanted.dry_run:
         running.add(which)
-    parts, end = await primed(_lines(call, wanted, run), release)
-    return Streamed(parts, NDJSON, end)
+    parts, end = await start_stream(_lines(call, wanted, run), release)
+    return StreamedResponse(parts, NDJSON, end)
 
 
-def _job(call: Call, wanted: ReplayJson) -> Job:
+def _job(call: Call, wanted: ReplayRequestJson) -> ReplayJob:
     """Named, or by the time of the request."""
     name = wanted.job or f"{call.context.clock.wall_ms():x}-{next(_numbers)}"
     if wanted.matches is not None:
-        return Job.of(name, wanted.matches.request())
-    return Job.of(name, None, msgspec.json.encode(wanted.events))
+        return ReplayJob.of(name, wanted.matches.request())
+    return ReplayJob.of(name, None, msgspec.json.encode(wanted.events))
 
 
-def _source(call: Call, wanted: ReplayJson) -> AsyncGenerator[Found, None]:
+def _source(call: Call, wanted: ReplayRequestJson) -> AsyncGenerator[SourceItem, None]:
     if wanted.matches is not None:
-        return replaying.matches(call.context.search(), wanted.matches.request())
+        return replaying.matching_events(call.context.search(), wanted.matches.request())
     return _chosen(call, wanted.events or [])
 
 
-async def _chosen(call: Call, places: list[ChosenJson]) -> AsyncGenerator[Found, None]:
+async def _chosen(call: Call, places: list[ChosenEventJson]) -> AsyncGenerator[SourceItem, None]:
     for place in places:
         bounds = await call.engine.bounds(place.topic, place.partition)
-        found = await some_events(call, place.topic, place.partition, place.offset, limit=1, max_bytes=1)
+        found = await read_page(call, place.topic, place.partition, place.offset, limit=1, max_bytes=1)
         if not bounds.begin <= place.offset < bounds.end or not found.events:
             told = f"topic {place.topic}, partition {place.partition}: there is no event {place.offset}"
-            raise OffsetOutOfRange(told)
+            raise PositionOutOfRange(told)
         if found.events[0].offset == place.offset:
-            yield place.changed(found.events[0])
+            yield place.apply_to(found.events[0])
 
 
-async def _lines(call: Call, wanted: ReplayJson, run: Replay) -> AsyncGenerator[bytes, None]:
+async def _lines(call: Call, wanted: ReplayRequestJson, run: Replay) -> AsyncGenerator[bytes, None]:
     """The answer, from finding what was done before to the end."""
     about: dict[str, audit.Value] = {"to": wanted.to, "job": run.job.id}
     if wanted.matches is not None:
@@ -176,52 +176,52 @@ async def _lines(call: Call, wanted: ReplayJson, run: Replay) -> AsyncGenerator[
         events = wanted.events or []
         about |= {"chosen": len(events), "changed": sum(each.is_changed for each in events)}
     with audit.action(call, "replay", dry_run=wanted.dry_run, **about) as line:
-        async with searching(call):
+        async with search_slot(call):
             if wanted.matches is not None:  # a query that is wrong is a problem, not a broken replay
                 Matcher.of(wanted.matches.query, now_ms=call.context.clock.wall_ms())
             if wanted.job is not None:
-                await run.recall()
+                await run.find_published()
             work = _counted if wanted.dry_run else _published
             async with aclosing(work(call, wanted, run, line)) as all_told:
                 async for told in all_told:
                     yield json_line(told) + b"\n"
 
 
-def _told(wanted: ReplayJson, run: Replay, **more: Any) -> ReplayedJson:
-    told = run.told
-    return ReplayedJson(
-        wanted.to, run.job.id, wanted.dry_run, told.published, told.before, told.unreadable, **more
+def _told(wanted: ReplayRequestJson, run: Replay, **more: Any) -> ReplayProgressJson:
+    told = run.progress
+    return ReplayProgressJson(
+        wanted.to, run.job.id, wanted.dry_run, told.published, told.already_published, told.unreadable, **more
     )
 
 
 async def _counted(
-    call: Call, wanted: ReplayJson, run: Replay, line: audit.Line
-) -> AsyncGenerator[ReplayedJson, None]:
+    call: Call, wanted: ReplayRequestJson, run: Replay, line: audit.AuditLine
+) -> AsyncGenerator[ReplayProgressJson, None]:
     if wanted.matches is not None:
         events = await run.count(wanted.matches.request())
     else:
-        events = await run.left(_source(call, wanted))
+        events = await run.count_fresh(_source(call, wanted))
     line.count(events=events)
     yield _told(wanted, run, events=events, done=True)
 
 
 async def _published(
-    call: Call, wanted: ReplayJson, run: Replay, line: audit.Line
-) -> AsyncGenerator[ReplayedJson, None]:
+    call: Call, wanted: ReplayRequestJson, run: Replay, line: audit.AuditLine
+) -> AsyncGenerator[ReplayProgressJson, None]:
     yield _told(wanted, run)  # the job's name is known before anything is published
     context = call.context
     try:
         async with aclosing(run.run(_source(call, wanted), wanted.rate, context.pause)) as steps:
             async for told in steps:
-                line.count(published=told.published, before=told.before)
+                line.count(published=told.published, before=told.already_published)
                 if context.closing.is_set():
                     raise NotReachable("the server is stopping")
                 yield _told(wanted, run)
         end = _told(wanted, run, done=True)
     except (StreamError, Problem) as error:
-        line.count(published=run.told.published)
+        line.count(published=run.progress.published)
         line.ended_by(error)
-        told_problem = error if isinstance(error, Problem) else problem.of(error)
+        told_problem = error if isinstance(error, Problem) else problem.from_error(error)
         end = _told(wanted, run, problem=told_problem.members())
     yield end
 
@@ -232,8 +232,8 @@ ENDPOINTS = (
         path="/api/v1/replay",
         handle=replay,
         tag="search",
-        bodies={JSON: ReplayJson},
-        reply=ReplayedJson,
+        bodies={JSON: ReplayRequestJson},
+        reply=ReplayProgressJson,
         media=NDJSON,
         problems=("query", "busy", "unknown-topic", "out-of-range"),
     ),

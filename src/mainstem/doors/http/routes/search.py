@@ -16,8 +16,16 @@ from starlette.responses import Response
 
 from mainstem.contract import StreamError
 from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, Streamed, answer, json_line
-from mainstem.doors.http.events_json import EventJson, read_time, to_json, to_json_in_turns
+from mainstem.doors.http.endpoint import (
+    JSON,
+    NDJSON,
+    Call,
+    Endpoint,
+    StreamedResponse,
+    json_line,
+    json_response,
+)
+from mainstem.doors.http.events_json import EventJson, event_to_json, event_to_json_in_slices, parse_time
 from mainstem.doors.http.field_types import Millis, PartitionNumber
 from mainstem.doors.http.problem import Problem
 from mainstem.search.contract import Done, Facets, Hit, Progress, SearchRequest, Totals, Unreadable, Update
@@ -25,7 +33,7 @@ from mainstem.search.query.errors import QueryError
 
 Updates: TypeAlias = AsyncGenerator[Update | Facets, None]
 
-SEARCHES = 16
+SEARCHES_MAX = 16
 """At once, over all clients."""
 LIMIT_MAX = 100_000
 BUDGET_MAX_S = 3_600.0
@@ -156,7 +164,7 @@ def update_json(update: Update | Facets) -> UpdateJson:
     """An update, for the outside."""
     match update:
         case Hit(event):
-            return UpdateJson(hit=to_json(event))
+            return UpdateJson(hit=event_to_json(event))
         case Progress(totals, resume):
             return UpdateJson(progress=ProgressJson(_totals(totals), resume))
         case Unreadable(at, reason):
@@ -174,12 +182,12 @@ def query_problem(error: QueryError) -> Problem:
 
 
 @asynccontextmanager
-async def searching(call: Call) -> AsyncIterator[None]:
+async def search_slot(call: Call) -> AsyncIterator[None]:
     """One of SEARCHES; errors of queries become problems."""
-    if call.context.searches.locked():
-        raise Problem("busy", f"{SEARCHES} searches run already")
-    searched = call.context.searched
-    async with call.context.searches:
+    if call.context.search_slots.locked():
+        raise Problem("busy", f"{SEARCHES_MAX} searches run already")
+    searched = call.context.search_stats
+    async with call.context.search_slots:
         searched.running += 1
         searched.total += 1
         try:
@@ -190,11 +198,11 @@ async def searching(call: Call) -> AsyncIterator[None]:
             searched.running -= 1
 
 
-async def begin(call: Call, asked: Updates) -> tuple[Updates, Callable[[], Awaitable[None]]]:
+async def start_search(call: Call, asked: Updates) -> tuple[Updates, Callable[[], Awaitable[None]]]:
     """A search, begun here, and what must be awaited when nobody wants more of it. What is wrong with the
     request is raised here."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(searching(call))
+        await stack.enter_async_context(search_slot(call))
         updates = await stack.enter_async_context(aclosing(asked))
         first = await anext(updates)
         release = stack.pop_all().aclose
@@ -208,8 +216,8 @@ async def begin(call: Call, asked: Updates) -> tuple[Updates, Callable[[], Await
                     totals = update.totals
                 yield update
         finally:
-            call.context.searched.scanned_bytes += totals.scanned_bytes
-            call.context.searched.skipped_bytes += totals.skipped_bytes
+            call.context.search_stats.scanned_bytes += totals.scanned_bytes
+            call.context.search_stats.skipped_bytes += totals.skipped_bytes
 
     return all_of_them(), release
 
@@ -218,23 +226,23 @@ async def search(call: Call) -> Response:
     """Search: what is found as it is found, with progress, one JSON object a line.
 
     Closing the connection cancels the search."""
-    wanted = await call.body(SearchJson)
-    updates, release = await begin(call, call.context.search().search(wanted.request()))
-    return Streamed(_lines(call, updates, exact=wanted.encoding == "base64"), NDJSON, release)
+    wanted = await call.json_body(SearchJson)
+    updates, release = await start_search(call, call.context.search().search(wanted.request()))
+    return StreamedResponse(_lines(call, updates, exact=wanted.encoding == "base64"), NDJSON, release)
 
 
 async def _lines(call: Call, updates: Updates, *, exact: bool) -> AsyncIterator[bytes]:
     try:
         async for update in updates:
             if isinstance(update, Hit):
-                hit = await to_json_in_turns(update.event, call.context.turn, exact=exact)
+                hit = await event_to_json_in_slices(update.event, call.context.yield_to_loop, exact=exact)
                 yield json_line(UpdateJson(hit=hit)) + b"\n"
             else:
                 yield json_line(update_json(update)) + b"\n"
             if call.context.closing.is_set():
                 break
     except StreamError as error:
-        yield json_line(UpdateJson(problem=problem.of(error).members())) + b"\n"
+        yield json_line(UpdateJson(problem=problem.from_error(error).members())) + b"\n"
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -266,11 +274,11 @@ class HistogramJson(msgspec.Struct):
 async def histogram(call: Call) -> Response:
     """Count events by time, whatever is in them: from the headers of batches, without opening them."""
     query: HistogramQuery = call.query
-    since_ms = read_time(query.since) if query.since else None
-    until_ms = read_time(query.until) if query.until else None
-    async with searching(call):
+    since_ms = parse_time(query.since) if query.since else None
+    until_ms = parse_time(query.until) if query.until else None
+    async with search_slot(call):
         found = await call.context.search().histogram(query.topics, since_ms, until_ms, query.buckets)
-    return answer(HistogramJson([BucketJson(each.from_ms, each.to_ms, each.count) for each in found]))
+    return json_response(HistogramJson([BucketJson(each.from_ms, each.to_ms, each.count) for each in found]))
 
 
 class FacetsRequestJson(SearchJson, forbid_unknown_fields=True):
@@ -288,10 +296,12 @@ async def facets(call: Call) -> Response:
     """Count the values of fields over all matches: with progress, one JSON object a line.
 
     Closing the connection cancels it."""
-    wanted = await call.body(FacetsRequestJson)
+    wanted = await call.json_body(FacetsRequestJson)
     request = wanted.request(budget_s=FACETS_BUDGET_S)
-    updates, release = await begin(call, call.context.search().facets(request, wanted.fields, wanted.top))
-    return Streamed(_lines(call, updates, exact=False), NDJSON, release)
+    updates, release = await start_search(
+        call, call.context.search().facets(request, wanted.fields, wanted.top)
+    )
+    return StreamedResponse(_lines(call, updates, exact=False), NDJSON, release)
 
 
 class CompareRequestJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -322,8 +332,8 @@ class CompareJson(msgspec.Struct):
 
 async def compare(call: Call) -> Response:
     """Tell which values set the events of one search apart from those of another."""
-    wanted = await call.body(CompareRequestJson)
-    async with searching(call):
+    wanted = await call.json_body(CompareRequestJson)
+    async with search_slot(call):
         found = await call.context.search().compare(
             wanted.selection.request(budget_s=FACETS_BUDGET_S),
             wanted.baseline.request(budget_s=FACETS_BUDGET_S),
@@ -332,7 +342,7 @@ async def compare(call: Call) -> Response:
         )
     names = DifferenceJson.__struct_fields__
     rows = [DifferenceJson(*(getattr(each, name) for name in names)) for each in found]
-    return answer(CompareJson(rows))
+    return json_response(CompareJson(rows))
 
 
 class TraceQuery(msgspec.Struct):
@@ -360,12 +370,12 @@ async def trace(call: Call) -> Response:
     request = SearchRequest(
         query=f'"{escaped}"',
         topics=query.topics,
-        since_ms=read_time(query.since) if query.since else None,
-        until_ms=read_time(query.until) if query.until else None,
+        since_ms=parse_time(query.since) if query.since else None,
+        until_ms=parse_time(query.until) if query.until else None,
         limit=query.limit,
         budget_s=FACETS_BUDGET_S,
     )
-    updates, release = await begin(call, call.context.search().search(request))
+    updates, release = await start_search(call, call.context.search().search(request))
     try:
         found = [update_json(each) async for each in updates if not isinstance(each, Progress)]
     finally:
@@ -375,7 +385,7 @@ async def trace(call: Call) -> Response:
     unreadable = [each.unreadable for each in found if each.unreadable is not None]
     done = found[-1].done
     assert done is not None, "a search ends with Done"
-    return answer(TraceJson(events, unreadable, done))
+    return json_response(TraceJson(events, unreadable, done))
 
 
 _BAD = ("query", "busy")

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, DiskUse, Endpoint, answer
-from mainstem.doors.http.sampler import STEP_S, Flow, Sampler, Series
+from mainstem.doors.http.endpoint import Call, DiskUsage, Endpoint, json_response
+from mainstem.doors.http.sampler import STEP_S, EventRate, MinuteSeries, Sampler
 
 BUSIEST = 20
 
@@ -72,13 +72,13 @@ class StatsJson(msgspec.Struct):
     history: FlowHistoryJson
 
 
-def _now(flow: Flow | None) -> float:
+def _now(flow: EventRate | None) -> float:
     return 0.0 if flow is None else round(flow.per_s, 2)
 
 
-def _history(sampler: Sampler, into: Series | None, out_of: Series | None) -> FlowHistoryJson:
+def _history(sampler: Sampler, into: MinuteSeries | None, out_of: MinuteSeries | None) -> FlowHistoryJson:
     first, count = sampler.window()
-    nothing = Series()
+    nothing = MinuteSeries()
     return FlowHistoryJson(
         first * STEP_S * 1000,
         STEP_S,
@@ -87,7 +87,7 @@ def _history(sampler: Sampler, into: Series | None, out_of: Series | None) -> Fl
     )
 
 
-def _disk(use: DiskUse | None) -> DiskJson | None:
+def _disk(use: DiskUsage | None) -> DiskJson | None:
     return None if use is None else DiskJson(use.used_bytes, use.free_bytes, use.total_bytes)
 
 
@@ -95,43 +95,45 @@ async def show_stats(call: Call) -> Response:
     """Show rates, disk and the last 24 hours of everything together."""
     context = call.context
     sampler = context.sampler
-    moving = [each for each in sampler.into.items() if each[1].per_s]  # few of 10,000
+    moving = [each for each in sampler.inbound.items() if each[1].per_s]  # few of 10,000
     busy = sorted(moving, key=lambda each: (-each[1].per_s, each[0]))[:BUSIEST]
-    return answer(
+    return json_response(
         StatsJson(
-            sampler.looked_ms,
+            sampler.sampled_ms,
             sampler.started_ms,
             len(sampler.topics),
             sum(each.partitions for each in sampler.topics),
             sum(each.events for each in sampler.topics),
             sampler.groups_total,
-            RatesJson(_now(sampler.all_in), _now(sampler.all_out)),
-            [TopicRatesJson(name, _now(flow), _now(sampler.out_of.get(name))) for name, flow in busy],
-            _disk(None if context.disk_use is None else context.disk_use()),
-            _history(sampler, sampler.all_in.history, sampler.all_out.history),
+            RatesJson(_now(sampler.total_inbound), _now(sampler.total_outbound)),
+            [TopicRatesJson(name, _now(flow), _now(sampler.outbound.get(name))) for name, flow in busy],
+            _disk(None if context.disk_usage is None else context.disk_usage()),
+            _history(sampler, sampler.total_inbound.history, sampler.total_outbound.history),
         )
     )
 
 
 async def show_topic_stats(call: Call) -> Response:
     """Show the last 24 hours of a topic."""
-    name = call.part("topic")
+    name = call.path_parameter("topic")
     sampler = call.context.sampler
-    if name not in sampler.into:
+    if name not in sampler.inbound:
         await call.engine.partitions(name)  # UnknownTopic; else it is new, and nothing is known yet
-    into, out_of = sampler.into.get(name), sampler.out_of.get(name)
-    return answer(_history(sampler, into.history if into else None, out_of.history if out_of else None))
+    into, out_of = sampler.inbound.get(name), sampler.outbound.get(name)
+    return json_response(
+        _history(sampler, into.history if into else None, out_of.history if out_of else None)
+    )
 
 
 async def show_group_stats(call: Call) -> Response:
     """Show the last 24 hours of a consumer group's lag."""
-    name = call.part("group")
+    name = call.path_parameter("group")
     seen = call.context.sampler.groups.get(name)
     if seen is None:
         await call.engine.group(name)  # UnknownGroup; else it is new, and nothing is known yet
     first, count = call.context.sampler.window()
-    lag, lag_ms = (seen.lag, seen.lag_ms) if seen else (Series(), Series())
-    return answer(
+    lag, lag_ms = (seen.lag, seen.lag_ms) if seen else (MinuteSeries(), MinuteSeries())
+    return json_response(
         LagHistoryJson(first * STEP_S * 1000, STEP_S, lag.values(first, count), lag_ms.values(first, count))
     )
 

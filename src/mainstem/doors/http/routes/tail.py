@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from mainstem.contract import Bounds, Event, OffsetOutOfRange, Position, Reader, StreamError, UnknownTopic
+from mainstem.contract import Bounds, Event, Position, PositionOutOfRange, Reader, StreamError, UnknownTopic
 from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import Call, Endpoint, Streamed, json_line
-from mainstem.doors.http.events_json import EventJson, read_time, to_json_in_turns
+from mainstem.doors.http.endpoint import Call, Endpoint, StreamedResponse, json_line
+from mainstem.doors.http.events_json import EventJson, event_to_json_in_slices, parse_time
 from mainstem.doors.http.field_types import PartitionNumber
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.routes.search import query_problem
@@ -58,7 +58,7 @@ class TailQuery(msgspec.Struct, rename={"start": "from"}):
 async def tail(call: Call) -> Response:
     """Follow a topic: its events as they come, as server-sent events."""
     query: TailQuery = call.query
-    topic = call.part("topic")
+    topic = call.path_parameter("topic")
     is_wanted = _filter(query.q, call.context.clock.wall_ms())
     count = await call.engine.partitions(topic)
     if query.partition is not None and query.partition >= count:
@@ -76,21 +76,21 @@ async def tail(call: Call) -> Response:
         start.append(Position(topic, partition, max(held.begin, min(offset, held.end))))
     reader = await call.engine.reader(start)
     default = RATE if query.start == "end" else 0
-    following = _Tail(call, topic, reader, default if query.rate is None else query.rate, is_wanted)
-    return Streamed(following.stream(), MEDIA, reader.close)
+    following = _TailStream(call, topic, reader, default if query.rate is None else query.rate, is_wanted)
+    return StreamedResponse(following.stream(), MEDIA, reader.close)
 
 
 def _filter(text: str, now_ms: int) -> Callable[[Event], bool] | None:
     if not text.strip():
         return None
-    from mainstem.search.cluster.search import record_of  # only a filter pays for it
+    from mainstem.search.cluster.search import to_record  # only a filter pays for it
     from mainstem.search.match.matcher import Matcher
 
     try:
         matcher = Matcher.of(text, now_ms=now_ms)
     except QueryError as error:
         raise query_problem(error) from None
-    return lambda event: matcher.matches(event.topic, event.partition, record_of(event))
+    return lambda event: matcher.matches(event.topic, event.partition, to_record(event))
 
 
 async def _start(call: Call, topic: str, partition: int, held: Bounds, text: str) -> int:
@@ -100,7 +100,7 @@ async def _start(call: Call, topic: str, partition: int, held: Bounds, text: str
         return held.begin
     if text.startswith("-") and text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
         return max(held.begin, held.end - int(text[1:]))
-    found = await call.engine.offset_for_time(topic, partition, read_time(text))
+    found = await call.engine.offset_for_time(topic, partition, parse_time(text))
     return held.end if found is None else found
 
 
@@ -114,7 +114,7 @@ def _read_id(text: str) -> dict[int, int]:
     return found
 
 
-class _Tail:
+class _TailStream:
     """One client's tail."""
 
     def __init__(
@@ -139,7 +139,7 @@ class _Tail:
                 async for part in self._step():
                     yield part
         except StreamError as error:
-            yield _message("problem", json_line(problem.of(error).members()))
+            yield _message("problem", json_line(problem.from_error(error).members()))
 
     async def _step(self) -> AsyncIterator[bytes]:
         most = SLICE_EVENTS
@@ -155,7 +155,7 @@ class _Tail:
             most = min(most, self._left)
         try:
             got = await self._reader.read(max_events=most, wait_ms=WAIT_MS)
-        except OffsetOutOfRange:
+        except PositionOutOfRange:
             yield self._skipped(await self._leap(over=0, to_begin=True))
             return
         for place in got.unreadable:
@@ -167,7 +167,7 @@ class _Tail:
             if shown:
                 self._spoke = self._clock.monotonic()
                 yield await self._messages(shown)
-            await self._call.context.turn()
+            await self._call.context.yield_to_loop()
         elif self._clock.monotonic() - self._spoke >= HEARTBEAT_S:
             self._spoke = self._clock.monotonic()
             if (await self._call.engine.topic(self._topic)).id != self._topic_id:
@@ -175,8 +175,10 @@ class _Tail:
             yield b": alive\n\n"
 
     async def _messages(self, events: Sequence[Event]) -> bytes:
-        turn = self._call.context.turn
-        parts = [b"data: " + json_line(await to_json_in_turns(each, turn)) + b"\n\n" for each in events]
+        turn = self._call.context.yield_to_loop
+        parts = [
+            b"data: " + json_line(await event_to_json_in_slices(each, turn)) + b"\n\n" for each in events
+        ]
         parts[-1] = self._id() + parts[-1]
         return b"".join(parts)
 

@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from mainstem.contract import Setting, TopicInfo, TopicSummary
 from mainstem.doors.http import audit
-from mainstem.doors.http.endpoint import JSON, Call, Endpoint, answer
+from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.field_types import PartitionCount
 from mainstem.doors.http.sampler import Sampler
 
-Name = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
+TopicName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 
-ALL = "/api/v1/topics"
-ONE = "/api/v1/topics/{topic}"
+TOPICS_PATH = "/api/v1/topics"
+TOPIC_PATH = "/api/v1/topics/{topic}"
 ROWS_A_TURN = 1000
 
 
@@ -63,17 +63,17 @@ async def list_topics(call: Call) -> Response:
     rows: list[bytes] = []
     for at in range(0, len(page), ROWS_A_TURN):
         if at:
-            await call.context.turn()
+            await call.context.yield_to_loop()
         some = page[at : at + ROWS_A_TURN]
         rows.append(msgspec.json.encode([_row(each, call.context.sampler) for each in some])[1:-1])
     following = page[-1].name if len(rest) > len(page) else None
-    return answer(
+    return json_response(
         {"topics": msgspec.Raw(b"[%b]" % b",".join(rows)), "total": len(found), "next": following}
     )  # as TopicsJson, written in turns
 
 
 def _row(each: TopicSummary, sampler: Sampler) -> TopicJson:
-    into, out_of = sampler.into.get(each.name), sampler.out_of.get(each.name)
+    into, out_of = sampler.inbound.get(each.name), sampler.outbound.get(each.name)
     return TopicJson(
         each.name,
         each.partitions,
@@ -92,7 +92,7 @@ class NewTopicJson(msgspec.Struct, forbid_unknown_fields=True):
         "examples": [{"topic": "orders", "partitions": 4, "settings": {"retention.ms": "604800000"}}]
     }
 
-    topic: Name
+    topic: TopicName
     partitions: PartitionCount | None = None
     settings: dict[str, str] = {}
 
@@ -182,12 +182,12 @@ def _detail(info: TopicInfo) -> TopicDetailJson:
 
 async def create_topic(call: Call) -> Response:
     """Create a topic."""
-    wanted = await call.body(NewTopicJson)
+    wanted = await call.json_body(NewTopicJson)
     with audit.action(call, "create-topic", topic=wanted.topic, **_told(wanted.settings)) as line:
         await call.engine.create_topic(wanted.topic, partitions=wanted.partitions, settings=wanted.settings)
         made = await call.engine.topic(wanted.topic)
         line.count(partitions=len(made.partitions))
-    return answer(_detail(made), 201)
+    return json_response(_detail(made), 201)
 
 
 def _told(settings: Mapping[str, str | None]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _told(settings: Mapping[str, str | None]) -> dict[str, Any]:
 
 async def show_topic(call: Call) -> Response:
     """Show a topic with its partitions and settings."""
-    return answer(_detail(await call.engine.topic(call.part("topic"))))
+    return json_response(_detail(await call.engine.topic(call.path_parameter("topic"))))
 
 
 class DryRunQuery(msgspec.Struct):
@@ -218,14 +218,14 @@ class DeletedTopicJson(msgspec.Struct):
 
 async def delete_topic(call: Call) -> Response:
     """Delete a topic with all its events."""
-    name, query = call.part("topic"), call.query
+    name, query = call.path_parameter("topic"), call.query
     with audit.action(call, "delete-topic", dry_run=query.dry_run, topic=name) as line:
         info = await call.engine.topic(name)
         events = sum(each.end - each.begin for each in info.partitions)
         line.count(partitions=len(info.partitions), events=events)
         if not query.dry_run:
             await call.engine.delete_topic(name)
-    return answer(DeletedTopicJson(name, query.dry_run, len(info.partitions), events))
+    return json_response(DeletedTopicJson(name, query.dry_run, len(info.partitions), events))
 
 
 class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -238,11 +238,11 @@ class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
 
 async def alter_topic(call: Call) -> Response:
     """Change settings of a topic."""
-    name = call.part("topic")
-    wanted = await call.body(SettingsJson)
+    name = call.path_parameter("topic")
+    wanted = await call.json_body(SettingsJson)
     with audit.action(call, "change-settings", topic=name, **_told(wanted.settings)):
         await call.engine.alter_topic(name, wanted.settings)
-    return answer(_detail(await call.engine.topic(name)))
+    return json_response(_detail(await call.engine.topic(name)))
 
 
 class AddPartitionsJson(msgspec.Struct, forbid_unknown_fields=True):
@@ -253,12 +253,12 @@ class AddPartitionsJson(msgspec.Struct, forbid_unknown_fields=True):
 
 async def add_partitions(call: Call) -> Response:
     """Raise the number of partitions."""
-    name = call.part("topic")
-    wanted = await call.body(AddPartitionsJson)
+    name = call.path_parameter("topic")
+    wanted = await call.json_body(AddPartitionsJson)
     with audit.action(call, "add-partitions", topic=name) as line:
         line.count(partitions=wanted.total)
         await call.engine.add_partitions(name, wanted.total)
-    return answer(_detail(await call.engine.topic(name)))
+    return json_response(_detail(await call.engine.topic(name)))
 
 
 _UNKNOWN = ("unknown-topic",)
@@ -266,30 +266,35 @@ _UNKNOWN = ("unknown-topic",)
 ENDPOINTS = (
     Endpoint(
         method="GET",
-        path=ALL,
+        path=TOPICS_PATH,
         handle=list_topics,
         tag="topics",
         query=TopicsQuery,
         reply=TopicsJson,
-        names={"topic": "/topics/0/topic"},
+        link_sources={"topic": "/topics/0/topic"},
     ),
     Endpoint(
         method="POST",
-        path=ALL,
+        path=TOPICS_PATH,
         handle=create_topic,
         tag="topics",
         bodies={JSON: NewTopicJson},
         reply=TopicDetailJson,
         status=201,
         problems=("topic-exists",),
-        names={"topic": "/topic", "partition": "/partitions/0/partition"},
+        link_sources={"topic": "/topic", "partition": "/partitions/0/partition"},
     ),
     Endpoint(
-        method="GET", path=ONE, handle=show_topic, tag="topics", reply=TopicDetailJson, problems=_UNKNOWN
+        method="GET",
+        path=TOPIC_PATH,
+        handle=show_topic,
+        tag="topics",
+        reply=TopicDetailJson,
+        problems=_UNKNOWN,
     ),
     Endpoint(
         method="DELETE",
-        path=ONE,
+        path=TOPIC_PATH,
         handle=delete_topic,
         tag="topics",
         query=DryRunQuery,
@@ -298,7 +303,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="PATCH",
-        path=ONE + "/settings",
+        path=TOPIC_PATH + "/settings",
         handle=alter_topic,
         tag="topics",
         bodies={JSON: SettingsJson},
@@ -307,7 +312,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="POST",
-        path=ONE + "/partitions",
+        path=TOPIC_PATH + "/partitions",
         handle=add_partitions,
         tag="topics",
         bodies={JSON: AddPartitionsJson},

@@ -14,33 +14,43 @@ because records are never opened here; current_leader, as there is only one.
 from __future__ import annotations
 
 from mainstem.clock import Timer
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
-from mainstem.doors.kafka.fast_replies import PRODUCE_TOPIC_IDS, Produced, TopicKey, produce_reply
-from mainstem.doors.kafka.handler import Answer, CloseConnection, Context, Handler, Reply, Request
+from mainstem.doors.kafka.fast_replies import PRODUCE_TOPIC_IDS, ProduceResult, TopicKey, produce_reply
+from mainstem.doors.kafka.handler import (
+    CloseConnection,
+    Handler,
+    HandlerContext,
+    HandlerResult,
+    Reply,
+    Request,
+)
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 BACKLOG_BYTES = 64 << 20
 """With more than this on its way to the disk, every acks waits."""
 
-Results = list[tuple[TopicKey, list[Produced]]]
+Results = list[tuple[TopicKey, list[ProduceResult]]]
 
 
-class _Waiter:
+class _PendingProduce:
     """A request with acks=-1, until its batches are committed."""
 
     __slots__ = ("_left", "_request", "_results", "_timer", "later")
 
     def __init__(self, request: Request, results: Results) -> None:
-        self.later: Later[Reply] = Later()
+        self.later: Promise[Reply] = Promise()
         self._request = request
         self._results = results
         self._left = 0
         self._timer: Timer | None = None
 
     def wait(
-        self, context: Context, timeout_ms: int, waits: list[tuple[list[Produced], int, Later[None]]]
+        self,
+        context: HandlerContext,
+        timeout_ms: int,
+        waits: list[tuple[list[ProduceResult], int, Promise[None]]],
     ) -> None:
         """Answer when all of `waits` are done: (results of a topic, position of the batch's, its commit)."""
         self._left = len(waits)
@@ -48,8 +58,8 @@ class _Waiter:
         for partitions, position, committed in waits:
             self._wait_for(partitions, position, committed)
 
-    def _wait_for(self, partitions: list[Produced], position: int, committed: Later[None]) -> None:
-        def done(committed: Later[None]) -> None:
+    def _wait_for(self, partitions: list[ProduceResult], position: int, committed: Promise[None]) -> None:
+        def done(committed: Promise[None]) -> None:
             if committed.error is not None:
                 partitions[position] = _failed(partitions[position].partition, committed.error)
             self._left -= 1
@@ -62,7 +72,7 @@ class _Waiter:
         for _, partitions in self._results:
             for position, produced in enumerate(partitions):
                 if not produced.error:
-                    partitions[position] = Produced(
+                    partitions[position] = ProduceResult(
                         produced.partition, ErrorCode.REQUEST_TIMED_OUT, message="the commit took too long"
                     )
         self._finish()
@@ -78,8 +88,8 @@ class _Waiter:
             self.later.fail(error)
 
 
-def _failed(index: int, error: BaseException) -> Produced:
-    return Produced(index, code_of(error), message=str(error) if is_refusal(error) else None)
+def _failed(index: int, error: BaseException) -> ProduceResult:
+    return ProduceResult(index, code_of(error), message=str(error) if is_refusal(error) else None)
 
 
 def _key(request: Request, asked: Message) -> TopicKey:
@@ -96,7 +106,9 @@ def _refused(request: Request) -> tuple[ErrorCode, str] | None:
     return None
 
 
-def _topic(context: Context, request: Request, asked: Message) -> Topic | tuple[ErrorCode, str]:
+def _topic(
+    context: HandlerContext, request: Request, asked: Message
+) -> TopicMetadata | tuple[ErrorCode, str]:
     """The topic of a part of the request, or why it takes no batches."""
     if request.version >= PRODUCE_TOPIC_IDS:
         topic = context.topics.by_id(asked.topic_id)
@@ -112,12 +124,12 @@ def _topic(context: Context, request: Request, asked: Message) -> Topic | tuple[
 
 
 def _append(
-    context: Context, topic: Topic, asked: Message, wait: bool
-) -> tuple[Produced, Later[None] | None]:
+    context: HandlerContext, topic: TopicMetadata, asked: Message, wait: bool
+) -> tuple[ProduceResult, Promise[None] | None]:
     """Append one batch: what to reply once the returned commit, if any, is done."""
     index = asked.index
     if asked.records is None:
-        return Produced(index, ErrorCode.INVALID_RECORD, message="there is no batch"), None
+        return ProduceResult(index, ErrorCode.INVALID_RECORD, message="there is no batch"), None
     try:
         partition = context.node.partition_to_append(topic, index)
         appended = partition.append(asked.records)
@@ -126,33 +138,35 @@ def _append(
         if not is_refusal(error):
             context.fault(f"Produce to {topic.name}-{index}", error)
         return _failed(index, error), None
-    produced = Produced(index, 0, appended.base_offset, appended.log_append_ms, partition.log_start_offset)
+    produced = ProduceResult(
+        index, 0, appended.base_offset, appended.log_append_ms, partition.log_start_offset
+    )
     if committed is None or not committed.done:
         return produced, committed
     return (produced if committed.error is None else _failed(index, committed.error)), None
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
     wait = body.acks == -1 or context.log.pending_bytes > BACKLOG_BYTES
     refused = _refused(request)
     results: Results = []
-    waits: list[tuple[list[Produced], int, Later[None]]] = []
+    waits: list[tuple[list[ProduceResult], int, Promise[None]]] = []
     for asked in body.topic_data:
         topic = refused or _topic(context, request, asked)
-        partitions: list[Produced] = []
+        partitions: list[ProduceResult] = []
         results.append((_key(request, asked), partitions))
         for part in asked.partition_data:
             if isinstance(topic, tuple):
-                partitions.append(Produced(part.index, topic[0], message=topic[1]))
+                partitions.append(ProduceResult(part.index, topic[0], message=topic[1]))
                 continue
             produced, committed = _append(context, topic, part, wait)
             if committed is not None:
                 waits.append((partitions, len(partitions), committed))
             partitions.append(produced)
     if waits:
-        context.log.hurry()
-        waiter = _Waiter(request, results)
+        context.log.commit_now_if_idle()
+        waiter = _PendingProduce(request, results)
         waiter.wait(context, body.timeout, waits)
         return waiter.later
     return _reply(request, results)

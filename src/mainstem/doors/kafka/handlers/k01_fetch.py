@@ -19,16 +19,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mainstem.clock import Timer
-from mainstem.coordinator.errors import UnknownTopic
+from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
-from mainstem.doors.kafka.fast_replies import FETCH_TOPIC_IDS, Fetched, TopicKey, fetch_reply
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.fast_replies import FETCH_TOPIC_IDS, FetchResult, TopicKey, fetch_reply
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.lookup import epoch_error
 from mainstem.kafka_protocol.message import Buffer, Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 if TYPE_CHECKING:
-    from mainstem.log.partition.partition import Partition, Slice
+    from mainstem.log.partition.partition import BatchSlice, Partition
 
 REPLY_BYTES = 4 << 20
 """Read in one go on the event loop: about 1.5 ms, which is what another client may have to wait."""
@@ -37,7 +37,7 @@ SLOW_REPLIES_BYTES = 64 << 20
 READ_COMMITTED = 1
 
 
-class _Asked:
+class _PartitionFetch:
     """One partition of a request."""
 
     __slots__ = ("diverging", "error", "index", "max_bytes", "offset", "partition", "records")
@@ -58,12 +58,12 @@ class _Asked:
             return 0
         return max(1, min(self.max_bytes, partition.available_bytes(self.offset)))
 
-    def fetched(self, read_committed: bool) -> Fetched:
+    def fetched(self, read_committed: bool) -> FetchResult:
         """What the reply says of it."""
         partition = self.partition
         if partition is None or self.error:
-            return Fetched(self.index, self.error, aborted=True)
-        return Fetched(
+            return FetchResult(self.index, self.error, aborted=True)
+        return FetchResult(
             self.index,
             0,
             partition.high_watermark,
@@ -75,39 +75,39 @@ class _Asked:
         )
 
 
-class _Fetch:
+class _PendingFetch:
     """One request, from the wait for events to the reply."""
 
     __slots__ = (
+        "_cancel_on_close",
         "_checking",
         "_context",
         "_left_bytes",
         "_order",
+        "_read_bytes",
         "_request",
-        "_taken_bytes",
         "_timer",
         "_topics",
-        "_undo",
         "later",
     )
 
-    def __init__(self, context: Context, request: Request) -> None:
+    def __init__(self, context: HandlerContext, request: Request) -> None:
         body = request.body
         self._context = context
         self._request = request
-        self._topics: list[tuple[TopicKey, list[_Asked]]] = []
-        self._order: list[_Asked] = []
+        self._topics: list[tuple[TopicKey, list[_PartitionFetch]]] = []
+        self._order: list[_PartitionFetch] = []
         self._left_bytes = min(
             body.max_bytes,
             context.settings.fetch_max_bytes,
             REPLY_BYTES,
             SLOW_REPLIES_BYTES // (context.slow_clients + 1),
         )
-        self._taken_bytes = 0
+        self._read_bytes = 0
         self._timer: Timer | None = None
-        self._undo: Callable[[], None] | None = None
+        self._cancel_on_close: Callable[[], None] | None = None
         self._checking = False
-        self.later: Later[list[Buffer]] | None = None
+        self.later: Promise[list[Buffer]] | None = None
         for asked in body.topics:
             self._topics.append(self._resolve(asked))
         if len(self._order) > 1:
@@ -119,7 +119,7 @@ class _Fetch:
         by_id = self._request.version >= FETCH_TOPIC_IDS
         return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
-    def _resolve(self, asked: Message) -> tuple[TopicKey, list[_Asked]]:
+    def _resolve(self, asked: Message) -> tuple[TopicKey, list[_PartitionFetch]]:
         """Find a topic's partitions and check what is asked of them."""
         key: TopicKey
         if self._request.version >= FETCH_TOPIC_IDS:
@@ -130,21 +130,21 @@ class _Fetch:
             topic = self._context.topics.get(asked.topic)
         found = []
         for part in asked.partitions:
-            one = _Asked(part.partition, part.fetch_offset, part.partition_max_bytes)
+            one = _PartitionFetch(part.partition, part.fetch_offset, part.partition_max_bytes)
             found.append(one)
             if topic is None:
                 one.error = self._missing
                 continue
             try:
                 one.partition = self._context.node.partition(topic, one.index)
-            except UnknownTopic:
+            except UnknownTopicOrPartition:
                 one.error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 continue
             self._check(one, one.partition, part)
         self._order += found
         return key, found
 
-    def _check(self, one: _Asked, partition: Partition, part: Message) -> None:
+    def _check(self, one: _PartitionFetch, partition: Partition, part: Message) -> None:
         one.error = epoch_error(partition, part.current_leader_epoch)
         if one.error:
             return
@@ -157,16 +157,16 @@ class _Fetch:
         elif not partition.log_start_offset <= one.offset <= partition.log_end_offset:
             one.error = ErrorCode.OFFSET_OUT_OF_RANGE
 
-    def start(self) -> Answer:
+    def start(self) -> HandlerResult:
         """Reply now, or wait."""
         body = self._request.body
         if body.max_wait <= 0 or self._enough():
             return self._read(iter(self._order))
-        self.later = Later()
+        self.later = Promise()
         for partition in self._partitions():
-            partition.watch(self._moved)
-        self._timer = self._context.clock.call_later(body.max_wait / 1000, self._time)
-        self._undo = self._request.connection.on_close(self._stop_waiting)
+            partition.watch(self._on_watermark_moved)
+        self._timer = self._context.clock.call_later(body.max_wait / 1000, self._finish)
+        self._cancel_on_close = self._request.connection.on_close(self._stop_waiting)
         return self.later
 
     def _partitions(self) -> set[Partition]:
@@ -183,15 +183,15 @@ class _Fetch:
                 return True
         return available >= least
 
-    def _moved(self, partition: Partition) -> None:
+    def _on_watermark_moved(self, partition: Partition) -> None:
         """A watermark moved. Look at all of them in the next turn: one commit moves many."""
         if not self._checking:
             self._checking = True
-            self._context.clock.call_soon(self._look)
+            self._context.clock.call_soon(self._check_waiting)
 
-    def _look(self) -> None:
+    def _check_waiting(self) -> None:
         self._checking = False
-        if self._undo is None:
+        if self._cancel_on_close is None:
             return
         for one in self._order:
             partition = one.partition
@@ -202,13 +202,13 @@ class _Fetch:
             elif one.offset < partition.log_start_offset:
                 one.error = ErrorCode.OFFSET_OUT_OF_RANGE
         if self._enough():
-            self._time()
+            self._finish()
 
-    def _time(self) -> None:
+    def _finish(self) -> None:
         """Waited enough, or for long enough."""
-        if self._undo is None:
+        if self._cancel_on_close is None:
             return
-        self._undo()
+        self._cancel_on_close()
         self._stop_waiting()
         assert self.later is not None
         answer = self._read(iter(self._order))
@@ -216,13 +216,13 @@ class _Fetch:
             self.later.resolve(answer)
 
     def _stop_waiting(self) -> None:
-        self._undo = None
+        self._cancel_on_close = None
         if self._timer is not None:
             self._timer.cancel()
         for partition in self._partitions():
-            partition.unwatch(self._moved)
+            partition.unwatch(self._on_watermark_moved)
 
-    def _read(self, rest: Iterator[_Asked]) -> list[Buffer] | Later[list[Buffer]]:
+    def _read(self, rest: Iterator[_PartitionFetch]) -> list[Buffer] | Promise[list[Buffer]]:
         """Read one partition after the other, as far as the page cache reaches and the reply may grow."""
         for one in rest:
             partition = one.partition
@@ -235,20 +235,22 @@ class _Fetch:
             except Exception as error:
                 self._failed(one, error)
                 continue
-            if not isinstance(read, Later):
-                self._took(one, read)
+            if not isinstance(read, Promise):
+                self._accept(one, read)
             elif read.done:
-                self._came(one, read)
-            elif self._taken_bytes < max(self._request.body.min_bytes, 1):
+                self._on_read(one, read)
+            elif self._read_bytes < max(self._request.body.min_bytes, 1):
                 return self._wait_for(one, read, rest)
         return self._reply()
 
-    def _wait_for(self, one: _Asked, read: Later[Slice], rest: Iterator[_Asked]) -> Later[list[Buffer]]:
+    def _wait_for(
+        self, one: _PartitionFetch, read: Promise[BatchSlice], rest: Iterator[_PartitionFetch]
+    ) -> Promise[list[Buffer]]:
         """Go on when the disk has answered."""
-        later = self.later = self.later or Later()
+        later = self.later = self.later or Promise()
 
-        def done(read: Later[Slice]) -> None:
-            self._came(one, read)
+        def done(read: Promise[BatchSlice]) -> None:
+            self._on_read(one, read)
             answer = self._read(rest)
             if isinstance(answer, list):
                 later.resolve(answer)
@@ -256,24 +258,24 @@ class _Fetch:
         read.then(done)
         return later
 
-    def _came(self, one: _Asked, read: Later[Slice]) -> None:
+    def _on_read(self, one: _PartitionFetch, read: Promise[BatchSlice]) -> None:
         if read.error is None:
-            self._took(one, read.result())
+            self._accept(one, read.result())
         else:
             self._failed(one, read.error)
 
-    def _took(self, one: _Asked, read: Slice) -> None:
+    def _accept(self, one: _PartitionFetch, read: BatchSlice) -> None:
         """Put what was read into the reply. A batch that does not fit, unless it is the first, ends the
         reply: to read on would be to read every partition for nothing."""
         size = len(read.data)
-        if size > self._left_bytes and self._taken_bytes:
+        if size > self._left_bytes and self._read_bytes:
             self._left_bytes = 0
             return
         one.records = read.data
-        self._taken_bytes += size
+        self._read_bytes += size
         self._left_bytes -= size
 
-    def _failed(self, one: _Asked, error: BaseException) -> None:
+    def _failed(self, one: _PartitionFetch, error: BaseException) -> None:
         one.error = code_of(error)
         if not is_refusal(error):
             self._context.fault(f"Fetch of partition {one.index}", error)
@@ -286,11 +288,11 @@ class _Fetch:
         )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
     if body.session_id or body.session_epoch > 0:
         return Message(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    return _Fetch(context, request).start()
+    return _PendingFetch(context, request).start()
 
 
 def on_error(request: Request, code: int) -> Message:

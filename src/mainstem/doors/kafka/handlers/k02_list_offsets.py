@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.lookup import epoch_error, partition_of
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 
 if TYPE_CHECKING:
     from mainstem.log.partition.partition import Partition, TimedOffset
@@ -48,7 +48,7 @@ def _answer(index: int, error: int = 0, offset: int = -1, timestamp: int = -1, e
     )
 
 
-def _at_time(partition: Partition, asked: Message, version: int) -> Message | Later[TimedOffset | None]:
+def _at_time(partition: Partition, asked: Message, version: int) -> Message | Promise[TimedOffset | None]:
     """The answer, or the search for it."""
     index, time = asked.partition_index, asked.timestamp
     error = epoch_error(partition, asked.current_leader_epoch)
@@ -65,16 +65,16 @@ def _at_time(partition: Partition, asked: Message, version: int) -> Message | La
     return partition.offset_of_max_timestamp() if time == MAX_TIMESTAMP else partition.offset_for_time(time)
 
 
-def _search(context: Context, name: str, asked: Message, version: int) -> Later[Message]:
+def _search(context: HandlerContext, name: str, asked: Message, version: int) -> Promise[Message]:
     try:
         found = _at_time(partition_of(context, name, asked.partition_index), asked, version)
     except CoordinatorError as error:
-        return Later.of(_answer(asked.partition_index, code_of(error)))
+        return Promise.resolved(_answer(asked.partition_index, code_of(error)))
     if isinstance(found, Message):
-        return Later.of(found)
-    out: Later[Message] = Later()
+        return Promise.resolved(found)
+    out: Promise[Message] = Promise()
 
-    def done(later: Later[TimedOffset | None]) -> None:
+    def done(later: Promise[TimedOffset | None]) -> None:
         if later.error is not None:
             if not is_refusal(later.error):
                 context.fault(f"ListOffsets of {name}-{asked.partition_index}", later.error)
@@ -90,14 +90,14 @@ def _search(context: Context, name: str, asked: Message, version: int) -> Later[
     return out
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     topics = request.body.topics
     answers = [
         [_search(context, topic.name, asked, request.version) for asked in topic.partitions]
         for topic in topics
     ]
 
-    def reply(_: list[Later[Message]]) -> Message:
+    def reply(_: list[Promise[Message]]) -> Message:
         return Message(
             topics=[
                 Message(name=topic.name, partitions=[later.result() for later in partitions])

@@ -12,13 +12,13 @@ operations, if asked for, are all that Kafka knows, as without an authorizer.
 
 from __future__ import annotations
 
-from mainstem.coordinator.errors import TopicExists, UnknownTopic
-from mainstem.coordinator.topics.topics import Topic, check_name
+from mainstem.coordinator.errors import TopicAlreadyExists, UnknownTopicOrPartition
+from mainstem.coordinator.topics.topics import TopicMetadata, check_name
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.fast_replies import metadata_partitions
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import NO_UUID, Message
-from mainstem.promise import Later, gather
+from mainstem.promise import Promise, gather
 
 TOPIC_OPERATIONS = sum(1 << bit for bit in (3, 4, 5, 6, 7, 8, 10, 11))
 CLUSTER_OPERATIONS = sum(1 << bit for bit in (5, 7, 8, 9, 10, 11, 12))
@@ -30,7 +30,7 @@ def _missing(error: int, name: str | None, topic_id: object = NO_UUID) -> Messag
     return Message(error_code=error, name=name, topic_id=topic_id, topic_authorized_operations=NOT_ASKED)
 
 
-def _describe(context: Context, topic: Topic, operations: int, version: int) -> Message:
+def _describe(context: HandlerContext, topic: TopicMetadata, operations: int, version: int) -> Message:
     """What the reply says of a topic that is there."""
     epochs = [context.node.partition(topic, index).epoch for index in range(topic.partitions)]
     return Message(
@@ -43,7 +43,9 @@ def _describe(context: Context, topic: Topic, operations: int, version: int) -> 
     )
 
 
-def _by_name(context: Context, request: Request, name: str, operations: int) -> Message | Later[Message]:
+def _by_name(
+    context: HandlerContext, request: Request, name: str, operations: int
+) -> Message | Promise[Message]:
     """One topic by name; it is made if it is not there and may be."""
     topic = context.topics.get(name)
     if topic is not None:
@@ -54,15 +56,15 @@ def _by_name(context: Context, request: Request, name: str, operations: int) -> 
         except Exception as error:
             return _missing(code_of(error), name)
         return _missing(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
-    out: Later[Message] = Later()
+    out: Promise[Message] = Promise()
 
-    def done(created: Later[Topic]) -> None:
+    def done(created: Promise[TopicMetadata]) -> None:
         error = created.error
         topic = context.topics.get(name)
-        if topic is not None and (error is None or isinstance(error, TopicExists)):
+        if topic is not None and (error is None or isinstance(error, TopicAlreadyExists)):
             out.resolve(_describe(context, topic, operations, request.version))
             return
-        error = error or UnknownTopic(name)
+        error = error or UnknownTopicOrPartition(name)
         if not is_refusal(error):
             context.fault(f"creating topic {name}", error)
         out.resolve(_missing(code_of(error), name))
@@ -71,14 +73,14 @@ def _by_name(context: Context, request: Request, name: str, operations: int) -> 
     return out
 
 
-def _by_id(context: Context, asked: Message, operations: int, version: int) -> Message:
+def _by_id(context: HandlerContext, asked: Message, operations: int, version: int) -> Message:
     topic = context.topics.by_id(asked.topic_id)
     if topic is None:
         return _missing(ErrorCode.UNKNOWN_TOPIC_ID, None if version >= 12 else "", asked.topic_id)
     return _describe(context, topic, operations, version)
 
 
-def _reply(context: Context, request: Request, topics: list[Message]) -> Message:
+def _reply(context: HandlerContext, request: Request, topics: list[Message]) -> Message:
     listener = request.connection.listener
     asked = request.body.include_cluster_authorized_operations
     return Message(
@@ -90,30 +92,30 @@ def _reply(context: Context, request: Request, topics: list[Message]) -> Message
     )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     asked = request.body.topics
     operations = TOPIC_OPERATIONS if request.body.include_topic_authorized_operations else NOT_ASKED
     if asked is None or (request.version == 0 and not asked):
         every = [_describe(context, topic, operations, request.version) for topic in context.topics.all()]
         return context.node.runtime.read(_reply(context, request, every))
-    answers: dict[object, Later[Message]] = {}
+    answers: dict[object, Promise[Message]] = {}
     for one in asked:
         # The id counts when there is one: Java's Admin then sends an empty name, not a null one.
         if one.topic_id != NO_UUID or one.name is None:
             if one.topic_id not in answers:
-                answers[one.topic_id] = Later.of(_by_id(context, one, operations, request.version))
+                answers[one.topic_id] = Promise.resolved(_by_id(context, one, operations, request.version))
         elif one.name not in answers:
             answer = _by_name(context, request, one.name, operations)
-            answers[one.name] = answer if isinstance(answer, Later) else Later.of(answer)
-    out: Later[Message] = Later()
+            answers[one.name] = answer if isinstance(answer, Promise) else Promise.resolved(answer)
+    out: Promise[Message] = Promise()
 
-    def parked(read: Later[Message]) -> None:
+    def parked(read: Promise[Message]) -> None:
         if read.error is None:
             out.resolve(read.result())
         else:
             out.fail(read.error)
 
-    def done(laters: Later[list[Later[Message]]]) -> None:
+    def done(laters: Promise[list[Promise[Message]]]) -> None:
         reply = _reply(context, request, [later.result() for later in laters.result()])
         context.node.runtime.read(reply).then(parked)
 
@@ -128,7 +130,7 @@ def on_error(request: Request, code: int) -> Message:
     )
 
 
-def begins(version: int, frame: memoryview, at: int) -> int:
+def body_offset_quirk(version: int, frame: memoryview, at: int) -> int:
     """librdkafka says "all topics" with four zero bytes where the flexible versions have one
     (librdkafka#5049). Apache Kafka ignores what is left over; without the three bytes it is what was
     meant."""
@@ -138,4 +140,6 @@ def begins(version: int, frame: memoryview, at: int) -> int:
     return at
 
 
-HANDLER = Handler(key=3, versions=(0, 13), handle=handle, on_error=on_error, begins=begins)
+HANDLER = Handler(
+    key=3, versions=(0, 13), handle=handle, on_error=on_error, body_offset_quirk=body_offset_quirk
+)

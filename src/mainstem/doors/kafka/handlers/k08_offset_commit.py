@@ -13,16 +13,16 @@ Left out: member epochs of the consumer protocol (KIP-848), transactional commit
 
 from __future__ import annotations
 
-from mainstem.coordinator.groups.offsets import Verdicts
-from mainstem.coordinator.groups.types import Commit, NewOffset, TopicRef
+from mainstem.coordinator.groups.offsets import PartitionErrors
+from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import reply_for
 from mainstem.kafka_protocol.message import Message
 
 
-def _commit(body: Message) -> Commit:
-    return Commit(
+def _commit(body: Message) -> CommitRequest:
+    return CommitRequest(
         group_id=body.group_id,
         member_id=body.member_id,
         generation=body.generation_id_or_member_epoch,
@@ -62,11 +62,11 @@ def _reply(body: Message, codes: list[list[int]]) -> Message:
     )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Commit offsets."""
     body = request.body
 
-    def done(verdicts: Verdicts) -> Message:
+    def done(verdicts: PartitionErrors) -> Message:
         return _reply(
             body, [[0 if error is None else code_of(error) for error in topic] for topic in verdicts]
         )
@@ -74,7 +74,7 @@ def handle(context: Context, request: Request) -> Answer:
     def refused(code: int, _: str) -> Message:
         return _reply(body, [[code] * len(topic.partitions) for topic in body.topics])
 
-    return answered(context.groups.commit(_commit(body)), done, refused)
+    return reply_for(context.groups.commit(_commit(body)), done, refused)
 
 
 HANDLER = Handler(key=8, versions=(2, 10), handle=handle)

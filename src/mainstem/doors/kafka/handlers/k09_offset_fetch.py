@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mainstem.coordinator.groups.types import NO_TOPIC, FetchedPartition, FetchedTopic, TopicRef
+from mainstem.coordinator.groups.types import NO_TOPIC_ID, PartitionOffset, TopicOffsets, TopicRef
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered, together
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 GROUPS_SINCE = 8
 ERROR_SINCE = 2
@@ -29,12 +29,12 @@ def _wanted(topics: Sequence[Message] | None, *, by_group: bool) -> Wanted:
     if topics is None:
         return None
     return [
-        (TopicRef(topic.name, topic.topic_id if by_group else NO_TOPIC), topic.partition_indexes)
+        (TopicRef(topic.name, topic.topic_id if by_group else NO_TOPIC_ID), topic.partition_indexes)
         for topic in topics
     ]
 
 
-def _partition(one: FetchedPartition) -> Message:
+def _partition(one: PartitionOffset) -> Message:
     code = 0 if one.error is None else code_of(one.error)
     if one.offset is None:
         return Message(partition_index=one.partition, committed_offset=-1, metadata="", error_code=code)
@@ -47,7 +47,7 @@ def _partition(one: FetchedPartition) -> Message:
     )
 
 
-def _topics(fetched: Sequence[FetchedTopic], *, by_group: bool) -> list[Message]:
+def _topics(fetched: Sequence[TopicOffsets], *, by_group: bool) -> list[Message]:
     """Only a group's topics, not those of the versions before them, have a place for an id."""
     return [
         Message(
@@ -73,29 +73,29 @@ def _refused_topics(wanted: Wanted, code: int) -> list[Message]:
     ]
 
 
-def _fetch(context: Context, version: int, asked: Message) -> Later[Message]:
+def _fetch(context: HandlerContext, version: int, asked: Message) -> Promise[Message]:
     """The reply to a group's part of the request; before v8 the request has one group and is it."""
     by_group = version >= GROUPS_SINCE
     wanted = _wanted(asked.topics, by_group=by_group)
     name = {"group_id": asked.group_id} if by_group else {}
 
-    def done(fetched: list[FetchedTopic]) -> Message:
+    def done(fetched: list[TopicOffsets]) -> Message:
         return Message(topics=_topics(fetched, by_group=by_group), **name)
 
     def refused(code: int, _: str) -> Message:
         topics = [] if version >= ERROR_SINCE else _refused_topics(wanted, code)
         return Message(topics=topics, error_code=code, **name)
 
-    return answered(context.groups.fetch_offsets(asked.group_id, wanted), done, refused)
+    return reply_for(context.groups.fetch_offsets(asked.group_id, wanted), done, refused)
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Tell committed offsets."""
     version = request.version
     if version < GROUPS_SINCE:
         return _fetch(context, version, request.body)
     groups = [_fetch(context, version, one) for one in request.body.groups]
-    return together(groups).map(lambda messages: Message(groups=messages))
+    return gather_replies(groups).map(lambda messages: Message(groups=messages))
 
 
 HANDLER = Handler(key=9, versions=(1, 10), handle=handle)

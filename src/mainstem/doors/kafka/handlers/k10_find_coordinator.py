@@ -12,7 +12,7 @@ client tries again: TRANSACTIONAL_ID_AUTHORIZATION_FAILED and INVALID_REQUEST, w
 from __future__ import annotations
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 KEYS_SINCE = 4
@@ -27,7 +27,7 @@ REFUSALS = {
 """What no client tries again: librdkafka repeats any other refusal of a transaction's coordinator."""
 
 
-def _coordinator(context: Context, request: Request, **key: str) -> Message:
+def _coordinator(context: HandlerContext, request: Request, **key: str) -> Message:
     kind = request.body.key_type
     if kind != GROUP:
         code, text = REFUSALS.get(kind, (ErrorCode.INVALID_REQUEST, f"there is no coordinator type {kind}"))
@@ -43,7 +43,7 @@ def _coordinator(context: Context, request: Request, **key: str) -> Message:
     return Message(**key, node_id=context.node_id, host=listener.host, port=listener.port, error_message=None)
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Tell who coordinates."""
     if request.version < KEYS_SINCE:
         return _coordinator(context, request)

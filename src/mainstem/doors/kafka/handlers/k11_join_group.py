@@ -13,12 +13,12 @@ Left out: joining a group of the consumer protocol (KIP-848) with the classic on
 from __future__ import annotations
 
 from mainstem.coordinator.errors import GroupFull, MemberIdRequired, RemovedMember
-from mainstem.coordinator.groups.types import Join, Joined
+from mainstem.coordinator.groups.types import JoinReply, JoinRequest
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import text_of
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import error_text
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 MUST_KNOW_ID_SINCE = 4
 REBALANCE_TIMEOUT_SINCE = 1
@@ -26,10 +26,10 @@ NO_PROTOCOL_SINCE = 7
 SKIP_ASSIGNMENT_SINCE = 9
 
 
-def _join(request: Request) -> Join:
+def _join(request: Request) -> JoinRequest:
     body, version = request.body, request.version
     own_timeout = version >= REBALANCE_TIMEOUT_SINCE
-    return Join(
+    return JoinRequest(
         group_id=body.group_id,
         member_id=body.member_id,
         instance_id=body.group_instance_id,
@@ -40,12 +40,12 @@ def _join(request: Request) -> Join:
         session_timeout_ms=body.session_timeout,
         rebalance_timeout_ms=body.rebalance_timeout if own_timeout else body.session_timeout,
         reason=body.reason or "",
-        must_know_id=version >= MUST_KNOW_ID_SINCE,
-        may_skip_assignment=version >= SKIP_ASSIGNMENT_SINCE,
+        requires_member_id=version >= MUST_KNOW_ID_SINCE,
+        supports_skip_assignment=version >= SKIP_ASSIGNMENT_SINCE,
     )
 
 
-def _joined(joined: Joined) -> Message:
+def _joined(joined: JoinReply) -> Message:
     return Message(
         generation_id=joined.generation,
         protocol_type=joined.protocol_type,
@@ -61,7 +61,7 @@ def _joined(joined: Joined) -> Message:
 
 
 def _refused(error: BaseException, request: Request) -> Message:
-    text_of(error)  # a fault of ours goes to the log
+    error_text(error)  # a fault of ours goes to the log
     member_id = request.body.member_id
     if isinstance(error, MemberIdRequired):
         member_id = error.member_id
@@ -71,11 +71,11 @@ def _refused(error: BaseException, request: Request) -> Message:
     return Message(error_code=code_of(error), generation_id=-1, member_id=member_id, protocol_name=name)
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Join a group."""
-    out: Later[Message] = Later()
+    out: Promise[Message] = Promise()
 
-    def finish(later: Later[Joined]) -> None:
+    def finish(later: Promise[JoinReply]) -> None:
         error = later.error
         out.resolve(_joined(later.result()) if error is None else _refused(error, request))
 

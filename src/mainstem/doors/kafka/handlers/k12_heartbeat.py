@@ -9,15 +9,15 @@ Left out: nothing.
 
 from __future__ import annotations
 
-from mainstem.coordinator.groups.types import Beat
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.coordinator.groups.types import Heartbeat
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """A member lives."""
     body = request.body
-    beat = Beat(
+    beat = Heartbeat(
         group_id=body.group_id,
         member_id=body.member_id,
         generation=body.generation_id,

@@ -11,22 +11,22 @@ Left out: nothing.
 from __future__ import annotations
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.groups.types import Leaving
+from mainstem.coordinator.groups.types import LeaveRequest
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 MEMBERS_SINCE = 3
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Leave a group."""
     body = request.body
     many = request.version >= MEMBERS_SINCE
     leaving = (
-        [Leaving(one.member_id, one.group_instance_id, one.reason or "") for one in body.members]
+        [LeaveRequest(one.member_id, one.group_instance_id, one.reason or "") for one in body.members]
         if many
-        else [Leaving(body.member_id)]
+        else [LeaveRequest(body.member_id)]
     )
 
     def done(verdicts: list[CoordinatorError | None]) -> Message:

@@ -10,25 +10,25 @@ Left out: nothing.
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InconsistentProtocol
-from mainstem.coordinator.groups.types import Sync, Synced
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.coordinator.groups.types import SyncReply, SyncRequest
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 PROTOCOL_SINCE = 5
 
 
-def _reply(synced: Synced) -> Message:
+def _reply(synced: SyncReply) -> Message:
     return Message(
         protocol_type=synced.protocol_type, protocol_name=synced.protocol, assignment=synced.assignment
     )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Get an assignment."""
     body = request.body
     if request.version >= PROTOCOL_SINCE and (body.protocol_type is None or body.protocol_name is None):
         raise InconsistentProtocol("protocol type and name are required")
-    sync = Sync(
+    sync = SyncRequest(
         group_id=body.group_id,
         member_id=body.member_id,
         generation=body.generation_id,

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from mainstem.coordinator.groups.types import GroupView
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import reply_for
 from mainstem.kafka_protocol.message import Message
 
 NOT_FOUND_SINCE = 6
@@ -56,7 +56,7 @@ def _missing(group_id: str, version: int, operations: int) -> Message:
     )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Describe groups."""
     group_ids: Sequence[str] = request.body.groups
     operations = GROUP_OPERATIONS if request.body.include_authorized_operations else NOT_ASKED
@@ -76,7 +76,7 @@ def handle(context: Context, request: Request) -> Answer:
             groups=[Message(group_id=group_id, error_code=code, error_message=text) for group_id in group_ids]
         )
 
-    return answered(context.groups.describe(group_ids), done, refused)
+    return reply_for(context.groups.describe(group_ids), done, refused)
 
 
 HANDLER = Handler(key=15, versions=(0, 6), handle=handle)

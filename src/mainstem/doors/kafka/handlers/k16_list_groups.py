@@ -9,7 +9,7 @@ Left out: groups of the consumer, share and streams protocols; there are none.
 from __future__ import annotations
 
 from mainstem.coordinator.groups.types import GroupListing
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 
@@ -27,7 +27,7 @@ def _reply(listings: list[GroupListing]) -> Message:
     )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """List groups."""
     return context.groups.list(request.body.states_filter, request.body.types_filter).map(_reply)
 

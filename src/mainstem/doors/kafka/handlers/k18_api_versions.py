@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.kafka_protocol.writer import write_reply
 
@@ -26,7 +26,7 @@ def _key(handler: Handler) -> Message:
     return Message(api_key=handler.key, min_version=lowest, max_version=handler.versions[1])
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
     if request.version >= 3 and not (
         _SOFTWARE.fullmatch(body.client_software_name) and _SOFTWARE.fullmatch(body.client_software_version)
@@ -35,11 +35,11 @@ def handle(context: Context, request: Request) -> Answer:
     return Message(api_keys=[_key(handler) for _, handler in sorted(context.handlers.items())])
 
 
-def unknown_version(context: Context, request: Request, rest: memoryview) -> Answer:
+def on_unsupported_version(context: HandlerContext, request: Request, rest: memoryview) -> HandlerResult:
     """See the card. The body cannot be read: its version is unknown."""
     reply = Message(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_key(context.handlers[18])])
     body: list[Buffer] = [write_reply(18, 0, reply)]
     return body
 
 
-HANDLER = Handler(key=18, versions=(0, 4), handle=handle, on_version=unknown_version)
+HANDLER = Handler(key=18, versions=(0, 4), handle=handle, on_unsupported_version=on_unsupported_version)

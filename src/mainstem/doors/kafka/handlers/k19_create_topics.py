@@ -11,26 +11,26 @@ assignment is taken if it names the only node. Notes: v5 returns the topic's set
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.configs import created_entry
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered, repeated, together
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import duplicates, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Make topics."""
     asked = {topic.name: topic for topic in request.body.topics}
-    twice = repeated(topic.name for topic in request.body.topics)
+    twice = duplicates(topic.name for topic in request.body.topics)
     items = [
         _one(context, topic, request.body.validate_only, twice=name in twice) for name, topic in asked.items()
     ]
-    return together(items).map(lambda topics: Message(topics=topics))
+    return gather_replies(items).map(lambda topics: Message(topics=topics))
 
 
-def _one(context: Context, asked: Message, validate_only: bool, *, twice: bool) -> Later[Message]:
-    def done(topic: Topic) -> Message:
+def _one(context: HandlerContext, asked: Message, validate_only: bool, *, twice: bool) -> Promise[Message]:
+    def done(topic: TopicMetadata) -> Message:
         entries = context.topics.describe_config(topic)
         return Message(
             name=topic.name,
@@ -44,12 +44,14 @@ def _one(context: Context, asked: Message, validate_only: bool, *, twice: bool) 
     def refused(code: int, text: str) -> Message:
         return Message(name=asked.name, error_code=code, error_message=text)
 
-    return answered(_create(context, asked, validate_only, twice), done, refused)
+    return reply_for(_create(context, asked, validate_only, twice), done, refused)
 
 
-def _create(context: Context, asked: Message, validate_only: bool, twice: bool) -> Later[Topic]:
+def _create(
+    context: HandlerContext, asked: Message, validate_only: bool, twice: bool
+) -> Promise[TopicMetadata]:
     if twice:
-        return Later.failed(InvalidRequest("Duplicate topic name."))
+        return Promise.failed(InvalidRequest("Duplicate topic name."))
     return context.topics.create(
         asked.name,
         asked.num_partitions,

@@ -11,30 +11,30 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from mainstem.coordinator.errors import InvalidRequest, UnknownTopic
-from mainstem.coordinator.topics.topics import Topic
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered, repeated, together
+from mainstem.coordinator.errors import InvalidRequest, UnknownTopicOrPartition
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import duplicates, gather_replies, reply_for
 from mainstem.kafka_protocol.message import NO_UUID, Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
-Asked = tuple[str | None, UUID]
+TopicToDelete = tuple[str | None, UUID]
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Delete topics."""
-    asked: list[Asked] = [(name, NO_UUID) for name in request.body.topic_names]
+    asked: list[TopicToDelete] = [(name, NO_UUID) for name in request.body.topic_names]
     asked += [(topic.name, topic.topic_id) for topic in request.body.topics]
-    twice = repeated(asked)
+    twice = duplicates(asked)
     by_id = {topic.name for _, id_ in asked if (topic := context.topics.by_id(id_)) is not None}
     both = {name for name, _ in asked if name is not None} & by_id
     items = [
         _one(context, one, _objection(context, one, both, twice=one in twice)) for one in dict.fromkeys(asked)
     ]
-    return together(items).map(lambda responses: Message(responses=responses))
+    return gather_replies(items).map(lambda responses: Message(responses=responses))
 
 
-def _objection(context: Context, asked: Asked, both: set[str], *, twice: bool) -> str | None:
+def _objection(context: HandlerContext, asked: TopicToDelete, both: set[str], *, twice: bool) -> str | None:
     name, topic_id = asked
     if name is not None and topic_id != NO_UUID:
         return "You may not specify both topic name and topic id."
@@ -48,10 +48,10 @@ def _objection(context: Context, asked: Asked, both: set[str], *, twice: bool) -
     return None
 
 
-def _one(context: Context, asked: Asked, objection: str | None) -> Later[Message]:
+def _one(context: HandlerContext, asked: TopicToDelete, objection: str | None) -> Promise[Message]:
     name, topic_id = asked
 
-    def done(topic: Topic) -> Message:
+    def done(topic: TopicMetadata) -> Message:
         return Message(name=topic.name, topic_id=topic.id)
 
     def refused(code: int, text: str) -> Message:
@@ -59,11 +59,13 @@ def _one(context: Context, asked: Asked, objection: str | None) -> Later[Message
         return Message(name=name, topic_id=topic_id, error_code=code, error_message=text)
 
     if objection is not None:
-        return answered(Later.failed(InvalidRequest(objection)), done, refused)
+        return reply_for(Promise.failed(InvalidRequest(objection)), done, refused)
     if name is not None and context.topics.get(name) is None:
         # Also of a name that none can have, where other requests say INVALID_TOPIC_EXCEPTION.
-        return answered(Later.failed(UnknownTopic("This server does not host this topic.")), done, refused)
-    return answered(context.topics.delete(name if name is not None else topic_id), done, refused)
+        return reply_for(
+            Promise.failed(UnknownTopicOrPartition("This server does not host this topic.")), done, refused
+        )
+    return reply_for(context.topics.delete(name if name is not None else topic_id), done, refused)
 
 
 HANDLER = Handler(key=20, versions=(1, 6), handle=handle)

@@ -8,35 +8,35 @@ out: the timeout, for nothing has to be waited for but the disk.
 
 from __future__ import annotations
 
-from mainstem.coordinator.topics.topics import unknown_topic
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered, attempt, together
+from mainstem.coordinator.topics.topics import unknown_topic_error
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import attempt, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Move log starts."""
     asked = request.body.topics
     topics = [
-        together([_one(context, topic.name, part) for part in topic.partitions]).map(
+        gather_replies([_one(context, topic.name, part) for part in topic.partitions]).map(
             lambda partitions, name=topic.name: Message(name=name, partitions=partitions)  # type: ignore[misc]
         )
         for topic in asked
     ]
-    return together(topics).map(lambda done: Message(topics=done))
+    return gather_replies(topics).map(lambda done: Message(topics=done))
 
 
-def _one(context: Context, name: str, asked: Message) -> Later[Message]:
+def _one(context: HandlerContext, name: str, asked: Message) -> Promise[Message]:
     index = asked.partition_index
 
-    def start() -> Later[int]:
+    def start() -> Promise[int]:
         topic = context.topics.get(name)
         if topic is None:
-            raise unknown_topic(name)
+            raise unknown_topic_error(name)
         return context.node.partition(topic, index).delete_records(asked.offset)
 
-    return answered(
+    return reply_for(
         attempt(start),
         lambda low: Message(partition_index=index, low_watermark=low),
         lambda code, _: Message(partition_index=index, low_watermark=-1, error_code=code),

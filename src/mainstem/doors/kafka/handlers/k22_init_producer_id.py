@@ -13,35 +13,35 @@ from __future__ import annotations
 import logging
 
 from mainstem.coordinator.errors import InvalidRequest, TransactionsUnsupported
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 log = logging.getLogger("mainstem.kafka")
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Give a producer its id and epoch."""
-    return answered(
+    return reply_for(
         _allocate(context, request),
         lambda given: Message(producer_id=given[0], producer_epoch=given[1]),
         lambda code, _: Message(error_code=code, producer_id=-1, producer_epoch=-1),
     )
 
 
-def _allocate(context: Context, request: Request) -> Later[tuple[int, int]]:
+def _allocate(context: HandlerContext, request: Request) -> Promise[tuple[int, int]]:
     body = request.body
     if body.transactional_id is not None:
         if not body.transactional_id:
-            return Later.failed(InvalidRequest("The transactional id is empty."))
+            return Promise.failed(InvalidRequest("The transactional id is empty."))
         log.warning("a producer at %s asks for transactions, which are not supported yet", request.peer)
-        return Later.failed(TransactionsUnsupported("Transactions are not supported yet."))
+        return Promise.failed(TransactionsUnsupported("Transactions are not supported yet."))
     if (body.producer_id == -1) != (body.producer_epoch == -1):
-        return Later.failed(InvalidRequest("Producer id and epoch have to be given both or not at all."))
+        return Promise.failed(InvalidRequest("Producer id and epoch have to be given both or not at all."))
     if body.producer_id == -1:
-        return context.node.producer_ids.next()
-    return context.node.producer_ids.bump(body.producer_id, body.producer_epoch)
+        return context.node.producer_ids.allocate()
+    return context.node.producer_ids.bump_epoch(body.producer_id, body.producer_epoch)
 
 
 HANDLER = Handler(key=22, versions=(0, 5), handle=handle)

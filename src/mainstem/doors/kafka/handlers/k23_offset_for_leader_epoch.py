@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.lookup import epoch_error, partition_of
 from mainstem.kafka_protocol.message import Message
 
@@ -18,7 +18,7 @@ def _answer(index: int, error: int, epoch: int = -1, end_offset: int = -1) -> Me
     return Message(partition=index, error_code=error, leader_epoch=epoch, end_offset=end_offset)
 
 
-def _end_of_epoch(context: Context, name: str, asked: Message) -> Message:
+def _end_of_epoch(context: HandlerContext, name: str, asked: Message) -> Message:
     index = asked.partition
     try:
         partition = partition_of(context, name, index)
@@ -30,7 +30,7 @@ def _end_of_epoch(context: Context, name: str, asked: Message) -> Message:
     return _answer(index, 0, *partition.epoch_end(asked.leader_epoch))
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return Message(
         topics=[
             Message(

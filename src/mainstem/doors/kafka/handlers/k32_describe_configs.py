@@ -10,49 +10,49 @@ list); broker loggers (INVALID_REQUEST).
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.topics import unknown_topic
-from mainstem.doors.kafka.configs import Resource, broker_entries, check_broker, topic_entry
+from mainstem.coordinator.topics.topics import unknown_topic_error
+from mainstem.doors.kafka.configs import ResourceType, broker_entries, check_broker, topic_entry
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import text_of
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import error_text
 from mainstem.kafka_protocol.message import Message
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Show settings."""
     body = request.body
     results = [_one(context, asked, body) for asked in body.resources]
     return context.node.runtime.read(Message(results=results))
 
 
-def _one(context: Context, asked: Message, body: Message) -> Message:
+def _one(context: HandlerContext, asked: Message, body: Message) -> Message:
     what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
     try:
         return Message(configs=_entries(context, asked, body), error_message=None, **what)
     except Exception as error:
-        return Message(error_code=int(code_of(error)), error_message=text_of(error), configs=[], **what)
+        return Message(error_code=int(code_of(error)), error_message=error_text(error), configs=[], **what)
 
 
-def _entries(context: Context, asked: Message, body: Message) -> list[Message]:
+def _entries(context: HandlerContext, asked: Message, body: Message) -> list[Message]:
     name, names = asked.resource_name, asked.configuration_keys
     synonyms, documentation = body.include_synonyms, body.include_documentation
     match asked.resource_type:
-        case Resource.TOPIC:
+        case ResourceType.TOPIC:
             topic = context.topics.get(name)
             if topic is None:
-                raise unknown_topic(name)
+                raise unknown_topic_error(name)
             entries = context.topics.describe_config(topic, names)
             return [topic_entry(one, synonyms=synonyms, documentation=documentation) for one in entries]
-        case Resource.BROKER:
+        case ResourceType.BROKER:
             check_broker(name, context.node_id)
             if not name:
                 return []
             return broker_entries(
                 context.settings, context.node_id, names, synonyms=synonyms, documentation=documentation
             )
-        case Resource.CLIENT_METRICS | Resource.GROUP:
+        case ResourceType.CLIENT_METRICS | ResourceType.GROUP:
             return []
-        case Resource.BROKER_LOGGER:
+        case ResourceType.BROKER_LOGGER:
             raise InvalidRequest("Loggers have no settings here: see the server's --log-level.")
         case other:
             raise InvalidRequest(f"Unsupported resource type: {other}")

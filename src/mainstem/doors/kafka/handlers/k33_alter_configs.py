@@ -10,23 +10,23 @@ flexible. Deprecated by Kafka in favour of 44. Left out: groups, client metrics 
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.topics import Topic
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.configs import alter_resources
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Replace settings."""
 
-    def change(asked: Message) -> Later[Topic]:
+    def change(asked: Message) -> Promise[TopicMetadata]:
         missing = [config.name for config in asked.configs if config.value is None]
         if missing:
-            return Later.failed(InvalidRequest(f"Null value not supported for : {','.join(missing)}"))
+            return Promise.failed(InvalidRequest(f"Null value not supported for : {','.join(missing)}"))
         config = {config.name: config.value for config in asked.configs}
         if len(config) != len(asked.configs):
-            return Later.failed(InvalidRequest("Error due to duplicate config keys"))
+            return Promise.failed(InvalidRequest("Error due to duplicate config keys"))
         return context.topics.set_config(
             asked.resource_name, config, validate_only=request.body.validate_only
         )

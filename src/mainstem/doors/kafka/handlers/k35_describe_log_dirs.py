@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 
-from mainstem.coordinator.topics.topics import Topic
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 
-def _sizes(context: Context, topic: Topic, indexes: list[int] | range) -> Message:
+def _sizes(context: HandlerContext, topic: TopicMetadata, indexes: list[int] | range) -> Message:
     partitions = []
     for index in indexes:
         if 0 <= index < topic.partitions:
@@ -24,7 +24,7 @@ def _sizes(context: Context, topic: Topic, indexes: list[int] | range) -> Messag
     return Message(name=topic.name, partitions=partitions)
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     asked = request.body.topics
     if asked is None:
         topics = [_sizes(context, topic, range(topic.partitions)) for topic in context.topics.all()]

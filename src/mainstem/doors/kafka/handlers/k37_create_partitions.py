@@ -9,27 +9,27 @@ THROTTLING_QUOTA_EXCEEDED. Left out: quotas; the timeout, for nothing has to be 
 from __future__ import annotations
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.topics import Topic
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered, attempt, repeated, together
+from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import attempt, duplicates, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Add partitions."""
     asked = {topic.name: topic for topic in request.body.topics}
-    twice = repeated(topic.name for topic in request.body.topics)
+    twice = duplicates(topic.name for topic in request.body.topics)
     items = [
         _one(context, topic, request.body.validate_only, twice=name in twice) for name, topic in asked.items()
     ]
-    return together(items).map(lambda results: Message(results=results))
+    return gather_replies(items).map(lambda results: Message(results=results))
 
 
-def _one(context: Context, asked: Message, validate_only: bool, *, twice: bool) -> Later[Message]:
+def _one(context: HandlerContext, asked: Message, validate_only: bool, *, twice: bool) -> Promise[Message]:
     name = asked.name
 
-    def start() -> Later[Topic]:
+    def start() -> Promise[TopicMetadata]:
         if twice:
             raise InvalidRequest("Duplicate topic name.")
         assignments = None if asked.assignments is None else [one.broker_ids for one in asked.assignments]
@@ -37,7 +37,7 @@ def _one(context: Context, asked: Message, validate_only: bool, *, twice: bool) 
             name, asked.count, assignments=assignments, validate_only=validate_only
         )
 
-    return answered(
+    return reply_for(
         attempt(start),
         lambda _: Message(name=name),
         lambda code, text: Message(name=name, error_code=code, error_message=text),

@@ -9,26 +9,26 @@ Left out: nothing.
 
 from __future__ import annotations
 
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
-from mainstem.doors.kafka.per_item import answered, together
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 
-def _delete(context: Context, group_id: str) -> Later[Message]:
+def _delete(context: HandlerContext, group_id: str) -> Promise[Message]:
     def done(_: None) -> Message:
         return Message(group_id=group_id)
 
     def refused(code: int, _: str) -> Message:
         return Message(group_id=group_id, error_code=code)
 
-    return answered(context.groups.delete(group_id), done, refused)
+    return reply_for(context.groups.delete(group_id), done, refused)
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Delete groups."""
     results = [_delete(context, group_id) for group_id in dict.fromkeys(request.body.groups_names)]
-    return together(results).map(lambda messages: Message(results=messages))
+    return gather_replies(results).map(lambda messages: Message(results=messages))
 
 
 HANDLER = Handler(key=42, versions=(0, 2), handle=handle)

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Literal
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.topics import ConfigChange, Topic
+from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.doors.kafka.configs import alter_resources
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
-from mainstem.promise import Later
+from mainstem.promise import Promise
 
 OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
     0: "set",
@@ -26,14 +26,14 @@ OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
 }
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Change single settings."""
 
-    def change(asked: Message) -> Later[Topic]:
+    def change(asked: Message) -> Promise[TopicMetadata]:
         unknown = [config for config in asked.configs if config.config_operation not in OPERATIONS]
         if unknown:
             text = f"Unknown operation type {unknown[0].config_operation} for {unknown[0].name}"
-            return Later.failed(InvalidRequest(text))
+            return Promise.failed(InvalidRequest(text))
         changes = [
             ConfigChange(config.name, OPERATIONS[config.config_operation], config.value)
             for config in asked.configs

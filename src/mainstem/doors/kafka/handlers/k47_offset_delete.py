@@ -10,19 +10,19 @@ Left out: nothing.
 
 from __future__ import annotations
 
-from mainstem.coordinator.groups.offsets import Verdicts
+from mainstem.coordinator.groups.offsets import PartitionErrors
 from mainstem.coordinator.groups.types import TopicRef
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Delete offsets."""
     topics = request.body.topics
     wanted = [(TopicRef(topic.name), [one.partition_index for one in topic.partitions]) for topic in topics]
 
-    def done(verdicts: Verdicts) -> Message:
+    def done(verdicts: PartitionErrors) -> Message:
         return Message(
             topics=[
                 Message(

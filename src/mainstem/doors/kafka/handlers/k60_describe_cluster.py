@@ -9,7 +9,7 @@ brokers: there are none. Left out: access control; who asks for operations is to
 from __future__ import annotations
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 BROKERS, CONTROLLERS = 1, 2
@@ -19,7 +19,7 @@ CLUSTER_OPERATIONS = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12
 IDEMPOTENT_WRITE."""
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Tell what the cluster is."""
     kind = request.body.endpoint_type
     if kind == CONTROLLERS:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.lookup import partition_of
 from mainstem.kafka_protocol.message import Message
 
 
-def _producers(context: Context, name: str, index: int) -> Message:
+def _producers(context: HandlerContext, name: str, index: int) -> Message:
     try:
         partition = partition_of(context, name, index)
     except CoordinatorError as error:
@@ -34,7 +34,7 @@ def _producers(context: Context, name: str, index: int) -> Message:
     )
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return Message(
         topics=[
             Message(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import NO_UUID, Message
 
 PUSH_INTERVAL_MS = 300_000
 TELEMETRY_BYTES_MAX = 1 << 20
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Want nothing."""
     client = request.body.client_instance_id
     if client == NO_UUID:

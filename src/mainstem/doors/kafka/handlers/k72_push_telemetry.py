@@ -7,11 +7,11 @@ blow up (CVE-2026-111073 was exactly that). Left out: metrics.
 
 from __future__ import annotations
 
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Drop it."""
     return Message()
 

@@ -8,26 +8,26 @@ loggers.
 
 from __future__ import annotations
 
-from mainstem.doors.kafka.configs import Resource
+from mainstem.doors.kafka.configs import ResourceType
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """List what has settings."""
     if request.version == 0:
         return Message(config_resources=[])
-    asked = set(request.body.resource_types) or set(Resource)
-    if not asked <= set(Resource):
+    asked = set(request.body.resource_types) or set(ResourceType)
+    if not asked <= set(ResourceType):
         return Message(error_code=ErrorCode.UNSUPPORTED_VERSION, config_resources=[])
     found = []
-    if Resource.TOPIC in asked:
+    if ResourceType.TOPIC in asked:
         found += [
-            Message(resource_name=one.name, resource_type=Resource.TOPIC) for one in context.topics.all()
+            Message(resource_name=one.name, resource_type=ResourceType.TOPIC) for one in context.topics.all()
         ]
-    if Resource.BROKER in asked:
-        found.append(Message(resource_name=str(context.node_id), resource_type=Resource.BROKER))
+    if ResourceType.BROKER in asked:
+        found.append(Message(resource_name=str(context.node_id), resource_type=ResourceType.BROKER))
     return context.node.runtime.read(Message(config_resources=found))
 
 

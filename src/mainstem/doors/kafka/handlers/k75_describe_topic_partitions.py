@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mainstem.coordinator.errors import InvalidRequest
-from mainstem.coordinator.topics.topics import Topic, unknown_topic
+from mainstem.coordinator.topics.topics import TopicMetadata, unknown_topic_error
 from mainstem.doors.kafka.errors import code_of
-from mainstem.doors.kafka.handler import Answer, Context, Handler, Request
+from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 PARTITIONS_MAX = 2000
@@ -23,7 +23,7 @@ TOPIC_OPERATIONS = sum(1 << operation for operation in (3, 4, 5, 6, 7, 8, 10, 11
 """READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS (Kafka's AclOperation)."""
 
 
-def handle(context: Context, request: Request) -> Answer:
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
     """Describe a page of topics."""
     body = request.body
     first = body.cursor
@@ -40,7 +40,9 @@ def handle(context: Context, request: Request) -> Answer:
         start = first.partition_index if first is not None and first.topic_name == name else 0
         topic = context.topics.get(name)
         if topic is None:
-            topics.append(Message(name=name, error_code=int(code_of(unknown_topic(name))), partitions=[]))
+            topics.append(
+                Message(name=name, error_code=int(code_of(unknown_topic_error(name))), partitions=[])
+            )
             continue
         until = min(topic.partitions, start + room)
         topics.append(_topic(context, topic, range(start, until)))
@@ -50,12 +52,12 @@ def handle(context: Context, request: Request) -> Answer:
     return _page(context, topics, None)
 
 
-def _page(context: Context, topics: list[Message], cursor: tuple[str, int] | None) -> Answer:
+def _page(context: HandlerContext, topics: list[Message], cursor: tuple[str, int] | None) -> HandlerResult:
     after = None if cursor is None else Message(topic_name=cursor[0], partition_index=cursor[1])
     return context.node.runtime.read(Message(topics=topics, next_cursor=after))
 
 
-def _topic(context: Context, topic: Topic, indexes: Iterable[int]) -> Message:
+def _topic(context: HandlerContext, topic: TopicMetadata, indexes: Iterable[int]) -> Message:
     replicas = [context.node_id]
     return Message(
         name=topic.name,
