@@ -129,7 +129,7 @@ def test_marks_are_made_as_the_search_compares(show: Open) -> None:
     page = show("#/topics")
     ranges = page.evaluate(
         """async () => {
-          const { marker, rangesOf } = await import("/static/marks.js");
+          const { marker, rangesOf } = await import("/static/lib/highlight.js");
           const at = (highlights, text, place = "text", path = [], value = text) =>
             rangesOf(marker(highlights), place, path, value).map((it) => String(text).slice(...it));
           const words = (...words) => [{ place: "text", words }];

@@ -59,7 +59,7 @@ def test_what_a_module_imports_is_there_and_is_used(path: Path) -> None:
 
 
 def test_every_icon_that_is_named_is_drawn() -> None:
-    table = (STATIC / "dom.js").read_text().partition("const ICONS = {")[2].partition("};")[0]
+    table = (STATIC / "lib" / "dom.js").read_text().partition("const ICONS = {")[2].partition("};")[0]
     drawn = set(re.findall(r"^  (\w+):", table, re.MULTILINE))
     used = {
         name for path in MODULES for name in re.findall(r'\b(?:icon|iconButton)\("(\w+)"', path.read_text())
@@ -143,7 +143,7 @@ PAIRS = [
 
 @pytest.mark.parametrize("theme", ["light", "dark", "dark by choice"])
 def test_text_has_the_contrast_of_wcag_aa(theme: str) -> None:
-    blocks = (STATIC / "base.css").read_text().split("\n:root")
+    blocks = (STATIC / "styles" / "base.css").read_text().split("\n:root")
     light, dark = blocks[1].partition("@media")[::2]
     chosen = {"light": light, "dark": dark, "dark by choice": blocks[2]}[theme]
     table = colours(chosen)

@@ -5,13 +5,13 @@
  * routes are not served is not in the navigation: `needs` names what the server must offer.
  */
 
-import { can, connection, isGone, learn, who } from "./api.js";
-import { h, icon, put } from "./dom.js";
-import * as keys from "./keys.js";
-import { empty, iconButton, loading, problem } from "./parts.js";
-import * as router from "./router.js";
-import { inUtc, plain, setUtc, visible } from "./text.js";
-import * as themes from "./theme.js";
+import { can, connection, isGone, learn, who } from "./lib/api.js";
+import { h, icon, put } from "./lib/dom.js";
+import * as keys from "./lib/keys.js";
+import { empty, iconButton, loading, problem } from "./widgets/components.js";
+import * as router from "./lib/router.js";
+import { inUtc, plain, setUtc, visible } from "./lib/text.js";
+import * as themes from "./lib/theme.js";
 import { eventPage } from "./pages/event.js";
 import { groupPage, groupsPage } from "./pages/groups.js";
 import { overviewPage } from "./pages/overview.js";

@@ -1,12 +1,12 @@
 /** One event, by its place: #/event/TOPIC/PARTITION/OFFSET. */
 
-import { h, put } from "../dom.js";
-import { eventView, fetchEvent } from "../events.js";
-import * as keys from "../keys.js";
-import { empty, loading, problem } from "../parts.js";
-import { go, link } from "../router.js";
-import { line } from "../text.js";
-import { can } from "../api.js";
+import { h, put } from "../lib/dom.js";
+import { eventView, fetchEvent } from "../widgets/event_view.js";
+import * as keys from "../lib/keys.js";
+import { empty, loading, problem } from "../widgets/components.js";
+import { go, link } from "../lib/router.js";
+import { line } from "../lib/text.js";
+import { can } from "../lib/api.js";
 
 export function eventPage([, topic, partition, offset]) {
   const stop = new AbortController();

@@ -1,14 +1,14 @@
 /** Consumer groups: how far behind they are, in events and in time, who stands still, and setting them back. */
 
-import { can, get, path, post, remove } from "../api.js";
-import { NO_WAY_BACK, withDryRun } from "../actions.js";
-import { sparkline } from "../chart.js";
-import { h, icon, put } from "../dom.js";
-import * as keys from "../keys.js";
-import { dialog, empty, field, loading, problem, table, toast } from "../parts.js";
-import { go, link, update } from "../router.js";
-import { count, duration, line, many, plain, short } from "../text.js";
-import { list } from "../virtual.js";
+import { can, get, path, post, remove } from "../lib/api.js";
+import { NO_WAY_BACK, withDryRun } from "../widgets/dry_run.js";
+import { sparkline } from "../widgets/charts.js";
+import { h, icon, put } from "../lib/dom.js";
+import * as keys from "../lib/keys.js";
+import { dialog, empty, field, loading, problem, table, toast } from "../widgets/components.js";
+import { go, link, update } from "../lib/router.js";
+import { count, duration, line, many, plain, short } from "../lib/text.js";
+import { list } from "../widgets/virtual_list.js";
 
 const AGAIN_MS = 5000;
 const BEHIND_MS = 10_000;

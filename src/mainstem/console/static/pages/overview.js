@@ -1,11 +1,11 @@
 /** Overview: is it well, how much comes in and goes out, how full is the disk, and who is behind. */
 
-import { can, get, health, who } from "../api.js";
-import { sparkline } from "../chart.js";
-import { h, icon, put } from "../dom.js";
-import { loading, problem, table } from "../parts.js";
-import { link } from "../router.js";
-import { ago, bytes, count, duration, line, many, short, visible } from "../text.js";
+import { can, get, health, who } from "../lib/api.js";
+import { sparkline } from "../widgets/charts.js";
+import { h, icon, put } from "../lib/dom.js";
+import { loading, problem, table } from "../widgets/components.js";
+import { link } from "../lib/router.js";
+import { ago, bytes, count, duration, line, many, short, visible } from "../lib/text.js";
 
 const AGAIN_MS = 2000;
 const BEHIND_MS = 60_000;

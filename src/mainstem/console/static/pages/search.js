@@ -4,21 +4,21 @@
  * The address holds the whole state (q, topics, since, until, oldest, open), so that a link shows the same.
  */
 
-import { can, get, lines, post } from "../api.js";
-import { histogram } from "../chart.js";
-import { chooser } from "../chosen.js";
-import { h, icon, put } from "../dom.js";
-import { eventRow, eventView, fetchEvent, placeOf } from "../events.js";
-import { facetPanel } from "../facets.js";
-import * as keys from "../keys.js";
-import { marker, UNMARKED } from "../marks.js";
-import { dialog, empty, problem, showUnreadable } from "../parts.js";
-import { queryBox } from "../querybox.js";
-import { update } from "../router.js";
-import { bounds, timeMenu, topicMenu } from "../scope.js";
-import { bytes, count, iso, many, moment } from "../text.js";
-import { exportMatches, replay } from "../transfer.js";
-import { list } from "../virtual.js";
+import { can, get, lines, post } from "../lib/api.js";
+import { histogram } from "../widgets/charts.js";
+import { chooser } from "../widgets/selection.js";
+import { h, icon, put } from "../lib/dom.js";
+import { eventRow, eventView, fetchEvent, placeOf } from "../widgets/event_view.js";
+import { facetPanel } from "../widgets/facets.js";
+import * as keys from "../lib/keys.js";
+import { marker, UNMARKED } from "../lib/highlight.js";
+import { dialog, empty, problem, showUnreadable } from "../widgets/components.js";
+import { queryBox } from "../widgets/query_box.js";
+import { update } from "../lib/router.js";
+import { bounds, timeMenu, topicMenu } from "../widgets/filters.js";
+import { bytes, count, iso, many, moment } from "../lib/text.js";
+import { exportMatches, replay } from "../widgets/replay_export.js";
+import { list } from "../widgets/virtual_list.js";
 
 const FIRST = 200;
 const MORE = 500;

@@ -1,12 +1,12 @@
 /** One topic: live tail, partitions, settings, publishing a test event, and what deletes. */
 
-import { can, get, patch, path, post, remove } from "../api.js";
-import { h, put } from "../dom.js";
-import { deleteRecords, goneNote, NO_WAY_BACK, withDryRun } from "../actions.js";
-import { dialog, empty, field, loading, problem, table, tabs, toast } from "../parts.js";
-import { go, link, update } from "../router.js";
-import { bytes, count, duration, line, many, plain } from "../text.js";
-import { tail } from "../tail.js";
+import { can, get, patch, path, post, remove } from "../lib/api.js";
+import { h, put } from "../lib/dom.js";
+import { deleteRecords, goneNote, NO_WAY_BACK, withDryRun } from "../widgets/dry_run.js";
+import { dialog, empty, field, loading, problem, table, tabs, toast } from "../widgets/components.js";
+import { go, link, update } from "../lib/router.js";
+import { bytes, count, duration, line, many, plain } from "../lib/text.js";
+import { tail } from "../widgets/live_tail.js";
 
 export function topicPage([, name], params) {
   const stop = new AbortController();

@@ -1,12 +1,12 @@
 /** Topics: a list of up to tens of thousands, filtered and sorted here, without asking the server again. */
 
-import { can, get, post } from "../api.js";
-import { h, put, set } from "../dom.js";
-import * as keys from "../keys.js";
-import { dialog, empty, field, loading, problem, toast } from "../parts.js";
-import { go, link, update } from "../router.js";
-import { bytes, count, line, many, short } from "../text.js";
-import { list } from "../virtual.js";
+import { can, get, post } from "../lib/api.js";
+import { h, put, set } from "../lib/dom.js";
+import * as keys from "../lib/keys.js";
+import { dialog, empty, field, loading, problem, toast } from "../widgets/components.js";
+import { go, link, update } from "../lib/router.js";
+import { bytes, count, line, many, short } from "../lib/text.js";
+import { list } from "../widgets/virtual_list.js";
 
 const PAGE = 5000;
 const SORTS = {

@@ -1,16 +1,16 @@
 /** Trace: one value across all topics, in the order of time, with the gaps between. */
 
-import { get, lines } from "../api.js";
-import { h, icon, put } from "../dom.js";
-import { eventLink, eventView } from "../events.js";
-import * as keys from "../keys.js";
-import { marker, UNMARKED } from "../marks.js";
-import { empty, problem, showUnreadable } from "../parts.js";
-import { snippet } from "../payload.js";
-import { link, update } from "../router.js";
-import { bounds, timeMenu } from "../scope.js";
-import { phrase } from "../terms.js";
-import { count, duration, line, moment, plain } from "../text.js";
+import { get, lines } from "../lib/api.js";
+import { h, icon, put } from "../lib/dom.js";
+import { eventLink, eventView } from "../widgets/event_view.js";
+import * as keys from "../lib/keys.js";
+import { marker, UNMARKED } from "../lib/highlight.js";
+import { empty, problem, showUnreadable } from "../widgets/components.js";
+import { snippet } from "../lib/payload.js";
+import { link, update } from "../lib/router.js";
+import { bounds, timeMenu } from "../widgets/filters.js";
+import { phrase } from "../lib/query_terms.js";
+import { count, duration, line, moment, plain } from "../lib/text.js";
 
 const EVENTS_MAX = 500;
 const COLOURS = 8;

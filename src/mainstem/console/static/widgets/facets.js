@@ -4,9 +4,9 @@
  * Owns: counting what has been loaded, as it comes, and the panel. A click filters in, the minus filters out.
  */
 
-import { h, icon, put } from "./dom.js";
-import { dotted, fieldName, term } from "./terms.js";
-import { line, count, many, plain } from "./text.js";
+import { h, icon, put } from "../lib/dom.js";
+import { dotted, fieldName, term } from "../lib/query_terms.js";
+import { line, count, many, plain } from "../lib/text.js";
 
 const VALUES_SHOWN = 8;
 const VALUES_KEPT = 2000;

@@ -5,7 +5,7 @@
  */
 
 import { h } from "./dom.js";
-import { dialog } from "./parts.js";
+import { dialog } from "../widgets/components.js";
 
 const bound = [];
 let prefix = "";

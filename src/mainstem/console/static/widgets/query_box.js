@@ -1,8 +1,8 @@
 /** The query box: completion of fields, and errors shown at their column while one types. */
 
-import { can, get } from "./api.js";
-import { h, put } from "./dom.js";
-import { plain, visible } from "./text.js";
+import { can, get } from "../lib/api.js";
+import { h, put } from "../lib/dom.js";
+import { plain, visible } from "../lib/text.js";
 
 const CHECK_AFTER_MS = 180;
 const WORDS = [

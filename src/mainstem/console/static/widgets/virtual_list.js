@@ -2,7 +2,7 @@
  * A list of any length: only the rows in sight are elements. One row height; j, k, Home and End move a choice.
  */
 
-import { h, put } from "./dom.js";
+import { h, put } from "../lib/dom.js";
 
 /**
  * list({label, row(item, index), open(item, index), href(item)}) with `items(array)`, `choose(index)`, `move(step)`.

@@ -1,13 +1,13 @@
 /** Taking events elsewhere: publishing them again (also changed), and into a file of the reader's. */
 
-import { withDryRun } from "./actions.js";
-import { choices, get, lines, path, post, stream } from "./api.js";
-import { difference, diffView } from "./diff.js";
-import { h, put } from "./dom.js";
-import { dialog, field, iconButton, loading, problem, toast } from "./parts.js";
-import { parseJson, read, writeJson } from "./payload.js";
-import { go } from "./router.js";
-import { bytes, line, many, plain } from "./text.js";
+import { withDryRun } from "./dry_run.js";
+import { choices, get, lines, path, post, stream } from "../lib/api.js";
+import { difference, diffView } from "../lib/diff.js";
+import { h, put } from "../lib/dom.js";
+import { dialog, field, iconButton, loading, problem, toast } from "./components.js";
+import { parseJson, read, writeJson } from "../lib/payload.js";
+import { go } from "../lib/router.js";
+import { bytes, line, many, plain } from "../lib/text.js";
 
 const FORMATS = {
   ndjson: "NDJSON: everything, one event a line",

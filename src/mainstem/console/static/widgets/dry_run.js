@@ -1,9 +1,9 @@
 /** Actions that change or remove: each shows first what it would do (a dry run by the server), then does it. */
 
-import { path, post } from "./api.js";
-import { h, put } from "./dom.js";
-import { dialog, field, problem, toast } from "./parts.js";
-import { bytes, count, many, moment, plain } from "./text.js";
+import { path, post } from "../lib/api.js";
+import { h, put } from "../lib/dom.js";
+import { dialog, field, problem, toast } from "./components.js";
+import { bytes, count, many, moment, plain } from "../lib/text.js";
 
 /**
  * A dialog whose button is enabled by a dry run of what is entered now.

@@ -1,9 +1,9 @@
 /** Which topics and which times: the two menus beside a query. */
 
-import { get } from "./api.js";
-import { h, icon, put } from "./dom.js";
-import { popover } from "./parts.js";
-import { iso, line, moment, parseMoment, plain } from "./text.js";
+import { get } from "../lib/api.js";
+import { h, icon, put } from "../lib/dom.js";
+import { popover } from "./components.js";
+import { iso, line, moment, parseMoment, plain } from "../lib/text.js";
 
 const RANGES = [["15m", "Last 15 minutes"], ["1h", "Last hour"], ["6h", "Last 6 hours"], ["24h", "Last 24 hours"], ["7d", "Last 7 days"], ["30d", "Last 30 days"], ["", "All time"]];
 const LISTED = 200;

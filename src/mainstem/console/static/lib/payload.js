@@ -5,7 +5,7 @@
  */
 
 import { h, icon } from "./dom.js";
-import { marked, rangesOf, UNMARKED } from "./marks.js";
+import { marked, rangesOf, UNMARKED } from "./highlight.js";
 import { bytes, count, long, visible } from "./text.js";
 
 const ENCODER = new TextEncoder();

@@ -2,16 +2,16 @@
  * Events: as a row of a list, and in full. Used by search, live tail, trace and the page of one event.
  */
 
-import { can, get, lines, outside, path, who } from "./api.js";
-import { h, put } from "./dom.js";
-import { difference, diffView } from "./diff.js";
-import { copyButton, empty, iconButton, loading, problem, tabs } from "./parts.js";
-import { marked, rangesOf, UNMARKED } from "./marks.js";
-import { hexdump, oneLine, read, snippet, tree, writeJson } from "./payload.js";
-import { link } from "./router.js";
-import { fieldName, term } from "./terms.js";
-import { replay, resend } from "./transfer.js";
-import { ago, bytes, iso, line, long, many, moment, plain, time } from "./text.js";
+import { can, get, lines, outside, path, who } from "../lib/api.js";
+import { h, put } from "../lib/dom.js";
+import { difference, diffView } from "../lib/diff.js";
+import { copyButton, empty, iconButton, loading, problem, tabs } from "./components.js";
+import { marked, rangesOf, UNMARKED } from "../lib/highlight.js";
+import { hexdump, oneLine, read, snippet, tree, writeJson } from "../lib/payload.js";
+import { link } from "../lib/router.js";
+import { fieldName, term } from "../lib/query_terms.js";
+import { replay, resend } from "./replay_export.js";
+import { ago, bytes, iso, line, long, many, moment, plain, time } from "../lib/text.js";
 
 /** topic:partition:offset, as the address of a page holds it. */
 export const placeOf = (event) => `${event.topic}:${event.partition}:${event.offset}`;

@@ -4,12 +4,12 @@
  * Owns: the choice. It outlives drawing the list again, and is given up with the search it was made in.
  */
 
-import { exportChosen, replay } from "./transfer.js";
-import { can } from "./api.js";
-import { h, icon, put } from "./dom.js";
-import { placeOf } from "./events.js";
-import { iconButton, toast } from "./parts.js";
-import { count, many } from "./text.js";
+import { exportChosen, replay } from "./replay_export.js";
+import { can } from "../lib/api.js";
+import { h, icon, put } from "../lib/dom.js";
+import { placeOf } from "./event_view.js";
+import { iconButton, toast } from "./components.js";
+import { count, many } from "../lib/text.js";
 
 const CHOSEN_MAX = 1000;
 

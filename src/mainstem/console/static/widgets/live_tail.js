@@ -1,12 +1,12 @@
 /** Live tail: events of a topic as they come, newest first. */
 
-import { follow, get, path, takes } from "./api.js";
-import { eventRow, eventView } from "./events.js";
-import { h, icon, put } from "./dom.js";
-import * as keys from "./keys.js";
-import { empty } from "./parts.js";
-import { visible, count, many } from "./text.js";
-import { list } from "./virtual.js";
+import { follow, get, path, takes } from "../lib/api.js";
+import { eventRow, eventView } from "./event_view.js";
+import { h, icon, put } from "../lib/dom.js";
+import * as keys from "../lib/keys.js";
+import { empty } from "./components.js";
+import { visible, count, many } from "../lib/text.js";
+import { list } from "./virtual_list.js";
 
 const KEPT = 2000;
 const RATE = 200;

@@ -2,9 +2,9 @@
  * Parts that several pages use: dialogs, notices, empty states, tabs, menus, copy buttons, tables.
  */
 
-import { add, h, icon, put } from "./dom.js";
-import { connection, Problem } from "./api.js";
-import { line, visible } from "./text.js";
+import { add, h, icon, put } from "../lib/dom.js";
+import { connection, Problem } from "../lib/api.js";
+import { line, visible } from "../lib/text.js";
 
 /** A modal dialog: title, content, buttons [{text, kind, run}]; `run` may return false to keep it open. */
 export function dialog(title, content, buttons = []) {

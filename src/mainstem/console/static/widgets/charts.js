@@ -2,8 +2,8 @@
  * Two charts, as SVG: the histogram that time is dragged on, and the sparkline. Colours come from the style sheet.
  */
 
-import { h, put, s } from "./dom.js";
-import { count, moment, tick } from "./text.js";
+import { h, put, s } from "../lib/dom.js";
+import { count, moment, tick } from "../lib/text.js";
 
 /**
  * histogram({chosen(from, to)}): volume in grey, matches over it. `show({buckets: [{from, to, count, matches}]})`.
