@@ -23,6 +23,7 @@ serve: $(STAMP)  ## run the server here (data in ./mainstem-data)
 test: $(STAMP)   ## format, types, contracts and all tests that need nothing else (under 5 minutes)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/biome check --error-on-warnings .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	$(COMPILE)
@@ -56,6 +57,7 @@ docs: $(STAMP)   ## write the tables in docs/ that are made from the code
 format: $(STAMP) ## format and fix the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/biome check --write .
 
 clean:           ## remove what the targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

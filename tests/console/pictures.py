@@ -186,8 +186,8 @@ def chosen(page: Any) -> None:
     page.keyboard.press("Escape")
     for key in ("j", "x", "j", "x", "j", "j", "x"):
         page.keyboard.press(key)
-    page.get_by_role("button", name="Replay chosen…").click()
-    page.get_by_label("Into topic").fill("refunds.retry")
+    page.get_by_role("button", name="Replay selected…").click()
+    page.get_by_label("Target topic").fill("refunds.retry")
     page.get_by_text("will be published").wait_for()
     page.wait_for_timeout(300)
 
@@ -198,7 +198,7 @@ def edited(page: Any) -> None:
     dialog = page.get_by_role("dialog")
     value = dialog.get_by_label("Value", exact=True)
     text = value.input_value()
-    dialog.get_by_label("Into topic").fill("refunds.retry")
+    dialog.get_by_label("Target topic").fill("refunds.retry")
     value.fill(json.dumps(json.loads(text) | {"reason": "rebooked"}, indent=2))
     dialog.locator(".diff-add").first.wait_for()
     dialog.locator(".dialog-body").evaluate("(body) => { body.scrollTop = 0; }")
@@ -209,7 +209,7 @@ def exported(page: Any) -> None:
     """All matches into a file, counted first."""
     searched(page)
     page.get_by_role("button", name="Export…").click()
-    page.get_by_text("will be written").wait_for()
+    page.get_by_text("will be exported").wait_for()
     page.wait_for_timeout(300)
 
 

@@ -85,6 +85,6 @@ def test_events_are_found_opened_and_traced(page: Any, console: str) -> None:
     page.locator(".detail .payload").wait_for()
     assert f'"tailnum": "{tail}"' in page.locator(".detail .payload").inner_text()
     page.get_by_role("tab", name="Key timeline").click()
-    page.get_by_text("events of this key").wait_for()
+    page.get_by_text("events with this key").wait_for()
     page.locator(".facts").get_by_role("link", name="trace").click()
     page.get_by_text(re.compile(r"events in [23] topics")).wait_for()

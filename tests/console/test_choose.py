@@ -28,7 +28,7 @@ def test_chosen_matches_are_replayed_and_exported(show: Open, server: Server) ->
     page.keyboard.press("Escape")
     for key in ("j", "x", "j", "j", "x"):
         page.keyboard.press(key)
-    page.get_by_text("2 events chosen").wait_for()
+    page.get_by_text("2 events selected").wait_for()
     rows = page.get_by_role("option")
     assert [rows.nth(at).get_attribute("aria-checked") for at in range(4)] == [
         "true",
@@ -37,26 +37,26 @@ def test_chosen_matches_are_replayed_and_exported(show: Open, server: Server) ->
         "false",
     ]
     places = [rows.nth(at).locator(".event-place").inner_text() for at in (0, 2)]
-    rows.nth(4).locator(".pick").click(modifiers=["Shift"])
-    page.get_by_text("4 events chosen").wait_for()
-    rows.nth(3).locator(".pick").click()
-    rows.nth(4).locator(".pick").click()
-    page.get_by_text("2 events chosen").wait_for()
+    rows.nth(4).locator(".row-checkbox").click(modifiers=["Shift"])
+    page.get_by_text("4 events selected").wait_for()
+    rows.nth(3).locator(".row-checkbox").click()
+    rows.nth(4).locator(".row-checkbox").click()
+    page.get_by_text("2 events selected").wait_for()
     with page.expect_download() as saved:
-        page.get_by_role("button", name="Export chosen").click()
+        page.get_by_role("button", name="Export selected").click()
     lines = [json.loads(line) for line in saved.value.path().read_text().splitlines()]
     assert sorted(f"{line['partition']}:{line['offset']}" for line in lines) == sorted(places)
-    page.get_by_role("button", name="Replay chosen…").click()
-    page.get_by_label("Into topic").fill("again")
-    page.get_by_text("2 events will be published into again").wait_for()
+    page.get_by_role("button", name="Replay selected…").click()
+    page.get_by_label("Target topic").fill("again")
+    page.get_by_text("2 events will be published to again").wait_for()
     page.get_by_role("button", name="Replay", exact=True).click()
-    page.get_by_text("Published 2 events into again").wait_for()
+    page.get_by_text("Published 2 events to again").wait_for()
     origins = {
         dict(event.headers())["mainstem-replayed-from"].decode() for event in newest(server.at, "again", 2)
     }
     assert origins == {f"flights/{place.replace(':', '/')}" for place in places}
-    page.get_by_role("button", name="Choose none").click()
-    assert page.locator(".chosen-bar").is_hidden()
+    page.get_by_role("button", name="Clear the selection").click()
+    assert page.locator(".selection-bar").is_hidden()
 
 
 def test_an_event_is_changed_before_it_is_published_again(show: Open, server: Server) -> None:
@@ -65,16 +65,16 @@ def test_an_event_is_changed_before_it_is_published_again(show: Open, server: Se
     dialog = page.get_by_role("dialog")
     value = dialog.get_by_label("Value", exact=True)
     before = json.loads(value.input_value())
-    dialog.get_by_label("Into topic").fill("again")
+    dialog.get_by_label("Target topic").fill("again")
     value.fill(json.dumps(before | {"refund": 4711, "by": EVIL}))
     dialog.get_by_label("Key", exact=True).fill("mended")
     dialog.get_by_role("button", name="Add a header").click()
-    dialog.get_by_label("Name of the header").last.fill("ticket")
-    dialog.get_by_label("Value of the header").last.fill("OPS-12")
-    dialog.get_by_text("with another key, value, headers").wait_for()
+    dialog.get_by_label("Header name").last.fill("ticket")
+    dialog.get_by_label("Header value").last.fill("OPS-12")
+    dialog.get_by_text("with changed key, value, headers").wait_for()
     assert "4711" in dialog.locator(".diff-add").first.inner_text()
     dialog.get_by_role("button", name="Publish", exact=True).click()
-    page.get_by_text("Published 1 event into again").wait_for()
+    page.get_by_text("Published 1 event to again").wait_for()
     [event] = newest(server.at, "again", 1)
     headers = dict(event.headers())
     assert event.key() == b"mended"
@@ -91,10 +91,10 @@ def test_what_is_not_changed_stays_byte_for_byte(show: Open, server: Server) -> 
     page.get_by_role("button", name="Edit and publish…").click()
     dialog = page.get_by_role("dialog")
     assert dialog.get_by_label("Key", exact=True).is_disabled()
-    dialog.get_by_label("Into topic").fill("again")
-    dialog.get_by_text("as it was").wait_for()
+    dialog.get_by_label("Target topic").fill("again")
+    dialog.get_by_text("without changes").wait_for()
     dialog.get_by_role("button", name="Publish", exact=True).click()
-    page.get_by_text("Published 1 event into again").wait_for()
+    page.get_by_text("Published 1 event to again").wait_for()
     [event] = newest(server.at, "again", 1)
     assert (event.key(), event.value()) == (b"\xff\x00", raw)
 
@@ -129,9 +129,10 @@ def test_marks_are_made_as_the_search_compares(show: Open) -> None:
     page = show("#/topics")
     ranges = page.evaluate(
         """async () => {
-          const { marker, rangesOf } = await import("/static/lib/highlight.js");
-          const at = (highlights, text, place = "text", path = [], value = text) =>
-            rangesOf(marker(highlights), place, path, value).map((it) => String(text).slice(...it));
+          const { queryHighlights, highlightRanges } = await import("/static/lib/highlight.js");
+          const at = (terms, text, place = "text", path = [], value = text) =>
+            highlightRanges(queryHighlights(terms), place, path, value)
+              .map((range) => String(text).slice(...range));
           const words = (...words) => [{ place: "text", words }];
           const field = (more) => [{ place: "field", path: ["a"], ...more }];
           return [

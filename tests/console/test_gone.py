@@ -42,10 +42,10 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("overview", "Nothing comes in at the moment."),
+        ("overview", "No events are being published at the moment."),
         ("topics", "No topics yet"),
         ("search", "No events here"),
-        ("trace", "Which value?"),
+        ("trace", "Which value do you want to trace?"),
         ("groups", "No consumer groups"),
         ("topics/nope", "nope"),
         ("groups/nope", "nope"),
@@ -59,16 +59,16 @@ def test_a_page_with_nothing_on_it_says_so(lonely: Server, page: Any, where: str
 
 def test_a_server_that_is_gone_is_told_and_the_page_goes_on_by_itself(lonely: Server, page: Any) -> None:
     page.goto(f"http://{lonely.http}/#/overview")
-    page.get_by_text("takes and gives events").wait_for()
+    page.get_by_text("reading and writing").wait_for()
     lonely.stop()
-    page.locator(".banner").get_by_text("The server does not answer").wait_for()
+    page.locator(".banner").get_by_text("The server does not respond").wait_for()
     page.get_by_role("link", name="Topics", exact=True).click()
-    page.locator("main").get_by_text("The server does not answer").wait_for()
+    page.locator("main").get_by_text("The server does not respond").wait_for()
     lonely.start(same_port=True)
     page.get_by_text("No topics yet").wait_for()
     page.locator(".banner").wait_for(state="hidden")
     page.get_by_role("link", name="Overview").click()
-    page.get_by_text("takes and gives events").wait_for()
+    page.get_by_text("reading and writing").wait_for()
 
 
 def test_a_full_disk_is_told_on_the_overview(tmp_path: Path, page: Any) -> None:
@@ -76,7 +76,7 @@ def test_a_full_disk_is_told_on_the_overview(tmp_path: Path, page: Any) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0", disk_reserve_bytes=more_than_there_is) as server:
         page.goto(f"http://{server.http}/#/overview")
         alarm = page.locator(".notice.bad")
-        alarm.get_by_text("Something is wrong").wait_for()
+        alarm.get_by_text("Not healthy").wait_for()
         assert "topics take no events" in alarm.inner_text()
 
 
@@ -84,7 +84,7 @@ def test_a_console_that_may_not_change_anything_says_so_and_has_no_buttons(tmp_p
     with Server(tmp_path / "data", http="127.0.0.1:0", http_read_only="true") as server:
         Producer({"bootstrap.servers": server.at}).list_topics("orders", 10)
         page.goto(f"http://{server.http}/#/overview")
-        page.get_by_text("Read-only: here nothing can be changed").wait_for()
+        page.get_by_text("this console cannot change, publish or replay anything").wait_for()
         page.get_by_role("link", name="Topics", exact=True).click()
         page.locator(".page-head").get_by_text("topic").first.wait_for()
         buttons = page.get_by_role("button").all_inner_texts()
@@ -100,7 +100,7 @@ def test_a_console_in_front_of_a_cluster_says_what_it_sees(lonely: Server, page:
             address = re.search(r"http://[\d.:]+", console.stdout.readline())
             assert address is not None
             page.goto(f"{address[0]}/#/overview")
-            page.get_by_text("1 broker, seen by this console").wait_for()
+            page.get_by_text("1 broker, observed by this console").wait_for()
             page.get_by_role("link", name="Search").click()
             page.get_by_text("No events here").wait_for()
         finally:

@@ -79,7 +79,7 @@ def test_the_menu_of_topics_is_bounded(crowded: Server, page: Any) -> None:
     page.goto(f"http://{crowded.http}/#/search")
     page.get_by_role("button", name="Topics").click()
     page.get_by_role("searchbox", name="Topic name or glob").fill("shop.07")
-    page.get_by_text("More: type a part of the name.").wait_for()
+    page.get_by_text("There are more topics: type a part of the name.").wait_for()
     page.wait_for_timeout(400)
     told(page, "menu of topics")
     assert page.get_by_role("checkbox").count() <= 200

@@ -108,7 +108,7 @@ def test_every_stop_of_the_tab_key_is_seen_and_named(show: Open) -> None:
 
 def test_a_group_is_reset_by_keyboard_alone(show: Open) -> None:
     page = show("#/overview")
-    page.get_by_text("takes and gives events").wait_for()
+    page.get_by_text("reading and writing").wait_for()
     for key in ("g", "g"):
         page.keyboard.press(key)
     page.get_by_role("option").first.wait_for()

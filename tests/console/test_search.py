@@ -51,12 +51,12 @@ def test_from_a_cancelled_flight_to_its_story(show: Open) -> None:
     page.locator(".detail .payload").wait_for()
     assert f'"tailnum": "{tail}"' in page.locator(".detail .payload").inner_text()
     page.get_by_role("tab", name="Key timeline").click()
-    page.get_by_text("events of this key").wait_for()
+    page.get_by_text("events with this key").wait_for()
     assert page.locator(".timeline li").count() > 1
     page.locator(".facts").get_by_role("link", name="trace").click()
     page.get_by_text(re.compile(r"events in [23] topics")).wait_for()
-    assert page.locator(".fall-row").filter(has_text="refunds").count() >= 1
-    times = page.locator(".fall-row .event-time").all_inner_texts()
+    assert page.locator(".waterfall-row").filter(has_text="refunds").count() >= 1
+    times = page.locator(".waterfall-row .event-time").all_inner_texts()
     assert times == sorted(times)
 
 
@@ -77,10 +77,10 @@ def test_the_address_is_the_search(show: Open) -> None:
 def test_facets_filter_in_and_out(show: Open) -> None:
     page = show("#/search?topics=flights")
     search(page, "carrier:UA")
-    page.get_by_role("button", name="Only origin: EWR").click()
+    page.get_by_role("button", name="Filter for origin: EWR").click()
     only = found(page)
     assert page.get_by_role("combobox", name="Search query").input_value() == "carrier:UA origin:EWR"
-    page.get_by_role("button", name="Without origin: EWR").click()
+    page.get_by_role("button", name="Exclude origin: EWR").click()
     assert found(page) == 0
     page.go_back()
     page.get_by_text(re.compile(f"^{only:,} match")).wait_for()
@@ -99,9 +99,9 @@ def test_what_comes_again_when_a_search_goes_on_is_shown_once(show: Open) -> Non
     page.route("**/api/v1/search", told_in_two_parts)
     page.get_by_role("combobox", name="Search query").fill("jfk")
     page.keyboard.press("Enter")
-    page.get_by_text("cut off by the server").wait_for()
+    page.get_by_text("interrupted by the server").wait_for()
     assert found(page) == 1
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_text(re.compile("^3 matches")).wait_for()
     assert page.locator(".results").get_by_role("option").count() == 3
 
@@ -198,7 +198,7 @@ def test_searching_fits_a_narrow_screen(show: Open) -> None:
     assert found(page) > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.get_by_role("button", name="Facets").click()
-    page.get_by_role("button", name="Only topic: flights").first.wait_for()
+    page.get_by_role("button", name="Filter for topic: flights").first.wait_for()
     page.get_by_role("button", name="Facets").click()
     page.get_by_role("option").first.click()
     page.get_by_role("button", name="Close (Esc)").click()
@@ -212,10 +212,10 @@ def test_a_cancelled_flight_is_replayed(show: Open, server: Server) -> None:
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.locator(".detail").get_by_role("button", name="Replay…").click()
-    page.get_by_label("Into topic").fill("again")
-    page.get_by_text("1 event will be published into again").wait_for()
+    page.get_by_label("Target topic").fill("again")
+    page.get_by_text("1 event will be published to again").wait_for()
     page.get_by_role("button", name="Replay", exact=True).click()
-    page.get_by_text("Published 1 event into again").wait_for()
+    page.get_by_text("Published 1 event to again").wait_for()
     page = show(f"#/event/again/0/{newest(server.at, 'again', 1)[0].offset()}")
     page.get_by_role("tab", name="Headers 3").click()
     page.get_by_text("mainstem-replayed-from").wait_for()
@@ -227,15 +227,15 @@ def test_a_replay_says_first_how_many_it_is(show: Open) -> None:
     count = found(page)
     page.locator(".progress-line").get_by_role("button", name="Replay…").click()
     assert page.get_by_role("button", name="Replay", exact=True).is_disabled()
-    page.get_by_label("Into topic").fill("strange")
-    page.get_by_text(f"{count} events will be published into strange").wait_for()
+    page.get_by_label("Target topic").fill("strange")
+    page.get_by_text(f"{count} events will be published to strange").wait_for()
     page.get_by_role("button", name="Close", exact=True).click()
 
 
 def test_all_matches_are_exported(show: Open) -> None:
     page = show("#/search?topics=flights&q=origin:JFK")
     page.get_by_role("button", name="Export…").click()
-    told = page.get_by_text("will be written")
+    told = page.get_by_text("will be exported")
     told.wait_for()
     count = int(re.match(r"([\d,]+)", told.inner_text())[1].replace(",", ""))  # type: ignore[index]
     with page.expect_download() as saved:
@@ -248,11 +248,11 @@ def test_all_matches_are_exported(show: Open) -> None:
 def test_where_there_is_nothing_it_says_why(show: Open) -> None:
     page = show("#/search?topics=silent")
     page.get_by_text("No events here").wait_for()
-    page.get_by_text("More topics may have some.").wait_for()
+    page.get_by_text("Try more topics.").wait_for()
     search(page, "nothinghasthis")
     page.get_by_text("No events here").wait_for()
     page = show("#/search?q=nothinghasthis")
-    page.get_by_text("Nothing matches").wait_for()
+    page.get_by_text("No matches").wait_for()
     assert page.get_by_text("time range").count() == 0
 
 

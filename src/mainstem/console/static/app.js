@@ -1,138 +1,191 @@
 /**
- * The frame: navigation, theme, keys, and which page is shown.
+ * The frame of the console: navigation, banner, keyboard shortcuts, and the page that is shown.
  *
- * A page is a function of (segments, params) that returns {title, element, close?, shown?, changed?}. A page whose
- * routes are not served is not in the navigation: `needs` names what the server must offer.
+ * A page is a class with the constructor (segments, params) and {title, element, close?(), shown?(),
+ * paramsChanged?(params)}. A page is offered only if the server offers the route it `needs`.
  */
 
-import { can, connection, isGone, learn, who } from "./lib/api.js";
-import { h, icon, put } from "./lib/dom.js";
-import * as keys from "./lib/keys.js";
-import { empty, iconButton, loading, problem } from "./widgets/components.js";
-import * as router from "./lib/router.js";
-import { inUtc, plain, setUtc, visible } from "./lib/text.js";
-import * as themes from "./lib/theme.js";
-import { eventPage } from "./pages/event.js";
-import { groupPage, groupsPage } from "./pages/groups.js";
-import { overviewPage } from "./pages/overview.js";
-import { searchPage } from "./pages/search.js";
-import { topicPage } from "./pages/topic.js";
-import { topicsPage } from "./pages/topics.js";
-import { tracePage } from "./pages/trace.js";
+import { canUse, clusterInfo, connection, isOffline, loadApi } from "./lib/api.js";
+import { h, icon, replaceContent } from "./lib/dom.js";
+import { bindKeys, listenToKeys } from "./lib/keys.js";
+import { currentRoute, link, navigate, watchRoute } from "./lib/router.js";
+import { plainText, visibleText } from "./lib/text.js";
+import { applyTheme, currentTheme, switchTheme } from "./lib/theme.js";
+import { isUtc, setUtc } from "./lib/time.js";
+import { EventPage } from "./pages/event.js";
+import { GroupPage } from "./pages/group.js";
+import { GroupsPage } from "./pages/groups.js";
+import { OverviewPage } from "./pages/overview.js";
+import { SearchPage } from "./pages/search.js";
+import { TopicPage } from "./pages/topic.js";
+import { TopicsPage } from "./pages/topics.js";
+import { TracePage } from "./pages/trace.js";
+import { emptyState, errorNotice, iconButton, loadingState } from "./widgets/components.js";
+import { showKeyHelp } from "./widgets/key_help.js";
 
-const PAGES = [
-  { id: "overview", text: "Overview", key: "g o", make: overviewPage, needs: ["get", "stats"] },
-  { id: "topics", text: "Topics", key: "g t", make: (segments, params) => (segments[1] ? topicPage : topicsPage)(segments, params), needs: ["get", "topics"] },
-  { id: "search", text: "Search", key: "g s", make: searchPage, needs: ["post", "search"] },
-  { id: "trace", text: "Trace", key: "g r", make: tracePage, needs: ["post", "search"] },
-  { id: "groups", text: "Groups", key: "g g", make: (segments, params) => (segments[1] ? groupPage : groupsPage)(segments, params), needs: ["get", "groups"] },
+/** What the navigation offers. `detail` is the page of a single item: #/topics/NAME. */
+const SECTIONS = [
+  { id: "overview", text: "Overview", key: "g o", page: OverviewPage, needs: ["get", "stats"] },
+  {
+    id: "topics",
+    text: "Topics",
+    key: "g t",
+    page: TopicsPage,
+    detail: TopicPage,
+    needs: ["get", "topics"],
+  },
+  { id: "search", text: "Search", key: "g s", page: SearchPage, needs: ["post", "search"] },
+  { id: "trace", text: "Trace", key: "g r", page: TracePage, needs: ["post", "search"] },
+  {
+    id: "groups",
+    text: "Groups",
+    key: "g g",
+    page: GroupsPage,
+    detail: GroupPage,
+    needs: ["get", "groups"],
+  },
 ];
-const HIDDEN = [{ id: "event", make: eventPage, needs: ["get", "topics/{}/partitions/{}/events"] }];
+const EVENT = { id: "event", page: EventPage, needs: ["get", "topics/{}/partitions/{}/events"] };
+
+const isOffered = ({ needs }) => canUse(...needs);
 
 const banner = h("div.banner", { role: "alert", hidden: true });
 const main = h("main", { id: "main", tabindex: "-1" });
 const nav = h("nav.side", { "aria-label": "Pages" });
-let page = null;
 
-const served = (each) => can(...each.needs);
+/** What is shown: {page, address, sectionId, isUtc}. */
+let shown = null;
 
-/** As it stands in index.html, which shows it before any module is there. */
+// ------------------------------------------------------------------------------------------ navigation
+
+/** The same element as in index.html, which shows it before the modules have loaded. */
 const brand = () => h("a.brand", { href: "#/" }, h("span.mark", { "aria-hidden": "true" }), "mainstem");
 
-function drawNav(current) {
-  const info = who();
-  put(nav,
+function drawNav() {
+  const info = clusterInfo();
+  const server = h(
+    "div.server",
+    { title: plainText(info.id ?? "") },
+    h(`span.dot.${isOffline() ? "bad" : "ok"}`),
+    h("span.server-name", {}, visibleText(info.at ?? location.host)),
+    info.read_only ? h("span.tag", {}, "read-only") : null,
+  );
+  const help = iconButton("help", "Keyboard shortcuts (?)", showKeyHelp);
+  replaceContent(
+    nav,
     brand(),
-    h("div.nav-items", {}, PAGES.filter(served).map(({ id, text, key }) =>
-      h("a.nav-item", { href: router.link([id]), "aria-current": id === current ? "page" : null, title: `${text} (${key})` }, icon(id), h("span", {}, text)))),
-    h("div.nav-foot", {},
-      h("div.server", { title: plain(info.id ?? "") },
-        h(`span.dot.${isGone() ? "bad" : "ok"}`), h("span.server-name", {}, visible(info.at ?? location.host)),
-        info.read_only ? h("span.tag", {}, "read-only") : null),
-      h("div.nav-tools", {}, zoneButton(), themeButton(), iconButton("help", "Keyboard (?)", keys.help))));
+    h("div.nav-items", {}, SECTIONS.filter(isOffered).map(navItem)),
+    h("div.nav-foot", {}, server, h("div.nav-tools", {}, zoneButton(), themeButton(), help)),
+  );
+}
+
+function navItem({ id, text, key }) {
+  const current = id === shown?.sectionId ? "page" : null;
+  const attributes = { href: link([id]), "aria-current": current, title: `${text} (${key})` };
+  return h("a.nav-item", attributes, icon(id), h("span", {}, text));
 }
 
 function zoneButton() {
-  return h("button.quiet.zone", {
-    type: "button", title: "Time zone of this page",
-    onclick() {
-      setUtc(!inUtc());
-      show(router.here());
-    },
-  }, inUtc() ? "UTC" : "Local");
+  const onclick = () => {
+    setUtc(!isUtc());
+    showPage(currentRoute());
+  };
+  return h("button.quiet.zone", { type: "button", title: "Time zone", onclick }, isUtc() ? "UTC" : "Local");
 }
 
 function themeButton() {
   const icons = { auto: "auto", light: "sun", dark: "moon" };
-  const button = iconButton(icons[themes.theme()], `Theme: ${themes.theme()}`, () => {
-    themes.turn();
+  const button = iconButton(icons[currentTheme()], `Theme: ${currentTheme()}`, () => {
+    switchTheme();
     button.replaceWith(themeButton());
   });
   return button;
 }
 
-function show({ segments, params }) {
-  const id = segments[0] || (served(PAGES[0]) ? "overview" : "topics");
-  const found = [...PAGES, ...HIDDEN].find((each) => each.id === id && served(each));
-  if (page?.segments?.join("/") === segments.join("/") && page.changed && !page.zone === !inUtc()) {
-    page.changed(params);
-    return;
-  }
-  page?.close?.();
-  const shown = id === "event" ? "search" : id;
-  drawNav(shown);
-  try {
-    page = found ? found.make(segments, params) : { title: "Not here", element: h("div", {}, h("h1.unseen", {}, "Not here"), empty("There is no such page here", "The address may be of a newer server, or of one that offers more.")) };
-  } catch (error) {
-    page = { title: "Error", element: problem(error) };
-  }
-  page.segments = segments;
-  page.id = shown;
-  page.zone = inUtc();
-  document.title = `${plain(page.title)} · mainstem`;
-  put(main, page.element);
-  page.shown?.();
+/** Report on every page that the server cannot be reached. Pages stay, and continue when it can. */
+function showConnection() {
+  banner.hidden = !isOffline();
+  const text = [
+    icon("warn"),
+    h("strong", {}, "The server does not respond."),
+    " What is shown may be outdated. Trying again …",
+  ];
+  replaceContent(banner, isOffline() ? text : null);
+  drawNav();
 }
 
-/** That the server is gone, on every page; what is shown stays, and goes on when it is back. */
-function tellConnection() {
-  banner.hidden = !isGone();
-  put(banner, isGone() ? [icon("warn"), h("strong", {}, "The server does not answer."), " What is shown may be old. Trying again …"] : null);
-  drawNav(page?.id);
-}
+// ------------------------------------------------------------------------------------------ pages
 
-async function begin() {
-  themes.apply();
-  const root = document.getElementById("app");
-  put(main, loading());
-  put(nav, brand());
-  put(root, nav, h("div.page", {}, banner, main));
-  connection.addEventListener("gone", tellConnection);
-  connection.addEventListener("back", tellConnection);
-  document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), main.focus()));
-  try {
-    await learn();
-  } catch (error) {
-    put(main, problem(error, () => location.reload()));
+function showPage({ segments, params }) {
+  const address = segments.join("/");
+  if (shown?.address === address && shown.page.paramsChanged && shown.isUtc === isUtc()) {
+    shown.page.paramsChanged(params);
     return;
   }
-  for (const { id, text, key } of PAGES.filter((each) => served(each) && each.key)) keys.bind({ [key]: [`Go to ${text}`, () => router.go([id])] });
-  keys.bind({
-    "?": ["This list", keys.help],
-    "/": ["Search", focusSearch],
-  });
-  keys.start();
-  router.start(show);
+  shown?.page.close?.();
+  const id = segments[0] || (isOffered(SECTIONS[0]) ? "overview" : "topics");
+  shown = { address, sectionId: id === "event" ? "search" : id, isUtc: isUtc() };
+  drawNav();
+  shown.page = createPage(id, segments, params);
+  document.title = `${plainText(shown.page.title)} · mainstem`;
+  replaceContent(main, shown.page.element);
+  shown.page.shown?.();
 }
+
+function createPage(id, segments, params) {
+  const section = [...SECTIONS, EVENT].find((candidate) => candidate.id === id && isOffered(candidate));
+  if (!section) return notFoundPage();
+  const Page = segments[1] && section.detail ? section.detail : section.page;
+  try {
+    return new Page(segments, params);
+  } catch (error) {
+    return { title: "Error", element: errorNotice(error) };
+  }
+}
+
+function notFoundPage() {
+  const title = "Page not found";
+  const hint = "The address may belong to another version of the server.";
+  return { title, element: h("div", {}, h("h1.visually-hidden", {}, title), emptyState(title, hint)) };
+}
+
+// ------------------------------------------------------------------------------------------ start
 
 function focusSearch() {
-  const box = document.querySelector("[data-search]");
-  if (box) {
-    box.focus();
-    box.select?.();
-  } else if (served(PAGES[2])) {
-    router.go(["search"]);
-  }
+  const input = document.querySelector("[data-search]");
+  if (input) {
+    input.focus();
+    input.select();
+  } else if (canUse("post", "search")) navigate(["search"]);
 }
 
-begin();
+function focusMain(event) {
+  event.preventDefault();
+  main.focus();
+}
+
+async function start() {
+  applyTheme();
+  replaceContent(main, loadingState());
+  replaceContent(nav, brand());
+  replaceContent(document.getElementById("app"), nav, h("div.page", {}, banner, main));
+  connection.addEventListener("offline", showConnection);
+  connection.addEventListener("online", showConnection);
+  document.querySelector(".skip").addEventListener("click", focusMain);
+  try {
+    await loadApi();
+  } catch (error) {
+    replaceContent(
+      main,
+      errorNotice(error, () => location.reload()),
+    );
+    return;
+  }
+  for (const { id, text, key } of SECTIONS.filter(isOffered))
+    bindKeys({ [key]: [`Go to ${text}`, () => navigate([id])] });
+  bindKeys({ "?": ["Show this list", showKeyHelp], "/": ["Search or filter", focusSearch] });
+  listenToKeys();
+  watchRoute(showPage);
+}
+
+start();

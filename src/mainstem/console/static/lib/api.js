@@ -1,16 +1,24 @@
 /**
- * The server's HTTP API, as this page uses it.
+ * The client of the server's HTTP API.
  *
- * Owns: paths, errors and streams. Nothing else in the page knows a URL of the server. What the server does not
- * offer (an older version, read-only, another engine) is not shown: `can()` asks its OpenAPI document.
+ * Owns: paths, errors, streams, and whether the server can be reached. No other module contains an address of
+ * the server. `canUse()` reads the server's OpenAPI document: what the server does not offer (an older
+ * version, read-only mode, another engine) is not shown.
  */
 
 import { parseJson, writeJson } from "./payload.js";
 
-/** What the server refused, in its own words: title, detail, and what to do about it. */
+const BASE = "/api/v1/";
+const RETRY_MS = 1500;
+const STREAM_CUT = "What is shown is correct, but there may be more.";
+
+/** POST routes that change nothing: read-only mode allows them. */
+const READING_POSTS = new Set(["search", "facets", "compare", "export", "topics/{}/settings/preview"]);
+
+/** An error response of the server: title, detail (the message) and what to do about it (`fix`). */
 export class Problem extends Error {
   constructor(status, body) {
-    super(body.detail || body.title || `the server answered ${status}`);
+    super(body.detail || body.title || `the server responded with status ${status}`);
     this.status = status;
     this.title = body.title ?? "";
     this.fix = body.fix ?? "";
@@ -18,179 +26,175 @@ export class Problem extends Error {
   }
 }
 
-const BASE = "/api/v1/";
-
-/** "topics/{}/events" with each {} replaced by an argument that is safe in a path. */
-export function path(template, ...values) {
-  let at = 0;
-  return template.replace(/\{\}/g, () => encodeURIComponent(values[at++]));
+/** "topics/{}/events" with each {} replaced by a value, escaped. */
+export function apiPath(template, ...values) {
+  let index = 0;
+  return template.replace(/\{\}/g, () => encodeURIComponent(values[index++]));
 }
 
-function address(where, query) {
+function apiUrl(where, query) {
   const params = new URLSearchParams();
-  for (const [name, value] of Object.entries(query ?? {})) {
-    if (Array.isArray(value)) value.forEach((each) => params.append(name, each));
-    else if (value != null && value !== "") params.set(name, value);
-  }
+  for (const [name, value] of Object.entries(query ?? {}))
+    if (value != null && value !== "") params.set(name, value);
   const text = params.toString();
   return BASE + where + (text ? `?${text}` : "");
 }
 
-async function ask(method, where, { query, body, signal, type = "application/json" } = {}) {
-  let reply;
-  try {
-    reply = await fetch(address(where, query), {
-      method,
-      signal,
-      headers: body === undefined ? { accept: "application/json" } : { "content-type": type },
-      body: body === undefined ? undefined : typeof body === "string" ? body : writeJson(body, true),
-      credentials: "same-origin",
-      cache: "no-store",
-    });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    lost();
-    throw new Problem(0, {
-      title: "The server does not answer",
-      detail: "The console could not reach the server.",
-      fix: "Is mainstem still running? The page goes on by itself as soon as it answers.",
-    });
-  }
-  if (!reply.ok) throw new Problem(reply.status, await reply.json().catch(() => ({ title: reply.statusText })));
-  return reply;
+/** The whole URL of an API path, for commands that are copied. */
+export const externalUrl = (where, query) => location.origin + apiUrl(where, query);
+
+// ------------------------------------------------------------------------------------------ requests
+
+async function request(method, where, { query, body, signal } = {}) {
+  const options = { method, signal, credentials: "same-origin", cache: "no-store" };
+  if (body === undefined) options.headers = { accept: "application/json" };
+  else
+    Object.assign(options, { headers: { "content-type": "application/json" }, body: writeJson(body, true) });
+  const response = await fetch(apiUrl(where, query), options).catch(unreachable);
+  if (response.ok) return response;
+  throw new Problem(response.status, await response.json().catch(() => ({ title: response.statusText })));
 }
 
-async function json(method, where, options) {
-  const reply = await ask(method, where, options);
-  return reply.status === 204 ? null : parseJson(await reply.text());
+function unreachable(error) {
+  if (error.name === "AbortError") throw error;
+  waitForServer();
+  throw new Problem(0, {
+    title: "The server does not respond",
+    detail: "The console could not reach the server.",
+    fix: "Check that mainstem is running. The page continues by itself when the server responds.",
+  });
 }
 
-export const get = (where, query, signal) => json("GET", where, { query, signal });
-export const post = (where, body, signal) => json("POST", where, { body: body ?? {}, signal });
-export const patch = (where, body) => json("PATCH", where, { body });
-export const remove = (where, query) => json("DELETE", where, { query });
-
-/** A line of a stream; what fails on its way says so in its last one. */
-function readLine(text) {
-  const value = parseJson(text);
-  if (value.problem) throw Object.assign(new Problem(value.problem.status, value.problem), { line: value });
-  return value;
+async function requestJson(method, where, options) {
+  const response = await request(method, where, options);
+  return response.status === 204 ? null : parseJson(await response.text());
 }
 
-/** A response as it arrives, one JSON value a line. Ends, or raises Problem; aborting raises AbortError. */
-export async function* lines(where, body, signal) {
-  const reply = await ask("POST", where, { body, signal });
-  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+export const get = (where, query, signal) => requestJson("GET", where, { query, signal });
+export const post = (where, body, signal) => requestJson("POST", where, { body: body ?? {}, signal });
+export const patch = (where, body) => requestJson("PATCH", where, { body });
+export const remove = (where, query) => requestJson("DELETE", where, { query });
+
+// ------------------------------------------------------------------------------------------ streams
+
+/**
+ * The response of a POST as it arrives, one JSON value per line. Throws Problem, or AbortError if aborted.
+ */
+export async function* streamLines(where, body, signal) {
+  const response = await request("POST", where, { body, signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read().catch(cut);
+      const { value, done } = await reader.read().catch(streamCut);
       if (done) break;
-      const parts = (rest + value).split("\n");
-      rest = parts.pop();
-      for (const part of parts) if (part.trim()) yield readLine(part);
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) if (line.trim()) yield parseLine(line);
     }
-    if (rest.trim()) yield readLine(rest);
+    if (rest.trim()) yield parseLine(rest);
   } finally {
     reader.cancel().catch(() => {});
   }
 }
 
-/** An answer that breaks off in the middle. */
-function cut(error) {
+/** A line of a stream. A stream that fails after its start ends with a line that contains the problem. */
+function parseLine(text) {
+  const value = parseJson(text);
+  if (value.problem) throw new Problem(value.problem.status, value.problem);
+  return value;
+}
+
+function streamCut(error) {
   if (error.name === "AbortError") throw error;
-  throw new Problem(0, { title: "The answer broke off", detail: "The connection was cut while the server answered.", fix: "What has been shown is right, but there may be more." });
+  const detail = "The connection was lost while the server sent its response.";
+  throw new Problem(0, { title: "The response is incomplete", detail, fix: STREAM_CUT });
 }
 
-/** The body of a POST as a stream of bytes, which fails when it is cut off: for exports. */
-export async function stream(where, body, signal) {
-  return (await ask("POST", where, { body, signal })).body;
+/** The response of a POST as a stream of bytes, which fails if the connection is lost. */
+export async function streamBytes(where, body, signal) {
+  return (await request("POST", where, { body, signal })).body;
 }
 
-/** Server-sent events: handlers by event name; `close()` ends them. */
-export function follow(where, query, handlers) {
-  const source = new EventSource(address(where, query));
+/** Server-sent events, with a handler per event name; `close()` of the returned source ends them. */
+export function subscribe(where, query, handlers) {
+  const source = new EventSource(apiUrl(where, query));
   for (const [name, handler] of Object.entries(handlers)) {
-    if (name === "open" || name === "error") source.addEventListener(name, handler);
-    else source.addEventListener(name, (event) => handler(parseJson(event.data)));
+    const isState = name === "open" || name === "error";
+    source.addEventListener(name, isState ? handler : (event) => handler(parseJson(event.data)));
   }
   return source;
 }
 
-// ------------------------------------------------------------------------------------------ when it is gone
+// ------------------------------------------------------------------------------------------ reachability
 
-const AGAIN_MS = 1500;
-
-/** Tells "gone" when the server no longer answers, and "back" when it does again. */
+/** Dispatches "offline" when the server stops responding and "online" when it responds again. */
 export const connection = new EventTarget();
-let gone = false;
+let offline = false;
 
-export const isGone = () => gone;
+export const isOffline = () => offline;
 
-async function lost() {
-  if (gone) return;
-  gone = true;
-  connection.dispatchEvent(new Event("gone"));
-  for (;;) {
-    await new Promise((done) => setTimeout(done, AGAIN_MS));
-    try {
-      await fetch("/livez", { cache: "no-store" });
-      break;
-    } catch {
-      continue;
-    }
-  }
-  await learn().catch(() => {}); // it may be another version that came back
-  gone = false;
-  connection.dispatchEvent(new Event("back"));
+async function waitForServer() {
+  if (offline) return;
+  offline = true;
+  connection.dispatchEvent(new Event("offline"));
+  do await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  while (!(await isAlive()));
+  await loadApi().catch(() => {}); // the server may have been upgraded in between
+  offline = false;
+  connection.dispatchEvent(new Event("online"));
 }
 
-// ------------------------------------------------------------------------------------------ what there is
+const isAlive = () =>
+  fetch("/livez", { cache: "no-store" }).then(
+    () => true,
+    () => false,
+  );
 
-let offered = new Map();
+/** The server's health: {ok, problems, notes}. /readyz responds with 503 and reasons if it is not healthy. */
+export async function fetchHealth(signal) {
+  const response = await fetch("/readyz", { signal, cache: "no-store" }).catch(unreachable);
+  const body = await response.json().catch(() => ({}));
+  const problems = body.reasons ?? [body.detail ?? `the server responded with status ${response.status}`];
+  return { ok: response.ok, problems, notes: body.notes ?? [] };
+}
+
+// ------------------------------------------------------------------------------------------ what is offered
+
+let routes = new Map();
 let schemas = {};
 let cluster = {};
 
-/** Read what this server offers and who it is. Called once, before the first page. */
-export async function learn() {
-  const [document, info] = await Promise.all([
-    fetch("/openapi.json").then((reply) => {
-      if (reply.ok) return reply.json();
-      throw new Problem(reply.status, { title: "The server does not tell what it offers", detail: "/openapi.json could not be read." });
-    }),
-    get("cluster"),
-  ]);
-  offered = new Map(Object.entries(document.paths ?? {}).map(([where, methods]) => [where.replace(/\{[^}]*\}/g, "{}"), methods]));
+/** Load the OpenAPI document and the description of the cluster. Called before the first page is shown. */
+export async function loadApi() {
+  const [document, info] = await Promise.all([fetchOpenApi(), get("cluster")]);
+  const paths = Object.entries(document.paths ?? {});
+  routes = new Map(paths.map(([where, methods]) => [where.replace(/\{[^}]*\}/g, "{}"), methods]));
   schemas = document.components?.schemas ?? {};
   cluster = info;
 }
 
-/** Whether the server offers this, and lets it be used: can("post", "topics/{}/events"). */
-export function can(method, template) {
-  if (cluster.read_only && method !== "get" && !READS.has(template)) return false;
-  return Boolean(offered.get(BASE + template)?.[method]);
+async function fetchOpenApi() {
+  const response = await fetch("/openapi.json");
+  if (response.ok) return response.json();
+  const detail = "/openapi.json could not be read.";
+  throw new Problem(response.status, { title: "The server does not describe its API", detail });
 }
 
-/** Whether a route that is offered takes this parameter. */
-export const takes = (method, template, name) => Boolean(offered.get(BASE + template)?.[method]?.parameters?.some((each) => each.name === name));
+/** The description of the cluster: the response of GET cluster. */
+export const clusterInfo = () => cluster;
 
-/** The values that the server takes for a property of a request. */
-export const choices = (schema, property) => schemas[schema]?.properties?.[property]?.enum ?? [];
-
-const READS = new Set(["search", "facets", "compare", "export", "topics/{}/settings/preview"]);
-
-/** Whether the server is well: {ok, problems, notes}. It answers 503 when it is not. */
-export async function health(signal) {
-  const reply = await fetch("/readyz", { signal, cache: "no-store" }).catch((error) => {
-    if (error.name !== "AbortError") lost();
-    throw error;
-  });
-  const told = await reply.json().catch(() => ({}));
-  return { ok: reply.ok, problems: told.reasons ?? [told.detail ?? `it answered ${reply.status}`], notes: told.notes ?? [] };
+/** Whether the server offers a route and allows its use: canUse("post", "topics/{}/events"). */
+export function canUse(method, template) {
+  if (cluster.read_only && method !== "get" && !READING_POSTS.has(template)) return false;
+  return Boolean(routes.get(BASE + template)?.[method]);
 }
 
-/** The answer of GET cluster. */
-export const who = () => cluster;
+/** Whether a route accepts a query parameter. */
+export function acceptsParameter(method, template, name) {
+  const parameters = routes.get(BASE + template)?.[method]?.parameters ?? [];
+  return parameters.some((parameter) => parameter.name === name);
+}
 
-/** An address of the API as a reader would type it elsewhere: for copied commands. */
-export const outside = (where, query) => location.origin + address(where, query);
+/** The values that the server accepts for a property of a request. */
+export const allowedValues = (schema, property) => schemas[schema]?.properties?.[property]?.enum ?? [];

@@ -1,60 +1,66 @@
-/** The difference of two payloads, line by line: what was, what is. */
+/** Compares two payloads line by line. */
 
-import { add, h } from "./dom.js";
-import { pairs, writeJson } from "./payload.js";
-import { many, visible } from "./text.js";
+import { hexPairs, writeJson } from "./payload.js";
 
-const DIFF_LINES_MAX = 3000;
+const COMPARED_LINES_MAX = 3000;
 
-/** The lines of two payloads: [["same" | "del" | "add", text]]; null: too long to compare. */
-export function difference(before, after) {
-  const a = textOf(before).split("\n");
-  const b = textOf(after).split("\n");
+/**
+ * The lines of two payloads as edits: [["same" | "del" | "add", text]].
+ * Null if they differ in too many lines: the comparison takes memory for each pair of differing lines.
+ */
+export function diffLines(before, after) {
+  const oldLines = payloadText(before).split("\n");
+  const newLines = payloadText(after).split("\n");
+  const shorter = Math.min(oldLines.length, newLines.length);
   let head = 0;
-  while (head < a.length && head < b.length && a[head] === b[head]) head++;
+  while (head < shorter && oldLines[head] === newLines[head]) head++;
   let tail = 0;
-  while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail]) tail++;
-  const [x, y] = [a.slice(head, a.length - tail), b.slice(head, b.length - tail)];
-  if (x.length * y.length > DIFF_LINES_MAX * DIFF_LINES_MAX) return null;
-  const middle = longest(x, y);
-  return [...a.slice(0, head).map((each) => ["same", each]), ...middle, ...a.slice(a.length - tail).map((each) => ["same", each])];
+  while (tail < shorter - head && oldLines.at(-1 - tail) === newLines.at(-1 - tail)) tail++;
+  const oldMiddle = oldLines.slice(head, oldLines.length - tail);
+  const newMiddle = newLines.slice(head, newLines.length - tail);
+  if (oldMiddle.length * newMiddle.length > COMPARED_LINES_MAX ** 2) return null;
+  const unchanged = (lines) => lines.map((line) => ["same", line]);
+  return [
+    ...unchanged(oldLines.slice(0, head)),
+    ...shortestEdits(oldMiddle, newMiddle),
+    ...unchanged(oldLines.slice(oldLines.length - tail)),
+  ];
 }
 
-function textOf(payload) {
+function payloadText(payload) {
   if (payload.kind === "json") return writeJson(payload.json);
-  return payload.kind === "binary" ? pairs(payload.bytes).join("\n") : payload.text;
+  return payload.kind === "binary" ? hexPairs(payload.bytes).join("\n") : payload.text;
 }
 
-function longest(x, y) {
-  const width = y.length + 1;
-  const best = new Uint16Array((x.length + 1) * width);
-  for (let i = x.length - 1; i >= 0; i--)
-    for (let j = y.length - 1; j >= 0; j--)
-      best[i * width + j] = x[i] === y[j] ? best[(i + 1) * width + j + 1] + 1 : Math.max(best[(i + 1) * width + j], best[i * width + j + 1]);
-  const steps = [];
+/** The edits that keep a longest common subsequence of the lines. */
+function shortestEdits(oldLines, newLines) {
+  const common = commonLengths(oldLines, newLines);
+  const edits = [];
   let [i, j] = [0, 0];
-  while (i < x.length || j < y.length) {
-    if (i < x.length && j < y.length && x[i] === y[j]) steps.push(["same", x[i++], j++]);
-    else if (i < x.length && (j >= y.length || best[(i + 1) * width + j] >= best[i * width + j + 1])) steps.push(["del", x[i++]]);
-    else steps.push(["add", y[j++]]);
+  while (i < oldLines.length || j < newLines.length) {
+    const hasOld = i < oldLines.length;
+    const hasNew = j < newLines.length;
+    if (hasOld && hasNew && oldLines[i] === newLines[j]) {
+      edits.push(["same", oldLines[i++]]);
+      j++;
+    } else if (hasOld && (!hasNew || common(i + 1, j) >= common(i, j + 1)))
+      edits.push(["del", oldLines[i++]]);
+    else edits.push(["add", newLines[j++]]);
   }
-  return steps;
+  return edits;
 }
 
-const AROUND = 3;
-
-/** The differing lines, with some around them. */
-export function diffView(steps) {
-  const near = steps.map((_, at) => steps.slice(Math.max(0, at - AROUND), at + AROUND + 1).some(([kind]) => kind !== "same"));
-  if (!near.some(Boolean)) return h("p", {}, "Both values are the same.");
-  const box = h("pre.payload.diff", { "aria-label": "Difference" });
-  let hidden = 0;
-  const flush = () => hidden && (add(box, h("div.muted", {}, `  ⋯ ${many(hidden, "line")} alike`)), (hidden = 0));
-  steps.forEach(([kind, text], at) => {
-    if (!near[at]) return void hidden++;
-    flush();
-    add(box, h(`div${kind === "same" ? "" : `.diff-${kind}`}`, {}, { same: "  ", add: "+ ", del: "− " }[kind], visible(text)));
-  });
-  flush();
-  return box;
+/**
+ * A function (i, j) that returns the length of the longest common subsequence from these lines to the ends.
+ */
+function commonLengths(oldLines, newLines) {
+  const width = newLines.length + 1;
+  const lengths = new Uint16Array((oldLines.length + 1) * width);
+  for (let i = oldLines.length - 1; i >= 0; i--)
+    for (let j = newLines.length - 1; j >= 0; j--) {
+      const [below, right] = [(i + 1) * width + j, i * width + j + 1];
+      lengths[i * width + j] =
+        oldLines[i] === newLines[j] ? lengths[below + 1] + 1 : Math.max(lengths[below], lengths[right]);
+    }
+  return (i, j) => lengths[i * width + j];
 }

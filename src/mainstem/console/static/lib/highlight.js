@@ -1,121 +1,151 @@
 /**
- * What matched: the places of a text that a query's terms are about.
+ * Finds the parts of an event that match a query, and highlights them.
  *
- * Owns: the same meaning of words and values as the search has (docs/SEARCH.md). The server reads the query and
- * sends its terms (`query/check`); here they are only compared, each in time proportional to the text.
+ * Owns: the comparison of words and values as the search makes it (docs/SEARCH.md). The server parses the
+ * query and returns its terms (`query/check`); this module only compares them, each in time proportional to
+ * the text.
  */
 
 import { h } from "./dom.js";
-import { visible } from "./text.js";
+import { visibleText } from "./text.js";
 
 const TEXT_MAX = 1_000_000;
+const ANY_TEXT = Symbol("*");
+const ANY_CHARACTER = Symbol("?");
 
-/** Case-folded. Lower-casing what was upper-cased takes ß to ss, as folding does. */
-const fold = (text) => (/^[\0-\x7f]*$/.test(text) ? text.toLowerCase() : text.toUpperCase().toLowerCase());
+/** Case-folded text. Upper-casing first turns ß into ss, as Unicode case folding does. */
+const foldCase = (text) =>
+  /^[\0-\x7f]*$/.test(text) ? text.toLowerCase() : text.toUpperCase().toLowerCase();
 
-/** A pattern with `*`, `?` and backslashes as a test of a whole folded text: two fingers, no backtracking further back than the last `*`. */
-function globTest(pattern) {
-  const parts = [];
-  for (let at = 0; at < pattern.length; at++) {
-    const letter = pattern[at];
-    if (letter === "\\") parts.push(pattern[++at] ?? "\\");
-    else parts.push(letter === "*" || letter === "?" ? { [letter]: true } : letter);
+/** The elements of a glob: characters, ANY_TEXT for `*` and ANY_CHARACTER for `?`; a backslash escapes. */
+function parseGlob(glob) {
+  const elements = [];
+  for (let i = 0; i < glob.length; i++) {
+    if (glob[i] === "\\") elements.push(glob[++i] ?? "\\");
+    else elements.push({ "*": ANY_TEXT, "?": ANY_CHARACTER }[glob[i]] ?? glob[i]);
   }
+  return elements;
+}
+
+/** A function that tests whether a case-folded text matches a glob. It backtracks to the last `*` at most. */
+function globMatcher(glob) {
+  const elements = parseGlob(glob);
   return (text) => {
-    let [at, part, star, from] = [0, 0, -1, 0];
-    while (at < text.length) {
-      if (parts[part]?.["*"]) [star, from] = [part++, at];
-      else if (parts[part]?.["?"] || parts[part] === text[at]) [at, part] = [at + 1, part + 1];
-      else if (star >= 0) [part, at] = [star + 1, ++from];
+    let [i, element, star, resumeAt] = [0, 0, -1, 0];
+    while (i < text.length) {
+      if (elements[element] === ANY_TEXT) [star, resumeAt] = [element++, i];
+      else if (elements[element] === ANY_CHARACTER || elements[element] === text[i])
+        [i, element] = [i + 1, element + 1];
+      else if (star >= 0) [element, i] = [star + 1, ++resumeAt];
       else return false;
     }
-    while (parts[part]?.["*"]) part++;
-    return part === parts.length;
+    while (elements[element] === ANY_TEXT) element++;
+    return element === elements.length;
   };
 }
 
-const scalarText = (value) => (typeof value === "string" ? value : String(value));
 const isNumber = (value) => typeof value === "number" || typeof value === "bigint";
+const isNumeric = (text) => text.trim() !== "" && !Number.isNaN(Number(text));
 
-function within({ low, high }, value) {
-  const numbers = [low, high].every((bound) => !bound || (!bound.quoted && bound.text.trim() !== "" && !Number.isNaN(Number(bound.text))));
-  if (!numbers && typeof value !== "string") return false;
-  if (numbers && !(isNumber(value) || (typeof value === "string" && /^-?\d/.test(value) && !Number.isNaN(Number(value))))) return false;
-  const own = (text) => (numbers ? Number(text) : fold(text));
-  const it = numbers ? Number(value) : fold(value);
-  if (low && !(it > own(low.text) || (low.inclusive && it === own(low.text)))) return false;
-  return !high || it < own(high.text) || (high.inclusive && it === own(high.text));
+/**
+ * Whether a value lies in a range. Unquoted numeric bounds compare numbers, all others compare folded text.
+ */
+function isInRange({ low, high }, value) {
+  const numeric = [low, high].every((bound) => !bound || (!bound.quoted && isNumeric(bound.text)));
+  if (!numeric && typeof value !== "string") return false;
+  const isNumericText = typeof value === "string" && /^-?\d/.test(value) && isNumeric(value);
+  if (numeric && !isNumber(value) && !isNumericText) return false;
+  const comparable = numeric ? Number : foldCase;
+  const subject = comparable(value);
+  const isAbove = (bound) => subject > bound || (low.inclusive && subject === bound);
+  const isBelow = (bound) => subject < bound || (high.inclusive && subject === bound);
+  return (!low || isAbove(comparable(low.text))) && (!high || isBelow(comparable(high.text)));
 }
 
-function valueTest({ glob, number, literal, low, high }) {
-  if (low || high) return (value) => value != null && within({ low, high }, value);
-  const test = globTest(glob ?? "");
+function valueMatcher({ glob, number, literal, low, high }) {
+  if (low || high) return (value) => value != null && isInRange({ low, high }, value);
+  const matchesGlob = globMatcher(glob ?? "");
   return (value) => {
     if (value === null) return !literal && glob === "null";
-    return (number != null && isNumber(value) && Number(value) === Number(number)) || test(fold(scalarText(value)));
+    if (number != null && isNumber(value) && Number(value) === Number(number)) return true;
+    return matchesGlob(foldCase(String(value)));
   };
 }
 
 /**
- * marker(highlights of the server): `ranges(text)` of a text that words are looked for in, as [[from, to]];
- * `whole(place, path, value)`: whether a value as a whole is what was asked for.
+ * The terms of a query, ready to be compared. `terms` are the highlights that the server returns.
+ *
+ * `textRanges(text)` returns where words of the query occur: [[from, to]].
+ * `matchesWhole(place, path, value)` says whether a whole value is what a field was searched for.
  */
-export function marker(highlights = []) {
-  const phrases = highlights.filter((each) => each.words?.length).map((each) => each.words.map(globTest));
-  const values = highlights.filter((each) => each.place !== "text").map((each) => ({ place: each.place, path: (each.path ?? []).join("\0"), test: valueTest(each) }));
+export function queryHighlights(terms = []) {
+  const phrases = terms.filter((term) => term.words?.length).map((term) => term.words.map(globMatcher));
+  const values = terms
+    .filter((term) => term.place !== "text")
+    .map((term) => ({ place: term.place, path: (term.path ?? []).join("\0"), matches: valueMatcher(term) }));
 
-  function ranges(text) {
-    if (!phrases.length || text.length > TEXT_MAX) return [];
-    const tokens = [...text.matchAll(/[\p{L}\p{N}]+/gu)].map((found) => ({ from: found.index, to: found.index + found[0].length, word: fold(found[0]) }));
-    const found = [];
-    for (const phrase of phrases)
-      for (let at = 0; at + phrase.length <= tokens.length; at++)
-        if (phrase.every((test, i) => test(tokens[at + i].word))) found.push([tokens[at].from, tokens[at + phrase.length - 1].to]);
-    return joined(found);
-  }
-
-  function whole(place, path, value) {
+  function matchesWhole(place, path, value) {
     if (!values.length) return false;
-    const where = path.join("\0");
-    return values.some((each) => each.place === place && each.path === where && each.test(value));
+    const joined = path.join("\0");
+    return values.some((term) => term.place === place && term.path === joined && term.matches(value));
   }
 
-  return { any: Boolean(phrases.length || values.length), ranges, whole };
+  return {
+    isEmpty: !phrases.length && !values.length,
+    textRanges: (text) => phraseRanges(phrases, text),
+    matchesWhole,
+  };
 }
 
-/** Nothing is marked. */
-export const UNMARKED = marker();
+/** No highlights. */
+export const NO_HIGHLIGHTS = queryHighlights();
 
-/** In order, without overlaps. */
-function joined(ranges) {
-  const result = [];
+/** Where phrases occur in a text, in order, without overlaps. A phrase is a list of word matchers. */
+function phraseRanges(phrases, text) {
+  if (!phrases.length || text.length > TEXT_MAX) return [];
+  const words = [...text.matchAll(/[\p{L}\p{N}]+/gu)].map((match) => ({
+    from: match.index,
+    to: match.index + match[0].length,
+    folded: foldCase(match[0]),
+  }));
+  const ranges = [];
+  for (const phrase of phrases)
+    for (let i = 0; i + phrase.length <= words.length; i++)
+      if (phrase.every((matches, k) => matches(words[i + k].folded)))
+        ranges.push([words[i].from, words[i + phrase.length - 1].to]);
+  return mergeRanges(ranges);
+}
+
+function mergeRanges(ranges) {
+  const merged = [];
   for (const [from, to] of ranges.sort((a, b) => a[0] - b[0])) {
-    const last = result.at(-1);
+    const last = merged.at(-1);
     if (last && from <= last[1]) last[1] = Math.max(last[1], to);
-    else result.push([from, to]);
+    else merged.push([from, to]);
   }
-  return result;
+  return merged;
+}
+
+/** The ranges to highlight in the text of a key, a header or a scalar of the payload. */
+export function highlightRanges(highlights, place, path, value) {
+  const text = String(value);
+  return highlights.matchesWhole(place, path, value) ? [[0, text.length]] : highlights.textRanges(text);
 }
 
 /**
- * What to mark of a key, a header or a scalar of the payload: ranges of its text.
- * A value that is what a field was asked for is marked as a whole.
+ * Nodes of text[from, to) with its ranges highlighted. `format` is applied to each part before it is shown.
  */
-export function rangesOf(marks, place, path, value) {
-  const text = scalarText(value);
-  return marks.whole(place, path, value) ? [[0, text.length]] : marks.ranges(text);
-}
-
-/** Nodes of text[from, to) with its ranges marked; `write` turns a piece into what is shown of it. */
-export function marked(text, ranges, from = 0, to = text.length, write = (piece) => piece) {
+export function highlightText(text, ranges, { from = 0, to = text.length, format = (part) => part } = {}) {
   const nodes = [];
-  let at = from;
+  const visiblePart = (start, end) => visibleText(format(text.slice(start, end)));
+  let shown = from;
   for (const [start, end] of ranges) {
-    if (end <= at || start >= to) continue;
-    if (start > at) nodes.push(visible(write(text.slice(at, start))));
-    nodes.push(h("mark", {}, visible(write(text.slice(Math.max(at, start), Math.min(end, to))))));
-    at = Math.min(end, to);
+    if (end <= shown || start >= to) continue;
+    if (start > shown) nodes.push(visiblePart(shown, start));
+    const stop = Math.min(end, to);
+    nodes.push(h("mark", {}, visiblePart(Math.max(shown, start), stop)));
+    shown = stop;
   }
-  if (at < to) nodes.push(visible(write(text.slice(at, to))));
+  if (shown < to) nodes.push(visiblePart(shown, to));
   return nodes;
 }

@@ -1,58 +1,55 @@
 /**
- * The keyboard: single keys and sequences (`g t`), never while something is being typed.
- *
- * Pages add keys with `bind` and get back what removes them again. The help lists what is bound now.
+ * Keyboard shortcuts: single keys and sequences such as `g t`. None runs while a reader types into a field.
  */
 
-import { h } from "./dom.js";
-import { dialog } from "../widgets/components.js";
+const SEQUENCE_MS = 1200;
 
-const bound = [];
+const bindings = [];
 let prefix = "";
 let prefixTimer = 0;
 
-/** bind({"g t": [what it does, function]}): removes them when called. */
-export function bind(keys) {
-  const entries = Object.entries(keys).map(([key, [text, run]]) => ({ key, text, run }));
-  bound.push(...entries);
-  return () => entries.forEach((entry) => bound.splice(bound.indexOf(entry), 1));
+/** Bind keys: bindKeys({"g t": ["Go to Topics", handler]}). Returns a function that removes the bindings. */
+export function bindKeys(keys) {
+  const added = Object.entries(keys).map(([key, [text, run]]) => ({ key, text, run }));
+  bindings.push(...added);
+  return () => {
+    for (const binding of added) bindings.splice(bindings.indexOf(binding), 1);
+  };
 }
 
-const typing = (element) => element?.closest?.("input, textarea, select, [contenteditable]");
+/** The keys that are bound now, with what they do: [[key, text]]. */
+export const boundKeys = () => [...new Map(bindings.map(({ key, text }) => [key, text]))];
 
-function pressed(event) {
+/** Start listening to the keyboard. Called once. */
+export function listenToKeys() {
+  document.addEventListener("keydown", onKeyDown);
+}
+
+const isTextField = (element) => element?.closest?.("input, textarea, select, [contenteditable]");
+
+function onKeyDown(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (document.querySelector("dialog[open]")) return;
-  if (typing(event.target)) {
+  if (isTextField(event.target)) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
   if (event.key === "Enter" && event.target.closest?.("a, button, summary")) return;
-  const whole = prefix ? `${prefix} ${event.key}` : event.key;
+  runBinding(event);
+}
+
+function runBinding(event) {
+  const sequence = prefix ? `${prefix} ${event.key}` : event.key;
   clearTimeout(prefixTimer);
   prefix = "";
-  const found = bound.findLast((entry) => entry.key === whole);
-  if (found) {
+  const binding = bindings.findLast(({ key }) => key === sequence);
+  if (binding) {
     event.preventDefault();
-    found.run(event);
-  } else if (bound.some((entry) => entry.key.startsWith(`${event.key} `))) {
+    binding.run(event);
+  } else if (bindings.some(({ key }) => key.startsWith(`${event.key} `))) {
     prefix = event.key;
-    prefixTimer = setTimeout(() => (prefix = ""), 1200);
+    prefixTimer = setTimeout(() => {
+      prefix = "";
+    }, SEQUENCE_MS);
   }
-}
-
-/** Listen. Called once. */
-export function start() {
-  document.addEventListener("keydown", pressed);
-}
-
-/** The list of keys, as a dialog. */
-export function help() {
-  const seen = new Map(bound.map((entry) => [entry.key, entry.text]));
-  dialog("Keyboard", [
-    h("dl.keys", {}, [...seen].map(([key, text]) => [
-      h("dt", {}, key.split(" ").map((each) => h("kbd", {}, each))),
-      h("dd", {}, text),
-    ])),
-  ]);
 }

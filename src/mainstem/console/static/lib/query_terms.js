@@ -1,18 +1,24 @@
-/** Terms of the query language, written so that they mean what they were made of. */
+/** Writes terms of the query language (docs/SEARCH.md) that match exactly the values they are made from. */
 
-const quote = (text) => `"${text.replace(/(["\\])/g, "\\$1")}"`;
+const OPERATORS = /^(AND|OR|NOT|TO)$/;
+const RESERVED_FIELDS = /^(key|topic|partition|offset|time|_exists_|header)$/;
 
-/** A path of names, as a query has it. */
-export const dotted = (path) => path.map((each) => (/^[\p{L}\p{N}_-]+$/u.test(each) ? each : quote(each))).join(".");
+/** A phrase in quotes: matches this text in any field. */
+export const quoteTerm = (text) => `"${text.replace(/(["\\])/g, "\\$1")}"`;
 
-/** A field of the payload: quoted where its name means something else in a query. */
-export const fieldName = (path) => (/^(key|topic|partition|offset|time|_exists_|header)$/.test(path[0]) ? [quote(path[0]), dotted(path.slice(1))].filter(Boolean).join(".") : dotted(path));
+/** A path of field names, joined by dots. */
+export const dottedPath = (path) =>
+  path.map((name) => (/^[\p{L}\p{N}_-]+$/u.test(name) ? name : quoteTerm(name))).join(".");
 
-/** `name:value`, the value quoted where it has to be. */
-export function term(name, value) {
-  const text = String(value);
-  return `${name}:${/^[\p{L}\p{N}_.-]+$/u.test(text) && !/^(AND|OR|NOT|TO)$/.test(text) ? text : quote(text)}`;
+/** The name of a field of the payload; in quotes if the language gives the name another meaning. */
+export function fieldName(path) {
+  if (!RESERVED_FIELDS.test(path[0])) return dottedPath(path);
+  return [quoteTerm(path[0]), dottedPath(path.slice(1))].filter(Boolean).join(".");
 }
 
-/** Free text that finds this value wherever it stands. */
-export const phrase = quote;
+/** `name:value`, with the value in quotes if it needs them. */
+export function fieldTerm(name, value) {
+  const text = String(value);
+  const isBare = /^[\p{L}\p{N}_.-]+$/u.test(text) && !OPERATORS.test(text);
+  return `${name}:${isBare ? text : quoteTerm(text)}`;
+}

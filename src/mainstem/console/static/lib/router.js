@@ -1,21 +1,19 @@
 /**
- * Which page is shown: the part of the address behind #. `#/topics/orders?tab=live`.
+ * The address of the page: its fragment selects what is shown, as in `#/topics/orders?tab=tail`.
  *
- * The address is the state: whatever a reader sees can be copied as a link. Pages change their own parameters
- * with `update`, which does not load the page again.
+ * Owns: the state in the address. Whatever a reader sees can be copied as a link. A page changes its own
+ * parameters with `updateParams`, which does not load the page again.
  */
 
-let current = parse(location.hash);
-let listener = () => {};
+let route = parseRoute(location.hash);
 
-/** Segments and parameters of a hash. */
-function parse(hash) {
+function parseRoute(hash) {
   const [where, query] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
-  const segments = where.split("/").filter(Boolean).map(decode);
+  const segments = where.split("/").filter(Boolean).map(decodeSegment);
   return { segments, params: new URLSearchParams(query ?? "") };
 }
 
-function decode(text) {
+function decodeSegment(text) {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -23,45 +21,43 @@ function decode(text) {
   }
 }
 
-/** The link to a page: link(["topics", name], {tab: "live"}). */
+/** The address of a page: link(["topics", name], {tab: "tail"}). Empty parameters are left out. */
 export function link(segments, params) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(params ?? {})) {
-    if (Array.isArray(value)) value.forEach((each) => query.append(name, each));
-    else if (value != null && value !== "" && value !== false) query.set(name, value);
-  }
+  for (const [name, value] of Object.entries(params ?? {}))
+    if (value != null && value !== "" && value !== false) query.set(name, value);
   const text = query.toString();
   return `#/${segments.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
-export const here = () => current;
+/** The current route: {segments, params}. */
+export const currentRoute = () => route;
 
-/** Go to another page. */
-export function go(segments, params) {
+/** Open another page. */
+export function navigate(segments, params) {
   location.hash = link(segments, params);
 }
 
-/** Write this page's parameters into the address without loading it again; `push`: as a new step of the history. */
-export function update(params, { push = false } = {}) {
-  const next = link(current.segments, params);
-  if (next === location.hash) return;
-  history[push ? "pushState" : "replaceState"](null, "", next);
-  current = parse(next);
+/** Write parameters of the current page into the address; `push` adds a step to the browser's history. */
+export function updateParams(params, { push = false } = {}) {
+  const address = link(route.segments, params);
+  if (address === location.hash) return;
+  history[push ? "pushState" : "replaceState"](null, "", address);
+  route = parseRoute(address);
 }
 
-/** Call with (segments, params) now and at each change. */
-export function start(callback) {
-  listener = callback;
+/** Call `listener(route)` now and whenever the route changes. */
+export function watchRoute(listener) {
   addEventListener("hashchange", () => {
-    current = parse(location.hash);
-    listener(current);
+    route = parseRoute(location.hash);
+    listener(route);
   });
   addEventListener("popstate", () => {
-    const next = parse(location.hash);
-    if (next.segments.join("/") !== current.segments.join("/") || next.params.toString() !== current.params.toString()) {
-      current = next;
-      listener(current);
-    }
+    const next = parseRoute(location.hash);
+    const samePage = next.segments.join("/") === route.segments.join("/");
+    if (samePage && next.params.toString() === route.params.toString()) return;
+    route = next;
+    listener(route);
   });
-  listener(current);
+  listener(route);
 }

@@ -1,18 +1,20 @@
-/** Light, dark, or as the system has it: the reader's choice, kept in this browser. */
+/** The colour theme: light, dark, or that of the system. The choice is stored in this browser. */
 
-const ORDER = ["auto", "light", "dark"];
+const STORAGE_KEY = "mainstem.theme";
+const THEMES = ["auto", "light", "dark"];
 
-export const theme = () => localStorage.getItem("mainstem.theme") ?? "auto";
+export const currentTheme = () => localStorage.getItem(STORAGE_KEY) ?? "auto";
 
-export function apply() {
-  const now = theme();
-  if (now === "auto") document.documentElement.removeAttribute("data-theme");
-  else document.documentElement.setAttribute("data-theme", now);
+/** Show the page in the current theme. */
+export function applyTheme() {
+  const theme = currentTheme();
+  if (theme === "auto") document.documentElement.removeAttribute("data-theme");
+  else document.documentElement.setAttribute("data-theme", theme);
 }
 
-/** The next of auto, light, dark; returns it. */
-export function turn() {
-  localStorage.setItem("mainstem.theme", ORDER[(ORDER.indexOf(theme()) + 1) % ORDER.length]);
-  apply();
-  return theme();
+/** Switch to the next of auto, light and dark. */
+export function switchTheme() {
+  const next = THEMES[(THEMES.indexOf(currentTheme()) + 1) % THEMES.length];
+  localStorage.setItem(STORAGE_KEY, next);
+  applyTheme();
 }

@@ -1,47 +1,85 @@
-/** One event, by its place: #/event/TOPIC/PARTITION/OFFSET. */
+/** One event, addressed by its position: #/event/TOPIC/PARTITION/OFFSET. */
 
-import { h, put } from "../lib/dom.js";
-import { eventView, fetchEvent } from "../widgets/event_view.js";
-import * as keys from "../lib/keys.js";
-import { empty, loading, problem } from "../widgets/components.js";
-import { go, link } from "../lib/router.js";
-import { line } from "../lib/text.js";
-import { can } from "../lib/api.js";
+import { canUse } from "../lib/api.js";
+import { h, replaceContent } from "../lib/dom.js";
+import { fetchEvent } from "../lib/events.js";
+import { bindKeys } from "../lib/keys.js";
+import { link, navigate } from "../lib/router.js";
+import { singleLine } from "../lib/text.js";
+import { emptyState, errorNotice, loadingState } from "../widgets/components.js";
+import { EventView } from "../widgets/event_view.js";
 
-export function eventPage([, topic, partition, offset]) {
-  const stop = new AbortController();
-  const body = h("div.page-body.flush", {}, loading("Loading the event"));
-  const step = (by) => go(["event", topic, partition, String(Math.max(0, Number(offset) + by))]);
-  const element = h("div.event-page", {},
-    h("div.page-head", {},
-      h("h1", {}, h("span.crumb", {}, h("a", { href: link(["topics", topic]) }, line(topic, 100)), ` / ${Number(partition)} / `), Number(offset)),
+const MISSING_HINT =
+  "It has not been written yet, or the offset belongs to no event: to a control record, or to" +
+  " one that was removed.";
+
+export class EventPage {
+  #position;
+  #abort = new AbortController();
+  #body = h("div.page-body.flush", {}, loadingState("Loading the event"));
+  #view = null;
+  #unbindKeys = bindKeys({
+    j: ["Next event", () => this.#step(1)],
+    k: ["Previous event", () => this.#step(-1)],
+    Escape: ["Back", () => history.back()],
+  });
+
+  constructor([, topic, partition, offset]) {
+    this.#position = { topic, partition, offset };
+    this.title = `${topic} ${partition}:${offset}`;
+    this.element = h("div.event-page", {}, this.#head(), this.#body);
+    this.#load();
+  }
+
+  close() {
+    this.#abort.abort();
+    this.#view?.close();
+    this.#unbindKeys();
+  }
+
+  #head() {
+    const { topic, partition, offset } = this.#position;
+    const topicLink = h("a", { href: link(["topics", topic]) }, singleLine(topic, 100));
+    const crumb = h("span.crumb", {}, topicLink, ` / ${Number(partition)} / `);
+    const button = (text, step) =>
+      h(
+        "button",
+        { type: "button", onclick: () => this.#step(step), disabled: Number(offset) + step < 0 },
+        text,
+      );
+    return h(
+      "div.page-head",
+      {},
+      h("h1", {}, crumb, Number(offset)),
       h("span.spacer"),
-      h("span.stepper", {},
-        h("button", { type: "button", onclick: () => step(-1), disabled: Number(offset) === 0 }, "Older"),
-        h("button", { type: "button", onclick: () => step(1) }, "Newer"))),
-    body);
-  let view = null;
+      h("span.stepper", {}, button("Previous", -1), button("Next", 1)),
+    );
+  }
 
-  async function load() {
+  #step(step) {
+    const { topic, partition, offset } = this.#position;
+    navigate(["event", topic, partition, String(Math.max(0, Number(offset) + step))]);
+  }
+
+  async #load() {
     try {
-      const event = await fetchEvent(topic, partition, offset, stop.signal);
-      if (!event) return put(body, empty("There is no event at this offset", "The end has not got there yet, or the place belongs to no event (a control record, or compacted away)."));
-      view = eventView(event, can("post", "search") ? { filter: (term, exclude) => go(["search"], { q: exclude ? `NOT ${term}` : term, topics: topic }) } : {});
-      return put(body, view.element);
+      const event = await fetchEvent(this.#position, this.#abort.signal);
+      this.#view = event ? new EventView(event, { filter: this.#filter() }) : null;
+      const missing = () => emptyState("There is no event at this offset", MISSING_HINT);
+      replaceContent(this.#body, this.#view?.element ?? missing());
     } catch (error) {
-      return error.name !== "AbortError" && put(body, problem(error, load));
+      if (error.name === "AbortError") return;
+      replaceContent(
+        this.#body,
+        errorNotice(error, () => this.#load()),
+      );
     }
   }
 
-  const unbind = keys.bind({ j: ["Newer event", () => step(1)], k: ["Older event", () => step(-1)], Escape: ["Back", () => history.back()] });
-  load();
-  return {
-    title: `${topic} ${partition}:${offset}`,
-    element,
-    close() {
-      stop.abort();
-      view?.stop();
-      unbind();
-    },
-  };
+  /** Opens a search of the topic; null if the server has no search. */
+  #filter() {
+    if (!canUse("post", "search")) return null;
+    const { topic } = this.#position;
+    return (term, exclude) => navigate(["search"], { q: exclude ? `NOT ${term}` : term, topics: topic });
+  }
 }

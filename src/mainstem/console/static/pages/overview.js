@@ -1,102 +1,194 @@
-/** Overview: is it well, how much comes in and goes out, how full is the disk, and who is behind. */
+/** The overview: health of the server, rates of events, disk space, busiest topics, and groups that lag. */
 
-import { can, get, health, who } from "../lib/api.js";
-import { sparkline } from "../widgets/charts.js";
-import { h, icon, put } from "../lib/dom.js";
-import { loading, problem, table } from "../widgets/components.js";
+import { canUse, clusterInfo, fetchHealth, get } from "../lib/api.js";
+import { h, icon, replaceContent } from "../lib/dom.js";
+import { formatBytes, formatCount, formatDuration, formatRate, formatShort, plural } from "../lib/format.js";
+import { Poller } from "../lib/poller.js";
 import { link } from "../lib/router.js";
-import { ago, bytes, count, duration, line, many, short, visible } from "../lib/text.js";
+import { singleLine, visibleText } from "../lib/text.js";
+import { errorNotice, loadingState, table } from "../widgets/components.js";
+import { stuckTag } from "../widgets/group_status.js";
+import { historyPoints, sparkline } from "../widgets/sparkline.js";
 
-const AGAIN_MS = 2000;
-const BEHIND_MS = 60_000;
-const NOTED_MS = 10_000;
+const INTERVAL_MS = 2000;
+const RETRY_MS = 4000;
+const LOADS_PER_GROUP_LOAD = 5;
+const ROWS_MAX = 10;
+const LISTED_LAG_MS = 10_000;
+const LATE_MS = 60_000;
+const LITTLE_FREE_SHARE = 0.1;
 
-export function overviewPage() {
-  const stop = new AbortController();
-  let timer = 0;
-  let rounds = 0;
-  const body = h("div.page-body", {}, loading("Loading"));
-  const state = h("div");
-  const cards = h("div.cards");
-  const busiest = h("section");
-  const behind = h("section");
-  const element = h("div", {}, h("div.page-head", {}, h("h1", {}, "Overview"), h("span.muted", {}, clusterWords())), body);
+export class OverviewPage {
+  title = "Overview";
+  #loads = 0;
+  #body = h("div.page-body", {}, loadingState());
+  #health = h("div");
+  #cards = h("div.cards");
+  #busiest = h("section");
+  #lagging = h("section");
+  #poller = new Poller({
+    load: (signal) => this.#load(signal),
+    onError: (error) =>
+      replaceContent(
+        this.#body,
+        errorNotice(error, () => this.#poller.run()),
+      ),
+    intervalMs: INTERVAL_MS,
+    retryMs: RETRY_MS,
+  });
 
-  async function load() {
-    try {
-      const [stats, well] = await Promise.all([get("stats", null, stop.signal), health(stop.signal)]);
-      drawState(well, stats);
-      drawCards(stats);
-      drawBusiest(stats);
-      if (rounds++ % 5 === 0 && can("get", "groups")) drawBehind(await get("groups", { limit: 500 }, stop.signal));
-      if (!cards.isConnected) put(body, state, cards, h("div.columns", {}, busiest, behind));
-      timer = setTimeout(load, AGAIN_MS);
-    } catch (error) {
-      if (error.name !== "AbortError") {
-        put(body, problem(error, load));
-        timer = setTimeout(load, AGAIN_MS * 2);
-      }
+  constructor() {
+    const head = h("div.page-head", {}, h("h1", {}, "Overview"), h("span.muted", {}, clusterSummary()));
+    this.element = h("div", {}, head, this.#body);
+    this.#poller.run();
+  }
+
+  close() {
+    this.#poller.close();
+  }
+
+  async #load(signal) {
+    const [stats, health] = await Promise.all([get("stats", null, signal), fetchHealth(signal)]);
+    replaceContent(this.#health, healthView(health, stats));
+    replaceContent(this.#cards, cardViews(stats));
+    replaceContent(this.#busiest, busiestView(stats));
+    if (this.#loads++ % LOADS_PER_GROUP_LOAD === 0 && canUse("get", "groups")) {
+      const { groups } = await get("groups", { limit: 500 }, signal);
+      replaceContent(this.#lagging, laggingView(groups));
     }
+    if (this.#cards.isConnected) return;
+    const columns = h("div.columns", {}, this.#busiest, this.#lagging);
+    replaceContent(this.#body, this.#health, this.#cards, columns);
   }
-
-  function drawState(well, stats) {
-    const { read_only: readOnly, embedded, brokers = [] } = who();
-    put(state, readOnly ? h("p.notice.spaced", {}, "Read-only: here nothing can be changed, published or replayed.") : null, well.ok
-      ? h("p.health", {}, h("span.dot.ok"), h("strong", {}, "Well"), h("span.muted", {}, ` · ${embedded === false ? `${many(brokers.length, "broker")}, seen by this console for ${ago(stats.started_ms).replace(" ago", "")}` : `takes and gives events · up ${ago(stats.started_ms).replace(" ago", "")}`}`))
-      : h("div.notice.bad", { role: "alert" }, icon("warn"), h("div", {}, h("strong", {}, "Something is wrong"), h("ul.plain-list", {}, well.problems.map((each) => h("li", {}, visible(each)))))),
-    well.notes.map((each) => h("p.notice.warn.spaced", {}, icon("warn"), visible(each))));
-  }
-
-  function drawCards(stats) {
-    const { history, disk } = stats;
-    const points = (name) => history[name].map((value, at) => [history.from_ms + at * history.step_s * 1000, value]).filter(([, value]) => value != null);
-    put(cards,
-      card("Events in", `${short(stats.rates.in_per_s)}/s`, sparkline(points("in_per_s"), { label: "Events in a second", format: (n) => `${short(n)}/s`, height: 44, caption: true })),
-      card("Read by groups", `${short(stats.rates.out_per_s)}/s`, sparkline(points("out_per_s"), { label: "Events read a second", format: (n) => `${short(n)}/s`, height: 44, caption: true })),
-      card("Kept", count(stats.events), h("p.muted", {}, "events in ", h("a", { href: link(["topics"]) }, many(stats.topics, "topic")), `, ${many(stats.partitions, "partition")}`)),
-      disk ? card("Disk", bytes(disk.used_bytes), diskBar(disk)) : null);
-  }
-
-  function drawBusiest(stats) {
-    put(busiest, h("h2.section", {}, "Busiest topics"), stats.busiest.length ? table([
-      { text: "Topic", cell: (each) => h("a", { href: link(["topics", each.topic]) }, line(each.topic, 120)) },
-      { text: "In/s", kind: "num", cell: (each) => short(each.in_per_s) },
-      { text: "Out/s", kind: "num", cell: (each) => short(each.out_per_s) },
-    ], stats.busiest.slice(0, 10), "Busiest topics") : h("p.muted", {}, "Nothing comes in at the moment."));
-  }
-
-  function drawBehind({ groups }) {
-    const late = groups.filter((each) => each.lag && (each.stuck || each.lag_ms > NOTED_MS)).sort((a, b) => Boolean(b.stuck) - Boolean(a.stuck) || (b.lag_ms ?? 0) - (a.lag_ms ?? 0));
-    put(behind, h("h2.section", {}, "Groups behind"), late.length ? table([
-      { text: "Group", cell: (each) => [h("a", { href: link(["groups", each.group]) }, line(each.group, 120)), each.stuck ? h("span.tag.bad.after", {}, `${each.members ? "stuck" : "unread"} ${duration(each.stuck.for_ms)}`) : null] },
-      { text: "Behind", kind: "num", cell: (each) => short(each.lag) },
-      { text: "Oldest waits", kind: "num", cell: (each) => (each.lag_ms == null ? "–" : h(each.lag_ms > BEHIND_MS ? "span.warn-text" : "span", {}, duration(each.lag_ms))) },
-    ], late.slice(0, 10), "Groups behind") : h("p.muted", {}, groups.length ? "No group is more than ten seconds behind." : "No group reads anything yet."));
-  }
-
-  load();
-  return {
-    title: "Overview",
-    element,
-    close() {
-      stop.abort();
-      clearTimeout(timer);
-    },
-  };
 }
 
-function clusterWords() {
-  const { at, version, embedded, brokers = [] } = who();
-  return [embedded ? `mainstem ${version ?? ""}` : `${many(brokers.length, "broker")}, console ${version ?? ""}`, at ? ` · Kafka clients: ${at}` : ""].join("");
+/** Whether this console is in front of another Kafka cluster. */
+const isRemote = () => clusterInfo().embedded === false;
+
+function clusterSummary() {
+  const { at, version = "", embedded, brokers = [] } = clusterInfo();
+  const software = embedded
+    ? `mainstem ${version}`
+    : `${plural(brokers.length, "broker")}, console ${version}`;
+  return at ? `${software} · Kafka clients: ${at}` : software;
 }
 
-const card = (title, value, more) => h("section.card", {}, h("h2.card-title", {}, title), h("p.card-value", {}, value), more);
+// ------------------------------------------------------------------------------------------ health
 
-function diskBar({ used_bytes: used, free_bytes: free, total_bytes: total }) {
-  const share = (part) => `${Math.min(100, (part / Math.max(1, total)) * 100)}%`;
-  const left = free / Math.max(1, total);
-  return h("div.disk", {},
-    h("div.disk-bar", { role: "img", "aria-label": `${bytes(used)} by the log, ${bytes(free)} free of ${bytes(total)}` },
-      h("i.by-log", { style: { width: share(used) } }), h("i.by-others", { style: { width: share(total - free - used) } })),
-    h(`p${left < 0.1 ? ".warn-text" : ".muted"}`, {}, `${bytes(free)} free of ${bytes(total)}`));
+function healthView({ ok, problems, notes }, stats) {
+  const readOnly = "Read-only mode: this console cannot change, publish or replay anything.";
+  return [
+    clusterInfo().read_only ? h("p.notice.spaced", {}, readOnly) : null,
+    ok ? healthyView(stats) : unhealthyView(problems),
+    notes.map((note) => h("p.notice.warn.spaced", {}, icon("warn"), visibleText(note))),
+  ];
+}
+
+function healthyView({ started_ms: startedMs }) {
+  const runningFor = formatDuration(Date.now() - startedMs);
+  const brokers = plural(clusterInfo().brokers?.length ?? 0, "broker");
+  const detail = isRemote()
+    ? `${brokers}, observed by this console for ${runningFor}`
+    : `reading and writing · up ${runningFor}`;
+  return h("p.health", {}, h("span.dot.ok"), h("strong", {}, "Healthy"), h("span.muted", {}, ` · ${detail}`));
+}
+
+function unhealthyView(problems) {
+  const list = h(
+    "ul.plain-list",
+    {},
+    problems.map((text) => h("li", {}, visibleText(text))),
+  );
+  return h(
+    "div.notice.bad",
+    { role: "alert" },
+    icon("warn"),
+    h("div", {}, h("strong", {}, "Not healthy"), list),
+  );
+}
+
+// ------------------------------------------------------------------------------------------ cards
+
+function cardViews({ history, rates, events, topics, partitions, disk }) {
+  const chart = (name, label) =>
+    sparkline(historyPoints(history, name), { label, format: formatRate, height: 44, caption: true });
+  return [
+    card("Events in", formatRate(rates.in_per_s), chart("in_per_s", "Events published per second")),
+    card("Read by groups", formatRate(rates.out_per_s), chart("out_per_s", "Events read per second")),
+    card(
+      "Stored",
+      formatCount(events),
+      h(
+        "p.muted",
+        {},
+        "events in ",
+        h("a", { href: link(["topics"]) }, plural(topics, "topic")),
+        `, ${plural(partitions, "partition")}`,
+      ),
+    ),
+    disk ? card("Disk", formatBytes(disk.used_bytes), diskView(disk)) : null,
+  ];
+}
+
+const card = (title, value, content) =>
+  h("section.card", {}, h("h2.card-title", {}, title), h("p.card-value", {}, value), content);
+
+function diskView({ used_bytes: used, free_bytes: free, total_bytes: total }) {
+  const width = (bytes) => ({ style: { width: `${Math.min(100, (bytes / Math.max(1, total)) * 100)}%` } });
+  const isLittle = free / Math.max(1, total) < LITTLE_FREE_SHARE;
+  const [freeText, totalText] = [formatBytes(free), formatBytes(total)];
+  const label = `${formatBytes(used)} used by the log, ${freeText} free of ${totalText}`;
+  return h(
+    "div.disk",
+    {},
+    h(
+      "div.disk-bar",
+      { role: "img", "aria-label": label },
+      h("i.by-log", width(used)),
+      h("i.by-others", width(total - free - used)),
+    ),
+    h(`p${isLittle ? ".warn-text" : ".muted"}`, {}, `${freeText} free of ${totalText}`),
+  );
+}
+
+// ------------------------------------------------------------------------------------------ tables
+
+function busiestView({ busiest }) {
+  const topicLink = ({ topic }) => h("a", { href: link(["topics", topic]) }, singleLine(topic, 120));
+  const columns = [
+    { text: "Topic", cell: topicLink },
+    { text: "In/s", kind: "num", cell: (topic) => formatShort(topic.in_per_s) },
+    { text: "Out/s", kind: "num", cell: (topic) => formatShort(topic.out_per_s) },
+  ];
+  return [
+    h("h2.section", {}, "Busiest topics"),
+    busiest.length
+      ? table(columns, busiest.slice(0, ROWS_MAX), "Busiest topics")
+      : h("p.muted", {}, "No events are being published at the moment."),
+  ];
+}
+
+/** The groups that lag: stuck ones first, then by how long their oldest unread event has waited. */
+function laggingView(groups) {
+  const byUrgency = (a, b) => Boolean(b.stuck) - Boolean(a.stuck) || (b.lag_ms ?? 0) - (a.lag_ms ?? 0);
+  const lagging = groups
+    .filter(({ lag, lag_ms: lagMs, stuck }) => lag && (stuck || lagMs > LISTED_LAG_MS))
+    .sort(byUrgency);
+  const groupLink = ({ group }) => h("a", { href: link(["groups", group]) }, singleLine(group, 120));
+  const waiting = ({ lag_ms: lagMs }) =>
+    lagMs == null ? "–" : h(lagMs > LATE_MS ? "span.warn-text" : "span", {}, formatDuration(lagMs));
+  const columns = [
+    { text: "Group", cell: (group) => [groupLink(group), stuckTag(group.stuck, group.members)] },
+    { text: "Lag", kind: "num", cell: ({ lag }) => formatShort(lag) },
+    { text: "Oldest unread", kind: "num", cell: waiting },
+  ];
+  const nothing = groups.length
+    ? "No group lags by more than ten seconds."
+    : "There are no consumer groups yet.";
+  return [
+    h("h2.section", {}, "Groups that lag"),
+    lagging.length
+      ? table(columns, lagging.slice(0, ROWS_MAX), "Groups that lag")
+      : h("p.muted", {}, nothing),
+  ];
 }

@@ -1,387 +1,205 @@
 /**
- * Search: one query over topics and times; results as they are found, with how far the search has come.
+ * The search: one query over topics and times, with results as they are found.
  *
- * The address holds the whole state (q, topics, since, until, oldest, open), so that a link shows the same.
+ * Owns: the state in the address (q, topics, since, until, oldest, open): a link shows the same search. The
+ * parts are in `search/`: the query, the run, the results, their facets and timeline, and the open event.
  */
 
-import { can, get, lines, post } from "../lib/api.js";
-import { histogram } from "../widgets/charts.js";
-import { chooser } from "../widgets/selection.js";
-import { h, icon, put } from "../lib/dom.js";
-import { eventRow, eventView, fetchEvent, placeOf } from "../widgets/event_view.js";
-import { facetPanel } from "../widgets/facets.js";
-import * as keys from "../lib/keys.js";
-import { marker, UNMARKED } from "../lib/highlight.js";
-import { dialog, empty, problem, showUnreadable } from "../widgets/components.js";
-import { queryBox } from "../widgets/query_box.js";
-import { update } from "../lib/router.js";
-import { bounds, timeMenu, topicMenu } from "../widgets/filters.js";
-import { bytes, count, iso, many, moment } from "../lib/text.js";
-import { exportMatches, replay } from "../widgets/replay_export.js";
-import { list } from "../widgets/virtual_list.js";
+import { canUse, get } from "../lib/api.js";
+import { h } from "../lib/dom.js";
+import { NO_HIGHLIGHTS, queryHighlights } from "../lib/highlight.js";
+import { bindKeys } from "../lib/keys.js";
+import { updateParams } from "../lib/router.js";
+import { SearchDetail } from "./search/detail.js";
+import { SearchFacets } from "./search/facets.js";
+import { SearchProgress } from "./search/progress.js";
+import { SearchQuery } from "./search/query.js";
+import { SearchResults } from "./search/results.js";
+import { SearchRun } from "./search/run.js";
+import { SearchTimeline } from "./search/timeline.js";
 
-const FIRST = 200;
-const MORE = 500;
-const BUCKETS = 120;
-const DRAWN_EVERY_MS = 120;
+const EVENTS_FIRST = 200;
+const EVENTS_MORE = 500;
+const DRAW_INTERVAL_MS = 120;
 
-export function searchPage(_segments, params) {
-  let run = null;
-  let counting = null;
-  let hits = [];
-  const seen = new Set();
-  let unreadable = [];
-  let totals = null;
-  let buckets = [];
-  let resume = null;
-  let ended = "";
-  let detail = null;
-  let drawTimer = 0;
-  let marks = UNMARKED;
+export class SearchPage {
+  title = "Search";
+  #openPosition;
+  #run = null;
+  #drawTimer = 0;
+  #query;
+  #timeline;
+  #progress;
+  #facets;
+  #results;
+  #detail;
+  #area;
+  #unbindKeys;
 
-  const box = queryBox({ value: params.get("q") ?? "", run: () => begin(true), scope: () => topics.value() });
-  const topics = topicMenu(commas(params.get("topics")), () => begin(true));
-  const times = timeMenu({ since: params.get("since") ?? "", until: params.get("until") ?? "" }, () => begin(true));
-  let oldest = params.get("oldest") === "1";
-  const order = h("button.quiet", { type: "button", onclick: () => ((oldest = !oldest), begin(true)) });
-  const chart = histogram({ chosen: (from, to) => (times.set({ since: iso(from), until: iso(to) }), begin(true)) });
-  const status = h("div.progress-text", { role: "status" });
-  const bar = h("div.progress-bar", {}, h("i"));
-  const control = h("span.progress-control");
-  const rows = list({ label: "Results", kind: "of-events", row, open: show });
-  const picks = chooser({ items: () => hits, redraw: () => rows.again() });
-  const note = h("div.rows-note");
-  const facets = facetPanel({ filter, ask: can("post", "facets") ? countAll : null, compare: can("post", "compare") ? compare : null });
-  const showFacets = h("button.quiet.facets-toggle", { type: "button", "aria-expanded": "false", onclick: toggleFacets }, "Facets");
-  const side = h("div.detail", { hidden: true });
-  const results = h("div.results", { "aria-busy": "true" }, facets.element, h("div.split", {}, h("div.split-main", {}, note, rows.element), side));
-  const element = h("div.search", {},
-    h("div.search-head", {},
-      h("h1.unseen", {}, "Search"),
-      box.element,
-      h("div.search-scope", {}, topics.element, times.element, order, h("button.primary", { type: "button", onclick: () => begin(true) }, icon("search"), "Search"))),
-    chart.element,
-    h("div.progress", {}, bar, h("div.progress-line", {}, status, h("div.result-tools", {}, control, showFacets,
-      can("post", "export") ? h("button.quiet", { type: "button", onclick: () => exportMatches(matchesOnly()) }, "Export…") : null,
-      can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ matches: matchesOnly() }) }, "Replay…") : null))),
-    picks.bar,
-    results);
-
-  function row(event, index) {
-    return picks.dress(eventRow(event, { marks, topics: topics.value().length !== 1 || topics.value()[0].includes("*"), pick: picks.box(event, index) }), event);
+  constructor(_segments, params) {
+    const start = () => this.#start({ push: true });
+    this.#openPosition = params.get("open");
+    this.#query = new SearchQuery(params, start);
+    this.#timeline = new SearchTimeline(this.#query, start);
+    const filter = (term, exclude) => this.#query.addTerm(term, exclude) && start();
+    this.#facets = new SearchFacets(this.#query, filter);
+    this.#detail = new SearchDetail({
+      filter,
+      onChange: () => this.#saveParams(),
+      onClose: () => this.#results.focus(),
+    });
+    this.#results = new SearchResults(this.#query, {
+      open: (event) => this.#detail.open(event),
+      restart: () => this.#start(),
+    });
+    this.#progress = new SearchProgress(this.#query, {
+      stop: () => this.#run?.stop(),
+      continue: () => this.#continue(),
+      toggleFacets: () => this.#area.classList.toggle("with-facets"),
+    });
+    this.#unbindKeys = this.#bindKeys();
+    this.element = this.#createElement();
   }
 
-  // -------------------------------------------------------------------------------------- the request
-
-  function request(more) {
-    return {
-      query: box.value(), topics: topics.value(), ...given(bounds(times.value())), newest_first: !oldest, limit: FIRST, ...more,
-    };
+  shown() {
+    if (this.#openPosition) this.#detail.openPosition(this.#openPosition);
+    this.#start();
+    this.#query.focus();
   }
 
-  function save(push) {
-    update({ q: box.value(), topics: topics.value().join(","), ...times.value(), oldest: oldest ? "1" : "", open: detail ? placeOf(detail.event) : "" }, { push });
+  paramsChanged(params) {
+    if (this.#query.readParams(params)) this.#start();
   }
 
-  function begin(push) {
-    run?.abort();
-    counting?.abort();
-    counting = null;
-    hits = [];
-    seen.clear();
-    unreadable = [];
-    totals = resume = null;
-    ended = "";
-    box.problem(null);
-    save(push);
-    picks.clear();
-    facets.clear();
-    rows.items([]);
-    loadMarks();
-    loadHistogram();
-    stream({});
+  close() {
+    this.#run?.discard();
+    this.#run = null;
+    clearTimeout(this.#drawTimer);
+    for (const part of [this.#query, this.#facets, this.#detail, this.#results]) part.dispose();
+    this.#unbindKeys();
   }
 
-  async function stream(more) {
-    const mine = (run = new AbortController());
-    const before = totals;
-    ended = "running";
-    drawProgress();
-    try {
-      for await (const told of lines("search", request(more), mine.signal)) {
-        if (told.hit) found(told.hit);
-        else if (told.unreadable) unreadable.push(told.unreadable);
-        else take(told, before);
-        drawSoon();
-      }
-      if (ended === "running") ended = "cut";
-    } catch (error) {
-      if (mine !== run) return;
-      ended = error.name === "AbortError" ? "stopped" : "failed";
-      if (ended === "failed") failed(error);
-    }
-    if (mine === run) draw();
+  #createElement() {
+    const split = h("div.split", {}, this.#results.element, this.#detail.element);
+    this.#area = h("div.results", { "aria-busy": "true" }, this.#facets.element, split);
+    return h(
+      "div.search",
+      {},
+      this.#query.element,
+      this.#timeline.element,
+      this.#progress.element,
+      this.#results.selectionBar,
+      this.#area,
+    );
   }
 
-  function failed(error) {
-    if (error.body?.column != null) {
-      box.problem({ message: error.message, column: error.body.column, length: error.body.length });
-      ended = "query";
-    } else {
-      ended = "failed";
-      put(note, problem(error, () => begin(false)));
-    }
+  #bindKeys() {
+    return bindKeys({
+      j: ["Next result", () => this.#step(1)],
+      k: ["Previous result", () => this.#step(-1)],
+      Enter: ["Open the result", () => this.#results.openCurrent()],
+      x: ["Select the result, to replay or export several", () => this.#results.toggleCurrent()],
+      Escape: ["Close the result, or clear the selection", () => this.#closeOrClear()],
+      s: ["Stop the search", () => this.#run?.stop()],
+    });
   }
 
-  function take(told, before) {
-    const part = told.progress ?? told.done;
-    totals = { ...part.totals };
-    totals.matches = hits.length;
-    if (before) {
-      totals.undecodable += before.undecodable;
-      totals.elapsed_s += before.elapsed_s;
-    }
-    resume = part.resume ?? (told.done ? null : resume);
-    if (told.done) ended = told.done.reason;
+  #step(step) {
+    const event = this.#results.move(step);
+    if (this.#detail.event && event) this.#detail.open(event);
   }
 
-  /** When a stopped search goes on, what was found after its last token comes again. */
-  function found(event) {
-    const place = placeOf(event);
-    if (!seen.has(place)) insert(event);
-    seen.add(place);
+  #closeOrClear() {
+    if (this.#detail.event) this.#detail.close();
+    else this.#results.clearSelection();
   }
 
-  /** Into the order of the list: units of work come by time, their events in one piece. */
-  function insert(event) {
-    const later = (a, b) => (oldest ? a.timestamp_ms - b.timestamp_ms : b.timestamp_ms - a.timestamp_ms);
-    let at = hits.length;
-    while (at > 0 && later(hits[at - 1], event) > 0) at--;
-    hits.splice(at, 0, event);
-    facets.add(event);
-    const bucket = buckets.length ? Math.floor((event.timestamp_ms - buckets[0].from) / (buckets[0].to - buckets[0].from)) : -1;
-    if (buckets[bucket]) buckets[bucket].matches = (buckets[bucket].matches ?? 0) + 1;
+  // ---------------------------------------------------------------------------------------- the search
+
+  #saveParams({ push = false } = {}) {
+    updateParams({ ...this.#query.params(), open: this.#detail.position }, { push });
   }
 
-  /** What to mark in the matches: the server reads the query. */
-  async function loadMarks() {
-    const mine = box.value();
-    marks = UNMARKED;
-    if (!mine || !can("get", "query/check")) return;
-    const told = await get("query/check", { q: mine }).catch(() => null);
-    if (!told || mine !== box.value()) return;
-    marks = marker(told.highlights);
-    rows.again();
-    if (detail) show(detail.event);
+  /** Start a new search; `push` adds a step to the browser's history. */
+  #start({ push = false } = {}) {
+    this.#run?.discard();
+    this.#query.showError(null);
+    this.#saveParams({ push });
+    this.#facets.reset();
+    const run = new SearchRun({
+      oldestFirst: this.#query.oldestFirst,
+      onEvent: (event) => this.#onEvent(event),
+      onProgress: () => this.#drawSoon(),
+    });
+    this.#run = run;
+    this.#results.reset(run);
+    this.#loadHighlights();
+    this.#loadTimeline(run);
+    this.#stream(this.#query.request({ limit: EVENTS_FIRST }));
   }
 
-  async function loadHistogram() {
-    if (!can("get", "histogram")) return void (chart.element.hidden = true);
-    const mine = box.value();
-    const { since_ms, until_ms } = bounds(times.value());
-    try {
-      const reply = await get("histogram", { topics: topics.value().join(","), since: since_ms != null ? iso(since_ms) : "", until: until_ms != null ? iso(until_ms) : "", buckets: BUCKETS });
-      if (mine !== box.value()) return undefined;
-      buckets = reply.buckets.map((each) => ({ from: each.from_ms, to: each.to_ms, count: each.count, matches: null }));
-      const shown = hits.splice(0);
-      facets.clear();
-      shown.forEach(insert);
-      drawSoon();
-    } catch (error) {
-      buckets = [];
-      if (error.status !== 400) drawSoon();
-    }
-    return undefined;
+  #continue() {
+    this.#stream(this.#query.request({ limit: EVENTS_MORE, resume: this.#run.resume }));
   }
 
-  // -------------------------------------------------------------------------------------- drawing
-
-  function drawSoon() {
-    drawTimer ||= setTimeout(() => {
-      drawTimer = 0;
-      draw();
-    }, DRAWN_EVERY_MS);
+  async #stream(request) {
+    const run = this.#run;
+    const ended = run.stream(request);
+    this.#drawProgress();
+    await ended;
+    if (run !== this.#run) return;
+    const { column, length } = run.error?.body ?? {};
+    if (run.state === "invalid") this.#query.showError({ message: run.error.message, column, length });
+    this.#draw();
   }
 
-  function draw() {
-    rows.items(hits, true);
-    chart.show(buckets);
-    facets.draw();
-    drawProgress();
-    rows.element.hidden = !hits.length;
-    if (ended === "failed") return;
-    put(note, hits.length ? null : ended === "running" ? empty("Searching …") : ended === "query" ? empty("The query cannot be read", "See what is underlined.")
-      : ended === "complete" ? nothing() : empty("Nothing found so far"));
+  #onEvent(event) {
+    this.#facets.add(event);
+    this.#timeline.count(event);
   }
 
-  /** Why there is nothing, and what would change it. */
-  function nothing() {
-    const { since, until } = times.value();
-    const wider = [since || until ? "a wider time range" : "", topics.value().length ? "more topics" : ""].filter(Boolean).join(" or ");
-    const hint = wider ? `${wider[0].toUpperCase()}${wider.slice(1)} may have some.` : "";
-    if (!box.value() || totals?.total_bytes === 0) return empty("No events here", hint || "Nothing has been published yet, or all of it was deleted.");
-    return empty("Nothing matches", `All there is was searched. ${hint}`);
+  async #loadTimeline(run) {
+    await this.#timeline.load();
+    if (run !== this.#run) return;
+    for (const event of run.events) this.#timeline.count(event);
+    this.#drawSoon();
   }
 
-  function drawProgress() {
-    const running = ended === "running";
-    const share = totals?.share ?? 0;
-    const inner = bar.firstElementChild;
-    inner.style.setProperty("width", `${(ended === "complete" ? 1 : share) * 100}%`);
-    results.setAttribute("aria-busy", String(running));
-    put(order, oldest ? "Oldest first" : "Newest first");
-    put(status, totals ? progressWords() : running ? "starting …" : "");
-    put(control,
-      running ? h("button.quiet", { type: "button", onclick: stop }, icon("stop"), "Stop") : null,
-      !running && resume ? h("button.quiet", { type: "button", onclick: () => stream({ resume, limit: MORE }) }, icon("play"), ended === "limit" ? "More matches" : "Go on") : null);
+  /** What to highlight: the server parses the query. */
+  async #loadHighlights() {
+    const { query } = this.#query;
+    this.#setHighlights(NO_HIGHLIGHTS);
+    if (!query || !canUse("get", "query/check")) return;
+    const reply = await get("query/check", { q: query }).catch(() => null);
+    if (!reply || query !== this.#query.query) return;
+    this.#setHighlights(queryHighlights(reply.highlights));
+    this.#results.redraw();
+    this.#detail.redraw();
   }
 
-  function progressWords() {
-    const { total_bytes: all, scanned_bytes: scanned, skipped_bytes: skipped, removed_bytes: removed = 0, matches, undecodable, elapsed_s: seconds, reached_ms: reached } = totals;
-    const through = scanned + skipped + removed;
-    const why = { limit: ", stopped at the limit", budget: ", stopped after its time", stopped: ", stopped", cut: ", cut off by the server" }[ended] ?? "";
-    const covered = all && !through && matches ? `searched the ${oldest ? "oldest" : "newest"} of ${bytes(all)}` : all ? `searched ${bytes(through)} of ${bytes(all)} (${Math.floor((through / all) * 100)} %)` : all === 0 ? "nothing to search" : `searched ${Math.floor(totals.share * 100)} %`;
-    return [
-      h("strong", {}, many(matches, "match")), why,
-      h("span.muted", {},
-        ` · ${covered}`,
-        skipped ? ` · ${bytes(skipped)} ruled out unread` : "",
-        totals.indexed_bytes ? ` (${bytes(totals.indexed_bytes)} by the index)` : "",
-        totals.index_note ? ` · ${totals.index_note}` : "",
-        ended !== "complete" && reached != null ? ` · all of them ${oldest ? "up" : "back"} to ${moment(reached, { millis: false })}` : "",
-        seconds ? ` · ${seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`}` : "",
-        ` · `),
-      undecodable ? h("button.link.bad-text", { type: "button", onclick: () => showUnreadable(unreadable) }, `${count(undecodable)} unreadable`) : h("span.muted", {}, "0 unreadable"),
-    ];
+  #setHighlights(highlights) {
+    this.#results.highlights = highlights;
+    this.#detail.highlights = highlights;
   }
 
-  const stop = () => run?.abort();
+  // ---------------------------------------------------------------------------------------- drawing
 
-  function toggleFacets() {
-    const shown = results.classList.toggle("with-facets");
-    showFacets.setAttribute("aria-expanded", String(shown));
+  #drawSoon() {
+    this.#drawTimer ||= setTimeout(() => {
+      this.#drawTimer = 0;
+      this.#draw();
+    }, DRAW_INTERVAL_MS);
   }
 
-  // -------------------------------------------------------------------------------------- filters, facets
-
-  function filter(term, exclude) {
-    const before = box.value();
-    const needsBrackets = /\bOR\b/.test(before) && !/^\(.*\)$/.test(before);
-    const kept = needsBrackets ? `(${before})` : before;
-    const added = exclude ? `NOT ${term}` : term;
-    if (before.includes(added)) return;
-    box.set(kept ? `${kept} ${added}` : added);
-    begin(true);
+  #draw() {
+    this.#results.draw();
+    this.#timeline.draw();
+    this.#facets.draw();
+    this.#drawProgress();
   }
 
-  function matchesOnly() {
-    const rest = request({});
-    delete rest.newest_first;
-    delete rest.limit;
-    return rest;
+  #drawProgress() {
+    this.#area.setAttribute("aria-busy", String(this.#run.state === "running"));
+    this.#progress.draw(this.#run);
   }
-
-  async function countAll() {
-    counting?.abort();
-    const mine = (counting = new AbortController());
-    let reply = null;
-    try {
-      for await (const told of lines("facets", { ...matchesOnly(), top: 50 }, mine.signal)) {
-        if (mine !== counting) return;
-        if (told.facets) reply = told.facets;
-        else if (told.progress) facets.counting(told.progress.totals.share);
-        else if (told.done) facets.exact(counted(reply, told.done));
-      }
-    } catch (error) {
-      if (mine !== counting || error.name === "AbortError") return;
-      facets.counting(null);
-      dialog("Counting did not work", problem(error));
-    }
-  }
-
-  function counted(reply, { reason, totals: { undecodable } }) {
-    const fields = Object.entries(reply.fields).map(([name, values]) => [name, values.map((each) => [each.value, each.count])]);
-    return { events: reply.events, fields: Object.fromEntries(fields), complete: reason === "complete" && !undecodable };
-  }
-
-  async function compare() {
-    const { query, ...rest } = matchesOnly();
-    try {
-      const reply = await post("compare", { selection: { query, ...rest }, baseline: { query: query ? `NOT (${query})` : "", ...rest } });
-      facets.differences(reply.differences);
-    } catch (error) {
-      dialog("Comparing did not work", problem(error));
-    }
-  }
-
-  // -------------------------------------------------------------------------------------- one event
-
-  function show(event) {
-    detail?.view.stop();
-    detail = { event, view: eventView(event, { filter, close: hide, marks }) };
-    put(side, detail.view.element);
-    side.hidden = false;
-    save(false);
-  }
-
-  function hide() {
-    if (!detail) return;
-    detail.view.stop();
-    detail = null;
-    side.hidden = true;
-    save(false);
-    rows.element.focus();
-  }
-
-  async function openFromAddress(place) {
-    const [, topic, partition, offset] = /^(.*):(\d+):(\d+)$/.exec(place) ?? [];
-    if (!topic) return;
-    const event = await fetchEvent(topic, partition, offset).catch(() => null);
-    if (event && !detail) show(event);
-  }
-
-  function step(by) {
-    rows.move(by);
-    if (detail && hits[rows.chosen()]) show(hits[rows.chosen()]);
-  }
-
-  const unbind = keys.bind({
-    j: ["Next result", () => step(1)],
-    k: ["Previous result", () => step(-1)],
-    Enter: ["Open the result", rows.openChosen],
-    x: ["Choose the result, to replay or export several", () => picks.toggle(rows.chosen())],
-    Escape: ["Close the result, or choose none", () => (detail ? hide() : picks.clear())],
-    s: ["Stop the search", stop],
-  });
-
-  return {
-    title: "Search",
-    element,
-    shown() {
-      if (params.get("open")) openFromAddress(params.get("open"));
-      begin(false);
-      box.input.focus();
-    },
-    changed(next) {
-      const now = (name) => next.get(name) ?? "";
-      if (now("q") === box.value() && now("topics") === topics.value().join(",") && now("since") === times.value().since && now("until") === times.value().until) return;
-      box.set(now("q"));
-      topics.set(commas(now("topics")));
-      times.set({ since: now("since"), until: now("until") });
-      begin(false);
-    },
-    close() {
-      run?.abort();
-      counting?.abort();
-      run = null;
-      detail?.view.stop();
-      clearTimeout(drawTimer);
-      box.close();
-      rows.close();
-      unbind();
-    },
-  };
 }
-
-const commas = (text) => (text ?? "").split(",").filter(Boolean);
-const given = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value != null));

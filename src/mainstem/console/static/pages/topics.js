@@ -1,156 +1,212 @@
-/** Topics: a list of up to tens of thousands, filtered and sorted here, without asking the server again. */
+/** The list of topics: up to tens of thousands, filtered and sorted in the browser. */
 
-import { can, get, post } from "../lib/api.js";
-import { h, put, set } from "../lib/dom.js";
-import * as keys from "../lib/keys.js";
-import { dialog, empty, field, loading, problem, toast } from "../widgets/components.js";
-import { go, link, update } from "../lib/router.js";
-import { bytes, count, line, many, short } from "../lib/text.js";
-import { list } from "../widgets/virtual_list.js";
+import { canUse, get } from "../lib/api.js";
+import { h, replaceContent } from "../lib/dom.js";
+import { formatBytes, formatCount, formatShort, plural } from "../lib/format.js";
+import { bindKeys } from "../lib/keys.js";
+import { link, navigate, updateParams } from "../lib/router.js";
+import { singleLine } from "../lib/text.js";
+import { emptyState, errorNotice, loadingState } from "../widgets/components.js";
+import { openCreateTopic } from "../widgets/topic_actions.js";
+import { VirtualList } from "../widgets/virtual_list.js";
 
-const PAGE = 5000;
-const SORTS = {
-  name: { text: "Name", of: (topic) => topic.topic, up: true },
-  partitions: { text: "Partitions", of: (topic) => topic.partitions },
-  events: { text: "Events", of: (topic) => topic.events },
-  size: { text: "Size", of: (topic) => topic.bytes, show: bytes },
-  in: { text: "In/s", of: (topic) => topic.in_per_s, show: short },
-  out: { text: "Out/s", of: (topic) => topic.out_per_s, show: short },
+const PAGE_SIZE = 5000;
+/** Columns by ID. Those that are not `always` shown are left out where the server has no such figures. */
+const COLUMNS = {
+  name: { text: "Name", value: (topic) => topic.topic, always: true, ascending: true },
+  partitions: { text: "Partitions", value: (topic) => topic.partitions, always: true },
+  events: { text: "Events", value: (topic) => topic.events, always: true },
+  size: { text: "Size", value: (topic) => topic.bytes, format: formatBytes },
+  in: { text: "In/s", value: (topic) => topic.in_per_s, format: formatShort },
+  out: { text: "Out/s", value: (topic) => topic.out_per_s, format: formatShort },
 };
 
-/** Every topic, page by page; `arrived(all so far)` is called after each. */
-export async function allTopics(arrived, internal, signal) {
-  const all = [];
-  let after = "";
-  do {
-    const reply = await get("topics", { limit: PAGE, after, internal: internal ? "true" : "" }, signal);
-    all.push(...reply.topics);
-    after = reply.next;
-    arrived(all);
-  } while (after);
-  return all;
-}
-
-export function topicsPage(_segments, params) {
-  const stop = new AbortController();
-  let topics = [];
-  let shown = [];
-  let sort = SORTS[params.get("sort")] ? params.get("sort") : "name";
-  let down = params.has("down") ? params.get("down") === "1" : false;
-  let columns = ["name", "partitions", "events"];
-
-  const filter = h("input.filter", { type: "search", placeholder: "Filter topics", "aria-label": "Filter topics by name", "data-search": "", value: params.get("q") ?? "", oninput: changed, spellcheck: "false", autocomplete: "off" });
-  const internal = h("input", { type: "checkbox", checked: params.get("internal") === "1", onchange: () => (save(), load()) });
-  const total = h("span.muted", { role: "status" });
-  const head = h("div.rows-head.topic-cols", {});
-  const rows = list({
+export class TopicsPage {
+  title = "Topics";
+  #topics = [];
+  #sortColumn;
+  #isDescending;
+  #columns = ["name", "partitions", "events"];
+  #abort = new AbortController();
+  #filter;
+  #internal;
+  #total = h("span.muted", { role: "status" });
+  #body = h("div.page-body.flush", {}, loadingState("Loading topics"));
+  #listHead = h("div.rows-head.topic-cols");
+  #list = new VirtualList({
     label: "Topics",
-    row: (topic) => h("div.topic-cols", {},
-      h("span.topic-name", {}, line(topic.topic, 249), topic.internal ? h("span.tag", {}, "internal") : null),
-      columns.slice(1).map((id) => h("span.num", {}, (SORTS[id].show ?? count)(SORTS[id].of(topic))))),
-    open: (topic) => go(["topics", topic.topic]),
-    href: (topic) => link(["topics", topic.topic]),
+    createRow: (topic) => this.#row(topic),
+    open: ({ topic }) => navigate(["topics", topic]),
+    href: ({ topic }) => link(["topics", topic]),
   });
-  const body = h("div.page-body.flush", {}, loading("Loading topics"));
-  const element = h("div", {},
-    h("div.page-head", {}, h("h1", {}, "Topics"), total, h("span.spacer"), filter,
-      h("label.check", {}, internal, "internal"),
-      can("post", "topics") ? h("button.primary", { type: "button", onclick: create }, "New topic") : null),
-    body);
+  #unbindKeys = bindKeys({
+    j: ["Next topic", () => this.#list.move(1)],
+    k: ["Previous topic", () => this.#list.move(-1)],
+    Enter: ["Open the topic", () => this.#list.openCurrent()],
+  });
 
-  function save() {
-    update({ q: filter.value.trim(), sort: sort === "name" ? "" : sort, down: down ? "1" : "", internal: internal.checked ? "1" : "" });
-  }
-
-  function changed() {
-    save();
-    draw();
-  }
-
-  function order(id) {
-    if (id === sort) down = !down;
-    else [sort, down] = [id, !SORTS[id].up];
-    changed();
-  }
-
-  function drawHead() {
-    put(head, columns.map((id) => {
-      const button = h(`button${id === "name" ? "" : ".num"}`, { type: "button", onclick: () => order(id) }, SORTS[id].text, id === sort ? (down ? " ↓" : " ↑") : "");
-      if (id === sort) button.append(h("span.unseen", {}, down ? ", largest first" : ", smallest first"));
-      set(button, "aria-pressed", String(id === sort));
-      return button;
-    }));
-    set(head, "class", "");
-    element.style.setProperty("--more-cols", String(columns.length - 1));
-  }
-
-  function draw() {
-    const words = filter.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
-    const { of } = SORTS[sort];
-    shown = topics.filter((topic) => words.every((word) => topic.topic.toLowerCase().includes(word)));
-    shown.sort((a, b) => {
-      const [x, y] = [of(a), of(b)];
-      const by = typeof x === "string" ? (x < y ? -1 : x > y ? 1 : 0) : (x ?? -1) - (y ?? -1);
-      return (down ? -by : by) || (a.topic < b.topic ? -1 : 1);
+  constructor(_segments, params) {
+    this.#sortColumn = Object.hasOwn(COLUMNS, params.get("sort") ?? "") ? params.get("sort") : "name";
+    this.#isDescending = params.get("down") === "1";
+    this.#filter = h("input.filter", {
+      type: "search",
+      placeholder: "Filter topics",
+      "aria-label": "Filter topics by name",
+      "data-search": "",
+      value: params.get("q") ?? "",
+      spellcheck: "false",
+      autocomplete: "off",
+      oninput: () => this.#onChange(),
     });
-    total.textContent = words.length ? `${count(shown.length)} of ${many(topics.length, "topic")}` : many(topics.length, "topic");
-    drawHead();
-    if (!topics.length) put(body, empty("No topics yet", "A producer makes one by its first event, or make one here."));
-    else if (!shown.length) put(body, empty("No topic has this in its name", h("button", { type: "button", onclick: () => ((filter.value = ""), changed()) }, "Show all")));
-    else {
-      if (!rows.element.isConnected) put(body, head, rows.element);
-      rows.items(shown);
-    }
+    this.#internal = h("input", {
+      type: "checkbox",
+      checked: params.get("internal") === "1",
+      onchange: () => this.#onInternal(),
+    });
+    this.element = h("div", {}, this.#head(), this.#body);
+    this.#load();
   }
 
-  async function load() {
+  close() {
+    this.#abort.abort();
+    this.#unbindKeys();
+    this.#list.close();
+  }
+
+  #head() {
+    const create = h("button.primary", { type: "button", onclick: openCreateTopic }, "New topic");
+    return h(
+      "div.page-head",
+      {},
+      h("h1", {}, "Topics"),
+      this.#total,
+      h("span.spacer"),
+      this.#filter,
+      h("label.check", {}, this.#internal, "internal"),
+      canUse("post", "topics") ? create : null,
+    );
+  }
+
+  /** Load all topics page by page, and draw them after each. */
+  async #load() {
+    const topics = [];
+    let after = "";
     try {
-      await allTopics((all) => {
-        topics = all.slice();
-        columns = Object.keys(SORTS).filter((id) => ["name", "partitions", "events"].includes(id) || topics.some((topic) => SORTS[id].of(topic) != null));
-        draw();
-      }, internal.checked, stop.signal);
+      do {
+        const query = { limit: PAGE_SIZE, after, internal: this.#internal.checked ? "true" : "" };
+        const reply = await get("topics", query, this.#abort.signal);
+        topics.push(...reply.topics);
+        after = reply.next;
+        this.#show([...topics]);
+      } while (after);
     } catch (error) {
-      if (error.name !== "AbortError") put(body, problem(error, load));
+      if (error.name === "AbortError") return;
+      replaceContent(
+        this.#body,
+        errorNotice(error, () => this.#load()),
+      );
     }
   }
 
-  function create() {
-    const name = h("input", { required: true, maxlength: "249", spellcheck: "false", autocomplete: "off", placeholder: "orders.v1" });
-    const partitions = h("input", { type: "number", min: "1", placeholder: "as the server has it" });
-    const retention = h("select", {}, [["", "as the server has it"], ["86400000", "1 day"], ["604800000", "7 days"], ["2592000000", "30 days"], ["-1", "for ever"]].map(([value, text]) => h("option", { value }, text)));
-    const said = h("div", {});
-    dialog("New topic", [field("Name", name, "Letters, digits, dot, underscore and hyphen"), field("Partitions", partitions, "Can be raised later, never lowered"), field("Keep events", retention), said], [{
-      text: "Create topic", kind: "primary",
-      async run() {
-        const settings = retention.value ? { "retention.ms": retention.value } : {};
-        try {
-          await post("topics", { topic: name.value.trim(), ...(partitions.value ? { partitions: Number(partitions.value) } : {}), settings });
-        } catch (error) {
-          put(said, problem(error));
-          return false;
-        }
-        toast(`Created ${name.value.trim()}`);
-        go(["topics", name.value.trim()]);
-        return true;
-      },
-    }]);
+  #show(topics) {
+    const hasValues = ({ value }) => topics.some((topic) => value(topic) != null);
+    this.#topics = topics;
+    this.#columns = Object.keys(COLUMNS).filter((id) => COLUMNS[id].always || hasValues(COLUMNS[id]));
+    this.#draw();
   }
 
-  const unbind = keys.bind({
-    j: ["Next", () => rows.move(1)],
-    k: ["Previous", () => rows.move(-1)],
-    Enter: ["Open", rows.openChosen],
-  });
-  load();
-  return {
-    title: "Topics",
-    element,
-    close() {
-      stop.abort();
-      unbind();
-      rows.close();
-    },
-  };
+  // ---------------------------------------------------------------------------------------- filter, order
+
+  #saveParams() {
+    updateParams({
+      q: this.#filter.value.trim(),
+      sort: this.#sortColumn === "name" ? "" : this.#sortColumn,
+      down: this.#isDescending ? "1" : "",
+      internal: this.#internal.checked ? "1" : "",
+    });
+  }
+
+  #onChange() {
+    this.#saveParams();
+    this.#draw();
+  }
+
+  #onInternal() {
+    this.#saveParams();
+    this.#load();
+  }
+
+  #sortBy(id) {
+    this.#isDescending = id === this.#sortColumn ? !this.#isDescending : !COLUMNS[id].ascending;
+    this.#sortColumn = id;
+    this.#onChange();
+  }
+
+  #compare(a, b) {
+    const { value } = COLUMNS[this.#sortColumn];
+    const order = compareValues(value(a), value(b));
+    return (this.#isDescending ? -order : order) || compareValues(a.topic, b.topic);
+  }
+
+  // ---------------------------------------------------------------------------------------- drawing
+
+  #draw() {
+    const words = this.#filter.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const matches = ({ topic }) => words.every((word) => topic.toLowerCase().includes(word));
+    const topics = this.#topics.filter(matches).sort((a, b) => this.#compare(a, b));
+    const total = plural(this.#topics.length, "topic");
+    this.#total.textContent = words.length ? `${formatCount(topics.length)} of ${total}` : total;
+    this.#drawListHead();
+    if (!topics.length) {
+      replaceContent(this.#body, this.#topics.length ? this.#noMatch() : noTopics());
+      return;
+    }
+    if (!this.#list.element.isConnected) replaceContent(this.#body, this.#listHead, this.#list.element);
+    this.#list.setItems(topics);
+  }
+
+  #noMatch() {
+    const showAll = () => {
+      this.#filter.value = "";
+      this.#onChange();
+    };
+    const button = h("button", { type: "button", onclick: showAll }, "Show all topics");
+    return emptyState("No topic has these words in its name", button);
+  }
+
+  #drawListHead() {
+    const heading = (id) => {
+      const isSorted = id === this.#sortColumn;
+      const arrow = this.#isDescending ? " ↓" : " ↑";
+      const order = this.#isDescending ? ", descending" : ", ascending";
+      return h(
+        `button${id === "name" ? "" : ".num"}`,
+        { type: "button", onclick: () => this.#sortBy(id), "aria-pressed": String(isSorted) },
+        COLUMNS[id].text,
+        isSorted ? [arrow, h("span.visually-hidden", {}, order)] : null,
+      );
+    };
+    replaceContent(this.#listHead, this.#columns.map(heading));
+    this.element.style.setProperty("--more-cols", String(this.#columns.length - 1));
+  }
+
+  #row(topic) {
+    const { topic: name, internal } = topic;
+    const figure = ({ value, format = formatCount }) => h("span.num", {}, format(value(topic)));
+    const tag = internal ? h("span.tag", {}, "internal") : null;
+    const figures = this.#columns.slice(1).map((id) => figure(COLUMNS[id]));
+    return h("div.topic-cols", {}, h("span.topic-name", {}, singleLine(name, 249), tag), figures);
+  }
 }
 
+/** Compares two strings, or two numbers of which unknown ones are the smallest. */
+function compareValues(a, b) {
+  if (typeof a === "string") return a < b ? -1 : a > b ? 1 : 0;
+  return (a ?? -1) - (b ?? -1);
+}
+
+const noTopics = () =>
+  emptyState(
+    "No topics yet",
+    "A producer creates a topic with its first event. You can also create one here.",
+  );

@@ -1,144 +1,302 @@
-/** Trace: one value across all topics, in the order of time, with the gaps between. */
+/**
+ * The trace: all events of all topics that contain a value, in the order of time, with the gaps between them.
+ */
 
-import { get, lines } from "../lib/api.js";
-import { h, icon, put } from "../lib/dom.js";
-import { eventLink, eventView } from "../widgets/event_view.js";
-import * as keys from "../lib/keys.js";
-import { marker, UNMARKED } from "../lib/highlight.js";
-import { empty, problem, showUnreadable } from "../widgets/components.js";
-import { snippet } from "../lib/payload.js";
-import { link, update } from "../lib/router.js";
-import { bounds, timeMenu } from "../widgets/filters.js";
-import { phrase } from "../lib/query_terms.js";
-import { count, duration, line, moment, plain } from "../lib/text.js";
+import { get, streamLines } from "../lib/api.js";
+import { h, icon, replaceContent } from "../lib/dom.js";
+import { eventLink } from "../lib/events.js";
+import { formatCount, formatDuration } from "../lib/format.js";
+import { NO_HIGHLIGHTS, queryHighlights } from "../lib/highlight.js";
+import { bindKeys } from "../lib/keys.js";
+import { quoteTerm } from "../lib/query_terms.js";
+import { link, updateParams } from "../lib/router.js";
+import { plainText, singleLine } from "../lib/text.js";
+import { formatTime } from "../lib/time.js";
+import { emptyState, errorNotice, showUnreadable } from "../widgets/components.js";
+import { EventView } from "../widgets/event_view.js";
+import { TimeFilter } from "../widgets/filters.js";
+import { snippet } from "../widgets/payload_view.js";
 
 const EVENTS_MAX = 500;
-const COLOURS = 8;
+const COLOR_COUNT = 8;
+const LEGEND_MAX = 12;
+const DRAW_INTERVAL_MS = 150;
+const WIDE_GAP_MS = 60_000;
+const EMPTY_TITLE = "Which value do you want to trace?";
+const EMPTY_HINT =
+  "An order number, a tail number, a correlation ID: the trace shows the events of all topics that contain" +
+  " it, in the order of time.";
 
-export function tracePage(_segments, params) {
-  let run = null;
-  let hits = [];
-  let totals = null;
-  let unreadable = [];
-  let ended = "";
-  let chosen = -1;
-  let detail = null;
-  let timer = 0;
-  let marks = UNMARKED;
-  const value = h("input.query", { type: "text", value: params.get("value") ?? "", "data-search": "", placeholder: "An id that events of several topics share", "aria-label": "Value to trace", spellcheck: "false", autocomplete: "off", onkeydown: (event) => event.key === "Enter" && begin() });
-  const times = timeMenu({ since: params.get("since") ?? "", until: params.get("until") ?? "" }, begin);
-  const status = h("div.progress-text.muted", { role: "status" });
-  const control = h("span");
-  const legend = h("div.legend", { "aria-label": "Topics" });
-  const fall = h("ol.waterfall", { "aria-label": "Events in the order of time" });
-  const note = h("div.rows-note");
-  const side = h("div.detail", { hidden: true });
-  const element = h("div.search", {},
-    h("div.search-head", {}, h("h1.unseen", {}, "Trace"), h("div.query-box", {}, value), h("div.search-scope", {}, times.element, h("button.primary", { type: "button", onclick: begin }, icon("trace"), "Trace"))),
-    h("div.progress-line", {}, status, control, h("span.spacer"), legend),
-    h("div.split", {}, h("div.split-main", {}, note, h("div.fall-box", {}, fall)), side));
+export class TracePage {
+  #params;
+  #run = null;
+  #events = [];
+  #totals = null;
+  #unreadable = [];
+  /** How the search ended: "" (none yet), "running", "stopped", "failed", or a reason of the server. */
+  #state = "";
+  #current = -1;
+  #openEvent = null;
+  #drawTimer = 0;
+  #highlights = NO_HIGHLIGHTS;
 
-  async function begin() {
-    run?.abort();
-    hide();
-    hits = [];
-    totals = null;
-    unreadable = [];
-    chosen = -1;
-    const wanted = value.value.trim();
-    update({ value: wanted, ...times.value() }, { push: params.get("value") !== wanted });
-    params.set("value", wanted);
-    ended = wanted ? "running" : "";
-    draw();
-    if (!wanted) return;
-    const mine = (run = new AbortController());
-    get("query/check", { q: phrase(wanted) }).then((told) => mine === run && ((marks = marker(told.highlights)), draw()), () => {});
-    const range = Object.fromEntries(Object.entries(bounds(times.value())).filter(([, each]) => each != null));
-    try {
-      for await (const told of lines("search", { query: phrase(wanted), topics: [], ...range, newest_first: true, limit: EVENTS_MAX }, mine.signal)) {
-        if (told.hit) hits.push(told.hit);
-        if (told.unreadable) unreadable.push(told.unreadable);
-        const part = told.progress ?? told.done;
-        if (part) totals = part.totals;
-        if (told.done) ended = told.done.reason;
-        timer ||= setTimeout(() => ((timer = 0), draw()), 150);
-      }
-    } catch (error) {
-      if (mine !== run) return;
-      ended = error.name === "AbortError" ? "stopped" : "failed";
-      if (ended === "failed") {
-        put(fall);
-        put(note, problem(error, begin));
-        return;
-      }
+  #input;
+  #times;
+  #status = h("div.progress-text.muted", { role: "status" });
+  #control = h("span");
+  #legend = h("div.legend", { "aria-label": "Topics" });
+  #waterfall = h("ol.waterfall", { "aria-label": "Events in the order of time" });
+  #note = h("div.rows-note");
+  #detail = h("div.detail", { hidden: true });
+  #unbindKeys = bindKeys({
+    j: ["Next event", () => this.#open(this.#current + 1)],
+    k: ["Previous event", () => this.#open(this.#current - 1)],
+    Escape: ["Close the event", () => this.#closeEvent()],
+  });
+
+  constructor(_segments, params) {
+    const value = params.get("value") ?? "";
+    this.#params = params;
+    this.title = value ? `Trace ${plainText(value)}` : "Trace";
+    this.#input = h("input.query", {
+      type: "text",
+      value,
+      "data-search": "",
+      placeholder: "An ID that events of several topics contain",
+      "aria-label": "Value to trace",
+      spellcheck: "false",
+      autocomplete: "off",
+      onkeydown: (event) => event.key === "Enter" && this.#start(),
+    });
+    const range = { since: params.get("since") ?? "", until: params.get("until") ?? "" };
+    this.#times = new TimeFilter(range, () => this.#start());
+    this.element = h(
+      "div.search",
+      {},
+      this.#head(),
+      h("div.progress-line", {}, this.#status, this.#control, h("span.spacer"), this.#legend),
+      h(
+        "div.split",
+        {},
+        h("div.split-main", {}, this.#note, h("div.waterfall-box", {}, this.#waterfall)),
+        this.#detail,
+      ),
+    );
+  }
+
+  shown() {
+    this.#start();
+    this.#input.focus();
+  }
+
+  close() {
+    this.#run?.abort();
+    this.#run = null;
+    clearTimeout(this.#drawTimer);
+    this.#openEvent?.close();
+    this.#unbindKeys();
+  }
+
+  #head() {
+    const button = h(
+      "button.primary",
+      { type: "button", onclick: () => this.#start() },
+      icon("trace"),
+      "Trace",
+    );
+    return h(
+      "div.search-head",
+      {},
+      h("h1.visually-hidden", {}, "Trace"),
+      h("div.query-box", {}, this.#input),
+      h("div.search-scope", {}, this.#times.element, button),
+    );
+  }
+
+  // ---------------------------------------------------------------------------------------- the search
+
+  async #start() {
+    this.#run?.abort();
+    this.#closeEvent();
+    this.#events = [];
+    this.#totals = null;
+    this.#unreadable = [];
+    this.#current = -1;
+    const value = this.#input.value.trim();
+    this.#saveParams(value);
+    this.#state = value ? "running" : "";
+    this.#draw();
+    if (!value) return;
+    const run = new AbortController();
+    this.#run = run;
+    this.#loadHighlights(value, run);
+    const error = await this.#search(value, run).catch((failure) => failure);
+    if (run !== this.#run) return;
+    if (error) this.#state = error.name === "AbortError" ? "stopped" : "failed";
+    if (this.#state === "failed") this.#showError(error);
+    else this.#draw();
+  }
+
+  #saveParams(value) {
+    const isNew = this.#params.get("value") !== value;
+    updateParams({ value, ...this.#times.value }, { push: isNew });
+    this.#params.set("value", value);
+  }
+
+  async #search(value, run) {
+    const request = {
+      query: quoteTerm(value),
+      topics: [],
+      newest_first: true,
+      limit: EVENTS_MAX,
+      ...this.#times.bounds,
+    };
+    for await (const { hit, unreadable, progress, done } of streamLines("search", request, run.signal)) {
+      if (run !== this.#run) return;
+      if (hit) this.#events.push(hit);
+      if (unreadable) this.#unreadable.push(unreadable);
+      this.#totals = (progress ?? done)?.totals ?? this.#totals;
+      if (done) this.#state = done.reason;
+      this.#drawSoon();
     }
-    if (mine === run) draw();
   }
 
-  function draw() {
-    hits.sort((a, b) => a.timestamp_ms - b.timestamp_ms || (a.topic < b.topic ? -1 : a.topic > b.topic ? 1 : a.partition - b.partition || Number(a.offset) - Number(b.offset)));
-    const topics = [...new Set(hits.map((each) => each.topic))];
-    const first = hits[0]?.timestamp_ms ?? 0;
-    const span = Math.max(1, (hits.at(-1)?.timestamp_ms ?? 0) - first);
-    put(legend, topics.slice(0, 12).map((topic, at) => h("a.legend-item", { href: link(["topics", topic]) }, h(`i.lane.c${at % COLOURS}`), line(topic, 40))));
-    const gaps = hits.map((each, at) => (at ? each.timestamp_ms - hits[at - 1].timestamp_ms : 0));
-    const wide = Math.max(60_000, span / 20);
-    put(fall, hits.map((each, at) => [
-      gaps[at] > wide ? h("li.fall-gap", {}, `${duration(gaps[at])} later`) : null,
-      h("li.fall-row", { "aria-current": at === chosen ? "true" : null, onclick: (event) => event.target.closest("a") || show(at) },
-        h("span.event-time", {}, moment(each.timestamp_ms)),
-        h("span.fall-gap-ms.num", {}, at && gaps[at] <= wide ? `+${duration(gaps[at])}` : ""),
-        h("span.fall-topic", {}, h(`i.lane.c${topics.indexOf(each.topic) % COLOURS}`), line(each.topic, 60)),
-        h("span.fall-lane", { "aria-hidden": "true" }, h(`i.lane.c${topics.indexOf(each.topic) % COLOURS}`, { style: { left: `${((each.timestamp_ms - first) / span) * 100}%` } })),
-        h("a.fall-value.hostile", { href: eventLink(each), title: "Open this event" }, snippet(each, "value", marks, 240) ?? "null")),
-    ]));
-    drawStatus(topics);
-    put(note, hits.length || ended === "running" ? null : ended === "" ? empty("Which value?", "An order number, a tail number, a correlation id: every event of every topic that holds it is put in one line of time.")
-      : empty("No event holds this value", totals ? "Every topic was searched." : ""));
+  async #loadHighlights(value, run) {
+    const reply = await get("query/check", { q: quoteTerm(value) }).catch(() => null);
+    if (!reply || run !== this.#run) return;
+    this.#highlights = queryHighlights(reply.highlights);
+    if (this.#state !== "failed") this.#draw();
   }
 
-  function drawStatus(topics) {
-    const searched = totals ? ` · searched ${Math.floor((ended === "complete" ? 1 : totals.share ?? 0) * 100)} %` : "";
-    const missed = unreadable.length ? [" · ", h("button.link.bad-text", { type: "button", onclick: () => showUnreadable(unreadable) }, `${count(unreadable.length)} unreadable`)] : null;
-    put(status, hits.length ? [h("strong", {}, `${count(hits.length)} events in ${topics.length === 1 ? "one topic" : `${topics.length} topics`}`), ` over ${duration(hits.at(-1).timestamp_ms - hits[0].timestamp_ms)}`, ended === "limit" ? `, the newest ${count(EVENTS_MAX)} only` : "", searched, missed] : ended === "running" ? ["searching all topics", searched, missed] : [missed]);
-    put(control, ended === "running" ? h("button.quiet", { type: "button", onclick: () => run?.abort() }, icon("stop"), "Stop") : null);
+  #showError(error) {
+    replaceContent(this.#waterfall);
+    replaceContent(
+      this.#note,
+      errorNotice(error, () => this.#start()),
+    );
   }
 
-  function show(at) {
-    chosen = Math.min(hits.length - 1, Math.max(0, at));
-    if (!hits[chosen]) return;
-    detail?.stop();
-    detail = eventView(hits[chosen], { close: hide, marks });
-    put(side, detail.element);
-    side.hidden = false;
-    [...fall.querySelectorAll(".fall-row")].forEach((row, i) => {
-      if (i === chosen) {
-        row.setAttribute("aria-current", "true");
-        row.scrollIntoView({ block: "nearest" });
-      } else row.removeAttribute("aria-current");
+  // ---------------------------------------------------------------------------------------- drawing
+
+  #drawSoon() {
+    this.#drawTimer ||= setTimeout(() => {
+      this.#drawTimer = 0;
+      this.#draw();
+    }, DRAW_INTERVAL_MS);
+  }
+
+  #draw() {
+    this.#events.sort(byTime);
+    const topics = [...new Set(this.#events.map(({ topic }) => topic))];
+    const legendItem = (topic, i) =>
+      h("a.legend-item", { href: link(["topics", topic]) }, lane(i), singleLine(topic, 40));
+    replaceContent(this.#legend, topics.slice(0, LEGEND_MAX).map(legendItem));
+    replaceContent(this.#waterfall, this.#rows(topics));
+    this.#drawStatus(topics.length);
+    replaceContent(this.#note, this.#emptyNote());
+  }
+
+  #rows(topics) {
+    const start = this.#events[0]?.timestamp_ms ?? 0;
+    const spanMs = Math.max(1, (this.#events.at(-1)?.timestamp_ms ?? 0) - start);
+    const wideGapMs = Math.max(WIDE_GAP_MS, spanMs / 20);
+    return this.#events.map((event, i) => {
+      const gapMs = i ? event.timestamp_ms - this.#events[i - 1].timestamp_ms : 0;
+      const isWide = gapMs > wideGapMs;
+      const left = `${((event.timestamp_ms - start) / spanMs) * 100}%`;
+      const gapText = i && !isWide ? `+${formatDuration(gapMs)}` : "";
+      return [
+        isWide ? h("li.waterfall-gap", {}, `${formatDuration(gapMs)} later`) : null,
+        this.#row(event, i, { gapText, left, topicIndex: topics.indexOf(event.topic) }),
+      ];
     });
   }
 
-  function hide() {
-    detail?.stop();
-    detail = null;
-    side.hidden = true;
+  #row(event, index, { gapText, left, topicIndex }) {
+    const onclick = (click) => click.target.closest("a") || this.#open(index);
+    const text = snippet(event, "value", this.#highlights, 240) ?? "null";
+    return h(
+      "li.waterfall-row",
+      { "aria-current": index === this.#current ? "true" : null, onclick },
+      h("span.event-time", {}, formatTime(event.timestamp_ms)),
+      h("span.waterfall-gap-ms.num", {}, gapText),
+      h("span.waterfall-topic", {}, lane(topicIndex), singleLine(event.topic, 60)),
+      h("span.waterfall-lane", { "aria-hidden": "true" }, lane(topicIndex, { left })),
+      h("a.waterfall-value.untrusted", { href: eventLink(event), title: "Open this event" }, text),
+    );
   }
 
-  const unbind = keys.bind({ j: ["Next event", () => show(chosen + 1)], k: ["Previous event", () => show(chosen - 1)], Escape: ["Close the event", hide] });
-  return {
-    title: params.get("value") ? `Trace ${plain(params.get("value"))}` : "Trace",
-    element,
-    shown() {
-      begin();
-      value.focus();
-    },
-    close() {
-      run?.abort();
-      run = null;
-      clearTimeout(timer);
-      detail?.stop();
-      unbind();
-    },
-  };
+  #drawStatus(topicCount) {
+    const isRunning = this.#state === "running";
+    const stop = () => this.#run?.abort();
+    const stopButton = h("button.quiet", { type: "button", onclick: stop }, icon("stop"), "Stop");
+    replaceContent(this.#control, isRunning ? stopButton : null);
+    const progress = [this.#searchedText(), this.#unreadableButton()];
+    if (this.#events.length) replaceContent(this.#status, this.#countText(topicCount), progress);
+    else replaceContent(this.#status, isRunning ? ["searching all topics", progress] : progress[1]);
+  }
+
+  #countText(topicCount) {
+    const spanMs = this.#events.at(-1).timestamp_ms - this.#events[0].timestamp_ms;
+    const topics = topicCount === 1 ? "one topic" : `${topicCount} topics`;
+    const limit = this.#state === "limit" ? `, only the newest ${formatCount(EVENTS_MAX)}` : "";
+    const count = `${formatCount(this.#events.length)} events in ${topics}`;
+    return [h("strong", {}, count), ` over ${formatDuration(spanMs)}${limit}`];
+  }
+
+  #searchedText() {
+    if (!this.#totals) return "";
+    const share = this.#state === "complete" ? 1 : (this.#totals.share ?? 0);
+    return ` · searched ${Math.floor(share * 100)} %`;
+  }
+
+  #unreadableButton() {
+    if (!this.#unreadable.length) return null;
+    const onclick = () => showUnreadable(this.#unreadable);
+    const text = `${formatCount(this.#unreadable.length)} unreadable`;
+    return [" · ", h("button.link.bad-text", { type: "button", onclick }, text)];
+  }
+
+  #emptyNote() {
+    if (this.#events.length || this.#state === "running") return null;
+    if (this.#state === "") return emptyState(EMPTY_TITLE, EMPTY_HINT);
+    return emptyState("No event contains this value", this.#totals ? "All topics were searched." : "");
+  }
+
+  // ---------------------------------------------------------------------------------------- one event
+
+  #open(index) {
+    this.#current = Math.min(this.#events.length - 1, Math.max(0, index));
+    const event = this.#events[this.#current];
+    if (!event) return;
+    this.#openEvent?.close();
+    this.#openEvent = new EventView(event, {
+      close: () => this.#closeEvent(),
+      highlights: this.#highlights,
+    });
+    replaceContent(this.#detail, this.#openEvent.element);
+    this.#detail.hidden = false;
+    for (const [i, row] of [...this.#waterfall.querySelectorAll(".waterfall-row")].entries()) {
+      if (i !== this.#current) row.removeAttribute("aria-current");
+      else {
+        row.setAttribute("aria-current", "true");
+        row.scrollIntoView({ block: "nearest" });
+      }
+    }
+  }
+
+  #closeEvent() {
+    this.#openEvent?.close();
+    this.#openEvent = null;
+    this.#detail.hidden = true;
+  }
+}
+
+/** The coloured dot of a topic. */
+const lane = (topicIndex, style = {}) => h(`i.lane.c${topicIndex % COLOR_COUNT}`, { style });
+
+function byTime(a, b) {
+  if (a.timestamp_ms !== b.timestamp_ms) return a.timestamp_ms - b.timestamp_ms;
+  if (a.topic !== b.topic) return a.topic < b.topic ? -1 : 1;
+  return a.partition - b.partition || Number(a.offset) - Number(b.offset);
 }

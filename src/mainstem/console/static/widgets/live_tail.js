@@ -1,164 +1,241 @@
-/** Live tail: events of a topic as they come, newest first. */
+/** The live tail of a topic: its events as they are published, newest first. */
 
-import { follow, get, path, takes } from "../lib/api.js";
-import { eventRow, eventView } from "./event_view.js";
-import { h, icon, put } from "../lib/dom.js";
-import * as keys from "../lib/keys.js";
-import { empty } from "./components.js";
-import { visible, count, many } from "../lib/text.js";
-import { list } from "./virtual_list.js";
+import { acceptsParameter, apiPath, get, subscribe } from "../lib/api.js";
+import { h, icon, replaceContent } from "../lib/dom.js";
+import { formatCount, plural } from "../lib/format.js";
+import { bindKeys } from "../lib/keys.js";
+import { visibleText } from "../lib/text.js";
+import { emptyState } from "./components.js";
+import { eventRow } from "./event_row.js";
+import { EventView } from "./event_view.js";
+import { VirtualList } from "./virtual_list.js";
 
-const KEPT = 2000;
-const RATE = 200;
-const DRAWN_EVERY_MS = 150;
+const EVENTS_MAX = 2000;
+const EVENTS_PER_S_MAX = 200;
+const DRAW_INTERVAL_MS = 150;
 
-/** {element, close, hidden, shown}: the connection is open while it is shown. */
-export function tail(topic) {
-  const filters = takes("get", "topics/{}/tail", "q");
-  let source = null;
-  let events = [];
-  let waiting = [];
-  let paused = false;
-  let skipped = 0;
-  let seen = 0;
-  let timer = 0;
-  let detail = null;
-  let unbind = null;
+/** A view of a tab: the connection to the server is open while the tab is shown. */
+export class LiveTail {
+  #topic;
+  #canFilter = acceptsParameter("get", "topics/{}/tail", "q");
+  #source = null;
+  #events = [];
+  /** Events not yet in the list, oldest first. */
+  #pending = [];
+  #isPaused = false;
+  #receivedCount = 0;
+  #skippedCount = 0;
+  #drawTimer = 0;
+  #openEvent = null;
+  #unbindKeys = null;
 
-  const query = h("input.filter", { type: "search", placeholder: "Filter, like status:paid", "aria-label": "Filter of the live tail", spellcheck: "false", autocomplete: "off", "data-search": "", onchange: restart });
-  const wrong = h("span.query-error", { role: "alert" });
-  const state = h("span.muted", { role: "status" });
-  const pause = h("button", { type: "button", onclick: toggle });
-  const rows = list({ label: "Events", kind: "of-events", row: (event) => eventRow(event, { topics: false }), open: show });
-  const side = h("div.detail", { hidden: true });
-  const hint = h("div.rows-note", {}, empty("Waiting for events", "What is published from now on is shown here."));
-  const split = h("div.split", {}, h("div.split-main", {}, hint, rows.element), side);
-  const element = h("div.tail", {}, h("div.bar", {}, pause, filters ? query : null, wrong, h("span.spacer"), state, h("button.quiet", { type: "button", onclick: clear }, "Clear")), split);
+  #query = h("input.filter", {
+    type: "search",
+    placeholder: "Filter, for example status:paid",
+    "aria-label": "Filter of the live tail",
+    spellcheck: "false",
+    autocomplete: "off",
+    "data-search": "",
+    onchange: () => this.#restart(),
+  });
+  #queryError = h("span.query-error", { role: "alert" });
+  #state = h("span.muted", { role: "status" });
+  #pauseButton = h("button", { type: "button", onclick: () => this.#togglePause() });
+  #hint = h(
+    "div.rows-note",
+    {},
+    emptyState("Waiting for events", "New events of this topic will appear here."),
+  );
+  #detail = h("div.detail", { hidden: true });
+  #list = new VirtualList({
+    label: "Events",
+    kind: "of-events",
+    createRow: (event) => eventRow(event, { showTopic: false }),
+    open: (event) => this.#open(event),
+  });
 
-  function drawPause() {
-    put(pause, icon(paused ? "play" : "pause"), paused ? `Go on${waiting.length ? ` (${count(waiting.length)} new)` : ""}` : "Pause");
+  constructor(topic) {
+    this.#topic = topic;
+    const clear = h("button.quiet", { type: "button", onclick: () => this.#clear() }, "Clear");
+    this.element = h(
+      "div.tail",
+      {},
+      h(
+        "div.bar",
+        {},
+        this.#pauseButton,
+        this.#canFilter ? this.#query : null,
+        this.#queryError,
+        h("span.spacer"),
+        this.#state,
+        clear,
+      ),
+      h("div.split", {}, h("div.split-main", {}, this.#hint, this.#list.element), this.#detail),
+    );
+    this.#drawPauseButton();
   }
 
-  function drawState(text) {
-    put(state, h(`span.dot${source?.readyState === 1 ? ".ok" : ".warn"}`), " ", text ?? `${many(seen, "event")}${skipped ? `, ${count(skipped)} passed over: more than ${RATE} a second` : ""}`);
-  }
-
-  function soon() {
-    timer ||= setTimeout(() => {
-      timer = 0;
-      if (!paused && waiting.length) {
-        const at = rows.chosen();
-        const added = waiting.length;
-        events = [...waiting.reverse(), ...events].slice(0, KEPT);
-        waiting = [];
-        hint.hidden = true;
-        const place = rows.element.scrollTop;
-        rows.items(events);
-        if (at >= 0) rows.choose(Math.min(events.length - 1, at + added));
-        else rows.element.scrollTop = place;
-      }
-      drawPause();
-      drawState();
-    }, DRAWN_EVERY_MS);
-  }
-
-  function start() {
-    source = follow(path("topics/{}/tail", topic), { rate: RATE, ...(filters ? { q: query.value.trim() } : {}) }, {
-      open: () => drawState(),
-      error: () => drawState(source.readyState === 2 ? "closed by the server" : "connecting again …"),
-      message(event) {
-        seen++;
-        waiting.push(event);
-        if (waiting.length > KEPT) waiting.shift();
-        soon();
-      },
-      problem(told) {
-        end();
-        put(wrong, visible(told.detail));
-      },
-      skipped(told) {
-        skipped += told.skipped;
-        soon();
-      },
+  shown() {
+    if (!this.#source) this.#connect();
+    this.#unbindKeys ??= bindKeys({
+      j: ["Next event", () => this.#list.move(1)],
+      k: ["Previous event", () => this.#list.move(-1)],
+      Enter: ["Open the event", () => this.#list.openCurrent()],
+      Escape: ["Close the event", () => this.#closeEvent()],
+      p: ["Pause or continue the tail", () => this.#togglePause()],
     });
-    drawState("connecting …");
   }
 
-  function end() {
-    source?.close();
-    source = null;
+  hidden() {
+    this.#disconnect();
+    this.#unbindKeys?.();
+    this.#unbindKeys = null;
   }
 
-  async function restart() {
-    wrong.textContent = "";
-    if (query.value.trim()) {
-      try {
-        const checked = await get("query/check", { q: query.value.trim() });
-        if (checked.error) throw new Error(`${checked.error.message} (column ${checked.error.column + 1})`);
-      } catch (error) {
-        put(wrong, visible(error.message));
-        return;
-      }
+  close() {
+    this.hidden();
+    this.#openEvent?.close();
+    this.#list.close();
+    clearTimeout(this.#drawTimer);
+  }
+
+  // ---------------------------------------------------------------------------------------- connection
+
+  #connect() {
+    const filter = this.#canFilter ? { q: this.#query.value.trim() } : {};
+    this.#source = subscribe(
+      apiPath("topics/{}/tail", this.#topic),
+      { rate: EVENTS_PER_S_MAX, ...filter },
+      {
+        open: () => this.#drawState(),
+        error: () => this.#onError(),
+        message: (event) => this.#onEvent(event),
+        problem: ({ detail }) => this.#onProblem(detail),
+        skipped: ({ skipped }) => this.#onSkipped(skipped),
+      },
+    );
+    this.#drawState("connecting …");
+  }
+
+  #disconnect() {
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #onError() {
+    const isClosed = this.#source.readyState === this.#source.CLOSED;
+    this.#drawState(isClosed ? "closed by the server" : "reconnecting …");
+  }
+
+  #onEvent(event) {
+    this.#receivedCount++;
+    this.#pending.push(event);
+    if (this.#pending.length > EVENTS_MAX) this.#pending.shift();
+    this.#drawSoon();
+  }
+
+  #onProblem(detail) {
+    this.#disconnect();
+    replaceContent(this.#queryError, visibleText(detail));
+  }
+
+  #onSkipped(count) {
+    this.#skippedCount += count;
+    this.#drawSoon();
+  }
+
+  async #restart() {
+    this.#queryError.textContent = "";
+    const error = await this.#checkQuery().catch((failure) => failure.message);
+    if (error) {
+      replaceContent(this.#queryError, visibleText(error));
+      return;
     }
-    end();
-    clear();
-    start();
+    this.#disconnect();
+    this.#clear();
+    this.#connect();
   }
 
-  function toggle() {
-    paused = !paused;
-    if (!paused) soon();
-    drawPause();
+  /** The error of the query as text; empty if it is correct. */
+  async #checkQuery() {
+    const query = this.#query.value.trim();
+    if (!query) return "";
+    const { error } = await get("query/check", { q: query });
+    return error ? `${error.message} (column ${error.column + 1})` : "";
   }
 
-  function clear() {
-    events = [];
-    waiting = [];
-    seen = skipped = 0;
-    hint.hidden = false;
-    rows.items([]);
-    drawState();
-    drawPause();
+  // ---------------------------------------------------------------------------------------- drawing
+
+  #togglePause() {
+    this.#isPaused = !this.#isPaused;
+    if (!this.#isPaused) this.#drawSoon();
+    this.#drawPauseButton();
   }
 
-  function show(event) {
-    detail?.stop();
-    detail = eventView(event, { close: hide });
-    put(side, detail.element);
-    side.hidden = false;
-    if (!paused) toggle();
+  #clear() {
+    this.#events = [];
+    this.#pending = [];
+    this.#receivedCount = this.#skippedCount = 0;
+    this.#hint.hidden = false;
+    this.#list.setItems([]);
+    this.#drawState();
+    this.#drawPauseButton();
   }
 
-  function hide() {
-    detail?.stop();
-    detail = null;
-    side.hidden = true;
-    rows.element.focus();
+  #drawSoon() {
+    this.#drawTimer ||= setTimeout(() => {
+      this.#drawTimer = 0;
+      if (!this.#isPaused && this.#pending.length) this.#drawPending();
+      this.#drawPauseButton();
+      this.#drawState();
+    }, DRAW_INTERVAL_MS);
   }
 
-  drawPause();
-  return {
-    element,
-    shown() {
-      if (!source) start();
-      unbind ??= keys.bind({
-        j: ["Next event", () => rows.move(1)],
-        k: ["Previous event", () => rows.move(-1)],
-        Enter: ["Open the event", rows.openChosen],
-        Escape: ["Close the event", hide],
-        p: ["Pause the tail", toggle],
-      });
-    },
-    hidden() {
-      end();
-      unbind?.();
-      unbind = null;
-    },
-    close() {
-      this.hidden();
-      detail?.stop();
-      rows.close();
-      clearTimeout(timer);
-    },
-  };
+  /** Add the pending events to the list. A current row stays in sight; otherwise the list does not scroll. */
+  #drawPending() {
+    const { current, element } = this.#list;
+    const { scrollTop } = element;
+    const added = this.#pending.length;
+    this.#events = [...this.#pending.reverse(), ...this.#events].slice(0, EVENTS_MAX);
+    this.#pending = [];
+    this.#hint.hidden = true;
+    this.#list.setItems(this.#events);
+    if (current >= 0) this.#list.setCurrent(Math.min(this.#events.length - 1, current + added));
+    else element.scrollTop = scrollTop;
+  }
+
+  #drawPauseButton() {
+    const pending = this.#pending.length ? ` (${formatCount(this.#pending.length)} new)` : "";
+    const content = this.#isPaused ? [icon("play"), `Continue${pending}`] : [icon("pause"), "Pause"];
+    replaceContent(this.#pauseButton, content);
+  }
+
+  #drawState(text = this.#countText()) {
+    const source = this.#source;
+    const isOpen = source !== null && source.readyState === source.OPEN;
+    replaceContent(this.#state, h(`span.dot${isOpen ? ".ok" : ".warn"}`), " ", text);
+  }
+
+  #countText() {
+    const skipped = `, ${formatCount(this.#skippedCount)} skipped: more than ${EVENTS_PER_S_MAX} per second`;
+    return plural(this.#receivedCount, "event") + (this.#skippedCount ? skipped : "");
+  }
+
+  // ---------------------------------------------------------------------------------------- one event
+
+  /** Open an event. The tail pauses, so that the list does not move away from it. */
+  #open(event) {
+    this.#openEvent?.close();
+    this.#openEvent = new EventView(event, { close: () => this.#closeEvent() });
+    replaceContent(this.#detail, this.#openEvent.element);
+    this.#detail.hidden = false;
+    if (!this.#isPaused) this.#togglePause();
+  }
+
+  #closeEvent() {
+    this.#openEvent?.close();
+    this.#openEvent = null;
+    this.#detail.hidden = true;
+    this.#list.element.focus();
+  }
 }

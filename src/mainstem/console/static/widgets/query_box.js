@@ -1,156 +1,243 @@
-/** The query box: completion of fields, and errors shown at their column while one types. */
+/** The query field of the search: completes field names, and underlines errors while a reader types. */
 
-import { can, get } from "../lib/api.js";
-import { h, put } from "../lib/dom.js";
-import { plain, visible } from "../lib/text.js";
+import { canUse, get } from "../lib/api.js";
+import { h, replaceContent } from "../lib/dom.js";
+import { plainText, visibleText } from "../lib/text.js";
 
-const CHECK_AFTER_MS = 180;
-const WORDS = [
-  ["key:", "the key of the event"], ["header.", "a header: header.NAME:value"], ["topic:", "names, with *"],
-  ["partition:", "its number"], ["offset:", "offset:>=100"], ["time:", "time:[2013-06-01 TO 2013-06-02]"],
-  ["_exists_:", "events that have this field"], ["NOT ", "without what follows"], ["OR ", "either of two"],
+const TYPING_PAUSE_MS = 180;
+const BLUR_MS = 120;
+const FIELDS_MAX = 12;
+const EXAMPLE = 'tailnum:N14228 AND dep_delay:>60     "a phrase"     header.trace:abc*';
+const KEYWORDS = [
+  { text: "key:", hint: "the key of the event" },
+  { text: "header.", hint: "a header: header.NAME:value" },
+  { text: "topic:", hint: "a topic name; * matches any text" },
+  { text: "partition:", hint: "a partition number" },
+  { text: "offset:", hint: "offset:>=100" },
+  { text: "time:", hint: "time:[2013-06-01 TO 2013-06-02]" },
+  { text: "_exists_:", hint: "events that have this field" },
+  { text: "NOT ", hint: "excludes what follows" },
+  { text: "OR ", hint: "either of two terms" },
 ];
 
-/** {element, input, value(), set(text), problem(error | null)}; `run()` on Enter, `scope()` gives the topics for completion. */
-export function queryBox({ value, run, scope }) {
-  const squiggle = h("div.squiggle", { hidden: true, "aria-hidden": "true" });
-  const wrong = h("p.query-error", { id: "query-error", role: "alert" });
-  const menu = h("div.completion", { role: "listbox", id: "query-completion", hidden: true, "aria-label": "Completions" });
-  const input = h("input.query", {
-    type: "text", value, "data-search": "", role: "combobox", "aria-label": "Search query", "aria-expanded": "false", "aria-controls": "query-completion",
-    "aria-describedby": "query-error", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: "10000",
-    placeholder: 'tailnum:N14228 AND dep_delay:>60     "a phrase"     header.trace:abc*',
-    oninput: typed, onkeydown: keys, onscroll: drawSquiggle, onblur: () => setTimeout(closeMenu, 120),
+export class QueryBox {
+  #run;
+  #getTopics;
+  #input;
+  #underline = h("div.squiggle", { hidden: true, "aria-hidden": "true" });
+  #message = h("p.query-error", { id: "query-error", role: "alert" });
+  #menu = h("div.completion", {
+    role: "listbox",
+    id: "query-completion",
+    hidden: true,
+    "aria-label": "Completions",
   });
-  const element = h("div.query-box", {}, h("div.query-field", {}, input, squiggle, menu), wrong);
-  let timer = 0;
-  let asked = 0;
-  let completing = 0;
-  let options = [];
-  let marked = -1;
-  let error = null;
+  #error = null;
+  #options = [];
+  #currentOption = -1;
+  #typingTimer = 0;
+  #checks = 0;
+  #completions = 0;
 
-  function typed() {
-    problem(null);
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      check();
-      complete();
-    }, CHECK_AFTER_MS);
+  /** `run()` is called by Enter. `getTopics()` returns the topics whose fields are completed. */
+  constructor({ query, run, getTopics }) {
+    this.#run = run;
+    this.#getTopics = getTopics;
+    this.#input = h("input.query", this.#inputAttributes(query));
+    const inputLine = h("div.query-field", {}, this.#input, this.#underline, this.#menu);
+    this.element = h("div.query-box", {}, inputLine, this.#message);
   }
 
-  async function check() {
-    if (!can("get", "query/check")) return true;
-    const mine = ++asked;
+  #inputAttributes(query) {
+    return {
+      type: "text",
+      value: query,
+      "data-search": "",
+      role: "combobox",
+      "aria-label": "Search query",
+      "aria-expanded": "false",
+      "aria-controls": this.#menu.id,
+      "aria-describedby": this.#message.id,
+      autocomplete: "off",
+      autocapitalize: "off",
+      spellcheck: "false",
+      maxlength: "10000",
+      placeholder: EXAMPLE,
+      oninput: () => this.#onInput(),
+      onkeydown: (event) => this.#onKeyDown(event),
+      onscroll: () => this.#drawUnderline(),
+      onblur: () => setTimeout(() => this.#closeMenu(), BLUR_MS),
+    };
+  }
+
+  get query() {
+    return this.#input.value.trim();
+  }
+
+  set query(text) {
+    this.#input.value = text;
+    this.showError(null);
+  }
+
+  focus() {
+    this.#input.focus();
+  }
+
+  close() {
+    clearTimeout(this.#typingTimer);
+  }
+
+  // ---------------------------------------------------------------------------------------- errors
+
+  /** Underline an error of the query: {message, column, length}; null removes it. */
+  showError(error) {
+    this.#error = error;
+    const column = () => h("span.muted", {}, ` (column ${error.column + 1})`);
+    replaceContent(this.#message, error ? [visibleText(error.message), column()] : null);
+    this.#input.setAttribute("aria-invalid", String(Boolean(error)));
+    this.#drawUnderline();
+  }
+
+  #drawUnderline() {
+    this.#underline.hidden = !this.#error;
+    if (!this.#error) return;
+    const { style } = this.#underline;
+    style.setProperty("--column", String(this.#error.column));
+    style.setProperty("--length", String(Math.max(1, this.#error.length ?? 1)));
+    style.setProperty("--scroll", `${this.#input.scrollLeft}px`);
+  }
+
+  #onInput() {
+    this.showError(null);
+    clearTimeout(this.#typingTimer);
+    this.#typingTimer = setTimeout(() => {
+      this.#check();
+      this.#complete();
+    }, TYPING_PAUSE_MS);
+  }
+
+  async #check() {
+    if (!canUse("get", "query/check")) return;
+    const check = ++this.#checks;
+    const show = (error) => check === this.#checks && this.showError(error);
     try {
-      const reply = await get("query/check", { q: input.value });
-      if (mine === asked) problem(reply.error ?? null);
-      return !reply.error;
+      const reply = await get("query/check", { q: this.#input.value });
+      show(reply.error ?? null);
     } catch (failure) {
-      if (mine === asked && failure.body?.column != null) problem({ message: failure.message, column: failure.body.column, length: failure.body.length });
-      return false;
+      const { column, length } = failure.body ?? {};
+      if (column != null) show({ message: failure.message, column, length });
     }
   }
 
-  function problem(found) {
-    error = found;
-    put(wrong, found ? [visible(found.message), h("span.muted", {}, ` (column ${found.column + 1})`)] : null);
-    input.setAttribute("aria-invalid", String(Boolean(found)));
-    drawSquiggle();
+  // ---------------------------------------------------------------------------------------- completion
+
+  /** The word before the caret that could be the start of a field or a keyword. */
+  get #word() {
+    const before = this.#input.value.slice(0, this.#input.selectionStart);
+    return /(?:^|[\s(])-?([\p{L}_][\p{L}\p{N}_.]*)$/u.exec(before)?.[1] ?? "";
   }
 
-  function drawSquiggle() {
-    squiggle.hidden = !error;
-    if (!error) return;
-    squiggle.style.setProperty("--column", String(error.column));
-    squiggle.style.setProperty("--length", String(Math.max(1, error.length ?? 1)));
-    squiggle.style.setProperty("--scroll", `${input.scrollLeft}px`);
-  }
-
-  // -------------------------------------------------------------------------------------- completion
-
-  const wordBefore = () => /(?:^|[\s(])-?([\p{L}_][\p{L}\p{N}_.]*)$/u.exec(input.value.slice(0, input.selectionStart))?.[1] ?? "";
-
-  async function complete() {
-    const word = wordBefore();
-    if (!word || document.activeElement !== input) return closeMenu();
-    const mine = ++completing;
-    let fields = [];
-    if (can("get", "query/fields")) {
-      try {
-        const topics = scope();
-        const reply = await get("query/fields", { topic: topics.length === 1 && !topics[0].includes("*") ? topics[0] : "", prefix: word });
-        fields = (reply.fields ?? []).map((each) => (typeof each === "string" ? { text: `${each}:` } : { text: `${each.field ?? each.name}:`, hint: each.example ?? each.type }));
-      } catch {
-        fields = [];
-      }
+  async #complete() {
+    const word = this.#word;
+    if (!word || document.activeElement !== this.#input) {
+      this.#closeMenu();
+      return;
     }
-    if (mine !== completing || word !== wordBefore()) return undefined;
-    const own = WORDS.filter(([text]) => text.toLowerCase().startsWith(word.toLowerCase()) && text !== word).map(([text, hint]) => ({ text, hint }));
-    options = [...fields.slice(0, 12), ...own];
-    marked = -1;
-    return options.length ? drawMenu() : closeMenu();
+    const completion = ++this.#completions;
+    const fields = await this.#fetchFields(word).catch(() => []);
+    if (completion !== this.#completions || word !== this.#word) return;
+    const isStart = ({ text }) => text.toLowerCase().startsWith(word.toLowerCase()) && text !== word;
+    this.#options = [...fields, ...KEYWORDS.filter(isStart)];
+    this.#currentOption = -1;
+    if (this.#options.length) this.#drawMenu();
+    else this.#closeMenu();
   }
 
-  function drawMenu() {
-    put(menu, options.map(({ text, hint }, at) => h("div.option", {
-      role: "option", id: `completion-${at}`, "aria-selected": String(at === marked),
-      onpointerdown: (event) => (event.preventDefault(), accept(at)),
-    }, h("code", {}, visible(text)), hint ? h("span.muted", {}, visible(plain(hint).slice(0, 60))) : null)));
-    menu.hidden = false;
-    input.setAttribute("aria-expanded", "true");
-    if (marked >= 0) input.setAttribute("aria-activedescendant", `completion-${marked}`);
-    else input.removeAttribute("aria-activedescendant");
+  async #fetchFields(prefix) {
+    if (!canUse("get", "query/fields")) return [];
+    const topics = this.#getTopics();
+    const topic = topics.length === 1 && !topics[0].includes("*") ? topics[0] : "";
+    const { fields = [] } = await get("query/fields", { topic, prefix });
+    const option = (field) =>
+      typeof field === "string"
+        ? { text: `${field}:` }
+        : { text: `${field.field ?? field.name}:`, hint: field.example ?? field.type };
+    return fields.slice(0, FIELDS_MAX).map(option);
   }
 
-  function closeMenu() {
-    completing++;
-    menu.hidden = true;
-    options = [];
-    input.setAttribute("aria-expanded", "false");
-    input.removeAttribute("aria-activedescendant");
+  #drawMenu() {
+    replaceContent(
+      this.#menu,
+      this.#options.map((option, i) => this.#optionView(option, i)),
+    );
+    this.#menu.hidden = false;
+    this.#input.setAttribute("aria-expanded", "true");
+    if (this.#currentOption < 0) this.#input.removeAttribute("aria-activedescendant");
+    else this.#input.setAttribute("aria-activedescendant", `completion-${this.#currentOption}`);
   }
 
-  function accept(at) {
-    const word = wordBefore();
-    const caret = input.selectionStart;
-    const start = caret - word.length;
-    input.setRangeText(options[at].text, start, caret, "end");
-    closeMenu();
-    typed();
-  }
-
-  function keys(event) {
-    const open = !menu.hidden && options.length;
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (open && step) {
+  #optionView({ text, hint }, index) {
+    const accept = (event) => {
       event.preventDefault();
-      marked = (marked + step + options.length + (marked < 0 && step < 0 ? 1 : 0)) % options.length;
-      drawMenu();
-    } else if (open && (event.key === "Tab" || (event.key === "Enter" && marked >= 0))) {
+      this.#accept(index);
+    };
+    return h(
+      "div.option",
+      {
+        role: "option",
+        id: `completion-${index}`,
+        "aria-selected": String(index === this.#currentOption),
+        onpointerdown: accept,
+      },
+      h("code", {}, visibleText(text)),
+      hint ? h("span.muted", {}, visibleText(plainText(hint).slice(0, 60))) : null,
+    );
+  }
+
+  #closeMenu() {
+    this.#completions++;
+    this.#menu.hidden = true;
+    this.#options = [];
+    this.#input.setAttribute("aria-expanded", "false");
+    this.#input.removeAttribute("aria-activedescendant");
+  }
+
+  #accept(index) {
+    const caret = this.#input.selectionStart;
+    this.#input.setRangeText(this.#options[index].text, caret - this.#word.length, caret, "end");
+    this.#closeMenu();
+    this.#onInput();
+  }
+
+  #onKeyDown(event) {
+    const isOpen = !this.#menu.hidden && this.#options.length > 0;
+    if (isOpen && this.#onMenuKey(event)) {
       event.preventDefault();
-      accept(Math.max(0, marked));
-    } else if (event.key === "Escape" && open) {
-      event.preventDefault();
-      event.stopPropagation();
-      closeMenu();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      clearTimeout(timer);
-      closeMenu();
-      run();
+      clearTimeout(this.#typingTimer);
+      this.#closeMenu();
+      this.#run();
     }
   }
 
-  return {
-    element,
-    input,
-    problem,
-    value: () => input.value.trim(),
-    set(text) {
-      input.value = text;
-      problem(null);
-    },
-    close: () => clearTimeout(timer),
-  };
+  /** Whether the open menu handles the key. */
+  #onMenuKey(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) this.#moveOption(step);
+    else if (event.key === "Tab") this.#accept(Math.max(0, this.#currentOption));
+    else if (event.key === "Enter" && this.#currentOption >= 0) this.#accept(this.#currentOption);
+    else if (event.key === "Escape") {
+      event.stopPropagation();
+      this.#closeMenu();
+    } else return false;
+    return true;
+  }
+
+  #moveOption(step) {
+    const count = this.#options.length;
+    const start = this.#currentOption < 0 && step < 0 ? 0 : this.#currentOption;
+    this.#currentOption = (start + step + count) % count;
+    this.#drawMenu();
+  }
 }

@@ -1,283 +1,228 @@
-/** Taking events elsewhere: publishing them again (also changed), and into a file of the reader's. */
+/** Replays events into a topic, and exports them to a file. */
 
-import { withDryRun } from "./dry_run.js";
-import { choices, get, lines, path, post, stream } from "../lib/api.js";
-import { difference, diffView } from "../lib/diff.js";
-import { h, put } from "../lib/dom.js";
-import { dialog, field, iconButton, loading, problem, toast } from "./components.js";
-import { parseJson, read, writeJson } from "../lib/payload.js";
-import { go } from "../lib/router.js";
-import { bytes, line, many, plain } from "../lib/text.js";
+import { allowedValues, get, post, streamBytes, streamLines } from "../lib/api.js";
+import { h, replaceContent } from "../lib/dom.js";
+import { formatBytes, plural } from "../lib/format.js";
+import { writeJson } from "../lib/payload.js";
+import { navigate } from "../lib/router.js";
+import { singleLine } from "../lib/text.js";
+import { field, showToast } from "./components.js";
+import { openDryRunDialog } from "./dry_run.js";
 
-const FORMATS = {
-  ndjson: "NDJSON: everything, one event a line",
-  csv: "CSV: without headers of events",
-  parquet: "Parquet: everything, for tables",
-};
+const TOPIC_SUGGESTIONS_MAX = 1000;
+const DEFAULT_RATE_PER_S = 1000;
+const DOWNLOAD_MS = 60_000;
+const RESUMABLE = "Events published so far stay in the topic. Press the button again to continue from there.";
 
-const placed = ({ topic, partition, offset }) => ({ topic, partition, offset });
+/** Part of the text of every action that publishes. */
+export const PUBLISHED_STAYS = "Published events cannot be withdrawn.";
 
-/** A field for a topic that exists, with the names of those there are. */
-function topicField(first = "") {
-  const known = h("datalist", { id: "target-topics" });
-  const input = h("input", { list: "target-topics", value: first, spellcheck: "false", autocomplete: "off", placeholder: "a topic that exists" });
-  get("topics", { limit: 1000 }).then(({ topics }) => put(known, topics.map(({ topic }) => h("option", { value: topic }))), () => {});
-  return { input, known };
+/** What identifies an event in a request. */
+export const eventReference = ({ topic, partition, offset }) => ({ topic, partition, offset });
+
+// ------------------------------------------------------------------------------------------ replay
+
+/** A text field for an existing topic with suggestions: {input, suggestions}. */
+export function topicField(topic = "") {
+  const suggestions = h("datalist", { id: "target-topics" });
+  const input = h("input", {
+    list: suggestions.id,
+    value: topic,
+    spellcheck: "false",
+    autocomplete: "off",
+    placeholder: "an existing topic",
+  });
+  const option = ({ topic: name }) => h("option", { value: name });
+  get("topics", { limit: TOPIC_SUGGESTIONS_MAX }).then(
+    ({ topics }) => replaceContent(suggestions, topics.map(option)),
+    () => {}, // the field works without suggestions
+  );
+  return { input, suggestions };
 }
 
-/** Sends a replay; `live` shows how far it is. Broken off, it goes on with the same job when it is sent again. */
-function sender(live, signal) {
-  let job = null;
-  let from = "";
-  return async function send(request) {
-    const same = JSON.stringify(request, (_name, each) => (typeof each === "bigint" ? String(each) : each));
+/**
+ * Sends a replay and shows its progress. Sent again after an interruption, the same request continues its
+ * job.
+ */
+export class ReplaySender {
+  #job = null;
+  #jobRequest = "";
+  #abort = new AbortController();
+  /** The line that shows the progress. */
+  progress = h("p.hint", { role: "status" });
+
+  /** Stop a replay in progress. */
+  close() {
+    this.#abort.abort();
+  }
+
+  /** Returns the last line of the reply, or the whole reply of a dry run. */
+  async send(request) {
+    if (request.dry_run) return post("replay", request, this.#abort.signal);
     let last = null;
-    if (request.dry_run) return post("replay", request, signal);
     try {
-      for await (const told of lines("replay", job && from === same ? { ...request, job } : request, signal)) {
-        last = told;
-        [job, from] = [told.job ?? null, same];
-        put(live, `${many(told.published, "event")} published`, told.published_before ? `, ${many(told.published_before, "event")} before` : "");
-      }
+      for await (last of streamLines("replay", this.#withJob(request), this.#abort.signal))
+        this.#showProgress(request, last);
     } catch (error) {
-      if (job && error.fix !== undefined) error.fix = `${error.fix} What was published stays; pressed again, this goes on where it was.`.trim();
+      if (this.#job && error.fix !== undefined) error.fix = `${error.fix} ${RESUMABLE}`.trim();
       throw error;
     }
-    if (!last?.done) throw new Error("The connection was cut. What was published stays; pressed again, this goes on where it was.");
+    if (!last?.done) throw new Error(`The connection was lost. ${RESUMABLE}`);
     return last;
-  };
+  }
+
+  #withJob(request) {
+    return this.#job && this.#jobRequest === writeJson(request, true)
+      ? { ...request, job: this.#job }
+      : request;
+  }
+
+  #showProgress(request, { job, published, published_before: before }) {
+    this.#job = job ?? null;
+    this.#jobRequest = writeJson(request, true);
+    const earlier = before ? `, ${plural(before, "event")} before the interruption` : "";
+    replaceContent(this.progress, `${plural(published, "event")} published${earlier}`);
+  }
 }
 
-/** What can be done about a replay afterwards. */
-function replayed({ published, published_before: before = 0, to, job }) {
-  const there = job ? { text: "Show them", run: () => go(["search"], { q: `header.mainstem-replay-job:${job}*`, topics: to }) } : null;
-  toast(`Published ${many(published + before, "event")} into ${to}`, "", there);
+/** Report the end of a replay, with a link to what it published. */
+export function showReplayed({ published, published_before: before = 0, to, job }) {
+  const query = { q: `header.mainstem-replay-job:${job}*`, topics: to };
+  const action = job ? { text: "Show events", run: () => navigate(["search"], query) } : null;
+  showToast(`Published ${plural(published + before, "event")} to ${to}`, { action });
 }
 
-/** Publish events again: `what` is {matches: {query, topics, …}} or {events: [event, …]}. */
-export function replay({ matches, events }) {
-  const what = events ? { events: events.map(placed) } : { matches };
-  const to = topicField();
-  const rate = h("input", { type: "number", min: "1", max: "1000000", value: "1000" });
-  const live = h("p.hint", { role: "status" });
-  const stop = new AbortController();
-  const title = !events ? "Replay all matches" : events.length === 1 ? "Replay this event" : `Replay ${many(events.length, "event")}`;
-  const { box } = withDryRun({
+/** Replay single events: asks for the target first. */
+export function replayEvents(events) {
+  const title = events.length === 1 ? "Replay this event" : `Replay ${plural(events.length, "event")}`;
+  openReplay(title, { events: events.map(eventReference) });
+}
+
+/** Replay all matches of a search {query, topics, since_ms?, until_ms?}: asks for the target first. */
+export function replayMatches(matches) {
+  openReplay("Replay all matches", { matches });
+}
+
+function openReplay(title, source) {
+  const target = topicField();
+  const rate = h("input", { type: "number", min: "1", max: "1000000", value: String(DEFAULT_RATE_PER_S) });
+  const sender = new ReplaySender();
+  const hint = "Key, value and headers are kept. The header mainstem-replayed-from names the original event.";
+  const dialog = openDryRunDialog({
     title,
     fields: [
-      field("Into topic", to.input, "Key, value and headers stay; a header mainstem-replayed-from says where each is from."), to.known,
-      field("Events a second, at most", rate), live,
+      field("Target topic", target.input, hint),
+      target.suggestions,
+      field("Maximum events per second", rate),
+      sender.progress,
     ],
-    watch: [to.input, rate],
+    inputs: [target.input, rate],
     verb: "Replay",
     kind: "primary",
-    wanted: (dryRun) => (to.input.value.trim() && Number(rate.value) >= 1 ? { ...what, to: to.input.value.trim(), rate: Number(rate.value), dry_run: dryRun } : null),
-    send: sender(live, stop.signal),
-    told: ({ events: count, unreadable, to: topic }) => [
-      h("p.notice", {}, h("span", {}, h("strong", {}, many(count, "event")), " will be published into ", line(topic, 100), `, in about ${Math.max(1, Math.ceil(count / Number(rate.value)))} s. `, STAYS)),
-      unreadable ? h("p.notice.warn", {}, `${many(unreadable, "stretch")} could not be read and would be left out.`) : null,
-    ],
-    done: replayed,
-  });
-  box.addEventListener("close", () => stop.abort());
-}
-
-const STAYS = "What is published stays: that cannot be undone.";
-
-// ------------------------------------------------------------------------------------------ changed
-
-/** Publish one event again after changing its key, value or headers: the original is shown beside the change. */
-export async function resend(event) {
-  const box = dialog("Edit and publish again", loading("Reading the event"));
-  const stop = new AbortController();
-  box.addEventListener("close", () => stop.abort());
-  try {
-    const { events: [found] } = await get(path("topics/{}/partitions/{}/events", event.topic, event.partition), { offset: event.offset, limit: 1, encoding: "base64" }, stop.signal);
-    if (String(found?.offset) !== String(event.offset)) throw new Error("It is no longer in the topic.");
-    box.close();
-    edit(event, { key: read(found, "key"), value: read(found, "value") });
-  } catch (error) {
-    if (error.name !== "AbortError") put(box.querySelector(".dialog-body"), problem(error));
-  }
-}
-
-const isText = ({ bytes: data }) => {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(data);
-  } catch {
-    return null;
-  }
-};
-
-/** A field for a key or a value: {element, input, inputs, change()}; `change()` is undefined while it is as it was. */
-function content(label, was, rows, ...tools) {
-  const text = isText(was);
-  const none = was.kind === "null";
-  const input = h(rows > 1 ? "textarea" : "input", { rows: rows > 1 ? rows : null, value: text ?? "", spellcheck: "false", autocomplete: "off", disabled: text === null });
-  const empty = h("input", { type: "checkbox", checked: none });
-  const follow = () => (input.disabled = text === null || empty.checked);
-  empty.addEventListener("input", follow);
-  follow();
-  const element = field(label, input, text === null ? `${bytes(was.bytes.length)} that are not text: they stay as they are.` : null);
-  element.querySelector("label").replaceWith(h("div.field-line", {}, h("label", { for: input.id }, label), tools, h("label.check", {}, empty, `no ${label.toLowerCase()}`)));
-  function change() {
-    if (empty.checked) return none ? undefined : null;
-    return text === null || (!none && input.value === text) ? undefined : input.value;
-  }
-  return { element, input, inputs: [input, empty], change };
-}
-
-/** Rows of names and values: {element, inputs, change()}. What is not text stays as it is. */
-function headerRows(first, changed) {
-  const rows = h("div.header-rows");
-  const original = JSON.stringify(first);
-  let held = [];
-
-  function add({ name = "", value = "", value_encoding: encoding } = {}) {
-    const binary = encoding === "base64" || value === null;
-    const fields = {
-      name: h("input", { value: name, "aria-label": "Name of the header", placeholder: "name", spellcheck: "false", autocomplete: "off", oninput: changed }),
-      value: h("input", { value: binary ? "" : value, "aria-label": "Value of the header", placeholder: value === null ? "null" : binary ? "not text: stays as it is" : "value", disabled: binary, spellcheck: "false", autocomplete: "off", oninput: changed }),
-    };
-    const one = { now: () => (binary ? { name: fields.name.value, value, ...(encoding ? { value_encoding: encoding } : {}) } : { name: fields.name.value, value: fields.value.value, ...(encoding ? { value_encoding: encoding } : {}) }) };
-    const node = h("div.header-row", {}, fields.name, fields.value, iconButton("minus", "Remove this header", () => {
-      held = held.filter((each) => each !== one);
-      node.remove();
-      changed();
-    }));
-    held.push(one);
-    rows.append(node);
-    return fields.name;
-  }
-
-  first.forEach(add);
-  const element = h("fieldset.plain", {}, h("legend", {}, "Headers"), rows,
-    h("button.quiet", { type: "button", onclick: () => add().focus() }, "Add a header"));
-  function change() {
-    const now = held.map((each) => each.now()).filter((each) => each.name);
-    return JSON.stringify(now) === original ? undefined : now;
-  }
-  return { element, change };
-}
-
-function edit(event, was) {
-  const to = topicField(event.topic);
-  const key = content("Key", was.key, 1);
-  const indent = h("button.link", { type: "button", onclick: indented }, "indent");
-  const value = content("Value", was.value, 9, indent);
-  const live = h("p.hint", { role: "status" });
-  const stop = new AbortController();
-  const headers = headerRows(event.headers, () => to.input.dispatchEvent(new Event("input")));
-  indent.hidden = value.input.disabled || /\d{16}/.test(value.input.value); // numbers too long for a browser would not stay
-
-  function indented() {
-    try {
-      value.input.value = JSON.stringify(JSON.parse(value.input.value), null, 2);
-      value.input.dispatchEvent(new Event("input"));
-    } catch (error) {
-      toast(`This is not JSON: ${error.message}`, "bad");
-    }
-  }
-
-  function changes() {
-    const all = { key: key.change(), value: value.change(), headers: headers.change() };
-    return Object.fromEntries(Object.entries(all).filter(([, each]) => each !== undefined));
-  }
-  const { box } = withDryRun({
-    title: "Edit and publish again",
-    fields: h("div", {},
-      field("Into topic", to.input, `The original is ${plain(event.topic)} ${event.partition}:${event.offset} and stays as it is; a header mainstem-replayed-from says so.`), to.known,
-      key.element, value.element, headers.element, live),
-    watch: [to.input, ...key.inputs, ...value.inputs],
-    verb: "Publish",
-    kind: "primary",
-    wanted(dryRun) {
-      const changed = changes();
-      const how = changed.value != null ? { value_encoding: "text" } : {};
-      return to.input.value.trim() ? { events: [{ ...placed(event), ...changed, ...how }], to: to.input.value.trim(), dry_run: dryRun } : null;
+    buildRequest(dryRun) {
+      const to = target.input.value.trim();
+      if (!to || !(Number(rate.value) >= 1)) return null;
+      return { ...source, to, rate: Number(rate.value), dry_run: dryRun };
     },
-    send: sender(live, stop.signal),
-    told: ({ to: topic }) => sayChanges(changes(), was, topic),
-    done: replayed,
+    send: (request) => sender.send(request),
+    describe: (reply) => describeReplay(reply, Number(rate.value)),
+    onDone: showReplayed,
   });
-  box.classList.add("wide");
-  box.addEventListener("close", () => stop.abort());
+  dialog.addEventListener("close", () => sender.close());
 }
 
-/** The difference of two texts; of JSON, of what it says, if that differs at all. */
-function differing(before, after) {
-  try {
-    const [one, other] = [before, after].map((text) => ({ kind: "json", json: parseJson(text) }));
-    const steps = difference(one, other);
-    if (steps?.some(([kind]) => kind !== "same")) return steps;
-  } catch {
-    // no JSON: as text
-  }
-  return difference({ kind: "text", text: before }, { kind: "text", text: after });
-}
-
-function sayChanges(changed, was, topic) {
-  const names = Object.keys(changed);
-  const steps = typeof changed.value === "string" ? differing(isText(was.value) ?? "", changed.value) : null;
+function describeReplay({ events, unreadable, to }, ratePerSecond) {
+  const seconds = Math.max(1, Math.ceil(events / ratePerSecond));
+  const omitted = `${plural(unreadable, "unreadable range")} will be left out.`;
   return [
-    h("p.notice", {}, h("span", {}, "One event will be published into ", line(topic, 100), names.length ? [", with another ", h("strong", {}, names.join(", "))] : ", as it was", ". ", STAYS)),
-    steps ? diffView(steps) : null,
+    h(
+      "p.notice",
+      {},
+      h(
+        "span",
+        {},
+        h("strong", {}, plural(events, "event")),
+        " will be published to ",
+        singleLine(to, 100),
+        `, in about ${seconds} s. ${PUBLISHED_STAYS}`,
+      ),
+    ),
+    unreadable ? h("p.notice.warn", {}, omitted) : null,
   ];
 }
 
-// ------------------------------------------------------------------------------------------ into a file
+// ------------------------------------------------------------------------------------------ export
 
-function save(blob, name) {
+const FORMATS = {
+  ndjson: "NDJSON: all fields, one event per line",
+  csv: "CSV: without event headers",
+  parquet: "Parquet: all fields, as a table",
+};
+
+function saveFile(blob, name) {
   const file = h("a", { href: URL.createObjectURL(blob), download: name });
   file.click();
-  setTimeout(() => URL.revokeObjectURL(file.href), 60_000);
+  setTimeout(() => URL.revokeObjectURL(file.href), DOWNLOAD_MS);
 }
 
-/** The events that are chosen, as the server sends them: a line of JSON each. */
-export function exportChosen(events) {
-  const blob = new Blob(events.map((event) => `${writeJson(event, true)}\n`), { type: "application/x-ndjson" });
-  save(blob, "events.ndjson");
-  toast(`Exported ${many(events.length, "event")}`);
+/** Export single events as the server sent them, one JSON object per line. */
+export function exportEvents(events) {
+  const lines = events.map((event) => `${writeJson(event, true)}\n`);
+  saveFile(new Blob(lines, { type: "application/x-ndjson" }), "events.ndjson");
+  showToast(`Exported ${plural(events.length, "event")}`);
 }
 
-/** All matches into a file of the reader's. `matches` is {query, topics, since_ms?, until_ms?}. */
+/** Export all matches of a search {query, topics, since_ms?, until_ms?}: asks for the format first. */
 export function exportMatches(matches) {
-  const offered = choices("ExportJson", "format");
-  const format = h("select", {}, Object.entries(FORMATS).filter(([value]) => offered.includes(value)).map(([value, text]) => h("option", { value }, text)));
-  const live = h("p.hint", { role: "status" });
-  const stop = new AbortController();
-
-  async function run(wanted) {
-    const source = await stream("export", wanted, stop.signal);
-    let size = 0;
-    const counted = source.pipeThrough(new TransformStream({
-      transform(chunk, out) {
-        size += chunk.length;
-        live.textContent = `${bytes(size)} written`;
-        out.enqueue(chunk);
-      },
-    }));
-    save(await new Response(counted).blob(), `events.${wanted.format}`);
-    return size;
-  }
-
-  const { box } = withDryRun({
+  const offered = Object.entries(FORMATS).filter(([name]) =>
+    allowedValues("ExportJson", "format").includes(name),
+  );
+  const format = h(
+    "select",
+    {},
+    offered.map(([name, text]) => h("option", { value: name }, text)),
+  );
+  const progress = h("p.hint", { role: "status" });
+  const abort = new AbortController();
+  const dialog = openDryRunDialog({
     title: "Export all matches",
-    fields: [field("Format", format), live],
-    watch: [format],
+    fields: [field("Format", format), progress],
+    inputs: [format],
     verb: "Export",
     kind: "primary",
-    wanted: (dryRun) => (dryRun ? { ...matches, only_count: true } : { ...matches, format: format.value }),
-    send: (request) => (request.only_count ? counting(request, stop.signal) : run(request)),
-    told: (totals) => h("p.notice", {}, h("span", {}, h("strong", {}, many(totals.matches, "event")), " will be written.", totals.undecodable ? ` ${many(totals.undecodable, "stretch")} could not be read.` : "")),
-    done: (size) => toast(`Exported ${bytes(size)}`),
+    buildRequest: (dryRun) =>
+      dryRun ? { ...matches, only_count: true } : { ...matches, format: format.value },
+    send: (request) =>
+      request.only_count ? countMatches(request, abort.signal) : download(request, progress, abort.signal),
+    describe: describeExport,
+    onDone: (size) => showToast(`Exported ${formatBytes(size)}`),
   });
-  box.addEventListener("close", () => stop.abort());
+  dialog.addEventListener("close", () => abort.abort());
 }
 
-async function counting(request, signal) {
-  let totals = null;
-  for await (const told of lines("search", request, signal)) if (told.done) totals = told.done.totals;
-  if (!totals) throw new Error("The search was cut off.");
-  return totals;
+function describeExport({ matches, undecodable }) {
+  const omitted = undecodable ? ` ${plural(undecodable, "unreadable range")} will be left out.` : "";
+  const amount = h("strong", {}, plural(matches, "event"));
+  return h("p.notice", {}, h("span", {}, amount, " will be exported.", omitted));
+}
+
+/** Write the export into a file of the reader's; returns its size in bytes. */
+async function download(request, progress, signal) {
+  const source = await streamBytes("export", request, signal);
+  let size = 0;
+  const counter = new TransformStream({
+    transform(chunk, controller) {
+      size += chunk.length;
+      progress.textContent = `${formatBytes(size)} received`;
+      controller.enqueue(chunk);
+    },
+  });
+  saveFile(await new Response(source.pipeThrough(counter)).blob(), `events.${request.format}`);
+  return size;
+}
+
+/** The totals of a search. */
+async function countMatches(request, signal) {
+  for await (const { done } of streamLines("search", request, signal)) if (done) return done.totals;
+  throw new Error("The connection was lost while the matches were counted.");
 }

@@ -1,76 +1,96 @@
 /**
- * Choosing several events of a list: which ones, the box in each row, and what can be done with them.
+ * The selection of several events in a list: which ones, their checkboxes, and what can be done with them.
  *
- * Owns: the choice. It outlives drawing the list again, and is given up with the search it was made in.
+ * Owns: the selected events. They stay selected when the list is drawn again, until the next search.
  */
 
-import { exportChosen, replay } from "./replay_export.js";
-import { can } from "../lib/api.js";
-import { h, icon, put } from "../lib/dom.js";
-import { placeOf } from "./event_view.js";
-import { iconButton, toast } from "./components.js";
-import { count, many } from "../lib/text.js";
+import { canUse } from "../lib/api.js";
+import { h, icon, replaceContent } from "../lib/dom.js";
+import { eventPosition } from "../lib/events.js";
+import { formatCount, plural } from "../lib/format.js";
+import { iconButton, showToast } from "./components.js";
+import { exportEvents, replayEvents } from "./replay_export.js";
 
-const CHOSEN_MAX = 1000;
+const SELECTED_MAX = 1000;
 
-/** {bar, box(event, index), dress(row, event), toggle(index), all(), clear(), size()}; `items()` are the events of the list, `drawn()` the list's redrawing. */
-export function chooser({ items, redraw }) {
-  const chosen = new Map();
-  const bar = h("div.chosen-bar", { role: "group", "aria-label": "Chosen events", hidden: true });
-  let last = -1;
+export class Selection {
+  #getEvents;
+  #onChange;
+  /** Position -> event. */
+  #selected = new Map();
+  #lastIndex = -1;
 
-  /** The box of a row. The row itself tells screen readers whether it is chosen. */
-  function box(event, index) {
-    return h("span.pick", { "aria-hidden": "true", title: "Choose (x), a range with Shift", onclick: (click) => (click.shiftKey && last >= 0 ? range(last, index) : toggle(index)) }, icon("check"));
+  /** `getEvents()` returns the events of the list. `onChange()` is called to draw the list again. */
+  constructor({ getEvents, onChange }) {
+    this.#getEvents = getEvents;
+    this.#onChange = onChange;
+    this.element = h("div.selection-bar", { role: "group", "aria-label": "Selected events", hidden: true });
   }
 
-  function dress(row, event) {
-    row.setAttribute("aria-checked", String(chosen.has(placeOf(event))));
+  /** The checkbox of a row. Screen readers get the state from the row itself: see `markRow`. */
+  checkbox(index) {
+    const onclick = (event) =>
+      event.shiftKey && this.#lastIndex >= 0 ? this.#selectRange(index) : this.toggle(index);
+    const title = "Select (x); with Shift, select a range";
+    return h("span.row-checkbox", { "aria-hidden": "true", title, onclick }, icon("check"));
+  }
+
+  markRow(row, event) {
+    row.setAttribute("aria-checked", String(this.#selected.has(eventPosition(event))));
     return row;
   }
 
-  function toggle(index) {
-    const event = items()[index];
+  toggle(index) {
+    const event = this.#getEvents()[index];
     if (!event) return;
-    if (!chosen.delete(placeOf(event))) take(event);
-    last = index;
-    changed();
+    if (!this.#selected.delete(eventPosition(event))) this.#add(event);
+    this.#lastIndex = index;
+    this.#changed();
   }
 
-  function range(a, b) {
-    items().slice(Math.min(a, b), Math.max(a, b) + 1).forEach(take);
-    last = b;
-    changed();
+  clear() {
+    this.#lastIndex = -1;
+    if (!this.#selected.size) return;
+    this.#selected.clear();
+    this.#changed();
   }
 
-  function take(event) {
-    if (chosen.size < CHOSEN_MAX) chosen.set(placeOf(event), event);
-    else toast(`At most ${count(CHOSEN_MAX)} at once: replay or export all matches instead`, "bad");
+  #add(event) {
+    if (this.#selected.size < SELECTED_MAX) this.#selected.set(eventPosition(event), event);
+    else {
+      const limit = formatCount(SELECTED_MAX);
+      showToast(`At most ${limit} events can be selected. Replay or export all matches instead.`, {
+        kind: "bad",
+      });
+    }
   }
 
-  function changed() {
-    bar.hidden = !chosen.size;
-    const events = [...chosen.values()];
-    put(bar,
-      h("strong", { role: "status" }, `${many(chosen.size, "event")} chosen`),
-      can("post", "replay") ? h("button.quiet", { type: "button", onclick: () => replay({ events }) }, "Replay chosen…") : null,
-      h("button.quiet", { type: "button", onclick: () => exportChosen(events) }, "Export chosen"),
-      h("button.quiet", { type: "button", onclick: all }, `Choose all ${count(Math.min(items().length, CHOSEN_MAX))} shown`),
-      iconButton("close", "Choose none", clear));
-    redraw();
+  #selectRange(index) {
+    const [first, last] = [Math.min(this.#lastIndex, index), Math.max(this.#lastIndex, index)];
+    for (const event of this.#getEvents().slice(first, last + 1)) this.#add(event);
+    this.#lastIndex = index;
+    this.#changed();
   }
 
-  function all() {
-    items().slice(0, CHOSEN_MAX).forEach((event) => chosen.set(placeOf(event), event));
-    changed();
+  #selectAll() {
+    for (const event of this.#getEvents().slice(0, SELECTED_MAX))
+      this.#selected.set(eventPosition(event), event);
+    this.#changed();
   }
 
-  function clear() {
-    last = -1;
-    if (!chosen.size) return;
-    chosen.clear();
-    changed();
+  #changed() {
+    this.element.hidden = !this.#selected.size;
+    const events = [...this.#selected.values()];
+    const button = (text, onclick) => h("button.quiet", { type: "button", onclick }, text);
+    const shown = Math.min(this.#getEvents().length, SELECTED_MAX);
+    replaceContent(
+      this.element,
+      h("strong", { role: "status" }, `${plural(events.length, "event")} selected`),
+      canUse("post", "replay") ? button("Replay selected…", () => replayEvents(events)) : null,
+      button("Export selected", () => exportEvents(events)),
+      button(`Select all ${formatCount(shown)} shown`, () => this.#selectAll()),
+      iconButton("close", "Clear the selection", () => this.clear()),
+    );
+    this.#onChange();
   }
-
-  return { bar, box, dress, toggle, clear, size: () => chosen.size };
 }

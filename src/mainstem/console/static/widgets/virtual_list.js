@@ -1,124 +1,184 @@
+/** A list of any length with elements only for the rows that are in sight. */
+
+import { h, replaceContent } from "../lib/dom.js";
+
+const ROW_HEIGHT_PX = 32;
+const OVERSCAN_ROWS = 8;
+const PAGE_ROWS = 15;
+const KEY_STEPS = {
+  ArrowDown: 1,
+  ArrowUp: -1,
+  PageDown: PAGE_ROWS,
+  PageUp: -PAGE_ROWS,
+  Home: Number.NEGATIVE_INFINITY,
+  End: Number.POSITIVE_INFINITY,
+};
+
 /**
- * A list of any length: only the rows in sight are elements. One row height; j, k, Home and End move a choice.
+ * A listbox whose rows all have the height of the CSS variable --row. One row is current: the keyboard moves
+ * it.
+ *
+ * `createRow(item, index)` returns an element, `open(item)` is called by Enter or a click, `href(item)` is
+ * the address that a click with Ctrl or the middle button opens in another tab.
  */
+export class VirtualList {
+  #label;
+  #createRow;
+  #open;
+  #href;
+  #items = [];
+  #rows = new Map();
+  #current = -1;
+  #currentItem;
+  #rowHeight = 0;
+  #space = h("div.rows-space", { role: "presentation" });
+  #resizes;
 
-import { h, put } from "../lib/dom.js";
-
-/**
- * list({label, row(item, index), open(item, index), href(item)}) with `items(array)`, `choose(index)`, `move(step)`.
- * The height of a row is read from the CSS variable --row of the element; `kind` is a class of it.
- */
-export function list({ label, row, open, href = null, kind = "" }) {
-  const space = h("div.rows-space", { role: "presentation" });
-  const element = h(`div.rows${kind && `.${kind}`}`, { role: "listbox", "aria-label": label, tabindex: "0", onscroll: draw, onkeydown: keys }, space);
-  let items = [];
-  let chosen = -1;
-  let held;
-  let height = 0;
-  let drawn = new Map();
-  const watcher = new ResizeObserver(() => {
-    height = 0;
-    drawn.forEach((each) => each.remove());
-    drawn = new Map();
-    draw();
-  });
-  watcher.observe(element);
-
-  function measure() {
-    if (!height) height = parseFloat(getComputedStyle(element).getPropertyValue("--row")) || 32;
-    return height;
-  }
-
-  function draw() {
-    const each = measure();
-    space.style.setProperty("height", `${items.length * each}px`);
-    const first = Math.max(0, Math.floor(element.scrollTop / each) - 8);
-    const last = Math.min(items.length, Math.ceil((element.scrollTop + element.clientHeight) / each) + 8);
-    for (const [at, node] of drawn) {
-      if (at >= first && at < last) continue;
-      node.remove();
-      drawn.delete(at);
-    }
-    for (let at = first; at < last; at++) if (!drawn.has(at)) place(at, each);
-  }
-
-  function place(at, each) {
-    const node = row(items[at], at);
-    node.classList.add("row");
-    node.setAttribute("role", "option");
-    node.setAttribute("aria-posinset", String(at + 1));
-    node.setAttribute("aria-setsize", String(items.length));
-    node.setAttribute("aria-selected", String(at === chosen));
-    node.id ||= `row-${label.replace(/\W/g, "")}-${at}`;
-    node.style.setProperty("top", `${at * each}px`);
-    node.addEventListener("click", (event) => {
-      if (event.target.closest("a, button, .pick") || String(getSelection())) return;
-      choose(at);
-      if (href && (event.ctrlKey || event.metaKey)) elsewhere(items[at]);
-      else open?.(items[at], at);
+  constructor({ label, createRow, open, href = null, kind = "" }) {
+    this.#label = label;
+    this.#createRow = createRow;
+    this.#open = open;
+    this.#href = href;
+    this.element = h(
+      `div.rows${kind && `.${kind}`}`,
+      {
+        role: "listbox",
+        "aria-label": label,
+        tabindex: "0",
+        onscroll: () => this.#draw(),
+        onkeydown: (event) => this.#onKeyDown(event),
+      },
+      this.#space,
+    );
+    this.#resizes = new ResizeObserver(() => {
+      this.#rowHeight = 0;
+      this.redraw();
     });
-    node.addEventListener("auxclick", (event) => event.button === 1 && href && elsewhere(items[at]));
-    drawn.set(at, node);
-    const after = [...drawn.keys()].filter((other) => other > at).sort((a, b) => a - b)[0];
-    if (after === undefined) space.append(node);
-    else drawn.get(after).before(node);
+    this.#resizes.observe(this.element);
   }
 
-  /** In another tab, as a link would be: a row is one thing to a screen reader and holds no link. */
-  const elsewhere = (item) => window.open(href(item), "_blank", "noopener");
-
-  function choose(at) {
-    drawn.get(chosen)?.setAttribute("aria-selected", "false");
-    chosen = at;
-    held = items[at];
-    if (at < 0) return element.removeAttribute("aria-activedescendant");
-    const each = measure();
-    if (at * each < element.scrollTop) element.scrollTop = at * each;
-    else if ((at + 1) * each > element.scrollTop + element.clientHeight) element.scrollTop = (at + 1) * each - element.clientHeight;
-    draw();
-    const node = drawn.get(at);
-    node?.setAttribute("aria-selected", "true");
-    if (node) element.setAttribute("aria-activedescendant", node.id);
-    return undefined;
+  /** The index of the current row; -1 if there is none. */
+  get current() {
+    return this.#current;
   }
 
-  const move = (step) => items.length && choose(Math.min(items.length - 1, Math.max(0, chosen + step)));
+  /**
+   * Show other items. `keepPlace` keeps the current row and the scroll position: for a list that has grown.
+   */
+  setItems(items, { keepPlace = false } = {}) {
+    const scrollTop = keepPlace ? this.element.scrollTop : 0;
+    this.#items = items;
+    this.#current = keepPlace && this.#currentItem !== undefined ? items.indexOf(this.#currentItem) : -1;
+    replaceContent(this.#space);
+    this.#rows.clear();
+    this.#draw();
+    this.element.scrollTop = scrollTop;
+  }
 
-  function keys(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 15, PageUp: -15, Home: -1e9, End: 1e9 }[event.key];
+  /** Create the rows in sight again: what they show has changed, the items have not. */
+  redraw() {
+    replaceContent(this.#space);
+    this.#rows.clear();
+    this.#draw();
+  }
+
+  /** Make a row the current one and scroll it into sight; -1 leaves no row current. */
+  setCurrent(index) {
+    this.#rows.get(this.#current)?.setAttribute("aria-selected", "false");
+    this.#current = index;
+    this.#currentItem = this.#items[index];
+    if (index < 0) {
+      this.element.removeAttribute("aria-activedescendant");
+      return;
+    }
+    this.#scrollTo(index);
+    this.#draw();
+    const row = this.#rows.get(index);
+    row?.setAttribute("aria-selected", "true");
+    if (row) this.element.setAttribute("aria-activedescendant", row.id);
+  }
+
+  /** Move the current row down by `step` rows, up if it is negative. */
+  move(step) {
+    if (!this.#items.length) return;
+    this.setCurrent(Math.min(this.#items.length - 1, Math.max(0, this.#current + step)));
+  }
+
+  openCurrent() {
+    const item = this.#items[this.#current];
+    if (item !== undefined) this.#open(item);
+  }
+
+  close() {
+    this.#resizes.disconnect();
+  }
+
+  #measureRow() {
+    const declared = () => getComputedStyle(this.element).getPropertyValue("--row");
+    this.#rowHeight ||= Number.parseFloat(declared()) || ROW_HEIGHT_PX;
+    return this.#rowHeight;
+  }
+
+  #scrollTo(index) {
+    const height = this.#measureRow();
+    const { scrollTop, clientHeight } = this.element;
+    if (index * height < scrollTop) this.element.scrollTop = index * height;
+    else if ((index + 1) * height > scrollTop + clientHeight)
+      this.element.scrollTop = (index + 1) * height - clientHeight;
+  }
+
+  #draw() {
+    const height = this.#measureRow();
+    const { scrollTop, clientHeight } = this.element;
+    this.#space.style.setProperty("height", `${this.#items.length * height}px`);
+    const first = Math.max(0, Math.floor(scrollTop / height) - OVERSCAN_ROWS);
+    const end = Math.min(this.#items.length, Math.ceil((scrollTop + clientHeight) / height) + OVERSCAN_ROWS);
+    for (const [index, row] of this.#rows) {
+      if (index >= first && index < end) continue;
+      row.remove();
+      this.#rows.delete(index);
+    }
+    for (let index = first; index < end; index++) if (!this.#rows.has(index)) this.#insertRow(index, height);
+  }
+
+  /** Add a row to the document in the order of the items, as screen readers need it. */
+  #insertRow(index, height) {
+    const row = this.#createRow(this.#items[index], index);
+    row.classList.add("row");
+    row.setAttribute("role", "option");
+    row.setAttribute("aria-posinset", String(index + 1));
+    row.setAttribute("aria-setsize", String(this.#items.length));
+    row.setAttribute("aria-selected", String(index === this.#current));
+    row.id ||= `row-${this.#label.replace(/\W/g, "")}-${index}`;
+    row.style.setProperty("top", `${index * height}px`);
+    row.addEventListener("click", (event) => this.#onClick(event, index));
+    row.addEventListener("auxclick", (event) => event.button === 1 && this.#openTab(index));
+    this.#rows.set(index, row);
+    const following = [...this.#rows.keys()].filter((other) => other > index);
+    if (following.length) this.#rows.get(Math.min(...following)).before(row);
+    else this.#space.append(row);
+  }
+
+  #onClick(event, index) {
+    if (event.target.closest("a, button, .row-checkbox") || String(getSelection())) return;
+    this.setCurrent(index);
+    if (this.#href && (event.ctrlKey || event.metaKey)) this.#openTab(index);
+    else this.#open(this.#items[index]);
+  }
+
+  /** A row is one option to a screen reader and must not contain a link, so a tab is opened here. */
+  #openTab(index) {
+    if (this.#href) window.open(this.#href(this.#items[index]), "_blank", "noopener");
+  }
+
+  #onKeyDown(event) {
+    const step = KEY_STEPS[event.key];
     if (step) {
       event.preventDefault();
-      move(step);
-    } else if (event.key === "Enter" && chosen >= 0 && event.target === element) {
+      this.move(step);
+    } else if (event.key === "Enter" && this.#current >= 0 && event.target === this.element) {
       event.preventDefault();
-      openChosen();
+      this.openCurrent();
     }
   }
-
-  const openChosen = () => chosen >= 0 && items[chosen] !== undefined && open?.(items[chosen], chosen);
-
-  return {
-    element,
-    move,
-    choose,
-    openChosen,
-    chosen: () => chosen,
-    /** Draw the rows in sight again: what they show has changed, they have not. */
-    again() {
-      drawn.forEach((node) => node.remove());
-      drawn = new Map();
-      draw();
-    },
-    /** Show other items; `keep`: the choice and the place stay, for a list that has grown. */
-    items(next, keep = false) {
-      const place = keep ? element.scrollTop : 0;
-      items = next;
-      chosen = keep && held !== undefined ? items.indexOf(held) : -1;
-      put(space);
-      drawn = new Map();
-      draw();
-      element.scrollTop = place;
-    },
-    close: () => watcher.disconnect(),
-  };
 }
