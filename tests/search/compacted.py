@@ -29,7 +29,7 @@ from mainstem.log.storage.record_batch import (
     iter_batches,
     read_header,
 )
-from tests.search.ground import Row, SearchRig
+from tests.search.search_rig import Row, SearchRig
 
 _LENGTH, _CRC, _COUNT = struct.Struct(">i"), struct.Struct(">I"), struct.Struct(">i")
 _ATTRIBUTES = struct.Struct(">h")
@@ -86,10 +86,10 @@ def some_of(rng: random.Random, count: int) -> set[int]:
 
 
 async def append(
-    ground: SearchRig, topic: str, partition: int, rows: Sequence[Row], kept: Collection[int], codec: str
+    rig: SearchRig, topic: str, partition: int, rows: Sequence[Row], kept: Collection[int], codec: str
 ) -> int:
     """Write a batch that lacks records. Its base offset."""
-    held = part(ground, topic, partition)
+    held = part(rig, topic, partition)
     # Such a batch is refused from clients, and rightly: only the check is passed over.
     with patch("mainstem.log.partition.partition.validate", read_header):
         batch = bytearray(keeping(bytes(build(rows, codec=codec)), kept))
@@ -98,10 +98,10 @@ async def append(
     return written.base_offset
 
 
-def part(ground: SearchRig, topic: str, partition: int) -> Partition:
-    known = ground.node.topics.get(topic)
+def part(rig: SearchRig, topic: str, partition: int) -> Partition:
+    known = rig.node.topics.get(topic)
     assert known is not None
-    return ground.node.partition(known, partition)
+    return rig.node.partition(known, partition)
 
 
 def new_epoch(held: Partition) -> None:

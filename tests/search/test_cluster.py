@@ -26,8 +26,8 @@ from mainstem.search.cluster.plan import TimeEstimate, closed_spans, cut_spans, 
 from mainstem.search.cluster.search import ClusterSearch
 from mainstem.search.contract import Done, Hit, SearchRequest, Unreadable
 from mainstem.search.ipc import ClusterPartition, Unit
-from tests.search.ground import NOW_MS, Row, SearchRig, brute_force, run, run_on_search_rig
-from tests.search.test_service import QUERIES, fill
+from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, run, run_on_search_rig
+from tests.search.test_search import QUERIES, fill
 
 SPAN = 2 << 10
 
@@ -39,16 +39,16 @@ async def cover(search: ClusterSearch) -> int:
     return made
 
 
-def filters(ground: SearchRig) -> list[Path]:
-    return sorted((ground.folder / "cache").rglob("*.tokens"))
+def filters(rig: SearchRig) -> list[Path]:
+    return sorted((rig.folder / "cache").rglob("*.tokens"))
 
 
 @asynccontextmanager
-async def another(ground: SearchRig) -> AsyncIterator[ClusterSearch]:
+async def another(rig: SearchRig) -> AsyncIterator[ClusterSearch]:
     """As if the program had been started again."""
-    first = ground.cluster
+    first = rig.cluster
     search = ClusterSearch(
-        first._engine, first._clock, cache=ground.folder / "cache", workers=1, span_bytes=SPAN
+        first._engine, first._clock, cache=rig.folder / "cache", workers=1, span_bytes=SPAN
     )
     try:
         yield search
@@ -60,19 +60,19 @@ async def another(ground: SearchRig) -> AsyncIterator[ClusterSearch]:
 
 
 def test_spans_are_skipped_that_cannot_match(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground, batches=20)
+    async def work(rig: SearchRig) -> None:
+        await fill(rig, batches=20)
         needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
-        await ground.append("orders", 0, needle)
-        await fill_more(ground)
-        assert await cover(ground.cluster) == len(filters(ground)) > 10
-        found = await run(ground.cluster, SearchRequest(query="needle4711", limit=None))
+        await rig.append("orders", 0, needle)
+        await fill_more(rig)
+        assert await cover(rig.cluster) == len(filters(rig)) > 10
+        found = await run(rig.cluster, SearchRequest(query="needle4711", limit=None))
         assert len(found.places) == 1
         totals = found.end.totals
         assert totals.skipped_bytes > totals.scanned_bytes
         assert totals.total_bytes == totals.skipped_bytes + totals.scanned_bytes
-        events = await ground.events("orders") + await ground.events("payments")
-        async with another(ground) as later:
+        events = await rig.events("orders") + await rig.events("payments")
+        async with another(rig) as later:
             for query in QUERIES:
                 request = SearchRequest(query=query, limit=None)
                 found = await run(later, request)
@@ -81,60 +81,60 @@ def test_spans_are_skipped_that_cannot_match(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-async def fill_more(ground: SearchRig) -> None:
+async def fill_more(rig: SearchRig) -> None:
     rng = random.Random(3)
     for batch in range(20):
         rows: list[Row] = [(None, b"more %d" % rng.randrange(10_000), (), NOW_MS + batch)] * 100
-        await ground.append("orders", rng.randrange(3), rows)
+        await rig.append("orders", rng.randrange(3), rows)
 
 
 def test_a_topic_made_again_is_not_answered_from_old_filters(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
+    async def work(rig: SearchRig) -> None:
         for word in (b"old", b"new"):
-            await ground.engine.create_topic("orders", partitions=1)
+            await rig.engine.create_topic("orders", partitions=1)
             for _ in range(20):
-                await ground.append("orders", 0, [(None, word, (), NOW_MS)] * 50)
-            found = await run(ground.cluster, SearchRequest(query=word.decode(), limit=None))
+                await rig.append("orders", 0, [(None, word, (), NOW_MS)] * 50)
+            found = await run(rig.cluster, SearchRequest(query=word.decode(), limit=None))
             assert len(found.places) == 1_000
-            await cover(ground.cluster)
-            assert filters(ground)
+            await cover(rig.cluster)
+            assert filters(rig)
             if word == b"old":
-                old = filters(ground)
-                await ground.engine.delete_topic("orders")
-        assert not set(old) & set(filters(ground))
+                old = filters(rig)
+                await rig.engine.delete_topic("orders")
+        assert not set(old) & set(filters(rig))
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_filters_go_with_what_was_deleted(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground, partitions=1)
-        await cover(ground.cluster)
-        count = len(filters(ground))
-        await ground.engine.delete_topic("payments")
-        end = (await ground.engine.bounds("orders", 0)).end
-        await ground.engine.delete_records("orders", 0, end // 2)
-        await cover(ground.cluster)
-        assert 0 < len(filters(ground)) < count
-        events = await ground.events("orders")
+    async def work(rig: SearchRig) -> None:
+        await fill(rig, partitions=1)
+        await cover(rig.cluster)
+        count = len(filters(rig))
+        await rig.engine.delete_topic("payments")
+        end = (await rig.engine.bounds("orders", 0)).end
+        await rig.engine.delete_records("orders", 0, end // 2)
+        await cover(rig.cluster)
+        assert 0 < len(filters(rig)) < count
+        events = await rig.events("orders")
         request = SearchRequest(query="alpha", limit=None)
-        assert set((await run(ground.cluster, request)).places) == brute_force(events, request, NOW_MS)
+        assert set((await run(rig.cluster, request)).places) == brute_force(events, request, NOW_MS)
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_damaged_filters_are_ignored_and_made_again(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground, batches=10)
-        await cover(ground.cluster)
-        whole = {path: path.read_bytes() for path in filters(ground)}
+    async def work(rig: SearchRig) -> None:
+        await fill(rig, batches=10)
+        await cover(rig.cluster)
+        whole = {path: path.read_bytes() for path in filters(rig)}
         request = SearchRequest(query="n14228 AND 4711", limit=None)
-        expected = sorted((await run(ground.local, request)).places)
+        expected = sorted((await run(rig.local, request)).places)
         for number, (path, data) in enumerate(whole.items()):
             at = random.Random(number).randrange(len(data))
             path.write_bytes(data[:at] if number % 3 == 0 else data[:at] + b"\xff\x00" + data[at + 2 :])
-        assert sorted((await run(ground.cluster, request)).places) == expected
-        async with another(ground) as later:
+        assert sorted((await run(rig.cluster, request)).places) == expected
+        async with another(rig) as later:
             assert sorted((await run(later, request)).places) == expected
             await cover(later)
             assert sorted((await run(later, request)).places) == expected
@@ -145,14 +145,14 @@ def test_damaged_filters_are_ignored_and_made_again(tmp_path: Path) -> None:
 def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: Path) -> None:
     """As after an election of a broker that lacked events: the same offsets, a later leader epoch."""
 
-    async def work(ground: SearchRig) -> None:
-        await ground.engine.create_topic("orders", partitions=1)
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1)
         for _ in range(20):
-            await ground.append("orders", 0, [(None, b"word", (), NOW_MS)] * 50)
-        await cover(ground.cluster)
-        made = filters(ground)
+            await rig.append("orders", 0, [(None, b"word", (), NOW_MS)] * 50)
+        await cover(rig.cluster)
+        made = filters(rig)
         request = SearchRequest(query="other", limit=None)
-        totals = (await run(ground.cluster, request)).end.totals
+        totals = (await run(rig.cluster, request)).end.totals
         assert totals.skipped_bytes > totals.scanned_bytes
         for path in made:
             head, last = token_filter.read_filter_info(path) or pytest.fail("it is whole")
@@ -164,29 +164,29 @@ def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: P
                 unit, str(path.with_name(name)), token_filter.FilterBuilder(), 0, 0, bytes(newer)
             )
             path.unlink()
-        async with another(ground) as later:
+        async with another(rig) as later:
             assert (await run(later, request)).end.totals.skipped_bytes == 0
-            assert len(filters(ground)) == len(made)
+            assert len(filters(rig)) == len(made)
             await cover(later)
-        assert {path.name.rpartition("-")[2] for path in filters(ground)} == {"0.tokens"}
+        assert {path.name.rpartition("-")[2] for path in filters(rig)} == {"0.tokens"}
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
 def test_the_oldest_events_lose_their_filters_when_the_room_is_full(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await ground.engine.create_topic("orders", partitions=1)
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1)
         for number in range(20):
             rows: list[Row] = [(None, b"word %d" % number, (), NOW_MS + number)] * 100
-            await ground.append("orders", 0, rows)
-        await run(ground.cluster, SearchRequest(limit=1))
-        assert ground.cluster._filters is not None
-        ground.cluster._filters._most_bytes = 40_000
-        await cover(ground.cluster)
-        assert 0 < sum(path.stat().st_size for path in filters(ground)) <= 40_000
-        assert max(int(path.stem.split("-")[1]) for path in filters(ground)) > 1_800
-        await cover(ground.cluster)
-        assert sum(path.stat().st_size for path in filters(ground)) <= 40_000
+            await rig.append("orders", 0, rows)
+        await run(rig.cluster, SearchRequest(limit=1))
+        assert rig.cluster._filters is not None
+        rig.cluster._filters._most_bytes = 40_000
+        await cover(rig.cluster)
+        assert 0 < sum(path.stat().st_size for path in filters(rig)) <= 40_000
+        assert max(int(path.stem.split("-")[1]) for path in filters(rig)) > 1_800
+        await cover(rig.cluster)
+        assert sum(path.stat().st_size for path in filters(rig)) <= 40_000
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
@@ -229,14 +229,14 @@ def unused_port() -> int:
 def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
     tmp_path: Path,
 ) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground)
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
         hits, problems = 0, []
-        async for update in ground.cluster.search(SearchRequest(limit=None)):
+        async for update in rig.cluster.search(SearchRequest(limit=None)):
             if isinstance(update, Hit):
                 hits += 1
                 if hits == 1:
-                    await ground.door.close()
+                    await rig.door.close()
             elif isinstance(update, Unreadable):
                 problems.append(update.reason)
             totals = update.totals if isinstance(update, Done) else None
@@ -355,11 +355,11 @@ def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
     monkeypatch.setattr("mainstem.search.cluster.broker_client.RETAINED_BYTES", 3_000)
     monkeypatch.setattr("mainstem.search.cluster.broker_client.FETCH_BYTES_MIN", 1_000)
 
-    async def work(ground: SearchRig) -> None:
-        await ground.engine.create_topic("orders", partitions=1)
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1)
         for number in range(60):
-            await ground.append("orders", 0, [(None, b"word %d" % number, (), NOW_MS)] * 20)
-        port = (await ground.cluster._engine.cluster()).brokers[0].port
+            await rig.append("orders", 0, [(None, b"word %d" % number, (), NOW_MS)] * 20)
+        port = (await rig.cluster._engine.cluster()).brokers[0].port
 
         def read() -> list[int]:
             cluster = BrokerClient([("127.0.0.1", port)], BlockingClock())

@@ -26,7 +26,7 @@ from mainstem.contract import Event
 from mainstem.engines.kafka.engine import KafkaEngine
 from mainstem.search.cluster.search import ClusterSearch
 from mainstem.search.contract import SearchRequest
-from tests.search.ground import SearchResult, brute_force, counted, run
+from tests.search.search_rig import SearchResult, brute_force, counted, run
 
 pytestmark = pytest.mark.slow
 NOW_MS = 1_700_000_000_000

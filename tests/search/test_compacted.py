@@ -23,8 +23,8 @@ from mainstem.search.ipc import Unit
 from mainstem.search.query.parser import parse
 from tests.search import reference
 from tests.search.compacted import RewrittenPartition, append, keeping, new_epoch, part, some_of
-from tests.search.ground import NOW_MS, SEGMENT_BYTES, Row, SearchRig, counted, open_search_rig, run
-from tests.search.test_service import CODECS, QUERIES, some_rows
+from tests.search.search_rig import NOW_MS, SEGMENT_BYTES, Row, SearchRig, counted, open_search_rig, run
+from tests.search.test_search import CODECS, QUERIES, some_rows
 
 PARTITIONS = 2
 BLOCK_BYTES = 2 << 10
@@ -62,10 +62,10 @@ def matching(events: Events, request: SearchRequest) -> Events:
     }
 
 
-async def there(ground: SearchRig, events: Events) -> Events:
+async def there(rig: SearchRig, events: Events) -> Events:
     """Without what was deleted."""
     starts = {
-        (topic, index): part(ground, topic, index).log_start_offset
+        (topic, index): part(rig, topic, index).log_start_offset
         for topic, index in {place[:2] for place in events}
     }
     return {place: record for place, record in events.items() if place[2] >= starts[place[:2]]}
@@ -133,10 +133,10 @@ async def in_pieces(search: Search, request: SearchRequest, wanted: list[Place],
 # this machine's log
 
 
-def next_batch(ground: SearchRig, rng: random.Random) -> tuple[str, int, Partition, list[Row]]:
+def next_batch(rig: SearchRig, rng: random.Random) -> tuple[str, int, Partition, list[Row]]:
     """Where something comes next, now and then in a new epoch, and what."""
     topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
-    held = part(ground, topic, index)
+    held = part(rig, topic, index)
     if rng.random() < 0.1:
         new_epoch(held)
     return topic, index, held, some_rows(rng, rng.randrange(1, 50), NOW_MS + rng.randrange(200_000))
@@ -151,36 +151,36 @@ def note(
         events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
 
 
-async def grow(ground: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
+async def grow(rig: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
     """More batches, of which some lack records, in now and then a new epoch."""
     for _ in range(batches):
-        topic, index, held, rows = next_batch(ground, rng)
+        topic, index, held, rows = next_batch(rig, rng)
         kept = some_of(rng, len(rows))
-        base = await append(ground, topic, index, rows, kept, rng.choice(CODECS))
+        base = await append(rig, topic, index, rows, kept, rng.choice(CODECS))
         note(events, topic, index, base, rows, kept)
         if held.active is not None and held.active.size > SEGMENT_BYTES // 4:
             held.roll()
 
 
-async def shrink(ground: SearchRig, rng: random.Random) -> None:
+async def shrink(rig: SearchRig, rng: random.Random) -> None:
     """Deletions, retention, or what keeps filters and parts."""
     topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
     match rng.randrange(4):
         case 0:
-            bounds = await ground.engine.bounds(topic, index)
-            await ground.engine.delete_records(
+            bounds = await rig.engine.bounds(topic, index)
+            await rig.engine.delete_records(
                 topic, index, bounds.begin + (bounds.end - bounds.begin) // rng.choice([3, 9, 50])
             )
         case 1:
-            size = sum(part(ground, topic, each).size_bytes() for each in range(PARTITIONS))
+            size = sum(part(rig, topic, each).size_bytes() for each in range(PARTITIONS))
             most = max(SEGMENT_BYTES, size * 3 // 4)
-            await ground.engine.alter_topic(topic, {"retention.bytes": str(most)})
-            ground.node.enforce_retention()
+            await rig.engine.alter_topic(topic, {"retention.bytes": str(most)})
+            rig.node.enforce_retention()
         case 2:
-            while await ground.local.build_missing_filters():
+            while await rig.local.build_missing_filters():
                 pass
         case _:
-            for path in ground.folder.glob("search/*/*.tokens"):
+            for path in rig.folder.glob("search/*/*.tokens"):
                 if rng.random() < 0.5:
                     path.unlink()
 
@@ -190,31 +190,31 @@ async def shrink(ground: SearchRig, rng: random.Random) -> None:
 def test_a_log_that_lacks_records_is_searched_as_by_brute_force(seed: int) -> None:
     rng = random.Random(seed)
 
-    async def work(ground: SearchRig) -> None:
+    async def work(rig: SearchRig) -> None:
         events: Events = {}
         for topic in ("orders", "payments"):
-            await ground.engine.create_topic(topic, partitions=PARTITIONS)
+            await rig.engine.create_topic(topic, partitions=PARTITIONS)
         if rng.random() < 0.5:
-            await ground.engine.alter_topic("orders", {"mainstem.search": "indexed"})
+            await rig.engine.alter_topic("orders", {"mainstem.search": "indexed"})
         for _ in range(2):
-            await grow(ground, rng, events, 15)
+            await grow(rig, rng, events, 15)
             for _ in range(rng.randrange(3)):
-                await shrink(ground, rng)
-            for search in ground.searches():
-                await holds(search, some_request(rng), await there(ground, events), rng)
-            await counted_by_time(ground, await there(ground, events))
+                await shrink(rig, rng)
+            for search in rig.searches():
+                await holds(search, some_request(rng), await there(rig, events), rng)
+            await counted_by_time(rig, await there(rig, events))
 
     on_disk(work)
 
 
-async def counted_by_time(ground: SearchRig, events: Events) -> None:
+async def counted_by_time(rig: SearchRig, events: Events) -> None:
     """Headers tell how many there are, but for batches of which a part was deleted; and about when."""
     cut = 0
     for topic, index in {place[:2] for place in events}:
-        bounds = await ground.engine.bounds(topic, index)
+        bounds = await rig.engine.bounds(topic, index)
         first = min(place[2] for place in events if place[:2] == (topic, index))
         cut += 80 if bounds.begin and first < bounds.begin + 80 else 0
-    buckets = await ground.local.histogram([], None, None, 10)
+    buckets = await rig.local.histogram([], None, None, 10)
     assert abs(sum(each.count for each in buckets) - len(events)) <= cut
     if events:
         # The first record's time begins a batch: others may be older, by what `some_rows` gives.
@@ -224,8 +224,8 @@ async def counted_by_time(ground: SearchRig, events: Events) -> None:
 
 def on_disk(work: Callable[[SearchRig], Awaitable[None]]) -> None:
     async def inner(folder: Path) -> None:
-        async with open_search_rig(folder, block_bytes=BLOCK_BYTES, part_blocks=2, workers=1) as ground:
-            await work(ground)
+        async with open_search_rig(folder, block_bytes=BLOCK_BYTES, part_blocks=2, workers=1) as rig:
+            await work(rig)
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(inner(Path(folder)))
@@ -235,11 +235,11 @@ def on_disk(work: Callable[[SearchRig], Awaitable[None]]) -> None:
 # a cluster's logs
 
 
-async def fill(ground: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
+async def fill(rig: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
     for _ in range(batches):
-        topic, index, held, rows = next_batch(ground, rng)
+        topic, index, held, rows = next_batch(rig, rng)
         base = held.log_end_offset
-        await ground.append(topic, index, rows, codec=rng.choice(CODECS))
+        await rig.append(topic, index, rows, codec=rng.choice(CODECS))
         note(events, topic, index, base, rows, range(len(rows)))
 
 
@@ -253,48 +253,48 @@ def forget(events: Events, where: tuple[str, int], gone: Iterable[int]) -> None:
 def test_a_cluster_that_compacts_is_searched_as_by_brute_force(seed: int) -> None:
     rng = random.Random(seed)
 
-    async def work(ground: SearchRig) -> None:
+    async def work(rig: SearchRig) -> None:
         events: Events = {}
         logs: dict[tuple[str, int], RewrittenPartition] = {}
         for topic in ("orders", "payments"):
-            await ground.engine.create_topic(topic, partitions=PARTITIONS)
-            logs |= {(topic, at): RewrittenPartition(part(ground, topic, at)) for at in range(PARTITIONS)}
+            await rig.engine.create_topic(topic, partitions=PARTITIONS)
+            logs |= {(topic, at): RewrittenPartition(part(rig, topic, at)) for at in range(PARTITIONS)}
         for _ in range(2):
-            await fill(ground, rng, events, 15)
+            await fill(rig, rng, events, 15)
             for where in logs:
                 if rng.random() < 0.3:
-                    bounds = await ground.engine.bounds(*where)
+                    bounds = await rig.engine.bounds(*where)
                     share = (bounds.end - bounds.begin) // rng.choice([3, 9, 50])
-                    await ground.engine.delete_records(*where, bounds.begin + share)
+                    await rig.engine.delete_records(*where, bounds.begin + share)
             if rng.random() < 0.5:
-                await ground.cluster.build_missing_filters()
+                await rig.cluster.build_missing_filters()
             for where, log in logs.items():
                 if rng.random() < 0.6:
                     forget(events, where, log.clean(rng))
-            await holds(ground.cluster, some_request(rng), await there(ground, events), rng)
-            await found_while_it_compacts(ground, some_request(rng), rng, events, logs)
+            await holds(rig.cluster, some_request(rng), await there(rig, events), rng)
+            await found_while_it_compacts(rig, some_request(rng), rng, events, logs)
 
     on_disk(work)
 
 
 async def found_while_it_compacts(
-    ground: SearchRig,
+    rig: SearchRig,
     request: SearchRequest,
     rng: random.Random,
     events: Events,
     logs: dict[tuple[str, int], RewrittenPartition],
 ) -> None:
     """Each event that stays is found, once; none that was gone before."""
-    before = matching(await there(ground, events), request)
+    before = matching(await there(rig, events), request)
     found: Counter[Place] = Counter()
-    async with aclosing(ground.cluster.search(request)) as updates:
+    async with aclosing(rig.cluster.search(request)) as updates:
         async for update in updates:
             if isinstance(update, Hit):
                 found[update.event.topic, update.event.partition, update.event.offset] += 1
             if rng.random() < 0.02:
                 where = rng.choice(list(logs))
                 forget(events, where, logs[where].clean(rng))
-    after = matching(await there(ground, events), request)
+    after = matching(await there(rig, events), request)
     assert max(found.values(), default=1) == 1
     assert set(found) <= set(before)
     assert set(after) <= set(found)

@@ -27,7 +27,7 @@ from mainstem.search.index.manager import cut_to_candidates
 from mainstem.search.index.reader import IndexReader
 from mainstem.search.ipc import BuildPartRequest, IndexPart, QueryPartsRequest, Unit
 from mainstem.search.text.tokens import filter_tokens
-from tests.search.ground import (
+from tests.search.search_rig import (
     NOW_MS,
     Row,
     SearchResult,
@@ -37,27 +37,27 @@ from tests.search.ground import (
     run,
     run_on_search_rig,
 )
-from tests.search.test_service import CODECS, QUERIES, fill, some_rows
-from tests.search.test_sidecar import RECORDS
+from tests.search.test_search import CODECS, QUERIES, fill, some_rows
+from tests.search.test_token_filter import RECORDS
 
 BLOCK_BYTES = 2 << 10
 SMALL = {"block_bytes": BLOCK_BYTES, "part_blocks": 2, "workers": 1}
 
 
-async def want(ground: SearchRig, *topics: str, value: str | None = "indexed") -> None:
+async def want(rig: SearchRig, *topics: str, value: str | None = "indexed") -> None:
     for topic in topics:
-        await ground.engine.alter_topic(topic, {"mainstem.search": value})
+        await rig.engine.alter_topic(topic, {"mainstem.search": value})
 
 
 def parts_of(folder: Path) -> list[Path]:
     return sorted((folder / layout.ROOT).glob("*/*"))
 
 
-async def check(ground: SearchRig, query: str, **more: object) -> SearchResult:
+async def check(rig: SearchRig, query: str, **more: object) -> SearchResult:
     """A search finds what brute force finds, and accounts for all bytes."""
     request = SearchRequest(query=query, limit=None, **more)  # type: ignore[arg-type]  # times
-    found = await run(ground.local, request)
-    events = [event for topic in await ground.engine.topics() for event in await ground.events(topic.name)]
+    found = await run(rig.local, request)
+    events = [event for topic in await rig.engine.topics() for event in await rig.events(topic.name)]
     assert sorted(found.places) == sorted(brute_force(events, request, NOW_MS)), query
     totals = found.end.totals
     assert totals.total_bytes == totals.scanned_bytes + totals.skipped_bytes + totals.removed_bytes
@@ -263,39 +263,37 @@ def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
 
 
 def test_what_is_found_with_an_index_is_what_brute_force_finds(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground)
-        await want(ground, "orders")
-        await ground.local.build_missing_parts()
-        assert len(parts_of(ground.folder)) > 3
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
+        await want(rig, "orders")
+        await rig.local.build_missing_parts()
+        assert len(parts_of(rig.folder)) > 3
         for query in QUERIES:
-            await check(ground, query)
-            await check(
-                ground, query, newest_first=False, since_ms=NOW_MS + 50_000, until_ms=NOW_MS + 250_000
-            )
+            await check(rig, query)
+            await check(rig, query, newest_first=False, since_ms=NOW_MS + 50_000, until_ms=NOW_MS + 250_000)
 
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
-async def with_needle(ground: SearchRig) -> None:
-    await fill(ground, batches=60, partitions=1)
+async def with_needle(rig: SearchRig) -> None:
+    await fill(rig, batches=60, partitions=1)
     rng = random.Random(3)
     for batch in range(60):
         rows: list[Row] = some_rows(rng, 60, NOW_MS + batch * 1000)
         if batch == 20:
             rows[30] = (None, b'{"id":"needle4711"}', (), NOW_MS)
-        await ground.append("orders", 0, rows, codec=rng.choice(CODECS))
-    await want(ground, "orders")
+        await rig.append("orders", 0, rows, codec=rng.choice(CODECS))
+    await want(rig, "orders")
 
 
 def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await with_needle(ground)
-        before = await check(ground, "needle4711 topic:orders")
+    async def work(rig: SearchRig) -> None:
+        await with_needle(rig)
+        before = await check(rig, "needle4711 topic:orders")
         assert before.end.totals.indexed_bytes == 0
         assert "being made" not in (before.end.totals.index_note or "")
-        await ground.local.build_missing_parts()
-        found = await check(ground, "needle4711 topic:orders")
+        await rig.local.build_missing_parts()
+        found = await check(rig, "needle4711 topic:orders")
         totals = found.end.totals
         assert totals.total_bytes is not None
         assert len(found.places) == 1
@@ -307,17 +305,17 @@ def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
 
 
 def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground)
-        await want(ground, "orders", "payments")
-        await ground.local.build_missing_parts()
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
+        await want(rig, "orders", "payments")
+        await rig.local.build_missing_parts()
         for newest_first in (True, False):
-            whole = await check(ground, "key:4711 n14228", newest_first=newest_first)
+            whole = await check(rig, "key:4711 n14228", newest_first=newest_first)
             places: list[tuple[str, int, int]] = []
             token = None
             while not places or token is not None:
                 part = await run(
-                    ground.local,
+                    rig.local,
                     SearchRequest(query="key:4711 n14228", limit=3, resume=token, newest_first=newest_first),
                 )
                 places += part.places
@@ -331,80 +329,80 @@ def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Pat
 def test_parts_of_an_earlier_run_are_checked_and_used_again(tmp_path: Path) -> None:
     made: list[tuple[str, int]] = []
 
-    async def first(ground: SearchRig) -> None:
-        await with_needle(ground)
-        await ground.local.build_missing_parts()
-        made.extend((path.name, path.stat().st_ino) for path in parts_of(ground.folder))
+    async def first(rig: SearchRig) -> None:
+        await with_needle(rig)
+        await rig.local.build_missing_parts()
+        made.extend((path.name, path.stat().st_ino) for path in parts_of(rig.folder))
 
-    async def second(ground: SearchRig) -> None:
-        await check(ground, "needle4711")
-        await ground.local.build_missing_parts()
-        assert made == [(path.name, path.stat().st_ino) for path in parts_of(ground.folder)]
-        assert (await check(ground, "needle4711")).end.totals.indexed_bytes > 0
+    async def second(rig: SearchRig) -> None:
+        await check(rig, "needle4711")
+        await rig.local.build_missing_parts()
+        assert made == [(path.name, path.stat().st_ino) for path in parts_of(rig.folder)]
+        assert (await check(rig, "needle4711")).end.totals.indexed_bytes > 0
 
     run_on_search_rig(tmp_path, first, **SMALL)
     run_on_search_rig(tmp_path, second, **SMALL)
 
 
 def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await with_needle(ground)
-        await ground.local.build_missing_parts()
+    async def work(rig: SearchRig) -> None:
+        await with_needle(rig)
+        await rig.local.build_missing_parts()
         rng = random.Random(5)
-        for part in parts_of(ground.folder):
+        for part in parts_of(rig.folder):
             victim = rng.choice([path for path in part.iterdir() if path.stat().st_size])
             data = bytearray(victim.read_bytes())
             data[rng.randrange(len(data))] ^= 0x10
             victim.unlink()
             victim.write_bytes(data)
-        damaged = await check(ground, "needle4711 topic:orders")
+        damaged = await check(rig, "needle4711 topic:orders")
         assert damaged.end.totals.indexed_bytes == 0
-        await ground.local.build_missing_parts()
-        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
-        for part in parts_of(ground.folder):
+        await rig.local.build_missing_parts()
+        assert (await check(rig, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
+        for part in parts_of(rig.folder):
             layout.remove_parts([str(part)])
-        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes == 0
-        await ground.local.build_missing_parts()
-        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
+        assert (await check(rig, "needle4711 topic:orders")).end.totals.indexed_bytes == 0
+        await rig.local.build_missing_parts()
+        assert (await check(rig, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_what_a_killed_builder_was_at_is_made_again(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await with_needle(ground)
-        making = asyncio.create_task(ground.local.build_missing_parts())
-        pool = ground.local._index_manager._builder
+    async def work(rig: SearchRig) -> None:
+        await with_needle(rig)
+        making = asyncio.create_task(rig.local.build_missing_parts())
+        pool = rig.local._index_manager._builder
         while not pool.pids:
             await asyncio.sleep(0.01)
         os.kill(pool.pids[0], signal.SIGKILL)
         await making
-        assert not any(each.missing for each in ground.local._index_manager._wanted.values())
-        assert (await check(ground, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
+        assert not any(each.missing for each in rig.local._index_manager._wanted.values())
+        assert (await check(rig, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
 def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground)
-        await want(ground, "orders", "payments")
-        await ground.local.build_missing_parts()
-        before = len(parts_of(ground.folder))
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
+        await want(rig, "orders", "payments")
+        await rig.local.build_missing_parts()
+        before = len(parts_of(rig.folder))
         for partition in range(2):
-            await ground.engine.delete_records("orders", partition, -1)
-        await ground.local.build_missing_parts()
-        after = len(parts_of(ground.folder))
+            await rig.engine.delete_records("orders", partition, -1)
+        await rig.local.build_missing_parts()
+        after = len(parts_of(rig.folder))
         assert 0 < after < before
-        await check(ground, "alpha")
-        await ground.engine.delete_topic("payments")
-        await ground.local.build_missing_parts()
-        left = parts_of(ground.folder)
+        await check(rig, "alpha")
+        await rig.engine.delete_topic("payments")
+        await rig.local.build_missing_parts()
+        left = parts_of(rig.folder)
         assert 0 < len(left) < after
-        await want(ground, "orders", value=None)
-        await ground.local.build_missing_parts()
-        assert not list((ground.folder / layout.ROOT).glob("*"))
-        assert (await check(ground, "n14228")).end.totals.indexed_bytes == 0
+        await want(rig, "orders", value=None)
+        await rig.local.build_missing_parts()
+        assert not list((rig.folder / layout.ROOT).glob("*"))
+        assert (await check(rig, "n14228")).end.totals.indexed_bytes == 0
 
     run_on_search_rig(tmp_path, work, **SMALL)
 
@@ -414,14 +412,14 @@ def test_without_tantivy_it_is_searched_without_and_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tantivy", None)
 
-    async def work(ground: SearchRig) -> None:
-        await with_needle(ground)
-        await ground.local.build_missing_parts()
-        await ground.local.build_missing_parts()
-        found = await check(ground, "needle4711 topic:orders")
+    async def work(rig: SearchRig) -> None:
+        await with_needle(rig)
+        await rig.local.build_missing_parts()
+        await rig.local.build_missing_parts()
+        found = await check(rig, "needle4711 topic:orders")
         assert "pip install 'mainstem[index]'" in (found.end.totals.index_note or "")
-        assert (await check(ground, "alpha topic:payments")).end.totals.index_note is None
-        assert parts_of(ground.folder) == []
+        assert (await check(rig, "alpha topic:payments")).end.totals.index_note is None
+        assert parts_of(rig.folder) == []
 
     run_on_search_rig(tmp_path, work, **SMALL)
     assert caplog.text.count("tantivy is not installed") == 1
@@ -432,17 +430,17 @@ def test_no_index_is_made_while_the_disk_has_no_room(
 ) -> None:
     full: list[str] = ["the disk is nearly full"]
 
-    async def work(ground: SearchRig) -> None:
-        ground.local._index_manager._room = lambda: full[0] if full else None
-        await with_needle(ground)
-        await ground.local.build_missing_parts()
-        assert parts_of(ground.folder) == []
-        found = await check(ground, "needle4711 topic:orders")
+    async def work(rig: SearchRig) -> None:
+        rig.local._index_manager._room = lambda: full[0] if full else None
+        await with_needle(rig)
+        await rig.local.build_missing_parts()
+        assert parts_of(rig.folder) == []
+        found = await check(rig, "needle4711 topic:orders")
         assert found.end.totals.index_note == "not covered by the index: the disk is nearly full"
         full.clear()
-        await ground.local.build_missing_parts()
-        assert parts_of(ground.folder) != []
-        assert (await check(ground, "needle4711 topic:orders")).end.totals.index_note is None
+        await rig.local.build_missing_parts()
+        assert parts_of(rig.folder) != []
+        assert (await check(rig, "needle4711 topic:orders")).end.totals.index_note is None
 
     run_on_search_rig(tmp_path, work, **SMALL)
     assert caplog.text.count("is not made: the disk is nearly full") == 1
@@ -455,30 +453,30 @@ def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
-        async with open_search_rig(folder, **SMALL) as ground:
-            await ground.engine.create_topic("orders", partitions=2)
-            await want(ground, "orders")
+        async with open_search_rig(folder, **SMALL) as rig:
+            await rig.engine.create_topic("orders", partitions=2)
+            await want(rig, "orders")
             tasks: list[Awaitable[object]] = []
             for _ in range(6):
                 for _ in range(rng.randrange(1, 8)):
                     rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
-                    await ground.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
-                indexing = asyncio.create_task(ground.local.build_missing_parts())
-                covering = asyncio.create_task(ground.local.build_missing_filters())
+                    await rig.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
+                indexing = asyncio.create_task(rig.local.build_missing_parts())
+                covering = asyncio.create_task(rig.local.build_missing_filters())
                 if rng.random() < 0.5:
                     index = rng.randrange(2)
-                    bounds = await ground.engine.bounds("orders", index)
-                    await ground.engine.delete_records(
+                    bounds = await rig.engine.bounds("orders", index)
+                    await rig.engine.delete_records(
                         "orders", index, rng.randrange(bounds.begin, bounds.end + 1)
                     )
                 if rng.random() < 0.6:
                     await indexing
                 query = rng.choice(["n14228 beta", "key:4711", "in.b:gamma", "n:4711", "straße x", "4711 -0"])
                 query = "key:4711" if query.endswith("-0") else query
-                await check(ground, query, newest_first=rng.random() < 0.5)
+                await check(rig, query, newest_first=rng.random() < 0.5)
                 tasks = [indexing, covering]
                 if rng.random() < 0.3:
-                    await want(ground, "orders", value=rng.choice(["scan", "indexed"]))
+                    await want(rig, "orders", value=rng.choice(["scan", "indexed"]))
                 await asyncio.gather(*tasks)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -14,44 +14,44 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mainstem.search.contract import Done, Hit, SearchRequest
-from tests.search.ground import NOW_MS, SEGMENT_BYTES, SearchRig, brute_force, open_search_rig
-from tests.search.test_service import CODECS, some_rows
+from tests.search.search_rig import NOW_MS, SEGMENT_BYTES, SearchRig, brute_force, open_search_rig
+from tests.search.test_search import CODECS, some_rows
 
 PARTITIONS = 2
 QUERIES = ("", "alpha", "n:4711", "n14228 OR beta", "key:4711", "in.b:gamma", "*elvi*", "NOT x", "/be.a/")
 
 
-async def append(ground: SearchRig, rng: random.Random, batches: int) -> None:
+async def append(rig: SearchRig, rng: random.Random, batches: int) -> None:
     for _ in range(batches):
         rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
-        await ground.append("orders", rng.randrange(PARTITIONS), rows, codec=rng.choice(CODECS))
+        await rig.append("orders", rng.randrange(PARTITIONS), rows, codec=rng.choice(CODECS))
 
 
-async def move(ground: SearchRig, rng: random.Random) -> None:
+async def move(rig: SearchRig, rng: random.Random) -> None:
     """All that can happen to a log, now this, now that, until it is cancelled."""
     covering: asyncio.Task[int] | None = None
     try:
         while True:
             match rng.randrange(5):
                 case 0:
-                    await append(ground, rng, 2)
+                    await append(rig, rng, 2)
                 case 1:
                     index = rng.randrange(PARTITIONS)
-                    bounds = await ground.engine.bounds("orders", index)
+                    bounds = await rig.engine.bounds("orders", index)
                     step = (bounds.end - bounds.begin) // 6
-                    await ground.engine.delete_records("orders", index, bounds.begin + step)
+                    await rig.engine.delete_records("orders", index, bounds.begin + step)
                 case 2:
-                    known = ground.node.topics.get("orders")
+                    known = rig.node.topics.get("orders")
                     assert known is not None
-                    ground.node.partition(known, rng.randrange(PARTITIONS)).roll()
+                    rig.node.partition(known, rng.randrange(PARTITIONS)).roll()
                 case 3:
                     most = rng.choice([SEGMENT_BYTES, 4 * SEGMENT_BYTES])
-                    await ground.engine.alter_topic("orders", {"retention.bytes": str(most)})
-                    ground.node.enforce_retention()
+                    await rig.engine.alter_topic("orders", {"retention.bytes": str(most)})
+                    rig.node.enforce_retention()
                 case 4 if covering is None or covering.done():
-                    covering = asyncio.create_task(ground.local.build_missing_filters())
+                    covering = asyncio.create_task(rig.local.build_missing_filters())
                 case _:
-                    for path in ground.folder.glob("search/*/*.tokens"):
+                    for path in rig.folder.glob("search/*/*.tokens"):
                         path.unlink(missing_ok=True)
             await asyncio.sleep(rng.choice([0, 0, 0.002]))
     finally:
@@ -59,15 +59,15 @@ async def move(ground: SearchRig, rng: random.Random) -> None:
             await covering
 
 
-async def found_while_moving(ground: SearchRig, rng: random.Random, request: SearchRequest) -> None:
-    before = brute_force(await ground.events("orders"), request, NOW_MS)
+async def found_while_moving(rig: SearchRig, rng: random.Random, request: SearchRequest) -> None:
+    before = brute_force(await rig.events("orders"), request, NOW_MS)
     moving: asyncio.Task[None] | None = None
     found: list[tuple[str, int, int]] = []
     last: Done | None = None
-    async with aclosing(ground.local.search(request)) as updates:
+    async with aclosing(rig.local.search(request)) as updates:
         async for update in updates:
             if moving is None:
-                moving = asyncio.create_task(move(ground, random.Random(rng.random())))
+                moving = asyncio.create_task(move(rig, random.Random(rng.random())))
             if isinstance(update, Hit):
                 event = update.event
                 found.append((event.topic, event.partition, event.offset))
@@ -78,7 +78,7 @@ async def found_while_moving(ground: SearchRig, rng: random.Random, request: Sea
         moving.cancel()
         await asyncio.wait([moving])
         assert moving.cancelled(), moving
-    after = brute_force(await ground.events("orders"), request, NOW_MS)
+    after = brute_force(await rig.events("orders"), request, NOW_MS)
     assert last is not None
     assert last.totals.undecodable == 0
     assert len(set(found)) == len(found)
@@ -92,14 +92,14 @@ def test_what_stays_is_found_and_what_is_gone_is_not(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
-        async with open_search_rig(folder, block_bytes=4 << 10) as ground:
-            await ground.engine.create_topic("orders", partitions=PARTITIONS)
+        async with open_search_rig(folder, block_bytes=4 << 10) as rig:
+            await rig.engine.create_topic("orders", partitions=PARTITIONS)
             for _ in range(2):
-                await append(ground, rng, 20)
+                await append(rig, rng, 20)
                 request = SearchRequest(
                     query=rng.choice(QUERIES), limit=None, newest_first=rng.random() < 0.5
                 )
-                await found_while_moving(ground, rng, request)
+                await found_while_moving(rig, rng, request)
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(work(Path(folder)))

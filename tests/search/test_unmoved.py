@@ -5,26 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from mainstem.search.contract import SearchRequest
-from tests.search.ground import NOW_MS, SearchRig, run, run_on_search_rig
+from tests.search.search_rig import NOW_MS, SearchRig, run, run_on_search_rig
 
 ROW = (None, b'{"order": "4711"}', (), NOW_MS)
 REQUEST = SearchRequest(query="4711", limit=None)
 
 
 def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
+    async def work(rig: SearchRig) -> None:
         for name in ("orders", "returns"):
-            await ground.engine.create_topic(name, partitions=2)
-            await ground.append(name, 1, [ROW])
-        orders, returns = await ground.engine.topics()
-        await ground.append("orders", 0, [ROW, ROW])
-        await ground.engine.create_topic("shipments")
-        again, same, new = await ground.engine.topics()
+            await rig.engine.create_topic(name, partitions=2)
+            await rig.append(name, 1, [ROW])
+        orders, returns = await rig.engine.topics()
+        await rig.append("orders", 0, [ROW, ROW])
+        await rig.engine.create_topic("shipments")
+        again, same, new = await rig.engine.topics()
         assert same is returns
         assert (orders.written, again.written, new.written) == (1, 3, 0)
-        await ground.engine.delete_records("orders", 0, 1)
-        await ground.engine.delete_topic("returns")
-        assert [(each.name, each.events) for each in await ground.engine.topics()] == [
+        await rig.engine.delete_records("orders", 0, 1)
+        await rig.engine.delete_topic("returns")
+        assert [(each.name, each.events) for each in await rig.engine.topics()] == [
             ("orders", 2),
             ("shipments", 0),
         ]
@@ -33,18 +33,18 @@ def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_of_one_topic_and_one_time_only(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await ground.engine.create_topic("orders", partitions=1)
-        await ground.append("orders", 0, [ROW])
-        await ground.local.build_missing_filters()
-        assert len((await run(ground.local, REQUEST)).places) == 1
-        await ground.append("orders", 0, [ROW])
-        assert len((await run(ground.local, REQUEST)).places) == 2
-        await ground.engine.delete_topic("orders")
-        await ground.engine.create_topic("orders", partitions=1)
-        await ground.append("orders", 0, [ROW, (None, b"another", (), NOW_MS)])
-        assert len((await run(ground.local, REQUEST)).places) == 1
-        await ground.local.build_missing_filters()
-        assert len((await run(ground.local, REQUEST)).places) == 1
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1)
+        await rig.append("orders", 0, [ROW])
+        await rig.local.build_missing_filters()
+        assert len((await run(rig.local, REQUEST)).places) == 1
+        await rig.append("orders", 0, [ROW])
+        assert len((await run(rig.local, REQUEST)).places) == 2
+        await rig.engine.delete_topic("orders")
+        await rig.engine.create_topic("orders", partitions=1)
+        await rig.append("orders", 0, [ROW, (None, b"another", (), NOW_MS)])
+        assert len((await run(rig.local, REQUEST)).places) == 1
+        await rig.local.build_missing_filters()
+        assert len((await run(rig.local, REQUEST)).places) == 1
 
     run_on_search_rig(tmp_path, work)

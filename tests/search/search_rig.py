@@ -179,7 +179,7 @@ def run_on_search_rig(folder: Path, work: Callable[[SearchRig], Awaitable[None]]
     """Run `work` on a fresh one."""
 
     async def inner() -> None:
-        async with open_search_rig(folder, **settings) as ground:
-            await work(ground)
+        async with open_search_rig(folder, **settings) as rig:
+            await work(rig)
 
     asyncio.run(inner())

@@ -18,8 +18,16 @@ from mainstem.search.cluster.worker import stored_filters
 from mainstem.search.contract import SearchRequest
 from mainstem.search.local import search
 from mainstem.search.text.tokens import filter_tokens
-from tests.search.ground import NOW_MS, Row, SearchRig, brute_force, open_search_rig, run, run_on_search_rig
-from tests.search.test_service import CODECS, fill, some_rows
+from tests.search.search_rig import (
+    NOW_MS,
+    Row,
+    SearchRig,
+    brute_force,
+    open_search_rig,
+    run,
+    run_on_search_rig,
+)
+from tests.search.test_search import CODECS, fill, some_rows
 
 BLOCK_BYTES = 2 << 10
 
@@ -49,68 +57,68 @@ def test_a_filter_holds_all_tokens_of_its_events(records: list[Record]) -> None:
     assert wanted <= token_filter.batch_tokens(records)
 
 
-def filters(ground: SearchRig) -> list[Path]:
-    return sorted((ground.folder / "search").rglob("*.tokens"))
+def filters(rig: SearchRig) -> list[Path]:
+    return sorted((rig.folder / "search").rglob("*.tokens"))
 
 
 def test_blocks_are_skipped_that_cannot_match(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground)
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
         needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
-        await ground.append("orders", 0, needle)
-        await fill_more(ground)
-        assert await ground.local.build_missing_filters() == len(filters(ground)) > 10
-        assert await ground.local.build_missing_filters() == 0
-        found = await run(ground.local, SearchRequest(query="needle4711", limit=None))
+        await rig.append("orders", 0, needle)
+        await fill_more(rig)
+        assert await rig.local.build_missing_filters() == len(filters(rig)) > 10
+        assert await rig.local.build_missing_filters() == 0
+        found = await run(rig.local, SearchRequest(query="needle4711", limit=None))
         assert len(found.places) == 1
         totals = found.end.totals
         assert totals.total_bytes is not None
         assert totals.skipped_bytes > totals.total_bytes // 2
         assert totals.skipped_bytes + totals.scanned_bytes == totals.total_bytes
-        early = await run(ground.local, SearchRequest(until_ms=NOW_MS - 100_000, limit=None))
+        early = await run(rig.local, SearchRequest(until_ms=NOW_MS - 100_000, limit=None))
         assert early.end.totals.skipped_bytes > totals.total_bytes // 2
 
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
-async def fill_more(ground: SearchRig) -> None:
+async def fill_more(rig: SearchRig) -> None:
     rng = random.Random(3)
     for batch in range(20):
         rows = some_rows(rng, 100, NOW_MS + batch * 1000)
-        await ground.append("orders", rng.randrange(3), rows, codec=rng.choice(CODECS))
+        await rig.append("orders", rng.randrange(3), rows, codec=rng.choice(CODECS))
 
 
 def test_filters_of_an_earlier_run_are_used(tmp_path: Path) -> None:
-    async def first(ground: SearchRig) -> None:
-        await fill(ground)
-        assert await ground.local.build_missing_filters() > 10
+    async def first(rig: SearchRig) -> None:
+        await fill(rig)
+        assert await rig.local.build_missing_filters() > 10
 
-    async def second(ground: SearchRig) -> None:
-        found = await run(ground.local, SearchRequest(query="nothinghasthis", limit=None))
+    async def second(rig: SearchRig) -> None:
+        found = await run(rig.local, SearchRequest(query="nothinghasthis", limit=None))
         assert found.end.totals.skipped_bytes > 0
-        assert await ground.local.build_missing_filters() == 0
+        assert await rig.local.build_missing_filters() == 0
 
     run_on_search_rig(tmp_path, first, block_bytes=BLOCK_BYTES)
     run_on_search_rig(tmp_path, second, block_bytes=BLOCK_BYTES)
 
 
 def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground, batches=15, partitions=1)
-        await ground.local.build_missing_filters()
+    async def work(rig: SearchRig) -> None:
+        await fill(rig, batches=15, partitions=1)
+        await rig.local.build_missing_filters()
         request = SearchRequest(query="n14228", limit=None)
-        expected = (await run(ground.local, request)).places
+        expected = (await run(rig.local, request)).places
         rng = random.Random(1)
-        for path in filters(ground):
+        for path in filters(rig):
             data = bytearray(path.read_bytes())
             for at in [*rng.sample(range(token_filter.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
                 data[at] = 0
             path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
-        found = await run(ground.local, request)
+        found = await run(rig.local, request)
         assert found.places == expected
-        ground.local._filtered_topics.clear()
-        assert await ground.local.build_missing_filters() > 0
-        assert (await run(ground.local, request)).places == expected
+        rig.local._filtered_topics.clear()
+        assert await rig.local.build_missing_filters() > 0
+        assert (await run(rig.local, request)).places == expected
 
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
@@ -120,27 +128,27 @@ def test_a_filter_that_could_not_be_written_is_made_later(
 ) -> None:
     monkeypatch.setattr(search, "BUILD_INTERVAL_S", 0.02)
 
-    async def work(ground: SearchRig) -> None:
-        await fill(ground, batches=15, partitions=1)
+    async def work(rig: SearchRig) -> None:
+        await fill(rig, batches=15, partitions=1)
         in_the_way = tmp_path / "search"
         in_the_way.write_bytes(b"a file where the folder should be")
-        assert await ground.local.build_missing_filters() == 0
+        assert await rig.local.build_missing_filters() == 0
         in_the_way.unlink()
-        assert await ground.local.build_missing_filters() == 0, "it is not tried all the time"
-        ground.local._filter_store._rests_until = 0.0
-        ground.local.start_building_filters()
-        while ground.local.metric_values()["mainstem_search_filters_made_total"] < 10:
+        assert await rig.local.build_missing_filters() == 0, "it is not tried all the time"
+        rig.local._filter_store._rests_until = 0.0
+        rig.local.start_building_filters()
+        while rig.local.metric_values()["mainstem_search_filters_made_total"] < 10:
             await asyncio.sleep(0.01)
-        found = await run(ground.local, SearchRequest(query="nothinghasthis", limit=None))
+        found = await run(rig.local, SearchRequest(query="nothinghasthis", limit=None))
         assert found.end.totals.skipped_bytes > 0
 
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
 def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
-    async def first(ground: SearchRig) -> None:
-        await fill(ground, batches=10, partitions=1)
-        await ground.local.build_missing_filters()
+    async def first(rig: SearchRig) -> None:
+        await fill(rig, batches=10, partitions=1)
+        await rig.local.build_missing_filters()
 
     run_on_search_rig(tmp_path, first, block_bytes=BLOCK_BYTES)
     files = sorted((tmp_path / "search").rglob("*.tokens"))
@@ -191,18 +199,18 @@ def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
 
 
 def test_filters_go_with_their_data(tmp_path: Path) -> None:
-    async def work(ground: SearchRig) -> None:
-        await fill(ground)
-        await ground.local.build_missing_filters()
-        before = len(filters(ground))
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
+        await rig.local.build_missing_filters()
+        before = len(filters(rig))
         for partition in range(3):
-            await ground.engine.delete_records("orders", partition, -1)
-        await ground.engine.delete_topic("payments")
-        await ground.local.build_missing_filters()
-        assert len(filters(ground)) < before
-        await ground.engine.delete_topic("orders")
-        await ground.local.build_missing_filters()
-        assert filters(ground) == []
+            await rig.engine.delete_records("orders", partition, -1)
+        await rig.engine.delete_topic("payments")
+        await rig.local.build_missing_filters()
+        assert len(filters(rig)) < before
+        await rig.engine.delete_topic("orders")
+        await rig.local.build_missing_filters()
+        assert filters(rig) == []
 
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
@@ -213,28 +221,28 @@ def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
-        async with open_search_rig(folder, block_bytes=BLOCK_BYTES) as ground:
-            await ground.engine.create_topic("orders", partitions=2)
+        async with open_search_rig(folder, block_bytes=BLOCK_BYTES) as rig:
+            await rig.engine.create_topic("orders", partitions=2)
             for _ in range(6):
                 for _ in range(rng.randrange(1, 8)):
                     rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
-                    await ground.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
+                    await rig.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
                 covering = (
-                    asyncio.create_task(ground.local.build_missing_filters()) if rng.random() < 0.7 else None
+                    asyncio.create_task(rig.local.build_missing_filters()) if rng.random() < 0.7 else None
                 )
                 if rng.random() < 0.5:
                     index = rng.randrange(2)
-                    bounds = await ground.engine.bounds("orders", index)
+                    bounds = await rig.engine.bounds("orders", index)
                     before = rng.randrange(bounds.begin, bounds.end + 1)
-                    await ground.engine.delete_records("orders", index, before)
+                    await rig.engine.delete_records("orders", index, before)
                 if rng.random() < 0.5 and covering is not None:
                     await covering
                 query = rng.choice(
                     ["alpha", "n:4711", "n14228 beta", "key:4711", "in.b:gamma", "straße", "x"]
                 )
                 request = SearchRequest(query=query, limit=None)
-                found = await run(ground.local, request)
-                expected = brute_force(await ground.events("orders"), request, NOW_MS)
+                found = await run(rig.local, request)
+                expected = brute_force(await rig.events("orders"), request, NOW_MS)
                 assert sorted(found.places) == sorted(expected)
                 if covering is not None:
                     await covering
