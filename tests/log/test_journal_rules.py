@@ -50,7 +50,7 @@ def fail_one_group(machine: LogRig, size: int = 100) -> None:
     later.then(lambda _: setattr(machine.disk, "sync_fails", 0.0))
     for _ in range(1000):
         machine.clock.advance(0.0001)
-        if later.done and not machine.partition()._paused:
+        if later.done and not machine.partition()._awaits_epoch:
             break
     assert later.error is not None
 

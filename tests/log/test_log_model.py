@@ -335,7 +335,7 @@ class RandomLogRun:
             partition = self.log.partition(TOPIC, index)
             assert partition.log_start_offset <= partition.high_watermark <= partition.log_end_offset
             model.safe = max(model.safe, partition.high_watermark)
-            if partition.fenced is None and not partition._paused:  # then it is durable
+            if partition.fenced is None and not partition._awaits_epoch:  # then it is durable
                 model.epoch = max(model.epoch, partition.epoch)
 
     # What must be so after a start.

@@ -238,7 +238,7 @@ def test_damage_is_passed_where_nobody_knows_how_far_the_log_was_durable(
         end = partition.high_watermark
         for offset in range(end):
             if offset == damaged:
-                with pytest.raises(CorruptBatch, match=f"goes on at {damaged + 1}"):
+                with pytest.raises(CorruptBatch, match=f"continues at {damaged + 1}"):
                     partition.read_blocking(offset, 1)
             else:
                 assert partition.read_blocking(offset, 1).next_offset == offset + 1

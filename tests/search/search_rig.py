@@ -72,7 +72,7 @@ class SearchRig:
         assert known is not None
         held = self.node.partition(known, partition)
         await held.when_committed(held.append(memoryview(build(rows, codec=codec))).next_offset)
-        if held.active is not None and held.active.size > SEGMENT_BYTES:
+        if held.segments.active is not None and held.segments.active.size > SEGMENT_BYTES:
             held.roll()
 
     async def events(self, topic: str) -> list[Event]:

@@ -158,7 +158,7 @@ async def grow(rig: SearchRig, rng: random.Random, events: Events, batches: int)
         kept = some_of(rng, len(rows))
         base = await append(rig, topic, index, rows, kept, rng.choice(CODECS))
         note(events, topic, index, base, rows, kept)
-        if held.active is not None and held.active.size > SEGMENT_BYTES // 4:
+        if held.segments.active is not None and held.segments.active.size > SEGMENT_BYTES // 4:
             held.roll()
 
 

@@ -341,24 +341,24 @@ class PartitionRig:
         """What a checkpoint does to a partition; and the journal forgets what came before."""
         self.partition.save_side_files()
         self.committer.arrivals.clear()
-        self.replayed = self.partition.committed_end
+        self.replayed = self.partition.segments.committed_end
 
     def open(self, state: RecoveredState) -> Partition:
         """A new Partition object."""
         clock: Clock = self.clock
-        shared = LogContext(self.disk, clock, self.log_config)
-        self.partition = Partition(self.disk, clock, self.committer, TOPIC, 0, self.config, state, shared)
+        context = LogContext(self.disk, clock, self.log_config)
+        self.partition = Partition(context, self.committer, TOPIC, 0, self.config, state)
         return self.partition
 
     def state(self, *, clean: bool = True) -> RecoveredState:
         """What recovery would hand over after a stop now: everything committed is there, nothing else."""
         old = self.partition
-        segment, position = old.committed_end
+        segment, position = old.segments.committed_end
         segments = tuple(one.base_offset for one in old.segments if one.base_offset <= segment)
         return RecoveredState(
             segments=segments,
             epoch=old.epoch if clean else old.epoch + 1,
-            log_start=old.log_start_requested,
+            log_start=old.segments.requested_log_start,
             end_offset=old.high_watermark,
             end_position=position,
             clean=clean,
@@ -373,7 +373,7 @@ class PartitionRig:
         self.committer.last_arrival_ms = 0
         self.committer.arrivals.clear()
         self.open(self.state())
-        self.replayed = self.partition.committed_end
+        self.replayed = self.partition.segments.committed_end
         return self.partition
 
     def crash(self, state: RecoveredState | None = None) -> Partition:
@@ -384,7 +384,7 @@ class PartitionRig:
         self.committer.last_arrival_ms = 0
         self.open(state)
         self.committer.arrivals.clear()
-        self.replayed = self.partition.committed_end
+        self.replayed = self.partition.segments.committed_end
         return self.partition
 
     def _cut(self, state: RecoveredState) -> None:

@@ -91,7 +91,7 @@ class Log:
         return startup.report
 
     def _add_partition(self, key: PartitionKey, config: PartitionConfig, state: RecoveredState) -> Partition:
-        partition = Partition(self._disk, self._clock, self._committer, *key, config, state, self._context)
+        partition = Partition(self._context, self._committer, *key, config, state)
         self._topics.setdefault(key[0], {})[key[1]] = partition
         if self._committer.read_only is not None:
             partition.fence(self._committer.read_only)

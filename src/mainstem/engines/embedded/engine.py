@@ -46,7 +46,6 @@ from mainstem.engines.embedded.publish import PublishResult, append, partition_o
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries
 from mainstem.log.partition.partition import Partition
-from mainstem.log.partition.retention import preview_log_start
 from mainstem.promise import Promise
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ class EmbeddedEngine:
             topic = await self._node.topics.alter_config(name, changes, validate_only=True)
             config = self._node.topics.partition_config(topic)
             held = [self._node.partition(topic, index) for index in range(topic.partitions)]
-            return [Bounds(await preview_log_start(each, config), each.high_watermark) for each in held]
+            return [Bounds(await each.preview_log_start(config), each.high_watermark) for each in held]
 
     # ------------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,10 @@ class CheckpointedPartition(CommittedPartition, Protocol):
     """A partition, as a checkpoint sees it."""
 
     fenced: str | None
-    deleted: bool
+
+    @property
+    def deleted(self) -> bool:
+        """Its topic was deleted."""
 
     def checkpoint_row(self) -> CheckpointRow:
         """Where it is committed to, now."""

@@ -1,35 +1,43 @@
-"""Walking a segment batch by batch, and finding the way past damage.
+"""Scans segment files batch by batch, and finds the next valid batch after damage.
 
-Owns: the one walk over headers that index building, look-ups, recovery of producer windows and inspection
-share, and the search for the next whole batch after bytes that are none. Refuses: to trust a length: no
-header makes it read more than the segment has, and damage makes it neither stop for good nor run in
-circles. Called by the log's modules.
+Owns: the scan over batch headers that index building, look-ups and the loading of derived state share; the
+search for the next valid batch after bytes that are none; and, for recovery, how far a file
+has valid batches beyond a known end. Refuses: to trust a length. No header makes it read more than the file
+has, and damage neither ends a scan nor makes it run in circles.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from mainstem.log.disk.contract import File
 from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.storage.record_batch import (
     HEADER_BYTES,
     BatchHeader,
     crc_matches,
     find_headers,
+    iter_batches,
     read_header,
 )
 from mainstem.log.storage.segment import DamagedRange, Segment
 
-CHUNK_BYTES = 64 << 10
-SEARCH_BYTES = 1 << 20
+SCAN_CHUNK_BYTES = 64 << 10
+SEARCH_CHUNK_BYTES = 1 << 20
+EPOCH_MAX = (1 << 31) - 1
+OFFSET_MAX = (1 << 63) - 1
 
 log = logging.getLogger(__name__)
 
 
 class ScanInvalidated(Exception):
-    """What was visited does not hold: a batch turned out to be damaged (it is noted in the segment), or the
-    log was cut meanwhile. Begin again."""
+    """The batches that were visited do not count: one turned out to be damaged (the segment remembers that),
+    or the log was cut meanwhile. Begin the scan again."""
+
+
+# --- a segment of an open partition -----------------------------------------------------------------------
 
 
 def scan_batches(
@@ -39,48 +47,48 @@ def scan_batches(
     end: tuple[int, int],
     visit: Callable[[int, BatchHeader], bool | None],
     *,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int = SCAN_CHUNK_BYTES,
 ) -> ReadSteps[None]:
-    """Call `visit(position, header)` for each batch from `position`, which is `offset`, to before `end`
-    (position, offset), until it returns True. Bodies are not read if they are large, CRCs not checked; what
-    cannot be a header is skipped and noted as damage. Others get a turn after each chunk. Raises
+    """Call `visit(position, header)` for each batch from `position`, where `offset` begins, to before `end`
+    (position, offset), until it returns True. Large bodies are not read and CRCs not checked; bytes that
+    cannot be a header are skipped and remembered as damage. Others have a turn after each chunk. Raises
     ScanInvalidated."""
     end_position, _ = end
-    version = segment.truncation_count
+    truncation_count = segment.truncation_count
     data: bytes | bytearray = b""
-    start = position
-    before: tuple[int, BatchHeader] | None = None
+    chunk_position = position
+    previous: tuple[int, BatchHeader] | None = None
     while position < end_position:
         damage = segment.damage_at_position(position)
         if damage is None:
-            at = position - start
-            if at + HEADER_BYTES > len(data):
+            start = position - chunk_position
+            if start + HEADER_BYTES > len(data):
                 if data:
                     yield None
-                start, at = position, 0
+                chunk_position, start = position, 0
                 data = yield segment, min(chunk_bytes, end_position - position), position
-                if segment.truncation_count != version:
+                if segment.truncation_count != truncation_count:
                     raise ScanInvalidated
-            header = read_header(data, at) if at + HEADER_BYTES <= len(data) else None
+            header = read_header(data, start) if start + HEADER_BYTES <= len(data) else None
             if header is not None and header_fits(header, position, offset, end):
                 if visit(position, header):
                     return
-                before = position, header
+                previous = position, header
                 position += header.total_bytes
                 offset = header.next_offset
                 continue
-            if before is not None and not (yield from batch_is_valid(segment, *before)):
-                # The header before this one lied about its length or count, not this one.
-                yield from find_damage(segment, before[0], before[1].base_offset, end)
+            if previous is not None and not (yield from batch_is_valid(segment, *previous)):
+                # The previous header has a wrong length or count; this place is not the begin of a batch.
+                yield from find_damage(segment, previous[0], previous[1].base_offset, end)
                 raise ScanInvalidated
             damage = yield from find_damage(segment, position, offset, end)
-        before = None
+        previous = None
         position, offset = damage.end_position, damage.next_offset
 
 
 def header_fits(header: BatchHeader, position: int, offset: int, end: tuple[int, int]) -> bool:
-    """It can be the header of the batch at `position` that begins with `offset`, in a log that ends at
-    `end`."""
+    """`header` can be that of a batch at `position` that begins with `offset`, in a log that ends at `end`
+    (position, offset)."""
     return (
         header.base_offset == offset
         and header.is_plausible
@@ -90,7 +98,7 @@ def header_fits(header: BatchHeader, position: int, offset: int, end: tuple[int,
 
 
 def batch_is_valid(segment: Segment, position: int, header: BatchHeader) -> ReadSteps[bool]:
-    """The CRC of the batch is right."""
+    """The batch at `position` is complete and its CRC is right."""
     data = yield segment, header.total_bytes, position
     return len(data) == header.total_bytes and crc_matches(data, header)
 
@@ -98,29 +106,30 @@ def batch_is_valid(segment: Segment, position: int, header: BatchHeader) -> Read
 def find_damage(
     segment: Segment, position: int, offset: int, end: tuple[int, int]
 ) -> ReadSteps[DamagedRange]:
-    """What is at `position` is no whole batch beginning with `offset`: find where the next one begins, and
-    note what is between. To the end of the log if there is none."""
-    version = segment.truncation_count
-    found = yield from _body_only(segment, position, offset, end)
-    if found is None:
-        found = yield from _next_batch(segment, position + 1, offset, end)
-    if segment.truncation_count != version:
+    """No valid batch at `position` begins with `offset`: find the next valid batch, else the end of the log,
+    and remember what lies between as damage. Raises ScanInvalidated."""
+    truncation_count = segment.truncation_count
+    following = yield from _after_damaged_body(segment, position, offset, end)
+    if following is None:
+        following = yield from _next_batch(segment, position + 1, offset, end)
+    if segment.truncation_count != truncation_count:
         raise ScanInvalidated
-    damage = DamagedRange(position, found[0], offset, found[1])
+    assert following[0] > position, "a scan moves forward over damage"
+    damage = DamagedRange(position, following[0], offset, following[1])
     if segment.damage_at_position(position) is None:
         segment.add_damage(damage)
         log.error(
             "%s: bytes %d to %d are damaged; offsets %d to %d cannot be read, what follows can",
-            segment.path, *damage[:2], damage.offset, damage.next_offset - 1,
+            segment.path, damage.position, damage.end_position, damage.offset, damage.next_offset - 1,
         )  # fmt: skip
     return damage
 
 
-def _body_only(
+def _after_damaged_body(
     segment: Segment, position: int, offset: int, end: tuple[int, int]
 ) -> ReadSteps[tuple[int, int] | None]:
-    """(position, offset) of the next batch if the header here is right, as the next one confirms, or the
-    end does."""
+    """(position, offset) after the batch at `position` if its header is right, so that only its body is
+    damaged: another header, or the end of the log, follows exactly where it says. None otherwise."""
     data = yield segment, HEADER_BYTES, position
     if len(data) < HEADER_BYTES:
         return None
@@ -139,18 +148,92 @@ def _body_only(
 def _next_batch(
     segment: Segment, position: int, offset: int, end: tuple[int, int]
 ) -> ReadSteps[tuple[int, int]]:
-    """(position, base offset) of the first whole batch from `position` on with a larger offset; else the
-    end."""
+    """(position, base offset) of the first valid batch from `position` on with a base offset after `offset`;
+    `end` if there is none."""
     while position + HEADER_BYTES <= end[0]:
-        data = yield segment, min(SEARCH_BYTES, end[0] - position), position
-        for at in find_headers(data, offset, end[1]):
-            header = read_header(data, at)
-            if position + at + header.total_bytes <= end[0]:
-                whole = yield segment, header.total_bytes, position + at
-                if len(whole) == header.total_bytes and crc_matches(whole, header):
-                    return position + at, header.base_offset
-        if len(data) < SEARCH_BYTES:
+        data = yield segment, min(SEARCH_CHUNK_BYTES, end[0] - position), position
+        for start in find_headers(data, offset, end[1]):
+            header = read_header(data, start)
+            if position + start + header.total_bytes > end[0]:
+                continue
+            if (yield from batch_is_valid(segment, position + start, header)):
+                return position + start, header.base_offset
+        if len(data) < SEARCH_CHUNK_BYTES:
             break
         yield None
         position += len(data) - HEADER_BYTES + 1
     return end
+
+
+# --- a file of a partition that is not recovered yet ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRun:
+    """Valid batches of one file that follow each other."""
+
+    data: memoryview
+    next_offset: int
+    epoch: int
+    """Leader epoch of the last one."""
+
+
+def valid_run_at(
+    file: File,
+    position: int,
+    offset: int,
+    epoch: int,
+    *,
+    end_position: int | None = None,
+    epoch_max: int = EPOCH_MAX,
+) -> BatchRun | None:
+    """The valid batches at `position`: the first has base offset `offset`, each follows the one before, CRCs
+    are right, leader epochs never fall and lie in `epoch`..`epoch_max`. None if there is none. About 1 MB at
+    a time: call again for what follows. No batch reaches past `end_position`. Blocks."""
+    available = file.size() - position
+    if end_position is not None:
+        available = min(available, end_position - position)
+    if available < HEADER_BYTES:
+        return None
+    data = file.pread(min(SEARCH_CHUNK_BYTES, available), position)
+    if len(data) < HEADER_BYTES:
+        return None
+    first = read_header(data)
+    if first.is_plausible and len(data) < first.total_bytes <= available:
+        if first.base_offset != offset or not epoch <= first.leader_epoch <= epoch_max:
+            return None
+        data = file.pread(first.total_bytes, position)
+    view = memoryview(data)
+    end = 0
+    for start, header in iter_batches(view):
+        if header.base_offset != offset or not epoch <= header.leader_epoch <= epoch_max:
+            break
+        if not crc_matches(view[start : start + header.total_bytes], header):
+            break
+        end, offset, epoch = start + header.total_bytes, header.next_offset, header.leader_epoch
+    return BatchRun(view[:end], offset, epoch) if end else None
+
+
+def next_valid_batch(file: File, position: int, offset: int, epoch: int) -> tuple[int, int] | None:
+    """(position, base offset) of the next valid batch after `position`, with an offset after `offset` and no
+    older epoch; None if there is none. No valid batch at `position` begins with `offset`. Blocks."""
+    size = file.size()
+    head = file.pread(HEADER_BYTES, position)
+    if len(head) == HEADER_BYTES:
+        header = read_header(head)
+        after = position + header.total_bytes, header.next_offset
+        if (
+            header.is_plausible
+            and header.base_offset == offset
+            and valid_run_at(file, *after, epoch) is not None
+        ):
+            return after  # rather than a batch that is part of its records
+    position += 1  # the batch may be valid but for its offset
+    while position + HEADER_BYTES <= size:
+        data = file.pread(SEARCH_CHUNK_BYTES, position)
+        for start in find_headers(data, offset, OFFSET_MAX):
+            base_offset = read_header(data, start).base_offset
+            if valid_run_at(file, position + start, base_offset, epoch) is not None:
+                return position + start, base_offset
+        position += max(len(data) - HEADER_BYTES + 1, 1)
+    return None

@@ -1,37 +1,40 @@
-"""One partition: appending, and what the commit does with it.
+"""One partition: appends batches, commits them, and takes them back when a commit fails.
 
-Owns: the order of a partition's events, its offsets, the watermark, the segments and their rolling, and the
-way back when a commit fails. Refuses: topics, names, protocols; syncing (the committer does it); what a
-batch holds beyond its header. Reading, looking up and retention live in modules of those names and are
-reached through here. Made by `log.py`; called by the Kafka door, the embedded engine and the coordinator.
+Owns: the order of the partition's batches, when its offsets move, rolling to new segments, and which requests
+are refused. Refuses: topics, names and protocols; syncing (the committer does it); what a batch holds beyond
+its header. Reading, looking up, retention and side files have modules of their own, which share `Segments`
+and are reached through this class.
 
-Invariant: log_start_offset <= high_watermark <= log_end_offset.
+Invariant: log_start_offset <= high_watermark <= log_end_offset (asserted in `Segments.set_offsets`).
 """
 
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections.abc import Callable
-from operator import attrgetter
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from mainstem.clock import Clock
 from mainstem.log import paths
 from mainstem.log.commit.checkpoint import CheckpointRow
 from mainstem.log.commit.contract import Committer
 from mainstem.log.config import PartitionConfig
-from mainstem.log.disk.contract import Disk, File
+from mainstem.log.disk.contract import File
 from mainstem.log.disk.nonblocking_read import LogContext
 from mainstem.log.errors import BatchTooLarge, InvalidTimestamp, LogError, PartitionDeleted, StorageError
-from mainstem.log.partition import index_loading, offset_lookup, retention, side_files, truncation
+from mainstem.log.partition import side_files, truncation
 from mainstem.log.partition.derived_state import DerivedState
-from mainstem.log.partition.offset_lookup import TimedOffset
+from mainstem.log.partition.index_loading import IndexLoader
+from mainstem.log.partition.offset_lookup import OffsetLookup, TimedOffset
 from mainstem.log.partition.reader import BatchSlice, PartitionReader
 from mainstem.log.partition.recovered_state import RecoveredState
+from mainstem.log.partition.retention import Retention
+from mainstem.log.partition.segments import Segments
+from mainstem.log.partition.side_files import SideFiles
+from mainstem.log.partition.snapshot_file import SnapshotFile
 from mainstem.log.partition.watermark_waiters import WatermarkWaiters
-from mainstem.log.storage.index import MAX_RELATIVE_OFFSET, SegmentIndex
+from mainstem.log.storage.index import MAX_RELATIVE_OFFSET
 from mainstem.log.storage.producer_state import ProducerState
 from mainstem.log.storage.record_batch import assign_offsets, validate, validate_age
 from mainstem.log.storage.segment import Segment
@@ -39,7 +42,6 @@ from mainstem.promise import Promise
 
 __all__ = ["AppendedBatch", "BatchSlice", "Partition", "TimedOffset"]
 
-_base_offset = attrgetter("base_offset")
 UNLIMITED_MS = (1 << 63) - 1
 log = logging.getLogger(__name__)
 _DONE: Promise[None] = Promise.resolved(None)
@@ -53,88 +55,99 @@ class AppendedBatch(NamedTuple):
     log_append_ms: int
     """Wall ms that all its records have as timestamp; -1: they keep their own (CreateTime)."""
     duplicate: bool
-    """It had been appended before; the offsets are those of then."""
+    """It was appended before, and is not appended again; the offsets are those of the first time."""
 
 
 class Partition:
     """One partition of one topic. Implements `commit.contract.CommittedPartition`."""
 
+    __slots__ = (
+        "_awaits_epoch", "_clock", "_committer", "_indexes", "_last_base_offset", "_lookup", "_retention",
+        "_segment_started_ms", "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived",
+        "epoch", "fenced", "index", "reader", "segments", "topic_id",
+    )  # fmt: skip
+
     def __init__(
         self,
-        disk: Disk,
-        clock: Clock,
+        context: LogContext,
         committer: Committer,
         topic_id: UUID,
         index: int,
         config: PartitionConfig,
         state: RecoveredState,
-        context: LogContext | None = None,
     ) -> None:
-        """`shared`: open files and loaded indexes, one for all partitions of a log. Touches the disk only
-        after an unclean stop; a new partition makes its folder at its first append."""
-        self.context = context or LogContext(disk, clock)
+        """`context`: what all partitions of a log share. Blocks only after an unclean stop. A new partition
+        makes its folder at its first append."""
         self.topic_id = topic_id
         self.index = index
-        self.config = config
-        """Of the topic; may be replaced at any time."""
         self.epoch = state.epoch
-        self.log_start_offset = state.log_start
-        self.log_start_requested = state.log_start
-        """What the committer was asked to make durable, at least `log_start_offset`."""
-        self.high_watermark = state.end_offset
-        self.log_end_offset = state.end_offset
+        """Leader epoch of the next batch."""
         self.fenced = state.fenced
-        """Why it is read-only; None in normal work."""
-        self.deleted = False
-        self.folder = paths.partition_folder(topic_id, index)
-        sizes = [*(None for _ in state.segments[:-1]), state.end_position]
-        self.segments = [
-            Segment(self.context, self.folder, base, size)
-            for base, size in zip(state.segments, sizes, strict=False)
-        ]
-        """By base offset; the last one is active."""
-        self.truncation_count = 0  # what was read before one may not be there any more
-        self.truncation_pending = False  # the files still have what was cut from the log
-        self._disk = disk
-        self._clock = clock
+        """Why the partition is read-only; None in normal work."""
+        self._clock = context.clock
         self._committer = committer
-        self._committed = (state.segments[-1] if state.segments else state.end_offset, state.end_position)
-        self._paused = False
-        self._ready = False
-        self._last_arrival_ms = state.arrivals[-1][0] if state.arrivals else -1
-        self._segment_since_ms = -1
-        self._last_base = -1
-        self._waiting: WatermarkWaiters[Partition] = WatermarkWaiters(self)
-        self.was_clean = state.clean
-        unclean = () if state.clean else state.segments[:-1]
-        self._doubtful = {base for base in unclean if base >= state.replayed_segment}
-        self.derived = DerivedState(self)
-        self.reader = PartitionReader(self)
-        index_loading.restore(self, state)
-        if state.fenced is None:  # else it is only read
-            self.context.run_blocking(retention.unlink_below_log_start(self))
+        self._awaits_epoch = False
+        """A commit failed, and the epoch that began then is not durable yet: nothing is appended."""
+        self._truncation_pending = False
+        """The files still have bytes that were cut from the log."""
+        self._segment_started_ms = -1
+        """Wall ms at which the first batch of the active segment arrived."""
+        self._last_base_offset = -1
+        """Base offset of the newest batch of this run; -1: there is none."""
+        segments = Segments(context, paths.partition_folder(topic_id, index), config, state)
+        self.segments = segments
+        self._snapshot_file = SnapshotFile(segments)
+        self._indexes = IndexLoader(segments, self._snapshot_file)
+        self.reader = PartitionReader(segments, self._indexes)
+        self._lookup = OffsetLookup(segments, self._indexes)
+        self.derived = DerivedState(
+            segments, self._indexes, self._lookup, self._snapshot_file,
+            start_epoch=state.epoch, was_clean=state.clean,
+        )  # fmt: skip
+        self._side_files = SideFiles(
+            segments, self._indexes, self.derived, self._snapshot_file, was_clean=state.clean
+        )
+        self._retention = Retention(
+            segments, self._lookup, self.derived, self.reader,
+            record_log_start=partial(committer.record_log_start, self), roll=self._roll_when_idle,
+        )  # fmt: skip
+        self._waiters: WatermarkWaiters[Partition] = WatermarkWaiters(self)
+        self._restore(state)
+
+    def _restore(self, state: RecoveredState) -> None:
+        """Finish the recovery of the partition. May block."""
+        if state.segments and state.arrivals:
+            side_files.restore_arrivals(self.segments, state.arrivals)
+        if state.fenced is not None:
+            return  # a read-only partition needs nothing of the following, and its disk may fail
+        replayed_from = state.replayed_segment, state.replayed_position
+        if state.segments and not state.clean and replayed_from != self.segments.committed_end:
+            # The batches that they follow from are in the page cache now.
+            _ = self.derived.windows
+            _ = self.derived.epochs
+        self.segments.context.run_blocking(self._retention.unlink_below_log_start())
 
     # --- appending ----------------------------------------------------------------------------------------
 
     def append(self, batch: memoryview) -> AppendedBatch:
-        """Check one produced batch, stamp it in place, write it to the page cache and hand it to the
-        committer.
+        """Validate one produced batch, set its offsets in place, write it to the page cache and pass it to
+        the committer. It is durable and readable when `when_committed(next_offset)` is done.
 
-        Any LogError; then nothing was written. StorageError: read-only, or the disk refused. The batch is
-        visible and durable when `when_committed(next_offset)` is.
+        Any LogError; then nothing was appended. StorageError: read-only, or the disk failed.
         """
-        if self._paused or self.fenced is not None or self.deleted:
+        segments = self.segments
+        if self._awaits_epoch or self.fenced is not None or segments.deleted:
             raise self._refusal()
         size = len(batch)
-        config = self.config
+        config = segments.config
         if size > config.max_message_bytes or size > config.segment_bytes:
             raise BatchTooLarge(f"a batch of {size} bytes; {config.batch_limit()}")
         header = validate(batch)
-        if not self._ready:
+        if not segments.accepts_appends:
             self._activate()
         now = wall = self._clock.wall_ms()
-        if now < self._last_arrival_ms:
-            now = self._last_arrival_ms
+        if now < segments.last_arrival_ms:
+            now = segments.last_arrival_ms
         if config.log_append_time:
             append_ms, max_timestamp = now, now
         else:
@@ -146,360 +159,341 @@ class Partition:
         if header.producer_id >= 0:
             earlier = self.derived.windows.find_duplicate(header, now)
             if earlier is not None:
-                stamp_ms = earlier.max_timestamp if config.log_append_time else -1
-                return AppendedBatch(earlier.base_offset, earlier.next_offset, stamp_ms, True)
-        base_offset = self.log_end_offset
+                timestamp_ms = earlier.max_timestamp if config.log_append_time else -1
+                return AppendedBatch(earlier.base_offset, earlier.next_offset, timestamp_ms, True)
+        base_offset = segments.log_end_offset
         next_offset = base_offset + header.last_offset_delta + 1
         segment = self._segment_for(size, next_offset, now)
         assign_offsets(batch, base_offset, self.epoch, append_ms)
         position = segment.size
         file = segment.writer
-        assert file is not None
+        assert file is not None, "the active segment is open for writing"
         try:
             file.pwrite(batch, position)
         except OSError as error:
-            raise self._take_back(file, position, error) from error
+            raise self._undo_write(file, position, error) from error
         segment.extend(position, size)
         relative = base_offset - segment.base_offset
         if segment.index is not None:
             last = relative + header.last_offset_delta
             segment.index.append(last, position, size, max_timestamp, config.index_interval_bytes)
         segment.arrivals.add(now, relative)
-        self._last_arrival_ms = now
-        self._last_base = base_offset
+        segments.last_arrival_ms = now
+        self._last_base_offset = base_offset
         if header.producer_id >= 0:
             self.derived.windows.append(header, base_offset, max_timestamp, now)
-        self.log_end_offset = next_offset
+        segments.set_offsets(segments.log_start_offset, segments.high_watermark, next_offset)
         self._committer.written(
             self, batch, base_offset, next_offset, segment.base_offset, position, file, now
         )
         return AppendedBatch(base_offset, next_offset, -1 if append_ms is None else append_ms, False)
 
     def _refusal(self) -> LogError:
-        if self.deleted:
+        if self.segments.deleted:
             return PartitionDeleted("the topic was deleted")
         return StorageError(self.fenced or "the last commit failed; a new epoch is being made durable")
 
-    def _segment_for(self, size: int, next_offset: int, now: int) -> Segment:
-        """The active segment, or a new one if it is full for a batch of `size` bytes ending before
+    def _segment_for(self, size: int, next_offset: int, now_ms: int) -> Segment:
+        """The active segment, or a new one if it is full for a batch of `size` bytes that ends before
         `next_offset` (Kafka: LogSegment.shouldRoll; age counts from the arrival of its first batch)."""
-        segment = self.segments[-1]
-        if not segment.size:
-            self._segment_since_ms = now
+        segment = self.segments.active
+        assert segment is not None, "a partition that accepts appends has an active segment"
+        segment_size = segment.size
+        if not segment_size:
+            self._segment_started_ms = now_ms
             return segment
-        config = self.config
+        config = self.segments.config
         if (
-            segment.size + size > config.segment_bytes
-            or now - self._segment_since_ms > config.segment_ms
+            segment_size + size > config.segment_bytes
+            or now_ms - self._segment_started_ms > config.segment_ms
             or next_offset - 1 - segment.base_offset > MAX_RELATIVE_OFFSET
             or (segment.index is not None and segment.index.is_full(config.segment_index_bytes))
         ):
             segment = self.roll()
-            self._segment_since_ms = now
+            self._segment_started_ms = now_ms
         return segment
 
-    def _take_back(self, file: File, position: int, error: OSError) -> StorageError:
-        """A write failed: cut what may be there of it. The partition is fenced if even that fails."""
+    def _undo_write(self, file: File, position: int, error: OSError) -> StorageError:
+        """Cut what a failed write may have left at `position`. If that fails too, fence the partition."""
         try:
             file.truncate(position)
-        except OSError as second:
-            self.truncation_pending = True
-            self.fence(f"a failed write could not be taken back: {second}")
-        return self.context.write_error(self.folder, f"writing failed: {error}")
+        except OSError as truncate_error:
+            self._truncation_pending = True
+            self.fence(f"a failed write could not be undone: {truncate_error}")
+        return self.segments.context.write_error(self.folder, f"writing failed: {error}")
 
     def _activate(self) -> None:
-        """Get ready for the first append since the start."""
+        """Prepare the first append since the start."""
+        segments = self.segments
         try:
-            if not self.segments:
-                self._disk.make_folder(self.folder)
-                self._new_segment()
-            segment = self.segments[-1]
-            if segment.writer is None:
-                segment.writer = self._disk.open(segment.path)
-            arrivals = segment.arrivals_below(self.log_end_offset)
+            segment = segments.open_active()
+            arrivals = segment.arrivals_below(segments.log_end_offset)
         except OSError as error:
-            raise self.context.write_error(self.folder, f"opening the log failed: {error}") from error
-        self._segment_since_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
-        self._last_arrival_ms = max(self._last_arrival_ms, arrivals.last_ms)
-        known = self.derived.snapshot
-        if known is not None:
-            self._last_arrival_ms = max(self._last_arrival_ms, known.last_arrival_ms)
-        # Now, for what comes is added to them; later the whole log of this run would have to be walked.
+            raise segments.context.write_error(self.folder, f"opening the log failed: {error}") from error
+        self._segment_started_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
+        snapshot = self._snapshot_file.latest
+        snapshot_ms = snapshot.last_arrival_ms if snapshot is not None else -1
+        segments.last_arrival_ms = max(segments.last_arrival_ms, arrivals.last_ms, snapshot_ms)
+        # Loaded before the first append, which is added to them: later they would have to be read from all
+        # that was appended in this run.
         _ = self.derived.windows
-        self._ready = True
-        self.derived.epochs.begin(self.epoch, self.log_end_offset)
-        self.load_index(segment)
+        segments.accepts_appends = True
+        self.derived.epochs.begin(self.epoch, segments.log_end_offset)
+        self._indexes.load_in_background(segment)
 
-    def load_index(self, segment: Segment) -> None:
-        """Begin to load it; appends go on meanwhile."""
-        if segment.index is None:
-            self.context.run_later(index_loading.index_of(self, segment)).then(_report)
-
-    def _new_segment(self) -> Segment:
-        """Make the segment that begins at the log's end. OSError: nothing has changed."""
-        segment = Segment(self.context, self.folder, self.log_end_offset, 0)
-        try:
-            segment.writer = self._disk.open(segment.path, create=True)
-        except FileExistsError:
-            # Of a roll that failed half-way, or restored by hand: what it holds is not part of this log.
-            if self._disk.size(segment.path):
-                self._disk.rename(segment.path, segment.path + ".quarantine")
-                segment.writer = self._disk.open(segment.path, create=True)
-            else:
-                segment.writer = self._disk.open(segment.path)
-        segment.set_index(SegmentIndex(), None)
-        segment.arrivals.truncate(0)
-        self.segments.append(segment)
-        return segment
-
-    def roll_when_idle(self) -> None:
+    def _roll_when_idle(self) -> None:
         """As `roll`, also when nothing was appended since the start."""
-        if not self._ready:
+        if not self.segments.accepts_appends:
             self._activate()
         self.roll()
 
     def roll(self) -> Segment:
         """Seal the active segment and begin a new one. StorageError: nothing has changed."""
-        old = self.segments[-1]
-        writer = old.writer
+        segments = self.segments
+        sealed = segments[-1]
+        old_writer = sealed.writer
         try:
-            new = self._new_segment()
+            new = segments.create()
         except OSError as error:
-            raise self.context.write_error(self.folder, f"making a segment failed: {error}") from error
-        old.writer = None
-        old.arrivals.seal(self._last_base - old.base_offset)
-        if old.index is not None:
-            old.index.add_time_entry()
-            old.max_timestamp = old.index.max_timestamp
+            raise segments.context.write_error(self.folder, f"making a segment failed: {error}") from error
+        sealed.writer = None
+        sealed.arrivals.seal(self._last_base_offset - sealed.base_offset)
+        if sealed.index is not None:
+            sealed.index.add_time_entry()
+            sealed.max_timestamp = sealed.index.max_timestamp
         else:
-            self._doubtful.add(old.base_offset)
-            self.load_index(old)
-        assert writer is not None
-        assert new.writer is not None
-        self._committer.segment_rolled(self, writer, new.writer)
-        side_files.sealed(self, old)
+            segments.mark_side_files_incomplete(sealed)
+            self._indexes.load_in_background(sealed)
+        assert old_writer is not None, "a segment is sealed after it was open for writing"
+        assert new.writer is not None, "a new segment is open for writing"
+        self._on_writer_replaced(old_writer, new.writer)
+        self._side_files.save_sealed(sealed)
         return new
 
-    # --- the commit's side (CommittedPartition) -------------------------------------------------------------
+    def _on_writer_replaced(self, old: File, new: File) -> None:
+        self._committer.segment_rolled(self, old, new)
+
+    # --- for the committer (commit.contract.CommittedPartition) -------------------------------------------
 
     def on_committed(self, offset: int, segment: int, position: int) -> None:
-        """See `commit.contract.CommittedPartition`."""
-        assert self.high_watermark <= offset <= self.log_end_offset, "the watermark only rises, up to the end"
-        self.high_watermark = offset
-        self._committed = (segment, position)
+        """See `CommittedPartition`."""
+        segments = self.segments
+        assert segments.high_watermark <= offset, "the high watermark only rises"
+        segments.set_offsets(segments.log_start_offset, offset, segments.log_end_offset)
+        segments.committed_segment = segment
+        segments.committed_position = position
         windows = self.derived.loaded_windows
         if windows is not None:
             windows.commit(offset)
-        self._waiting.advance(offset)
+        self._waiters.advance(offset)
 
     def roll_back(self) -> None:
-        """See `commit.contract.CommittedPartition`."""
-        self._paused = True
-        truncation.truncate_to_watermark(self)
+        """See `CommittedPartition`."""
+        self._awaits_epoch = True
+        self._truncate()
         self.epoch += 1
-        self.derived.epochs.begin(self.epoch, self.high_watermark)
-        self._waiting.fail(StorageError("the commit failed; nothing of it is kept"))
+        self.derived.epochs.begin(self.epoch, self.segments.high_watermark)
+        self._waiters.fail(StorageError("the commit failed; nothing of it was kept"))
 
     def resume(self) -> None:
-        """See `commit.contract.CommittedPartition`."""
-        self._paused = False
+        """See `CommittedPartition`."""
+        self._awaits_epoch = False
 
     def fence(self, reason: str) -> None:
-        """See `commit.contract.CommittedPartition`."""
+        """See `CommittedPartition`."""
         if self.fenced is None:
             log.error("%s: read-only: %s", self.folder, reason)
         self.fenced = reason
-        self._waiting.fail(StorageError(reason))
-        self._waiting.notify_watchers()
+        self._waiters.fail(StorageError(reason))
+        self._waiters.notify_watchers()
 
     def unfence(self) -> None:
-        """See `commit.contract.CommittedPartition`. What was not committed goes, as in `roll_back`: then
-        `resume()` must follow."""
+        """See `CommittedPartition`. If that cuts uncommitted batches, `resume()` must follow."""
         self.fenced = None
-        if self.log_end_offset > self.high_watermark:
+        if self.segments.log_end_offset > self.segments.high_watermark:
             self.roll_back()
-        elif self.truncation_pending:
-            truncation.truncate_to_watermark(self)
+        elif self._truncation_pending:
+            self._truncate()
 
     def save_side_files(self) -> None:
-        """See `commit.contract.CommittedPartition`."""
-        side_files.save(self)
+        """See `CommittedPartition`."""
+        self._side_files.save_at_checkpoint()
 
     def checkpoint_row(self) -> CheckpointRow:
-        """Its row of the next checkpoint."""
-        key = self.topic_id, self.index
+        """See `CheckpointedPartition`."""
+        segments = self.segments
         return CheckpointRow(
-            *key, self.epoch, self.log_start_requested, *self._committed, self.high_watermark
-        )
+            self.topic_id, self.index, self.epoch, segments.requested_log_start,
+            *segments.committed_end, segments.high_watermark,
+        )  # fmt: skip
+
+    def _truncate(self) -> None:
+        """Make the log end at the high watermark. If its files cannot be cut, the partition is fenced, and
+        this is done again before it accepts appends."""
+        self.segments.truncate_to_watermark()
+        self.derived.truncate_to_watermark()
+        self.reader.forget_cursors()
+        self._truncation_pending = True
+        try:
+            truncation.truncate_files(self.segments, self._indexes, self._on_writer_replaced)
+            self._truncation_pending = False
+        except OSError as error:
+            self.fence(f"uncommitted bytes could not be cut: {error}")
+
+    # --- offsets and settings -----------------------------------------------------------------------------
+
+    @property
+    def log_start_offset(self) -> int:
+        """The first offset that may be read."""
+        return self.segments.log_start_offset
+
+    @property
+    def high_watermark(self) -> int:
+        """The offset after the last committed record."""
+        return self.segments.high_watermark
+
+    @property
+    def log_end_offset(self) -> int:
+        """The offset of the next record."""
+        return self.segments.log_end_offset
+
+    @property
+    def config(self) -> PartitionConfig:
+        """The topic's settings. May be replaced at any time."""
+        return self.segments.config
+
+    @config.setter
+    def config(self, config: PartitionConfig) -> None:
+        self.segments.config = config
+
+    @property
+    def folder(self) -> str:
+        """Path of the partition's folder."""
+        return self.segments.folder
+
+    @property
+    def deleted(self) -> bool:
+        """The topic was deleted."""
+        return self.segments.deleted
 
     # --- waiting ------------------------------------------------------------------------------------------
 
     def when_committed(self, next_offset: int) -> Promise[None]:
-        """Done when the watermark has reached `next_offset`. Fails with StorageError if that commit fails,
-        with PartitionDeleted."""
-        if next_offset <= self.high_watermark:
+        """Done when the high watermark has reached `next_offset`. Fails with StorageError if that commit
+        fails, with PartitionDeleted if the topic is deleted."""
+        segments = self.segments
+        if next_offset <= segments.high_watermark:
             return _DONE
-        if self.fenced is not None or self.deleted or next_offset > self.log_end_offset:
+        if self.fenced is not None or segments.deleted or next_offset > segments.log_end_offset:
             return Promise.failed(self._refusal())
-        return self._waiting.wait_for(next_offset)
+        return self._waiters.wait_for(next_offset)
 
     def watch(self, callback: Callable[[Partition], None]) -> None:
-        """Call it after each move of the watermark, and when fenced or deleted. It may unwatch itself."""
-        self._waiting.watch(callback)
+        """Call `callback` after each move of the high watermark, and when the partition is fenced or deleted.
+        It may unwatch itself."""
+        self._waiters.watch(callback)
 
     def unwatch(self, callback: Callable[[Partition], None]) -> None:
-        """Do not call it any more. Harmless if it is not watching."""
-        self._waiting.unwatch(callback)
+        """Do not call `callback` any more. Harmless if it does not watch."""
+        self._waiters.unwatch(callback)
 
     # --- reading ------------------------------------------------------------------------------------------
 
     def read(
         self, offset: int, max_bytes: int, *, past_watermark: bool = False
     ) -> BatchSlice | Promise[BatchSlice]:
-        """Whole batches from the one that holds `offset` on, as they are on disk: at least one if there is
-        one below the watermark, else at most `max_bytes`; of one segment. The first may begin before
-        `offset`. Empty at the watermark. At once if the page cache has them. OffsetOutOfRange, CorruptBatch
-        (just here is damage; the message says where it goes on), StorageError (also through the Promise)."""
+        """Whole batches from the one that holds `offset` on, as they are on disk, of one segment: at most
+        `max_bytes`, but at least one batch if there is one below the high watermark. The first may begin
+        before `offset`. Empty at the high watermark. At once if the page cache has them.
+
+        OffsetOutOfRange; CorruptBatch: there is damage at `offset`, and the message names the next readable
+        offset; StorageError. A promise fails with the same errors.
+        """
         return self.reader.read(offset, max_bytes, past_watermark)
 
     def read_blocking(self, offset: int, max_bytes: int, *, past_watermark: bool = False) -> BatchSlice:
-        """As `read`; waits for the disk. For start-up and tests."""
+        """As `read`, but waits for the disk. For start-up and tests."""
         return self.reader.read_blocking(offset, max_bytes, past_watermark)
 
     def available_bytes(self, offset: int) -> int:
-        """About how many bytes lie between `offset` and the watermark. Reads nothing."""
+        """About how many bytes lie between `offset` and the high watermark. Reads nothing."""
         return self.reader.available_bytes(offset)
 
     def byte_ranges(self, from_offset: int, to_offset: int) -> list[tuple[str, int, int]]:
-        """(path, from, to) of bytes that hold these offsets (`to_offset` exclusive) and little more: batch
-        boundaries, never past the watermark. May wait for index files."""
+        """(path, from, to) of bytes that hold the offsets from `from_offset` to before `to_offset` and little
+        more: batch boundaries, never past the high watermark. May block for index files."""
         return self.reader.byte_ranges(from_offset, to_offset)
 
     def size_bytes(self) -> int:
         """Bytes of log on disk."""
-        return sum(segment.size for segment in self.segments)
+        return self.segments.size_bytes()
 
     # --- looking up ---------------------------------------------------------------------------------------
 
     def offset_for_time(self, timestamp_ms: int) -> Promise[TimedOffset | None]:
         """The first record whose own timestamp is at or after `timestamp_ms`; None if there is none."""
-        return self.context.run_later(offset_lookup.offset_for_time(self, timestamp_ms))
+        return self.segments.context.run_later(self._lookup.offset_for_time(timestamp_ms))
 
     def offset_of_max_timestamp(self) -> Promise[TimedOffset | None]:
         """The first record with the largest timestamp; None if the partition is empty."""
-        return offset_lookup.offset_of_max_timestamp(self)
+        return self.segments.context.run_later(self._lookup.offset_of_max_timestamp())
 
     def offset_for_arrival(self, wall_ms: int) -> int:
-        """The first offset that arrived at `wall_ms` or later, at most a second early; the watermark if
+        """The first offset that arrived at `wall_ms` or later, at most a second early; the high watermark if
         none did."""
-        return offset_lookup.offset_for_arrival(self, wall_ms)
+        return self._lookup.offset_for_arrival(wall_ms)
 
     def arrival_of(self, offset: int) -> int:
-        """When `offset` arrived, wall ms, at most a second early; -1: not known."""
-        return offset_lookup.arrival_of(self, offset)
+        """Wall ms at which `offset` arrived, at most a second early; -1: not known."""
+        return self._lookup.arrival_of(offset)
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         """Kafka's OffsetForLeaderEpoch: see `LeaderEpochs.end_offset`."""
-        return self.derived.epochs.end_offset(epoch, self.high_watermark)
+        return self.derived.epochs.end_offset(epoch, self.segments.high_watermark)
 
     def epoch_at_start(self) -> int:
-        """The leader epoch of the first offset that is kept; of the next batch, if there is none."""
-        if self.log_start_offset >= self.high_watermark:
+        """The leader epoch of the first offset that may be read; of the next batch, if there is none."""
+        segments = self.segments
+        if segments.log_start_offset >= segments.high_watermark:
             return self.epoch
-        return self.derived.epochs.epoch_at(self.log_start_offset)
+        return self.derived.epochs.epoch_at(segments.log_start_offset)
 
     def producers(self) -> list[ProducerState]:
         """The idempotent producers that are known, by id."""
         return list(self.derived.windows.states(self._clock.wall_ms()))
 
-    # --- removing -----------------------------------------------------------------------------------------
+    # --- deleting -----------------------------------------------------------------------------------------
 
     def delete_records(self, before: int) -> Promise[int]:
-        """Give up what is before the offset `before` (-1: all that is committed). The new log start, once
-        it is durable. OffsetOutOfRange."""
-        return retention.delete_records(self, before)
+        """Delete the records before offset `before` (-1: all that are committed). The new log start offset,
+        once it is durable. OffsetOutOfRange."""
+        return self._retention.delete_records(before)
 
     def enforce_retention(self) -> Promise[int]:
-        """Roll by age, and remove whole segments that are too old or too much. Bytes removed."""
-        return retention.enforce(self)
+        """Roll by age, and delete whole segments that are older or more than the topic's settings allow.
+        Bytes deleted."""
+        if self.segments.deleted or self.fenced is not None or not self.segments:
+            return Promise.resolved(0)
+        return self._retention.enforce()
+
+    def preview_log_start(self, config: PartitionConfig) -> Promise[int]:
+        """The log start offset that `enforce_retention` would set now if the topic had this `config`.
+        Changes nothing."""
+        return self._retention.preview_log_start(config)
 
     def delete(self) -> None:
-        """The topic is deleted: refuse everything, fail who waits with PartitionDeleted. Files go through
-        Log."""
-        self.deleted = True
-        self._waiting.fail(PartitionDeleted("the topic was deleted"))
-        self._waiting.notify_watchers()
+        """The topic is deleted: refuse all requests, and fail those that wait. `Log` deletes the files."""
+        self.segments.deleted = True
+        self._waiters.fail(PartitionDeleted("the topic was deleted"))
+        self._waiters.notify_watchers()
         for segment in self.segments:
             segment.mark_deleted()
 
     def release(self) -> None:
-        """Close a deleted partition's files, once the committer has forgotten it: open files keep their
-        space."""
+        """Close the files of a deleted partition once the committer has forgotten it."""
         for segment in self.segments:
             segment.close_writer()
 
     def close(self) -> None:
-        """Clean stop, after the last commit: write index files and snapshot. Blocks."""
-        side_files.close(self)
-
-    # --- for the modules of the partition -----------------------------------------------------------------
-
-    @property
-    def active(self) -> Segment | None:
-        """The segment that is written to."""
-        return self.segments[-1] if self.segments else None
-
-    @property
-    def committed_end(self) -> tuple[int, int]:
-        """(segment, position) of the watermark."""
-        return self._committed
-
-    @property
-    def committer(self) -> Committer:
-        """Where log starts are made durable."""
-        return self._committer
-
-    @property
-    def last_arrival_ms(self) -> int:
-        """Of the newest batch; -1: not known."""
-        return self._last_arrival_ms
-
-    @property
-    def ready(self) -> bool:
-        """Something was appended, or was about to be, since the start."""
-        return self._ready
-
-    def segment_of(self, offset: int) -> Segment | None:
-        """The segment that holds `offset`; None before the first."""
-        at = bisect_right(self.segments, offset, key=_base_offset) - 1
-        return self.segments[at] if at >= 0 else None
-
-    def end_of(self, segment: Segment) -> int:
-        """The offset at which `segment` ends, committed or not."""
-        at = bisect_right(self.segments, segment.base_offset, key=_base_offset)
-        return self.segments[at].base_offset if at < len(self.segments) else self.log_end_offset
-
-    def limit_of(self, segment: Segment, past_watermark: bool = False) -> int:
-        """The position up to which `segment` may be read."""
-        committed, position = self._committed
-        if past_watermark or segment.base_offset < committed:
-            return segment.size
-        return position if segment.base_offset == committed else 0
-
-    def drop_first(self) -> None:
-        """The first segment's files are gone."""
-        del self.segments[0]
-        self.reader.forget_cursors()
-
-    def is_doubtful(self, segment: Segment) -> bool:
-        """Its index files may be short: they were not finished and synced before the last stop."""
-        return segment is self.active or segment.base_offset in self._doubtful
-
-    def trust(self, segment: Segment) -> None:
-        """Its index files are whole now."""
-        self._doubtful.discard(segment.base_offset)
-
-
-def _report(later: Promise[SegmentIndex]) -> None:
-    if later.error is not None and not isinstance(later.error, PartitionDeleted):
-        log.warning("an index could not be loaded: %s", later.error)
+        """Write index files and snapshot at a clean stop, after the last commit. Blocks."""
+        self._side_files.save_at_stop()

@@ -1,32 +1,31 @@
-"""Reading a partition: whole batches, as they are on disk, without waiting on the loop.
+"""Reads one partition: whole batches, as they are on disk, without blocking the event loop.
 
-Owns: where sequential readers stopped, the CRC check of bytes that this process has not written or read
-before, and what a reader is told at damage. Refuses: bytes past the watermark (unless asked by the
-coordinator's own load), half batches. Called through `Partition`.
+Owns: where sequential readers stopped, the CRC check of bytes that this process has neither written nor read
+before, and the error that names the next readable offset after damage. Refuses: bytes past the high watermark
+(except for the coordinator's own load), and parts of batches.
 
 What is verified when, and why: FORMAT.md, part "Reading".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
-from mainstem.log.partition import index_loading
 from mainstem.log.partition.batch_scan import ScanInvalidated, find_damage, header_fits, scan_batches
+from mainstem.log.partition.index_loading import IndexLoader
+from mainstem.log.partition.segments import Segments
 from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, crc_matches, read_header
 from mainstem.log.storage.segment import DamagedRange, Segment
 from mainstem.promise import Promise
 
-if TYPE_CHECKING:
-    from mainstem.log.partition.partition import Partition
-
 CURSORS_MAX = 64
-"""Places remembered of each partition."""
+"""Positions remembered per partition, of sequential readers."""
 READ_BYTES_MIN = 4096
-HOP_BYTES = 16 << 10
+SKIP_BYTES_MIN = 16 << 10
+"""Verified data longer than this is not walked header by header: the index gives its last batch."""
 
 
 class BatchSlice(NamedTuple):
@@ -34,53 +33,57 @@ class BatchSlice(NamedTuple):
 
     data: Buffer
     next_offset: int
-    """Where to read next."""
+    """The offset after the last one: where to read next."""
 
 
 class PartitionReader:
     """The reading side of one partition."""
 
-    def __init__(self, partition: Partition) -> None:
-        self._partition = partition
+    def __init__(self, segments: Segments, indexes: IndexLoader) -> None:
+        self._segments = segments
+        self._indexes = indexes
         self._cursors: dict[int, tuple[Segment, int]] = {}
+        """Offset -> the segment and the position at which its batch begins; the longest unused first."""
 
     def forget_cursors(self) -> None:
-        """The log was cut, or segments were removed."""
+        """The log was cut, or segments were deleted."""
         self._cursors.clear()
 
     def read(self, offset: int, max_bytes: int, past_watermark: bool) -> BatchSlice | Promise[BatchSlice]:
         """See `Partition.read`."""
-        partition = self._partition
-        end = partition.log_end_offset if past_watermark else partition.high_watermark
-        if not partition.log_start_offset <= offset < end:
-            return self._nothing(offset)
-        found = self._cursors.get(offset)
-        if found is not None:
-            segment, position = found
-            limit = partition.limit_of(segment, past_watermark)
+        segments = self._segments
+        end = segments.log_end_offset if past_watermark else segments.high_watermark
+        if not segments.log_start_offset <= offset < end:
+            return self._empty_slice(offset)
+        cursor = self._cursors.get(offset)
+        if cursor is not None:
+            segment, position = cursor
+            limit = segments.readable_bytes(segment, past_watermark)
             length = limit - position
             if 0 < length <= max_bytes and segment.is_verified(position, limit):
                 data = segment.file().pread_nowait(length, position)
                 if data is not None and len(data) == length:
-                    next_offset = min(end, partition.end_of(segment))
+                    next_offset = min(end, segments.end_of(segment))
                     self._remember(next_offset, segment, limit)
                     return BatchSlice(data, next_offset)
-        return partition.context.run(self._read(offset, max_bytes, past_watermark))
+        return segments.context.run(self._read(offset, max_bytes, past_watermark))
 
     def read_blocking(self, offset: int, max_bytes: int, past_watermark: bool) -> BatchSlice:
         """See `Partition.read_blocking`."""
-        partition = self._partition
-        end = partition.log_end_offset if past_watermark else partition.high_watermark
-        if not partition.log_start_offset <= offset < end:
-            return self._nothing(offset)
-        return partition.context.run_blocking(self._read(offset, max_bytes, past_watermark))
+        segments = self._segments
+        end = segments.log_end_offset if past_watermark else segments.high_watermark
+        if not segments.log_start_offset <= offset < end:
+            return self._empty_slice(offset)
+        return segments.context.run_blocking(self._read(offset, max_bytes, past_watermark))
 
-    def _nothing(self, offset: int) -> BatchSlice:
-        partition = self._partition
-        if partition.log_start_offset <= offset <= partition.log_end_offset:
+    def _empty_slice(self, offset: int) -> BatchSlice:
+        segments = self._segments
+        if segments.log_start_offset <= offset <= segments.log_end_offset:
             return BatchSlice(b"", offset)
-        span = f"{partition.log_start_offset} to {partition.high_watermark}"
-        raise OffsetOutOfRange(f"offset {offset} is not in the log, which has {span}")
+        raise OffsetOutOfRange(
+            f"offset {offset} is not in the log, which has offsets {segments.log_start_offset} to"
+            f" {segments.high_watermark}"
+        )
 
     def _remember(self, offset: int, segment: Segment, position: int) -> None:
         cursors = self._cursors
@@ -90,14 +93,14 @@ class PartitionReader:
             del cursors[next(iter(cursors))]
 
     def _read(self, offset: int, max_bytes: int, past_watermark: bool) -> ReadSteps[BatchSlice]:
-        partition = self._partition
+        segments = self._segments
         while True:
-            cuts = partition.truncation_count
-            segment = partition.segment_of(offset)
-            if segment is None or offset < partition.log_start_offset:
-                return self._nothing(offset)
-            position, at = yield from self._locate(segment, offset)
-            limit = partition.limit_of(segment, past_watermark)
+            truncation_count = segments.truncation_count
+            segment = segments.holding(offset)
+            if segment is None or offset < segments.log_start_offset:
+                return self._empty_slice(offset)
+            position, base_offset = yield from self._locate(segment, offset)
+            limit = segments.readable_bytes(segment, past_watermark)
             length = min(max(max_bytes, READ_BYTES_MIN), limit - position)
             if length <= 0:
                 return BatchSlice(b"", offset)
@@ -105,69 +108,93 @@ class PartitionReader:
             header = read_header(data) if len(data) >= HEADER_BYTES else None
             if header is not None and header.total_bytes > len(data) and header.is_plausible:
                 data = yield segment, min(header.total_bytes, limit - position), position
-            if partition.truncation_count != cuts:
+            if segments.truncation_count != truncation_count:
                 continue
-            end = limit, min(partition.end_of(segment), partition.log_end_offset)
-            taken, next_offset = _whole(segment, data, position, at, end, max_bytes)
-            if not taken:
+            end = limit, min(segments.end_of(segment), segments.log_end_offset)
+            valid_bytes, next_offset = _valid_batches(segment, data, position, base_offset, end, max_bytes)
+            if not valid_bytes:
                 try:
-                    damage = yield from find_damage(segment, position, at, end)
+                    damage = yield from find_damage(segment, position, base_offset, end)
                 except ScanInvalidated:
                     continue
-                raise _lost(damage)
-            self._remember(next_offset, segment, position + taken)
-            return BatchSlice(data if taken == len(data) else memoryview(data)[:taken], next_offset)
+                raise _damage_error(damage)
+            self._remember(next_offset, segment, position + valid_bytes)
+            whole = valid_bytes == len(data)
+            return BatchSlice(data if whole else memoryview(data)[:valid_bytes], next_offset)
 
     def _locate(self, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
         """(position, base offset) of the batch that holds `offset`. CorruptBatch if it lies in damage."""
-        found = self._cursors.get(offset)
-        if found is not None and found[0] is segment:
-            return found[1], offset
+        cursor = self._cursors.get(offset)
+        if cursor is not None and cursor[0] is segment:
+            return cursor[1], offset
         if offset == segment.base_offset:
             return 0, offset
         for damage in segment.damaged_ranges:
             if damage.next_offset == offset:
                 return damage.end_position, offset
-        return (yield from locate_batch(self._partition, segment, offset))
+        return (yield from self._locate_by_index(segment, offset))
+
+    def _locate_by_index(self, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
+        """As `_locate`: from the index entry before the batch, then along the headers."""
+        while True:
+            damage = segment.damage_at_offset(offset)
+            if damage is not None:
+                raise _damage_error(damage)
+            start = yield from self._indexes.batch_before(segment, offset)
+            limit = self._segments.log_limit(segment)
+            match: list[tuple[int, int]] = []
+
+            def visit(position: int, header: BatchHeader, match: list[tuple[int, int]] = match) -> bool:
+                if header.next_offset <= offset:
+                    return False
+                match.append((position, header.base_offset))
+                return True
+
+            try:
+                yield from scan_batches(segment, *start, limit, visit, chunk_bytes=2 * READ_BYTES_MIN)
+            except ScanInvalidated:
+                continue
+            if match and match[0][1] <= offset:
+                return match[0]
+            if segment.damage_at_offset(offset) is None:
+                raise OffsetOutOfRange(f"offset {offset} is not in {segment.path}")
 
     # --- without reading ----------------------------------------------------------------------------------
 
     def available_bytes(self, offset: int) -> int:
         """See `Partition.available_bytes`."""
-        partition = self._partition
-        if not partition.log_start_offset <= offset < partition.high_watermark:
+        segments = self._segments
+        if not segments.log_start_offset <= offset < segments.high_watermark:
             return 0
-        segment = partition.segment_of(offset)
+        segment = segments.holding(offset)
         if segment is None:
             return 0
-        found = self._cursors.get(offset)
-        if found is not None:
-            segment, position = found
+        cursor = self._cursors.get(offset)
+        if cursor is not None:
+            segment, position = cursor
         elif segment.index is not None:
             position, _ = segment.index.position_before(offset - segment.base_offset)
         else:
-            offsets = max(1, partition.end_of(segment) - segment.base_offset)
+            offsets = max(1, segments.end_of(segment) - segment.base_offset)
             position = segment.size * (offset - segment.base_offset) // offsets
-        total = partition.limit_of(segment) - position
-        for later in reversed(partition.segments):
-            if later.base_offset <= segment.base_offset:
-                break
-            total += partition.limit_of(later)
+        total = segments.readable_bytes(segment) - position
+        if segment is not segments.active:
+            total += sum(segments.readable_bytes(following) for following in segments.after(segment))
         return max(total, 1)
 
     def byte_ranges(self, from_offset: int, to_offset: int) -> list[tuple[str, int, int]]:
         """See `Partition.byte_ranges`."""
-        partition = self._partition
-        from_offset = max(from_offset, partition.log_start_offset)
-        to_offset = min(to_offset, partition.high_watermark)
+        segments = self._segments
+        from_offset = max(from_offset, segments.log_start_offset)
+        to_offset = min(to_offset, segments.high_watermark)
         ranges = []
-        for segment in partition.segments:
-            first, end = segment.base_offset, partition.end_of(segment)
+        for segment in segments:
+            first, end = segment.base_offset, segments.end_of(segment)
             if end <= from_offset or first >= to_offset:
                 continue
-            start, stop = 0, partition.limit_of(segment)
+            start, stop = 0, segments.readable_bytes(segment)
             if from_offset > first or to_offset < end:
-                index = partition.context.run_blocking(index_loading.index_of(partition, segment))
+                index = segments.context.run_blocking(self._indexes.load(segment))
                 if from_offset > first:
                     start, _ = index.position_before(from_offset - first)
                 if to_offset < end:
@@ -177,87 +204,48 @@ class PartitionReader:
         return ranges
 
 
-def locate_batch(partition: Partition, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
-    """(position, base offset) of the batch that holds `offset`, which is in `segment`: from the index, then
-    along the headers. CorruptBatch if it lies in damage."""
-    while True:
-        damage = segment.damage_at_offset(offset)
-        if damage is not None:
-            raise _lost(damage)
-        start = yield from batch_before(partition, segment, offset)
-        end = segment.size, partition.end_of(segment)
-        found: list[tuple[int, int]] = []
-
-        def visit(position: int, header: BatchHeader, found: list[tuple[int, int]] = found) -> bool:
-            if header.next_offset <= offset:
-                return False
-            found.append((position, header.base_offset))
-            return True
-
-        try:
-            yield from scan_batches(segment, *start, end, visit, chunk_bytes=2 * READ_BYTES_MIN)
-        except ScanInvalidated:
-            continue
-        if found and found[0][1] <= offset:
-            return found[0]
-        if segment.damage_at_offset(offset) is None:
-            raise OffsetOutOfRange(f"offset {offset} is not in {segment.path}")
-
-
-def batch_before(partition: Partition, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
-    """(position, base offset) of a batch at or before the one that holds `offset`, close to it."""
-    index = yield from index_loading.index_of(partition, segment)
-    position, claimed = index.position_before(offset - segment.base_offset)
-    end = segment.size, partition.end_of(segment)
-    if claimed is not None:
-        header = yield from index_loading.entry_header(segment, position, claimed, end)
-        if header is None and not segment.index_rebuilt:
-            index = yield from index_loading.rebuild_index(partition, segment)
-            return (yield from batch_before(partition, segment, offset))
-        if header is not None:
-            return position, header.base_offset
-    return 0, segment.base_offset
-
-
-def _whole(
+def _valid_batches(
     segment: Segment, data: Buffer, position: int, offset: int, end: tuple[int, int], max_bytes: int
 ) -> tuple[int, int]:
-    """(bytes, next offset) of the whole right batches at the beginning of `data`, at least one if it is
-    right, else (0, offset)."""
+    """(bytes, next offset) of the whole valid batches at the beginning of `data`, which was read at
+    `position`; the first begins with `offset`. At least one batch, also if it is larger than `max_bytes`;
+    (0, offset) if the first is not valid. `end`: (position, offset) at which reading ends."""
     verified = segment.is_verified(position, position + len(data))
     view = memoryview(data)
-    taken, size = 0, len(data)
-    if verified and size > HOP_BYTES:
-        taken, offset = _hop(segment, data, position, offset, max_bytes)
-    while size - taken >= HEADER_BYTES:
-        header = read_header(data, taken)
-        if not header_fits(header, position + taken, offset, end):
+    valid_bytes, size = 0, len(data)
+    if verified and size > SKIP_BYTES_MIN:
+        valid_bytes, offset = _skip_to_last_indexed(segment, data, position, offset, max_bytes)
+    while size - valid_bytes >= HEADER_BYTES:
+        header = read_header(data, valid_bytes)
+        if not header_fits(header, position + valid_bytes, offset, end):
             break
-        after = taken + header.total_bytes
-        if after > size or (taken and after > max_bytes):
+        after = valid_bytes + header.total_bytes
+        if after > size or (valid_bytes and after > max_bytes):
             break
-        if not verified and not crc_matches(view[taken:after], header):
+        if not verified and not crc_matches(view[valid_bytes:after], header):
             break
-        taken, offset = after, header.next_offset
-    if taken and not verified:
-        segment.mark_verified(position, position + taken)
-    return taken, offset
+        valid_bytes, offset = after, header.next_offset
+    if valid_bytes and not verified:
+        segment.mark_verified(position, position + valid_bytes)
+    return valid_bytes, offset
 
 
-def _hop(segment: Segment, data: Buffer, position: int, offset: int, max_bytes: int) -> tuple[int, int]:
-    """(bytes, offset) up to the last batch in `data` that the index knows: verified bytes need no walk."""
+def _skip_to_last_indexed(
+    segment: Segment, data: Buffer, position: int, offset: int, max_bytes: int
+) -> tuple[int, int]:
+    """(bytes, offset) up to the last batch in `data` that the index knows; (0, offset) if it knows none."""
     index = segment.index
-    found = index.last_between(position, position + min(len(data), max_bytes)) if index is not None else None
-    if found is None or found[0] + HEADER_BYTES > position + len(data):
+    entry = index.last_between(position, position + min(len(data), max_bytes)) if index is not None else None
+    if entry is None or entry[0] + HEADER_BYTES > position + len(data):
         return 0, offset
-    header = read_header(data, found[0] - position)
-    if header.is_plausible and header.last_offset - segment.base_offset == found[1]:
-        return found[0] - position, header.base_offset
+    header = read_header(data, entry[0] - position)
+    if header.is_plausible and header.last_offset - segment.base_offset == entry[1]:
+        return entry[0] - position, header.base_offset
     return 0, offset
 
 
-def _lost(damage: DamagedRange) -> CorruptBatch:
+def _damage_error(damage: DamagedRange) -> CorruptBatch:
     last = damage.next_offset - 1
     return CorruptBatch(
-        f"offsets {damage.offset} to {last} are damaged on disk; reading goes on at {damage.next_offset}"
+        f"offsets {damage.offset} to {last} are damaged on disk; reading continues at {damage.next_offset}"
     )

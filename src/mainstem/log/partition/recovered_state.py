@@ -1,7 +1,7 @@
-"""What a partition starts from.
+"""The state of one partition on disk, from which it opens.
 
-Owns: `RecoveredState`, which recovery (or "a new partition") hands to `Partition`. Refuses: logic. Made by
-`recovery.py` and `log.py`, read by `partition.py`.
+Owns: `RecoveredState`, which recovery makes for each partition in the data folder, and `Log` for a new one.
+Refuses: logic.
 """
 
 from __future__ import annotations
@@ -11,41 +11,44 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredState:
-    """One partition as it is on disk when it opens. All that it names is durable and whole, except under
-    `fenced`."""
+    """One partition as it is on disk when it opens. All that is listed here is durable and whole, unless
+    `fenced` is set. The defaults are those of a new partition."""
 
     segments: tuple[int, ...] = ()
-    """Base offsets, rising; the last one is active. Empty: nothing on disk yet, not even the folder. A sealed
-    segment's size is its file's size (recovery has cut it where the next one begins)."""
+    """Base offsets, rising; the last segment is active. Empty: nothing is on disk yet, not even the folder.
+    The size of a sealed segment is that of its file: recovery has cut it where the next segment begins."""
 
     epoch: int = 0
-    """partitionLeaderEpoch of the next batch."""
+    """Leader epoch (partitionLeaderEpoch) of the next batch."""
 
     log_start: int = 0
-    """First offset that may be read. Segments wholly below it may still be listed: the partition unlinks
-    them."""
+    """First offset that may be read. Segments that lie wholly below it may still be listed: the partition
+    unlinks them."""
 
     end_offset: int = 0
-    """High watermark and log end."""
+    """High watermark and log end offset."""
 
     end_position: int = 0
     """Bytes in the active segment."""
 
     clean: bool = True
-    """True: index files and producer snapshot were written at the end of a clean shutdown and nothing came
-    after. False: they cover what lies before `replayed_segment`/`replayed_position`; walk the batches from
-    there."""
+    """True: the last stop was clean, and index files and producer snapshot cover everything. False: they
+    cover what lies before `replayed_segment` and `replayed_position`; the rest is read from batch headers."""
 
     replayed_segment: int = 0
-    """Segment (base offset) where the bytes begin that came after the last checkpoint."""
+    """Base offset of the segment in which the bytes begin that came after the last checkpoint."""
 
     replayed_position: int = 0
-    """Position in that segment."""
+    """Position in that segment at which they begin."""
 
     arrivals: tuple[tuple[int, int], ...] = ()
-    """(wall ms, base offset) of appends after the last checkpoint, rising, from the journal: put them back
-    into the arrival index where they are newer than its last entry."""
+    """(wall ms, base offset) of batches that arrived after the last checkpoint, rising, from the journal. The
+    partition adds those to its arrival indexes that are newer than the last entry."""
 
     fenced: str | None = None
     """Why the partition is read-only: it is shorter or more damaged than what was acknowledged. What is
-    listed above is readable."""
+    listed above can be read."""
+
+    def __post_init__(self) -> None:
+        assert self.log_start <= self.end_offset, "the log start offset is not after the end"
+        assert list(self.segments) == sorted(set(self.segments)), "segments are in offset order"

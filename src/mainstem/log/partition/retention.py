@@ -1,8 +1,8 @@
-"""Removing what is old: by age, by size, by request.
+"""Deletes old segments: by age, by size and by request.
 
-Owns: which segments go, and the order: first the new log start is durable, then files are unlinked (rule
-R11). Refuses: the active segment, what is not committed, parts of segments, guesses: a segment whose age is
-not known counts as young. Called through `Partition`.
+Owns: which segments are deleted, and the order: first the new log start offset is durable, then files are
+unlinked (rule R11). Refuses: to delete the active segment, what is not committed, a part of a segment, and by
+guess: a segment of unknown age counts as young.
 
 Kafka: UnifiedLog.deleteOldSegments, deleteRetentionMsBreachedSegments, deleteRetentionSizeBreachedSegments.
 """
@@ -10,187 +10,213 @@ Kafka: UnifiedLog.deleteOldSegments, deleteRetentionMsBreachedSegments, deleteRe
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from mainstem.log.config import PartitionConfig
 from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import OffsetOutOfRange, PartitionDeleted, StorageError
-from mainstem.log.partition import offset_lookup
+from mainstem.log.partition.derived_state import DerivedState
+from mainstem.log.partition.offset_lookup import SEGMENTS_PER_TURN, OffsetLookup
+from mainstem.log.partition.reader import PartitionReader
+from mainstem.log.partition.segments import Segments
 from mainstem.log.storage.arrival_index import age_ms
 from mainstem.log.storage.segment import Segment
 from mainstem.promise import Promise
 
-if TYPE_CHECKING:
-    from mainstem.log.config import PartitionConfig
-    from mainstem.log.partition.partition import Partition
-
 log = logging.getLogger(__name__)
 
 UNLINKS_PER_TURN = 64
-"""Some milliseconds."""
+"""Segments unlinked before others have a turn: some milliseconds."""
 
 
-def delete_records(partition: Partition, before: int) -> Promise[int]:
-    """See `Partition.delete_records`."""
-    if partition.deleted:
-        return Promise.failed(PartitionDeleted("the topic was deleted"))
-    if before == -1:
-        before = partition.high_watermark
-    if not 0 <= before <= partition.high_watermark:
-        raise OffsetOutOfRange(f"offset {before} is after the watermark, {partition.high_watermark}")
-    if before <= partition.log_start_offset:
-        return Promise.resolved(partition.log_start_offset)
-    return _move_log_start(partition, before).map(lambda _: partition.log_start_offset)
+class Retention:
+    """The retention of one partition."""
 
+    __slots__ = ("_derived", "_lookup", "_reader", "_record_log_start", "_roll", "_segments")
 
-def enforce(partition: Partition) -> Promise[int]:
-    """See `Partition.enforce_retention`."""
-    if partition.deleted or partition.fenced is not None or not partition.segments:
-        return Promise.resolved(0)
-    now = partition.context.clock.wall_ms()
-    try:
-        _roll_by_age(partition, now)
-    except StorageError as error:
-        return Promise.failed(error)
-    config = partition.config
-    if config.retention_by_record_time and config.retention_ms >= 0:
-        found = partition.context.run_later(_record_ages(partition))
-        return found.chain(lambda ages: _remove(partition, now, ages))
-    return _remove(partition, now, {})
+    def __init__(
+        self,
+        segments: Segments,
+        lookup: OffsetLookup,
+        derived: DerivedState,
+        reader: PartitionReader,
+        *,
+        record_log_start: Callable[[int], Promise[None]],
+        roll: Callable[[], object],
+    ) -> None:
+        """`record_log_start` makes a log start offset durable; `roll` seals the active segment."""
+        self._segments = segments
+        self._lookup = lookup
+        self._derived = derived
+        self._reader = reader
+        self._record_log_start = record_log_start
+        self._roll = roll
 
+    def delete_records(self, before: int) -> Promise[int]:
+        """See `Partition.delete_records`."""
+        segments = self._segments
+        if segments.deleted:
+            return Promise.failed(PartitionDeleted("the topic was deleted"))
+        if before == -1:
+            before = segments.high_watermark
+        if not 0 <= before <= segments.high_watermark:
+            raise OffsetOutOfRange(
+                f"offset {before} is outside the committed log, which ends at {segments.high_watermark}"
+            )
+        if before <= segments.log_start_offset:
+            return Promise.resolved(segments.log_start_offset)
+        return self._move_log_start(before).map(lambda _: segments.log_start_offset)
 
-def preview_log_start(partition: Partition, config: PartitionConfig) -> Promise[int]:
-    """The log start that `enforce` would come to now if the partition had this `config`. Changes nothing."""
-    if partition.deleted or not partition.segments:
-        return Promise.resolved(partition.log_start_offset)
-    now = partition.context.clock.wall_ms()
-    by_record = config.retention_by_record_time and config.retention_ms >= 0
-
-    def start(ages: dict[int, int]) -> int:
-        segments = _removable(partition)
-        active = partition.segments[-1]
-        if active.size and not by_record and partition.high_watermark == partition.log_end_offset:
-            segments.append(active)  # `enforce` seals it first when all of it is too old
-        count = _too_old(partition, config, segments, now, ages)
-        count = max(count, _too_much(partition, config, min(count, len(_removable(partition)))))
-        ends = [partition.end_of(segment) for segment in partition.segments[:count]]
-        return max([partition.log_start_offset, *ends])
-
-    if by_record:
-        return partition.context.run_later(_record_ages(partition)).map(start)
-    return Promise.resolved(start({}))
-
-
-def _roll_by_age(partition: Partition, now: int) -> None:
-    """Seal the active segment if it is older than `segment_ms`, or all of it is older than `retention_ms`:
-    only what is sealed can go."""
-    active = partition.segments[-1]
-    if not active.size or partition.high_watermark < partition.log_end_offset:
-        return
-    config = partition.config
-    times = active.arrivals.times
-    old = bool(times) and age_ms(times[0], now) > config.segment_ms
-    if not config.retention_by_record_time and config.retention_ms >= 0:
-        old = old or now - offset_lookup.last_arrival(partition, active) > config.retention_ms
-    if old:
-        partition.roll_when_idle()
-
-
-def _record_ages(partition: Partition) -> ReadSteps[dict[int, int]]:
-    """Largest record timestamp by segment, of those that may go; those without one are left out."""
-    ages: dict[int, int] = {}
-    for number, segment in enumerate(partition.segments[:-1], 1):
-        if number % offset_lookup.SEGMENTS_PER_TURN == 0 and segment.max_timestamp is None:
-            yield None
-        if segment.deleted:
-            continue
-        newest = yield from offset_lookup.max_timestamp(partition, segment)
-        if newest >= 0:
-            ages[segment.base_offset] = newest
-    return ages
-
-
-def _remove(partition: Partition, now: int, ages: dict[int, int]) -> Promise[int]:
-    count = _too_old(partition, partition.config, _removable(partition), now, ages)
-    count = max(count, _too_much(partition, partition.config, count))
-    start = partition.log_start_offset
-    if count:
-        start = max(start, partition.end_of(partition.segments[count - 1]))
-    before = partition.size_bytes()
-    if start == partition.log_start_offset:
-        unlinked = partition.context.run_later(unlink_below_log_start(partition))
-    else:
-        unlinked = _move_log_start(partition, start)
-    return unlinked.map(lambda _: max(0, before - partition.size_bytes()))
-
-
-def _removable(partition: Partition) -> list[Segment]:
-    """Sealed and committed, oldest first."""
-    committed = partition.high_watermark
-    return [segment for segment in partition.segments[:-1] if partition.end_of(segment) <= committed]
-
-
-def _too_old(
-    partition: Partition, config: PartitionConfig, segments: list[Segment], now: int, ages: dict[int, int]
-) -> int:
-    retention_ms = config.retention_ms
-    if retention_ms < 0:
-        return 0
-    count = 0
-    for segment in segments:
-        newest = ages.get(segment.base_offset)
-        if newest is None:
-            newest = offset_lookup.last_arrival(partition, segment)
-        if now - newest <= retention_ms:
-            break
-        count += 1
-    return count
-
-
-def _too_much(partition: Partition, config: PartitionConfig, already: int) -> int:
-    """As many of the oldest as can go with at least `retention_bytes` staying."""
-    most = config.retention_bytes
-    if most < 0:
-        return 0
-    over = partition.size_bytes() - sum(segment.size for segment in partition.segments[:already]) - most
-    count = already
-    for segment in _removable(partition)[already:]:
-        if segment.size > over:
-            break
-        over -= segment.size
-        count += 1
-    return count
-
-
-def _move_log_start(partition: Partition, offset: int) -> Promise[None]:
-    """Make `offset` the log start, durably, then unlink what lies wholly before it."""
-    partition.log_start_requested = max(partition.log_start_requested, offset)
-    return partition.committer.record_log_start(partition, offset).chain(lambda _: _moved(partition, offset))
-
-
-def _moved(partition: Partition, offset: int) -> Promise[None]:
-    if partition.deleted:
-        raise PartitionDeleted("the topic was deleted")
-    if offset > partition.log_start_offset:
-        partition.log_start_offset = offset
-        partition.derived.epochs.advance_log_start(offset)
-    return partition.context.run_later(unlink_below_log_start(partition))
-
-
-def unlink_below_log_start(partition: Partition) -> ReadSteps[None]:
-    """Unlink the segments that end at or before the log start, but never the active one. Oldest first, and
-    none before those older than it are gone: what is there always joins, which a backup relies on. Tens of
-    thousands take seconds: others have turns meanwhile."""
-    segments = partition.segments
-    count = 0
-    while len(segments) > 1 and partition.end_of(segments[0]) <= partition.log_start_offset:
+    def enforce(self) -> Promise[int]:
+        """See `Partition.enforce_retention`."""
+        segments = self._segments
+        now_ms = segments.context.clock.wall_ms()
         try:
-            segments[0].unlink()
-        except OSError as error:
-            log.warning("%s: not unlinked, the next look at retention will: %s", segments[0].path, error)
-            return
-        partition.drop_first()
-        count += 1
-        if count % UNLINKS_PER_TURN == 0:
-            yield None
-            if partition.deleted:
+            self._roll_by_age(now_ms)
+        except StorageError as error:
+            return Promise.failed(error)
+        if _counts_from_record_time(segments.config):
+            newest = segments.context.run_later(self._newest_record_times())
+            return newest.chain(lambda newest_ms: self._delete_expired(now_ms, newest_ms))
+        return self._delete_expired(now_ms, {})
+
+    def preview_log_start(self, config: PartitionConfig) -> Promise[int]:
+        """See `Partition.preview_log_start`."""
+        segments = self._segments
+        if segments.deleted or not segments:
+            return Promise.resolved(segments.log_start_offset)
+        now_ms = segments.context.clock.wall_ms()
+        by_record_time = _counts_from_record_time(config)
+
+        def log_start(newest_ms: dict[int, int]) -> int:
+            deletable = self._deletable()
+            candidates = list(deletable)
+            active = segments[-1]
+            if active.size and not by_record_time and segments.high_watermark == segments.log_end_offset:
+                candidates.append(active)  # `enforce` seals it first when all of it is too old
+            expired = self._count_expired(config, candidates, now_ms, newest_ms)
+            count = max(expired, self._count_over_size(config, min(expired, len(deletable))))
+            ends = [segments.end_of(segment) for segment in segments[:count]]
+            return max([segments.log_start_offset, *ends])
+
+        if by_record_time:
+            return segments.context.run_later(self._newest_record_times()).map(log_start)
+        return Promise.resolved(log_start({}))
+
+    def unlink_below_log_start(self) -> ReadSteps[None]:
+        """Unlink the segments that end at or before the log start offset, but never the active one. Oldest
+        first, and none before those older than it are gone: the files always join, which a backup relies on.
+        Tens of thousands take seconds: others have turns meanwhile."""
+        segments = self._segments
+        count = 0
+        while len(segments) > 1 and segments.end_of(segments[0]) <= segments.log_start_offset:
+            try:
+                segments[0].unlink()
+            except OSError as error:
+                path = segments[0].path
+                log.warning("%s: not unlinked, the next retention run tries again: %s", path, error)
                 return
+            segments.drop_first()
+            self._reader.forget_cursors()
+            count += 1
+            if count % UNLINKS_PER_TURN == 0:
+                yield None
+                if segments.deleted:
+                    return
+
+    def _roll_by_age(self, now_ms: int) -> None:
+        """Seal the active segment if it is older than `segment_ms`, or if all of it is older than
+        `retention_ms`: only a sealed segment can be deleted. StorageError."""
+        segments, config = self._segments, self._segments.config
+        active = segments[-1]
+        if not active.size or segments.high_watermark < segments.log_end_offset:
+            return
+        times = active.arrivals.times
+        too_old = bool(times) and age_ms(times[0], now_ms) > config.segment_ms
+        if not config.retention_by_record_time and config.retention_ms >= 0:
+            too_old = too_old or now_ms - self._lookup.last_arrival(active) > config.retention_ms
+        if too_old:
+            self._roll()
+
+    def _newest_record_times(self) -> ReadSteps[dict[int, int]]:
+        """Base offset -> largest record timestamp, of the sealed segments; those whose records have none are
+        left out."""
+        newest_ms: dict[int, int] = {}
+        for number, segment in enumerate(self._segments[:-1], 1):
+            if number % SEGMENTS_PER_TURN == 0 and segment.max_timestamp is None:
+                yield None
+            if segment.deleted:
+                continue
+            timestamp_ms = yield from self._lookup.max_timestamp(segment)
+            if timestamp_ms >= 0:
+                newest_ms[segment.base_offset] = timestamp_ms
+        return newest_ms
+
+    def _delete_expired(self, now_ms: int, newest_ms: dict[int, int]) -> Promise[int]:
+        """Delete the segments that are too old or too many; bytes removed."""
+        segments = self._segments
+        count = self._count_expired(segments.config, self._deletable(), now_ms, newest_ms)
+        count = max(count, self._count_over_size(segments.config, count))
+        log_start = segments.log_start_offset
+        if count:
+            log_start = max(log_start, segments.end_of(segments[count - 1]))
+        bytes_before = segments.size_bytes()
+        if log_start == segments.log_start_offset:
+            unlinked = segments.context.run_later(self.unlink_below_log_start())
+        else:
+            unlinked = self._move_log_start(log_start)
+        return unlinked.map(lambda _: max(0, bytes_before - segments.size_bytes()))
+
+    def _deletable(self) -> list[Segment]:
+        """The segments that are sealed and committed, oldest first."""
+        segments = self._segments
+        return [segment for segment in segments[:-1] if segments.end_of(segment) <= segments.high_watermark]
+
+    def _count_expired(
+        self, config: PartitionConfig, candidates: list[Segment], now_ms: int, newest_ms: dict[int, int]
+    ) -> int:
+        """How many of `candidates`, from the oldest on, are older than `retention_ms`."""
+        if config.retention_ms < 0:
+            return 0
+        count = 0
+        for segment in candidates:
+            time_ms = newest_ms.get(segment.base_offset)
+            if time_ms is None:
+                time_ms = self._lookup.last_arrival(segment)
+            if now_ms - time_ms <= config.retention_ms:
+                break
+            count += 1
+        return count
+
+    def _count_over_size(self, config: PartitionConfig, expired: int) -> int:
+        """How many of the oldest segments can be deleted, the `expired` ones included, with at least
+        `retention_bytes` left."""
+        if config.retention_bytes < 0:
+            return 0
+        excess = self._segments.size_bytes() - config.retention_bytes
+        excess -= sum(segment.size for segment in self._segments[:expired])
+        count = expired
+        for segment in self._deletable()[expired:]:
+            if segment.size > excess:
+                break
+            excess -= segment.size
+            count += 1
+        return count
+
+    def _move_log_start(self, offset: int) -> Promise[None]:
+        """Make `offset` the log start offset, durably, then unlink the segments that lie wholly before it."""
+        self._segments.requested_log_start = max(self._segments.requested_log_start, offset)
+        return self._record_log_start(offset).chain(lambda _: self._on_log_start_durable(offset))
+
+    def _on_log_start_durable(self, offset: int) -> Promise[None]:
+        segments = self._segments
+        if segments.deleted:
+            raise PartitionDeleted("the topic was deleted")
+        if offset > segments.log_start_offset:
+            segments.advance_log_start(offset)
+            self._derived.epochs.advance_log_start(offset)
+        return segments.context.run_later(self.unlink_below_log_start())
+
+
+def _counts_from_record_time(config: PartitionConfig) -> bool:
+    return config.retention_by_record_time and config.retention_ms >= 0

@@ -1,119 +1,160 @@
-"""Writing what a partition derives from its log: index entries, arrivals, snapshot, epochs.
+"""Writes the side files of one partition: index files, arrivals, producer snapshot, leader epochs.
 
-Owns: when the disposable files are written and that they hold nothing that is not committed. Refuses: to
-fail: a disposable file that cannot be written is built again later. Called by `partition.py`.
+Owns: when they are written, and that they hold nothing that is not committed. Refuses: to fail: all of them
+can be made again from the log, except arrivals, which `restore_arrivals` takes from the journal.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from mainstem.log.errors import LogError
-from mainstem.log.partition import index_loading
-from mainstem.log.storage import leader_epochs, producer_snapshot
+from mainstem.log.partition.derived_state import DerivedState
+from mainstem.log.partition.index_loading import IndexLoader
+from mainstem.log.partition.segments import Segments
+from mainstem.log.partition.snapshot_file import SnapshotFile
 from mainstem.log.storage.producer_snapshot import ProducerSnapshot
 from mainstem.log.storage.segment import Segment
 from mainstem.promise import Promise
 
-if TYPE_CHECKING:
-    from mainstem.log.partition.partition import Partition
-
 log = logging.getLogger(__name__)
 
 
-def save(partition: Partition) -> None:
-    """At a checkpoint: new entries of the active segment, the snapshot, the epochs. Unsynced."""
-    active = partition.active
-    if active is None:
-        return
-    try:
-        save_epochs(partition)  # found by a start after a crash, perhaps
-        if not partition.ready:
+class SideFiles:
+    """The side files of one partition."""
+
+    __slots__ = ("_derived", "_indexes", "_segments", "_snapshot_file", "_was_clean")
+
+    def __init__(
+        self,
+        segments: Segments,
+        indexes: IndexLoader,
+        derived: DerivedState,
+        snapshot_file: SnapshotFile,
+        *,
+        was_clean: bool,
+    ) -> None:
+        """`was_clean`: the last stop was."""
+        self._segments = segments
+        self._indexes = indexes
+        self._derived = derived
+        self._snapshot_file = snapshot_file
+        self._was_clean = was_clean
+
+    def save_at_checkpoint(self) -> None:
+        """Write the new entries of the active segment, the snapshot and the epochs, unsynced."""
+        segments = self._segments
+        if segments.active is None:
             return
-        active.save_side_files(partition.high_watermark)
-        _save_snapshot(partition)
-    except (OSError, LogError) as error:
-        log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
+        try:
+            self._derived.save_epochs()  # a crash may have left an older file
+            if not segments.accepts_appends:
+                return
+            segments.active.save_side_files(segments.high_watermark)
+            self._save_snapshot()
+        except (OSError, LogError) as error:
+            log.warning("%s: index and snapshot were not saved: %s", segments.folder, error)
 
-
-def sealed(partition: Partition, segment: Segment) -> None:
-    """`segment` was sealed: write its files whole and sync them in the background."""
-    shared = partition.context
-    if segment.index is None:
-        return
-    try:
-        segment.save_side_files(partition.end_of(segment))
-        files = [shared.disk.open(path) for path in segment.side_files()]
-        _save_snapshot(partition)
-        save_epochs(partition)
-    except (OSError, LogError) as error:
-        log.warning("%s: its index was not saved: %s", segment.path, error)
-        return
-
-    def synced(later: Promise[None]) -> None:
-        for file in files:
-            file.close()
-        if later.error is not None:
-            log.warning("%s: its index could not be synced: %s", segment.path, later.error)
-
-    partition.trust(segment)
-    shared.indexes.mark_used(segment)
-    shared.disk.sync(files, background=True).then(synced)
-
-
-def close(partition: Partition) -> None:
-    """At a clean stop, when everything is committed. Files stay open: the last checkpoint syncs them.
-    Blocks."""
-    active = partition.active
-    if active is None:
-        return
-    try:
-        if not partition.was_clean:
-            _ = partition.derived.epochs  # the next start believes the file
-        save_epochs(partition)
-        if not partition.ready:
+    def save_sealed(self, segment: Segment) -> None:
+        """Write the files of `segment`, which was just sealed, and sync them in the background. Without its
+        index in memory they are written when that is loaded."""
+        if segment.index is None:
             return
-        index = partition.context.run_blocking(index_loading.index_of(partition, active))
-        index.add_time_entry()
-        active.save_side_files(partition.high_watermark)
-        _save_snapshot(partition)
-    except (OSError, LogError) as error:
-        log.warning("%s: index and snapshot were not saved: %s", partition.folder, error)
+        segments, disk = self._segments, self._segments.context.disk
+        try:
+            segment.save_side_files(segments.end_of(segment))
+            files = [disk.open(path) for path in segment.side_files()]
+            self._save_snapshot()
+            self._derived.save_epochs()
+        except (OSError, LogError) as error:
+            log.warning("%s: its index was not saved: %s", segment.path, error)
+            return
+
+        def on_synced(promise: Promise[None]) -> None:
+            for file in files:
+                file.close()
+            if promise.error is not None:
+                log.warning("%s: its index could not be synced: %s", segment.path, promise.error)
+
+        segments.mark_side_files_complete(segment)
+        segments.context.indexes.mark_used(segment)
+        disk.sync(files, background=True).then(on_synced)
+
+    def save_at_stop(self) -> None:
+        """Write all of them at a clean stop, when everything is committed. The last checkpoint syncs them.
+        Blocks."""
+        segments, active = self._segments, self._segments.active
+        if active is None:
+            return
+        try:
+            if not self._was_clean:
+                _ = self._derived.epochs  # loaded, so that they are saved: the next start believes the file
+            self._derived.save_epochs()
+            if not segments.accepts_appends:
+                return
+            index = segments.context.run_blocking(self._indexes.load(active))
+            index.add_time_entry()
+            active.save_side_files(segments.high_watermark)
+            self._save_snapshot()
+        except (OSError, LogError) as error:
+            log.warning("%s: index and snapshot were not saved: %s", segments.folder, error)
+
+    def _save_snapshot(self) -> None:
+        """Write the snapshot of the committed end, unless the file has it already. OSError, LogError."""
+        segments = self._segments
+        offset = segments.high_watermark
+        base_offset, position = segments.committed_end
+        segment = segments.with_base(base_offset)
+        latest = self._snapshot_file.latest
+        if segment is None or (
+            latest is not None and latest.offset == offset and latest.segment == base_offset
+        ):
+            return
+        index, last = segment.index, None
+        if index is not None and position:
+            last = self._indexes.last_batch(segment, index, (position, offset))
+        if last is None and position:
+            return
+        now_ms = segments.context.clock.wall_ms()
+        windows = self._derived.windows
+        snapshot = ProducerSnapshot(
+            segment=base_offset,
+            position=position,
+            offset=offset,
+            last_batch_position=last[0] if last else -1,
+            last_batch_crc=last[1].crc if last else 0,
+            last_arrival_ms=segments.last_arrival_ms,
+            index_entries=index.entries_below(offset - base_offset) if index is not None else None,
+            windows=windows.committed_windows(now_ms),
+        )
+        windows.expire(now_ms)
+        self._snapshot_file.save(snapshot)
 
 
-def save_epochs(partition: Partition) -> None:
-    """If they have changed. OSError."""
-    known = partition.derived.loaded_epochs
-    if known is not None and known.dirty:
-        partition.context.disk.write_all(f"{partition.folder}/{leader_epochs.NAME}", known.encode())
-        known.dirty = False
-
-
-def _save_snapshot(partition: Partition) -> None:
-    offset = partition.high_watermark
-    base, position = partition.committed_end
-    segment = next((one for one in reversed(partition.segments) if one.base_offset == base), None)
-    known = partition.derived.snapshot
-    if segment is None or (known is not None and known.offset == offset and known.segment == base):
-        return
-    index, last = segment.index, None
-    if index is not None and position:
-        last = index_loading.last_batch(partition, segment, index, (position, offset))
-    if last is None and position:
-        return
-    taken = ProducerSnapshot(
-        segment=base,
-        position=position,
-        offset=offset,
-        last_batch_position=last[0] if last else -1,
-        last_batch_crc=last[1].crc if last else 0,
-        last_arrival_ms=partition.last_arrival_ms,
-        index_entries=index.entries_below(offset - base) if index is not None else None,
-        windows=partition.derived.windows.committed_windows(partition.context.clock.wall_ms()),
-    )
-    partition.derived.windows.expire(partition.context.clock.wall_ms())
-    partition.context.disk.write_all(
-        f"{partition.folder}/{producer_snapshot.NAME}", producer_snapshot.encode(taken)
-    )
-    partition.derived.snapshot = taken
+def restore_arrivals(segments: Segments, journaled: Sequence[tuple[int, int]]) -> None:
+    """Add the arrivals that the journal kept to those in the files, after an unclean stop, and save them: the
+    journal will not have them again. `journaled`: (wall ms, offset), rising, at most one pair a second for
+    all segments together; but each segment needs a pair at its beginning."""
+    first_offset = journaled[0][1]
+    complete = [segment for segment in segments if segments.end_of(segment) <= first_offset]
+    last_ms = complete[-1].arrivals.last_ms if complete else -1
+    for segment in segments[len(complete) :]:
+        arrivals = segment.arrivals
+        base_offset, end_offset = segment.base_offset, segments.end_of(segment)
+        last_ms = max([last_ms, *(wall_ms for wall_ms, offset in journaled if offset <= base_offset)])
+        if not arrivals.times and last_ms >= 0:
+            arrivals.add(last_ms, 0)
+        for wall_ms, offset in journaled:
+            last_offset = base_offset + (arrivals.offsets[-1] if arrivals.times else -1)
+            if base_offset <= offset < end_offset and offset > last_offset and wall_ms >= arrivals.last_ms:
+                # Also less than a second after the last pair: the journal has none of its own for what
+                # follows this one.
+                arrivals.times.append(wall_ms)
+                arrivals.offsets.append(offset - base_offset)
+                arrivals.last_ms = wall_ms
+        last_ms = max(last_ms, arrivals.last_ms)
+        try:
+            segment.save_side_files(min(end_offset, segments.high_watermark))
+        except OSError as error:
+            log.warning("%s: its arrivals were not saved: %s", segment.path, error)

@@ -1,54 +1,42 @@
-"""Taking a partition's log back to its committed end.
+"""Cuts the files of a partition back to the committed end, after a commit failed.
 
-Owns: what goes when a commit failed: segments that hold nothing committed, the tail of the last one, and all
-that was derived from it. Refuses: to touch a committed byte. Called by `partition.py`.
+Owns: deleting the segments that hold nothing committed, cutting the active one, and its index. Refuses: to
+touch a committed byte.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from mainstem.log.disk.contract import File
-from mainstem.log.partition import index_loading
-
-if TYPE_CHECKING:
-    from mainstem.log.partition.partition import Partition
+from mainstem.log.partition.index_loading import IndexLoader
+from mainstem.log.partition.segments import Segments
 
 
-def truncate_to_watermark(partition: Partition) -> None:
-    """Cut files, index, arrivals, windows and epochs. If a file cannot be cut, the partition is fenced, and
-    this is to be done again before it takes appends: it may be done any number of times."""
-    partition.truncation_count += 1
-    end = partition.high_watermark
-    partition.log_end_offset = end
-    partition.derived.truncate(end)
-    partition.reader.forget_cursors()
-    partition.truncation_pending = True
-    try:
-        _cut_files(partition, end)
-        partition.truncation_pending = False
-    except OSError as error:
-        partition.fence(f"uncommitted bytes could not be cut: {error}")
-
-
-def _cut_files(partition: Partition, end: int) -> None:
+def truncate_files(
+    segments: Segments, indexes: IndexLoader, on_writer_replaced: Callable[[File, File], None]
+) -> None:
+    """Make the files end at the high watermark. OSError: they do not yet; call it again, any number of times,
+    before the next append. `on_writer_replaced(old, new)`: the active segment was deleted, and the one before
+    it is written to again through `new`."""
+    watermark = segments.high_watermark
+    assert segments.log_end_offset == watermark, "the offsets are truncated before the files"
     dropped: File | None = None
-    segments = partition.segments
-    while len(segments) > 1 and segments[-1].base_offset > end:
+    while len(segments) > 1 and segments[-1].base_offset > watermark:
         dropped = segments[-1].writer or dropped
         segments[-1].unlink()
-        segments.pop()
-    if not segments:
+        segments.drop_last()
+    active = segments.active
+    if active is None:
         return
-    active = segments[-1]
-    partition.trust(active)
-    committed, position = partition.committed_end
-    if active.base_offset != committed:
-        position = 0  # begun exactly at the watermark
-    active.truncate(position, end)
-    if partition.ready and active.writer is None:
-        active.writer = partition.context.disk.open(active.path)
+    segments.mark_side_files_complete(active)
+    # An active segment other than the committed one begins exactly at the watermark.
+    position = segments.committed_position if active.base_offset == segments.committed_segment else 0
+    assert position or active.base_offset == watermark, "no committed batch is cut"
+    active.truncate(position, watermark)
+    if segments.accepts_appends and active.writer is None:
+        active.writer = segments.context.disk.open(active.path)
         if dropped is not None:
-            partition.committer.segment_rolled(partition, dropped, active.writer)
+            on_writer_replaced(dropped, active.writer)
     active.file().truncate(position)
-    index_loading.resume_index(partition, active)
+    indexes.catch_up_after_truncation(active)

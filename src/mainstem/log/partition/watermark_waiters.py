@@ -1,7 +1,7 @@
-"""Who waits for a partition's watermark.
+"""The promises and callbacks that wait for the high watermark of one partition.
 
-Owns: the promises for offsets and the callbacks of readers. Refuses: to know why the watermark moves. Called
-by `partition.py`.
+Owns: promises that are done when the watermark reaches an offset, and the callbacks of readers. Refuses:
+moving the watermark.
 """
 
 from __future__ import annotations
@@ -14,53 +14,57 @@ from typing import Generic, TypeVar
 from mainstem.log.errors import LogError
 from mainstem.promise import Promise
 
-P = TypeVar("P")
+Watched = TypeVar("Watched")
 
 
-class WatermarkWaiters(Generic[P]):
-    """Of one partition `P`."""
+class WatermarkWaiters(Generic[Watched]):
+    """Those that wait for one partition; callbacks are called with that partition, `watched`."""
 
-    __slots__ = ("_laters", "_partition", "_watchers")
+    __slots__ = ("_callbacks", "_promises", "_watched")
 
-    def __init__(self, partition: P) -> None:
-        self._partition = partition
-        self._laters: deque[tuple[int, Promise[None]]] = deque()
-        """By offset."""
-        self._watchers: dict[Callable[[P], None], None] = {}
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._promises: deque[tuple[int, Promise[None]]] | None = None
+        """(offset, promise), by offset; None until somebody waits, for most partitions are idle and a deque
+        takes 600 bytes."""
+        self._callbacks: dict[Callable[[Watched], None], None] = {}
 
     def wait_for(self, offset: int) -> Promise[None]:
-        """Done when the watermark has reached `offset`, which it has not yet."""
-        later: Promise[None] = Promise()
-        laters = self._laters
-        if not laters or laters[-1][0] <= offset:
-            laters.append((offset, later))
+        """A promise that is done when the watermark has reached `offset`, which it has not yet."""
+        promise: Promise[None] = Promise()
+        promises = self._promises
+        if promises is None:
+            promises = self._promises = deque()
+        if not promises or promises[-1][0] <= offset:
+            promises.append((offset, promise))
         else:  # a duplicate of a batch that is being committed
-            laters.insert(bisect_right(laters, offset, key=lambda one: one[0]), (offset, later))
-        return later
+            index = bisect_right(promises, offset, key=lambda waiting: waiting[0])
+            promises.insert(index, (offset, promise))
+        return promise
 
-    def advance(self, offset: int) -> None:
-        """The watermark is there now."""
-        laters = self._laters
-        while laters and laters[0][0] <= offset:
-            laters.popleft()[1].resolve(None)
-        if self._watchers:
+    def advance(self, watermark: int) -> None:
+        """The watermark has reached `watermark`."""
+        promises = self._promises
+        while promises and promises[0][0] <= watermark:
+            promises.popleft()[1].resolve(None)
+        if self._callbacks:
             self.notify_watchers()
 
     def fail(self, error: LogError) -> None:
-        """It will not get there."""
-        laters, self._laters = self._laters, deque()
-        for _, later in laters:
-            later.fail(error)
+        """Fail all promises: the watermark will not reach their offsets."""
+        promises, self._promises = self._promises, None
+        for _, promise in promises or ():
+            promise.fail(error)
 
-    def watch(self, callback: Callable[[P], None]) -> None:
-        """Call it at each `reached` and `notify_watchers`."""
-        self._watchers[callback] = None
+    def watch(self, callback: Callable[[Watched], None]) -> None:
+        """Call `callback` at each `advance` and `notify_watchers`."""
+        self._callbacks[callback] = None
 
-    def unwatch(self, callback: Callable[[P], None]) -> None:
-        """Not any more. Harmless if it is not watching."""
-        self._watchers.pop(callback, None)
+    def unwatch(self, callback: Callable[[Watched], None]) -> None:
+        """Do not call `callback` any more. Harmless if it does not watch."""
+        self._callbacks.pop(callback, None)
 
     def notify_watchers(self) -> None:
-        """Call who watches; they may unwatch themselves meanwhile."""
-        for callback in list(self._watchers):
-            callback(self._partition)
+        """Call all callbacks; one may unwatch itself meanwhile."""
+        for callback in list(self._callbacks):
+            callback(self._watched)

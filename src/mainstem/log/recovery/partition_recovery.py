@@ -22,7 +22,7 @@ from mainstem.log.commit.checkpoint import CheckpointRow
 from mainstem.log.commit.journal_format import APPEND, EPOCH, LOGSTART, JournalRecord
 from mainstem.log.config import Durability
 from mainstem.log.disk.contract import Disk, File
-from mainstem.log.partition import tail
+from mainstem.log.partition import batch_scan
 from mainstem.log.partition.recovered_state import RecoveredState
 
 _PIECE = 1 << 20
@@ -229,7 +229,7 @@ class _Replay:
         self._position, self._offset, self._epoch = 0, self._segment, 0
         self._start = (self._segment, 0)
         if below:
-            while run := tail.valid_run_at(
+            while run := batch_scan.valid_run_at(
                 self._file(self._segment), self._position, self._offset, self._epoch
             ):
                 self._position += len(run.data)
@@ -307,10 +307,12 @@ class _Replay:
         for segment in [base for base in self._segments if base >= self._segment]:
             file = self._file(segment)
             if segment == self._segment:
-                found = tail.next_valid_batch(file, self._position, self._offset, self._epoch)
+                found = batch_scan.next_valid_batch(file, self._position, self._offset, self._epoch)
             elif segment >= self._offset:
-                is_whole = tail.valid_run_at(file, 0, segment, self._epoch) is not None
-                found = (0, segment) if is_whole else tail.next_valid_batch(file, 0, segment, self._epoch)
+                is_whole = batch_scan.valid_run_at(file, 0, segment, self._epoch) is not None
+                found = (
+                    (0, segment) if is_whole else batch_scan.next_valid_batch(file, 0, segment, self._epoch)
+                )
             if found is not None:
                 self._note(
                     f"offsets {self._offset} to {found[1] - 1} are damaged; what is behind them is kept, for"
@@ -322,12 +324,12 @@ class _Replay:
 
     def _take(
         self, segment: int, position: int, epoch_max: int, target: JournalRecord | None
-    ) -> tail.BatchRun | None:
+    ) -> batch_scan.BatchRun | None:
         if not self._has(segment):
             return None
         file = self._file(segment)
         limit = target.position if target is not None and target.segment == segment else None
-        return tail.valid_run_at(
+        return batch_scan.valid_run_at(
             file, position, self._offset, self._epoch, end_position=limit, epoch_max=epoch_max
         )
 

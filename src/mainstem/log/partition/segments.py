@@ -1,0 +1,218 @@
+"""The segments of one partition and the offsets that bound them.
+
+Owns: the list of segments, oldest first; log start offset, high watermark and log end offset; where the
+committed bytes end; which side files may be incomplete; making and opening the active segment's file. Every
+module of the partition reaches the log through `Segments`. Refuses: what the files hold, and deciding when an
+offset moves (`partition.py`).
+
+Invariant: log_start_offset <= high_watermark <= log_end_offset. `Segments.set_offsets` asserts it and is the
+only place where an offset changes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import overload
+
+from mainstem.log.config import PartitionConfig
+from mainstem.log.disk.nonblocking_read import LogContext
+from mainstem.log.partition.recovered_state import RecoveredState
+from mainstem.log.storage.index import SegmentIndex
+from mainstem.log.storage.segment import Segment
+
+_base_offset = attrgetter("base_offset")
+
+
+class Segments:
+    """The segments of one partition, oldest first, as a sequence; the last one is the active segment."""
+
+    __slots__ = (
+        "_incomplete_side_files", "_list", "accepts_appends", "active", "committed_position",
+        "committed_segment", "config", "context", "deleted", "folder", "high_watermark", "last_arrival_ms",
+        "log_end_offset", "log_start_offset", "requested_log_start", "truncation_count",
+    )  # fmt: skip
+
+    def __init__(
+        self, context: LogContext, folder: str, config: PartitionConfig, state: RecoveredState
+    ) -> None:
+        self.context = context
+        """Open files and loaded indexes that all partitions of the log share."""
+        self.folder = folder
+        """Path of the partition's folder."""
+        self.config = config
+        """The topic's settings. May be replaced at any time."""
+        sizes = [*(None for _ in state.segments[:-1]), state.end_position]
+        self._list: list[Segment] = []
+        self.active: Segment | None = None
+        """The segment that appends go to; None until the first append."""
+        for base_offset, size in zip(state.segments, sizes, strict=False):
+            self.add(Segment(context, folder, base_offset, size))
+        self.set_offsets(state.log_start, state.end_offset, state.end_offset)
+        self.requested_log_start = state.log_start
+        """The log start offset that the committer was asked to make durable; at least `log_start_offset`."""
+        self.committed_segment = state.segments[-1] if state.segments else state.end_offset
+        """Base offset of the segment in which the committed bytes end."""
+        self.committed_position = state.end_position
+        """Position in that segment at which they end."""
+        self.last_arrival_ms = state.arrivals[-1][0] if state.arrivals else -1
+        """Wall ms at which the newest batch arrived; -1: not known."""
+        self.accepts_appends = False
+        """The active segment is open for writing and the producer windows are loaded."""
+        self.deleted = False
+        """The topic was deleted."""
+        self.truncation_count = 0
+        """Rises when the end of the log is cut: bytes that were read before may not be there any more."""
+        unclean = () if state.clean else state.segments[:-1]
+        self._incomplete_side_files = frozenset(base for base in unclean if base >= state.replayed_segment)
+        """Base offsets of the segments whose side files may be incomplete."""
+
+    # --- the list -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._list)
+
+    def __reversed__(self) -> Iterator[Segment]:
+        return reversed(self._list)
+
+    @overload
+    def __getitem__(self, index: int) -> Segment: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Segment]: ...
+    def __getitem__(self, index: int | slice) -> Segment | list[Segment]:
+        return self._list[index]
+
+    def add(self, segment: Segment) -> None:
+        """Make `segment` the active one."""
+        active = self.active
+        assert active is None or active.base_offset < segment.base_offset, "segments are in offset order"
+        self._list.append(segment)
+        self.active = segment
+
+    def open_active(self) -> Segment:
+        """The active segment, open for appends; the first one is made, with its folder. OSError."""
+        segment = self.active
+        if segment is None:
+            self.context.disk.make_folder(self.folder)
+            segment = self.create()
+        if segment.writer is None:
+            segment.writer = self.context.disk.open(segment.path)
+        return segment
+
+    def create(self) -> Segment:
+        """Make the segment that begins at the log end offset, and make it the active one. OSError: nothing
+        has changed."""
+        disk = self.context.disk
+        segment = Segment(self.context, self.folder, self.log_end_offset, 0)
+        try:
+            segment.writer = disk.open(segment.path, create=True)
+        except FileExistsError:
+            # Of a roll that failed half-way, or restored by hand: what it holds is not part of this log.
+            if disk.size(segment.path):
+                disk.rename(segment.path, segment.path + ".quarantine")
+                segment.writer = disk.open(segment.path, create=True)
+            else:
+                segment.writer = disk.open(segment.path)
+        segment.set_index(SegmentIndex(), None)
+        segment.arrivals.truncate(0)
+        self.add(segment)
+        return segment
+
+    def drop_first(self) -> None:
+        """Remove the oldest segment, whose files are deleted."""
+        assert len(self._list) > 1, "the active segment stays"
+        assert self.end_of(self._list[0]) <= self.log_start_offset, "only what lies below the log start goes"
+        del self._list[0]
+
+    def drop_last(self) -> None:
+        """Remove the active segment, whose files are deleted; the one before it is active again."""
+        assert len(self._list) > 1, "one segment stays"
+        assert self._list[-1].base_offset > self.high_watermark, "no committed batch goes"
+        self._list.pop()
+        self.active = self._list[-1]
+
+    def holding(self, offset: int) -> Segment | None:
+        """The segment that holds `offset`; None before the first one."""
+        position = bisect_right(self._list, offset, key=_base_offset) - 1
+        return self._list[position] if position >= 0 else None
+
+    def with_base(self, base_offset: int) -> Segment | None:
+        """The segment that begins with `base_offset`; None if there is none."""
+        segment = self.holding(base_offset)
+        return segment if segment is not None and segment.base_offset == base_offset else None
+
+    def from_base(self, base_offset: int) -> list[Segment]:
+        """The segments whose base offset is `base_offset` or larger."""
+        return self._list[bisect_left(self._list, base_offset, key=_base_offset) :]
+
+    def after(self, segment: Segment) -> Iterator[Segment]:
+        """The segments that follow `segment`."""
+        for index in range(bisect_right(self._list, segment.base_offset, key=_base_offset), len(self._list)):
+            yield self._list[index]
+
+    def size_bytes(self) -> int:
+        """Bytes in the `.log` files, committed or not."""
+        return sum(segment.size for segment in self._list)
+
+    # --- offsets ------------------------------------------------------------------------------------------
+
+    def set_offsets(self, log_start: int, high_watermark: int, log_end: int) -> None:
+        """Set the log start offset, the high watermark and the log end offset."""
+        assert log_start <= high_watermark <= log_end, "log start <= high watermark <= log end"
+        self.log_start_offset = log_start
+        self.high_watermark = high_watermark
+        self.log_end_offset = log_end
+
+    def advance_log_start(self, offset: int) -> None:
+        """Offsets below `offset` are durably given up."""
+        assert self.log_start_offset <= offset <= self.requested_log_start, "the log start only rises"
+        self.set_offsets(offset, self.high_watermark, self.log_end_offset)
+
+    def truncate_to_watermark(self) -> None:
+        """The log ends at the high watermark again; the segments that begin after it are still listed."""
+        self.truncation_count += 1
+        self.set_offsets(self.log_start_offset, self.high_watermark, self.high_watermark)
+
+    @property
+    def committed_end(self) -> tuple[int, int]:
+        """(base offset of the segment, position in it) at which the committed bytes end."""
+        return self.committed_segment, self.committed_position
+
+    # --- limits of one segment ----------------------------------------------------------------------------
+
+    def end_of(self, segment: Segment) -> int:
+        """The offset at which `segment` ends, committed or not."""
+        following = bisect_right(self._list, segment.base_offset, key=_base_offset)
+        return self._list[following].base_offset if following < len(self._list) else self.log_end_offset
+
+    def log_limit(self, segment: Segment) -> tuple[int, int]:
+        """(position, offset) at which `segment` ends, committed or not."""
+        return segment.size, self.end_of(segment)
+
+    def committed_limit(self, segment: Segment) -> tuple[int, int]:
+        """(position, offset) at which the committed part of `segment` ends."""
+        return self.readable_bytes(segment), min(self.end_of(segment), self.high_watermark)
+
+    def readable_bytes(self, segment: Segment, past_watermark: bool = False) -> int:
+        """The position up to which `segment` may be read: only committed bytes, unless `past_watermark`."""
+        if past_watermark or segment.base_offset < self.committed_segment:
+            return segment.size
+        return self.committed_position if segment.base_offset == self.committed_segment else 0
+
+    # --- side files ---------------------------------------------------------------------------------------
+
+    def has_complete_side_files(self, segment: Segment) -> bool:
+        """False: the index files of `segment` were not finished and synced before the last stop."""
+        return segment is not self.active and segment.base_offset not in self._incomplete_side_files
+
+    def mark_side_files_complete(self, segment: Segment) -> None:
+        """The index files of `segment` hold all of it."""
+        self._incomplete_side_files -= {segment.base_offset}
+
+    def mark_side_files_incomplete(self, segment: Segment) -> None:
+        """`segment` was sealed before its index was loaded."""
+        self._incomplete_side_files |= {segment.base_offset}
