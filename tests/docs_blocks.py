@@ -19,8 +19,8 @@ from mainstem.cli import mainstem
 from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.doors.http import openapi
 from mainstem.doors.http.endpoints import ENDPOINTS
-from mainstem.doors.http.problem import KINDS
 from mainstem.doors.http.routes.metrics import METRICS
+from mainstem.http_api.problems import KINDS
 from tests.compat import suites
 from tests.support import cards
 

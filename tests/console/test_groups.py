@@ -15,7 +15,7 @@ from tests.support.server import Server
 pytestmark = pytest.mark.slow
 
 LOOKED_FOR_S = 180
-"""The server needs a minute (tests/doors/http/test_standing.py), and more of everything on a busy machine."""
+"""A stall is reported within a minute (tests/doors/http/test_stalled_groups.py), later on a busy machine."""
 
 
 @pytest.fixture

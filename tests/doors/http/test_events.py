@@ -17,11 +17,11 @@ from mainstem.contract import Event, NewEvent
 from mainstem.doors.http.endpoint import json_line
 from mainstem.doors.http.events_json import (
     LARGE_BYTES,
-    NewEventJson,
     event_from_json,
     event_to_json,
     event_to_json_in_slices,
 )
+from mainstem.http_api.events import NewEventJson
 from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -168,7 +168,7 @@ def test_a_bad_event_is_told_with_its_place(door: RunningHttpDoor, body: object,
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        ({"value": 1, "value_encoding": "base64"}, "is a string"),
+        ({"value": 1, "value_encoding": "base64"}, "must be a string"),
         ({"value": "*", "value_encoding": "base64"}, "value is not base64"),
         ({"key": "*", "key_encoding": "base64"}, "key is not base64"),
         ([{}, {"timestamp": "yesterday"}], "event 1: 'yesterday' is not a time"),

@@ -11,8 +11,8 @@ from starlette.routing import Route, Router
 
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import document, kinds_of, path_of
-from mainstem.doors.http.problem import KINDS
 from mainstem.doors.http.routes.metrics import METRICS
+from mainstem.http_api.problems import KINDS
 from tests.doors.http.door_kit import RunningHttpDoor
 
 DOCS = Path(__file__).parents[3] / "docs"

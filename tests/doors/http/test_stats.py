@@ -104,7 +104,7 @@ def test_the_history_has_whole_minutes_for_a_day_and_no_more() -> None:
     look.after(0, a=0)
     for minute in range(1, STEPS + 11):
         look.after(60, a=minute * 600)
-    first, count = look.sampler.window()
+    first, count = look.sampler.history_window()
     assert count == STEPS
     history = look.sampler.inbound["a"].history
     assert history is not None
@@ -130,7 +130,7 @@ def test_the_lag_of_groups_has_a_history() -> None:
     look.after(0, a=10)
     look.groups_after(0, g=[("a", 4, 10), ("b", 9, 10)])
     look.after(60)
-    first, count = look.sampler.window()
+    first, count = look.sampler.history_window()
     assert count == 1
     assert look.sampler.groups["g"].lag.values(first, count) == [7.0]
     assert look.sampler.groups["g"].lag_ms.values(first, count) == [6000.0]
@@ -153,7 +153,7 @@ def test_an_engine_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) ->
     asyncio.run(look.sampler.run(pause, closing))
     assert turns == 6
     assert look.sampler.sampled_ms > 0
-    assert caplog.text.count("statistics stand still") == 1
+    assert caplog.text.count("statistics are not updated") == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 4000), st.floats(0, 100)), max_size=60))
@@ -293,7 +293,7 @@ def test_what_the_last_start_put_aside_is_noted(tmp_path: Path) -> None:
     with running_door(tmp_path / "data") as door:
         told = door.http.get("/readyz").json()
         assert (told["ready"], told["reasons"]) == (True, [])
-        assert "1 partition aside into quarantine/" in told["notes"][0]
+        assert "moved 1 partition to quarantine/" in told["notes"][0]
 
 
 def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pyarrow import parquet
 from mainstem import parquet as writing
 from mainstem.contract import NewEvent, NotReachable, Position, StreamError
 from mainstem.doors.http import events_json
-from mainstem.doors.http import problem as problems
+from mainstem.http_api.problems import KINDS
 from tests.doors.http.door_kit import RunningHttpDoor, problem, running_door
 
 
@@ -133,7 +133,7 @@ def test_a_file_that_misses_events_is_cut_off(
         door.post("export", {"topics": [topic], "format": form})
     (line,) = audits(caplog)
     assert (line["action"], line["outcome"], line["events"]) == ("export", "failed", 2)
-    assert line["why"].startswith(f"{topic}/0 from 1 on: ")
+    assert line["why"].startswith(f"{topic}/0 from offset 1: ")
 
 
 def test_an_export_leaves_an_audit_line(door: RunningHttpDoor, caplog: pytest.LogCaptureFixture) -> None:
@@ -392,7 +392,7 @@ def test_a_job_runs_once_at_a_time_and_again_when_its_client_is_gone(
         steps = reply.iter_lines()
         while json.loads(next(steps))["published"] < 2:
             pass
-        told = problem(door.post("replay", body), problems.KINDS["busy"].status, "busy")
+        told = problem(door.post("replay", body), KINDS["busy"].status, "busy")
         assert told["detail"] == "job one into topic single is running already"
     while door.door.context.running_replays:
         door.get("cluster")

@@ -1,5 +1,6 @@
-"""The HTTP door: JSON for programs, and the console's page.
+"""The HTTP door: a JSON API for programs, and the files of the console.
 
-Owns: nothing of the stream: it is handed an engine (`mainstem.contract.Engine`) and speaks HTTP for it. Each
-file holds one noun; the list of all routes is `endpoints.py`, and the OpenAPI document is made from it.
+Owns: HTTP for an engine (`mainstem.contract.Engine`) that it is given. Refuses: any other access to the event
+log. `routes/` has one file per noun, `endpoints.py` lists all routes, and the OpenAPI document is made from
+that list. The JSON types are in `mainstem.http_api`.
 """

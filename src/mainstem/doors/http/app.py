@@ -1,7 +1,7 @@
-"""The application: from a request to the function of its route, and from any outcome to an answer.
+"""The ASGI application: calls the function of a request's route, and turns every outcome into a response.
 
-Owns: routing by path and method, and that every error is a problem. Refuses: to show a traceback. Made by
-`server.py`; knows no noun, only the declarations it is given.
+Owns: routing by path and method, and turning every error into a problem. Refuses: to show a traceback to a
+client. Knows only the declarations of routes that it is given.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("mainstem.http")
 
 
 class _Text(Convertor[str]):
-    """`{name:text}`: any characters of a path, slashes and ends of lines too."""
+    """Matches `{name:text}` in a path: any characters, including slashes and line ends."""
 
     regex = "(?s:.*)"
 
@@ -46,57 +46,60 @@ class PathRoute:
 
     def __init__(self, context: HttpContext, endpoints: Sequence[Endpoint]) -> None:
         self._context = context
-        self._by_method = {each.method: each for each in endpoints}
+        self._by_method = {endpoint.method: endpoint for endpoint in endpoints}
         assert len(self._by_method) == len(endpoints), "a method of a path is declared once"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        response = await self._answer(Request(scope, receive))
+        """Handle one request."""
+        response = await self._respond(Request(scope, receive))
         try:
             await response(scope, receive, send)
         except ConnectionError:
-            log.debug("the client of %s went away", scope["path"])
+            log.debug("%s: the client closed the connection before the end of the response", scope["path"])
 
-    async def _answer(self, request: Request) -> Response:
-        # A HEAD is answered like its GET; the server leaves the body out.
+    async def _respond(self, request: Request) -> Response:
+        # A HEAD is handled like a GET; the server omits the body.
         method = "GET" if request.method == "HEAD" else request.method
-        found = next((each for each in self._by_method.values() if each.method == method), None)
-        if found is None:
+        match = next((endpoint for endpoint in self._by_method.values() if endpoint.method == method), None)
+        if match is None:
             allowed = ", ".join(sorted(self._by_method))
-            detail = f"{request.method} is not for this address; it takes {allowed}"
+            detail = f"this path does not accept {request.method}; use {allowed}"
             return Problem("method", detail, headers={"allow": allowed}).response()
         try:
-            return await found.handle(Call(self._context, found, request))
+            return await match.handle(Call(self._context, match, request))
         except Problem as error:
             return error.response()
         except contract.StreamError as error:
             return problem.from_error(error).response()
         except Exception:
             log.exception("%s %s failed", request.method, request.url.path)
-            return Problem("failed", "an error that the server did not expect; its log has it").response()
+            return Problem("failed", "an unexpected error; the server's log has the details").response()
 
 
 class _EveryMethodRoute(Route):
-    """A route whose place says itself which methods it does not take. The methods are told to starlette,
-    too: a later path that takes the method goes first (a group may be named `a/reset`)."""
+    """A route whose application itself refuses the methods that it does not have. Starlette still needs the
+    list of methods: if another path also matches and has the method, that path is used (a group may have the
+    name `a/reset`)."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
 
-async def _nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
-        told = Problem("not-found", f"there is nothing at {scope['path'][:200]}")
-        await told.response()(scope, receive, send)
+        refusal = Problem("not-found", f"there is nothing at {scope['path'][:200]}")
+        await refusal.response()(scope, receive, send)
 
 
 def build(context: HttpContext, endpoints: Sequence[Endpoint], extra: Sequence[BaseRoute] = ()) -> ASGIApp:
-    """The application of these routes; `extra` are files, tried last."""
+    """The application with these routes; the `extra` ones, which serve files, are tried last."""
     by_path: dict[str, list[Endpoint]] = {}
-    for each in endpoints:
-        by_path.setdefault(each.path, []).append(each)
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, []).append(endpoint)
     routes: list[BaseRoute] = [
-        _EveryMethodRoute(path, PathRoute(context, found), methods=[each.method for each in found])
-        for path, found in by_path.items()
+        _EveryMethodRoute(
+            path, PathRoute(context, same_path), methods=[endpoint.method for endpoint in same_path]
+        )
+        for path, same_path in by_path.items()
     ]
-    return Router([*routes, *extra], redirect_slashes=False, default=_nothing_there)
+    return Router([*routes, *extra], redirect_slashes=False, default=_not_found)

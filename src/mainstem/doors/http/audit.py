@@ -1,8 +1,8 @@
-"""The audit lines: who changed something, or took it out, by HTTP.
+"""Audit lines: which client changed or exported something by HTTP.
 
-Owns: the form of a line of the logger `mainstem.audit`: one for each action when it has ended, well or not,
-a dry run too; publishing is not one. Refuses: to let what a client wrote end a line or colour it. A line is
-written whatever the log level is. Used by every route that changes, deletes or exports.
+Owns: the form of a line of the logger `mainstem.audit`. There is one line for each action when it ends,
+successful or not, and also for a dry run; publishing is not an action. Refuses: text of a client that would
+end a line or colour it. Lines are written whatever the log level is.
 """
 
 from __future__ import annotations
@@ -15,77 +15,93 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mainstem.contract import StreamError
-from mainstem.doors.http.problem import KINDS, Problem, from_error
+from mainstem.doors.http.problem import Problem, from_error
+from mainstem.timespec import format_iso
 
 if TYPE_CHECKING:
     from mainstem.doors.http.endpoint import Call
+    from mainstem.http_api.replay import MatchesJson
 
 log = logging.getLogger("mainstem.audit")
 log.setLevel(logging.INFO)
 
-TEXT_CHARACTERS = 500
-"""Of a value that a client chose; the rest is cut."""
+TEXT_CHARACTERS_MAX = 500
+"""Characters of a value that a client chose; the rest is cut off."""
 AuditOutcome = Literal["done", "refused", "failed", "cut-off"]
-Value: TypeAlias = str | int | bool | None
+AuditValue: TypeAlias = str | int | bool | None
 
 
 class AuditLine:
-    """What is known of one action so far. `counts` grow while it runs."""
+    """What is known of an action. Its `counts` grow while it runs."""
 
-    def __init__(self, action: str, peer: str, *, dry_run: bool, about: dict[str, Value]) -> None:
-        self._head: dict[str, Value] = {"action": action, "peer": peer, "dry_run": dry_run, **about}
-        self.counts: dict[str, Value] = {}
+    def __init__(self, action: str, peer: str, *, dry_run: bool, details: dict[str, AuditValue]) -> None:
+        self._head: dict[str, AuditValue] = {"action": action, "peer": peer, "dry_run": dry_run, **details}
+        self.counts: dict[str, AuditValue] = {}
         self.outcome: AuditOutcome = "done"
         self._why: str | None = None
 
-    def count(self, **counts: Value) -> None:
-        """Events, bytes, partitions …: the last number of each stands in the line."""
+    def count(self, **counts: AuditValue) -> None:
+        """Set numbers of events, bytes, partitions …; the line has the latest number of each."""
         self.counts |= counts
 
-    def ended(self, outcome: AuditOutcome, why: str) -> None:
-        """It did not end well."""
+    def fail(self, outcome: AuditOutcome, why: str) -> None:
+        """Record that the action was not successful."""
         self.outcome, self._why = outcome, why
 
-    def ended_by(self, error: Problem | StreamError) -> None:
-        """It did not end well: `refused` where the request was to blame, else `failed`."""
-        told = error if isinstance(error, Problem) else from_error(error)
-        self.ended("refused" if KINDS[told.kind].status < 500 else "failed", told.detail)
+    def fail_with(self, error: Problem | StreamError) -> None:
+        """Record the error that ended the action: `refused` if the request was to blame, else `failed`."""
+        problem = error if isinstance(error, Problem) else from_error(error)
+        self.fail("refused" if problem.status < 500 else "failed", problem.detail)
 
-    def fields(self) -> dict[str, Value]:
-        """All of the line, in order."""
+    def fields(self) -> dict[str, AuditValue]:
+        """All fields of the line, in order."""
         why = {} if self._why is None else {"why": self._why}
         return {**self._head, "outcome": self.outcome, **self.counts, **why}
 
 
 @contextmanager
-def action(call: Call, name: str, *, dry_run: bool = False, **about: Value) -> Iterator[AuditLine]:
-    """Do an action inside; its line is written at the end. `about` names its object. Errors pass through."""
+def action(call: Call, name: str, *, dry_run: bool = False, **details: AuditValue) -> Iterator[AuditLine]:
+    """Run an action in this context; its line is written at the end. `details` name its object. Errors pass
+    through."""
     client = call.request.client
-    line = AuditLine(name, client.host if client is not None else "unknown", dry_run=dry_run, about=about)
+    line = AuditLine(name, client.host if client is not None else "unknown", dry_run=dry_run, details=details)
     try:
         yield line
     except (Problem, StreamError) as error:
-        line.ended_by(error)
+        line.fail_with(error)
         raise
     except (asyncio.CancelledError, GeneratorExit, ConnectionError):
-        line.ended("cut-off", "the client went away, or the server stopped")
+        line.fail("cut-off", "the client closed the connection, or the server stopped")
         raise
     except BaseException as error:
-        line.ended("failed", repr(error))
+        line.fail("failed", repr(error))
         raise
     finally:
         write(line.fields())
 
 
-def write(fields: dict[str, Value]) -> None:
-    """One line: `name=value …` for people, members of the object for JSON logs."""
+def write(fields: dict[str, AuditValue]) -> None:
+    """Write one line: `name=value …` in text logs, members of the object in JSON logs."""
     bounded = {
-        name: value[:TEXT_CHARACTERS] if isinstance(value, str) else value for name, value in fields.items()
+        name: value[:TEXT_CHARACTERS_MAX] if isinstance(value, str) else value
+        for name, value in fields.items()
     }
     log.info(" ".join(f"{name}={_text(value)}" for name, value in bounded.items()), extra={"fields": bounded})
 
 
-def _text(value: Value) -> str:
+def matches_details(matches: MatchesJson) -> dict[str, AuditValue]:
+    """What a line says of the matches that were exported or replayed."""
+    details: dict[str, AuditValue] = {"query": matches.query, "topics": ",".join(matches.topics) or "*"}
+    if matches.partitions is not None:
+        details["partitions"] = ",".join(map(str, matches.partitions))
+    if matches.since_ms is not None:
+        details["since"] = format_iso(matches.since_ms)
+    if matches.until_ms is not None:
+        details["until"] = format_iso(matches.until_ms)
+    return details
+
+
+def _text(value: AuditValue) -> str:
     if isinstance(value, str) and value.isascii() and value.replace("-", "").replace(".", "").isalnum():
         return value
-    return json.dumps(value)  # escapes all but printable ASCII
+    return json.dumps(value)  # escapes everything but printable ASCII

@@ -1,8 +1,8 @@
-"""Bodies of requests: how they arrive, and how they become what a route wants.
+"""Request bodies: receives them within limits of size and time, and decodes their JSON.
 
-Owns: the limits of size and time while a body comes, JSON of strangers with the place of what is wrong in it,
-and long arrays in pieces. Refuses: bodies that are too large, too slow or no UTF-8. Never keeps the loop for
-longer than a piece takes. Used by `endpoint.py` and `publish.py`.
+Owns: those limits, decoding JSON from clients with the position of any error, and decoding long arrays piece
+by piece, so that the event loop is never blocked for longer than one piece takes. Refuses: bodies that are
+too large, too slow or not UTF-8.
 """
 
 from __future__ import annotations
@@ -23,57 +23,58 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SILENCE_TIMEOUT_S = 30.0
-"""So long a body may stay silent."""
+"""How long a body may pause."""
 MIN_BYTES_PER_S = 4_096
-"""A body of limited length comes at least this fast, once SILENCE_TIMEOUT_S are over."""
+"""The least average speed of a body of limited length, measured after SILENCE_TIMEOUT_S."""
 COMMAND_BYTES_MAX = 1 << 20
-"""A body without events at most."""
+"""The size of a body that holds no events."""
 PIECE_BYTES = 128 << 10
-"""Of a long array, decoded in one turn of the loop."""
+"""The part of a long array that is decoded without a pause for other tasks."""
 WHOLE_NUMBER_BYTES_MAX = 64 << 10
-"""So far 2.0 is taken for 2."""
-TRIES = 4
-"""Ends of a piece that are tried before it may be twice as long."""
+"""The size of a body in which 2.0 is accepted as 2."""
+CUTS_TRIED = 4
+"""Ends of a piece that are tried before the piece is made twice as long."""
 _BLANKS = b" \t\r\n"
 _COMMA = re.compile(rb"[ \t\r\n]{0,64},")
 
 
 async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> AsyncIterator[bytes]:
-    """The body as it comes. `endless`: only silence is limited, not how long it takes in all."""
+    """The body as it arrives. With `endless` only pauses are limited, not the total time."""
     stream = aiter(request.stream())
-    began, received = clock.monotonic(), 0
+    started, received = clock.monotonic(), 0
     while True:
         left_s = SILENCE_TIMEOUT_S
         if not endless:
-            left_s = min(left_s, began + SILENCE_TIMEOUT_S + received / MIN_BYTES_PER_S - clock.monotonic())
+            deadline = started + SILENCE_TIMEOUT_S + received / MIN_BYTES_PER_S
+            left_s = min(left_s, deadline - clock.monotonic())
         try:
             chunk = await asyncio.wait_for(anext(stream), max(0.0, left_s))
         except StopAsyncIteration:
             return
         except TimeoutError:
-            told = f"{received} bytes came in {clock.monotonic() - began:.0f} seconds"
-            raise Problem("slow-body", told) from None
+            detail = f"{received} bytes arrived in {clock.monotonic() - started:.0f} seconds"
+            raise Problem("slow-body", detail) from None
         except ClientDisconnect:
-            raise Problem("slow-body", "the client went away") from None
+            raise Problem("slow-body", "the client closed the connection") from None
         received += len(chunk)
         yield chunk
 
 
 async def read_whole(request: Request, clock: Clock, limit: int) -> bytes:
-    """All of the body, up to `limit`."""
-    told = request.headers.get("content-length", "")
-    if told.isascii() and told.isdigit() and int(told[:20]) > limit:
+    """The whole body, at most `limit` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise too_large(limit)
-    parts = bytearray()
+    body = bytearray()
     async for chunk in chunks(request, clock):
-        parts += chunk
-        if len(parts) > limit:
+        body += chunk
+        if len(body) > limit:
             raise too_large(limit)
-    return bytes(parts)
+    return bytes(body)
 
 
 def too_large(limit: int) -> Problem:
-    """The problem of a body above the limit."""
+    """The problem of a body above the limit, in bytes."""
     return Problem("body-too-large", f"the body is larger than {limit} bytes")
 
 
@@ -81,37 +82,37 @@ def too_large(limit: int) -> Problem:
 # JSON
 
 
-def read_json(data: bytes | msgspec.Raw, kind: type[T]) -> T:
-    """JSON of strangers as `kind`, or the problem with its place."""
+def read_json(data: bytes | msgspec.Raw, body_type: type[T]) -> T:
+    """A client's JSON as `body_type`. The problem of bad JSON says where it is bad."""
     try:
         data = bytes(data)
-        data.decode()  # strings that nobody looks into (msgspec.Raw) are UTF-8, too
+        data.decode()  # fields of type msgspec.Raw are not decoded below, but must be UTF-8, too
         try:
-            return msgspec.json.decode(data, type=kind)
+            return msgspec.json.decode(data, type=body_type)
         except msgspec.ValidationError as error:
             if "got `float`" not in str(error) or len(data) > WHOLE_NUMBER_BYTES_MAX:
                 raise
-            return msgspec.json.decode(_whole_numbers(data), type=kind)
+            return msgspec.json.decode(_with_whole_numbers(data), type=body_type)
     except UnicodeDecodeError as error:
         raise Problem("invalid", f"the body is not UTF-8 at byte {error.start}") from None
-    except msgspec.DecodeError as error:  # ValidationError is one
+    except msgspec.DecodeError as error:  # also ValidationError, which is a subclass
         raise Problem("invalid", f"in the body: {error}") from None
     except RecursionError:
         raise Problem("invalid", "the body is nested too deeply") from None
 
 
-def _whole_numbers(data: bytes) -> bytes:
-    """The same JSON with 2.0 as 2, which is one number to JSON Schema; not in a member `value`, which is a
-    payload."""
+def _with_whole_numbers(data: bytes) -> bytes:
+    """The same JSON with 2 in place of 2.0: in JSON Schema both are the same integer. A member `value` is a
+    payload and is not changed."""
     first = data.lstrip(_BLANKS)[:1]
     if first == b"{":
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         return msgspec.json.encode(
-            {name: raw if name == "value" else _whole_in(raw) for name, raw in members.items()}
+            {name: raw if name == "value" else _raw_with_whole_numbers(raw) for name, raw in members.items()}
         )
     if first == b"[":
         return msgspec.json.encode(
-            [_whole_in(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
+            [_raw_with_whole_numbers(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
         )
     if first.isdigit() or first == b"-":
         number = msgspec.json.decode(data)
@@ -120,53 +121,53 @@ def _whole_numbers(data: bytes) -> bytes:
     return data
 
 
-def _whole_in(raw: msgspec.Raw) -> msgspec.Raw:
-    return msgspec.Raw(_whole_numbers(bytes(raw)))
+def _raw_with_whole_numbers(raw: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(_with_whole_numbers(bytes(raw)))
 
 
 def array_pieces(data: bytes) -> Iterator[list[msgspec.Raw]]:
-    """The elements of a JSON array, some at a time, so that others may have their turn between two pieces.
+    """The elements of a JSON array, some at a time, so that other tasks can run between two pieces.
 
-    A piece is cut behind an object. Whether that is the end of an element, or inside of one, JSON itself
-    tells: only then does the piece decode when a bracket is set before and behind it. After a cut that was
-    none an empty piece is given, for others to have their turn.
+    A piece is cut after a closing brace that a comma follows. Whether that brace ends an element or is inside
+    one, the JSON decoder decides: with a bracket before and after it, the piece decodes only if the brace
+    ends an element. After a wrong cut an empty piece is returned, so that other tasks can run here, too.
     """
     data = data.strip(_BLANKS)
-    at, size = 1, PIECE_BYTES
+    start, size = 1, PIECE_BYTES
     while True:
-        tries = 0
-        for cut, next_at in _cuts(data, at, size):
+        wrong_cuts = 0
+        for cut, next_start in _cuts(data, start, size):
             try:
-                yield read_json(b"[" + data[at:cut] + b"]", list[msgspec.Raw])
+                yield read_json(b"[" + data[start:cut] + b"]", list[msgspec.Raw])
             except Problem:
                 yield []
-                tries += 1
-                if tries == TRIES:
+                wrong_cuts += 1
+                if wrong_cuts == CUTS_TRIED:
                     size *= 2
                     break
             else:
-                at, size = next_at, PIECE_BYTES
+                start, size = next_start, PIECE_BYTES
                 break
         else:
             break
-    yield _last_piece(data, at)
+    yield _last_piece(data, start)
 
 
-def _cuts(data: bytes, at: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where a piece from `at` on may end, and where the next one then begins."""
-    cut = at + size
+def _cuts(data: bytes, start: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a piece that begins at `start` may end, and where the next piece would begin."""
+    cut = start + size
     while (cut := data.find(b"}", cut) + 1) > 0:
         comma = _COMMA.match(data, cut)
         if comma is not None:
             yield cut, comma.end()
 
 
-def _last_piece(data: bytes, at: int) -> list[msgspec.Raw]:
+def _last_piece(data: bytes, start: int) -> list[msgspec.Raw]:
     try:
-        found = read_json(b"[" + data[at:], list[msgspec.Raw])
-        if not found and at > 1:
-            raise Problem("invalid", "in the body: a comma and nothing behind it")
+        elements = read_json(b"[" + data[start:], list[msgspec.Raw])
+        if not elements and start > 1:
+            raise Problem("invalid", "in the body: no element after the last comma")
     except Problem:
-        read_json(data, list[msgspec.Raw])  # tells the place in the whole
+        read_json(data, list[msgspec.Raw])  # raises the problem with the position in the whole body
         raise
-    return found
+    return elements

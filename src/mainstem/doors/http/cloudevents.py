@@ -1,9 +1,9 @@
-"""CloudEvents 1.0 over HTTP, in all three modes, as the Kafka binding's binary mode puts them in a topic.
+"""CloudEvents 1.0 over HTTP in all three modes, as events in the form of the Kafka binding's binary mode.
 
-Owns: attributes to headers `ce_NAME`, datacontenttype to the header `content-type`, data to the payload,
-the extension `partitionkey` to the key. Refuses: events without the required attributes, and names that
-CloudEvents does not allow. Source: cloudevents/spec v1.0.2, http-protocol-binding.md and
-kafka-protocol-binding.md. Used by publish.py.
+Owns: the mapping of attributes to headers `ce_NAME`, of datacontenttype to the header `content-type`, of data
+to the payload, and of the extension `partitionkey` to the key. Refuses: events without the required
+attributes, and attribute names that CloudEvents does not allow. Source: cloudevents/spec v1.0.2,
+http-protocol-binding.md and kafka-protocol-binding.md.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from mainstem.doors.http.problem import Problem
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 INTEGER_MAX = 2**31 - 1
-"""Of attributes, as CloudEvents has them."""
-TEXTS = ("specversion", "id", "source", "type", "datacontenttype", "partitionkey", "data_base64")
-"""Attributes that are strings."""
+"""The largest integer that CloudEvents allows in an attribute."""
+STRING_ATTRIBUTES = (
+    *("specversion", "id", "source", "type"),
+    *("datacontenttype", "partitionkey", "data_base64"),
+)
 REQUIRED = ("specversion", "id", "source", "type")
 
 _NAME = re.compile(r"[a-z0-9]{1,64}")
@@ -34,8 +36,8 @@ _JSON_TYPE = re.compile(r"[^/]+/(?:[^;]*\+)?json(?:\s*;.*)?", re.IGNORECASE)
 
 
 class CloudEventJson(msgspec.Struct):
-    """A CloudEvent in JSON; further attributes are extensions. For the OpenAPI document: attributes are
-    checked one by one."""
+    """A CloudEvent in JSON; further attributes are extensions. This type is only for the OpenAPI document:
+    the attributes of a request are checked one by one."""
 
     JSON_SCHEMA: ClassVar[dict[str, Any]] = {
         "examples": [
@@ -72,18 +74,17 @@ def is_binary(headers: Mapping[str, str], media: str) -> bool:
 
 
 def from_headers(headers: Mapping[str, str], body: bytes) -> NewEvent:
-    """Binary mode: attributes are headers, the body is the data."""
+    """The event of a request in binary mode: the headers are attributes, the body is the data."""
     attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
-    content_type = headers.get("content-type")
-    return _event(attributes, content_type, body or None)
+    return _event(attributes, headers.get("content-type"), body or None)
 
 
-def from_json(given: dict[str, Raw]) -> NewEvent:
-    """Structured mode, one event (or one of a batch)."""
+def from_json(members: dict[str, Raw]) -> NewEvent:
+    """The event of a CloudEvent in JSON: that of a structured request, or one of a batch."""
     attributes: dict[str, str] = {}
     data: Raw | None = None
     encoded: str | None = None
-    for name, raw in given.items():
+    for name, raw in members.items():
         if name == "data":
             data = raw
         elif name == "data_base64":
@@ -102,27 +103,26 @@ def from_json(given: dict[str, Raw]) -> NewEvent:
             raise Problem("unfit", "data_base64 is not base64") from None
     if data is None:
         return _event(attributes, content_type, None)
-    raw_data = bytes(data)
-    if content_type is not None and not _JSON_TYPE.fullmatch(content_type) and raw_data.startswith(b'"'):
-        return _event(attributes, content_type, msgspec.json.decode(raw_data, type=str).encode())
-    return _event(attributes, content_type or "application/json", raw_data)
+    payload = bytes(data)
+    if content_type is not None and not _JSON_TYPE.fullmatch(content_type) and payload.startswith(b'"'):
+        return _event(attributes, content_type, msgspec.json.decode(payload, type=str).encode())
+    return _event(attributes, content_type or "application/json", payload)
 
 
 def _attribute(name: str, raw: Raw) -> str | None:
     value = msgspec.json.decode(raw)
     if value is None or isinstance(value, str):
         return value
-    if name in TEXTS:
-        raise Problem("invalid", f"the attribute {name!r} of a CloudEvent is a string")
+    if name in STRING_ATTRIBUTES:
+        raise Problem("invalid", f"the CloudEvents attribute {name!r} must be a string")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and -INTEGER_MAX - 1 <= value <= INTEGER_MAX:
         return str(value)
-    raise Problem(
-        "invalid", f"the attribute {name[:64]!r} of a CloudEvent is no string, boolean or integer of 32 bits"
-    )
+    detail = f"the CloudEvents attribute {name[:64]!r} must be a string, a boolean or a 32-bit integer"
+    raise Problem("invalid", detail)
 
 
 def _event(attributes: dict[str, str], content_type: str | None, data: bytes | None) -> NewEvent:
@@ -130,12 +130,11 @@ def _event(attributes: dict[str, str], content_type: str | None, data: bytes | N
         if not attributes.get(name):
             raise Problem("invalid", f"the CloudEvent has no attribute {name!r}")
     if attributes["specversion"] != "1.0":
-        raise Problem("invalid", f"specversion {attributes['specversion'][:20]!r} is not known; send 1.0")
+        raise Problem("invalid", f"specversion {attributes['specversion'][:20]!r} is not supported; send 1.0")
     for name in attributes:
         if not _NAME.fullmatch(name):
-            raise Problem(
-                "invalid", f"{name[:64]!r} is no name of a CloudEvents attribute: small letters and digits"
-            )
+            detail = f"{name[:64]!r} is not a CloudEvents attribute name: use lower-case letters and digits"
+            raise Problem("invalid", detail)
     headers = [(f"ce_{name}", value.encode()) for name, value in sorted(attributes.items())]
     if content_type:
         headers.append(("content-type", content_type.encode()))

@@ -1,17 +1,17 @@
-"""What a route is, and what its function is given.
+"""The declaration of a route, and what the function of a route is called with.
 
-Owns: the declaration (`Endpoint`), from which the router and the OpenAPI document are made, and `Call`: the
-request with its query and body already checked against their types. Refuses: bodies of other content types.
-Used by every noun of this door.
+Owns: `Endpoint`, from which the router and the OpenAPI document are made; `HttpContext`, which all routes
+share; and `Call`, a request whose query parameters and body are checked against their declared types.
+Refuses: bodies of a content type that the route does not declare.
 """
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from starlette.requests import Request
@@ -39,7 +39,7 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUsage:
-    """Bytes: of the log's files, and of the file system that they are on."""
+    """Bytes used by the log's files, and free and in total on their file system."""
 
     used_bytes: int
     free_bytes: int
@@ -47,12 +47,20 @@ class DiskUsage:
 
 
 MetricSample = tuple[str, tuple[str, ...], float]
-"""Of a metric: its name, the values of its labels, the number."""
+"""A value of a metric: the metric's name, the values of its labels, the number."""
+
+
+@runtime_checkable
+class ReportsMetrics(Protocol):
+    """An engine or a search with metrics of its own."""
+
+    def metric_values(self) -> Mapping[str, float]:
+        """Values of metrics without labels, by their names."""
 
 
 @dataclass(slots=True)
 class SearchStats:
-    """What searches have done since the start."""
+    """Counters of all searches since the start."""
 
     running: int = 0
     total: int = 0
@@ -70,31 +78,31 @@ class HttpContext:
     max_body_bytes: int
     read_only: bool
     version: str
-    """Of mainstem."""
+    """The version of mainstem."""
     kafka_address: str
-    """Where the stream is: HOST:PORT of Kafka's protocol."""
+    """HOST:PORT where Kafka clients connect."""
     disk_usage: Callable[[], DiskUsage] | None
-    """None: the log is elsewhere."""
+    """None: the log is on another machine."""
     kafka_metrics: Callable[[], Iterable[MetricSample]]
-    """What the Kafka door beside this one tells of itself."""
+    """The metrics of the Kafka door of the same server."""
     search: Callable[[], Search]
-    """The search, made when it is first asked for."""
+    """The search, which is created when it is first used."""
     search_slots: asyncio.Semaphore
-    """One for each search that may run at once."""
+    """Counts the searches that may still start now."""
     running_replays: set[tuple[str, str]] = field(default_factory=set)
-    """Topic and job of those that are writing."""
+    """(topic, job) of each replay that is writing."""
     search_stats: SearchStats
     closing: asyncio.Event
-    """Set when the server stops: what streams comes to its end."""
+    """Set when the server stops: streaming responses then end."""
 
     async def yield_to_loop(self) -> None:
-        """Let everything else on the loop have its turn."""
-        later: Promise[None] = Promise()
-        self.clock.call_soon(lambda: later.resolve(None))
-        await later
+        """Let all other tasks of the event loop run before this one continues."""
+        resumed: Promise[None] = Promise()
+        self.clock.call_soon(lambda: resumed.resolve(None))
+        await resumed
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the server's end."""
+        """Sleep, but not longer than until the server stops."""
         try:
             await asyncio.wait_for(self.closing.wait(), seconds)
         except TimeoutError:
@@ -103,34 +111,35 @@ class HttpContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A route, declared: everything that router and OpenAPI document need to know of it."""
+    """The declaration of a route: all that the router and the OpenAPI document need."""
 
     method: Method
     path: str
-    """As starlette writes it: `/api/v1/topics/{topic}`."""
+    """In starlette's notation: `/api/v1/topics/{topic}`."""
     handle: Callable[[Call], Awaitable[Response]]
-    """Its docstring is the route's text, its name the operation's id."""
+    """Its docstring describes the route in the OpenAPI document, and its name is the operation's id."""
     tag: str
     query: type[msgspec.Struct] | None = None
-    """The parameters after `?`; their docs stand in Meta(description=…)."""
+    """The type of the query parameters; `Meta(description=…)` describes them."""
     bodies: Mapping[str, Any] = field(default_factory=dict)
-    """Type of the body by content type. Binary modes are `*/*` with bytes."""
+    """The type of the body for each content type. Binary modes are `*/*` with bytes."""
     reply: Any = None
-    """Type of the answer's JSON (or of each line or event, if it streams)."""
+    """The type of the reply's JSON; for a stream, of each line or event."""
     media: str = JSON
     other_media: tuple[str, ...] = ()
-    """What the answer may be instead, as text."""
+    """Content types that the reply may have instead, as text."""
     problems: tuple[str, ...] = ()
-    """Kinds that this route has beside those that every route has."""
+    """Kinds of problems beyond those that every route has."""
     status: int = 200
     other_replies: Mapping[int, Any] = field(default_factory=dict)
-    """Type of the JSON of answers with another status that are no problems."""
+    """The JSON type of replies with another status that are not problems."""
     link_sources: Mapping[str, str] = field(default_factory=dict)
-    """Where in the answer a part of other routes' paths stands: {"topic": "/topics/0/topic"}."""
+    """Where the reply holds a value for the path of other routes, as a JSON pointer: {"topic":
+    "/topics/0/topic"}."""
 
 
 class Call:
-    """One request, on its way through a route's function."""
+    """One request, as the function of a route sees it. Its query parameters have been checked."""
 
     def __init__(self, context: HttpContext, endpoint: Endpoint, request: Request) -> None:
         self.context = context
@@ -144,71 +153,68 @@ class Call:
     # the address
 
     def path_parameter(self, name: str) -> str:
-        """A part of the path."""
+        """The value of a `{name}` in the route's path."""
         return str(self.request.path_params[name])
 
     def path_partition(self) -> int:
-        """The partition of the path."""
+        """The partition number in the path."""
         text = self.path_parameter("partition")
         if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > 2**31 - 1:
-            raise Problem("bad-path", f"{text!r} is not the number of a partition")
+            raise Problem("bad-path", f"{text!r} is not a partition number")
         return int(text)
 
     def _read_query(self) -> Any:
-        wanted = self._endpoint.query
+        declared = self._endpoint.query
         given = self.request.query_params
-        names = set(wanted.__struct_encode_fields__) if wanted is not None else set()
+        fields = () if declared is None else msgspec.structs.fields(declared)
+        types = {parameter.encode_name: parameter.type for parameter in fields}
         for name in given:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = (
-                    f"Did you mean {near[0]}?" if near else f"It takes {', '.join(sorted(names)) or 'none'}."
-                )
-                raise Problem("invalid", f"there is no parameter {name!r} here", fix=hint)
-        if wanted is None:
+            if name not in types:
+                similar = difflib.get_close_matches(name, types, n=1)
+                known = ", ".join(sorted(types)) or "none"
+                fix = f"Did you mean {similar[0]}?" if similar else f"The parameters are: {known}."
+                raise Problem("invalid", f"there is no parameter {name!r}", fix=fix)
+        if declared is None:
             return None
-        declared = {each.encode_name: each.type for each in msgspec.structs.fields(wanted)}
-        lists = {name for name, kind in declared.items() if _has(kind, list)}
-        texts = {name for name, kind in declared.items() if _has(kind, str)}
         values: dict[str, Any] = {}
         for name in given:
-            found = given.getlist(name)
-            if name in lists:
-                values[name] = [part for text in found for part in text.split(",") if part]
-            elif len(found) > 1:
+            texts = given.getlist(name)
+            if _may_be(types[name], list):
+                values[name] = [part for text in texts for part in text.split(",") if part]
+            elif len(texts) > 1:
                 raise Problem("invalid", f"the parameter {name!r} is given twice")
-            elif found[0] == "null" and name not in texts:
-                raise Problem("invalid", f"the parameter {name!r} is null; leave it out")
+            elif texts[0] == "null" and not _may_be(types[name], str):
+                raise Problem("invalid", f"the parameter {name!r} is null; omit it instead")
             else:
-                values[name] = found[0]
+                values[name] = texts[0]
         try:
-            return msgspec.convert(values, wanted, strict=False)
+            return msgspec.convert(values, declared, strict=False)
         except msgspec.ValidationError as error:
             raise Problem("invalid", f"in the parameters: {error}") from None
 
     # ------------------------------------------------------------------------------------------------------
     # the body
 
-    async def json_body(self, kind: type[T]) -> T:
-        """The whole JSON body as `kind`, up to COMMAND_BYTES_MAX; an empty body counts as `{}`."""
+    async def json_body(self, body_type: type[T]) -> T:
+        """The whole JSON body as `body_type`, at most COMMAND_BYTES_MAX. An empty body counts as `{}`."""
         if self.media != JSON:
             raise unsupported_media_type(self.media, (JSON,))
         limit = min(bodies.COMMAND_BYTES_MAX, self.context.max_body_bytes)
         data = await bodies.read_whole(self.request, self.context.clock, limit)
-        return bodies.read_json(data or b"{}", kind)
+        return bodies.read_json(data or b"{}", body_type)
 
     async def whole_body(self) -> bytes:
-        """All of the body, up to the limit."""
+        """The whole body, up to the server's limit."""
         return await bodies.read_whole(self.request, self.context.clock, self.context.max_body_bytes)
 
     def body_chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, for as long as it comes."""
+        """The body as it arrives, without a limit of its length."""
         return bodies.chunks(self.request, self.context.clock, endless=True)
 
 
 class StreamedResponse(StreamingResponse):
-    """An answer that is made while it is sent. `release` is awaited at the end, also when nobody came to read
-    the beginning."""
+    """A response that is made while it is sent. `release` is awaited at the end, even if the client left
+    before the first byte."""
 
     def __init__(
         self,
@@ -217,9 +223,9 @@ class StreamedResponse(StreamingResponse):
         release: Callable[[], Awaitable[None]] | None = None,
         **headers: str,
     ) -> None:
-        told = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        told |= {name.replace("_", "-"): value for name, value in headers.items()}
-        super().__init__(parts, headers=told, media_type=media)
+        all_headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        all_headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(parts, headers=all_headers, media_type=media)
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -230,40 +236,70 @@ class StreamedResponse(StreamingResponse):
                 await self._release()
 
 
+async def start_stream(
+    parts: AsyncGenerator[bytes, None], release: Callable[[], Awaitable[None]]
+) -> tuple[AsyncIterator[bytes], Callable[[], Awaitable[None]]]:
+    """Make the first of `parts`, so that an error at the beginning becomes a problem and not a broken
+    response.
+
+    Returns all the parts, and a function that ends them and then awaits `release`. It must be awaited in any
+    case: it also writes the audit line that `parts` leaves at its end."""
+    try:
+        first = await anext(parts, b"")
+    except BaseException:
+        await release()
+        raise
+
+    async def all_parts() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
+            yield part
+
+    async def end() -> None:
+        try:
+            await parts.aclose()
+        finally:
+            await release()
+
+    return all_parts(), end
+
+
 def json_response(value: object, status: int = 200) -> Response:
-    """A JSON answer."""
+    """A response with a JSON body."""
     return Response(msgspec.json.encode(value), status, media_type=JSON)
 
 
 _LINE_ENDS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
-"""What some readers of lines take for the end of one, and how JSON writes it otherwise."""
+"""Characters that some readers take for the end of a line, and their escape sequences in JSON."""
 
 
 def json_line(value: object) -> bytes:
-    """JSON in one line, whatever is in it and whoever splits it."""
+    """JSON on one line, without any character that a reader could take for a line end."""
     encoded = msgspec.json.encode(value)
     if encoded.isascii():
         return encoded
-    for plain, escaped in _LINE_ENDS:
-        encoded = encoded.replace(plain, escaped)
+    for character, escaped in _LINE_ENDS:
+        encoded = encoded.replace(character, escaped)
     return encoded
 
 
 def content_type(request: Request) -> str:
-    """The body's content type without parameters, in small letters."""
+    """The content type of the body, without parameters and in lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def unsupported_media_type(media: str, wanted: tuple[str, ...]) -> Problem:
-    """The problem of a content type that is not among `wanted`."""
-    given = f"the content type {media!r} is not taken here" if media else "there is no Content-Type header"
-    return Problem("media-type", f"{given}; send {' or '.join(wanted)}")
+def unsupported_media_type(media: str, supported: tuple[str, ...]) -> Problem:
+    """The problem of a content type that is not among `supported`."""
+    cause = (
+        f"the content type {media!r} is not supported here" if media else "there is no Content-Type header"
+    )
+    return Problem("media-type", f"{cause}; send {' or '.join(supported)}")
 
 
-def _has(kind: Any, wanted: type) -> bool:
-    """Whether a declared type is, or may be, `wanted`."""
+def _may_be(declared: Any, expected: type) -> bool:
+    """Whether a declared type is `expected`, or a union or annotation that contains it."""
     return (
-        kind is wanted
-        or getattr(kind, "__origin__", None) is wanted
-        or any(_has(each, wanted) for each in getattr(kind, "__args__", ()))
+        declared is expected
+        or getattr(declared, "__origin__", None) is expected
+        or any(_may_be(argument, expected) for argument in getattr(declared, "__args__", ()))
     )

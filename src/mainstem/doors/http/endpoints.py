@@ -1,9 +1,9 @@
-"""All routes of this door, in the order in which they are tried. The OpenAPI document is made of them."""
+"""The list of all routes, in the order in which they are tried. The OpenAPI document is made from it."""
 
 from __future__ import annotations
 
-from mainstem.doors.http import openapi
 from mainstem.doors.http.endpoint import Endpoint
+from mainstem.doors.http.openapi import openapi_endpoint
 from mainstem.doors.http.routes import (
     cluster,
     deletion,
@@ -36,5 +36,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *stats.ENDPOINTS,
     *health.ENDPOINTS,
     *metrics.ENDPOINTS,
-    *openapi.ENDPOINTS,
+    openapi_endpoint(lambda: ENDPOINTS),
 )

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document, made of the routes' declarations.
+"""The OpenAPI 3.1 document, made from the declarations of the routes.
 
-Owns: nothing by hand: a route that is declared is in it, with its parameters, bodies, answers and problems.
-Schemas come from the types with which bodies are read and answers written.
+Owns: nothing written by hand. Every declared route is in the document with its parameters, bodies, replies
+and problems. The schemas are those of the types with which bodies are read and replies are written.
 """
 
 from __future__ import annotations
@@ -9,73 +9,64 @@ from __future__ import annotations
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from mainstem.doors.http import problem
-from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
+from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, json_response
+from mainstem.http_api.problems import KINDS, MEDIA_TYPE, ProblemJson
 
-ALWAYS = (
+PROBLEMS_OF_ALL = (
     *("invalid", "bad-request", "forbidden-host", "forbidden-origin", "method", "slow-request", "unfit"),
     *("head-too-large", "failed", "not-reachable", "crowded"),
 )
-WITH_BODY = ("body-too-large", "media-type", "slow-body")
-CHANGING = ("not-allowed",)
+PROBLEMS_OF_BODIES = ("body-too-large", "media-type", "slow-body")
+PROBLEMS_OF_CHANGES = ("not-allowed",)
 REF = "#/components/schemas/{name}"
 
-_PARTS: dict[str, dict[str, Any]] = {
+_PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "partition": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "topic": {"type": "string", "pattern": r"^[a-zA-Z0-9._-]{1,249}$"},
     "group": {"type": "string", "minLength": 1},
 }
 
 
-class ProblemJson(msgspec.Struct):
-    """What went wrong (RFC 9457), and what to do. Some kinds have further members."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    fix: str
-
-
 def path_of(endpoint: Endpoint) -> str:
-    """The path as OpenAPI writes it."""
+    """The path in OpenAPI's notation."""
     return re.sub(r":\w+}", "}", endpoint.path)
 
 
 def kinds_of(endpoint: Endpoint) -> list[str]:
-    """All kinds of problems that a route can answer with."""
-    kinds = [*ALWAYS, *endpoint.problems]
+    """All kinds of problems with which a route may refuse a request."""
+    kinds = [*PROBLEMS_OF_ALL, *endpoint.problems]
     if endpoint.bodies:
-        kinds += WITH_BODY
+        kinds += PROBLEMS_OF_BODIES
     if endpoint.method != "GET":
-        kinds += CHANGING
+        kinds += PROBLEMS_OF_CHANGES
     return list(dict.fromkeys(kinds))
 
 
 def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
-    """The document of these routes."""
+    """The document of these routes; `version` is that of mainstem."""
     types = _types(endpoints)
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
-    for kind in itertools.chain.from_iterable(_structs(each) for each in types):
-        components[kind.__name__] |= getattr(kind, "JSON_SCHEMA", {})
-    known = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
+    for struct in itertools.chain.from_iterable(_structs(json_type) for json_type in types):
+        components[struct.__name__] |= getattr(struct, "JSON_SCHEMA", {})
+    schema_by_type = {id(json_type): schema for json_type, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
-    for each in endpoints:
-        paths.setdefault(path_of(each), {})[each.method.lower()] = _operation(each, known, components)
-    _link(endpoints, paths)
+    for endpoint in endpoints:
+        operation = _operation(endpoint, schema_by_type, components)
+        paths.setdefault(path_of(endpoint), {})[endpoint.method.lower()] = operation
+    _add_links(endpoints, paths)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "mainstem",
             "version": version,
-            "description": "One durable event stream: publish, read, follow, look after it.",
+            "description": "A durable event log: publish, read, follow, search and administer.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -84,50 +75,58 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Any]:
 
 
 def _types(endpoints: Iterable[Endpoint]) -> list[Any]:
-    found: dict[int, Any] = {id(ProblemJson): ProblemJson}
-    for each in endpoints:
-        for kind in (each.query, each.reply, *each.bodies.values(), *each.other_replies.values()):
-            if kind is not None:
-                found[id(kind)] = kind
-    return list(found.values())
+    """Every type that a route declares, once."""
+    types: dict[int, Any] = {id(ProblemJson): ProblemJson}
+    for endpoint in endpoints:
+        declared = (
+            *(endpoint.query, endpoint.reply),
+            *endpoint.bodies.values(),
+            *endpoint.other_replies.values(),
+        )
+        types |= {id(json_type): json_type for json_type in declared if json_type is not None}
+    return list(types.values())
 
 
-def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
-    """The structs that are this type, or of which it is made at the top."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        yield kind
-    for each in getattr(kind, "__args__", ()):
-        yield from _structs(each)
+def _structs(json_type: Any) -> Iterator[type[msgspec.Struct]]:
+    """The structs of a declared type: itself, or the members of a union or the elements of a list."""
+    if isinstance(json_type, type) and issubclass(json_type, msgspec.Struct):
+        yield json_type
+    for argument in getattr(json_type, "__args__", ()):
+        yield from _structs(argument)
 
 
-def _operation(endpoint: Endpoint, known: dict[int, Any], components: dict[str, Any]) -> dict[str, Any]:
+def _operation(
+    endpoint: Endpoint, schema_by_type: dict[int, Any], components: dict[str, Any]
+) -> dict[str, Any]:
     text = inspect.getdoc(endpoint.handle) or ""
-    first, _, more = text.partition("\n\n")
+    summary, _, description = text.partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": endpoint.handle.__name__,
-        "summary": " ".join(first.split()).rstrip("."),
+        "summary": " ".join(summary.split()).rstrip("."),
         "tags": [endpoint.tag],
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint, components)],
-        "responses": _responses(endpoint, known),
+        "responses": _responses(endpoint, schema_by_type),
     }
-    if more:
-        operation["description"] = more
+    if description:
+        operation["description"] = description
     if endpoint.bodies:
-        content = {media: {"schema": known[id(kind)]} for media, kind in endpoint.bodies.items()}
+        content = {
+            media: {"schema": schema_by_type[id(json_type)]} for media, json_type in endpoint.bodies.items()
+        }
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def _link(endpoints: Sequence[Endpoint], paths: dict[str, dict[str, Any]]) -> None:
-    """Say of each answer that names a topic or a group which operations take that name."""
+def _add_links(endpoints: Sequence[Endpoint], paths: dict[str, dict[str, Any]]) -> None:
+    """Add to each reply that holds the name of a topic or a group the operations that accept that name."""
     for source in endpoints:
         links = {}
         for target in endpoints:
-            parts = re.findall(r"{(\w+)}", path_of(target))
-            if target is not source and parts and all(part in source.link_sources for part in parts):
+            names = re.findall(r"{(\w+)}", path_of(target))
+            if target is not source and names and all(name in source.link_sources for name in names):
                 links[target.handle.__name__] = {
                     "operationId": target.handle.__name__,
-                    "parameters": {part: f"$response.body#{source.link_sources[part]}" for part in parts},
+                    "parameters": {name: f"$response.body#{source.link_sources[name]}" for name in names},
                 }
         if links:
             operation = paths[path_of(source)][source.method.lower()]
@@ -136,59 +135,60 @@ def _link(endpoints: Sequence[Endpoint], paths: dict[str, dict[str, Any]]) -> No
 
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", path_of(endpoint))
-    return [{"name": name, "in": "path", "required": True, "schema": _PARTS[name]} for name in names]
+    return [{"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]} for name in names]
 
 
 def _query_parameters(endpoint: Endpoint, components: dict[str, Any]) -> list[dict[str, Any]]:
     if endpoint.query is None:
         return []
-    schema = components[endpoint.query.__name__]
-    found = []
-    for name, given in schema["properties"].items():
-        kind = {key: value for key, value in given.items() if key != "description"}
-        if "anyOf" in kind:  # null: the parameter is left out
-            kind["anyOf"] = [each for each in kind["anyOf"] if each != {"type": "null"}]
-        if kind.get("default", 0) is None:
-            del kind["default"]
-        parameter = {"name": name, "in": "query", "required": name in schema["required"], "schema": kind}
-        if "description" in given:
-            parameter["description"] = given["description"]
-        found.append(parameter)
-    return found
+    struct_schema = components[endpoint.query.__name__]
+    parameters = []
+    for name, property_schema in struct_schema["properties"].items():
+        schema = {key: value for key, value in property_schema.items() if key != "description"}
+        if "anyOf" in schema:  # a parameter is never null: it is omitted
+            schema["anyOf"] = [option for option in schema["anyOf"] if option != {"type": "null"}]
+        if schema.get("default", 0) is None:
+            del schema["default"]
+        required = name in struct_schema["required"]
+        parameter = {"name": name, "in": "query", "required": required, "schema": schema}
+        if "description" in property_schema:
+            parameter["description"] = property_schema["description"]
+        parameters.append(parameter)
+    return parameters
 
 
-def _responses(endpoint: Endpoint, known: dict[int, Any]) -> dict[str, Any]:
-    schema = {"type": "string"} if endpoint.reply is None else known[id(endpoint.reply)]
-    if endpoint.media not in (JSON, "application/x-ndjson"):
+def _responses(endpoint: Endpoint, schema_by_type: dict[int, Any]) -> dict[str, Any]:
+    schema = {"type": "string"} if endpoint.reply is None else schema_by_type[id(endpoint.reply)]
+    if endpoint.media not in (JSON, NDJSON):
         schema = {"type": "string"}
-    done: dict[str, Any] = {"description": "Done", "content": {endpoint.media: {"schema": schema}}}
+    success: dict[str, Any] = {"description": "Success", "content": {endpoint.media: {"schema": schema}}}
     for media in endpoint.other_media:
-        done["content"][media] = {"schema": {"type": "string"}}
-    responses: dict[str, Any] = {str(endpoint.status): done}
-    for status, kind in endpoint.other_replies.items():
-        responses[str(status)] = {"description": "", "content": {JSON: {"schema": known[id(kind)]}}}
+        success["content"][media] = {"schema": {"type": "string"}}
+    responses: dict[str, Any] = {str(endpoint.status): success}
+    for status, json_type in endpoint.other_replies.items():
+        content = {JSON: {"schema": schema_by_type[id(json_type)]}}
+        responses[str(status)] = {"description": "", "content": content}
     titles: dict[int, list[str]] = {}
-    for name in kinds_of(endpoint):
-        titles.setdefault(problem.KINDS[name].status, []).append(problem.KINDS[name].title)
-    for status, told in sorted(titles.items()):
-        content = responses.setdefault(str(status), {"description": "", "content": {}})
-        content["description"] = "; ".join(told)
-        content["content"][problem.MEDIA] = {"schema": known[id(ProblemJson)]}
+    for kind in kinds_of(endpoint):
+        titles.setdefault(KINDS[kind].status, []).append(KINDS[kind].title)
+    for status, titles_of_status in sorted(titles.items()):
+        response = responses.setdefault(str(status), {"description": "", "content": {}})
+        response["description"] = "; ".join(titles_of_status)
+        response["content"][MEDIA_TYPE] = {"schema": schema_by_type[id(ProblemJson)]}
     return responses
 
 
-@cache
-def _made(version: str) -> dict[str, Any]:
-    from mainstem.doors.http.endpoints import ENDPOINTS as ALL  # which has this file's route in it, too
+def openapi_endpoint(endpoints: Callable[[], Sequence[Endpoint]]) -> Endpoint:
+    """The route of the document. `endpoints` returns all routes, this one among them."""
 
-    return document(ALL, version)
+    @cache
+    def document_of(version: str) -> dict[str, Any]:
+        return document(endpoints(), version)
 
+    async def show_openapi(call: Call) -> Response:
+        """Show this document."""
+        return json_response(document_of(call.context.version))
 
-async def show_openapi(call: Call) -> Response:
-    """Show this document."""
-    return json_response(_made(call.context.version))
-
-
-ENDPOINTS = (
-    Endpoint(method="GET", path="/openapi.json", handle=show_openapi, tag="about", reply=dict[str, Any]),
-)
+    return Endpoint(
+        method="GET", path="/openapi.json", handle=show_openapi, tag="about", reply=dict[str, Any]
+    )

@@ -1,8 +1,9 @@
-"""Rates and their history: how fast events come in, how fast groups read them, how far groups are behind.
+"""Samples rates and lag for the statistics: events written, events read, and unread events of groups.
 
-Owns: one task that looks at the ends of all topics about each second and at groups about each ten; rates of
-now, and 24 hours in steps of a minute. Refuses: more than a hundredth of the time (it looks less often where
-looking takes long) and more memory than its limits give: what is over them is in the totals only.
+Owns: one task that samples the end offsets of all topics about every second and the groups about every ten
+seconds; the current rates; and a history of 24 hours in steps of one minute. Refuses: to use more than a
+hundredth of the time (where sampling is slow, it samples less often), and more memory than its limits allow:
+topics and groups above the limits count only in the totals.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ log = logging.getLogger("mainstem.http")
 STEP_S = 60
 STEPS = 24 * 60
 TOPICS_MAX = 1_000
-"""Topics with a history, those that moved first."""
+"""Topics with a history: the first ones to which events are written."""
 GROUPS_MAX = 500
-"""Groups that are looked at, by name."""
+"""Groups that are sampled, by name."""
 TOPICS_PERIOD_S = 1.0
 GROUPS_PERIOD_S = 10.0
-SHARE = 100
-"""Looking takes at most one part in so many of the time."""
+COST_FACTOR = 100
+"""The pause after a sample is at least this many times as long as the sample took."""
 SMOOTHING_S = 5.0
-"""Rates of now are means over about this long."""
+"""Time constant of the moving average of current rates."""
 
 
 class MinuteSeries:
-    """One number for each minute; old ones go. Minutes are counted since 1970."""
+    """One number per minute for the last 24 hours. Minutes are counted since 1970."""
 
     __slots__ = ("_values", "first")
 
@@ -44,7 +45,7 @@ class MinuteSeries:
         self._values = array("d")
 
     def put(self, minute: int, value: float) -> None:
-        """Set a minute's number; those left out since the last one are not known (NaN)."""
+        """Set the number of a minute. Minutes without a number since the last one are not known (NaN)."""
         if not self._values or minute - self.first >= 2 * STEPS or minute < self.first:
             self.first, self._values = minute, array("d")
         gap = minute - self.first - len(self._values)
@@ -53,33 +54,36 @@ class MinuteSeries:
             return
         self._values.extend([math.nan] * gap)
         self._values.append(value)
-        over = len(self._values) - STEPS
-        if over > 0:
-            del self._values[:over]
-            self.first += over
+        excess = len(self._values) - STEPS
+        if excess > 0:
+            del self._values[:excess]
+            self.first += excess
+        assert len(self._values) <= STEPS, "a series holds at most 24 hours"
 
     def values(self, first: int, count: int) -> list[float | None]:
         """The numbers of `count` minutes from `first` on; None: not known."""
-        held = range(self.first, self.first + len(self._values))
-        found = [
-            self._values[at - self.first] if at in held else math.nan for at in range(first, first + count)
+        known = range(self.first, self.first + len(self._values))
+        values = [
+            self._values[minute - self.first] if minute in known else math.nan
+            for minute in range(first, first + count)
         ]
-        return [None if math.isnan(each) else round(each, 3) for each in found]
+        return [None if math.isnan(value) else round(value, 3) for value in values]
 
 
 @dataclass(slots=True)
 class EventRate:
-    """One topic's way in or out."""
+    """The rate at which a counter of events grows."""
 
     total: int = -1
-    """-1: not looked at yet."""
+    """-1: not observed yet."""
     per_s: float = 0.0
     minute_total: int = 0
     history: MinuteSeries | None = None
 
     def observe(self, total: int, seconds: float) -> int:
-        """What was added since the last look; `per_s` follows it."""
-        added = max(0, total - self.total) if self.total >= 0 else 0  # less: it was deleted and made again
+        """Record the counter, `seconds` after the last observation; returns by how much it has grown."""
+        # A smaller total means that the topic was deleted and created again.
+        added = max(0, total - self.total) if self.total >= 0 else 0
         self.total = total
         if seconds > 0:
             self.per_s += (added / seconds - self.per_s) * (1 - math.exp(-seconds / SMOOTHING_S))
@@ -91,7 +95,7 @@ class EventRate:
 
 @dataclass(slots=True)
 class GroupSample:
-    """One group, as it was last looked at."""
+    """A group as it was last sampled, with its history."""
 
     info: GroupInfo
     lag: MinuteSeries = field(default_factory=MinuteSeries)
@@ -100,7 +104,8 @@ class GroupSample:
 
 
 class Sampler:
-    """Looks and remembers. `topics`, `groups`, `into`, `out_of` are for readers; only `run` writes them."""
+    """The sampling task and its results. Only the task writes `topics`, `groups`, `inbound` and
+    `outbound`."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
@@ -108,137 +113,143 @@ class Sampler:
         self.started_ms = clock.wall_ms()
         self.topics: list[TopicSummary] = []
         self.sampled_ms = 0
-        """When the topics were last looked at; 0: not yet."""
+        """When the topics were last sampled; 0: not yet."""
         self.inbound: dict[str, EventRate] = {}
+        """Events written, by topic."""
         self.outbound: dict[str, EventRate] = {}
+        """Events read by groups, by topic."""
         self.total_inbound = EventRate(0, history=MinuteSeries())
         self.total_outbound = EventRate(0, history=MinuteSeries())
         self.groups: dict[str, GroupSample] = {}
         self.groups_total = 0
-        self._last_topics = self._last_groups = clock.monotonic()
-        self._minute = self._now_minute()
-        self._minute_began = clock.monotonic()
+        self._topics_sampled_s = self._groups_sampled_s = clock.monotonic()
+        self._minute = self._current_minute()
+        self._minute_started_s = clock.monotonic()
         self._failed = False
 
-    def _now_minute(self) -> int:
+    def _current_minute(self) -> int:
         return self._clock.wall_ms() // 1000 // STEP_S
 
     async def run(self, pause: Callable[[float], Awaitable[None]], closing: asyncio.Event) -> None:
-        """Look until `closing`. Errors of the engine are logged once; what is shown then stays as it was."""
-        next_groups = self._clock.monotonic()
+        """Sample until `closing` is set. An error of the engine is logged once; the results then stay
+        unchanged."""
+        next_groups_s = self._clock.monotonic()
         while not closing.is_set():
-            began = self._clock.monotonic()
+            started_s = self._clock.monotonic()
             try:
                 await self.sample_topics()
-                if began >= next_groups:
-                    before = self._clock.monotonic()
+                if started_s >= next_groups_s:
+                    groups_started_s = self._clock.monotonic()
                     await self.sample_groups()
-                    cost_s = self._clock.monotonic() - before
-                    next_groups = before + max(GROUPS_PERIOD_S, cost_s * SHARE)
+                    cost_s = self._clock.monotonic() - groups_started_s
+                    next_groups_s = groups_started_s + max(GROUPS_PERIOD_S, cost_s * COST_FACTOR)
                 self._failed = False
             except StreamError as error:
                 if not self._failed:
-                    log.warning("statistics stand still: %s", error)
+                    log.warning("statistics are not updated: %s", error)
                 self._failed = True
             except Exception:
                 if not self._failed:
-                    log.exception("statistics stand still")
+                    log.exception("statistics are not updated")
                 self._failed = True
-            cost_s = self._clock.monotonic() - began
-            await pause(max(TOPICS_PERIOD_S, cost_s * SHARE))
+            cost_s = self._clock.monotonic() - started_s
+            await pause(max(TOPICS_PERIOD_S, cost_s * COST_FACTOR))
 
     async def sample_topics(self) -> None:
-        """One look at all topics."""
-        found = await self._engine.topics(internal=True)
-        now = self._clock.monotonic()
-        seconds, self._last_topics = now - self._last_topics, now
-        self.topics = [each for each in found if not each.internal]
-        first = not self.sampled_ms
+        """Sample the end offsets of all topics."""
+        topics = await self._engine.topics(internal=True)
+        now_s = self._clock.monotonic()
+        seconds, self._topics_sampled_s = now_s - self._topics_sampled_s, now_s
+        self.topics = [topic for topic in topics if not topic.internal]
+        is_first = not self.sampled_ms
         self.sampled_ms = self._clock.wall_ms()
         added = 0
         for topic in self.topics:
-            flow = self.inbound.get(topic.name)
-            if flow is None:  # at the first look, what is there is no news; later it is
-                flow = self.inbound[topic.name] = EventRate(-1 if first else 0)
-            elif topic.written == flow.total and not flow.per_s:
-                continue  # most of many stand still
-            added += flow.observe(topic.written, seconds)
+            rate = self.inbound.get(topic.name)
+            if rate is None:
+                # Events of the first sample are old; those of a topic that appears later are new.
+                rate = self.inbound[topic.name] = EventRate(-1 if is_first else 0)
+            elif topic.written == rate.total and not rate.per_s:
+                continue  # of many topics, most are idle
+            added += rate.observe(topic.written, seconds)
         self.total_inbound.observe(self.total_inbound.total + added, seconds)
         if len(self.inbound) > len(self.topics):
-            there = {each.name for each in self.topics}
-            for name in [name for name in self.inbound if name not in there]:
+            existing = {topic.name for topic in self.topics}
+            for name in [name for name in self.inbound if name not in existing]:
                 del self.inbound[name]
         for name in [name for name in self.outbound if name not in self.inbound]:
             del self.outbound[name]
-        self._turn_of_minute(now)
+        self._close_minute(now_s)
 
     async def sample_groups(self) -> None:
-        """One look at the groups: their lag, and what they have read since the last."""
-        listed = await self._engine.groups()
-        self.groups_total = len(listed)
-        now = self._clock.monotonic()
-        seconds, self._last_groups = now - self._last_groups, now
-        seen: dict[str, GroupSample] = {}
+        """Sample the groups: their lag, and how many events they have read since the last sample."""
+        summaries = await self._engine.groups()
+        self.groups_total = len(summaries)
+        now_s = self._clock.monotonic()
+        seconds, self._groups_sampled_s = now_s - self._groups_sampled_s, now_s
+        samples: dict[str, GroupSample] = {}
         read: dict[str, int] = {}
-        for each in listed[:GROUPS_MAX]:
+        for summary in summaries[:GROUPS_MAX]:
             try:
-                info = await self._engine.group(each.name)
+                info = await self._engine.group(summary.name)
             except UnknownGroup:
-                continue  # deleted since
-            group = self.groups.get(each.name)
-            if group is None:
-                group = GroupSample(info)
-            for topic, count in _progress(group.info, info).items():
+                continue  # deleted in the meantime
+            sample = self.groups.get(summary.name)
+            if sample is None:
+                sample = GroupSample(info)
+            for topic, count in _events_read(sample.info, info).items():
                 read[topic] = read.get(topic, 0) + count
-            group.info = info
-            group.stalls.observe(info, now)
-            seen[each.name] = group
-        self.groups = seen
+            sample.info = info
+            sample.stalls.observe(info, now_s)
+            samples[summary.name] = sample
+        self.groups = samples
         for topic in {*read, *self.outbound}:
-            flow = self.outbound.setdefault(topic, EventRate(0))
-            flow.observe(flow.total + read.get(topic, 0), seconds)
+            rate = self.outbound.setdefault(topic, EventRate(0))
+            rate.observe(rate.total + read.get(topic, 0), seconds)
         self.total_outbound.observe(self.total_outbound.total + sum(read.values()), seconds)
 
-    def _turn_of_minute(self, now: float) -> None:
-        minute = self._now_minute()
+    def _close_minute(self, now_s: float) -> None:
+        """If a new minute has begun, put the numbers of the last one into the histories."""
+        minute = self._current_minute()
         if minute == self._minute:
             return
-        seconds = max(1.0, now - self._minute_began)
-        for flows in (self.inbound, self.outbound):
-            histories = sum(flow.history is not None for flow in flows.values())
-            for flow in flows.values():
-                if flow.history is None and flow.minute_total and histories < TOPICS_MAX:
-                    flow.history = MinuteSeries()
+        seconds = max(1.0, now_s - self._minute_started_s)
+        for rates in (self.inbound, self.outbound):
+            histories = sum(rate.history is not None for rate in rates.values())
+            for rate in rates.values():
+                if rate.history is None and rate.minute_total and histories < TOPICS_MAX:
+                    rate.history = MinuteSeries()
                     histories += 1
-                self._close_minute(flow, seconds)
-        self._close_minute(self.total_inbound, seconds)
-        self._close_minute(self.total_outbound, seconds)
-        for group in self.groups.values():
-            lags = [each.lag for each in group.info.positions if each.lag is not None]
-            waits = [each.lag_ms for each in group.info.positions if each.lag_ms is not None]
+                self._put_rate(rate, seconds)
+        self._put_rate(self.total_inbound, seconds)
+        self._put_rate(self.total_outbound, seconds)
+        for sample in self.groups.values():
+            lags = [position.lag for position in sample.info.positions if position.lag is not None]
+            waits_ms = [position.lag_ms for position in sample.info.positions if position.lag_ms is not None]
             if lags:
-                group.lag.put(self._minute, sum(lags))
-            if waits:
-                group.lag_ms.put(self._minute, max(waits))
-        self._minute, self._minute_began = minute, now
+                sample.lag.put(self._minute, sum(lags))
+            if waits_ms:
+                sample.lag_ms.put(self._minute, max(waits_ms))
+        self._minute, self._minute_started_s = minute, now_s
 
-    def _close_minute(self, flow: EventRate, seconds: float) -> None:
-        if flow.history is not None:
-            flow.history.put(self._minute, flow.minute_total / seconds)
-        flow.minute_total = 0
+    def _put_rate(self, rate: EventRate, seconds: float) -> None:
+        if rate.history is not None:
+            rate.history.put(self._minute, rate.minute_total / seconds)
+        rate.minute_total = 0
 
-    def window(self) -> tuple[int, int]:
-        """(first minute, how many) of the history that there can be by now: whole minutes only."""
+    def history_window(self) -> tuple[int, int]:
+        """(first minute, number of minutes) for which there can be a history by now; whole minutes only."""
         first = max(self._minute - STEPS, self.started_ms // 1000 // STEP_S)
         return first, max(0, self._minute - first)
 
 
-def _progress(before: GroupInfo, after: GroupInfo) -> dict[str, int]:
-    """Events read by topic between two looks at a group; a reset back counts as nothing."""
-    stood = {(each.topic, each.partition): each.offset for each in before.positions}
+def _events_read(before: GroupInfo, after: GroupInfo) -> dict[str, int]:
+    """Events read between two samples of a group, by topic. A reset to an earlier offset counts as
+    nothing."""
+    old_offsets = {(position.topic, position.partition): position.offset for position in before.positions}
     read: dict[str, int] = {}
-    for each in after.positions:
-        was = stood.get((each.topic, each.partition))
-        if was is not None and each.offset is not None and each.offset > was:
-            read[each.topic] = read.get(each.topic, 0) + each.offset - was
+    for position in after.positions:
+        old = old_offsets.get((position.topic, position.partition))
+        if old is not None and position.offset is not None and position.offset > old:
+            read[position.topic] = read.get(position.topic, 0) + position.offset - old
     return read

@@ -20,8 +20,8 @@ from mainstem.doors.http.app import build
 from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection
 from mainstem.doors.http.endpoint import DiskUsage, HttpContext, MetricSample, SearchStats
 from mainstem.doors.http.endpoints import ENDPOINTS
-from mainstem.doors.http.routes.search import SEARCHES_MAX
 from mainstem.doors.http.sampler import Sampler
+from mainstem.doors.http.search_slots import SEARCHES_MAX
 from mainstem.doors.http.security import Guard
 from mainstem.doors.http.static_files import static_routes
 

@@ -1,7 +1,7 @@
-"""The console's files: index.html at /, the rest at /static/.
+"""The console's files: index.html at /, all others below /static/.
 
-Owns: which files may be seen (those of the package `mainstem.console`, nothing above or hidden), their types
-and how browsers keep them: they ask each time, and are told 304 when nothing changed. Refuses: all else.
+Owns: which files are served (those of the package `mainstem.console`, none outside it and no hidden ones),
+their content types, and caching: a browser revalidates a file each time and gets a 304 if it has not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from mainstem.doors.http.problem import Problem
 
-TYPES = {
+MEDIA_TYPES = {
     ".css": "text/css",
     ".html": "text/html",
     ".js": "text/javascript",
@@ -35,7 +35,7 @@ def _folder() -> Path:
 
 
 def static_routes(on_open: Callable[[], None]) -> list[BaseRoute]:
-    """The routes of the page. `opened`: is called when somebody opens it."""
+    """The routes of the console's files. `on_open` is called whenever a browser opens the console."""
 
     async def index(request: Request) -> Response:
         on_open()
@@ -50,21 +50,21 @@ def static_routes(on_open: Callable[[], None]) -> list[BaseRoute]:
 async def _static(request: Request) -> Response:
     parts = request.path_params["path"].split("/")
     if any(not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
-        return _nothing(request)
+        return _not_found(request)
     return _file(request, _folder().joinpath("static", *parts))
 
 
 def _file(request: Request, path: Path) -> Response:
-    kind = TYPES.get(path.suffix)
-    if kind is None or not path.is_file():
-        return _nothing(request)
+    media = MEDIA_TYPES.get(path.suffix)
+    if media is None or not path.is_file():
+        return _not_found(request)
     content = path.read_bytes()
     tag = f'"{hashlib.blake2s(content, digest_size=12).hexdigest()}"'
     headers = {"etag": tag, "cache-control": "no-cache"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(None, 304, headers)
-    return Response(content, 200, headers, kind)
+    return Response(content, 200, headers, media)
 
 
-def _nothing(request: Request) -> Response:
+def _not_found(request: Request) -> Response:
     return Problem("not-found", f"there is no file at {request.url.path[:200]}").response()

@@ -1,8 +1,7 @@
-"""Taking what a search finds into a file: NDJSON, CSV, Parquet.
+"""Exporting the matches of a query as a file: NDJSON, CSV or Parquet.
 
-Owns: the forms of a file, and how much of it is held in memory. Refuses: to end a file as if it were whole
-when it is not, because the search broke off or because something could not be read: the connection is cut
-instead. `replay.py` takes what is found into a topic.
+Owns: the formats, and how much of a file is held in memory. Refuses: to end an incomplete file as if it were
+complete. If the search fails or a range cannot be read, the connection is broken instead.
 """
 
 from __future__ import annotations
@@ -11,21 +10,28 @@ import asyncio
 import base64
 import csv
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Annotated, Literal, Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
 
-import msgspec
-from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem import parquet
 from mainstem.contract import Event, StreamError
 from mainstem.doors.http import audit
-from mainstem.doors.http.endpoint import JSON, NDJSON, Call, Endpoint, StreamedResponse, json_line
-from mainstem.doors.http.events_json import EventJson, event_to_json_in_slices
-from mainstem.doors.http.field_types import Millis, PartitionNumber
-from mainstem.doors.http.routes.search import Glob, Updates, start_search
-from mainstem.search.contract import Done, Hit, Progress, SearchRequest, Unreadable
+from mainstem.doors.http.endpoint import (
+    JSON,
+    NDJSON,
+    Call,
+    Endpoint,
+    StreamedResponse,
+    json_line,
+    start_stream,
+)
+from mainstem.doors.http.events_json import event_to_json_in_slices
+from mainstem.doors.http.search_slots import Updates, start_search
+from mainstem.http_api.events import EventJson
+from mainstem.http_api.replay import ExportJson
+from mainstem.search.contract import Done, Hit, Progress, Unreadable
 from mainstem.timespec import format_iso
 
 PART_BYTES = 64 << 10
@@ -34,140 +40,68 @@ PARQUET = "application/vnd.apache.parquet"
 CSV_COLUMNS = ("topic", "partition", "offset", "time", "key", "value")
 
 
-class MatchesJson(msgspec.Struct, forbid_unknown_fields=True):
-    """All events that match, in the order of their offsets."""
-
-    query: Annotated[str, Meta(max_length=10_000, description="See docs/SEARCH.md; empty: every event.")] = ""
-    topics: Annotated[list[Glob], Meta(description="Globs; none: all but internal ones.")] = []
-    partitions: list[PartitionNumber] | None = None
-    since_ms: Annotated[Millis | None, Meta(description="Events of this time or later.")] = None
-    until_ms: Annotated[Millis | None, Meta(description="Events before this time.")] = None
-
-    def request(self, *, only_count: bool = False) -> SearchRequest:
-        """As the search takes it."""
-        return SearchRequest(
-            query=self.query,
-            topics=self.topics,
-            partitions=self.partitions,
-            since_ms=self.since_ms,
-            until_ms=self.until_ms,
-            limit=None,
-            newest_first=False,
-            only_count=only_count,
-        )
-
-    def about(self) -> dict[str, audit.Value]:
-        """What an audit line says of it."""
-        told: dict[str, audit.Value] = {"query": self.query, "topics": ",".join(self.topics) or "*"}
-        if self.partitions is not None:
-            told["partitions"] = ",".join(map(str, self.partitions))
-        if self.since_ms is not None:
-            told["since"] = format_iso(self.since_ms)
-        if self.until_ms is not None:
-            told["until"] = format_iso(self.until_ms)
-        return told
-
-
-class ExportJson(MatchesJson, forbid_unknown_fields=True):
-    """What to write to a file, and how."""
-
-    format: Annotated[
-        Literal["ndjson", "csv", "parquet"],
-        Meta(
-            description="ndjson: events as elsewhere; csv: without headers; parquet: exact, if the server has"
-            " pyarrow."
-        ),
-    ] = "ndjson"
-
-
 async def export(call: Call) -> Response:
-    """Write all events that match to a file: NDJSON, CSV or Parquet. A file that is not whole ends with a
-    broken connection."""
-    wanted = await call.json_body(ExportJson)
-    if wanted.format == "parquet":
+    """Write all matches to a file: NDJSON, CSV or Parquet. If the file is incomplete, the connection is
+    broken before its end."""
+    body = await call.json_body(ExportJson)
+    if body.format == "parquet":
         parquet.require_pyarrow()
-    updates, release = await start_search(call, call.context.search().search(wanted.request()))
-    parts = _parts(call, wanted, updates)
-    media = {"ndjson": NDJSON, "csv": CSV, "parquet": PARQUET}[wanted.format]
-    name = f'attachment; filename="events.{wanted.format}"'
-    started, release = await start_stream(parts, release)
-    return StreamedResponse(started, media, release, content_disposition=name)
+    updates, release = await start_search(call, call.context.search().search(body.request()))
+    media = {"ndjson": NDJSON, "csv": CSV, "parquet": PARQUET}[body.format]
+    parts, end = await start_stream(_parts(call, body, updates), release)
+    disposition = f'attachment; filename="events.{body.format}"'
+    return StreamedResponse(parts, media, end, content_disposition=disposition)
 
 
-async def start_stream(
-    parts: AsyncGenerator[bytes, None], release: Callable[[], Awaitable[None]]
-) -> tuple[AsyncIterator[bytes], Callable[[], Awaitable[None]]]:
-    """`parts`, begun: so that what goes wrong at once is a problem, not a broken answer; and a `release` that
-    also ends them, so that their audit line is written whatever becomes of the client."""
-    try:
-        first = await anext(parts, b"")
-    except BaseException:
-        await release()
-        raise
-
-    async def all_of_them() -> AsyncIterator[bytes]:
-        yield first
-        async for part in parts:
-            yield part
-
-    async def end() -> None:
-        try:
-            await parts.aclose()
-        finally:
-            await release()
-
-    return all_of_them(), end
-
-
-async def _parts(call: Call, wanted: ExportJson, updates: Updates) -> AsyncGenerator[bytes, None]:
-    """The file. ConnectionError at its end if it is not whole."""
-    sink = _DownloadBuffer()
-    form = None if wanted.format == "ndjson" else _WRITERS[wanted.format](sink)
+async def _parts(call: Call, body: ExportJson, updates: Updates) -> AsyncGenerator[bytes, None]:
+    """The file, part by part. Raises ConnectionError at the end if the file is incomplete."""
+    buffer = _DownloadBuffer()
+    writer = None if body.format == "ndjson" else _WRITERS[body.format](buffer)
     events, missing, done = 0, "", False
-    with audit.action(call, "export", dry_run=False, **wanted.about(), format=wanted.format) as line:
+    details = audit.matches_details(body)
+    with audit.action(call, "export", dry_run=False, **details, format=body.format) as line:
         try:
             async for update in updates:
                 if isinstance(update, Hit):
                     events += 1
-                    if form is None:
-                        sink.write(
-                            json_line(await event_to_json_in_slices(update.event, call.context.yield_to_loop))
-                            + b"\n"
-                        )
-                    elif form.add(update.event):
-                        await asyncio.to_thread(form.flush)
+                    if writer is None:
+                        event = await event_to_json_in_slices(update.event, call.context.yield_to_loop)
+                        buffer.write(json_line(event) + b"\n")
+                    elif writer.add(update.event):
+                        await asyncio.to_thread(writer.flush)
                 elif isinstance(update, Unreadable):
-                    at = update.position
-                    missing = missing or f"{at.topic}/{at.partition} from {at.offset} on: {update.reason}"
-                if sink.size >= PART_BYTES or (sink.size and isinstance(update, Progress)):
+                    position = update.position
+                    place = f"{position.topic}/{position.partition} from offset {position.offset}"
+                    missing = missing or f"{place}: {update.reason}"
+                if buffer.size >= PART_BYTES or (buffer.size and isinstance(update, Progress)):
                     line.count(events=events)
-                    yield sink.take()
+                    yield buffer.drain()
                 done = isinstance(update, Done)
         except StreamError as error:
             missing = str(error)
         line.count(events=events)
         if done and not missing:
-            if form is not None:
-                await asyncio.to_thread(form.close)
+            if writer is not None:
+                await asyncio.to_thread(writer.close)
         else:
-            line.ended("failed", missing or "the search was cut off")
-        yield sink.take()
+            line.fail("failed", missing or "the search was cut off")
+        yield buffer.drain()
     if missing or not done:
-        raise ConnectionError("the file is not whole")
+        raise ConnectionError("the file is incomplete")
 
 
 class _DownloadBuffer:
-    """A file that is read from its beginning while it is written at its end."""
+    """A file object from whose beginning one reads while another writes to its end."""
 
     closed = False
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._taken = 0
+        self._drained_bytes = 0
 
     @property
     def size(self) -> int:
-        """Bytes to take."""
+        """Bytes that can be drained."""
         return len(self._buffer)
 
     def write(self, data: bytes) -> int:
@@ -175,16 +109,16 @@ class _DownloadBuffer:
         self._buffer += data
         return len(data)
 
-    def take(self) -> bytes:
-        """All that was written since."""
-        taken = bytes(self._buffer)
-        self._taken += len(taken)
+    def drain(self) -> bytes:
+        """Remove and return all bytes written since the last call."""
+        data = bytes(self._buffer)
+        self._drained_bytes += len(data)
         self._buffer.clear()
-        return taken
+        return data
 
     def tell(self) -> int:
         """See io."""
-        return self._taken + len(self._buffer)
+        return self._drained_bytes + len(self._buffer)
 
     def flush(self) -> None:
         """See io."""
@@ -194,23 +128,23 @@ class _DownloadBuffer:
 
 
 class _FileWriter(Protocol):
-    """Events as the bytes of a file."""
+    """Writes events in one format."""
 
     def add(self, event: Event) -> bool:
-        """Write it; or take it, and say whether it is time to flush."""
+        """Write the event, or keep it; returns whether it is time to flush."""
 
     def flush(self) -> None:
-        """Write what was taken. In a thread."""
+        """Write the events that are kept. Called in a thread."""
 
     def close(self) -> None:
-        """Write the end of the file. In a thread."""
+        """Write the end of the file. Called in a thread."""
 
 
 class _CsvWriter:
-    """Holds nothing back."""
+    """Writes each event at once."""
 
-    def __init__(self, sink: _DownloadBuffer) -> None:
-        self._write = sink.write
+    def __init__(self, buffer: _DownloadBuffer) -> None:
+        self._write = buffer.write
         self._row(CSV_COLUMNS)
 
     def add(self, event: Event) -> bool:
@@ -219,10 +153,10 @@ class _CsvWriter:
         return False
 
     def flush(self) -> None:
-        """Nothing is held."""
+        """Nothing is kept."""
 
     def close(self) -> None:
-        """The last row is the end."""
+        """A CSV file ends with its last row."""
 
     def _row(self, cells: tuple[object, ...]) -> None:
         line = io.StringIO()
@@ -237,7 +171,7 @@ _WRITERS: dict[str, Callable[[_DownloadBuffer], _FileWriter]] = {
 
 
 def _cell(content: bytes | None) -> str:
-    """Its characters; base64 where it is not UTF-8."""
+    """The characters of a key or payload; base64 if it is not UTF-8."""
     try:
         return (content or b"").decode()
     except UnicodeDecodeError:

@@ -1,164 +1,102 @@
-"""Consumer groups: their lag in events and in time, resetting and deleting them."""
+"""Consumer groups: list them with their lag in events and in time, show, reset and delete them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
 
-import msgspec
-from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.contract import GroupInfo, Position, UnknownGroup
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
-from mainstem.doors.http.field_types import PartitionNumber
 from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.routes.topics import DryRunQuery
+from mainstem.http_api.groups import (
+    DeletedGroupJson,
+    GroupDetailJson,
+    GroupJson,
+    GroupPositionJson,
+    GroupsJson,
+    GroupsQuery,
+    MemberJson,
+    MoveJson,
+    ResetDoneJson,
+    ResetJson,
+    StalledPositionJson,
+)
+from mainstem.http_api.topics import DryRunQuery
 from mainstem.timespec import StartPoint, parse_start_point
 
 GROUPS_PATH = "/api/v1/groups"
 GROUP_PATH = "/api/v1/groups/{group:text}"
-"""Kafka allows any character in a group's name, the slash too: it is written %2F."""
-
-
-class GroupsQuery(msgspec.Struct):
-    """Which groups."""
-
-    q: Annotated[str, Meta(description="Only names that contain this, in any case.")] = ""
-    limit: Annotated[int, Meta(ge=1, le=500, description="At most so many.")] = 100
-    after: Annotated[str, Meta(description="Only names after this one: `next` of the page before.")] = ""
-
-
-class StalledPositionJson(msgspec.Struct):
-    """A position that has unread events and has not moved for 40 seconds or more, and whose turn it is."""
-
-    topic: str
-    partition: int
-    for_ms: Annotated[int, Meta(description="So long, as far as this server has seen.")]
-    client_id: Annotated[str | None, Meta(description="null: the partition is assigned to nobody.")]
-    host: str | None
-
-
-class GroupJson(msgspec.Struct):
-    """A group in a list."""
-
-    group: str
-    state: str
-    members: int
-    topics: list[str]
-    lag: Annotated[int | None, Meta(description="Events not read; null: it has no position yet.")]
-    lag_ms: Annotated[int | None, Meta(description="How long the oldest unread event has waited, ms.")]
-    lag_per_s: Annotated[
-        float | None, Meta(description="How fast the lag grows, events a second; below 0: it catches up.")
-    ]
-    stuck: Annotated[
-        StalledPositionJson | None, Meta(description="What has stood still longest; null: nothing does.")
-    ]
-
-
-class GroupsJson(msgspec.Struct):
-    """A page of groups, by name."""
-
-    groups: list[GroupJson]
-    total: int
-    next: str | None
-
-
-class MemberJson(msgspec.Struct):
-    """A member."""
-
-    id: str
-    client_id: str
-    host: str
-    instance_id: str | None
-    assigned: list[tuple[str, int]]
-
-
-class GroupPositionJson(msgspec.Struct):
-    """How far a partition is read."""
-
-    topic: str
-    partition: int
-    offset: int | None
-    end: int
-    lag: int | None
-    lag_ms: int | None
-
-
-class GroupDetailJson(msgspec.Struct):
-    """A group in full."""
-
-    group: str
-    state: str
-    assignor: str
-    lag: int | None
-    lag_ms: int | None
-    lag_per_s: float | None
-    stuck: Annotated[list[StalledPositionJson], Meta(description="What stands still, the longest first.")]
-    members: list[MemberJson]
-    positions: list[GroupPositionJson]
+"""Kafka allows any character in the name of a group, including the slash, which a path writes as %2F."""
 
 
 def _lag(info: GroupInfo) -> tuple[int | None, int | None]:
-    lags = [each.lag for each in info.positions if each.lag is not None]
-    waits = [each.lag_ms for each in info.positions if each.lag_ms is not None]
-    return (sum(lags) if lags else None), (max(waits) if waits else None)
+    """Unread events over all positions, and the longest wait in ms; None: not known."""
+    lags = [position.lag for position in info.positions if position.lag is not None]
+    waits_ms = [position.lag_ms for position in info.positions if position.lag_ms is not None]
+    return (sum(lags) if lags else None), (max(waits_ms) if waits_ms else None)
 
 
-def _watched(call: Call, info: GroupInfo) -> tuple[float | None, list[StalledPositionJson]]:
-    """How fast its lag grows, and what stands still."""
-    seen = call.context.sampler.groups.get(info.name)
-    if seen is None:
+def _stalls(call: Call, info: GroupInfo) -> tuple[float | None, list[StalledPositionJson]]:
+    """The growth of the lag in events per second, and the positions that have stalled, the longest first."""
+    sample = call.context.sampler.groups.get(info.name)
+    if sample is None:
         return None, []
-    grows = seen.stalls.lag_per_s
-    stuck = [
+    growth = sample.stalls.lag_per_s
+    stalled = [
         StalledPositionJson(
-            each.topic,
-            each.partition,
-            each.for_ms,
-            each.member.client_id if each.member else None,
-            each.member.host if each.member else None,
+            topic=stall.topic,
+            partition=stall.partition,
+            for_ms=stall.for_ms,
+            client_id=stall.member.client_id if stall.member else None,
+            host=stall.member.host if stall.member else None,
         )
-        for each in seen.stalls.stalled(info, call.context.clock.monotonic())
+        for stall in sample.stalls.stalled(info, call.context.clock.monotonic())
     ]
-    return None if grows is None else round(grows, 3), stuck
+    return None if growth is None else round(growth, 3), stalled
 
 
 def _row(call: Call, info: GroupInfo) -> GroupJson:
     lag, lag_ms = _lag(info)
-    grows, stuck = _watched(call, info)
-    topics = sorted({each.topic for each in info.positions})
+    growth, stalled = _stalls(call, info)
     return GroupJson(
-        info.name,
-        info.state,
-        len(info.members),
-        topics,
-        lag,
-        lag_ms,
-        grows,
-        stuck[0] if stuck else None,
+        group=info.name,
+        state=info.state,
+        members=len(info.members),
+        topics=sorted({position.topic for position in info.positions}),
+        lag=lag,
+        lag_ms=lag_ms,
+        lag_per_s=growth,
+        stuck=stalled[0] if stalled else None,
     )
 
 
 def _detail(call: Call, info: GroupInfo) -> GroupDetailJson:
     lag, lag_ms = _lag(info)
-    grows, stuck = _watched(call, info)
+    growth, stalled = _stalls(call, info)
     return GroupDetailJson(
-        info.name,
-        info.state,
-        info.assignor,
-        lag,
-        lag_ms,
-        grows,
-        stuck,
-        [
-            MemberJson(each.id, each.client_id, each.host, each.instance_id, list(each.assigned))
-            for each in info.members
+        group=info.name,
+        state=info.state,
+        assignor=info.assignor,
+        lag=lag,
+        lag_ms=lag_ms,
+        lag_per_s=growth,
+        stuck=stalled,
+        members=[
+            MemberJson(member.id, member.client_id, member.host, member.instance_id, list(member.assigned))
+            for member in info.members
         ],
-        [
-            GroupPositionJson(each.topic, each.partition, each.offset, each.end, each.lag, each.lag_ms)
-            for each in info.positions
+        positions=[
+            GroupPositionJson(
+                topic=position.topic,
+                partition=position.partition,
+                offset=position.offset,
+                end=position.end,
+                lag=position.lag,
+                lag_ms=position.lag_ms,
+            )
+            for position in info.positions
         ],
     )
 
@@ -166,17 +104,18 @@ def _detail(call: Call, info: GroupInfo) -> GroupDetailJson:
 async def list_groups(call: Call) -> Response:
     """List consumer groups with their lag."""
     query: GroupsQuery = call.query
-    wanted = query.q.lower()
-    found = [each for each in await call.engine.groups() if wanted in each.name.lower()]
-    rest = [each for each in found if each.name > query.after]
-    page = rest[: query.limit]
+    fragment = query.q.lower()
+    matching = [group for group in await call.engine.groups() if fragment in group.name.lower()]
+    remaining = [group for group in matching if group.name > query.after]
+    page = remaining[: query.limit]
     rows = []
-    for each in page:
+    for summary in page:
         try:
-            rows.append(_row(call, await call.engine.group(each.name)))
+            rows.append(_row(call, await call.engine.group(summary.name)))
         except UnknownGroup:
             continue  # deleted since it was listed
-    return json_response(GroupsJson(rows, len(found), page[-1].name if len(rest) > len(page) else None))
+    next_after = page[-1].name if len(remaining) > len(page) else None
+    return json_response(GroupsJson(rows, len(matching), next_after))
 
 
 async def show_group(call: Call) -> Response:
@@ -184,118 +123,80 @@ async def show_group(call: Call) -> Response:
     return json_response(_detail(call, await call.engine.group(call.path_parameter("group"))))
 
 
-class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a group shall go on."""
-
-    JSON_SCHEMA: ClassVar = {"examples": [{"to": "earliest", "topics": ["orders"], "dry_run": True}]}
-
-    to: Annotated[
-        str,
-        Meta(
-            pattern=r"^(earliest|latest|[0-9]{1,18}|-([0-9]+(ms|s|m|h|d|w))+|[0-9]{4}-[0-9]{2}.*)$",
-            max_length=100,
-            description="earliest, latest, an offset, a time (ISO 8601, else UTC) or an age (-10m).",
-        ),
-    ]
-    topics: Annotated[
-        list[str],
-        Meta(description="Only these; needed for those that it has not read yet. Else all it reads."),
-    ] = []
-    partition: Annotated[PartitionNumber | None, Meta(description="Only this one of one topic.")] = None
-    dry_run: Annotated[bool, Meta(description="Only tell what would be done.")] = False
-
-
-class MoveJson(msgspec.Struct):
-    """One position's move."""
-
-    topic: str
-    partition: int
-    old: Annotated[int | None, Meta(description="null: it had none.")]
-    new: int
-
-
-class ResetDoneJson(msgspec.Struct):
-    """What a reset does."""
-
-    group: str
-    dry_run: bool
-    again: Annotated[int, Meta(description="Events that will be read again.")]
-    passed_over: Annotated[int, Meta(description="Events that will not be read.")]
-    moves: list[MoveJson]
-
-
 async def reset_group(call: Call) -> Response:
-    """Set how far a group has read. It must have no members."""
+    """Set where a group continues to read. It must have no members."""
     name = call.path_parameter("group")
-    wanted = await call.json_body(ResetJson)
+    body = await call.json_body(ResetJson)
     try:
-        moment = parse_start_point(wanted.to, call.context.clock.wall_ms())
+        start_point = parse_start_point(body.to, call.context.clock.wall_ms())
     except (ValueError, OverflowError) as error:
         raise Problem("unfit", f"to: {str(error)[:300]}") from None
-    if wanted.partition is not None and len(wanted.topics) != 1:
-        raise Problem("unfit", "a partition is named; name its topic alone, too")
-    with audit.action(call, "reset-group", dry_run=wanted.dry_run, group=name, to=wanted.to) as line:
-        moves = await _moves(call, name, wanted, moment)
-        again = sum(max(0, each.old - each.new) for each in moves if each.old is not None)
-        passed_over = sum(max(0, each.new - each.old) for each in moves if each.old is not None)
+    if body.partition is not None and len(body.topics) != 1:
+        raise Problem("unfit", "with a partition, `topics` must name its topic and no other")
+    with audit.action(call, "reset-group", dry_run=body.dry_run, group=name, to=body.to) as line:
+        moves = await _moves(call, name, body, start_point)
+        again = sum(max(0, move.old - move.new) for move in moves if move.old is not None)
+        passed_over = sum(max(0, move.new - move.old) for move in moves if move.old is not None)
         line.count(partitions=len(moves), again=again, passed_over=passed_over)
-        if not wanted.dry_run:
-            places = [Position(each.topic, each.partition, each.new) for each in moves]
-            await call.engine.set_positions(name, places)
-    return json_response(ResetDoneJson(name, wanted.dry_run, again, passed_over, moves))
+        if not body.dry_run:
+            positions = [Position(move.topic, move.partition, move.new) for move in moves]
+            await call.engine.set_positions(name, positions)
+    return json_response(ResetDoneJson(name, body.dry_run, again, passed_over, moves))
 
 
-async def _moves(call: Call, name: str, wanted: ResetJson, moment: StartPoint) -> list[MoveJson]:
-    known = await _known(call, name, wanted.topics)
+async def _moves(call: Call, name: str, body: ResetJson, start_point: StartPoint) -> list[MoveJson]:
+    old_offsets = await _old_offsets(call, name, body.topics)
     moves = [
         MoveJson(
-            topic, partition, known.get((topic, partition)), await _offset_of(call, topic, partition, moment)
+            topic=topic,
+            partition=partition,
+            old=old_offsets.get((topic, partition)),
+            new=await _offset_of(call, topic, partition, start_point),
         )
-        for topic, partition in await _places(call, wanted, known)
+        for topic, partition in await _partitions(call, body, old_offsets)
     ]
     if not moves:
-        raise Problem("unfit", f"group {name} has no positions", fix="Name the topics to set it on.")
+        raise Problem("unfit", f"group {name} has no positions", fix="Name the topics in `topics`.")
     return moves
 
 
-async def _known(call: Call, name: str, topics: Sequence[str]) -> dict[tuple[str, int], int | None]:
+async def _old_offsets(call: Call, name: str, topics: Sequence[str]) -> dict[tuple[str, int], int | None]:
+    """The group's offsets by (topic, partition). A group that does not exist yet has none, if topics are
+    named."""
     try:
         info = await call.engine.group(name)
     except UnknownGroup:
         if not topics:
             raise
         return {}
-    return {(each.topic, each.partition): each.offset for each in info.positions}
+    return {(position.topic, position.partition): position.offset for position in info.positions}
 
 
-async def _places(
-    call: Call, wanted: ResetJson, known: dict[tuple[str, int], int | None]
+async def _partitions(
+    call: Call, body: ResetJson, old_offsets: dict[tuple[str, int], int | None]
 ) -> list[tuple[str, int]]:
-    if wanted.partition is not None:
-        await call.engine.bounds(wanted.topics[0], wanted.partition)  # UnknownTopic
-        return [(wanted.topics[0], wanted.partition)]
-    topics = set(wanted.topics) or {topic for topic, _ in known}
-    return [(topic, each) for topic in sorted(topics) for each in range(await call.engine.partitions(topic))]
+    """The (topic, partition) pairs to reset."""
+    if body.partition is not None:
+        await call.engine.bounds(body.topics[0], body.partition)  # raises UnknownTopic
+        return [(body.topics[0], body.partition)]
+    topics = set(body.topics) or {topic for topic, _ in old_offsets}
+    return [
+        (topic, partition)
+        for topic in sorted(topics)
+        for partition in range(await call.engine.partitions(topic))
+    ]
 
 
-async def _offset_of(call: Call, topic: str, partition: int, moment: StartPoint) -> int:
+async def _offset_of(call: Call, topic: str, partition: int, start_point: StartPoint) -> int:
     bounds = await call.engine.bounds(topic, partition)
-    if moment.kind == "earliest":
+    if start_point.kind == "earliest":
         return bounds.begin
-    if moment.kind == "offset":
-        return max(bounds.begin, min(moment.value, bounds.end))
-    if moment.kind == "time":
-        found = await call.engine.offset_for_time(topic, partition, max(0, moment.value))
-        return bounds.end if found is None else found
+    if start_point.kind == "offset":
+        return max(bounds.begin, min(start_point.value, bounds.end))
+    if start_point.kind == "time":
+        offset = await call.engine.offset_for_time(topic, partition, max(0, start_point.value))
+        return bounds.end if offset is None else offset
     return bounds.end
-
-
-class DeletedGroupJson(msgspec.Struct):
-    """What a deletion removes."""
-
-    group: str
-    dry_run: bool
-    positions: int
 
 
 async def delete_group(call: Call) -> Response:
@@ -303,16 +204,16 @@ async def delete_group(call: Call) -> Response:
     name = call.path_parameter("group")
     with audit.action(call, "delete-group", dry_run=call.query.dry_run, group=name) as line:
         info = await call.engine.group(name)
-        held = sum(each.offset is not None for each in info.positions)
-        line.count(positions=held)
+        positions = sum(position.offset is not None for position in info.positions)
+        line.count(positions=positions)
         if not call.query.dry_run:
             await call.engine.delete_group(name)
         elif info.members:
             raise Problem("group-in-use", f"group {name} has {len(info.members)} members")
-    return json_response(DeletedGroupJson(name, call.query.dry_run, held))
+    return json_response(DeletedGroupJson(name, call.query.dry_run, positions))
 
 
-_UNKNOWN = ("unknown-group",)
+_PROBLEMS = ("unknown-group",)
 
 ENDPOINTS = (
     Endpoint(
@@ -332,7 +233,7 @@ ENDPOINTS = (
         bodies={JSON: ResetJson},
         reply=ResetDoneJson,
         link_sources={"group": "/group"},
-        problems=(*_UNKNOWN, "unknown-topic", "group-in-use"),
+        problems=(*_PROBLEMS, "unknown-topic", "group-in-use"),
     ),
     Endpoint(
         method="GET",
@@ -340,7 +241,7 @@ ENDPOINTS = (
         handle=show_group,
         tag="groups",
         reply=GroupDetailJson,
-        problems=_UNKNOWN,
+        problems=_PROBLEMS,
     ),
     Endpoint(
         method="DELETE",
@@ -349,6 +250,6 @@ ENDPOINTS = (
         tag="groups",
         query=DryRunQuery,
         reply=DeletedGroupJson,
-        problems=(*_UNKNOWN, "group-in-use"),
+        problems=(*_PROBLEMS, "group-in-use"),
     ),
 )

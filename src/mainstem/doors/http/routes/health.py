@@ -1,38 +1,20 @@
-"""Whether it lives, and whether it is ready: for supervisors and load balancers."""
+"""Liveness and readiness, for supervisors and load balancers."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import msgspec
-from msgspec import Meta
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Endpoint, json_response
-from mainstem.doors.http.routes.metrics import ReportsMetrics
-
-
-class LiveJson(msgspec.Struct):
-    """It answers."""
-
-    live: bool
-
-
-class ReadyJson(msgspec.Struct):
-    """Whether events are taken and given."""
-
-    ready: bool
-    reasons: Annotated[list[str], Meta(description="Why not; empty when it is.")]
-    notes: Annotated[list[str], Meta(description="What to know of the last start, though all is well.")]
+from mainstem.doors.http.endpoint import Call, Endpoint, ReportsMetrics, json_response
+from mainstem.http_api.health import LiveJson, ReadyJson
 
 
 async def livez(call: Call) -> Response:
-    """Tell that the server lives: restart it when this does not answer."""
+    """Report that the process responds. Restart it when it does not."""
     return json_response(LiveJson(True))
 
 
 async def readyz(call: Call) -> Response:
-    """Tell whether the server takes and gives events: 503 with the reasons when not."""
+    """Report whether events can be written and read: 503 with the reasons if not."""
     health = await call.engine.health()
     reasons = list(health.problems)
     if call.context.closing.is_set():
@@ -41,19 +23,20 @@ async def readyz(call: Call) -> Response:
 
 
 def _notes(call: Call) -> list[str]:
-    """What the last start put aside: nothing that was acknowledged, but somebody should look at it once."""
+    """What the last start moved to quarantine. None of it was acknowledged, but an administrator should look
+    at it."""
     if not isinstance(call.engine, ReportsMetrics):
         return []
-    figures = call.engine.metric_values()
+    values = call.engine.metric_values()
     notes = []
-    if cut := int(figures.get("mainstem_recovery_quarantined_bytes", 0)):
+    if cut_bytes := int(values.get("mainstem_recovery_quarantined_bytes", 0)):
         notes.append(
-            f"the last start cut {cut:,} bytes off that a crash had left unfinished, never acknowledged; they"
-            " are kept in *.quarantine files"
+            f"the last start cut off {cut_bytes:,} bytes of writes that a crash had interrupted; none of them"
+            " was acknowledged, and they are kept in *.quarantine files"
         )
-    if folders := int(figures.get("mainstem_recovery_quarantined_partitions", 0)):
-        many = "1 partition" if folders == 1 else f"{folders:,} partitions"
-        notes.append(f"the last start put {many} aside into quarantine/: no topic has their id")
+    if partitions := int(values.get("mainstem_recovery_quarantined_partitions", 0)):
+        count = "1 partition" if partitions == 1 else f"{partitions:,} partitions"
+        notes.append(f"the last start moved {count} to quarantine/, because no topic has their id")
     return notes
 
 

@@ -1,25 +1,32 @@
-"""`/metrics` for Prometheus, in Kafka's words where Kafka has one.
+"""`/metrics` for Prometheus, with Kafka's names where Kafka has such a metric.
 
-Owns: names, texts and labels, each declared once in METRICS; docs/HTTP.md lists them, docs/grafana.json draws
-them, tests compare. Refuses: labels without bound: what is over the limits is summed up as `(other)`. Reads
-what the sampler has seen; a scrape asks the engine for its health only.
+Owns: names, help texts and labels, each declared once in METRICS. docs/HTTP.md lists them, docs/grafana.json
+draws them, and tests compare. Refuses: an unbounded number of label values: what is above the limits is
+summed up as `(other)`. A scrape reads what the sampler has collected and asks the engine only for its health.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext, MetricSample, StreamedResponse
+from mainstem.doors.http.endpoint import (
+    Call,
+    Endpoint,
+    HttpContext,
+    MetricSample,
+    ReportsMetrics,
+    StreamedResponse,
+)
 
 TOPICS_MAX = 1_000
-"""Topics with a label of their own: those with the most events written."""
+"""Topics with labels of their own: those to which most events were written."""
 POSITIONS_MAX = 5_000
-"""(group, topic, partition) with labels of their own: the groups first by name."""
+"""(group, topic, partition) with labels of their own: those of the first groups by name."""
 OTHER = "(other)"
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_LINES = 500
@@ -28,7 +35,7 @@ _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """A metric: its type, its labels and its text."""
+    """A metric: its type, its labels and its help text."""
 
     kind: Literal["counter", "gauge"]
     labels: tuple[str, ...]
@@ -37,10 +44,10 @@ class MetricDefinition:
 
 METRICS: dict[str, MetricDefinition] = {
     "kafka_server_brokertopicmetrics_messagesin_total": MetricDefinition(
-        "counter", ("topic",), "Events written to the topic, as the ends of its partitions tell."
+        "counter", ("topic",), "Events written to the topic: the sum of the end offsets of its partitions."
     ),
     "kafka_topic_partitions": MetricDefinition("gauge", ("topic",), "Partitions of the topic."),
-    "mainstem_topic_events": MetricDefinition("gauge", ("topic",), "Offsets that the topic holds."),
+    "mainstem_topic_events": MetricDefinition("gauge", ("topic",), "Offsets that the topic has."),
     "mainstem_topic_bytes": MetricDefinition("gauge", ("topic",), "Bytes of the topic's segments."),
     "kafka_server_replicamanager_partitioncount": MetricDefinition("gauge", (), "Partitions of all topics."),
     "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Topics."),
@@ -50,30 +57,32 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_kafka_refusals_total": MetricDefinition(
         "counter",
         ("kind",),
-        "Kafka clients that were refused, held up or closed, by the kind of the log line.",
+        "Kafka clients that were refused, delayed or disconnected, by the kind in the log line.",
     ),
     "kafka_consumergroup_current_offset": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "Committed position."
     ),
     "kafka_consumergroup_lag": MetricDefinition(
-        "gauge", ("consumergroup", "topic", "partition"), "Events not read."
+        "gauge", ("consumergroup", "topic", "partition"), "Unread events."
     ),
     "kafka_consumergroup_lag_seconds": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "How long the next unread event has waited."
     ),
-    "kafka_consumergroup_members": MetricDefinition("gauge", ("consumergroup",), "Members."),
+    "kafka_consumergroup_members": MetricDefinition("gauge", ("consumergroup",), "Members of the group."),
     "kafka_log_log_size": MetricDefinition("gauge", (), "Bytes of the log's files, all topics together."),
-    "mainstem_disk_free_bytes": MetricDefinition("gauge", (), "Bytes free on the log's file system."),
-    "mainstem_disk_total_bytes": MetricDefinition("gauge", (), "Bytes of the log's file system."),
-    "mainstem_ready": MetricDefinition("gauge", (), "1: it takes and gives events (as /readyz); 0: not."),
+    "mainstem_disk_free_bytes": MetricDefinition("gauge", (), "Free bytes on the log's file system."),
+    "mainstem_disk_total_bytes": MetricDefinition("gauge", (), "Size of the log's file system in bytes."),
+    "mainstem_ready": MetricDefinition(
+        "gauge", (), "1: events can be written and read, as /readyz reports; 0: not."
+    ),
     "mainstem_problems": MetricDefinition(
         "gauge", (), "Partitions and logs that are read-only after an error."
     ),
     "mainstem_log_read_only": MetricDefinition(
-        "gauge", (), "1: nothing can be written; only a new start helps."
+        "gauge", (), "1: nothing can be written until the server is restarted."
     ),
     "mainstem_partitions_read_only": MetricDefinition(
-        "gauge", (), "Partitions that are fenced: damaged, or their disk failed."
+        "gauge", (), "Partitions that are fenced because they are damaged or their disk failed."
     ),
     "mainstem_uncommitted_bytes": MetricDefinition(
         "gauge", (), "Bytes appended that the disk has not confirmed yet."
@@ -81,98 +90,98 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_reserve_bytes": MetricDefinition(
         "gauge", (), "Bytes of the disk that are kept free of events."
     ),
-    "mainstem_reserve_full": MetricDefinition("gauge", (), "1: topics take no events, for want of room."),
+    "mainstem_reserve_full": MetricDefinition(
+        "gauge", (), "1: topics accept no events because the disk is too full."
+    ),
     "mainstem_recovery_clean": MetricDefinition(
-        "gauge", (), "1: the stop before the last start was a clean one."
+        "gauge", (), "1: the server had been stopped cleanly before its last start."
     ),
     "mainstem_recovery_replayed_bytes": MetricDefinition(
-        "gauge", (), "Bytes that the last start took from the journal."
+        "gauge", (), "Bytes that the last start replayed from the journal."
     ),
     "mainstem_recovery_quarantined_bytes": MetricDefinition(
-        "gauge", (), "Bytes of torn ends that the last start cut off and kept in *.quarantine files."
+        "gauge",
+        (),
+        "Bytes of incomplete writes that the last start cut off and kept in *.quarantine files.",
     ),
     "mainstem_recovery_quarantined_partitions": MetricDefinition(
-        "gauge", (), "Partitions that the last start put aside: no topic has their id."
+        "gauge", (), "Partitions that the last start moved to quarantine because no topic has their id."
     ),
-    "mainstem_searches_running": MetricDefinition("gauge", (), "Searches that run now."),
+    "mainstem_searches_running": MetricDefinition("gauge", (), "Searches that are running."),
     "mainstem_searches_total": MetricDefinition("counter", (), "Searches since the start."),
     "mainstem_search_scanned_bytes_total": MetricDefinition(
         "counter", (), "Bytes of the log that searches have read."
     ),
     "mainstem_search_skipped_bytes_total": MetricDefinition(
-        "counter", (), "Bytes that searches had not to read: filters, index or times ruled them out."
+        "counter", (), "Bytes that searches did not read because filters, index or times ruled them out."
     ),
     "mainstem_search_filters_made_total": MetricDefinition(
-        "counter", (), "Token filters made since the start."
+        "counter", (), "Token filters built since the start."
     ),
-    "mainstem_search_workers": MetricDefinition("gauge", (), "Worker processes of search that live now."),
-    "process_start_time_seconds": MetricDefinition("gauge", (), "When the server began, seconds since 1970."),
+    "mainstem_search_workers": MetricDefinition("gauge", (), "Worker processes of the search."),
+    "process_start_time_seconds": MetricDefinition(
+        "gauge", (), "When the server started, seconds since 1970."
+    ),
 }
 
 
 def topic_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Of topics, the largest first; the rest is summed up."""
+    """Samples of the topics with most events; the others are summed up."""
     topics = list(context.sampler.topics)  # by name
     topics.sort(key=attrgetter("written"), reverse=True)  # stable
-    for each in topics[:TOPICS_MAX]:
-        yield "kafka_server_brokertopicmetrics_messagesin_total", (each.name,), each.written
-        yield "kafka_topic_partitions", (each.name,), each.partitions
-        yield "mainstem_topic_events", (each.name,), each.events
-        if each.bytes is not None:
-            yield "mainstem_topic_bytes", (each.name,), each.bytes
-    rest = topics[TOPICS_MAX:]
-    if rest:
-        yield "kafka_server_brokertopicmetrics_messagesin_total", (OTHER,), sum(each.written for each in rest)
-        yield "kafka_topic_partitions", (OTHER,), sum(each.partitions for each in rest)
-        yield "mainstem_topic_events", (OTHER,), sum(each.events for each in rest)
-        yield "mainstem_topic_bytes", (OTHER,), sum(each.bytes or 0 for each in rest)
-    yield "kafka_server_replicamanager_partitioncount", (), sum(each.partitions for each in topics)
+    for topic in topics[:TOPICS_MAX]:
+        yield "kafka_server_brokertopicmetrics_messagesin_total", (topic.name,), topic.written
+        yield "kafka_topic_partitions", (topic.name,), topic.partitions
+        yield "mainstem_topic_events", (topic.name,), topic.events
+        if topic.bytes is not None:
+            yield "mainstem_topic_bytes", (topic.name,), topic.bytes
+    others = topics[TOPICS_MAX:]
+    if others:
+        written = sum(topic.written for topic in others)
+        yield "kafka_server_brokertopicmetrics_messagesin_total", (OTHER,), written
+        yield "kafka_topic_partitions", (OTHER,), sum(topic.partitions for topic in others)
+        yield "mainstem_topic_events", (OTHER,), sum(topic.events for topic in others)
+        yield "mainstem_topic_bytes", (OTHER,), sum(topic.bytes or 0 for topic in others)
+    partitions = sum(topic.partitions for topic in topics)
+    yield "kafka_server_replicamanager_partitioncount", (), partitions
     yield "kafka_controller_kafkacontroller_globaltopiccount", (), len(topics)
 
 
 def group_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Of groups, by name, as many positions as there may be."""
+    """Samples of the groups, by name, with at most POSITIONS_MAX positions."""
     left = POSITIONS_MAX
-    for name, seen in context.sampler.groups.items():
-        yield "kafka_consumergroup_members", (name,), len(seen.info.members)
-        for each in seen.info.positions[:left]:
-            labels = (name, each.topic, str(each.partition))
-            if each.offset is not None:
-                yield "kafka_consumergroup_current_offset", labels, each.offset
-            if each.lag is not None:
-                yield "kafka_consumergroup_lag", labels, each.lag
-            if each.lag_ms is not None:
-                yield "kafka_consumergroup_lag_seconds", labels, each.lag_ms / 1000
-        left = max(0, left - len(seen.info.positions))
+    for name, sample in context.sampler.groups.items():
+        yield "kafka_consumergroup_members", (name,), len(sample.info.members)
+        for position in sample.info.positions[:left]:
+            labels = (name, position.topic, str(position.partition))
+            if position.offset is not None:
+                yield "kafka_consumergroup_current_offset", labels, position.offset
+            if position.lag is not None:
+                yield "kafka_consumergroup_lag", labels, position.lag
+            if position.lag_ms is not None:
+                yield "kafka_consumergroup_lag_seconds", labels, position.lag_ms / 1000
+        left = max(0, left - len(sample.info.positions))
 
 
 def server_samples(context: HttpContext, problems: int) -> Iterator[MetricSample]:
-    """Of the server."""
+    """Samples of the server; `problems` is the number of problems that its health reports."""
     if context.disk_usage is not None:
-        use = context.disk_usage()
-        yield "kafka_log_log_size", (), use.used_bytes
-        yield "mainstem_disk_free_bytes", (), use.free_bytes
-        yield "mainstem_disk_total_bytes", (), use.total_bytes
+        usage = context.disk_usage()
+        yield "kafka_log_log_size", (), usage.used_bytes
+        yield "mainstem_disk_free_bytes", (), usage.free_bytes
+        yield "mainstem_disk_total_bytes", (), usage.total_bytes
     yield "mainstem_ready", (), 0 if problems else 1
     yield "mainstem_problems", (), problems
     yield "process_start_time_seconds", (), context.sampler.started_ms / 1000
 
 
-@runtime_checkable
-class ReportsMetrics(Protocol):
-    """An engine, or a search, that knows more than its contract asks for."""
-
-    def metric_values(self) -> Mapping[str, float]:
-        """Values of metrics without labels, by their names."""
-
-
 def search_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Of searches."""
-    searched = context.search_stats
-    yield "mainstem_searches_running", (), searched.running
-    yield "mainstem_searches_total", (), searched.total
-    yield "mainstem_search_scanned_bytes_total", (), searched.scanned_bytes
-    yield "mainstem_search_skipped_bytes_total", (), searched.skipped_bytes
+    """Samples of the searches."""
+    stats = context.search_stats
+    yield "mainstem_searches_running", (), stats.running
+    yield "mainstem_searches_total", (), stats.total
+    yield "mainstem_search_scanned_bytes_total", (), stats.scanned_bytes
+    yield "mainstem_search_skipped_bytes_total", (), stats.skipped_bytes
 
 
 async def _text(context: HttpContext, samples: Iterable[MetricSample]) -> AsyncIterator[bytes]:
@@ -180,18 +189,20 @@ async def _text(context: HttpContext, samples: Iterable[MetricSample]) -> AsyncI
     by_name: dict[str, list[MetricSample]] = {}
     for sample in samples:
         by_name.setdefault(sample[0], []).append(sample)
-    for name, found in by_name.items():
-        known = METRICS[name]
-        yield f"# HELP {name} {known.text}\n# TYPE {name} {known.kind}\n".encode()
-        for at in range(0, len(found), SLICE_LINES):
-            yield "".join(_line(known, each) for each in found[at : at + SLICE_LINES]).encode()
+    for name, same_name in by_name.items():
+        definition = METRICS[name]
+        yield f"# HELP {name} {definition.text}\n# TYPE {name} {definition.kind}\n".encode()
+        for start in range(0, len(same_name), SLICE_LINES):
+            lines = [_line(definition, sample) for sample in same_name[start : start + SLICE_LINES]]
+            yield "".join(lines).encode()
             await context.yield_to_loop()
 
 
-def _line(known: MetricDefinition, sample: MetricSample) -> str:
+def _line(definition: MetricDefinition, sample: MetricSample) -> str:
     name, values, number = sample
     labels = ",".join(
-        f'{label}="{value.translate(_ESCAPED)}"' for label, value in zip(known.labels, values, strict=True)
+        f'{label}="{value.translate(_ESCAPED)}"'
+        for label, value in zip(definition.labels, values, strict=True)
     )
     return f"{name}{{{labels}}} {float(number)!r}\n" if labels else f"{name} {float(number)!r}\n"
 
@@ -201,13 +212,13 @@ async def metrics(call: Call) -> Response:
     context = call.context
     problems = len((await call.engine.health()).problems)
     samples: list[MetricSample] = []
-    for some in (topic_samples(context), group_samples(context), server_samples(context, problems)):
-        samples += some
-        await context.yield_to_loop()  # with 10,000 topics each takes some milliseconds
+    for group in (topic_samples(context), group_samples(context), server_samples(context, problems)):
+        samples += group
+        await context.yield_to_loop()  # with 10,000 topics each of them takes some milliseconds
     samples += [*search_samples(context), *context.kafka_metrics()]
-    for told in (call.engine, context.search()):
-        if isinstance(told, ReportsMetrics):
-            samples += [(name, (), value) for name, value in told.metric_values().items()]
+    for source in (call.engine, context.search()):
+        if isinstance(source, ReportsMetrics):
+            samples += [(name, (), value) for name, value in source.metric_values().items()]
     return StreamedResponse(_text(context, samples), MEDIA)
 
 

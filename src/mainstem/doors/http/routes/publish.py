@@ -1,7 +1,8 @@
-"""Publishing: one event, many, a stream of lines, CloudEvents. An answer means that all is durable.
+"""Publishing: one event, an array, a stream of lines, CloudEvents.
 
-Owns: the forms of a request and what its answer tells of each event. Refuses: nothing that the topic takes.
-Bodies are bounded; lines (NDJSON) are published in slices as they come, so that a stream has no limit.
+Owns: the forms of a request, and what the reply says of each event. A successful reply means that all
+events are durable. Refuses: nothing that the topic accepts.
+The size of a body is limited, except for lines (NDJSON): they are published in slices as they arrive.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import msgspec
-from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.contract import NewEvent, NotAllowed, NotReachable, Position, StreamError
@@ -27,60 +27,48 @@ from mainstem.doors.http.endpoint import (
     json_response,
     unsupported_media_type,
 )
-from mainstem.doors.http.events_json import NewEventJson, event_from_json
+from mainstem.doors.http.events_json import event_from_json
 from mainstem.doors.http.problem import Problem
+from mainstem.http_api.events import NewEventJson, PartitionOffsetJson, PublishedJson
 
-Result: TypeAlias = Position | StreamError
+PublishResult: TypeAlias = Position | StreamError
 
 SLICE_EVENTS = 250
+"""Events that are published together."""
 SLICE_BYTES = 512 << 10
-"""Of events that are published together."""
+"""Bytes of lines whose events are published together."""
 EVENTS_MAX = 100_000
-"""In one array."""
-ANSWER_BYTES = 64 << 10
-"""Of an answer, sent together."""
+"""Events in one array."""
+REPLY_PART_BYTES = 64 << 10
+"""Bytes of a reply that are sent together."""
 BLANKS_MAX = 64
-"""So far it is looked for the bracket of an array."""
+"""Bytes in which the opening bracket of an array is searched."""
 ERRORS_MAX = 100
-"""Lines whose errors are told one by one; the rest is counted."""
+"""Lines whose errors are reported one by one; further ones are only counted."""
 
 
-class PartitionOffsetJson(msgspec.Struct):
-    """Where an event is."""
-
-    partition: int
-    offset: int
-
-
-class PublishedJson(msgspec.Struct):
-    """All events are durable."""
-
-    topic: str
-    published: int
-    events: Annotated[
-        list[PartitionOffsetJson] | None,
-        Meta(description="The place of each, in order. null for a stream of lines."),
-    ]
-    ends: Annotated[
-        list[PartitionOffsetJson],
-        Meta(description="The offset behind the last event published, of each partition that got any."),
-    ]
+def _is_fatal(error: StreamError) -> bool:
+    """Whether all further events would fail with the same error."""
+    return not error.results or isinstance(error, (NotReachable, NotAllowed))
 
 
 @dataclass(slots=True)
 class _PublishResults:
-    """What became of the events so far, in order: 100,000 places are two arrays, not so many objects."""
+    """The results of the events so far, in order. Two arrays, because 100,000 positions as objects are too
+    many."""
 
     partitions: array[int] = field(default_factory=lambda: array("l"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
-    """-1: it failed."""
+    """-1: the event failed."""
     errors: dict[int, StreamError] = field(default_factory=dict)
+    """By the index of the event."""
     ends: dict[int, int] = field(default_factory=dict)
-    first: StreamError | None = None
-    hopeless: StreamError | None = None
-    """What all that follow would meet, too."""
+    """By partition, the offset after the last event published."""
+    first_error: StreamError | None = None
+    fatal_error: StreamError | None = None
+    """An error with which all further events would fail."""
 
-    def add(self, result: Result) -> None:
+    def add(self, result: PublishResult) -> None:
         if isinstance(result, StreamError):
             self.errors[len(self.offsets)] = result
             self.partitions.append(-1)
@@ -92,124 +80,126 @@ class _PublishResults:
             self.ends[result.partition] = result.offset + 1
 
     async def publish(self, call: Call, topic: str, events: Sequence[NewEvent]) -> None:
-        """What is against a single event does not keep back the others."""
-        results: Sequence[Result]
+        """Publish these events and add their results. An error of one event does not stop the others."""
+        results: Sequence[PublishResult]
         try:
-            if self.hopeless is not None:
-                raise type(self.hopeless)(f"not tried, for an event before it failed: {self.hopeless}")
+            if self.fatal_error is not None:
+                cause = f"not tried, because an earlier event failed: {self.fatal_error}"
+                raise type(self.fatal_error)(cause)
             results = await call.engine.publish(topic, events)
         except StreamError as error:
-            self.first = self.first or error
+            self.first_error = self.first_error or error
             results = error.results or [error] * len(events)
-            if not error.results or isinstance(error, (NotReachable, NotAllowed)):
-                self.hopeless = self.hopeless or error
-        for each in results:
-            self.add(each)
+            if _is_fatal(error):
+                self.fatal_error = self.fatal_error or error
+        assert len(results) == len(events), "each event has one result"
+        for result in results:
+            self.add(result)
 
-    def told(self, at: int) -> dict[str, object]:
-        """One event's outcome."""
-        if at in self.errors:
-            return {"error": str(self.errors[at])}
-        return {"partition": self.partitions[at], "offset": self.offsets[at]}
+    def result_json(self, index: int) -> dict[str, object]:
+        """The result of one event, as the problem of a partial failure reports it."""
+        if index in self.errors:
+            return {"error": str(self.errors[index])}
+        return {"partition": self.partitions[index], "offset": self.offsets[index]}
 
-    def places(self) -> list[PartitionOffsetJson]:
-        """The ends."""
-        return [PartitionOffsetJson(partition, end) for partition, end in sorted(self.ends.items())]
+
+def _ends_json(ends: dict[int, int]) -> list[PartitionOffsetJson]:
+    return [PartitionOffsetJson(partition, end) for partition, end in sorted(ends.items())]
 
 
 async def publish(call: Call) -> Response:
-    """Publish events: one, many, a stream of lines, or CloudEvents."""
+    """Publish events: one, an array, a stream of lines, or CloudEvents."""
     topic = call.path_parameter("topic")
     if call.media == NDJSON:
         return await _publish_lines(call, topic)
     slices = await _slices(call)
     count = 0
-    async for some in slices():  # all are right before any is published
-        count += len(some)
+    async for events in slices():  # all events are checked before any is published
+        count += len(events)
         await call.context.yield_to_loop()
     if not count:
-        await call.engine.partitions(topic)  # UnknownTopic, as with events
-    done = _PublishResults()
-    async for some in slices():
-        await done.publish(call, topic, some)
+        await call.engine.partitions(topic)  # raises UnknownTopic, as a request with events does
+    results = _PublishResults()
+    async for events in slices():
+        await results.publish(call, topic, events)
         await call.context.yield_to_loop()
-    if done.first is not None:
-        if count > 1 and len(done.errors) < count:
-            told = [done.told(at) async for at in _turning(call, count)]
-            raise problem.from_error(done.first, events=told) from None
-        raise done.first
-    return StreamedResponse(_json(call, topic, done), JSON)
+    if results.first_error is not None:
+        if count > 1 and len(results.errors) < count:
+            outcomes = [results.result_json(index) async for index in _indices(call, count)]
+            raise problem.from_error(results.first_error, events=outcomes) from None
+        raise results.first_error
+    return StreamedResponse(_json_parts(call, topic, results), JSON)
 
 
-async def _json(call: Call, topic: str, done: _PublishResults) -> AsyncIterator[bytes]:
-    """PublishedJson, in slices."""
-    whole = msgspec.json.encode(PublishedJson(topic, len(done.offsets), [], done.places()))
-    head, mark, tail = whole.partition(b'"events":[')
-    yield head + mark
+async def _json_parts(call: Call, topic: str, results: _PublishResults) -> AsyncIterator[bytes]:
+    """A PublishedJson, encoded in parts so that other tasks can run in between."""
+    without_events = PublishedJson(topic, len(results.offsets), [], _ends_json(results.ends))
+    head, events_field, tail = msgspec.json.encode(without_events).partition(b'"events":[')
+    yield head + events_field
     part = bytearray()
-    async for at in _turning(call, len(done.offsets)):
+    async for index in _indices(call, len(results.offsets)):
         part += b'%s{"partition":%d,"offset":%d}' % (
-            b"," if at else b"",
-            done.partitions[at],
-            done.offsets[at],
+            b"," if index else b"",
+            results.partitions[index],
+            results.offsets[index],
         )
-        if len(part) >= ANSWER_BYTES:
+        if len(part) >= REPLY_PART_BYTES:
             yield bytes(part)
             part.clear()
     yield bytes(part) + tail
 
 
-async def _turning(call: Call, count: int) -> AsyncIterator[int]:
-    """Numbers up to `count`, with turns of the loop for others."""
-    for at in range(count):
-        if at % SLICE_EVENTS == SLICE_EVENTS - 1:
+async def _indices(call: Call, count: int) -> AsyncIterator[int]:
+    """The numbers from 0 to `count` - 1; other tasks run after each slice of them."""
+    for index in range(count):
+        if index % SLICE_EVENTS == SLICE_EVENTS - 1:
             await call.context.yield_to_loop()
-        yield at
+        yield index
 
 
 async def _slices(call: Call) -> Callable[[], AsyncIterator[Sequence[NewEvent]]]:
-    """The events of a request, in slices that may be published in one turn of the loop; again with each
-    call, so that not all of them need be held."""
+    """A function that returns the events of a request in slices. It can be called twice and decodes them each
+    time, so that they need not all be held in memory."""
     media = call.media
     if cloudevents.is_binary(call.request.headers, media):
-        event = cloudevents.from_headers(call.request.headers, await call.whole_body())
-        return lambda: _alone(event)
+        binary_event = cloudevents.from_headers(call.request.headers, await call.whole_body())
+        return lambda: _single(binary_event)
     if media not in (JSON, cloudevents.STRUCTURED, cloudevents.BATCH):
         raise unsupported_media_type(media, (JSON, NDJSON, cloudevents.STRUCTURED, cloudevents.BATCH))
     data = await call.whole_body()
     is_array = data[:BLANKS_MAX].lstrip(b" \t\r\n").startswith(b"[")
     if media == cloudevents.BATCH and not is_array:
         raise Problem("invalid", "in the body: a batch is an array")
-    make = _of_json if media == JSON else _of_cloudevent
+    decode = _event if media == JSON else _cloud_event
     if is_array and media != cloudevents.STRUCTURED:
-        return lambda: _array(call, data, make)
-    one = make(data)
+        return lambda: _array(call, data, decode)
+    event = decode(data)
     await call.context.yield_to_loop()
-    return lambda: _alone(one)
+    return lambda: _single(event)
 
 
-async def _alone(event: NewEvent) -> AsyncIterator[Sequence[NewEvent]]:
+async def _single(event: NewEvent) -> AsyncIterator[Sequence[NewEvent]]:
     yield [event]
 
 
-def _of_json(data: bytes | msgspec.Raw) -> NewEvent:
+def _event(data: bytes | msgspec.Raw) -> NewEvent:
     return event_from_json(read_json(data, NewEventJson))
 
 
-def _of_cloudevent(data: bytes | msgspec.Raw) -> NewEvent:
+def _cloud_event(data: bytes | msgspec.Raw) -> NewEvent:
     return cloudevents.from_json(read_json(data, dict[str, msgspec.Raw]))
 
 
 async def _array(
-    call: Call, data: bytes, make: Callable[[bytes | msgspec.Raw], NewEvent]
+    call: Call, data: bytes, decode: Callable[[bytes | msgspec.Raw], NewEvent]
 ) -> AsyncIterator[Sequence[NewEvent]]:
     count = 0
     for piece in array_pieces(data):
-        for begin in range(0, len(piece), SLICE_EVENTS):
+        for start in range(0, len(piece), SLICE_EVENTS):
             events = []
-            for one in piece[begin : begin + SLICE_EVENTS]:
+            for element in piece[start : start + SLICE_EVENTS]:
                 try:
-                    events.append(make(one))
+                    events.append(decode(element))
                 except Problem as error:
                     error.detail = f"event {count + len(events)}: {error.detail}"
                     raise
@@ -226,83 +216,81 @@ async def _array(
 
 @dataclass(slots=True)
 class _LineResults:
-    """What became of the lines so far."""
+    """The results of the lines so far, and the events that are not published yet."""
 
     published: int = 0
     failed: int = 0
     errors: list[dict[str, object]] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)
-    waiting: list[tuple[int, NewEvent]] = field(default_factory=list)
-    waiting_bytes: int = 0
+    pending: list[tuple[int, NewEvent]] = field(default_factory=list)
+    """Line number and event."""
+    pending_bytes: int = 0
 
-    def fail(self, line: int, why: str) -> None:
+    def fail(self, line_number: int, why: str) -> None:
         self.failed += 1
         if len(self.errors) < ERRORS_MAX:
-            self.errors.append({"line": line, "detail": why})
+            self.errors.append({"line": line_number, "detail": why})
 
 
 async def _publish_lines(call: Call, topic: str) -> Response:
-    lines = _LineResults()
-    number = 0
-    rest = bytearray()
+    results = _LineResults()
+    line_number = 0
+    partial_line = bytearray()
     async for chunk in call.body_chunks():
-        rest += chunk
-        *whole, tail = rest.split(b"\n")
-        rest = bytearray(tail)
-        if len(rest) > call.context.max_body_bytes:
+        partial_line += chunk
+        *lines, tail = partial_line.split(b"\n")
+        partial_line = bytearray(tail)
+        if len(partial_line) > call.context.max_body_bytes:
             raise too_large(call.context.max_body_bytes)
-        for line in whole:
-            number += 1
-            await _take_line(call, topic, lines, number, bytes(line))
-    if rest:
-        await _take_line(call, topic, lines, number + 1, bytes(rest))
-    await _flush(call, topic, lines)
-    if lines.failed:
-        detail = f"{lines.failed} of {lines.failed + lines.published} lines were not published"
+        for line in lines:
+            line_number += 1
+            await _add_line(call, topic, results, line_number, bytes(line))
+    if partial_line:
+        await _add_line(call, topic, results, line_number + 1, bytes(partial_line))
+    await _flush(call, topic, results)
+    if results.failed:
+        detail = f"{results.failed} of {results.failed + results.published} lines were not published"
         raise Problem(
-            "not-published", detail, published=lines.published, failed=lines.failed, errors=lines.errors
+            "not-published", detail, published=results.published, failed=results.failed, errors=results.errors
         )
-    if not lines.published:
-        await call.engine.partitions(topic)
-    ends = [PartitionOffsetJson(partition, end) for partition, end in sorted(lines.ends.items())]
-    return json_response(PublishedJson(topic, lines.published, None, ends))
+    if not results.published:
+        await call.engine.partitions(topic)  # raises UnknownTopic, as a request with events does
+    return json_response(PublishedJson(topic, results.published, None, _ends_json(results.ends)))
 
 
-async def _take_line(call: Call, topic: str, lines: _LineResults, number: int, line: bytes) -> None:
+async def _add_line(call: Call, topic: str, results: _LineResults, line_number: int, line: bytes) -> None:
     if not line.strip():
         return
     try:
-        event = event_from_json(read_json(line, NewEventJson))
+        event = _event(line)
     except Problem as error:
-        lines.fail(number, error.detail)
+        results.fail(line_number, error.detail)
         return
-    lines.waiting.append((number, event))
-    lines.waiting_bytes += len(line)
-    if len(lines.waiting) >= SLICE_EVENTS or lines.waiting_bytes >= SLICE_BYTES:
-        await _flush(call, topic, lines)
+    results.pending.append((line_number, event))
+    results.pending_bytes += len(line)
+    if len(results.pending) >= SLICE_EVENTS or results.pending_bytes >= SLICE_BYTES:
+        await _flush(call, topic, results)
 
 
 async def _flush(call: Call, topic: str, lines: _LineResults) -> None:
-    """Publish what waits. Errors of single events are kept with their lines; one that all the following
-    would meet, too, ends the request."""
-    waiting, lines.waiting, lines.waiting_bytes = lines.waiting, [], 0
-    results: Sequence[Result]
+    """Publish the pending events. Errors of single events are recorded with their line numbers; an error with
+    which all further lines would fail ends the request."""
+    pending, lines.pending, lines.pending_bytes = lines.pending, [], 0
+    results: Sequence[PublishResult]
     try:
-        results = await call.engine.publish(topic, [event for _, event in waiting])
+        results = await call.engine.publish(topic, [event for _, event in pending])
     except StreamError as error:
-        if not error.results or isinstance(error, (NotReachable, NotAllowed)):
-            places = [each for each in error.results if isinstance(each, Position)]
-            raise problem.from_error(
-                error, published=lines.published + len(places), errors=lines.errors
-            ) from None
+        if _is_fatal(error):
+            published = lines.published + sum(isinstance(result, Position) for result in error.results)
+            raise problem.from_error(error, published=published, errors=lines.errors) from None
         results = error.results
-    for (number, _), result in zip(waiting, results, strict=True):
+    for (line_number, _), result in zip(pending, results, strict=True):
         if isinstance(result, Position):
             lines.published += 1
             if result.offset >= lines.ends.get(result.partition, 0):
                 lines.ends[result.partition] = result.offset + 1
         else:
-            lines.fail(number, str(result))
+            lines.fail(line_number, str(result))
     await call.context.yield_to_loop()
 
 

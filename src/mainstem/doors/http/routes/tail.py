@@ -1,140 +1,121 @@
 """The live tail of a topic, as server-sent events.
 
-Owns: the form of the stream: a `message` is an event, its id the position behind it; `skipped` says how many
-were passed over, `unreadable` where damage was, `problem` why it ends. Refuses: to queue for a slow reader:
-it reads on only when the client has taken what was sent, and with a `rate` it leaps to the newest instead of
-falling behind.
+Owns: the form of the stream. A `message` is an event, and its id is the position after it; `skipped` reports
+how many events were skipped, `unreadable` where damage is, `problem` why the stream ends. Refuses: to queue
+events for a slow client. It reads further events only after the client has received those that were sent, and
+with a `rate` it skips to the newest events instead of falling behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated
 
-import msgspec
-from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.contract import Bounds, Event, Position, PositionOutOfRange, Reader, StreamError, UnknownTopic
 from mainstem.doors.http import problem
 from mainstem.doors.http.endpoint import Call, Endpoint, StreamedResponse, json_line
-from mainstem.doors.http.events_json import EventJson, event_to_json_in_slices, parse_time
-from mainstem.doors.http.field_types import PartitionNumber
+from mainstem.doors.http.events_json import event_to_json_in_slices, parse_time
 from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.routes.search import query_problem
+from mainstem.doors.http.search_slots import query_problem
+from mainstem.http_api.events import TAIL_RATE, EventJson, TailQuery
 from mainstem.search.query.errors import QueryError
 
 MEDIA = "text/event-stream"
 SLICE_EVENTS = 100
+"""Events that are read and sent together."""
 HEARTBEAT_S = 10.0
+"""A comment is sent after this time without an event, so that the client sees that the connection lives."""
 WAIT_MS = 500
+"""How long one read waits for events."""
 PARTITIONS_MAX = 1_000
-RATE = 500
-
-
-class TailQuery(msgspec.Struct, rename={"start": "from"}):
-    """Where to begin, what to show, and how fast."""
-
-    q: Annotated[str, Meta(max_length=10_000, description="Only events that match; see docs/SEARCH.md.")] = ""
-    start: Annotated[
-        str,
-        Meta(description="end; begin; -N: the last N events of each partition; or a time, ISO 8601."),
-    ] = "end"
-    partition: Annotated[PartitionNumber | None, Meta(description="Only this one; all, if left out.")] = None
-    rate: Annotated[
-        Annotated[int, Meta(ge=0, le=100_000)] | None,
-        Meta(
-            description=(
-                "Events a second at most: what is more is passed over, and `skipped` says how many. 0: every"
-                f" event, as fast as you read. If left out: {RATE} from the end, else 0."
-            ),
-        ),
-    ] = None
-    last_event_id: Annotated[
-        str, Meta(description="As the header Last-Event-ID, which wins: go on behind this.")
-    ] = ""
+EVENT_ID_CHARACTERS_MAX = 64_000
 
 
 async def tail(call: Call) -> Response:
-    """Follow a topic: its events as they come, as server-sent events."""
+    """Follow a topic: its events as they are published, as server-sent events."""
     query: TailQuery = call.query
     topic = call.path_parameter("topic")
-    is_wanted = _filter(query.q, call.context.clock.wall_ms())
+    matches = _filter(query.q, call.context.clock.wall_ms())
     count = await call.engine.partitions(topic)
     if query.partition is not None and query.partition >= count:
         raise Problem("unknown-topic", f"topic {topic}: there is no partition {query.partition}")
-    wanted = list(range(count)) if query.partition is None else [query.partition]
-    if len(wanted) > PARTITIONS_MAX:
-        raise Problem("unfit", f"topic {topic} has {count} partitions", fix="Name one with partition=.")
-    bounds = {each: await call.engine.bounds(topic, each) for each in wanted}
-    known = _read_id(call.request.headers.get("last-event-id") or query.last_event_id)
+    partitions = list(range(count)) if query.partition is None else [query.partition]
+    if len(partitions) > PARTITIONS_MAX:
+        raise Problem("unfit", f"topic {topic} has {count} partitions", fix="Choose one with partition=.")
+    bounds = {partition: await call.engine.bounds(topic, partition) for partition in partitions}
+    last_offsets = _parse_event_id(call.request.headers.get("last-event-id") or query.last_event_id)
     start = []
-    for partition, held in bounds.items():
-        offset = known.get(partition)
+    for partition, partition_bounds in bounds.items():
+        offset = last_offsets.get(partition)
         if offset is None:
-            offset = await _start(call, topic, partition, held, query.start)
-        start.append(Position(topic, partition, max(held.begin, min(offset, held.end))))
+            offset = await _start_offset(call, topic, partition, partition_bounds, query.start)
+        offset = max(partition_bounds.begin, min(offset, partition_bounds.end))
+        start.append(Position(topic, partition, offset))
     reader = await call.engine.reader(start)
-    default = RATE if query.start == "end" else 0
-    following = _TailStream(call, topic, reader, default if query.rate is None else query.rate, is_wanted)
-    return StreamedResponse(following.stream(), MEDIA, reader.close)
+    default_rate = TAIL_RATE if query.start == "end" else 0
+    rate = default_rate if query.rate is None else query.rate
+    stream = _TailStream(call, topic, reader, rate, matches)
+    return StreamedResponse(stream.parts(), MEDIA, reader.close)
 
 
-def _filter(text: str, now_ms: int) -> Callable[[Event], bool] | None:
-    if not text.strip():
+def _filter(query: str, now_ms: int) -> Callable[[Event], bool] | None:
+    """Whether an event matches the query; None: there is no query."""
+    if not query.strip():
         return None
-    from mainstem.search.cluster.search import to_record  # only a filter pays for it
+    from mainstem.search.cluster.search import to_record  # imported only if there is a query
     from mainstem.search.match.matcher import Matcher
 
     try:
-        matcher = Matcher.of(text, now_ms=now_ms)
+        matcher = Matcher.of(query, now_ms=now_ms)
     except QueryError as error:
         raise query_problem(error) from None
     return lambda event: matcher.matches(event.topic, event.partition, to_record(event))
 
 
-async def _start(call: Call, topic: str, partition: int, held: Bounds, text: str) -> int:
-    if text == "end":
-        return held.end
-    if text == "begin":
-        return held.begin
-    if text.startswith("-") and text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
-        return max(held.begin, held.end - int(text[1:]))
-    found = await call.engine.offset_for_time(topic, partition, parse_time(text))
-    return held.end if found is None else found
+async def _start_offset(call: Call, topic: str, partition: int, bounds: Bounds, start: str) -> int:
+    if start == "end":
+        return bounds.end
+    if start == "begin":
+        return bounds.begin
+    if start.startswith("-") and start[1:].isascii() and start[1:].isdigit() and len(start) < 20:
+        return max(bounds.begin, bounds.end - int(start[1:]))
+    offset = await call.engine.offset_for_time(topic, partition, parse_time(start))
+    return bounds.end if offset is None else offset
 
 
-def _read_id(text: str) -> dict[int, int]:
-    """`0:17,1:4` as offsets by partition; what is not one is left out."""
-    found = {}
-    for part in text.split(",") if len(text) < 64_000 else ():
+def _parse_event_id(event_id: str) -> dict[int, int]:
+    """`0:17,1:4` as offsets by partition. Parts that are malformed are ignored."""
+    offsets = {}
+    for part in event_id.split(",") if len(event_id) < EVENT_ID_CHARACTERS_MAX else ():
         partition, _, offset = part.partition(":")
-        if all(each.isascii() and each.isdigit() and len(each) < 20 for each in (partition, offset)):
-            found[int(partition)] = int(offset)
-    return found
+        if all(digits.isascii() and digits.isdigit() and len(digits) < 20 for digits in (partition, offset)):
+            offsets[int(partition)] = int(offset)
+    return offsets
 
 
 class _TailStream:
-    """One client's tail."""
+    """The tail of one client."""
 
     def __init__(
-        self, call: Call, topic: str, reader: Reader, rate: int, is_wanted: Callable[[Event], bool] | None
+        self, call: Call, topic: str, reader: Reader, rate: int, matches: Callable[[Event], bool] | None
     ) -> None:
         self._call = call
         self._topic = topic
         self._topic_id = ""
         self._reader = reader
         self._rate = rate
-        self._is_wanted = is_wanted
+        """Maximum number of events per second; 0: no limit."""
+        self._matches = matches
         self._clock = call.context.clock
-        self._second = self._spoke = self._clock.monotonic()
-        self._left = rate
+        self._second_started_s = self._last_sent_s = self._clock.monotonic()
+        self._left_in_second = rate
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The bytes of the stream; ends with the server, or with a `problem`."""
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The bytes of the stream. It ends when the server stops, or with a `problem`."""
         try:
             self._topic_id = (await self._call.engine.topic(self._topic)).id
-            yield b"retry: 1000\n" + self._id() + b": tail\n\n"
+            yield b"retry: 1000\n" + self._id_line() + b": tail\n\n"
             while not self._call.context.closing.is_set():
                 async for part in self._step():
                     yield part
@@ -142,73 +123,89 @@ class _TailStream:
             yield _message("problem", json_line(problem.from_error(error).members()))
 
     async def _step(self) -> AsyncIterator[bytes]:
-        most = SLICE_EVENTS
+        """Read once and send what was read."""
+        max_events = SLICE_EVENTS
         if self._rate:
-            if self._clock.monotonic() - self._second >= 1.0:
-                self._second, self._left = self._clock.monotonic(), self._rate
-            if not self._left:
-                await self._call.context.pause(max(0.0, self._second + 1.0 - self._clock.monotonic()))
-                skipped = await self._leap()
+            if self._clock.monotonic() - self._second_started_s >= 1.0:
+                self._second_started_s, self._left_in_second = self._clock.monotonic(), self._rate
+            if not self._left_in_second:
+                next_second_s = self._second_started_s + 1.0
+                await self._call.context.pause(max(0.0, next_second_s - self._clock.monotonic()))
+                skipped = await self._skip_backlog(self._rate)
                 if skipped:
                     yield self._skipped(skipped)
                 return
-            most = min(most, self._left)
+            max_events = min(max_events, self._left_in_second)
         try:
-            got = await self._reader.read(max_events=most, wait_ms=WAIT_MS)
+            batch = await self._reader.read(max_events=max_events, wait_ms=WAIT_MS)
         except PositionOutOfRange:
-            yield self._skipped(await self._leap(over=0, to_begin=True))
+            yield self._skipped(await self._skip_deleted())
             return
-        for place in got.unreadable:
-            told = {"partition": place.partition, "offset": place.offset}
-            yield _message("unreadable", json_line(told))
-        if got.events:
-            self._left -= len(got.events)
-            shown = [each for each in got.events if self._is_wanted is None or self._is_wanted(each)]
-            if shown:
-                self._spoke = self._clock.monotonic()
-                yield await self._messages(shown)
+        for position in batch.unreadable:
+            place = {"partition": position.partition, "offset": position.offset}
+            yield _message("unreadable", json_line(place))
+        if batch.events:
+            self._left_in_second -= len(batch.events)
+            matching = [event for event in batch.events if self._matches is None or self._matches(event)]
+            if matching:
+                self._last_sent_s = self._clock.monotonic()
+                yield await self._messages(matching)
             await self._call.context.yield_to_loop()
-        elif self._clock.monotonic() - self._spoke >= HEARTBEAT_S:
-            self._spoke = self._clock.monotonic()
+        elif self._clock.monotonic() - self._last_sent_s >= HEARTBEAT_S:
+            self._last_sent_s = self._clock.monotonic()
             if (await self._call.engine.topic(self._topic)).id != self._topic_id:
-                raise UnknownTopic(f"topic {self._topic}: it was deleted, and made again")
+                raise UnknownTopic(f"topic {self._topic} was deleted and created again")
             yield b": alive\n\n"
 
     async def _messages(self, events: Sequence[Event]) -> bytes:
-        turn = self._call.context.yield_to_loop
-        parts = [
-            b"data: " + json_line(await event_to_json_in_slices(each, turn)) + b"\n\n" for each in events
-        ]
-        parts[-1] = self._id() + parts[-1]
-        return b"".join(parts)
+        messages = []
+        for event in events:
+            event_json = await event_to_json_in_slices(event, self._call.context.yield_to_loop)
+            messages.append(b"data: " + json_line(event_json) + b"\n\n")
+        messages[-1] = self._id_line() + messages[-1]
+        return b"".join(messages)
 
-    def _id(self) -> bytes:
-        places = ",".join(f"{each.partition}:{each.offset}" for each in self._reader.positions())
-        return f"id: {places}\n".encode()
+    def _id_line(self) -> bytes:
+        """The id of the last message: the position of every partition."""
+        offsets = ",".join(f"{position.partition}:{position.offset}" for position in self._reader.positions())
+        return f"id: {offsets}\n".encode()
 
     def _skipped(self, count: int) -> bytes:
-        self._spoke = self._clock.monotonic()
-        return self._id() + _message("skipped", json_line({"skipped": count}))
+        self._last_sent_s = self._clock.monotonic()
+        return self._id_line() + _message("skipped", json_line({"skipped": count}))
 
-    async def _leap(self, over: int | None = None, *, to_begin: bool = False) -> int:
-        """Go on nearer to the end, if more than `over` (a second's worth) wait; how many were passed over.
-        `to_begin`: to the first that is kept."""
-        over = self._rate if over is None else over
-        behind = []
-        for place in self._reader.positions():
-            held = await self._call.engine.bounds(self._topic, place.partition)
-            behind.append((place, held))
-        waiting = sum(max(0, held.end - place.offset) for place, held in behind)
-        if waiting <= over and not to_begin:
+    async def _skip_backlog(self, keep: int) -> int:
+        """If more than `keep` events are unread, skip all but the newest ones, in proportion to the backlog
+        of each partition. Returns how many were skipped."""
+        bounds = [
+            (position, await self._call.engine.bounds(self._topic, position.partition))
+            for position in self._reader.positions()
+        ]
+        backlogs = [max(0, partition_bounds.end - position.offset) for position, partition_bounds in bounds]
+        unread = sum(backlogs)
+        if unread <= keep:
             return 0
         skipped = 0
-        for place, held in behind:
-            keep = over * max(0, held.end - place.offset) // waiting if waiting else 0
-            target = held.begin if to_begin else max(held.begin, held.end - keep)
-            if target > place.offset:
-                skipped += target - place.offset
-                self._reader.seek(Position(self._topic, place.partition, target))
+        for (position, partition_bounds), backlog in zip(bounds, backlogs, strict=True):
+            target = max(partition_bounds.begin, partition_bounds.end - keep * backlog // unread)
+            skipped += self._seek_forward(position, target)
         return skipped
+
+    async def _skip_deleted(self) -> int:
+        """Skip the events that retention has deleted. Returns how many were skipped."""
+        skipped = 0
+        for position in self._reader.positions():
+            bounds = await self._call.engine.bounds(self._topic, position.partition)
+            skipped += self._seek_forward(position, bounds.begin)
+        return skipped
+
+    def _seek_forward(self, position: Position, target: int) -> int:
+        """Continue at offset `target` unless the position is after it. Returns how many offsets were
+        skipped."""
+        if target <= position.offset:
+            return 0
+        self._reader.seek(Position(self._topic, position.partition, target))
+        return target - position.offset
 
 
 def _message(name: str, data: bytes) -> bytes:

@@ -1,199 +1,129 @@
-"""Topics: list, create, describe, change, delete; what a change of settings would delete."""
+"""Topics: list, create, describe, change and delete them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 from starlette.responses import Response
 
 from mainstem.contract import Setting, TopicInfo, TopicSummary
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
-from mainstem.doors.http.field_types import PartitionCount
 from mainstem.doors.http.sampler import Sampler
-
-TopicName = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
+from mainstem.http_api.topics import (
+    AddPartitionsJson,
+    DeletedTopicJson,
+    DryRunQuery,
+    NewTopicJson,
+    PartitionJson,
+    SettingJson,
+    SettingsJson,
+    TopicDetailJson,
+    TopicJson,
+    TopicsJson,
+    TopicsQuery,
+)
 
 TOPICS_PATH = "/api/v1/topics"
 TOPIC_PATH = "/api/v1/topics/{topic}"
-ROWS_A_TURN = 1000
-
-
-class TopicsQuery(msgspec.Struct):
-    """Which topics."""
-
-    q: Annotated[str, Meta(description="Only names that contain this, in any case.")] = ""
-    limit: Annotated[int, Meta(ge=1, le=10_000, description="At most so many.")] = 100
-    after: Annotated[str, Meta(description="Only names after this one: `next` of the page before.")] = ""
-    internal: Annotated[bool, Meta(description="The server's own topics, too.")] = False
-
-
-class TopicJson(msgspec.Struct):
-    """A topic in a list."""
-
-    topic: str
-    partitions: int
-    events: int
-    internal: bool
-    bytes: Annotated[int | None, Meta(description="Of the log's files; null: the server does not tell.")]
-    in_per_s: float
-    out_per_s: Annotated[float, Meta(description="Read by consumer groups, events a second.")]
-
-
-class TopicsJson(msgspec.Struct):
-    """A page of topics, by name."""
-
-    topics: list[TopicJson]
-    total: Annotated[int, Meta(description="How many there are that fit `q`.")]
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last.")]
+SLICE_TOPICS = 1000
+"""Topics that are encoded before other tasks may run."""
 
 
 async def list_topics(call: Call) -> Response:
     """List topics."""
     query: TopicsQuery = call.query
-    wanted = query.q.lower()
-    found = [
-        each for each in await call.engine.topics(internal=query.internal) if wanted in each.name.lower()
-    ]
-    rest = [each for each in found if each.name > query.after]
-    page = rest[: query.limit]
-    rows: list[bytes] = []
-    for at in range(0, len(page), ROWS_A_TURN):
-        if at:
+    fragment = query.q.lower()
+    topics = await call.engine.topics(internal=query.internal)
+    matching = [topic for topic in topics if fragment in topic.name.lower()]
+    remaining = [topic for topic in matching if topic.name > query.after]
+    page = remaining[: query.limit]
+    slices: list[bytes] = []
+    for start in range(0, len(page), SLICE_TOPICS):
+        if start:
             await call.context.yield_to_loop()
-        some = page[at : at + ROWS_A_TURN]
-        rows.append(msgspec.json.encode([_row(each, call.context.sampler) for each in some])[1:-1])
-    following = page[-1].name if len(rest) > len(page) else None
-    return json_response(
-        {"topics": msgspec.Raw(b"[%b]" % b",".join(rows)), "total": len(found), "next": following}
-    )  # as TopicsJson, written in turns
+        rows = [_row(topic, call.context.sampler) for topic in page[start : start + SLICE_TOPICS]]
+        slices.append(msgspec.json.encode(rows)[1:-1])
+    next_after = page[-1].name if len(remaining) > len(page) else None
+    # The fields of a TopicsJson, whose topics are encoded already.
+    rows_json = msgspec.Raw(b"[%b]" % b",".join(slices))
+    return json_response({"topics": rows_json, "total": len(matching), "next": next_after})
 
 
-def _row(each: TopicSummary, sampler: Sampler) -> TopicJson:
-    into, out_of = sampler.inbound.get(each.name), sampler.outbound.get(each.name)
+def _row(topic: TopicSummary, sampler: Sampler) -> TopicJson:
+    inbound, outbound = sampler.inbound.get(topic.name), sampler.outbound.get(topic.name)
     return TopicJson(
-        each.name,
-        each.partitions,
-        each.events,
-        each.internal,
-        each.bytes,
-        0.0 if into is None else round(into.per_s, 2),
-        0.0 if out_of is None else round(out_of.per_s, 2),
+        topic=topic.name,
+        partitions=topic.partitions,
+        events=topic.events,
+        internal=topic.internal,
+        bytes=topic.bytes,
+        in_per_s=0.0 if inbound is None else round(inbound.per_s, 2),
+        out_per_s=0.0 if outbound is None else round(outbound.per_s, 2),
     )
 
 
-class NewTopicJson(msgspec.Struct, forbid_unknown_fields=True):
-    """A topic to create."""
-
-    JSON_SCHEMA: ClassVar = {
-        "examples": [{"topic": "orders", "partitions": 4, "settings": {"retention.ms": "604800000"}}]
-    }
-
-    topic: TopicName
-    partitions: PartitionCount | None = None
-    settings: dict[str, str] = {}
-
-
-class PartitionJson(msgspec.Struct):
-    """One partition."""
-
-    partition: int
-    begin: Annotated[int, Meta(description="The first offset that is kept.")]
-    end: Annotated[int, Meta(description="The offset of the next event.")]
-    leader: int
-    replicas: list[int]
-    in_sync: list[int]
-    bytes: Annotated[int | None, Meta(description="Of the log's files; null: the server does not tell.")]
-
-
-class SettingJson(msgspec.Struct):
-    """A setting in force."""
-
-    name: str
-    value: str | None
-    is_default: bool
-    read_only: bool
-    doc: Annotated[str, Meta(description="Empty, as what follows: the server does not tell.")]
-    default: str | None
-    type: Annotated[str, Meta(description="In Kafka's words: boolean, string, int, long, double, list.")]
-    unit: Annotated[Literal["ms", "bytes"] | None, Meta(description="Of a number that has one.")]
-    valid: Annotated[str, Meta(description="Which values are taken, for people.")]
-
-
-class TopicDetailJson(msgspec.Struct):
-    """A topic in full."""
-
-    topic: str
-    id: str
-    internal: bool
-    events: int
-    bytes: int | None
-    partitions: list[PartitionJson]
-    settings: list[SettingJson]
-
-
-def _setting(each: Setting) -> SettingJson:
+def _setting(setting: Setting) -> SettingJson:
     unit: Literal["ms", "bytes"] | None = None
-    if each.name.endswith((".ms", ".bytes")):
-        unit = "ms" if each.name.endswith(".ms") else "bytes"
+    if setting.name.endswith((".ms", ".bytes")):
+        unit = "ms" if setting.name.endswith(".ms") else "bytes"
     return SettingJson(
-        each.name,
-        each.value,
-        each.is_default,
-        each.read_only,
-        each.doc,
-        each.default,
-        each.type,
-        unit,
-        each.valid,
+        name=setting.name,
+        value=setting.value,
+        is_default=setting.is_default,
+        read_only=setting.read_only,
+        doc=setting.doc,
+        default=setting.default,
+        type=setting.type,
+        unit=unit,
+        valid=setting.valid,
     )
 
 
 def _bytes(info: TopicInfo) -> int | None:
-    sizes = [each.bytes for each in info.partitions if each.bytes is not None]
+    sizes = [partition.bytes for partition in info.partitions if partition.bytes is not None]
     return sum(sizes) if len(sizes) == len(info.partitions) else None
 
 
 def _detail(info: TopicInfo) -> TopicDetailJson:
     return TopicDetailJson(
-        info.name,
-        info.id,
-        info.internal,
-        sum(each.end - each.begin for each in info.partitions),
-        _bytes(info),
-        [
+        topic=info.name,
+        id=info.id,
+        internal=info.internal,
+        events=sum(partition.end - partition.begin for partition in info.partitions),
+        bytes=_bytes(info),
+        partitions=[
             PartitionJson(
-                each.partition,
-                each.begin,
-                each.end,
-                each.leader,
-                list(each.replicas),
-                list(each.in_sync),
-                each.bytes,
+                partition=partition.partition,
+                begin=partition.begin,
+                end=partition.end,
+                leader=partition.leader,
+                replicas=list(partition.replicas),
+                in_sync=list(partition.in_sync),
+                bytes=partition.bytes,
             )
-            for each in info.partitions
+            for partition in info.partitions
         ],
-        [_setting(each) for each in info.settings],
+        settings=[_setting(setting) for setting in info.settings],
     )
 
 
 async def create_topic(call: Call) -> Response:
     """Create a topic."""
-    wanted = await call.json_body(NewTopicJson)
-    with audit.action(call, "create-topic", topic=wanted.topic, **_told(wanted.settings)) as line:
-        await call.engine.create_topic(wanted.topic, partitions=wanted.partitions, settings=wanted.settings)
-        made = await call.engine.topic(wanted.topic)
-        line.count(partitions=len(made.partitions))
-    return json_response(_detail(made), 201)
+    body = await call.json_body(NewTopicJson)
+    with audit.action(call, "create-topic", topic=body.topic, **_settings_detail(body.settings)) as line:
+        await call.engine.create_topic(body.topic, partitions=body.partitions, settings=body.settings)
+        info = await call.engine.topic(body.topic)
+        line.count(partitions=len(info.partitions))
+    return json_response(_detail(info), 201)
 
 
-def _told(settings: Mapping[str, str | None]) -> dict[str, Any]:
-    """Settings, for an audit line."""
-    told = ", ".join(f"{name}={'default' if value is None else value}" for name, value in settings.items())
-    return {"settings": told} if told else {}
+def _settings_detail(settings: Mapping[str, str | None]) -> dict[str, Any]:
+    """Settings as a detail of an audit line."""
+    texts = [f"{name}={'default' if value is None else value}" for name, value in settings.items()]
+    return {"settings": ", ".join(texts)} if texts else {}
 
 
 async def show_topic(call: Call) -> Response:
@@ -201,67 +131,38 @@ async def show_topic(call: Call) -> Response:
     return json_response(_detail(await call.engine.topic(call.path_parameter("topic"))))
 
 
-class DryRunQuery(msgspec.Struct):
-    """Whether to do it."""
-
-    dry_run: Annotated[bool, Meta(description="Only tell what would be done.")] = False
-
-
-class DeletedTopicJson(msgspec.Struct):
-    """What a deletion removes."""
-
-    topic: str
-    dry_run: bool
-    partitions: int
-    events: int
-
-
 async def delete_topic(call: Call) -> Response:
     """Delete a topic with all its events."""
     name, query = call.path_parameter("topic"), call.query
     with audit.action(call, "delete-topic", dry_run=query.dry_run, topic=name) as line:
         info = await call.engine.topic(name)
-        events = sum(each.end - each.begin for each in info.partitions)
+        events = sum(partition.end - partition.begin for partition in info.partitions)
         line.count(partitions=len(info.partitions), events=events)
         if not query.dry_run:
             await call.engine.delete_topic(name)
     return json_response(DeletedTopicJson(name, query.dry_run, len(info.partitions), events))
 
 
-class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
-    """Settings to change; null: back to the default. The others stay."""
-
-    JSON_SCHEMA: ClassVar = {"examples": [{"settings": {"retention.ms": "86400000", "segment.ms": None}}]}
-
-    settings: Annotated[dict[str, str | None], Meta(min_length=1)]
-
-
 async def alter_topic(call: Call) -> Response:
     """Change settings of a topic."""
     name = call.path_parameter("topic")
-    wanted = await call.json_body(SettingsJson)
-    with audit.action(call, "change-settings", topic=name, **_told(wanted.settings)):
-        await call.engine.alter_topic(name, wanted.settings)
+    body = await call.json_body(SettingsJson)
+    with audit.action(call, "change-settings", topic=name, **_settings_detail(body.settings)):
+        await call.engine.alter_topic(name, body.settings)
     return json_response(_detail(await call.engine.topic(name)))
-
-
-class AddPartitionsJson(msgspec.Struct, forbid_unknown_fields=True):
-    """How many partitions there shall be in all."""
-
-    total: PartitionCount
 
 
 async def add_partitions(call: Call) -> Response:
-    """Raise the number of partitions."""
+    """Increase the number of partitions."""
     name = call.path_parameter("topic")
-    wanted = await call.json_body(AddPartitionsJson)
+    body = await call.json_body(AddPartitionsJson)
     with audit.action(call, "add-partitions", topic=name) as line:
-        line.count(partitions=wanted.total)
-        await call.engine.add_partitions(name, wanted.total)
+        line.count(partitions=body.total)
+        await call.engine.add_partitions(name, body.total)
     return json_response(_detail(await call.engine.topic(name)))
 
 
-_UNKNOWN = ("unknown-topic",)
+_PROBLEMS = ("unknown-topic",)
 
 ENDPOINTS = (
     Endpoint(
@@ -290,7 +191,7 @@ ENDPOINTS = (
         handle=show_topic,
         tag="topics",
         reply=TopicDetailJson,
-        problems=_UNKNOWN,
+        problems=_PROBLEMS,
     ),
     Endpoint(
         method="DELETE",
@@ -299,7 +200,7 @@ ENDPOINTS = (
         tag="topics",
         query=DryRunQuery,
         reply=DeletedTopicJson,
-        problems=_UNKNOWN,
+        problems=_PROBLEMS,
     ),
     Endpoint(
         method="PATCH",
@@ -308,7 +209,7 @@ ENDPOINTS = (
         tag="topics",
         bodies={JSON: SettingsJson},
         reply=TopicDetailJson,
-        problems=_UNKNOWN,
+        problems=_PROBLEMS,
     ),
     Endpoint(
         method="POST",
@@ -317,6 +218,6 @@ ENDPOINTS = (
         tag="topics",
         bodies={JSON: AddPartitionsJson},
         reply=TopicDetailJson,
-        problems=_UNKNOWN,
+        problems=_PROBLEMS,
     ),
 )

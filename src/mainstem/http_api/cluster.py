@@ -1,0 +1,30 @@
+"""The cluster: its brokers, and what this server serves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class BrokerJson(msgspec.Struct):
+    """A broker of the cluster."""
+
+    id: int
+    host: str
+    port: int
+
+
+class ClusterJson(msgspec.Struct):
+    """The cluster; one that mainstem serves has one broker."""
+
+    id: str
+    controller: int
+    brokers: list[BrokerJson]
+    at: Annotated[str, Meta(description="HOST:PORT for Kafka clients.")]
+    version: Annotated[str, Meta(description="The version of mainstem.")]
+    read_only: Annotated[bool, Meta(description="Whether the HTTP API refuses every change.")]
+    embedded: Annotated[
+        bool, Meta(description="true: this server stores the log; false: it is a client of the cluster.")
+    ]

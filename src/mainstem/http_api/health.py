@@ -1,0 +1,25 @@
+"""Liveness and readiness."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class LiveJson(msgspec.Struct):
+    """The process responds."""
+
+    live: bool
+
+
+class ReadyJson(msgspec.Struct):
+    """Whether events can be written and read."""
+
+    ready: bool
+    reasons: Annotated[list[str], Meta(description="Why the server is not ready; empty if it is.")]
+    notes: Annotated[
+        list[str],
+        Meta(description="What an administrator should look at after the last start, though all works."),
+    ]

@@ -1,0 +1,69 @@
+"""Statistics: rates, disk usage, and the history of the last 24 hours."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+BUSIEST_TOPICS_MAX = 20
+
+
+class RatesJson(msgspec.Struct):
+    """Events per second now: an average over a few seconds."""
+
+    in_per_s: Annotated[float, Meta(description="Written.")]
+    out_per_s: Annotated[float, Meta(description="Read and committed by consumer groups.")]
+
+
+class TopicRatesJson(msgspec.Struct):
+    """The rates of one topic, in events per second."""
+
+    topic: str
+    in_per_s: float
+    out_per_s: float
+
+
+class DiskJson(msgspec.Struct):
+    """Disk usage in bytes."""
+
+    used_bytes: Annotated[int, Meta(description="Used by the log.")]
+    free_bytes: Annotated[int, Meta(description="Free on the log's file system.")]
+    total_bytes: Annotated[int, Meta(description="Size of the log's file system.")]
+
+
+class RateHistoryJson(msgspec.Struct):
+    """Events per second, one value per minute from `from_ms` on; null: not known."""
+
+    from_ms: int
+    step_s: int
+    in_per_s: list[float | None]
+    out_per_s: list[float | None]
+
+
+class LagHistoryJson(msgspec.Struct):
+    """The lag of a consumer group, one value per minute from `from_ms` on; null: not known."""
+
+    from_ms: int
+    step_s: int
+    lag: list[float | None]
+    lag_ms: list[float | None]
+
+
+class StatsJson(msgspec.Struct):
+    """Statistics of the whole event log."""
+
+    at_ms: Annotated[int, Meta(description="When the topics were last sampled, ms since 1970; 0: not yet.")]
+    started_ms: int
+    topics: int
+    partitions: int
+    events: int
+    groups: int
+    rates: RatesJson
+    busiest: Annotated[
+        list[TopicRatesJson],
+        Meta(description=f"The {BUSIEST_TOPICS_MAX} topics to which most events are written."),
+    ]
+    disk: Annotated[DiskJson | None, Meta(description="null: the log is on another machine.")]
+    history: RateHistoryJson

@@ -1,0 +1,177 @@
+"""Topics: pages of them, one in full, and the requests that change them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mainstem.http_api.field_types import LONG_MAX, PartitionCount, PartitionNumber, TopicName
+
+
+class TopicsQuery(msgspec.Struct):
+    """Which topics to list."""
+
+    q: Annotated[str, Meta(description="Only names that contain this text, in any case.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="Maximum number of topics.")] = 100
+    after: Annotated[str, Meta(description="Only names after this one: `next` of the previous page.")] = ""
+    internal: Annotated[bool, Meta(description="Include the server's internal topics.")] = False
+
+
+class TopicJson(msgspec.Struct):
+    """A topic in a list."""
+
+    topic: str
+    partitions: int
+    events: int
+    internal: bool
+    bytes: Annotated[int | None, Meta(description="Bytes of its files; null: the server does not report it.")]
+    in_per_s: Annotated[float, Meta(description="Events per second written to it.")]
+    out_per_s: Annotated[float, Meta(description="Events per second read by consumer groups.")]
+
+
+class TopicsJson(msgspec.Struct):
+    """A page of topics, sorted by name."""
+
+    topics: list[TopicJson]
+    total: Annotated[int, Meta(description="Number of topics that match `q`.")]
+    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last page.")]
+
+
+class NewTopicJson(msgspec.Struct, forbid_unknown_fields=True):
+    """A topic to create."""
+
+    JSON_SCHEMA: ClassVar = {
+        "examples": [{"topic": "orders", "partitions": 4, "settings": {"retention.ms": "604800000"}}]
+    }
+
+    topic: TopicName
+    partitions: PartitionCount | None = None
+    settings: dict[str, str] = {}
+
+
+class PartitionJson(msgspec.Struct):
+    """A partition of a topic."""
+
+    partition: int
+    begin: Annotated[int, Meta(description="The first offset that the partition still has.")]
+    end: Annotated[int, Meta(description="The offset that the next published event will get.")]
+    leader: int
+    replicas: list[int]
+    in_sync: list[int]
+    bytes: Annotated[int | None, Meta(description="Bytes of its files; null: the server does not report it.")]
+
+
+class SettingJson(msgspec.Struct):
+    """A setting of a topic, with the value in force."""
+
+    name: str
+    value: str | None
+    is_default: bool
+    read_only: bool
+    doc: Annotated[str, Meta(description="Empty if the server does not provide it; so are the fields below.")]
+    default: str | None
+    type: Annotated[str, Meta(description="In Kafka's terms: boolean, string, int, long, double, list.")]
+    unit: Annotated[
+        Literal["ms", "bytes"] | None, Meta(description="The unit of a number; null: it has none.")
+    ]
+    valid: Annotated[str, Meta(description="The accepted values, as a text for people.")]
+
+
+class TopicDetailJson(msgspec.Struct):
+    """A topic with its partitions and settings."""
+
+    topic: str
+    id: str
+    internal: bool
+    events: int
+    bytes: int | None
+    partitions: list[PartitionJson]
+    settings: list[SettingJson]
+
+
+class DryRunQuery(msgspec.Struct):
+    """Whether to do it or only to report it."""
+
+    dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
+
+
+class DeletedTopicJson(msgspec.Struct):
+    """What the deletion of a topic removes."""
+
+    topic: str
+    dry_run: bool
+    partitions: int
+    events: int
+
+
+class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
+    """Settings to change. null resets a setting to its default; settings not named here are not changed."""
+
+    JSON_SCHEMA: ClassVar = {"examples": [{"settings": {"retention.ms": "86400000", "segment.ms": None}}]}
+
+    settings: Annotated[dict[str, str | None], Meta(min_length=1)]
+
+
+class AddPartitionsJson(msgspec.Struct, forbid_unknown_fields=True):
+    """The new number of partitions of a topic."""
+
+    total: PartitionCount
+
+
+class DeletionPreviewJson(msgspec.Struct):
+    """What a deletion removes from one partition."""
+
+    partition: int
+    events: int
+    bytes: Annotated[
+        int | None,
+        Meta(
+            description="Bytes of all batches that hold these events. The last batch counts as a whole,"
+            " though it may also hold events that are kept. null: not known for this cluster."
+        ),
+    ]
+    begin: Annotated[int, Meta(description="The first offset that the partition has afterwards.")]
+    oldest: Annotated[
+        str | None, Meta(description="The time of the first event that is kept; null: no event is kept.")
+    ]
+
+
+class DeleteRecordsJson(msgspec.Struct, forbid_unknown_fields=True):
+    """Which events of a partition to delete."""
+
+    partition: PartitionNumber
+    before: Annotated[
+        int, Meta(ge=-1, le=LONG_MAX, description="The first offset to keep; -1: delete all events.")
+    ]
+    dry_run: Annotated[bool, Meta(description="Only report what would be deleted.")] = False
+
+
+class DeletedRecordsJson(msgspec.Struct):
+    """What a deletion of events removes."""
+
+    topic: str
+    dry_run: bool
+    gone: DeletionPreviewJson
+
+
+class SettingsPreviewJson(msgspec.Struct):
+    """What retention would delete under changed settings, the next time it runs."""
+
+    topic: str
+    exact: Annotated[
+        bool,
+        Meta(
+            description="false: estimated from the times of events; retention deletes whole segments, so it"
+            " may delete less."
+        ),
+    ]
+    events: int
+    bytes: Annotated[
+        int | None, Meta(description="Bytes of the log's files; null: not known for this cluster.")
+    ]
+    oldest: Annotated[
+        str | None, Meta(description="The time of the oldest event that is kept; null: no event is kept.")
+    ]
+    partitions: list[DeletionPreviewJson]
