@@ -51,8 +51,8 @@ def scan_batches(
 ) -> ReadSteps[None]:
     """Call `visit(position, header)` for each batch from `position`, where `offset` begins, to before `end`
     (position, offset), until it returns True. Large bodies are not read and CRCs not checked; bytes that
-    cannot be a header are skipped and remembered as damage. Others have a turn after each chunk. Raises
-    ScanInvalidated."""
+    cannot be a header are skipped and remembered as damage. Yields to the event loop after each chunk.
+    Raises ScanInvalidated."""
     end_position, _ = end
     truncation_count = segment.truncation_count
     data: bytes | bytearray = b""
@@ -78,7 +78,7 @@ def scan_batches(
                 offset = header.next_offset
                 continue
             if previous is not None and not (yield from batch_is_valid(segment, *previous)):
-                # The previous header has a wrong length or count; this place is not the begin of a batch.
+                # The previous header has a wrong length or count, so that no batch begins here.
                 yield from find_damage(segment, previous[0], previous[1].base_offset, end)
                 raise ScanInvalidated
             damage = yield from find_damage(segment, position, offset, end)

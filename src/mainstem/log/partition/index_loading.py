@@ -1,7 +1,7 @@
 """Loads the index of a segment, and finds batches with it.
 
-Owns: when an index file is believed, building an index from the log when it is not, and the position of a
-batch near an offset. Refuses: to believe a file that the log contradicts, and to build the same index twice.
+Owns: when an index file is trusted, building an index from the log when it is not, and the position of a
+batch near an offset. Refuses: to trust a file that the log contradicts, and to build the same index twice.
 
 Rules: FORMAT.md, part "Indexes".
 """
@@ -112,7 +112,7 @@ class IndexLoader:
         return last[0] if last else None
 
     def _read_files(self, segment: Segment) -> SegmentIndex | None:
-        """The index as its files have it; None: they cannot be believed."""
+        """The index as its files have it; None: they cannot be trusted."""
         end_position, end_offset = self._segments.log_limit(segment)
         index = SegmentIndex.parse(*segment.index_files(), end_offset - segment.base_offset, end_position)
         if index is None:
@@ -121,7 +121,7 @@ class IndexLoader:
         if self._segments.has_complete_side_files(segment):
             return index
         # The files were written from time to time and not synced: only the entries that the snapshot counts
-        # are believed.
+        # are trusted.
         snapshot = self._snapshot_file.latest
         if snapshot is None or snapshot.segment != segment.base_offset or snapshot.index_entries is None:
             return None
@@ -175,8 +175,8 @@ class IndexLoader:
         return segment.index
 
     def _save_sealed(self, segment: Segment) -> None:
-        """Write the index files of a sealed segment, if all of it is committed. If that fails, the read that
-        needed the index goes on all the same."""
+        """Write the index files of a sealed segment, if all of it is committed. If that fails, the index in
+        memory serves all the same."""
         end_offset = self._segments.end_of(segment)
         if segment.deleted or end_offset > self._segments.high_watermark:
             return

@@ -22,7 +22,7 @@ from mainstem.log.storage.segment import Segment
 
 DECODED_BYTES_MAX = 64 << 20
 SEGMENTS_PER_TURN = 16
-"""Segments whose files are read before others have a turn: there may be tens of thousands."""
+"""Segments whose files are read before the event loop has a turn: there may be tens of thousands."""
 
 
 class TimedOffset(NamedTuple):

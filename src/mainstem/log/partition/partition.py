@@ -1,4 +1,4 @@
-"""One partition: appends batches, commits them, and takes them back when a commit fails.
+"""One partition: appends batches, makes them readable once they are committed, removes them if that fails.
 
 Owns: the order of the partition's batches, when its offsets move, rolling to new segments, and which requests
 are refused. Refuses: topics, names and protocols; syncing (the committer does it); what a batch holds beyond
@@ -153,7 +153,7 @@ class Partition:
         else:
             append_ms, max_timestamp = None, header.max_timestamp
             if max_timestamp > wall + config.timestamp_after_max_ms:
-                raise InvalidTimestamp(f"timestamp {max_timestamp} is in the future: it is {wall}")
+                raise InvalidTimestamp(f"timestamp {max_timestamp} is in the future: now is {wall}")
             if config.timestamp_before_max_ms != UNLIMITED_MS:
                 validate_age(header, wall, config.timestamp_before_max_ms)
         if header.producer_id >= 0:
@@ -191,7 +191,7 @@ class Partition:
     def _refusal(self) -> LogError:
         if self.segments.deleted:
             return PartitionDeleted("the topic was deleted")
-        return StorageError(self.fenced or "the last commit failed; a new epoch is being made durable")
+        return StorageError(self.fenced or "the last commit failed; its new epoch is not durable yet")
 
     def _segment_for(self, size: int, next_offset: int, now_ms: int) -> Segment:
         """The active segment, or a new one if it is full for a batch of `size` bytes that ends before
@@ -234,8 +234,8 @@ class Partition:
         snapshot = self._snapshot_file.latest
         snapshot_ms = snapshot.last_arrival_ms if snapshot is not None else -1
         segments.last_arrival_ms = max(segments.last_arrival_ms, arrivals.last_ms, snapshot_ms)
-        # Loaded before the first append, which is added to them: later they would have to be read from all
-        # that was appended in this run.
+        # Loaded before the first append, so that appends are added to them. Later, all that this run has
+        # appended would have to be read for them.
         _ = self.derived.windows
         segments.accepts_appends = True
         self.derived.epochs.begin(self.epoch, segments.log_end_offset)
@@ -293,7 +293,7 @@ class Partition:
         self._truncate()
         self.epoch += 1
         self.derived.epochs.begin(self.epoch, self.segments.high_watermark)
-        self._waiters.fail(StorageError("the commit failed; nothing of it was kept"))
+        self._waiters.fail(StorageError("the commit failed; its batches were removed from the log"))
 
     def resume(self) -> None:
         """See `CommittedPartition`."""

@@ -25,7 +25,7 @@ CURSORS_MAX = 64
 """Positions remembered per partition, of sequential readers."""
 READ_BYTES_MIN = 4096
 SKIP_BYTES_MIN = 16 << 10
-"""Verified data longer than this is not walked header by header: the index gives its last batch."""
+"""Verified data longer than this is not parsed header by header: the index names its last batch."""
 
 
 class BatchSlice(NamedTuple):

@@ -26,7 +26,7 @@ from mainstem.promise import Promise
 log = logging.getLogger(__name__)
 
 UNLINKS_PER_TURN = 64
-"""Segments unlinked before others have a turn: some milliseconds."""
+"""Segments unlinked before the event loop has a turn: some milliseconds."""
 
 
 class Retention:
@@ -105,8 +105,8 @@ class Retention:
 
     def unlink_below_log_start(self) -> ReadSteps[None]:
         """Unlink the segments that end at or before the log start offset, but never the active one. Oldest
-        first, and none before those older than it are gone: the files always join, which a backup relies on.
-        Tens of thousands take seconds: others have turns meanwhile."""
+        first, and none after one that could not be unlinked: a backup relies on files without a gap. Yields
+        to the event loop now and then, for tens of thousands of files take seconds."""
         segments = self._segments
         count = 0
         while len(segments) > 1 and segments.end_of(segments[0]) <= segments.log_start_offset:

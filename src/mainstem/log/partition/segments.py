@@ -124,14 +124,14 @@ class Segments:
 
     def drop_first(self) -> None:
         """Remove the oldest segment, whose files are deleted."""
-        assert len(self._list) > 1, "the active segment stays"
-        assert self.end_of(self._list[0]) <= self.log_start_offset, "only what lies below the log start goes"
+        assert len(self._list) > 1, "the active segment is never removed"
+        assert self.end_of(self._list[0]) <= self.log_start_offset, "no readable batch is removed"
         del self._list[0]
 
     def drop_last(self) -> None:
         """Remove the active segment, whose files are deleted; the one before it is active again."""
-        assert len(self._list) > 1, "one segment stays"
-        assert self._list[-1].base_offset > self.high_watermark, "no committed batch goes"
+        assert len(self._list) > 1, "the last segment is never removed"
+        assert self._list[-1].base_offset > self.high_watermark, "no committed batch is removed"
         self._list.pop()
         self.active = self._list[-1]
 

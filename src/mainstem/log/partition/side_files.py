@@ -1,7 +1,8 @@
 """Writes the side files of one partition: index files, arrivals, producer snapshot, leader epochs.
 
-Owns: when they are written, and that they hold nothing that is not committed. Refuses: to fail: all of them
-can be made again from the log, except arrivals, which `restore_arrivals` takes from the journal.
+Owns: when they are written, and that those of the active segment hold nothing that is not committed; adding
+the arrivals that only the journal has to the files. Refuses: to fail: what could not be written is made again
+from the log when it is needed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class SideFiles:
         if segments.active is None:
             return
         try:
-            self._derived.save_epochs()  # a crash may have left an older file
+            self._derived.save_epochs()  # also without appends: a crash may have left an older file
             if not segments.accepts_appends:
                 return
             segments.active.save_side_files(segments.high_watermark)
@@ -68,7 +69,7 @@ class SideFiles:
             self._save_snapshot()
             self._derived.save_epochs()
         except (OSError, LogError) as error:
-            log.warning("%s: its index was not saved: %s", segment.path, error)
+            log.warning("%s: its index files were not saved: %s", segment.path, error)
             return
 
         def on_synced(promise: Promise[None]) -> None:
@@ -89,7 +90,7 @@ class SideFiles:
             return
         try:
             if not self._was_clean:
-                _ = self._derived.epochs  # loaded, so that they are saved: the next start believes the file
+                _ = self._derived.epochs  # loaded so that they are saved: the next start trusts the file
             self._derived.save_epochs()
             if not segments.accepts_appends:
                 return
