@@ -86,7 +86,7 @@ def sequential(bench: PartitionRig) -> set[int]:
 
 @pytest.mark.parametrize("cold", [False, True])
 @pytest.mark.parametrize("which", [0, 1, 3, BATCHES - 1])
-def test_any_flipped_byte_loses_its_own_batch_at_most(which: int, cold: bool) -> None:
+def test_any_flipped_byte_loses_at_most_its_own_batch(which: int, cold: bool) -> None:
     _, placed = filled()
     _, position, end, base, next_offset = placed[which]
     for at in range(position, end, 1 if not cold else 7):
@@ -103,7 +103,7 @@ def test_any_flipped_byte_loses_its_own_batch_at_most(which: int, cold: bool) ->
         assert sequential(again) == everything - lost, at
 
 
-def test_damage_over_many_batches_is_passed() -> None:
+def test_reads_continue_after_damage_over_many_batches() -> None:
     for seed in range(60):
         rng = random.Random(seed)
         bench, placed = filled(cold=bool(seed % 2))
@@ -126,7 +126,7 @@ def test_damage_over_many_batches_is_passed() -> None:
             assert found is None or isinstance(found, TimedOffset)
 
 
-def test_a_file_cut_short_loses_its_end_only() -> None:
+def test_a_truncated_file_loses_only_its_end() -> None:
     bench, placed = filled()
     path = placed[0][0]
     end = max(end for where, _, end, _, _ in placed if where == path)
@@ -178,7 +178,7 @@ BREAKS = (break_nothing, empty, torn, zeros, ahead, shifted, noise)
 @pytest.mark.parametrize("cold", [False, True])
 @pytest.mark.parametrize("suffix", [".index", ".timeindex", ".arrivals", "producers.snapshot", "-checkpoint"])
 @pytest.mark.parametrize("break_it", BREAKS)
-def test_disposable_files_may_hold_anything(
+def test_side_files_may_hold_anything(
     suffix: str, break_it: Callable[[bytearray], bytearray], cold: bool
 ) -> None:
     bench, _ = filled(cold=cold)
@@ -201,7 +201,7 @@ def test_disposable_files_may_hold_anything(
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_swapped_index_files_of_two_segments_do_not_mislead(cold: bool) -> None:
+def test_swapped_index_files_of_two_segments_are_not_trusted(cold: bool) -> None:
     bench, placed = filled(cold=cold)
     first, second = sorted({one[0] for one in placed})[:2]
     for suffix in (".index", ".timeindex"):
@@ -222,7 +222,7 @@ def test_a_failing_read_fails_one_read_and_not_the_partition() -> None:
     assert read_header(bench.partition.read_blocking(0, 100).data).base_offset == 0
 
 
-def test_a_cold_read_that_fails_in_the_helper_is_told() -> None:
+def test_an_uncached_read_that_fails_in_the_sync_process_fails_its_promise() -> None:
     bench, _ = filled(cold=True)
     bench.disk.prefetch = lambda file, position, length: Promise.failed(OSError("no such luck"))  # type: ignore[method-assign]
     later = bench.partition.read(0, 100)
@@ -230,7 +230,7 @@ def test_a_cold_read_that_fails_in_the_helper_is_told() -> None:
     assert isinstance(later.error, StorageError)
 
 
-def test_pages_that_are_gone_again_at_once_end_in_a_waiting_read() -> None:
+def test_pages_evicted_right_after_the_prefetch_are_read_blocking() -> None:
     bench, _ = filled(cold=True)
     bench.disk.prefetch = lambda file, position, length: Promise.resolved(None)  # type: ignore[method-assign]
     later = bench.partition.read(0, 100)
@@ -256,7 +256,7 @@ def segment_file(tmp_path: Path) -> tuple[Path, bytearray]:
     return tmp_path / path.rpartition("/")[2], bench.disk.files[path]
 
 
-def test_inspecting_a_whole_file_names_each_batch(tmp_path: Path) -> None:
+def test_inspect_lists_each_batch_of_a_whole_file(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
     path.write_bytes(data)
     found = list(inspect(str(path)))
@@ -264,7 +264,7 @@ def test_inspecting_a_whole_file_names_each_batch(tmp_path: Path) -> None:
     assert len(found) == len(list(iter_batches(data)))
 
 
-def test_inspecting_reports_damage_with_its_bytes_and_goes_on(tmp_path: Path) -> None:
+def test_inspect_reports_damaged_bytes_and_continues(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
     places = [at for at, _ in iter_batches(data)]
     broken = bytearray(data)
@@ -279,7 +279,7 @@ def test_inspecting_reports_damage_with_its_bytes_and_goes_on(tmp_path: Path) ->
     assert found[-1] == InspectedDamage(len(data), len(data) + 5000, zeros=True)
 
 
-def test_inspecting_anything_ends(tmp_path: Path) -> None:
+def test_inspect_terminates_on_any_bytes(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
     rng = random.Random(5)
     for _ in range(100):

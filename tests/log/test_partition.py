@@ -32,7 +32,7 @@ def test_a_new_partition_touches_the_disk_with_its_first_append() -> None:
     assert offsets(bench) == [0, 1, 2, 3, 4]
 
 
-def test_the_batch_is_stamped_in_place_and_kept_byte_for_byte() -> None:
+def test_append_sets_the_offset_in_place_and_keeps_every_other_byte() -> None:
     bench = PartitionRig()
     bench.partition.append(batch())
     data = batch(2, codec="zstd", size=500)
@@ -44,7 +44,7 @@ def test_the_batch_is_stamped_in_place_and_kept_byte_for_byte() -> None:
     assert kept == bytes(data)
 
 
-def test_log_append_time_never_falls_and_is_told() -> None:
+def test_log_append_time_never_falls_and_is_returned() -> None:
     bench = PartitionRig(PartitionConfig(log_append_time=True))
     first = bench.partition.append(batch()).log_append_ms
     bench.clock.wall -= 60_000
@@ -52,7 +52,7 @@ def test_log_append_time_never_falls_and_is_told() -> None:
     assert [record.timestamp_ms for record in decode(bench.partition.read_blocking(1, 1).data)] == [first]
 
 
-def test_what_is_larger_than_allowed_is_refused_before_it_is_looked_at() -> None:
+def test_a_batch_that_is_too_large_is_refused_before_it_is_validated() -> None:
     bench = PartitionRig(PartitionConfig(max_message_bytes=200, segment_bytes=1000))
     with pytest.raises(BatchTooLarge):
         bench.partition.append(batch(size=300))
@@ -64,7 +64,7 @@ def test_what_is_larger_than_allowed_is_refused_before_it_is_looked_at() -> None
     assert bench.partition.log_end_offset == 1
 
 
-def test_timestamps_outside_what_the_topic_takes_are_refused() -> None:
+def test_timestamps_outside_the_limits_of_the_topic_are_refused() -> None:
     bench = PartitionRig(PartitionConfig(timestamp_after_max_ms=1000, timestamp_before_max_ms=5000))
     now = bench.clock.wall_ms()
     bench.partition.append(batch(timestamp_ms=now + 1000))
@@ -84,7 +84,7 @@ def test_a_damaged_batch_changes_nothing() -> None:
     assert bench.partition.log_end_offset == 0
 
 
-def test_a_failed_write_is_taken_back_and_the_next_one_goes_on() -> None:
+def test_a_failed_write_is_undone_and_the_next_one_succeeds() -> None:
     bench = PartitionRig()
     bench.partition.append(batch())
     bench.disk.fail = lambda call, path: call == "pwrite"
@@ -96,7 +96,7 @@ def test_a_failed_write_is_taken_back_and_the_next_one_goes_on() -> None:
     assert offsets(bench) == [0, 1]
 
 
-def test_a_refused_write_is_in_the_log_but_not_with_each_try(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_disk_is_logged_at_most_once_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     bench = PartitionRig()
     bench.disk.fail = lambda call, path: call == "pwrite"
     for _ in range(100):
@@ -107,7 +107,7 @@ def test_a_refused_write_is_in_the_log_but_not_with_each_try(caplog: pytest.LogC
     assert len([line for line in lines if "writing failed" in line]) == 2
 
 
-def test_a_write_that_cannot_be_taken_back_makes_it_read_only() -> None:
+def test_a_write_that_cannot_be_undone_makes_the_partition_read_only() -> None:
     bench = PartitionRig()
     bench.partition.append(batch())
     bench.disk.fail = lambda call, path: call in ("pwrite", "truncate")
@@ -119,7 +119,7 @@ def test_a_write_that_cannot_be_taken_back_makes_it_read_only() -> None:
 
 
 @pytest.mark.parametrize("call", ["open", "make_folder"])
-def test_a_full_disk_refuses_the_first_append_and_the_roll_and_goes_on_after(call: str) -> None:
+def test_a_full_disk_fails_the_first_append_and_the_roll_until_there_is_room(call: str) -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=200))
     bench.disk.fail = lambda name, path: name == call
     with pytest.raises(StorageError):
@@ -137,7 +137,7 @@ def test_a_full_disk_refuses_the_first_append_and_the_roll_and_goes_on_after(cal
 
 
 @pytest.mark.parametrize("call", ["write_all", "append", "sync", "read_all"])
-def test_disposable_files_that_cannot_be_written_or_read_lose_nothing(call: str) -> None:
+def test_side_files_that_cannot_be_written_or_read_lose_nothing(call: str) -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=1000, index_interval_bytes=100))
     for n in range(30):
         if n == 10 and call != "read_all":
@@ -154,7 +154,7 @@ def test_disposable_files_that_cannot_be_written_or_read_lose_nothing(call: str)
 # --- rolling ----------------------------------------------------------------------------------------------
 
 
-def test_it_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None:
+def test_a_partition_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=1000, segment_ms=60_000))
     size = len(batch(size=100))
     for _ in range(1000 // size + 1):
@@ -174,7 +174,7 @@ def test_it_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None:
     assert [one.base_offset for one in bench.partition.segments][:2] == [0, 1000 // size]
 
 
-def test_a_file_in_the_way_of_a_roll_is_put_aside() -> None:
+def test_a_file_in_the_way_of_a_roll_is_quarantined() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=200))
     bench.partition.append(batch(size=100))
     path = f"{bench.partition.folder}/{1:020}.log"
@@ -187,7 +187,7 @@ def test_a_file_in_the_way_of_a_roll_is_put_aside() -> None:
 # --- waiting ----------------------------------------------------------------------------------------------
 
 
-def test_waiters_and_watchers_hear_of_the_watermark() -> None:
+def test_waiters_and_watchers_are_notified_of_the_watermark() -> None:
     bench, committer = manual()
     partition = bench.partition
     seen: list[int] = []
@@ -203,7 +203,7 @@ def test_waiters_and_watchers_hear_of_the_watermark() -> None:
     assert seen == [1, 2, 3]
 
 
-def test_a_watcher_may_leave_while_it_is_told() -> None:
+def test_a_watcher_may_unwatch_itself_while_it_is_called() -> None:
     bench = PartitionRig()
     seen: list[int] = []
 
@@ -217,7 +217,7 @@ def test_a_watcher_may_leave_while_it_is_told() -> None:
     assert seen == [1]
 
 
-def test_deleting_fails_who_waits_and_who_comes() -> None:
+def test_deleting_the_topic_fails_waiting_and_later_requests() -> None:
     bench, _ = manual()
     later = bench.partition.when_committed(bench.partition.append(batch()).next_offset)
     bench.partition.delete()
@@ -230,7 +230,7 @@ def test_deleting_fails_who_waits_and_who_comes() -> None:
 # --- failed commits ---------------------------------------------------------------------------------------
 
 
-def test_epochs_of_two_crashes_outlive_a_clean_stop_in_which_nobody_wrote() -> None:
+def test_epochs_of_two_crashes_outlive_a_clean_stop_without_appends() -> None:
     bench = PartitionRig()
     bench.partition.append(batch())
     bench.checkpoint()
@@ -271,7 +271,7 @@ def test_arrivals_after_a_crash_are_at_most_a_second_early() -> None:
     assert bench.partition.arrival_of(5) == first
 
 
-def test_arrivals_of_what_a_crash_took_are_forgotten() -> None:
+def test_arrivals_of_batches_lost_in_a_crash_are_forgotten() -> None:
     bench, committer = manual(PartitionConfig(segment_bytes=1000, index_interval_bytes=200))
     for _ in range(2):
         bench.partition.append(batch(4, size=200))  # rolls: the first segment's pairs are in its file
@@ -284,7 +284,7 @@ def test_arrivals_of_what_a_crash_took_are_forgotten() -> None:
     assert bench.partition.arrival_of(0) == bench.clock.wall
 
 
-def test_a_lost_time_index_is_made_again_also_where_the_offset_index_is_whole() -> None:
+def test_a_lost_time_index_is_rebuilt_although_the_offset_index_is_whole() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=2000, index_interval_bytes=200))
     bench.partition.append(batch(3, size=200, timestamp_ms=500))
     for _ in range(4):
@@ -300,7 +300,7 @@ def test_a_lost_time_index_is_made_again_also_where_the_offset_index_is_whole() 
     assert largest.offset == 2
 
 
-def test_a_failed_commit_takes_the_log_back_over_a_roll_and_begins_an_epoch() -> None:
+def test_a_failed_commit_cuts_the_log_back_across_a_roll_and_begins_an_epoch() -> None:
     bench, committer = manual(PartitionConfig(segment_bytes=300, index_interval_bytes=0))
     partition = bench.partition
     for _ in range(3):
@@ -346,7 +346,7 @@ def test_a_fenced_partition_is_read_only_until_its_bytes_are_safe() -> None:
 # --- restarts ---------------------------------------------------------------------------------------------
 
 
-def test_a_clean_restart_reads_no_log_until_somebody_asks() -> None:
+def test_a_clean_restart_reads_no_log_before_the_first_request() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=2000))
     for _ in range(50):
         bench.partition.append(batch(size=100))
@@ -360,7 +360,7 @@ def test_a_clean_restart_reads_no_log_until_somebody_asks() -> None:
     assert bench.disk.calls["pread"] <= 1
 
 
-def test_index_files_after_restarts_are_those_of_a_run_without() -> None:
+def test_index_files_after_restarts_equal_those_of_a_run_without_restarts() -> None:
     config = PartitionConfig(segment_bytes=3000, index_interval_bytes=300)
     one, other = PartitionRig(config), PartitionRig(config)
     for n in range(60):
@@ -379,7 +379,7 @@ def test_index_files_after_restarts_are_those_of_a_run_without() -> None:
             assert one.disk.files[path] == other.disk.files[path], path
 
 
-def test_indexes_of_sealed_segments_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_indexes_of_sealed_segments_use_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IndexCache, "BYTES_MAX", 100)
     bench = PartitionRig(PartitionConfig(segment_bytes=900, index_interval_bytes=100))
     for n in range(80):

@@ -33,7 +33,7 @@ def test_retention_by_age_counts_from_arrival() -> None:
     assert bench.partition.log_start_offset == 6
 
 
-def test_retention_by_record_time_is_kafkas_way() -> None:
+def test_retention_by_record_time_works_as_in_kafka() -> None:
     config = PartitionConfig(segment_bytes=300, retention_ms=60_000, retention_by_record_time=True)
     bench = PartitionRig(config)
     now = bench.clock.wall_ms()
@@ -44,7 +44,7 @@ def test_retention_by_record_time_is_kafkas_way() -> None:
     assert bench.partition.log_start_offset == 2
 
 
-def test_retention_by_size_keeps_at_least_that_much() -> None:
+def test_retention_by_size_keeps_at_least_retention_bytes() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=-1))
     for _ in range(10):
         bench.partition.append(batch(size=60))
@@ -108,7 +108,7 @@ def test_segments_of_unknown_age_count_as_young() -> None:
     assert offsets(bench) == list(range(6))
 
 
-def test_what_came_before_the_clock_was_set_is_not_old_when_it_is() -> None:
+def test_events_from_before_the_clock_was_set_do_not_expire_when_it_is_set() -> None:
     today_ms = 1_790_000_000_000
     for restarts in (False, True):
         bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000, segment_ms=30_000))
@@ -135,7 +135,7 @@ def test_what_came_before_the_clock_was_set_is_not_old_when_it_is() -> None:
         assert bench.partition.log_start_offset >= 6
 
 
-def test_before_the_clock_is_set_ages_count_as_ever() -> None:
+def test_before_the_clock_is_set_ages_count_as_usual() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     bench.clock.wall = 5_000
     for n in range(4):
@@ -147,7 +147,7 @@ def test_before_the_clock_is_set_ages_count_as_ever() -> None:
     assert bench.partition.log_start_offset == 4
 
 
-def test_a_clock_that_goes_back_neither_expires_nor_pins_for_longer_than_it_went_back() -> None:
+def test_a_clock_set_back_expires_nothing_and_delays_expiry_by_no_more_than_that() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=60_000))
     for _ in range(4):
         bench.partition.append(batch(size=60))
@@ -162,7 +162,7 @@ def test_a_clock_that_goes_back_neither_expires_nor_pins_for_longer_than_it_went
     assert bench.partition.log_start_offset == 8
 
 
-def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
+def test_delete_records_moves_the_log_start_and_refuses_offsets_outside_the_log() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for _ in range(5):
         bench.partition.append(batch(3, size=20))
@@ -179,7 +179,7 @@ def test_delete_records_moves_the_start_and_refuses_what_is_not_there() -> None:
     assert len(bench.partition.segments) == 1
 
 
-def test_what_is_unlinked_by_the_thousand_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlinking_many_segments_yields_to_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "UNLINKS_PER_TURN", 3)
     bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for _ in range(22):
@@ -196,7 +196,7 @@ def test_what_is_unlinked_by_the_thousand_leaves_turns_to_others(monkeypatch: py
     assert bench.partition.size_bytes() < size
 
 
-def test_a_topic_that_is_deleted_while_its_segments_go_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_a_topic_ends_the_unlinking_of_its_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "UNLINKS_PER_TURN", 1)
     bench = PartitionRig(PartitionConfig(segment_bytes=300))
     for _ in range(8):

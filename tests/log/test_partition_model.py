@@ -220,7 +220,7 @@ PartitionMachine.TestCase.settings = settings(
 TestPartition = PartitionMachine.TestCase
 
 
-def test_a_read_header_of_each_segment_names_its_base() -> None:
+def test_each_segment_begins_with_its_base_offset() -> None:
     bench = PartitionRig(PartitionConfig(segment_bytes=1000))
     for _ in range(30):
         bench.partition.append(batch(3, size=50))
