@@ -1,11 +1,9 @@
-"""One event while it is matched: read only as far as the query asks.
+"""Decodes an event lazily while it is matched: only the parts that the query tests.
 
-Owns: the lazy decoding of an event, and the walk along a field's path.
-
-The fields that a query names are first read alone: msgspec then skips the rest in C, 3 times as fast. It does
-not check all of what it skips (UTF-8, for one), and an event whose payload is not JSON has no fields; so a
-field that matches counts only after `is_json`. One that does not match needs no such check: either way it
-does not.
+The fields that a query names are decoded alone first; msgspec skips the others in C, which is 3 times as
+fast. It does not check everything that it skips (UTF-8, for example), and an event whose payload is not JSON
+has no fields. So a field that matches counts only if `is_json` confirms the payload. A field that does not
+match needs no confirmation, because the result is the same.
 """
 
 from __future__ import annotations
@@ -23,15 +21,15 @@ from mainstem.search.text.tokens import scalar_text
 
 _UNREAD: Any = object()
 _SURELY_SHORT = 4_000
-"""No number in so few bytes is too long for msgspec, and no nesting too deep for what follows."""
+"""Bytes. A shorter payload has no number too long for msgspec and no nesting too deep for it."""
 
 
 class FieldReader:
-    """Reads the fields that a query names, by their outermost names."""
+    """Decodes the fields that a query names, selected by their outermost names."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        # msgspec takes no names that JSON would have to escape: those are found the slow way.
-        plain = [name for name in dict.fromkeys(names) if not any(at < " " or at in '"\\' for at in name)]
+        # msgspec rejects names that JSON would have to escape. These fields are read from the whole tree.
+        plain = [name for name in dict.fromkeys(names) if not any(c < " " or c in '"\\' for c in name)]
         self.attributes = {name: f"f{number}" for number, name in enumerate(plain)}
         row = msgspec.defstruct(
             "Row",
@@ -43,7 +41,7 @@ class FieldReader:
 
 
 class EventView:
-    """An event and what is known of it so far."""
+    """An event with the parts of it that are decoded so far."""
 
     __slots__ = ("_row", "_tree", "partition", "record", "topic")
 
@@ -54,9 +52,7 @@ class EventView:
         self._row = self._tree = _UNREAD
 
     def row(self, reader: FieldReader) -> Any:
-        """The named fields of an object; None where that is not known (no object, no payload, not JSON).
-
-        One query has one reader."""
+        """The fields that the query names; None if the payload is no JSON object. A query has one reader."""
         if self._row is _UNREAD:
             try:
                 self._row = None if self.record.value is None else reader.decode(self.record.value)
@@ -65,7 +61,7 @@ class EventView:
         return self._row
 
     def tree(self) -> Any:
-        """The payload as JSON, numbers as spelled; UNSET where it is none."""
+        """The payload as JSON, numbers as spelled; UNSET if it is not JSON."""
         if self._tree is _UNREAD:
             try:
                 self._tree = (
@@ -76,7 +72,7 @@ class EventView:
         return self._tree
 
     def is_json(self) -> bool:
-        """Whether all of the payload is JSON, given that `row` has read it."""
+        """Whether the whole payload is JSON. Call it only after `row` has returned fields."""
         value = self.record.value
         assert value is not None
         if len(value) < _SURELY_SHORT and value.isascii() and b"\\" not in value:
@@ -84,19 +80,19 @@ class EventView:
         return self.tree() is not msgspec.UNSET
 
     def texts(self) -> Iterator[str]:
-        """Every text of the event: scalars of a JSON payload or the payload's text, key, header values."""
+        """Every text of the event: the scalars of a JSON payload or else its text, the key, header values."""
         record, tree = self.record, self.tree()
         if tree is not msgspec.UNSET:
-            waiting = [tree]
-            while waiting:  # `scalars`, in line: all of this is for the many strings of large payloads
-                value = waiting.pop()
+            stack = [tree]
+            while stack:  # `tokens.scalars` inlined, for speed on payloads with many strings
+                value = stack.pop()
                 kind = type(value)
                 if kind is str:
                     yield value
                 elif kind is dict:
-                    waiting.extend(value.values())
+                    stack.extend(value.values())
                 elif kind is list:
-                    waiting.extend(value)
+                    stack.extend(value)
                 else:
                     yield scalar_text(value)
         elif record.value is not None:
@@ -109,33 +105,32 @@ class EventView:
 
 
 def path_matches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:
-    """Whether a scalar at the end of the path passes the test. Arrays are looked through at every step."""
-    waiting = [(value, 0)]
-    depth = len(path)
-    while waiting:
-        value, at = waiting.pop()
+    """Whether a scalar at the end of the path passes the test. Arrays on the way are searched."""
+    stack = [(value, 0)]
+    path_length = len(path)
+    while stack:
+        value, depth = stack.pop()
         kind = type(value)
         if kind is list:
-            waiting.extend((below, at) for below in value)
+            stack.extend((child, depth) for child in value)
         elif kind is dict:
-            if at < depth and path[at] in value:
-                waiting.append((value[path[at]], at + 1))
-        elif at == depth and test(value):
+            if depth < path_length and path[depth] in value:
+                stack.append((value[path[depth]], depth + 1))
+        elif depth == path_length and test(value):
             return True
     return False
 
 
 def path_exists(value: Any, path: tuple[str, ...]) -> bool:
-    """Whether there is anything but null at the end of the path; an array or object counts, even an empty
-    one."""
-    waiting = [(value, 0)]
-    while waiting:
-        value, at = waiting.pop()
-        if at == len(path):
+    """Whether a value other than null is at the end of the path. Empty arrays and objects count."""
+    stack = [(value, 0)]
+    while stack:
+        value, depth = stack.pop()
+        if depth == len(path):
             if value is not None:
                 return True
         elif type(value) is list:
-            waiting.extend((below, at) for below in value)
-        elif type(value) is dict and path[at] in value:
-            waiting.append((value[path[at]], at + 1))
+            stack.extend((child, depth) for child in value)
+        elif type(value) is dict and path[depth] in value:
+            stack.append((value[path[depth]], depth + 1))
     return False

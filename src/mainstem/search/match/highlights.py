@@ -1,7 +1,7 @@
-"""What is to be shown as matched: the positive terms of a query, in a form that needs no parser.
+"""Lists the positive terms of a query, in a form that a page can highlight without a parser.
 
-Owns: that form. Refuses: expressions, which a reader (a browser) could take for ever to evaluate, and places
-that every event has. Used by the HTTP door for pages that mark matches.
+Regular expressions are left out, because a browser's engine may need unbounded time for them. So are topic,
+partition, offset and time, which every event has.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ from mainstem.search.text.tokens import tokens
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """One test of one place. One of `words`, `glob`, or a range between `low` and `high`."""
+    """One test to highlight: `words`, `glob`, or a range between `low` and `high`."""
 
     place: Literal["text", "field", "key", "header"]
     path: tuple[str, ...] = ()
-    """Of a field: its names; of a header: its name."""
+    """For a field, its names; for a header, its name."""
     words: tuple[str, ...] = ()
-    """Adjacent tokens of one text, each a case-folded pattern with `*`, `?` and backslashes."""
+    """Tokens side by side in one text; each is a case-folded pattern with `*`, `?` and backslashes."""
     glob: str | None = None
     """A case-folded pattern of the whole text."""
     number: str | None = None
-    """Beside `glob`: a JSON number of this value matches, too."""
+    """In addition to `glob`: JSON numbers of this value match, too."""
     literal: bool = False
-    """The value stood in quotes that matter: `"null"` is not null."""
+    """Whether the value was in quotes that change its meaning: `"null"` is not null."""
     low: Bound | None = None
     high: Bound | None = None
 
 
 def highlights(text: str) -> list[Highlight]:
-    """Of a query. QueryError if it cannot be read."""
-    return list(dict.fromkeys(_of(parse(text), positive=True)))
+    """The highlights of a query, without duplicates. Raises QueryError."""
+    return list(dict.fromkeys(_of_node(parse(text), positive=True)))
 
 
-def _of(node: Node, *, positive: bool) -> Iterator[Highlight]:
+def _of_node(node: Node, *, positive: bool) -> Iterator[Highlight]:
     match node:
         case And(children) | Or(children):
             for child in children:
-                yield from _of(child, positive=positive)
+                yield from _of_node(child, positive=positive)
         case Not(child):
-            yield from _of(child, positive=not positive)
+            yield from _of_node(child, positive=not positive)
         case Term() if positive:
-            yield from _term(node)
+            yield from _of_term(node)
         case _:
             return
 
 
-def _term(term: Term) -> Iterator[Highlight]:
+def _of_term(term: Term) -> Iterator[Highlight]:
     kind, path = term.target.kind, term.target.path
     if kind == "text":
-        yield from _words(term)
+        yield from _of_free_text(term)
     elif kind in ("field", "key", "header"):
         match term.test:
             case Text(value, quoted):
@@ -73,13 +73,13 @@ def _term(term: Term) -> Iterator[Highlight]:
                 return
 
 
-def _words(term: Term) -> Iterator[Highlight]:
+def _of_free_text(term: Term) -> Iterator[Highlight]:
     match term.test:
         case Text(value):
-            found = [globs.escaped(each) for each in tokens(value)]
+            words = [globs.escaped(token) for token in tokens(value)]
         case Glob(pattern):
-            found = token_patterns(globs.fold(pattern))
+            words = token_patterns(globs.fold(pattern))
         case _:
-            found = []
-    if found:
-        yield Highlight("text", words=tuple(found))
+            words = []
+    if words:
+        yield Highlight("text", words=tuple(words))

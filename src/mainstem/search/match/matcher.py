@@ -1,7 +1,7 @@
-"""Whether an event matches a query, fast; and which blocks need not be looked at.
+"""Tests events against a query, and tells a scan which data cannot match.
 
-Owns: the query compiled to closures, the prefilter, and what a scan may exclude. Refuses: to exclude what is
-not proven (see `necessary_terms`), and time limits: the scan has them.
+A Matcher compiles the query to closures and derives its prefilters. It excludes only data that provably
+cannot match (see `query.necessary_terms`). Time limits are the scan's matter.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ EventCheck: TypeAlias = Callable[[EventView], bool]
 
 
 class Matcher:
-    """A query, ready to run. Holds no state between events; not for several threads at once."""
+    """A compiled query. It keeps no state between events. Not thread-safe."""
 
     def __init__(self, node: Node, now_ms: int) -> None:
         self.node = node
@@ -63,58 +63,62 @@ class Matcher:
         self.required_tokens: tuple[frozenset[str], ...] = tuple(
             clause.tokens for clause in clauses if clause.tokens
         )
-        """A block whose token filter (of `tokens.filter_tokens`) has none of the tokens of one of these
-        cannot match."""
+        """Sets of tokens. A block cannot match if its token filter has no token of one of these sets."""
         self.required_bytes: tuple[tuple[bytes, ...], ...] = tuple(map(alternatives, about_bytes))
-        """Decompressed batches without `\\u`, whose `lower()` has nothing of one of these, cannot match.
-        `may_match` is the same and faster."""
+        """Sets of byte strings. Decompressed batches without `\\u` cannot match if their `lower()` has no
+        string of one of these sets. `may_match` tests this faster."""
         self.time_range: Interval = bounds_of(node, "time", lambda test: times.time_bounds(test, now_ms))
-        """Bounds of record timestamps in ms: from, to (not included); None is open."""
+        """Bounds of record timestamps in ms: from, and to (exclusive). None is open."""
         self.partition_range: Interval = bounds_of(node, "partition", number_bounds)
+        """Bounds of partition numbers, as time_range."""
         self.offset_range: Interval = bounds_of(node, "offset", number_bounds)
-        """As time_range."""
+        """Bounds of offsets, as time_range."""
         self.topics: tuple[str, ...] | None = topic_globs(node)
-        """An event's topic matches one of these globs (`*`, `?`; case counts); None: no such demand."""
-        checks = sorted(map(BytePrefilter, about_bytes), key=lambda check: check.selectivity, reverse=True)
-        self._raw_checks = tuple(checks)
-        self._check = _Compiler(now_ms, FieldReader(names(node))).check(node)
+        """Case-sensitive globs of which the topic of every match fits one. None: any topic may match."""
+        prefilters = [BytePrefilter(clause) for clause in about_bytes]
+        prefilters.sort(key=lambda prefilter: prefilter.selectivity, reverse=True)
+        self._prefilters = tuple(prefilters)
+        self._check = _Compiler(now_ms, FieldReader(field_names(node))).check(node)
 
     @classmethod
     def of(cls, query: str | Node, *, now_ms: int) -> Matcher:
-        """Raises QueryError. `now_ms` is what `now` and ages such as -2d are measured from."""
+        """Compile a query. `now_ms` is the time to which `now` and ages such as -2d refer. Raises
+        QueryError."""
         return cls(parse(query) if isinstance(query, str) else query, now_ms)
 
     def matches(self, topic: str, partition: int, record: Record) -> bool:
-        """Whether this event is meant."""
+        """Whether the event matches the query."""
         return self._check(EventView(topic, partition, record))
 
     def may_match(self, raw: Buffer) -> bool:
-        """Whether decompressed batches, or any stretch of bytes with whole records in it, may hold an event
-        that matches. False is proven."""
-        return all(check.may_match(raw) for check in self._raw_checks) or may_hide_needle(raw, 0, len(raw))
+        """Whether decompressed batches, or other bytes with whole records, may contain a matching event.
+        False is certain."""
+        return all(prefilter.may_match(raw) for prefilter in self._prefilters) or may_hide_needle(
+            raw, 0, len(raw)
+        )
 
     def stretches_that_may_match(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
-        """As `may_match`, for many at once: which of the stretches of `raw`, one after the other, that end
-        at `ends`."""
-        return candidate_stretches(self._raw_checks, raw, ends)
+        """As `may_match` for many stretches at once: the numbers of those that may match. They lie side by
+        side in `raw` and end at `ends`."""
+        return candidate_stretches(self._prefilters, raw, ends)
 
 
-def names(node: Node) -> Iterator[str]:
-    """The outermost names of the fields that a query looks at."""
+def field_names(node: Node) -> Iterator[str]:
+    """The outermost names of the fields that a query tests."""
     match node:
         case Term(TermTarget("field", path)):
             yield path[0]
         case Not(child):
-            yield from names(child)
+            yield from field_names(child)
         case And(children) | Or(children):
             for child in children:
-                yield from names(child)
+                yield from field_names(child)
         case _:
             pass
 
 
 def cost(node: Node) -> int:
-    """What to ask first: 0 needs no payload, 1 some of its fields, 2 all of it."""
+    """Sort key of a test: 0 needs no payload, 1 some of its fields, 2 the whole payload."""
     match node:
         case Term(TermTarget(kind)):
             return {"text": 2, "field": 1}.get(kind, 0)
@@ -127,7 +131,7 @@ def cost(node: Node) -> int:
 
 
 class _Compiler:
-    """Nodes -> closures."""
+    """Compiles nodes to closures."""
 
     def __init__(self, now_ms: int, reader: FieldReader) -> None:
         self.now_ms = now_ms
@@ -177,8 +181,8 @@ def _between(bounds: Interval) -> Callable[[int], bool]:
 
 def _all_of(checks: Sequence[EventCheck]) -> EventCheck:
     def check(view: EventView) -> bool:
-        for each in checks:  # noqa: SIM110  # twice as fast as all() over a generator
-            if not each(view):
+        for part in checks:  # noqa: SIM110  # twice as fast as all() over a generator
+            if not part(view):
                 return False
         return True
 
@@ -187,8 +191,8 @@ def _all_of(checks: Sequence[EventCheck]) -> EventCheck:
 
 def _any_of(checks: Sequence[EventCheck]) -> EventCheck:
     def check(view: EventView) -> bool:
-        for each in checks:  # noqa: SIM110  # as above
-            if each(view):
+        for part in checks:  # noqa: SIM110  # as above
+            if part(view):
                 return True
         return False
 
@@ -196,7 +200,7 @@ def _any_of(checks: Sequence[EventCheck]) -> EventCheck:
 
 
 def _free(term: Term) -> EventCheck:
-    """Parsing is what costs: before it, the raw bytes are asked."""
+    """The check of a free-text term. It tests the raw bytes first, because parsing them is expensive."""
     match term.test:
         case Text(text):
             passes = _any_text(words_test(tokens(text)))
@@ -207,16 +211,16 @@ def _free(term: Term) -> EventCheck:
             if is_local(pattern):
                 return _all_of([_local_regex(pattern), passes])
         case _:
-            raise AssertionError("the parser gives free text no other test")
-    raw_checks = [
+            raise AssertionError("a test of free text is a Text, Glob or Regex")
+    prefilters = [
         BytePrefilter(clause).record_may_match for clause in required_clauses(term) if clause.needles
     ]
-    if not raw_checks:
+    if not prefilters:
         return passes
-    before = (
-        raw_checks[0] if len(raw_checks) == 1 else lambda record: all(check(record) for check in raw_checks)
+    may_match = (
+        prefilters[0] if len(prefilters) == 1 else lambda record: all(check(record) for check in prefilters)
     )
-    return lambda view: before(view.record) and passes(view)
+    return lambda view: may_match(view.record) and passes(view)
 
 
 def _any_text(test: Callable[[str], bool]) -> EventCheck:
@@ -230,12 +234,13 @@ def _any_text(test: Callable[[str], bool]) -> EventCheck:
 
 
 def _local_regex(pattern: str) -> EventCheck:
-    """False only where a local expression cannot be found.
+    """A prefilter for an expression without assertions (see `is_local`).
 
-    Then it is not in the raw bytes, which hold every text as it is (no escapes, nothing that is hex)."""
+    Bytes without escapes whose text is not hex contain every text of the event unchanged. If the expression
+    does not match in them, it matches in no text."""
     search = compiled(pattern).search
 
-    def may_be_in(raw: bytes | None) -> bool:
+    def may_match_in(raw: bytes | None) -> bool:
         if raw is None:
             return False
         if b"\\" in raw or (not raw.isascii() and is_binary(raw)):
@@ -245,9 +250,9 @@ def _local_regex(pattern: str) -> EventCheck:
     def check(view: EventView) -> bool:
         record = view.record
         return (
-            may_be_in(record.value)
-            or may_be_in(record.key)
-            or any(may_be_in(value) for _, value in record.headers)
+            may_match_in(record.value)
+            or may_match_in(record.key)
+            or any(may_match_in(value) for _, value in record.headers)
         )
 
     return check
@@ -256,7 +261,7 @@ def _local_regex(pattern: str) -> EventCheck:
 def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> EventCheck:
     attribute, rest = reader.attributes.get(path[0]), path[1:]
     passes = _at_path(test)
-    of_scalar = None if rest or isinstance(test, Exists) else scalar_test(test)
+    scalar_passes = None if rest or isinstance(test, Exists) else scalar_test(test)
 
     def check(view: EventView) -> bool:
         row = view.row(reader)
@@ -266,9 +271,9 @@ def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> EventCheck
         value = getattr(row, attribute)
         if value is msgspec.UNSET:
             return False
-        if of_scalar is None or type(value) in (list, dict):
+        if scalar_passes is None or type(value) in (list, dict):
             return passes(value, rest) and view.is_json()
-        return of_scalar(value) and view.is_json()
+        return scalar_passes(value) and view.is_json()
 
     return check
 
@@ -276,26 +281,26 @@ def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> EventCheck
 def _at_path(test: Test) -> Callable[[Any, tuple[str, ...]], bool]:
     if isinstance(test, Exists):
         return path_exists
-    of_scalar = scalar_test(test)
-    return lambda value, path: path_matches(value, path, of_scalar)
+    scalar_passes = scalar_test(test)
+    return lambda value, path: path_matches(value, path, scalar_passes)
 
 
 def _key(test: Test) -> EventCheck:
-    takes_null, of_text = is_null_test(test), text_test(test)
+    matches_null, passes = is_null_test(test), text_test(test)
 
     def check(view: EventView) -> bool:
         key = view.record.key
-        return takes_null if key is None else of_text(text_of(key))
+        return matches_null if key is None else passes(text_of(key))
 
     return check
 
 
 def _header(name: str, test: Test) -> EventCheck:
-    takes_null, of_text = is_null_test(test), text_test(test)
+    matches_null, passes = is_null_test(test), text_test(test)
 
     def check(view: EventView) -> bool:
-        for found, value in view.record.headers:
-            if found == name and (takes_null if value is None else of_text(text_of(value))):
+        for header_name, value in view.record.headers:
+            if header_name == name and (matches_null if value is None else passes(text_of(value))):
                 return True
         return False
 
@@ -303,7 +308,7 @@ def _header(name: str, test: Test) -> EventCheck:
 
 
 def _topic(test: Test) -> EventCheck:
-    """The names of topics are compared as they are: in Kafka case counts."""
+    """The check of a topic's name. As in Kafka, case counts."""
     match test:
         case Text(text):
             return lambda view: view.topic == text
@@ -311,5 +316,5 @@ def _topic(test: Test) -> EventCheck:
             glob = globs.glob_test(pattern)
             return lambda view: glob(view.topic)
         case _:
-            of_text = text_test(test)
-            return lambda view: of_text(view.topic)
+            passes = text_test(test)
+            return lambda view: passes(view.topic)

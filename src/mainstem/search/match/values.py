@@ -1,15 +1,14 @@
-"""Tests of one value: equality, patterns, expressions, ranges.
+"""Tests of one value: equality, glob patterns, regular expressions, ranges.
 
-Owns: what `field:value` means for each type of JSON value, and for the text of keys and headers.
-docs/SEARCH.md says it for people.
+This is what `field:value` means for each type of JSON value and for the text of keys and headers.
+docs/SEARCH.md explains it to users.
 
-- Equality: the case-folded text of a scalar equals that of the query. Two JSON numbers are also equal by
-  value, unless the query's stood in quotes. `null` without quotes is also JSON's null; in quotes it is only
-  text.
-- Patterns and expressions see the text of strings, numbers and booleans; patterns case-folded, expressions as
-  it is.
-- A range whose ends are numbers sees numbers, and text that is spelled as one; with other ends it sees
-  strings, case-folded, in the order of their code points. Null is in no range.
+- Equality: the case-folded texts of scalar and query are equal. JSON numbers are also equal by value, unless
+  the query's number is in quotes. `null` without quotes also matches JSON's null; in quotes it is only text.
+- Patterns and expressions test the text of strings, numbers and booleans: patterns its case-folded form,
+  expressions the exact one.
+- A range with number ends contains numbers and texts spelled as numbers. A range with other ends contains
+  strings, case-folded, in the order of their code points. No range contains null.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ TextTest: TypeAlias = Callable[[str], bool]
 
 
 def scalar_test(test: Test) -> ScalarTest:
-    """The test of a JSON scalar (as `payload.decode_for_matching` gives it)."""
+    """The test of a JSON scalar as `payload.decode_for_matching` returns it."""
     match test:
         case Text():
             return _equality(test)
@@ -37,8 +36,8 @@ def scalar_test(test: Test) -> ScalarTest:
         case Exists():
             return lambda scalar: scalar is not None
         case Glob() | Regex():
-            of_text = text_test(test)
-            return lambda scalar: scalar is not None and of_text(scalar_text(scalar))
+            text_passes = text_test(test)
+            return lambda scalar: scalar is not None and text_passes(scalar_text(scalar))
 
 
 def text_test(test: Test) -> TextTest:
@@ -66,14 +65,14 @@ def is_null_test(test: Test) -> bool:
 def _equality(test: Text) -> ScalarTest:
     folded = test.text.casefold()
     number = None if test.quoted else number_of(test.text)
-    takes_null = is_null_test(test)
+    matches_null = is_null_test(test)
 
     def equal(scalar: Scalar) -> bool:
         kind = type(scalar)
         if kind is str:
             return scalar.casefold() == folded  # type: ignore[union-attr]  # it is a str
         if scalar is None:
-            return takes_null
+            return matches_null
         if number is not None:
             if kind is int:
                 return scalar == number

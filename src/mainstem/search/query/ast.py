@@ -1,7 +1,7 @@
-"""What a query means: the tree that `query.parse` makes and `matcher` runs.
+"""The syntax tree of a query: `parser.parse` builds it, `match.matcher.Matcher` evaluates it.
 
-Owns: the nodes, all frozen and comparable. Refuses: positions in the text (errors are found while parsing)
-and the current time (`-2d` stays as it was typed until a Matcher is made).
+All nodes are frozen and comparable. They hold no positions in the text, because mistakes are found while
+parsing, and no current time: `-2d` stays as typed until a Matcher is built.
 """
 
 from __future__ import annotations
@@ -14,30 +14,29 @@ TargetKind: TypeAlias = Literal["text", "field", "key", "header", "topic", "part
 
 
 class TermTarget(msgspec.Struct, frozen=True):
-    """Where a test looks."""
+    """The part of an event that a term tests."""
 
     kind: TargetKind
     path: tuple[str, ...] = ()
-    """Of a field: the names from the outermost to the innermost. Of a header: its name. Else empty."""
+    """For a field, its names from the outermost to the innermost. For a header, its name. Otherwise empty."""
 
 
 class Text(msgspec.Struct, frozen=True):
-    """In free text: these tokens, adjacent. Elsewhere: equality."""
+    """In free text: these tokens, side by side. Elsewhere: equality."""
 
     text: str
     quoted: bool = False
-    """Only where quotes change the meaning: a number that stood in quotes is text, and `"null"` is a word."""
+    """Set only where quotes change the meaning: a quoted number is text, and `"null"` is a word."""
 
 
 class Glob(msgspec.Struct, frozen=True):
-    """A pattern with `*` (any run of characters) and `?` (one). A literal `*`, `?` or `\\` has a `\\` before
-    it."""
+    """A pattern with `*` (any run of characters) and `?` (one character). `\\` escapes the next character."""
 
     pattern: str
 
 
 class Regex(msgspec.Struct, frozen=True):
-    """An RE2 expression that is found anywhere in the text."""
+    """An RE2 expression, which may match anywhere in the text."""
 
     pattern: str
 
@@ -48,48 +47,48 @@ class Bound(msgspec.Struct, frozen=True):
     text: str
     inclusive: bool
     quoted: bool = False
-    """As in Text: a number that stood in quotes is text."""
+    """As in Text: a quoted number is text."""
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Between two ends; None is an open end."""
+    """Between two bounds; None is an open end."""
 
     low: Bound | None
     high: Bound | None
 
 
 class Exists(msgspec.Struct, frozen=True):
-    """There is such a field, key or header, and it is not null."""
+    """The field, key or header is present and not null."""
 
 
 Test: TypeAlias = Text | Glob | Regex | Range | Exists
 
 
 class Everything(msgspec.Struct, frozen=True):
-    """The empty query, and `*`."""
+    """Matches every event: the empty query and `*`."""
 
 
 class Term(msgspec.Struct, frozen=True):
-    """One test of one place."""
+    """One test of one part of an event."""
 
     target: TermTarget
     test: Test
 
 
 class Not(msgspec.Struct, frozen=True):
-    """What `child` does not match."""
+    """Matches events that `child` does not match."""
 
     child: Node
 
 
 class And(msgspec.Struct, frozen=True):
-    """What all match. At least two, none of them an And."""
+    """Matches events that all children match. Has at least two, none of them an And."""
 
     children: tuple[Node, ...]
 
 
 class Or(msgspec.Struct, frozen=True):
-    """What any matches. At least two, none of them an Or."""
+    """Matches events that any child matches. Has at least two, none of them an Or."""
 
     children: tuple[Node, ...]
 

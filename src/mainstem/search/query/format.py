@@ -1,6 +1,6 @@
-"""Tree -> text: the one canonical spelling of a query. `parse(format_query(node)) == node`.
+"""Writes a syntax tree as query text, in one canonical spelling: `parse(format_query(node)) == node`.
 
-Owns: brackets and quotes, only where they are needed.
+Brackets and quotes are written only where they are needed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BARE_NAME = re.compile(r"[\w@$-]+")
 
 
 def format_query(node: Node) -> str:
-    """How a query is written that means this."""
+    """The canonical query text of a tree."""
     match node:
         case Everything():
             return "*"
@@ -52,7 +52,7 @@ def _nested(node: Node) -> str:
 
 
 def format_path(path: tuple[str, ...]) -> str:
-    """The name of a field of the payload, as it stands before the colon."""
+    """The name of a payload field as a query spells it before the colon."""
     names = [name if _BARE_NAME.fullmatch(name) else _quoted(name) for name in path]
     if path[0] in RESERVED | OPERATORS or path[0].startswith("-"):
         names[0] = _quoted(path[0])
@@ -60,7 +60,7 @@ def format_path(path: tuple[str, ...]) -> str:
 
 
 def format_target(target: TermTarget) -> str:
-    """What stands before the colon."""
+    """A target as a query spells it before the colon."""
     if target.kind == "field":
         return format_path(target.path)
     if target.kind == "header":
@@ -97,7 +97,7 @@ def _test(test: Test, bare: re.Pattern[str]) -> str:
             closing = "}" if high and not high.inclusive else "]"
             return f"{opening}{_bound(low)} TO {_bound(high)}{closing}"
         case Exists():
-            raise AssertionError("written by _term")
+            raise AssertionError("_term formats Exists itself")
 
 
 def _bound(bound: Bound | None) -> str:
@@ -115,5 +115,5 @@ def _quoted(text: str) -> str:
 
 
 def _slashes_escaped(pattern: str) -> str:
-    """Each slash gets a backslash; what stands behind a backslash stays with it."""
-    return re.sub(r"(\\.)|/", lambda found: found[1] or "\\/", pattern, flags=re.DOTALL)
+    """Escape each slash that is not escaped yet."""
+    return re.sub(r"(\\.)|/", lambda match: match[1] or "\\/", pattern, flags=re.DOTALL)

@@ -1,7 +1,7 @@
-"""The words of a query's text: characters, escapes, quotes.
+"""Splits a query's text into words, resolving escapes and quotes.
 
-Owns: where a word begins and ends, and which of its characters are to be taken literally. Knows nothing of
-fields, values or operators. Used by `query` alone.
+It finds where a word begins and ends and which of its characters are literal. Fields and values are the
+parser's matter.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from mainstem.search.text import globs
 
 
 class Word(msgspec.Struct, frozen=True):
-    """One word, as it was typed."""
+    """One word of a query, as typed."""
 
     start: int
     end: int
     characters: tuple[tuple[str, bool], ...]
-    """(character, whether it is literal: behind a backslash or in quotes)."""
+    """Each character, and whether it is literal: after a backslash or in quotes."""
     quoted: bool
-    """It is one pair of quotes and nothing else."""
+    """Whether the word is a single pair of quotes with its content."""
     quote_at: int | None
-    """Where its first quote is."""
+    """Column of the first quote."""
 
     @property
     def text(self) -> str:
@@ -30,7 +30,7 @@ class Word(msgspec.Struct, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """Nothing in it was quoted or escaped."""
+        """Whether nothing in the word is quoted or escaped."""
         return not any(literal for _, literal in self.characters) and self.quote_at is None
 
     @property
@@ -44,7 +44,7 @@ class Word(msgspec.Struct, frozen=True):
         )
 
     def path(self) -> tuple[str, ...]:
-        """As the name of a field: its segments between dots."""
+        """The word as the name of a field: the segments between its dots."""
         segments = [""]
         for character, literal in self.characters:
             if character == "." and not literal:
@@ -55,7 +55,7 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class QueryLexer:
-    """A place in the text."""
+    """Reads a query's text from left to right."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -67,16 +67,16 @@ class QueryLexer:
 
     @property
     def current(self) -> str:
-        """The character here; empty at the end."""
+        """The character at the position; empty at the end of the text."""
         return self.text[self.position : self.position + 1]
 
     @property
     def is_at_boundary(self) -> bool:
-        """Whether a word that ended here ended by itself."""
+        """Whether a word may end at the position: at a blank, a bracket or the end of the text."""
         return not self.current or self.current.isspace() or self.current in "()"
 
     def operator(self) -> str:
-        """AND, OR, NOT or TO if it is the next word, else empty. Does not move."""
+        """AND, OR, NOT or TO if it is the next word, otherwise empty. Does not move the position."""
         for word in ("AND", "OR", "NOT", "TO"):
             if self.text.startswith(word, self.position):
                 after = self.text[self.position + len(word) : self.position + len(word) + 1]
@@ -85,7 +85,7 @@ class QueryLexer:
         return ""
 
     def word(self, stop: str) -> Word:
-        """Up to a blank or one of `stop`. May be empty."""
+        """Read a word up to a blank or one of the characters `stop`. It may be empty."""
         start, quoted, quote_at, pieces = self.position, False, None, 0
         characters: list[tuple[str, bool]] = []
         while self.current and not self.current.isspace() and self.current not in stop:
@@ -105,7 +105,7 @@ class QueryLexer:
             return self.text[self.position - 1], False
         if self.position + 1 == len(self.text):
             raise QueryError(
-                "a backslash stands before the character that is meant; here nothing follows", self.position
+                "a backslash escapes the character after it, but here the query ends", self.position
             )
         self.position += 2
         return self.text[self.position - 1], True
@@ -113,19 +113,19 @@ class QueryLexer:
     def _in_quotes(self) -> str:
         start = self.position
         self.position += 1
-        found = ""
+        content = ""
         while self.current != '"':
             if not self.current:
                 raise QueryError('the closing " is missing', start, len(self.text) - start)
-            found += self._character()[0]
+            content += self._character()[0]
         self.position += 1
-        return found
+        return content
 
     def regex(self) -> tuple[int, str]:
-        """(column, expression) between slashes. A slash in it has a backslash before it."""
+        """Read an expression between slashes: its column and text. `\\/` in it is a slash."""
         start = self.position
         self.position += 1
-        found = ""
+        expression = ""
         while self.current != "/":
             if not self.current:
                 message = "the closing / of the regular expression is missing (to look for a /, use quotes)"
@@ -133,15 +133,15 @@ class QueryLexer:
             if self.text.startswith("\\/", self.position):
                 self.position += 1
             elif self.current == "\\":
-                found += self.current
+                expression += self.current
                 self.position += 1
-            found += self.current
+            expression += self.current
             self.position += 1
         self.position += 1
-        if not found:
+        if not expression:
             message = "an empty regular expression (to look for //, as in an address, use quotes)"
             raise QueryError(message, start, self.position - start)
         if not self.is_at_boundary:
             message = "a blank is missing after the regular expression (to look for a / in text, use quotes)"
             raise QueryError(message, start, self.position - start)
-        return start + 1, found
+        return start + 1, expression

@@ -1,4 +1,4 @@
-"""The query language: text -> tree. docs/SEARCH.md shows it by examples, which a test runs.
+"""Parses query text into a syntax tree. docs/SEARCH.md shows the language by examples, which a test runs.
 
     query   = or
     or      = and { "OR" and }
@@ -8,9 +8,8 @@
     value   = "(" values as above ")" | regex | phrase | word | range
     range   = ( ">" | ">=" | "<" | "<=" ) bound | ( "[" | "{" ) bound "TO" bound ( "]" | "}" )
 
-Owns: the grammar, and every error with its column. Refuses: to guess. What looks like another language's
-operator is an error that says how it is written here. A list of values is only a short form: `a:(b OR c)` is
-`a:b OR a:c`.
+The parser does not guess: an operator of another query language is an error that says how to write it here.
+Every error has its column. A list of values is a short form: `a:(b OR c)` is `a:b OR a:c`.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ from mainstem.search.text.numbers import number_of
 __all__ = ["QueryError", "format_path", "format_query", "parse"]
 
 LENGTH_MAX = 10_000
-"""Characters of a query."""
+"""Maximum characters of a query."""
 DEPTH_MAX = 50
-"""Brackets and NOTs inside each other."""
+"""Maximum nesting of brackets and NOTs."""
 EXISTS = "_exists_"
 FREE = TermTarget("text")
 FOREIGN = {
@@ -57,17 +56,17 @@ FOREIGN = {
 
 
 def parse(text: str) -> Node:
-    """What a query means. QueryError points at what is wrong."""
+    """Parse a query. Raises QueryError, which points at the mistake."""
     if len(text) > LENGTH_MAX:
         raise QueryError(f"a query has at most {LENGTH_MAX:,} characters", LENGTH_MAX, len(text) - LENGTH_MAX)
     for column, character in enumerate(text):
         if "\ud800" <= character <= "\udfff":
-            raise QueryError("this is not a character that Unicode knows", column)
+            raise QueryError("this is half of a surrogate pair, not a Unicode character", column)
     return _Parser(text).query()
 
 
 def target_of(word: Word) -> TermTarget:
-    """Where a name leads. A name whose first part is quoted or escaped is always a field of the payload."""
+    """The target that a name denotes: a payload field if its first part is quoted or escaped."""
     path = word.path()
     length = word.end - word.start
     first_is_plain = word.quote_at != word.start and not any(literal for _, literal in word.characters[:7])
@@ -77,7 +76,7 @@ def target_of(word: Word) -> TermTarget:
             raise QueryError(message, word.start, length)
         return TermTarget("header", (".".join(path[1:]),))
     if word.quote_at is None and "" in path:
-        message = "a name is missing before or after a dot (a dot within a name has a backslash before it)"
+        message = "a name is missing before or after a dot (to use a dot within a name, escape it: \\.)"
         raise QueryError(message, word.start, length)
     if word.is_plain:
         match word.text:
@@ -89,17 +88,19 @@ def target_of(word: Word) -> TermTarget:
 
 
 class _Parser:
+    """A recursive-descent parser: one method for each rule of the grammar."""
+
     def __init__(self, text: str) -> None:
-        self.scan = QueryLexer(text)
+        self.lexer = QueryLexer(text)
         self.depth = 0
 
     def query(self) -> Node:
-        self.scan.skip_blanks()
-        if not self.scan.current:
+        self.lexer.skip_blanks()
+        if not self.lexer.current:
             return Everything()
         node = self.any_of(self.primary)
-        if self.scan.current:
-            raise QueryError("there is no ( for this )", self.scan.position)
+        if self.lexer.current:
+            raise QueryError("there is no ( for this )", self.lexer.position)
         return node
 
     # ------------------------------------------------------------------------------------------------------
@@ -107,42 +108,42 @@ class _Parser:
 
     def any_of(self, primary: Callable[[], Node]) -> Node:
         children = [self.all_of(primary)]
-        while self.scan.operator() == "OR":
-            self.scan.position += 2
+        while self.lexer.operator() == "OR":
+            self.lexer.position += 2
             children.append(self.all_of(primary))
         return joined(Or, children)
 
     def all_of(self, primary: Callable[[], Node]) -> Node:
         children = [self.negated(primary)]
         while True:
-            self.scan.skip_blanks()
-            if not self.scan.current or self.scan.current == ")" or self.scan.operator() == "OR":
+            self.lexer.skip_blanks()
+            if not self.lexer.current or self.lexer.current == ")" or self.lexer.operator() == "OR":
                 return joined(And, children)
-            if self.scan.operator() == "AND":
-                self.scan.position += 3
+            if self.lexer.operator() == "AND":
+                self.lexer.position += 3
             children.append(self.negated(primary))
 
     def negated(self, primary: Callable[[], Node]) -> Node:
-        self.scan.skip_blanks()
-        operator = self.scan.operator()
+        self.lexer.skip_blanks()
+        operator = self.lexer.operator()
         if operator == "NOT":
-            start = self.scan.position
-            self.scan.position += 3
+            start = self.lexer.position
+            self.lexer.position += 3
             return Not(self.deeper(start, lambda: self.negated(primary)))
         if operator in ("AND", "OR"):
             message = f"something to match is missing before {operator} (to look for the word, use quotes)"
-            raise QueryError(message, self.scan.position, len(operator))
-        if not self.scan.current or self.scan.current == ")":
-            raise QueryError("something to match is missing here", self.scan.position)
+            raise QueryError(message, self.lexer.position, len(operator))
+        if not self.lexer.current or self.lexer.current == ")":
+            raise QueryError("something to match is missing here", self.lexer.position)
         return primary()
 
     def group(self, primary: Callable[[], Node]) -> Node:
-        start = self.scan.position
-        self.scan.position += 1
+        start = self.lexer.position
+        self.lexer.position += 1
         node = self.deeper(start, lambda: self.any_of(primary))
-        if not self.scan.current:
+        if not self.lexer.current:
             raise QueryError("the closing ) is missing", start)
-        self.scan.position += 1
+        self.lexer.position += 1
         return node
 
     def deeper(self, start: int, inner: Callable[[], Node]) -> Node:
@@ -157,16 +158,16 @@ class _Parser:
     # terms
 
     def primary(self) -> Node:
-        start = self.scan.position
-        if self.scan.current == "(":
+        start = self.lexer.position
+        if self.lexer.current == "(":
             return self.group(self.primary)
-        if self.scan.current == "/":
+        if self.lexer.current == "/":
             return self.regex(FREE)
         for sign, message in FOREIGN.items():
-            if self.scan.text.startswith(sign, start):
+            if self.lexer.text.startswith(sign, start):
                 raise QueryError(message, start, len(sign))
-        word = self.scan.word(stop="():")
-        if self.scan.current == ":":
+        word = self.lexer.word(stop="():")
+        if self.lexer.current == ":":
             return self.field(word)
         if word.is_plain and word.text == "*":
             return Everything()
@@ -174,7 +175,7 @@ class _Parser:
 
     def field(self, word: Word) -> Node:
         start = word.start
-        self.scan.position += 1
+        self.lexer.position += 1
         if not word.characters and not word.quoted:
             raise QueryError("the name of a field is missing before the :", start)
         if word.is_plain and word.text == EXISTS:
@@ -187,7 +188,7 @@ class _Parser:
         return self.value(target)
 
     def exists(self) -> Node:
-        name = self.scan.word(stop="():")
+        name = self.lexer.word(stop="():")
         length = name.end - name.start
         if not name.characters and not name.quoted:
             raise QueryError(f"the name of a field is missing after {EXISTS}:", name.start)
@@ -198,7 +199,7 @@ class _Parser:
         return Term(target, Exists())
 
     def value(self, target: TermTarget) -> Node:
-        match self.scan.current:
+        match self.lexer.current:
             case "(":
                 return self.group(lambda: self.value(target))
             case "/":
@@ -207,30 +208,30 @@ class _Parser:
                 return self.range(target)
             case "<" | ">":
                 return self.comparison(target)
-        word = self.scan.word(stop="()")
+        word = self.lexer.word(stop="()")
         if not word.characters and not word.quoted:
             message = 'a value is missing after the : (no blank may stand before it; an empty text is "")'
-            raise QueryError(message, self.scan.position)
+            raise QueryError(message, self.lexer.position)
         return self.term(target, self.word_test(word), word)
 
     def word_test(self, word: Word) -> Test:
         self.no_inner_quotes(word)
         if word.is_pattern:
             return Glob(word.pattern)
-        return Text(word.text, matters(word))
+        return Text(word.text, quotes_matter(word))
 
     def free_test(self, word: Word) -> Test:
-        """In free text quotes only hold words together: numbers are words there, too."""
+        """In free text quotes only keep words together; a number is a word there, quoted or not."""
         test = self.word_test(word)
         return Text(test.text) if isinstance(test, Text) else test
 
     def no_inner_quotes(self, word: Word) -> None:
         if word.quote_at is not None and not word.quoted:
-            message = 'quotes go around the whole text; a " that is meant has a backslash before it'
+            message = 'quotes go around the whole value; to look for a ", escape it with a backslash'
             raise QueryError(message, word.quote_at)
 
     def regex(self, target: TermTarget) -> Node:
-        column, pattern = self.scan.regex()
+        column, pattern = self.lexer.regex()
         validation.check_regex(pattern, column)
         validation.check_test(target, Regex(pattern), column, len(pattern))
         return Term(target, Regex(pattern))
@@ -239,49 +240,49 @@ class _Parser:
     # ranges
 
     def comparison(self, target: TermTarget) -> Node:
-        start = self.scan.position
-        upper = self.scan.current == "<"
-        self.scan.position += 1
-        inclusive = self.scan.current == "="
-        self.scan.position += inclusive
-        self.scan.skip_blanks()
+        start = self.lexer.position
+        upper = self.lexer.current == "<"
+        self.lexer.position += 1
+        inclusive = self.lexer.current == "="
+        self.lexer.position += inclusive
+        self.lexer.skip_blanks()
         bound = self.bound("()", inclusive)
         if bound is None:
-            raise QueryError("a number, a time or a text is missing here", start, self.scan.position - start)
+            raise QueryError("a number, a time or a text is missing here", start, self.lexer.position - start)
         return self.ranged(target, Range(None, bound) if upper else Range(bound, None), start)
 
     def range(self, target: TermTarget) -> Node:
-        start = self.scan.position
-        low_inclusive = self.scan.current == "["
-        self.scan.position += 1
-        self.scan.skip_blanks()
+        start = self.lexer.position
+        low_inclusive = self.lexer.current == "["
+        self.lexer.position += 1
+        self.lexer.skip_blanks()
         low = self.bound("[]{}()", low_inclusive)
-        self.scan.skip_blanks()
-        if self.scan.operator() != "TO":
+        self.lexer.skip_blanks()
+        if self.lexer.operator() != "TO":
             raise QueryError(
-                "a range is written [a TO b]; an open end is a *", start, max(self.scan.position - start, 1)
+                "a range is written [a TO b]; an open end is a *", start, max(self.lexer.position - start, 1)
             )
-        self.scan.position += 2
-        self.scan.skip_blanks()
+        self.lexer.position += 2
+        self.lexer.skip_blanks()
         high = self.bound("[]{}()", True)
-        self.scan.skip_blanks()
-        if self.scan.current not in ("]", "}"):
-            raise QueryError("the closing ] or } of the range is missing", start, self.scan.position - start)
-        if high is not None and self.scan.current == "}":
+        self.lexer.skip_blanks()
+        if self.lexer.current not in ("]", "}"):
+            raise QueryError("the closing ] or } of the range is missing", start, self.lexer.position - start)
+        if high is not None and self.lexer.current == "}":
             high = Bound(high.text, False, high.quoted)
-        self.scan.position += 1
-        if not self.scan.is_at_boundary:
-            raise QueryError("a blank is missing after the range", self.scan.position)
+        self.lexer.position += 1
+        if not self.lexer.is_at_boundary:
+            raise QueryError("a blank is missing after the range", self.lexer.position)
         return self.ranged(target, Range(low, high), start)
 
     def bound(self, stop: str, inclusive: bool) -> Bound | None:
-        """None: an open end."""
-        if self.scan.operator() == "TO":
-            raise QueryError("this end of the range is missing; an open end is a *", self.scan.position, 2)
-        word = self.scan.word(stop)
+        """Read one end of a range; None is an open end."""
+        if self.lexer.operator() == "TO":
+            raise QueryError("this end of the range is missing; an open end is a *", self.lexer.position, 2)
+        word = self.lexer.word(stop)
         length = word.end - word.start
         if not word.characters and not word.quoted:
-            raise QueryError("this end of the range is missing; an open end is a *", self.scan.position)
+            raise QueryError("this end of the range is missing; an open end is a *", self.lexer.position)
         self.no_inner_quotes(word)
         if word.is_plain and word.text == "*":
             return None
@@ -290,25 +291,25 @@ class _Parser:
         return Bound(word.text, inclusive, word.quoted and number_of(word.text) is not None)
 
     def ranged(self, target: TermTarget, test: Range, start: int) -> Node:
-        validation.check_test(target, test, start, self.scan.position - start)
+        validation.check_test(target, test, start, self.lexer.position - start)
         return Term(target, test)
 
     def term(self, target: TermTarget, test: Test, word: Word) -> Node:
-        if not self.scan.is_at_boundary:
-            raise QueryError("a blank is missing here", self.scan.position)
+        if not self.lexer.is_at_boundary:
+            raise QueryError("a blank is missing here", self.lexer.position)
         validation.check_test(target, test, word.start, word.end - word.start)
         return Term(target, test)
 
 
-def matters(word: Word) -> bool:
-    """Whether the quotes (or backslashes) of this value change what it means."""
+def quotes_matter(word: Word) -> bool:
+    """Whether the quotes or backslashes of this value change its meaning."""
     if word.is_plain:
         return False
     return number_of(word.text) is not None or word.text.casefold() == "null"
 
 
 def joined(kind: type[And] | type[Or], children: Sequence[Node]) -> Node:
-    """One node of several; an And in an And is one And."""
+    """Combine nodes into one; nested nodes of the same kind are flattened."""
     flat: list[Node] = []
     for child in children:
         flat.extend(child.children if isinstance(child, kind) else [child])

@@ -1,11 +1,10 @@
-"""Times in a query: `2013-06-01`, `2013-06-01T10:00Z`, `-2d`, `now`.
+"""Parses the times in a query: `2013-06-01`, `2013-06-01T10:00Z`, `-2d`, `now`.
 
-Owns: their reading, and what a range of them means. Refuses: to ask what time it is. Without an offset a time
-is UTC.
+The current time is an argument. A time without an offset is UTC.
 
-A date is all of its day (a month, a year likewise), so that `[2013-06-01 TO 2013-06-02]` is two days and
-`>2013-06-01` begins the day after. A time of day is an instant, except where it stands alone:
-`time:2013-06-01T10:00` is that minute.
+A date is the whole day, and a month or year likewise. So `[2013-06-01 TO 2013-06-02]` is two days, and
+`>2013-06-01` begins on the next day. A time of day is an instant at the end of a range. Alone it is the whole
+minute or second: `time:2013-06-01T10:00` is that minute.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import msgspec
 from mainstem.search.query.ast import Range, Test, Text
 
 ACCEPTED_FORMS = (
-    "a date (2013-06-01), a time (2013-06-01T10:00, UTC if no offset is said), an age (-2d, -1h30m) or now"
+    "a date (2013-06-01), a time (2013-06-01T10:00, UTC without an offset), an age (-2d, -1h30m) or now"
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,27 +31,28 @@ _TIME = re.compile(
 )
 _EPOCH_DIGITS = re.compile(r"[0-9]{9,15}")
 _SECONDS_BELOW = 100_000_000_000
-"""As on the command line: a smaller number is seconds since 1970, a larger one milliseconds."""
+"""A smaller number is seconds since 1970, a larger one milliseconds, as on the command line."""
 
 
 class TimeInterval(msgspec.Struct, frozen=True):
-    """What a time covers, in ms since 1970: from `from_ms` to before `to_ms`."""
+    """The interval that a time denotes, in ms since 1970."""
 
     from_ms: int
     to_ms: int
+    """Exclusive."""
     kind: str
     """`date`, `time` or `age`."""
 
 
 def parse_time(text: str, now_ms: int) -> TimeInterval:
-    """One time. ValueError says what is taken."""
+    """Parse one time. Raises ValueError, whose message lists the accepted forms."""
     try:
-        return _span(text, now_ms)
+        return _parse(text, now_ms)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not {ACCEPTED_FORMS}") from None
 
 
-def _span(text: str, now_ms: int) -> TimeInterval:
+def _parse(text: str, now_ms: int) -> TimeInterval:
     if text.lower() == "now":
         return TimeInterval(now_ms, now_ms + 1, "age")
     if _AGE.fullmatch(text):
@@ -72,25 +72,25 @@ def _span(text: str, now_ms: int) -> TimeInterval:
             )
         return TimeInterval(_ms(first), _ms(after), "date")
     if time := _TIME.fullmatch(text):
-        moment = datetime.fromisoformat(text.upper())
-        begin = _ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        instant = datetime.fromisoformat(text.upper())
+        begin = _ms(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
         length = 1 if time["part"] else 1_000 if time["second"] else 60_000
         return TimeInterval(begin, begin + length, "time")
     raise ValueError(text)
 
 
-def _ms(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+def _ms(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
 
 
 def time_bounds(test: Test, now_ms: int) -> tuple[int | None, int | None]:
-    """What a time or a range of times covers: (from, to), the latter not included; None is open.
+    """The bounds of a time or a range of times, in ms: from, and to (exclusive). None is open. Raises
     ValueError."""
     begin = end = None
     if isinstance(test, Text):
-        span = parse_time(test.text, now_ms)
-        return span.from_ms, span.to_ms
-    assert isinstance(test, Range), "the parser takes no other"
+        interval = parse_time(test.text, now_ms)
+        return interval.from_ms, interval.to_ms
+    assert isinstance(test, Range), "a test of time is a Text or a Range"
     if test.low:
         low = parse_time(test.low.text, now_ms)
         if test.low.inclusive:

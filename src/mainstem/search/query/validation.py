@@ -1,7 +1,6 @@
-"""What a parsed term must be to mean anything.
+"""Checks parsed terms for mistakes that the grammar does not exclude.
 
-Owns: the errors that are no matter of grammar: a partition that is no number, a time that is none, an
-expression that RE2 does not take. Used by `query` alone.
+Examples: a partition that is not a number, a time that cannot be parsed, an expression that RE2 rejects.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ WHOLE_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def check_regex(pattern: str, column: int) -> None:
-    """RE2 takes it, and it is not too long."""
+    """Raise QueryError if RE2 rejects the expression or it is longer than LENGTH_MAX."""
     if len(pattern) > LENGTH_MAX:
         message = f"a regular expression has at most {LENGTH_MAX:,} characters"
         raise QueryError(message, column + LENGTH_MAX, len(pattern) - LENGTH_MAX)
     try:
         compiled(pattern)
     except ValueError as error:
-        raise QueryError(f"not a regular expression that RE2 takes: {error}", column, len(pattern)) from None
+        raise QueryError(f"RE2 rejects this regular expression: {error}", column, len(pattern)) from None
 
 
-def _ends_agree(test: Range, column: int, length: int) -> None:
-    """Both ends are numbers, or both are text."""
+def _check_ends_agree(test: Range, column: int, length: int) -> None:
+    """Raise QueryError if one end is a number and the other is text."""
     ends = [end for end in (test.low, test.high) if end is not None]
     if len({end.quoted or number_of(end.text) is None for end in ends}) == 2:
         message = "one end of the range is a number and the other is text (a number in quotes is text)"
@@ -39,32 +38,32 @@ def _ends_agree(test: Range, column: int, length: int) -> None:
 
 
 def check_test(target: TermTarget, test: Test, column: int, length: int) -> None:
-    """The test can be made there."""
+    """Raise QueryError if the test makes no sense for this target."""
     match target.kind:
         case "text":
-            _free(test, column, length)
+            _check_free_text(test, column, length)
         case "partition" | "offset":
-            _whole_number(target.kind, test, column, length)
+            _check_whole_number(target.kind, test, column, length)
         case "time":
-            _time(test, column, length)
+            _check_time(test, column, length)
         case "topic":
             if isinstance(test, Range):
                 raise QueryError("topics have no order: give a name or a pattern (orders-*)", column, length)
         case "field" | "key" | "header":
             if isinstance(test, Range):
-                _ends_agree(test, column, length)
+                _check_ends_agree(test, column, length)
 
 
-def _free(test: Test, column: int, length: int) -> None:
+def _check_free_text(test: Test, column: int, length: int) -> None:
     empty = (isinstance(test, Text) and not tokens(test.text)) or (
         isinstance(test, Glob) and not token_patterns(test.pattern)
     )
     if empty:
-        message = "words are made of letters and digits, and here are none: use a regular expression, /.../"
+        message = "words are made of letters and digits; for other characters use a regular expression, /.../"
         raise QueryError(message, column, length)
 
 
-def _whole_number(name: str, test: Test, column: int, length: int) -> None:
+def _check_whole_number(name: str, test: Test, column: int, length: int) -> None:
     texts = []
     if isinstance(test, Text):
         texts = [test.text]
@@ -76,7 +75,7 @@ def _whole_number(name: str, test: Test, column: int, length: int) -> None:
         )
 
 
-def _time(test: Test, column: int, length: int) -> None:
+def _check_time(test: Test, column: int, length: int) -> None:
     if isinstance(test, Glob | Regex):
         raise QueryError(f"time takes {times.ACCEPTED_FORMS}, or a range of them", column, length)
     texts = []
@@ -86,8 +85,9 @@ def _time(test: Test, column: int, length: int) -> None:
         texts = [end.text for end in (test.low, test.high) if end]
     for text in texts:
         try:
-            span = times.parse_time(text, 0)
+            interval = times.parse_time(text, 0)
         except ValueError as error:
             raise QueryError(str(error), column, length) from None
-        if isinstance(test, Text) and span.kind == "age":
-            raise QueryError(f"no event is just that old: write time:>{text} or time:<{text}", column, length)
+        if isinstance(test, Text) and interval.kind == "age":
+            message = f"an age is a single instant: write time:>{text} or time:<{text}"
+            raise QueryError(message, column, length)

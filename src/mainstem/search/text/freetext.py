@@ -1,7 +1,7 @@
-"""Free text: tokens that stand next to each other in one text.
+"""Tests of free text: whether a text has given tokens side by side.
 
-Owns: the tests of a text. Making a text into tokens is what costs: before it, a text without the letters that
-are wanted is left alone. In ASCII that is plain to see, for there folding is `lower()`.
+Splitting a text into tokens is the expensive step. An ASCII text is therefore first searched for the longest
+token; this is exact, because case folding of ASCII is `lower()`.
 """
 
 from __future__ import annotations
@@ -13,54 +13,54 @@ from mainstem.search.text.tokens import tokens
 
 
 def token_patterns(pattern: str) -> list[str]:
-    """The patterns of the tokens that a free word with wildcards stands for: `wal*-mart?` has two."""
-    found = [""]
+    """The patterns of the single tokens in a free word with wildcards: `wal*-mart?` has two."""
+    patterns = [""]
     for character, is_wildcard in globs.parts(pattern):
         if is_wildcard or character.isalnum():
-            found[-1] += character
+            patterns[-1] += character
         else:
-            found.append("")
-    return [token for token in found if token]
+            patterns.append("")
+    return [pattern for pattern in patterns if pattern]
 
 
 def words_test(wanted: Sequence[str]) -> Callable[[str], bool]:
-    """Whether these tokens stand in a text, side by side and in this order."""
-    rarest = max(wanted, key=len)
+    """A test whether a text has these tokens, side by side and in this order."""
+    longest = max(wanted, key=len)
 
     def test(text: str) -> bool:
-        if text.isascii() and rarest not in text.lower():
+        if text.isascii() and longest not in text.lower():
             return False
-        return _holds(tokens(text), wanted)
+        return _has_sequence(tokens(text), wanted)
 
     return test
 
 
 def patterns_test(pattern: str) -> Callable[[str], bool]:
-    """Whether tokens stand in a text, side by side, that match the patterns of a free word with wildcards."""
+    """A test whether a text has tokens side by side that match a free word with wildcards."""
     folded = [globs.fold(part) for part in token_patterns(pattern)]
     tests = [globs.glob_test(part) for part in folded]
-    rarest = max((literal for part in folded for literal in globs.literals(part)), key=len, default="")
+    longest = max((literal for part in folded for literal in globs.literals(part)), key=len, default="")
 
     def test(text: str) -> bool:
-        if text.isascii() and rarest not in text.lower():
+        if text.isascii() and longest not in text.lower():
             return False
-        return _holds_patterns(tokens(text), tests)
+        return _has_matching_sequence(tokens(text), tests)
 
     return test
 
 
-def _holds(found: Sequence[str], wanted: Sequence[str]) -> bool:
+def _has_sequence(text_tokens: Sequence[str], wanted: Sequence[str]) -> bool:
     first, count = wanted[0], len(wanted)
     if count == 1:
-        return first in found
+        return first in text_tokens
     return any(
-        token == first and list(found[at : at + count]) == list(wanted) for at, token in enumerate(found)
+        token == first and list(text_tokens[i : i + count]) == list(wanted)
+        for i, token in enumerate(text_tokens)
     )
 
 
-def _holds_patterns(found: Sequence[str], wanted: Sequence[Callable[[str], bool]]) -> bool:
-    count = len(wanted)
+def _has_matching_sequence(text_tokens: Sequence[str], tests: Sequence[Callable[[str], bool]]) -> bool:
     return any(
-        all(test(found[at + place]) for place, test in enumerate(wanted))
-        for at in range(len(found) - count + 1)
+        all(test(text_tokens[start + i]) for i, test in enumerate(tests))
+        for start in range(len(text_tokens) - len(tests) + 1)
     )

@@ -1,7 +1,6 @@
-"""Patterns with `*` and `?`, in time proportional to the text.
+"""Glob patterns with `*` and `?`, matched in time proportional to the text.
 
-Owns: their parts and the test of a text. Refuses: backtracking: what is more than a prefix, a suffix or a
-substring is run by RE2.
+Prefix, suffix and substring patterns become string operations. All others run in RE2, which never backtracks.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ SPECIAL = "*?\\"
 
 
 def parts(pattern: str) -> Iterator[tuple[str, bool]]:
-    """(character, whether it is a wildcard), one by one."""
+    """Each character of a pattern, and whether it is a wildcard. Backslashes are resolved."""
     characters = iter(pattern)
     for character in characters:
         if character == "\\":
@@ -24,7 +23,7 @@ def parts(pattern: str) -> Iterator[tuple[str, bool]]:
 
 
 def literals(pattern: str) -> list[str]:
-    """The runs of literal characters between the wildcards."""
+    """The runs of literal characters between wildcards."""
     runs = [""]
     for character, is_wildcard in parts(pattern):
         if is_wildcard:
@@ -35,12 +34,12 @@ def literals(pattern: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """A pattern that matches just this text."""
+    """A pattern that matches this text and no other."""
     return "".join("\\" + character if character in SPECIAL else character for character in text)
 
 
 def fold(pattern: str) -> str:
-    """The pattern for case-folded texts."""
+    """The same pattern for texts that are case-folded."""
     return "".join(
         character if is_wildcard else escaped(character.casefold())
         for character, is_wildcard in parts(pattern)
@@ -48,11 +47,8 @@ def fold(pattern: str) -> str:
 
 
 def glob_test(pattern: str) -> Callable[[str], bool]:
-    """Whether a whole text matches."""
-    shape = "".join(
-        "*" if is_wildcard and at == "*" else "?" if is_wildcard else "a"
-        for at, is_wildcard in parts(pattern)
-    )
+    """A test whether a whole text matches the pattern."""
+    shape = "".join(character if is_wildcard else "a" for character, is_wildcard in parts(pattern))
     literal = "".join(literals(pattern))
     if set(shape) == {"*"}:
         return lambda text: True

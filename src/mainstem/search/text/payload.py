@@ -1,11 +1,10 @@
-"""What an event's bytes say: JSON, text, binary or nothing.
+"""Decodes the bytes of an event's payload, key and headers: JSON, text, binary or null.
 
-Owns: `decode`, the text of keys and header values, and the two ways of reading JSON: for people (`decode`,
-plain values) and for matching (`decode_for_matching`, where a number such as 1.50 keeps its spelling).
-Refuses: schemas (Avro and Protobuf come with the schema registry).
+JSON is decoded in two ways: for display (`decode`, plain values) and for matching (`decode_for_matching`,
+where a number such as 1.50 keeps its spelling). Payloads with schemas (Avro, Protobuf) are not decoded.
 
-JSON is what msgspec takes: RFC 8259 in UTF-8, no NaN, no lone surrogates, numbers of at most 4,300 digits.
-What is not, is text when it is UTF-8, and else binary, which is read and shown as lower-case hex.
+JSON is what msgspec accepts: RFC 8259 in UTF-8, no NaN, no lone surrogates, numbers of at most 4,300 digits.
+Other bytes are text if they are UTF-8. All others are binary: matched and shown as lower-case hex.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ _spelled: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=SpelledNum
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """A value, key or header value, read."""
+    """A decoded payload, key or header value."""
 
     kind: PayloadKind
     parsed: Any = None
-    """Of JSON: the value, as plain Python objects."""
+    """The parsed value if the kind is `json`, as plain Python objects."""
     text: str = ""
-    """Of JSON and text: what stands there. Of binary: hex."""
+    """The text if the kind is `json` or `text`; hex digits if it is `binary`."""
 
 
 def decode(value: bytes | None) -> Payload:
-    """What these bytes say. Never raises."""
+    """Decode for display. Never raises."""
     if value is None:
         return Payload("null")
     try:
@@ -46,7 +45,7 @@ def decode(value: bytes | None) -> Payload:
 
 
 def decode_for_matching(value: bytes) -> Any:
-    """JSON for matching: numbers with a point or an exponent are `SpelledNumber`. Raises one of NOT_JSON."""
+    """Parse JSON for matching: numbers with a point or an exponent are `SpelledNumber`. Raises NOT_JSON."""
     return _spelled.decode(value)
 
 
@@ -59,7 +58,7 @@ def text_of(raw: bytes) -> str:
 
 
 def is_binary(raw: bytes) -> bool:
-    """Whether this is read as hex."""
+    """Whether `text_of` gives hex for these bytes, because they are not UTF-8."""
     try:
         raw.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""RE2, with limits: never backtracking, bounded memory.
+"""Compiles regular expressions with RE2: no backtracking, bounded memory.
 
-Owns: the options, and errors for people. Refuses: Python's `re` for what users write: it may take for ever.
+What users write never reaches Python's `re`, whose running time has no bound.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 import re2
 
 MEMORY_BYTES = 1 << 20
-"""For a compiled expression and for the states that a search makes; RE2 falls back to a slower engine
-beyond."""
+"""Limit for a compiled expression and its cached states. Beyond it RE2 uses a slower engine."""
 LENGTH_MAX = 1_000
-"""Characters of an expression that a user writes."""
+"""Maximum characters of an expression that a user writes."""
 
 
 def _options() -> Any:
@@ -34,7 +33,7 @@ def _raw_options() -> Any:
 
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> Any:
-    """An expression over text (or over its UTF-8 bytes). ValueError says what is wrong with it."""
+    """Compile an expression over text or its UTF-8 bytes. Raises ValueError with RE2's reason."""
     try:
         return re2.compile(pattern, _options())
     except re2.error as error:
@@ -45,7 +44,9 @@ def compiled(pattern: str) -> Any:
 
 
 def finder(pattern: str) -> Callable[[str], bool]:
-    """Whether an expression is found in a text. Bytes are searched: RE2 then need not count characters."""
+    """A test whether an expression matches anywhere in a text.
+
+    It searches the text's UTF-8 bytes, so that RE2 need not convert positions to characters."""
     search = compiled(pattern).search
     return lambda text: search(text.encode()) is not None
 
@@ -55,20 +56,20 @@ _ASSERTION = re.compile(r"[$^]|\\[^\w]?[AbBzZQ]")
 
 
 def is_local(pattern: str) -> bool:
-    """Whether what an expression matches in a text, it also matches in any text around that.
+    """Whether a match in a text is also a match in every longer text that contains it.
 
-    It has no ^, $, \\b or the like. False where that is not plain to see."""
+    True only if the expression clearly has no ^, $, \\b or similar assertion."""
     return not _ASSERTION.search(_NEGATED_CLASS.sub("[", pattern))
 
 
 @lru_cache(maxsize=256)
 def compiled_raw(pattern: bytes) -> Any:
-    """An expression over bytes, in which every byte is a character."""
+    """Compile an expression over bytes, in which every byte is a character."""
     return re2.compile(pattern, _raw_options())
 
 
 def quote(text: str) -> str:
-    """An expression that matches just this text."""
+    """An expression that matches this text and no other."""
     return "".join(
         character if character.isalnum() or ord(character) > 0x7F else f"\\x{{{ord(character):x}}}"
         for character in text

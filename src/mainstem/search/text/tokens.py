@@ -1,7 +1,7 @@
-"""Words of events: tokens, fields, and what goes into a token filter.
+"""Splits events into tokens and fields, and lists the tokens that a token filter must hold.
 
-Owns: what a token is, the walk over a JSON payload's scalars, and `filter_tokens`, which is the one source of
-a block's token filter: `Matcher.required_tokens` is right only for filters that hold all it yields.
+`filter_tokens` is the only source of token filters: `Matcher.required_tokens` is correct only for filters
+that hold everything it yields.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from mainstem.search.text.payload import NOT_JSON, decode_for_matching, text_of
 Scalar: TypeAlias = str | int | float | bool | None
 
 _RUN = re.compile(r"[^\W_]+")
-"""`\\w` is what str.isalnum takes, and the underscore."""
+"""`\\w` without the underscore is what str.isalnum accepts."""
 
 EXPONENT_TOKEN = "#e"
-"""In the filter of a block that has a number with an exponent: 4711 may stand there as 4.711e3. No token
-holds a #."""
+"""Marks the filter of a block that has a number with an exponent: 4711 may be spelled 4.711e3. No other token
+contains a #."""
 
 _EXPONENT = re.compile(r"(?:^|[\s:,\[])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?=$|[\s,\]}])")
 
 
 def tokens(text: str) -> list[str]:
-    """The maximal runs of Unicode letters and digits of a text (str.isalnum), each case-folded, in their
-    order."""
+    """The maximal runs of Unicode letters and digits (str.isalnum) in a text, case-folded, in order."""
     if text.isascii():
         return _RUN.findall(text.lower())
     return [run.casefold() for run in _RUN.findall(text)]
 
 
 def scalar_text(scalar: Scalar) -> str:
-    """A scalar as text: strings as they are, numbers as they are spelled, else true, false, null."""
+    """A scalar as text: strings unchanged, numbers as spelled, otherwise true, false or null."""
     if isinstance(scalar, str):
         return scalar
     if scalar is None:
@@ -46,50 +45,50 @@ def scalar_text(scalar: Scalar) -> str:
 
 
 def scalars(value: Any) -> Iterator[Scalar]:
-    """Every scalar of a parsed JSON value, in no promised order. Field names are none."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
+    """Every scalar of a parsed JSON value, in no particular order. Field names are not scalars."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
         kind = type(value)
         if kind is dict:
-            waiting.extend(value.values())
+            stack.extend(value.values())
         elif kind is list:
-            waiting.extend(value)
+            stack.extend(value)
         else:
             yield value
 
 
 def fields(value: Any) -> Iterator[tuple[tuple[str, ...], Scalar]]:
-    """(path, scalar) of every scalar that lies in a field, also inside arrays, which a path does not show.
+    """Path and scalar of every scalar in a field. Array indexes are not part of a path.
 
-    `query.format_path` writes a path as it stands in a query."""
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
-    while waiting:
-        path, value = waiting.pop()
+    `query.format.format_path` spells a path as a query does."""
+    stack: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while stack:
+        path, value = stack.pop()
         if isinstance(value, dict):
-            waiting.extend(((*path, name), below) for name, below in reversed(value.items()))
+            stack.extend(((*path, name), child) for name, child in reversed(value.items()))
         elif isinstance(value, list):
-            waiting.extend((path, below) for below in reversed(value))
+            stack.extend((path, child) for child in reversed(value))
         elif path:
             yield path, value
 
 
 def filter_tokens(record: Record) -> set[str]:
-    """All that a token filter must hold of an event, and sometimes more (names of fields): never less.
+    """Every token that a token filter must hold for an event. It may have more, such as field names.
 
-    Without a backslash in it, a JSON payload needs no parsing. Every scalar's text then stands in it as it
-    is, between characters that are neither letters nor digits (quotes, brackets, colons, commas, blanks), so
-    that the tokens of the whole are the tokens of all scalars and of all names.
+    A JSON payload without a backslash is not parsed: it contains the text of every scalar unchanged, and
+    between scalars only characters that are neither letters nor digits (quotes, brackets, colons, commas,
+    blanks). So the tokens of the whole payload are those of its scalars and of its field names.
     """
-    found: set[str] = set()
+    event_tokens: set[str] = set()
     if record.value is not None:
-        found.update(_payload_tokens(record.value))
+        event_tokens.update(_payload_tokens(record.value))
     if record.key is not None:
-        found.update(tokens(text_of(record.key)))
+        event_tokens.update(tokens(text_of(record.key)))
     for _, value in record.headers:
         if value is not None:
-            found.update(tokens(text_of(value)))
-    return found
+            event_tokens.update(tokens(text_of(value)))
+    return event_tokens
 
 
 def _payload_tokens(value: bytes) -> Iterator[str]:
