@@ -1,4 +1,4 @@
-"""Fuzzing: the inputs that once reached new code, each time; and a minute of looking for others."""
+"""Fuzzing: every kept input, and a minute of looking for new ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.seeds import CORPUS, NAMES
+from tests.fuzz import archives
+from tests.fuzz.seeds import NAMES
 from tests.fuzz.targets import FuzzTarget, targets
 
 CORPUS_BYTES_MAX = 500_000
@@ -19,21 +20,34 @@ SECONDS = 60 // len(NAMES)
 
 
 @cache
-def made() -> dict[str, FuzzTarget]:
+def fuzz_targets() -> dict[str, FuzzTarget]:
     return targets()
 
 
 @pytest.mark.parametrize("target", NAMES)
 def test_the_kept_inputs_do_no_harm(target: str) -> None:
-    inputs = sorted((CORPUS / target).iterdir())
+    inputs = archives.load(target)
     assert inputs
-    for file in inputs:
-        made()[target](file.read_bytes())
+    for data in inputs.values():
+        fuzz_targets()[target](data)
 
 
 def test_the_corpus_is_of_the_targets_and_small() -> None:
-    assert set(NAMES) == set(made()) == {folder.name for folder in CORPUS.iterdir()}
-    assert sum(file.stat().st_size for file in CORPUS.rglob("*") if file.is_file()) < CORPUS_BYTES_MAX
+    kept = [path.name.removesuffix(archives.SUFFIX) for path in archives.CORPUS.iterdir()]
+    assert set(NAMES) == set(fuzz_targets()) == set(kept)
+    assert len(kept) == len(NAMES)
+    assert sum(len(data) for name in NAMES for data in archives.load(name).values()) < CORPUS_BYTES_MAX
+
+
+def test_an_archive_of_the_same_inputs_is_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "CORPUS", tmp_path)
+    archives.add("batch", [b"first", b"second"])
+    packed = archives.path_of("batch").read_bytes()
+    archives.add("batch", [b"second"])
+    assert archives.path_of("batch").read_bytes() == packed
+    assert sorted(archives.load("batch").values()) == [b"first", b"second"]
 
 
 @pytest.mark.slow

@@ -1,20 +1,20 @@
 """`python -m tests.fuzz --seconds N [--target T]`: fuzz, guided by coverage, from the kept corpus on.
 
-Needs the dependency group `fuzz` (atheris). What fails is left in the folder that is printed. `--keep` puts
-what reached new code into tests/fuzz/corpus.
+Needs the dependency group `fuzz` (atheris). Inputs that fail stay in the folder that is printed. `--keep`
+adds the inputs that reached new code to the archives of tests/fuzz/corpus.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.seeds import CORPUS, NAMES
+from tests.fuzz import archives
+from tests.fuzz.seeds import NAMES
 
 LENGTHS = {"requests": 2048, "query": 200, "frames": 4096, "segment": 600, "journal": 9000}
 """Longest input; 1,000 bytes for the others."""
@@ -26,18 +26,18 @@ def inner(target: str, arguments: list[str]) -> None:
 
     with atheris.instrument_imports(include=["mainstem"]):
         from tests.fuzz.targets import targets
-    logging.getLogger("mainstem").propagate = False  # what is refused is told in thousands of lines
+    logging.getLogger("mainstem").propagate = False  # each refusal is logged: thousands of lines
     atheris.Setup([sys.argv[0], *arguments], targets()[target])
     atheris.Fuzz()
 
 
 def run(target: str, seconds: int, keep: bool) -> int:
     """Fuzz one target; the exit code of the fuzzer."""
-    kept = CORPUS / target
-    kept.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
-    found = folder / "corpus"
-    found.mkdir()
+    kept, new = folder / "kept", folder / "new"
+    kept.mkdir()
+    new.mkdir()
+    archives.extract(target, kept)
     command = [sys.executable, "-m", "tests.fuzz", "--inner", target, "--"]
     limits = [
         f"-max_len={LENGTHS.get(target, 1000)}",
@@ -46,11 +46,10 @@ def run(target: str, seconds: int, keep: bool) -> int:
         f"-artifact_prefix={folder}/",
         "-print_final_stats=1",
     ]
-    done = subprocess.run([*command, f"-max_total_time={seconds}", *limits, str(found), str(kept)])
-    print(f"{target}: exit code {done.returncode}, what was found is in {folder}", flush=True)
+    done = subprocess.run([*command, f"-max_total_time={seconds}", *limits, str(new), str(kept)])
+    print(f"{target}: exit code {done.returncode}; new inputs and failures are in {folder}", flush=True)
     if keep and done.returncode == 0:
-        for file in found.iterdir():
-            shutil.move(file, kept / file.name)
+        archives.add(target, (file.read_bytes() for file in new.iterdir()))
     return done.returncode
 
 

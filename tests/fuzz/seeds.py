@@ -1,16 +1,14 @@
-"""The kept corpus, and what it began with.
+"""The first inputs of each fuzz target, made from what the project itself writes.
 
-Owns: where the corpus is, the names of the targets, `write`, which makes the first inputs from what the
-project itself writes. `python -m tests.fuzz.seeds` writes them.
+Owns: the names of the targets and `seeds`. `python -m tests.fuzz.seeds` adds them to the kept corpus.
 """
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from uuid import UUID
 
-CORPUS = Path(__file__).parent / "corpus"
+from tests.fuzz import archives
+
 NAMES = ("frames", "requests", "batch", "journal", "files", "state_records", "segment", "query", "body")
 
 
@@ -82,13 +80,6 @@ def seeds() -> dict[str, list[bytes]]:
     return out
 
 
-def write() -> None:
-    """Put them beside what is kept."""
-    for name, inputs in seeds().items():
-        (CORPUS / name).mkdir(parents=True, exist_ok=True)
-        for data in inputs:
-            (CORPUS / name / hashlib.sha1(data).hexdigest()).write_bytes(data)
-
-
 if __name__ == "__main__":
-    write()
+    for target, inputs in seeds().items():
+        archives.add(target, inputs)

@@ -1,0 +1,203 @@
+"""A data folder that mainstem 0.1.0 made, and left by a sudden death, opens with all that was in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+from mainstem.kafka_protocol.message import Message as KafkaMessage
+from mainstem.log import paths
+from mainstem.log.offline.inspect import InspectedBatch, inspect
+from tests.data.make_folder_0_1_0 import (
+    ARCHIVE,
+    DELETED_TOPIC,
+    LAST_EPOCH,
+    POSITIONS,
+    SHARES,
+    TOPICS,
+    event_of,
+)
+from tests.doors.kafka.kit import produce_request
+from tests.faults.test_flood import SocketClient
+from tests.support.server import Server
+
+WAIT_S = 30.0
+COPY_EPOCH_MARGIN = 1 << 16
+
+
+def extract(folder: Path) -> Path:
+    """The folder as 0.1.0 left it, in `folder`; a copy of the one that was archived."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "data"
+
+
+def mark_as_original(data: Path) -> None:
+    """Let `meta.properties` name the `.lock` beside it, so that the folder does not count as a copy."""
+    lock = data / paths.LOCK
+    lock.touch(mode=0o600)
+    status = lock.stat()
+    meta = data / paths.META
+    lines = [line for line in meta.read_text().splitlines() if not line.startswith("lock=")]
+    meta.write_text("\n".join([*lines, f"lock={status.st_ino}-{status.st_ctime_ns}", ""]))
+
+
+def derived_files(data: Path) -> dict[str, int]:
+    """When each token filter and each file of an index was written."""
+    files = [*data.glob("search/*/*.tokens"), *data.glob("search-index/*/*/*")]
+    return {str(file): file.stat().st_mtime_ns for file in files}
+
+
+class OpenedFolder(NamedTuple):
+    """The folder, served."""
+
+    server: Server
+    data: Path
+    derived: dict[str, int]
+    """`derived_files` before the start."""
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedFolder]:
+    data = extract(tmp_path_factory.mktemp("folder"))
+    mark_as_original(data)
+    derived = derived_files(data)
+    with Server(data, http="127.0.0.1:0") as server:
+        yield OpenedFolder(server, data, derived)
+
+
+def read_all(server: Server, topic: str, partition: int, end: int) -> list[Message]:
+    """Every event of the partition up to offset `end`."""
+    consumer = Consumer({"bootstrap.servers": server.at, "group.id": "reader", "enable.auto.commit": False})
+    events: list[Message] = []
+    consumer.assign([TopicPartition(topic, partition, TOPICS[topic].log_start)])
+    while len(events) < end - TOPICS[topic].log_start:
+        batch = consumer.consume(end - TOPICS[topic].log_start - len(events), WAIT_S)
+        assert batch, "no more events"
+        events += batch
+    consumer.close()
+    return events
+
+
+def partitions() -> list[tuple[str, int]]:
+    return [(name, index) for name, topic in TOPICS.items() for index in range(topic.partitions)]
+
+
+@pytest.mark.parametrize(("name", "partition"), partitions())
+def test_every_event_is_there(opened: OpenedFolder, name: str, partition: int) -> None:
+    topic = TOPICS[name]
+    events = read_all(opened.server, name, partition, topic.events)
+    assert [event.offset() for event in events] == list(range(topic.log_start, topic.events))
+    for event in events:
+        assert event.error() is None
+        offset = event.offset()
+        assert offset is not None
+        expected = event_of(name, partition, offset)
+        assert (event.key(), event.value()) == (expected.key, expected.value)
+        assert (event.headers() or []) == expected.headers
+        if name != "stamped":
+            assert event.timestamp()[1] == expected.timestamp_ms
+        assert event.leader_epoch() == (LAST_EPOCH if offset >= int(topic.events * SHARES[1]) else 0)
+
+
+def test_the_journal_gives_back_what_the_segments_lack(opened: OpenedFolder) -> None:
+    (line,) = [line for line in opened.server.logs().splitlines() if "recovered: " in line]
+    assert "not stopped cleanly before" in line
+    assert " 0 bytes from the journal" not in line
+    assert "0 partitions read-only" in line
+
+
+def test_every_group_position_is_there(opened: OpenedFolder) -> None:
+    admin = AdminClient({"bootstrap.servers": opened.server.at})
+    for group, expected in POSITIONS.items():
+        (request,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
+        committed = request.result(WAIT_S).topic_partitions
+        assert {
+            (position.topic, position.partition): (position.offset, position.metadata or "")
+            for position in committed
+        } == expected
+
+
+def test_topics_and_their_settings_are_as_they_were(opened: OpenedFolder) -> None:
+    admin = AdminClient({"bootstrap.servers": opened.server.at})
+    listed = admin.list_topics(timeout=WAIT_S).topics
+    assert DELETED_TOPIC not in listed
+    assert {name: len(topic.partitions) for name, topic in listed.items()} == {
+        name: topic.partitions for name, topic in TOPICS.items()
+    }
+    for name, topic in TOPICS.items():
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+        config = admin.describe_configs([resource])[resource].result(WAIT_S)
+        assert {key: config[key].value for key in topic.config} == topic.config
+
+
+def search(server: Server, query: str, topic: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(hits, totals) of one search."""
+    request = urllib.request.Request(
+        f"http://{server.http}/api/v1/search",
+        json.dumps({"query": query, "topics": [topic]}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
+        lines = [json.loads(line) for line in reply]
+    (done,) = [line["done"] for line in lines if "done" in line]
+    return [line["hit"] for line in lines if "hit" in line], done["totals"]
+
+
+def test_token_filters_and_the_index_are_used_as_they_are(opened: OpenedFolder) -> None:
+    hits, totals = search(opened.server, "id17p1", "orders")
+    assert [(hit["partition"], hit["offset"]) for hit in hits] == [(1, 17)]
+    assert totals["skipped_bytes"] > 0
+    pytest.importorskip("tantivy")
+    deadline = time.monotonic() + WAIT_S
+    while not totals.get("indexed_bytes"):
+        assert time.monotonic() < deadline, "the index is not used"  # its parts are checked in the background
+        hits, totals = search(opened.server, "id17p0", "catalogue")
+        assert [hit["offset"] for hit in hits] == [17]
+    assert opened.derived.items() <= derived_files(opened.data).items()
+
+
+def test_a_batch_that_its_producer_sends_again_is_known(opened: OpenedFolder) -> None:
+    """What was checkpointed is known from the snapshot of producers, what came after it from the journal."""
+    client = SocketClient(opened.server)
+    for folder in opened.data.glob("partitions/*-1"):
+        segment = max(folder.glob("*.log"))
+        batches = [item for item in inspect(str(segment)) if isinstance(item, InspectedBatch)]
+        last = batches[-1]
+        data = bytearray(segment.read_bytes()[last.position : last.position + last.header.total_bytes])
+        data[:8] = bytes(8)
+        data[12:16] = b"\xff" * 4
+        request = produce_request("orders", data, index=1, timeout=20_000)
+        reply: KafkaMessage = client.call(0, 9, request)
+        ((answer,),) = [topic.partition_responses for topic in reply.responses]
+        assert (answer.error_code, answer.base_offset) == (0, last.header.base_offset)
+    client.close()
+
+
+def test_a_copy_of_the_folder_begins_a_later_epoch(tmp_path: Path) -> None:
+    data = extract(tmp_path)
+    with Server(data) as server:
+        client = SocketClient(server)
+        assert client.produce("stamped") == TOPICS["stamped"].events
+        client.close()
+        events = read_all(server, "stamped", 0, TOPICS["stamped"].events + 1)
+        assert (events[-1].leader_epoch() or 0) >= COPY_EPOCH_MARGIN
+
+
+def test_doctor_finds_the_folder_whole(tmp_path: Path) -> None:
+    data = extract(tmp_path)
+    command = [sys.executable, "-m", "mainstem", "doctor", "--data", str(data), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
