@@ -1,4 +1,4 @@
-"""A real server with real events, and a real browser that tells every error."""
+"""Fixtures: a server with events, and a browser in which every error fails the test."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ EVIL_GROUP = f"{EVIL}/group{BIDI}"
 Open = Callable[..., Any]
 
 
-def fill(at: str) -> None:
-    """Flights, what follows from cancelled ones, hostile events, and groups that are behind."""
+def fill(bootstrap: str) -> None:
+    """Create topics with flights, refunds of cancelled ones and hostile events, and groups that lag."""
     names = [
         NewTopic("flights", num_partitions=3),
         NewTopic("refunds"),
@@ -43,10 +43,12 @@ def fill(at: str) -> None:
         NewTopic("late"),
         NewTopic("silent"),  # stays without events
     ]
-    admin = AdminClient({"bootstrap.servers": at})  # held: without it what it was asked is given up
-    for each in admin.create_topics(names).values():
-        each.result()
-    producer = Producer({"bootstrap.servers": at, "compression.type": "zstd", "log_level": 0})
+    admin = AdminClient(
+        {"bootstrap.servers": bootstrap}
+    )  # keep a reference: a collected client drops its requests
+    for creation in admin.create_topics(names).values():
+        creation.result()
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd", "log_level": 0})
     for line in flights.sample()[:EVENTS]:
         row = json.loads(line)
         time_ms = int(datetime.fromisoformat(row["time_hour"]).timestamp() * 1000)
@@ -60,11 +62,11 @@ def fill(at: str) -> None:
         producer.produce("strange", value, key=key, headers=[(EVIL, EVIL), ("bidi", BIDI)])
     assert producer.flush(60) == 0
     for group, client in ((EVIL_GROUP, EVIL), ("billing", "billing-1")):
-        consume(at, group, client, 500)
+        consume(bootstrap, group, client, 500)
 
 
 def hostile_events() -> list[tuple[str | bytes, str | bytes | None]]:
-    """Keys and values that would like to be more than text."""
+    """Keys and values that attack a page which takes them for more than text."""
     return [
         (EVIL, EVIL),
         (
@@ -80,11 +82,11 @@ def hostile_events() -> list[tuple[str | bytes, str | bytes | None]]:
     ]
 
 
-def consume(at: str, group: str, client: str, count: int) -> None:
-    """Read some flights as this group, and remember how far."""
+def consume(bootstrap: str, group: str, client: str, count: int) -> None:
+    """Read `count` flights as a member of the group, and commit."""
     consumer = Consumer(
         {
-            "bootstrap.servers": at,
+            "bootstrap.servers": bootstrap,
             "group.id": group,
             "client.id": client,
             "auto.offset.reset": "earliest",
@@ -98,9 +100,9 @@ def consume(at: str, group: str, client: str, count: int) -> None:
     consumer.close()
 
 
-def newest(at: str, topic: str, count: int) -> list[Any]:
-    """The last events of a topic of one partition, the oldest first."""
-    consumer = Consumer({"bootstrap.servers": at, "group.id": "look", "log_level": 0})
+def newest_events(bootstrap: str, topic: str, count: int) -> list[Any]:
+    """The last events of a topic with one partition, oldest first."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "look", "log_level": 0})
     try:
         _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), 10)
         consumer.assign([TopicPartition(topic, 0, end - count)])
@@ -128,10 +130,21 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+def collect_errors(page: Any, errors: list[str]) -> None:
+    """Append each error that the browser reports: in scripts, of the security policy, about missing files."""
+
+    def on_message(message: Any) -> None:
+        if message.type == "error":
+            errors.append(f"{page.url}: {message.text}")
+
+    page.on("console", on_message)
+    page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
+    page.on("dialog", lambda dialog: errors.append(f"{page.url}: dialog {dialog.message}"))
+
+
 @pytest.fixture
 def show(server: Server, browser: Any) -> Iterator[Open]:
-    """`show("#/topics", width=400)`: a page of the console. Fails the test in the end if the browser told an
-    error: a script that failed, what the content security policy forbade, a file that is missing."""
+    """`show("#/topics", width=400)` returns a page of the console. An error in the browser fails the test."""
     errors: list[str] = []
     contexts: list[Any] = []
 
@@ -141,17 +154,13 @@ def show(server: Server, browser: Any) -> Iterator[Open]:
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = context.new_page()
         page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: errors.append(f"{where}: {error}"))
-        page.on(
-            "console", lambda told: errors.append(f"{where}: {told.text}") if told.type == "error" else None
-        )
-        page.on("dialog", lambda dialog: errors.append(f"{where}: dialog {dialog.message}"))
+        collect_errors(page, errors)
         page.goto(f"http://{server.http}/{where}")
         return page
 
     yield open_page
     for context in contexts:
         for page in context.pages:
-            assert page.evaluate("window.pwned") is None, "text of an event was run"
+            assert page.evaluate("window.pwned") is None, "text of an event was executed"
         context.close()
     assert errors == []

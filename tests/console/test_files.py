@@ -1,4 +1,4 @@
-"""The console's files, without a browser: nothing inline, nothing from elsewhere, no HTML from data."""
+"""The files of the console: nothing inline, nothing from other sites, no HTML made from data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATIC = CONSOLE / "static"
 MODULES = sorted(STATIC.rglob("*.js"))
 SHEETS = sorted(STATIC.rglob("*.css"))
 
-RUNS_OR_PARSES_TEXT = re.compile(
+EXECUTES_OR_PARSES_TEXT = re.compile(
     r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML\w*"
     r"|eval|new\s+Function|Function\()\b|\bset(?:Timeout|Interval)\(\s*['\"`]|javascript:"
 )
@@ -23,23 +23,23 @@ def names(files: list[Path]) -> list[str]:
     return [file.relative_to(CONSOLE).as_posix() for file in files]
 
 
-def test_there_are_modules_and_sheets() -> None:
+def test_there_are_modules_and_style_sheets() -> None:
     assert len(MODULES) > 10
     assert SHEETS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
-def test_no_module_makes_html_or_code_of_text(path: Path) -> None:
-    assert RUNS_OR_PARSES_TEXT.findall(path.read_text()) == []
+def test_no_module_turns_text_into_html_or_code(path: Path) -> None:
+    assert EXECUTES_OR_PARSES_TEXT.findall(path.read_text()) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
-def test_a_module_starts_with_what_it_is(path: Path) -> None:
+def test_a_module_starts_with_a_description(path: Path) -> None:
     assert path.read_text().startswith("/**")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=names(MODULES))
-def test_what_a_module_imports_is_there_and_is_used(path: Path) -> None:
+def test_imports_exist_and_are_used(path: Path) -> None:
     text = path.read_text()
     for what, where in re.findall(r'^import (\* as \w+|\{[^}]*\}) from "([^"]+)";', text, re.MULTILINE):
         target = (path.parent / where).resolve()
@@ -55,7 +55,7 @@ def test_what_a_module_imports_is_there_and_is_used(path: Path) -> None:
             assert re.search(rf"\b{name}\b", body), f"{name} is imported and not used"
 
 
-def test_every_icon_that_is_named_is_drawn() -> None:
+def test_every_icon_in_use_exists() -> None:
     table = (STATIC / "lib" / "dom.js").read_text().partition("const ICONS = {")[2].partition("};")[0]
     drawn = set(re.findall(r"^  (\w+):", table, re.MULTILINE))
     used = {
@@ -65,7 +65,7 @@ def test_every_icon_that_is_named_is_drawn() -> None:
     assert used <= drawn
 
 
-def test_the_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
+def test_the_page_has_nothing_inline_or_from_other_sites() -> None:
     page = (CONSOLE / "index.html").read_text()
     assert not re.search(r"<style|\sstyle=|\son\w+=|https?:|//\w", page)
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
@@ -74,30 +74,30 @@ def test_the_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
         assert (STATIC / where).is_file()
 
 
-def test_all_modules_are_fetched_at_once() -> None:
-    """Not level by level, as each is found in another's imports: that is a round trip each."""
+def test_all_modules_are_preloaded() -> None:
+    """Otherwise the browser needs a round trip for each level of imports."""
     page = (CONSOLE / "index.html").read_text()
-    ahead = re.findall(r'<link rel="modulepreload" href="/static/([^"]+)">', page)
-    assert ahead == [path.relative_to(STATIC).as_posix() for path in MODULES if path.name != "app.js"]
+    preloaded = re.findall(r'<link rel="modulepreload" href="/static/([^"]+)">', page)
+    assert preloaded == [path.relative_to(STATIC).as_posix() for path in MODULES if path.name != "app.js"]
 
 
-def test_nothing_is_fetched_from_elsewhere() -> None:
-    foreign = {
-        path.name: found
+def test_nothing_is_loaded_from_other_sites() -> None:
+    foreign_urls = {
+        path.name: urls
         for path in [*MODULES, *SHEETS]
-        for found in [re.findall(r"""["'(]\s*(https?://[^"')\s]+)""", path.read_text())]
-        if found and found != ["http://www.w3.org/2000/svg"]
+        for urls in [re.findall(r"""["'(]\s*(https?://[^"')\s]+)""", path.read_text())]
+        if urls and urls != ["http://www.w3.org/2000/svg"]
     }
-    assert foreign == {}
+    assert foreign_urls == {}
 
 
-def test_only_one_module_knows_addresses_of_the_server() -> None:
-    outside = [
+def test_only_the_api_client_contains_server_addresses() -> None:
+    offenders = [
         path.name
         for path in MODULES
         if path.name != "api.js" and re.search(r"/api/v1|\bfetch\(|EventSource", path.read_text())
     ]
-    assert outside == []
+    assert offenders == []
 
 
 def colours(theme: str) -> dict[str, tuple[float, ...]]:
@@ -117,10 +117,10 @@ def _linear(value: float) -> float:
     return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
 
 
-def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     """As WCAG 2 defines it."""
     light, dark = sorted(
-        (0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in (one, other)), reverse=True
+        (0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in (first, second)), reverse=True
     )
     return (light + 0.05) / (dark + 0.05)
 

@@ -1,4 +1,4 @@
-"""Groups in a browser, with real consumers: one that goes on, and one that reads but commits no more."""
+"""Consumer groups in a browser: one with a steady consumer, one whose consumer stops committing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.server import Server
 
 pytestmark = pytest.mark.slow
 
-LOOKED_FOR_S = 180
+DETECTION_TIMEOUT_S = 180
 """A stall is reported within a minute (tests/doors/http/test_stalled_groups.py), later on a busy machine."""
 
 
 @pytest.fixture
 def traffic(server: Server) -> Iterator[threading.Event]:
-    """Events that keep coming into `late`, a consumer that commits, and one that stops to when the event
-    that is given is set."""
+    """Publishes events to `late` while two groups read it: `steady`, and `hanging`, which stops committing
+    when the returned event is set."""
     over, hang = threading.Event(), threading.Event()
 
     def publish() -> None:
@@ -45,27 +45,27 @@ def traffic(server: Server) -> Iterator[threading.Event]:
                 consumer.commit(asynchronous=False)
         consumer.close()
 
-    work = [
+    threads = [
         threading.Thread(target=publish),
         threading.Thread(target=consume, args=("steady", False)),
         threading.Thread(target=consume, args=("hanging", True)),
     ]
-    for each in work:
-        each.start()
+    for thread in threads:
+        thread.start()
     yield hang
     over.set()
-    for each in work:
-        each.join()
+    for thread in threads:
+        thread.join()
 
 
-def test_a_consumer_that_commits_no_more_is_stuck(show: Open, traffic: threading.Event) -> None:
+def test_a_consumer_that_stops_committing_is_stuck(show: Open, traffic: threading.Event) -> None:
     page = show("#/groups")
     row = page.get_by_role("option").filter(has_text="hanging")
     steady = page.get_by_role("option").filter(has_text="steady")
     row.get_by_text("1 member").wait_for()
     steady.get_by_text("1 member").wait_for()
     traffic.set()
-    row.get_by_text("stuck").wait_for(timeout=LOOKED_FOR_S * 1000)
+    row.get_by_text("stuck").wait_for(timeout=DETECTION_TIMEOUT_S * 1000)
     assert "hanging-7 on 127.0.0.1" in row.inner_text()
     assert "stuck" not in steady.inner_text()
     row.click()
@@ -100,4 +100,4 @@ def test_a_reset_is_undone(show: Open, server: Server) -> None:
     after = page.locator("td.num a").all_inner_texts()
     assert (
         set(before) <= set(after) <= {*before, "0"}
-    )  # a position that there was none of stays at the reset's
+    )  # a partition without a position keeps that of the reset

@@ -39,8 +39,8 @@ def test_topics_are_filtered_sorted_and_opened_by_keys(show: Open) -> None:
 def test_thousands_of_topics_are_a_few_rows(show: Open, server: Server) -> None:
     names = [f"many.{number:05}" for number in range(1_500)]
     admin = AdminClient({"bootstrap.servers": server.at})
-    for each in admin.create_topics([NewTopic(name, num_partitions=1) for name in names]).values():
-        each.result()
+    for creation in admin.create_topics([NewTopic(name, num_partitions=1) for name in names]).values():
+        creation.result()
     try:
         page = show("#/topics?q=many")
         page.get_by_text("1,500 of").wait_for()
@@ -50,18 +50,18 @@ def test_thousands_of_topics_are_a_few_rows(show: Open, server: Server) -> None:
         page.get_by_text("many.01499").wait_for()
         assert page.get_by_role("option").count() < 60
     finally:
-        for each in admin.delete_topics(names).values():
-            each.result()
+        for deletion in admin.delete_topics(names).values():
+            deletion.result()
 
 
-def test_a_topic_is_made_published_to_tailed_and_deleted(show: Open) -> None:
+def test_a_topic_is_created_published_to_tailed_and_deleted(show: Open) -> None:
     page = show("#/topics")
     page.get_by_role("button", name="New topic").click()
-    page.get_by_label("Name", exact=True).fill("made.here")
+    page.get_by_label("Name", exact=True).fill("created.here")
     page.get_by_role("button", name="Create topic").click()
-    page.wait_for_url("**/#/topics/made.here")
+    page.wait_for_url("**/#/topics/created.here")
     page.get_by_text("Waiting for events").wait_for()
-    other = show("#/topics/made.here?tab=publish")
+    other = show("#/topics/created.here?tab=publish")
     other.get_by_role("textbox", name="Key").fill("order-1")
     other.get_by_role("textbox", name="Value").fill('{"total": 12345678901234567890}')
     other.get_by_role("button", name="Publish event").click()
@@ -72,12 +72,12 @@ def test_a_topic_is_made_published_to_tailed_and_deleted(show: Open) -> None:
     assert "12345678901234567890" in text_of(page, ".detail .payload")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Delete…").click()
-    page.get_by_label("Type the name").fill("made.here")
+    page.get_by_label("Type the name").fill("created.here")
     page.get_by_role("button", name="Delete topic").click()
     page.wait_for_url("**/#/topics")
 
 
-def test_a_change_of_retention_says_first_what_it_deletes(show: Open) -> None:
+def test_a_change_of_retention_shows_first_what_it_deletes(show: Open) -> None:
     page = show("#/topics/flights?tab=settings")
     row = page.locator("tr", has=page.locator("code", has_text="retention.ms")).filter(
         has_not_text=".retention.ms"
@@ -102,7 +102,7 @@ def test_an_event_is_shown_as_it_is(show: Open) -> None:
     page.wait_for_url("**/#/event/flights/0/1")
 
 
-def test_a_group_is_set_back_after_a_dry_run(show: Open) -> None:
+def test_a_group_is_reset_after_a_dry_run(show: Open) -> None:
     page = show("#/groups")
     page.get_by_role("option", name="billing").click()
     page.get_by_text(re.compile(r"\d events behind")).wait_for()
@@ -114,7 +114,7 @@ def test_a_group_is_set_back_after_a_dry_run(show: Open) -> None:
     page.get_by_text("up to date").first.wait_for()
 
 
-def test_the_keyboard_goes_everywhere(show: Open) -> None:
+def test_every_section_has_a_keyboard_shortcut(show: Open) -> None:
     page = show("#/topics")
     page.get_by_role("option").first.wait_for()
     page.keyboard.press("g")
@@ -138,12 +138,13 @@ def test_a_narrow_screen_shows_all_without_scrolling_sideways(show: Open, where:
     page.wait_for_load_state("networkidle") if "flights" not in where else page.wait_for_timeout(800)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     outside = page.evaluate(
-        """[...document.querySelectorAll("button, input, a")].filter((each) => {
-          const box = each.getBoundingClientRect();
-          return box.width && (box.right > 401 || box.left < -1) && !each.closest(".table-box, .tabs, .skip");
-        }).map((each) => each.outerHTML)"""
+        """[...document.querySelectorAll("button, input, a")].filter((element) => {
+          const box = element.getBoundingClientRect();
+          const isOutside = box.width && (box.right > 401 || box.left < -1);
+          return isOutside && !element.closest(".table-box, .tabs, .skip");
+        }).map((element) => element.outerHTML)"""
     )
-    assert [each for each in outside if "skip" not in each] == []
+    assert [html for html in outside if "skip" not in html] == []
 
 
 def test_the_choice_of_theme_and_zone_stays(show: Open) -> None:

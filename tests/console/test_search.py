@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.console.conftest import EVENTS, EVIL, Open, newest
+from tests.console.conftest import EVENTS, EVIL, Open, newest_events
 from tests.scenarios import flights
 from tests.support.server import Server
 
@@ -18,26 +18,26 @@ pytestmark = pytest.mark.slow
 def cancelled() -> dict[str, Any]:
     """A cancelled flight whose aircraft flew more than once."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in flights.sample()[:EVENTS]]
-    of = [row["tailnum"] for row in rows]
+    tails = [row["tailnum"] for row in rows]
     return next(
         row
         for row in rows
-        if row["dep_time"] is None and row["tailnum"] != "NA" and of.count(row["tailnum"]) > 1
+        if row["dep_time"] is None and row["tailnum"] != "NA" and tails.count(row["tailnum"]) > 1
     )
 
 
-def found(page: Any) -> int:
-    """How many matches the page tells, once the search has ended."""
+def match_count(page: Any) -> int:
+    """The number of matches that the page shows when the search has ended."""
     page.locator(".results[aria-busy=false]").wait_for()
-    told = re.match(r"([\d,]+) match", page.locator(".progress-text").inner_text())
-    return int(told[1].replace(",", "")) if told else 0
+    count = re.match(r"([\d,]+) match", page.locator(".progress-text").inner_text())
+    return int(count[1].replace(",", "")) if count else 0
 
 
 def search(page: Any, query: str) -> int:
     """Type a query and search."""
     page.get_by_role("combobox", name="Search query").fill(query)
     page.keyboard.press("Enter")
-    return found(page)
+    return match_count(page)
 
 
 def test_from_a_cancelled_flight_to_its_story(show: Open) -> None:
@@ -68,46 +68,46 @@ def test_the_address_is_the_search(show: Open) -> None:
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.locator(".detail .payload").wait_for()
-    again = show(page.url.partition("/#")[2].join(["#", ""]))
-    assert found(again) == count
-    again.locator(".detail .payload").wait_for()
-    assert again.locator(".detail h2").inner_text() == page.locator(".detail h2").inner_text()
+    copied = show(page.url.partition("/#")[2].join(["#", ""]))
+    assert match_count(copied) == count
+    copied.locator(".detail .payload").wait_for()
+    assert copied.locator(".detail h2").inner_text() == page.locator(".detail h2").inner_text()
 
 
-def test_facets_filter_in_and_out(show: Open) -> None:
+def test_facets_filter_and_exclude(show: Open) -> None:
     page = show("#/search?topics=flights")
     search(page, "carrier:UA")
     page.get_by_role("button", name="Filter for origin: EWR").click()
-    only = found(page)
+    only = match_count(page)
     assert page.get_by_role("combobox", name="Search query").input_value() == "carrier:UA origin:EWR"
     page.get_by_role("button", name="Exclude origin: EWR").click()
-    assert found(page) == 0
+    assert match_count(page) == 0
     page.go_back()
     page.get_by_text(re.compile(f"^{only:,} match")).wait_for()
 
 
 def test_all_matches_are_counted_on_the_server(show: Open) -> None:
     page = show("#/search?topics=flights")
-    assert found(page) == 200
+    assert match_count(page) == 200
     page.get_by_role("button", name="Count all matches").click()
     page.get_by_text(f"Over all {EVENTS:,} matches").wait_for()
 
 
-def test_what_comes_again_when_a_search_goes_on_is_shown_once(show: Open) -> None:
+def test_events_that_a_continued_search_repeats_are_shown_once(show: Open) -> None:
     page = show("#/search?topics=flights")
-    found(page)
-    page.route("**/api/v1/search", told_in_two_parts)
+    match_count(page)
+    page.route("**/api/v1/search", respond_in_two_parts)
     page.get_by_role("combobox", name="Search query").fill("jfk")
     page.keyboard.press("Enter")
     page.get_by_text("interrupted by the server").wait_for()
-    assert found(page) == 1
+    assert match_count(page) == 1
     page.get_by_role("button", name="Continue").click()
     page.get_by_text(re.compile("^3 matches")).wait_for()
     assert page.locator(".results").get_by_role("option").count() == 3
 
 
-def told_in_two_parts(route: Any) -> None:
-    """The first part is cut off after an event that the second one has again."""
+def respond_in_two_parts(route: Any) -> None:
+    """The first response ends early; the second one repeats its last event."""
     totals = {
         "scanned_bytes": 5, "skipped_bytes": 0, "indexed_bytes": 0, "removed_bytes": 0, "total_bytes": 9,
         "events": 1, "matches": 1, "undecodable": 0, "share": 0.5, "reached_ms": None, "elapsed_s": 0.1,
@@ -116,12 +116,12 @@ def told_in_two_parts(route: Any) -> None:
     hits: list[dict[str, object]] = [
         {
             "hit": {
-                "topic": "flights", "partition": 0, "offset": at, "timestamp": "2013-01-01T00:00:00Z",
+                "topic": "flights", "partition": 0, "offset": offset, "timestamp": "2013-01-01T00:00:00Z",
                 "timestamp_ms": 1_356_998_400_000, "key": None, "value": "jfk", "headers": [], "size": 3,
                 "value_encoding": "text",
             }
         }
-        for at in (3, 2, 1)
+        for offset in (3, 2, 1)
     ]  # fmt: skip
     end = {"done": {"reason": "complete", "totals": totals | {"matches": 2, "share": 1.0}, "resume": None}}
     if route.request.post_data_json.get("resume") == "after 3":
@@ -134,7 +134,7 @@ def told_in_two_parts(route: Any) -> None:
     )
 
 
-def test_a_range_is_chosen_on_the_histogram(show: Open) -> None:
+def test_a_range_is_selected_on_the_histogram(show: Open) -> None:
     page = show("#/search?topics=flights")
     everything = page.locator(".histogram .volume")
     everything.first.wait_for()
@@ -145,27 +145,27 @@ def test_a_range_is_chosen_on_the_histogram(show: Open) -> None:
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20, steps=5)
     page.mouse.up()
     page.wait_for_url("**since=2013*until=2013*")
-    assert found(page) > 0
+    assert match_count(page) > 0
     plot.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    found(page)
+    match_count(page)
     assert page.locator(".menu-text").nth(1).inner_text().startswith("2013-")
 
 
-def test_more_matches_go_on_where_the_search_stopped(show: Open) -> None:
+def test_more_matches_continue_where_the_search_stopped(show: Open) -> None:
     page = show("#/search?topics=flights")
     page.get_by_text("stopped at the limit").wait_for()
-    first = found(page)
+    first = match_count(page)
     page.get_by_role("button", name="More matches").click()
-    assert found(page) > first
+    assert match_count(page) > first
     places = page.locator(".event-place").all_inner_texts()
     assert len(places) == len(set(places))
 
 
-def test_an_error_is_shown_where_it_is(show: Open) -> None:
+def test_an_error_of_the_query_is_underlined(show: Open) -> None:
     page = show("#/search?topics=refunds")
-    found(page)
+    match_count(page)
     page.get_by_role("combobox", name="Search query").fill("tailnum:(N1 OR")
     page.get_by_text("column 15").wait_for()
     assert page.locator(".squiggle").is_visible()
@@ -173,7 +173,7 @@ def test_an_error_is_shown_where_it_is(show: Open) -> None:
 
 def test_completion_offers_fields(show: Open) -> None:
     page = show("#/search?topics=flights")
-    found(page)
+    match_count(page)
     box = page.get_by_role("combobox", name="Search query")
     box.press_sequentially("dep_de")
     page.locator(".completion").get_by_text("dep_delay:").wait_for()
@@ -183,7 +183,7 @@ def test_completion_offers_fields(show: Open) -> None:
 
 def test_hostile_matches_do_nothing(show: Open) -> None:
     page = show("#/search?topics=strange")
-    assert found(page) == 6
+    assert match_count(page) == 6
     page.keyboard.press("Escape")
     for _ in range(6):
         page.keyboard.press("j")
@@ -195,7 +195,7 @@ def test_hostile_matches_do_nothing(show: Open) -> None:
 
 def test_searching_fits_a_narrow_screen(show: Open) -> None:
     page = show("#/search?topics=flights&q=JFK", width=400, height=800)
-    assert found(page) > 0
+    assert match_count(page) > 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.get_by_role("button", name="Facets").click()
     page.get_by_role("button", name="Filter for topic: flights").first.wait_for()
@@ -207,7 +207,7 @@ def test_searching_fits_a_narrow_screen(show: Open) -> None:
 
 def test_a_cancelled_flight_is_replayed(show: Open, server: Server) -> None:
     page = show(f"#/search?topics=flights&q=tailnum:{cancelled()['tailnum']}%20AND%20dep_time:null")
-    assert found(page) >= 1
+    assert match_count(page) >= 1
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
@@ -216,15 +216,15 @@ def test_a_cancelled_flight_is_replayed(show: Open, server: Server) -> None:
     page.get_by_text("1 event will be published to again").wait_for()
     page.get_by_role("button", name="Replay", exact=True).click()
     page.get_by_text("Published 1 event to again").wait_for()
-    page = show(f"#/event/again/0/{newest(server.at, 'again', 1)[0].offset()}")
+    page = show(f"#/event/again/0/{newest_events(server.at, 'again', 1)[0].offset()}")
     page.get_by_role("tab", name="Headers 3").click()
     page.get_by_text("mainstem-replayed-from").wait_for()
     assert "flights/" in page.locator(".headers").inner_text()
 
 
-def test_a_replay_says_first_how_many_it_is(show: Open) -> None:
+def test_a_replay_shows_first_how_many_events_it_publishes(show: Open) -> None:
     page = show("#/search?topics=refunds")
-    count = found(page)
+    count = match_count(page)
     page.locator(".progress-line").get_by_role("button", name="Replay…").click()
     assert page.get_by_role("button", name="Replay", exact=True).is_disabled()
     page.get_by_label("Target topic").fill("strange")
@@ -235,17 +235,17 @@ def test_a_replay_says_first_how_many_it_is(show: Open) -> None:
 def test_all_matches_are_exported(show: Open) -> None:
     page = show("#/search?topics=flights&q=origin:JFK")
     page.get_by_role("button", name="Export…").click()
-    told = page.get_by_text("will be exported")
-    told.wait_for()
-    count = int(re.match(r"([\d,]+)", told.inner_text())[1].replace(",", ""))  # type: ignore[index]
+    notice = page.get_by_text("will be exported")
+    notice.wait_for()
+    count = int(re.match(r"([\d,]+)", notice.inner_text())[1].replace(",", ""))  # type: ignore[index]
     with page.expect_download() as saved:
         page.get_by_role("button", name="Export", exact=True).click()
     events = [json.loads(line) for line in saved.value.path().read_text().splitlines()]
-    assert len(events) == count > found(page)
+    assert len(events) == count > match_count(page)
     assert {event["value"]["origin"] for event in events} == {"JFK"}
 
 
-def test_where_there_is_nothing_it_says_why(show: Open) -> None:
+def test_an_empty_result_says_why(show: Open) -> None:
     page = show("#/search?topics=silent")
     page.get_by_text("No events here").wait_for()
     page.get_by_text("Try more topics.").wait_for()
@@ -256,7 +256,7 @@ def test_where_there_is_nothing_it_says_why(show: Open) -> None:
     assert page.get_by_text("time range").count() == 0
 
 
-def test_bytes_that_are_no_text_open_as_bytes_and_text_as_before(show: Open) -> None:
+def test_binary_values_open_as_bytes_and_text_as_before(show: Open) -> None:
     page = show("#/event/strange/0/3")
     page.get_by_role("tab", name="Hex", selected=True).wait_for()
     page.get_by_text("00000000  00 01 02").wait_for()
@@ -264,7 +264,7 @@ def test_bytes_that_are_no_text_open_as_bytes_and_text_as_before(show: Open) -> 
     page.get_by_role("tab", name="Text", selected=True).wait_for()
 
 
-def test_what_is_not_there_is_told_in_words_for_people(server: Server, browser: Any) -> None:
+def test_errors_about_missing_items_are_written_for_people(server: Server, browser: Any) -> None:
     page = browser.new_page()  # not `show`: the browser logs what was not found
     for where, said in (("topics/not-there", "no such topic"), ("event/silent/0/7", "offset is not in")):
         page.goto(f"http://{server.http}/#/{where}")
@@ -275,10 +275,10 @@ def test_what_is_not_there_is_told_in_words_for_people(server: Server, browser: 
     page.close()
 
 
-def test_times_closer_than_a_second_are_told_apart_on_the_axis(show: Open) -> None:
+def test_the_axis_distinguishes_times_within_a_second(show: Open) -> None:
     page = show("#/search?topics=strange")
-    found(page)
+    match_count(page)
     page.locator(".axis span").first.wait_for()
-    labels = [each for each in page.locator(".axis span").all_inner_texts() if each]
+    labels = [text for text in page.locator(".axis span").all_inner_texts() if text]
     assert len(labels) > 1
     assert len(set(labels)) == len(labels)

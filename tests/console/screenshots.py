@@ -1,13 +1,13 @@
-"""The pictures of docs/CONSOLE.md, made of a real server with real events while it runs.
+"""Takes the screenshots of docs/CONSOLE.md from a real server while events are published.
 
-Owns: what stands in the pictures (flights, weather, webhooks, consumers of which one hangs) and how each is
-taken. Refuses: to make up events: `serve` takes the sample of flights in `examples/`, or the whole files
-`flights.jsonl.zst`, `weather.jsonl.zst` and `github-webhooks.jsonl.zst` of a folder.
+Owns: the data in the screenshots (flights, weather, webhooks, consumers of which one hangs) and the state in
+which each is taken. Refuses: invented events. `serve` uses the sample of flights in `examples/`, or the whole
+files `flights.jsonl.zst`, `weather.jsonl.zst` and `github-webhooks.jsonl.zst` of a folder.
 
-    python -m tests.console.pictures serve DATA [FOLDER]      runs until Ctrl-C, and tells its address
-    python -m tests.console.pictures shoot ADDRESS OUT [NAME…]
+    python -m tests.console.screenshots serve DATA [FOLDER]      runs until Ctrl-C, and prints its address
+    python -m tests.console.screenshots shoot ADDRESS OUT [NAME…]
 
-Let it run for some minutes before the pictures are taken: rates and lags want a history.
+Let the server run for four minutes before taking screenshots: charts of rates and lags need a history.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ NARROW = {"width": 390, "height": 800}
 
 
 def lines(folder: Path | None, name: str) -> list[bytes]:
-    """The events of a file of the folder; none where there is no folder."""
+    """The events of a file of the folder; none without a folder."""
     if folder is None:
         return []
     return bytes(cramjam.zstd.decompress((folder / f"{name}.jsonl.zst").read_bytes())).splitlines()
 
 
-def moment_ms(text: str) -> int:
-    """Of an ISO 8601 time."""
+def epoch_ms(text: str) -> int:
+    """Milliseconds since 1970 of an ISO 8601 time."""
     return int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def fill(at: str, folder: Path | None) -> list[bytes]:
-    """Topics with what was. Gives the webhooks, which go on coming."""
-    admin = AdminClient({"bootstrap.servers": at})
-    small = {"segment.bytes": str(1 << 20)}  # retention deletes whole segments: let there be some
+def fill(bootstrap: str, folder: Path | None) -> list[bytes]:
+    """Create topics with past events. Returns the webhooks, which `feed` publishes."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    small = {"segment.bytes": str(1 << 20)}  # retention deletes whole segments: make several
     topics = [NewTopic(name, 3, config=small) for name in ("flights", "webhooks")]
     topics += [NewTopic(name, 1) for name in ("weather", "refunds", "refunds.retry")]
-    for each in admin.create_topics(topics).values():
-        each.result()
-    producer = Producer({"bootstrap.servers": at, "compression.type": "zstd", "linger.ms": 50})
+    for creation in admin.create_topics(topics).values():
+        creation.result()
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd", "linger.ms": 50})
     for line in lines(folder, "flights") or flights.sample():
         row = json.loads(line)
-        when, key = moment_ms(row["time_hour"]), row["tailnum"]
+        when, key = epoch_ms(row["time_hour"]), row["tailnum"]
         send(producer, "flights", line, key, when, [("carrier", row["carrier"])])
         if row["dep_time"] is None:
             refund = {"tailnum": key, "flight": f"{row['carrier']}{row['flight']}", "reason": "cancelled"}
@@ -74,7 +74,7 @@ def fill(at: str, folder: Path | None) -> list[bytes]:
             send(producer, "refunds", json.dumps(refund).encode(), key, when + 5_400_000, headers)
     for line in lines(folder, "weather"):
         row = json.loads(line)
-        send(producer, "weather", line, row["origin"], moment_ms(row["time_hour"]), [])
+        send(producer, "weather", line, row["origin"], epoch_ms(row["time_hour"]), [])
     assert producer.flush(120) == 0
     return lines(folder, "github-webhooks") or flights.sample()[:300]
 
@@ -91,9 +91,9 @@ def send(
             producer.poll(0.5)
 
 
-def feed(at: str, webhooks: list[bytes], stop: threading.Event) -> None:
-    """Webhooks as they come: some ten a second, now more, now less."""
-    producer = Producer({"bootstrap.servers": at, "compression.type": "zstd", "linger.ms": 20})
+def feed(bootstrap: str, webhooks: list[bytes], stop: threading.Event) -> None:
+    """Publish webhooks, about ten per second at a changing rate."""
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd", "linger.ms": 20})
     count = 0
     while not stop.wait(0.2):
         minute = time.time() / 60
@@ -108,11 +108,11 @@ def feed(at: str, webhooks: list[bytes], stop: threading.Event) -> None:
 
 
 def consume(
-    at: str, group: str, topics: list[str], stop: threading.Event, *, per_s: int, commits: int = 0
+    bootstrap: str, group: str, topics: list[str], stop: threading.Event, *, per_s: int, commits: int = 0
 ) -> None:
-    """A member of a group that reads `per_s` events a second and commits; after `commits` of them it goes on
-    reading but commits no more (0: it never hangs)."""
-    settings = {"bootstrap.servers": at, "group.id": group, "client.id": f"{group}-1"}
+    """Run a member of a group that reads `per_s` events per second and commits. After `commits` commits it
+    keeps reading but stops committing (0: never)."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": group, "client.id": f"{group}-1"}
     consumer = Consumer(settings | {"auto.offset.reset": "earliest", "enable.auto.commit": False})
     consumer.subscribe(topics)
     done = 0
@@ -126,7 +126,7 @@ def consume(
 def serve(data: str, folder: str = "") -> None:
     """Fill a server and keep it busy until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # a background shell lets Ctrl-C be ignored
+        signal.signal(number, signal.default_int_handler)  # a background job ignores Ctrl-C otherwise
     with Server(data, http="127.0.0.1:0", log_level="warning") as server:
         stop = threading.Event()
         webhooks = fill(server.at, Path(folder) if folder else None)
@@ -138,31 +138,31 @@ def serve(data: str, folder: str = "") -> None:
             (consume, (server.at, "refunds", ["refunds"], stop), {"per_s": 5_000}),
         ]
         threads = [threading.Thread(target=run, args=args, kwargs=more) for run, args, more in work]
-        for each in threads:
-            each.start()
+        for thread in threads:
+            thread.start()
         print(f"http://{server.http}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threads[0].join()
         stop.set()
-        for each in threads:
-            each.join()
+        for thread in threads:
+            thread.join()
 
 
 # ----------------------------------------------------------------------------------------------------------
-# the pictures
+# the screenshots
 
 Take = Callable[[Any], None]
 
 
-def searched(page: Any) -> None:
+def search_ended(page: Any) -> None:
     """Wait until a search has ended."""
     page.locator(".results[aria-busy=false]").wait_for()
     page.wait_for_timeout(400)
 
 
-def opened(page: Any) -> None:
+def first_opened(page: Any) -> None:
     """Open the first result."""
-    searched(page)
+    search_ended(page)
     page.keyboard.press("Escape")
     page.locator("[role=option]").first.click()
     page.locator(".detail .event").wait_for()
@@ -173,16 +173,16 @@ def with_tab(name: str) -> Take:
     """Open the first result and one of its tabs."""
 
     def take(page: Any) -> None:
-        opened(page)
+        first_opened(page)
         page.locator(".detail").get_by_role("tab", name=name).click()
         page.wait_for_timeout(1_000)
 
     return take
 
 
-def chosen(page: Any) -> None:
-    """Three matches chosen, and what a replay of them would do."""
-    searched(page)
+def three_selected(page: Any) -> None:
+    """Three selected matches, and what a replay of them would do."""
+    search_ended(page)
     page.keyboard.press("Escape")
     for key in ("j", "x", "j", "x", "j", "j", "x"):
         page.keyboard.press(key)
@@ -207,7 +207,7 @@ def edited(page: Any) -> None:
 
 def exported(page: Any) -> None:
     """All matches into a file, counted first."""
-    searched(page)
+    search_ended(page)
     page.get_by_role("button", name="Export…").click()
     page.get_by_text("will be exported").wait_for()
     page.wait_for_timeout(300)
@@ -229,7 +229,7 @@ def retention(page: Any) -> None:
 
 CANCELLED = quote("dep_time:null AND origin:JFK")
 LATE = quote("carrier:B6 AND dep_delay:>180")
-PICTURES: dict[str, tuple[str, str, dict[str, int], Take]] = {
+SCREENSHOTS: dict[str, tuple[str, str, dict[str, int], Take]] = {
     "overview": ("#/overview", "light", SIZE, waiting(1_500)),
     "topics": ("#/topics", "light", SIZE, waiting(900)),
     "topic-tail": ("#/topics/webhooks?tab=tail", "dark", SIZE, waiting(6_000)),
@@ -237,9 +237,9 @@ PICTURES: dict[str, tuple[str, str, dict[str, int], Take]] = {
     "topic-settings": ("#/topics/flights?tab=settings", "light", SIZE, waiting(900)),
     "topic-publish": ("#/topics/refunds?tab=publish", "light", SIZE, waiting(900)),
     "retention": ("#/topics/flights?tab=settings", "light", SIZE, retention),
-    "search": (f"#/search?q={LATE}&topics=flights", "light", SIZE, searched),
-    "search-dark": (f"#/search?q={CANCELLED}&topics=flights", "dark", SIZE, opened),
-    "replay": (f"#/search?q={CANCELLED}&topics=flights", "light", SIZE, chosen),
+    "search": (f"#/search?q={LATE}&topics=flights", "light", SIZE, search_ended),
+    "search-dark": (f"#/search?q={CANCELLED}&topics=flights", "dark", SIZE, first_opened),
+    "replay": (f"#/search?q={CANCELLED}&topics=flights", "light", SIZE, three_selected),
     "resend": ("#/event/refunds/0/4711", "light", SIZE, edited),
     "export": (f"#/search?q={LATE}&topics=flights", "dark", SIZE, exported),
     "event-timeline": (f"#/search?q=tailnum:{TAIL}&topics=flights", "light", SIZE, with_tab("Key timeline")),
@@ -247,19 +247,19 @@ PICTURES: dict[str, tuple[str, str, dict[str, int], Take]] = {
     "trace": (f"#/trace?value={TAIL}&since=2013-02-01T00:00:00Z", "light", SIZE, waiting(3_000)),
     "groups": ("#/groups", "light", SIZE, waiting(1_500)),
     "group": ("#/groups/notifier", "dark", SIZE, waiting(1_500)),
-    "narrow": (f"#/search?q={LATE}&topics=flights", "dark", NARROW, searched),
+    "narrow": (f"#/search?q={LATE}&topics=flights", "dark", NARROW, search_ended),
 }
 
 
 def shoot(address: str, out: str, *names: str) -> None:
-    """Take the pictures named, or all."""
-    from PIL import Image  # of the dependency group `console`, as is the next
+    """Take the named screenshots, or all of them."""
+    from PIL import Image  # in the dependency group `console`, like the next
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for name in names or PICTURES:
-            where, scheme, size, take = PICTURES[name]
+        for name in names or SCREENSHOTS:
+            where, scheme, size, take = SCREENSHOTS[name]
             context = browser.new_context(
                 viewport=size, color_scheme=scheme, reduced_motion="reduce", timezone_id="America/New_York"
             )

@@ -1,4 +1,4 @@
-"""The console when things are missing: an empty server, and one that goes away and comes back."""
+"""The console without data, with an unhealthy or unreachable server, and in read-only mode."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def lonely(tmp_path: Path) -> Iterator[Server]:
-    """A server with nothing in it, at an address that it has again after a restart."""
+def empty_server(tmp_path: Path) -> Iterator[Server]:
+    """A server without topics whose address is the same after a restart."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -31,7 +31,7 @@ def lonely(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page that may tell errors: the browser tells of connections that are refused."""
+    """A page in which errors are allowed: the browser reports refused connections."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
     page.set_default_timeout(15_000)
@@ -40,7 +40,7 @@ def page(browser: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "text"),
     [
         ("overview", "No events are being published at the moment."),
         ("topics", "No topics yet"),
@@ -52,35 +52,35 @@ def page(browser: Any) -> Iterator[Any]:
         ("event/nope/0/0", "nope"),
     ],
 )
-def test_a_page_with_nothing_on_it_says_so(lonely: Server, page: Any, where: str, told: str) -> None:
-    page.goto(f"http://{lonely.http}/#/{where}")
-    page.locator(".empty, .notice.bad, section .muted").get_by_text(told).first.wait_for()
+def test_an_empty_page_says_why(empty_server: Server, page: Any, where: str, text: str) -> None:
+    page.goto(f"http://{empty_server.http}/#/{where}")
+    page.locator(".empty, .notice.bad, section .muted").get_by_text(text).first.wait_for()
 
 
-def test_a_server_that_is_gone_is_told_and_the_page_goes_on_by_itself(lonely: Server, page: Any) -> None:
-    page.goto(f"http://{lonely.http}/#/overview")
+def test_an_unreachable_server_is_reported_and_the_page_recovers(empty_server: Server, page: Any) -> None:
+    page.goto(f"http://{empty_server.http}/#/overview")
     page.get_by_text("reading and writing").wait_for()
-    lonely.stop()
+    empty_server.stop()
     page.locator(".banner").get_by_text("The server does not respond").wait_for()
     page.get_by_role("link", name="Topics", exact=True).click()
     page.locator("main").get_by_text("The server does not respond").wait_for()
-    lonely.start(same_port=True)
+    empty_server.start(same_port=True)
     page.get_by_text("No topics yet").wait_for()
     page.locator(".banner").wait_for(state="hidden")
     page.get_by_role("link", name="Overview").click()
     page.get_by_text("reading and writing").wait_for()
 
 
-def test_a_full_disk_is_told_on_the_overview(tmp_path: Path, page: Any) -> None:
-    more_than_there_is = shutil.disk_usage(tmp_path).total
-    with Server(tmp_path / "data", http="127.0.0.1:0", disk_reserve_bytes=more_than_there_is) as server:
+def test_the_overview_reports_a_full_disk(tmp_path: Path, page: Any) -> None:
+    more_than_the_disk = shutil.disk_usage(tmp_path).total
+    with Server(tmp_path / "data", http="127.0.0.1:0", disk_reserve_bytes=more_than_the_disk) as server:
         page.goto(f"http://{server.http}/#/overview")
         alarm = page.locator(".notice.bad")
         alarm.get_by_text("Not healthy").wait_for()
         assert "topics take no events" in alarm.inner_text()
 
 
-def test_a_console_that_may_not_change_anything_says_so_and_has_no_buttons(tmp_path: Path, page: Any) -> None:
+def test_a_read_only_console_says_so_and_has_no_buttons(tmp_path: Path, page: Any) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0", http_read_only="true") as server:
         Producer({"bootstrap.servers": server.at}).list_topics("orders", 10)
         page.goto(f"http://{server.http}/#/overview")
@@ -91,8 +91,8 @@ def test_a_console_that_may_not_change_anything_says_so_and_has_no_buttons(tmp_p
         assert not {"New topic", "Delete…", "Replay…", "Publish"} & set(buttons)
 
 
-def test_a_console_in_front_of_a_cluster_says_what_it_sees(lonely: Server, page: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mainstem", "console", "--at", lonely.at, "--http", "127.0.0.1:0"]
+def test_a_console_in_front_of_a_cluster_says_so(empty_server: Server, page: Any, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mainstem", "console", "--at", empty_server.at, "--http", "127.0.0.1:0"]
     command += ["--data", str(tmp_path / "filters")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as console:
         try:

@@ -1,4 +1,4 @@
-"""The console for everyone: by keyboard alone, for screen readers, on a narrow screen, without motion."""
+"""Accessibility: keyboard, screen readers, narrow screens, reduced motion."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PAGES = {
 }
 
 
-def settled(page: Any) -> None:
-    """Wait until a page shows what it has."""
+def wait_until_loaded(page: Any) -> None:
+    """Wait until a page has loaded."""
     page.locator("main > *").first.wait_for()
     for busy in ("main .loading", ".results[aria-busy=true]"):
         page.locator(busy).first.wait_for(state="detached")
@@ -38,19 +38,19 @@ def settled(page: Any) -> None:
 def test_axe_finds_nothing(show: Open, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    found = []
+    violations = []
     for name, where in PAGES.items():
         page = show(where, scheme=scheme)
-        settled(page)
+        wait_until_loaded(page)
         if name == "search":
             page.keyboard.press("Escape")
             for key in ("j", "x", "Enter"):
                 page.keyboard.press(key)
             page.locator(".detail .event").wait_for()
-        told = Axe().run(page).response["violations"]
-        found += [(name, each["id"], each["nodes"][0]["html"][:200]) for each in told]
+        report = Axe().run(page).response["violations"]
+        violations += [(name, rule["id"], rule["nodes"][0]["html"][:200]) for rule in report]
         page.close()
-    assert found == []
+    assert violations == []
 
 
 @pytest.mark.parametrize("button", ["Reset…", "Delete…"])
@@ -66,41 +66,43 @@ def test_axe_finds_nothing_in_a_dialog(show: Open, button: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_360_pixels_are_enough(show: Open, name: str) -> None:
     page = show(PAGES[name], width=360, height=740)
-    settled(page)
+    wait_until_loaded(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     outside = page.evaluate(
-        """[...document.querySelectorAll("button, input, select, textarea, a, h1")].filter((each) => {
-          const box = each.getBoundingClientRect();
-          return box.width && (box.right > 361 || box.left < -1) && !each.closest(".table-box, .tabs, .skip");
-        }).map((each) => each.outerHTML.slice(0, 200))"""
+        """[...document.querySelectorAll("button, input, select, textarea, a, h1")].filter((element) => {
+          const box = element.getBoundingClientRect();
+          const isOutside = box.width && (box.right > 361 || box.left < -1);
+          return isOutside && !element.closest(".table-box, .tabs, .skip");
+        }).map((element) => element.outerHTML.slice(0, 200))"""
     )
-    assert [each for each in outside if "skip" not in each] == []
+    assert [html for html in outside if "skip" not in html] == []
 
 
-def test_every_stop_of_the_tab_key_is_seen_and_named(show: Open) -> None:
+def test_every_focused_element_is_visible_and_named(show: Open) -> None:
     for name in ("topics", "search", "settings", "group"):
         page = show(PAGES[name])
-        settled(page)
+        wait_until_loaded(page)
         page.keyboard.press("Escape")
         stops = set()
         for _ in range(60):
             page.keyboard.press("Tab")
             stop = page.evaluate(
                 """(() => {
-                  const it = document.activeElement;
-                  if (!it || it === document.body) return null;
-                  const style = getComputedStyle(it);
-                  const label = it.id && document.querySelector(`label[for="${CSS.escape(it.id)}"]`);
-                  const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
-                  const named = it.getAttribute("aria-label") || it.innerText || label?.innerText
-                    || it.closest("label")?.innerText;
-                  return { seen, named: Boolean(named), html: it.outerHTML.slice(0, 160) };
+                  const focused = document.activeElement;
+                  if (!focused || focused === document.body) return null;
+                  const style = getComputedStyle(focused);
+                  const selector = `label[for="${CSS.escape(focused.id)}"]`;
+                  const label = focused.id && document.querySelector(selector);
+                  const visible = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+                  const named = focused.getAttribute("aria-label") || focused.innerText || label?.innerText
+                    || focused.closest("label")?.innerText;
+                  return { visible, named: Boolean(named), html: focused.outerHTML.slice(0, 160) };
                 })()"""
             )
             if stop is None:
                 break
             stops.add(stop["html"])
-            assert stop["seen"], f"{name}: no focus to be seen on {stop['html']}"
+            assert stop["visible"], f"{name}: no visible focus on {stop['html']}"
             assert stop["named"], f"{name}: no name for {stop['html']}"
         assert len(stops) > 8
         page.close()
@@ -124,10 +126,10 @@ def test_a_group_is_reset_by_keyboard_alone(show: Open) -> None:
     page.get_by_text("500 events will be read again").wait_for()
     page.keyboard.press("Escape")
     page.locator("dialog").wait_for(state="detached")
-    assert button.evaluate("(it) => it === document.activeElement"), EVIL_GROUP
+    assert button.evaluate("(element) => element === document.activeElement"), EVIL_GROUP
 
 
-def test_nothing_moves_for_those_who_want_it_so(show: Open) -> None:
+def test_reduced_motion_is_respected(show: Open) -> None:
     page = show("#/topics")
     page.emulate_media(reduced_motion="reduce")
     moving = page.evaluate(

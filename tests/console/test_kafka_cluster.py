@@ -1,4 +1,4 @@
-"""The console in front of a real Apache Kafka: what works there does, and what cannot is not offered."""
+"""The console in front of a real Apache Kafka: its pages work, and what cannot work is not offered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.console.conftest import fill
+from tests.console.conftest import collect_errors, fill
 from tests.console.test_search import cancelled, search
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def console(real_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     fill(real_kafka)
     admin = AdminClient({"bootstrap.servers": real_kafka})
     forever = ConfigEntry("retention.ms", "-1", incremental_operation=AlterConfigOpType.SET)
-    for name in ("flights", "refunds"):  # of 2013: Kafka would delete them soon
+    for name in ("flights", "refunds"):  # events of 2013, which Kafka would delete soon
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[forever])
         admin.incremental_alter_configs([resource])[resource].result()
     data = tmp_path_factory.mktemp("filters")
@@ -44,13 +44,12 @@ def console(real_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def page(console: str, browser: Any) -> Iterator[Any]:
-    """A page of it. Fails the test in the end if the browser told an error."""
+    """A page of it. An error in the browser fails the test."""
     errors: list[str] = []
     context = browser.new_context(viewport={"width": 1300, "height": 850})
     page = context.new_page()
     page.set_default_timeout(15_000)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
+    collect_errors(page, errors)
     page.goto(f"http://{console}/")
     page.get_by_role("heading", name="Overview").wait_for()
     yield page
@@ -62,7 +61,7 @@ def go(page: Any, console: str, where: str) -> None:
     page.goto(f"http://{console}/{where}")
 
 
-def test_every_page_works_or_is_not_there(page: Any, console: str) -> None:
+def test_every_page_works_or_is_not_offered(page: Any, console: str) -> None:
     go(page, console, "#/topics")
     page.get_by_role("option", name="flights").wait_for()
     go(page, console, "#/topics/flights")

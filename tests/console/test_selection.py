@@ -1,4 +1,4 @@
-"""Choosing, changing and marking events in a browser."""
+"""Selecting, editing and highlighting events in a browser."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.console.conftest import EVIL, Open, newest
-from tests.console.test_search import found, search
+from tests.console.conftest import EVIL, Open, newest_events
+from tests.console.test_search import match_count, search
 from tests.support.server import Server
 
 pytestmark = pytest.mark.slow
 
 
-def marks(page: Any, where: str) -> list[str]:
-    """What is marked there."""
+def highlights(page: Any, where: str) -> list[str]:
+    """The highlighted texts in an element."""
     page.locator(f"{where} mark").first.wait_for()
-    return [str(each) for each in page.locator(f"{where} mark").all_inner_texts()]
+    return [str(text) for text in page.locator(f"{where} mark").all_inner_texts()]
 
 
-def test_chosen_matches_are_replayed_and_exported(show: Open, server: Server) -> None:
+def test_selected_matches_are_replayed_and_exported(show: Open, server: Server) -> None:
     page = show("#/search?topics=flights&q=origin:JFK")
-    assert found(page) > 10
+    assert match_count(page) > 10
     page.keyboard.press("Escape")
     for key in ("j", "x", "j", "j", "x"):
         page.keyboard.press(key)
     page.get_by_text("2 events selected").wait_for()
     rows = page.get_by_role("option")
-    assert [rows.nth(at).get_attribute("aria-checked") for at in range(4)] == [
+    assert [rows.nth(index).get_attribute("aria-checked") for index in range(4)] == [
         "true",
         "false",
         "true",
         "false",
     ]
-    places = [rows.nth(at).locator(".event-place").inner_text() for at in (0, 2)]
+    places = [rows.nth(index).locator(".event-place").inner_text() for index in (0, 2)]
     rows.nth(4).locator(".row-checkbox").click(modifiers=["Shift"])
     page.get_by_text("4 events selected").wait_for()
     rows.nth(3).locator(".row-checkbox").click()
@@ -52,14 +52,15 @@ def test_chosen_matches_are_replayed_and_exported(show: Open, server: Server) ->
     page.get_by_role("button", name="Replay", exact=True).click()
     page.get_by_text("Published 2 events to again").wait_for()
     origins = {
-        dict(event.headers())["mainstem-replayed-from"].decode() for event in newest(server.at, "again", 2)
+        dict(event.headers())["mainstem-replayed-from"].decode()
+        for event in newest_events(server.at, "again", 2)
     }
     assert origins == {f"flights/{place.replace(':', '/')}" for place in places}
     page.get_by_role("button", name="Clear the selection").click()
     assert page.locator(".selection-bar").is_hidden()
 
 
-def test_an_event_is_changed_before_it_is_published_again(show: Open, server: Server) -> None:
+def test_an_event_is_edited_before_it_is_published_again(show: Open, server: Server) -> None:
     page = show("#/event/refunds/0/0")
     page.get_by_role("button", name="Edit and publish…").click()
     dialog = page.get_by_role("dialog")
@@ -75,19 +76,19 @@ def test_an_event_is_changed_before_it_is_published_again(show: Open, server: Se
     assert "4711" in dialog.locator(".diff-add").first.inner_text()
     dialog.get_by_role("button", name="Publish", exact=True).click()
     page.get_by_text("Published 1 event to again").wait_for()
-    [event] = newest(server.at, "again", 1)
+    [event] = newest_events(server.at, "again", 1)
     headers = dict(event.headers())
     assert event.key() == b"mended"
     assert json.loads(event.value()) == before | {"refund": 4711, "by": EVIL}
     assert (headers["ticket"], headers["mainstem-replayed-from"]) == (b"OPS-12", b"refunds/0/0")
 
 
-def test_what_is_not_changed_stays_byte_for_byte(show: Open, server: Server) -> None:
+def test_unchanged_parts_stay_byte_for_byte(show: Open, server: Server) -> None:
     raw = b'{ "a":1,\t"b": "\\u00e9" }'
     producer = Producer({"bootstrap.servers": server.at})
     producer.produce("refunds", raw, key=b"\xff\x00")
     producer.flush(10)
-    page = show(f"#/event/refunds/0/{newest(server.at, 'refunds', 1)[0].offset()}")
+    page = show(f"#/event/refunds/0/{newest_events(server.at, 'refunds', 1)[0].offset()}")
     page.get_by_role("button", name="Edit and publish…").click()
     dialog = page.get_by_role("dialog")
     assert dialog.get_by_label("Key", exact=True).is_disabled()
@@ -95,12 +96,12 @@ def test_what_is_not_changed_stays_byte_for_byte(show: Open, server: Server) -> 
     dialog.get_by_text("without changes").wait_for()
     dialog.get_by_role("button", name="Publish", exact=True).click()
     page.get_by_text("Published 1 event to again").wait_for()
-    [event] = newest(server.at, "again", 1)
+    [event] = newest_events(server.at, "again", 1)
     assert (event.key(), event.value()) == (b"\xff\x00", raw)
 
 
 @pytest.mark.parametrize(
-    ("query", "marked"),
+    ("query", "expected"),
     [
         ("jfk carrier:b6", {"JFK", "B6"}),
         ("origin:JF*", {"JFK"}),
@@ -109,45 +110,46 @@ def test_what_is_not_changed_stays_byte_for_byte(show: Open, server: Server) -> 
         ("origin AND JFK", set()),
     ],
 )
-def test_what_matched_is_marked_and_nothing_else(show: Open, query: str, marked: set[str]) -> None:
+def test_only_matches_are_highlighted(show: Open, query: str, expected: set[str]) -> None:
     page = show("#/search?topics=flights")
     count = search(page, query)
-    if not marked:
-        assert count == 0, "the name of a field is no word of an event"
+    if not expected:
+        assert count == 0, "names of fields are not words of an event"
         return
     assert count > 0
-    assert set(marks(page, "[role=option] .event-value")) <= marked
+    assert set(highlights(page, "[role=option] .event-value")) <= expected
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    assert set(marks(page, ".detail .payload")) <= marked
+    assert set(highlights(page, ".detail .payload")) <= expected
     names = page.locator(".detail .j-key mark").count()
     assert names == 0
 
 
-def test_marks_are_made_as_the_search_compares(show: Open) -> None:
+def test_highlights_compare_as_the_search_does(show: Open) -> None:
     page = show("#/topics")
     ranges = page.evaluate(
         """async () => {
           const { queryHighlights, highlightRanges } = await import("/static/lib/highlight.js");
-          const at = (terms, text, place = "text", path = [], value = text) =>
+          const highlighted = (terms, text, place = "text", path = [], value = text) =>
             highlightRanges(queryHighlights(terms), place, path, value)
               .map((range) => String(text).slice(...range));
           const words = (...words) => [{ place: "text", words }];
           const field = (more) => [{ place: "field", path: ["a"], ...more }];
+          const above60 = { text: "60", inclusive: false, quoted: false };
           return [
-            at(words("new", "york"), "East New-York, new\\nyork; newyork; york new"),
-            at(words("strasse"), "Große STRAßE 4"),
-            at(words("n142*"), "N14228 XN14228 n142"),
-            at(words("a"), "a_b ab a"),
-            at(words("\\\\*"), "a * b"),
-            at(field({ glob: "jfk" }), "JFK", "field", ["a"]),
-            at(field({ glob: "jfk" }), "JFK", "field", ["b"]),
-            at(field({ glob: "100", number: "100" }), "1e2", "field", ["a"], 100),
-            at(field({ low: { text: "60", inclusive: false, quoted: false } }), "61", "field", ["a"], 61),
-            at(field({ low: { text: "60", inclusive: false, quoted: false } }), "60", "field", ["a"], 60),
-            at(field({ glob: "null" }), "null", "field", ["a"], null),
-            at(field({ glob: "*".repeat(30) + "b" }), "a".repeat(50000), "field", ["a"]),
+            highlighted(words("new", "york"), "East New-York, new\\nyork; newyork; york new"),
+            highlighted(words("strasse"), "Große STRAßE 4"),
+            highlighted(words("n142*"), "N14228 XN14228 n142"),
+            highlighted(words("a"), "a_b ab a"),
+            highlighted(words("\\\\*"), "a * b"),
+            highlighted(field({ glob: "jfk" }), "JFK", "field", ["a"]),
+            highlighted(field({ glob: "jfk" }), "JFK", "field", ["b"]),
+            highlighted(field({ glob: "100", number: "100" }), "1e2", "field", ["a"], 100),
+            highlighted(field({ low: above60 }), "61", "field", ["a"], 61),
+            highlighted(field({ low: above60 }), "60", "field", ["a"], 60),
+            highlighted(field({ glob: "null" }), "null", "field", ["a"], null),
+            highlighted(field({ glob: "*".repeat(30) + "b" }), "a".repeat(50000), "field", ["a"]),
           ];
         }"""
     )
@@ -167,7 +169,7 @@ def test_marks_are_made_as_the_search_compares(show: Open) -> None:
     ]
 
 
-def test_hostile_text_is_marked_as_text(show: Open) -> None:
+def test_hostile_text_is_highlighted_as_text(show: Open) -> None:
     page = show("#/search?topics=strange")
     assert search(page, "script OR onerror OR key:*pwned*") > 0
     page.keyboard.press("Escape")
@@ -175,6 +177,6 @@ def test_hostile_text_is_marked_as_text(show: Open) -> None:
         page.keyboard.press("j")
         page.keyboard.press("Enter")
         page.locator(".detail .event").wait_for()
-    assert "script" in marks(page, "[role=option]")
+    assert "script" in highlights(page, "[role=option]")
     assert page.locator("main script, main img, main iframe").count() == 0
     assert re.search("<script>", page.locator(".results").inner_text())
