@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.server import Server
 
 from bench.clients import wire
-from bench.clients.kafka import accepted, taken
+from bench.clients.kafka import accepted, check_reply
 from bench.events import TOPIC, Batches, templates
 from mainstem.log.storage.record_batch import build
 
@@ -61,7 +61,7 @@ def serving(mode: str) -> Iterator[Server]:
 
 def top_rate(server: Server, batches: Batches) -> TopRate:
     """As fast as it goes, once all processes have started."""
-    connection = wire.Connection(server.at)
+    connection = wire.RawConnection(server.at)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
     on_their_way: deque[int] = deque()
     size = 0
@@ -75,7 +75,7 @@ def top_rate(server: Server, batches: Batches) -> TopRate:
             connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
             on_their_way.append(template.payload)
             continue
-        taken(connection)
+        check_reply(connection)
         acknowledged = on_their_way.popleft()
         size += acknowledged if now - began >= WARM_S else 0
     cpu, waited = _processor(server)
@@ -95,7 +95,7 @@ def steady(server: Server, batches: Batches, *, look: bool) -> tuple[float, list
     """At INCOMING events a second: the 99th percentile of the time to an acknowledgement in ms, and, with
     `look`, the seconds from an acknowledgement until its event was found. What waited counts from when it
     should have gone."""
-    connection = wire.Connection(server.at)
+    connection = wire.RawConnection(server.at)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
     took: list[float] = []
     found: list[float] = []
@@ -107,7 +107,7 @@ def steady(server: Server, batches: Batches, *, look: bool) -> tuple[float, list
             time.sleep(pause)
         buffer, template = batches.next(_now_ms())
         connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
-        taken(connection)
+        check_reply(connection)
         took.append((time.perf_counter() - due) * 1000)
         due += len(template.ids) / INCOMING
         if look and due > asked:
@@ -120,10 +120,10 @@ def steady(server: Server, batches: Batches, *, look: bool) -> tuple[float, list
     return statistics.quantiles(took, n=100)[98], found
 
 
-def _until_found(server: Server, connection: wire.Connection, mark: str) -> float:
+def _until_found(server: Server, connection: wire.RawConnection, mark: str) -> float:
     row = (None, f'{{"mark":"{mark}"}}'.encode(), (), _now_ms())
     connection.send(wire.produce(TOPIC, [(0, bytes(build([row])))]))
-    taken(connection)
+    check_reply(connection)
     acknowledged = time.perf_counter()
     body = json.dumps({"query": mark, "limit": 1})
     while time.perf_counter() - acknowledged < 60:

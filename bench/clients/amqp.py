@@ -36,11 +36,11 @@ def long(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
-class Connection:
+class AmqpConnection:
     """A connection with one channel."""
 
-    def __init__(self, at: str) -> None:
-        self.frames = Frames(at, 7, lambda head: 8 + int.from_bytes(head[3:7], "big"))
+    def __init__(self, address: str) -> None:
+        self.frames = Frames(address, 7, lambda head: 8 + int.from_bytes(head[3:7], "big"))
         self.frames.send(b"AMQP\0\0\x09\x01")
         self.until((10, 10))
         login = long(b"") + short("PLAIN") + long(b"\0guest\0guest") + short("en_US")
@@ -51,28 +51,28 @@ class Connection:
         self.call(1, (20, 10), short(""))
 
     def call(self, channel: int, of: tuple[int, int], body: bytes) -> None:
-        """A method, and its answer."""
+        """Call a method and wait for its reply."""
         self.frames.send(method(channel, of, body))
         self.until((of[0], of[1] + 1))
 
     def until(self, *wanted: tuple[int, int]) -> memoryview:
         """Wait for one of these methods. RuntimeError: the server closes."""
         while True:
-            one = self.frames.next()
-            if one[0] != METHOD:
+            frame = self.frames.next()
+            if frame[0] != METHOD:
                 continue
-            of = struct.unpack_from(">HH", one, 7)
+            of = struct.unpack_from(">HH", frame, 7)
             if of in wanted:
-                return one
+                return frame
             if of in ((10, 50), (20, 40), NACK):
-                raise RuntimeError(f"refused: {bytes(one)!r}")
+                raise RuntimeError(f"refused: {bytes(frame)!r}")
 
     def confirms(self) -> None:
-        """Have each publish confirmed."""
+        """Turn publisher confirms on."""
         self.call(1, (85, 10), b"\0")
 
     def confirmed_to(self) -> int:
-        """The largest delivery tag that the next ack speaks of. With quorum queues they come in order."""
+        """The largest delivery tag of the next ack. Quorum queues confirm in order."""
         return int(struct.unpack_from(">Q", self.until(ACK), 11)[0])
 
 
@@ -83,16 +83,16 @@ def publish(topic: str, value: bytes) -> bytes:
     return method(1, (60, 40), where) + frame(HEADER, 1, head) + frame(BODY, 1, value)
 
 
-def make(at: str, topic: str) -> Result:
-    """A quorum queue."""
+def make(address: str, topic: str) -> Result:
+    """Declare a quorum queue."""
     arguments = long(short("x-queue-type") + b"S" + long(b"quorum"))
-    Connection(at).call(1, (50, 10), struct.pack(">H", 0) + short(topic) + b"\x02" + arguments)
+    AmqpConnection(address).call(1, (50, 10), struct.pack(">H", 0) + short(topic) + b"\x02" + arguments)
     return {}
 
 
-def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """Pipelined publishes, each confirmed."""
-    connection = Connection(at)
+    connection = AmqpConnection(address)
     connection.confirms()
     many = publish(topic, payload(record_bytes)) * CHUNK
     count = total // record_bytes // CHUNK * CHUNK
@@ -106,44 +106,44 @@ def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Res
     return {"seconds": time.perf_counter() - began, "bytes": count * record_bytes}
 
 
-def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
-    """Take so much from the queue, acknowledged every 1,000: for a queue, reading is taking."""
-    connection = Connection(at)
+def fetch(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Consume `total` bytes from the queue, acknowledged every 1,000 messages; reading a queue removes."""
+    connection = AmqpConnection(address)
     connection.call(1, (60, 10), struct.pack(">IHB", 0, PREFETCH, 0))
     read = 0
     began = time.perf_counter()
     connection.call(1, (60, 20), struct.pack(">H", 0) + short(topic) + short("bench") + b"\0" + long(b""))
     while read < total // record_bytes:
-        taken = connection.until(DELIVER)
+        delivery = connection.until(DELIVER)
         read += 1
         if read % (PREFETCH // 2) == 0:
-            tag = taken[11 + 1 + taken[11] :][:8]
+            tag = delivery[11 + 1 + delivery[11] :][:8]
             connection.frames.send(method(1, ACK, bytes(tag) + b"\x01"))
     return {"seconds": time.perf_counter() - began, "bytes": read * record_bytes}
 
 
-class Sync:
+class AmqpPublisher:
     """A publisher of single messages."""
 
-    def __init__(self, at: str, topic: str, record_bytes: int) -> None:
-        self._connection = Connection(at)
+    def __init__(self, address: str, topic: str, record_bytes: int) -> None:
+        self._connection = AmqpConnection(address)
         self._connection.confirms()
         self._request = publish(topic, payload(record_bytes))
 
-    def ask(self) -> None:
-        """One message on its way."""
+    def send_request(self) -> None:
+        """Publish one message."""
         self._connection.frames.send(self._request)
 
-    def answered(self) -> None:
-        """It is confirmed."""
+    def await_reply(self) -> None:
+        """Wait for its confirm."""
         self._connection.confirmed_to()
 
 
 def sync(
-    at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
+    address: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One message at a time on each of `connections`."""
-    return connect_and_do(lambda _: Sync(at, topic, record_bytes), connections, count, warm)
+    return connect_and_do(lambda _: AmqpPublisher(address, topic, record_bytes), connections, count, warm)
 
 
 if __name__ == "__main__":

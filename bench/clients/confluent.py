@@ -9,20 +9,20 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from bench.clients.program import Result, main, payload
 
 
-def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """`total` bytes, record by record, acks=all, librdkafka's defaults but for a larger queue."""
     refused: list[KafkaError] = []
 
-    def told(error: KafkaError | None, message: Message) -> None:
+    def on_delivery(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             refused.append(error)
 
     producer = Producer(
         {
-            "bootstrap.servers": at,
+            "bootstrap.servers": address,
             "acks": "all",
             "queue.buffering.max.messages": 1_000_000,
-            "on_delivery": told,
+            "on_delivery": on_delivery,
         }
     )
     value = payload(record_bytes)
@@ -44,9 +44,9 @@ def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Res
     return {"seconds": seconds, "bytes": count * record_bytes}
 
 
-def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
-    """Read so much from the start of partition 0, 1,000 messages a call."""
-    consumer = Consumer({"bootstrap.servers": at, "group.id": "bench", "enable.auto.commit": False})
+def fetch(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Read `total` bytes from the start of partition 0, 1,000 messages a call."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "bench", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, 0, 0)])
     read = 0
     deadline = time.monotonic() + 120
@@ -54,7 +54,7 @@ def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Resul
     while read < total // record_bytes:
         read += len(consumer.consume(1000, 1.0))
         if time.monotonic() > deadline:
-            raise RuntimeError(f"only {read} records came in two minutes")
+            raise RuntimeError(f"only {read} records were received in two minutes")
     seconds = time.perf_counter() - began
     consumer.close()
     return {"seconds": seconds, "bytes": read * record_bytes}

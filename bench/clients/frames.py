@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class Frames:
-    """`size_of(head)` says how long the frame is whose first `head_bytes` bytes are `head`."""
+    """`size_of(head)` returns the length of the frame whose first `head_bytes` bytes are `head`."""
 
-    def __init__(self, at: str, head_bytes: int, size_of: Callable[[memoryview], int]) -> None:
-        host, _, port = at.rpartition(":")
+    def __init__(self, address: str, head_bytes: int, size_of: Callable[[memoryview], int]) -> None:
+        host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._head_bytes = head_bytes
@@ -24,14 +24,14 @@ class Frames:
 
     def next(self) -> memoryview:
         """The next frame; valid until the next call."""
-        self._have(self._head_bytes)
+        self._fill(self._head_bytes)
         size = self._size_of(memoryview(self._buffer)[self._from : self._from + self._head_bytes])
-        self._have(size)
+        self._fill(size)
         frame = memoryview(self._buffer)[self._from : self._from + size]
         self._from += size
         return frame
 
-    def _have(self, count: int) -> None:
+    def _fill(self, count: int) -> None:
         if self._from + count > len(self._buffer):
             left = bytes(memoryview(self._buffer)[self._from : self._to])
             if count > len(self._buffer):
@@ -39,7 +39,7 @@ class Frames:
             self._buffer[: len(left)] = left
             self._from, self._to = 0, len(left)
         while self._to - self._from < count:
-            got = self._socket.recv_into(memoryview(self._buffer)[self._to :])
-            if not got:
+            received = self._socket.recv_into(memoryview(self._buffer)[self._to :])
+            if not received:
                 raise ConnectionError("the server closed the connection")
-            self._to += got
+            self._to += received

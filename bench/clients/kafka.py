@@ -1,4 +1,4 @@
-"""The raw Kafka client: prebuilt Produce frames out, batches in, no record looked into."""
+"""The raw Kafka client: sends prebuilt Produce frames, reads batches, decodes no record."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from collections import deque
 from collections.abc import Sequence
 
 from bench.clients import wire
-from bench.clients.program import Line, Result, main, one_by_one, payload, percentiles, until_told
+from bench.clients.program import (
+    Result,
+    SingleRequestClient,
+    main,
+    one_by_one,
+    payload,
+    percentiles,
+    wait_for_line,
+)
 from bench.events import lines
 from mainstem.log.storage import record_batch
 
 IN_FLIGHT = 5
-"""Requests on their way at once, as the producers of Java and librdkafka have by default."""
+"""Requests under way at a time, as the producers of Java and librdkafka have by default."""
 REQUEST_BYTES = 1 << 20
 """`max.request.size` of the Java producer."""
 
@@ -51,7 +59,7 @@ def _batch(values: Sequence[bytes], codec: str) -> bytes:
     return bytes(record_batch.build([(None, value, (), now_ms) for value in values], codec=codec))
 
 
-def accepted(connection: wire.Connection, request: bytes) -> None:
+def accepted(connection: wire.RawConnection, request: bytes) -> None:
     """Send a Produce request until it is accepted: a new topic may take a moment. RuntimeError after 30 s."""
     deadline = time.monotonic() + 30
     while True:
@@ -64,31 +72,31 @@ def accepted(connection: wire.Connection, request: bytes) -> None:
         time.sleep(0.05)
 
 
-def taken(connection: wire.Connection) -> None:
-    """The next answer. RuntimeError: it is a refusal."""
+def check_reply(connection: wire.RawConnection) -> None:
+    """Read the next Produce reply. RuntimeError: it has an error."""
     for answer in wire.produced(connection.reply()):
         if answer.error:
             raise RuntimeError(f"produce was refused: {answer}")
 
 
 class ReadyFrames:
-    """A Produce frame for each group of partitions: made before, the first 100 MB of them; the rest when
-    asked for, or they would fill the memory."""
+    """A Produce frame for each group of partitions. The first 100 MB are built in advance, the rest on
+    demand, to bound the memory."""
 
-    def __init__(self, topic: str, groups: Sequence[Sequence[int]], one: bytes) -> None:
-        self._topic, self._groups, self._one = topic, groups, one
-        size = len(groups[0]) * len(one)
+    def __init__(self, topic: str, groups: Sequence[Sequence[int]], batch: bytes) -> None:
+        self._topic, self._groups, self._batch = topic, groups, batch
+        size = len(groups[0]) * len(batch)
         self._made = [self._make(number) for number in range(min(len(groups), max(1, 100_000_000 // size)))]
 
     def __getitem__(self, number: int) -> bytes:
         return self._made[number] if number < len(self._made) else self._make(number)
 
     def _make(self, number: int) -> bytes:
-        return wire.produce(self._topic, [(each, self._one) for each in self._groups[number]])
+        return wire.produce(self._topic, [(partition, self._batch) for partition in self._groups[number]])
 
 
 def produce(
-    at: str,
+    address: str,
     topic: str,
     *,
     total: int,
@@ -100,52 +108,54 @@ def produce(
     kind: str = "",
 ) -> Result:
     """Pipelined produce of `total` bytes of values with acks=all. `spread`: each request carries a batch for
-    every partition, for as many as fit into 1 MB, the default of clients, and the requests take turns; else
-    each request has one batch, for the partitions in turn. `kind`: real events of this kind, as long as they
-    are, in batches as large as so many records."""
+    every partition, as many as fit into 1 MB, the default of clients, and the requests alternate between the
+    groups of partitions; else each request has one batch, and the requests alternate between the partitions.
+    `kind`: real events of this kind, unpadded, in batches of about `records * record_bytes`."""
     size = records * record_bytes
     if kind:
-        one, size = batch_of_real(kind, size, codec)
+        batch, size = batch_of_real(kind, size, codec)
     else:
-        one = batch_of(records, record_bytes, codec)
-    each = min(partitions, max(1, REQUEST_BYTES // len(one))) if spread else 1
-    groups = [range(first, min(first + each, partitions)) for first in range(0, partitions, each)]
-    frames = ReadyFrames(topic, groups, one)
-    a_request = size * each
-    count = -(-total // a_request)
-    connection = wire.Connection(at)
+        batch = batch_of(records, record_bytes, codec)
+    per_request = min(partitions, max(1, REQUEST_BYTES // len(batch))) if spread else 1
+    groups = [
+        range(first, min(first + per_request, partitions)) for first in range(0, partitions, per_request)
+    ]
+    frames = ReadyFrames(topic, groups, batch)
+    request_bytes = size * per_request
+    count = -(-total // request_bytes)
+    connection = wire.RawConnection(address)
     smallest = batch_of(1, 1)
     accepted(connection, wire.produce(topic, [(number, smallest) for number in range(partitions)]))
     sent: deque[float] = deque()
-    took: list[float] = []
+    latencies_ms: list[float] = []
     began = time.perf_counter()
     for number in range(count + IN_FLIGHT):
         if number < count:
             sent.append(time.perf_counter())
             connection.send(frames[number % len(groups)])
         if number >= IN_FLIGHT:
-            taken(connection)
-            took.append((time.perf_counter() - sent.popleft()) * 1000)
+            check_reply(connection)
+            latencies_ms.append((time.perf_counter() - sent.popleft()) * 1000)
     seconds = time.perf_counter() - began
     connection.close()
-    return {"seconds": seconds, "bytes": count * a_request, **percentiles(took)}
+    return {"seconds": seconds, "bytes": count * request_bytes, **percentiles(latencies_ms)}
 
 
-def fetch(at: str, topic: str, *, total: int, partitions: int = 1, groups: int = 1) -> Result:
+def fetch(address: str, topic: str, *, total: int, partitions: int = 1, groups: int = 1) -> Result:
     """Read `total` bytes of batches from the start of the partitions, 1 MiB of each a request, as clients do
     by default; `groups` times, on connections of their own, in turn."""
-    lines = [wire.Connection(at) for _ in range(groups)]
+    lines = [wire.RawConnection(address) for _ in range(groups)]
     offsets = [dict.fromkeys(range(partitions), 0) for _ in lines]
     read = 0
-    took: list[float] = []
+    latencies_ms: list[float] = []
     began = time.perf_counter()
     while read < total * groups:
-        before, asked = read, time.perf_counter()
+        before, sent_at = read, time.perf_counter()
         for line, places in zip(lines, offsets, strict=True):
             line.send(wire.fetch(topic, list(places.items()), 50 << 20, 1 << 20))
         for line, places in zip(lines, offsets, strict=True):
             reply = line.reply()
-            took.append((time.perf_counter() - asked) * 1000)
+            latencies_ms.append((time.perf_counter() - sent_at) * 1000)
             for answer in wire.fetched(reply):
                 if answer.error:
                     raise RuntimeError(f"fetch was refused: {answer}")
@@ -153,55 +163,55 @@ def fetch(at: str, topic: str, *, total: int, partitions: int = 1, groups: int =
                     places[answer.partition] = answer.next_offset
                 read += answer.bytes
         if read == before:
-            raise RuntimeError(f"only {read} of {total * groups} bytes are there")
+            raise RuntimeError(f"only {read} of {total * groups} bytes are available")
     seconds = time.perf_counter() - began
     for line in lines:
         line.close()
-    return {"seconds": seconds, "bytes": read, **percentiles(took)}
+    return {"seconds": seconds, "bytes": read, **percentiles(latencies_ms)}
 
 
-class Sync:
+class SingleRecordProducer:
     """A producer of single records."""
 
-    def __init__(self, at: str, request: bytes) -> None:
-        self.connection = wire.Connection(at)
+    def __init__(self, address: str, request: bytes) -> None:
+        self.connection = wire.RawConnection(address)
         self._request = request
 
-    def ask(self) -> None:
-        """One record on its way."""
+    def send_request(self) -> None:
+        """Send one record."""
         self.connection.send(self._request)
 
-    def answered(self) -> None:
-        """It is acknowledged."""
-        taken(self.connection)
+    def await_reply(self) -> None:
+        """Wait for its acknowledgement."""
+        check_reply(self.connection)
 
 
 def sync(
-    at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
+    address: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One record a request, the next when the last is acknowledged, on each of `connections`."""
     request = wire.produce(topic, [(0, batch_of(1, record_bytes))])
-    lines = [Sync(at, request) for _ in range(connections)]
+    lines = [SingleRecordProducer(address, request) for _ in range(connections)]
     for _ in range(max(1, warm)):
         accepted(lines[0].connection, request)
-    asked: list[Line] = list(lines)
-    return one_by_one(asked, count)
+    clients: list[SingleRequestClient] = list(lines)
+    return one_by_one(clients, count)
 
 
 def latency(
-    at: str, topic: str, *, bytes_a_second: float, seconds: float, record_bytes: int = 1024
+    address: str, topic: str, *, bytes_a_second: float, seconds: float, record_bytes: int = 1024
 ) -> Result:
-    """From sending to having read, end to end: every 2 ms a batch, so many bytes a second in all, one reader
-    that is always waiting. A producer that is behind does not slow its clock: what waited counts
-    (coordinated omission)."""
+    """From sending to having read, end to end: a batch every 2 ms, `bytes_a_second` in all, and one reader
+    that is always waiting. A producer that falls behind keeps its schedule, so that the wait is measured too
+    (no coordinated omission)."""
     period = 0.002
     records = max(1, round(bytes_a_second * period / record_bytes))
     request = wire.produce(topic, [(0, batch_of(records, record_bytes))])
-    out, back = wire.Connection(at), wire.Connection(at)
+    out, back = wire.RawConnection(address), wire.RawConnection(address)
     accepted(out, request)
     back.send(wire.fetch(topic, [(0, records)], 50 << 20, 1 << 20, wait_ms=10_000))
     sent: list[float] = []
-    """When the batch with each offset // records - 1 should have gone."""
+    """When batch number offset // records - 1 was due."""
     arrived: list[float] = []
     began = time.perf_counter()
     count = int(seconds / period)
@@ -218,7 +228,7 @@ def latency(
             pause = max(0.0, due - now) if len(sent) < count else 5.0
             for key, _ in waiting.select(pause):
                 if key.fileobj is out:
-                    taken(out)
+                    check_reply(out)
                     continue
                 (answer,) = wire.fetched(back.reply())
                 now = time.perf_counter()
@@ -226,19 +236,19 @@ def latency(
                 arrived += [now] * (upto - len(arrived))
                 place = (upto + 1) * records
                 back.send(wire.fetch(topic, [(0, place)], 50 << 20, 1 << 20, wait_ms=10_000))
-    took = [(there - gone) * 1000 for gone, there in zip(sent, arrived, strict=False)]
-    return {"seconds": arrived[-1] - began, "records": count * records, **percentiles(took)}
+    latencies_ms = [(arrival - due) * 1000 for due, arrival in zip(sent, arrived, strict=False)]
+    return {"seconds": arrived[-1] - began, "records": count * records, **percentiles(latencies_ms)}
 
 
-def tail(at: str, topic: str, *, readers: int, count: int) -> Result:
-    """`readers` connections wait at the end of one partition; `count` records come, one after the other; from
-    sending one until each reader has it."""
+def tail(address: str, topic: str, *, readers: int, count: int) -> Result:
+    """`readers` connections wait at the end of one partition; `count` records are sent, one after the other;
+    the time from sending a record until every reader has it."""
     request = wire.produce(topic, [(0, batch_of(1, 1024))])
-    out = wire.Connection(at)
+    out = wire.RawConnection(address)
     out.send(request)
     (answer,) = wire.produced(out.reply())
-    lines = [wire.Connection(at) for _ in range(readers)]
-    took = []
+    lines = [wire.RawConnection(address) for _ in range(readers)]
+    latencies_ms = []
     for number in range(count):
         ask = wire.fetch(topic, [(0, answer.offset + 1 + number)], 1 << 20, 1 << 20, wait_ms=10_000)
         for line in lines:
@@ -246,42 +256,43 @@ def tail(at: str, topic: str, *, readers: int, count: int) -> Result:
         time.sleep(0.05)
         began = time.perf_counter()
         out.send(request)
-        taken(out)
+        check_reply(out)
         for line in lines:
             wire.fetched(line.reply())
-        took.append((time.perf_counter() - began) * 1000)
-    return percentiles(took)
+        latencies_ms.append((time.perf_counter() - began) * 1000)
+    return percentiles(latencies_ms)
 
 
-def connections(at: str, topic: str, *, count: int) -> Result:
-    """Open connections, ask for the versions on each, as every client does, and keep them until told."""
+def connections(address: str, topic: str, *, count: int) -> Result:
+    """Open connections, ask for the versions on each, as every client does, and keep them open until a line
+    arrives on standard input."""
     ask = wire.frame(wire.API_VERSIONS, 2, b"")
     lines = []
     for _ in range(count):
-        line = wire.Connection(at)
+        line = wire.RawConnection(address)
         line.send(ask)
         line.reply()
         lines.append(line)
-    until_told()
+    wait_for_line()
     for line in lines:
         line.close()
     return {"open": len(lines)}
 
 
-def join(at: str, topic: str, *, members: int) -> Result:
-    """So many members join one group at once; until all have their assignment of the same generation. A
-    member learns after 10 ms of silence, in place of its next heartbeat, that others came after it."""
+def join(address: str, topic: str, *, members: int) -> Result:
+    """`members` join one group at once; the time until all have their assignment of the same generation. A
+    member learns after 10 ms without replies, in place of its next heartbeat, that others joined after it."""
     group = f"bench-{time.time_ns()}"
-    lines = [wire.Connection(at) for _ in range(members)]
+    lines = [wire.RawConnection(address) for _ in range(members)]
     _have_coordinator(lines[0], group)
-    joined: dict[int, wire.Joined] = {}
+    joined: dict[int, wire.JoinResult] = {}
     names = [b""] * members
     began = time.perf_counter()
     with selectors.DefaultSelector() as waiting:
         for number, line in enumerate(lines):
             waiting.register(line, selectors.EVENT_READ, number)
             line.send(wire.join_group(group, b""))
-        while len(joined) < members or len({each.generation for each in joined.values()}) > 1:
+        while len(joined) < members or len({reply.generation for reply in joined.values()}) > 1:
             ready = waiting.select(0.01)
             for key, _ in ready:
                 joined[key.data] = wire.joined(lines[key.data].reply())
@@ -292,11 +303,11 @@ def join(at: str, topic: str, *, members: int) -> Result:
                 del joined[number]
                 lines[number].send(wire.join_group(group, names[number]))
             if time.perf_counter() - began > 60:
-                raise RuntimeError("the group did not come together in 60 s")
+                raise RuntimeError("the group was not complete within 60 s")
     plan = [(name, struct.pack(">i", number)) for number, name in enumerate(names)]
     for number, name in enumerate(names):
-        its = joined[number]
-        lines[number].send(wire.sync_group(group, its.generation, name, plan if name == its.leader else []))
+        own = joined[number]
+        lines[number].send(wire.sync_group(group, own.generation, name, plan if name == own.leader else []))
     for line in lines:
         if wire.sync_error(line.reply()):
             raise RuntimeError("an assignment was refused")
@@ -306,7 +317,7 @@ def join(at: str, topic: str, *, members: int) -> Result:
     return {"seconds": seconds}
 
 
-def _have_coordinator(line: wire.Connection, group: str) -> None:
+def _have_coordinator(line: wire.RawConnection, group: str) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         line.send(wire.find_coordinator(group))

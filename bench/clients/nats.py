@@ -9,17 +9,17 @@ import time
 from bench.clients.program import Result, connect_and_do, main, payload
 
 IN_FLIGHT = 4096
-"""Publishes on their way at once, as `nats bench js pub async` does in batches."""
+"""Unacknowledged publishes at a time, as `nats bench js pub async` does in batches."""
 CHUNK = 64
 ACKNOWLEDGED = b'"seq":'
 DELIVERED = b"$JS.ACK."
 
 
-class Connection:
+class NatsConnection:
     """A blocking socket with a subscription to its own inbox."""
 
-    def __init__(self, at: str, inbox: str = "_INBOX.bench") -> None:
-        host, _, port = at.rpartition(":")
+    def __init__(self, address: str, inbox: str = "_INBOX.bench") -> None:
+        host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(1 << 20)
@@ -35,15 +35,15 @@ class Connection:
         self._socket.sendall(data)
 
     def publish(self, subject: str, value: bytes) -> bytes:
-        """A PUB whose acknowledgement comes to the inbox."""
+        """A PUB command whose acknowledgement is sent to the inbox."""
         return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), self.inbox.encode(), len(value), value)
 
     def count(self, mark: bytes) -> int:
-        """How often `mark` is in what comes next."""
-        got = self._socket.recv_into(self._buffer)
-        if not got:
+        """How often `mark` occurs in the next bytes received."""
+        received = self._socket.recv_into(self._buffer)
+        if not received:
             raise ConnectionError("the server closed the connection")
-        text = self._tail + bytes(memoryview(self._buffer)[:got])
+        text = self._tail + bytes(memoryview(self._buffer)[:received])
         if b"-ERR" in text or b'"error":' in text:
             raise RuntimeError(f"refused: {text[:300]!r}")
         self._tail = text[-(len(mark) - 1) :]
@@ -56,18 +56,18 @@ class Connection:
         self._tail = b""
 
 
-def make(at: str, topic: str) -> Result:
+def make(address: str, topic: str) -> Result:
     """A stream of one subject, in a file."""
-    connection = Connection(at)
+    connection = NatsConnection(address)
     settings = {"name": topic, "subjects": [topic], "storage": "file", "retention": "limits"}
     connection.send(connection.publish(f"$JS.API.STREAM.CREATE.{topic}", json.dumps(settings).encode()))
     connection.until(b'"created"')
     return {}
 
 
-def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """Pipelined publishes, each acknowledged."""
-    connection = Connection(at)
+    connection = NatsConnection(address)
     many = connection.publish(topic, payload(record_bytes)) * CHUNK
     count = total // record_bytes // CHUNK * CHUNK
     sent = acknowledged = 0
@@ -80,9 +80,9 @@ def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Res
     return {"seconds": time.perf_counter() - began, "bytes": count * record_bytes}
 
 
-def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
-    """Read so much from the start by a push consumer without acknowledgements."""
-    connection = Connection(at)
+def fetch(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Read `total` bytes from the start by a push consumer without acknowledgements."""
+    connection = NatsConnection(address)
     settings = {
         "stream_name": topic,
         "config": {"deliver_subject": connection.inbox, "deliver_policy": "all", "ack_policy": "none"},
@@ -97,27 +97,29 @@ def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Resul
     return {"seconds": time.perf_counter() - began, "bytes": read * record_bytes}
 
 
-class Sync:
+class NatsPublisher:
     """A publisher of single events."""
 
-    def __init__(self, at: str, number: int, topic: str, record_bytes: int) -> None:
-        self._connection = Connection(at, f"_INBOX.bench.{number}")
+    def __init__(self, address: str, number: int, topic: str, record_bytes: int) -> None:
+        self._connection = NatsConnection(address, f"_INBOX.bench.{number}")
         self._request = self._connection.publish(topic, payload(record_bytes))
 
-    def ask(self) -> None:
-        """One event on its way."""
+    def send_request(self) -> None:
+        """Publish one event."""
         self._connection.send(self._request)
 
-    def answered(self) -> None:
-        """It is acknowledged."""
+    def await_reply(self) -> None:
+        """Wait for its acknowledgement."""
         self._connection.until(ACKNOWLEDGED)
 
 
 def sync(
-    at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
+    address: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One event at a time on each of `connections`."""
-    return connect_and_do(lambda number: Sync(at, number, topic, record_bytes), connections, count, warm)
+    return connect_and_do(
+        lambda number: NatsPublisher(address, number, topic, record_bytes), connections, count, warm
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the clients share: being a program, and timing single requests on many connections.
+"""What the clients share: the command line, and the timing of single requests on many connections.
 
-Owns: the command line, the line of JSON, the percentiles. Refuses: any protocol.
+Owns: the arguments, the line of JSON, the percentiles. Refuses: any protocol.
 """
 
 from __future__ import annotations
@@ -10,72 +10,71 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 Result = dict[str, float]
 
 
-class Line(Protocol):
-    """A connection on which one request at a time is on its way."""
+class SingleRequestClient(Protocol):
+    """A connection with at most one request under way."""
 
-    def ask(self) -> None:
+    def send_request(self) -> None:
         """Send the request."""
 
-    def answered(self) -> None:
+    def await_reply(self) -> None:
         """Wait until it is acknowledged."""
 
 
-LineType = TypeVar("LineType", bound=Line)
-
-
 def main(works: Mapping[str, Callable[..., Result]]) -> None:
-    """Do what the arguments say."""
+    """Run the workload that the command line names, and print its result as one line of JSON."""
     work = works[sys.argv[1]]
     result = work(sys.argv[2], sys.argv[3], **json.loads(sys.argv[4]))
     print(json.dumps({**result, "client_cpu_s": time.process_time()}), flush=True)
 
 
-def until_told() -> None:
-    """Say that all is set up, and wait for a line."""
+def wait_for_line() -> None:
+    """Report that all is set up, and wait for a line on standard input."""
     print(json.dumps({}), flush=True)
     sys.stdin.readline()
 
 
-def one_by_one(lines: Sequence[Line], count: int) -> Result:
-    """`count` requests in all, one on its way on each line; milliseconds from asking to the answer."""
-    waiting: deque[tuple[Line, float]] = deque()
-    took: list[float] = []
+def one_by_one(clients: Sequence[SingleRequestClient], count: int) -> Result:
+    """Send `count` requests in all, at most one under way on each client; latencies from request to reply."""
+    waiting: deque[tuple[SingleRequestClient, float]] = deque()
+    latencies_ms: list[float] = []
     began = time.perf_counter()
-    for line in lines:
-        waiting.append((line, time.perf_counter()))
-        line.ask()
+    for client in clients:
+        waiting.append((client, time.perf_counter()))
+        client.send_request()
     for number in range(count):
-        line, sent = waiting.popleft()
-        line.answered()
-        took.append((time.perf_counter() - sent) * 1000)
-        if number + len(lines) < count:
-            waiting.append((line, time.perf_counter()))
-            line.ask()
+        client, sent = waiting.popleft()
+        client.await_reply()
+        latencies_ms.append((time.perf_counter() - sent) * 1000)
+        if number + len(clients) < count:
+            waiting.append((client, time.perf_counter()))
+            client.send_request()
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "records": count, **percentiles(took)}
+    return {"seconds": seconds, "records": count, **percentiles(latencies_ms)}
 
 
-def connect_and_do(connect: Callable[[int], Line], connections: int, count: int, warm: int) -> Result:
-    """`one_by_one` on so many new lines, after `warm` requests on the first."""
-    lines = [connect(number) for number in range(connections)]
+def connect_and_do(
+    connect: Callable[[int], SingleRequestClient], connections: int, count: int, warm: int
+) -> Result:
+    """Run `one_by_one` on `connections` new clients, after `warm` requests on the first of them."""
+    clients = [connect(number) for number in range(connections)]
     if warm:
-        one_by_one(lines[:1], warm)
-    return one_by_one(lines, count)
+        one_by_one(clients[:1], warm)
+    return one_by_one(clients, count)
 
 
-def percentiles(took: list[float]) -> Result:
+def percentiles(latencies_ms: list[float]) -> Result:
     """p50, p99, p99.9 and the largest, of milliseconds."""
-    took.sort()
+    latencies_ms.sort()
     return {
-        "p50_ms": took[len(took) // 2],
-        "p99_ms": took[len(took) * 99 // 100],
-        "p999_ms": took[len(took) * 999 // 1000],
-        "max_ms": took[-1],
+        "p50_ms": latencies_ms[len(latencies_ms) // 2],
+        "p99_ms": latencies_ms[len(latencies_ms) * 99 // 100],
+        "p999_ms": latencies_ms[len(latencies_ms) * 999 // 1000],
+        "max_ms": latencies_ms[-1],
     }
 
 

@@ -22,26 +22,26 @@ def text(value: str) -> bytes:
     return struct.pack(">h", len(value)) + value.encode()
 
 
-class Connection:
+class StreamConnection:
     """A connection that may publish and read."""
 
-    def __init__(self, at: str) -> None:
-        self.frames = Frames(at, 4, lambda head: 4 + int.from_bytes(head, "big"))
-        self.ask(PEER, struct.pack(">i", 0))
-        self.ask(HANDSHAKE, b"")
+    def __init__(self, address: str) -> None:
+        self.frames = Frames(address, 4, lambda head: 4 + int.from_bytes(head, "big"))
+        self.call(PEER, struct.pack(">i", 0))
+        self.call(HANDSHAKE, b"")
         login = b"\0guest\0guest"
-        self.ask(AUTHENTICATE, text("PLAIN") + struct.pack(">i", len(login)) + login)
+        self.call(AUTHENTICATE, text("PLAIN") + struct.pack(">i", len(login)) + login)
         self._until(TUNE)
-        self.tell(TUNE | ANSWER, struct.pack(">II", 1 << 20, 0))
-        self.ask(OPEN, text("/"))
+        self.send(TUNE | ANSWER, struct.pack(">II", 1 << 20, 0))
+        self.call(OPEN, text("/"))
 
-    def tell(self, key: int, body: bytes) -> None:
-        """A frame that is not answered."""
+    def send(self, key: int, body: bytes) -> None:
+        """Send a frame that gets no reply."""
         self.frames.send(struct.pack(">IHH", 4 + len(body), key, 1) + body)
 
-    def ask(self, key: int, body: bytes) -> None:
-        """A request, and its answer. RuntimeError: it is refused."""
-        self.tell(key, struct.pack(">I", 1) + body)
+    def call(self, key: int, body: bytes) -> None:
+        """Send a request and wait for its reply. RuntimeError: it is refused."""
+        self.send(key, struct.pack(">I", 1) + body)
         answer = self._until(key | ANSWER)
         (code,) = struct.unpack_from(">H", answer, 12)
         if code != 1:
@@ -54,36 +54,36 @@ class Connection:
                 return frame
 
     def confirmed(self) -> int:
-        """How many entries the next confirm is of."""
+        """The number of entries that the next confirm covers."""
         return int(struct.unpack_from(">I", self._until(CONFIRM), 9)[0])
 
     def chunk(self) -> int:
-        """How many records are in the next chunk; one more may come for it."""
+        """The number of records in the next chunk; grants one more credit."""
         (count,) = struct.unpack_from(">I", self._until(DELIVER), 13)
-        self.tell(CREDIT, struct.pack(">BH", 1, 1))
+        self.send(CREDIT, struct.pack(">BH", 1, 1))
         return int(count)
 
     def publisher(self, topic: str) -> None:
-        """Declare a publisher without a name, so that its ids say nothing."""
-        self.ask(DECLARE, struct.pack(">B", 1) + text("") + text(topic))
+        """Declare a publisher without a name, so that the server does not deduplicate by its ids."""
+        self.call(DECLARE, struct.pack(">B", 1) + text("") + text(topic))
 
 
 def entries(count: int, record_bytes: int) -> bytes:
-    """A publish of so many."""
-    one = struct.pack(">QI", 1, record_bytes) + payload(record_bytes)
-    body = struct.pack(">BI", 1, count) + one * count
+    """A publish frame with `count` entries."""
+    entry = struct.pack(">QI", 1, record_bytes) + payload(record_bytes)
+    body = struct.pack(">BI", 1, count) + entry * count
     return struct.pack(">IHH", 4 + len(body), PUBLISH, 1) + body
 
 
-def make(at: str, topic: str) -> Result:
-    """A stream."""
-    Connection(at).ask(CREATE, text(topic) + struct.pack(">i", 0))
+def make(address: str, topic: str) -> Result:
+    """Create a stream."""
+    StreamConnection(address).call(CREATE, text(topic) + struct.pack(">i", 0))
     return {}
 
 
-def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """Pipelined publishes, each entry confirmed."""
-    connection = Connection(at)
+    connection = StreamConnection(address)
     connection.publisher(topic)
     many = entries(CHUNK, record_bytes)
     count = total // record_bytes // CHUNK * CHUNK
@@ -97,39 +97,39 @@ def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Res
     return {"seconds": time.perf_counter() - began, "bytes": count * record_bytes}
 
 
-def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
-    """Read so much from the start."""
-    connection = Connection(at)
+def fetch(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Read `total` bytes from the start."""
+    connection = StreamConnection(address)
     read = 0
     began = time.perf_counter()
-    connection.ask(SUBSCRIBE, struct.pack(">B", 1) + text(topic) + struct.pack(">HHi", 1, CREDITS, 0))
+    connection.call(SUBSCRIBE, struct.pack(">B", 1) + text(topic) + struct.pack(">HHi", 1, CREDITS, 0))
     while read < total // record_bytes:
         read += connection.chunk()
     return {"seconds": time.perf_counter() - began, "bytes": read * record_bytes}
 
 
-class Sync:
+class StreamPublisher:
     """A publisher of single events."""
 
-    def __init__(self, at: str, topic: str, record_bytes: int) -> None:
-        self._connection = Connection(at)
+    def __init__(self, address: str, topic: str, record_bytes: int) -> None:
+        self._connection = StreamConnection(address)
         self._connection.publisher(topic)
         self._request = entries(1, record_bytes)
 
-    def ask(self) -> None:
-        """One event on its way."""
+    def send_request(self) -> None:
+        """Publish one event."""
         self._connection.frames.send(self._request)
 
-    def answered(self) -> None:
-        """It is confirmed."""
+    def await_reply(self) -> None:
+        """Wait for its confirm."""
         self._connection.confirmed()
 
 
 def sync(
-    at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
+    address: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One event at a time on each of `connections`."""
-    return connect_and_do(lambda _: Sync(at, topic, record_bytes), connections, count, warm)
+    return connect_and_do(lambda _: StreamPublisher(address, topic, record_bytes), connections, count, warm)
 
 
 if __name__ == "__main__":

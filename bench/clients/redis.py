@@ -14,11 +14,11 @@ CHUNK = 64
 READ_AT_ONCE = 1000
 
 
-class Connection:
+class RedisConnection:
     """A blocking socket and hiredis' reader."""
 
-    def __init__(self, at: str) -> None:
-        host, _, port = at.rpartition(":")
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(1 << 20)
@@ -30,14 +30,14 @@ class Connection:
 
     def reply(self) -> object:
         """The next reply. RuntimeError: it is an error."""
-        while (found := self._reader.gets()) is False:
-            got = self._socket.recv_into(self._buffer)
-            if not got:
+        while (reply := self._reader.gets()) is False:
+            received = self._socket.recv_into(self._buffer)
+            if not received:
                 raise ConnectionError("the server closed the connection")
-            self._reader.feed(bytes(memoryview(self._buffer)[:got]))
-        if isinstance(found, Exception):
-            raise RuntimeError(str(found))
-        return found
+            self._reader.feed(bytes(memoryview(self._buffer)[:received]))
+        if isinstance(reply, Exception):
+            raise RuntimeError(str(reply))
+        return reply
 
 
 def command(*words: bytes) -> bytes:
@@ -50,14 +50,14 @@ def xadd(topic: str, record_bytes: int) -> bytes:
     return command(b"XADD", topic.encode(), b"*", b"v", payload(record_bytes))
 
 
-def make(at: str, topic: str) -> Result:
-    """Nothing to do: a stream is there with its first event."""
+def make(address: str, topic: str) -> Result:
+    """Do nothing: a stream begins to exist with its first event."""
     return {}
 
 
-def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+def produce(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
     """Pipelined XADD, each answered."""
-    connection = Connection(at)
+    connection = RedisConnection(address)
     many = xadd(topic, record_bytes) * CHUNK
     count = total // record_bytes // CHUNK * CHUNK
     sent = answered = 0
@@ -72,42 +72,44 @@ def produce(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Res
     return {"seconds": time.perf_counter() - began, "bytes": count * record_bytes}
 
 
-def fetch(at: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
-    """Read so much from the start, 1,000 events at a time."""
-    connection = Connection(at)
-    place, read = b"0", 0
+def fetch(address: str, topic: str, *, total: int, record_bytes: int = 1024) -> Result:
+    """Read `total` bytes from the start, 1,000 events at a time."""
+    connection = RedisConnection(address)
+    last_id, read = b"0", 0
     began = time.perf_counter()
     while read < total // record_bytes:
-        connection.send(command(b"XREAD", b"COUNT", b"%d" % READ_AT_ONCE, b"STREAMS", topic.encode(), place))
+        connection.send(
+            command(b"XREAD", b"COUNT", b"%d" % READ_AT_ONCE, b"STREAMS", topic.encode(), last_id)
+        )
         answer = connection.reply()
         assert isinstance(answer, list), "there is less to read than was asked for"
         rows = answer[0][1]
         read += len(rows)
-        place = rows[-1][0]
+        last_id = rows[-1][0]
     return {"seconds": time.perf_counter() - began, "bytes": read * record_bytes}
 
 
-class Sync:
+class RedisProducer:
     """A producer of single events."""
 
-    def __init__(self, at: str, topic: str, record_bytes: int) -> None:
-        self._connection = Connection(at)
+    def __init__(self, address: str, topic: str, record_bytes: int) -> None:
+        self._connection = RedisConnection(address)
         self._request = xadd(topic, record_bytes)
 
-    def ask(self) -> None:
-        """One event on its way."""
+    def send_request(self) -> None:
+        """Send one XADD."""
         self._connection.send(self._request)
 
-    def answered(self) -> None:
-        """It is answered: with `appendfsync always`, on disk."""
+    def await_reply(self) -> None:
+        """Wait for the reply: with `appendfsync always` the event is on disk."""
         self._connection.reply()
 
 
 def sync(
-    at: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
+    address: str, topic: str, *, count: int, connections: int = 1, record_bytes: int = 1024, warm: int = 100
 ) -> Result:
     """One event at a time on each of `connections`."""
-    return connect_and_do(lambda _: Sync(at, topic, record_bytes), connections, count, warm)
+    return connect_and_do(lambda _: RedisProducer(address, topic, record_bytes), connections, count, warm)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The few Kafka messages that the raw client needs, framed by hand, so that the client costs next to nothing.
+"""The few Kafka messages that the raw client needs, framed by hand, so that the client costs almost no CPU.
 
 Owns: Produce 7, Fetch 11, ApiVersions 2, FindCoordinator 2, JoinGroup 3 and SyncGroup 2: versions without
-tagged fields. Refuses: to be a client for anybody else; it knows only what a healthy server answers.
+tagged fields. Refuses: to be a general client; it understands only the replies of a healthy server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def produce(topic: str, batches: Sequence[tuple[int, bytes]], acks: int = -1) ->
 
 def fetch(
     topic: str,
-    places: Sequence[tuple[int, int]],
+    positions: Sequence[tuple[int, int]],
     max_bytes: int,
     partition_max_bytes: int,
     wait_ms: int = 500,
@@ -46,81 +46,98 @@ def fetch(
     name = topic.encode()
     parts = [
         struct.pack(
-            f">iiiibiiih{len(name)}si", -1, wait_ms, 1, max_bytes, 0, 0, -1, 1, len(name), name, len(places)
+            f">iiiibiiih{len(name)}si",
+            -1,
+            wait_ms,
+            1,
+            max_bytes,
+            0,
+            0,
+            -1,
+            1,
+            len(name),
+            name,
+            len(positions),
         )
     ]
-    parts += (struct.pack(">iiqqi", number, -1, offset, -1, partition_max_bytes) for number, offset in places)
+    parts += (
+        struct.pack(">iiqqi", number, -1, offset, -1, partition_max_bytes) for number, offset in positions
+    )
     return frame(FETCH, 11, b"".join(parts) + struct.pack(">ih", 0, 0))
 
 
-class Produced(NamedTuple):
-    """The answer for one partition."""
+class ProduceResult(NamedTuple):
+    """The result for one partition."""
 
     partition: int
     error: int
     offset: int
 
 
-def produced(reply: memoryview) -> list[Produced]:
+def produced(reply: memoryview) -> list[ProduceResult]:
     """The answers of a Produce reply with one topic."""
     (name,) = struct.unpack_from(">h", reply, 8)
-    at = 10 + name
-    (count,) = _INT.unpack_from(reply, at)
-    at += 4
+    position = 10 + name
+    (count,) = _INT.unpack_from(reply, position)
+    position += 4
     answers = []
     for _ in range(count):
-        answers.append(Produced(*struct.unpack_from(">ihq", reply, at)))
-        at += 4 + 2 + 8 + 8 + 8
+        answers.append(ProduceResult(*struct.unpack_from(">ihq", reply, position)))
+        position += 4 + 2 + 8 + 8 + 8
     return answers
 
 
-class Fetched(NamedTuple):
-    """What came for one partition."""
+class FetchResult(NamedTuple):
+    """What a Fetch reply has for one partition."""
 
     partition: int
     error: int
     next_offset: int
-    """-1: nothing came."""
+    """-1: no batch."""
     bytes: int
 
 
-def fetched(reply: memoryview) -> list[Fetched]:
+def fetched(reply: memoryview) -> list[FetchResult]:
     """The answers of a Fetch reply with one topic or none."""
     (topics,) = _INT.unpack_from(reply, 14)
     if not topics:
         return []
     (name,) = struct.unpack_from(">h", reply, 18)
-    at = 20 + name
-    (count,) = _INT.unpack_from(reply, at)
-    at += 4
+    position = 20 + name
+    (count,) = _INT.unpack_from(reply, position)
+    position += 4
     answers = []
     for _ in range(count):
-        partition, error, _, _, _ = _FETCHED.unpack_from(reply, at)
-        at += _FETCHED.size
-        (aborted,) = _INT.unpack_from(reply, at)
-        at += 4 + 16 * max(0, aborted) + 4
-        (size,) = _INT.unpack_from(reply, at)
-        at += 4
-        answers.append(Fetched(partition, error, next_offset(reply[at : at + max(0, size)]), max(0, size)))
-        at += max(0, size)
+        partition, error, _, _, _ = _FETCHED.unpack_from(reply, position)
+        position += _FETCHED.size
+        (aborted,) = _INT.unpack_from(reply, position)
+        position += 4 + 16 * max(0, aborted) + 4
+        (size,) = _INT.unpack_from(reply, position)
+        position += 4
+        answers.append(
+            FetchResult(
+                partition, error, next_offset(reply[position : position + max(0, size)]), max(0, size)
+            )
+        )
+        position += max(0, size)
     return answers
 
 
 def next_offset(records: memoryview) -> int:
     """One past the last offset of whole batches; a last one that was cut, as Apache Kafka may send it, is
     ignored."""
-    at, found = 0, -1
-    while at + 61 <= len(records):
-        base, length = _BATCH.unpack_from(records, at)
-        if at + 12 + length > len(records):
+    position, end = 0, -1
+    while position + 61 <= len(records):
+        base, length = _BATCH.unpack_from(records, position)
+        if position + 12 + length > len(records):
             break
-        found = base + int(_INT.unpack_from(records, at + 23)[0]) + 1
-        at += 12 + length
-    return found
+        end = base + int(_INT.unpack_from(records, position + 23)[0]) + 1
+        position += 12 + length
+    return end
 
 
 def find_coordinator(group: str) -> bytes:
-    """A FindCoordinator request for a group. Apache Kafka makes its offsets topic at the first one."""
+    """A FindCoordinator request for a group. Apache Kafka creates its offsets topic at the first one."""
     return frame(FIND_COORDINATOR, 2, _text(group.encode()) + b"\0")
 
 
@@ -136,8 +153,8 @@ def join_group(group: str, member: bytes) -> bytes:
     return frame(JOIN_GROUP, 3, b"".join(parts))
 
 
-class Joined(NamedTuple):
-    """What a JoinGroup reply says."""
+class JoinResult(NamedTuple):
+    """The fields of a JoinGroup reply that a member needs."""
 
     error: int
     generation: int
@@ -145,15 +162,15 @@ class Joined(NamedTuple):
     member: bytes
 
 
-def joined(reply: memoryview) -> Joined:
+def joined(reply: memoryview) -> JoinResult:
     """The head of a JoinGroup reply."""
     _, _, error, generation = struct.unpack_from(">iihi", reply)
-    at, found = 14, []
+    position, strings = 14, []
     for _ in range(3):
-        (length,) = struct.unpack_from(">h", reply, at)
-        found.append(bytes(reply[at + 2 : at + 2 + length]))
-        at += 2 + length
-    return Joined(error, generation, found[1], found[2])
+        (length,) = struct.unpack_from(">h", reply, position)
+        strings.append(bytes(reply[position + 2 : position + 2 + length]))
+        position += 2 + length
+    return JoinResult(error, generation, strings[1], strings[2])
 
 
 def sync_group(group: str, generation: int, member: bytes, plan: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -173,18 +190,18 @@ def _text(data: bytes) -> bytes:
     return struct.pack(">h", len(data)) + data
 
 
-class Connection:
+class RawConnection:
     """A blocking socket that sends frames and reads replies, in order, into one buffer."""
 
-    def __init__(self, at: str) -> None:
-        host, _, port = at.rpartition(":")
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(1 << 20)
         self._size = bytearray(4)
 
     def fileno(self) -> int:
-        """Its socket's, to wait for many at once."""
+        """Its socket's, to wait for many position once."""
         return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
@@ -209,5 +226,5 @@ class Connection:
             view = view[count:]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
