@@ -1,8 +1,8 @@
-"""Time and timers, as an argument.
+"""The clock: time and timers as an argument.
 
-Owns: the `Clock` that log and coordinator are given, and the real one. Refuses: to be bypassed. A tidy test
-bans `time.time`, `time.monotonic` and `loop.call_later` elsewhere in the engine, so that one seed replays any
-failure.
+Owns: the `Clock` protocol that the log and the coordinator use, and its real implementations. Tests pass a
+simulated clock instead, so that one seed repeats any failure. A tidy test bans `time.time`, `time.monotonic`
+and `loop.call_later` in the rest of the engine.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 
 
 class Timer(Protocol):
-    """A call that is due later."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not call it. Harmless when it was called or cancelled."""
+        """Cancel the call. Does nothing if it was made or cancelled already."""
 
 
 class Clock(Protocol):
-    """What the engine knows of time."""
+    """Wall-clock time, monotonic time and timers."""
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970 (UTC). May jump either way: never measure a timeout with it."""
+        """Milliseconds since 1970, UTC. It may jump forwards and backwards, so it must not measure
+        timeouts."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow, from any origin."""
+        """Seconds since an arbitrary origin. Never decreases."""
 
     def call_soon(self, call: Callable[[], None]) -> None:
-        """Run `call` in the next turn of the loop."""
+        """Run `call` in the next turn of the event loop."""
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Run `call` after `seconds`, unless the returned timer is cancelled."""
 
 
 class LoopClock:
-    """The real clock, on the running asyncio loop."""
+    """The real clock, with timers on an asyncio loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -58,16 +59,16 @@ class LoopClock:
 
 
 class BlockingClock:
-    """The real clock of a process without a loop: search workers, which may wait."""
+    """The real clock of a process without an event loop, which may block: a search worker."""
 
     def wall_ms(self) -> int:
-        """As `Clock`."""
+        """See `Clock`."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """As `Clock`."""
+        """See `Clock`."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Block for `seconds`."""
         time.sleep(seconds)

@@ -1,10 +1,10 @@
-"""A result that comes later, without an event loop.
+"""A promise: a result that is set later, without an event loop.
 
-Owns: `Promise`, the one promise type below the doors. Refuses: threads (one thread sets and reads it) and a
-second result. Anybody may use it; asyncio code may `await` it.
+Owns: `Promise`, the only promise type of the log, the coordinator and the node. Refuses: threads (one thread
+sets and reads it) and a second result. Code that runs in asyncio may `await` it.
 
-It exists because log and coordinator run under a real event loop and, in tests, under a simulated clock: an
-`asyncio.Future` would tie them to a loop and costs one more loop turn for each acknowledgement.
+An `asyncio.Future` would tie the log and the coordinator to a loop, which their tests replace by a simulated
+clock, and would cost one more loop turn for each acknowledgement.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ U = TypeVar("U")
 
 
 class Promise(Generic[T]):
-    """A value or an error that is set once; callbacks run at once, in the order they were added."""
+    """A value or an error that is set once. Callbacks run at once, in the order in which they were added."""
 
     __slots__ = ("_callbacks", "_error", "_value", "done")
 
@@ -29,36 +29,36 @@ class Promise(Generic[T]):
 
     @classmethod
     def resolved(cls, value: T) -> Promise[T]:
-        """One that already has its value."""
-        later = cls()
-        later.done = True
-        later._value = value
-        return later
+        """A promise that already has its value."""
+        promise = cls()
+        promise.done = True
+        promise._value = value
+        return promise
 
     @classmethod
     def failed(cls, error: BaseException) -> Promise[T]:
-        """One that already has its error."""
-        later = cls()
-        later.done = True
-        later._error = error
-        return later
+        """A promise that already has its error."""
+        promise = cls()
+        promise.done = True
+        promise._error = error
+        return promise
 
     def resolve(self, value: T) -> None:
-        """Set the value and run the callbacks. A second result is a bug: AssertionError."""
-        assert not self.done, "a Promise is set once"
+        """Set the value and run the callbacks. AssertionError if there is a result already."""
+        assert not self.done, "a promise is set once"
         self.done = True
         self._value = value
         self._run_callbacks()
 
     def fail(self, error: BaseException) -> None:
-        """Set the error and run the callbacks. A second result is a bug: AssertionError."""
-        assert not self.done, "a Promise is set once"
+        """Set the error and run the callbacks. AssertionError if there is a result already."""
+        assert not self.done, "a promise is set once"
         self.done = True
         self._error = error
         self._run_callbacks()
 
     def copy_result(self, other: Promise[T]) -> None:
-        """Have the result of another that is done."""
+        """Set the result of another promise, which is done."""
         if other.error is not None:
             self.fail(other.error)
         else:
@@ -66,18 +66,18 @@ class Promise(Generic[T]):
 
     @property
     def error(self) -> BaseException | None:
-        """The error, or None while it is not done and when it has a value."""
+        """The error; None while the promise is not done, and when it has a value."""
         return self._error
 
     def result(self) -> T:
-        """The value; raises the error if it failed. Asking before it is done is a bug: AssertionError."""
-        assert self.done, "not done yet"
+        """Return the value, or raise the error. AssertionError if the promise is not done."""
+        assert self.done, "the promise is not done"
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
 
     def then(self, callback: Callable[[Promise[T]], None]) -> None:
-        """Call `callback(self)` when done: now, if it is."""
+        """Call `callback(self)` when the promise is done; now, if it is done already."""
         if self.done:
             callback(self)
         elif self._callbacks is None:
@@ -85,33 +85,34 @@ class Promise(Generic[T]):
         else:
             self._callbacks.append(callback)
 
-    def map(self, change: Callable[[T], U]) -> Promise[U]:
-        """A Promise of `change(value)`; an error, also one that `change` raises, passes on."""
-        out: Promise[U] = Promise()
+    def map(self, function: Callable[[T], U]) -> Promise[U]:
+        """A promise of `function(value)`. It fails with this promise's error, or with what `function`
+        raises."""
+        mapped: Promise[U] = Promise()
 
-        def done(later: Promise[T]) -> None:
+        def done(promise: Promise[T]) -> None:
             try:
-                value = change(later.result())
+                value = function(promise.result())
             except Exception as error:
-                out.fail(error)
+                mapped.fail(error)
             else:
-                out.resolve(value)
+                mapped.resolve(value)
 
         self.then(done)
-        return out
+        return mapped
 
-    def chain(self, change: Callable[[T], Promise[U]]) -> Promise[U]:
-        """As `map`, for a change that itself returns a Promise."""
-        out: Promise[U] = Promise()
+    def chain(self, function: Callable[[T], Promise[U]]) -> Promise[U]:
+        """Like `map`, for a function that returns a promise."""
+        chained: Promise[U] = Promise()
 
-        def changed(later: Promise[Promise[U]]) -> None:
-            if later.error is not None:
-                out.fail(later.error)
+        def done(promise: Promise[Promise[U]]) -> None:
+            if promise.error is not None:
+                chained.fail(promise.error)
             else:
-                later.result().then(out.copy_result)
+                promise.result().then(chained.copy_result)
 
-        self.map(change).then(changed)
-        return out
+        self.map(function).then(done)
+        return chained
 
     def _run_callbacks(self) -> None:
         callbacks, self._callbacks = self._callbacks, None
@@ -120,7 +121,7 @@ class Promise(Generic[T]):
 
     def __await__(self) -> Generator[object, None, T]:
         if not self.done:
-            import asyncio  # only asyncio code awaits; log and coordinator never import it
+            import asyncio  # only asyncio code awaits; the log and the coordinator never import it
 
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.then(lambda _: None if future.done() else future.set_result(None))
@@ -128,19 +129,20 @@ class Promise(Generic[T]):
         return self.result()
 
 
-def gather(laters: list[Promise[T]]) -> Promise[list[Promise[T]]]:
-    """A Promise that is done when all are; its value is the list, so that each error can be looked at."""
-    out: Promise[list[Promise[T]]] = Promise()
-    left = len(laters)
-    if not left:
-        out.resolve(laters)
+def gather(promises: list[Promise[T]]) -> Promise[list[Promise[T]]]:
+    """A promise that is done when all of `promises` are. Its value is that list, so that the caller can look
+    at each error."""
+    gathered: Promise[list[Promise[T]]] = Promise()
+    pending_count = len(promises)
+    if not pending_count:
+        gathered.resolve(promises)
 
-    def one(_: Promise[T]) -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            out.resolve(laters)
+    def count_down(_: Promise[T]) -> None:
+        nonlocal pending_count
+        pending_count -= 1
+        if not pending_count:
+            gathered.resolve(promises)
 
-    for later in laters:
-        later.then(one)
-    return out
+    for promise in promises:
+        promise.then(count_down)
+    return gathered

@@ -1,23 +1,22 @@
-"""Publishing again what is in the stream already: each event once, whatever breaks off on the way.
+"""Replay: publishes events of the stream again, each of them once, even if the replay is interrupted.
 
-Owns: the two headers that a replayed event gets, the pace, and where a replay that was broken off goes on.
-Refuses: to keep a note of its own about that: a note and the target could disagree after a crash. The target
-alone says what is in it. Used by the HTTP door and by the command line, over any engine.
+Owns: the two headers of a replayed event, the rate, and how an interrupted replay is resumed. Refuses: a
+progress file of its own, which could disagree with the target topic after a crash. The target alone says
+which events it has. Works over any engine.
 
-**How a job goes on.** Each event that a job publishes carries the job's id and the place it is from. A job
-that is started again first looks for its events in the target (`find_published`), and leaves out what it
-finds. Its
-events are published slice by slice, in the order of the offsets of each source partition, a slice only when
-all of the one before is durable. So if the n-th last offset found of a source partition is smaller than all
-that one slice can hold, everything before it is there: WINDOW offsets are remembered, not all. What counts
-into a slice is what was read, also if it is left out: else a job that is broken off again and again, with
-holes to fill, could spread its holes over more and more offsets.
+**How a job is resumed.** Each event that a job publishes carries the job's id and its source position. A job
+that starts again first searches the target for its own events (`find_published`) and skips them. A run
+publishes slice by slice, in the order of the offsets of each source partition, and a slice only when all of
+the one before is durable. So if WINDOW offsets of a source partition are found, which is more than a slice
+can hold, everything before them is in the target as well, and only these offsets have to be remembered. A
+slice counts the events that were read, also those that were skipped: otherwise a job that is interrupted
+again and again could spread its gaps over more and more offsets.
 
-**What that holds against.** A client that dies, a server that is killed, a machine that loses its power: the
-events that became durable are found, the others are published. Two things it does not hold against. Whoever
-deletes or compacts the job's newest events in the target takes its memory with them. And an older run must
-have ended: on this machine's log a second one is refused until the first one's last write is done; another
-cluster may still take what a killed client had sent, so a job goes on there only after SETTLE_S.
+**What this survives.** A client that dies, a server that is killed, a machine that loses power: the events
+that became durable are found, the others are published. It does not survive two things. Deleting or
+compacting the job's newest events in the target loses its progress. And an older run must have ended: on
+this machine's log a second run is refused until the last write of the first is done; another cluster may
+still accept what a killed client has sent, so a job is resumed there only after SETTLE_S.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from mainstem.contract import Event, EventLog, InvalidArgument, NewEvent, Positi
 from mainstem.search.contract import Done, Hit, Search, SearchRequest, Unreadable
 
 FROM_HEADER = "mainstem-replayed-from"
-"""`topic/partition/offset` of the event that was replayed."""
+"""Header with the source position of a replayed event: `topic/partition/offset`."""
 JOB_HEADER = "mainstem-replay-job"
-"""The job's id, a space, and the mark of what it replays: eight hex digits."""
+"""Header with the job's id, a space, and its fingerprint as eight hex digits."""
 JOB_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 SLICE_EVENTS = 500
 SLICE_BYTES = 1 << 20
 WINDOW = 8 * SLICE_EVENTS
-"""Offsets remembered of each source partition. More than a slice: versions to come may have larger ones."""
+"""Offsets remembered of each source partition. More than a slice, in case a later version has larger ones."""
 SETTLE_S = 2.0
 
 SourceItem: TypeAlias = Event | Unreadable
@@ -51,120 +50,131 @@ SourceItem: TypeAlias = Event | Unreadable
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob:
-    """What is replayed, by name: the same job again means the same events."""
+    """The name of a replay and a fingerprint of its source. The same job always replays the same events."""
 
     id: str
     fingerprint: int
 
     @classmethod
-    def of(cls, job_id: str, request: SearchRequest | None, chosen: object = None) -> ReplayJob:
-        """The job of this name that replays this. InvalidArgument: its name. `chosen`: any value whose
-        repr says which events are meant, when no search does."""
+    def of(cls, job_id: str, request: SearchRequest | None, selection: object = None) -> ReplayJob:
+        """The job with this name and source: a search, or a selection of events, of which any value with a
+        stable `repr` will do. InvalidArgument: the name."""
         if not re.fullmatch(JOB_PATTERN, job_id):
             raise InvalidArgument(
                 f"{job_id[:100]!r} is not a job's id: 1 to 64 letters, digits, dots and dashes"
             )
-        what: object = chosen
+        source = selection
         if request is not None:
             partitions = None if request.partitions is None else sorted(request.partitions)
-            what = (request.query, sorted(request.topics), partitions, request.since_ms, request.until_ms)
-        return cls(job_id, zlib.crc32(repr(what).encode()))
+            source = (request.query, sorted(request.topics), partitions, request.since_ms, request.until_ms)
+        return cls(job_id, zlib.crc32(repr(source).encode()))
 
     @property
     def header(self) -> bytes:
-        """What stands in JOB_HEADER."""
+        """The value of JOB_HEADER."""
         return f"{self.id} {self.fingerprint:08x}".encode()
 
 
 @dataclass(slots=True)
 class ReplayProgress:
-    """How far it is."""
+    """How many events a replay has published and skipped."""
 
     published: int = 0
     """By this run."""
     already_published: int = 0
-    """Found in the target: published by earlier runs of this job."""
+    """By earlier runs of this job, as found in the target."""
     unreadable: int = 0
-    """Stretches of the source that could not be read, and so were left out."""
+    """Ranges of the source that could not be read and were skipped."""
 
 
 class _ReplayedOffsets:
-    """Which offsets of a source are done, of each partition the WINDOW largest; those below are done too."""
+    """The source positions that are in the target: the WINDOW largest of each partition. All positions below
+    these count as replayed too."""
 
     def __init__(self) -> None:
         self._floors: dict[tuple[str, int], int] = {}
-        self._kept: dict[tuple[str, int], list[int]] = {}
-        self._known: set[Position] = set()
+        """(topic, partition) -> the highest offset that was dropped from the window."""
+        self._windows: dict[tuple[str, int], list[int]] = {}
+        """(topic, partition) -> a heap of offsets."""
+        self._positions: set[Position] = set()
 
-    def add(self, place: Position) -> None:
-        if place in self:
+    def add(self, position: Position) -> None:
+        if position in self:
             return
-        where = (place.topic, place.partition)
-        kept = self._kept.setdefault(where, [])
-        heapq.heappush(kept, place.offset)
-        self._known.add(place)
-        if len(kept) > WINDOW:
-            floor = heapq.heappop(kept)
-            self._floors[where] = floor
-            self._known.discard(Position(*where, floor))
+        key = (position.topic, position.partition)
+        window = self._windows.setdefault(key, [])
+        heapq.heappush(window, position.offset)
+        self._positions.add(position)
+        if len(window) > WINDOW:
+            floor = heapq.heappop(window)
+            assert floor > self._floors.get(key, -1), "the window of replayed offsets only moves up"
+            self._floors[key] = floor
+            self._positions.discard(Position(*key, floor))
 
-    def __contains__(self, place: Position) -> bool:
-        return place in self._known or place.offset <= self._floors.get((place.topic, place.partition), -1)
+    def __contains__(self, position: Position) -> bool:
+        floor = self._floors.get((position.topic, position.partition), -1)
+        return position in self._positions or position.offset <= floor
 
     def __bool__(self) -> bool:
-        return bool(self._known)
+        return bool(self._positions)
 
 
 class Replay:
-    """One run of a job into the topic `to`. `find_published` first if the job may have run before,
-    then `run`."""
+    """One run of a job into the topic `target`. If the job may have run before, call `find_published` before
+    `run`."""
 
-    def __init__(self, engine: EventLog, search: Search, clock: Clock, to: str, job: ReplayJob) -> None:
+    def __init__(self, engine: EventLog, search: Search, clock: Clock, target: str, job: ReplayJob) -> None:
         self._engine = engine
         self._search = search
         self._clock = clock
-        self._to = to
+        self._target = target
         self.job = job
-        self._done = _ReplayedOffsets()
-        self._writing: asyncio.Future[list[Position]] | None = None
+        self._replayed = _ReplayedOffsets()
+        self._publishing: asyncio.Future[list[Position]] | None = None
         self.progress = ReplayProgress()
 
     async def find_published(self) -> int:
-        """Find what earlier runs have published; how many. InvalidArgument: the job was another one then.
-        StreamError: a stretch of the target cannot be read, so nobody knows."""
-        request = SearchRequest(query=f'"{self.job.id}"', topics=(self._to,), limit=None, newest_first=False)
+        """Find the events that earlier runs have published, and return their number. InvalidArgument: the
+        job had another source then. StreamError: a range of the target cannot be read, so that some of the
+        job's events may be missed."""
+        request = SearchRequest(
+            query=f'"{self.job.id}"', topics=(self._target,), limit=None, newest_first=False
+        )
         async with aclosing(self._search.search(request)) as updates:
             async for update in updates:
                 if isinstance(update, Unreadable):
-                    at = update.position
+                    start = update.position
                     raise StreamError(
-                        f"job {self.job.id} cannot go on: what it published may lie in {at.topic}/"
-                        f"{at.partition} from offset {at.offset} on, which cannot be read: {update.reason}"
+                        f"job {self.job.id} cannot go on: what it published may lie in {start.topic}/"
+                        f"{start.partition} from offset {start.offset} on, which cannot be read:"
+                        f" {update.reason}"
                     )
                 if isinstance(update, Hit):
-                    self._recall(update.event)
+                    self._add_published(update.event)
         return self.progress.already_published
 
-    def _recall(self, event: Event) -> None:
-        """Only the last two headers count: an event may have been replayed before, by other jobs."""
+    def _add_published(self, event: Event) -> None:
+        """Note an event if this job published it. Only the last two headers count, because other jobs may
+        have replayed the event before."""
         if len(event.headers) < 2 or event.headers[-1][0] != JOB_HEADER:
             return
-        content = event.headers[-1][1] or b""
-        if content.partition(b" ")[0] != self.job.id.encode():
+        job_header = event.headers[-1][1] or b""
+        if job_header.partition(b" ")[0] != self.job.id.encode():
             return
-        if content != self.job.header:
+        if job_header != self.job.header:
             raise InvalidArgument(f"job {self.job.id} was begun with another query, or other topics or times")
         topic, _, rest = (event.headers[-2][1] or b"").decode("utf-8", "replace").partition("/")
         partition, _, offset = rest.partition("/")
         if event.headers[-2][0] == FROM_HEADER and partition.isdecimal() and offset.isdecimal():
-            self._done.add(Position(topic, int(partition), int(offset)))
+            self._replayed.add(Position(topic, int(partition), int(offset)))
             self.progress.already_published += 1
 
     async def count(self, request: SearchRequest) -> int:
-        """How many of the matches would be published."""
+        """Count the matches that the job would publish."""
         if self.progress.already_published:
             return await self.count_fresh(matching_events(self._search, request))
-        # None of them is done, nor one that the job published: their number is enough.
+        # The job has published none of the matches and none of its own events matches: their number is
+        # enough.
         async with aclosing(self._search.search(replace(request, only_count=True))) as updates:
             async for update in updates:
                 if isinstance(update, Done):
@@ -173,91 +183,97 @@ class Replay:
         raise StreamError("the search was cut off")
 
     async def count_fresh(self, source: AsyncGenerator[SourceItem, None]) -> int:
-        """How many of them would be published."""
+        """Count the events of `source` that the job would publish."""
         count = 0
         async with aclosing(source):
-            async for found in source:
-                if isinstance(found, Unreadable):
+            async for item in source:
+                if isinstance(item, Unreadable):
                     self.progress.unreadable += 1
                 else:
-                    count += self._is_fresh(found)
+                    count += self._is_fresh(item)
         return count
 
     def _is_fresh(self, event: Event) -> bool:
-        """Not published by this job, and not one that it published (into a topic that it reads)."""
-        is_own = bool(event.headers) and event.headers[-1] == (JOB_HEADER, self.job.header)
-        return not is_own and position_of(event) not in self._done
+        """Whether the job has not published the event, and the event is not a copy that the job published
+        into a topic that it also reads."""
+        is_copy = bool(event.headers) and event.headers[-1] == (JOB_HEADER, self.job.header)
+        return not is_copy and position_of(event) not in self._replayed
 
     async def run(
-        self, source: AsyncGenerator[SourceItem, None], rate: int, pause: Callable[[float], Awaitable[None]]
+        self,
+        source: AsyncGenerator[SourceItem, None],
+        rate: int,
+        pause: Callable[[float], Awaitable[None]],
     ) -> AsyncGenerator[ReplayProgress, None]:
-        """Publish what `source` gives, `rate` events a second at most, telling how far it is after each
-        slice. The offsets of each partition must rise, unless there are less than WINDOW. StreamError ends
-        it; `progress` has what was published all the same."""
-        began = self._clock.monotonic()
+        """Publish the events of `source`, at most `rate` events a second, and yield the progress after each
+        slice. The offsets of each partition must increase, unless there are fewer than WINDOW. StreamError
+        ends the run; `progress` still counts what was published."""
+        started_at = self._clock.monotonic()
         slices = self._slices(source, max(1, min(SLICE_EVENTS, rate // 4)))
         async with aclosing(source), aclosing(slices):
             async for events in slices:
                 if events:
                     await self._publish(events)
                     yield self.progress
-                    await pause(max(0.0, began + self.progress.published / rate - self._clock.monotonic()))
+                    due_at = started_at + self.progress.published / rate
+                    await pause(max(0.0, due_at - self._clock.monotonic()))
         yield self.progress
 
     async def _slices(
-        self, source: AsyncGenerator[SourceItem, None], most: int
+        self, source: AsyncGenerator[SourceItem, None], max_events: int
     ) -> AsyncGenerator[list[Event], None]:
         fresh: list[Event] = []
-        count = size_bytes = 0
-        async for found in source:
-            if isinstance(found, Unreadable):
+        read_count = size_bytes = 0
+        async for item in source:
+            if isinstance(item, Unreadable):
                 self.progress.unreadable += 1
                 continue
-            count += 1
-            if self._is_fresh(found):
-                fresh.append(found)
-                size_bytes += len(found.value or b"") + len(found.key or b"")
-            if len(fresh) >= most or count >= SLICE_EVENTS or size_bytes >= SLICE_BYTES:
+            read_count += 1
+            if self._is_fresh(item):
+                fresh.append(item)
+                size_bytes += len(item.value or b"") + len(item.key or b"")
+            if len(fresh) >= max_events or read_count >= SLICE_EVENTS or size_bytes >= SLICE_BYTES:
                 yield fresh
-                fresh, count, size_bytes = [], 0, 0
+                fresh, read_count, size_bytes = [], 0, 0
         yield fresh
 
     async def _publish(self, events: Sequence[Event]) -> None:
-        marked = [NewEvent(each.value, each.key, self._headers(each)) for each in events]
-        self._writing = asyncio.ensure_future(self._engine.publish(self._to, marked))
+        copies = [NewEvent(event.value, event.key, self._headers(event)) for event in events]
+        self._publishing = asyncio.ensure_future(self._engine.publish(self._target, copies))
         try:
-            await asyncio.shield(self._writing)
+            await asyncio.shield(self._publishing)
         except StreamError as error:
-            self.progress.published += sum(isinstance(each, Position) for each in error.results)
+            self.progress.published += sum(isinstance(result, Position) for result in error.results)
             raise
         self.progress.published += len(events)
 
     def _headers(self, event: Event) -> tuple[tuple[str, bytes | None], ...]:
-        place = f"{event.topic}/{event.partition}/{event.offset}"
-        return (*event.headers, (FROM_HEADER, place.encode()), (JOB_HEADER, self.job.header))
+        source = f"{event.topic}/{event.partition}/{event.offset}"
+        return (*event.headers, (FROM_HEADER, source.encode()), (JOB_HEADER, self.job.header))
 
-    def when_idle(self, call: Callable[[], None]) -> None:
-        """Call it when nothing is being written any more: at once, or after the slice that was on its way
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when no publish is in progress: now, or after the slice that was being published
         when the run was ended. Only then may the job run again."""
 
-        def ended(writing: asyncio.Future[list[Position]]) -> None:
-            if not writing.cancelled():
-                writing.exception()  # nobody else asks for it any more
-            call()
+        def on_published(publishing: asyncio.Future[list[Position]]) -> None:
+            if not publishing.cancelled():
+                publishing.exception()  # retrieve it, or asyncio logs that nobody did
+            callback()
 
-        if self._writing is None or self._writing.done():
-            call()
+        if self._publishing is None or self._publishing.done():
+            callback()
         else:
-            self._writing.add_done_callback(ended)
+            self._publishing.add_done_callback(on_published)
 
 
 def position_of(event: Event) -> Position:
-    """Where it is."""
+    """The event's position."""
     return Position(event.topic, event.partition, event.offset)
 
 
 async def matching_events(search: Search, request: SearchRequest) -> AsyncGenerator[SourceItem, None]:
-    """All events that match, oldest first in each partition, and what could not be read."""
+    """All events that match, each partition in the order of its offsets, and the ranges that cannot be
+    read."""
     done = False
     async with aclosing(search.search(request)) as updates:
         async for update in updates:

@@ -1,7 +1,7 @@
-"""Times and places in a topic, as they are typed and shown.
+"""Points of time and offsets as people type and read them.
 
-Owns: `earliest`, `latest`, offsets, `-10m`, ISO 8601; ages such as `3 min`. All times are UTC where none is
-said.
+Owns: parsing of `earliest`, `latest`, offsets, ages such as `-10m` and ISO 8601; formatting of times and
+durations. A time without a UTC offset is UTC.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Literal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECONDS_MAX = 100_000_000_000
-"""A number smaller than this is seconds since 1970 (until the year 5138), a larger one milliseconds (from
-1973)."""
+"""A smaller number is seconds since 1970 (until the year 5138), any other is milliseconds (from 1973)."""
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _RELATIVE = re.compile(r"-(?:\d+(?:ms|s|m|h|d|w))+")
@@ -27,14 +26,14 @@ START_POINT_FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class StartPoint:
-    """A place to start or to end: `value` is an offset, or ms since 1970."""
+    """A point of a topic at which reading starts or ends. `value` is an offset, or ms since 1970."""
 
     kind: Literal["earliest", "latest", "offset", "time"]
     value: int = 0
 
 
 def parse_start_point(text: str, now_ms: int) -> StartPoint:
-    """What `--from`, `--until` and `--to` take. ValueError says what they take."""
+    """Parse the value of `--from`, `--until` or `--to`. ValueError lists the accepted forms."""
     if text == "earliest":
         return StartPoint("earliest")
     if text == "latest":
@@ -51,16 +50,16 @@ def parse_start_point(text: str, now_ms: int) -> StartPoint:
 
 
 def parse_iso(text: str) -> int:
-    """ISO 8601 as ms since 1970; without an offset it is UTC. ValueError."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+    """Parse ISO 8601 to ms since 1970. A time without a UTC offset is UTC. ValueError."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - EPOCH) // timedelta(milliseconds=1)
 
 
 def parse_event_time(value: object) -> int:
-    """An event's own time from a JSON value: ISO 8601, or a number of seconds or ms. ValueError says why
-    not."""
+    """Parse an event's own time, ms since 1970, from a JSON value: ISO 8601, or a number of seconds or ms.
+    ValueError says what is wrong with it."""
     if isinstance(value, str):
         try:
             return parse_iso(value)
@@ -72,20 +71,21 @@ def parse_event_time(value: object) -> int:
 
 
 def format_iso(time_ms: int) -> str:
-    """`2013-01-01T10:00:00.000Z`; empty for an event without a time, digits for one that no calendar has."""
+    """Format as `2013-01-01T10:00:00.000Z`; as an empty string for an event without a time (-1); as digits
+    for a time that no calendar has."""
     if time_ms < 0:
         return ""
     try:
-        moment = EPOCH + timedelta(milliseconds=time_ms)
+        time = EPOCH + timedelta(milliseconds=time_ms)
     except OverflowError:
         return str(time_ms)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
-def format_age(milliseconds: int) -> str:
-    """A span for people, in the two digits that matter: `3 s`, `14 min`, `5 h`, `12 d`, `2.3 y`."""
-    seconds = milliseconds / 1000
-    for unit, length_s, below in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48), ("d", 86_400, 730)):
-        if seconds < below * length_s:
-            return f"{seconds / length_s:.0f} {unit}" if seconds >= 1 or not seconds else "< 1 s"
+def format_age(duration_ms: int) -> str:
+    """Format a duration with about two digits: `3 s`, `14 min`, `5 h`, `12 d`, `2.3 y`."""
+    seconds = duration_ms / 1000
+    for unit, unit_s, units_max in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48), ("d", 86_400, 730)):
+        if seconds < units_max * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}" if seconds >= 1 or not seconds else "< 1 s"
     return f"{seconds / 31_557_600:.1f} y"
