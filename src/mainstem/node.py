@@ -1,8 +1,7 @@
-"""One machine: the log and the coordinator, opened together.
+"""The node: the log and the coordinator of one server, opened and closed together.
 
-Owns: the order of start and stop, partitions of topics by name, what the log is told when topics change,
-and the timer of retention. Refuses: protocols and sockets. Doors and the embedded engine call it;
-`mainstem.serve.server` opens it.
+Owns: the order of start and stop, the partitions of topics by name, the changes of the log that follow from
+changes of topics, and the retention timer. Refuses: protocols and sockets.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from uuid import UUID
 
 from mainstem.clock import Clock, Timer
 from mainstem.coordinator.errors import InvalidTopicName, UnknownTopicOrPartition
-from mainstem.coordinator.groups.groups import Groups
-from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata, Topics
+from mainstem.coordinator.state_machines import StateMachines
+from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.disk.disk_stall import StallMonitor
@@ -32,38 +30,37 @@ from mainstem.settings import Settings
 STATE_LOG_CONFIG = PartitionConfig(
     segment_bytes=32 << 20, max_message_bytes=32 << 20, retention_ms=-1, retention_bytes=-1
 )
-"""Of the state log. What a snapshot makes needless goes segment by segment, so that they are small."""
+"""Of the state log. Its segments are small, because whole segments are deleted after a snapshot."""
 DELETION_RETRY_S = 60.0
 RETENTION_SLICE_PARTITIONS = 50
-"""Partitions that retention looks at in one turn of the loop."""
+"""Partitions that retention checks in one turn of the loop."""
 
-NO_END = 1 << 63
-"""Of a partition that is not there: its offsets are left to those who look for deleted topics."""
+NO_LOG_END = 1 << 63
+"""The log end of a partition that does not exist. Its committed offsets are not clamped; they are deleted
+with their topic."""
 
 log = logging.getLogger(__name__)
 
 
 class Node:
-    """The log and what is remembered beside it. Made by `open`."""
+    """The log and the coordinator of one server. Created by `open`."""
 
     def __init__(self, settings: Settings, disk: Disk, clock: Clock, rng: random.Random, opened: Log) -> None:
         self.settings = settings
         self.clock = clock
         self.rng = rng
         self.log = opened
-        self.topics = Topics(settings, rng)
-        self.producer_ids = ProducerIds()
-        self.groups = Groups(settings, clock, rng, self.topics)
-        machines = (self.topics, self.producer_ids, self.groups)
+        machines = StateMachines.create(settings, clock, rng)
+        self.topics, self.producer_ids, self.groups = machines
         self.runtime = Runtime(disk, opened.state, clock, machines)
-        self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = self.runtime
-        self.topics.on_deleted.append(self._deleted)
-        self.topics.on_configured.append(self._configured)
-        self.runtime.on_reloaded.append(self._reloaded)
+        machines.connect(self.runtime)
+        self.topics.on_deleted.append(self._on_topic_deleted)
+        self.topics.on_configured.append(self._on_topic_configured)
+        self.runtime.on_reloaded.append(self._on_state_reloaded)
         self.recovery_report: RecoveryReport | None = None
-        """What the start found."""
+        """What the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
-        self._retention: Timer | None = None
+        self._retention_timer: Timer | None = None
         self._closing: Promise[None] | None = None
         self.space_guard = SpaceGuard(
             disk, clock, settings.disk_reserve_bytes, settings.data_max_bytes, opened.total_bytes
@@ -73,9 +70,10 @@ class Node:
 
     @classmethod
     def open(cls, settings: Settings, disk: Disk, clock: Clock, rng: random.Random) -> Promise[Node]:
-        """Open the data folder and recover it; done when it serves. Blocks while it reads.
+        """Open the data folder and recover it. The promise is done when the node can serve. Blocks while it
+        reads.
 
-        Raises LogFolderError (in use, newer format, damaged beyond what may be guessed), OSError.
+        Raises LogFolderError (in use, newer format, or damaged so that the content is not certain), OSError.
         """
         config = LogConfig(
             durability=settings.durability, producer_expiry_ms=settings.producer_id_expiration_ms
@@ -87,61 +85,63 @@ class Node:
         report = node.recovery_report = opened.recover(node.topics.status)
         node._start()
         if report.is_copy or (settings.durability == "os" and not report.clean):
-            node.groups.clamp_to_log_end(node._end_of).then(lambda done: node._clamped(done, report.is_copy))
+            clamped = node.groups.clamp_to_log_end(node._log_end_of)
+            clamped.then(lambda done: node._on_clamped(done, report.is_copy))
         return Promise.resolved(node)
 
     def _start(self) -> None:
-        made: dict[frozenset[tuple[str, str]], PartitionConfig] = {}  # most topics have the same settings
+        configs: dict[frozenset[tuple[str, str]], PartitionConfig] = {}  # most topics have the same settings
         for topic in self.topics.all():
             key = frozenset(topic.config.items())
-            if key not in made:
-                made[key] = self.topics.partition_config(topic)
-            self.log.set_config(topic.id, made[key])
+            if key not in configs:
+                configs[key] = self.topics.partition_config(topic)
+            self.log.set_config(topic.id, configs[key])
         for topic_id in self.topics.tombstones():
-            self._forget(topic_id)
+            self._delete_from_log(topic_id)
         self.groups.start()
-        self._wait_for_retention()
+        self._schedule_retention()
         self.space_guard.start()
         self.stall_monitor.start()
 
-    def _end_of(self, topic_id: UUID, index: int) -> int:
+    def _log_end_of(self, topic_id: UUID, index: int) -> int:
         topic = self.topics.by_id(topic_id)
         if topic is None or index >= topic.partitions:
-            return NO_END
+            return NO_LOG_END
         return self.partition(topic, index).log_end_offset
 
-    def _clamped(self, done: Promise[int], copied: bool) -> None:
-        if copied and done.error is None:
+    def _on_clamped(self, clamped: Promise[int], copied: bool) -> None:
+        if copied and clamped.error is None:
             try:
                 self.log.adopt()
             except OSError as error:
-                log.error("the data folder stays a copy until the next start: %s", error)
-        if done.error is not None:
-            log.error("committed offsets after the end of the log could not be set back: %s", done.error)
-        elif done.result():
-            log.warning("%d committed offsets were after the end of the log: set back to it", done.result())
+                log.error("the data folder stays marked as a copy until the next start: %s", error)
+        if clamped.error is not None:
+            log.error("committed offsets after the end of the log could not be set back: %s", clamped.error)
+        elif clamped.result():
+            log.warning(
+                "%d committed offsets were after the end of the log: set back to it", clamped.result()
+            )
 
     # --- partitions ---------------------------------------------------------------------------------------
 
     def partition(self, topic: TopicMetadata, index: int) -> Partition:
-        """Partition `index` of `topic`. UnknownTopicOrPartition: it has none of that number, or was
-        deleted."""
-        found = self._partitions.get((topic.id, index))
-        if found is not None:
-            return found
+        """Partition `index` of `topic`. UnknownTopicOrPartition: the topic was deleted, or has no partition
+        of that index."""
+        partition = self._partitions.get((topic.id, index))
+        if partition is not None:
+            return partition
         current = self.topics.by_id(topic.id)
         if current is None or not 0 <= index < current.partitions:
             raise UnknownTopicOrPartition(
                 f"This server does not host partition {index} of the topic '{topic.name}'."
             )
-        found = self.log.partition(topic.id, index, self.topics.partition_config(current))
-        self._partitions[topic.id, index] = found
-        return found
+        partition = self.log.partition(topic.id, index, self.topics.partition_config(current))
+        self._partitions[topic.id, index] = partition
+        return partition
 
     def partition_to_append(self, topic: TopicMetadata, index: int) -> Partition:
-        """As `partition`, for who appends: also UnknownTopicOrPartition, which clients try again, while it is
-        not
-        durable yet that there is this partition; DiskFull, which they try again too."""
+        """See `partition`; for appending. Clients retry both errors: UnknownTopicOrPartition also while the
+        creation of the partition is not durable, DiskFull while the node rejects writes."""
         if self.rejection_reason is not None:
             raise DiskFull(self.rejection_reason)
         if index >= self.topics.durable_partitions(topic):
@@ -152,13 +152,15 @@ class Node:
 
     @property
     def rejection_reason(self) -> str | None:
-        """Why topics take no events; None in normal work."""
+        """Why writes to topics are rejected; None in normal operation."""
         return self.space_guard.rejection_reason or self.stall_monitor.rejection_reason
 
     def auto_create(self, name: str) -> Promise[TopicMetadata]:
-        """The topic of that name, made with the default settings if there is none. Fails with
-        UnknownTopicOrPartition
-        when topics are not made by themselves, InvalidTopicName, StorageError."""
+        """The topic of that name. Creates it with default settings if it does not exist and the settings
+        permit that.
+
+        Fails with UnknownTopicOrPartition (automatic creation is off), InvalidTopicName, StorageError.
+        """
         topic = self.topics.get(name)
         if topic is not None:
             return self.runtime.read(topic)
@@ -166,95 +168,100 @@ class Node:
             return Promise.failed(UnknownTopicOrPartition(f"This server does not host this topic: '{name}'."))
         if name in INTERNAL:
             return Promise.failed(
-                InvalidTopicName(f"'{name}' is a name of Kafka's own: it is not made by itself")
+                InvalidTopicName(f"'{name}' is an internal topic of Kafka: it is not created automatically")
             )
         return self.topics.create(name)
 
-    # --- what the log is told -----------------------------------------------------------------------------
+    # --- changes of topics --------------------------------------------------------------------------------
 
-    def _deleted(self, topic: TopicMetadata) -> None:
+    def _on_topic_deleted(self, topic: TopicMetadata) -> None:
         for index in range(topic.partitions):
             self._partitions.pop((topic.id, index), None)
-        self.groups.delete_topic_offsets(topic.id).then(self._complain)
-        self._forget(topic.id)
+        self.groups.delete_topic_offsets(topic.id).then(self._log_deletion_error)
+        self._delete_from_log(topic.id)
 
-    def _forget(self, topic_id: UUID) -> None:
-        """Have the log remove what it has of a deleted topic, then drop the tombstone; try until it can."""
+    def _delete_from_log(self, topic_id: UUID) -> None:
+        """Delete a topic from the log, then purge its tombstone. Retries until it succeeds."""
         if self._closing is not None:
             return
 
-        def gone(done: Promise[None]) -> None:
-            if done.error is not None:
-                log.error("topic %s is deleted but not all of it is removed: %s", topic_id, done.error)
-                self.clock.call_later(DELETION_RETRY_S, lambda: self._forget(topic_id))
+        def on_deleted(deleted: Promise[None]) -> None:
+            if deleted.error is not None:
+                log.error("topic %s is deleted but not all of it is removed: %s", topic_id, deleted.error)
+                self.clock.call_later(DELETION_RETRY_S, lambda: self._delete_from_log(topic_id))
             elif self._closing is None:
-                self.topics.purge(topic_id).then(self._complain)
+                self.topics.purge(topic_id).then(self._log_deletion_error)
 
-        self.log.delete_topic(topic_id).then(gone)
+        self.log.delete_topic(topic_id).then(on_deleted)
 
-    def _configured(self, topic: TopicMetadata) -> None:
+    def _on_topic_configured(self, topic: TopicMetadata) -> None:
         current = self.topics.by_id(topic.id)
         if current is not None:
             self.log.set_config(topic.id, self.topics.partition_config(current))
 
     @staticmethod
-    def _complain(done: Promise[None]) -> None:
+    def _log_deletion_error(done: Promise[None]) -> None:
         if done.error is not None:
             log.error("after the deletion of a topic: %s", done.error)
 
-    def _reloaded(self) -> None:
+    def _on_state_reloaded(self) -> None:
         self._partitions.clear()
         self.groups.start()
 
     # --- retention ----------------------------------------------------------------------------------------
 
-    def _wait_for_retention(self) -> None:
+    def _schedule_retention(self) -> None:
         if self._closing is None:
-            seconds = self.settings.log_retention_check_interval_ms / 1000
-            self._retention = self.clock.call_later(seconds, self._look_at_retention)
+            interval_s = self.settings.log_retention_check_interval_ms / 1000
+            self._retention_timer = self.clock.call_later(interval_s, self._run_scheduled_retention)
 
-    def _look_at_retention(self) -> None:
-        self.enforce_retention().then(lambda _: self._wait_for_retention())
+    def _run_scheduled_retention(self) -> None:
+        self.enforce_retention().then(lambda _: self._schedule_retention())
 
     def enforce_retention(self) -> Promise[int]:
-        """Remove what is too old or too much, of all partitions, some in each turn of the loop. The bytes
-        removed."""
-        out: Promise[int] = Promise()
-        self._retain([one for one in self.log.partitions() if one is not self.log.state], 0, out)
-        return out
+        """Delete the segments of all topics that retention allows to delete, some partitions in each turn of
+        the loop. The value is the number of bytes deleted."""
+        partitions = [partition for partition in self.log.partitions() if partition is not self.log.state]
+        deleted_bytes: Promise[int] = Promise()
+        self._enforce_retention_of(partitions, 0, deleted_bytes)
+        return deleted_bytes
 
-    def _retain(self, left: Sequence[Partition], removed: int, out: Promise[int]) -> None:
-        if not left or self._closing is not None:
-            out.resolve(removed)
+    def _enforce_retention_of(
+        self, partitions: Sequence[Partition], bytes_so_far: int, deleted_bytes: Promise[int]
+    ) -> None:
+        if not partitions or self._closing is not None:
+            deleted_bytes.resolve(bytes_so_far)
             return
-        now, after = left[:RETENTION_SLICE_PARTITIONS], left[RETENTION_SLICE_PARTITIONS:]
+        this_turn = partitions[:RETENTION_SLICE_PARTITIONS]
+        next_turns = partitions[RETENTION_SLICE_PARTITIONS:]
 
-        def done(results: Promise[list[Promise[int]]]) -> None:
-            total = removed + sum(one.result() for one in results.result() if one.error is None)
-            self.clock.call_soon(lambda: self._retain(after, total, out))
+        def on_turn_done(results: Promise[list[Promise[int]]]) -> None:
+            total = bytes_so_far
+            total += sum(result.result() for result in results.result() if result.error is None)
+            self.clock.call_soon(lambda: self._enforce_retention_of(next_turns, total, deleted_bytes))
 
-        gather([self._retain_one(partition) for partition in now]).then(done)
+        gather([self._enforce_partition_retention(partition) for partition in this_turn]).then(on_turn_done)
 
-    def _retain_one(self, partition: Partition) -> Promise[int]:
+    def _enforce_partition_retention(self, partition: Partition) -> Promise[int]:
         try:
-            later = partition.enforce_retention()
+            deleted = partition.enforce_retention()
         except (LogError, OSError) as error:
-            later = Promise.failed(error)
-        later.then(lambda done: self._report(partition, done.error))
-        return later
+            deleted = Promise.failed(error)
+        deleted.then(lambda done: self._log_retention_error(partition, done.error))
+        return deleted
 
     @staticmethod
-    def _report(partition: Partition, error: BaseException | None) -> None:
+    def _log_retention_error(partition: Partition, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, PartitionDeleted):
             log.warning("retention of %s-%d: %s", partition.topic_id, partition.index, error)
 
     # --- stop ---------------------------------------------------------------------------------------------
 
     def close(self) -> Promise[None]:
-        """Take no more requests, make everything durable, close the log. Done when the folder is free."""
+        """Stop serving, make everything durable and close the log. Done when the data folder is free."""
         if self._closing is None:
-            if self._retention is not None:
-                self._retention.cancel()
+            if self._retention_timer is not None:
+                self._retention_timer.cancel()
             self.space_guard.stop()
             self.stall_monitor.stop()
             self.runtime.close()

@@ -176,7 +176,7 @@ class GroupWorld(RuleBasedStateMachine):
     @invariant()
     def a_settled_group_is_as_recorded(self) -> None:
         group = self.live()
-        saved = self.k.groups._saved.get(GROUP)
+        saved = self.k.groups._records.get(GROUP)
         if group is not None and group.state is GroupState.STABLE:
             assert group.record() == saved
 

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from mainstem.coordinator.groups.group import TRANSITIONS, ClassicGroup
-from mainstem.coordinator.groups.members import EMPTY_CONSUMER_ASSIGNMENT
 from mainstem.coordinator.groups.types import GroupState, LeaveRequest
+from mainstem.kafka_protocol.subscription import EMPTY_ASSIGNMENT
 from tests.coordinator.group_kit import REBALANCE_MS, SESSION_MS, code, group_rig, subscription
 
 
@@ -18,7 +18,7 @@ def test_only_the_ways_of_the_table_can_be_gone(source: GroupState, target: Grou
     group.state = source
     if target in TRANSITIONS[source]:
         group.transition(target)
-        assert (group.previous, group.state) == (source, target)
+        assert (group.previous_state, group.state) == (source, target)
     else:
         with pytest.raises(AssertionError, match=r"g: .* -> "):
             group.transition(target)
@@ -49,7 +49,7 @@ def test_followers_wait_for_the_leader() -> None:
 def test_a_member_that_the_leader_forgot_gets_an_empty_assignment_that_can_be_decoded() -> None:
     k = group_rig()
     joined = k.first()
-    assert k.sync(joined, {}).result().assignment == EMPTY_CONSUMER_ASSIGNMENT
+    assert k.sync(joined, {}).result().assignment == EMPTY_ASSIGNMENT
     other = k.join(group_id="connectors", protocol_type="connect").result()
     assert k.sync(other, {}, group_id="connectors").result().assignment == b""
 

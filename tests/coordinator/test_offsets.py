@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from mainstem.coordinator.groups.members import subscribed
 from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 from mainstem.coordinator.topics.topics import TopicMetadata
+from mainstem.kafka_protocol.subscription import read_subscription
 from tests.coordinator.group_kit import (
     FLIGHTS,
     GROUP,
@@ -263,7 +263,7 @@ def test_a_group_is_deleted_with_its_offsets_when_nobody_is_in_it() -> None:
     ],
 )
 def test_a_subscription_is_read_or_refused(metadata: bytes, topics: frozenset[str] | None) -> None:
-    assert subscribed(metadata) == topics
+    assert read_subscription(metadata) == topics
 
 
 # --- age (KIP-211) ------------------------------------------------------------------------------------------

@@ -1,31 +1,16 @@
-"""A state partition and a disk in memory, whose commits a test makes succeed or fail: for tests of the
-coordinator."""
+"""A state log and a disk in memory whose commits succeed or fail when a test says so, for the coordinator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.errors import OffsetOutOfRange, StorageError
-from mainstem.log.storage import record_batch as batches
+from mainstem.log.partition.partition import AppendedBatch, BatchSlice
+from mainstem.log.storage import record_batch
 from mainstem.promise import Promise
 
 
-@dataclass(frozen=True)
-class FakeAppended:
-    base_offset: int
-    next_offset: int
-
-
-@dataclass(frozen=True)
-class FakeSlice:
-    data: bytes
-    next_offset: int
-
-
 class FakeStateLog:
-    """Keeps batches in a list. `auto`: each append is durable at once (as with `durability=os`)."""
+    """Keeps batches in a list. `auto`: each append is durable at once, as with `durability=os`."""
 
     def __init__(self, *, auto: bool = True) -> None:
         self.auto = auto
@@ -36,48 +21,49 @@ class FakeStateLog:
         self.waiters: list[tuple[int, Promise[None]]] = []
         self.refuse: str | None = None
 
-    def append(self, batch: memoryview) -> FakeAppended:
+    def append(self, batch: memoryview) -> AppendedBatch:
         if self.refuse:
             raise StorageError(self.refuse)
         base = self.log_end_offset
-        self.log_end_offset = base + batches.validate(batch).next_offset
-        batches.assign_offsets(batch, base, 0, None)
+        self.log_end_offset = base + record_batch.validate(batch).next_offset
+        record_batch.assign_offsets(batch, base, 0, None)
         self.batches.append((base, self.log_end_offset, bytes(batch)))
         if self.auto:
             self.commit()
-        return FakeAppended(base, self.log_end_offset)
+        return AppendedBatch(base, self.log_end_offset, -1, False)
 
     def when_committed(self, next_offset: int) -> Promise[None]:
         if self.high_watermark >= next_offset:
             return Promise.resolved(None)
-        later: Promise[None] = Promise()
-        self.waiters.append((next_offset, later))
-        return later
+        promise: Promise[None] = Promise()
+        self.waiters.append((next_offset, promise))
+        return promise
 
     def commit(self, until: int | None = None) -> None:
         """Make appends durable: all, or those below `until` (a batch's end)."""
         self.high_watermark = self.log_end_offset if until is None else until
         due = [waiter for waiter in self.waiters if waiter[0] <= self.high_watermark]
         self.waiters = [waiter for waiter in self.waiters if waiter[0] > self.high_watermark]
-        for _, later in due:
-            later.resolve(None)
+        for _, promise in due:
+            promise.resolve(None)
 
     def fail(self) -> None:
-        """The commit fails: what is not durable is cut off."""
+        """Fail the commit: what is not durable is truncated."""
         self.batches = [batch for batch in self.batches if batch[1] <= self.high_watermark]
         self.log_end_offset = self.high_watermark
         waiters, self.waiters = self.waiters, []
-        for _, later in waiters:
-            later.fail(StorageError("the commit failed"))
+        for _, promise in waiters:
+            promise.fail(StorageError("the commit failed"))
 
-    def read_blocking(self, offset: int, max_bytes: int) -> FakeSlice:
+    def read_blocking(self, offset: int, max_bytes: int) -> BatchSlice:
         if not self.log_start_offset <= offset <= self.high_watermark:
             raise OffsetOutOfRange(f"{offset}")
-        out, next_offset = b"", offset
-        for _, end, data in self.batches:
-            if end > offset and end <= self.high_watermark and (not out or len(out) + len(data) <= max_bytes):
-                out, next_offset = out + data, end
-        return FakeSlice(out, next_offset)
+        data, next_offset = b"", offset
+        for _, end, batch in self.batches:
+            fits = not data or len(data) + len(batch) <= max_bytes
+            if offset < end <= self.high_watermark and fits:
+                data, next_offset = data + batch, end
+        return BatchSlice(data, next_offset)
 
     def delete_records(self, before: int) -> Promise[int]:
         assert self.log_start_offset <= before <= self.high_watermark
@@ -87,14 +73,11 @@ class FakeStateLog:
 
 
 class FakeStateDisk:
-    """The few calls of `Disk` that the coordinator makes. `hold`: replacements wait until the test lets
-    them go."""
+    """The calls of `Disk` that the coordinator makes. `replace_error`: what each replacement fails with."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.hold = False
-        self.held: list[Callable[[], None]] = []
-        self.broken: OSError | None = None
+        self.replace_error: OSError | None = None
 
     def list(self, folder: str) -> list[str]:
         return sorted(path[len(folder) + 1 :] for path in self.files if path.startswith(folder + "/"))
@@ -112,16 +95,7 @@ class FakeStateDisk:
         self.files[path] = bytes(data)
 
     def replace(self, path: str, data: Buffer) -> Promise[None]:
-        if self.broken is not None:
-            return Promise.failed(self.broken)
-        later: Promise[None] = Promise()
-
-        def done() -> None:
-            self.files[path] = bytes(data)
-            later.resolve(None)
-
-        if self.hold:
-            self.held.append(done)
-        else:
-            done()
-        return later
+        if self.replace_error is not None:
+            return Promise.failed(self.replace_error)
+        self.files[path] = bytes(data)
+        return Promise.resolved(None)

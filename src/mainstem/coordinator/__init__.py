@@ -1,4 +1,5 @@
-"""What must be remembered beside events: topics, groups, positions, producer ids.
+"""The coordinator: what is remembered beside the events. Topics, groups, positions and producer ids.
 
-State machines on one internal log, run by `runtime.py`. Imports `mainstem.log`; knows no door and no socket.
+Its state machines run on one internal log, the state log (`runtime/`). It uses `mainstem.log` and knows no
+door and no socket.
 """

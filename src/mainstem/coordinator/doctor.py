@@ -1,8 +1,7 @@
-"""What the state log and its snapshots say, read without a server.
+"""Reads the state log and its snapshots without a server, for `mainstem doctor` and backups.
 
-Owns: reading `state/` and the state partition's files, checking every record, and the names of topics that
-follow. Refuses: to write, and to fail: what cannot be read is a finding. Called by the command `mainstem
-doctor` alone.
+Owns: reading `state/` and the files of the state log, checking every record, and the topic names that result.
+Refuses: writing, and raising an error: what cannot be read becomes a finding.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ import random
 from typing import Literal, cast
 from uuid import UUID
 
-from mainstem.coordinator.groups.groups import Groups
-from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
+from mainstem.coordinator.state_machines import StateMachines
 from mainstem.coordinator.topics.topics import Topics
 from mainstem.coordinator.topics.types import TopicCreated, TopicDeleted
 from mainstem.log import paths
@@ -31,33 +29,33 @@ STATE_NAME = "(state log)"
 
 
 class OfflineState:
-    """What the coordinator remembers, as far as it can be read."""
+    """The coordinator's state, as far as it can be read from the files."""
 
     def __init__(self, disk: ReadOnlyDisk) -> None:
         self.findings: list[Finding] = []
         self.records = 0
+        """Number of records that were read and could be decoded."""
         self._names: dict[UUID, str] = {}
         self._disk = disk
         self._topics = Topics(Settings(), random.Random(0))
-        kinds = (Topics.RECORDS, ProducerIds.RECORDS, Groups.RECORDS)
-        self._codec = RecordCodec([kind for machine in kinds for kind in machine])
-        self.first_needed_offset, whole = self._from_snapshot()
+        self._codec = RecordCodec(StateMachines.record_types())
+        self.first_needed_offset, has_snapshot = self._read_snapshots()
         """Offset of the state log from which its records are needed."""
         self.redundant_snapshots: list[str] = []
-        """Damaged snapshots that a start can do without."""
-        if self._from_log(self.first_needed_offset, whole):
+        """Paths of damaged snapshots that a start does not need."""
+        if self._read_log(self.first_needed_offset, has_snapshot):
             self.redundant_snapshots = [
-                one.path for one in self.findings if one.path.startswith(snapshot.FOLDER)
+                finding.path for finding in self.findings if finding.path.startswith(snapshot.FOLDER)
             ]
 
     def topic_name(self, topic_id: UUID) -> str | None:
-        """The topic's name, also of one that is being deleted; None: no topic has this id."""
+        """The name of a topic, also of one that is being deleted; None if no topic has this id."""
         if topic_id == paths.STATE_TOPIC:
             return STATE_NAME
         return self._names.get(topic_id)
 
     def status(self, key: Key) -> Literal["live", "deleted", "unknown"]:
-        """Of a partition."""
+        """Whether the partition belongs to a topic."""
         if key == STATE:
             return "live"
         topic = self._topics.by_id(key[0])
@@ -66,11 +64,11 @@ class OfflineState:
         return self._topics.status(key[0])
 
     def topic_count(self) -> int:
-        """How many there are."""
-        return len(list(self._topics.all()))
+        """The number of topics."""
+        return len(self._topics.all())
 
     def indexed_topics(self) -> list[str]:
-        """The topics that want a full-text index, sorted."""
+        """The names of topics with `mainstem.search=indexed`, sorted."""
         return sorted(
             topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"
         )
@@ -83,8 +81,9 @@ class OfflineState:
         if isinstance(record, Topics.RECORDS):
             self._topics.apply(record)
 
-    def _from_snapshot(self) -> tuple[int, bool]:
-        """(the offset from which the log counts, whether a whole snapshot was there)."""
+    def _read_snapshots(self) -> tuple[int, bool]:
+        """Apply the newest snapshot that is not damaged, and check the older ones. Returns the offset from
+        which the log is needed, and whether there was such a snapshot."""
         offsets = snapshot.offsets(cast(Disk, self._disk))
         for offset in offsets:
             path = snapshot.path_of(offset)
@@ -93,9 +92,9 @@ class OfflineState:
                 for record in snapshot.unpack(self._disk.read_all(path), offset, path):
                     self._apply(record, f"in {path}")
             except (StateDamaged, StateTooNew, OSError) as error:
-                last = offset == offsets[-1]
-                then = "the next start uses the one before it" if not last else "there is no older one"
-                self.findings.append(Finding("damage" if last else "derived", path, str(error), then))
+                is_oldest = offset == offsets[-1]
+                then = "there is no older one" if is_oldest else "the next start uses the one before it"
+                self.findings.append(Finding("damage" if is_oldest else "derived", path, str(error), then))
                 continue
             self._check_older([older for older in offsets if older < offset])
             return offset, True
@@ -111,11 +110,12 @@ class OfflineState:
             except (StateDamaged, StateTooNew, OSError) as error:
                 self.findings.append(Finding("derived", path, str(error), "a newer one is whole"))
 
-    def _from_log(self, start: int, whole: bool) -> bool:
-        """False: the records before its beginning are needed, and lost."""
+    def _read_log(self, start: int, has_snapshot: bool) -> bool:
+        """Apply the records from `start` on. False if earlier records are needed and the log does not have
+        them any more."""
         folder = paths.partition_folder(*STATE)
         bases = [base for name in self._disk.list(folder) if (base := paths.parse_segment(name)) is not None]
-        if bases and bases[0] > start and not whole:
+        if bases and bases[0] > start and not has_snapshot:
             then = f"the server refuses to start: restore the folder {snapshot.FOLDER}/ from a backup"
             what = f"no snapshot is whole and the log starts at offset {bases[0]}"
             self.findings.append(Finding("damage", folder, what, then, *STATE))
@@ -125,13 +125,13 @@ class OfflineState:
             try:
                 for item in inspect(f"{self._disk.root}/{path}"):
                     if isinstance(item, InspectedBatch) and item.crc_ok and item.header.next_offset > start:
-                        self._batch(path, item, start)
+                        self._read_batch(path, item, start)
             except (LogError, OSError) as error:
                 then = "what this record says is not known; the server refuses to start on it"
                 self.findings.append(Finding("damage", path, str(error), then, *STATE))
         return True
 
-    def _batch(self, path: str, item: InspectedBatch, start: int) -> None:
+    def _read_batch(self, path: str, item: InspectedBatch, start: int) -> None:
         with open(f"{self._disk.root}/{path}", "rb") as file:
             file.seek(item.position)
             data = file.read(item.header.total_bytes)
@@ -141,5 +141,7 @@ class OfflineState:
                     self._apply(record.value or b"", f"at offset {record.offset} of the state log")
                 except KeyError as error:
                     then = "a record before it is lost"
-                    what = f"offset {record.offset} tells of a topic that is not there: {error}"
+                    what = (
+                        f"the record at offset {record.offset} is about a topic that does not exist: {error}"
+                    )
                     self.findings.append(Finding("damage", path, what, then, *STATE))

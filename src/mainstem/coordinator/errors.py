@@ -1,9 +1,8 @@
-"""What the coordinator refuses, and why.
+"""The errors of the coordinator.
 
-Owns: one class per refusal, each with Kafka's name for it, so that the Kafka door needs no table of its own
-and every other door has a word to translate. The message is for people: it names the thing and says what
-would work. Anybody may raise and catch these. A failed disk is not here: that is
-`mainstem.log.errors.StorageError`.
+Owns: one class for each error, with Kafka's error code, so that the Kafka door needs no table of its own and
+every other door can translate it. The message is for people: it names the object and says what would work.
+A failed disk is `mainstem.log.errors.StorageError` instead.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from typing import ClassVar
 
 
 class CoordinatorError(Exception):
-    """Any refusal of the coordinator. `code` is Kafka's name of it, as in Kafka's `Errors` enumeration."""
+    """Base of all errors of the coordinator. `code` is the error's name in Kafka's `Errors` enumeration."""
 
     code: ClassVar[str] = "UNKNOWN_SERVER_ERROR"
 
     @property
     def message(self) -> str:
-        """The text for people."""
+        """The message, for people."""
         return str(self)
 
 
@@ -29,7 +28,7 @@ class InvalidRequest(CoordinatorError):
 
 
 class UnsupportedVersion(CoordinatorError):
-    """The request needs something that this server does not have in this version of the protocol."""
+    """The request needs something that this server does not support in this version of the protocol."""
 
     code = "UNSUPPORTED_VERSION"
 
@@ -38,49 +37,49 @@ class UnsupportedVersion(CoordinatorError):
 
 
 class UnknownTopicOrPartition(CoordinatorError):
-    """There is no topic of this name, or no partition of this number."""
+    """No topic has this name, or the topic has no partition of this index."""
 
     code = "UNKNOWN_TOPIC_OR_PARTITION"
 
 
 class UnknownTopicId(CoordinatorError):
-    """There is no topic with this id."""
+    """No topic has this id."""
 
     code = "UNKNOWN_TOPIC_ID"
 
 
 class TopicAlreadyExists(CoordinatorError):
-    """A topic of this name is there already."""
+    """A topic of this name exists already."""
 
     code = "TOPIC_ALREADY_EXISTS"
 
 
 class InvalidTopicName(CoordinatorError):
-    """Not a name by Kafka's rule, or one that collides with another topic's."""
+    """The name breaks Kafka's rule, or collides with the name of another topic."""
 
     code = "INVALID_TOPIC_EXCEPTION"
 
 
 class InvalidPartitions(CoordinatorError):
-    """A number of partitions that cannot be."""
+    """The number of partitions is not possible."""
 
     code = "INVALID_PARTITIONS"
 
 
 class InvalidReplicationFactor(CoordinatorError):
-    """More replicas than the one that there is."""
+    """Another number of replicas than one, which is all that this server has."""
 
     code = "INVALID_REPLICATION_FACTOR"
 
 
 class InvalidReplicaAssignment(CoordinatorError):
-    """Replicas assigned to nodes that are not there."""
+    """A replica is assigned to a node that does not exist."""
 
     code = "INVALID_REPLICA_ASSIGNMENT"
 
 
 class InvalidConfig(CoordinatorError):
-    """A setting that does not exist, or a value that it does not take."""
+    """The setting does not exist, or does not accept the value."""
 
     code = "INVALID_CONFIG"
 
@@ -89,7 +88,8 @@ class InvalidConfig(CoordinatorError):
 
 
 class TransactionsUnsupported(CoordinatorError):
-    """A transactional producer: there are no transactions yet. Fatal for every client, none retries it."""
+    """The producer is transactional, and transactions are not supported. Fatal for every client: none retries
+    it."""
 
     code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
 
@@ -98,49 +98,50 @@ class TransactionsUnsupported(CoordinatorError):
 
 
 class InvalidGroupId(CoordinatorError):
-    """Not a name of a group."""
+    """The name is not a valid name of a group."""
 
     code = "INVALID_GROUP_ID"
 
 
 class GroupIdNotFound(CoordinatorError):
-    """There is no group of this name."""
+    """No group has this name."""
 
     code = "GROUP_ID_NOT_FOUND"
 
 
 class NonEmptyGroup(CoordinatorError):
-    """The group has members, so that it cannot be deleted."""
+    """The group has members, so it cannot be deleted."""
 
     code = "NON_EMPTY_GROUP"
 
 
 class GroupSubscribed(CoordinatorError):
-    """The group still reads the topic, so that its offsets cannot be deleted."""
+    """The group reads the topic, so its offsets cannot be deleted."""
 
     code = "GROUP_SUBSCRIBED_TO_TOPIC"
 
 
 class GroupFull(CoordinatorError):
-    """`group.max.size` is reached."""
+    """The group has `group.max.size` members."""
 
     code = "GROUP_MAX_SIZE_REACHED"
 
 
 class InconsistentProtocol(CoordinatorError):
-    """The member shares no assignor, or not the protocol type, with the others."""
+    """The member has another protocol type than the others, or no assignor in common with them."""
 
     code = "INCONSISTENT_GROUP_PROTOCOL"
 
 
 class InvalidSessionTimeout(CoordinatorError):
-    """Outside `group.min.session.timeout.ms` and `group.max.session.timeout.ms`."""
+    """The session timeout is not between `group.min.session.timeout.ms` and
+    `group.max.session.timeout.ms`."""
 
     code = "INVALID_SESSION_TIMEOUT"
 
 
 class MemberIdRequired(CoordinatorError):
-    """A new member must come again with the id that it was given here."""
+    """A new member has to join again with the id in this error."""
 
     code = "MEMBER_ID_REQUIRED"
 
@@ -150,40 +151,41 @@ class MemberIdRequired(CoordinatorError):
 
 
 class UnknownMember(CoordinatorError):
-    """The group does not know this member (any more): it has to join again."""
+    """The group has no such member, or has it no more. The member has to join again."""
 
     code = "UNKNOWN_MEMBER_ID"
 
 
 class RemovedMember(UnknownMember):
-    """The member was taken out of the group while it waited: its id is worth nothing any more."""
+    """The member was removed from the group while its request waited. Its id is not valid any more."""
 
 
 class FencedInstance(CoordinatorError):
-    """Another member came with the same `group.instance.id`."""
+    """Another member has joined with the same `group.instance.id`."""
 
     code = "FENCED_INSTANCE_ID"
 
 
 class IllegalGeneration(CoordinatorError):
-    """The member speaks of a generation that is not the group's."""
+    """The request is for another generation than the group's current one."""
 
     code = "ILLEGAL_GENERATION"
 
 
 class RebalanceInProgress(CoordinatorError):
-    """The group is rebalancing: join again."""
+    """The group is rebalancing. The member has to join again."""
 
     code = "REBALANCE_IN_PROGRESS"
 
 
 class OffsetMetadataTooLarge(CoordinatorError):
-    """Longer than `offset.metadata.max.bytes`."""
+    """The metadata of an offset is longer than `offset.metadata.max.bytes`."""
 
     code = "OFFSET_METADATA_TOO_LARGE"
 
 
 class NotCoordinator(CoordinatorError):
-    """The group's state is being read again after the disk failed: find the coordinator, then try again."""
+    """The coordinator reloads its state after a failure of the disk. The client has to find the coordinator
+    and retry."""
 
     code = "NOT_COORDINATOR"

@@ -1,7 +1,7 @@
-"""One consumer group of the classic protocol: its states, its members, its votes, its checks.
+"""A group of the classic protocol: its state, members, votes for an assignor, and the checks of requests.
 
-Owns: the table of states, membership arithmetic, and the rules by which a request is let in. Refuses: time,
-timers and records; `rebalancer.py` moves a group through its states. Called by the group modules only.
+Owns: the table of state transitions, and which request is valid in which state. Refuses: starting timers and
+writing records; `rebalancer.py` moves a group through its states.
 
 Semantics: Apache Kafka's ClassicGroup.
 """
@@ -19,7 +19,7 @@ from mainstem.coordinator.errors import (
     RebalanceInProgress,
     UnknownMember,
 )
-from mainstem.coordinator.groups.members import GroupMember, subscribed
+from mainstem.coordinator.groups.members import GroupMember
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
     GroupListing,
@@ -33,6 +33,7 @@ from mainstem.coordinator.groups.types import (
     Protocols,
     SyncReply,
 )
+from mainstem.kafka_protocol.subscription import read_subscription
 
 TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
     GroupState.EMPTY: frozenset({GroupState.PREPARING, GroupState.DEAD}),
@@ -41,22 +42,22 @@ TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
     GroupState.STABLE: frozenset({GroupState.PREPARING, GroupState.DEAD}),
     GroupState.DEAD: frozenset(),
 }
-"""From each state, where a group may go.
+"""The states to which a group may change from each state.
 
 Empty -> PreparingRebalance: a first member joins. PreparingRebalance -> CompletingRebalance: all members have
-joined or the time is up; -> Empty: nobody is left. CompletingRebalance -> Stable: the leader brought the
-assignment. Stable and CompletingRebalance -> PreparingRebalance: a member comes, goes, changes or fails. Any
--> Dead: deleted or expired.
+joined, or the time is up; -> Empty: no member is left. CompletingRebalance -> Stable: the leader has sent the
+assignments. Stable and CompletingRebalance -> PreparingRebalance: a member joins, leaves, changes or fails.
+Any -> Dead: the group is deleted or has expired.
 """
 
 
 class ClassicGroup:
-    """A group: what is recorded of it and the soft state beside that."""
+    """A group: its recorded facts and its soft state."""
 
-    def __init__(self, group_id: str, saved: GroupRecord | None = None) -> None:
+    def __init__(self, group_id: str, record: GroupRecord | None = None) -> None:
         self.group_id = group_id
         self.state = GroupState.EMPTY
-        self.previous = GroupState.EMPTY
+        self.previous_state = GroupState.EMPTY
         self.generation = 0
         self.protocol_type: str | None = None
         self.protocol: str | None = None
@@ -66,33 +67,33 @@ class ClassicGroup:
         self.instances: dict[str, str] = {}
         """Static members: instance id -> member id."""
         self._offers: Counter[str] = Counter()
-        """How many members offer each assignor, so that a join costs the same in a group of thousands."""
+        """Assignor -> how many members offer it. Makes a join equally cheap in a group of thousands."""
         self.pending: dict[str, Timer] = {}
-        """Member ids that were handed out and have not come back."""
+        """Member ids of clients that got MemberIdRequired and have not joined again yet -> their timeout."""
         self.unsynced: set[str] = set()
-        """Members of this generation that have not asked for their assignment."""
+        """Ids of members of this generation that have not sent a sync yet."""
         self.new_member_joined = False
-        """Somebody joined since the initial rebalance delay was last extended."""
+        """A member has joined since the initial rebalance delay was last extended."""
         self.join_timer: Timer | None = None
         self.sync_timer: Timer | None = None
-        if saved is not None:
-            self._restore(saved)
+        if record is not None:
+            self._restore(record)
 
-    def _restore(self, saved: GroupRecord) -> None:
-        self.generation = saved.generation
-        self.protocol_type = saved.protocol_type
-        self.protocol = saved.protocol
-        self.leader = saved.leader
-        self.state_since_ms = saved.state_since_ms
-        for one in saved.members:
-            self.members[one.member_id] = GroupMember(one)
-            self._offer(one.protocols)
-            if one.instance_id is not None:
-                self.instances[one.instance_id] = one.member_id
+    def _restore(self, record: GroupRecord) -> None:
+        self.generation = record.generation
+        self.protocol_type = record.protocol_type
+        self.protocol = record.protocol
+        self.leader = record.leader
+        self.state_since_ms = record.state_since_ms
+        for member in record.members:
+            self.members[member.member_id] = GroupMember(member)
+            self._add_offers(member.protocols)
+            if member.instance_id is not None:
+                self.instances[member.instance_id] = member.member_id
         self.state = GroupState.STABLE if self.members else GroupState.EMPTY
 
     def record(self) -> GroupRecord:
-        """What is recorded of it now."""
+        """The group as it is recorded."""
         return GroupRecord(
             group_id=self.group_id,
             generation=self.generation,
@@ -104,29 +105,29 @@ class ClassicGroup:
         )
 
     def transition(self, state: GroupState) -> None:
-        """Go to `state`; AssertionError if the table has no such way."""
+        """Change to `state`. AssertionError if the table does not have the transition."""
         assert state in TRANSITIONS[self.state], f"{self.group_id}: {self.state.value} -> {state.value}"
-        self.previous, self.state = self.state, state
+        self.previous_state, self.state = self.state, state
 
-    # --- members --------------------------------------------------------------------------------------------
+    # --- members ------------------------------------------------------------------------------------------
 
     def add(self, member: GroupMember) -> None:
-        """A member that was let in. The first one leads."""
-        assert member.member_id not in self.members
+        """Add a member. The first one becomes the leader."""
+        assert member.member_id not in self.members, "a member id is unique in its group"
         self.members[member.member_id] = member
-        self._offer(member.protocols)
+        self._add_offers(member.protocols)
         if member.instance_id is not None:
-            assert member.instance_id not in self.instances
+            assert member.instance_id not in self.instances, "an instance id belongs to one member"
             self.instances[member.instance_id] = member.member_id
         if self.leader is None:
             self.leader = member.member_id
         self.remove_pending(member.member_id)
 
     def remove(self, member_id: str) -> GroupMember:
-        """Take a member out; the eldest leads if it was the leader."""
+        """Remove a member. If it was the leader, the oldest member becomes the leader."""
         member = self.members.pop(member_id)
         member.cancel_timer()
-        self._withdraw(member.protocols)
+        self._remove_offers(member.protocols)
         if member.instance_id is not None:
             del self.instances[member.instance_id]
         if self.leader == member_id:
@@ -135,14 +136,14 @@ class ClassicGroup:
         return member
 
     def replace(self, old: GroupMember, new: GroupMember) -> None:
-        """A static member came back under a new id: it keeps place, assignment and leadership."""
-        assert old.instance_id is not None
+        """Replace a static member that joined again under a new id. It keeps its age and its leadership."""
+        assert old.instance_id is not None, "only a static member is replaced"
         old.cancel_timer()
-        self._withdraw(old.protocols)
-        self._offer(new.protocols)
+        self._remove_offers(old.protocols)
+        self._add_offers(new.protocols)
         self.members = {
-            (new.member_id if key == old.member_id else key): (new if key == old.member_id else member)
-            for key, member in self.members.items()
+            (new.member_id if member is old else member_id): (new if member is old else member)
+            for member_id, member in self.members.items()
         }
         self.instances[old.instance_id] = new.member_id
         if self.leader == old.member_id:
@@ -152,14 +153,15 @@ class ClassicGroup:
             self.unsynced.add(new.member_id)
 
     def remove_pending(self, member_id: str) -> bool:
-        """A pending member came, left or was too slow; False if there is none of this id."""
+        """Forget a pending member id. False if there is none."""
         timer = self.pending.pop(member_id, None)
         if timer is not None:
             timer.cancel()
         return timer is not None
 
     def elect_joined_leader(self) -> bool:
-        """Keep the leader if it joined again, else take the eldest that did; False if nobody did."""
+        """Keep the leader if it has joined again, else elect the oldest member that has. False if none
+        has."""
         if self.leader is not None and self.members[self.leader].pending_join is not None:
             return True
         for member in self.members.values():
@@ -170,26 +172,26 @@ class ClassicGroup:
 
     @property
     def joined_count(self) -> int:
-        """Members whose join is parked."""
+        """Number of members whose join waits."""
         return sum(member.pending_join is not None for member in self.members.values())
 
     @property
     def all_joined(self) -> bool:
-        """Nobody has to be waited for."""
+        """Whether all members have joined and no id is pending."""
         return not self.pending and all(member.pending_join is not None for member in self.members.values())
 
     @property
     def rebalance_timeout_ms(self) -> int:
-        """How long the slowest member may take to join again."""
+        """The longest time that a member may take to join again."""
         return max((member.rebalance_timeout_ms for member in self.members.values()), default=0)
 
     @property
     def is_unused(self) -> bool:
-        """Nobody is in it or on the way into it."""
+        """Whether the group has no members and no pending ids."""
         return self.state is GroupState.EMPTY and not self.pending
 
     def close(self) -> list[GroupMember]:
-        """Stop all timers; the members, for those who still have to be told."""
+        """Stop all timers. Returns the members, whose waiting requests need a reply."""
         for timer in (self.join_timer, self.sync_timer, *self.pending.values()):
             if timer is not None:
                 timer.cancel()
@@ -199,35 +201,34 @@ class ClassicGroup:
             member.cancel_timer()
         return list(self.members.values())
 
-    # --- votes ----------------------------------------------------------------------------------------------
+    # --- votes --------------------------------------------------------------------------------------------
 
     def supports(self, protocol_type: str, protocols: Protocols) -> bool:
-        """A member that offers these can work with those who are there."""
+        """Whether a member that offers these protocols can join the present members."""
         if self.state is GroupState.EMPTY or not self.members:
             return bool(protocol_type) and bool(protocols)
-        everybody = len(self.members)
         return protocol_type == self.protocol_type and any(
-            self._offers[name] == everybody for name, _ in protocols
+            self._offers[name] == len(self.members) for name, _ in protocols
         )
 
     def update_protocols(self, member: GroupMember, protocols: Protocols) -> None:
-        """A member joined again, maybe with other assignors."""
-        self._withdraw(member.protocols)
-        self._offer(protocols)
+        """Replace what a member offers."""
+        self._remove_offers(member.protocols)
+        self._add_offers(protocols)
         member.protocols = protocols
 
-    def _offer(self, protocols: Protocols) -> None:
+    def _add_offers(self, protocols: Protocols) -> None:
         self._offers.update({name for name, _ in protocols})
 
-    def _withdraw(self, protocols: Protocols) -> None:
+    def _remove_offers(self, protocols: Protocols) -> None:
         for name in {name for name, _ in protocols}:
             self._offers[name] -= 1
             if not self._offers[name]:
                 del self._offers[name]
 
     def choose_protocol(self) -> str:
-        """The assignor that most members like best, of those that all have; the one voted for first on a
-        tie."""
+        """The assignor with the most votes among those that all members offer. On a tie, the one that was
+        voted for first."""
         common = {name for name, count in self._offers.items() if count == len(self.members)}
         votes: dict[str, int] = {}
         for member in self.members.values():
@@ -236,26 +237,27 @@ class ClassicGroup:
         return max(votes, key=lambda name: votes[name])
 
     def subscribed_topics(self) -> frozenset[str] | None:
-        """Topics that its consumers read; None if that cannot be known."""
+        """The topics that the members subscribe to; None if that is not known."""
         if self.protocol_type != CONSUMER_PROTOCOL:
             return None
         topics: frozenset[str] = frozenset()
         for member in self.members.values():
-            more = subscribed(member.metadata(self.protocol))
-            if more is None:
+            subscription = read_subscription(member.metadata(self.protocol))
+            if subscription is None:
                 return None
-            topics |= more
+            topics |= subscription
         return topics
 
     def may_read(self, topic: str) -> bool:
-        """A member may be reading `topic`: when in doubt, a consumer does."""
+        """Whether a member may read `topic`. True if consumers do not say what they read."""
         topics = self.subscribed_topics()
         return self.protocol_type == CONSUMER_PROTOCOL if topics is None else topic in topics
 
-    # --- who may do what ------------------------------------------------------------------------------------
+    # --- checks of requests -------------------------------------------------------------------------------
 
     def member_of(self, member_id: str, instance_id: str | None) -> GroupMember:
-        """The member that speaks. UnknownMember; FencedInstance: another has taken over its instance id."""
+        """The member with these ids. UnknownMember; FencedInstance: another member has taken over the
+        instance id."""
         if instance_id is not None:
             owner = self.instances.get(instance_id)
             if owner is None:
@@ -267,46 +269,47 @@ class ClassicGroup:
             raise UnknownMember(f"group {self.group_id} has no member {member_id}")
         return member
 
-    def member_of_generation(self, beat: Heartbeat) -> GroupMember:
-        """As `member_of`, of the generation that it names. IllegalGeneration."""
-        member = self.member_of(beat.member_id, beat.instance_id)
-        if beat.generation != self.generation:
+    def member_of_generation(self, heartbeat: Heartbeat) -> GroupMember:
+        """See `member_of`; also checks the generation. IllegalGeneration."""
+        member = self.member_of(heartbeat.member_id, heartbeat.instance_id)
+        if heartbeat.generation != self.generation:
             raise IllegalGeneration(
-                f"group {self.group_id} is at generation {self.generation}, not {beat.generation}"
+                f"group {self.group_id} is at generation {self.generation}, not {heartbeat.generation}"
             )
         return member
 
-    def check_commit(self, beat: Heartbeat) -> GroupMember | None:
-        """Who commits offsets: a member, or None for a simple consumer or a tool while nobody is in the
-        group.
+    def check_commit(self, committer: Heartbeat) -> GroupMember | None:
+        """The member that commits offsets; None for a client that is not a member, which may commit only
+        while the group is empty.
 
-        While the members join again the old generation may still commit what it has read; between join and
-        assignment nobody owns anything (RebalanceInProgress).
+        While the members join again, those of the old generation may still commit what they have read.
+        Between join and assignment no member has partitions (RebalanceInProgress).
         """
-        if beat.generation < 0 and self.state is GroupState.EMPTY:
+        if committer.generation < 0 and self.state is GroupState.EMPTY:
             return None
-        if beat.generation < 0 and not beat.member_id and beat.instance_id is None:
+        if committer.generation < 0 and not committer.member_id and committer.instance_id is None:
             raise UnknownMember(f"group {self.group_id} has members: only they commit offsets")
-        member = self.member_of_generation(beat)
+        member = self.member_of_generation(committer)
         if self.state is GroupState.COMPLETING:
             raise RebalanceInProgress(f"group {self.group_id} is rebalancing")
         return member
 
     def check_offset_delete(self) -> None:
-        """UnknownGroup; NonEmptyGroup: its members are no consumers, so that what they read cannot be
-        known."""
+        """Check that offsets may be deleted. GroupIdNotFound; NonEmptyGroup: the members are not consumers,
+        so what they read is not known."""
         if self.state is GroupState.DEAD:
             raise GroupIdNotFound(f"there is no group {self.group_id}")
         if self.state is not GroupState.EMPTY and self.protocol_type != CONSUMER_PROTOCOL:
             raise NonEmptyGroup(f"group {self.group_id} has members")
 
-    # --- what is told ---------------------------------------------------------------------------------------
+    # --- replies and views --------------------------------------------------------------------------------
 
     def join_reply(
-        self, member: GroupMember, *, tell_members: bool | None = None, skip_assignment: bool = False
+        self, member: GroupMember, *, with_members: bool | None = None, skip_assignment: bool = False
     ) -> JoinReply:
-        """The answer to a member's join in this generation; the leader's has everybody's metadata."""
-        tell = self.leader == member.member_id if tell_members is None else tell_members
+        """The reply to a member's join. By default, the leader's has the metadata of all members."""
+        if with_members is None:
+            with_members = self.leader == member.member_id
         return JoinReply(
             member_id=member.member_id,
             generation=self.generation,
@@ -314,22 +317,23 @@ class ClassicGroup:
             protocol=self.protocol,
             leader=self.leader or "",
             members=tuple(
-                JoinedMember(one.member_id, one.instance_id, one.metadata(self.protocol))
-                for one in (self.members.values() if tell else ())
+                JoinedMember(joined.member_id, joined.instance_id, joined.metadata(self.protocol))
+                for joined in (self.members.values() if with_members else ())
             ),
             skip_assignment=skip_assignment,
         )
 
     def sync_reply(self, member: GroupMember) -> SyncReply:
-        """The answer to a member's sync."""
+        """The reply to a member's sync."""
         return SyncReply(self.protocol_type, self.protocol, member.assignment)
 
     def listing(self) -> GroupListing:
-        """Its line in the list of groups."""
+        """The group as an item of a list."""
         return GroupListing(self.group_id, self.protocol_type or "", self.state)
 
     def view(self) -> GroupView:
-        """All that people may want to know. While it rebalances, assignments are those from before."""
+        """The group as DescribeGroups shows it. While it rebalances, the assignments are those from
+        before."""
         stable = self.state is GroupState.STABLE
         return GroupView(
             group_id=self.group_id,

@@ -1,20 +1,20 @@
-"""Consumer groups: the machine that doors and tools talk to.
+"""The state machine of consumer groups: the interface that doors, engines and the node use.
 
-Owns: what is remembered of groups (the last record of each, and its offsets), the live groups beside that,
-and the way from a decision to a durable answer. A request is decided as one step: its records are written,
-its answers wait for the disk. If the disk refuses, the live group is thrown away and made again from what is
-recorded; whoever waited is told to look for the coordinator again, which every client does. Refuses: the
-rules of groups (`rebalancer.py`, `group.py`) and of offsets (`offsets.py`). Doors, engines and the node
-call it.
+Owns: the recorded state of groups (the last record of each, and its offsets), the live groups with their soft
+state, and the path from a decision to a durable reply. The records of a decision are written at once; its
+replies wait for the disk. If the disk refuses the records, the live group is dropped and built again from its
+record, and the waiting requests fail with NotCoordinator, on which every client finds the coordinator and
+retries. Refuses: the rules of groups (`rebalancer.py`, `group.py`) and of offsets (`offsets.py`).
 
-After a restart members keep their assignment, with a fresh session timeout; joins in progress and member ids
-that were handed out but not used are forgotten.
+After a restart members keep their assignment and get a new session timeout. Joins in progress and member ids
+that were returned but not used are forgotten.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -58,9 +58,9 @@ from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 EXPIRY_INTERVAL_S = 600.0
-"""How often old offsets are looked for (Kafka's offsets.retention.check.interval.ms)."""
-EXPIRY_GROUPS_MAX = 500
-"""Groups looked at in one turn of the loop."""
+"""How often expired offsets are deleted (Kafka's offsets.retention.check.interval.ms)."""
+EXPIRY_GROUPS_PER_TURN = 500
+"""Groups that are checked in one turn of the loop."""
 
 T = TypeVar("T")
 MemberErrors = list[CoordinatorError | None]
@@ -70,8 +70,8 @@ Fetched = list[TopicOffsets]
 
 
 class Groups:
-    """The machine of consumer groups. `runtime` is set once, before the first request; `start` follows every
-    load."""
+    """The state machine of consumer groups. `runtime` is set once, before the first request. `start` has to
+    follow every load."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
         GroupRecord,
@@ -85,71 +85,70 @@ class Groups:
         self._settings = settings
         self._clock = clock
         self._topics = topics
-        self._rules = GroupRebalancer(settings, clock, rng, self._submit)
+        self._rebalancer = GroupRebalancer(settings, clock, rng, self._submit)
         self._live: dict[str, ClassicGroup] = {}
         self._started = False
-        self._forget()
+        self._clear_records()
 
-    def _forget(self) -> None:
-        self._saved: dict[str, GroupRecord] = {}
+    def _clear_records(self) -> None:
+        self._records: dict[str, GroupRecord] = {}
         self._offsets = CommittedOffsets(self._topics, self._settings.offset_metadata_max_bytes)
 
-    # --- the machine ----------------------------------------------------------------------------------------
+    # --- the state machine --------------------------------------------------------------------------------
 
     def apply(self, record: Any) -> None:
-        """Change what is remembered."""
+        """See `StateMachine`."""
         match record:
             case GroupRecord():
-                self._saved[record.group_id] = record
+                self._records[record.group_id] = record
             case OffsetsCommitted():
                 self._offsets.apply_commit(record)
             case OffsetsDeleted():
                 self._offsets.apply_deletion(record)
             case GroupTombstone():
-                self._saved.pop(record.group_id, None)
+                self._records.pop(record.group_id, None)
                 self._offsets.remove_group(record.group_id)
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
-        """What is remembered."""
-        yield from self._saved.values()
+        """See `StateMachine`."""
+        yield from self._records.values()
         yield from self._offsets.snapshot()
 
     def reset(self) -> None:
-        """Forget everything; parked joins and syncs are told to look for the coordinator again."""
+        """See `StateMachine`. Waiting joins and syncs fail with NotCoordinator."""
         for group_id in list(self._live):
             self._drop(group_id)
-        self._forget()
+        self._clear_records()
 
     def start(self) -> None:
-        """The state is loaded: sessions begin, old offsets are looked for from now on."""
-        for group_id, saved in self._saved.items():
-            if saved.members:
-                group = self._find(group_id)
-                if group is not None and len(group.members) > self._settings.group_max_size:
-                    self._submit(group, lambda step, group=group: self._shrink(step, group))  # type: ignore[misc]
+        """Start the sessions of all members, and the timer of expiry. Called after each load."""
+        for group_id, record in self._records.items():
+            group = self._find(group_id) if record.members else None
+            if group is not None and len(group.members) > self._settings.group_max_size:
+                self._submit(group, partial(self._shrink, group))
         if not self._started:
             self._started = True
             self._clock.call_later(EXPIRY_INTERVAL_S, self._expire)
 
-    def _shrink(self, step: Decision, group: ClassicGroup) -> None:
-        self._rules.prepare_rebalance(
-            step, group, f"more than {self._settings.group_max_size} members after a restart"
+    def _shrink(self, group: ClassicGroup, decision: Decision) -> None:
+        self._rebalancer.prepare_rebalance(
+            decision, group, f"more than {self._settings.group_max_size} members after a restart"
         )
 
-    # --- from decision to answer ----------------------------------------------------------------------------
+    # --- from decision to reply ---------------------------------------------------------------------------
 
     def _find(self, group_id: str) -> ClassicGroup | None:
         group = self._live.get(group_id)
         if group is None:
-            saved = self._saved.get(group_id)
-            if saved is None and not self._offsets.has(group_id):
+            record = self._records.get(group_id)
+            if record is None and not self._offsets.has(group_id):
                 return None
-            group = self._live[group_id] = ClassicGroup(group_id, saved)
-            self._rules.start_sessions(group)
+            group = self._live[group_id] = ClassicGroup(group_id, record)
+            self._rebalancer.start_sessions(group)
         return group
 
-    def _known(self, group_id: str) -> ClassicGroup:
-        """The group of a member. UnknownMember: there is none, so nobody can be in it."""
+    def _require(self, group_id: str) -> ClassicGroup:
+        """The group of a member. UnknownMember: the group does not exist, so it has no members."""
         if not group_id:
             raise InvalidGroupId("the group has no name")
         group = self._find(group_id)
@@ -158,72 +157,72 @@ class Groups:
         return group
 
     def _drop(self, group_id: str) -> None:
-        """Throw the live group away. Those who wait are told in the next turn, when all is consistent
+        """Drop the live group. Its waiting requests fail in the next turn, when the state is consistent
         again."""
         group = self._live.pop(group_id, None)
         if group is None:
             return
-        step = Decision()
+        decision = Decision()
         for member in group.close():
-            member.reject(step, _moved("the group was loaded again"))
-        if step.replies:
-            self._clock.call_soon(lambda: _give(step, None))
+            member.reject(decision, _not_coordinator("the group was loaded again"))
+        if decision.replies:
+            self._clock.call_soon(lambda: _send_replies(decision, None))
 
-    def _step(self, group_id: str, act: Callable[[Decision], T]) -> Promise[T]:
-        """Decide now; the reply, and the step's answers, when all is durable."""
-        step = Decision()
+    def _decide(self, group_id: str, action: Callable[[Decision], T]) -> Promise[T]:
+        """Run `action` now. Its result, and the replies of its decision, follow when its records are
+        durable."""
+        decision = Decision()
 
         def decide() -> tuple[Sequence[msgspec.Struct], T]:
-            reply = act(step)
-            return step.records, reply
+            reply = action(decision)
+            return decision.records, reply
 
-        done = self.runtime.write(decide)
+        written = self.runtime.write(decide)
         self._drop_if_unused(group_id)
-        done.then(lambda later: self._settled(group_id, step, later.error))
-        return _retriable(done)
+        written.then(lambda done: self._on_written(group_id, decision, done.error))
+        return _with_retriable_error(written)
 
-    def _settled(self, group_id: str, step: Decision, error: BaseException | None) -> None:
+    def _on_written(self, group_id: str, decision: Decision, error: BaseException | None) -> None:
         if error is None or isinstance(error, CoordinatorError):
-            _give(step, None)
+            _send_replies(decision, None)
             return
-        # What the step did to the live group did not happen: make it again from the records.
+        # The decision changed the live group and is void: build the group again from its record.
         self._drop(group_id)
         if self.runtime.fenced is None:
             self._find(group_id)
-        _give(step, _moved(str(error)))
+        _send_replies(decision, _not_coordinator(str(error)))
 
     def _drop_if_unused(self, group_id: str) -> None:
         group = self._live.get(group_id)
         if (
             group is not None
             and group.is_unused
-            and group_id not in self._saved
+            and group_id not in self._records
             and not self._offsets.has(group_id)
         ):
             group.close()
             del self._live[group_id]
 
-    def _submit(self, group: ClassicGroup, act: GroupAction) -> None:
-        """A timer's act, as a step. A timer of a group that was thrown away comes to nothing."""
+    def _submit(self, group: ClassicGroup, action: GroupAction) -> None:
+        """Run the action of a timer, unless the group was dropped since the timer was started."""
         if self._live.get(group.group_id) is group:
-            self._step(group.group_id, act)
+            self._decide(group.group_id, action)
 
-    def _read(self, group_id: str, tell: Callable[[], T]) -> Promise[T]:
-        return self._step(group_id, lambda _: tell())
+    def _read(self, group_id: str, read: Callable[[], T]) -> Promise[T]:
+        return self._decide(group_id, lambda _: read())
 
-    # --- membership -----------------------------------------------------------------------------------------
+    # --- membership ---------------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> Promise[JoinReply]:
-        """Into the next generation; answered when it begins. Fails with InvalidGroupId,
-        InvalidSessionTimeout, GroupFull, InconsistentProtocol, MemberIdRequired, UnknownMember,
-        FencedInstance, RebalanceInProgress (a newer join took its place), NotCoordinator."""
-        waiting: Promise[JoinReply] = Promise()
-        self._step(request.group_id, lambda step: self._join(step, request, waiting)).then(
-            lambda done: _fail(waiting, done.error)
-        )
-        return waiting
+        """Join the next generation; done when it begins. Fails with InvalidGroupId, InvalidSessionTimeout,
+        GroupFull, InconsistentProtocol, MemberIdRequired, UnknownMember, FencedInstance, RebalanceInProgress
+        (a newer join replaced this one), NotCoordinator."""
+        reply: Promise[JoinReply] = Promise()
+        decided = self._decide(request.group_id, lambda decision: self._join(decision, request, reply))
+        decided.then(lambda done: _fail_if_waiting(reply, done.error))
+        return reply
 
-    def _join(self, step: Decision, request: JoinRequest, waiting: Promise[JoinReply]) -> None:
+    def _join(self, decision: Decision, request: JoinRequest, reply: Promise[JoinReply]) -> None:
         if not request.group_id:
             raise InvalidGroupId("the group has no name")
         low, high = self._settings.group_min_session_timeout_ms, self._settings.group_max_session_timeout_ms
@@ -236,109 +235,112 @@ class Groups:
             if request.member_id:
                 raise UnknownMember(f"there is no group {request.group_id}")
             group = self._live[request.group_id] = ClassicGroup(request.group_id)
-        self._rules.join(step, group, request, waiting)
+        self._rebalancer.join(decision, group, request, reply)
 
     def sync(self, request: SyncRequest) -> Promise[SyncReply]:
-        """The member's assignment; answered when the leader has brought it. Fails with InvalidGroupId,
+        """Return the member's assignment; done when the leader has sent it. Fails with InvalidGroupId,
         UnknownMember, FencedInstance, IllegalGeneration, InconsistentProtocol, RebalanceInProgress,
         NotCoordinator."""
-        waiting: Promise[SyncReply] = Promise()
+        reply: Promise[SyncReply] = Promise()
 
-        def act(step: Decision) -> None:
-            self._rules.sync(step, self._known(request.group_id), request, waiting)
+        def sync(decision: Decision) -> None:
+            self._rebalancer.sync(decision, self._require(request.group_id), request, reply)
 
-        self._step(request.group_id, act).then(lambda done: _fail(waiting, done.error))
-        return waiting
+        self._decide(request.group_id, sync).then(lambda done: _fail_if_waiting(reply, done.error))
+        return reply
 
-    def heartbeat(self, beat: Heartbeat) -> Promise[None]:
-        """The member lives. Fails with InvalidGroupId, UnknownMember, FencedInstance, IllegalGeneration,
-        RebalanceInProgress, NotCoordinator."""
-        return self._read(beat.group_id, lambda: self._rules.heartbeat(self._known(beat.group_id), beat))
+    def heartbeat(self, heartbeat: Heartbeat) -> Promise[None]:
+        """Extend the member's session. Fails with InvalidGroupId, UnknownMember, FencedInstance,
+        IllegalGeneration, RebalanceInProgress, NotCoordinator."""
+        return self._read(
+            heartbeat.group_id,
+            lambda: self._rebalancer.heartbeat(self._require(heartbeat.group_id), heartbeat),
+        )
 
-    def leave(self, group_id: str, leaving: Sequence[LeaveRequest]) -> Promise[MemberErrors]:
-        """Members go; a verdict on each: UnknownMember, FencedInstance. Fails with InvalidGroupId,
-        NotCoordinator."""
-        return self._step(group_id, lambda step: self._leave(step, group_id, leaving))
+    def leave(self, group_id: str, requests: Sequence[LeaveRequest]) -> Promise[MemberErrors]:
+        """Remove members. The value has the error of each or None: UnknownMember, FencedInstance. Fails with
+        InvalidGroupId, NotCoordinator."""
+        return self._decide(group_id, lambda decision: self._leave(decision, group_id, requests))
 
-    def _leave(self, step: Decision, group_id: str, leaving: Sequence[LeaveRequest]) -> MemberErrors:
+    def _leave(self, decision: Decision, group_id: str, requests: Sequence[LeaveRequest]) -> MemberErrors:
         try:
-            group = self._known(group_id)
+            group = self._require(group_id)
         except UnknownMember as error:
-            return [error] * len(leaving)
-        verdicts: MemberErrors = []
-        for one in leaving:
+            return [error] * len(requests)
+        errors: MemberErrors = []
+        for request in requests:
             try:
-                self._rules.leave(step, group, one)
+                self._rebalancer.leave(decision, group, request)
             except CoordinatorError as error:
-                verdicts.append(error)
+                errors.append(error)
             else:
-                verdicts.append(None)
-        if None in verdicts:
-            self._rules.rebalance_after_leave(step, group, "members left")
-        return verdicts
+                errors.append(None)
+        if None in errors:
+            self._rebalancer.rebalance_after_leave(decision, group, "members left")
+        return errors
 
-    # --- views ----------------------------------------------------------------------------------------------
+    # --- views --------------------------------------------------------------------------------------------
 
     def list(self, states: Iterable[str] = (), types: Iterable[str] = ()) -> Promise[Listings]:
-        """All groups by name; only those in one of `states`, of one of `types`, if any are given (Kafka's
-        words, in any case)."""
-        some_states = {state.lower() for state in states}
-        some_types = {kind.lower() for kind in types}
+        """All groups, sorted by name. With `states` or `types`, only groups in one of these states or of one
+        of these types: Kafka's names, in upper or lower case."""
+        wanted_states = {state.lower() for state in states}
+        wanted_types = {type_.lower() for type_ in types}
 
-        def tell() -> Listings:
+        def read() -> Listings:
             listings = []
             for group_id in sorted(self._ids()):
                 group = self._find(group_id)
-                assert group is not None
-                one = group.listing()
-                if some_states and one.state.value.lower() not in some_states:
+                assert group is not None, "each known id is the id of a group"
+                listing = group.listing()
+                if wanted_states and listing.state.value.lower() not in wanted_states:
                     continue
-                if not some_types or one.type in some_types:
-                    listings.append(one)
+                if not wanted_types or listing.type in wanted_types:
+                    listings.append(listing)
             return listings
 
-        return self._read("", tell)
+        return self._read("", read)
 
     def describe(self, group_ids: Sequence[str]) -> Promise[Views]:
-        """Each group with its members; None if there is none."""
+        """The groups with their members; None for one that does not exist."""
 
-        def tell() -> Views:
+        def read() -> Views:
             groups = [self._find(group_id) for group_id in group_ids]
             return [None if group is None else group.view() for group in groups]
 
-        return self._read("", tell)
+        return self._read("", read)
 
     def _ids(self) -> set[str]:
-        return {*self._live, *self._saved, *self._offsets.groups()}
+        return {*self._live, *self._records, *self._offsets.groups()}
 
     def delete(self, group_id: str) -> Promise[None]:
         """Delete an empty group and its offsets. Fails with UnknownGroup, NonEmptyGroup, NotCoordinator."""
-        return self._step(group_id, lambda step: self._delete(step, group_id))
+        return self._decide(group_id, lambda decision: self._delete_empty(decision, group_id))
 
-    def _delete(self, step: Decision, group_id: str) -> None:
+    def _delete_empty(self, decision: Decision, group_id: str) -> None:
         group = self._find(group_id)
         if group is None:
             raise GroupIdNotFound(f"there is no group {group_id}")
         if group.state is not GroupState.EMPTY:
             raise NonEmptyGroup(f"group {group_id} has members")
-        self._bury(step, group)
+        self._delete(decision, group)
 
-    def _bury(self, step: Decision, group: ClassicGroup) -> None:
+    def _delete(self, decision: Decision, group: ClassicGroup) -> None:
         group.transition(GroupState.DEAD)
         group.close()
         del self._live[group.group_id]
-        step.records.append(GroupTombstone(group.group_id))
+        decision.records.append(GroupTombstone(group.group_id))
 
-    # --- offsets --------------------------------------------------------------------------------------------
+    # --- offsets ------------------------------------------------------------------------------------------
 
     def commit(self, request: CommitRequest) -> Promise[PartitionErrors]:
-        """Keep offsets; a verdict on each partition: UnknownTopicOrPartition, UnknownTopicId,
-        OffsetMetadataTooLarge.
-        Fails with UnknownMember, FencedInstance, IllegalGeneration, RebalanceInProgress, NotCoordinator."""
-        return self._step(request.group_id, lambda step: self._commit(step, request))
+        """Commit offsets. The value has the error of each partition or None: UnknownTopicOrPartition,
+        UnknownTopicId, OffsetMetadataTooLarge. Fails with UnknownMember, FencedInstance, IllegalGeneration,
+        RebalanceInProgress, NotCoordinator."""
+        return self._decide(request.group_id, lambda decision: self._commit(decision, request))
 
-    def _commit(self, step: Decision, request: CommitRequest) -> PartitionErrors:
-        beat = Heartbeat(
+    def _commit(self, decision: Decision, request: CommitRequest) -> PartitionErrors:
+        committer = Heartbeat(
             group_id=request.group_id,
             member_id=request.member_id,
             generation=request.generation,
@@ -346,116 +348,116 @@ class Groups:
         )
         group = self._find(request.group_id)
         if group is None:
-            # A group that nobody ever joined: only a simple consumer or a tool can mean it. It comes into
-            # being by its first offset.
+            # No member ever joined the group: only a consumer with manual assignment or a tool can commit to
+            # it. The first offset creates it.
             group = ClassicGroup(request.group_id)
             if request.generation >= 0:
                 raise IllegalGeneration(f"there is no group {request.group_id}")
-        member = group.check_commit(beat)
+        member = group.check_commit(committer)
         if member is not None:
-            self._rules.extend_session(group, member)
-        records, verdicts = self._offsets.commit(request, self._clock.wall_ms())
-        step.records += records
-        return verdicts
+            self._rebalancer.extend_session(group, member)
+        records, errors = self._offsets.commit(request, self._clock.wall_ms())
+        decision.records += records
+        return errors
 
     def fetch_offsets(
         self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None = None
     ) -> Promise[Fetched]:
-        """Committed offsets, for all partitions if none are named. Fails with NotCoordinator."""
+        """The committed offsets of the partitions `wanted`; None: of all partitions. Fails with
+        NotCoordinator."""
         return self._read(group_id, lambda: self._offsets.fetch(group_id, wanted))
 
     def delete_offsets(
         self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
     ) -> Promise[PartitionErrors]:
-        """Forget offsets that no member reads on from; a verdict on each partition: UnknownTopicOrPartition,
-        GroupSubscribed. Fails with UnknownGroup, NonEmptyGroup, NotCoordinator."""
+        """Delete offsets of topics that no member reads. The value has the error of each partition or None:
+        UnknownTopicOrPartition, GroupSubscribed. Fails with GroupIdNotFound, NonEmptyGroup,
+        NotCoordinator."""
 
-        def act(step: Decision) -> PartitionErrors:
+        def delete(decision: Decision) -> PartitionErrors:
             group = self._find(group_id)
             if group is None:
                 raise GroupIdNotFound(f"there is no group {group_id}")
             group.check_offset_delete()
-            records, verdicts = self._offsets.delete(group, wanted)
-            step.records += records
-            return verdicts
+            records, errors = self._offsets.delete(group, wanted)
+            decision.records += records
+            return errors
 
-        return self._step(group_id, act)
+        return self._decide(group_id, delete)
 
     def delete_topic_offsets(self, topic_id: UUID) -> Promise[None]:
-        """Forget the offsets of a topic that is gone. What a crash leaves behind expires at the next look."""
-        return self._step(
-            "", lambda step: step.records.extend(self._offsets.topic_deletion_records(topic_id))
+        """Delete the offsets of a deleted topic. Those that a crash leaves are deleted by the next expiry."""
+        return self._decide(
+            "", lambda decision: decision.records.extend(self._offsets.topic_deletion_records(topic_id))
         )
 
     def clamp_to_log_end(self, end_of: Callable[[UUID, int], int]) -> Promise[int]:
-        """Set offsets after the end of their partition back to it; how many. Where a power cut took events
-        away (durability=os), their offsets are given again, and a group that stood behind them must not miss
-        the new events."""
+        """Set the offsets after the end of their partition back to that end. The value is their number. After
+        a power cut with durability=os the offsets of lost events are assigned again, and a group that had
+        read the lost events must not miss the new ones."""
 
-        def act(step: Decision) -> int:
+        def clamp(decision: Decision) -> int:
             records = self._offsets.clamp_records(end_of)
-            step.records += records
+            decision.records += records
             return sum(len(record.offsets) for record in records)
 
-        return self._step("", act)
+        return self._decide("", clamp)
 
-    # --- age ------------------------------------------------------------------------------------------------
+    # --- expiry -------------------------------------------------------------------------------------------
 
     def _expire(self) -> None:
         self._clock.call_later(EXPIRY_INTERVAL_S, self._expire)
         self._expire_some(sorted(self._ids()))
 
     def _expire_some(self, group_ids: Sequence[str]) -> None:
-        for group_id in group_ids[:EXPIRY_GROUPS_MAX]:
-            self._step(group_id, lambda step, group_id=group_id: self._expire_group(step, group_id))  # type: ignore[misc]
-        rest = group_ids[EXPIRY_GROUPS_MAX:]
-        if rest:
-            self._clock.call_soon(lambda: self._expire_some(rest))
+        for group_id in group_ids[:EXPIRY_GROUPS_PER_TURN]:
+            self._decide(group_id, partial(self._expire_group, group_id))
+        remaining = group_ids[EXPIRY_GROUPS_PER_TURN:]
+        if remaining:
+            self._clock.call_soon(lambda: self._expire_some(remaining))
 
-    def _expire_group(self, step: Decision, group_id: str) -> None:
+    def _expire_group(self, group_id: str, decision: Decision) -> None:
         group = self._find(group_id)
         if group is None:
             return
         retention_ms = self._settings.offsets_retention_minutes * 60_000
-        gone = self._offsets.expiry_records(group, self._clock.wall_ms(), retention_ms)
-        left = self._offsets.count(group_id) - sum(len(record.partitions) for record in gone)
-        if group.is_unused and not left:
-            self._bury(step, group)
+        records = self._offsets.expiry_records(group, self._clock.wall_ms(), retention_ms)
+        left_count = self._offsets.count(group_id) - sum(len(record.partitions) for record in records)
+        assert left_count >= 0, "only committed offsets expire"
+        if group.is_unused and not left_count:
+            self._delete(decision, group)
         else:
-            step.records += gone
+            decision.records += records
 
 
-def _moved(why: str) -> NotCoordinator:
-    return NotCoordinator(f"look for the coordinator again: {why}")
+def _not_coordinator(reason: str) -> NotCoordinator:
+    return NotCoordinator(f"look for the coordinator again: {reason}")
 
 
-def _give(step: Decision, failure: CoordinatorError | None) -> None:
-    answers, step.replies = step.replies, []
-    for answer in answers:
-        answer.send(failure)
+def _send_replies(decision: Decision, failure: CoordinatorError | None) -> None:
+    replies, decision.replies = decision.replies, []
+    for reply in replies:
+        reply.send(failure)
 
 
-def _fail(waiting: Promise[Any], error: BaseException | None) -> None:
-    """The step failed as a whole. Its request may have an answer already, if it was parked on a group that is
-    gone."""
-    if error is not None and not waiting.done:
-        waiting.fail(error)
+def _fail_if_waiting(reply: Promise[Any], error: BaseException | None) -> None:
+    """Fail a request whose decision failed, unless it was failed already because its group was dropped."""
+    if error is not None and not reply.done:
+        reply.fail(error)
 
 
-def _retriable(later: Promise[T]) -> Promise[T]:
-    """A failed disk, in a word that makes every client find the coordinator and try again."""
-    if later.done and (later.error is None or isinstance(later.error, CoordinatorError)):
-        return later
-    out: Promise[T] = Promise()
+def _with_retriable_error(written: Promise[T]) -> Promise[T]:
+    """`written`, with NotCoordinator in place of an error of the disk: clients find the coordinator and
+    retry."""
+    if written.done and (written.error is None or isinstance(written.error, CoordinatorError)):
+        return written
+    translated: Promise[T] = Promise()
 
-    def done(later: Promise[T]) -> None:
-        error = later.error
-        if error is None:
-            out.resolve(later.result())
-        elif isinstance(error, CoordinatorError):
-            out.fail(error)
+    def on_done(done: Promise[T]) -> None:
+        if done.error is None or isinstance(done.error, CoordinatorError):
+            translated.copy_result(done)
         else:
-            out.fail(_moved(str(error)))
+            translated.fail(_not_coordinator(str(done.error)))
 
-    later.then(done)
-    return out
+    written.then(on_done)
+    return translated

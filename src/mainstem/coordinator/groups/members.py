@@ -1,13 +1,11 @@
-"""One member of a consumer group, and what is in the bytes that Kafka's consumers put there.
+"""A member of a group, and the decision that a request or a timer makes about a group.
 
-Owns: a member's facts and its soft state (a parked join or sync, its session's deadline), and the reading of
-the consumer protocol's subscription. Refuses: decisions; those are `rebalancer.py`. Called by the group
-modules only.
+Owns: a member's recorded facts and its soft state (a waiting join or sync, the deadline of its session).
+Refuses: rules; those are in `rebalancer.py`.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
@@ -23,47 +21,21 @@ from mainstem.coordinator.groups.types import (
     Protocols,
     SyncReply,
 )
+from mainstem.kafka_protocol.subscription import EMPTY_ASSIGNMENT
 from mainstem.promise import Promise
 
 T = TypeVar("T")
 
-EMPTY_CONSUMER_ASSIGNMENT = b"\x00\x00" + b"\x00\x00\x00\x00" + b"\xff\xff\xff\xff"
-"""ConsumerProtocolAssignment v0: no topics, null user data."""
-
 
 def empty_assignment(protocol_type: str | None) -> bytes:
-    """What a member gets that its leader forgot. Consumers decode it, so it must be whole (Kafka gives no
-    bytes, on which some clients fail or join again for ever); what other protocols would decode is not known:
-    no bytes."""
-    return EMPTY_CONSUMER_ASSIGNMENT if protocol_type == CONSUMER_PROTOCOL else b""
-
-
-def subscribed(metadata: bytes) -> frozenset[str] | None:
-    """Topics of a consumer's subscription (ConsumerProtocolSubscription); None if the bytes are something
-    else.
-
-    Only version and topics are read: every version starts with them.
-    """
-    try:
-        (count,) = struct.unpack_from(">i", metadata, 2)
-        position = 6
-        if count < 0 or count * 2 > len(metadata) - position:
-            return None
-        topics = []
-        for _ in range(count):
-            (length,) = struct.unpack_from(">h", metadata, position)
-            position += 2
-            if length < 0 or length > len(metadata) - position:
-                return None
-            topics.append(metadata[position : position + length].decode())
-            position += length
-    except (struct.error, UnicodeDecodeError):
-        return None
-    return frozenset(topics)
+    """The assignment of a member that the leader left out. A consumer decodes it, so it gets a valid one
+    without topics. (Kafka sends no bytes, on which some clients fail or join again for ever.) For other
+    protocol types the encoding is not known, so it is no bytes."""
+    return EMPTY_ASSIGNMENT if protocol_type == CONSUMER_PROTOCOL else b""
 
 
 class Decision:
-    """What one request or timer decided: records to write, and answers to give when they are durable."""
+    """What a request or a timer decided: records to write, and replies to send when these are durable."""
 
     __slots__ = ("records", "replies")
 
@@ -73,20 +45,20 @@ class Decision:
 
 
 class PendingReply(Generic[T]):
-    """A reply to a parked request, given once the step is durable."""
+    """A reply to a waiting request, sent when the decision is durable."""
 
     __slots__ = ("error", "promise", "value")
 
-    def __init__(self, waiting: Promise[T], value: T | None, error: CoordinatorError | None) -> None:
-        self.promise = waiting
+    def __init__(self, promise: Promise[T], value: T | None, error: CoordinatorError | None) -> None:
+        self.promise = promise
         self.value = value
         self.error = error
 
     def send(self, failure: CoordinatorError | None) -> None:
-        """Answer, with `failure` if the step did not become durable."""
+        """Send the reply, or `failure` if the decision did not become durable."""
         error = failure or self.error
         if self.promise.done:
-            # It was told already that its own step failed, and then its group was thrown away with it parked.
+            # The request's own decision failed, and then its group was dropped while the request waited.
             return
         if error is not None:
             self.promise.fail(error)
@@ -96,7 +68,7 @@ class PendingReply(Generic[T]):
 
 
 class GroupMember:
-    """A member of a group. Identity counts: a static member that was replaced is another object."""
+    """A member of a group, compared by identity: a static member that was replaced is another object."""
 
     __slots__ = (
         "assignment",
@@ -115,28 +87,29 @@ class GroupMember:
         "timer_due",
     )
 
-    def __init__(self, saved: MemberRecord) -> None:
-        self.member_id = saved.member_id
-        self.instance_id = saved.instance_id
-        self.client_id = saved.client_id
-        self.client_host = saved.client_host
-        self.session_timeout_ms = saved.session_timeout_ms
-        self.rebalance_timeout_ms = saved.rebalance_timeout_ms
-        self.protocols = saved.protocols
-        self.assignment = saved.assignment
+    def __init__(self, record: MemberRecord) -> None:
+        self.member_id = record.member_id
+        self.instance_id = record.instance_id
+        self.client_id = record.client_id
+        self.client_host = record.client_host
+        self.session_timeout_ms = record.session_timeout_ms
+        self.rebalance_timeout_ms = record.rebalance_timeout_ms
+        self.protocols = record.protocols
+        self.assignment = record.assignment
         self.is_new = False
-        """Has never had an answer to its first join: it cannot send heartbeats yet."""
+        """It has no reply to its first join yet, so it cannot send heartbeats."""
         self.pending_join: Promise[JoinReply] | None = None
         self.pending_sync: Promise[SyncReply] | None = None
         self.deadline = 0.0
-        """When its session ends (monotonic seconds). A heartbeat moves only this; the timer looks when it
-        fires."""
+        """When its session ends, monotonic seconds. A heartbeat moves only the deadline; the timer checks it
+        when it fires."""
         self.timer_due = 0.0
+        """When the timer fires, monotonic seconds."""
         self.timer: Timer | None = None
 
     @classmethod
     def from_request(cls, member_id: str, request: JoinRequest, assignment: bytes) -> GroupMember:
-        """The member that this request makes."""
+        """A new member, as its request describes it."""
         return cls(
             MemberRecord(
                 member_id=member_id,
@@ -151,7 +124,7 @@ class GroupMember:
         )
 
     def record(self) -> MemberRecord:
-        """What is recorded of it."""
+        """The member as it is recorded."""
         return MemberRecord(
             member_id=self.member_id,
             instance_id=self.instance_id,
@@ -164,47 +137,47 @@ class GroupMember:
         )
 
     def metadata(self, protocol: str | None) -> bytes:
-        """Its metadata for an assignor."""
+        """The member's metadata for an assignor; empty if it does not offer that one."""
         return next((data for name, data in self.protocols if name == protocol), b"")
 
     def vote(self, candidates: Iterable[str]) -> str:
-        """Its favourite among these, all of which it supports."""
+        """The assignor among `candidates` that the member prefers. It offers all of them."""
         return next(name for name, _ in self.protocols if name in candidates)
 
     def offers(self, protocols: Protocols) -> bool:
-        """It already said exactly this."""
+        """Whether the member already offers exactly these protocols."""
         return self.protocols == protocols
 
     def session_suspended(self) -> bool:
-        """Its session cannot end now: it waits for us. A new member has no such excuse, or clients that went
-        away during a long rebalance would pile up."""
+        """Whether the session cannot end now, because the member waits for a reply. The session of a new
+        member can always end; otherwise clients that left during a long rebalance would accumulate."""
         return not self.is_new and (self.pending_join is not None or self.pending_sync is not None)
 
     def reply_to_join(
-        self, step: Decision, value: JoinReply | None, error: CoordinatorError | None = None
+        self, decision: Decision, value: JoinReply | None, error: CoordinatorError | None = None
     ) -> None:
-        """Answer its parked join, if any."""
+        """Reply to the waiting join, if there is one."""
         if self.pending_join is not None:
-            step.replies.append(PendingReply(self.pending_join, value, error))
+            decision.replies.append(PendingReply(self.pending_join, value, error))
             self.pending_join = None
 
     def reply_to_sync(
-        self, step: Decision, value: SyncReply | None, error: CoordinatorError | None = None
+        self, decision: Decision, value: SyncReply | None, error: CoordinatorError | None = None
     ) -> bool:
-        """Answer its parked sync; False if there is none."""
+        """Reply to the waiting sync. False if there is none."""
         if self.pending_sync is None:
             return False
-        step.replies.append(PendingReply(self.pending_sync, value, error))
+        decision.replies.append(PendingReply(self.pending_sync, value, error))
         self.pending_sync = None
         return True
 
-    def reject(self, step: Decision, error: CoordinatorError) -> None:
-        """It is not a member any more: tell whatever waits for it."""
-        self.reply_to_join(step, None, error)
-        self.reply_to_sync(step, None, error)
+    def reject(self, decision: Decision, error: CoordinatorError) -> None:
+        """Fail the requests that wait: it is not a member any more."""
+        self.reply_to_join(decision, None, error)
+        self.reply_to_sync(decision, None, error)
 
     def cancel_timer(self) -> None:
-        """No session any more."""
+        """Stop watching the session."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

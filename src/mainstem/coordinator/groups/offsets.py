@@ -1,9 +1,9 @@
-"""Committed offsets: what each group has read, by topic id and partition.
+"""The committed offsets of all groups, by topic id and partition.
 
-Owns: the offsets in memory and the rules for committing, telling, deleting and expiring them. Refuses: who
-may commit (`group.py`) and when a step is durable (`groups.py`), which is its only caller.
+Owns: the offsets in memory, and the rules for committing, fetching, deleting and expiring them. Refuses: to
+decide who may commit (`group.py`) and when a decision is durable (`groups.py`).
 
-Semantics: Apache Kafka's OffsetMetadataManager; KIP-211 for the age of offsets.
+Semantics: Apache Kafka's OffsetMetadataManager; KIP-211 for the expiry of offsets.
 """
 
 from __future__ import annotations
@@ -38,40 +38,41 @@ from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.log.storage.arrival_index import age_ms
 
 SNAPSHOT_OFFSETS_MAX = 1_000
-"""Offsets in one record of a snapshot."""
+"""Offsets in one record of a snapshot, at most."""
 
 PartitionErrors = list[list[CoordinatorError | None]]
-"""For each topic and each partition of a request, in its order: why not, or None."""
+"""For each topic of a request and each of its partitions, in the order of the request: an error or None."""
 
 
 class TopicLookup(Protocol):
-    """What is asked of the machine of topics."""
+    """The part of `Topics` that finds a topic."""
 
     def get(self, name: str) -> TopicMetadata | None:
-        """By name."""
+        """The topic of that name."""
 
     def by_id(self, topic_id: UUID) -> TopicMetadata | None:
-        """By id."""
+        """The topic with that id."""
 
 
 class CommittedOffsets:
-    """The offsets of all groups. Changes only by `committed`, `forgotten` and `forget_group`."""
+    """The offsets of all groups. Only `apply_commit`, `apply_deletion` and `remove_group` change them."""
 
     def __init__(self, topics: TopicLookup, metadata_max: int) -> None:
         self._topics = topics
         self._metadata_max = metadata_max
         self._groups: dict[str, dict[UUID, dict[int, CommittedOffset]]] = {}
 
-    # --- records --------------------------------------------------------------------------------------------
+    # --- records ------------------------------------------------------------------------------------------
 
     def apply_commit(self, record: OffsetsCommitted) -> None:
-        """Apply a commit."""
+        """Apply the record of a commit."""
         group = self._groups.setdefault(record.group_id, {})
         for topic_id, partition, offset in record.offsets:
+            assert partition >= 0, "a committed offset is of a partition that existed"
             group.setdefault(topic_id, {})[partition] = offset
 
     def apply_deletion(self, record: OffsetsDeleted) -> None:
-        """Apply the end of some offsets."""
+        """Apply the record of a deletion."""
         group = self._groups.get(record.group_id, {})
         for topic_id, partition in record.partitions:
             partitions = group.get(topic_id, {})
@@ -82,20 +83,20 @@ class CommittedOffsets:
             self._groups.pop(record.group_id, None)
 
     def remove_group(self, group_id: str) -> None:
-        """Apply the end of a group."""
+        """Remove all offsets of a group."""
         self._groups.pop(group_id, None)
 
     def snapshot(self) -> Iterator[OffsetsCommitted]:
-        """All offsets, in records of bounded size."""
+        """Records of all offsets, each with SNAPSHOT_OFFSETS_MAX at most."""
         for group_id in self._groups:
-            part: list[tuple[UUID, int, CommittedOffset]] = []
-            for one in self._all(group_id):
-                part.append(one)
-                if len(part) == SNAPSHOT_OFFSETS_MAX:
-                    yield OffsetsCommitted(group_id, tuple(part))
-                    part = []
-            if part:
-                yield OffsetsCommitted(group_id, tuple(part))
+            chunk: list[tuple[UUID, int, CommittedOffset]] = []
+            for offset in self._all(group_id):
+                chunk.append(offset)
+                if len(chunk) == SNAPSHOT_OFFSETS_MAX:
+                    yield OffsetsCommitted(group_id, tuple(chunk))
+                    chunk = []
+            if chunk:
+                yield OffsetsCommitted(group_id, tuple(chunk))
 
     def _all(self, group_id: str) -> Iterator[tuple[UUID, int, CommittedOffset]]:
         for topic_id, partitions in self._groups.get(group_id, {}).items():
@@ -103,20 +104,20 @@ class CommittedOffsets:
                 yield topic_id, partition, offset
 
     def has(self, group_id: str) -> bool:
-        """The group has committed something that is still kept."""
+        """Whether the group has committed offsets."""
         return group_id in self._groups
 
     def count(self, group_id: str) -> int:
-        """How many offsets of the group are kept."""
+        """The number of the group's committed offsets."""
         return sum(len(partitions) for partitions in self._groups.get(group_id, {}).values())
 
     def groups(self) -> Iterable[str]:
-        """Groups that have offsets."""
+        """The groups that have committed offsets."""
         return self._groups.keys()
 
-    # --- requests -------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------
 
-    def _topic(self, ref: TopicRef) -> TopicMetadata:
+    def _find_topic(self, ref: TopicRef) -> TopicMetadata:
         topic = self._topics.get(ref.name) if ref.name else self._topics.by_id(ref.id)
         if topic is not None:
             return topic
@@ -125,26 +126,26 @@ class CommittedOffsets:
         raise UnknownTopicId(f"there is no topic with id {ref.id}")
 
     def commit(self, request: CommitRequest, now_ms: int) -> tuple[list[OffsetsCommitted], PartitionErrors]:
-        """The record of what can be committed, and a verdict on each partition."""
+        """The record of the offsets that can be committed, and the error of each partition."""
         expire_ms = -1 if request.retention_ms < 0 else now_ms + request.retention_ms
         offsets: list[tuple[UUID, int, CommittedOffset]] = []
-        verdicts: PartitionErrors = []
+        errors: PartitionErrors = []
         for ref, partitions in request.topics:
             try:
-                topic = self._topic(ref)
+                topic = self._find_topic(ref)
             except CoordinatorError as unknown:
-                verdicts.append([unknown] * len(partitions))
+                errors.append([unknown] * len(partitions))
                 continue
-            verdicts.append([])
+            errors.append([])
             for new in partitions:
-                error = self._refusal(topic, new.partition, new.metadata)
-                verdicts[-1].append(error)
+                error = self._commit_error(topic, new.partition, new.metadata)
+                errors[-1].append(error)
                 if error is None:
                     offset = CommittedOffset(new.offset, new.leader_epoch, new.metadata, now_ms, expire_ms)
                     offsets.append((topic.id, new.partition, offset))
-        return [OffsetsCommitted(request.group_id, tuple(offsets))] if offsets else [], verdicts
+        return [OffsetsCommitted(request.group_id, tuple(offsets))] if offsets else [], errors
 
-    def _refusal(self, topic: TopicMetadata, partition: int, metadata: str) -> CoordinatorError | None:
+    def _commit_error(self, topic: TopicMetadata, partition: int, metadata: str) -> CoordinatorError | None:
         if not 0 <= partition < topic.partitions:
             return UnknownTopicOrPartition(f"topic {topic.name} has no partition {partition}")
         if len(metadata) > self._metadata_max:
@@ -154,78 +155,77 @@ class CommittedOffsets:
     def fetch(
         self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None
     ) -> list[TopicOffsets]:
-        """What the group committed for these partitions, None: for all. Unknown names have no offsets,
-        unknown ids an error."""
-        kept = self._groups.get(group_id, {})
+        """The group's offsets of these partitions; None: of all. An unknown name has no offsets, an unknown
+        id an error."""
+        committed = self._groups.get(group_id, {})
         if wanted is None:
-            return self._fetch_all(kept)
-        out = []
+            return self._fetch_all(committed)
+        fetched = []
         for ref, partitions in wanted:
             try:
-                topic = self._topic(ref)
+                topic = self._find_topic(ref)
             except UnknownTopicOrPartition:
                 topic = None
             except UnknownTopicId as error:
-                out.append(
+                fetched.append(
                     TopicOffsets(ref, tuple(PartitionOffset(index, None, error) for index in partitions))
                 )
                 continue
-            offsets = {} if topic is None else kept.get(topic.id, {})
-            told = ref if topic is None else TopicRef(topic.name, topic.id)
-            out.append(
-                TopicOffsets(told, tuple(PartitionOffset(index, offsets.get(index)) for index in partitions))
-            )
-        return out
+            offsets = {} if topic is None else committed.get(topic.id, {})
+            full_ref = ref if topic is None else TopicRef(topic.name, topic.id)
+            partition_offsets = tuple(PartitionOffset(index, offsets.get(index)) for index in partitions)
+            fetched.append(TopicOffsets(full_ref, partition_offsets))
+        return fetched
 
-    def _fetch_all(self, kept: dict[UUID, dict[int, CommittedOffset]]) -> list[TopicOffsets]:
-        out = []
-        for topic_id, offsets in kept.items():
+    def _fetch_all(self, committed: dict[UUID, dict[int, CommittedOffset]]) -> list[TopicOffsets]:
+        fetched = []
+        for topic_id, offsets in committed.items():
             topic = self._topics.by_id(topic_id)
             if topic is not None:
                 partitions = tuple(PartitionOffset(index, offsets[index]) for index in sorted(offsets))
-                out.append(TopicOffsets(TopicRef(topic.name, topic_id), partitions))
-        return sorted(out, key=lambda fetched: fetched.topic.name)
+                fetched.append(TopicOffsets(TopicRef(topic.name, topic_id), partitions))
+        return sorted(fetched, key=lambda topic_offsets: topic_offsets.topic.name)
 
     def delete(
         self, group: ClassicGroup, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
     ) -> tuple[list[OffsetsDeleted], PartitionErrors]:
-        """The record of what can be deleted, and a verdict on each partition: GroupSubscribed,
-        UnknownTopicOrPartition.
-        Deleting what is not there succeeds."""
-        kept = self._groups.get(group.group_id, {})
-        gone: list[tuple[UUID, int]] = []
-        verdicts: PartitionErrors = []
+        """The record of the offsets that can be deleted, and the error of each partition: GroupSubscribed,
+        UnknownTopicOrPartition. Deleting an offset that does not exist succeeds."""
+        committed = self._groups.get(group.group_id, {})
+        deleted: list[tuple[UUID, int]] = []
+        errors: PartitionErrors = []
         for ref, partitions in wanted:
             error: CoordinatorError | None = None
             try:
-                topic = self._topic(ref)
+                topic = self._find_topic(ref)
             except CoordinatorError as unknown:
-                verdicts.append([unknown] * len(partitions))
+                errors.append([unknown] * len(partitions))
                 continue
             if group.members and group.may_read(topic.name):
                 error = GroupSubscribed(f"group {group.group_id} reads {topic.name}")
             else:
-                gone += [(topic.id, index) for index in partitions if index in kept.get(topic.id, {})]
-            verdicts.append([error] * len(partitions))
-        return [OffsetsDeleted(group.group_id, tuple(gone))] if gone else [], verdicts
+                offsets = committed.get(topic.id, {})
+                deleted += [(topic.id, index) for index in partitions if index in offsets]
+            errors.append([error] * len(partitions))
+        return [OffsetsDeleted(group.group_id, tuple(deleted))] if deleted else [], errors
 
     def clamp_records(self, end_of: Callable[[UUID, int], int]) -> list[OffsetsCommitted]:
-        """Records that set offsets after the end of their partition back to it, in every group."""
-        out = []
+        """Records that set the offsets after the end of their partition back to that end, in every group."""
+        records = []
         for group_id in self._groups:
-            back = tuple(
+            clamped = tuple(
                 (topic_id, index, msgspec.structs.replace(offset, offset=end))
                 for topic_id, index, offset in self._all(group_id)
                 if offset.offset > (end := end_of(topic_id, index))
             )
-            if back:
-                out.append(OffsetsCommitted(group_id, back))
-        return out
+            if clamped:
+                records.append(OffsetsCommitted(group_id, clamped))
+        return records
 
-    # --- age ------------------------------------------------------------------------------------------------
+    # --- deletion and expiry ------------------------------------------------------------------------------
 
     def topic_deletion_records(self, topic_id: UUID) -> list[OffsetsDeleted]:
-        """Records that forget a topic, in every group."""
+        """Records that delete the offsets of a topic, in every group."""
         return [
             OffsetsDeleted(group_id, tuple((topic_id, partition) for partition in topics[topic_id]))
             for group_id, topics in self._groups.items()
@@ -233,13 +233,13 @@ class CommittedOffsets:
         ]
 
     def expiry_records(self, group: ClassicGroup, now_ms: int, retention_ms: int) -> list[OffsetsDeleted]:
-        """The record that forgets what is too old (KIP-211), or whose topic is gone."""
-        gone = tuple(
+        """The record that deletes the offsets that are too old (KIP-211) or whose topic does not exist."""
+        expired = tuple(
             (topic_id, partition)
             for topic_id, partition, offset in self._all(group.group_id)
             if self._is_expired(group, topic_id, offset, now_ms, retention_ms)
         )
-        return [OffsetsDeleted(group.group_id, gone)] if gone else []
+        return [OffsetsDeleted(group.group_id, expired)] if expired else []
 
     def _is_expired(
         self, group: ClassicGroup, topic_id: UUID, offset: CommittedOffset, now_ms: int, retention_ms: int

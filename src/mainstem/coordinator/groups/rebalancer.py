@@ -1,10 +1,9 @@
-"""How a group moves: joins, the two phases of a rebalance, sessions, leaving.
+"""Moves groups through their states: joins, the two phases of a rebalance, sessions, request.
 
-Owns: every change of a group's soft state and the moment at which its record is written (the leader's
-assignment, a group that became empty, a static member that was replaced). It decides into a `Step`;
-`groups.py` makes the step durable, gives its answers then, and throws the soft state away if the disk
-refuses. Refuses: sockets and the log. A phase that waits (Kafka's purgatory) is a parked answer on the member
-and one timer on the group. Called by `groups.py`.
+Owns: every change of a group's soft state, and when the group is recorded (the leader has sent the
+assignments, the group became empty, a static member was replaced). Each call adds to a `Decision`, which
+`groups.py` makes durable. Refuses: sockets and the log. A phase that waits (Kafka's purgatory) is a waiting
+request on each member and one timer on the group.
 
 Semantics: Apache Kafka's GroupMetadataManager, classic part; KIP-62, KIP-134, KIP-345, KIP-394, KIP-814.
 """
@@ -29,7 +28,7 @@ from mainstem.coordinator.errors import (
     UnknownMember,
 )
 from mainstem.coordinator.groups.group import ClassicGroup
-from mainstem.coordinator.groups.members import Decision, GroupMember, empty_assignment, subscribed
+from mainstem.coordinator.groups.members import Decision, GroupMember, empty_assignment
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
     GroupState,
@@ -40,12 +39,13 @@ from mainstem.coordinator.groups.types import (
     SyncReply,
     SyncRequest,
 )
+from mainstem.kafka_protocol.subscription import read_subscription
 from mainstem.promise import Promise
 from mainstem.settings import Settings
 
 NEW_MEMBER_TIMEOUT_MS = 300_000
-"""A new member knows no id yet and cannot send heartbeats: its join waits at most so long (Kafka's
-constant)."""
+"""How long the first join of a new member waits. The member does not know its id yet, so it cannot send
+heartbeats. Kafka's constant."""
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ GroupAction = Callable[[Decision], None]
 
 
 class GroupRebalancer:
-    """The rules of all groups. `submit(group, act)` runs a timer's act as a step of that group."""
+    """The rules of all groups. `submit(group, action)` runs the action of a timer as a decision of that
+    group."""
 
     def __init__(
         self,
@@ -68,36 +69,36 @@ class GroupRebalancer:
         self._delay_ms = settings.group_initial_rebalance_delay_ms
         self._size_max = settings.group_max_size
 
-    # --- join -----------------------------------------------------------------------------------------------
+    # --- join ---------------------------------------------------------------------------------------------
 
     def join(
-        self, step: Decision, group: ClassicGroup, request: JoinRequest, waiting: Promise[JoinReply]
+        self, decision: Decision, group: ClassicGroup, request: JoinRequest, reply: Promise[JoinReply]
     ) -> None:
-        """Let a member in, or raise why not; `waiting` is answered by this step or parked on the member."""
-        self._check_room(group, request.member_id)
+        """Add a member, or raise why not. `reply` is completed by this decision, or waits on the member."""
+        self._check_size(group, request.member_id)
         if not group.supports(request.protocol_type, request.protocols):
             raise InconsistentProtocol(
                 f"group {group.group_id} ({group.protocol_type}) has no assignor in common with"
                 f" {[name for name, _ in request.protocols]} ({request.protocol_type})"
             )
         if not request.member_id:
-            self._join_new(step, group, request, waiting)
+            self._join_new(decision, group, request, reply)
         elif request.member_id in group.pending:
             if request.instance_id is not None:
-                raise UnknownMember(f"{request.member_id} was given to a member without an instance id")
-            self._add(step, group, request.member_id, request, waiting)
+                raise UnknownMember(f"{request.member_id} is the id of a member without an instance id")
+            self._add(decision, group, request.member_id, request, reply)
         else:
             member = group.member_of(request.member_id, request.instance_id)
-            self._rejoin(step, group, member, request, waiting)
+            self._rejoin(decision, group, member, request, reply)
 
-    def _check_room(self, group: ClassicGroup, member_id: str) -> None:
+    def _check_size(self, group: ClassicGroup, member_id: str) -> None:
         member = group.members.get(member_id)
         full = len(group.members) >= self._size_max
         if group.state is GroupState.PREPARING:
-            # Those who wait are counted, not the members: the last to join again are left out of a group that
-            # shrank.
-            waits = member is not None and member.pending_join is not None
-            full = full and not waits and group.joined_count >= self._size_max
+            # Only the members whose join waits count: in a group that must shrink, the last members to join
+            # again are refused.
+            is_waiting = member is not None and member.pending_join is not None
+            full = full and not is_waiting and group.joined_count >= self._size_max
         else:
             full = full and member is None
         if full:
@@ -107,209 +108,218 @@ class GroupRebalancer:
             raise GroupFull(f"group {group.group_id} has its {self._size_max} members")
 
     def _join_new(
-        self, step: Decision, group: ClassicGroup, request: JoinRequest, waiting: Promise[JoinReply]
+        self, decision: Decision, group: ClassicGroup, request: JoinRequest, reply: Promise[JoinReply]
     ) -> None:
         member_id = self._new_id(request.client_id if request.instance_id is None else request.instance_id)
         if request.instance_id is not None:
             old_id = group.instances.get(request.instance_id)
             if old_id is None:
-                self._add(step, group, member_id, request, waiting)
+                self._add(decision, group, member_id, request, reply)
             else:
-                self._replace_static(step, group, group.members[old_id], member_id, request, waiting)
+                self._replace_static(decision, group, group.members[old_id], member_id, request, reply)
         elif request.requires_member_id:
             group.pending[member_id] = self._after(
-                request.session_timeout_ms, group, lambda step: self._expire_pending(step, group, member_id)
+                request.session_timeout_ms,
+                group,
+                lambda decision: self._expire_pending(decision, group, member_id),
             )
             raise MemberIdRequired("join again with this member id", member_id)
         else:
-            self._add(step, group, member_id, request, waiting)
+            self._add(decision, group, member_id, request, reply)
 
     def _new_id(self, prefix: str) -> str:
         return f"{prefix}-{UUID(int=self._rng.getrandbits(128), version=4)}"
 
     def _add(
         self,
-        step: Decision,
+        decision: Decision,
         group: ClassicGroup,
         member_id: str,
         request: JoinRequest,
-        waiting: Promise[JoinReply],
+        reply: Promise[JoinReply],
     ) -> None:
-        if group.state is GroupState.PREPARING and group.previous is GroupState.EMPTY:
+        if group.state is GroupState.PREPARING and group.previous_state is GroupState.EMPTY:
             group.new_member_joined = True
         member = GroupMember.from_request(member_id, request, b"")
         member.is_new = True
-        member.pending_join = waiting
+        member.pending_join = reply
         if not group.members:
             group.protocol_type = request.protocol_type
         group.add(member)
-        self._arm(group, member, NEW_MEMBER_TIMEOUT_MS)
-        self._rebalance(step, group, f"new member {member_id}{_because(request.reason)}")
+        self._start_session(group, member, NEW_MEMBER_TIMEOUT_MS)
+        self._rebalance(decision, group, f"new member {member_id}{_client_reason(request.reason)}")
 
     def _rejoin(
         self,
-        step: Decision,
+        decision: Decision,
         group: ClassicGroup,
         member: GroupMember,
         request: JoinRequest,
-        waiting: Promise[JoinReply],
+        reply: Promise[JoinReply],
     ) -> None:
         if group.state is GroupState.PREPARING:
-            self._update(step, group, member, request, waiting)
-            self._rebalance(step, group, "")
+            self._update(decision, group, member, request, reply)
+            self._rebalance(decision, group, "")
             return
-        same = member.offers(request.protocols)
-        # It may have missed the answer to its join (CompletingRebalance), or just asks again (Stable). The
-        # leader of a stable group may force a rebalance with the same words: it saw something else change,
-        # such as a topic.
-        leads = group.leader == member.member_id
-        if same and (group.state is GroupState.COMPLETING or not leads):
-            self._arm(group, member)
-            joined = group.join_reply(member, tell_members=leads)
-            member.reply_to_join(step, None, RebalanceInProgress("joined again"))
-            member.pending_join = waiting
-            member.reply_to_join(step, joined)
+        is_unchanged = member.offers(request.protocols)
+        # The member may have missed the reply to its join (CompletingRebalance), or repeats it (Stable). The
+        # leader of a stable group may force a rebalance by an unchanged join, because something else has
+        # changed, for example the topics.
+        is_leader = group.leader == member.member_id
+        if is_unchanged and (group.state is GroupState.COMPLETING or not is_leader):
+            self._start_session(group, member)
+            joined = group.join_reply(member, with_members=is_leader)
+            member.reply_to_join(decision, None, RebalanceInProgress("joined again"))
+            member.pending_join = reply
+            member.reply_to_join(decision, joined)
             return
-        self._update(step, group, member, request, waiting)
-        why = "the leader asks for it" if same else f"member {member.member_id} changed what it offers"
-        self._rebalance(step, group, f"{why}{_because(request.reason)}")
+        self._update(decision, group, member, request, reply)
+        if is_unchanged:
+            reason = "the leader requests it"
+        else:
+            reason = f"member {member.member_id} changed what it offers"
+        self._rebalance(decision, group, f"{reason}{_client_reason(request.reason)}")
 
     @staticmethod
     def _update(
-        step: Decision,
+        decision: Decision,
         group: ClassicGroup,
         member: GroupMember,
         request: JoinRequest,
-        waiting: Promise[JoinReply],
+        reply: Promise[JoinReply],
     ) -> None:
-        # A join that still waits belongs to a connection that was lost; its answer must not hang.
-        member.reply_to_join(step, None, RebalanceInProgress("joined again"))
-        member.pending_join = waiting
+        # A join that still waits belongs to a lost connection, and must not wait for ever.
+        member.reply_to_join(decision, None, RebalanceInProgress("joined again"))
+        member.pending_join = reply
         group.update_protocols(member, request.protocols)
         member.session_timeout_ms = request.session_timeout_ms
         member.rebalance_timeout_ms = request.rebalance_timeout_ms
 
     def _replace_static(
         self,
-        step: Decision,
+        decision: Decision,
         group: ClassicGroup,
         old: GroupMember,
         member_id: str,
         request: JoinRequest,
-        waiting: Promise[JoinReply],
+        reply: Promise[JoinReply],
     ) -> None:
         old_leader = group.leader
         new = GroupMember.from_request(member_id, request, old.assignment)
         old.reject(
-            step,
+            decision,
             FencedInstance(f"static member {old.instance_id} of group {group.group_id} is {member_id} now"),
         )
         group.replace(old, new)
-        new.pending_join = waiting
-        self._arm(group, new)
-        if group.state is not GroupState.STABLE or not self._goes_on_as(group, old, new):
+        new.pending_join = reply
+        self._start_session(group, new)
+        if group.state is not GroupState.STABLE or not self._keeps_assignment(group, old, new):
             self._rebalance(
-                step, group, f"static member {new.instance_id} came back{_because(request.reason)}"
+                decision, group, f"static member {new.instance_id} rejoined{_client_reason(request.reason)}"
             )
             return
-        # KIP-345: nothing changed but the id, so nobody has to stop.
-        leads = group.leader == member_id
+        # KIP-345: only the id changed, so the other members need not stop.
+        is_leader = group.leader == member_id
         if request.supports_skip_assignment:
-            joined = group.join_reply(new, skip_assignment=leads)
+            join_reply = group.join_reply(new, skip_assignment=is_leader)
         else:
-            # An older client that is told that it leads would assign for all: it is told the id that it had
-            # (KIP-814).
-            joined = group.join_reply(new, tell_members=False)
-            if leads:
-                joined = replace(joined, leader=old_leader or "")
-        new.reply_to_join(step, joined)
-        step.records.append(group.record())
+            # An older client that learns that it is the leader would assign partitions to all members. So the
+            # reply names its old id as the leader (KIP-814).
+            join_reply = group.join_reply(new, with_members=False)
+            if is_leader:
+                join_reply = replace(join_reply, leader=old_leader or "")
+        new.reply_to_join(decision, join_reply)
+        decision.records.append(group.record())
 
     @staticmethod
-    def _goes_on_as(group: ClassicGroup, old: GroupMember, new: GroupMember) -> bool:
-        """The static member that came back can have the assignment of the one it replaces. Kafka looks only
-        at the chosen assignor; a consumer that came back for other topics has to get them too."""
+    def _keeps_assignment(group: ClassicGroup, old: GroupMember, new: GroupMember) -> bool:
+        """Whether the new static member can keep the assignment of the old one. Kafka compares only the
+        chosen assignor; but a consumer that rejoins for other topics has to get these, too."""
         if group.choose_protocol() != group.protocol:
             return False
         if group.protocol_type != CONSUMER_PROTOCOL:
             return True
-        return subscribed(old.metadata(group.protocol)) == subscribed(new.metadata(group.protocol))
+        old_topics = read_subscription(old.metadata(group.protocol))
+        return old_topics == read_subscription(new.metadata(group.protocol))
 
-    # --- the two phases -------------------------------------------------------------------------------------
+    # --- the two phases -----------------------------------------------------------------------------------
 
-    def _rebalance(self, step: Decision, group: ClassicGroup, reason: str) -> None:
-        """Start a rebalance, or finish the one that runs if this was what it waited for."""
+    def _rebalance(self, decision: Decision, group: ClassicGroup, reason: str) -> None:
+        """Start a rebalance, or complete the one in progress if all members have joined now."""
         if group.state is GroupState.PREPARING:
-            self._try_complete(step, group)
+            self._try_complete(decision, group)
         else:
-            self.prepare_rebalance(step, group, reason)
+            self.prepare_rebalance(decision, group, reason)
 
-    def prepare_rebalance(self, step: Decision, group: ClassicGroup, reason: str) -> None:
-        """Call all members together. Those who wait for an assignment join again instead."""
+    def prepare_rebalance(self, decision: Decision, group: ClassicGroup, reason: str) -> None:
+        """Start the join phase. Members that wait for their assignment have to join again."""
         log.info("group %s: rebalance after generation %d: %s", group.group_id, group.generation, reason)
         if group.state is GroupState.COMPLETING:
             error = RebalanceInProgress(f"group {group.group_id} is rebalancing")
             for member in group.members.values():
                 member.assignment = b""
-                if member.reply_to_sync(step, None, error):
-                    self._arm(group, member)
+                if member.reply_to_sync(decision, None, error):
+                    self._start_session(group, member)
         self._cancel_sync(group)
-        first = group.state is GroupState.EMPTY
+        is_first = group.state is GroupState.EMPTY
         group.transition(GroupState.PREPARING)
-        if first:
+        if is_first:
             left_ms = max(group.rebalance_timeout_ms - self._delay_ms, 0)
             self._wait_for_more(group, self._delay_ms, left_ms)
         elif group.all_joined:
-            self._complete_join(step, group)
+            self._complete_join(decision, group)
         else:
             self._wait_for_joins(group)
 
     def _wait_for_more(self, group: ClassicGroup, delay_ms: int, left_ms: int) -> None:
-        """KIP-134: a new group waits a little, and again while members keep coming, at most the rebalance
-        timeout."""
+        """Delay the first rebalance of a group, again as long as more members join, up to the rebalance
+        timeout (KIP-134)."""
 
-        def due(step: Decision) -> None:
+        def on_delay_over(decision: Decision) -> None:
             if group.new_member_joined and left_ms > 0:
                 group.new_member_joined = False
                 self._wait_for_more(group, min(self._delay_ms, left_ms), max(left_ms - delay_ms, 0))
             else:
-                self._complete_join(step, group)
+                self._complete_join(decision, group)
 
-        group.join_timer = self._after(delay_ms, group, due)
+        group.join_timer = self._after(delay_ms, group, on_delay_over)
 
     def _wait_for_joins(self, group: ClassicGroup) -> None:
         group.join_timer = self._after(
-            group.rebalance_timeout_ms, group, lambda step: self._complete_join(step, group)
+            group.rebalance_timeout_ms, group, lambda decision: self._complete_join(decision, group)
         )
 
-    def _try_complete(self, step: Decision, group: ClassicGroup) -> None:
-        # The initial rebalance ends by its delay alone.
+    def _try_complete(self, decision: Decision, group: ClassicGroup) -> None:
+        # The first rebalance of a group ends only by its delay.
         if (
             group.state is GroupState.PREPARING
-            and group.previous is not GroupState.EMPTY
+            and group.previous_state is not GroupState.EMPTY
             and group.all_joined
         ):
-            self._complete_join(step, group)
+            self._complete_join(decision, group)
 
-    def _complete_join(self, step: Decision, group: ClassicGroup) -> None:
-        """The join phase ends: who did not come is out (static members stay until their session ends)."""
+    def _complete_join(self, decision: Decision, group: ClassicGroup) -> None:
+        """End the join phase. Members that did not join again are removed; static ones stay until their
+        session ends."""
         if group.join_timer is not None:
             group.join_timer.cancel()
             group.join_timer = None
-        late = [one for one in group.members.values() if one.pending_join is None and one.instance_id is None]
-        for member in late:
+        for member in list(group.members.values()):
+            if member.pending_join is not None or member.instance_id is not None:
+                continue
             log.info("group %s: member %s did not join again in time", group.group_id, member.member_id)
-            self._remove(step, group, member, "did not join in time")
+            self._remove(decision, group, member, "did not join in time")
         if group.members and not group.elect_joined_leader():
-            log.warning("group %s: no member joined again; waiting on", group.group_id)
+            log.warning("group %s: no member joined again; waiting further", group.group_id)
             self._wait_for_joins(group)
             return
         group.new_member_joined = False
         group.generation += 1
         if not group.members:
-            self._become_empty(step, group)
+            self._become_empty(decision, group)
             return
         group.protocol = group.choose_protocol()
+        assert group.leader in group.members, "the leader is a member"
         group.transition(GroupState.COMPLETING)
         group.unsynced = set(group.members)
         log.info(
@@ -321,26 +331,26 @@ class GroupRebalancer:
         )
         for member in group.members.values():
             if member.pending_join is not None:
-                member.reply_to_join(step, group.join_reply(member))
+                member.reply_to_join(decision, group.join_reply(member))
                 member.is_new = False
-                self._arm(group, member)
+                self._start_session(group, member)
         generation = group.generation
         group.sync_timer = self._after(
-            group.rebalance_timeout_ms, group, lambda step: self._expire_sync(step, group, generation)
+            group.rebalance_timeout_ms, group, lambda decision: self._expire_sync(decision, group, generation)
         )
 
-    def _become_empty(self, step: Decision, group: ClassicGroup) -> None:
+    def _become_empty(self, decision: Decision, group: ClassicGroup) -> None:
         log.info("group %s: generation %d has no members", group.group_id, group.generation)
         group.protocol = None
         group.unsynced.clear()
         group.transition(GroupState.EMPTY)
         group.state_since_ms = self._clock.wall_ms()
-        step.records.append(group.record())
+        decision.records.append(group.record())
 
     def sync(
-        self, step: Decision, group: ClassicGroup, request: SyncRequest, waiting: Promise[SyncReply]
+        self, decision: Decision, group: ClassicGroup, request: SyncRequest, reply: Promise[SyncReply]
     ) -> None:
-        """A member wants its assignment: now, or when the leader has brought it."""
+        """Return a member's assignment: now, or when the leader has sent it."""
         member = group.member_of_generation(
             Heartbeat(
                 group_id=request.group_id,
@@ -349,133 +359,138 @@ class GroupRebalancer:
                 instance_id=request.instance_id,
             )
         )
-        for mine, theirs in (
+        for requested, current in (
             (request.protocol_type, group.protocol_type),
             (request.protocol, group.protocol),
         ):
-            if mine is not None and mine != theirs:
-                raise InconsistentProtocol(f"group {group.group_id} works with {theirs}, not {mine}")
+            if requested is not None and requested != current:
+                raise InconsistentProtocol(f"group {group.group_id} works with {current}, not {requested}")
         if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
-        assert group.state in (GroupState.COMPLETING, GroupState.STABLE)
-        member.reply_to_sync(step, None, RebalanceInProgress("asked again"))
-        member.pending_sync = waiting
+        assert group.state in (GroupState.COMPLETING, GroupState.STABLE), (
+            "a group with members has a generation"
+        )
+        member.reply_to_sync(decision, None, RebalanceInProgress("asked again"))
+        member.pending_sync = reply
         group.unsynced.discard(member.member_id)
         if not group.unsynced:
             self._cancel_sync(group)
         if group.state is GroupState.STABLE:
-            member.reply_to_sync(step, group.sync_reply(member))
-            self._arm(group, member)
+            member.reply_to_sync(decision, group.sync_reply(member))
+            self._start_session(group, member)
         elif group.leader == member.member_id:
-            self._assign(step, group, dict(request.assignments))
+            self._assign(decision, group, dict(request.assignments))
 
-    def _assign(self, step: Decision, group: ClassicGroup, assignments: dict[str, bytes]) -> None:
+    def _assign(self, decision: Decision, group: ClassicGroup, assignments: dict[str, bytes]) -> None:
         empty = empty_assignment(group.protocol_type)
         for member in group.members.values():
             member.assignment = assignments.get(member.member_id, empty)
         group.transition(GroupState.STABLE)
         group.state_since_ms = self._clock.wall_ms()
-        step.records.append(group.record())
+        decision.records.append(group.record())
         for member in group.members.values():
-            if member.reply_to_sync(step, group.sync_reply(member)):
-                self._arm(group, member)
+            if member.reply_to_sync(decision, group.sync_reply(member)):
+                self._start_session(group, member)
 
-    def _expire_sync(self, step: Decision, group: ClassicGroup, generation: int) -> None:
-        """Members that joined and never asked for their assignment are out."""
+    def _expire_sync(self, decision: Decision, group: ClassicGroup, generation: int) -> None:
+        """Remove the members that joined and did not send a sync in time."""
         if generation != group.generation or group.state not in (GroupState.COMPLETING, GroupState.STABLE):
             return
-        late = [group.members[member_id] for member_id in sorted(group.unsynced)]
-        for member in late:
-            self._remove(step, group, member, "did not sync in time")
-        if late:
-            self.prepare_rebalance(
-                step, group, f"{len(late)} members did not ask for their assignment in time"
-            )
+        late_members = [group.members[member_id] for member_id in sorted(group.unsynced)]
+        for member in late_members:
+            self._remove(decision, group, member, "did not sync in time")
+        if late_members:
+            self.prepare_rebalance(decision, group, f"{len(late_members)} members did not sync in time")
 
     def _cancel_sync(self, group: ClassicGroup) -> None:
         if group.sync_timer is not None:
             group.sync_timer.cancel()
             group.sync_timer = None
 
-    # --- living and leaving ---------------------------------------------------------------------------------
+    # --- heartbeats and leaving ---------------------------------------------------------------------------
 
-    def heartbeat(self, group: ClassicGroup, beat: Heartbeat) -> None:
-        """The member lives. RebalanceInProgress: it has to join again."""
-        member = group.member_of_generation(beat)
+    def heartbeat(self, group: ClassicGroup, heartbeat: Heartbeat) -> None:
+        """Extend the member's session. RebalanceInProgress: it has to join again."""
+        member = group.member_of_generation(heartbeat)
         self.extend_session(group, member)
         if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
 
     def extend_session(self, group: ClassicGroup, member: GroupMember) -> None:
-        """The member was heard of: its session begins anew."""
-        self._arm(group, member)
+        """Start the member's session again: it has shown that it is alive."""
+        self._start_session(group, member)
 
-    def leave(self, step: Decision, group: ClassicGroup, leaving: LeaveRequest) -> None:
-        """One member goes; UnknownMember, FencedInstance. `settle` has to follow after the last one of a
-        request."""
-        if not leaving.member_id:
-            old_id = None if leaving.instance_id is None else group.instances.get(leaving.instance_id)
+    def leave(self, decision: Decision, group: ClassicGroup, request: LeaveRequest) -> None:
+        """Remove a member. UnknownMember, FencedInstance. After the last one of a request,
+        `rebalance_after_leave` has to follow."""
+        if not request.member_id:
+            old_id = None if request.instance_id is None else group.instances.get(request.instance_id)
             if old_id is None:
-                raise UnknownMember(f"group {group.group_id} has no static member {leaving.instance_id}")
+                raise UnknownMember(f"group {group.group_id} has no static member {request.instance_id}")
             member = group.members[old_id]
-        elif group.remove_pending(leaving.member_id):
+        elif group.remove_pending(request.member_id):
             return
         else:
-            member = group.member_of(leaving.member_id, leaving.instance_id)
-        log.info("group %s: member %s left%s", group.group_id, member.member_id, _because(leaving.reason))
-        self._remove(step, group, member, "left")
+            member = group.member_of(request.member_id, request.instance_id)
+        log.info(
+            "group %s: member %s left%s", group.group_id, member.member_id, _client_reason(request.reason)
+        )
+        self._remove(decision, group, member, "left")
 
-    def rebalance_after_leave(self, step: Decision, group: ClassicGroup, reason: str) -> None:
-        """Members went: rebalance if that matters."""
+    def rebalance_after_leave(self, decision: Decision, group: ClassicGroup, reason: str) -> None:
+        """Rebalance the members that remain. Does nothing in an empty group."""
         if group.state is not GroupState.EMPTY:
-            self._rebalance(step, group, reason)
+            self._rebalance(decision, group, reason)
 
-    def _remove(self, step: Decision, group: ClassicGroup, member: GroupMember, why: str) -> None:
+    def _remove(self, decision: Decision, group: ClassicGroup, member: GroupMember, reason: str) -> None:
         group.remove(member.member_id)
-        member.reject(step, RemovedMember(f"member {member.member_id} of group {group.group_id} {why}"))
+        error = RemovedMember(f"member {member.member_id} of group {group.group_id} {reason}")
+        member.reject(decision, error)
 
-    def _expire_pending(self, step: Decision, group: ClassicGroup, member_id: str) -> None:
+    def _expire_pending(self, decision: Decision, group: ClassicGroup, member_id: str) -> None:
         if group.remove_pending(member_id):
-            log.info("group %s: %s took its member id and never came", group.group_id, member_id)
-            self._try_complete(step, group)
+            log.info(
+                "group %s: %s got its member id and did not join with it in time", group.group_id, member_id
+            )
+            self._try_complete(decision, group)
 
-    def _expire_session(self, step: Decision, group: ClassicGroup, member: GroupMember) -> None:
-        assert group.members.get(member.member_id) is member, "a member that is out has no timer"
-        log.info("group %s: member %s was not heard of in time", group.group_id, member.member_id)
-        self._remove(step, group, member, "was not heard of in time")
-        self.rebalance_after_leave(step, group, f"member {member.member_id} was not heard of in time")
+    def _expire_session(self, decision: Decision, group: ClassicGroup, member: GroupMember) -> None:
+        assert group.members.get(member.member_id) is member, "only a member of the group has a session timer"
+        log.info("group %s: member %s sent no heartbeat in time", group.group_id, member.member_id)
+        self._remove(decision, group, member, "sent no heartbeat in time")
+        self.rebalance_after_leave(decision, group, f"member {member.member_id} sent no heartbeat in time")
 
-    # --- timers ---------------------------------------------------------------------------------------------
+    # --- timers -------------------------------------------------------------------------------------------
 
     def start_sessions(self, group: ClassicGroup) -> None:
-        """After a restart: every member has one session timeout to be heard of."""
+        """Start the sessions of all members, after a restart."""
         for member in group.members.values():
-            self._arm(group, member)
+            self._start_session(group, member)
 
-    def _arm(self, group: ClassicGroup, member: GroupMember, timeout_ms: int | None = None) -> None:
+    def _start_session(self, group: ClassicGroup, member: GroupMember, timeout_ms: int | None = None) -> None:
         timeout_ms = member.session_timeout_ms if timeout_ms is None else timeout_ms
         member.deadline = self._clock.monotonic() + timeout_ms / 1000
         if member.timer is None or member.timer_due > member.deadline:
-            self._watch(group, member)
+            self._start_timer(group, member)
 
-    def _watch(self, group: ClassicGroup, member: GroupMember) -> None:
-        """Look again when the session would end as it stands now."""
+    def _start_timer(self, group: ClassicGroup, member: GroupMember) -> None:
+        """Start the timer for the present deadline of the session."""
         member.cancel_timer()
         member.timer_due = member.deadline
         wait_s = max(member.deadline - self._clock.monotonic(), 0.0)
-        member.timer = self._clock.call_later(wait_s, lambda: self._look(group, member))
+        member.timer = self._clock.call_later(wait_s, lambda: self._check_session(group, member))
 
-    def _look(self, group: ClassicGroup, member: GroupMember) -> None:
+    def _check_session(self, group: ClassicGroup, member: GroupMember) -> None:
         member.timer = None
         if member.deadline > self._clock.monotonic():
-            self._watch(group, member)
+            self._start_timer(group, member)
         elif not member.session_suspended():
-            self._submit(group, lambda step: self._expire_session(step, group, member))
-        # Else it waits for us: the answer to its join or sync arms it again.
+            self._submit(group, lambda decision: self._expire_session(decision, group, member))
+        # Else the member waits for a reply, which starts its session again.
 
-    def _after(self, delay_ms: int, group: ClassicGroup, act: GroupAction) -> Timer:
-        return self._clock.call_later(delay_ms / 1000, lambda: self._submit(group, act))
+    def _after(self, delay_ms: int, group: ClassicGroup, action: GroupAction) -> Timer:
+        return self._clock.call_later(delay_ms / 1000, lambda: self._submit(group, action))
 
 
-def _because(reason: str) -> str:
+def _client_reason(reason: str) -> str:
     return f": {reason[:255]}" if reason else ""

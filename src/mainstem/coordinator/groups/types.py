@@ -1,23 +1,18 @@
-"""The words of consumer groups: what is recorded of them, what is asked of them, what they answer.
+"""The value types of consumer groups: the records of their state machine, its requests and its replies.
 
-Owns: the state records of groups and offsets, the requests and replies of `Groups`. All are immutable values.
-Refuses: behaviour, and any protocol's encoding. Doors and engines build the requests and read the replies.
-
-Times are milliseconds; `*_ms` of records is wall clock since 1970. An offset is the next one to read.
+All are immutable. Times are milliseconds; `*_ms` of records is wall-clock time since 1970. A committed offset
+is that of the next record to read.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
+from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.runtime.records import StateRecord
-
-if TYPE_CHECKING:
-    from mainstem.coordinator.errors import CoordinatorError
 
 NO_GENERATION = -1
 CONSUMER_PROTOCOL = "consumer"
@@ -25,11 +20,11 @@ CLASSIC = "classic"
 NO_TOPIC_ID = UUID(int=0)
 
 Protocols = tuple[tuple[str, bytes], ...]
-"""What a member can do, best first: (assignor, its metadata)."""
+"""The assignors that a member offers, preferred first: (name, the member's metadata for it)."""
 
 
 class GroupState(Enum):
-    """Where a group stands. The values are Kafka's words, as DescribeGroups shows them."""
+    """The state of a group. The values are Kafka's names, as DescribeGroups shows them."""
 
     EMPTY = "Empty"
     PREPARING = "PreparingRebalance"
@@ -42,7 +37,7 @@ class GroupState(Enum):
 
 
 class MemberRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One member at the end of a rebalance."""
+    """A member at the end of a rebalance."""
 
     member_id: str
     instance_id: str | None
@@ -55,11 +50,11 @@ class MemberRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GroupRecord(StateRecord, frozen=True, array_like=True, tag="group-saved"):
-    """A group at the end of a rebalance, with its assignment: all that a restart needs to keep its members
-    working.
+    """A group at the end of a rebalance with its members and their assignments, so that they keep these after
+    a restart.
 
-    `state_since_ms`: when it came into this state; the offsets of an empty group are kept from then on
-    (KIP-211).
+    `state_since_ms`: when the group entered its state. The retention of the offsets of an empty group counts
+    from then on (KIP-211).
     """
 
     group_id: str
@@ -72,14 +67,14 @@ class GroupRecord(StateRecord, frozen=True, array_like=True, tag="group-saved"):
 
 
 class GroupTombstone(StateRecord, frozen=True, array_like=True, tag="group-forgotten"):
-    """The group is gone, and all its offsets."""
+    """The group and all its offsets were deleted."""
 
     group_id: str
 
 
 class CommittedOffset(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One committed offset. `leader_epoch` -1: not told. `expire_ms` -1: by the server's retention (KIP-211);
-    otherwise the client (OffsetCommit before v5) said when."""
+    """A committed offset. `leader_epoch` -1: not known. `expire_ms`: when it expires, if the client said so
+    (OffsetCommit before v5); -1: by the server's retention (KIP-211)."""
 
     offset: int
     leader_epoch: int
@@ -89,15 +84,15 @@ class CommittedOffset(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class OffsetsCommitted(StateRecord, frozen=True, array_like=True, tag="offsets-committed"):
-    """Offsets of one request: (topic id, partition, offset). By topic id, so that a topic that is created
-    again under an old name inherits nothing."""
+    """Offsets were committed: (topic id, partition, offset). The id is used and not the name, so that a new
+    topic with the name of a deleted one has no offsets."""
 
     group_id: str
     offsets: tuple[tuple[UUID, int, CommittedOffset], ...]
 
 
 class OffsetsDeleted(StateRecord, frozen=True, array_like=True, tag="offsets-forgotten"):
-    """Offsets that were deleted, have expired, or whose topic is gone."""
+    """Offsets were deleted, have expired, or their topic was deleted: (topic id, partition)."""
 
     group_id: str
     partitions: tuple[tuple[UUID, int], ...]
@@ -107,11 +102,10 @@ class OffsetsDeleted(StateRecord, frozen=True, array_like=True, tag="offsets-for
 
 
 class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A member wants to be in the group's next generation. An empty `member_id`: a new one.
+    """A request to join the group's next generation. `member_id` is empty for a new member.
 
-    `requires_member_id`: a new member is sent back with an id first (JoinGroup v4, KIP-394).
-    `supports_skip_assignment`:
-    the client understands a leader that must not assign (v9, KIP-814).
+    `requires_member_id`: a new member gets MemberIdRequired first and joins again with the id (JoinGroup v4,
+    KIP-394). `supports_skip_assignment`: the client understands a leader that must not assign (v9, KIP-814).
     """
 
     group_id: str
@@ -129,7 +123,7 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JoinedMember(msgspec.Struct, frozen=True):
-    """A member, as the leader sees it: with its metadata of the protocol that was chosen."""
+    """A member as the leader sees it: with its metadata for the chosen assignor."""
 
     member_id: str
     instance_id: str | None
@@ -137,7 +131,7 @@ class JoinedMember(msgspec.Struct, frozen=True):
 
 
 class JoinReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The member is in. `members` is empty for all but the leader."""
+    """The member has joined a generation. `members` is empty except for the leader."""
 
     member_id: str
     generation: int
@@ -149,8 +143,8 @@ class JoinReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A member asks for its assignment; the leader brings everybody's. A protocol that is None is not
-    checked."""
+    """A request for the member's assignment. The leader's has the assignments of all members. A protocol that
+    is None is not checked."""
 
     group_id: str
     member_id: str
@@ -170,7 +164,7 @@ class SyncReply(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A member lives (Heartbeat), or says who it is (OffsetCommit)."""
+    """A sign of life of a member; also identifies the member that commits offsets."""
 
     group_id: str
     member_id: str
@@ -179,8 +173,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaveRequest(msgspec.Struct, frozen=True):
-    """One member that leaves, or that an administrator removes by its instance id (then without a member
-    id)."""
+    """A member that leaves, or that an administrator removes by its instance id, without a member id."""
 
     member_id: str
     instance_id: str | None = None
@@ -191,7 +184,7 @@ class LeaveRequest(msgspec.Struct, frozen=True):
 
 
 class GroupListing(msgspec.Struct, frozen=True):
-    """One line of the list of groups."""
+    """A group as an item of a list."""
 
     group_id: str
     protocol_type: str
@@ -200,8 +193,8 @@ class GroupListing(msgspec.Struct, frozen=True):
 
 
 class MemberView(msgspec.Struct, frozen=True):
-    """A member, for people. While the group rebalances its metadata is empty and the assignment is the last
-    one that was not withdrawn."""
+    """A member as DescribeGroups shows it. While the group rebalances the metadata is empty, and the
+    assignment is the last one that is still valid."""
 
     member_id: str
     instance_id: str | None
@@ -212,7 +205,7 @@ class MemberView(msgspec.Struct, frozen=True):
 
 
 class GroupView(msgspec.Struct, frozen=True):
-    """A group, for people."""
+    """A group as DescribeGroups shows it."""
 
     group_id: str
     state: GroupState
@@ -227,14 +220,14 @@ class GroupView(msgspec.Struct, frozen=True):
 
 
 class TopicRef(msgspec.Struct, frozen=True):
-    """A topic as a client names it: by name, or (newest versions) by id alone."""
+    """A topic as a client names it: by name, or, in the newest versions of the protocol, by id alone."""
 
     name: str = ""
     id: UUID = NO_TOPIC_ID
 
 
 class NewOffset(msgspec.Struct, frozen=True):
-    """One offset to commit."""
+    """An offset to commit."""
 
     partition: int
     offset: int
@@ -243,8 +236,8 @@ class NewOffset(msgspec.Struct, frozen=True):
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets to commit. Generation -1 without a member id: not a member (a simple consumer, or a tool that
-    resets). `retention_ms` -1: the server's."""
+    """Offsets to commit. Without a member id and with generation -1 the client is not a member: a consumer
+    with manual assignment, or a tool that resets offsets. `retention_ms` -1: the server's setting."""
 
     group_id: str
     member_id: str = ""
@@ -255,7 +248,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionOffset(msgspec.Struct, frozen=True):
-    """A committed offset, or None if there is none; or why it cannot be told."""
+    """The committed offset of a partition, None if there is none; or an error."""
 
     partition: int
     offset: CommittedOffset | None
@@ -263,7 +256,7 @@ class PartitionOffset(msgspec.Struct, frozen=True):
 
 
 class TopicOffsets(msgspec.Struct, frozen=True):
-    """Committed offsets of one topic."""
+    """The committed offsets of a topic."""
 
     topic: TopicRef
     partitions: tuple[PartitionOffset, ...]

@@ -1,11 +1,10 @@
-"""The records of the state log: how each is written, and what is refused when it is read.
+"""The records of the state log and their encoding.
 
-Owns: `StateRecord`, the base of every machine's records, and `RecordCodec`. One record is one version byte
-and the msgpack of a tagged struct, an array that starts with the tag: `["topic-created", …]`. Rules for
-those who change one: a new field goes to the end and has a default; a field is never removed or given
-another meaning, a new tag is made instead. Refuses: a version or a tag that it does not know, because a
-newer mainstem wrote it and skipping it would lose what it says. Called by the runtime and the snapshot
-only.
+Owns: `StateRecord`, the base of the records of all state machines, and `RecordCodec`. A record is one version
+byte and the msgpack of a tagged struct: an array that begins with the tag, `["topic-created", …]`. A change
+of a record type adds a field at the end, with a default. A field is never removed and never changes its
+meaning; a new tag is made instead. Refuses: an unknown version or tag. A newer mainstem wrote it, and to skip
+it would lose its content.
 """
 
 from __future__ import annotations
@@ -23,29 +22,30 @@ RECORD_VERSION = 1
 
 
 class StateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One fact that a machine remembers. Subclasses are frozen and array-like too, and give their own
-    `tag`."""
+    """A fact that a state machine remembers. Subclasses are frozen and array-like too, and have a `tag`."""
 
 
 class StateDamaged(LogFolderError):
-    """What the coordinator remembers cannot be read. The message says where and what to do."""
+    """The coordinator's state cannot be read. The message says where, and what to do."""
 
 
 class StateTooNew(LogFolderError):
-    """A newer mainstem wrote this folder."""
+    """A newer mainstem wrote the coordinator's state."""
 
 
 class RecordCodec:
-    """Encodes and decodes the records of all machines."""
+    """Encodes and decodes the records of all state machines."""
 
     def __init__(self, types: Sequence[type[msgspec.Struct]]) -> None:
         tags: dict[object, type[msgspec.Struct]] = {}
-        for kind in types:
-            config = kind.__struct_config__
-            assert config.tag is not None, f"{kind.__name__} has no tag"
-            assert config.array_like, f"{kind.__name__} is not array_like"
-            assert config.tag not in tags, f"{kind.__name__} and {tags[config.tag].__name__} share a tag"
-            tags[config.tag] = kind
+        for record_type in types:
+            config = record_type.__struct_config__
+            assert config.tag is not None, f"{record_type.__name__} has no tag"
+            assert config.array_like, f"{record_type.__name__} is not array_like"
+            assert config.tag not in tags, (
+                f"{record_type.__name__} and {tags[config.tag].__name__} share a tag"
+            )
+            tags[config.tag] = record_type
         self._tags = tags
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(reduce(or_, types))
@@ -55,8 +55,8 @@ class RecordCodec:
         return bytes((RECORD_VERSION,)) + self._encoder.encode(record)
 
     def decode(self, data: bytes | memoryview, where: str) -> Any:
-        """The record. StateTooNew: unknown version or tag; StateDamaged: not a record. `where` is for the
-        message."""
+        """Decode one record. `where` is for the message of StateTooNew (unknown version or tag) and of
+        StateDamaged (not a record)."""
         if not len(data):
             raise StateDamaged(f"an empty state record {where}")
         if data[0] != RECORD_VERSION:
@@ -67,15 +67,15 @@ class RecordCodec:
         body = memoryview(data)[1:]
         try:
             return self._decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # msgspec lets the second one through
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # msgspec does not convert the second
             raise self._explain(body, where, error) from error
 
     def _explain(self, body: memoryview, where: str, error: Exception) -> LogFolderError:
         try:
-            loose = msgspec.msgpack.decode(body)
+            untyped = msgspec.msgpack.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            loose = None
-        tag = loose[0] if isinstance(loose, list) and loose else None
+            untyped = None
+        tag = untyped[0] if isinstance(untyped, list) and untyped else None
         if isinstance(tag, str) and tag not in self._tags:
             return StateTooNew(
                 f"a state record of the unknown kind {tag!r} {where}: start the newer mainstem that wrote"

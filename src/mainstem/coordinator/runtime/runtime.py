@@ -1,14 +1,14 @@
-"""The runtime of the coordinator's state machines: decide, record, apply; replies wait for the disk.
+"""Runs the coordinator's state machines: decide, record, apply; replies wait for the disk.
 
-Owns: the state log (one partition, hidden from clients), its snapshots, and the parked replies. A request
-is decided at once against the state in memory; its records become one batch of the state log, so that they
-hold together or not at all; they are applied at once, in log order. Nothing but applying a record changes
-what a machine remembers. A reply, also a read's and a refusal's, is given only when all that it shows is
-durable. If a commit fails, every parked reply fails and the state is built again from snapshot and log:
-what was not durable never was.
+Owns: the state log (one partition, hidden from clients), its snapshots, and the parked replies. A request is
+decided at once against the state in memory. Its records become one batch of the state log, so that all of
+them are kept or none, and are applied at once in log order. Only applying a record changes the state of a
+machine. Every reply, also of a read or a refusal, waits until all state that it shows is durable. If a commit
+fails, every parked reply fails and the state is loaded again from snapshot and log, without what was not
+durable.
 
-Refuses: work while it is being rebuilt (StorageError), state of a newer mainstem, damaged state without a
-fallback. Machines and the node call it; doors reach it through the machines.
+Refuses: requests while the state is being loaded (StorageError), state of a newer mainstem, damaged state
+without a fallback. Doors reach the runtime through the state machines.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from mainstem.clock import Clock
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
-from mainstem.log.disk.contract import Buffer, Disk
+from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError, StorageError
-from mainstem.log.storage import record_batch as batches
+from mainstem.log.partition.partition import AppendedBatch, BatchSlice
+from mainstem.log.storage import record_batch
 from mainstem.promise import Promise
 
 T = TypeVar("T")
@@ -41,56 +42,37 @@ log = logging.getLogger(__name__)
 
 
 class StateMachine(Protocol):
-    """A pure state machine. It knows no clock, disk or socket; time and randomness come in with each call."""
+    """A part of the coordinator's state with the records that change it. It does no input or output."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]]
-    """Its records: subclasses of `records.StateRecord`, each with a tag that no other machine has."""
+    """The types of its records: subclasses of `records.StateRecord`, each with a tag of its own."""
 
     def apply(self, record: Any) -> None:
-        """Change what is remembered. The only place that does. Must not fail on a record that was written
+        """Change the state by one record. Nothing else changes it. Must not fail on a record that was written
         before."""
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
-        """Records that build what is remembered now, from nothing. Consumed before it returns to the loop."""
+        """Records that build the present state from nothing. The caller consumes them in the same turn."""
 
     def reset(self) -> None:
-        """Forget everything, soft state and parked requests too: a load, or a reload after a failed commit,
-        follows."""
-
-
-class StateLogAppend(Protocol):
-    """Where a batch went (`log.partition.AppendedBatch`)."""
-
-    @property
-    def base_offset(self) -> int: ...
-    @property
-    def next_offset(self) -> int: ...
-
-
-class StateLogSlice(Protocol):
-    """Whole batches (`log.partition.BatchSlice`)."""
-
-    @property
-    def data(self) -> Buffer: ...
-    @property
-    def next_offset(self) -> int: ...
+        """Forget the state, and fail the requests that wait in the machine. A load follows."""
 
 
 class StateLog(Protocol):
-    """What the runtime needs of the state partition; `log.partition.Partition` has it."""
+    """The methods of a `Partition` that the runtime uses."""
 
     @property
     def log_start_offset(self) -> int: ...
     @property
     def high_watermark(self) -> int: ...
-    def append(self, batch: memoryview) -> StateLogAppend: ...
+    def append(self, batch: memoryview) -> AppendedBatch: ...
     def when_committed(self, next_offset: int) -> Promise[None]: ...
-    def read_blocking(self, offset: int, max_bytes: int) -> StateLogSlice: ...
+    def read_blocking(self, offset: int, max_bytes: int) -> BatchSlice: ...
     def delete_records(self, before: int) -> Promise[int]: ...
 
 
 class Runtime:
-    """Runs the machines on the state log."""
+    """Runs the state machines on the state log."""
 
     def __init__(
         self, disk: Disk, partition: StateLog, clock: Clock, machines: Sequence[StateMachine]
@@ -99,30 +81,35 @@ class Runtime:
         self._partition = partition
         self._clock = clock
         self._machines = machines
-        self._codec = RecordCodec([kind for machine in machines for kind in machine.RECORDS])
-        self._apply = {kind: machine.apply for machine in machines for kind in machine.RECORDS}
+        self._codec = RecordCodec([record for machine in machines for record in machine.RECORDS])
+        self._apply = {record: machine.apply for machine in machines for record in machine.RECORDS}
+        """Record type -> the method of the machine that applies it."""
         self._parked: deque[tuple[int, Promise[Any], Any, CoordinatorError | None]] = deque()
+        """(log end on which the reply depends, promise, reply, error), in the order of the log ends."""
         self._end = 0
+        """End of the state log: all records below it are applied."""
         self._durable = 0
+        """All records below it are durable."""
         self._load_count = 0
+        """Rises with each load, so that a callback of the state before it can be recognised."""
         self._tail_bytes = 0
         self._tail_records = 0
+        """Of the state log since the last snapshot."""
         self._snapshotting = False
         self._closed = False
         self.fenced: str | None = "not loaded yet"
-        """Why nothing is served now; None in normal work. Health shows it."""
+        """Why requests are refused; None in normal operation."""
         self.on_reloaded: list[Callable[[], None]] = []
-        """Called after the state was built again because a commit failed."""
+        """Callbacks for after a reload of the state, which follows a failed commit."""
 
     # --- requests -----------------------------------------------------------------------------------------
 
     def write(self, decide: Callable[[], tuple[Sequence[msgspec.Struct], T]]) -> Promise[T]:
-        """Decide now, append, apply, and give the reply when it is durable. Never raises what it can fail
-        with.
+        """Decide, append and apply at once; the promise has the reply when the records are durable.
 
-        `decide` returns the records and the reply and changes nothing. A CoordinatorError that it raises is
-        the reply, and waits as a reply does, for it too tells of state. Fails with StorageError when the
-        disk refuses. No records: a read.
+        `decide` returns the records and the reply and changes nothing. Without records it is a read. If it
+        raises a CoordinatorError, that is the reply; it waits like any reply, because it shows state too.
+        Fails with StorageError if the disk refuses the records. Raises none of these errors itself.
         """
         if self.fenced is not None:
             return Promise.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
@@ -140,30 +127,30 @@ class Runtime:
             return Promise.failed(
                 StorageError(f"the state log refused a batch of {len(records)} records: {error}")
             )
-        later = self._park(reply, None)
-        life = self._load_count
-        self._partition.when_committed(self._end).then(lambda done: self._committed(life, done))
+        parked = self._park(reply, None)
+        load_count = self._load_count
+        self._partition.when_committed(self._end).then(lambda done: self._on_committed(load_count, done))
         if self._tail_bytes >= SNAPSHOT_TAIL_BYTES or self._tail_records >= SNAPSHOT_TAIL_RECORDS:
             self.take_snapshot()
-        return later
+        return parked
 
     def read(self, reply: T) -> Promise[T]:
-        """`reply`, as soon as all state that it may show is durable: at once when nothing is pending."""
+        """A promise of `reply` that is done when all state that the reply may show is durable."""
         if self.fenced is not None:
             return Promise.failed(StorageError(f"the coordinator is not serving: {self.fenced}"))
         return self._park(reply, None)
 
     @property
     def all_durable(self) -> bool:
-        """Everything that the machines show now is durable, and they serve."""
+        """Whether the machines serve and all their state is durable."""
         return self.fenced is None and self._durable >= self._end
 
     def _append(self, records: Sequence[msgspec.Struct]) -> None:
         now = self._clock.wall_ms()
         encoded = [(None, self._codec.encode(record), (), now) for record in records]
-        data = batches.build(encoded)
+        data = record_batch.build(encoded)
         appended = self._partition.append(memoryview(data))
-        assert appended.base_offset >= self._end, "the state log went back without telling"
+        assert appended.base_offset >= self._end, "the end of the state log never decreases without a reload"
         self._end = appended.next_offset
         self._tail_bytes += len(data)
         self._tail_records += len(records)
@@ -173,34 +160,36 @@ class Runtime:
     def _park(self, reply: T | None, error: CoordinatorError | None) -> Promise[Any]:
         if self._durable >= self._end:
             return Promise.resolved(reply) if error is None else Promise.failed(error)
-        later: Promise[Any] = Promise()
-        self._parked.append((self._end, later, reply, error))
-        return later
+        assert not self._parked or self._parked[-1][0] <= self._end, "replies are parked in log order"
+        promise: Promise[Any] = Promise()
+        self._parked.append((self._end, promise, reply, error))
+        return promise
 
-    def _committed(self, life: int, done: Promise[None]) -> None:
-        if life != self._load_count:
+    def _on_committed(self, load_count: int, done: Promise[None]) -> None:
+        if load_count != self._load_count:
             return
         if done.error is not None:
             self._fence(done.error)
             return
         self._durable = max(self._durable, min(self._partition.high_watermark, self._end))
+        assert self._durable <= self._end, "only records that were applied become durable"
         while self._parked and self._parked[0][0] <= self._durable:
-            _, later, reply, error = self._parked.popleft()
+            _, promise, reply, error = self._parked.popleft()
             if error is None:
-                later.resolve(reply)
+                promise.resolve(reply)
             else:
-                later.fail(error)
+                promise.fail(error)
 
     # --- a failed commit ----------------------------------------------------------------------------------
 
     def _fence(self, error: BaseException) -> None:
         self._load_count += 1
         self.fenced = f"a commit of the state log failed ({error})"
-        log.error("%s: the state is built again from the log", self.fenced)
+        log.error("%s: loading the state again from the log", self.fenced)
         parked, self._parked = self._parked, deque()
         self._clock.call_soon(self._reload)
-        for _, later, _, _ in parked:
-            later.fail(StorageError(f"not durable: {error}"))
+        for _, promise, _, _ in parked:
+            promise.fail(StorageError(f"not durable: {error}"))
 
     def _reload(self) -> None:
         if self._closed:
@@ -209,20 +198,20 @@ class Runtime:
             self._load()
         except (LogError, OSError) as error:
             self.fenced = f"the state cannot be read ({error})"
-            log.error("%s: trying again in %.0f s", self.fenced, RELOAD_RETRY_S)
+            log.error("%s: next attempt in %.0f s", self.fenced, RELOAD_RETRY_S)
             self._clock.call_later(RELOAD_RETRY_S, self._reload)
             return
-        log.info("the state is whole again, at offset %d of the state log", self._end)
+        log.info("the state is loaded again, up to offset %d of the state log", self._end)
         for callback in self.on_reloaded:
             callback()
 
     # --- start --------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Build the state from snapshot and tail. Blocks; at the start only. StateDamaged, StateTooNew,
-        OSError."""
+        """Load the state from the newest snapshot and the log after it. Blocks: for the start only.
+        StateDamaged, StateTooNew, OSError."""
         if not self._disk.exists(snapshot.FOLDER):
-            # Its entry must be durable before a snapshot in it lets the log be shortened.
+            # The folder must be durable before a snapshot in it allows to delete records of the log.
             self._disk.make_folder(snapshot.FOLDER)
             self._disk.sync_now([], [""])
         snapshot.remove_leftovers(self._disk)
@@ -231,29 +220,31 @@ class Runtime:
     def _load(self) -> None:
         self._load_count += 1
         self._tail_bytes = self._tail_records = 0
-        at = self._load_snapshot()
+        offset = self._load_snapshot()
         end = self._partition.high_watermark
-        if at > end:
-            self._move_snapshot_back(at, end)
-            at = end
-        while at < end:
-            at = self._load_slice(at)
+        if offset > end:
+            self._move_snapshot_back(offset, end)
+            offset = end
+        while offset < end:
+            offset = self._load_slice(offset)
+        assert offset == end, "the state is loaded up to the end of the state log"
         self._end = self._durable = end
         self.fenced = None
 
-    def _load_slice(self, at: int) -> int:
-        where = f"at offset {at} of the state log"
+    def _load_slice(self, offset: int) -> int:
+        """Apply the records of some batches from `offset` on. Returns the offset after them."""
+        where = f"at offset {offset} of the state log"
         try:
-            data = self._partition.read_blocking(at, READ_BYTES)
-            if data.next_offset <= at:
+            batches = self._partition.read_blocking(offset, READ_BYTES)
+            if batches.next_offset <= offset:
                 raise StateDamaged(
-                    f"the state log gives nothing {where}, before its end {self._partition.high_watermark}"
+                    f"the state log has no batch {where}, before its end {self._partition.high_watermark}"
                 )
-            view = memoryview(data.data)
+            view = memoryview(batches.data)
             self._tail_bytes += len(view)
-            for position, header in batches.iter_batches(view):
-                for record in batches.decode(view[position : position + header.total_bytes]):
-                    if record.offset >= at:
+            for position, header in record_batch.iter_batches(view):
+                for record in record_batch.decode(view[position : position + header.total_bytes]):
+                    if record.offset >= offset:
                         self._apply_bytes(record.value or b"", f"at offset {record.offset} of the state log")
                         self._tail_records += 1
         except (StateDamaged, StateTooNew):
@@ -261,13 +252,13 @@ class Runtime:
         except LogError as error:
             raise StateDamaged(
                 f"the state log cannot be read {where}: {error}; topics, groups and offsets are kept"
-                " there: restore"
-                " the data folder from a backup"
+                " there: restore the data folder from a backup"
             ) from error
-        return data.next_offset
+        return batches.next_offset
 
     def _load_snapshot(self) -> int:
-        """Apply the newest good snapshot; the offset from which the log has to be applied."""
+        """Apply the newest snapshot that is not damaged. Returns the offset from which the log has to be
+        applied."""
         start = self._partition.log_start_offset
         damage: list[str] = []
         for offset in snapshot.offsets(self._disk):
@@ -280,7 +271,7 @@ class Runtime:
                     self._apply_bytes(record, f"in {path}")
             except (StateDamaged, OSError) as error:
                 damage.append(str(error))
-                log.error("%s: refused; trying the one before it, with a longer tail of the log", error)
+                log.error("%s: not used; trying the snapshot before it and more of the log", error)
                 continue
             return offset
         self._reset()
@@ -293,19 +284,19 @@ class Runtime:
             )
         return 0
 
-    def _move_snapshot_back(self, at: int, end: int) -> None:
-        """The log ends before its snapshot: a power cut with `durability=os`, or two backups mixed. The
-        snapshot is whole, so it counts; but offsets from `end` on will be given again, so it has to stand
-        at `end`."""
+    def _move_snapshot_back(self, offset: int, end: int) -> None:
+        """Write the state as a snapshot at `end`, because the log ends before its snapshot at `offset`: after
+        a power cut with `durability=os`, or in a mix of two backups. The snapshot is not damaged, so it is
+        valid; but the offsets from `end` on will be assigned again."""
         log.warning(
-            "the state log ends at %d, before its snapshot at %d: going on with the snapshot", end, at
+            "the state log ends at %d, before its snapshot at %d: going on with the snapshot", end, offset
         )
         encoded = [self._codec.encode(record) for record in self._records()]
         data = snapshot.pack(end, len(encoded), [snapshot.frame(encoded)])
         self._disk.replace_now(snapshot.path_of(end), data)
-        for offset in snapshot.offsets(self._disk):
-            if offset > end:
-                self._disk.unlink(snapshot.path_of(offset))
+        for later_offset in snapshot.offsets(self._disk):
+            if later_offset > end:
+                self._disk.unlink(snapshot.path_of(later_offset))
 
     def _reset(self) -> None:
         for machine in self._machines:
@@ -321,11 +312,11 @@ class Runtime:
         return [record for machine in self._machines for record in machine.snapshot()]
 
     def take_snapshot(self) -> None:
-        """Write what is remembered now, then drop the log before the snapshot before it. Goes on in the
-        background.
+        """Write the present state to a snapshot file, then delete the records of the log that no snapshot
+        needs. Continues in the background.
 
-        The records are taken at once (they are immutable), encoded in slices, and published when all that
-        they show is durable. Nothing happens when one is being taken already.
+        The records are collected at once (they are immutable), encoded in slices, and written when all state
+        that they show is durable. Does nothing while another snapshot is being written.
         """
         if self._snapshotting or self.fenced is not None or self._closed:
             return
@@ -334,52 +325,54 @@ class Runtime:
         self._encode(self._load_count, self._end, self._records(), 0, [])
 
     def _encode(
-        self, life: int, offset: int, records: list[msgspec.Struct], at: int, parts: list[bytes]
+        self, load_count: int, offset: int, records: list[msgspec.Struct], start: int, parts: list[bytes]
     ) -> None:
-        if life != self._load_count:
+        if load_count != self._load_count:
             self._snapshotting = False
             return
-        until = at + SNAPSHOT_SLICE_RECORDS
-        parts.append(snapshot.frame([self._codec.encode(record) for record in records[at:until]]))
-        if until < len(records):
-            self._clock.call_soon(lambda: self._encode(life, offset, records, until, parts))
+        end = start + SNAPSHOT_SLICE_RECORDS
+        parts.append(snapshot.frame([self._codec.encode(record) for record in records[start:end]]))
+        if end < len(records):
+            self._clock.call_soon(lambda: self._encode(load_count, offset, records, end, parts))
             return
         data = snapshot.pack(offset, len(records), parts)
-        self._partition.when_committed(offset).then(lambda done: self._publish(done, offset, data))
+        self._partition.when_committed(offset).then(lambda done: self._write_snapshot(done, offset, data))
 
-    def _publish(self, done: Promise[None], offset: int, data: bytes) -> None:
-        if done.error is not None:
+    def _write_snapshot(self, committed: Promise[None], offset: int, data: bytes) -> None:
+        if committed.error is not None:
             self._snapshotting = False
             return
+        assert self._partition.high_watermark >= offset, "a snapshot shows only durable state"
         try:
             written = self._disk.replace(snapshot.path_of(offset), data)
         except OSError as error:
             written = Promise.failed(error)
-        written.then(lambda result: self._published(result, offset))
+        written.then(lambda done: self._on_snapshot_written(done, offset))
 
-    def _published(self, result: Promise[None], offset: int) -> None:
+    def _on_snapshot_written(self, written: Promise[None], offset: int) -> None:
         self._snapshotting = False
-        if result.error is not None:
+        if written.error is not None:
             log.error(
-                "the snapshot of the state at %d was not written (%s): the log is kept", offset, result.error
+                "the snapshot of the state at %d was not written (%s): the log is kept", offset, written.error
             )
             return
         try:
-            kept = snapshot.offsets(self._disk)[: snapshot.SNAPSHOTS_KEPT]
-            for old in snapshot.offsets(self._disk)[snapshot.SNAPSHOTS_KEPT :]:
-                self._disk.unlink(snapshot.path_of(old))
+            offsets = snapshot.offsets(self._disk)
+            kept, old = offsets[: snapshot.SNAPSHOTS_KEPT], offsets[snapshot.SNAPSHOTS_KEPT :]
+            for old_offset in old:
+                self._disk.unlink(snapshot.path_of(old_offset))
             if len(kept) == snapshot.SNAPSHOTS_KEPT:
-                self._partition.delete_records(kept[-1]).then(self._shortened)
+                self._partition.delete_records(kept[-1]).then(self._on_log_shortened)
         except (LogError, OSError) as error:
             log.error("the state log was not shortened: %s", error)
 
     @staticmethod
-    def _shortened(result: Promise[int]) -> None:
-        if result.error is not None:
-            log.error("the state log was not shortened: %s", result.error)
+    def _on_log_shortened(shortened: Promise[int]) -> None:
+        if shortened.error is not None:
+            log.error("the state log was not shortened: %s", shortened.error)
 
     def close(self) -> None:
-        """Take no more requests. What is parked is answered when the log's last commit is done."""
+        """Refuse further requests. Parked replies are sent when the log's last commit is done."""
         self._closed = True
         if self.fenced is None:
             self.fenced = "the server is shutting down"

@@ -1,13 +1,12 @@
-"""The snapshot files of the coordinator: all that it remembers, at one offset of the state log.
+"""The snapshot files: the coordinator's whole state at one offset of the state log.
 
-Owns: the format, writing, choosing and removing of `state/snapshot-<20-digit offset>`. A snapshot stands
-for all records of the state log below its offset. Two are kept, and the state log is kept from the older
-one on, so that one damaged file loses nothing. Refuses: a file whose size, checksum or version is not
-right. Called by the runtime only.
+Owns: the format of `state/snapshot-<20-digit offset>`, the reading and listing of these files. A snapshot
+replaces all records of the state log below its offset. Two snapshots are kept, and the state log from the
+older one on, so that one damaged file loses nothing. Refuses: a file with a wrong size, checksum or version.
 
     magic    8 bytes   "MSTSNAP\\n"
     version  u16       1
-    offset   i64       state log offset from which the tail has to be applied
+    offset   i64       offset of the first record of the state log that is not in the snapshot
     records  u32
     length   u64       bytes of the body
     crc32c   u32       of the fields above and the body
@@ -37,34 +36,35 @@ HEADER_BYTES = _FIELDS.size + _CRC.size
 
 
 def path_of(offset: int) -> str:
-    """Where the snapshot at `offset` is, relative to the data folder."""
+    """The path of the snapshot at `offset`, relative to the data folder."""
     return f"{FOLDER}/{PREFIX}{offset:020d}"
 
 
 def offsets(disk: Disk) -> list[int]:
-    """Offsets of the snapshot files there are, newest first. Leftovers of a cut write are not among them."""
-    found = []
+    """The offsets of all snapshot files, newest first. Files of an interrupted write are not among them."""
+    all_offsets = []
     for name in disk.list(FOLDER):
         digits = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and len(digits) == 20 and digits.isdigit():
-            found.append(int(digits))
-    return sorted(found, reverse=True)
+            all_offsets.append(int(digits))
+    return sorted(all_offsets, reverse=True)
 
 
 def remove_leftovers(disk: Disk) -> None:
-    """Unlink what a crash left of a snapshot that was being written."""
+    """Unlink the files of snapshots whose writing a crash interrupted."""
     for name in disk.list(FOLDER):
         if name.startswith(PREFIX) and name.endswith(".tmp"):
             disk.unlink(f"{FOLDER}/{name}")
 
 
 def frame(records: Sequence[bytes]) -> bytes:
-    """A part of the body."""
+    """Encode records to a part of the body."""
     return b"".join([part for record in records for part in (_LENGTH.pack(len(record)), record)])
 
 
 def pack(offset: int, records: int, parts: Sequence[bytes]) -> bytes:
-    """The whole file from the parts of its body."""
+    """Build the file from the parts of its body."""
+    assert offset >= 0, "a snapshot is at an offset of the state log"
     fields = _FIELDS.pack(MAGIC, VERSION, offset, records, sum(map(len, parts)))
     crc = crc32c.crc32c(fields)
     for part in parts:
@@ -73,10 +73,11 @@ def pack(offset: int, records: int, parts: Sequence[bytes]) -> bytes:
 
 
 def unpack(data: bytes, offset: int, path: str) -> Iterator[memoryview]:
-    """The records in a snapshot file, checked whole before the first is given. StateDamaged, StateTooNew."""
+    """The records of a snapshot file. The whole file is checked before the first record is returned.
+    StateDamaged, StateTooNew."""
     if len(data) < HEADER_BYTES:
         raise StateDamaged(f"the snapshot {path} is cut: {len(data)} bytes")
-    magic, version, said, count, length = _FIELDS.unpack_from(data)
+    magic, version, stored_offset, count, length = _FIELDS.unpack_from(data)
     if magic != MAGIC:
         raise StateDamaged(f"{path} is no snapshot")
     if version != VERSION:
@@ -89,18 +90,18 @@ def unpack(data: bytes, offset: int, path: str) -> Iterator[memoryview]:
         raise StateDamaged(f"the snapshot {path} is cut: {len(body)} of {length} bytes")
     if crc32c.crc32c(body, crc32c.crc32c(data[: _FIELDS.size])) != crc:
         raise StateDamaged(f"the checksum of the snapshot {path} is wrong")
-    if said != offset:
-        raise StateDamaged(f"the snapshot {path} is of offset {said}: it was renamed")
-    return _walk(body, count, path)
+    if stored_offset != offset:
+        raise StateDamaged(f"the snapshot {path} is of offset {stored_offset}: it was renamed")
+    return _iter_records(body, count, path)
 
 
-def _walk(body: memoryview, count: int, path: str) -> Iterator[memoryview]:
-    at = 0
+def _iter_records(body: memoryview, count: int, path: str) -> Iterator[memoryview]:
+    position = 0
     for _ in range(count):
-        if at + 4 > len(body):
+        if position + 4 > len(body):
             raise StateDamaged(f"the snapshot {path} holds fewer records than it says")
-        (length,) = _LENGTH.unpack_from(body, at)
-        if at + 4 + length > len(body):
+        (length,) = _LENGTH.unpack_from(body, position)
+        if position + 4 + length > len(body):
             raise StateDamaged(f"the snapshot {path} holds fewer records than it says")
-        yield body[at + 4 : at + 4 + length]
-        at += 4 + length
+        yield body[position + 4 : position + 4 + length]
+        position += 4 + length

@@ -1,7 +1,7 @@
-"""What a setting of a topic is: a name, a type, a default, a check, a text.
+"""The type of a topic setting: its name, value type, default, check and documentation.
 
-Owns: the types of Kafka's `ConfigDef`, how each is read from text, and the checks that several settings
-share. Refuses: what Java's parser refuses. `topic_configs.py` has the table; nobody else makes one.
+Owns: the value types of Kafka's `ConfigDef`, their parsing from text, and the checks that several settings
+share. Refuses: what Java's parser refuses. The settings themselves are in the table of `topic_configs.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.A
 
 
 class TopicDefaults(Protocol):
-    """The server's settings that are defaults of a topic's (`mainstem.settings.Settings` has them)."""
+    """The server's settings that are defaults of topic settings; `mainstem.settings.Settings` has them."""
 
     @property
     def num_partitions(self) -> int: ...
@@ -42,108 +42,109 @@ class TopicDefaults(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
-    """One setting."""
+    """A topic setting."""
 
     name: str
     type: ConfigType
     default: str
     check: Callable[[ConfigValue], str | None]
-    """What is wrong with a value of the right type; None: nothing."""
+    """Returns what is wrong with a value of the right type; None if it is valid."""
     doc: str
     broker_name: str | None = None
-    """Kafka's name of the server's setting that is the default."""
+    """Kafka's name of the broker setting that is the default."""
     defaults_field: str | None = None
-    """Attribute of `Defaults`, when the server's setting can be changed."""
+    """The attribute of TopicDefaults with the default; None if the server has no such setting."""
     has_effect: bool = True
+    """False: accepted for Kafka's tools and shown, but ignored."""
 
     @property
     def documentation(self) -> str:
-        """The text, with the warning if there has to be one."""
+        """The text for people, which says so if the setting has no effect."""
         return self.doc if self.has_effect else f"{self.doc} Accepted for Kafka's tools; no effect here."
 
     def parse(self, text: str) -> ConfigValue:
-        """The value, checked. InvalidConfig, in Kafka's words."""
+        """Parse and check a value. InvalidConfig has Kafka's text."""
         value = self._typed(text.strip())
-        wrong = self.check(value)
-        if wrong is not None:
-            raise InvalidConfig(f"Invalid value {text.strip()} for configuration {self.name}: {wrong}")
+        problem = self.check(value)
+        if problem is not None:
+            raise InvalidConfig(f"Invalid value {text.strip()} for configuration {self.name}: {problem}")
         return value
 
     def _typed(self, text: str) -> ConfigValue:
         if self.type == "boolean":
             if text.lower() in ("true", "false"):
                 return text.lower() == "true"
-            raise self._refusal(text, "Expected value to be either true or false")
+            raise self._invalid(text, "Expected value to be either true or false")
         if self.type in ("int", "long"):
-            most = _INT_MAX if self.type == "int" else LONG_MAX
-            if len(text) < 30 and _INTEGER.fullmatch(text) and -most - 1 <= int(text) <= most:
+            maximum = _INT_MAX if self.type == "int" else LONG_MAX
+            if len(text) < 30 and _INTEGER.fullmatch(text) and -maximum - 1 <= int(text) <= maximum:
                 return int(text)
-            raise self._refusal(text, f"Not a number of type {self.type.upper()}")
+            raise self._invalid(text, f"Not a number of type {self.type.upper()}")
         if self.type == "double":
             if len(text) < 100 and _DECIMAL.fullmatch(text):
                 return float(text)
-            raise self._refusal(text, "Not a number of type DOUBLE")
+            raise self._invalid(text, "Not a number of type DOUBLE")
         if self.type == "list":
             return split_list(text)
         return text
 
-    def _refusal(self, text: str, why: str) -> InvalidConfig:
-        return InvalidConfig(f"Invalid value {text[:100]} for configuration {self.name}: {why}")
+    def _invalid(self, text: str, problem: str) -> InvalidConfig:
+        return InvalidConfig(f"Invalid value {text[:100]} for configuration {self.name}: {problem}")
 
     def default_in(self, defaults: TopicDefaults) -> str:
-        """The value of a topic that does not set it."""
+        """The value in a topic that does not set it."""
         return self.default if self.defaults_field is None else str(getattr(defaults, self.defaults_field))
 
     def default_source(self, defaults: TopicDefaults) -> ConfigSource:
-        """Whether that value comes from the server's settings or is built in."""
+        """Where that value comes from: the server's settings (static) or the built-in default."""
         return "default" if self.default_in(defaults) == self.default else "static"
 
 
 def valid_values(config: TopicConfig) -> str:
-    """Which values a setting takes, for people: what its check says of those that it never takes."""
+    """The valid values of a setting, as text for people: what its check says about invalid ones."""
     if config.type == "boolean":
         return "true or false"
     probes: tuple[ConfigValue, ...] = (-LONG_MAX - 1, LONG_MAX + 1)
     if config.type in ("string", "list"):
         probes = ("\0",) if config.type == "string" else (["\0"], [])
-    told = dict.fromkeys(config.check(each) for each in probes)
-    return "; ".join(each for each in told if each is not None)
+    problems = dict.fromkeys(config.check(probe) for probe in probes)
+    return "; ".join(problem for problem in problems if problem is not None)
 
 
 def split_list(text: str) -> list[str]:
-    """The items of a list setting."""
+    """Parse the value of a list setting."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def any_value(_: ConfigValue) -> str | None:
-    """No check."""
+    """Accepts every value."""
     return None
 
 
-def at_least(least: float) -> Callable[[ConfigValue], str | None]:
-    """A check for numbers: `least` or more."""
+def at_least(minimum: float) -> Callable[[ConfigValue], str | None]:
+    """A check that a number is `minimum` or more."""
 
     def check(value: ConfigValue) -> str | None:
         assert isinstance(value, int | float)
-        return None if value >= least else f"Value must be at least {least}"
+        return None if value >= minimum else f"Value must be at least {minimum}"
 
     return check
 
 
-def between(least: float, most: float) -> Callable[[ConfigValue], str | None]:
-    """A check for numbers: `least` to `most`, inclusive."""
+def between(minimum: float, maximum: float) -> Callable[[ConfigValue], str | None]:
+    """A check that a number is `minimum` to `maximum`, inclusive."""
 
     def check(value: ConfigValue) -> str | None:
         assert isinstance(value, int | float)
-        if value < least:
-            return f"Value must be at least {least}"
-        return None if value <= most else f"Value must be no more than {most}"
+        if value < minimum:
+            return f"Value must be at least {minimum}"
+        return None if value <= maximum else f"Value must be no more than {maximum}"
 
     return check
 
 
 def one_of(*allowed: str) -> Callable[[ConfigValue], str | None]:
-    """A check for texts."""
+    """A check that a text is one of `allowed`."""
 
     def check(value: ConfigValue) -> str | None:
         return None if value in allowed else f"String must be one of: {', '.join(allowed)}"

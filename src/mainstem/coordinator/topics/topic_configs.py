@@ -1,11 +1,11 @@
-"""The settings of a topic: one table, from which checks, DescribeConfigs, the log's settings and the docs
-are derived.
+"""The table of all topic settings.
 
-Owns: names, types, defaults, checks and texts, Kafka's where Kafka has them (`TopicConfig` and `LogConfig`
-in Kafka's sources). Refuses: names that are not in the table, and values that would need what this server
-does not do, so that nobody believes in a setting that is not kept. A setting that can do no harm without
-being obeyed is accepted and shown, and its text says that it has no effect. Called by `topics.py`, the node
-and the doors.
+Validation, DescribeConfigs, the log's settings and the docs are derived from it.
+
+Owns: names, types, defaults, checks and texts; Kafka's where Kafka has them (`TopicConfig` and `LogConfig` in
+Kafka's sources). Refuses: names that are not in the table, and values that need a feature that this server
+does not have. A setting that is harmless when it is ignored is accepted and shown, and its text says that it
+has no effect.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _THROTTLED = re.compile(r"\*|[0-9]+:[0-9]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ConfigEntry:
-    """One setting of one topic, as DescribeConfigs shows it."""
+    """A setting of a topic with its value, as DescribeConfigs shows it."""
 
     config: TopicConfig
     value: str
     source: ConfigSource
     synonyms: tuple[tuple[str, str, ConfigSource], ...]
-    """(name, value, source), what counts first."""
+    """(name, value, source) of the value and of the defaults behind it, by precedence."""
 
 
 def _cleanup_policy(value: ConfigValue) -> str | None:
@@ -83,7 +83,7 @@ _TABLE = (
         "list",
         "delete",
         _cleanup_policy,
-        "What happens to old events: delete (by retention.ms and retention.bytes); empty: they stay."
+        "What happens to old events: delete (by retention.ms and retention.bytes); empty: they are kept."
         " compact is not yet supported.",
         "log.cleanup.policy",
     ),
@@ -100,7 +100,7 @@ _TABLE = (
         "int",
         "1048588",
         at_least(0),
-        "A batch of records at most, bytes, as it is on the wire (compressed).",
+        "Largest batch of records, bytes, as it is sent (compressed).",
         "message.max.bytes",
         "message_max_bytes",
     ),
@@ -117,7 +117,7 @@ _TABLE = (
         "long",
         _LONG,
         at_least(0),
-        "How far a record's time may lie before its arrival, ms. CreateTime only.",
+        "How much a record's time may be before its arrival, ms. CreateTime only.",
         "log.message.timestamp.before.max.ms",
     ),
     TopicConfig(
@@ -125,7 +125,7 @@ _TABLE = (
         "long",
         "3600000",
         at_least(0),
-        "How far a record's time may lie after its arrival, ms. CreateTime only.",
+        "How much a record's time may be after its arrival, ms. CreateTime only.",
         "log.message.timestamp.after.max.ms",
     ),
     TopicConfig(
@@ -133,7 +133,7 @@ _TABLE = (
         "int",
         "1",
         _min_insync,
-        "Replicas that acks=all waits for: there is one.",
+        "Number of replicas that acks=all waits for. There is one replica.",
         "min.insync.replicas",
     ),
     TopicConfig(
@@ -141,7 +141,7 @@ _TABLE = (
         "long",
         "604800000",
         at_least(-1),
-        "Events are kept so long after their arrival (see mainstem.retention.time), ms; -1: for ever.",
+        "How long events are kept after their arrival (see mainstem.retention.time), ms; -1: for ever.",
         "log.retention.ms",
         "log_retention_ms",
     ),
@@ -150,7 +150,7 @@ _TABLE = (
         "long",
         "-1",
         any_value,
-        "A partition is kept so large, bytes; whole old segments go; -1: no limit.",
+        "Size above which a partition's oldest segments are deleted, bytes; -1: no limit.",
         "log.retention.bytes",
         "log_retention_bytes",
     ),
@@ -159,7 +159,7 @@ _TABLE = (
         "int",
         "1073741824",
         at_least(1 << 20),
-        "A segment file at most, bytes.",
+        "Largest segment file, bytes.",
         "log.segment.bytes",
         "log_segment_bytes",
     ),
@@ -168,7 +168,7 @@ _TABLE = (
         "long",
         "604800000",
         at_least(1),
-        "A new segment is begun after so long, ms.",
+        "Age at which a new segment is started, ms.",
         "log.roll.ms",
         "log_roll_ms",
     ),
@@ -177,7 +177,7 @@ _TABLE = (
         "int",
         "10485760",
         at_least(4),
-        "An index file at most, bytes.",
+        "Largest index file, bytes.",
         "log.index.size.max.bytes",
     ),
     TopicConfig(
@@ -193,20 +193,19 @@ _TABLE = (
         "string",
         "arrival",
         one_of("arrival", "record"),
-        "What retention.ms counts from. arrival: when the event came. record: the record's own"
-        " time, as Kafka does;"
-        " then yesterday's backfill of old events is gone today.",
+        "What retention.ms counts from. arrival: the time at which the event arrived. record: the record's"
+        " own time, as in Kafka; then old events that are imported today may be deleted today.",
     ),
     TopicConfig(
         "mainstem.search",
         "string",
         "scan",
         one_of("scan", "indexed"),
-        "indexed: a full-text index is kept of the topic, so that rare words are found at once whatever its"
-        " size (docs/SEARCH.md; needs the extra mainstem[index], takes 2 to 20 % of the topic's size)."
-        " scan: token filters alone, about 1 %.",
+        "indexed: the topic has a full-text index, so that rare words are found at once whatever its size"
+        " (docs/SEARCH.md; needs the extra mainstem[index] and 2 to 20 % of the topic's size)."
+        " scan: token filters only, about 1 %.",
     ),
-    # Known to Kafka, harmless at any valid value, obeyed by nothing here.
+    # Settings of Kafka that are harmless at any valid value and have no effect here.
     TopicConfig(
         "compression.gzip.level",
         "int",
@@ -257,7 +256,7 @@ _TABLE = (
         "long",
         _LONG,
         at_least(1),
-        "fsync after so many records: see the server's --durability.",
+        "Records after which Kafka calls fsync. See the server's --durability.",
         "log.flush.interval.messages",
         has_effect=False,
     ),
@@ -266,7 +265,7 @@ _TABLE = (
         "long",
         _LONG,
         at_least(0),
-        "fsync after so long, ms: see the server's --durability.",
+        "Time after which Kafka calls fsync, ms. See the server's --durability.",
         "log.flush.interval.ms",
         has_effect=False,
     ),
@@ -345,7 +344,7 @@ _TABLE = (
         "boolean",
         "false",
         any_value,
-        "Tiered storage: copy no more.",
+        "Tiered storage: stop copying.",
         has_effect=False,
     ),
     TopicConfig(
@@ -373,7 +372,7 @@ _TABLE = (
         "boolean",
         "false",
         any_value,
-        "Elect a replica that lacks events.",
+        "Elect a replica that lacks events as leader.",
         "unclean.leader.election.enable",
         has_effect=False,
     ),
@@ -383,28 +382,28 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in _T
 
 
 def validate_configs(config: Mapping[str, str | None]) -> dict[str, str]:
-    """The settings as they are to be kept. InvalidConfig names the first that is wrong."""
+    """Validate settings. Returns them as they are to be stored. InvalidConfig names the first invalid one."""
     missing = sorted(name for name, value in config.items() if value is None)
     if missing:
         raise InvalidConfig(f"Null value not supported for topic configs: {', '.join(missing)}")
-    kept: dict[str, str] = {}
+    stored: dict[str, str] = {}
     for name, value in sorted(config.items()):
         assert value is not None
         find_config(name).parse(value)
-        kept[name] = value.strip()
-    _check_together(kept)
-    return kept
+        stored[name] = value.strip()
+    _validate_lags(stored)
+    return stored
 
 
 def find_config(name: str) -> TopicConfig:
-    """The setting of that name. InvalidConfig: there is none."""
+    """The setting of that name. InvalidConfig if there is none."""
     config = TOPIC_CONFIGS.get(name)
     if config is None:
         raise InvalidConfig(f"Unknown topic config name: {name[:249]}")
     return config
 
 
-def _check_together(config: Mapping[str, str]) -> None:
+def _validate_lags(config: Mapping[str, str]) -> None:
     lags = [
         int(config.get(name, TOPIC_CONFIGS[name].default))
         for name in ("min.compaction.lag.ms", "max.compaction.lag.ms")
@@ -419,11 +418,13 @@ def _check_together(config: Mapping[str, str]) -> None:
 def describe_configs(
     config: Mapping[str, str], defaults: TopicDefaults, names: Iterable[str] | None = None
 ) -> list[ConfigEntry]:
-    """All settings of a topic that sets `config`, or those of `names` that exist, in the order of the
-    table."""
+    """The settings of a topic that sets `config`, in the order of the table. With `names`, only those of
+    these names."""
     wanted = None if names is None else set(names)
     return [
-        _entry(one, config.get(one.name), defaults) for one in _TABLE if wanted is None or one.name in wanted
+        _entry(setting, config.get(setting.name), defaults)
+        for setting in _TABLE
+        if wanted is None or setting.name in wanted
     ]
 
 
@@ -438,13 +439,13 @@ def _entry(config: TopicConfig, value: str | None, defaults: TopicDefaults) -> C
 
 
 def effective_value(config: Mapping[str, str], name: str, defaults: TopicDefaults) -> ConfigValue:
-    """What counts for a topic that sets `config`."""
-    one = TOPIC_CONFIGS[name]
-    return one.parse(config.get(name, one.default_in(defaults)))
+    """The value in effect in a topic that sets `config`."""
+    setting = TOPIC_CONFIGS[name]
+    return setting.parse(config.get(name, setting.default_in(defaults)))
 
 
 def partition_config(config: Mapping[str, str], defaults: TopicDefaults) -> PartitionConfig:
-    """What the log's partitions of a topic that sets `config` obey."""
+    """The log's settings for the partitions of a topic that sets `config`."""
 
     def number(name: str) -> int:
         value = effective_value(config, name, defaults)

@@ -1,10 +1,9 @@
-"""The topics: names, ids, partition counts, settings.
+"""The state machine of topics: names, ids, partition counts and settings.
 
-Owns: what topics there are and were. A topic's id is random and never used again; a deleted topic leaves a
-tombstone until the log says that nothing on disk refers to it, so that a crash in between finishes the
-deletion and nothing deleted comes back. Refuses: names that Kafka refuses, replicas that there cannot be,
-settings that are not kept. The node tells the log what changed here; doors and tools read and write through
-the methods.
+Owns: which topics exist and existed. The id of a topic is random and never used again. A deleted topic leaves
+a tombstone until the log has deleted its files, so that a start after a crash finishes the deletion, and
+deleted events never reappear. Refuses: names that Kafka refuses, more than one replica, settings that this
+server does not obey. The node passes changes on to the log.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def _collision_key(name: str) -> str:
 
 
 class Topics:
-    """The machine of topics. `runtime` is set once, before the first write."""
+    """The state machine of topics. `runtime` is set once, before the first write."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
         TopicCreated,
@@ -85,25 +84,27 @@ class Topics:
         self._rng = rng
         self._node_id = node_id
         self.on_deleted: list[Callable[[TopicMetadata], None]] = []
-        """Called when a deletion is durable."""
+        """Callbacks for a topic whose deletion is durable."""
         self.on_configured: list[Callable[[TopicMetadata], None]] = []
-        """Called when a change of settings is durable."""
+        """Callbacks for a topic whose change of settings is durable."""
         self.reset()
 
-    # --- the machine --------------------------------------------------------------------------------------
+    # --- the state machine --------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forget everything."""
+        """See `StateMachine`."""
         self._by_name: dict[str, TopicMetadata] = {}
         self._by_id: dict[UUID, TopicMetadata] = {}
         self._by_collision_key: dict[str, str] = {}
         self._tombstones: dict[UUID, str] = {}
         self._sorted: list[TopicMetadata] | None = None
         self._partitions = 0
-        self._pending: dict[UUID, int] = {}
+        """Of all topics together."""
+        self._durable_partitions: dict[UUID, int] = {}
+        """For topics with partitions that are not durable yet: how many are."""
 
     def apply(self, record: Any) -> None:
-        """Change the topics by one record."""
+        """See `StateMachine`."""
         match record:
             case TopicCreated(id=id_, name=name, partitions=partitions, config=config):
                 self._put(TopicMetadata(name, id_, partitions, dict(config), name in INTERNAL))
@@ -121,6 +122,7 @@ class Topics:
 
     def _put(self, topic: TopicMetadata) -> None:
         old = self._by_id.get(topic.id)
+        assert old is None or topic.partitions >= old.partitions, "a topic never loses partitions"
         self._partitions += topic.partitions - (old.partitions if old is not None else 0)
         self._by_id[topic.id] = self._by_name[topic.name] = topic
         self._by_collision_key[_collision_key(topic.name)] = topic.name
@@ -133,10 +135,11 @@ class Topics:
         del self._by_name[topic.name]
         del self._by_collision_key[_collision_key(topic.name)]
         self._partitions -= topic.partitions
+        assert self._partitions >= 0, "the number of partitions is the sum over all topics"
         self._sorted = None
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
-        """Records that build the topics and tombstones of now."""
+        """See `StateMachine`."""
         for topic in self.all():
             yield TopicCreated(topic.id, topic.name, topic.partitions, dict(topic.config))
         for topic_id in sorted(self._tombstones):
@@ -145,68 +148,70 @@ class Topics:
     # --- reading ------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> TopicMetadata | None:
-        """The topic of that name. What is shown to a client goes through `runtime.read`."""
+        """The topic of that name, which may not be durable yet: a reply to a client has to wait for
+        `runtime.read`."""
         return self._by_name.get(name)
 
     def by_id(self, topic_id: UUID) -> TopicMetadata | None:
-        """The topic with that id."""
+        """The topic with that id. See `get`."""
         return self._by_id.get(topic_id)
 
     def all(self) -> Sequence[TopicMetadata]:
-        """All topics, sorted by name. Not to be changed."""
+        """All topics, sorted by name. The same object until a topic changes; not to be modified."""
         if self._sorted is None:
             self._sorted = [self._by_name[name] for name in sorted(self._by_name)]
         return self._sorted
 
     def status(self, topic_id: UUID) -> TopicStatus:
-        """What the log asks about a folder that it finds."""
+        """Whether a topic with this id exists, was deleted, or is not known."""
         if topic_id in self._by_id:
             return "live"
         return "deleted" if topic_id in self._tombstones else "unknown"
 
     def durable_partitions(self, topic: TopicMetadata) -> int:
-        """How many of its partitions are there for good: none of a topic whose creation is not durable yet.
-        An event in one that is not could be acknowledged and then be lost with it, if the creation
-        fails."""
-        return self._pending.get(topic.id, topic.partitions) if self._pending else topic.partitions
+        """The number of the topic's partitions whose creation is durable. An event in another partition could
+        be acknowledged and then lost, if the creation fails."""
+        if not self._durable_partitions:
+            return topic.partitions
+        return self._durable_partitions.get(topic.id, topic.partitions)
 
     def _until_durable(
         self, name: str, write: Callable[[], Promise[TopicMetadata]]
     ) -> Promise[TopicMetadata]:
-        """Run `write`, which may make or grow the topic, and remember what is not durable until it is.
-        After a failed commit that is until the state is built again."""
+        """Run `write`, which may create the topic or add partitions, and note how many of its partitions are
+        durable until all of them are. After a failed commit the reload of the state drops the note."""
         before = self._by_name.get(name)
-        later = write()
+        written = write()
         after = self._by_name.get(name)
-        if later.done or after is None or after is before:
-            return later
+        if written.done or after is None or after is before:
+            return written
         durable = before.partitions if before is not None and before.id == after.id else 0
-        self._pending.setdefault(after.id, durable)
+        self._durable_partitions.setdefault(after.id, durable)
 
-        def settled(done: Promise[TopicMetadata]) -> None:
+        def on_durable(done: Promise[TopicMetadata]) -> None:
             if done.error is not None:
                 return
             current = self._by_id.get(after.id)
             if current is None or current.partitions == after.partitions:
-                self._pending.pop(after.id, None)
+                self._durable_partitions.pop(after.id, None)
             else:
-                self._pending[after.id] = after.partitions
+                self._durable_partitions[after.id] = after.partitions
 
-        later.then(settled)
-        return later
+        written.then(on_durable)
+        return written
 
     def tombstones(self) -> list[UUID]:
-        """Ids of deleted topics that the log may still hold something of."""
+        """The ids of deleted topics whose files the log may not have deleted yet."""
         return sorted(self._tombstones)
 
     def partition_config(self, topic: TopicMetadata) -> PartitionConfig:
-        """What the log's partitions of `topic` obey."""
+        """The log's settings for the partitions of `topic`."""
         return topic_configs.partition_config(topic.config, self._defaults)
 
     def describe_config(
         self, topic: TopicMetadata, names: Iterable[str] | None = None
     ) -> list[topic_configs.ConfigEntry]:
-        """Its settings with where they come from, all or those of `names` that exist."""
+        """The topic's settings and their sources; with `names`, only those of these names."""
         return topic_configs.describe_configs(topic.config, self._defaults, names)
 
     # --- writing ------------------------------------------------------------------------------------------
@@ -221,7 +226,8 @@ class Topics:
         assignments: Sequence[tuple[int, Sequence[int]]] = (),
         validate_only: bool = False,
     ) -> Promise[TopicMetadata]:
-        """Make a topic. -1: the default number of partitions, of replicas. `assignments`: (partition, nodes).
+        """Create a topic. -1: the default number of partitions or replicas. `assignments`: (partition,
+        nodes).
 
         Fails with InvalidTopicName, TopicAlreadyExists, InvalidPartitions, InvalidReplicationFactor,
         InvalidReplicaAssignment, InvalidRequest, InvalidConfig, StorageError.
@@ -234,15 +240,15 @@ class Topics:
             other = self._by_collision_key.get(_collision_key(name))
             if other is not None:
                 raise InvalidTopicName(f"Topic '{name}' collides with existing topic: {other}")
-            count = self._count(partitions, replication_factor, assignments)
-            kept = topic_configs.validate_configs(config or {})
-            record = TopicCreated(self._new_id(), name, count, kept)
-            topic = TopicMetadata(name, record.id, count, kept, name in INTERNAL)
+            count = self._partition_count(partitions, replication_factor, assignments)
+            stored = topic_configs.validate_configs(config or {})
+            record = TopicCreated(self._new_id(), name, count, stored)
+            topic = TopicMetadata(name, record.id, count, stored, name in INTERNAL)
             return ((), topic) if validate_only else ((record,), topic)
 
         return self._until_durable(name, lambda: self.runtime.write(decide))
 
-    def _count(
+    def _partition_count(
         self, partitions: int, replication_factor: int, assignments: Sequence[tuple[int, Sequence[int]]]
     ) -> int:
         if assignments:
@@ -265,8 +271,7 @@ class Topics:
                 )
             raise InvalidReplicationFactor(
                 f"Unable to replicate the partition {replication_factor} time(s): The target replication"
-                " factor of"
-                f" {replication_factor} cannot be reached because only 1 broker(s) are registered."
+                f" factor of {replication_factor} cannot be reached because only 1 broker(s) are registered."
             )
         if partitions == -1:
             partitions = self._defaults.num_partitions
@@ -274,23 +279,23 @@ class Topics:
             raise InvalidPartitions(
                 "Number of partitions must be larger than 0, or -1 to use the default value."
             )
-        self._check_room(partitions, partitions)
+        self._check_limits(partitions, partitions)
         return partitions
 
     def _check_nodes(self, assignments: Iterable[Sequence[int]]) -> None:
         for nodes in assignments:
             if list(nodes) != [self._node_id]:
                 raise InvalidReplicaAssignment(
-                    f"Replicas {list(nodes)[:10]}: the only assignment that there can be is"
+                    f"Replicas {list(nodes)[:10]}: the only possible assignment is"
                     f" [{self._node_id}], the only node"
                 )
 
-    def _check_room(self, of_topic: int, more: int) -> None:
+    def _check_limits(self, of_topic: int, added: int) -> None:
         if of_topic > PARTITIONS_OF_TOPIC_MAX:
             raise InvalidPartitions(f"{of_topic} partitions: a topic has {PARTITIONS_OF_TOPIC_MAX} at most")
-        if self._partitions + more > PARTITIONS_MAX:
+        if self._partitions + added > PARTITIONS_MAX:
             raise InvalidPartitions(
-                f"{more} more partitions: there are {self._partitions}, and {PARTITIONS_MAX} at most on"
+                f"{added} more partitions: there are {self._partitions}, and {PARTITIONS_MAX} at most on"
                 " one server"
             )
 
@@ -309,13 +314,13 @@ class Topics:
         """Delete a topic. Fails with UnknownTopicOrPartition, UnknownTopicId, StorageError."""
 
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            topic = self._need(name_or_id)
+            topic = self._require(name_or_id)
             return (TopicDeleted(topic.id, topic.name),), topic
 
         return self._notify(self.runtime.write(decide), self.on_deleted)
 
     def purge(self, topic_id: UUID) -> Promise[None]:
-        """Drop a tombstone: the log has nothing of that id any more. Fails with StorageError."""
+        """Drop a tombstone after the log has deleted the topic's files. Fails with StorageError."""
         return self.runtime.write(
             lambda: ((TopicPurged(topic_id),) if topic_id in self._tombstones else (), None)
         )
@@ -328,11 +333,11 @@ class Topics:
         assignments: Sequence[Sequence[int]] | None = None,
         validate_only: bool = False,
     ) -> Promise[TopicMetadata]:
-        """Let a topic have `total` partitions. Fails with UnknownTopicOrPartition, InvalidPartitions,
+        """Increase a topic's partitions to `total`. Fails with UnknownTopicOrPartition, InvalidPartitions,
         InvalidReplicaAssignment."""
 
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            topic = self._need(name)
+            topic = self._require(name)
             more = total - topic.partitions
             if more == 0:
                 raise InvalidPartitions(f"Topic already has {topic.partitions} partition(s).")
@@ -341,13 +346,12 @@ class Topics:
                     f"The topic {name} currently has {topic.partitions} partition(s); {total} would not be"
                     " an increase."
                 )
-            self._check_room(total, more)
+            self._check_limits(total, more)
             if assignments is not None:
                 if len(assignments) != more:
                     raise InvalidReplicaAssignment(
                         f"Attempted to add {more} additional partition(s), but only {len(assignments)}"
-                        " assignment(s)"
-                        " were specified."
+                        " assignment(s) were specified."
                     )
                 self._check_nodes(assignments)
             grown = TopicMetadata(topic.name, topic.id, total, topic.config, topic.internal)
@@ -358,13 +362,13 @@ class Topics:
     def set_config(
         self, name: str, config: Mapping[str, str | None], *, validate_only: bool = False
     ) -> Promise[TopicMetadata]:
-        """Replace all that is set. Fails with UnknownTopicOrPartition, InvalidConfig, StorageError."""
+        """Replace all settings. Fails with UnknownTopicOrPartition, InvalidConfig, StorageError."""
         return self._configure(name, lambda _: topic_configs.validate_configs(config), validate_only)
 
     def alter_config(
         self, name: str, changes: Sequence[ConfigChange], *, validate_only: bool = False
     ) -> Promise[TopicMetadata]:
-        """Change some of what is set. Fails with UnknownTopicOrPartition, InvalidConfig, InvalidRequest,
+        """Change some settings. Fails with UnknownTopicOrPartition, InvalidConfig, InvalidRequest,
         StorageError."""
 
         def new(topic: TopicMetadata) -> dict[str, str]:
@@ -373,7 +377,7 @@ class Topics:
             config = dict(topic.config)
             for change in changes:
                 self._change(config, change)
-            # Only what was changed is checked: a setting kept from before must not forbid to change another.
+            # Only the changed settings are validated: an old invalid one must not prevent other changes.
             changed = {change.name: config[change.name] for change in changes if change.name in config}
             topic_configs.validate_configs(changed)
             return {name: value.strip() for name, value in config.items()}
@@ -381,7 +385,7 @@ class Topics:
         return self._configure(name, new, validate_only)
 
     def _change(self, config: dict[str, str], change: ConfigChange) -> None:
-        known = topic_configs.find_config(change.name)
+        setting = topic_configs.find_config(change.name)
         if change.op == "delete":
             config.pop(change.name, None)
             return
@@ -390,33 +394,33 @@ class Topics:
         if change.op == "set":
             config[change.name] = change.value
             return
-        if known.type != "list":
+        if setting.type != "list":
             raise InvalidConfig(
                 f"Can't {change.op.upper()} to key {change.name} because its type is not LIST."
             )
-        items = split_list(config.get(change.name, known.default_in(self._defaults)))
-        given = split_list(change.value)
+        items = split_list(config.get(change.name, setting.default_in(self._defaults)))
+        changed = split_list(change.value)
         if change.op == "append":
-            items += [item for item in dict.fromkeys(given) if item not in items]
+            items += [item for item in dict.fromkeys(changed) if item not in items]
         else:
-            items = [item for item in items if item not in given]
+            items = [item for item in items if item not in changed]
         config[change.name] = ",".join(items)
 
     def _configure(
         self, name: str, new: Callable[[TopicMetadata], dict[str, str]], validate_only: bool
     ) -> Promise[TopicMetadata]:
         def decide() -> tuple[Sequence[msgspec.Struct], TopicMetadata]:
-            topic = self._need(name)
+            topic = self._require(name)
             config = new(topic)
             changed = TopicMetadata(topic.name, topic.id, topic.partitions, config, topic.internal)
             if validate_only or config == topic.config:
                 return (), changed
             return (TopicConfigured(topic.id, config),), changed
 
-        later = self.runtime.write(decide)
-        return later if validate_only else self._notify(later, self.on_configured)
+        written = self.runtime.write(decide)
+        return written if validate_only else self._notify(written, self.on_configured)
 
-    def _need(self, name_or_id: str | UUID) -> TopicMetadata:
+    def _require(self, name_or_id: str | UUID) -> TopicMetadata:
         if isinstance(name_or_id, UUID):
             topic = self._by_id.get(name_or_id)
             if topic is None:
@@ -429,11 +433,11 @@ class Topics:
 
     @staticmethod
     def _notify(
-        later: Promise[TopicMetadata], listeners: Sequence[Callable[[TopicMetadata], None]]
+        written: Promise[TopicMetadata], listeners: Sequence[Callable[[TopicMetadata], None]]
     ) -> Promise[TopicMetadata]:
-        def tell(topic: TopicMetadata) -> TopicMetadata:
+        def notify(topic: TopicMetadata) -> TopicMetadata:
             for listener in listeners:
                 listener(topic)
             return topic
 
-        return later.map(tell)
+        return written.map(notify)

@@ -1,7 +1,4 @@
-"""What a topic is, what its records are, and which names it may have.
-
-Owns: the values that `topics.py` keeps and gives out. Refuses: behaviour. Imported through `topics.py`.
-"""
+"""The value types of topics, the records of their state machine, and the rules for names."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from mainstem.coordinator.errors import CoordinatorError, InvalidTopicName, Unkn
 from mainstem.coordinator.runtime.records import StateRecord
 
 NAME_LENGTH_MAX = 249
-RESERVED = "__mainstem"
-"""Names that begin so are the server's own."""
+RESERVED_PREFIX = "__mainstem"
+"""Topic names with this prefix are reserved for the server."""
 INTERNAL = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
-"""Kafka's own internal topics, shown as such if a client makes one."""
+"""Kafka's internal topics. A topic with such a name, if a client creates one, is shown as internal."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
@@ -27,19 +24,19 @@ TopicStatus = Literal["live", "deleted", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class TopicMetadata:
-    """One topic, as it is now."""
+    """A topic: its id, number of partitions and settings."""
 
     name: str
     id: UUID
     partitions: int
     config: Mapping[str, str]
-    """Only what was set."""
+    """Only the settings that are not left at their default."""
     internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """One step of an incremental change. `value` None is for delete only."""
+    """A change of one setting. `value` is None for delete only."""
 
     name: str
     op: Literal["set", "delete", "append", "subtract"]
@@ -47,7 +44,7 @@ class ConfigChange:
 
 
 class TopicCreated(StateRecord, frozen=True, array_like=True, tag="topic-created"):
-    """A topic is there."""
+    """A topic was created."""
 
     id: UUID
     name: str
@@ -56,34 +53,35 @@ class TopicCreated(StateRecord, frozen=True, array_like=True, tag="topic-created
 
 
 class PartitionsAdded(StateRecord, frozen=True, array_like=True, tag="topic-grown"):
-    """It has `partitions` partitions now."""
+    """The topic has `partitions` partitions now."""
 
     id: UUID
     partitions: int
 
 
 class TopicConfigured(StateRecord, frozen=True, array_like=True, tag="topic-configured"):
-    """These, and no others, are its settings."""
+    """The settings of the topic were replaced by these."""
 
     id: UUID
     config: dict[str, str]
 
 
 class TopicDeleted(StateRecord, frozen=True, array_like=True, tag="topic-deleted"):
-    """The topic is gone; its id stays known until the log has forgotten it."""
+    """The topic was deleted. Its id is kept as a tombstone until the log has deleted its files."""
 
     id: UUID
     name: str
 
 
 class TopicPurged(StateRecord, frozen=True, array_like=True, tag="topic-forgotten"):
-    """Nothing on disk refers to the id any more."""
+    """The log has deleted the topic's files: the tombstone is dropped."""
 
     id: UUID
 
 
 def check_name(name: str) -> None:
-    """Kafka's rule for names (`org.apache.kafka.common.internals.Topic`), and ours. InvalidTopicName."""
+    """Check Kafka's rule for names (`org.apache.kafka.common.internals.Topic`) and the reserved prefix.
+    InvalidTopicName."""
     if not name:
         raise InvalidTopicName("Topic name is invalid: the empty string is not allowed")
     if name in (".", ".."):
@@ -91,23 +89,22 @@ def check_name(name: str) -> None:
     if len(name) > NAME_LENGTH_MAX:
         raise InvalidTopicName(
             f"Topic name is invalid: the length of '{name[:NAME_LENGTH_MAX]}…' is longer than the max"
-            " allowed length"
-            f" {NAME_LENGTH_MAX}"
+            f" allowed length {NAME_LENGTH_MAX}"
         )
     if not _NAME.fullmatch(name):
         raise InvalidTopicName(
             f"Topic name is invalid: '{name}' contains one or more characters other than ASCII"
-            " alphanumerics, '.', '_'"
-            " and '-'"
+            " alphanumerics, '.', '_' and '-'"
         )
-    if name.startswith(RESERVED):
+    if name.startswith(RESERVED_PREFIX):
         raise InvalidTopicName(
-            f"Topic name is invalid: '{name}' begins with '{RESERVED}', which is the server's own"
+            f"Topic name is invalid: '{name}' begins with '{RESERVED_PREFIX}', which is reserved for the"
+            " server"
         )
 
 
 def unknown_topic_error(name: str) -> CoordinatorError:
-    """The refusal for a name that no topic has, InvalidTopicName if none could."""
+    """The error for a name that no topic has: InvalidTopicName if no topic can have it."""
     try:
         check_name(name)
     except InvalidTopicName as error:
