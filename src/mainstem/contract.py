@@ -1,12 +1,11 @@
-"""The contract between the engines and everything that uses them: doors other than Kafka, the tools, the
-Python API.
+"""The contract between the engines and their users: the doors, the tools and the Python API.
 
-Owns: the words (Kafka's), the types and the errors. Refuses: any import of an engine, a log or a wire. Two
-engines implement it, `engines/embedded/` (this machine) and `engines/kafka/` (any Kafka cluster); one body
-of tests, tests/engines/test_contract.py, says what they must do alike.
+Owns: the types, the errors and the protocols, in Kafka's words. Refuses: imports of an engine, the log or a
+wire protocol. Two engines implement it: `engines/embedded/` for the log of this machine, `engines/kafka/` for
+any Kafka cluster. One set of tests, tests/engines/test_contract.py, runs against both.
 
-Times are milliseconds since 1970, UTC. An *event* is a record as its user sees it. Offsets are those of the
-next event to be read: a position of 7 means that 0 to 6 were read. Every call raises StreamError, whose
+Times are milliseconds since 1970, UTC. An *event* is a record as its user sees it. A position is the offset
+of the next event to read: position 7 means that events 0 to 6 were read. Any call may raise StreamError; its
 message is for people.
 """
 
@@ -15,53 +14,53 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 # ----------------------------------------------------------------------------------------------------------
 # errors
 
 
 class StreamError(Exception):
-    """Anything that an engine refuses or cannot do. The message says what and where in one line."""
+    """Base of all errors of an engine. The message says in one line what failed and where."""
 
     results: Sequence[Position | StreamError] = ()
-    """Of a `publish` that failed: what became of each event, in order."""
+    """Of a `publish` that failed: the position or the error of each event, in order."""
 
 
 class NotReachable(StreamError):
-    """No server answers, or it stopped answering. Trying again later may help."""
+    """The server does not respond, or cannot accept the call now. A later attempt may succeed."""
 
 
 class UnknownTopic(StreamError):
-    """There is no such topic, or no such partition of it."""
+    """The topic or the partition does not exist."""
 
 
 class TopicExists(StreamError):
-    """There is a topic of this name already."""
+    """A topic of this name exists already."""
 
 
 class UnknownGroup(StreamError):
-    """There is no such consumer group."""
+    """The consumer group does not exist."""
 
 
 class GroupInUse(StreamError):
-    """The group has members: its positions are theirs, and it cannot be deleted."""
+    """The group has members, so it cannot be deleted and its positions cannot be set."""
 
 
 class PositionOutOfRange(StreamError):
-    """Before the first event that is kept, or after the end."""
+    """The offset is before the partition's first event or after its end."""
 
 
 class EventTooLarge(StreamError):
-    """Larger than the topic's `max.message.bytes`."""
+    """The event is larger than the topic's `max.message.bytes`."""
 
 
 class InvalidArgument(StreamError):
-    """A name, a number or a setting that the server does not take."""
+    """The server does not accept this name, number or setting."""
 
 
 class NotAllowed(StreamError):
-    """The server wants credentials, or these may not do this."""
+    """The server requires credentials, or these credentials do not permit the call."""
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -80,18 +79,19 @@ class NewEvent:
     timestamp_ms: int | None = None
     """None: the time of publishing."""
     partition: int | None = None
-    """None: by the key (murmur2, as Java's client does, so that all clients agree); without a key, any."""
+    """None: chosen by the key with murmur2, as Java's client does, so that all clients choose the same; any
+    partition for an event without a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event that is in the stream."""
+    """A published event."""
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
-    """-1: it has none."""
+    """-1: the event has no time."""
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
@@ -99,7 +99,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the stream."""
+    """An offset in a partition."""
 
     topic: str
     partition: int
@@ -108,11 +108,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What a read gave, oldest first within each partition."""
+    """What a read returned: the events of each partition in the order of their offsets."""
 
     events: Sequence[Event] = ()
     unreadable: Sequence[Position] = ()
-    """Where stretches of damage begin that could not be decoded. Reading goes on behind them."""
+    """The starts of damaged ranges that could not be decoded. Reading continues after them."""
 
     def __bool__(self) -> bool:
         return bool(self.events or self.unreadable)
@@ -120,71 +120,73 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a partition holds: offsets from `begin` up to, not including, `end`."""
+    """The offsets that a partition holds: from `begin` up to, but not including, `end`."""
 
     begin: int
     end: int
 
 
 class Reader(Protocol):
-    """Reads several partitions from given positions, with no group: nobody else notices."""
+    """Reads partitions from given positions, without a consumer group."""
 
     async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
-        """The next events, at most `max_events`; waits up to `wait_ms` for the first. Nothing came: empty.
+        """Return the next events, at most `max_events`. Waits up to `wait_ms` for the first one; the result
+        is empty if none arrives.
 
-        Raises OffsetOutOfRange when retention has removed the position; `seek` to go on."""
+        PositionOutOfRange: retention has removed the event at a position. `seek` to continue."""
 
     def positions(self) -> Sequence[Position]:
-        """Where each partition stands, sorted."""
+        """The position in each partition, sorted."""
 
     def seek(self, position: Position) -> None:
-        """Go on reading this partition elsewhere. It must be one of the partitions given at the start."""
+        """Continue reading a partition at `position`. It must be one of the reader's partitions."""
 
     async def close(self) -> None:
-        """Release what it holds. Idempotent."""
+        """Release the reader's resources. Idempotent."""
 
 
 class Member(Protocol):
-    """Reads as a member of a consumer group: the partitions are shared among the members."""
+    """Reads as a member of a consumer group, whose members share the partitions."""
 
     async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
-        """As `Reader.read`, from the partitions that this member has now."""
+        """See `Reader.read`. Reads the partitions that are assigned to this member."""
 
     async def commit(self) -> None:
-        """Remember for the group all that `read` has returned as done."""
+        """Commit the positions after all events that `read` has returned."""
 
     async def close(self) -> None:
-        """Leave the group, without a commit. Idempotent."""
+        """Leave the group without a commit. Idempotent."""
 
 
 class EventLog(Protocol):
-    """Events in and out."""
+    """Publishes and reads events."""
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
-        """Append; returns when all are durable as the server means it (acks=all), with the place of each,
-        in order.
+        """Append events. Returns their positions, in order, when the server has acknowledged all of them
+        with acks=all.
 
-        Idempotent: a retry inside never doubles an event. When events fail, the error of the first is
-        raised after all have ended; its `results` tell what became of each. Events of one partition keep
-        their order, also over calls that are made before the first has returned. UnknownTopic (also when
-        the server does not create topics by itself), EventTooLarge, NotReachable."""
+        Idempotent: a retry inside the call never duplicates an event. If events fail, the call waits for the
+        others and raises the error of the first one that failed; its `results` have the result of each event.
+        Events of one partition keep their order, also across calls made before the first one has returned.
+        UnknownTopic (also if the server does not create topics automatically), EventTooLarge, NotReachable.
+        """
 
     async def partitions(self, topic: str) -> int:
-        """How many it has. UnknownTopic."""
+        """The number of partitions. UnknownTopic."""
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
-        """The first offset that is kept and the end (the high watermark)."""
+        """The partition's first offset and its end, the high watermark. UnknownTopic."""
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
-        """Offset of the first event with a timestamp of `time_ms` or later; None if there is none."""
+        """The offset of the first event with a timestamp of `time_ms` or later; None if there is none."""
 
     async def reader(self, start: Sequence[Position]) -> Reader:
-        """Read these partitions from these positions on."""
+        """A reader of these partitions, starting at these positions."""
 
     async def join(
         self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
     ) -> Member:
-        """Read as a member of `group`; `start` is for partitions of which the group has no position yet."""
+        """Join `group` as a member. `start` applies to partitions in which the group has no position."""
 
 
 # -----------------------------------------------------------------------------------------------------------
@@ -193,59 +195,58 @@ class EventLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """One partition of a topic."""
+    """A partition of a topic."""
 
     partition: int
     begin: int
     end: int
     leader: int
-    """Broker id; -1: none at the moment."""
+    """Broker id; -1: the partition has no leader now."""
     replicas: tuple[int, ...] = ()
     in_sync: tuple[int, ...] = ()
     bytes: int | None = None
-    """Of its files, one replica; None: the server does not tell."""
+    """Size of the files of one replica; None if the server does not provide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of a topic, as it is in force."""
+    """A setting of a topic with the value in effect."""
 
     name: str
     value: str | None
     is_default: bool
     read_only: bool = False
     doc: str = ""
-    """What it means; empty: the server does not tell, as for all that follow."""
+    """What the setting means. Empty if the server does not provide it; so are the fields below."""
     default: str | None = None
     type: str = ""
-    """In Kafka's words: boolean, string, int, long, double, list."""
+    """One of Kafka's types: boolean, string, int, long, double, list."""
     valid: str = ""
-    """Which values are taken, for people."""
+    """The accepted values, as text for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSummary:
-    """A topic in a list."""
+    """A topic as an item of a list."""
 
     name: str
     partitions: int
     events: int
-    """Offsets from the first to the end, over all partitions."""
+    """Number of offsets between begin and end, over all partitions."""
     internal: bool = False
     written: int = 0
-    """The ends of all partitions together: it grows by one with each event, and retention does not lessen
-    it."""
+    """Sum of the ends of all partitions. It grows by one with each event; retention does not reduce it."""
     bytes: int | None = None
-    """Of the files of all partitions, one replica; None: the server does not tell."""
+    """Size of the files of all partitions, one replica; None if the server does not provide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """A topic in full."""
+    """A topic with its partitions and settings."""
 
     name: str
     id: str
-    """UUID as Kafka prints it (base64url); empty: the server has no topic ids."""
+    """UUID as Kafka prints it (base64url); empty if the server has no topic ids."""
     internal: bool
     partitions: tuple[PartitionInfo, ...]
     settings: tuple[Setting, ...]
@@ -253,7 +254,7 @@ class TopicInfo:
 
 @dataclass(frozen=True, slots=True)
 class MemberInfo:
-    """A member of a group."""
+    """A member of a consumer group."""
 
     id: str
     client_id: str
@@ -265,34 +266,33 @@ class MemberInfo:
 
 @dataclass(frozen=True, slots=True)
 class GroupPosition:
-    """How far a group has read a partition. All partitions of a topic are there if the group reads one of
-    them."""
+    """A group's position in a partition. If a group reads one partition of a topic, it has one for each."""
 
     topic: str
     partition: int
     offset: int | None
-    """None: it has committed nothing here yet."""
+    """None: the group has committed nothing in this partition."""
     end: int
     lag: int | None
-    """Offsets between position and end. None without a position: where it will start is for its members to
-    say."""
+    """Number of offsets between the position and the end. None without a position, because the members
+    decide where they start."""
     lag_ms: int | None
-    """How long the next unread event has waited: since its arrival (embedded), else since its own time,
-    which is what a Kafka cluster tells. 0: nothing to read. None: not known."""
+    """How long the next unread event has waited: since its arrival in the embedded engine, since its
+    timestamp in a Kafka cluster, which does not provide the arrival. 0: nothing to read. None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSummary:
-    """A group in a list."""
+    """A consumer group as an item of a list."""
 
     name: str
     state: str
-    """In Kafka's words: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead."""
+    """One of Kafka's states: Empty, PreparingRebalance, CompletingRebalance, Stable, Dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """A group in full."""
+    """A consumer group with its members and positions."""
 
     name: str
     state: str
@@ -303,7 +303,7 @@ class GroupInfo:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """One server of the cluster."""
+    """A server of the cluster."""
 
     id: int
     host: str
@@ -312,16 +312,17 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class ClusterInfo:
-    """The cluster (of one, for mainstem)."""
+    """The cluster. A mainstem server is a cluster of one broker."""
 
     id: str
     controller: int
+    """Broker id; -1: the cluster has no controller now."""
     brokers: tuple[Broker, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the stream takes and gives events."""
+    """Whether the engine can write and read events."""
 
     ok: bool
     problems: tuple[str, ...] = ()
@@ -331,53 +332,129 @@ NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 class Admin(Protocol):
-    """Topics, settings, groups and positions."""
+    """Manages topics, settings, groups and positions."""
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
-        """Sorted by name; the internal ones too, if asked."""
+        """All topics, sorted by name; internal topics only if asked for."""
 
     async def topic(self, name: str) -> TopicInfo:
-        """One topic in full. UnknownTopic."""
+        """A topic with its partitions and settings. UnknownTopic."""
 
     async def create_topic(
         self, name: str, *, partitions: int | None = None, settings: Mapping[str, str] = NO_SETTINGS
     ) -> None:
-        """Make a topic; `partitions` None: as many as the server gives by default. TopicExists,
-        InvalidArgument."""
+        """Create a topic. `partitions` None: the server's default. TopicExists, InvalidArgument."""
 
     async def add_partitions(self, name: str, total: int) -> None:
-        """Raise the number of partitions to `total`. UnknownTopic, InvalidArgument (it can only grow)."""
+        """Increase the number of partitions to `total`. UnknownTopic, InvalidArgument (not an increase)."""
 
     async def alter_topic(self, name: str, settings: Mapping[str, str | None]) -> None:
-        """Set these settings, None: back to the default. The others stay. UnknownTopic, InvalidArgument."""
+        """Change these settings and keep the others. None resets a setting to its default. UnknownTopic,
+        InvalidArgument."""
 
     async def delete_topic(self, name: str) -> None:
-        """With all its events. UnknownTopic."""
+        """Delete a topic and its events. UnknownTopic."""
 
     async def delete_records(self, topic: str, partition: int, before: int) -> int:
-        """Delete events before this offset (-1: all there are); the new first offset. OffsetOutOfRange."""
+        """Delete the events before an offset (-1: all events). Returns the new first offset.
+        PositionOutOfRange."""
 
     async def groups(self) -> list[GroupSummary]:
-        """Sorted by name."""
+        """All consumer groups, sorted by name."""
 
     async def group(self, name: str) -> GroupInfo:
-        """One group in full, with its lag. UnknownGroup."""
+        """A group with its members, positions and lag. UnknownGroup."""
 
     async def set_positions(self, group: str, positions: Sequence[Position]) -> None:
-        """Set how far a group without members has read; a new group is made by it. GroupInUse."""
+        """Set positions of a group without members. Creates the group if it does not exist. GroupInUse."""
 
     async def delete_group(self, name: str) -> None:
-        """With its positions. UnknownGroup, GroupInUse."""
+        """Delete a group and its positions. UnknownGroup, GroupInUse."""
 
     async def cluster(self) -> ClusterInfo:
-        """Who serves."""
+        """The cluster and its brokers."""
 
     async def health(self) -> Health:
-        """Never raises: what is wrong stands in it."""
+        """Whether the engine works. Never raises: the result lists the problems."""
 
 
 class Engine(EventLog, Admin, Protocol):
-    """Both, as the engines implement it."""
+    """What every engine implements."""
 
     async def close(self) -> None:
-        """Finish what is on its way and release everything. Idempotent."""
+        """Finish the calls in progress and release all resources. Idempotent."""
+
+
+# -----------------------------------------------------------------------------------------------------------
+# capabilities that not every engine has; a user checks for one with isinstance
+
+
+class PartitionFiles(NamedTuple):
+    """The files of a partition."""
+
+    folder: str
+    """Relative to the data folder. No two topics ever have the same one."""
+    begin: int
+    end: int
+    """The high watermark."""
+    segments: int
+    size_bytes: int
+
+
+ByteRange: TypeAlias = tuple[str, int, int]
+"""(file, start, end) of some bytes in the file of a segment."""
+
+
+@runtime_checkable
+class HasFiles(Protocol):
+    """An engine whose log is files on this machine."""
+
+    def partition_files(self, topic: str, partition: int) -> PartitionFiles:
+        """The files of a partition as they are now. UnknownTopic."""
+
+    async def byte_ranges(
+        self, topic: str, partition: int, from_offset: int, to_offset: int
+    ) -> list[ByteRange]:
+        """Where the batches with these offsets are, up to the high watermark. `to_offset` is exclusive."""
+
+
+@runtime_checkable
+class PreviewsSettings(Protocol):
+    """An engine that can say what retention would delete under other settings."""
+
+    async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
+        """The bounds of each partition after retention under these settings (None: the default). Changes
+        nothing. UnknownTopic, InvalidArgument."""
+
+
+@runtime_checkable
+class ReportsMetrics(Protocol):
+    """An engine, or a search, that has metrics of its own."""
+
+    def metric_values(self) -> Mapping[str, float]:
+        """The values of metrics without labels, by metric name."""
+
+
+class TopicCatalog(Protocol):
+    """The part of every engine that finds the partitions and offsets of a search."""
+
+    async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
+        """See `Admin.topics`."""
+
+    async def bounds(self, topic: str, partition: int) -> Bounds:
+        """See `EventLog.bounds`."""
+
+    async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
+        """See `EventLog.offset_for_time`."""
+
+
+class HasIndexedTopics(TopicCatalog, Protocol):
+    """An engine whose topics may have a full-text index."""
+
+    async def indexed_topics(self) -> dict[str, str]:
+        """The topics with `mainstem.search=indexed`: topic id (hexadecimal) by name."""
+
+
+class SearchableLog(HasIndexedTopics, HasFiles, Protocol):
+    """An engine whose files the search of this machine reads. `topics` returns the same TopicSummary object
+    until something in the topic changes, so that a caller can compare by identity."""

@@ -1,8 +1,7 @@
-"""An engine that changes nothing, in front of any other.
+"""A read-only view of an engine.
 
-Owns: the one place where a read-only door is made so: below the door, so that no route can forget it.
-Refuses: every call of the contract that changes anything, joining a group too, with NotAllowed. Made by
-`mainstem.serve.server` and `mainstem.serve.console`.
+Owns: the single place where a door is made read-only. It is below the door, so that no route can forget it.
+Refuses: every call of the contract that changes something, including joining a group, with NotAllowed.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ READS = frozenset(
         "topics",
     }
 )
-"""What is passed on; a call that is not listed here is not there."""
+"""The calls that are passed on. A read-only engine has no call that is neither here nor refused below."""
 
 
-def _refuse(what: str) -> NoReturn:
-    raise NotAllowed(f"{what} is refused: this door is read-only")
+def _refuse(action: str) -> NoReturn:
+    raise NotAllowed(f"{action} is refused: this door is read-only")
 
 
 class _RefusedChanges:
-    """The calls that change something."""
+    """The calls that change something: each raises NotAllowed."""
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
         """Refused."""
@@ -48,7 +47,7 @@ class _RefusedChanges:
     async def join(
         self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
     ) -> Member:
-        """Refused: a member has positions."""
+        """Refused, because a member changes the group's state."""
         _refuse("joining a group")
 
     async def create_topic(
@@ -83,15 +82,15 @@ class _RefusedChanges:
 
 
 class ReadOnlyEngine(_RefusedChanges):
-    """`mainstem.contract.Engine`, as far as it reads. Made by `read_only`."""
+    """Implements the reading part of `Engine` and of its capabilities. Created by `read_only`."""
 
     def __init__(self, engine: Engine) -> None:
         for name in READS:
-            passed_on = getattr(engine, name, None)
-            if passed_on is not None:
-                setattr(self, name, passed_on)
+            method = getattr(engine, name, None)
+            if method is not None:
+                setattr(self, name, method)
 
 
 def read_only(engine: Engine) -> Engine:
-    """`engine`, without its changes."""
+    """`engine` without the calls that change something."""
     return cast(Engine, ReadOnlyEngine(engine))

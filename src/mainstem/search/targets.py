@@ -8,25 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Container, Generator, Sequence
 from types import coroutine
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from mainstem.contract import Bounds, StreamError, TopicSummary, UnknownTopic
+from mainstem.contract import StreamError, TopicCatalog, TopicSummary, UnknownTopic
 from mainstem.search.contract import Remaining, SearchRequest, decode_resume_token, topic_is_requested
 from mainstem.search.match.matcher import Matcher
 
 ITEMS_PER_TURN = 200
 """So many partitions are gone through in one turn of the loop: 10,000 would take a tenth of a second."""
 T = TypeVar("T")
-
-
-class TopicCatalog(Protocol):
-    """What it needs of an engine."""
-
-    async def topics(self, *, internal: bool = False) -> list[TopicSummary]: ...
-
-    async def bounds(self, topic: str, partition: int) -> Bounds: ...
-
-    async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None: ...
 
 
 @coroutine

@@ -11,7 +11,7 @@ import asyncio
 import difflib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -48,14 +48,6 @@ class DiskUsage:
 
 MetricSample = tuple[str, tuple[str, ...], float]
 """A value of a metric: the metric's name, the values of its labels, the number."""
-
-
-@runtime_checkable
-class ReportsMetrics(Protocol):
-    """An engine or a search with metrics of its own."""
-
-    def metric_values(self) -> Mapping[str, float]:
-        """Values of metrics without labels, by their names."""
 
 
 @dataclass(slots=True)

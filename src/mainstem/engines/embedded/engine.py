@@ -1,23 +1,24 @@
-"""The contract over this machine's log and coordinator, in the same process: no sockets.
+"""The embedded engine: implements the contract on the node of the same process, without sockets.
 
-Owns: nothing but the way there; everything is the node's. Refuses: to be used from another thread or loop
-than the node's. Doors other than Kafka and the tools inside the server use it; `byte_ranges` is for search,
-which reads files.
+Owns: the translation of the contract's calls into calls of the node. All state is the node's. Refuses: use
+from another thread or event loop than the node's.
 """
 
 from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Literal
+from operator import attrgetter
+from typing import Literal
 from uuid import UUID
 
 from mainstem.contract import (
     NO_SETTINGS,
     Bounds,
     Broker,
+    ByteRange,
     ClusterInfo,
     GroupInfo,
     GroupPosition,
@@ -27,6 +28,7 @@ from mainstem.contract import (
     MemberInfo,
     NewEvent,
     NotReachable,
+    PartitionFiles,
     PartitionInfo,
     Position,
     Setting,
@@ -36,29 +38,26 @@ from mainstem.contract import (
     UnknownGroup,
     UnknownTopic,
 )
-from mainstem.coordinator import errors as refusals
+from mainstem.coordinator.errors import NonEmptyGroup
 from mainstem.coordinator.groups.types import CommitRequest, GroupView, NewOffset, TopicRef
 from mainstem.coordinator.topics.config_types import valid_values
 from mainstem.coordinator.topics.topics import ConfigChange, TopicMetadata
 from mainstem.engines.embedded.errors import translate
-from mainstem.engines.embedded.member import EmbeddedMember, read_assignment
+from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries
+from mainstem.kafka_protocol.subscription import read_assignment
 from mainstem.log.partition.partition import Partition
+from mainstem.node import Node
 from mainstem.promise import Promise
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mainstem.node import Node
 
 NODE_ID = 1
 
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
-    """Refusals of log and coordinator become the contract's."""
+    """Raise errors of the log and the coordinator as errors of the contract; `what` begins the message."""
     try:
         yield
     except StreamError:
@@ -71,52 +70,57 @@ def _of_topic(name: str) -> AbstractContextManager[None]:
     return _translated(f"topic {name}")
 
 
-def _id_text(topic_id: UUID) -> str:
+def _format_id(topic_id: UUID) -> str:
     return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
 
 
 class EmbeddedEngine:
-    """Implements `mainstem.contract.Engine` on an open node. `at` is what `cluster` tells as its address."""
+    """Implements `Engine` and its capabilities on an open node. `address`: (host, port) of the Kafka door,
+    for `cluster`."""
 
     def __init__(self, node: Node, *, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._node = node
         self._address = address
-        self._turn = itertools.count()
-        self._summaries = TopicSummaries(node, self._turn_of_others)
+        self._publish_count = itertools.count()
+        self._summaries = TopicSummaries(node, self._yield_to_loop)
 
-    # ------------------------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------------------
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
         """See the contract."""
         if not events:
             return []
         with _of_topic(topic):
-            known = await self._node.auto_create(topic)
+            metadata = await self._node.auto_create(topic)
         if self._node.rejection_reason is not None:
             raise NotReachable(f"topic {topic}: {self._node.rejection_reason}")
-        any_partition = next(self._turn) % known.partitions
+        keyless_partition = next(self._publish_count) % metadata.partitions
         by_partition: dict[int, list[int]] = {}
-        for at, event in enumerate(events):
-            index = event.partition
-            if index is None:
-                index = any_partition if event.key is None else partition_of(event.key, known.partitions)
-            by_partition.setdefault(index, []).append(at)
+        """Partition -> indexes in `events`."""
+        for i, event in enumerate(events):
+            if event.partition is not None:
+                partition_index = event.partition
+            elif event.key is not None:
+                partition_index = partition_of(event.key, metadata.partitions)
+            else:
+                partition_index = keyless_partition
+            by_partition.setdefault(partition_index, []).append(i)
         results: list[PublishResult | None] = [None] * len(events)
         now_ms = self._node.clock.wall_ms()
-        waiting: list[tuple[list[int], list[Promise[list[PublishResult]]]]] = []
-        for index, places in by_partition.items():
+        pending: list[tuple[list[int], list[Promise[list[PublishResult]]]]] = []
+        for partition_index, indexes in by_partition.items():
             try:
-                partition = self._partition(topic, index)
+                partition = self._partition(topic, partition_index)
             except UnknownTopic as error:
-                for at in places:
-                    results[at] = error
+                for i in indexes:
+                    results[i] = error
                 continue
-            waiting.append((places, append(topic, partition, [events[at] for at in places], now_ms)))
-        for places, laters in waiting:
-            found = itertools.chain.from_iterable(await results_of(laters))
-            for at, result in zip(places, found, strict=True):
-                results[at] = result
-        return _all_written(results)
+            pending.append((indexes, append(topic, partition, [events[i] for i in indexes], now_ms)))
+        for indexes, promises in pending:
+            batch_results = itertools.chain.from_iterable(await results_of(promises))
+            for i, result in zip(indexes, batch_results, strict=True):
+                results[i] = result
+        return _positions_or_raise(results)
 
     async def partitions(self, topic: str) -> int:
         """See the contract."""
@@ -124,14 +128,14 @@ class EmbeddedEngine:
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
-        found = self._partition(topic, partition)
-        return Bounds(found.log_start_offset, found.high_watermark)
+        log_partition = self._partition(topic, partition)
+        return Bounds(log_partition.log_start_offset, log_partition.high_watermark)
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """See the contract."""
         with _of_topic(topic):
-            found = await self._partition(topic, partition).offset_for_time(time_ms)
-        return None if found is None else found.offset
+            timed_offset = await self._partition(topic, partition).offset_for_time(time_ms)
+        return None if timed_offset is None else timed_offset.offset
 
     async def reader(self, start: Sequence[Position]) -> EmbeddedReader:
         """See the contract."""
@@ -147,24 +151,28 @@ class EmbeddedEngine:
             self._topic(topic)
         return EmbeddedMember(self._node, self._partition, group, topics, start)
 
-    def partition_files(self, topic: str, partition: int) -> tuple[str, int, int, int, int]:
-        """(folder, first offset, watermark, segments, bytes). No two topics ever have the same folder.
-        UnknownTopic."""
-        held = self._partition(topic, partition)
-        return (
-            held.folder, held.log_start_offset, held.high_watermark, len(held.segments), held.size_bytes()
-        )  # fmt: skip
+    # --- capabilities -------------------------------------------------------------------------------------
+
+    def partition_files(self, topic: str, partition: int) -> PartitionFiles:
+        """See the contract."""
+        log_partition = self._partition(topic, partition)
+        return PartitionFiles(
+            log_partition.folder,
+            log_partition.log_start_offset,
+            log_partition.high_watermark,
+            len(log_partition.segments),
+            log_partition.size_bytes(),
+        )
 
     async def byte_ranges(
         self, topic: str, partition: int, from_offset: int, to_offset: int
-    ) -> list[tuple[str, int, int]]:
-        """(file, from, to) of the batches with these offsets, never past the watermark. `to_offset` is
-        exclusive."""
+    ) -> list[ByteRange]:
+        """See the contract."""
         with _of_topic(topic):
             return self._partition(topic, partition).byte_ranges(from_offset, to_offset)
 
     async def indexed_topics(self) -> dict[str, str]:
-        """Topics set `mainstem.search=indexed`: id (hexadecimal) by name."""
+        """See the contract."""
         return {
             topic.name: topic.id.hex
             for topic in self._node.topics.all()
@@ -172,41 +180,43 @@ class EmbeddedEngine:
         }
 
     async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
-        """What each partition would hold once retention has looked at it under these settings (None: back
-        to the default). Changes nothing. UnknownTopic, InvalidArgument."""
+        """See the contract."""
         changes = _config_changes(settings)
         with _of_topic(name):
             topic = await self._node.topics.alter_config(name, changes, validate_only=True)
             config = self._node.topics.partition_config(topic)
-            held = [self._node.partition(topic, index) for index in range(topic.partitions)]
-            return [Bounds(await each.preview_log_start(config), each.high_watermark) for each in held]
+            partitions = [self._node.partition(topic, index) for index in range(topic.partitions)]
+            return [
+                Bounds(await partition.preview_log_start(config), partition.high_watermark)
+                for partition in partitions
+            ]
 
-    # ------------------------------------------------------------------------------------------------------
+    # --- admin --------------------------------------------------------------------------------------------
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """See the contract."""
-        return [each for each in await self._summaries.all() if internal or not each.internal]
+        return [summary for summary in await self._summaries.all() if internal or not summary.internal]
 
-    async def _turn_of_others(self) -> None:
-        later: Promise[None] = Promise()
-        self._node.clock.call_soon(lambda: later.resolve(None))
-        await later
+    async def _yield_to_loop(self) -> None:
+        next_turn: Promise[None] = Promise()
+        self._node.clock.call_soon(lambda: next_turn.resolve(None))
+        await next_turn
 
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
         topic = await self._node.runtime.read(self._topic(name))
         partitions = []
         for index in range(topic.partitions):
-            held = self._node.partition(topic, index)
+            partition = self._node.partition(topic, index)
             partitions.append(
                 PartitionInfo(
                     index,
-                    held.log_start_offset,
-                    held.high_watermark,
+                    partition.log_start_offset,
+                    partition.high_watermark,
                     NODE_ID,
                     (NODE_ID,),
                     (NODE_ID,),
-                    held.size_bytes(),
+                    partition.size_bytes(),
                 )
             )
         settings = [
@@ -223,10 +233,10 @@ class EmbeddedEngine:
         ]
         return TopicInfo(
             name,
-            _id_text(topic.id),
+            _format_id(topic.id),
             topic.internal,
             tuple(partitions),
-            tuple(sorted(settings, key=lambda each: each.name)),
+            tuple(sorted(settings, key=attrgetter("name"))),
         )
 
     async def create_topic(
@@ -259,7 +269,8 @@ class EmbeddedEngine:
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""
         with _translated("consumer groups"):
-            return [GroupSummary(each.group_id, each.state.value) for each in await self._node.groups.list()]
+            groups = await self._node.groups.list()
+        return [GroupSummary(group.group_id, group.state.value) for group in groups]
 
     async def group(self, name: str) -> GroupInfo:
         """See the contract."""
@@ -269,54 +280,57 @@ class EmbeddedEngine:
             raise UnknownGroup(f"group {name}: there is no such group")
         members = tuple(
             MemberInfo(
-                each.member_id,
-                each.client_id,
-                each.client_host,
-                each.instance_id,
-                read_assignment(each.assignment),
+                member.member_id,
+                member.client_id,
+                member.client_host,
+                member.instance_id,
+                read_assignment(member.assignment),
             )
-            for each in view.members
+            for member in view.members
         )
         return GroupInfo(name, view.state.value, view.protocol, members, await self._positions(view, members))
 
     async def _positions(self, view: GroupView, members: Sequence[MemberInfo]) -> tuple[GroupPosition, ...]:
         offsets: dict[tuple[str, int], int] = {}
-        for fetched in await self._node.groups.fetch_offsets(view.group_id):
-            for one in fetched.partitions:
-                if one.offset is not None:
-                    offsets[fetched.topic.name, one.partition] = one.offset.offset
-        topics = {topic for topic, _ in offsets} | {topic for each in members for topic, _ in each.assigned}
+        for topic_offsets in await self._node.groups.fetch_offsets(view.group_id):
+            for partition_offset in topic_offsets.partitions:
+                if partition_offset.offset is not None:
+                    key = topic_offsets.topic.name, partition_offset.partition
+                    offsets[key] = partition_offset.offset.offset
+        topics = {topic for topic, _ in offsets}
+        topics |= {topic for member in members for topic, _ in member.assigned}
         positions = []
         now_ms = self._node.clock.wall_ms()
         for name in sorted(topics):
             topic = self._node.topics.get(name)
             for index in range(topic.partitions if topic is not None else 0):
-                held = self._partition(name, index)
-                offset, end = offsets.get((name, index)), held.high_watermark
+                partition = self._partition(name, index)
+                offset, end = offsets.get((name, index)), partition.high_watermark
                 if offset is None:
                     positions.append(GroupPosition(name, index, None, end, None, None))
                     continue
-                unread = max(offset, held.log_start_offset)
-                lag_ms = max(0, now_ms - held.arrival_of(unread)) if unread < end else 0
+                first_unread = max(offset, partition.log_start_offset)
+                lag_ms = max(0, now_ms - partition.arrival_of(first_unread)) if first_unread < end else 0
                 positions.append(GroupPosition(name, index, offset, end, max(0, end - offset), lag_ms))
         return tuple(positions)
 
     async def set_positions(self, group: str, positions: Sequence[Position]) -> None:
         """See the contract."""
         topics = tuple(
-            (TopicRef(each.topic), (NewOffset(each.partition, each.offset),)) for each in positions
+            (TopicRef(position.topic), (NewOffset(position.partition, position.offset),))
+            for position in positions
         )
         with _translated(f"group {group}"):
             await self._check_no_members(group)
-            verdicts = await self._node.groups.commit(CommitRequest(group_id=group, topics=topics))
-            for verdict in itertools.chain.from_iterable(verdicts):
-                if verdict is not None:
-                    raise verdict
+            errors = await self._node.groups.commit(CommitRequest(group_id=group, topics=topics))
+            for error in itertools.chain.from_iterable(errors):
+                if error is not None:
+                    raise error
 
     async def _check_no_members(self, group: str) -> None:
         (view,) = await self._node.groups.describe([group])
         if view is not None and view.members:
-            raise refusals.NonEmptyGroup("the group has members; stop them first")
+            raise NonEmptyGroup("the group has members; stop them first")
 
     async def delete_group(self, name: str) -> None:
         """See the contract."""
@@ -336,36 +350,39 @@ class EmbeddedEngine:
             problems.append(f"topics take no events: {self._node.rejection_reason}")
         if self._node.stall_monitor.problem:
             problems.append(self._node.stall_monitor.problem)
-        fenced = [each for each in self._node.log.partitions() if each.fenced]
-        for held in fenced:
-            topic = self._node.topics.by_id(held.topic_id)
+        for partition in self._node.log.partitions():
+            topic = self._node.topics.by_id(partition.topic_id) if partition.fenced else None
             if topic is not None:
-                problems.append(f"topic {topic.name}, partition {held.index} is read-only: {held.fenced}")
+                problems.append(
+                    f"topic {topic.name}, partition {partition.index} is read-only: {partition.fenced}"
+                )
         return Health(not problems, tuple(problems))
 
     def metric_values(self) -> dict[str, float]:
-        """What the log tells of itself, by names of metrics."""
-        log, reserve, found = self._node.log, self._node.space_guard, self._node.recovery_report
-        told: dict[str, float] = {
+        """See the contract."""
+        log, space_guard, recovery = self._node.log, self._node.space_guard, self._node.recovery_report
+        values: dict[str, float] = {
             "mainstem_log_read_only": log.read_only is not None,
-            "mainstem_partitions_read_only": sum(each.fenced is not None for each in log.partitions()),
+            "mainstem_partitions_read_only": sum(
+                partition.fenced is not None for partition in log.partitions()
+            ),
             "mainstem_uncommitted_bytes": log.pending_bytes,
-            "mainstem_reserve_bytes": reserve.reserve_bytes,
-            "mainstem_reserve_full": reserve.rejection_reason is not None,
+            "mainstem_reserve_bytes": space_guard.reserve_bytes,
+            "mainstem_reserve_full": space_guard.rejection_reason is not None,
         }
-        if found is not None:
-            told |= {
-                "mainstem_recovery_clean": found.clean,
-                "mainstem_recovery_replayed_bytes": found.replayed_bytes,
-                "mainstem_recovery_quarantined_bytes": found.truncated_bytes,
-                "mainstem_recovery_quarantined_partitions": len(found.quarantined),
+        if recovery is not None:
+            values |= {
+                "mainstem_recovery_clean": recovery.clean,
+                "mainstem_recovery_replayed_bytes": recovery.replayed_bytes,
+                "mainstem_recovery_quarantined_bytes": recovery.truncated_bytes,
+                "mainstem_recovery_quarantined_partitions": len(recovery.quarantined),
             }
-        return told
+        return values
 
     async def close(self) -> None:
-        """See the contract. The node is its owner's to close."""
+        """See the contract. Does not close the node, which the engine does not own."""
 
-    # -----------------------------------------------------------------------------------------------------
+    # --- lookups ------------------------------------------------------------------------------------------
 
     def _topic(self, name: str) -> TopicMetadata:
         topic = self._node.topics.get(name)
@@ -386,10 +403,10 @@ def _config_changes(settings: Mapping[str, str | None]) -> list[ConfigChange]:
     ]
 
 
-def _all_written(results: Sequence[PublishResult | None]) -> list[Position]:
-    positions = [each for each in results if isinstance(each, Position)]
+def _positions_or_raise(results: Sequence[PublishResult | None]) -> list[Position]:
+    positions = [result for result in results if isinstance(result, Position)]
     if len(positions) < len(results):
-        error = next(each for each in results if isinstance(each, StreamError))
-        error.results = [each for each in results if each is not None]
+        error = next(result for result in results if isinstance(result, StreamError))
+        error.results = [result for result in results if result is not None]
         raise error
     return positions

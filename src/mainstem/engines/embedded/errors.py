@@ -1,4 +1,4 @@
-"""Refusals of log and coordinator, as those of the contract. Used by the embedded engine only."""
+"""Translates errors of the log and the coordinator into errors of the contract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
     coordinator.InvalidGroupId: contract.InvalidArgument,
     coordinator.GroupIdNotFound: contract.UnknownGroup,
     coordinator.NonEmptyGroup: contract.GroupInUse,
-    # A position set for a group with members is refused as if it came from a member that is not one.
+    # Setting a position of a group with members is refused like a commit by an unknown member.
     coordinator.UnknownMember: contract.GroupInUse,
     coordinator.RebalanceInProgress: contract.GroupInUse,
     log.BatchTooLarge: contract.EventTooLarge,
@@ -31,8 +31,8 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
 
 
 def translate(error: Exception, what: str) -> Exception:
-    """The contract's error for one of log or coordinator; `what` opens the message. Others are bugs: as
-    they are."""
+    """The contract's error for an error of the log or the coordinator; `what` begins the message. Any other
+    error is a bug and is returned unchanged."""
     if isinstance(error, (log.LogError, coordinator.CoordinatorError)):
         return _CLASSES.get(type(error), contract.StreamError)(f"{what}: {error}")
     return error

@@ -1,7 +1,7 @@
-"""Events into batches into partitions, for the embedded engine.
+"""Appends events to partitions in batches, for the embedded engine.
 
-Owns: which partition an event goes to, and how many go into one batch. Refuses: compression (events do not
-cross a network; a topic's own setting is kept by producers).
+Owns: the choice of a partition by key, and the size of batches. Batches are not compressed, because they do
+not cross a network.
 """
 
 from __future__ import annotations
@@ -20,57 +20,58 @@ BATCH_BYTES = 256 << 10
 RECORD_OVERHEAD_BYTES = 24
 
 PublishResult = Position | StreamError
+"""Of one event."""
 
 
 def murmur2(data: bytes) -> int:
-    """Kafka's hash of keys (org.apache.kafka.common.utils.Utils.murmur2), as an unsigned number."""
+    """Kafka's hash of a key (org.apache.kafka.common.utils.Utils.murmur2), as an unsigned 32-bit number."""
     length = len(data)
     multiplier = 0x5BD1E995
     hashed = 0x9747B28C ^ length
-    for at in range(0, length - 3, 4):
-        word = int.from_bytes(data[at : at + 4], "little") * multiplier & 0xFFFFFFFF
+    for position in range(0, length - 3, 4):
+        word = int.from_bytes(data[position : position + 4], "little") * multiplier & 0xFFFFFFFF
         word = (word ^ word >> 24) * multiplier & 0xFFFFFFFF
         hashed = hashed * multiplier & 0xFFFFFFFF ^ word
-    rest = length & 3
-    if rest:
-        hashed = (hashed ^ int.from_bytes(data[length - rest :], "little")) * multiplier & 0xFFFFFFFF
+    tail_bytes = length & 3
+    if tail_bytes:
+        hashed = (hashed ^ int.from_bytes(data[length - tail_bytes :], "little")) * multiplier & 0xFFFFFFFF
     hashed = (hashed ^ hashed >> 13) * multiplier & 0xFFFFFFFF
     return hashed ^ hashed >> 15
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key, as Java's BuiltInPartitioner.partitionForKey gives it."""
+    """The partition of a key, as Java's BuiltInPartitioner.partitionForKey chooses it."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def append(
     topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str = "none"
 ) -> list[Promise[list[PublishResult]]]:
-    """Append the events of one partition, in batches. Each Promise is done when its batch is durable, and
-    gives what became of each of its events; none of them fails."""
-    out: list[Promise[list[PublishResult]]] = []
+    """Append the events of one partition in batches. Each promise is for one batch: it is done when the batch
+    is durable, and its value has the result of each event. None of the promises fails."""
+    promises: list[Promise[list[PublishResult]]] = []
     batch: list[NewEvent] = []
     size_bytes = 0
-    most_bytes = min(BATCH_BYTES, partition.config.max_message_bytes - HEADER_BYTES)
+    max_bytes = min(BATCH_BYTES, partition.config.max_message_bytes - HEADER_BYTES)
     for event in events:
         event_bytes = RECORD_OVERHEAD_BYTES + len(event.key or b"") + len(event.value or b"")
         event_bytes += sum(len(name) + len(content or b"") + 4 for name, content in event.headers)
-        if batch and (size_bytes + event_bytes > most_bytes or len(batch) >= BATCH_EVENTS_MAX):
-            out += _append(topic, partition, batch, now_ms, codec)
+        if batch and (size_bytes + event_bytes > max_bytes or len(batch) >= BATCH_EVENTS_MAX):
+            promises += _append(topic, partition, batch, now_ms, codec)
             batch, size_bytes = [], 0
         batch.append(event)
         size_bytes += event_bytes
     if batch:
-        out += _append(topic, partition, batch, now_ms, codec)
-    return out
+        promises += _append(topic, partition, batch, now_ms, codec)
+    return promises
 
 
 def _append(
     topic: str, partition: Partition, events: Sequence[NewEvent], now_ms: int, codec: str
 ) -> list[Promise[list[PublishResult]]]:
     records = [
-        (each.key, each.value, each.headers, now_ms if each.timestamp_ms is None else each.timestamp_ms)
-        for each in events
+        (event.key, event.value, event.headers, now_ms if event.timestamp_ms is None else event.timestamp_ms)
+        for event in events
     ]
     results: Promise[list[PublishResult]] = Promise()
     try:
@@ -78,32 +79,33 @@ def _append(
     except BatchTooLarge as error:
         if len(events) == 1:
             return [Promise.resolved(_failed(error, topic, 1))]
-        half = len(events) // 2  # one event too many, or too large: the others are not kept back
+        half = len(events) // 2  # one event may be too large: the others are appended all the same
         return [
             *_append(topic, partition, events[:half], now_ms, codec),
             *_append(topic, partition, events[half:], now_ms, codec),
         ]
     except Exception as error:
         return [Promise.resolved(_failed(error, topic, len(events)))]
-    first = appended.base_offset
+    offsets = range(appended.base_offset, appended.base_offset + len(events))
+    assert offsets.stop == appended.next_offset, "a batch has one offset for each of its events"
 
-    def durable(done: Promise[None]) -> None:
-        if isinstance(done.error, Exception):
-            results.resolve(_failed(done.error, topic, len(events)))
+    def on_committed(committed: Promise[None]) -> None:
+        if isinstance(committed.error, Exception):
+            results.resolve(_failed(committed.error, topic, len(events)))
         else:
-            results.resolve([Position(topic, partition.index, first + at) for at in range(len(events))])
+            results.resolve([Position(topic, partition.index, offset) for offset in offsets])
 
-    partition.when_committed(appended.next_offset).then(durable)
+    partition.when_committed(appended.next_offset).then(on_committed)
     return [results]
 
 
 def _failed(error: Exception, topic: str, count: int) -> list[PublishResult]:
-    told = translate(error, f"topic {topic}")
-    if not isinstance(told, StreamError):
-        raise told
-    return [told] * count
+    translated = translate(error, f"topic {topic}")
+    if not isinstance(translated, StreamError):
+        raise translated
+    return [translated] * count
 
 
-async def results_of(laters: list[Promise[list[PublishResult]]]) -> list[list[PublishResult]]:
-    """Wait for all."""
-    return [each.result() for each in await gather(laters)]
+async def results_of(promises: list[Promise[list[PublishResult]]]) -> list[list[PublishResult]]:
+    """Wait for all batches."""
+    return [promise.result() for promise in await gather(promises)]

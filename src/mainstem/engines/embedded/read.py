@@ -1,4 +1,7 @@
-"""Batches of partitions into events, for the embedded engine."""
+"""Reads partitions and decodes their batches to events, for the embedded engine.
+
+Owns: the position in each partition, the events that are decoded ahead, and the wait for new events.
+"""
 
 from __future__ import annotations
 
@@ -15,51 +18,56 @@ from mainstem.log.storage.record_batch import Record, decode, iter_batches
 from mainstem.promise import Promise
 
 READ_BYTES = 256 << 10
-READY_EVENTS = 500
-"""Decoded ahead; a batch is decoded whole."""
+DECODED_EVENTS = 500
+"""Decoding stops after the batch that reaches this number of events. A batch is always decoded whole."""
 
-Find = Callable[[str, int], Partition]
+FindPartition = Callable[[str, int], Partition]
 
 
 class _PartitionCursor:
-    """One partition being read: what was decoded and not yet given, and where to read on."""
+    """Reads one partition: the decoded events that were not returned yet, and the offset to read next."""
 
-    __slots__ = ("offset", "partition", "read_offset", "ready", "topic")
+    __slots__ = ("decoded", "offset", "partition", "read_offset", "topic")
 
     def __init__(self, topic: str, partition: Partition, offset: int) -> None:
         self.topic = topic
         self.partition = partition
         self.offset = offset
+        """The position that the reader reports."""
         self.read_offset = offset
-        self.ready: deque[Event | Position] = deque()
+        """Where the next batch is read from."""
+        self.decoded: deque[Event | Position] = deque()
+        """Events, and the start of each batch that cannot be decoded."""
 
     def move(self, offset: int) -> None:
         self.offset = self.read_offset = offset
-        self.ready.clear()
+        self.decoded.clear()
 
     async def fill(self) -> None:
-        """Decode more, if nothing is ready."""
-        found: BatchSlice | Promise[BatchSlice]
+        """Read and decode the next batches. Nothing is decoded at the end of the partition."""
+        batches: BatchSlice | Promise[BatchSlice]
         try:
-            found = self.partition.read(self.read_offset, READ_BYTES)
-            if isinstance(found, Promise):
-                found = await found
+            batches = self.partition.read(self.read_offset, READ_BYTES)
+            if isinstance(batches, Promise):
+                batches = await batches
         except Exception as error:
             what = f"topic {self.topic}, partition {self.partition.index}, offset {self.read_offset}"
             raise translate(error, what) from None
-        view = memoryview(found.data)
-        for at, header in iter_batches(view):
+        view = memoryview(batches.data)
+        for position, header in iter_batches(view):
             if not header.is_control:
                 try:
-                    records = decode(view[at : at + header.total_bytes])
+                    records = decode(view[position : position + header.total_bytes])
                 except CorruptBatch:
-                    self.ready.append(Position(self.topic, self.partition.index, header.base_offset))
+                    self.decoded.append(Position(self.topic, self.partition.index, header.base_offset))
                 else:
-                    self.ready.extend(self._event(one) for one in records if one.offset >= self.read_offset)
+                    self.decoded.extend(
+                        self._event(record) for record in records if record.offset >= self.read_offset
+                    )
             self.read_offset = max(self.read_offset, header.next_offset)
-            if len(self.ready) >= READY_EVENTS:
+            if len(self.decoded) >= DECODED_EVENTS:
                 break
-        if not self.ready:
+        if not self.decoded:
             self.offset = self.read_offset
 
     def _event(self, record: Record) -> Event:
@@ -73,90 +81,93 @@ class _PartitionCursor:
             record.headers,
         )
 
-    def take(self, most: int, events: list[Event], unreadable: list[Position]) -> None:
-        """Give up to `most` of what is ready."""
-        while self.ready and len(events) < most:
-            one = self.ready.popleft()
-            if isinstance(one, Event):
-                events.append(one)
-                self.offset = one.offset + 1
+    def move_decoded(self, max_events: int, events: list[Event], unreadable: list[Position]) -> None:
+        """Move decoded items to the two lists until `events` has `max_events`."""
+        while self.decoded and len(events) < max_events:
+            item = self.decoded.popleft()
+            if isinstance(item, Event):
+                events.append(item)
+                self.offset = item.offset + 1
             else:
-                unreadable.append(one)
-        if not self.ready:
+                unreadable.append(item)
+        if not self.decoded:
             self.offset = max(self.offset, self.read_offset)
+        assert self.offset <= self.read_offset, "a reader's position is never after what was read"
 
 
 class EmbeddedReader:
-    """The contract's Reader."""
+    """Implements the contract's Reader."""
 
-    def __init__(self, clock: Clock, find: Find, start: Sequence[Position]) -> None:
+    def __init__(self, clock: Clock, find_partition: FindPartition, start: Sequence[Position]) -> None:
         self._clock = clock
-        self._find = find
+        self._find_partition = find_partition
         self._cursors: dict[tuple[str, int], _PartitionCursor] = {}
-        self._moved = asyncio.Event()
-        self._first = 0
+        self._wakeup = asyncio.Event()
+        """Set when a partition has new events, or when the positions changed."""
+        self._first_cursor = 0
         self.assign(start)
 
     def assign(self, start: Sequence[Position]) -> None:
-        """Read these partitions from now on, instead of those before."""
+        """Replace the partitions to read."""
         self._unwatch()
-        self._cursors = {
-            (each.topic, each.partition): _PartitionCursor(
-                each.topic, self._find(each.topic, each.partition), each.offset
-            )
-            for each in start
-        }
-        for cursor in self._cursors.values():
-            cursor.partition.watch(self._woken)
-        self._moved.set()
+        cursors = {}
+        for position in start:
+            partition = self._find_partition(position.topic, position.partition)
+            cursor = _PartitionCursor(position.topic, partition, position.offset)
+            cursors[position.topic, position.partition] = cursor
+        self._cursors = cursors
+        for cursor in cursors.values():
+            cursor.partition.watch(self._on_watermark_moved)
+        self._wakeup.set()
 
-    def _woken(self, _: Partition) -> None:
-        self._moved.set()
+    def _on_watermark_moved(self, _: Partition) -> None:
+        self._wakeup.set()
 
     def _unwatch(self) -> None:
         for cursor in self._cursors.values():
-            cursor.partition.unwatch(self._woken)
+            cursor.partition.unwatch(self._on_watermark_moved)
         self._cursors = {}
 
     async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """See the contract."""
         deadline = self._clock.monotonic() + wait_ms / 1000
         while True:
-            self._moved.clear()
-            found = await self._read_now(max_events)
+            self._wakeup.clear()
+            result = await self._read_available(max_events)
             left_s = deadline - self._clock.monotonic()
-            if found or left_s <= 0:
-                return found
+            if result or left_s <= 0:
+                return result
             try:
-                await asyncio.wait_for(self._moved.wait(), left_s)
+                await asyncio.wait_for(self._wakeup.wait(), left_s)
             except TimeoutError:
-                return found
+                return result
 
-    async def _read_now(self, most: int) -> ReadResult:
+    async def _read_available(self, max_events: int) -> ReadResult:
         events: list[Event] = []
         unreadable: list[Position] = []
         cursors = list(self._cursors.values())
-        self._first += 1  # another one begins each time, so that a busy partition does not starve the others
-        for at in range(len(cursors)):
-            cursor = cursors[(self._first + at) % len(cursors)]
-            if not cursor.ready and len(events) < most:
+        # Another partition is read first each time, so that a busy one does not starve the others.
+        self._first_cursor += 1
+        for i in range(len(cursors)):
+            cursor = cursors[(self._first_cursor + i) % len(cursors)]
+            if not cursor.decoded and len(events) < max_events:
                 try:
                     await cursor.fill()
                 except StreamError:
                     if events or unreadable:
-                        break  # what was found is given first; the error comes again with the next read
+                        break  # return what was read first; the next read raises the error again
                     raise
-            cursor.take(most, events, unreadable)
+            cursor.move_decoded(max_events, events, unreadable)
         return ReadResult(events, unreadable)
 
     def positions(self) -> list[Position]:
         """See the contract."""
-        return sorted(Position(*where, cursor.offset) for where, cursor in self._cursors.items())
+        return sorted(Position(*key, cursor.offset) for key, cursor in self._cursors.items())
 
     def seek(self, position: Position) -> None:
         """See the contract."""
         self._cursors[position.topic, position.partition].move(position.offset)
-        self._moved.set()
+        self._wakeup.set()
 
     async def close(self) -> None:
         """See the contract."""

@@ -1,8 +1,7 @@
-"""The list of topics, kept: what has not moved since the last look is not made again.
+"""Caches the list of topics: only the summaries of topics that changed are made again.
 
-Owns: one summary for each topic, and how it is seen that it is out of date. Refuses: to be told by the log,
-whose path of a batch stays as short as it is: looking at 10,000 partitions takes 2 ms, in slices. Used by
-the embedded engine only.
+Owns: one summary of each topic, and how a change is noticed. Refuses: notifications by the log, which would
+make each append slower. Checking 10,000 partitions for a change takes 2 ms, in slices.
 """
 
 from __future__ import annotations
@@ -10,120 +9,118 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from mainstem.contract import TopicSummary
 from mainstem.coordinator.errors import UnknownTopicOrPartition
+from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.log.partition.partition import Partition
+from mainstem.node import Node
 
-if TYPE_CHECKING:
-    from mainstem.coordinator.topics.topics import TopicMetadata
-    from mainstem.node import Node
-
-LOOK_PARTITIONS = 1000
-"""So many are compared in one turn of the loop."""
-MAKE_TOPICS = 200
-"""So many new ones are made in one turn of the loop."""
+CHECKED_PARTITIONS_PER_TURN = 1000
+LISTED_TOPICS_PER_TURN = 200
 
 
 @dataclass(slots=True)
 class _ListedTopic:
-    """One topic, as it is listed."""
+    """One topic, its partitions and its current summary."""
 
     topic: TopicMetadata
     partitions: list[Partition]
     summary: TopicSummary
 
-    def look(self) -> None:
-        """Make the summary anew, if it is another one."""
-        found = _summary(self.topic, self.partitions)
-        if found != self.summary:
-            self.summary = found
+    def refresh(self) -> None:
+        """Replace the summary if it changed."""
+        summary = _summarise(self.topic, self.partitions)
+        if summary != self.summary:
+            self.summary = summary
 
 
 @dataclass(slots=True)
 class _TopicListing:
-    """All topics of one moment."""
+    """All topics, until one is created, deleted or altered. The last three lists have an item for each
+    partition."""
 
     topics: Sequence[TopicMetadata] = ()
     """The coordinator's own list: it makes another one when a topic changes."""
-    held: list[_ListedTopic] = field(default_factory=list)
+    items: list[_ListedTopic] = field(default_factory=list)
     partitions: list[Partition] = field(default_factory=list)
     owners: list[_ListedTopic] = field(default_factory=list)
-    """Of each of the partitions."""
-    marks: list[int] = field(default_factory=list)
-    """Of each of the partitions, when it was last looked at."""
+    fingerprints: list[int] = field(default_factory=list)
+    """Of each partition when it was last checked: a sum that each append, deletion, roll and truncation
+    changes. All of them raise it, except the roll of a segment and the truncation of events that were never
+    committed. -1: never checked."""
 
 
 class TopicSummaries:
-    """All topics' summaries. A topic that has not moved keeps the very object that was given before."""
+    """The summaries of all topics. A topic that did not change keeps its TopicSummary object."""
 
-    def __init__(self, node: Node, turn: Callable[[], Awaitable[None]]) -> None:
-        """`turn`: let everything else on the loop have its turn."""
+    def __init__(self, node: Node, yield_to_loop: Callable[[], Awaitable[None]]) -> None:
         self._node = node
-        self._turn = turn
-        self._listed = _TopicListing()
+        self._yield_to_loop = yield_to_loop
+        self._listing = _TopicListing()
 
     async def all(self) -> list[TopicSummary]:
-        """By name, the internal ones too."""
+        """The summaries of all topics, internal ones too, sorted by name."""
         topics = await self._node.runtime.read(self._node.topics.all())
-        listed = self._listed
-        if listed.topics is not topics:
-            listed = self._listed = await self._list(topics, listed)
-        for at in range(0, len(listed.partitions), LOOK_PARTITIONS):
-            if at:
-                await self._turn()
-            _look(listed, at, at + LOOK_PARTITIONS)
-        return [each.summary for each in listed.held]
+        listing = self._listing
+        if listing.topics is not topics:
+            listing = self._listing = await self._list(topics, listing)
+        for start in range(0, len(listing.partitions), CHECKED_PARTITIONS_PER_TURN):
+            if start:
+                await self._yield_to_loop()
+            _refresh_changed(listing, start, start + CHECKED_PARTITIONS_PER_TURN)
+        return [item.summary for item in listing.items]
 
     async def _list(self, topics: Sequence[TopicMetadata], before: _TopicListing) -> _TopicListing:
-        known = {each.topic.name: each for each in before.held}
-        listed = _TopicListing(topics)
-        made = 0
+        """A listing of `topics` that keeps the items of those that are in `before`."""
+        items_before = {item.topic.name: item for item in before.items}
+        listing = _TopicListing(topics)
+        new_count = 0
         for topic in topics:
-            held = known.get(topic.name)
-            if held is None or held.topic is not topic:
-                made += 1
-                if not made % MAKE_TOPICS:
-                    await self._turn()
-                with contextlib.suppress(UnknownTopicOrPartition):  # deleted meanwhile
-                    partitions = [self._node.partition(topic, at) for at in range(topic.partitions)]
-                    held = _ListedTopic(topic, partitions, _summary(topic, partitions))
-                if held is None or held.topic is not topic:
+            item = items_before.get(topic.name)
+            if item is None or item.topic is not topic:
+                new_count += 1
+                if not new_count % LISTED_TOPICS_PER_TURN:
+                    await self._yield_to_loop()
+                with contextlib.suppress(UnknownTopicOrPartition):  # it was deleted in the meantime
+                    partitions = [self._node.partition(topic, index) for index in range(topic.partitions)]
+                    item = _ListedTopic(topic, partitions, _summarise(topic, partitions))
+                if item is None or item.topic is not topic:
                     continue
-            listed.held.append(held)
-            listed.partitions += held.partitions
-            listed.owners += [held] * len(held.partitions)
-        marks = dict(zip(map(id, before.partitions), before.marks, strict=True))
-        listed.marks = [marks.get(id(each), -1) for each in listed.partitions]
-        return listed
+            listing.items.append(item)
+            listing.partitions += item.partitions
+            listing.owners += [item] * len(item.partitions)
+        fingerprints = dict(zip(map(id, before.partitions), before.fingerprints, strict=True))
+        listing.fingerprints = [fingerprints.get(id(partition), -1) for partition in listing.partitions]
+        return listing
 
 
-def _look(listed: _TopicListing, start: int, end: int) -> None:
-    """Bring up to date what has moved of these partitions."""
-    # Each event, deletion, roll and cut changes the sum: all but a roll and a cut of what was never
-    # committed raise it.
-    marks = [
-        each.high_watermark + each.log_end_offset + each.log_start_offset - len(each.segments)
-        for each in listed.partitions[start:end]
+def _refresh_changed(listing: _TopicListing, start: int, end: int) -> None:
+    """Refresh the topics of those partitions from `start` to `end` that changed."""
+    fingerprints = [
+        partition.high_watermark
+        + partition.log_end_offset
+        + partition.log_start_offset
+        - len(partition.segments)
+        for partition in listing.partitions[start:end]
     ]
-    before = listed.marks[start:end]
-    if marks == before:
+    before = listing.fingerprints[start:end]
+    if fingerprints == before:
         return
-    listed.marks[start:end] = marks
-    moved = {
+    listing.fingerprints[start:end] = fingerprints
+    changed = {
         id(owner): owner
-        for owner, mark, was in zip(listed.owners[start:end], marks, before, strict=True)
-        if mark != was
+        for owner, fingerprint, old in zip(listing.owners[start:end], fingerprints, before, strict=True)
+        if fingerprint != old
     }
-    for owner in moved.values():
-        owner.look()
+    for owner in changed.values():
+        owner.refresh()
 
 
-def _summary(topic: TopicMetadata, partitions: Sequence[Partition]) -> TopicSummary:
+def _summarise(topic: TopicMetadata, partitions: Sequence[Partition]) -> TopicSummary:
     events = written = size_bytes = 0
-    for held in partitions:
-        written += held.high_watermark
-        events += held.high_watermark - held.log_start_offset
-        size_bytes += held.size_bytes()
+    for partition in partitions:
+        written += partition.high_watermark
+        events += partition.high_watermark - partition.log_start_offset
+        size_bytes += partition.size_bytes()
     return TopicSummary(topic.name, topic.partitions, events, topic.internal, written, size_bytes)

@@ -1,8 +1,7 @@
-"""The contract over any Kafka cluster, on confluent-kafka (librdkafka).
+"""The Kafka engine: implements the contract for any Kafka cluster, on confluent-kafka (librdkafka).
 
-Owns: one producer, one admin client and the threads in which librdkafka is waited for. Refuses: blocking
-the event loop, and creating a topic by looking at it. Used by the command line and the Python API; a
-mainstem server is a cluster like any other to it.
+Owns: one producer, one admin client and the threads that wait for librdkafka. Refuses: blocking the event
+loop, and creating a topic by looking it up. It treats a mainstem server like any other cluster.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from confluent_kafka import (
@@ -30,7 +30,6 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    ConfigSource,
     NewPartitions,
     NewTopic,
     OffsetSpec,
@@ -48,10 +47,8 @@ from mainstem.contract import (
     GroupSummary,
     Health,
     InvalidArgument,
-    MemberInfo,
     NewEvent,
     NotReachable,
-    PartitionInfo,
     Position,
     Setting,
     StreamError,
@@ -60,6 +57,7 @@ from mainstem.contract import (
     UnknownGroup,
     UnknownTopic,
 )
+from mainstem.engines.kafka.conversions import group_state, member_info, partition_info, topic_setting
 from mainstem.engines.kafka.errors import LEADER_UNAVAILABLE, translate
 from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish, probe_tcp
 from mainstem.engines.kafka.read import KafkaMember, KafkaReader, event_times_at
@@ -68,17 +66,16 @@ T = TypeVar("T")
 
 
 class KafkaEngine:
-    """Implements `mainstem.contract.Engine`. Make it inside a running event loop, with `connect`."""
+    """Implements `Engine`. Created with `connect`, inside a running event loop."""
 
-    def __init__(self, at: str, *, timeout_s: float = 5.0, publish_timeout_s: float = 60.0) -> None:
-        self._at = at
+    def __init__(self, address: str, *, timeout_s: float = 5.0, publish_timeout_s: float = 60.0) -> None:
+        self._address = address
         self._timeout_s = timeout_s
         self._publish_timeout_s = publish_timeout_s
         self._common: dict[str, Any] = {
-            "bootstrap.servers": at,
+            "bootstrap.servers": address,
             "client.id": "mainstem",
-            # Its own lines would go to standard error beside ours; what matters reaches us as errors of
-            # calls.
+            # librdkafka would write its own lines to standard error. What matters is raised by the calls.
             "log_level": 0,
             "error_cb": self._on_error,
             "socket.connection.setup.timeout.ms": int(max(1.0, timeout_s) * 1000),
@@ -88,50 +85,49 @@ class KafkaEngine:
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="mainstem-kafka")
         self._admin: AdminClient | None = None
         self._producer: Producer | None = None
-        self._polling: threading.Thread | None = None
-        self._enqueuing = asyncio.Lock()
+        self._polling_thread: threading.Thread | None = None
+        self._enqueue_lock = asyncio.Lock()
         self._closed = False
         self._last_error = ""
 
     @classmethod
     async def connect(
-        cls, at: str, *, timeout_s: float = 5.0, publish_timeout_s: float = 60.0
+        cls, address: str, *, timeout_s: float = 5.0, publish_timeout_s: float = 60.0
     ) -> KafkaEngine:
-        """Reach the cluster at `at` (HOST:PORT, several with commas). NotReachable within about
+        """Connect to the cluster at `address` (HOST:PORT, several with commas). NotReachable after about
         `timeout_s`."""
-        await probe_tcp(at, timeout_s)
-        engine = cls(at, timeout_s=timeout_s, publish_timeout_s=publish_timeout_s)
+        await probe_tcp(address, timeout_s)
+        engine = cls(address, timeout_s=timeout_s, publish_timeout_s=publish_timeout_s)
         try:
             engine._admin = AdminClient(engine._common)
             await engine.cluster()
         except KafkaException as error:
-            raise translate(error, at) from None
+            raise translate(error, address) from None
         except NotReachable:
             await engine.close()
             why = f" ({engine._last_error})" if engine._last_error else ""
             raise NotReachable(
-                f"what listens at {at} does not answer as a Kafka server in {timeout_s:g} s{why}"
+                f"what listens at {address} does not answer as a Kafka server in {timeout_s:g} s{why}"
             ) from None
         return engine
 
     def _on_error(self, error: KafkaError) -> None:
         self._last_error = str(error.str())
 
-    # ------------------------------------------------------------------------------------------------------
-    # Stream
+    # --- events -------------------------------------------------------------------------------------------
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
         """See the contract."""
         if not events:
             return []
-        publishing = PendingPublish(topic, len(events), asyncio.get_running_loop())
-        async with self._enqueuing:  # calls made one after the other are queued in that order
-            await self._in_thread(self._enqueue, topic, events, publishing)
-        return await publishing.done
+        pending = PendingPublish(topic, len(events), asyncio.get_running_loop())
+        async with self._enqueue_lock:  # keeps the order of the calls
+            await self._in_thread(self._enqueue, topic, events, pending)
+        return await pending.done
 
-    def _enqueue(self, topic: str, events: Sequence[NewEvent], publishing: PendingPublish) -> None:
-        producer = self._producer_now()
-        delivered = publishing.delivered
+    def _enqueue(self, topic: str, events: Sequence[NewEvent], pending: PendingPublish) -> None:
+        producer = self._get_producer()
+        delivered = pending.delivered
         for index, event in enumerate(events):
             options: dict[str, Any] = {}
             if event.timestamp_ms is not None:
@@ -146,18 +142,20 @@ class KafkaEngine:
                         topic, event.value, event.key, on_delivery=partial(delivered, index), **options
                     )
                 except BufferError:
-                    time.sleep(0.005)  # the queue is full; the polling thread empties it
+                    time.sleep(0.005)  # the queue is full; the polling thread drains it
                     continue
                 except KafkaException as error:
-                    publishing.ended(index, error.args[0])
+                    pending.set_result(index, error.args[0])
                 break
 
-    def _producer_now(self) -> Producer:
+    def _get_producer(self) -> Producer:
         if self._producer is None:
             timeout_ms = int(self._publish_timeout_s * 1000)
             self._producer = Producer({**self._common, **PRODUCER_SETTINGS, "message.timeout.ms": timeout_ms})
-            self._polling = threading.Thread(target=self._poll, name="mainstem-kafka-poll", daemon=True)
-            self._polling.start()
+            self._polling_thread = threading.Thread(
+                target=self._poll, name="mainstem-kafka-poll", daemon=True
+            )
+            self._polling_thread.start()
         return self._producer
 
     def _poll(self) -> None:
@@ -171,8 +169,8 @@ class KafkaEngine:
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
-        found = await self._bounds([(topic, partition)])
-        return found[topic, partition]
+        bounds = await self._bounds([(topic, partition)])
+        return bounds[topic, partition]
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """See the contract."""
@@ -186,9 +184,9 @@ class KafkaEngine:
         if not start:
             raise InvalidArgument("a reader needs at least one position")
         for topic in sorted({position.topic for position in start}):
-            there = await self.partitions(topic)
+            count = await self.partitions(topic)
             for position in start:
-                if position.topic == topic and not 0 <= position.partition < there:
+                if position.topic == topic and not 0 <= position.partition < count:
                     raise UnknownTopic(f"topic {topic}: there is no partition {position.partition}")
         return KafkaReader(self._threads, self._common, start)
 
@@ -199,23 +197,23 @@ class KafkaEngine:
         await self._describe(topics)
         return KafkaMember(self._threads, self._common, group, topics, start)
 
-    # -------------------------------------------------------------------------------------------------------
-    # Admin
+    # --- admin --------------------------------------------------------------------------------------------
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """See the contract."""
-        listed = await self._in_thread(self._list_names)
-        described = await self._describe(listed, missing_ok=True) if listed else []
-        described = [each for each in described if internal or not each.is_internal]
-        where = [(each.name, one.id) for each in described for one in each.partitions]
-        bounds = await self._bounds(where, missing_ok=True)  # a topic may be deleted meanwhile
-        found = []
+        names = await self._in_thread(self._list_names)
+        described = await self._describe(names, missing_ok=True) if names else []
+        described = [topic for topic in described if internal or not topic.is_internal]
+        keys = [(topic.name, partition.id) for topic in described for partition in topic.partitions]
+        bounds_by_key = await self._bounds(keys, missing_ok=True)  # a topic may be deleted in the meantime
+        summaries = []
         for topic in described:
-            places = [(topic.name, each.id) for each in topic.partitions]
-            held = [bounds[place] for place in places if place in bounds]
-            written, events = sum(each.end for each in held), sum(each.end - each.begin for each in held)
-            found.append(TopicSummary(topic.name, len(places), events, topic.is_internal, written))
-        return sorted(found, key=lambda each: each.name)
+            keys = [(topic.name, partition.id) for partition in topic.partitions]
+            all_bounds = [bounds_by_key[key] for key in keys if key in bounds_by_key]
+            events = sum(bounds.end - bounds.begin for bounds in all_bounds)
+            written = sum(bounds.end for bounds in all_bounds)
+            summaries.append(TopicSummary(topic.name, len(keys), events, topic.is_internal, written))
+        return sorted(summaries, key=attrgetter("name"))
 
     def _list_names(self) -> list[str]:
         deadline = time.monotonic() + self._timeout_s
@@ -223,67 +221,58 @@ class KafkaEngine:
             try:
                 return list(self._client().list_topics(timeout=self._timeout_s).topics)
             except KafkaException as error:
-                # Once librdkafka knows the brokers it drops its first connection, and with it what was
-                # asked there.
+                # librdkafka drops its first connection, and the requests on it, once it knows the brokers.
                 if error.args[0].code() != KafkaError._TRANSPORT or time.monotonic() > deadline:
-                    raise translate(error, self._at) from None
+                    raise translate(error, self._address) from None
                 time.sleep(0.02)
 
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
         described = (await self._describe([name]))[0]
-        bounds = await self._bounds([(name, each.id) for each in described.partitions])
+        bounds = await self._bounds([(name, partition.id) for partition in described.partitions])
         return TopicInfo(
             name,
-            # librdkafka prints base64, Kafka and everybody else its variant for URLs.
+            # librdkafka prints base64; Kafka and its other clients print base64url.
             str(described.topic_id or "").replace("+", "-").replace("/", "_"),
             described.is_internal,
             tuple(
-                PartitionInfo(
-                    each.id,
-                    bounds[name, each.id].begin,
-                    bounds[name, each.id].end,
-                    each.leader.id if each.leader is not None else -1,
-                    tuple(node.id for node in each.replicas),
-                    tuple(node.id for node in each.isr),
-                )
-                for each in sorted(described.partitions, key=lambda each: int(each.id))
+                partition_info(partition, bounds[name, partition.id])
+                for partition in sorted(described.partitions, key=attrgetter("id"))
             ),
             await self._settings(name),
         )
 
     async def _settings(self, name: str) -> tuple[Setting, ...]:
         resource = ConfigResource(ResourceType.TOPIC, name)
-        found = await self._one(self._client().describe_configs([resource], **self._timeout), f"topic {name}")
-        own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
-        return tuple(
-            Setting(entry.name, entry.value, entry.source != own, bool(entry.is_read_only))
-            for entry in sorted(found.values(), key=lambda entry: str(entry.name))
-        )
+        futures = self._client().describe_configs([resource], **self._timeout)
+        configs = await self._single_result(futures, f"topic {name}")
+        return tuple(topic_setting(entry) for entry in sorted(configs.values(), key=attrgetter("name")))
 
     async def create_topic(
         self, name: str, *, partitions: int | None = None, settings: Mapping[str, str] = NO_SETTINGS
     ) -> None:
         """See the contract."""
-        wanted = NewTopic(name, -1 if partitions is None else partitions, -1, config=dict(settings))
-        await self._change(lambda: self._client().create_topics([wanted], **self._timeout), f"topic {name}")
+        new_topic = NewTopic(name, -1 if partitions is None else partitions, -1, config=dict(settings))
+        await self._change(
+            lambda: self._client().create_topics([new_topic], **self._timeout), f"topic {name}"
+        )
 
     async def add_partitions(self, name: str, total: int) -> None:
         """See the contract."""
-        wanted = NewPartitions(name, total)
+        new_partitions = NewPartitions(name, total)
         await self._change(
-            lambda: self._client().create_partitions([wanted], **self._timeout), f"topic {name}"
+            lambda: self._client().create_partitions([new_partitions], **self._timeout), f"topic {name}"
         )
 
     async def alter_topic(self, name: str, settings: Mapping[str, str | None]) -> None:
         """See the contract."""
         entries = [
             ConfigEntry(
-                setting,
+                setting_name,
                 value,
                 incremental_operation=AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET,
             )
-            for setting, value in settings.items()
+            for setting_name, value in settings.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         await self._change(
@@ -296,82 +285,78 @@ class KafkaEngine:
 
     async def delete_records(self, topic: str, partition: int, before: int) -> int:
         """See the contract."""
-        where = TopicPartition(topic, partition, before)
-        done = await self._one(
-            self._client().delete_records([where], **self._timeout), f"topic {topic}, partition {partition}"
-        )
-        return int(done.low_watermark)
+        futures = self._client().delete_records([TopicPartition(topic, partition, before)], **self._timeout)
+        deleted = await self._single_result(futures, f"topic {topic}, partition {partition}")
+        return int(deleted.low_watermark)
 
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""
-        listed = await self._wait(self._client().list_consumer_groups(**self._timeout), self._at)
-        found = [GroupSummary(each.group_id, _words(each.state)) for each in listed.valid]
-        return sorted(found, key=lambda each: each.name)
+        listed = await self._wait(self._client().list_consumer_groups(**self._timeout), self._address)
+        groups = [GroupSummary(group.group_id, group_state(group.state)) for group in listed.valid]
+        return sorted(groups, key=attrgetter("name"))
 
     async def group(self, name: str) -> GroupInfo:
         """See the contract."""
-        described = await self._one(
+        described = await self._single_result(
             self._client().describe_consumer_groups([name], **self._timeout), f"group {name}"
         )
         if described.state == ConsumerGroupState.DEAD:
             raise UnknownGroup(f"group {name}: there is no such group")
-        members = tuple(
-            MemberInfo(
-                each.member_id,
-                each.client_id,
-                each.host,
-                each.group_instance_id,
-                tuple(sorted((at.topic, at.partition) for at in each.assignment.topic_partitions)),
-            )
-            for each in described.members
-        )
+        members = tuple(member_info(member) for member in described.members)
         positions = await self._group_positions(
-            name, {topic for each in members for topic, _ in each.assigned}
+            name, {topic for member in members for topic, _ in member.assigned}
         )
-        return GroupInfo(name, _words(described.state), described.partition_assignor, members, positions)
+        return GroupInfo(name, group_state(described.state), described.partition_assignor, members, positions)
 
     async def _group_positions(self, name: str, topics: set[str]) -> tuple[GroupPosition, ...]:
-        """Of all partitions of the topics of which it has read any or is reading any."""
+        """The positions in all partitions of the topics that the group has read or that are assigned to
+        it."""
         request = [ConsumerGroupTopicPartitions(name)]
         futures = self._client().list_consumer_group_offsets(request, **self._timeout)
-        found = await self._one(futures, f"group {name}")
-        offsets = {(at.topic, at.partition): at.offset for at in found.topic_partitions if at.offset >= 0}
-        every = list(offsets)
+        committed = await self._single_result(futures, f"group {name}")
+        offsets = {
+            (partition.topic, partition.partition): partition.offset
+            for partition in committed.topic_partitions
+            if partition.offset >= 0
+        }
+        keys = set(offsets)
         for topic in topics | {topic for topic, _ in offsets}:
             with contextlib.suppress(UnknownTopic):  # it was deleted; the group still has its positions
-                every += [(topic, partition) for partition in range(await self.partitions(topic))]
-        bounds = await self._bounds(set(every), missing_ok=True)
+                keys |= {(topic, partition) for partition in range(await self.partitions(topic))}
+        bounds = await self._bounds(keys, missing_ok=True)
         behind = [
-            Position(*at, offset)
-            for at, offset in offsets.items()
-            if at in bounds and offset < bounds[at].end
+            Position(*key, offset)
+            for key, offset in offsets.items()
+            if key in bounds and offset < bounds[key].end
         ]
         times = await self._in_thread(event_times_at, self._common, behind, self._timeout_s) if behind else {}
         now_ms = time.time_ns() // 1_000_000
         positions = []
-        for at in sorted(set(every)):
-            offset = offsets.get(at)
-            end = bounds[at].end if at in bounds else offset or 0
+        for key in sorted(keys):
+            offset = offsets.get(key)
+            end = bounds[key].end if key in bounds else offset or 0
             if offset is None:
-                positions.append(GroupPosition(*at, None, end, None, None))
+                positions.append(GroupPosition(*key, None, end, None, None))
                 continue
-            time_ms = times.get(at, -1)
+            time_ms = times.get(key, -1)
             lag_ms = 0 if offset >= end else max(0, now_ms - time_ms) if time_ms >= 0 else None
-            positions.append(GroupPosition(*at, offset, end, max(0, end - offset), lag_ms))
+            positions.append(GroupPosition(*key, offset, end, max(0, end - offset), lag_ms))
         return tuple(positions)
 
     async def set_positions(self, group: str, positions: Sequence[Position]) -> None:
         """See the contract."""
         if not positions:
             return
-        wanted = [TopicPartition(each.topic, each.partition, each.offset) for each in positions]
-        request = [ConsumerGroupTopicPartitions(group, wanted)]
-        done = await self._one(
-            self._client().alter_consumer_group_offsets(request, **self._timeout), f"group {group}"
-        )
-        for each in done.topic_partitions:
-            if each.error is not None:
-                raise translate(each.error, f"group {group}, {each.topic} partition {each.partition}")
+        offsets = [
+            TopicPartition(position.topic, position.partition, position.offset) for position in positions
+        ]
+        request = [ConsumerGroupTopicPartitions(group, offsets)]
+        futures = self._client().alter_consumer_group_offsets(request, **self._timeout)
+        altered = await self._single_result(futures, f"group {group}")
+        for partition in altered.topic_partitions:
+            if partition.error is not None:
+                what = f"group {group}, {partition.topic} partition {partition.partition}"
+                raise translate(partition.error, what)
 
     async def delete_group(self, name: str) -> None:
         """See the contract."""
@@ -381,24 +366,24 @@ class KafkaEngine:
 
     async def cluster(self) -> ClusterInfo:
         """See the contract."""
-        found = await self._wait(self._client().describe_cluster(**self._timeout), self._at)
-        brokers = sorted(
-            (Broker(node.id, node.host, node.port) for node in found.nodes), key=lambda each: each.id
-        )
-        return ClusterInfo(found.cluster_id, found.controller.id if found.controller else -1, tuple(brokers))
+        cluster = await self._wait(self._client().describe_cluster(**self._timeout), self._address)
+        brokers = [Broker(node.id, node.host, node.port) for node in cluster.nodes]
+        brokers.sort(key=attrgetter("id"))
+        controller = cluster.controller.id if cluster.controller else -1
+        return ClusterInfo(cluster.cluster_id, controller, tuple(brokers))
 
     async def health(self) -> Health:
-        """See the contract. Not healthy: it does not answer, or partitions have no leader."""
+        """See the contract. A problem is a cluster that does not respond, or a partition without a leader."""
         try:
             names = await self._in_thread(self._list_names)
             described = await self._describe(names) if names else []
         except StreamError as error:
             return Health(False, (str(error),))
         problems = tuple(
-            f"topic {topic.name}, partition {each.id} has no leader"
+            f"topic {topic.name}, partition {partition.id} has no leader"
             for topic in described
-            for each in topic.partitions
-            if each.leader is None
+            for partition in topic.partitions
+            if partition.leader is None
         )
         return Health(not problems, problems)
 
@@ -409,12 +394,11 @@ class KafkaEngine:
         if self._producer is not None:
             await self._in_thread(self._producer.flush, self._publish_timeout_s)
         self._closed = True
-        if self._polling is not None:
-            await self._in_thread(self._polling.join)
+        if self._polling_thread is not None:
+            await self._in_thread(self._polling_thread.join)
         self._threads.shutdown(wait=False)
 
-    # -----------------------------------------------------------------------------------------------------
-    # helpers
+    # --- calls of librdkafka ------------------------------------------------------------------------------
 
     @property
     def _timeout(self) -> dict[str, float]:
@@ -434,67 +418,65 @@ class KafkaEngine:
         except KafkaException as error:
             raise translate(error, what) from None
 
-    async def _one(self, futures: Mapping[Any, Future[Any]], what: str) -> Any:
-        """The result of a call for one thing, of which librdkafka gives a future for each thing."""
+    async def _single_result(self, futures: Mapping[Any, Future[Any]], what: str) -> Any:
+        """The result of a call about one item. librdkafka returns a future for each item of a call."""
         (future,) = futures.values()
         return await self._wait(future, what)
 
     async def _change(self, call: Callable[[], Mapping[Any, Future[Any]]], what: str) -> None:
         try:
             futures = call()
-        except (KafkaException, ValueError, TypeError) as error:  # refused before it was sent
+        except (KafkaException, ValueError, TypeError) as error:  # librdkafka refuses to send it
             if isinstance(error, KafkaException):
                 raise translate(error, what) from None
             raise InvalidArgument(f"{what}: {error}") from None
-        await self._one(futures, what)
+        await self._single_result(futures, what)
 
     async def _describe(self, names: Iterable[str], *, missing_ok: bool = False) -> list[TopicDescription]:
         futures = self._client().describe_topics(TopicCollection(list(names)), **self._timeout)
-        found = []
+        topics = []
         for name, future in futures.items():
             with contextlib.suppress(*([UnknownTopic] if missing_ok else [])):
-                found.append(await self._wait(future, f"topic {name}"))
-        return found
+                topics.append(await self._wait(future, f"topic {name}"))
+        return topics
 
     async def _bounds(
-        self, where: Iterable[tuple[str, int]], *, missing_ok: bool = False
+        self, keys: Iterable[tuple[str, int]], *, missing_ok: bool = False
     ) -> dict[tuple[str, int], Bounds]:
-        where = list(where)
+        keys = list(keys)
         begins, ends = await asyncio.gather(
-            self._list_offsets(where, OffsetSpec.earliest(), missing_ok=missing_ok),
-            self._list_offsets(where, OffsetSpec.latest(), missing_ok=missing_ok),
+            self._list_offsets(keys, OffsetSpec.earliest(), missing_ok=missing_ok),
+            self._list_offsets(keys, OffsetSpec.latest(), missing_ok=missing_ok),
         )
-        return {at: Bounds(begins[at], ends[at]) for at in where if at in begins and at in ends}
+        return {key: Bounds(begins[key], ends[key]) for key in keys if key in begins and key in ends}
 
     async def _list_offsets(
-        self, where: Iterable[tuple[str, int]], spec: OffsetSpec, *, missing_ok: bool = False
+        self, keys: Iterable[tuple[str, int]], spec: OffsetSpec, *, missing_ok: bool = False
     ) -> dict[tuple[str, int], int]:
-        left = [TopicPartition(*at) for at in where]
+        pending = [TopicPartition(*key) for key in keys]
         offsets: dict[tuple[str, int], int] = {}
         deadline = time.monotonic() + self._timeout_s
-        while left:
-            futures = self._client().list_offsets(dict.fromkeys(left, spec), **self._timeout)
-            left = []
-            for at, future in futures.items():
-                what = f"topic {at.topic}, partition {at.partition}"
+        while pending:
+            futures = self._client().list_offsets(dict.fromkeys(pending, spec), **self._timeout)
+            pending = []
+            for partition, future in futures.items():
+                what = f"topic {partition.topic}, partition {partition.partition}"
                 try:
-                    offsets[at.topic, at.partition] = (await asyncio.wrap_future(future)).offset
+                    listed = await asyncio.wrap_future(future)
+                    offsets[partition.topic, partition.partition] = listed.offset
                 except KafkaException as error:
-                    if error.args[0].code() in LEADER_UNAVAILABLE and await self._moves(at, deadline):
-                        left.append(at)
+                    is_transient = error.args[0].code() in LEADER_UNAVAILABLE
+                    if is_transient and await self._may_get_leader(partition, deadline):
+                        pending.append(partition)
                     elif not missing_ok or not isinstance(translate(error, what), UnknownTopic):
                         raise translate(error, what) from None
-            if left:
+            if pending:
                 await asyncio.sleep(0.05)
         return offsets
 
-    async def _moves(self, at: TopicPartition, deadline: float) -> bool:
-        """Whether a partition without a leader may soon have one. Not if it does not exist."""
+    async def _may_get_leader(self, partition: TopicPartition, deadline: float) -> bool:
+        """Whether to retry for a partition without a leader: it exists, and the deadline has not passed."""
         with contextlib.suppress(UnknownTopic):
-            return at.partition < await self.partitions(at.topic) and time.monotonic() < deadline
+            exists = partition.partition < await self.partitions(partition.topic)
+            return exists and time.monotonic() < deadline
         return False
-
-
-def _words(state: ConsumerGroupState) -> str:
-    """PREPARING_REBALANCING -> PreparingRebalance, Kafka's own spelling."""
-    return "".join(part.capitalize() for part in state.name.split("_")).replace("Rebalancing", "Rebalance")

@@ -1,4 +1,4 @@
-"""librdkafka's errors, as those of the contract."""
+"""Translates librdkafka's errors into errors of the contract."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
     ),
     contract.TopicExists: (KafkaError.TOPIC_ALREADY_EXISTS,),
     contract.UnknownGroup: (KafkaError.GROUP_ID_NOT_FOUND,),
-    # A position set for a group with members is refused as if it came from a member that is not one.
+    # A server refuses to set a position of a group with members like a commit by an unknown member.
     contract.GroupInUse: (
         KafkaError.NON_EMPTY_GROUP,
         KafkaError.UNKNOWN_MEMBER_ID,
@@ -58,7 +58,7 @@ _CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
 _BY_CODE = {code: kind for kind, codes in _CLASSES.items() for code in codes}
 
 UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
-"""What a consumer reports for a batch that it cannot decode."""
+"""Error codes that a consumer reports for a batch that it cannot decode."""
 
 LEADER_UNAVAILABLE = frozenset(
     {
@@ -68,12 +68,12 @@ LEADER_UNAVAILABLE = frozenset(
         KafkaError._NOENT,
     }
 )
-"""A partition has no leader for a moment: it is new, or moves. librdkafka does not ask again by itself
-here."""
+"""Error codes of a partition without a leader, because it is new or its leader changes. librdkafka does not
+retry these by itself in admin calls."""
 
 
 def translate(error: KafkaError | KafkaException, what: str) -> contract.StreamError:
-    """The contract's error for librdkafka's; `what` opens the message, as in `topic "flights"`."""
+    """The contract's error for librdkafka's; `what` begins the message, for example `topic flights`."""
     if isinstance(error, KafkaException):
         error = error.args[0]
     kind = _BY_CODE.get(error.code(), contract.StreamError)
@@ -85,5 +85,5 @@ def translate(error: KafkaError | KafkaException, what: str) -> contract.StreamE
     }
     text = texts.get(kind) or str(error.str()).strip().rstrip(".")
     if error.code() == KafkaError._MSG_TIMED_OUT:
-        text = "not acknowledged in time; the server's log says why (no room, a disk that does not answer)"
+        text = "not acknowledged in time; the server's log says why (disk full, disk not responding)"
     return kind(f"{what}: {text}")

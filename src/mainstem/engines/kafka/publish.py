@@ -1,4 +1,7 @@
-"""Publishing through librdkafka: its settings, and one call's deliveries counted."""
+"""Publishes through librdkafka.
+
+Owns: the settings of its producer, and the delivery reports of one `publish` call.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ PRODUCER_SETTINGS: dict[str, Any] = {
     "enable.idempotence": True,
     "linger.ms": 5,
     "partitioner": "murmur2_random",
-    # The server decides what is too large, not the client.
+    # The server decides which event is too large, not the client.
     "message.max.bytes": 100_000_000,
     "queue.buffering.max.messages": 200_000,
     "queue.buffering.max.kbytes": 131_072,
@@ -24,48 +27,51 @@ PRODUCER_SETTINGS: dict[str, Any] = {
 
 
 class PendingPublish:
-    """One `publish` on its way: counts the deliveries, which come in librdkafka's polling thread."""
+    """A `publish` call that waits for its delivery reports, which arrive in librdkafka's polling thread."""
 
     def __init__(self, topic: str, count: int, loop: asyncio.AbstractEventLoop) -> None:
         self.done: asyncio.Future[list[Position]] = loop.create_future()
         self._topic = topic
         self._loop = loop
-        self._left = count
+        self._pending_count = count
         self._results: list[Position | KafkaError | None] = [None] * count
         self._lock = threading.Lock()
 
     def delivered(self, index: int, error: KafkaError | None, message: Message) -> None:
-        """librdkafka's delivery report of one event."""
-        self.ended(index, error or Position(self._topic, message.partition(), message.offset()))
+        """Callback for librdkafka's delivery report of one event."""
+        self.set_result(index, error or Position(self._topic, message.partition(), message.offset()))
 
-    def ended(self, index: int, result: Position | KafkaError) -> None:
-        """What became of one event. In any thread."""
+    def set_result(self, index: int, result: Position | KafkaError) -> None:
+        """Set the result of one event. May be called in any thread."""
         self._results[index] = result
         with self._lock:
-            self._left -= 1
-            if self._left:
+            self._pending_count -= 1
+            if self._pending_count:
                 return
         self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
         if self.done.done():
             return
-        positions = [each for each in self._results if isinstance(each, Position)]
+        positions = [result for result in self._results if isinstance(result, Position)]
         if len(positions) == len(self._results):
             self.done.set_result(positions)
             return
         what = f"topic {self._topic}"
-        results = [translate(each, what) if isinstance(each, KafkaError) else each for each in self._results]
-        error = next(each for each in results if isinstance(each, StreamError))
-        error.results = [each for each in results if each is not None]
+        results = [
+            translate(result, what) if isinstance(result, KafkaError) else result for result in self._results
+        ]
+        error = next(result for result in results if isinstance(result, StreamError))
+        error.results = [result for result in results if result is not None]
         self.done.set_exception(error)
 
 
-async def probe_tcp(at: str, timeout_s: float) -> None:
-    """Fail at once where nobody listens: librdkafka would go on trying until its timeout."""
+async def probe_tcp(addresses: str, timeout_s: float) -> None:
+    """Check that at least one address accepts TCP connections. librdkafka would retry until its timeout.
+    NotReachable, InvalidArgument."""
     problems: list[str] = []
 
-    async def one(address: str) -> bool:
+    async def accepts_connections(address: str) -> bool:
         host, _, port = address.strip().rpartition(":")
         if not host or not port.isdigit():
             raise InvalidArgument(f"{address!r} is not HOST:PORT")
@@ -74,16 +80,16 @@ async def probe_tcp(at: str, timeout_s: float) -> None:
                 asyncio.open_connection(host.strip("[]"), int(port)), timeout_s
             )
         except OSError as error:
-            refused = isinstance(error, ConnectionRefusedError) or "onnect call failed" in str(error)
-            silent = isinstance(error, TimeoutError)
-            problems.append("connection refused" if refused else "no answer" if silent else str(error))
+            is_refused = isinstance(error, ConnectionRefusedError) or "onnect call failed" in str(error)
+            is_timeout = isinstance(error, TimeoutError)
+            problems.append("connection refused" if is_refused else "no answer" if is_timeout else str(error))
             return False
         writer.close()
         return True
 
-    knocks: list[Awaitable[bool]] = [one(address) for address in at.split(",")]
-    if not any(await asyncio.gather(*knocks)):
-        why = ", ".join(dict.fromkeys(problems))
+    probes: list[Awaitable[bool]] = [accepts_connections(address) for address in addresses.split(",")]
+    if not any(await asyncio.gather(*probes)):
+        reasons = ", ".join(dict.fromkeys(problems))
         raise NotReachable(
-            f"no server at {at} ({why}); start one with: mainstem serve, or give --at HOST:PORT"
+            f"no server at {addresses} ({reasons}); start one with: mainstem serve, or give --at HOST:PORT"
         )

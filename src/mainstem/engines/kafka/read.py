@@ -1,6 +1,7 @@
-"""Reading through librdkafka: one consumer for each reader or member, polled in a thread of the engine.
+"""Reads through librdkafka: one consumer for each reader or member, polled in a thread of the engine.
 
-Owns: the consumer's settings, and turning its messages into events. Made by engines/kafka/engine.py only.
+Owns: the settings of the consumers, the conversion of their messages to events, and the skipping of batches
+that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from mainstem.engines.kafka.errors import UNREADABLE, translate
 
 T = TypeVar("T")
 
-SLICE_S = 0.25
-"""A poll in a thread cannot be cancelled: this is how long Ctrl-C may have to wait for it."""
+POLL_S = 0.25
+"""Longest poll. A poll in a thread cannot be cancelled, so Ctrl-C may have to wait for it."""
 
 CONSUMER_SETTINGS: dict[str, Any] = {
     "enable.auto.commit": False,
@@ -34,7 +35,7 @@ CONSUMER_SETTINGS: dict[str, Any] = {
 
 
 def event_of(message: Message) -> Event:
-    """The event that a message without error is."""
+    """The event in a message that has no error."""
     return Event(
         message.topic(),
         message.partition(),
@@ -47,14 +48,14 @@ def event_of(message: Message) -> Event:
 
 
 class _PollingConsumer:
-    """A consumer, used by one call at a time."""
+    """A librdkafka consumer that one call at a time uses."""
 
     def __init__(self, executor: Executor, consumer: Consumer, what: str) -> None:
         self._executor = executor
         self._consumer = consumer
         self._what = what
         self._positions: dict[tuple[str, int], int] = {}
-        self._passed: dict[tuple[str, int], int] = {}
+        self._skipped_until: dict[tuple[str, int], int] = {}
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -67,9 +68,9 @@ class _PollingConsumer:
         async with self._lock:
             while True:
                 left_s = deadline - time.monotonic()
-                found = await self._in_thread(self._poll, max_events, max(0.0, min(left_s, SLICE_S)))
-                if found or left_s <= SLICE_S:
-                    return found
+                result = await self._in_thread(self._poll, max_events, max(0.0, min(left_s, POLL_S)))
+                if result or left_s <= POLL_S:
+                    return result
 
     def _poll(self, max_events: int, wait_s: float) -> ReadResult:
         if self._closed:
@@ -83,9 +84,9 @@ class _PollingConsumer:
                 messages += self._consumer.consume(max_events - 1, 0)
         except KafkaException as error:
             raise translate(error, self._what) from None
-        return self._sort(messages)
+        return self._to_result(messages)
 
-    def _sort(self, messages: Sequence[Message]) -> ReadResult:
+    def _to_result(self, messages: Sequence[Message]) -> ReadResult:
         events: list[Event] = []
         unreadable: list[Position] = []
         positions = self._positions
@@ -102,18 +103,18 @@ class _PollingConsumer:
         return ReadResult(events, unreadable)
 
     def _skip(self, message: Message) -> list[Position]:
-        """Go past what cannot be decoded; its place, when it is first met.
+        """Skip one offset of a batch that cannot be decoded. Returns the start of the batch the first time.
 
-        librdkafka goes on behind it by itself if good batches came along. Alone, or refused by the server
-        (CORRUPT_ MESSAGE), it would be fetched for ever, and nobody tells where it ends: so it is passed
-        offset by offset."""
-        where = (message.topic(), message.partition())
+        librdkafka continues after such a batch by itself if it fetched good ones together with it. A batch
+        that is alone, or that the server refuses (CORRUPT_MESSAGE), would be fetched for ever. Its end is not
+        known, so it is skipped offset by offset."""
+        key = (message.topic(), message.partition())
         damaged = message.offset()
-        passing = damaged <= self._passed.get(where, -1)
-        next_offset = max(self._positions.get(where, 0), damaged) + 1
-        self._passed[where] = self._positions[where] = next_offset
-        self._consumer.seek(TopicPartition(*where, next_offset))
-        return [] if passing else [Position(*where, damaged)]
+        is_known = damaged <= self._skipped_until.get(key, -1)
+        next_offset = max(self._positions.get(key, 0), damaged) + 1
+        self._skipped_until[key] = self._positions[key] = next_offset
+        self._consumer.seek(TopicPartition(*key, next_offset))
+        return [] if is_known else [Position(*key, damaged)]
 
     async def close(self) -> None:
         """See the contract."""
@@ -124,7 +125,7 @@ class _PollingConsumer:
 
 
 class KafkaReader(_PollingConsumer):
-    """The contract's Reader."""
+    """Implements the contract's Reader."""
 
     def __init__(self, executor: Executor, common: dict[str, Any], start: Sequence[Position]) -> None:
         settings = {
@@ -135,8 +136,11 @@ class KafkaReader(_PollingConsumer):
         }
         topics = ", ".join(sorted({position.topic for position in start}))
         super().__init__(executor, Consumer(settings), f"reading {topics}")
-        self._positions.update({(each.topic, each.partition): each.offset for each in start})
-        self._consumer.assign([TopicPartition(each.topic, each.partition, each.offset) for each in start])
+        self._positions.update({(position.topic, position.partition): position.offset for position in start})
+        self._assign()
+
+    def _assign(self) -> None:
+        self._consumer.assign([TopicPartition(*key, offset) for key, offset in self._positions.items()])
 
     def positions(self) -> list[Position]:
         """See the contract."""
@@ -146,15 +150,17 @@ class KafkaReader(_PollingConsumer):
 
     def seek(self, position: Position) -> None:
         """See the contract."""
-        assert (position.topic, position.partition) in self._positions, "not one of the partitions given"
+        assert (position.topic, position.partition) in self._positions, (
+            "the partition is not one of the reader's"
+        )
         self._positions[position.topic, position.partition] = position.offset
-        # Assigned anew: `seek` of librdkafka fails for a partition whose fetcher stopped at an offset out
-        # of range.
-        self._consumer.assign([TopicPartition(*where, offset) for where, offset in self._positions.items()])
+        # librdkafka's `seek` fails for a partition whose fetcher stopped at an offset out of range; a new
+        # assignment does not.
+        self._assign()
 
 
 class KafkaMember(_PollingConsumer):
-    """The contract's Member."""
+    """Implements the contract's Member."""
 
     def __init__(
         self,
@@ -169,35 +175,35 @@ class KafkaMember(_PollingConsumer):
         self._consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._revoked)
 
     def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        for each in partitions:
-            self._positions.pop((each.topic, each.partition), None)
+        for partition in partitions:
+            self._positions.pop((partition.topic, partition.partition), None)
 
     async def commit(self) -> None:
         """See the contract."""
         async with self._lock:
-            offsets = [TopicPartition(*where, offset) for where, offset in self._positions.items()]
+            offsets = [TopicPartition(*key, offset) for key, offset in self._positions.items()]
             if offsets:
                 await self._in_thread(self._commit, offsets)
 
     def _commit(self, offsets: list[TopicPartition]) -> None:
         try:
-            done = self._consumer.commit(offsets=offsets, asynchronous=False)
+            committed = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             raise translate(error, self._what) from None
-        for each in done or ():
-            if each.error is not None:
-                raise translate(each.error, self._what)
+        for partition in committed or ():
+            if partition.error is not None:
+                raise translate(partition.error, self._what)
 
 
 def event_times_at(
     common: dict[str, Any], positions: Sequence[Position], timeout_s: float
 ) -> dict[tuple[str, int], int]:
-    """Time (ms) of the event at each position, as far as they come within the timeout. Blocks."""
+    """The time (ms) of the event at each position, for those that can be read within the timeout. Blocks."""
     settings = {
         **common,
         **CONSUMER_SETTINGS,
         "group.id": "mainstem-reader",
-        "auto.offset.reset": "earliest",  # what retention removed unread: the oldest that is left
+        "auto.offset.reset": "earliest",  # where retention removed the position: the oldest event
         "max.partition.fetch.bytes": 1_024,
         "queued.min.messages": 1,
     }
@@ -205,14 +211,16 @@ def event_times_at(
     times: dict[tuple[str, int], int] = {}
     deadline = time.monotonic() + timeout_s
     try:
-        consumer.assign([TopicPartition(each.topic, each.partition, each.offset) for each in positions])
+        consumer.assign(
+            [TopicPartition(position.topic, position.partition, position.offset) for position in positions]
+        )
         while len(times) < len(positions) and time.monotonic() < deadline:
-            message = consumer.poll(SLICE_S)
+            message = consumer.poll(POLL_S)
             if message is None or message.error() is not None:
                 continue
-            where = (message.topic(), message.partition())
-            times.setdefault(where, message.timestamp()[1])
-            consumer.incremental_unassign([TopicPartition(*where)])
+            key = (message.topic(), message.partition())
+            times.setdefault(key, message.timestamp()[1])
+            consumer.incremental_unassign([TopicPartition(*key)])
     except KafkaException as error:
         raise translate(error, "reading the oldest unread events") from None
     finally:

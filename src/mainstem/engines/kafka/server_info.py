@@ -1,7 +1,7 @@
-"""What the server at an address tells of itself, asked before anything else is.
+"""Finds out which server listens at an address.
 
-Owns: one look-up over a short-lived admin client. Used by the command line, which prefers a mainstem server's
-own HTTP door to reading every event through Kafka's protocol.
+Owns: one look-up with a short-lived admin client. The command line uses it to search through the HTTP door of
+a mainstem server instead of reading every event through Kafka's protocol.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ HTTP_LISTENER = "mainstem.http.listener"
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A cluster, as its broker tells of it."""
+    """What a broker says about its cluster."""
 
     cluster_id: str
     http_listener: str | None
-    """HOST:PORT of a mainstem server's HTTP door, as it is bound there; empty: it has none. None: this is not
-    mainstem, or it does not tell."""
+    """HOST:PORT to which a mainstem server's HTTP door is bound; empty if the server has none. None: not a
+    mainstem server, or it does not permit the question."""
 
 
-async def fetch_server_info(at: str, *, timeout_s: float = 5.0) -> ServerInfo:
-    """Ask what is at HOST:PORT (several with commas). NotReachable when nobody answers there."""
-    await probe_tcp(at, timeout_s)
+async def fetch_server_info(address: str, *, timeout_s: float = 5.0) -> ServerInfo:
+    """Ask the server at HOST:PORT (several with commas). NotReachable if none responds."""
+    await probe_tcp(address, timeout_s)
     timeouts: dict[str, Any] = {"request_timeout": timeout_s}
-    admin = AdminClient({"bootstrap.servers": at, "client.id": "mainstem", "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": address, "client.id": "mainstem", "log_level": 0})
     try:
-        found = await asyncio.wrap_future(admin.describe_cluster(**timeouts))
-        node = found.controller or (found.nodes[0] if found.nodes else None)
+        cluster = await asyncio.wrap_future(admin.describe_cluster(**timeouts))
+        node = cluster.controller or (cluster.nodes[0] if cluster.nodes else None)
         if node is None:
-            return ServerInfo(found.cluster_id, None)
+            return ServerInfo(cluster.cluster_id, None)
         broker = ConfigResource(ResourceType.BROKER, str(node.id))
         (future,) = admin.describe_configs([broker], **timeouts).values()
         try:
             settings = await asyncio.wrap_future(future)
         except KafkaException:
-            return ServerInfo(
-                found.cluster_id, None
-            )  # it may not be asked for: then it is read as any cluster
+            return ServerInfo(cluster.cluster_id, None)  # not permitted: treat it as any Kafka cluster
         setting = settings.get(HTTP_LISTENER)
-        return ServerInfo(found.cluster_id, None if setting is None else setting.value or "")
+        return ServerInfo(cluster.cluster_id, None if setting is None else setting.value or "")
     except KafkaException as error:
-        told = translate(error, at)
-        if isinstance(told, NotReachable):
-            told = NotReachable(f"what listens at {at} does not answer as a Kafka server in {timeout_s:g} s")
-        raise told from None
+        translated = translate(error, address)
+        if isinstance(translated, NotReachable):
+            translated = NotReachable(
+                f"what listens at {address} does not answer as a Kafka server in {timeout_s:g} s"
+            )
+        raise translated from None

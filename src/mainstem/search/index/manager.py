@@ -19,12 +19,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from mainstem.clock import Clock
-from mainstem.contract import StreamError
+from mainstem.contract import HasIndexedTopics, StreamError
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import Remaining, SearchRequest
@@ -62,13 +61,6 @@ ATTEMPTS_MAX = 3
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 log = logging.getLogger(__name__)
-
-
-class HasIndexedTopics(targets.TopicCatalog, Protocol):
-    """What it needs of the engine."""
-
-    async def indexed_topics(self) -> dict[str, str]:
-        """Topics set `mainstem.search=indexed`: id (hexadecimal) by name."""
 
 
 FindBlocks = Callable[[Sequence[Remaining]], Awaitable[list[tuple[Remaining, list[Block]]]]]

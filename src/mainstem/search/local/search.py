@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
 
 from mainstem.clock import Clock
-from mainstem.contract import StreamError, TopicSummary
+from mainstem.contract import SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
 from mainstem.search.blocks import buckets as bars
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
@@ -26,7 +25,7 @@ from mainstem.search.compare import differences
 from mainstem.search.contract import Bucket, Difference, Facets, Remaining, SearchRequest, Update
 from mainstem.search.execution import SearchExecution, WorkItem
 from mainstem.search.facets import FieldValueCounter
-from mainstem.search.index.manager import PART_BLOCKS, HasIndexedTopics, IndexManager
+from mainstem.search.index.manager import PART_BLOCKS, IndexManager
 from mainstem.search.ipc import (
     BlockRange,
     CountByTimeReply,
@@ -66,22 +65,6 @@ class _PartitionPlan:
 
 
 log = logging.getLogger(__name__)
-
-
-class SearchableLog(HasIndexedTopics, Protocol):
-    """What it needs of the engine."""
-
-    async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
-        """A topic of which nothing has moved keeps the very object that was given before."""
-
-    def partition_files(self, topic: str, partition: int) -> tuple[str, int, int, int, int]:
-        """(folder, first offset, watermark, segments, bytes). No two topics ever have the same folder.
-        UnknownTopic."""
-
-    async def byte_ranges(
-        self, topic: str, partition: int, from_offset: int, to_offset: int
-    ) -> list[tuple[str, int, int]]:
-        """(file, from, to) of the batches with these offsets, never past the watermark."""
 
 
 class LogSearch:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
 
 from starlette.responses import Response
 
-from mainstem.contract import Bounds
+from mainstem.contract import Bounds, HasFiles, PreviewsSettings
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.page_reader import read_page
@@ -20,24 +19,6 @@ from mainstem.http_api.topics import (
     SettingsPreviewJson,
 )
 from mainstem.timespec import format_iso
-
-
-@runtime_checkable
-class HasFiles(Protocol):
-    """An engine that has the log's files, and so knows how many bytes a deletion frees."""
-
-    async def byte_ranges(
-        self, topic: str, partition: int, from_offset: int, to_offset: int
-    ) -> list[tuple[str, int, int]]:
-        """(file, from, to) of the batches with these offsets."""
-
-
-@runtime_checkable
-class PreviewsSettings(Protocol):
-    """An engine that knows what retention would keep under other settings."""
-
-    async def preview_settings(self, name: str, settings: Mapping[str, str | None]) -> list[Bounds]:
-        """The bounds that each partition would have."""
 
 
 async def _bytes_of(call: Call, topic: str, partition: int, begin: int, end: int) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, Endpoint, ReportsMetrics, json_response
+from mainstem.contract import ReportsMetrics
+from mainstem.doors.http.endpoint import Call, Endpoint, json_response
 from mainstem.http_api.health import LiveJson, ReadyJson
 
 

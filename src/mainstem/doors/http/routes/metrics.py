@@ -14,12 +14,12 @@ from typing import Literal
 
 from starlette.responses import Response
 
+from mainstem.contract import ReportsMetrics
 from mainstem.doors.http.endpoint import (
     Call,
     Endpoint,
     HttpContext,
     MetricSample,
-    ReportsMetrics,
     StreamedResponse,
 )
 

@@ -1,0 +1,47 @@
+"""Converts librdkafka's descriptions of partitions, members, settings and groups to types of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import ConsumerGroupState
+from confluent_kafka.admin import ConfigEntry, ConfigSource, MemberDescription
+
+from mainstem.contract import Bounds, MemberInfo, PartitionInfo, Setting
+
+
+def partition_info(description: Any, bounds: Bounds) -> PartitionInfo:
+    """Of a TopicPartitionInfo, which has no type stub."""
+    return PartitionInfo(
+        description.id,
+        bounds.begin,
+        bounds.end,
+        description.leader.id if description.leader is not None else -1,
+        tuple(node.id for node in description.replicas),
+        tuple(node.id for node in description.isr),
+    )
+
+
+def topic_setting(entry: ConfigEntry) -> Setting:
+    """Of a topic's configuration entry."""
+    is_default = entry.source != ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+    return Setting(entry.name, entry.value, is_default, bool(entry.is_read_only))
+
+
+def member_info(description: MemberDescription) -> MemberInfo:
+    """Of a group member."""
+    assigned = [
+        (partition.topic, partition.partition) for partition in description.assignment.topic_partitions
+    ]
+    return MemberInfo(
+        description.member_id,
+        description.client_id,
+        description.host,
+        description.group_instance_id,
+        tuple(sorted(assigned)),
+    )
+
+
+def group_state(state: ConsumerGroupState) -> str:
+    """The state as Kafka spells it: PREPARING_REBALANCING -> PreparingRebalance."""
+    return "".join(part.capitalize() for part in state.name.split("_")).replace("Rebalancing", "Rebalance")
