@@ -1,1 +1,1 @@
-"""Search: which events match a query, the same for the console, HTTP, the command line and Python."""
+"""Finds the events that match a query, for the console, HTTP, the command line and Python."""

@@ -1,7 +1,4 @@
-"""Which values set some matches apart from others.
-
-Owns: the shares of values and their order. Used by both kinds of search.
-"""
+"""Compares how frequent field values are in two sets of matches."""
 
 from __future__ import annotations
 
@@ -18,15 +15,23 @@ def differences(
     baseline_events: int,
     top: int,
 ) -> list[Difference]:
-    """The values whose shares differ most."""
-    found = []
+    """The `top` values whose shares differ most, the largest difference first."""
+    differences_found = []
     for name in {**selected.counters, **baseline.counters}:
-        ours = selected.counters.get(name, Counter())
-        others = baseline.counters.get(name, Counter())
-        for value in {**ours, **others}:
-            mine, their = ours[value], others[value]
-            share = mine / selected_events if selected_events else 0.0
-            base = their / baseline_events if baseline_events else 0.0
-            found.append(Difference(name, value, mine, share, their, base))
-    found.sort(key=lambda each: (-abs(each.selected_share - each.baseline_share), each.field, each.value))
-    return found[:top]
+        selected_counts = selected.counters.get(name, Counter())
+        baseline_counts = baseline.counters.get(name, Counter())
+        for value in {**selected_counts, **baseline_counts}:
+            selected_count, baseline_count = selected_counts[value], baseline_counts[value]
+            selected_share = selected_count / selected_events if selected_events else 0.0
+            baseline_share = baseline_count / baseline_events if baseline_events else 0.0
+            differences_found.append(
+                Difference(name, value, selected_count, selected_share, baseline_count, baseline_share)
+            )
+    differences_found.sort(
+        key=lambda difference: (
+            -abs(difference.selected_share - difference.baseline_share),
+            difference.field,
+            difference.value,
+        )
+    )
+    return differences_found[:top]

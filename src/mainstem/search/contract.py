@@ -1,13 +1,11 @@
-"""What a search is asked and what it tells: the contract of both kinds of search.
+"""The contract of a search: requests, updates, totals and resume tokens.
 
-Owns: requests, updates, the words of progress, and the token by which a search goes on later. Refuses: to
-know where events lie. `local/search.py` searches the files of this machine in worker processes,
-`cluster/search.py` any Kafka cluster in the same way; one body of tests says what both do alike. Doors and
-the command line use it.
+Two classes implement it: `local/search.py` searches the files of this machine, `cluster/search.py` any Kafka
+cluster. The same tests run over both.
 
-Order: with `newest_first`, the matches of one partition come with falling offsets. Between partitions the
-order is by time as far as the units of work go (some 8 MiB of one partition each): a unit's matches come
-together, and the units come by the time of their newest batch. Without it: rising, in the same way.
+Order of matches: with `newest_first`, offsets fall within each partition. Between partitions, the order is by
+time in units of about 8 MiB of one partition: the matches of a unit come together, and units come in the
+order of their newest batch. Without `newest_first`, both orders are reversed.
 """
 
 from __future__ import annotations
@@ -25,98 +23,100 @@ from mainstem.contract import Event, InvalidArgument, Position
 
 DEFAULT_LIMIT = 100
 PROGRESS_INTERVAL_S = 0.1
-"""Progress is told at most so often."""
+"""Minimum seconds between two Progress updates."""
 
 Reason: TypeAlias = Literal["complete", "limit", "budget"]
-Value: TypeAlias = tuple[str, int]
+ValueCount: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """What to look for, and where."""
+    """A query and the range of events to search."""
 
     query: str = ""
     topics: Sequence[str] = ()
-    """Globs; none: all but internal ones."""
+    """Globs of topic names. Empty: all topics but internal ones."""
     partitions: Sequence[int] | None = None
+    """Partition numbers; None: all."""
     since_ms: int | None = None
-    """Events with this time or later."""
+    """Earliest timestamp, inclusive."""
     until_ms: int | None = None
-    """Events before this time."""
+    """Latest timestamp, exclusive."""
     limit: int | None = DEFAULT_LIMIT
-    """Matches at most; None: all."""
+    """Maximum number of matches; None: all."""
     newest_first: bool = True
     resume: str | None = None
-    """Where an earlier search of the same query stopped; topics, partitions and order are then its."""
+    """Resume token of an earlier search with the same query. Topics, partitions and order are taken from
+    it."""
     budget_s: float | None = None
-    """Stop after so many seconds."""
+    """Stop after this many seconds."""
     only_count: bool = False
-    """No Hit is wanted, the numbers alone."""
+    """Return only the totals, no Hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An event that matches."""
+    """A matching event."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A stretch that could not be searched: damaged, too large when decompressed, or its worker died."""
+    """A range that could not be searched: damaged, too large when decompressed, or its worker died."""
 
     position: Position
-    """Where it begins."""
+    """The first offset of the range."""
     reason: str
 
 
 @dataclass(slots=True)
 class Totals:
-    """How far a search has come."""
+    """Counts of the work of a search, so far or at its end."""
 
     scanned_bytes: int = 0
-    """Of the log (as it is stored), read and searched."""
+    """Bytes of the log, as stored, that were read and searched."""
     skipped_bytes: int = 0
-    """Not read, because a token filter or the times say that nothing there can match."""
+    """Bytes not read, because a token filter, an index or the batch times exclude a match."""
     indexed_bytes: int = 0
-    """Of the skipped ones: those of which a full-text index says so."""
+    """The part of `skipped_bytes` that a full-text index excluded."""
     removed_bytes: int = 0
-    """Deleted (retention, delete-records, topic deletion) before they were reached."""
+    """Bytes deleted (retention, delete-records, topic deletion) before the search reached them."""
     total_bytes: int | None = None
-    """To search in all: of a Kafka cluster about, until it is read. None: not known."""
+    """Bytes of the whole search. For a Kafka cluster an estimate until they are read. None: unknown."""
     events: int = 0
-    """Decoded and compared. Events of batches that were excluded by their bytes are not among them."""
+    """Events decoded and tested. Batches excluded by their bytes are not decoded and do not count."""
     matches: int = 0
     undecodable: int = 0
-    """Stretches reported as Unreadable."""
+    """Number of Unreadable updates."""
     share: float = 0.0
-    """0 to 1: by bytes, or by offsets where bytes are not known."""
+    """Completed share, 0 to 1: by bytes, or by offsets if the bytes are unknown."""
     reached_ms: int | None = None
-    """All newer events (older, when oldest first) have been searched, as far as batch times tell."""
+    """All events newer than this (older, if oldest first) are searched, judged by the times of batches."""
     elapsed_s: float = 0.0
     partitions: int = 0
     index_note: str | None = None
-    """Why topics set `mainstem.search=indexed` were searched, in part or in all, without an index."""
+    """Why topics with `mainstem.search=indexed` were searched, partly or wholly, without their index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Told while it runs, at most every 100 ms."""
+    """An intermediate report, at most one every 100 ms."""
 
     totals: Totals
     resume: str | None
-    """To go on from here if the search is cancelled. None: the last one holds, and what was found after it
-    comes again."""
+    """Token to resume here if the search is cancelled. None: use the previous token; matches found since then
+    are found again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last update."""
+    """The last update of a search."""
 
     reason: Reason
     totals: Totals
     resume: str | None
-    """To go on; None after `complete`."""
+    """Token to resume here; None after `complete`."""
 
 
 Update: TypeAlias = Hit | Progress | Unreadable | Done
@@ -124,69 +124,74 @@ Update: TypeAlias = Hit | Progress | Unreadable | Done
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Events by time: from inclusive, to exclusive, ms."""
+    """One bar of a histogram: the number of events in an interval of time."""
 
     from_ms: int
     to_ms: int
+    """Exclusive."""
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A value that is more, or less, frequent among the selected events than among the others."""
+    """How frequent a field's value is among the selected events and among the baseline's."""
 
     field: str
     value: str
     selected: int
+    """Number of selected events with the value."""
     selected_share: float
     baseline: int
+    """Number of baseline events with the value."""
     baseline_share: float
 
     @property
     def lift(self) -> float:
-        """How many times as frequent; infinite when the baseline never has it."""
+        """Ratio of the shares; infinite if no baseline event has the value."""
         return self.selected_share / self.baseline_share if self.baseline else float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """The most frequent values of fields."""
+    """The most frequent values of fields over the matches."""
 
     events: int
-    """Matches that were counted."""
-    values: dict[str, list[Value]] = field(default_factory=dict)
+    """Number of matches counted."""
+    values: dict[str, list[ValueCount]] = field(default_factory=dict)
+    """By field: values with their number of events, the most frequent first."""
 
 
 class Search(Protocol):
-    """One way to search."""
+    """A search engine over one log or cluster."""
 
     def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
-        """Hits as they are found, progress, and Done at the end. Closing it (`aclose`) cancels the work.
-        Raises QueryError, InvalidArgument (resume), any StreamError."""
+        """Yield Hits as they are found, Progress and Unreadable updates, and Done last. Closing the generator
+        cancels the work. Raises QueryError, InvalidArgument (bad resume token), any StreamError."""
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
     ) -> list[Bucket]:
-        """How many events lie in each of so many equal spans of time; no events: no buckets. From batch
-        headers: the events of a batch count as spread evenly between its times."""
+        """Count the events in each of `buckets` equal intervals of time. Without events, there are no
+        buckets. Counts come from batch headers: the events of a batch count as evenly spread between its
+        times."""
 
     def facets(
         self, request: SearchRequest, fields: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
-        """The `top` most frequent values of each field over the matches: as a search, but instead of its Hits
-        come Facets, before Done, which says whether they are of all. A field is `topic`, `partition`,
-        `key`, `header.NAME` or a path into JSON; no fields: all that the matches have, up to 200."""
+        """Search, and yield one Facets before Done instead of Hits: the `top` most frequent values of each
+        field. A field is `topic`, `partition`, `key`, `header.NAME` or a path into JSON. Without fields, the
+        first 200 fields of the matches are counted. Done says whether all matches were counted."""
 
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
-        """Which values set the selected events apart from the baseline's, the largest difference first."""
+        """The `top` values whose shares differ most between two searches, the largest difference first."""
 
     def prepare(self) -> None:
-        """Somebody may search soon: get ready for a minute."""
+        """Start a worker, because a search is likely. It ends if none comes within a minute."""
 
     async def close(self) -> None:
-        """End what runs. Idempotent."""
+        """Cancel running searches and end all workers. Idempotent."""
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -194,46 +199,49 @@ class Search(Protocol):
 
 @dataclass(slots=True)
 class Remaining:
-    """What is left to search of a partition: offsets from `low` up to, not including, `high`."""
+    """The offsets of a partition that are still to be searched."""
 
     topic: str
     partition: int
     low: int
     high: int
+    """Exclusive."""
 
 
 class _ResumeToken(msgspec.Struct, array_like=True):
-    query: int
+    query_checksum: int
     newest_first: bool
-    left: list[tuple[str, int, int, int]]
+    remaining: list[tuple[str, int, int, int]]
 
 
-def encode_resume_token(request: SearchRequest, left: list[tuple[str, int, int, int]]) -> str:
-    """What `resume` takes. `left`: topic, partition, low and high of each that is not done."""
-    packed = msgspec.msgpack.encode(_ResumeToken(_mark(request), request.newest_first, left))
+def encode_resume_token(request: SearchRequest, remaining: list[tuple[str, int, int, int]]) -> str:
+    """A token for `SearchRequest.resume`. `remaining`: topic, partition, low and high of each partition that
+    is not finished."""
+    packed = msgspec.msgpack.encode(_ResumeToken(_checksum(request), request.newest_first, remaining))
     return base64.urlsafe_b64encode(zlib.compress(packed)).decode().rstrip("=")
 
 
 def decode_resume_token(request: SearchRequest) -> tuple[SearchRequest, list[Remaining]]:
-    """The request in its old order, and what is left. InvalidArgument: no such token, or of another query."""
+    """The request in the order of its token, and the offsets still to be searched. Raises InvalidArgument if
+    `resume` is not a token, or the token of another query."""
     text = request.resume or ""
     try:
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         unpacker = zlib.decompressobj()
         token = msgspec.msgpack.decode(unpacker.decompress(packed, 16 << 20), type=_ResumeToken)
     except (ValueError, zlib.error, msgspec.DecodeError):
-        raise InvalidArgument("resume: this is no token of a search") from None
-    if token.query != _mark(request):
-        raise InvalidArgument("resume: this token is of a search with another query or other times")
-    return replace(request, newest_first=token.newest_first), [Remaining(*row) for row in token.left]
+        raise InvalidArgument("resume: this is not a token of a search") from None
+    if token.query_checksum != _checksum(request):
+        raise InvalidArgument("resume: this token belongs to a search with another query or other times")
+    return replace(request, newest_first=token.newest_first), [Remaining(*row) for row in token.remaining]
 
 
-def _mark(request: SearchRequest) -> int:
+def _checksum(request: SearchRequest) -> int:
     return zlib.crc32(repr((request.query, request.since_ms, request.until_ms)).encode())
 
 
-def topic_is_requested(name: str, globs: Sequence[str], demanded: Sequence[str] | None) -> bool:
-    """It fits one of the request's globs (none: all do) and one of those that the query itself demands."""
+def topic_is_requested(name: str, globs: Sequence[str], query_globs: Sequence[str] | None) -> bool:
+    """Whether a topic fits one of the request's globs (if it has any) and one of the query's own globs."""
     return (not globs or any(fnmatchcase(name, glob) for glob in globs)) and (
-        demanded is None or any(fnmatchcase(name, glob) for glob in demanded)
+        query_globs is None or any(fnmatchcase(name, glob) for glob in query_globs)
     )

@@ -1,8 +1,7 @@
-"""Counting values of fields over matches, in bounded memory.
+"""Counts the values of fields over matching events, in bounded memory.
 
-Owns: which fields an event has, the counters and how they are merged. Refuses: to grow: a field
-with more different values than VALUES_MAX loses its rarest ones, so that what is told stays exact for fields
-with fewer and true for frequent values of the others. Used by the workers and by both kinds of search.
+A field with more than VALUES_MAX different values loses its rarest ones. Counts stay exact for fields with
+fewer values, and close for the frequent values of the others.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from mainstem.search.query.format import format_path, format_target
 from mainstem.search.text import payload, tokens
 
 if TYPE_CHECKING:
-    from mainstem.search.contract import Value  # workers need nothing else of it
+    from mainstem.search.contract import ValueCount  # only for types: workers start faster without it
 
 VALUES_MAX = 10_000
 FIELDS_MAX = 200
@@ -25,20 +24,20 @@ VALUE_CHARACTERS_MAX = 200
 
 
 class FieldValueCounter:
-    """Counters of some fields, or (none given) of all that come, up to FIELDS_MAX."""
+    """Counts the values of the given fields; without any, of the first FIELDS_MAX fields of the events."""
 
     def __init__(self, fields: Sequence[str] = ()) -> None:
         self._fields = frozenset(fields)
         self.counters: dict[str, Counter[str]] = {name: Counter() for name in fields}
 
     def add(self, topic: str, partition: int, record: Record) -> None:
-        """Count an event: each value of a field once."""
+        """Count an event. Equal values of a field count once."""
         for name, value in set(_values(topic, partition, record)):
             if not self._fields or name in self._fields:
                 self._count(name, value, 1)
 
     def merge(self, other: Mapping[str, Mapping[str, int]]) -> None:
-        """Add what another one has counted."""
+        """Add the counts of another counter."""
         for name, values in other.items():
             for value, count in values.items():
                 self._count(name, value, count)
@@ -53,10 +52,10 @@ class FieldValueCounter:
         if len(counter) > 2 * VALUES_MAX:
             self.counters[name] = Counter(dict(counter.most_common(VALUES_MAX)))
 
-    def top(self, most: int) -> dict[str, list[Value]]:
-        """The most frequent values of each field; equal ones by their text."""
+    def top(self, limit: int) -> dict[str, list[ValueCount]]:
+        """The most frequent values of each field, at most `limit`. Equal counts are ordered by value."""
         return {
-            name: sorted(counter.items(), key=lambda each: (-each[1], each[0]))[:most]
+            name: sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:limit]
             for name, counter in self.counters.items()
         }
 
@@ -69,9 +68,9 @@ def _values(topic: str, partition: int, record: Record) -> Iterator[tuple[str, s
     for name, content in record.headers:
         if content is not None:
             yield format_target(TermTarget("header", (name,))), _text(content)
-    found = payload.decode(record.value)
-    if found.kind == "json":
-        for path, scalar in tokens.fields(found.parsed):
+    decoded = payload.decode(record.value)
+    if decoded.kind == "json":
+        for path, scalar in tokens.fields(decoded.parsed):
             yield format_path(path), tokens.scalar_text(scalar)[:VALUE_CHARACTERS_MAX]
 
 

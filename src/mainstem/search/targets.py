@@ -1,7 +1,7 @@
-"""Which partitions a search goes through, and from where to where.
+"""Resolves a search request to partitions and offset ranges.
 
-Owns: topics by glob, bounds, what is too old as a whole, and what of an interrupted search is still there.
-Used by both kinds of search.
+It selects topics by glob, clips offsets to the request's times, and drops what was deleted since an
+interrupted search.
 """
 
 from __future__ import annotations
@@ -15,67 +15,67 @@ from mainstem.search.contract import Remaining, SearchRequest, decode_resume_tok
 from mainstem.search.match.matcher import Matcher
 
 ITEMS_PER_TURN = 200
-"""So many partitions are gone through in one turn of the loop: 10,000 would take a tenth of a second."""
+"""Partitions processed in one turn of the event loop. 10,000 at once would block it for 0.1 s."""
 T = TypeVar("T")
 
 
 @coroutine
 def yield_to_loop() -> Generator[None, None, None]:
-    """Let everything else on the loop have its turn."""
+    """Let other tasks of the event loop run."""
     yield
 
 
 async def in_turns(items: Sequence[T]) -> AsyncIterator[T]:
-    """All of them, and after each ITEMS_PER_TURN everything else on the loop has its turn."""
-    for at, item in enumerate(items, 1):
+    """Iterate over `items`, and let other tasks run after every ITEMS_PER_TURN of them."""
+    for number, item in enumerate(items, 1):
         yield item
-        if not at % ITEMS_PER_TURN:
+        if not number % ITEMS_PER_TURN:
             await yield_to_loop()
 
 
 async def resolve(
     engine: TopicCatalog, request: SearchRequest, matcher: Matcher
 ) -> tuple[SearchRequest, list[Remaining]]:
-    """The request in the order in which it goes on, and all that is to be searched. InvalidArgument:
-    `resume`."""
+    """The request (after a resume token, in the token's order) and the offsets to search in each partition.
+    Raises InvalidArgument if the resume token is invalid."""
     if request.resume is not None:
-        request, left = decode_resume_token(request)
-        left = await drop_deleted(engine, left)
+        request, remaining = decode_resume_token(request)
+        remaining = await drop_deleted(engine, remaining)
     else:
-        left = await requested_partitions(engine, request, matcher.topics)
-        first, end = matcher.partition_range
-        left = [each for each in left if (first is None or each.partition >= first)]
-        left = [each for each in left if (end is None or each.partition < end)]
+        remaining = await requested_partitions(engine, request, matcher.topics)
+        begin, end = matcher.partition_range
+        remaining = [target for target in remaining if begin is None or target.partition >= begin]
+        remaining = [target for target in remaining if end is None or target.partition < end]
     if matcher.offset_range != (None, None):
-        async for each in in_turns(left):
-            _clip(each, *matcher.offset_range)
-    times = [each for each in (request.since_ms, matcher.time_range[0]) if each is not None]
-    async for each in in_turns(left if times else ()):
+        async for target in in_turns(remaining):
+            _clip(target, *matcher.offset_range)
+    starts_ms = [time_ms for time_ms in (request.since_ms, matcher.time_range[0]) if time_ms is not None]
+    async for target in in_turns(remaining if starts_ms else ()):
         try:
-            first = await engine.offset_for_time(each.topic, each.partition, max(0, *times))
+            first = await engine.offset_for_time(target.topic, target.partition, max(0, *starts_ms))
         except StreamError:
-            continue  # then the scan decides
-        each.low = min(each.high, each.high if first is None else max(each.low, first))
-    return request, left
+            continue  # The scan tests the times of this partition's batches.
+        target.low = min(target.high, target.high if first is None else max(target.low, first))
+    return request, remaining
 
 
-def _clip(left: Remaining, low: int | None, high: int | None) -> None:
-    """Leave out what is before `low`, and from `high` on."""
-    left.low = min(left.high, left.low if low is None else max(left.low, low))
-    left.high = left.high if high is None else max(left.low, min(left.high, high))
+def _clip(target: Remaining, low: int | None, high: int | None) -> None:
+    """Restrict a partition's offsets to `low` and later, before `high`."""
+    target.low = min(target.high, target.low if low is None else max(target.low, low))
+    target.high = target.high if high is None else max(target.low, min(target.high, high))
 
 
 async def requested_partitions(
-    engine: TopicCatalog, request: SearchRequest, demanded: Sequence[str] | None = None
+    engine: TopicCatalog, request: SearchRequest, query_globs: Sequence[str] | None = None
 ) -> list[Remaining]:
-    """The partitions that are asked for, whole. Internal topics only if a glob is given that fits them."""
+    """The requested partitions with all their offsets. Internal topics need a glob that fits them."""
     topics = await engine.topics(internal=bool(request.topics))
     return await partitions_of(
         engine,
         [
             topic
             async for topic in in_turns(topics)
-            if topic_is_requested(topic.name, request.topics, demanded)
+            if topic_is_requested(topic.name, request.topics, query_globs)
         ],
         request.partitions,
     )
@@ -84,25 +84,25 @@ async def requested_partitions(
 async def partitions_of(
     engine: TopicCatalog, topics: Sequence[TopicSummary], wanted: Container[int] | None = None
 ) -> list[Remaining]:
-    """These topics' partitions (`wanted`: only those of these numbers), whole."""
-    left: list[Remaining] = []
+    """The partitions of these topics with all their offsets. `wanted`: partition numbers; None: all."""
+    remaining: list[Remaining] = []
     async for topic in in_turns(topics):
-        left += [
+        remaining += [
             Remaining(topic.name, partition, 0, 1 << 62)
             for partition in range(topic.partitions)
             if wanted is None or partition in wanted
         ]
-    return await drop_deleted(engine, left)
+    return await drop_deleted(engine, remaining)
 
 
-async def drop_deleted(engine: TopicCatalog, left: Sequence[Remaining]) -> list[Remaining]:
-    """What of them was not deleted meanwhile."""
-    kept = []
-    async for each in in_turns(left):
+async def drop_deleted(engine: TopicCatalog, remaining: Sequence[Remaining]) -> list[Remaining]:
+    """The same offsets without those deleted in the meantime."""
+    existing = []
+    async for target in in_turns(remaining):
         try:
-            bounds = await engine.bounds(each.topic, each.partition)
+            bounds = await engine.bounds(target.topic, target.partition)
         except UnknownTopic:
             continue
-        low, high = max(each.low, bounds.begin), min(each.high, bounds.end)
-        kept.append(Remaining(each.topic, each.partition, low, max(low, high)))
-    return kept
+        low, high = max(target.low, bounds.begin), min(target.high, bounds.end)
+        existing.append(Remaining(target.topic, target.partition, low, max(low, high)))
+    return existing
