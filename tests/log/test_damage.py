@@ -1,5 +1,5 @@
-"""Damaged segments and indexes (FAULTS rows 1 to 5): what is around is still read, nothing runs in
-circles."""
+"""Damaged segments and indexes (FAULTS rows 1 to 5): what surrounds the damage is still read, and every scan
+ends."""
 
 from __future__ import annotations
 
@@ -25,63 +25,63 @@ BATCHES = 12
 
 
 def filled(*, cold: bool = False) -> tuple[PartitionRig, list[tuple[str, int, int, int, int]]]:
-    """A partition of several segments, started anew; (path, position, end, base offset, next offset) of its
-    batches."""
-    bench = PartitionRig(CONFIG)
+    """A partition of several segments, restarted, and (path, position, end, base offset, next offset) of each
+    batch. `cold`: nothing is in the page cache."""
+    rig = PartitionRig(CONFIG)
     for n in range(BATCHES):
-        bench.partition.append(batch(1 + n % 3, size=40, timestamp_ms=1000 + 10 * n))
-    bench.restart()
-    bench.disk.cold = cold
+        rig.partition.append(batch(1 + n % 3, size=40, timestamp_ms=1000 + 10 * n))
+    rig.restart()
+    rig.disk.cold = cold
     placed = [
-        (segment.path, at, at + header.total_bytes, header.base_offset, header.next_offset)
-        for segment in bench.partition.segments
-        for at, header in iter_batches(bench.disk.files[segment.path])
+        (segment.path, position, position + header.total_bytes, header.base_offset, header.next_offset)
+        for segment in rig.partition.segments
+        for position, header in iter_batches(rig.disk.files[segment.path])
     ]
-    assert len(bench.partition.segments) > 2
-    return bench, placed
+    assert len(rig.partition.segments) > 2
+    return rig, placed
 
 
-def result_of(bench: PartitionRig, value: object) -> object:
+def result_of(rig: PartitionRig, value: object) -> object:
     if isinstance(value, Promise):
-        bench.wait(value)
+        rig.wait(value)
         return value.result()
     return value
 
 
-def readable(bench: PartitionRig) -> set[int]:
-    """Every offset that can be read, each asked for by itself."""
-    found: set[int] = set()
-    for offset in range(bench.partition.log_start_offset, bench.partition.high_watermark):
+def readable(rig: PartitionRig) -> set[int]:
+    """Every offset that can be read by a request of its own."""
+    offsets: set[int] = set()
+    for offset in range(rig.partition.log_start_offset, rig.partition.high_watermark):
         try:
-            part = result_of(bench, bench.partition.read(offset, 1))
+            part = result_of(rig, rig.partition.read(offset, 1))
         except CorruptBatch:
             continue
         assert isinstance(part, BatchSlice)
         records = [record.offset for record in decode(bytes(part.data))]
         assert offset in records
-        found |= set(records)
-    return found
+        offsets |= set(records)
+    return offsets
 
 
-def sequential(bench: PartitionRig) -> set[int]:
-    """Every offset that a consumer gets that goes on where damage ends."""
-    found: set[int] = set()
-    at = bench.partition.log_start_offset
-    while at < bench.partition.high_watermark:
+def sequential(rig: PartitionRig) -> set[int]:
+    """Every offset that a consumer reads that continues where damage ends."""
+    offsets: set[int] = set()
+    offset = rig.partition.log_start_offset
+    while offset < rig.partition.high_watermark:
         try:
-            part = result_of(bench, bench.partition.read(at, 500))
+            part = result_of(rig, rig.partition.read(offset, 500))
         except CorruptBatch as error:
             after = int(str(error).rsplit(" ", 1)[1])
-            assert after > at
-            at = after
+            assert after > offset
+            offset = after
             continue
         assert isinstance(part, BatchSlice)
         for position, header in iter_batches(part.data):
             whole = bytes(part.data[position : position + header.total_bytes])
-            found |= {record.offset for record in decode(whole)}
-        assert part.next_offset > at
-        at = part.next_offset
-    return found
+            offsets |= {record.offset for record in decode(whole)}
+        assert part.next_offset > offset
+        offset = part.next_offset
+    return offsets
 
 
 @pytest.mark.parametrize("cold", [False, True])
@@ -89,55 +89,59 @@ def sequential(bench: PartitionRig) -> set[int]:
 def test_any_flipped_byte_loses_at_most_its_own_batch(which: int, cold: bool) -> None:
     _, placed = filled()
     _, position, end, base, next_offset = placed[which]
-    for at in range(position, end, 1 if not cold else 7):
-        bench, placed = filled(cold=cold)
+    for flipped in range(position, end, 1 if not cold else 7):
+        rig, placed = filled(cold=cold)
         path = placed[which][0]
-        bench.disk.files[path][at] ^= 0xFF
+        rig.disk.files[path][flipped] ^= 0xFF
         lost = set(range(base, next_offset))
-        everything = set(range(bench.partition.high_watermark))
-        if position + 12 <= at < position + 16:
-            lost = set()  # the leader epoch is under no checksum
-        assert readable(bench) == everything - lost, at
-        again, _ = filled(cold=cold)
-        again.disk.files[path][at] ^= 0xFF
-        assert sequential(again) == everything - lost, at
+        everything = set(range(rig.partition.high_watermark))
+        if position + 12 <= flipped < position + 16:
+            lost = set()  # no checksum covers the leader epoch
+        assert readable(rig) == everything - lost, flipped
+        second_rig, _ = filled(cold=cold)
+        second_rig.disk.files[path][flipped] ^= 0xFF
+        assert sequential(second_rig) == everything - lost, flipped
 
 
 def test_reads_continue_after_damage_over_many_batches() -> None:
     for seed in range(60):
         rng = random.Random(seed)
-        bench, placed = filled(cold=bool(seed % 2))
+        rig, placed = filled(cold=bool(seed % 2))
         path, first, *_ = rng.choice(placed)
-        data = bench.disk.files[path]
+        data = rig.disk.files[path]
         length = rng.randint(1, 400)
-        for at in range(first, min(first + length, len(data))):
-            data[at] = rng.choice((0, rng.randrange(256)))
-        hurt = {
+        for index in range(first, min(first + length, len(data))):
+            data[index] = rng.choice((0, rng.randrange(256)))
+        damaged = {
             offset
-            for where, start, end, base, next_offset in placed
-            if where == path and start < first + length and end > first
+            for batch_path, start, end, base, next_offset in placed
+            if batch_path == path and start < first + length and end > first
             for offset in range(base, next_offset)
         }
-        everything = set(range(bench.partition.high_watermark))
-        assert everything - hurt <= sequential(bench)
-        assert everything - hurt <= readable(bench)
+        everything = set(range(rig.partition.high_watermark))
+        assert everything - damaged <= sequential(rig)
+        assert everything - damaged <= readable(rig)
         for timestamp in (0, 1050, 1100):
-            found = result_of(bench, bench.partition.offset_for_time(timestamp))
-            assert found is None or isinstance(found, TimedOffset)
+            record = result_of(rig, rig.partition.offset_for_time(timestamp))
+            assert record is None or isinstance(record, TimedOffset)
 
 
 def test_a_truncated_file_loses_only_its_end() -> None:
-    bench, placed = filled()
+    rig, placed = filled()
     path = placed[0][0]
-    end = max(end for where, _, end, _, _ in placed if where == path)
-    mine = [one for one in placed if one[0] == path]
+    of_file = [place for place in placed if place[0] == path]
+    end = max(end for _, _, end, _, _ in of_file)
     for size in range(0, end, 13):
-        bench, placed = filled()
-        _ = [segment.size for segment in bench.partition.segments]
-        del bench.disk.files[path][size:]
-        kept = {offset for one in mine if one[2] <= size for offset in range(one[3], one[4])}
-        others = {offset for one in placed if one[0] != path for offset in range(one[3], one[4])}
-        assert readable(bench) == kept | others
+        rig, placed = filled()
+        _ = [segment.size for segment in rig.partition.segments]
+        del rig.disk.files[path][size:]
+        remaining = {
+            offset
+            for batch_path, _, end_position, base, next_offset in placed
+            if batch_path != path or end_position <= size
+            for offset in range(base, next_offset)
+        }
+        assert readable(rig) == remaining
 
 
 def break_nothing(data: bytearray) -> bytearray:
@@ -161,11 +165,11 @@ def ahead(data: bytearray) -> bytearray:
 
 
 def shifted(data: bytearray) -> bytearray:
-    """Plausible, and wrong: each position one byte off."""
-    out = bytearray(data)
-    for at in range(4, len(out) - 3, 8):
-        struct.pack_into(">I", out, at, struct.unpack_from(">I", out, at)[0] + 1)
-    return out
+    """Plausible and wrong: each position is one byte off."""
+    shifted_data = bytearray(data)
+    for index in range(4, len(data) - 3, 8):
+        struct.pack_into(">I", shifted_data, index, struct.unpack_from(">I", data, index)[0] + 1)
+    return shifted_data
 
 
 def noise(data: bytearray) -> bytearray:
@@ -181,102 +185,104 @@ BREAKS = (break_nothing, empty, torn, zeros, ahead, shifted, noise)
 def test_side_files_may_hold_anything(
     suffix: str, break_it: Callable[[bytearray], bytearray], cold: bool
 ) -> None:
-    bench, _ = filled(cold=cold)
-    for path in list(bench.disk.files):
+    rig, _ = filled(cold=cold)
+    for path in list(rig.disk.files):
         if path.endswith(suffix):
-            bench.disk.files[path] = break_it(bench.disk.files[path])
-    bench.open(bench.state())
-    end = bench.partition.high_watermark
-    assert readable(bench) == set(range(end))
+            rig.disk.files[path] = break_it(rig.disk.files[path])
+    rig.open(rig.state())
+    end = rig.partition.high_watermark
+    assert readable(rig) == set(range(end))
     for n in range(BATCHES):
-        found = result_of(bench, bench.partition.offset_for_time(1000 + 10 * n))
-        assert isinstance(found, TimedOffset)
+        record = result_of(rig, rig.partition.offset_for_time(1000 + 10 * n))
+        assert isinstance(record, TimedOffset)
         if suffix != ".timeindex" or break_it in (break_nothing, empty, noise):
-            assert found.timestamp_ms == 1000 + 10 * n
+            assert record.timestamp_ms == 1000 + 10 * n
     for _ in range(10):
-        bench.partition.append(batch(2, size=40, producer=(-1, -1, -1), timestamp_ms=5000))
-    assert readable(bench) == set(range(end + 20))
-    bench.restart()
-    assert readable(bench) == set(range(end + 20))
+        rig.partition.append(batch(2, size=40, producer=(-1, -1, -1), timestamp_ms=5000))
+    assert readable(rig) == set(range(end + 20))
+    rig.restart()
+    assert readable(rig) == set(range(end + 20))
 
 
 @pytest.mark.parametrize("cold", [False, True])
 def test_swapped_index_files_of_two_segments_are_not_trusted(cold: bool) -> None:
-    bench, placed = filled(cold=cold)
-    first, second = sorted({one[0] for one in placed})[:2]
+    rig, placed = filled(cold=cold)
+    first, second = sorted({path for path, *_ in placed})[:2]
+    files = rig.disk.files
     for suffix in (".index", ".timeindex"):
-        a, b = first.replace(".log", suffix), second.replace(".log", suffix)
-        files = bench.disk.files
-        files[a], files[b] = files[b], files[a]
-    assert readable(bench) == set(range(bench.partition.high_watermark))
+        path, other_path = first.replace(".log", suffix), second.replace(".log", suffix)
+        files[path], files[other_path] = files[other_path], files[path]
+    assert readable(rig) == set(range(rig.partition.high_watermark))
 
 
 def test_a_failing_read_fails_one_read_and_not_the_partition() -> None:
-    bench, _ = filled()
-    bench.disk.fail = lambda call, path: call == "pread_nowait"
+    rig, _ = filled()
+    rig.disk.fail = lambda call, path: call == "pread_nowait"
     with pytest.raises(StorageError):
-        bench.partition.read(0, 100)
-    later = bench.partition.offset_for_time(1000)
-    assert isinstance(later.error, StorageError)
-    bench.disk.fail = lambda call, path: False
-    assert read_header(bench.partition.read_blocking(0, 100).data).base_offset == 0
+        rig.partition.read(0, 100)
+    pending_read = rig.partition.offset_for_time(1000)
+    assert isinstance(pending_read.error, StorageError)
+    rig.disk.fail = lambda call, path: False
+    assert read_header(rig.partition.read_blocking(0, 100).data).base_offset == 0
 
 
 def test_an_uncached_read_that_fails_in_the_sync_process_fails_its_promise() -> None:
-    bench, _ = filled(cold=True)
-    bench.disk.prefetch = lambda file, position, length: Promise.failed(OSError("no such luck"))  # type: ignore[method-assign]
-    later = bench.partition.read(0, 100)
-    assert isinstance(later, Promise)
-    assert isinstance(later.error, StorageError)
+    rig, _ = filled(cold=True)
+    rig.disk.prefetch = lambda file, position, length: Promise.failed(OSError("the disk failed"))  # type: ignore[method-assign]
+    pending_read = rig.partition.read(0, 100)
+    assert isinstance(pending_read, Promise)
+    assert isinstance(pending_read.error, StorageError)
 
 
 def test_pages_evicted_right_after_the_prefetch_are_read_blocking() -> None:
-    bench, _ = filled(cold=True)
-    bench.disk.prefetch = lambda file, position, length: Promise.resolved(None)  # type: ignore[method-assign]
-    later = bench.partition.read(0, 100)
-    assert isinstance(later, Promise)
-    assert read_header(later.result().data).base_offset == 0
+    rig, _ = filled(cold=True)
+    rig.disk.prefetch = lambda file, position, length: Promise.resolved(None)  # type: ignore[method-assign]
+    pending_read = rig.partition.read(0, 100)
+    assert isinstance(pending_read, Promise)
+    assert read_header(pending_read.result().data).base_offset == 0
 
 
 def test_offsets_outside_the_log_are_refused_and_the_end_is_empty() -> None:
-    bench, _ = filled()
-    end = bench.partition.high_watermark
-    assert bytes(bench.partition.read_blocking(end, 100).data) == b""
+    rig, _ = filled()
+    end = rig.partition.high_watermark
+    assert bytes(rig.partition.read_blocking(end, 100).data) == b""
     for offset in (-1, end + 1, 1 << 62):
         with pytest.raises(OffsetOutOfRange):
-            bench.partition.read(offset, 100)
+            rig.partition.read(offset, 100)
 
 
 # --- inspect ------------------------------------------------------------------------------------------------
 
 
 def segment_file(tmp_path: Path) -> tuple[Path, bytearray]:
-    bench, placed = filled()
+    rig, placed = filled()
     path = placed[0][0]
-    return tmp_path / path.rpartition("/")[2], bench.disk.files[path]
+    return tmp_path / path.rpartition("/")[2], rig.disk.files[path]
 
 
 def test_inspect_lists_each_batch_of_a_whole_file(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
     path.write_bytes(data)
-    found = list(inspect(str(path)))
-    assert all(isinstance(one, InspectedBatch) and one.crc_ok and not one.is_out_of_sequence for one in found)
-    assert len(found) == len(list(iter_batches(data)))
+    parts = list(inspect(str(path)))
+    assert all(
+        isinstance(part, InspectedBatch) and part.crc_ok and not part.is_out_of_sequence for part in parts
+    )
+    assert len(parts) == len(list(iter_batches(data)))
 
 
 def test_inspect_reports_damaged_bytes_and_continues(tmp_path: Path) -> None:
     path, data = segment_file(tmp_path)
-    places = [at for at, _ in iter_batches(data)]
+    positions = [position for position, _ in iter_batches(data)]
     broken = bytearray(data)
-    broken[places[1] + 16] = 77
-    broken[places[3] + 70] ^= 1
+    broken[positions[1] + 16] = 77
+    broken[positions[3] + 70] ^= 1
     path.write_bytes(broken + bytes(5000))
-    found = list(inspect(str(path)))
-    assert [type(one) for one in found[:3]] == [InspectedBatch, InspectedDamage, InspectedBatch]
-    assert found[1] == InspectedDamage(places[1], places[2], zeros=False)
-    hurt = [one for one in found if isinstance(one, InspectedBatch) and not one.crc_ok]
-    assert [one.position for one in hurt] == [places[3]]
-    assert found[-1] == InspectedDamage(len(data), len(data) + 5000, zeros=True)
+    parts = list(inspect(str(path)))
+    assert [type(part) for part in parts[:3]] == [InspectedBatch, InspectedDamage, InspectedBatch]
+    assert parts[1] == InspectedDamage(positions[1], positions[2], zeros=False)
+    damaged = [part for part in parts if isinstance(part, InspectedBatch) and not part.crc_ok]
+    assert [part.position for part in damaged] == [positions[3]]
+    assert parts[-1] == InspectedDamage(len(data), len(data) + 5000, zeros=True)
 
 
 def test_inspect_terminates_on_any_bytes(tmp_path: Path) -> None:
@@ -287,8 +293,11 @@ def test_inspect_terminates_on_any_bytes(tmp_path: Path) -> None:
         for _ in range(rng.randint(1, 40)):
             broken[rng.randrange(len(broken))] = rng.randrange(256)
         path.write_bytes(broken[: rng.randint(0, len(broken))])
-        at = 0
-        for one in inspect(str(path)):
-            assert one.position == at
-            at = one.end_position if isinstance(one, InspectedDamage) else at + one.header.total_bytes
-        assert at == path.stat().st_size
+        position = 0
+        for part in inspect(str(path)):
+            assert part.position == position
+            if isinstance(part, InspectedDamage):
+                position = part.end_position
+            else:
+                position += part.header.total_bytes
+        assert position == path.stat().st_size
