@@ -1,9 +1,9 @@
 """Scans segment files batch by batch, and finds the next valid batch after damage.
 
 Owns: the scan over batch headers that index building, look-ups and the loading of derived state share; the
-search for the next valid batch after bytes that are none; and, for recovery, how far a file
-has valid batches beyond a known end. Refuses: to trust a length. No header makes it read more than the file
-has, and damage neither ends a scan nor makes it run in circles.
+search for the next valid batch after bytes that are none; and, for recovery, how far a file has valid batches
+beyond a known end. Refuses: to trust a length. No header makes it read more than the file has, and a scan
+moves forward over any damage.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def scan_batches(
     *,
     chunk_bytes: int = SCAN_CHUNK_BYTES,
 ) -> ReadSteps[None]:
-    """Call `visit(position, header)` for each batch from `position`, where `offset` begins, to before `end`
-    (position, offset), until it returns True. Large bodies are not read and CRCs not checked; bytes that
-    cannot be a header are skipped and remembered as damage. Yields to the event loop after each chunk.
-    Raises ScanInvalidated."""
+    """Call `visit(position, header)` for each batch from `position`, where base offset `offset` is expected,
+    to before `end` (position, offset), until it returns True. Large bodies are not read and CRCs not checked;
+    bytes that cannot be a header are skipped and remembered as damage. Yields to the event loop after each
+    chunk. Raises ScanInvalidated."""
     end_position, _ = end
     truncation_count = segment.truncation_count
     data: bytes | bytearray = b""
@@ -87,7 +87,7 @@ def scan_batches(
 
 
 def header_fits(header: BatchHeader, position: int, offset: int, end: tuple[int, int]) -> bool:
-    """`header` can be that of a batch at `position` that begins with `offset`, in a log that ends at `end`
+    """`header` can be that of a batch at `position` with base offset `offset`, in a log that ends at `end`
     (position, offset)."""
     return (
         header.base_offset == offset

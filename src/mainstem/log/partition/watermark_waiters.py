@@ -18,7 +18,7 @@ Watched = TypeVar("Watched")
 
 
 class WatermarkWaiters(Generic[Watched]):
-    """Those that wait for one partition; callbacks are called with that partition, `watched`."""
+    """The promises and callbacks of one partition. A callback is called with `watched`, the partition."""
 
     __slots__ = ("_callbacks", "_promises", "_watched")
 
