@@ -266,7 +266,7 @@ def test_binary_values_open_as_bytes_and_text_as_before(show: Open) -> None:
 
 def test_errors_about_missing_items_are_written_for_people(server: Server, browser: Any) -> None:
     page = browser.new_page()  # not `show`: the browser logs what was not found
-    for where, said in (("topics/not-there", "no such topic"), ("event/silent/0/7", "offset is not in")):
+    for where, said in (("topics/not-there", "no such topic"), ("event/silent/0/7", "no such offset")):
         page.goto(f"http://{server.http}/#/{where}")
         note = page.get_by_role("alert").filter(has_text=said)
         note.wait_for()
