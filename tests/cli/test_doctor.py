@@ -36,7 +36,7 @@ def test_a_folder_is_examined_when_its_server_has_stopped(tmp_path: Path, kill: 
     done = doctor("--data", data)
     assert done.returncode == ExitCode.DONE, done.stdout
     assert ("not stopped cleanly" in done.stdout) == kill
-    assert done.stderr.endswith("whole\n")
+    assert done.stderr.endswith("; no damage\n")
 
 
 def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> N
     assert ["damage", "orders", "0", "1", "1"] in [row[:5] for row in rows]
     assert "an empty batch stands for them" in [row[7] for row in rows]
     assert "1 places are damaged" in done.stderr
-    assert done.stderr.endswith("whole\n")
+    assert done.stderr.endswith("; no damage\n")
     assert doctor("--data", data).returncode == ExitCode.DONE
     with Server(data) as server:
         client.at = server.at

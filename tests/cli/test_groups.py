@@ -28,7 +28,7 @@ def test_a_reset_is_a_dry_run_until_it_is_executed(mainstem: Mainstem) -> None:
     mainstem("tail", "again", "--group", "g-reset", "--from", "earliest", "-n", "10")
     done = mainstem("groups", "reset", "g-reset", "--to", "2013-05-31T11:33:24Z")
     assert done.rows == [["again", "0", "10", "4"]]
-    assert done.err == "dry run: nothing was changed; add --execute to do it\n"
+    assert done.err == "dry run: nothing was changed; add --execute to make the changes\n"
     done = mainstem("groups", "reset", "g-reset", "--to", "earliest", "--execute", "--json")
     assert json.loads(done.out) == {"topic": "again", "partition": 0, "old": 10, "new": 0, "done": True}
     assert done.err == ""

@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_is_told(mainstem: Mainstem, tmp_path: Path) 
     cut.write_bytes(bytes(cramjam.zstd.compress(b"line\n" * 1_000))[:-4])
     done = mainstem("produce", "none", str(cut))
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"mainstem: {cut}: not whole zstd: ")
+    assert done.err.splitlines()[-1].startswith(f"mainstem: {cut}: incomplete zstd data: ")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"line\n" * 1_000)[:-4])
     assert mainstem("produce", "none", str(tmp_path / "cut.gz")).code == 1
 

@@ -9,9 +9,9 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from mainstem.cli import http
-from mainstem.cli.remote import RemoteSearch, cluster_id
-from mainstem.cli.search_options import _door as door_of
+from mainstem.cli import http_client
+from mainstem.cli.remote_search import RemoteSearch, cluster_id
+from mainstem.cli.search_options import _find_door
 from mainstem.contract import InvalidArgument, NewEvent, NotReachable
 from mainstem.engines.kafka.server_info import ServerInfo
 from mainstem.search.contract import Done, Hit, SearchRequest
@@ -78,7 +78,7 @@ def test_refusals_are_errors_of_the_contract(door: RunningHttpDoor) -> None:
 
 def test_the_door_of_another_cluster_is_not_taken(door: RunningHttpDoor) -> None:
     async def ask(about: ServerInfo) -> tuple[str | None, str]:
-        return await door_of("127.0.0.1:9092", about)
+        return await _find_door("127.0.0.1:9092", about)
 
     ours = asyncio.run(cluster_id(door.at))
     assert asyncio.run(ask(ServerInfo(ours, door.at))) == (door.at, "")
@@ -126,7 +126,7 @@ async def answering(answer: bytes, *, close: bool = True) -> AsyncIterator[str]:
         (HEAD, "broke the connection"),
         (HEAD + b"0\r\n\r\n", "ended the search before it was done"),
         (HEAD + b'10\r\n{"progress":null', "broke the connection"),
-        (HEAD + b"4\r\nno!\n\r\n0\r\n\r\n", "is not what a mainstem server says"),
+        (HEAD + b"4\r\nno!\n\r\n0\r\n\r\n", "is not that of a mainstem server"),
     ],
 )
 def test_what_is_no_answer_is_told_in_a_line(answer: bytes, told: str) -> None:
@@ -143,9 +143,9 @@ def test_a_silent_server_is_not_waited_for_for_ever() -> None:
     async def ask() -> None:
         async with (
             answering(b"", close=False) as at,
-            http.send_request(at, "GET", "/api/v1/cluster", silence_s=0.2),
+            http_client.send_request(at, "GET", "/api/v1/cluster", silence_timeout_s=0.2),
         ):
             pass
 
-    with pytest.raises(NotReachable, match=r"silent for 0\.2 s"):
+    with pytest.raises(NotReachable, match=r"sent nothing for 0\.2 s"):
         asyncio.run(ask())

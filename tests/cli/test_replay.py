@@ -120,7 +120,7 @@ def test_a_person_may_say_no(server: Server, mainstem: Mainstem) -> None:
     running.until(lambda shown: "[y/N]" in shown)
     os.write(running._screen, b"n\n")
     assert running.end() == 130
-    assert f"Publish 40 events into topic {to}, at most 1,000 a second (about < 1 s)?" in running.shown
+    assert f"Publish 40 events into topic {to}, at most 1,000 per second (about < 1 s)?" in running.shown
     assert not replayed(server.at, to)
 
 

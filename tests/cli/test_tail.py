@@ -170,6 +170,6 @@ def test_a_damaged_batch_is_counted_and_passed(tmp_path: Path) -> None:
     assert [row[5] for row in done.rows] == ["one" * 20] * 50 + ["three" * 20] * 50
     assert done.code == 4
     assert done.err.splitlines() == [
-        "mainstem: hurt 0@50: damaged, passed over",
-        "mainstem: damage in 1 places could not be read",
+        "mainstem: hurt 0@50: damaged, skipped",
+        "mainstem: 1 damaged range could not be read",
     ]

@@ -1,7 +1,8 @@
-"""The command line. One file per command; a command's module is imported when it is called or listed.
+"""The command line. Each command is a module of `commands`, imported only when it is used or listed.
 
-Owns: `main`, how errors reach people (`mainstem: what, where, what to do`) and which exit code they give.
-Refuses: imports of clients, servers or rich here: `mainstem --help` answers in the time of importing click.
+Owns: `main`, how errors are reported (`mainstem: what, where, what to do`) and the exit code of each.
+Refuses: to import a client, a server or rich here, so that `mainstem --help` takes only as long as importing
+click.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import click
 
 from mainstem import __version__
+from mainstem.cli.common import print_error
 from mainstem.cli.exit_codes import ExitCode
 
 COMMANDS = (
@@ -34,7 +36,7 @@ COMMANDS = (
 
 
 class LazyGroup(click.Group):
-    """Commands by name, from the module of the same name, attribute `command`."""
+    """Imports a command when it is asked for: attribute `command` of the module of the same name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -42,8 +44,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = importlib.import_module(f"mainstem.cli.commands.{cmd_name}").command
-        return found
+        command: click.Command = importlib.import_module(f"mainstem.cli.commands.{cmd_name}").command
+        return command
 
 
 @click.group(
@@ -51,15 +53,15 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="mainstem", message="%(prog)s %(version)s")
 def mainstem() -> None:
-    """One durable event stream for your services.
+    """A durable event log for your services.
 
     \b
-    mainstem serve                     run the server here
+    mainstem serve                     run the server on this machine
     mainstem produce TOPIC FILE...     write events
-    mainstem tail TOPIC                read them, now and as they come
-    mainstem search QUERY              find them in all topics
+    mainstem tail TOPIC                read events as they are written
+    mainstem search QUERY              find events in all topics
 
-    Commands for events, topics and groups talk to the server (or any Kafka cluster) at --at HOST:PORT.
+    Commands for events, topics and groups connect to the server (or any Kafka cluster) at --at HOST:PORT.
     """
 
 
@@ -69,44 +71,39 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; the exit code."""
+    """Run one command line; returns the exit code."""
     try:
-        # Not `mainstem.main()`: on Ctrl-C it writes an empty line, and a closed pipe is its exit code 1.
+        # Not `mainstem.main()`: on Ctrl-C it writes an empty line, and for a closed pipe it exits with 1.
         with mainstem.make_context("mainstem", arguments) as context:
             code = mainstem.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as error:
-        complain(error.format_message())
+        print_error(error.format_message())
         if error.ctx is not None:
             click.echo(f"Try: {error.ctx.command_path} --help", err=True)
         return ExitCode.USAGE
     except click.ClickException as error:
-        complain(error.format_message())
+        print_error(error.format_message())
         return ExitCode.FAILED
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Python would complain about the pipe once more when it flushes at exit.
+        # Otherwise Python would report the closed pipe again when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
     except Exception as error:
-        return _failed(error)
+        return _report_failure(error)
     return int(code or ExitCode.DONE)
 
 
-def _failed(error: Exception) -> int:
-    """Say what went wrong in one line, if it is one of ours; anything else is a bug and shows its
+def _report_failure(error: Exception) -> int:
+    """Report an error of the contract in one line. Any other exception is a bug and is raised with its
     traceback."""
     from mainstem.contract import NotReachable, StreamError
 
     if not isinstance(error, StreamError):
         raise error
-    complain(str(error))
+    print_error(str(error))
     return ExitCode.NOT_REACHABLE if isinstance(error, NotReachable) else ExitCode.FAILED
-
-
-def complain(message: str) -> None:
-    """One line on standard error."""
-    click.echo(f"mainstem: {message}", err=True)

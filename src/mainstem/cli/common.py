@@ -1,8 +1,7 @@
-"""What the commands share: `--at`, reaching the server, and output for people or for programs.
+"""What the commands share: `--at`, connecting to the server, and output for people or for programs.
 
-Owns: the one decision between the two: a terminal gets aligned columns and colours, a pipe gets
-tab-separated lines without a header, `--json` gets one JSON object a line. Used by the files beside it
-only.
+Owns: the choice between the two forms of output. A terminal gets aligned columns and colours; a pipe gets
+lines of columns separated by tabs, without a header; `--json` gives one JSON object per line.
 """
 
 from __future__ import annotations
@@ -21,50 +20,57 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_AT = "127.0.0.1:9092"
+DEFAULT_ADDRESS = "127.0.0.1:9092"
 
 
 def at_option(command: F) -> F:
     """`--at HOST:PORT`, or MAINSTEM_AT."""
     return click.option(
         "--at",
+        "address",
         envvar="MAINSTEM_AT",
-        default=DEFAULT_AT,
+        default=DEFAULT_ADDRESS,
         show_default=True,
         metavar="HOST:PORT",
-        help="A mainstem server or any Kafka cluster; also MAINSTEM_AT.",
+        help="Address of a mainstem server or any Kafka cluster; also MAINSTEM_AT.",
     )(command)
 
 
 def json_option(command: F) -> F:
     """`--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
-def with_engine(at: str, work: Callable[[Engine], Awaitable[T]]) -> T:
-    """Run `work` on the engine at HOST:PORT, and close it. NotReachable when nobody answers there."""
+def with_engine(address: str, work: Callable[[Engine], Awaitable[T]]) -> T:
+    """Run `work` on the engine at HOST:PORT, then close the engine. Raises NotReachable if no server responds
+    there."""
     import asyncio
 
     from mainstem.engines.kafka.engine import KafkaEngine
 
-    async def inner() -> T:
-        engine = await KafkaEngine.connect(at)
+    async def connect_and_work() -> T:
+        engine = await KafkaEngine.connect(address)
         try:
             return await work(engine)
         finally:
             await engine.close()
 
-    return asyncio.run(inner())
+    return asyncio.run(connect_and_work())
+
+
+def print_error(message: str) -> None:
+    """Print one line on standard error: what was wrong, where, and what to do."""
+    click.echo(f"mainstem: {message}", err=True)
 
 
 def is_terminal() -> bool:
-    """Whether a person reads standard output."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def check_stdout_open() -> None:
-    """BrokenPipeError if nobody reads standard output any more. A pipe tells that only to who writes, and a
-    command that waits for events may not write for days."""
+    """Raise BrokenPipeError if the reader of standard output has closed it. Without this check only a write
+    would notice, and a command that waits for events may write nothing for days."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
@@ -72,86 +78,97 @@ def check_stdout_open() -> None:
 
 
 def has_colour() -> bool:
-    """Colours are for terminals, unless NO_COLOR is set (https://no-color.org)."""
+    """Whether to use colours: on terminals, unless NO_COLOR is set (https://no-color.org)."""
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-def style(text: str, **style: Any) -> str:
-    """`click.style` where colours are shown."""
-    return click.style(text, **style) if has_colour() else text
+def style(text: str, **styles: Any) -> str:
+    """`click.style` if standard output has colours."""
+    return click.style(text, **styles) if has_colour() else text
 
 
-def style_error(text: str, **style: Any) -> str:
-    """`paint`, for standard error."""
+def style_error(text: str, **styles: Any) -> str:
+    """`click.style` if standard error has colours."""
     shown = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    return click.style(text, **style) if shown else text
+    return click.style(text, **styles) if shown else text
 
 
 def print_json(row: object) -> None:
-    """One line of JSON."""
+    """Print one line of JSON."""
     import msgspec
 
     click.echo(msgspec.json.encode(row).decode())
 
 
 def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> None:
-    """Columns: aligned under their headings on a terminal, numbers to the right; tab-separated for a
-    program."""
+    """Print a table. On a terminal, columns are aligned under headings, numbers to the right; in a pipe they
+    are separated by tabs, without headings."""
     if not is_terminal():
         for row in rows:
             click.echo("\t".join(tab_cell(cell) for cell in row))
         return
-    shown = [[terminal_cell(cell) for cell in row] for row in rows]
-    widths = [max(len(line[at]) for line in [list(headings), *shown]) for at in range(len(headings))]
-    right = [any(isinstance(row[at], int) for row in rows) for at in range(len(headings))]
+    lines = [[terminal_cell(cell) for cell in row] for row in rows]
+    columns = range(len(headings))
+    widths = [max(len(line[column]) for line in [list(headings), *lines]) for column in columns]
+    is_number = [any(isinstance(row[column], int) for row in rows) for column in columns]
 
-    def lay(cells: Sequence[str]) -> str:
-        fitted = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
+    def aligned(cells: Sequence[str]) -> str:
+        fitted = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, is_number, strict=True)
+        ]
         return indent + "  ".join(fitted).rstrip()
 
-    click.echo(style(lay(headings), dim=True))
-    for line in shown:
-        click.echo(lay(line))
+    click.echo(style(aligned(headings), dim=True))
+    for line in lines:
+        click.echo(aligned(line))
 
 
 def tab_cell(cell: object) -> str:
-    """For a program: numbers as digits, nothing as nothing, no tabs or line ends within a column."""
+    """A cell for programs: None is empty, and tabs and line ends are escaped."""
     text = "" if cell is None else str(cell)
     return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def terminal_cell(cell: object) -> str:
-    """For a person: 1,234,567 and - for nothing."""
+    """A cell for people: None is -, and numbers have separators: 1,234,567."""
     if cell is None:
         return "-"
     return f"{cell:,}" if isinstance(cell, int) else escape_controls(str(cell))
 
 
 def escape_controls(text: str) -> str:
-    """Without control characters: an event must not be able to write to the terminal's settings."""
+    """The text with control characters escaped, so that the content of an event cannot control the
+    terminal."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
+    return "".join(character if character.isprintable() else _escape(character) for character in text)
 
 
 def _escape(character: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or f"\\u{ord(character):04x}"
 
 
-def format_size(count: float) -> str:
+def format_size(size_bytes: float) -> str:
     """Bytes for people: 101.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
+
+
+def plural(count: int, singular: str, plural_form: str) -> str:
+    """`1 match`, `1,204 matches`."""
+    return f"{count:,} {singular if count == 1 else plural_form}"
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask a person; without a terminal, `--yes` must have been given."""
+    """Ask for confirmation on a terminal, unless `yes`. Raises click.Abort for no, UsageError without a
+    terminal."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Nobody can answer here: add --yes")
+        raise click.UsageError(f"{question} There is no terminal to ask on: add --yes")
     if not click.confirm(question, err=True):
         raise click.Abort

@@ -1,4 +1,4 @@
-"""The exit codes of `mainstem`, for scripts. docs/CLI.md has the same table; a test compares them."""
+"""The exit codes of `mainstem`, for scripts. docs/CLI.md has the same table, and a test compares them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process ends with. `meaning` is the text of docs/CLI.md."""
+    """The exit code of the process. `meaning` is its text in docs/CLI.md."""
 
     meaning: str
 
@@ -16,20 +16,23 @@ class ExitCode(IntEnum):
         self.meaning = meaning
         return self
 
-    DONE = 0, "It did what was asked; `serve` was stopped by SIGTERM or Ctrl-C and closed cleanly."
-    FAILED = 1, "The server refused, or what was asked for is not there; `search`: nothing matches."
+    DONE = 0, "The command was successful; `serve` was stopped by SIGTERM or Ctrl-C and closed cleanly."
+    FAILED = 1, "The server refused, or what was asked for does not exist; `search`: no matches."
     USAGE = 2, "The command line or a setting is wrong; nothing was done. `search`: any refusal."
-    NOT_REACHABLE = 3, "No server answers at `--at`, or it stopped answering."
+    NOT_REACHABLE = 3, "No server responds at `--at`, or it stopped responding."
     BAD_INPUT = (
         4,
-        "`produce`: some lines were bad; `tail`, `search`, `inspect`, `doctor`, `restore`: damage was found.",
+        "`produce`: some lines were bad; `tail`, `search`, `inspect`, `doctor`, `restore`: there is damage.",
     )
-    REFUSED = 5, "`serve`: unsafe as asked (address without authentication, wildcard without `--advertise`)."
+    REFUSED = (
+        5,
+        "`serve`: unsafe settings (public address without authentication, wildcard without `--advertise`).",
+    )
     ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
     FOLDER = (
         7,
-        "`serve`, `doctor`, `backup`, `restore`: a data folder cannot be made, written or read.",
+        "`serve`, `doctor`, `backup`, `restore`: a data folder cannot be created, written or read.",
     )
-    LOCKED = 8, "`serve`, `doctor`, `restore`: another server uses the data folder."
+    LOCKED = 8, "`serve`, `doctor`, `restore`: another server is using the data folder."
     INTERRUPTED = 130, "Ctrl-C."
-    PIPE_CLOSED = 141, "The program that read standard output went away."
+    PIPE_CLOSED = 141, "The reader of standard output closed the pipe."

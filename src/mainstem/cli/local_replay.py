@@ -1,5 +1,4 @@
-"""A replay that goes through this process, event by event: for clusters whose server does none. Made by
-`replay.py`."""
+"""A replay that runs in this process, event by event: for clusters whose servers cannot run it."""
 
 from __future__ import annotations
 
@@ -7,47 +6,48 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, cast
 
+from mainstem.cli.replay_runner import ReplayRequest
 from mainstem.clock import LoopClock
 from mainstem.replay import SETTLE_S, Replay, ReplayJob, ReplayProgress, matching_events
 
 if TYPE_CHECKING:
-    from mainstem.cli.commands.replay import ReplayRequest
     from mainstem.cli.search_options import SearchTarget
     from mainstem.search.contract import Search
 
 
 class LocalReplay:
-    """See `replay.Replaying`."""
+    """A ReplayRunner over an engine."""
 
-    def __init__(self, search: Search, order: ReplayRequest, run: Replay) -> None:
+    def __init__(self, search: Search, request: ReplayRequest, replay: Replay) -> None:
         self._search = search
-        self._order = order
-        self._run = run
+        self._request = request
+        self._replay = replay
 
     @classmethod
-    async def make(cls, reached: SearchTarget, order: ReplayRequest) -> LocalReplay:
-        """UnknownTopic: there is no such target. A job that goes on finds what it has published."""
-        assert reached.engine is not None, "who is asked"
-        search = cast("Search", reached.search)  # of a cluster: it has all of the contract
-        await reached.engine.partitions(order.to)
+    async def create(cls, target: SearchTarget, request: ReplayRequest) -> LocalReplay:
+        """A runner for a job. If the job is resumed, find the events that it has published. Raises
+        UnknownTopic if the topic to publish into does not exist."""
+        assert target.engine is not None, "a target without an HTTP door has an engine"
+        search = cast("Search", target.search)  # the search of a cluster has the whole contract
+        await target.engine.partitions(request.to)
         clock = LoopClock(asyncio.get_running_loop())
-        run = Replay(reached.engine, search, clock, order.to, ReplayJob.of(order.job, order.request))
-        if order.is_resumed:
+        job = ReplayJob.of(request.job, request.request)
+        replay = Replay(target.engine, search, clock, request.to, job)
+        if request.is_resumed:
             await asyncio.sleep(SETTLE_S)
-            await run.find_published()
-        return cls(search, order, run)
+            await replay.find_published()
+        return cls(search, request, replay)
 
     async def count(self) -> tuple[int, ReplayProgress]:
-        """See there."""
-        events = await self._run.count(self._order.request)
-        told = ReplayProgress(
-            already_published=self._run.progress.already_published, unreadable=self._run.progress.unreadable
-        )
-        self._run.progress.unreadable = 0
-        return events, told
+        """See ReplayRunner."""
+        events = await self._replay.count(self._request.request)
+        progress = self._replay.progress
+        counted = ReplayProgress(already_published=progress.already_published, unreadable=progress.unreadable)
+        progress.unreadable = 0  # `run` counts the same ranges again
+        return events, counted
 
     async def run(self) -> AsyncGenerator[ReplayProgress, None]:
-        """See there."""
-        source = matching_events(self._search, self._order.request)
-        async for told in self._run.run(source, self._order.rate, asyncio.sleep):
-            yield told
+        """See ReplayRunner."""
+        source = matching_events(self._search, self._request.request)
+        async for progress in self._replay.run(source, self._request.rate, asyncio.sleep):
+            yield progress

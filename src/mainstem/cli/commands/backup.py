@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mainstem.cli.common import print_error
 from mainstem.cli.exit_codes import ExitCode
 from mainstem.cli.progress import format_rate, progress_bar
 
@@ -19,45 +20,44 @@ if TYPE_CHECKING:
 @click.argument("folder", metavar="DIR")
 @click.argument("dest", metavar="DEST")
 def command(folder: str, dest: str) -> int:
-    """Copy the data folder DIR to DEST, also while a server uses it.
+    """Copy the data folder DIR to DEST; a server may be using it.
 
-    DEST holds everything that was acknowledged before the backup began: events, topics, groups and their
-    positions. On the same file system, segments that cannot change any more are clones or hard links: quick
-    and small, but on the same disk. DEST must be empty or not there; it can be copied to other media by any
-    tool.
+    DEST will contain everything that was acknowledged before the backup began: events, topics, groups and
+    their positions. On the same file system, segments that can no longer change are cloned or hard-linked:
+    that is fast and takes little space, but they stay on the same disk. DEST must be empty or not exist.
+    Any tool can copy it to other media.
     """
-    from mainstem.cli import complain
     from mainstem.coordinator.doctor import OfflineState
     from mainstem.log.errors import LogFolderError
     from mainstem.log.offline.backup import Backup
     from mainstem.log.offline.backup_folder import FolderTarget
     from mainstem.log.offline.doctor import ReadOnlyDisk
 
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         target = FolderTarget(folder, dest)
     except LogFolderError as error:
-        complain(f"backup folder {dest}: {error}")
+        print_error(f"backup folder {dest}: {error}")
         return ExitCode.FOLDER
 
-    def topics() -> Callable[[Key], bool]:
+    def is_live() -> Callable[[Key], bool]:
         state = OfflineState(ReadOnlyDisk(target.root))
         return lambda key: state.status(key) == "live"
 
-    backup = Backup(ReadOnlyDisk(folder), target, topics)
+    backup = Backup(ReadOnlyDisk(folder), target, is_live)
     try:
         with progress_bar(backup.total_bytes) as advance:
-            for done in backup.run():
-                advance(done)
+            for copied_bytes in backup.run():
+                advance(copied_bytes)
     except LogFolderError as error:
-        complain(f"data folder {folder}: {error}")
+        print_error(f"data folder {folder}: {error}")
         return ExitCode.FOLDER
     except OSError as error:
-        told = f"{error.strerror} ({error.filename}); what is in {dest} is no backup"
-        complain(f"backup of {folder} to {dest}: {told}")
+        reason = f"{error.strerror} ({error.filename}); {dest} is not a usable backup"
+        print_error(f"backup of {folder} to {dest}: {reason}")
         return ExitCode.FOLDER
     summary = backup.summary
-    copied = format_rate(summary.copied_bytes, time.monotonic() - begun)
+    copied = format_rate(summary.copied_bytes, time.monotonic() - started)
     text = f"{summary.partitions:,} partitions, {copied} copied"
     if summary.shared_bytes:
         text += f"; {summary.shared_bytes / 1e6:,.1f} MB are on the same disk as the original"

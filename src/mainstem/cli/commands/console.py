@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mainstem.cli.common import at_option
+from mainstem.cli.common import at_option, print_error
 from mainstem.cli.exit_codes import ExitCode
 
 
@@ -14,33 +14,36 @@ from mainstem.cli.exit_codes import ExitCode
     "--http", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen."
 )
 @click.option(
-    "--http-hosts", default="", metavar="NAMES", help="Names by which browsers may call it, with commas."
+    "--http-hosts",
+    default="",
+    metavar="NAMES",
+    help="Host names that browsers may use besides localhost, separated by commas.",
 )
 @click.option(
     "--data",
     metavar="DIR",
-    help="Where token filters are kept, which make searches faster.  [default: mainstem in the user's cache]",
+    help="Folder for token filters, which make searches faster.  [default: mainstem in the user's cache]",
 )
 @click.option("--http-read-only", is_flag=True, help="Refuse every change.")
 @click.option(
-    "--allow-anonymous", is_flag=True, help="Permit an address other than loopback without authentication."
+    "--allow-anonymous", is_flag=True, help="Allow an address other than loopback without authentication."
 )
 def command(
-    at: str, http: str, http_hosts: str, data: str | None, http_read_only: bool, allow_anonymous: bool
+    address: str, http: str, http_hosts: str, data: str | None, http_read_only: bool, allow_anonymous: bool
 ) -> int:
-    """Run the console, and the HTTP API with it, in front of a Kafka cluster.
+    """Run the console and the HTTP API in front of a Kafka cluster.
 
-    For a mainstem server there is no need of it: `mainstem serve` has both. Prints one line when it
-    accepts browsers; logs go to standard error. In the background it reads the cluster's events once, the
-    newest first and at most 16 MiB a second, to make token filters of them: searches then read little.
+    For a mainstem server you do not need this: `mainstem serve` includes both. Prints one line when browsers
+    can connect; logs are written to standard error. In the background it reads the events of the cluster
+    once, newest first and at most 16 MiB per second, and builds token filters, with which searches read much
+    less.
     """
-    from mainstem.cli import complain
     from mainstem.serve import console, logs
     from mainstem.serve.server import CannotServe
 
     logs.set_up("info", as_json=False)
     settings = console.ConsoleSettings(
-        cluster_address=at,
+        cluster_address=address,
         http=http,
         hosts=http_hosts.replace(",", " ").split(),
         data=data,
@@ -50,7 +53,7 @@ def command(
     try:
         console.run(settings, ready=click.echo)
     except CannotServe as error:
-        complain(str(error))
+        print_error(str(error))
         codes = {"usage": ExitCode.USAGE, "refused": ExitCode.REFUSED, "folder": ExitCode.FOLDER}
         return codes.get(error.reason, ExitCode.ADDRESS)
     return ExitCode.DONE

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from mainstem.cli.common import plural
 from mainstem.cli.search_options import (
     CSV_COLUMNS,
     csv_row,
     exit_code,
-    plural,
     run_search,
     scope_options,
     with_search,
@@ -28,39 +28,40 @@ if TYPE_CHECKING:
     from mainstem.contract import Event
     from mainstem.search.contract import SearchRequest
 
-Writing = tuple[Callable[["Event"], None], Callable[[], None]]
-"""What writes an event, and what writes the end of the file."""
+Writer = tuple[Callable[["Event"], None], Callable[[], None]]
+"""A function that writes an event, and one that writes the end of the file."""
 
 
-@click.command("export")
+@click.command("export", short_help="Write all events that match QUERY as NDJSON, CSV or Parquet.")
 @click.argument("query", default="")
 @scope_options
 @click.option(
     "--format",
-    "kind",
+    "file_format",
     type=click.Choice(["ndjson", "csv", "parquet"]),
     default="ndjson",
     show_default=True,
-    help="How.",
+    help="The format of the file.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write to this file instead of standard output.")
 def command(
     query: str,
-    at: str,
+    address: str,
     topics: tuple[str, ...],
     since: int | None,
     until: int | None,
-    kind: str,
+    file_format: str,
     output: str | None,
 ) -> int:
-    """Write all events that match QUERY (none: all events), oldest first in each partition.
+    """Write all events that match QUERY (without it, all events), oldest first in each partition.
 
-    NDJSON and Parquet are exact (docs/CLI.md); CSV has no headers of events, and tells no value from an empty
-    one. Parquet needs pyarrow: pip install 'mainstem[parquet]'. FILE appears when it is whole. Exits as grep.
+    NDJSON and Parquet are exact (docs/CLI.md). CSV has no event headers, and in it no value and an empty
+    value look the same. Parquet needs pyarrow: pip install 'mainstem[parquet]'. FILE appears only when it is
+    complete. The exit codes are those of grep.
     """
     from mainstem.search.contract import SearchRequest
 
-    if kind == "parquet":
+    if file_format == "parquet":
         from mainstem import parquet
         from mainstem.contract import InvalidArgument
 
@@ -69,66 +70,67 @@ def command(
         except InvalidArgument as error:
             raise click.UsageError(str(error)) from None
         if output is None and sys.stdout.isatty():
-            raise click.UsageError("Parquet is not for terminals: add -o FILE")
+            raise click.UsageError("Parquet cannot be shown on a terminal: add -o FILE")
     request = SearchRequest(
         query=query, topics=topics, since_ms=since, until_ms=until, limit=None, newest_first=False
     )
 
-    async def work(reached: SearchTarget) -> int:
+    async def work(target: SearchTarget) -> int:
         if output is None:
-            return await _write(reached, request, kind, sys.stdout.buffer)
+            return await _write(target, request, file_format, sys.stdout.buffer)
         try:
-            with _whole(output) as file:
-                return await _write(reached, request, kind, file)
+            with _complete_file(output) as file:
+                return await _write(target, request, file_format, file)
         except OSError as error:
             raise click.UsageError(f"{output} cannot be written: {error.strerror}") from None
 
-    return with_search(at, query, work)
+    return with_search(address, query, work)
 
 
 @contextmanager
-def _whole(path: str) -> Iterator[BinaryIO]:
-    """A file that has its name only when all of it is written. What is no file (a pipe) is written to."""
+def _complete_file(path: str) -> Iterator[BinaryIO]:
+    """A file that gets its name only when it is complete. A path that exists and is not a regular file, such
+    as a named pipe, is written to directly."""
     if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        with open(path, "wb") as sink:
-            yield sink
+        with open(path, "wb") as file:
+            yield file
         return
-    part = f"{path}.part"
+    partial_path = f"{path}.part"
     try:
-        with open(part, "wb") as sink:
-            yield sink
-        os.replace(part, path)
+        with open(partial_path, "wb") as file:
+            yield file
+        os.replace(partial_path, path)
     finally:
-        if os.path.exists(part):
-            os.unlink(part)
+        if os.path.exists(partial_path):
+            os.unlink(partial_path)
 
 
-async def _write(reached: SearchTarget, request: SearchRequest, kind: str, sink: BinaryIO) -> int:
-    write, end = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[kind](sink)
-    done = await run_search(reached, request, write)
+async def _write(target: SearchTarget, request: SearchRequest, file_format: str, file: BinaryIO) -> int:
+    write, end = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[file_format](file)
+    done = await run_search(target, request, write)
     end()
-    sink.flush()
-    if sink is not sys.stdout.buffer:
+    file.flush()
+    if file is not sys.stdout.buffer:
         click.echo(f"exported {plural(done.totals.matches, 'event', 'events')}", err=True)
     return exit_code(done)
 
 
-def _ndjson(sink: BinaryIO) -> Writing:
-    from mainstem.cli.commands.show import json_line
+def _ndjson(file: BinaryIO) -> Writer:
+    from mainstem.cli.event_format import json_line
 
     def write(event: Event) -> None:
-        sink.write(json_line(event).encode() + b"\n")
+        file.write(json_line(event).encode() + b"\n")
 
     return write, lambda: None
 
 
-def _csv(sink: BinaryIO) -> Writing:
+def _csv(file: BinaryIO) -> Writer:
     text = io.StringIO(newline="")
-    row = csv.writer(text, lineterminator="\n").writerow
+    format_row = csv.writer(text, lineterminator="\n").writerow
 
     def write_row(cells: tuple[object, ...]) -> None:
-        row(cells)
-        sink.write(text.getvalue().encode())
+        format_row(cells)
+        file.write(text.getvalue().encode())
         text.seek(0)
         text.truncate()
 
@@ -136,10 +138,10 @@ def _csv(sink: BinaryIO) -> Writing:
     return lambda event: write_row(csv_row(event)), lambda: None
 
 
-def _parquet(sink: BinaryIO) -> Writing:
+def _parquet(file: BinaryIO) -> Writer:
     from mainstem.parquet import ParquetWriter
 
-    writer = ParquetWriter(sink)
+    writer = ParquetWriter(file)
 
     def write(event: Event) -> None:
         if writer.add(event):

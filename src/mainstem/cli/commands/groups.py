@@ -18,6 +18,7 @@ from mainstem.cli.common import (
     tab_cell,
     with_engine,
 )
+from mainstem.cli.offsets import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
 
 if TYPE_CHECKING:
@@ -32,57 +33,58 @@ def command() -> None:
 @command.command("list")
 @at_option
 @json_option
-def list_groups(at: str, as_json: bool) -> None:
+def list_groups(address: str, as_json: bool) -> None:
     """List the consumer groups.
 
     Columns: group, state.
     """
-    found = with_engine(at, lambda engine: engine.groups())
+    groups = with_engine(address, lambda engine: engine.groups())
     if as_json:
-        for each in found:
-            print_json({"group": each.name, "state": each.state})
-    elif found or not is_terminal():
-        print_rows(("group", "state"), [(each.name, each.state) for each in found])
+        for group in groups:
+            print_json({"group": group.name, "state": group.state})
+    elif groups or not is_terminal():
+        print_rows(("group", "state"), [(group.name, group.state) for group in groups])
     else:
-        click.echo(f"no consumer groups at {at}", err=True)
+        click.echo(f"no consumer groups at {address}", err=True)
 
 
 @command.command("describe")
 @click.argument("names", metavar="GROUP...", nargs=-1, required=True)
 @at_option
 @json_option
-def describe_groups(names: tuple[str, ...], at: str, as_json: bool) -> None:
-    """Show how far groups have read, how far they are behind, and their members.
+def describe_groups(names: tuple[str, ...], address: str, as_json: bool) -> None:
+    """Show the positions of groups, how far they are behind, and their members.
 
-    Lag is in events, and in time: how long ago the next unread event happened, by its own timestamp. In a
-    pipe, the first column says what a line is: `group` (name, state, assignor), `position` (group, topic,
-    partition, offset, end, lag, lag in seconds, member), `member` (group, member id, client id, host,
+    The lag is given in events and in time: how long ago the next unread event happened, by its timestamp. In
+    a pipe, the first column is the type of the line: `group` (name, state, assignor), `position` (group,
+    topic, partition, offset, end, lag, lag in seconds, member), `member` (group, member id, client id, host,
     partitions).
     """
 
     async def work(engine: Engine) -> list[GroupInfo]:
         return [await engine.group(name) for name in names]
 
-    for info in with_engine(at, work):
+    for info in with_engine(address, work):
         if as_json:
             print_json(info)
         elif is_terminal():
-            _show(info)
+            _print_for_people(info)
         else:
-            _print(info)
+            _print_for_programs(info)
 
 
-def _readers(info: GroupInfo) -> dict[tuple[str, int], str]:
-    return {at: member.client_id for member in info.members for at in member.assigned}
+def _client_ids(info: GroupInfo) -> dict[tuple[str, int], str]:
+    """The client id of the member to which each (topic, partition) is assigned."""
+    return {partition: member.client_id for member in info.members for partition in member.assigned}
 
 
-def _print(info: GroupInfo) -> None:
-    readers = _readers(info)
+def _print_for_programs(info: GroupInfo) -> None:
+    client_ids = _client_ids(info)
     rows: list[tuple[object, ...]] = [("group", info.name, info.state, info.assignor)]
-    for at in info.positions:
-        lag_s = None if at.lag_ms is None else f"{at.lag_ms / 1000:.3f}"
-        reader = readers.get((at.topic, at.partition))
-        rows.append(("position", info.name, at.topic, at.partition, at.offset, at.end, at.lag, lag_s, reader))
+    for p in info.positions:
+        lag_s = None if p.lag_ms is None else f"{p.lag_ms / 1000:.3f}"
+        client_id = client_ids.get((p.topic, p.partition))
+        rows.append(("position", info.name, p.topic, p.partition, p.offset, p.end, p.lag, lag_s, client_id))
     for member in info.members:
         assigned = ",".join(f"{topic}:{partition}" for topic, partition in member.assigned)
         rows.append(("member", info.name, member.id, member.client_id, member.host, assigned))
@@ -90,28 +92,30 @@ def _print(info: GroupInfo) -> None:
         click.echo("\t".join(tab_cell(cell) for cell in row))
 
 
-def _show(info: GroupInfo) -> None:
-    lag = sum(at.lag or 0 for at in info.positions)
-    told = f"{lag:,} events behind" if lag else "nothing unread"
-    click.echo(f"{style(info.name, bold=True)}  {info.state}  {told if info.positions else 'no positions'}")
-    readers = _readers(info)
+def _print_for_people(info: GroupInfo) -> None:
+    lag = sum(position.lag or 0 for position in info.positions)
+    summary = f"{lag:,} events behind" if lag else "nothing unread"
+    click.echo(
+        f"{style(info.name, bold=True)}  {info.state}  {summary if info.positions else 'no positions'}"
+    )
+    client_ids = _client_ids(info)
     if info.positions:
         rows = [
             (
-                at.topic,
-                at.partition,
-                at.offset,
-                at.end,
-                at.lag,
-                None if at.lag_ms is None else format_age(at.lag_ms) if at.lag else None,
-                readers.get((at.topic, at.partition)),
+                position.topic,
+                position.partition,
+                position.offset,
+                position.end,
+                position.lag,
+                None if position.lag_ms is None or not position.lag else format_age(position.lag_ms),
+                client_ids.get((position.topic, position.partition)),
             )
-            for at in info.positions
+            for position in info.positions
         ]
         print_rows(("topic", "partition", "position", "end", "lag", "behind", "member"), rows, indent="  ")
     for member in info.members:
         assigned = ", ".join(f"{topic} {partition}" for topic, partition in member.assigned) or "nothing"
-        host = member.host.removeprefix("/")  # Kafka writes one
+        host = member.host.removeprefix("/")  # as Kafka reports it
         click.echo(style(f"  member {member.client_id} at {host}: {assigned}", dim=True))
 
 
@@ -123,48 +127,50 @@ def _show(info: GroupInfo) -> None:
     metavar="WHERE",
     help="earliest, latest, an OFFSET, a TIME (ISO 8601, UTC) or -10m.",
 )
-@click.option("--topic", "topics", multiple=True, help="Only this topic; needed for one it has not read yet.")
-@click.option("--execute", is_flag=True, help="Do it; without it, only shown.")
+@click.option(
+    "--topic", "topics", multiple=True, help="Only this topic; required for one that it has not read yet."
+)
+@click.option("--execute", is_flag=True, help="Do it; without this option, only show the changes.")
 @at_option
 @json_option
-def reset_group(name: str, to: str, topics: tuple[str, ...], execute: bool, at: str, as_json: bool) -> None:
-    """Set how far a group has read. Shows what it would do; does it with --execute.
+def reset_group(
+    name: str, to: str, topics: tuple[str, ...], execute: bool, address: str, as_json: bool
+) -> None:
+    """Set where a group continues to read. Shows the changes; makes them with --execute.
 
     The group must have no members. Columns: topic, partition, old offset, new offset.
     """
     try:
-        moment = parse_start_point(to, time.time_ns() // 1_000_000)
+        start_point = parse_start_point(to, time.time_ns() // 1_000_000)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--to") from None
 
-    from mainstem.cli.commands.tail import resolve_offset
     from mainstem.contract import Position, StreamError, UnknownGroup
 
     async def work(engine: Engine) -> list[tuple[Position, int | None]]:
         try:
-            known = {
-                (each.topic, each.partition): each.offset for each in (await engine.group(name)).positions
-            }
+            positions = (await engine.group(name)).positions
         except UnknownGroup:
             if not topics:
                 raise
-            known = {}
-        wanted = [at for at in known if not topics or at[0] in topics]
-        for topic in topics or {topic for topic, _ in known}:
-            wanted += [(topic, each) for each in range(await engine.partitions(topic))]
-        changes = [
-            (Position(*at, await resolve_offset(engine, at, moment)), known.get(at))
-            for at in sorted(set(wanted))
-        ]
+            positions = ()
+        old_offsets = {(position.topic, position.partition): position.offset for position in positions}
+        partitions = {partition for partition in old_offsets if not topics or partition[0] in topics}
+        for topic in topics or {topic for topic, _ in old_offsets}:
+            partitions |= {(topic, partition) for partition in range(await engine.partitions(topic))}
+        changes = []
+        for topic, partition in sorted(partitions):
+            new_offset = await resolve_offset(engine, topic, partition, start_point)
+            changes.append((Position(topic, partition, new_offset), old_offsets.get((topic, partition))))
         if not changes:
             raise StreamError(f"group {name} has no positions; name a topic with --topic")
         if execute:
             await engine.set_positions(name, [position for position, _ in changes])
         return changes
 
-    rows = with_engine(at, work)
+    changes = with_engine(address, work)
     if as_json:
-        for new, old in rows:
+        for new, old in changes:
             print_json(
                 {
                     "topic": new.topic,
@@ -175,23 +181,23 @@ def reset_group(name: str, to: str, topics: tuple[str, ...], execute: bool, at: 
                 }
             )
     else:
-        shown = [(new.topic, new.partition, old, new.offset) for new, old in rows]
-        print_rows(("topic", "partition", "from", "to"), shown)
+        rows = [(new.topic, new.partition, old, new.offset) for new, old in changes]
+        print_rows(("topic", "partition", "from", "to"), rows)
     if not execute:
-        click.echo("dry run: nothing was changed; add --execute to do it", err=True)
+        click.echo("dry run: nothing was changed; add --execute to make the changes", err=True)
 
 
 @command.command("delete")
 @click.argument("names", metavar="GROUP...", nargs=-1, required=True)
 @at_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def delete_groups(names: tuple[str, ...], at: str, yes: bool) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def delete_groups(names: tuple[str, ...], address: str, yes: bool) -> None:
     """Delete groups with their positions. They must have no members."""
-    confirm(f"Delete {', '.join(names)} with all positions at {at}?", yes=yes)
+    confirm(f"Delete {', '.join(names)} with all positions at {address}?", yes=yes)
 
     async def work(engine: Engine) -> None:
         for name in names:
             await engine.delete_group(name)
             click.echo(f"deleted {name}")
 
-    with_engine(at, work)
+    with_engine(address, work)

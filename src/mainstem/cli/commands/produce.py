@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import at_option, format_size, with_engine
+from mainstem.cli.common import at_option, format_size, plural, with_engine
 from mainstem.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     import asyncio
 
-    from mainstem.cli.line_format import InputLines
+    from mainstem.cli.input_lines import InputLines
     from mainstem.contract import Engine, NewEvent, StreamError
 
 BATCH_EVENTS = 4_000
 BATCH_BYTES = 1 << 20
-BATCHES_ON_THE_WAY = 6
-REPORTED_LINES = 20
-"""Bad lines that are shown one by one; the others are counted."""
+BATCHES_IN_FLIGHT_MAX = 6
+BAD_LINES_SHOWN_MAX = 20
+"""Bad lines that are shown one by one; further ones are only counted."""
 
 
 @dataclass(slots=True)
 class ProduceTally:
-    """What came of it."""
+    """What a run has done so far."""
 
     events: int = 0
     bytes: int = 0
@@ -39,53 +39,52 @@ class ProduceTally:
     def summary(self) -> str:
         """`produced 336,776 events, 101.2 MB, in 2.31 s (145,790 events/s, 43.8 MB/s)`."""
         seconds = max(time.monotonic() - self.started, 1e-6)
-        bad = (
-            f"; {self.bad_lines:,} bad line{'s' if self.bad_lines != 1 else ''} left out"
-            if self.bad_lines
-            else ""
-        )
+        bad = f"; {plural(self.bad_lines, 'bad line', 'bad lines')} left out" if self.bad_lines else ""
         return (
             f"produced {self.events:,} events, {format_size(self.bytes)}, in {seconds:.2f} s"
             f" ({self.events / seconds:,.0f} events/s, {format_size(self.bytes / seconds)}/s){bad}"
         )
 
 
-@click.command("produce")
+@click.command("produce", short_help="Write lines of files or of standard input as events to TOPIC.")
 @click.argument("topic")
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @at_option
 @click.option("--key", metavar="FIELD", help="Field of the JSON line that is the key; a.b for a nested one.")
 @click.option(
-    "--timestamp", metavar="FIELD", help="Field with the event's time: ISO 8601, or epoch in s or ms."
+    "--timestamp",
+    metavar="FIELD",
+    help="Field with the event's time: ISO 8601, or seconds or milliseconds since 1970.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header for every event.")
-@click.option("--partition", type=click.IntRange(min=0), help="Write to this partition; by key otherwise.")
+@click.option(
+    "--partition", type=click.IntRange(min=0), help="Write to this partition; by default, chosen by the key."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first bad line.")
 def command(
     topic: str,
     files: tuple[str, ...],
-    at: str,
+    address: str,
     key: str | None,
     timestamp: str | None,
     headers: tuple[str, ...],
     partition: int | None,
     strict: bool,
 ) -> int:
-    """Write each line of FILE (standard input without one, or -) as an event to TOPIC.
+    """Write each line of FILE (by default, or for -, of standard input) as an event to TOPIC.
 
-    The line is the value, as it is; blank lines are passed over. Files ending in .zst or .gz are
-    decompressed. With --key or --timestamp every line must be a JSON object with that field; a null key
-    makes an event without a key. A bad line is reported with its number, and the rest goes on (exit code
-    4).
+    The line is the value, unchanged; blank lines are skipped. Files ending in .zst or .gz are decompressed.
+    With --key or --timestamp, every line must be a JSON object with that field; a null key makes an event
+    without a key. A bad line is reported with its number, and the other lines are written (exit code 4).
     """
-    from mainstem.cli.line_format import InputError, InputLines
+    from mainstem.cli.input_lines import InputError, InputLines
 
-    make = _maker(key, timestamp, _headers(headers), partition)
+    make_event = _event_maker(key, timestamp, _headers(headers), partition)
     try:
         lines = InputLines(files or ("-",))
         tally = ProduceTally()
         try:
-            with_engine(at, _Producer(topic, lines, make, tally, strict).run)
+            with_engine(address, _Producer(topic, lines, make_event, tally, strict).run)
         finally:
             click.echo(tally.summary(), err=True)
     except InputError as error:
@@ -93,86 +92,87 @@ def command(
     return ExitCode.BAD_INPUT if tally.bad_lines else ExitCode.DONE
 
 
-def _headers(given: tuple[str, ...]) -> tuple[tuple[str, bytes | None], ...]:
-    found: list[tuple[str, bytes | None]] = []
-    for each in given:
-        name, equals, value = each.partition("=")
+def _headers(texts: tuple[str, ...]) -> tuple[tuple[str, bytes | None], ...]:
+    headers: list[tuple[str, bytes | None]] = []
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{each!r} is not NAME=VALUE", param_hint="--header")
-        found.append((name, value.encode()))
-    return tuple(found)
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--header")
+        headers.append((name, value.encode()))
+    return tuple(headers)
 
 
-def _maker(
+def _event_maker(
     key: str | None,
     timestamp: str | None,
     headers: tuple[tuple[str, bytes | None], ...],
     partition: int | None,
 ) -> Callable[[bytes], NewEvent]:
-    """The function that makes an event of a line; it raises ValueError for a bad one."""
+    """The function that makes an event of a line; it raises ValueError for a bad line."""
     from mainstem.contract import NewEvent
 
     if key is None and timestamp is None:
         return lambda line: NewEvent(line, None, headers, None, partition)
-    from mainstem.cli.fields import FieldExtractor, key_bytes
+    from mainstem.cli.field_extractor import FieldExtractor, key_bytes
     from mainstem.timespec import parse_event_time
 
-    fields = FieldExtractor([each for each in (key, timestamp) if each is not None])
+    extractor = FieldExtractor([path for path in (key, timestamp) if path is not None])
 
-    def make(line: bytes) -> NewEvent:
-        found = fields.extract(line)
-        event_key = key_bytes(found[0]) if key is not None else None
-        time_ms = parse_event_time(found[-1]) if timestamp is not None else None
+    def make_event(line: bytes) -> NewEvent:
+        values = extractor.extract(line)
+        event_key = key_bytes(values[0]) if key is not None else None
+        time_ms = parse_event_time(values[-1]) if timestamp is not None else None
         return NewEvent(line, event_key, headers, time_ms, partition)
 
-    return make
+    return make_event
 
 
 class _Producer:
-    """One run: lines to batches of events, some batches on their way at a time."""
+    """One run: makes batches of lines and publishes several of them at a time."""
 
     def __init__(
         self,
         topic: str,
         lines: InputLines,
-        make: Callable[[bytes], NewEvent],
+        make_event: Callable[[bytes], NewEvent],
         tally: ProduceTally,
         strict: bool,
     ) -> None:
         self._topic = topic
         self._lines = lines
-        self._make = make
+        self._make_event = make_event
         self._tally = tally
         self._strict = strict
         self._stopped = False
-        self._failed: StreamError | None = None
-        """What ends it all. Kept, not raised in the task of its batch: those on the way may fail alike."""
+        self._fatal_error: StreamError | None = None
+        """The error that ends the run. It is not raised in the task of its batch, because other batches in
+        flight may fail with the same error."""
 
     async def run(self, engine: Engine) -> None:
-        """All lines of all files. With --strict none after a bad line; those before it are written."""
+        """Publish all lines of all files. With --strict, lines after a bad one are not published."""
         import asyncio
 
-        on_the_way: set[asyncio.Task[None]] = set()
-        with _progress(self._lines, self._tally) as tick:
+        in_flight: set[asyncio.Task[None]] = set()
+        with _progress_bar(self._lines, self._tally) as update:
             try:
                 for batch in self._batches():
-                    if len(on_the_way) >= BATCHES_ON_THE_WAY:
-                        done, on_the_way = await asyncio.wait(on_the_way, return_when=asyncio.FIRST_COMPLETED)
+                    if len(in_flight) >= BATCHES_IN_FLIGHT_MAX:
+                        done, in_flight = await asyncio.wait(in_flight, return_when=asyncio.FIRST_COMPLETED)
                         _raise_first(done)
-                        if self._failed is not None:
+                        if self._fatal_error is not None:
                             break
-                    on_the_way.add(asyncio.create_task(self._publish(engine, batch)))
-                    tick()
+                    in_flight.add(asyncio.create_task(self._publish(engine, batch)))
+                    update()
                     await asyncio.sleep(0)
             finally:
-                if on_the_way:
-                    await asyncio.wait(on_the_way)
-            _raise_first(on_the_way)
-            if self._failed is not None:
-                raise self._failed
-            tick()
+                if in_flight:
+                    await asyncio.wait(in_flight)
+            _raise_first(in_flight)
+            if self._fatal_error is not None:
+                raise self._fatal_error
+            update()
 
-    async def _publish(self, engine: Engine, batch: _Batch) -> None:
+    async def _publish(self, engine: Engine, batch: _LineBatch) -> None:
         from mainstem.contract import EventTooLarge, InvalidArgument, Position, StreamError
 
         results: Sequence[Position | StreamError]
@@ -183,63 +183,63 @@ class _Producer:
             if not results:
                 self._fail(error)
                 return
-        for number, event, result in zip(batch.numbers, batch.events, results, strict=True):
+        for number, event, result in zip(batch.line_numbers, batch.events, results, strict=True):
             if isinstance(result, Position):
                 self._tally.events += 1
                 self._tally.bytes += len(event.value or b"")
             elif isinstance(result, (EventTooLarge, InvalidArgument)):
-                self._bad(batch.path, number, str(result))
+                self._report_bad_line(batch.path, number, str(result))
             else:
                 self._fail(result)
 
     def _fail(self, error: StreamError) -> None:
         self._stopped = True
-        self._failed = self._failed or error
+        self._fatal_error = self._fatal_error or error
 
-    def _batches(self) -> Iterator[_Batch]:
+    def _batches(self) -> Iterator[_LineBatch]:
         for path in self._lines.paths:
-            batch = _Batch(path)
+            batch = _LineBatch(path)
             for number, line in self._lines.read(path):
                 self._add(batch, number, line)
                 if self._stopped:
                     break
                 if len(batch.events) >= BATCH_EVENTS or batch.bytes >= BATCH_BYTES:
                     yield batch
-                    batch = _Batch(path)
+                    batch = _LineBatch(path)
             if batch.events:
                 yield batch
             if self._stopped:
                 return
 
-    def _add(self, batch: _Batch, number: int, line: bytes | None) -> None:
+    def _add(self, batch: _LineBatch, number: int, line: bytes | None) -> None:
         if line is None:
-            self._bad(batch.path, number, "longer than 64 MiB")
+            self._report_bad_line(batch.path, number, "longer than 64 MiB")
         elif line:
             try:
-                batch.events.append(self._make(line))
+                batch.events.append(self._make_event(line))
             except ValueError as error:
-                self._bad(batch.path, number, str(error))
+                self._report_bad_line(batch.path, number, str(error))
             else:
-                batch.numbers.append(number)
+                batch.line_numbers.append(number)
                 batch.bytes += len(line)
 
-    def _bad(self, path: str, number: int, why: str) -> None:
+    def _report_bad_line(self, path: str, number: int, why: str) -> None:
         self._tally.bad_lines += 1
         if self._strict:
             self._stopped = True
-        if self._tally.bad_lines <= REPORTED_LINES:
-            where = "standard input" if path == "-" else path
-            click.echo(f"{where}, line {number}: {why}", err=True)
-        elif self._tally.bad_lines == REPORTED_LINES + 1:
-            click.echo("more bad lines are counted, not shown", err=True)
+        if self._tally.bad_lines <= BAD_LINES_SHOWN_MAX:
+            source = "standard input" if path == "-" else path
+            click.echo(f"{source}, line {number}: {why}", err=True)
+        elif self._tally.bad_lines == BAD_LINES_SHOWN_MAX + 1:
+            click.echo("further bad lines are only counted", err=True)
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Events of one file that are published together, and the lines they stood on."""
+class _LineBatch:
+    """Events of one file that are published together, and the numbers of their lines."""
 
     path: str
-    numbers: list[int] = field(default_factory=list)
+    line_numbers: list[int] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
     bytes: int = 0
 
@@ -250,8 +250,8 @@ def _raise_first(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 @contextmanager
-def _progress(lines: InputLines, tally: ProduceTally) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; the function given is called now and then."""
+def _progress_bar(lines: InputLines, tally: ProduceTally) -> Iterator[Callable[[], None]]:
+    """Show a bar if standard error is a terminal; yields a function that updates it."""
     if not sys.stderr.isatty() or lines.paths == ("-",):
         yield lambda: None
         return
@@ -266,6 +266,6 @@ def _progress(lines: InputLines, tally: ProduceTally) -> Iterator[Callable[[], N
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-    ) as bar:
-        task = bar.add_task("producing", total=lines.total_bytes or None, count="0")
-        yield lambda: bar.update(task, completed=lines.read_bytes, count=f"{tally.events:,}")
+    ) as progress:
+        task = progress.add_task("producing", total=lines.total_bytes or None, count="0")
+        yield lambda: progress.update(task, completed=lines.read_bytes, count=f"{tally.events:,}")

@@ -4,57 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import sys
 import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import is_terminal, json_option, print_json, tab_cell
+from mainstem.cli.common import is_terminal, json_option, plural, print_error, print_json, tab_cell
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.cli.search_options import StatusLine, plural, scope_options, share_bar, with_search
-from mainstem.timespec import format_age, format_iso
+from mainstem.cli.replay_runner import ReplayRequest, ReplayRunner
+from mainstem.cli.search_options import StatusLine, scope_options, share_bar, with_search
+from mainstem.timespec import format_age
 
 if TYPE_CHECKING:
     from mainstem.cli.search_options import SearchTarget
     from mainstem.replay import ReplayProgress
-    from mainstem.search.contract import SearchRequest
 
-EVENTS_A_SECOND = 1_000
-
-
-class ReplayRunner(Protocol):
-    """One job, through the HTTP door or by Kafka's protocol."""
-
-    async def count(self) -> tuple[int, ReplayProgress]:
-        """How many events it would publish; and what is known before it does."""
-
-    def run(self) -> AsyncGenerator[ReplayProgress, None]:
-        """Publish them."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRequest:
-    """What is replayed, where to, how."""
-
-    request: SearchRequest
-    to: str
-    rate: int
-    job: str
-    is_resumed: bool
-
-    def resume_command(self, at: str) -> str:
-        """The command that goes on with it. Ages are times by now, so that it means the same events."""
-        words = ["mainstem", "replay", self.request.query, "--to", self.to, "--job", self.job]
-        for topic in self.request.topics:
-            words += ["--topic", topic]
-        for option, time_ms in (("--since", self.request.since_ms), ("--until", self.request.until_ms)):
-            words += [] if time_ms is None else [option, format_iso(time_ms)]
-        return shlex.join([*words, "--rate", str(self.rate), "--at", at])
+DEFAULT_EVENTS_PER_S = 1_000
 
 
 @click.command("replay", short_help="Publish all events that match QUERY again, into another topic.")
@@ -64,18 +31,20 @@ class ReplayRequest:
 @click.option(
     "--rate",
     type=click.IntRange(1, 1_000_000),
-    default=EVENTS_A_SECOND,
+    default=DEFAULT_EVENTS_PER_S,
     show_default=True,
     metavar="N",
-    help="Events a second at most.",
+    help="Publish at most N events per second.",
 )
-@click.option("--job", metavar="ID", help="Go on with a replay that was broken off; or a name for a new one.")
-@click.option("--dry-run", is_flag=True, help="Only count what would be published.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--job", metavar="ID", help="Continue a replay that was interrupted; or a name for a new replay."
+)
+@click.option("--dry-run", is_flag=True, help="Only count the events that would be published.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def command(
     query: str,
-    at: str,
+    address: str,
     topics: tuple[str, ...],
     since: int | None,
     until: int | None,
@@ -86,49 +55,50 @@ def command(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Publish all events that match QUERY again, into another topic: counted first, then asked about.
+    """Publish all events that match QUERY again, into another topic: counts them and asks for confirmation.
 
-    Keys, values and headers stay; a header mainstem-replayed-from says where each event is from. Within a
-    partition they go in their order; their own times are not kept. A replay that was broken off goes on with
-    --job: no event is published twice, none is left out. Columns: topic, job, events, events that the job
-    had published before, unreadable stretches.
+    Keys, values and headers stay the same; a header mainstem-replayed-from says where each event is from.
+    The events of a partition are published in their order, with new timestamps. If a replay is interrupted,
+    --job continues it: each event is published exactly once. Columns: topic, job, events, events that the
+    job had published before, unreadable ranges.
     """
     from mainstem.contract import InvalidArgument
     from mainstem.replay import ReplayJob
     from mainstem.search.contract import SearchRequest
 
     if not (dry_run or yes or sys.stdin.isatty()):
-        raise click.UsageError("nobody can answer here whether to publish: add --yes, or --dry-run")
+        raise click.UsageError("there is no terminal to ask for confirmation: add --yes, or --dry-run")
     request = SearchRequest(
         query=query, topics=topics, since_ms=since, until_ms=until, limit=None, newest_first=False
     )
-    order = ReplayRequest(request, to, rate, job or secrets.token_hex(4), job is not None)
+    replay = ReplayRequest(request, to, rate, job or secrets.token_hex(4), job is not None)
     try:
-        ReplayJob.of(order.job, request)
+        ReplayJob.of(replay.job, request)
     except InvalidArgument as error:
         raise click.BadParameter(str(error), param_hint="--job") from None
 
-    async def work(reached: SearchTarget) -> int:
-        replaying = await _runner(reached, order)
+    async def work(target: SearchTarget) -> int:
+        runner = await _runner(target, replay)
         line = StatusLine()
         line.show("counting …")
         try:
-            events, told = await replaying.count()
+            events, progress = await runner.count()
         finally:
             line.clear()
         if dry_run or not events:
-            _report(order, events, told, as_json, done="would publish")
-            return ExitCode.DONE if events or told.already_published else ExitCode.FAILED
-        if not yes and not await _confirmed(_question(order, events, told)):
+            _report(replay, events, progress, as_json, verb="would publish")
+            return ExitCode.DONE if events or progress.already_published else ExitCode.FAILED
+        if not yes and not await _confirmed(_question(replay, events, progress)):
             raise click.Abort
-        await _run(replaying, order, events, at, as_json)
+        await _run(runner, replay, events, address, as_json)
         return ExitCode.DONE
 
-    return with_search(at, query, work)
+    return with_search(address, query, work)
 
 
 async def _confirmed(question: str) -> bool:
-    """What a person answers. Not `click.confirm`: while that waits, the loop takes no Ctrl-C."""
+    """Ask a question on the terminal. Not `click.confirm`, because the loop cannot handle Ctrl-C while that
+    waits."""
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -149,73 +119,72 @@ async def _confirmed(question: str) -> bool:
         loop.remove_reader(sys.stdin.fileno())
 
 
-async def _runner(reached: SearchTarget, order: ReplayRequest) -> ReplayRunner:
-    if reached.engine is None:
+async def _runner(target: SearchTarget, replay: ReplayRequest) -> ReplayRunner:
+    if target.engine is None:
         from mainstem.cli.remote_replay import RemoteReplay
 
-        assert reached.door is not None, "either is there"
-        return RemoteReplay(reached.door, order)
+        assert target.door is not None, "a target without an engine has an HTTP door"
+        return RemoteReplay(target.door, replay)
     from mainstem.cli.local_replay import LocalReplay
 
-    return await LocalReplay.make(reached, order)
+    return await LocalReplay.create(target, replay)
 
 
-def _question(order: ReplayRequest, events: int, told: ReplayProgress) -> str:
-    left_out = f" ({told.already_published:,} are there already)" if told.already_published else ""
-    takes = format_age(1000 * events // order.rate)
+def _question(replay: ReplayRequest, events: int, progress: ReplayProgress) -> str:
+    already = f" ({progress.already_published:,} are there already)" if progress.already_published else ""
+    duration = format_age(1000 * events // replay.rate)
     return (
-        f"Publish {plural(events, 'event', 'events')} into topic {order.to}{left_out},"
-        f" at most {order.rate:,} a second (about {takes})?"
+        f"Publish {plural(events, 'event', 'events')} into topic {replay.to}{already},"
+        f" at most {replay.rate:,} per second (about {duration})?"
     )
 
 
-async def _run(replaying: ReplayRunner, order: ReplayRequest, events: int, at: str, as_json: bool) -> None:
-    """Publish, and show how far it is; if it is broken off, tell how to go on."""
+async def _run(runner: ReplayRunner, replay: ReplayRequest, events: int, address: str, as_json: bool) -> None:
+    """Publish the events and show the progress. If the replay is interrupted, print the command that
+    continues it."""
     import asyncio
 
     from mainstem.contract import StreamError
     from mainstem.replay import ReplayProgress
 
-    began = time.monotonic()
-    line, told = StatusLine(), ReplayProgress()
+    started = time.monotonic()
+    line, progress = StatusLine(), ReplayProgress()
     try:
-        async with aclosing(replaying.run()) as steps:
-            async for told in steps:
-                share = min(1.0, told.published / events)
-                pace = told.published / max(0.001, time.monotonic() - began)
-                line.show(
-                    f"{share:4.0%} {share_bar(share)} {told.published:,} of {events:,} events, {pace:,.0f}/s"
-                )
+        async with aclosing(runner.run()) as reports:
+            async for progress in reports:
+                share = min(1.0, progress.published / events)
+                per_s = progress.published / max(0.001, time.monotonic() - started)
+                counts = f"{progress.published:,} of {events:,} events, {per_s:,.0f}/s"
+                line.show(f"{share:4.0%} {share_bar(share)} {counts}")
     except (asyncio.CancelledError, StreamError):
         line.clear()
-        click.echo(
-            f"mainstem: broken off after {plural(told.published, 'event', 'events')};"
-            f" go on with:\n  {order.resume_command(at)}",
-            err=True,
-        )
+        published = plural(progress.published, "event", "events")
+        print_error(f"interrupted after {published}; continue with:\n  {replay.resume_command(address)}")
         raise
     line.clear()
-    _report(order, told.published, told, as_json, done="published")
+    _report(replay, progress.published, progress, as_json, verb="published")
 
 
-def _report(order: ReplayRequest, events: int, told: ReplayProgress, as_json: bool, *, done: str) -> None:
-    if told.unreadable:
-        stretches = plural(told.unreadable, "stretch", "stretches")
-        click.echo(f"mainstem: left out {stretches} that could not be read", err=True)
+def _report(
+    replay: ReplayRequest, events: int, progress: ReplayProgress, as_json: bool, *, verb: str
+) -> None:
+    if progress.unreadable:
+        print_error(f"skipped {plural(progress.unreadable, 'range', 'ranges')} that could not be read")
     if as_json:
         print_json(
             {
-                "to": order.to,
-                "job": order.job,
-                "dry_run": done != "published",
+                "to": replay.to,
+                "job": replay.job,
+                "dry_run": verb != "published",
                 "events": events,
-                "published_before": told.already_published,
-                "unreadable": told.unreadable,
+                "published_before": progress.already_published,
+                "unreadable": progress.unreadable,
             }
         )
     elif is_terminal():
-        before = f"; {told.already_published:,} were there already" if told.already_published else ""
-        click.echo(f"{done} {plural(events, 'event', 'events')} into {order.to}{before} (job {order.job})")
+        before = f"; {progress.already_published:,} were there already" if progress.already_published else ""
+        count = plural(events, "event", "events")
+        click.echo(f"{verb} {count} into {replay.to}{before} (job {replay.job})")
     else:
-        columns = (order.to, order.job, events, told.already_published, told.unreadable)
+        columns = (replay.to, replay.job, events, progress.already_published, progress.unreadable)
         click.echo("\t".join(tab_cell(column) for column in columns))

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import has_colour, is_terminal, json_option, print_json, print_rows, tab_cell
+from mainstem.cli.common import (
+    has_colour,
+    is_terminal,
+    json_option,
+    print_error,
+    print_json,
+    print_rows,
+    tab_cell,
+)
 from mainstem.cli.search_options import (
     CSV_COLUMNS,
     csv_row,
@@ -36,18 +44,22 @@ FACET_VALUES = 20
     "-n",
     "limit",
     type=click.IntRange(min=0),
-    help=f"Matches at most; 0: all.  [default: {DEFAULT_MATCHES}; of --count and --facet: all]",
+    help=f"Stop after N matches; 0: all.  [default: {DEFAULT_MATCHES}; with --count and --facet: all]",
 )
-@click.option("--oldest-first", is_flag=True, help="Begin at the oldest events.")
+@click.option("--oldest-first", is_flag=True, help="Start with the oldest events.")
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values, with a header.")
-@click.option("--count", "count", is_flag=True, help="Only the number of matches.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header.")
+@click.option("--count", "count", is_flag=True, help="Print only the number of matches.")
 @click.option(
-    "--facet", "fields", metavar="FIELD", multiple=True, help="The most frequent values of a field instead."
+    "--facet",
+    "fields",
+    metavar="FIELD",
+    multiple=True,
+    help="Print the most frequent values of a field instead of events.",
 )
 def command(
     query: str,
-    at: str,
+    address: str,
     topics: tuple[str, ...],
     since: int | None,
     until: int | None,
@@ -60,13 +72,13 @@ def command(
 ) -> int:
     """Find events in all topics: words, "a phrase", field:value, a.b:>60, AND OR NOT, /regex/.
 
-    Newest first; within a partition exactly, between partitions about. In a pipe one JSON object a line.
-    Exits as grep: 0 something was found, 1 nothing, 2 or more an error.
+    Newest first: exactly within a partition, approximately between partitions. In a pipe, one JSON object
+    per line. The exit codes are those of grep: 0 for matches, 1 for none, 2 or more for an error.
     """
     from mainstem.search.contract import SearchRequest
 
     if as_json + as_csv + count > 1 or (fields and (as_csv or count)):
-        raise click.UsageError("of --json, --csv and --count only one can be had, with --facet only --json")
+        raise click.UsageError("give only one of --json, --csv and --count; with --facet only --json")
     if limit is None and not count and not fields:
         limit = DEFAULT_MATCHES
     request = SearchRequest(
@@ -79,51 +91,52 @@ def command(
         only_count=count,
     )
 
-    async def work(reached: SearchTarget) -> int:
+    async def work(target: SearchTarget) -> int:
         if fields:
-            return await _facets(reached, request, fields, as_json)
-        show = _printer(as_json, as_csv)
-        done = await run_search(reached, request, show)
+            return await _print_facets(target, request, fields, as_json)
+        done = await run_search(target, request, _printer(as_json, as_csv))
         if count:
             click.echo(str(done.totals.matches))
         return exit_code(done)
 
-    return with_search(at, query, work)
+    return with_search(address, query, work)
 
 
 def _printer(as_json: bool, as_csv: bool) -> Callable[[Event], None]:
-    from mainstem.cli.commands.show import event_printer
+    from mainstem.cli.event_format import event_printer
 
     if as_csv:
-        write = csv.writer(sys.stdout, lineterminator="\n").writerow
-        write(CSV_COLUMNS)
+        write_row = csv.writer(sys.stdout, lineterminator="\n").writerow
+        write_row(CSV_COLUMNS)
 
-        def show_csv(event: Event) -> None:
-            write(csv_row(event))
+        def print_csv(event: Event) -> None:
+            write_row(csv_row(event))
 
-        return show_csv
+        return print_csv
     terminal = is_terminal() and not as_json
-    show = event_printer(as_json=not terminal, terminal=terminal, colour=has_colour(), several=True)
-    return lambda event: show([event])
+    print_events = event_printer(
+        as_json=not terminal, terminal=terminal, colour=has_colour(), with_topic=True
+    )
+    return lambda event: print_events([event])
 
 
-async def _facets(
-    reached: SearchTarget, request: SearchRequest, fields: tuple[str, ...], as_json: bool
+async def _print_facets(
+    target: SearchTarget, request: SearchRequest, fields: tuple[str, ...], as_json: bool
 ) -> int:
     from mainstem.search.contract import Facets
 
-    counted: list[Facets] = []
+    results: list[Facets] = []
 
-    def take(update: Hit | Facets) -> None:
-        assert isinstance(update, Facets)
-        counted.append(update)
+    def on_result(result: Hit | Facets) -> None:
+        assert isinstance(result, Facets), "facets are counted without hits"
+        results.append(result)
 
-    done = await run_updates(reached, request, reached.search.facets(request, fields, FACET_VALUES), take)
-    (found,) = counted
+    done = await run_updates(target, request, target.search.facets(request, fields, FACET_VALUES), on_result)
+    (facets,) = results
     if done.reason == "budget":
-        click.echo(f"mainstem: counted only the first {found.events:,} matches", err=True)
+        print_error(f"only the first {facets.events:,} matches were counted")
     for field in fields:
-        values = found.values.get(field, [])
+        values = facets.values.get(field, [])
         if as_json:
             print_json(
                 {"field": field, "values": [{"value": value, "count": count} for value, count in values]}

@@ -70,12 +70,12 @@ def command(config: str | None, **flags: object) -> int:
     Every setting is also an environment variable, MAINSTEM_ and its name in capitals. A flag wins over the
     environment, the environment over the file.
     """
-    from mainstem.cli import complain
+    from mainstem.cli.common import print_error
 
     try:
         settings = load(flags, os.environ, config)
     except SettingsError as error:
-        complain(str(error))
+        print_error(str(error))
         return ExitCode.USAGE
     import logging
 
@@ -91,7 +91,7 @@ def command(config: str | None, **flags: object) -> int:
     try:
         server.run(settings, ready=ready)
     except server.CannotServe as error:
-        complain(str(error))
+        print_error(str(error))
         codes = {
             "usage": ExitCode.USAGE,
             "refused": ExitCode.REFUSED,

@@ -15,9 +15,12 @@ from mainstem.cli.common import (
     has_colour,
     is_terminal,
     json_option,
+    plural,
+    print_error,
     with_engine,
 )
 from mainstem.cli.exit_codes import ExitCode
+from mainstem.cli.offsets import resolve_offset
 from mainstem.timespec import StartPoint, parse_start_point
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 2_000
 
 
-def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> StartPoint | None:
+def _start_point(ctx: click.Context, param: click.Parameter, text: str | None) -> StartPoint | None:
     if text is None:
         return None
     try:
@@ -42,56 +45,57 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> Sta
     "--from",
     "start",
     metavar="WHERE",
-    callback=_moment,
+    callback=_start_point,
     help="earliest, latest, an OFFSET, a TIME (ISO 8601, UTC) or an age such as -10m.  [default: latest]",
 )
 @click.option(
-    "--until", metavar="WHERE", callback=_moment, help="Stop there; latest: at what is the end now."
+    "--until", metavar="WHERE", callback=_start_point, help="Stop there; latest: at the present end."
 )
 @click.option(
-    "-n", "count", type=click.IntRange(min=1), help="So many events; without --from, the last ones."
+    "-n", "count", type=click.IntRange(min=1), help="Stop after N events; without --from, show the last N."
 )
 @click.option("--group", help="Read as a member of this consumer group, and commit.")
 @json_option
 def command(
     topics: tuple[str, ...],
-    at: str,
+    address: str,
     start: StartPoint | None,
     until: StartPoint | None,
     count: int | None,
     group: str | None,
     as_json: bool,
 ) -> int:
-    """Show events of topics, and go on with new ones until Ctrl-C.
+    """Show events of topics, and further ones as they are written, until Ctrl-C.
 
-    In a pipe a line is: topic, partition, offset, time, key, value, separated by tabs; --json is exact,
-    with headers. Times that are typed or shown are UTC.
+    In a pipe, a line is: topic, partition, offset, time, key, value, separated by tabs; --json is exact and
+    has the headers. Times are read and shown in UTC.
     """
-    from mainstem.cli.commands.show import event_printer
+    from mainstem.cli.event_format import event_printer
 
     if group is not None and (until is not None or (start is not None and start.kind in ("offset", "time"))):
-        raise click.UsageError("with --group, --from takes earliest or latest, and there is no --until")
-    show = event_printer(
-        as_json=as_json, terminal=is_terminal(), colour=has_colour(), several=len(topics) > 1
+        raise click.UsageError("with --group, --from must be earliest or latest, and --until is not allowed")
+    print_events = event_printer(
+        as_json=as_json, terminal=is_terminal(), colour=has_colour(), with_topic=len(topics) > 1
     )
-    tail = _TopicTail(tuple(dict.fromkeys(topics)), show, count)
+    tail = _TopicTail(tuple(dict.fromkeys(topics)), print_events, count)
     try:
         if group is not None:
-            beginning = "earliest" if start is not None and start.kind == "earliest" else "latest"
-            with_engine(at, lambda engine: tail.as_member(engine, group, beginning))
+            group_start = "earliest" if start is not None and start.kind == "earliest" else "latest"
+            with_engine(address, lambda engine: tail.as_member(engine, group, group_start))
         elif start is None and until is None and count is not None:
-            with_engine(at, tail.last)
+            with_engine(address, tail.last)
         else:
-            with_engine(at, lambda engine: tail.between(engine, start or StartPoint("latest"), until))
+            with_engine(address, lambda engine: tail.between(engine, start or StartPoint("latest"), until))
     finally:
         if tail.unreadable:
-            click.echo(f"mainstem: damage in {tail.unreadable:,} places could not be read", err=True)
+            ranges = plural(tail.unreadable, "damaged range", "damaged ranges")
+            print_error(f"{ranges} could not be read")
     return ExitCode.BAD_INPUT if tail.unreadable else ExitCode.DONE
 
 
 @dataclass(slots=True)
-class _Range:
-    """Where reading a partition starts and, if it does, ends."""
+class _ReadRange:
+    """Where reading a partition starts, and where it ends; None: never."""
 
     start: int
     end: int | None
@@ -101,111 +105,101 @@ class _TopicTail:
     """One run of the command."""
 
     def __init__(
-        self, topics: Sequence[str], show: Callable[[Sequence[Event]], None], count: int | None
+        self, topics: Sequence[str], print_events: Callable[[Sequence[Event]], None], count: int | None
     ) -> None:
         self._topics = topics
-        self._show = show
+        self._print_events = print_events
         self._left = count
+        """Events that are still to be shown; None: no limit."""
         self.unreadable = 0
 
-    def _most(self) -> int:
+    def _batch_size(self) -> int:
         return BATCH_EVENTS if self._left is None else min(self._left, BATCH_EVENTS)
 
-    def _take(self, events: Sequence[Event]) -> bool:
-        """Show them, as many as are still wanted; False when that was the last."""
+    def _show(self, events: Sequence[Event]) -> bool:
+        """Show the events, up to the limit. Returns whether further events are to be shown."""
         if self._left is not None:
             events = events[: self._left]
             self._left -= len(events)
-        self._show(events)
+        self._print_events(events)
         return self._left != 0
 
     async def between(self, engine: Engine, start: StartPoint, until: StartPoint | None) -> None:
-        """From one moment to another, or for ever."""
-        ranges: dict[tuple[str, int], _Range] = {}
-        for where in await _partitions(engine, self._topics):
-            begin = await resolve_offset(engine, where, start)
-            end = None if until is None else await resolve_offset(engine, where, until)
+        """Show events from one point to another, or without end."""
+        ranges: dict[tuple[str, int], _ReadRange] = {}
+        for topic, partition in await _partitions(engine, self._topics):
+            begin = await resolve_offset(engine, topic, partition, start)
+            end = None if until is None else await resolve_offset(engine, topic, partition, until)
             if end is None or begin < end:
-                ranges[where] = _Range(begin, end)
+                ranges[topic, partition] = _ReadRange(begin, end)
         if ranges:
             await self._read(engine, ranges)
 
     async def last(self, engine: Engine) -> None:
-        """The last events that there are, by time over all partitions."""
-        ranges: dict[tuple[str, int], _Range] = {}
-        for where in await _partitions(engine, self._topics):
-            bounds = await engine.bounds(*where)
+        """Show the last events, sorted by time over all partitions."""
+        ranges: dict[tuple[str, int], _ReadRange] = {}
+        for topic, partition in await _partitions(engine, self._topics):
+            bounds = await engine.bounds(topic, partition)
             if bounds.begin < bounds.end:
-                ranges[where] = _Range(max(bounds.begin, bounds.end - (self._left or 0)), bounds.end)
-        found: list[Event] = []
-        wanted, self._left = self._left, None
-        show, self._show = self._show, found.extend
+                start = max(bounds.begin, bounds.end - (self._left or 0))
+                ranges[topic, partition] = _ReadRange(start, bounds.end)
+        events: list[Event] = []
+        count, self._left = self._left, None
+        print_events, self._print_events = self._print_events, events.extend
         if ranges:
             await self._read(engine, ranges)
-        found.sort(key=lambda event: event.timestamp_ms)  # stable: within a partition the offset decides
-        show(found[-(wanted or 0) :])
+        events.sort(key=lambda event: event.timestamp_ms)  # stable: within a partition the offset decides
+        print_events(events[-(count or 0) :])
 
-    async def _read(self, engine: Engine, ranges: dict[tuple[str, int], _Range]) -> None:
+    async def _read(self, engine: Engine, ranges: dict[tuple[str, int], _ReadRange]) -> None:
         from mainstem.contract import Position
 
-        reader = await engine.reader([Position(*where, each.start) for where, each in ranges.items()])
+        reader = await engine.reader(
+            [
+                Position(topic, partition, read_range.start)
+                for (topic, partition), read_range in ranges.items()
+            ]
+        )
         try:
             while True:
-                found = await self._next(reader)
-                wanted = [event for event in found.events if _within(ranges, event)]
-                if not self._take(wanted) or _at_end(ranges, reader.positions()):
+                batch = await self._next_batch(reader)
+                within = [event for event in batch.events if _is_within(ranges, event)]
+                if not self._show(within) or _at_end(ranges, reader.positions()):
                     return
         finally:
             await reader.close()
 
     async def as_member(self, engine: Engine, group: str, start: str) -> None:
-        """As a member of a group; what was shown is committed."""
+        """Show events as a member of a group, and commit those that were shown."""
         member = await engine.join(group, self._topics, start="earliest" if start == "earliest" else "latest")
         try:
-            more = True
-            while more:
-                found = await self._next(member)
-                if found:
-                    more = self._take(found.events)
+            continues = True
+            while continues:
+                batch = await self._next_batch(member)
+                if batch:
+                    continues = self._show(batch.events)
                     await member.commit()
         finally:
             await member.close()
 
-    async def _next(self, reader: Reader | Member) -> ReadResult:
+    async def _next_batch(self, reader: Reader | Member) -> ReadResult:
         check_stdout_open()
-        found = await reader.read(max_events=self._most(), wait_ms=500)
-        self.unreadable += len(found.unreadable)
-        for place in found.unreadable:
-            click.echo(
-                f"mainstem: {place.topic} {place.partition}@{place.offset}: damaged, passed over",
-                err=True,
-            )
-        return found
+        batch = await reader.read(max_events=self._batch_size(), wait_ms=500)
+        self.unreadable += len(batch.unreadable)
+        for position in batch.unreadable:
+            print_error(f"{position.topic} {position.partition}@{position.offset}: damaged, skipped")
+        return batch
 
 
 async def _partitions(engine: Engine, topics: Sequence[str]) -> list[tuple[str, int]]:
     return [(topic, partition) for topic in topics for partition in range(await engine.partitions(topic))]
 
 
-async def resolve_offset(engine: Engine, where: tuple[str, int], moment: StartPoint) -> int:
-    """The offset that a moment means in a partition; an offset outside what is kept means its first or its
-    end."""
-    bounds = await engine.bounds(*where)
-    if moment.kind == "earliest":
-        return bounds.begin
-    if moment.kind == "offset":
-        return max(bounds.begin, min(moment.value, bounds.end))
-    if moment.kind == "time":
-        found = await engine.offset_for_time(*where, moment.value)
-        return bounds.end if found is None else found
-    return bounds.end
-
-
-def _within(ranges: dict[tuple[str, int], _Range], event: Event) -> bool:
+def _is_within(ranges: dict[tuple[str, int], _ReadRange], event: Event) -> bool:
     end = ranges[event.topic, event.partition].end
     return end is None or event.offset < end
 
 
-def _at_end(ranges: dict[tuple[str, int], _Range], positions: Sequence[Position]) -> bool:
-    ends = ((ranges[each.topic, each.partition].end, each.offset) for each in positions)
+def _at_end(ranges: dict[tuple[str, int], _ReadRange], positions: Sequence[Position]) -> bool:
+    ends = ((ranges[position.topic, position.partition].end, position.offset) for position in positions)
     return all(end is not None and offset >= end for end, offset in ends)

@@ -1,6 +1,6 @@
-"""Lines of files and of standard input, `.zst` and `.gz` decompressed on the way, in bounded memory.
+"""Reads lines of files and of standard input in bounded memory; `.zst` and `.gz` files are decompressed.
 
-Owns: `Lines`. Refuses: lines above LINE_BYTES_MAX, which are passed over with a report. Used by `produce`.
+Owns: `InputLines`. Refuses: lines longer than LINE_BYTES_MAX, which are skipped and reported.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import IO
 
 CHUNK_BYTES = 1 << 18
 LINE_BYTES_MAX = 64 << 20
+ZSTD_RATIO = 12
+"""The compression ratio that a progress bar assumes; events compress well."""
 
-# cramjam decompresses from a buffer into a file without taking more memory than its window, but not piece
-# by piece into Python: so it writes to a pipe, in a process of its own, which also leaves this one the time
-# to publish.
+# cramjam can decompress a buffer into a file in bounded memory, but not piece by piece into Python. So it
+# runs in a process of its own and writes to a pipe, while this process publishes.
 _UNZSTD = """
 import mmap, sys, cramjam
 with open(sys.argv[1], "rb") as file:
@@ -31,15 +32,15 @@ with open(sys.argv[1], "rb") as file:
 
 
 class InputError(Exception):
-    """A file that cannot be read. The message says which and why."""
+    """A file cannot be read. The message says which and why."""
 
 
 class InputLines:
-    """`for number, line in lines.of(path)`: numbers from 1, lines without their end; None for one that is
-    too long.
+    """`for number, line in lines.read(path)`: line numbers from 1, and lines without their end. A line that
+    is too long is None.
 
-    `read_bytes` counts what was read of the files as they are stored, for a progress bar; `total_bytes` is
-    their size, 0 when it is not known (standard input).
+    For a progress bar, `read_bytes` counts the bytes read of the files as they are stored, and `total_bytes`
+    is their size; 0 if it is not known, because standard input is among them.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -56,7 +57,7 @@ class InputLines:
             self.total_bytes = 0
 
     def read(self, path: str) -> Iterator[tuple[int, bytes | None]]:
-        """The lines of one file, `-` for standard input. InputError when it cannot be read (to its end)."""
+        """The lines of one file; `-` is standard input. Raises InputError if it cannot be read to its end."""
         try:
             yield from _split(self._chunks(path))
         except (OSError, EOFError, zlib.error) as error:
@@ -64,18 +65,18 @@ class InputLines:
 
     def _chunks(self, path: str) -> Iterator[bytes]:
         if path == "-":
-            yield from self._count(sys.stdin.buffer)
+            yield from self._plain(sys.stdin.buffer)
         elif path.endswith(".zst"):
             yield from self._zstd(path)
         elif path.endswith(".gz"):
             yield from self._gzip(path)
         else:
             with open(path, "rb", buffering=0) as file:
-                yield from self._count(file)
+                yield from self._plain(file)
 
-    def _count(self, file: IO[bytes] | io.RawIOBase) -> Iterator[bytes]:
-        # read1: what there is now; a pipe's writer may be slow, and its first lines should not wait for the
-        # last.
+    def _plain(self, file: IO[bytes] | io.RawIOBase) -> Iterator[bytes]:
+        # read1 returns the bytes that are available: the writer of a pipe may be slow, and its first lines
+        # must not wait for later ones.
         read = getattr(file, "read1", file.read)
         while chunk := read(CHUNK_BYTES):
             self.read_bytes += len(chunk)
@@ -84,15 +85,15 @@ class InputLines:
     def _gzip(self, path: str) -> Iterator[bytes]:
         import gzip
 
-        with open(path, "rb") as raw, gzip.open(raw, "rb") as file:
-            before = self.read_bytes
+        with open(path, "rb") as stored, gzip.open(stored, "rb") as file:
+            read_before = self.read_bytes
             while chunk := file.read(CHUNK_BYTES):
-                self.read_bytes = before + raw.tell()
+                self.read_bytes = read_before + stored.tell()
                 yield chunk
 
     def _zstd(self, path: str) -> Iterator[bytes]:
-        stored, before, out = Path(path).stat().st_size, self.read_bytes, 0
-        if not stored:
+        stored_bytes, read_before, decompressed_bytes = Path(path).stat().st_size, self.read_bytes, 0
+        if not stored_bytes:
             return
         with subprocess.Popen(
             [sys.executable, "-c", _UNZSTD, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -101,42 +102,40 @@ class InputLines:
             assert child.stderr is not None
             try:
                 while chunk := child.stdout.read(CHUNK_BYTES):
-                    out += len(chunk)
-                    # How far the child has read is not told: events are much alike, so 12 to 1 shows the
-                    # progress.
-                    self.read_bytes = before + min(out // 12, stored)
+                    decompressed_bytes += len(chunk)
+                    # The child does not report how much it has read.
+                    self.read_bytes = read_before + min(decompressed_bytes // ZSTD_RATIO, stored_bytes)
                     yield chunk
-                problem = child.stderr.read().decode(errors="replace").strip()
+                messages = child.stderr.read().decode(errors="replace").strip().splitlines()
                 if child.wait():
-                    raise OSError(
-                        f"not whole zstd: {problem.splitlines()[-1] if problem else 'it ended early'}"
-                    )
+                    raise OSError(f"incomplete zstd data: {messages[-1] if messages else 'it ended early'}")
             finally:
                 child.kill()
-        self.read_bytes = before + stored
+        self.read_bytes = read_before + stored_bytes
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:
     number = 0
-    kept: list[bytes] = []
-    kept_bytes = 0
+    partial: list[bytes] = []
+    """The beginning of a line whose end has not been read yet."""
+    partial_bytes = 0
     for chunk in chunks:
         first, newline, rest = chunk.partition(b"\n")
-        if kept_bytes <= LINE_BYTES_MAX:
-            kept.append(first)
-        kept_bytes += len(first)
+        if partial_bytes <= LINE_BYTES_MAX:
+            partial.append(first)
+        partial_bytes += len(first)
         if not newline:
             continue
         number += 1
-        yield number, _line(kept, kept_bytes)
+        yield number, _join(partial, partial_bytes)
         *lines, last = rest.split(b"\n")
         for line in lines:
             number += 1
             yield number, line[:-1] if line.endswith(b"\r") else line
-        kept, kept_bytes = [last], len(last)
-    if kept_bytes:
-        yield number + 1, _line(kept, kept_bytes)
+        partial, partial_bytes = [last], len(last)
+    if partial_bytes:
+        yield number + 1, _join(partial, partial_bytes)
 
 
-def _line(parts: list[bytes], total_bytes: int) -> bytes | None:
+def _join(parts: list[bytes], total_bytes: int) -> bytes | None:
     return None if total_bytes > LINE_BYTES_MAX else b"".join(parts).removesuffix(b"\r")

@@ -1,8 +1,8 @@
-"""Events as lines: for a terminal, for a pipe, as JSON. Used by `tail`.
+"""Formats events as lines: for a terminal, for a pipe, as JSON.
 
-The JSON of an event (docs/CLI.md): topic, partition, offset, timestamp (ISO 8601, null if it has none),
-timestamp_ms, key, key_format, value, value_format, headers. A format is `json` (the value is embedded),
-`text`, `base64`, or `null`.
+The JSON of an event (docs/CLI.md) has: topic, partition, offset, timestamp (ISO 8601; null if the event has
+none), timestamp_ms, key, key_format, value, value_format, headers. A format is `json` (the value is
+embedded), `text`, `base64` or `null`.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ _JSON_KEY = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)')
 _DIM, _CYAN, _YELLOW, _BLUE, _OFF = "\x1b[2m", "\x1b[36m", "\x1b[33m", "\x1b[34m", "\x1b[0m"
 
 
-def event_printer(*, as_json: bool, terminal: bool, colour: bool, several: bool) -> EventPrinter:
-    """The function that prints events; `several` topics are named on each line of a terminal."""
+def event_printer(*, as_json: bool, terminal: bool, colour: bool, with_topic: bool) -> EventPrinter:
+    """The function that prints events. `with_topic`: a line on a terminal names the topic."""
     if as_json:
-        line: Callable[[Event], str] = json_line
+        format_line: Callable[[Event], str] = json_line
     elif terminal:
 
-        def line(event: Event) -> str:
-            return terminal_line(event, colour=colour, several=several)
+        def format_line(event: Event) -> str:
+            return terminal_line(event, colour=colour, with_topic=with_topic)
 
     else:
-        line = tab_line
+        format_line = tab_line
 
-    def show(events: Sequence[Event]) -> None:
+    def print_events(events: Sequence[Event]) -> None:
         if events:
-            sys.stdout.write("".join([line(event) + "\n" for event in events]))
+            sys.stdout.write("".join([format_line(event) + "\n" for event in events]))
             sys.stdout.flush()
 
-    return show
+    return print_events
 
 
 class _EventLine(msgspec.Struct):
-    """The JSON of an event, in this order."""
+    """The JSON of an event; the fields are written in this order."""
 
     topic: str
     partition: int
@@ -97,7 +97,7 @@ def _as_json(value: bytes) -> msgspec.Raw | None:
         raw = _RAW.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    # A line end can only stand between the tokens of JSON, never within one.
+    # In JSON a line end can only be between tokens, never inside one.
     return (
         msgspec.Raw(bytes(raw).replace(b"\n", b" ").replace(b"\r", b" "))
         if b"\n" in value or b"\r" in value
@@ -106,7 +106,7 @@ def _as_json(value: bytes) -> msgspec.Raw | None:
 
 
 def text_or_base64(content: bytes | None) -> tuple[str | None, str]:
-    """Bytes as JSON can carry them, and how."""
+    """Bytes as a string that JSON can represent, and the format: `text`, `base64` or `null`."""
     if content is None:
         return None, "null"
     try:
@@ -116,7 +116,8 @@ def text_or_base64(content: bytes | None) -> tuple[str | None, str]:
 
 
 def tab_line(event: Event) -> str:
-    """Tab-separated; tabs and line ends within key and value as \\t and \\n, what is not UTF-8 as base64."""
+    """Columns separated by tabs. In key and value, tabs and line ends are escaped; bytes that are not UTF-8
+    are base64."""
     columns = (
         event.topic,
         event.partition,
@@ -128,11 +129,11 @@ def tab_line(event: Event) -> str:
     return "\t".join([tab_cell(column) for column in columns])
 
 
-def terminal_line(event: Event, *, colour: bool, several: bool) -> str:
-    """`2013-01-01T10:00:00.000Z  flights 0@17  N14228  {…}`, the payload on one line."""
+def terminal_line(event: Event, *, colour: bool, with_topic: bool) -> str:
+    """`2013-01-01T10:00:00.000Z  flights 0@17  N14228  {…}`; the payload is on the same line."""
     time = format_iso(event.timestamp_ms) or "-"
     place = f"{event.partition}@{event.offset}"
-    if several:
+    if with_topic:
         place = f"{event.topic} {place}"
     key = "-" if event.key is None else _readable(event.key)
     value = "null" if event.value is None else _readable(event.value)

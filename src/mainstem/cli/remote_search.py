@@ -1,0 +1,130 @@
+"""Searching through the HTTP door of a mainstem server, whose own workers search.
+
+Owns: converting the JSON of the door to the types of the search contract.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import msgspec
+
+from mainstem.cli.http_client import error_from_problem, send_request
+from mainstem.contract import Event, Headers, NotReachable, Position
+from mainstem.http_api.cluster import ClusterJson
+from mainstem.http_api.events import EventJson, HeaderJson
+from mainstem.http_api.search import (
+    BUDGET_MAX_S,
+    FacetsJson,
+    FacetsRequestJson,
+    SearchJson,
+    TotalsJson,
+    UpdateJson,
+)
+from mainstem.search.contract import (
+    Done,
+    Facets,
+    Hit,
+    Progress,
+    SearchRequest,
+    Totals,
+    Unreadable,
+    Update,
+)
+
+_decode_update = msgspec.json.Decoder(UpdateJson).decode
+
+
+async def cluster_id(address: str) -> str:
+    """The cluster id of the server whose HTTP door is at HOST:PORT. Raises NotReachable, NotAllowed."""
+    async with send_request(address, "GET", "/api/v1/cluster") as reply:
+        try:
+            return msgspec.json.decode(await reply.read_whole(), type=ClusterJson).id
+        except msgspec.DecodeError:
+            raise NotReachable(f"the server at {address} is not a mainstem server") from None
+
+
+class RemoteSearch:
+    """The search behind the HTTP door at HOST:PORT: those parts of it that the command line uses."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
+        """As `Search.search`. Closing it closes the connection, and then the server cancels the search."""
+        body = SearchJson.from_request(request)
+        async with aclosing(self._updates("/api/v1/search", body)) as updates:
+            async for update in updates:
+                assert not isinstance(update, Facets), "only facets are counted"
+                yield update
+
+    async def facets(
+        self, request: SearchRequest, names: Sequence[str], top: int
+    ) -> AsyncGenerator[Update | Facets, None]:
+        """As `Search.facets`."""
+        body = FacetsRequestJson.from_request(request)
+        body.fields, body.top, body.budget_s = list(names), top, BUDGET_MAX_S
+        async with aclosing(self._updates("/api/v1/facets", body)) as updates:
+            async for update in updates:
+                yield update
+
+    async def _updates(self, path: str, body: SearchJson) -> AsyncGenerator[Update | Facets, None]:
+        async with send_request(self._address, "POST", path, body) as reply:
+            async for text in reply.lines():
+                line = self._decode(text)
+                if line.hit is not None:
+                    yield Hit(_event(line.hit))
+                elif line.facets is not None:
+                    yield _facets(line.facets)
+                elif line.progress is not None:
+                    yield Progress(_totals(line.progress.totals), line.progress.resume)
+                elif line.unreadable is not None:
+                    position = Position(
+                        line.unreadable.topic, line.unreadable.partition, line.unreadable.offset
+                    )
+                    yield Unreadable(position, line.unreadable.reason)
+                elif line.done is not None:
+                    yield Done(line.done.reason, _totals(line.done.totals), line.done.resume)
+                    return
+                elif line.problem is not None:
+                    raise error_from_problem(msgspec.json.encode(line.problem))
+        raise NotReachable(f"the server at {self._address} ended the search before it was done")
+
+    def _decode(self, text: bytes) -> UpdateJson:
+        try:
+            return _decode_update(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise NotReachable(f"the reply of {self._address} is not that of a mainstem server") from None
+
+
+def _totals(totals: TotalsJson) -> Totals:
+    return Totals(**msgspec.structs.asdict(totals))
+
+
+def _facets(facets: FacetsJson) -> Facets:
+    values = {
+        name: [(value.value, value.count) for value in values] for name, values in facets.fields.items()
+    }
+    return Facets(facets.events, values)
+
+
+def _event(event: EventJson) -> Event:
+    """An event whose key and payload the door has sent as base64."""
+    headers: Headers = tuple((header.name, _header_bytes(header)) for header in event.headers)
+    return Event(
+        event.topic,
+        event.partition,
+        event.offset,
+        -1 if event.timestamp_ms is None else event.timestamp_ms,
+        None if event.key is None else base64.b64decode(event.key),
+        None if event.value is None else base64.b64decode(event.value),
+        headers,
+    )
+
+
+def _header_bytes(header: HeaderJson) -> bytes | None:
+    if header.value is None:
+        return None
+    return base64.b64decode(header.value) if header.value_encoding == "base64" else header.value.encode()
