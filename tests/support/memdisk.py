@@ -9,12 +9,11 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
 from mainstem.clock import Clock
-from mainstem.log.commit.contract import CommittedPartition
+from mainstem.log.commit.contract import CommittedPartition, PendingWrite
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Buffer, File
 from mainstem.log.disk.nonblocking_read import LogContext
@@ -219,45 +218,22 @@ class MemoryDisk:
         """Nothing to end."""
 
 
-@dataclass
-class RecordedWrite:
-    """What a committer was told of one append."""
-
-    partition: CommittedPartition
-    data: bytes
-    base_offset: int
-    end_offset: int
-    segment: int
-    position: int
-    arrival_ms: int
-
-
 class ManualCommitter:
     """Commits, or rolls back, when the test says so."""
 
     def __init__(self) -> None:
-        self.pending: list[RecordedWrite] = []
+        self.pending: list[PendingWrite] = []
         self.log_starts: list[tuple[CommittedPartition, int, Promise[None]]] = []
         self.rolls = 0
         self.last_arrival_ms = 0
         self.arrivals: list[tuple[int, int]] = []
         """What the journal would hand over after a crash; a test that checkpoints clears it."""
 
-    def written(
-        self,
-        partition: CommittedPartition,
-        data: Buffer,
-        base_offset: int,
-        end_offset: int,
-        segment: int,
-        position: int,
-        file: File,
-        arrival_ms: int,
-    ) -> None:
-        assert file.size() == position + len(data)
-        assert arrival_ms >= self.last_arrival_ms
-        self.last_arrival_ms = arrival_ms
-        write = RecordedWrite(partition, bytes(data), base_offset, end_offset, segment, position, arrival_ms)
+    def append(self, write: PendingWrite) -> None:
+        assert write.file.size() == write.position + len(write.data)
+        assert write.arrival_ms >= self.last_arrival_ms
+        self.last_arrival_ms = write.arrival_ms
+        write.data = bytes(write.data)
         self.pending.append(write)
 
     def segment_rolled(self, partition: CommittedPartition, old: File, new: File) -> None:
@@ -296,20 +272,10 @@ class ManualCommitter:
 
 
 class ImmediateCommitter(ManualCommitter):
-    """Commits before `written` returns, as with durability "os"."""
+    """Commits before `append` returns, as with durability "os"."""
 
-    def written(
-        self,
-        partition: CommittedPartition,
-        data: Buffer,
-        base_offset: int,
-        end_offset: int,
-        segment: int,
-        position: int,
-        file: File,
-        arrival_ms: int,
-    ) -> None:
-        super().written(partition, data, base_offset, end_offset, segment, position, file, arrival_ms)
+    def append(self, write: PendingWrite) -> None:
+        super().append(write)
         self.commit()
 
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from mainstem.clock import Clock
 from mainstem.log import paths
-from mainstem.log.commit.checkpointer import Checkpointer, PartitionKey
+from mainstem.log.commit.checkpointer import Checkpointer
+from mainstem.log.commit.contract import PartitionKey
 from mainstem.log.commit.journal import Journal
 from mainstem.log.commit.page_cache_commit import PageCacheCommitter
 from mainstem.log.config import LogConfig, PartitionConfig

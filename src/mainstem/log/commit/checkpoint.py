@@ -1,7 +1,7 @@
 """The checkpoint file: how far each partition is durable without the journal.
 
-Owns: the two files `checkpoint-0` and `checkpoint-1` (FORMAT.md, part "Checkpoint"), of which the newest
-whole one counts. Refuses: to say when a checkpoint is due (`journal.py`) and what to do with a row
+Owns: the two files `checkpoint-0` and `checkpoint-1` (FORMAT.md, part "Checkpoint"); the newest whole one
+counts. Refuses: to decide when a checkpoint is due (`checkpointer.py`) and what to do with a row
 (`recovery/`).
 """
 
@@ -32,35 +32,36 @@ class CheckpointRow:
     topic_id: UUID
     index: int
     epoch: int
-    """partitionLeaderEpoch that the next batch carries."""
+    """partitionLeaderEpoch of the next batch."""
     log_start: int
     segment: int
-    """Base offset of the segment that the committed end is in."""
+    """Base offset of the segment that contains the committed end."""
     position: int
-    """Committed end, bytes into that segment."""
+    """The committed end, in bytes from the beginning of that segment."""
     end_offset: int
-    """Committed end, as an offset: the high watermark."""
+    """The committed end as an offset: the high watermark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint, whole."""
+    """The contents of one checkpoint file."""
 
     number: int
-    """Rises by one with each; its parity names the file."""
+    """Rises by one with each checkpoint; its parity decides the file."""
     first_seq: int
-    """Journal files with a lower seq are not needed any more."""
+    """Journal files with a lower seq are no longer needed."""
     next_group: int
     """Number of the first group of file `first_seq`, if there is one."""
     clean: bool
-    """The server stopped cleanly right after this. Void as soon as a journal file with seq >= `first_seq`
-    exists."""
+    """The server stopped cleanly right after this checkpoint. Void as soon as a journal file with seq >=
+    `first_seq` exists."""
     rows: tuple[CheckpointRow, ...]
 
 
 def _pack(row: CheckpointRow) -> bytes:
-    where = (row.log_start, row.segment, row.position, row.end_offset)
-    return _ROW.pack(row.topic_id.bytes, row.index, row.epoch, *where)
+    place = (row.log_start, row.segment, row.position, row.end_offset)
+    assert min(place) >= 0, f"offsets and positions of a checkpoint row are never negative: {row}"
+    return _ROW.pack(row.topic_id.bytes, row.index, row.epoch, *place)
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -92,20 +93,22 @@ def decode(data: bytes) -> Checkpoint | None:
 
 def load(disk: Disk) -> Checkpoint | None:
     """The newest whole checkpoint of the folder; None if there is none. Blocks."""
-    found = [decode(disk.read_all(name)) for name in NAMES if disk.exists(name)]
-    return max((one for one in found if one is not None), key=lambda one: one.number, default=None)
+    decoded = [decode(disk.read_all(name)) for name in NAMES if disk.exists(name)]
+    whole = [checkpoint for checkpoint in decoded if checkpoint is not None]
+    return max(whole, key=lambda checkpoint: checkpoint.number, default=None)
 
 
 def damaged_files(disk: Disk) -> list[str]:
-    """The files that are there and hold no checkpoint: what is newest among the others may be old. Blocks."""
+    """Names of the files that exist and are damaged: the newest whole checkpoint may then be an old one.
+    Blocks."""
     return [name for name in NAMES if disk.exists(name) and decode(disk.read_all(name)) is None]
 
 
 def store(disk: Disk, checkpoint: Checkpoint) -> Promise[None]:
-    """Make it durable under its own name; the one before stays as it is."""
+    """Make it durable in its own file; the previous checkpoint stays as it is."""
     return disk.replace(NAMES[checkpoint.number % 2], encode(checkpoint))
 
 
 def store_now(disk: Disk, checkpoint: Checkpoint) -> None:
-    """As `store`, at once. Blocks."""
+    """As `store`. Blocks until it is durable."""
     disk.replace_now(NAMES[checkpoint.number % 2], encode(checkpoint))

@@ -1,7 +1,7 @@
-"""Checkpoints: making segments durable in the background, so that the journal may forget.
+"""Checkpoints: syncing segments in the background, so that journal files can be reused.
 
 Owns: which segment files have bytes that only the journal (or nothing) keeps, when they are synced, the rows,
-and the checkpoint file. Refuses: to hold up a commit. Called by `journal.py`, or by
+and the checkpoint file. Refuses: to delay a commit. The committers drive it: `journal.py`, or
 `page_cache_commit.py` where there is no journal.
 
 Rule numbers are those of FORMAT.md. A journal file is free again only after all segments that it names were
@@ -13,84 +13,69 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
-from uuid import UUID
+from typing import Protocol
 
 from mainstem.clock import Clock, Timer
 from mainstem.log import paths
-from mainstem.log.commit import checkpoint as files
+from mainstem.log.commit import checkpoint as checkpoint_files
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
-from mainstem.log.commit.contract import CommittedPartition
+from mainstem.log.commit.contract import CommittedPartition, PartitionKey, partition_key
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk, File, SyncResults
 from mainstem.promise import Promise, gather
 
-PartitionKey: TypeAlias = tuple[UUID, int]
 _RETRY_S = 1.0
 ROLLS_PER_CHECKPOINT_MAX = 1000
+"""A sealed file keeps its descriptor until it is synced: after this many rolls a checkpoint is due."""
 _SYNC_SHARES = 8
+"""Sync requests in parallel when a checkpoint is urgent."""
 _PARTITIONS_PER_TURN = 8
+"""Partitions whose side files are written in one turn of the loop."""
 
 log = logging.getLogger(__name__)
 
 
-class CheckpointedPartition(CommittedPartition, Protocol):
-    """A partition, as a checkpoint sees it."""
-
-    fenced: str | None
-
-    @property
-    def deleted(self) -> bool:
-        """Its topic was deleted."""
-
-    def checkpoint_row(self) -> CheckpointRow:
-        """Where it is committed to, now."""
-
-
 class CommitBarrier(Protocol):
-    """The journal, as a checkpoint sees it."""
+    """The committer, as a checkpoint sees it."""
 
     def when_idle(self, begin: Callable[[int, int], None]) -> None:
-        """Call `begin(first seq, next group)` once no group is under way, with all later groups in a new
+        """Call `begin(first seq, next group)` once no group is in flight, with all later groups in a new
         file."""
 
     def first_seq_needed(self, first_seq: int) -> int:
         """Seq of the oldest file that a fenced partition still needs; `first_seq` if there is none."""
 
     def checkpoint_begins(self) -> bool:
-        """A checkpoint begins. True: hurry, half of the journal is in use."""
+        """A checkpoint begins. True if it is urgent: half of the journal is in use."""
 
     def is_trusted(self, key: PartitionKey) -> bool:
-        """No sync of one of its files failed, or all was written again since: a good sync means something."""
+        """A successful sync of this partition's files proves that they are durable: no sync of them failed,
+        or everything was written again since (R10)."""
 
-    def block_direct_sync(self, partition: CheckpointedPartition) -> bool:
-        """Start no direct sync of it until `release`; False if one is under way. Of two syncs of one file at
-        the same time only one is told of a failure: the other would be believed (R10)."""
+    def block_direct_sync(self, partition: CommittedPartition) -> bool:
+        """Start no direct sync of the partition until `unblock_direct_sync`; False if one is in flight. Of
+        two syncs of one file at the same time only one returns a write error, and the other would be believed
+        (R10)."""
 
-    def when_direct_sync_blocked(self, partition: CheckpointedPartition, call: Callable[[], None]) -> None:
-        """Call it, with the partition held, as soon as it has no direct sync under way."""
+    def when_direct_sync_blocked(self, partition: CommittedPartition, callback: Callable[[], None]) -> None:
+        """Call it as soon as no direct sync of the partition is in flight, with new ones blocked."""
 
-    def unblock_direct_sync(self, partition: CheckpointedPartition) -> None:
+    def unblock_direct_sync(self, partition: CommittedPartition) -> None:
         """Direct syncs may start again."""
 
-    def segment_failed(self, partition: CheckpointedPartition, error: BaseException) -> None:
-        """A sync of one of its files failed (R10)."""
+    def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
+        """A sync of one of the partition's files failed (R10)."""
 
     def checkpoint_stored(self, first_seq: int) -> None:
         """The checkpoint that began with this seq is durable."""
 
     def refers_to(self, key: PartitionKey) -> bool:
-        """A live file has records of this partition."""
-
-
-def partition_key(partition: CommittedPartition) -> PartitionKey:
-    """What names a partition."""
-    return partition.topic_id, partition.index
+        """A live journal file has records of this partition."""
 
 
 @dataclass(slots=True)
 class _DirtyFiles:
-    """What one partition wrote since the last checkpoint began."""
+    """Files that one partition wrote since the last checkpoint began."""
 
     files: dict[int, File] = field(default_factory=dict)
     """By base offset of the segment, oldest first."""
@@ -98,19 +83,20 @@ class _DirtyFiles:
 
 @dataclass(slots=True)
 class _CheckpointRun:
-    """One checkpoint under way."""
+    """One checkpoint in progress."""
 
     first_seq: int
     next_group: int
-    dirty: dict[CheckpointedPartition, _DirtyFiles]
-    rows: dict[CheckpointedPartition, CheckpointRow]
-    clean: bool
-    waiting: list[Promise[None]]
+    dirty: dict[CommittedPartition, _DirtyFiles]
+    rows: dict[CommittedPartition, CheckpointRow]
+    """Rows to store. A partition leaves it when it is deleted or a sync of it fails."""
+    is_final: bool
+    requests: list[Promise[None]]
     urgent: bool
 
 
 class Checkpointer:
-    """One for all partitions."""
+    """Makes the checkpoints of all partitions, one at a time."""
 
     def __init__(self, disk: Disk, clock: Clock, config: LogConfig) -> None:
         self._disk = disk
@@ -118,12 +104,13 @@ class Checkpointer:
         self._config = config
         self._last = Checkpoint(0, 1, 1, clean=False, rows=())
         self.rows: dict[PartitionKey, CheckpointRow] = {}
-        """As in the last durable checkpoint."""
+        """Rows of the last durable checkpoint."""
         self._durable_names: dict[PartitionKey, frozenset[File]] = {}
         """Newest files whose names are durable."""
         self._durable_names_at_start: dict[PartitionKey, str] = {}
+        """Path of the segment that the recovered row names."""
         self._frozen_keys: frozenset[PartitionKey] = frozenset()
-        self._dirty: dict[CheckpointedPartition, _DirtyFiles] = {}
+        self._dirty: dict[CommittedPartition, _DirtyFiles] = {}
         self._dirty_bytes = 0
         self._sealed: set[File] = set()
         self._rolls = 0
@@ -136,12 +123,16 @@ class Checkpointer:
         self.barrier: CommitBarrier
 
     def start(
-        self, last: Checkpoint, rows: Mapping[PartitionKey, CheckpointRow], kept: Collection[PartitionKey]
+        self,
+        last: Checkpoint,
+        rows: Mapping[PartitionKey, CheckpointRow],
+        frozen: Collection[PartitionKey],
     ) -> None:
-        """The log has recovered: this is the durable checkpoint, and its rows. Those in `kept` stay as they
-        are: they tell the next start that these partitions are shorter than what was acknowledged."""
+        """The log has recovered: `last` is the durable checkpoint, `rows` are its rows. Rows of `frozen` are
+        never replaced: they show the next start that these partitions are shorter than what was
+        acknowledged."""
         self._last = last
-        self._frozen_keys = frozenset(kept)
+        self._frozen_keys = frozenset(frozen)
         self.rows = dict(rows)
         for key, row in rows.items():
             if row.position:
@@ -149,82 +140,100 @@ class Checkpointer:
                 name = paths.segment_name(row.segment)
                 self._durable_names_at_start[key] = f"{paths.partition_folder(*key)}/{name}"
 
-    # What is to be done.
+    # Collecting work.
 
-    def mark_dirty(self, partition: CheckpointedPartition, wrote: Mapping[int, File], size: int) -> None:
-        """`size` bytes were written to these files (by segment), or its row changed. A checkpoint is due
-        within `checkpoint_interval_s`, or at once when much is."""
-        touched = self._dirty.get(partition)
+    def mark_dirty(
+        self, partition: CommittedPartition, files: Mapping[int, File], unjournaled_bytes: int = 0
+    ) -> None:
+        """These files (by base offset of the segment) were written to, or the partition's row changed. A
+        checkpoint is due within `checkpoint_interval_s`, or at once when as many bytes are not in the journal
+        as one of its files holds."""
         if partition.deleted:
             return
-        if touched is None:
-            touched = self._dirty[partition] = _DirtyFiles()
-        touched.files.update(wrote)
-        self._dirty_bytes += size
+        dirty = self._dirty.get(partition)
+        if dirty is None:
+            dirty = self._dirty[partition] = _DirtyFiles()
+        dirty.files.update(files)
+        self._dirty_bytes += unjournaled_bytes
+        self._schedule_when_due()
+
+    def mark_file_dirty(
+        self, partition: CommittedPartition, segment: int, file: File, unjournaled_bytes: int
+    ) -> None:
+        """As `mark_dirty` for one file. With durability "os" it is called at each append."""
+        dirty = self._dirty.get(partition)
+        if dirty is None:
+            self.mark_dirty(partition, {segment: file}, unjournaled_bytes)
+            return
+        dirty.files[segment] = file
+        self._dirty_bytes += unjournaled_bytes
+        if self._timer is None or self._dirty_bytes >= self._config.journal_file_bytes:
+            self._schedule_when_due()
+
+    def _schedule_when_due(self) -> None:
         if self._dirty_bytes >= self._config.journal_file_bytes:
             self.schedule()
         elif self._timer is None and not self._scheduled:
             self._timer = self._clock.call_later(self._config.checkpoint_interval_s, self._due)
 
     def close_after_sync(self, file: File) -> None:
-        """Nothing more is written to it: close it once it is synced. Until then it keeps its descriptor, so
-        after many a checkpoint is due."""
+        """The file is sealed: close it once it is synced."""
         self._sealed.add(file)
         self._rolls += 1
         if self._rolls >= ROLLS_PER_CHECKPOINT_MAX:
             self.schedule()
 
     def request(self) -> Promise[None]:
-        """A checkpoint that begins from now on; done when it is durable."""
-        later: Promise[None] = Promise()
-        self._requests.append(later)
+        """Request a checkpoint that begins after this call. Done when it is durable."""
+        promise: Promise[None] = Promise()
+        self._requests.append(promise)
         self.schedule()
-        return later
+        return promise
 
     def request_final(self) -> Promise[None]:
-        """The last one: nothing is written after it."""
+        """As `request`, at a clean stop: nothing is written after it."""
         self._is_final = True
         return self.request()
 
-    def forget_partition(self, partition: CheckpointedPartition) -> Promise[None]:
-        """The partition is deleted. Done when neither a row nor a live journal file is about it."""
-        later: Promise[None] = Promise()
-        touched = self._dirty.pop(partition, None)
-        if touched is not None:
-            self._sealed.difference_update(touched.files.values())
+    def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
+        """The partition is deleted. Done when neither a row nor a live journal file refers to it."""
+        promise: Promise[None] = Promise()
+        dirty = self._dirty.pop(partition, None)
+        if dirty is not None:
+            self._sealed.difference_update(dirty.files.values())
         if self._run is not None:
             self._run.rows.pop(partition, None)
         key = partition_key(partition)
         self.rows.pop(key, None)
         self._durable_names.pop(key, None)
         self._durable_names_at_start.pop(key, None)
-        self._forgotten.append((key, later))
+        self._forgotten.append((key, promise))
         self.schedule()
-        return later
+        return promise
 
-    def folders_to_sync(self, partition: CommittedPartition, wrote: Iterable[File]) -> list[str]:
-        """Folders to be synced before bytes in these files count as durable: none once their names are
+    def folders_to_sync(self, partition: CommittedPartition, files: Iterable[File]) -> list[str]:
+        """Folders to sync before bytes in these files count as durable; none once their names are durable
         (R1)."""
         key = partition_key(partition)
-        linked = self._durable_names.get(key)
-        if linked is None:
+        durable = self._durable_names.get(key)
+        if durable is None:
             return [paths.partition_folder(*key), paths.PARTITIONS]
-        old = self._durable_names_at_start.get(key)
-        if all(file in linked or file.path == old for file in wrote):
+        path_at_start = self._durable_names_at_start.get(key)
+        if all(file in durable or file.path == path_at_start for file in files):
             return []
         return [paths.partition_folder(*key)]
 
-    def mark_names_durable(self, partition: CommittedPartition, wrote: Iterable[File]) -> None:
-        """The folders are synced. Of files, not of their names: a segment that was rolled back is made
-        again."""
-        self._durable_names[partition_key(partition)] = frozenset(wrote)
+    def mark_names_durable(self, partition: CommittedPartition, files: Iterable[File]) -> None:
+        """The folders of these files are synced. Kept by file, not by path: a segment that was rolled back is
+        created again under the same name."""
+        self._durable_names[partition_key(partition)] = frozenset(files)
 
     def _due(self) -> None:
         self._timer = None
         self.schedule()
 
     def schedule(self) -> None:
-        """A checkpoint, as soon as it may be."""
+        """Make a checkpoint as soon as possible."""
         if not self._scheduled:
             self._scheduled = True
             if self._run is None:
@@ -234,7 +243,7 @@ class Checkpointer:
         if self._scheduled and self._run is None:
             self.barrier.when_idle(self._begin)
 
-    # One checkpoint.
+    # One checkpoint: rows, side files, segment files, folders, the checkpoint file.
 
     def _begin(self, first_seq: int, next_group: int) -> None:
         if self._run is not None or not self._scheduled:
@@ -243,111 +252,115 @@ class Checkpointer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        touched, self._dirty, self._dirty_bytes, self._rolls = self._dirty, {}, 0, 0
+        dirty, self._dirty, self._dirty_bytes, self._rolls = self._dirty, {}, 0, 0
         rows = {}
-        for partition in touched:
+        for partition in dirty:
             key = partition_key(partition)
             if key not in self._frozen_keys and self.barrier.is_trusted(key):
                 rows[partition] = partition.checkpoint_row()
-        waiting, self._requests = self._requests, []
-        run = _CheckpointRun(
-            first_seq, next_group, touched, rows, self._is_final, waiting, self.barrier.checkpoint_begins()
-        )
+        requests, self._requests = self._requests, []
+        urgent = self.barrier.checkpoint_begins()
+        run = _CheckpointRun(first_seq, next_group, dirty, rows, self._is_final, requests, urgent)
         self._run = run
-        # A closed partition has written all that already.
+        # At a clean stop the partitions are closed: they have written their side files already.
         self._save_side_files(run, [] if self._is_final else list(rows))
 
-    def _save_side_files(self, run: _CheckpointRun, left: Sequence[CheckpointedPartition]) -> None:
-        """Indexes and snapshots, some partitions in each turn of the loop: making a file takes a while. They
-        come after the rows, for they have to cover what lies before those."""
-        for partition in left[:_PARTITIONS_PER_TURN]:
-            if partition.fenced is None and partition in run.rows:  # else: deleted meanwhile
+    def _save_side_files(self, run: _CheckpointRun, partitions: Sequence[CommittedPartition]) -> None:
+        """Write indexes and snapshots, some partitions in each turn of the loop: creating a file takes a
+        while. They are written after the rows were read, because they must cover what is below those."""
+        for partition in partitions[:_PARTITIONS_PER_TURN]:
+            if partition.fenced is None and partition in run.rows:  # else: deleted in the meantime
                 _save_side_files(partition)
-        left = left[_PARTITIONS_PER_TURN:]
-        if left:
-            self._clock.call_soon(lambda: self._save_side_files(run, left))
+        remaining = partitions[_PARTITIONS_PER_TURN:]
+        if remaining:
+            self._clock.call_soon(lambda: self._save_side_files(run, remaining))
         else:
             self._sync_files(run)
 
     def _sync_files(self, run: _CheckpointRun) -> None:
-        for partition in [one for one in run.rows if not self.barrier.is_trusted(partition_key(one))]:
-            del run.rows[partition]
+        self._drop_untrusted(run)
         ready = [partition for partition in run.rows if self.barrier.block_direct_sync(partition)]
         deferred = [partition for partition in run.rows if partition not in set(ready)]
         owners = [partition for partition in ready for _ in run.dirty[partition].files]
-        targets = [file for partition in ready for file in run.dirty[partition].files.values()]
-        slices = _SYNC_SHARES if run.urgent else 1
-        shares = [(owners[at::slices], targets[at::slices]) for at in range(min(slices, len(targets)))]
-        syncs = [self._disk.sync_each(share) for _, share in shares]
+        files = [file for partition in ready for file in run.dirty[partition].files.values()]
+        count = min(_SYNC_SHARES if run.urgent else 1, len(files))
+        shares = [(owners[share::count], files[share::count]) for share in range(count)]
+        syncs = [self._disk.sync_each(share_files) for _, share_files in shares]
 
-        def synced(laters: Promise[list[Promise[SyncResults]]]) -> None:
-            for (share_owners, share_files), later in zip(shares, laters.result(), strict=True):
-                self._process_results(run, share_owners, share_files, later)
+        def synced(promises: Promise[list[Promise[SyncResults]]]) -> None:
+            for (share_owners, share_files), results in zip(shares, promises.result(), strict=True):
+                self._process_results(run, share_owners, share_files, results)
             for partition in ready:
                 self.barrier.unblock_direct_sync(partition)
             self._sync_deferred(run, deferred)
 
         gather(syncs).then(synced)
 
-    def _sync_deferred(self, run: _CheckpointRun, left: list[CheckpointedPartition]) -> None:
-        """Those that had a direct sync under way, one by one, between two of those."""
-        if not left:
+    def _drop_untrusted(self, run: _CheckpointRun) -> None:
+        for partition in list(run.rows):
+            if not self.barrier.is_trusted(partition_key(partition)):
+                del run.rows[partition]
+
+    def _sync_deferred(self, run: _CheckpointRun, partitions: list[CommittedPartition]) -> None:
+        """Sync the partitions that had a direct sync in flight, one by one, between two of those."""
+        if not partitions:
             self._sync_folders(run)
             return
-        partition = left.pop()
+        partition = partitions.pop()
 
-        def held() -> None:
+        def blocked() -> None:
             if partition in run.rows and not self.barrier.is_trusted(partition_key(partition)):
                 del run.rows[partition]
-            wrote = list(run.dirty[partition].files.values()) if partition in run.rows else []
-            self._disk.sync_each(wrote).then(lambda later: synced(wrote, later))
+            files = list(run.dirty[partition].files.values()) if partition in run.rows else []
+            self._disk.sync_each(files).then(lambda results: synced(files, results))
 
-        def synced(wrote: list[File], later: Promise[SyncResults]) -> None:
-            self._process_results(run, [partition] * len(wrote), wrote, later)
+        def synced(files: list[File], results: Promise[SyncResults]) -> None:
+            self._process_results(run, [partition] * len(files), files, results)
             self.barrier.unblock_direct_sync(partition)
-            self._sync_deferred(run, left)
+            self._sync_deferred(run, partitions)
 
-        self.barrier.when_direct_sync_blocked(partition, held)
+        self.barrier.when_direct_sync_blocked(partition, blocked)
 
     def _process_results(
         self,
         run: _CheckpointRun,
-        owners: Sequence[CheckpointedPartition],
-        share: Sequence[File],
-        later: Promise[SyncResults],
+        owners: Sequence[CommittedPartition],
+        files: Sequence[File],
+        results: Promise[SyncResults],
     ) -> None:
-        verdicts = later.result()
-        for partition, file, error in zip(owners, share, verdicts, strict=True):
+        for partition, file, error in zip(owners, files, results.result(), strict=True):
             if error is not None:
                 self._failed(run, partition, error)
             elif file in self._sealed:
                 self._sealed.discard(file)
                 file.close()
 
-    def _failed(self, run: _CheckpointRun, partition: CheckpointedPartition, error: BaseException) -> None:
-        if run.rows.pop(partition, None) is not None:  # else: deleted meanwhile, or another file of it failed
+    def _failed(self, run: _CheckpointRun, partition: CommittedPartition, error: BaseException) -> None:
+        # Not in rows: it was deleted in the meantime, or another file of it has failed.
+        if run.rows.pop(partition, None) is not None:
             self.barrier.segment_failed(partition, error)
 
     def _sync_folders(self, run: _CheckpointRun) -> None:
-        new: list[tuple[CheckpointedPartition, list[File], list[str]]] = []
-        for partition, one in run.dirty.items():
-            wrote = list(one.files.values())
-            if partition in run.rows and (names := self.folders_to_sync(partition, wrote)) and wrote:
-                new.append((partition, wrote, names))
+        new: list[tuple[CommittedPartition, list[File], list[str]]] = []
+        for partition, dirty in run.dirty.items():
+            files = list(dirty.files.values())
+            if partition in run.rows and (names := self.folders_to_sync(partition, files)) and files:
+                new.append((partition, files, names))
         folders = list(dict.fromkeys(name for _, _, names in new for name in names))
-        shares = [folders[at::_SYNC_SHARES] for at in range(min(_SYNC_SHARES, len(folders)))]
+        count = min(_SYNC_SHARES, len(folders))
+        shares = [folders[share::count] for share in range(count)]
         syncs = [self._disk.sync_each([], share) for share in shares]
 
-        def synced(laters: Promise[list[Promise[SyncResults]]]) -> None:
-            verdicts: dict[str, OSError | None] = {}
-            for share, later in zip(shares, laters.result(), strict=True):
-                verdicts |= zip(share, later.result(), strict=True)
-            for partition, wrote, names in new:
-                error = next((verdicts[name] for name in names if verdicts[name] is not None), None)
+        def synced(promises: Promise[list[Promise[SyncResults]]]) -> None:
+            errors: dict[str, OSError | None] = {}
+            for share, results in zip(shares, promises.result(), strict=True):
+                errors |= zip(share, results.result(), strict=True)
+            for partition, files, names in new:
+                error = next((errors[name] for name in names if errors[name] is not None), None)
                 if error is not None:
                     self._failed(run, partition, error)
                 elif partition in run.rows:
-                    self.mark_names_durable(partition, wrote)
+                    self.mark_names_durable(partition, files)
             self._store(run)
 
         gather(syncs).then(synced)
@@ -355,57 +368,59 @@ class Checkpointer:
     def _store(self, run: _CheckpointRun) -> None:
         rows = self.rows | {partition_key(partition): row for partition, row in run.rows.items()}
         first_seq = self.barrier.first_seq_needed(run.first_seq)
-        clean = run.clean and first_seq == run.first_seq
+        assert first_seq <= run.first_seq, "fenced partitions can only keep older journal files alive"
+        clean = run.is_final and first_seq == run.first_seq
         new = Checkpoint(self._last.number + 1, first_seq, run.next_group, clean, tuple(rows.values()))
 
-        def stored(later: Promise[None]) -> None:
+        def stored(promise: Promise[None]) -> None:
+            assert self._run is run, "one checkpoint is in progress at a time"
             self._run = None
-            if later.error is not None:
-                self._not_stored(run, later.error)
+            if promise.error is not None:
+                self._not_stored(run, promise.error)
                 return
             self._last = new
-            for partition, row in run.rows.items():  # what was forgotten meanwhile is no longer in run.rows
+            for partition, row in run.rows.items():  # a partition that was forgotten is no longer in run.rows
                 self.rows[partition_key(partition)] = row
             self.barrier.checkpoint_stored(run.first_seq)
             self._complete_forgotten(new)
-            self._end(run)
+            self._finish(run)
 
-        files.store(self._disk, new).then(stored)
+        checkpoint_files.store(self._disk, new).then(stored)
 
     def _not_stored(self, run: _CheckpointRun, error: BaseException) -> None:
-        """The checkpoint before still counts; try again in a while."""
-        log.warning("the checkpoint could not be written: %s; it is tried again in %g s", error, _RETRY_S)
-        for partition, one in run.dirty.items():
+        """The previous checkpoint still counts; try again after a while."""
+        log.warning("the checkpoint could not be written: %s; next attempt in %g s", error, _RETRY_S)
+        for partition, dirty in run.dirty.items():
             if partition in run.rows:
-                one.files.update(self._dirty[partition].files if partition in self._dirty else {})
-                self._dirty[partition] = one
+                dirty.files.update(self._dirty[partition].files if partition in self._dirty else {})
+                self._dirty[partition] = dirty
         self._scheduled = True  # so that nothing else starts one before the timer does
         self._clock.call_later(_RETRY_S, self._next)
         failed = OSError(f"checkpoint: {error}")
-        for later in run.waiting:
-            later.fail(failed)
+        for promise in run.requests:
+            promise.fail(failed)
 
-    def _end(self, run: _CheckpointRun) -> None:
-        for later in run.waiting:
-            later.resolve(None)
+    def _finish(self, run: _CheckpointRun) -> None:
+        for promise in run.requests:
+            promise.resolve(None)
         if self._scheduled or self._requests:
             self._scheduled = True
             self._clock.call_soon(self._next)
 
     def _complete_forgotten(self, stored: Checkpoint) -> None:
-        names = {(row.topic_id, row.index) for row in stored.rows}
-        left, self._forgotten = self._forgotten, []
-        for key, later in left:
-            if key in names or self.barrier.refers_to(key):
-                self._forgotten.append((key, later))
+        stored_keys = {(row.topic_id, row.index) for row in stored.rows}
+        forgotten, self._forgotten = self._forgotten, []
+        for key, promise in forgotten:
+            if key in stored_keys or self.barrier.refers_to(key):
+                self._forgotten.append((key, promise))
             else:
-                later.resolve(None)
-        if any(key in names for key, _ in self._forgotten):
+                promise.resolve(None)
+        if any(key in stored_keys for key, _ in self._forgotten):
             self._scheduled = True
 
 
-def _save_side_files(partition: CheckpointedPartition) -> None:
+def _save_side_files(partition: CommittedPartition) -> None:
     try:
         partition.save_side_files()
-    except OSError as error:  # indexes and snapshot can be made anew from the log
-        log.warning("indexes of %s-%d could not be written: %s", *partition_key(partition), error)
+    except OSError as error:  # not fatal: indexes and snapshot can be built again from the log
+        log.warning("the indexes of %s-%d could not be written: %s", *partition_key(partition), error)

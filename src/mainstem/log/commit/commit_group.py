@@ -1,15 +1,15 @@
-"""What has gathered for the commit.
+"""The parts of a commit group: pending writes by partition, control records, the group in flight.
 
-Owns: what one partition wrote since its last unit, records without bytes, and the group under way. Refuses:
-to decide when anything is sent (`journal.py`, which alone calls this).
+Owns: these three records and how their results are passed on. Refuses: to decide when a group is written
+(`journal.py`).
 """
 
 from __future__ import annotations
 
 import logging
 
-from mainstem.log.commit import journal_format as form
-from mainstem.log.commit.checkpointer import CheckpointedPartition, partition_key
+from mainstem.log.commit import journal_format
+from mainstem.log.commit.contract import CommittedPartition, partition_key
 from mainstem.log.commit.journal_files import JournalFile
 from mainstem.log.commit.journal_format import JournalRecord
 from mainstem.log.disk.contract import Buffer, File
@@ -20,87 +20,99 @@ log = logging.getLogger(__name__)
 
 
 class PendingWrites:
-    """What one partition wrote and has not committed; after it is sent, one unit."""
+    """What one partition appended since its last writes were sent to the disk. Committed as a whole."""
 
     __slots__ = (
-        "bytes_written", "dropped", "end_offset", "files", "partition", "payload_bytes", "pieces", "position",
-        "record_count", "segment", "sync_directly",
+        "byte_count", "direct_sync_bytes", "dropped", "end_offset", "files", "partition", "payload_bytes",
+        "pieces", "position", "record_count", "segment", "sync_directly", "topic_id",
     )  # fmt: skip
 
-    def __init__(self, partition: CheckpointedPartition) -> None:
+    def __init__(self, partition: CommittedPartition, direct_sync_bytes: int) -> None:
         self.partition = partition
+        self.topic_id = partition.topic_id.bytes
+        """As a journal record has it."""
+        self.direct_sync_bytes = direct_sync_bytes
+        """From this many bytes of batches on, the segment is synced directly."""
         self.files: dict[int, File] = {}
+        """Files written to, by base offset of the segment."""
         self.pieces: list[Buffer] = []
+        """Journal records with their batches; empty if synced directly."""
         self.record_count = 0
+        """Journal records in `pieces`."""
         self.payload_bytes = 0
-        self.bytes_written = 0
+        """Bytes of `pieces`."""
+        self.byte_count = 0
+        """Bytes of batches, in the journal or not."""
         self.sync_directly = False
+        """The segments are synced in place of a journal group."""
         self.dropped = False
-        """The partition was fenced or deleted meanwhile: its outcome is nobody's."""
+        """The partition was fenced or deleted in the meantime, so the result of the sync is ignored."""
         self.end_offset = 0
         self.segment = 0
         self.position = 0
 
 
 class ControlRecord:
-    """A record without bytes: a new epoch or log start."""
+    """A journal record without batches: a new epoch or log start."""
 
-    __slots__ = ("data", "later", "partition")
+    __slots__ = ("data", "partition", "promise")
 
-    def __init__(self, partition: CheckpointedPartition, data: bytes) -> None:
+    def __init__(self, partition: CommittedPartition, data: bytes) -> None:
         self.partition = partition
         self.data = data
-        self.later: Promise[None] = Promise()
+        self.promise: Promise[None] = Promise()
+        """Done when the record is durable."""
 
 
 class CommitGroup:
-    """The group under way."""
+    """The group in flight: all its records are in one write and one sync."""
 
     __slots__ = ("control_records", "journal_file", "number", "writes")
 
     def __init__(
-        self, number: int, slot: JournalFile, gathered: list[PendingWrites], control: list[ControlRecord]
+        self,
+        number: int,
+        journal_file: JournalFile,
+        writes: list[PendingWrites],
+        control_records: list[ControlRecord],
     ) -> None:
         self.number = number
-        self.journal_file = slot
-        self.writes = gathered
-        self.control_records = control
+        self.journal_file = journal_file
+        self.writes = writes
+        self.control_records = control_records
 
 
 def control_record(
-    partition: CheckpointedPartition, kind: int, offset: int, segment: int, position: int
+    partition: CommittedPartition, kind: int, offset: int, segment: int, position: int
 ) -> ControlRecord:
-    """The record of a new epoch or log start."""
-    topic, index = partition_key(partition)
-    where = (offset, offset, segment, position, 0, 0)
-    return ControlRecord(
-        partition, form.encode_record(JournalRecord(kind, topic.bytes, index, partition.epoch, *where))
-    )
+    """An EPOCH or LOGSTART record at this place."""
+    topic_id, index = partition_key(partition)
+    fields = (offset, offset, segment, position, 0, 0)
+    record = JournalRecord(kind, topic_id.bytes, index, partition.epoch, *fields)
+    return ControlRecord(partition, journal_format.encode_record(record))
 
 
-def drop_control_records(
-    control: list[ControlRecord], partition: CheckpointedPartition
-) -> list[ControlRecord]:
-    """What is left when the partition is deleted: its own records fail."""
-    for one in control:
-        if one.partition is partition:
-            one.later.fail(PartitionDeleted("the topic was deleted"))
-    return [one for one in control if one.partition is not partition]
+def drop_control_records(records: list[ControlRecord], partition: CommittedPartition) -> list[ControlRecord]:
+    """The records of other partitions; those of `partition`, which is deleted, fail with PartitionDeleted."""
+    for record in records:
+        if record.partition is partition:
+            record.promise.fail(PartitionDeleted("the topic was deleted"))
+    return [record for record in records if record.partition is not partition]
 
 
-def notify_committed(one: PendingWrites) -> None:
-    """Its bytes are durable."""
+def notify_committed(writes: PendingWrites) -> None:
+    """Inform the partition that `writes` are durable."""
     try:
-        one.partition.on_committed(one.end_offset, one.segment, one.position)
-    except Exception:  # of a waiter: the other partitions of the group must still be told
-        log.exception("after a commit of %s-%d", *partition_key(one.partition))
+        writes.partition.on_committed(writes.end_offset, writes.segment, writes.position)
+    except Exception:  # raised by a waiter; the other partitions of the group must still be notified
+        log.exception("a callback failed after a commit of %s-%d", *partition_key(writes.partition))
 
 
-def complete(later: Promise[None], error: BaseException | None) -> None:
-    """Pass a result on, unless it has one."""
-    if later.done:
+def complete(promise: Promise[None], error: BaseException | None) -> None:
+    """Pass a result on, unless the promise already has one."""
+    if promise.done:
         return
     if error is None:
-        later.resolve(None)
+        promise.resolve(None)
     else:
-        later.fail(error)
+        promise.fail(error)

@@ -1,7 +1,9 @@
-"""The journal's files: a ring of slots, zero-written once and then written over.
+"""The pool of journal files: written full of zeros once, then overwritten again and again.
 
-Owns: which slot is free, live, failed or needed by a fenced partition, and making new ones. Refuses: to write
-groups (`journal.py`). Rule numbers are those of FORMAT.md.
+Owns: which file is free, live, failed or needed by a fenced partition, and creating new ones. Refuses: to
+write groups (`journal.py`).
+
+Rule numbers are those of FORMAT.md.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mainstem.clock import Clock
 from mainstem.log import paths
-from mainstem.log.commit.checkpointer import PartitionKey
+from mainstem.log.commit.contract import PartitionKey
 from mainstem.log.commit.journal_format import BLOCK, JournalFileHeader
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk, File
@@ -20,36 +22,45 @@ from mainstem.promise import Promise
 
 _RETRY_S = 1.0
 PINNED_FILES_MAX = 2
+"""Files that fenced partitions may keep alive before all writes stop (R10)."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class JournalFile:
-    """One file."""
+    """One file of the pool."""
 
     number: int
+    """In its name. Says nothing about its contents: the header's seq does."""
     file: File
     size: int
     header: JournalFileHeader | None = None
-    """Of its present use; None: free."""
+    """Header of its present use; None: free."""
     position: int = BLOCK
-    """Where the next group goes."""
+    """Where the next group is written."""
     records: int = 0
+    """Records written in its present use."""
     failed: bool = False
     """A sync of it failed: it is never written again, and deleted once it is not needed (R5)."""
     keys: set[PartitionKey] = field(default_factory=set)
     """Partitions that have records in it."""
 
+    @property
+    def seq(self) -> int:
+        """Of its present use."""
+        assert self.header is not None, "a free file has no seq"
+        return self.header.seq
+
 
 class JournalFilePool:
-    """All slots. `changed` is called when a slot has become free."""
+    """All journal files. `on_freed` is called when a file has become free."""
 
-    def __init__(self, disk: Disk, clock: Clock, config: LogConfig, changed: Callable[[], None]) -> None:
+    def __init__(self, disk: Disk, clock: Clock, config: LogConfig, on_freed: Callable[[], None]) -> None:
         self._disk = disk
         self._clock = clock
         self._config = config
-        self._on_freed = changed
+        self._on_freed = on_freed
         self._free: list[JournalFile] = []
         self.live: list[JournalFile] = []
         """In use, by seq."""
@@ -59,7 +70,7 @@ class JournalFilePool:
         self._next_number = 0
 
     def start(self) -> None:
-        """The log has recovered: what is there is free. Makes what is missing, in the background."""
+        """The log has recovered: all existing files are free. Creates missing ones in the background."""
         for name in self._disk.list(paths.JOURNAL):
             number = paths.parse_journal_file(name)
             if number is None:
@@ -74,11 +85,11 @@ class JournalFilePool:
         self._create_missing()
 
     def stop(self) -> None:
-        """The log closes."""
+        """The log closes: create no more files."""
         self._stopped = True
 
     def _create_missing(self) -> None:
-        count = len(self._free) + sum(not slot.failed for slot in self.live)
+        count = len(self._free) + sum(not live.failed for live in self.live)
         if self._stopped or self._creating or count >= self._config.journal_files:
             return
         self._creating = True
@@ -86,17 +97,17 @@ class JournalFilePool:
         size = self._config.journal_file_bytes if count else self._config.first_journal_file_bytes
         path = paths.journal_file_path(number)
 
-        def made(later: Promise[None]) -> None:
+        def created(promise: Promise[None]) -> None:
             self._creating = False
             if self._stopped:
                 return
             try:
-                later.result()
+                promise.result()
                 self._free.append(JournalFile(number, self._disk.open(path), size))
             except OSError as error:
                 if not self._creation_failed:
                     log.warning(
-                        "a journal file of %d MB could not be made: %s; it is tried again every %g s",
+                        "a journal file of %d MB could not be created: %s; next attempt every %g s",
                         size >> 20, error, _RETRY_S,
                     )  # fmt: skip
                 self._creation_failed = True
@@ -106,49 +117,46 @@ class JournalFilePool:
             self._on_freed()
             self._create_missing()
 
-        self._disk.zero_file(path, size).then(made)
+        self._disk.zero_file(path, size).then(created)
 
     def acquire(self, header: JournalFileHeader) -> JournalFile | None:
-        """A free slot for this use, or None: wait for `changed`."""
+        """A free file for this use, or None: wait for `on_freed`."""
         if not self._free:
             self._create_missing()
             return None
-        slot = self._free.pop(0)
-        slot.header, slot.position, slot.records, slot.keys = header, BLOCK, 0, set()
-        self.live.append(slot)
-        return slot
+        assert not self.live or self.live[-1].seq < header.seq, "seq rises with each use of a file"
+        file = self._free.pop(0)
+        assert not file.failed, "a file whose sync failed is never used again (R5)"
+        file.header, file.position, file.records, file.keys = header, BLOCK, 0, set()
+        self.live.append(file)
+        return file
 
     def is_half_used(self) -> bool:
-        """Half of the ring is live."""
+        """More than half of the files are live."""
         return 2 * len(self.live) > self._config.journal_files
 
     def pinned(self, fenced: set[PartitionKey], below: int) -> list[JournalFile]:
-        """Live slots with a seq below, that have records of a fenced partition (R10)."""
-        return [slot for slot in self.live if _seq(slot) < below and not fenced.isdisjoint(slot.keys)]
+        """Live files with a seq less than `below` that have records of a fenced partition (R10)."""
+        return [file for file in self.live if file.seq < below and not fenced.isdisjoint(file.keys)]
 
     def release(self, first_seq: int, fenced: set[PartitionKey]) -> None:
-        """A checkpoint is durable that needs no slot below `first_seq`, except for fenced partitions. A slot
-        after a failed one stays as long as that: its base group is what annuls the failed group (R5)."""
+        """A checkpoint is durable that needs no file below `first_seq`, except for fenced partitions. A file
+        after a failed one is kept until that one is released: its base group annuls the failed group (R5)."""
         kept: list[JournalFile] = []
-        for slot in self.live:
-            if _seq(slot) >= first_seq or not fenced.isdisjoint(slot.keys) or (kept and kept[-1].failed):
-                kept.append(slot)
-            elif slot.failed:
-                slot.file.close()
+        for file in self.live:
+            if file.seq >= first_seq or not fenced.isdisjoint(file.keys) or (kept and kept[-1].failed):
+                kept.append(file)
+            elif file.failed:
+                file.file.close()
                 try:
-                    self._disk.unlink(slot.file.path)
+                    self._disk.unlink(file.file.path)
                 except OSError as error:
-                    log.warning("%s, which failed, could not be deleted: %s", slot.file.path, error)
+                    log.warning("%s, which failed, could not be deleted: %s", file.file.path, error)
             else:
-                slot.header = None
-                self._free.append(slot)
-        freed = len(kept) < len(self.live)
+                file.header = None
+                self._free.append(file)
+        is_freed = len(kept) < len(self.live)
         self.live = kept
-        if freed:
+        if is_freed:
             self._create_missing()
             self._on_freed()
-
-
-def _seq(slot: JournalFile) -> int:
-    assert slot.header is not None
-    return slot.header.seq

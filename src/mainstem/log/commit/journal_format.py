@@ -1,7 +1,8 @@
-"""The journal's bytes.
+"""Encodes and decodes journal files.
 
-Owns: header block, group and record of a journal file (FORMAT.md, part "Journal"), both directions. Refuses:
-to know what a record means (`recovery/partition_recovery.py`) and when a file is written (`journal.py`).
+Owns: header block, group and record of a journal file (FORMAT.md, part "Journal"), in both directions.
+Refuses: to know what a record means (`recovery/partition_recovery.py`) and when a file is written
+(`journal.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from crc32c import crc32c
 from mainstem.log.disk.contract import Buffer, File
 
 BLOCK: Final = 4096
-"""Groups begin on this edge and are padded to it, so that no write touches a block that is acknowledged."""
+"""Groups begin at a multiple of this size and are padded to it, so that no write touches a block that is
+already acknowledged."""
 HEADER_MAGIC: Final = b"MSJRNL01"
 GROUP_MAGIC: Final = b"MSGR"
 APPEND, EPOCH, LOGSTART = 1, 2, 3
@@ -35,55 +37,56 @@ class JournalFileHeader:
 
     folder_id: UUID
     seq: int
-    """Rises with each use of any file. A group of an earlier use never passes for one of this."""
+    """Rises with each use of any file, so that a group of an earlier use is never taken for one of this."""
     salt: int
-    """Random, 64 bits: part of every group's CRC."""
+    """64 random bits, part of every group's CRC."""
     base_group: int
     """Number of the file's first group. Groups of earlier files with this number or a greater one are
     void."""
 
 
 class JournalRecord(NamedTuple):
-    """One journal record, without its bytes."""
+    """One journal record, without its batches."""
 
     kind: int
     topic: bytes
-    """16 bytes of topic id."""
+    """Topic id, 16 bytes."""
     partition: int
     epoch: int
     base_offset: int
-    """APPEND: of the first batch. EPOCH: where the epoch begins. LOGSTART: the new log start."""
+    """APPEND: offset of the first record. EPOCH: where the epoch begins. LOGSTART: the new log start."""
     end_offset: int
-    """APPEND: one past the last record. Else as `base_offset`."""
+    """APPEND: one past the offset of the last record. Otherwise the same as `base_offset`."""
     segment: int
     """Base offset of the segment."""
     position: int
-    """APPEND: of the bytes, in the segment. EPOCH: where the epoch begins."""
+    """APPEND: where the batches are in the segment. EPOCH: where the epoch begins."""
     arrival_ms: int
+    """APPEND: wall-clock ms of the arrival; otherwise 0."""
     length: int
-    """Bytes that follow: the batches of an APPEND, as they are in the segment; else 0."""
+    """Bytes that follow: the batches of an APPEND, as they are in the segment; otherwise 0."""
     payload_position: int = 0
-    """Where those bytes are in the journal file. Not stored."""
+    """Where the batches are in the journal file. Not stored."""
 
 
 class JournalGroup(NamedTuple):
-    """One group as it was read."""
+    """One group that was read."""
 
     number: int
     records: list[JournalRecord]
     after_damage: bool
-    """Bytes before it, which must have held groups, are damaged."""
+    """Bytes before it, which must have been groups, are damaged."""
 
 
 def encode_header(header: JournalFileHeader) -> bytes:
-    """The whole block."""
+    """The whole header block."""
     body = header.folder_id.bytes + struct.pack(">QQQ", header.seq, header.salt, header.base_group)
     block = HEADER_MAGIC + struct.pack(">I", crc32c(body)) + body
     return block.ljust(BLOCK, b"\0")
 
 
 def decode_header(block: bytes, folder_id: UUID) -> JournalFileHeader | None:
-    """None: never used, torn, or of another data folder."""
+    """The header; None if the file was never used, the block is torn, or it is of another data folder."""
     if len(block) < BLOCK:
         return None
     magic, crc, folder, seq, salt, base_group = _HEADER.unpack_from(block)
@@ -93,12 +96,12 @@ def decode_header(block: bytes, folder_id: UUID) -> JournalFileHeader | None:
 
 
 def encode_record(record: JournalRecord) -> bytes:
-    """Without the bytes that follow it."""
+    """The record without the batches that follow it."""
     return RECORD.pack(*record[:-1])
 
 
 def crc_seed(salt: int) -> int:
-    """Where the CRC of a group begins."""
+    """Initial value of the CRC of each group."""
     return int(crc32c(salt.to_bytes(8, "big")))
 
 
@@ -115,33 +118,33 @@ def encode_group(seed: int, seq: int, number: int, count: int, records: Iterable
 
 
 def padded_group_bytes(payload: int) -> int:
-    """Bytes of a group in the file, for so many bytes of records."""
+    """Bytes that a group takes in the file, for `payload` bytes of records."""
     return -(-(GROUP.size + payload) // BLOCK) * BLOCK
 
 
 def read_groups(file: File, header: JournalFileHeader) -> Iterator[JournalGroup]:
-    """The good groups of a file in order. A bad one followed by a good one is damage: it is jumped over,
-    which the next one tells. Blocks."""
+    """The valid groups of a file, in order. An invalid group before a valid one is damage: it is skipped, and
+    the next group has `after_damage`. Blocks."""
     size = file.size()
     position, expected, damaged = BLOCK, header.base_group, False
     seed = crc_seed(header.salt)
     while position < size:
-        found = _read_group(file, position, header, seed)
-        if found is None or found[0] < expected:
+        group = _read_group(file, position, header, seed)
+        if group is None or group[0] < expected:
             position, damaged = _find_group_magic(file, position + BLOCK, size), True
             continue
-        number, records, length = found
+        number, records, length = group
         yield JournalGroup(number, records, damaged or number != expected)
         position, expected, damaged = position + length, number + 1, False
 
 
 def _find_group_magic(file: File, position: int, size: int) -> int:
-    """The next block from `position` that looks like a group; `size` if there is none."""
+    """Position of the next block, from `position` on, that looks like a group; `size` if there is none."""
     while position < size:
-        piece = file.pread(_CHUNK_BYTES, position)
-        for at in range(0, len(piece), BLOCK):
-            if piece[at : at + 4] == GROUP_MAGIC:
-                return position + at
+        chunk = file.pread(_CHUNK_BYTES, position)
+        for i in range(0, len(chunk), BLOCK):
+            if chunk[i : i + 4] == GROUP_MAGIC:
+                return position + i
         position += _CHUNK_BYTES
     return size
 
@@ -149,6 +152,7 @@ def _find_group_magic(file: File, position: int, size: int) -> int:
 def _read_group(
     file: File, position: int, header: JournalFileHeader, seed: int
 ) -> tuple[int, list[JournalRecord], int] | None:
+    """(number, records, bytes in the file) of the group at `position`; None if it is not a valid one."""
     head = file.pread(GROUP.size, position)
     if len(head) < GROUP.size:
         return None
@@ -159,11 +163,11 @@ def _read_group(
     if len(payload) != length or crc32c(payload, crc32c(head[8:], seed)) != crc:
         return None
     records = []
-    at = 0
-    while at < length:
-        fields = RECORD.unpack_from(payload, at)
-        at += RECORD_BYTES
-        records.append(JournalRecord._make((*fields, position + GROUP.size + at)))
-        at += fields[-1]
-    assert (at, len(records)) == (length, count)
+    i = 0
+    while i < length:
+        fields = RECORD.unpack_from(payload, i)
+        i += RECORD_BYTES
+        records.append(JournalRecord._make((*fields, position + GROUP.size + i)))
+        i += fields[-1]
+    assert (i, len(records)) == (length, count), "the records fill the group exactly"
     return number, records, padded_group_bytes(length)

@@ -1,6 +1,6 @@
-"""What the journal holds at start.
+"""Reads what the journal holds at start.
 
-Owns: finding the live journal files, their groups in order, and which groups are void. Refuses: to judge
+Owns: finding the live journal files, their groups in order, and which groups are annulled. Refuses: to judge
 whether a partition's records join (`recovery/partition_recovery.py`).
 """
 
@@ -11,80 +11,84 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from mainstem.log import paths
-from mainstem.log.commit import journal_format as form
+from mainstem.log.commit import journal_format
+from mainstem.log.commit.contract import PartitionKey
 from mainstem.log.commit.journal_format import JournalFileHeader, JournalRecord
 from mainstem.log.disk.contract import Disk, File
 
 
 @dataclass(slots=True)
 class JournalContents:
-    """The live records, by partition, in order. Their bytes stay in the files: ask `payload`."""
+    """The live records, by partition, in order. Their batches stay in the files: `records_of` reads them."""
 
-    records: dict[tuple[UUID, int], list[tuple[File, JournalRecord]]] = field(default_factory=dict)
+    records: dict[PartitionKey, list[tuple[File, JournalRecord]]] = field(default_factory=dict)
     live_paths: list[str] = field(default_factory=list)
     """Paths of the live files, oldest first."""
     next_seq: int = 1
+    """Seq of the next file to use."""
     next_group: int = 1
+    """Number of the next group."""
     notes: list[str] = field(default_factory=list)
+    """Damage, for the recovery report."""
     is_complete: bool = False
-    """None of the files that were used since the checkpoint is missing or was written over since."""
+    """No file that was used since the checkpoint is missing or was overwritten since."""
 
-    def records_of(
-        self, key: tuple[UUID, int]
-    ) -> tuple[list[JournalRecord], Callable[[JournalRecord], bytes]]:
-        """One partition's records, and how to get the bytes of each."""
-        found = self.records.get(key, [])
-        files = {id(record): file for file, record in found}
+    def records_of(self, key: PartitionKey) -> tuple[list[JournalRecord], Callable[[JournalRecord], bytes]]:
+        """One partition's records, and a function that reads the batches of one of them."""
+        records = self.records.get(key, [])
+        files = {id(record): file for file, record in records}
 
-        def payload(record: JournalRecord) -> bytes:
+        def read_payload(record: JournalRecord) -> bytes:
             data = files[id(record)].pread(record.length, record.payload_position)
-            assert len(data) == record.length
+            assert len(data) == record.length, "the group's CRC was checked, so its bytes are all there"
             return data
 
-        return [record for _, record in found], payload
+        return [record for _, record in records], read_payload
 
 
 def read_journal(disk: Disk, folder_id: UUID, first_seq: int, next_group: int) -> JournalContents:
     """Read all files with a seq from `first_seq` on; `next_group` is the checkpoint's. Blocks."""
     files: list[tuple[JournalFileHeader, File]] = []
-    image = JournalContents(next_seq=first_seq, next_group=next_group)
+    contents = JournalContents(next_seq=first_seq, next_group=next_group)
     for name in disk.list(paths.JOURNAL):
         if paths.parse_journal_file(name) is None:
             continue
         file = disk.open(f"{paths.JOURNAL}/{name}")
-        header = form.decode_header(file.pread(form.BLOCK, 0), folder_id)
+        header = journal_format.decode_header(file.pread(journal_format.BLOCK, 0), folder_id)
         if header is not None:
-            image.next_seq = max(image.next_seq, header.seq + 1)
+            contents.next_seq = max(contents.next_seq, header.seq + 1)
         if header is not None and header.seq >= first_seq:
             files.append((header, file))
         else:
             file.close()
     files.sort(key=lambda pair: pair[0].seq)
-    image.is_complete = bool(files) and files[-1][0].seq == first_seq + len(files) - 1
-    following = [*(header for header, _ in files[1:]), None]
-    for (header, file), after in zip(
-        files, following, strict=False
-    ):  # without files, there is nothing to follow
-        _read_file(image, header, file, after)
-        image.live_paths.append(file.path)
-    return image
+    contents.is_complete = bool(files) and files[-1][0].seq == first_seq + len(files) - 1
+    for i, (header, file) in enumerate(files):
+        following = files[i + 1][0] if i + 1 < len(files) else None
+        _read_file(contents, header, file, following)
+        contents.live_paths.append(file.path)
+    return contents
 
 
 def _read_file(
-    image: JournalContents, header: JournalFileHeader, file: File, after: JournalFileHeader | None
+    contents: JournalContents, header: JournalFileHeader, file: File, following: JournalFileHeader | None
 ) -> None:
-    ended = header.base_group
-    for group in form.read_groups(file, header):
-        if after is not None and group.number >= after.base_group:
-            break  # its sync failed: what follows it in the next file annuls it (R5)
+    """Add the records of one file. `following` is the header of the live file after it."""
+    end_group = header.base_group
+    for group in journal_format.read_groups(file, header):
+        if following is not None and group.number >= following.base_group:
+            break  # its sync failed: the next file annuls it (R5)
         if group.after_damage:
-            image.notes.append(f"{file.path}: damaged before group {group.number}")
-        ended = group.number + 1
+            contents.notes.append(f"{file.path}: damaged before group {group.number}")
+        end_group = group.number + 1
         for record in group.records:
             key = (UUID(bytes=record.topic), record.partition)
-            image.records.setdefault(key, []).append((file, record))
-    # Between files that are not neighbours lie some that are free again: they were pinned by nobody.
-    if after is not None and after.seq == header.seq + 1 and ended < after.base_group:
-        missing = after.base_group - ended
-        image.notes.append(f"{file.path}: damaged after group {ended - 1}, {missing} groups are missing")
-    image.next_group = max(image.next_group, ended)
+            contents.records.setdefault(key, []).append((file, record))
+    # Files whose seqs are not consecutive: those between were free again, because nothing pinned them.
+    is_consecutive = following is not None and following.seq == header.seq + 1
+    if following is not None and is_consecutive and end_group < following.base_group:
+        missing = following.base_group - end_group
+        contents.notes.append(
+            f"{file.path}: damaged after group {end_group - 1}, {missing} groups are missing"
+        )
+    contents.next_group = max(contents.next_group, end_group)

@@ -1,77 +1,74 @@
-"""The commit with durability "os": what is in the page cache counts.
+"""The commit with durability "os": a write counts as committed once it is in the page cache.
 
-Owns: `PageCacheCommitter`, which moves the watermark
-at the append. There is no journal: a killed server loses
-nothing, a power cut may lose what came after the last checkpoint. Refuses: to wait for anything. Made by
-`log.py`.
+Owns: `PageCacheCommitter`, which moves the watermark at the append. There is no journal: a killed server
+loses nothing; a power cut may lose what was written after the last checkpoint. Refuses: to wait for the disk.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import cast
 
-from mainstem.log.commit.checkpointer import CheckpointedPartition, Checkpointer, PartitionKey, partition_key
-from mainstem.log.commit.contract import CommittedPartition
-from mainstem.log.disk.contract import Buffer, File
+from mainstem.log.commit.checkpointer import Checkpointer
+from mainstem.log.commit.contract import CommittedPartition, PartitionKey, PendingWrite, partition_key
+from mainstem.log.disk.contract import File
 from mainstem.promise import Promise
 
 log = logging.getLogger(__name__)
 
 
 class PageCacheCommitter:
-    """`commit.Committer` without a journal, and the `CommitBarrier` of its checkpoints."""
+    """The `Committer` without a journal. Also the `CommitBarrier` of its checkpoints: no group is ever in
+    flight, and there is no direct sync to block."""
 
     read_only: str | None = None
-    """Never: each partition is fenced for itself."""
+    """Always None: the log as a whole stays writable, each partition is fenced by itself."""
     pending_bytes = 0
+    """Always 0: nothing waits for the disk."""
 
     def __init__(self, checkpointer: Checkpointer) -> None:
         self._checkpointer = checkpointer
         self._next = (1, 1)
+        """(seq, group) that the next journal would begin with."""
         self._failed: set[PartitionKey] = set()
         checkpointer.barrier = self
 
     def start(self, next_seq: int, next_group: int) -> None:
-        """The log has recovered."""
+        """Called once, when the log has recovered."""
         self._next = (next_seq, next_group)
 
     def stop(self) -> None:
-        """Nothing is ever under way."""
+        """Nothing is ever in flight."""
 
-    def written(
-        self,
-        partition: CommittedPartition,
-        data: Buffer,
-        base_offset: int,
-        end_offset: int,
-        segment: int,
-        position: int,
-        file: File,
-        arrival_ms: int,
-    ) -> None:
-        size = len(data)
-        self._checkpointer.mark_dirty(cast(CheckpointedPartition, partition), {segment: file}, size)
-        partition.on_committed(end_offset, segment, position + size)
+    # What partitions ask for (Committer).
 
-    def commit_now_if_idle(self) -> None:
-        """Nothing waits."""
+    def append(self, write: PendingWrite) -> None:
+        size = len(write.data)
+        partition, segment = write.partition, write.segment
+        self._checkpointer.mark_file_dirty(partition, segment, write.file, size)
+        partition.on_committed(write.end_offset, segment, write.position + size)
 
     def segment_rolled(self, partition: CommittedPartition, old: File | None, new: File) -> None:
         if old is not None:
             self._checkpointer.close_after_sync(old)
 
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
-        self._checkpointer.mark_dirty(cast(CheckpointedPartition, partition), {}, 0)
+        self._checkpointer.mark_dirty(partition, {})
         return self._checkpointer.request()
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
-        return self._checkpointer.forget_partition(cast(CheckpointedPartition, partition))
+        return self._checkpointer.forget_partition(partition)
+
+    # What the log asks for.
+
+    def commit_now_if_idle(self) -> None:
+        """Every append is committed already."""
 
     def drain(self) -> Promise[None]:
-        """Nothing is ever under way."""
+        """Every append is committed already."""
         return Promise.resolved(None)
+
+    # What checkpoints ask for (CommitBarrier).
 
     def when_idle(self, begin: Callable[[int, int], None]) -> None:
         begin(*self._next)
@@ -85,16 +82,16 @@ class PageCacheCommitter:
     def is_trusted(self, key: PartitionKey) -> bool:
         return key not in self._failed
 
-    def block_direct_sync(self, partition: CheckpointedPartition) -> bool:
+    def block_direct_sync(self, partition: CommittedPartition) -> bool:
         return True
 
-    def when_direct_sync_blocked(self, partition: CheckpointedPartition, call: Callable[[], None]) -> None:
-        call()
+    def when_direct_sync_blocked(self, partition: CommittedPartition, callback: Callable[[], None]) -> None:
+        callback()
 
-    def unblock_direct_sync(self, partition: CheckpointedPartition) -> None:
-        """There is no direct lane."""
+    def unblock_direct_sync(self, partition: CommittedPartition) -> None:
+        """There is no direct sync."""
 
-    def segment_failed(self, partition: CheckpointedPartition, error: BaseException) -> None:
+    def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
         self._failed.add(partition_key(partition))
         reason = f"the disk failed: {error}"
         log.error("%s-%d is read-only: %s", *partition_key(partition), reason)

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from mainstem.log import paths
 from mainstem.log.commit.checkpoint import CheckpointRow
-from mainstem.log.commit.contract import Committer
+from mainstem.log.commit.contract import Committer, PendingWrite
 from mainstem.log.config import PartitionConfig
 from mainstem.log.disk.contract import File
 from mainstem.log.disk.nonblocking_read import LogContext
@@ -183,8 +183,8 @@ class Partition:
         if header.producer_id >= 0:
             self.derived.windows.append(header, base_offset, max_timestamp, now)
         segments.set_offsets(segments.log_start_offset, segments.high_watermark, next_offset)
-        self._committer.written(
-            self, batch, base_offset, next_offset, segment.base_offset, position, file, now
+        self._committer.append(
+            PendingWrite(self, batch, base_offset, next_offset, segment.base_offset, position, file, now)
         )
         return AppendedBatch(base_offset, next_offset, -1 if append_ms is None else append_ms, False)
 

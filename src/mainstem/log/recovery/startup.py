@@ -18,7 +18,7 @@ from mainstem.log import paths
 from mainstem.log.commit import checkpoint as files
 from mainstem.log.commit import journal_reader
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
-from mainstem.log.commit.checkpointer import PartitionKey
+from mainstem.log.commit.contract import PartitionKey
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderError, LogFolderLocked

@@ -1,0 +1,55 @@
+"""Partitions under which a segment sync failed, and how far their repair is (R10).
+
+Owns: for each such partition whether it was written again, and whether the checkpoint in progress covers it.
+Refuses: to write anything: `segment_repair.py` does.
+
+Rule numbers are those of FORMAT.md.
+"""
+
+from __future__ import annotations
+
+from mainstem.log.commit.contract import PartitionKey
+
+
+class FencedPartitions:
+    """A partition is fenced, then repaired, then covered by a checkpoint that began after the repair; when
+    that checkpoint is durable, the partition leaves this set. Until it is covered, its records pin journal
+    files."""
+
+    def __init__(self) -> None:
+        self._fenced: set[PartitionKey] = set()
+        self._repaired: set[PartitionKey] = set()
+        self._covered: set[PartitionKey] = set()
+
+    def __contains__(self, key: PartitionKey) -> bool:
+        return key in self._fenced
+
+    def fence(self, key: PartitionKey) -> None:
+        """A sync of one of its segments failed, also if that was so before."""
+        self._fenced.add(key)
+        self._repaired.discard(key)
+        self._covered.discard(key)
+
+    def mark_repaired(self, key: PartitionKey) -> None:
+        """Everything committed was written again and synced, or the partition is deleted."""
+        self._repaired.add(key)
+
+    def is_trusted(self, key: PartitionKey) -> bool:
+        """A successful sync of its files proves that they are durable."""
+        return key not in self._fenced or key in self._repaired
+
+    def checkpoint_begins(self) -> None:
+        """The rows of this checkpoint include all partitions that are repaired now."""
+        self._covered = set(self._repaired)
+
+    def checkpoint_stored(self) -> None:
+        """The checkpoint that began last is durable."""
+        self._fenced -= self._covered
+        self._repaired -= self._covered
+        self._covered = set()
+
+    @property
+    def pinning(self) -> set[PartitionKey]:
+        """Partitions whose records keep journal files alive; those that the checkpoint in progress covers do
+        not."""
+        return self._fenced - self._covered
