@@ -279,6 +279,7 @@ class Partition:
         """See `CommittedPartition`."""
         segments = self.segments
         assert segments.high_watermark <= offset, "the high watermark only rises"
+        assert segments.committed_segment <= segment, "the committed end only moves forward"
         segments.set_offsets(segments.log_start_offset, offset, segments.log_end_offset)
         segments.committed_segment = segment
         segments.committed_position = position
