@@ -1,8 +1,8 @@
-"""The batches of a stretch of a segment, with what lies between them if it is damaged.
+"""Maps a range of a segment file and locates its batches, including the damage between them.
 
-Owns: walking a mapped file by its headers, and finding the next whole batch after damage. Refuses: to trust
-a length or to stop at damage. Used by the workers; they map files, so that only what is looked at is read,
-and only below the watermark, which is never cut again.
+It follows the batch headers and finds the next whole batch after damage. A length in a header is not trusted,
+and damage does not end the walk. Only committed bytes are mapped: they are never truncated, and a memory map
+reads only the pages that are used.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ _NO_OFFSET_ABOVE = 1 << 62
 
 
 class LocatedBatch(NamedTuple):
-    """A batch, or damage (no header)."""
+    """A batch, or a damaged range, between two positions."""
 
     position: int
     end: int
     offset: int
-    """Of its first event; of damage: the first that is lost."""
+    """First offset of the batch; of a damaged range, the first offset lost."""
     header: BatchHeader | None
+    """None: this is a damaged range."""
 
 
 class DataDeleted(Exception):
-    """The file is gone, or shorter than it was: its data was deleted."""
+    """The file does not exist any more or is too short, because its data was deleted."""
 
 
 class MappedRange:
-    """A file from `start` to `end`, readable. A context manager."""
+    """A read-only memory map of a file from `start` to `end`. A context manager."""
 
     def __init__(self, path: str, start: int, end: int) -> None:
+        """Raises DataDeleted, OSError."""
+        assert 0 <= start < end, f"the range {start} to {end} of {path} is not empty"
         self._from = start - start % mmap.ALLOCATIONGRANULARITY
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -54,11 +57,11 @@ class MappedRange:
         finally:
             os.close(descriptor)
         self.view = memoryview(self._map)[start - self._from :]
-        """The bytes; position 0 is `start`."""
+        """The bytes of the range; index 0 is position `start` of the file."""
         self.start = start
 
     def prefetch(self) -> None:
-        """Tell the system that all of it is wanted."""
+        """Ask the system to read the whole range ahead."""
         if hasattr(mmap, "MADV_WILLNEED"):
             self._map.madvise(mmap.MADV_WILLNEED)
 
@@ -66,7 +69,7 @@ class MappedRange:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What was raised may still hold slices; the map then goes with them.
+        # The traceback of an exception may still refer to slices; then the map is freed with them.
         with contextlib.suppress(BufferError):
             self.view.release()
             self._map.close()
@@ -75,9 +78,10 @@ class MappedRange:
 def locate_batches(
     view: memoryview, first_offset: int | None = None, *, offset_gaps: bool = False
 ) -> Iterator[LocatedBatch]:
-    """Each batch of a stretch that begins and ends at batch boundaries, positions relative to it.
-    `first_offset`: what the first batch begins with, if that is known. `offset_gaps`: offsets may be missing
-    between batches, as compaction leaves them. CRCs are only checked past damage."""
+    """Locate the batches in bytes that begin and end at batch boundaries. Positions are relative to them.
+
+    `first_offset`: the offset of the first batch, if known. `offset_gaps`: accept missing offsets between
+    batches, as compaction leaves them. CRCs are checked only after damage."""
     position, offset, size = 0, first_offset, len(view)
     previous: LocatedBatch | None = None
     while position < size:
@@ -88,39 +92,40 @@ def locate_batches(
             previous = LocatedBatch(position, position + header.total_bytes, header.base_offset, header)
             position, offset = previous.end, header.next_offset
             continue
-        if previous is not None and not _whole(view, previous):
-            # The header before lied about its length, not this one.
+        if previous is not None and not _crc_matches(view, previous):
+            # The previous header is damaged, and its length led to the wrong position.
             position, offset = previous.position, previous.offset
         elif previous is not None:
             yield previous
         previous = None
-        lost = 0 if offset is None else offset
-        end = _next_batch(view, position + 1, lost)
-        yield LocatedBatch(position, end, lost, None)
+        lost_offset = 0 if offset is None else offset
+        end = _next_whole_batch(view, position + 1, lost_offset)
+        yield LocatedBatch(position, end, lost_offset, None)
         position, offset = end, None
     if previous is not None:
         yield previous
 
 
-def _fits(header: BatchHeader, position: int, offset: int | None, size: int, holes: bool) -> bool:
+def _fits(header: BatchHeader, position: int, offset: int | None, size: int, offset_gaps: bool) -> bool:
     return (
         header.is_plausible
         and position + header.total_bytes <= size
-        and (offset is None or header.base_offset == offset or (holes and header.base_offset > offset))
+        and (offset is None or header.base_offset == offset or (offset_gaps and header.base_offset > offset))
     )
 
 
-def _whole(view: memoryview, batch: LocatedBatch) -> bool:
+def _crc_matches(view: memoryview, batch: LocatedBatch) -> bool:
     assert batch.header is not None
     return crc_matches(view[batch.position : batch.end], batch.header)
 
 
-def _next_batch(view: memoryview, position: int, above: int) -> int:
-    """Where the first whole batch from `position` on begins; the end if there is none."""
+def _next_whole_batch(view: memoryview, position: int, offset_min: int) -> int:
+    """Position of the first whole batch from `position` on with `offset_min` or a later offset; the end of
+    the bytes if there is none."""
     rest = bytes(view[position:])
-    for at in find_headers(rest, above, _NO_OFFSET_ABOVE):
-        header = read_header(rest, at)
-        end = position + at + header.total_bytes
-        if end <= len(view) and crc_matches(view[position + at : end], header):
-            return position + at
+    for candidate in find_headers(rest, offset_min, _NO_OFFSET_ABOVE):
+        header = read_header(rest, candidate)
+        end = position + candidate + header.total_bytes
+        if end <= len(view) and crc_matches(view[position + candidate : end], header):
+            return position + candidate
     return len(view)

@@ -1,10 +1,11 @@
-"""Search blocks: each partition's log in pieces of about 8 MiB, the units of search.
+"""Divides each partition's log into blocks of about 8 MiB, the units of search.
 
-Owns: where blocks begin and end. A block that is closed never changes: its bytes are committed, and the
-committed log only loses whole segments. What lies behind the last closed block is cut anew each time.
-Refuses: to read more of the log than a header here and there: it goes along the `.index` file, which it does
-not trust (each entry must be what the header there says), and along the headers where that ends. `cut_blocks`
-runs in the workers, `BlockMap` in the server.
+A closed block never changes: its bytes are committed, and the committed log only loses whole segments. The
+range after the last closed block is divided again each time.
+
+Only a few batch headers are read: a boundary is looked up in the `.index` file, whose entries are checked
+against the header that they name, and then found by following headers. `cut_blocks` runs in the workers,
+`BlockMap` in the server.
 """
 
 from __future__ import annotations
@@ -25,80 +26,88 @@ from mainstem.search.ipc import BlockRange, FilterInfo, UncutRange
 BLOCK_BYTES = 8 << 20
 _ENTRY = struct.Struct(">II")
 UNKNOWN_OFFSET = -1
-"""Stands for the first offset of a block that begins with damage."""
+"""The first offset of a block that begins with damage."""
 OPEN_END = 1 << 62
-"""Stands for the offset after the last block of a segment, where only the caller knows it."""
+"""The offset after the last block of a segment, which only the caller knows."""
 
 
-def cut_blocks(gaps: Iterable[UncutRange], block_bytes: int) -> list[BlockRange]:
-    """The blocks of each gap, oldest first. A file that is gone gives none."""
-    cuts: list[BlockRange] = []
-    for gap in gaps:
+def cut_blocks(ranges: Iterable[UncutRange], block_bytes: int) -> list[BlockRange]:
+    """Divide ranges into blocks, oldest first. A file that was deleted gives none."""
+    blocks: list[BlockRange] = []
+    for uncut in ranges:
         try:
-            with MappedRange(gap.path, gap.start, gap.end) as file:
-                cuts += _cut(file.view, gap, block_bytes, _index(gap.path))
+            with MappedRange(uncut.path, uncut.start, uncut.end) as file:
+                blocks += _cut(file.view, uncut, block_bytes, _index_entries(uncut.path))
         except DataDeleted:
             continue
-    return cuts
+    return blocks
 
 
 def _cut(
-    view: memoryview, gap: UncutRange, block_bytes: int, index: list[tuple[int, int]]
+    view: memoryview, uncut: UncutRange, block_bytes: int, index: list[tuple[int, int]]
 ) -> Iterator[BlockRange]:
-    size, at = len(view), 0
-    base = parse_segment(Path(gap.path).name) or 0
-    header = _header(view, 0)
-    while at < size:
-        end = _boundary(view, gap, at, block_bytes, base, index)
-        after = _header(view, end)
-        # Of the newest block it matters whether it is newer than those of other partitions.
-        newest = after.base_timestamp if after is not None else _newest(view[at:end])
-        first = UNKNOWN_OFFSET if header is None else header.base_offset
-        next_offset = OPEN_END if after is None else after.base_offset
-        time_ms = max(newest, -1 if header is None else header.max_timestamp)
+    size, start = len(view), 0
+    base = parse_segment(Path(uncut.path).name) or 0
+    header = _header_at(view, 0)
+    while start < size:
+        end = _block_end(view, uncut, start, block_bytes, base, index)
+        assert start < end <= size, "a block ends after its start and within its range"
+        next_header = _header_at(view, end)
+        # The newest block needs its exact time: it is compared with those of other partitions.
+        newest_ms = next_header.base_timestamp if next_header is not None else _max_timestamp(view[start:end])
         yield BlockRange(
-            gap.path, gap.start + at, gap.start + end, first, next_offset, time_ms, end < size or gap.closed
+            uncut.path,
+            uncut.start + start,
+            uncut.start + end,
+            UNKNOWN_OFFSET if header is None else header.base_offset,
+            OPEN_END if next_header is None else next_header.base_offset,
+            max(newest_ms, -1 if header is None else header.max_timestamp),
+            end < size or uncut.closed,
         )
-        at, header = end, after
+        start, header = end, next_header
 
 
-def _boundary(
-    view: memoryview, gap: UncutRange, at: int, block_bytes: int, base: int, index: list[tuple[int, int]]
+def _block_end(
+    view: memoryview,
+    uncut: UncutRange,
+    start: int,
+    block_bytes: int,
+    base: int,
+    index: list[tuple[int, int]],
 ) -> int:
-    """Where the block that begins at `at` ends."""
+    """Where the block that begins at `start` ends: at the first batch after `block_bytes`."""
     size = len(view)
-    target = at + block_bytes
+    target = start + block_bytes
     if target >= size:
         return size
-    place = bisect_right(index, (gap.start + target, 1 << 32)) - 1
-    position = at
-    if place >= 0 and index[place][0] - gap.start > at:
-        hinted = index[place][0] - gap.start
-        header = _header(view, hinted)
-        if header is not None and header.last_offset == base + index[place][1]:
-            position = hinted
+    entry = bisect_right(index, (uncut.start + target, 1 << 32)) - 1
+    position = start
+    if entry >= 0 and index[entry][0] - uncut.start > start:
+        indexed_position = index[entry][0] - uncut.start
+        header = _header_at(view, indexed_position)
+        if header is not None and header.last_offset == base + index[entry][1]:
+            position = indexed_position
     for batch in locate_batches(view[position:]):
         if position + batch.position >= target and batch.header is not None:
             return position + batch.position
     return size
 
 
-def _header(view: memoryview, position: int) -> BatchHeader | None:
+def _header_at(view: memoryview, position: int) -> BatchHeader | None:
     if position + HEADER_BYTES > len(view):
         return None
     header = read_header(view, position)
     return header if header.is_plausible and position + header.total_bytes <= len(view) else None
 
 
-def _newest(view: memoryview) -> int:
-    return max(
-        (each.header.max_timestamp for each in locate_batches(view) if each.header is not None), default=-1
-    )
+def _max_timestamp(view: memoryview) -> int:
+    headers = (batch.header for batch in locate_batches(view))
+    return max((header.max_timestamp for header in headers if header is not None), default=-1)
 
 
-def _index(path: str) -> list[tuple[int, int]]:
-    """(position, last offset relative to the base) of each entry of the `.index` file; empty if it is
-    of no use."""
+def _index_entries(path: str) -> list[tuple[int, int]]:
+    """Position, and last offset relative to the base, of each entry of the segment's `.index` file. Empty if
+    the file is missing or its positions do not rise."""
     try:
         data = Path(path).with_suffix(".index").read_bytes()
     except OSError:
@@ -112,31 +121,35 @@ def _index(path: str) -> list[tuple[int, int]]:
 
 @dataclass(slots=True)
 class Block:
-    """A closed block, or the open end of a partition."""
+    """Some batches of one segment, or of one partition of a cluster: a unit of search."""
 
     path: str
+    """The segment's file; of a cluster, the topic's id or the filter's folder."""
     start: int
     end: int
+    """Positions in the file; of a cluster, `end` is the estimated size."""
     first_offset: int
     next_offset: int
     time_ms: int
-    """About the newest time in it."""
+    """About the newest time of its events."""
     closed: bool
+    """Whether it is complete. An open block may still grow."""
     min_ms: int | None = None
-    """Exact times of its events, once known."""
+    """Exact least time of its events; None: unknown."""
     max_ms: int | None = None
+    """Exact largest time of its events; None: unknown."""
     filter_path: str | None = None
-    """Its token filter, once it has one."""
+    """Its token filter; None: it has none yet."""
     unfilterable: bool = False
-    """It can have no token filter."""
+    """Whether no token filter can be built for it."""
     time_span: tuple[int, int, int] | None = None
-    """Least and largest time and number of events, as far as histograms ask; None: not known yet."""
+    """Least and largest time and number of events, for histograms; None: unknown."""
 
-    def apply_filter_info(self, head: FilterInfo) -> None:
-        """Take over what its filter says of its events."""
-        self.min_ms, self.max_ms = head.min_ms, head.max_ms
-        if head.events and head.min_ms >= 0:
-            self.time_span = head.min_ms, head.max_ms, head.events
+    def apply_filter_info(self, info: FilterInfo) -> None:
+        """Set the times and the number of events from its token filter."""
+        self.min_ms, self.max_ms = info.min_ms, info.max_ms
+        if info.events and info.min_ms >= 0:
+            self.time_span = info.min_ms, info.max_ms, info.events
 
 
 @dataclass(slots=True)
@@ -145,76 +158,75 @@ class BlockMap:
 
     blocks: list[Block] = field(default_factory=list)
     orphaned_filters: list[str] = field(default_factory=list)
-    """Token filters of blocks that were forgotten."""
+    """Token filters of blocks that this map no longer has."""
 
-    def restore(self, heads: Sequence[FilterInfo]) -> None:
-        """Take the blocks of an earlier run, which have filters."""
+    def restore(self, filters: Sequence[FilterInfo]) -> None:
+        """Add the blocks of token filters from an earlier run."""
         end: tuple[str, int] = ("", 0)
-        for head in sorted(heads, key=lambda each: (each.path, each.start)):
-            if (head.path, head.start) < end:
-                self.orphaned_filters.append(head.filter_path)  # two runs have cut differently
+        for info in sorted(filters, key=lambda info: (info.path, info.start)):
+            if (info.path, info.start) < end:
+                self.orphaned_filters.append(info.filter_path)  # Two runs divided the segment differently.
                 continue
-            end = head.path, head.end
+            end = info.path, info.end
             block = Block(
-                head.path,
-                head.start,
-                head.end,
-                head.first_offset,
-                head.next_offset,
-                head.max_ms,
+                info.path,
+                info.start,
+                info.end,
+                info.first_offset,
+                info.next_offset,
+                info.max_ms,
                 True,
-                filter_path=head.filter_path,
+                filter_path=info.filter_path,
             )
-            block.apply_filter_info(head)
+            block.apply_filter_info(info)
             self.blocks.append(block)
 
     def uncut_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[UncutRange]:
-        """What of the partition's committed ranges has no closed block. Forgets the blocks of files that
-        are gone."""
-        known: dict[str, list[Block]] = {path: [] for path, _, _ in ranges}
+        """The parts of the partition's committed ranges that no closed block covers. Removes the blocks of
+        deleted files."""
+        blocks_by_path: dict[str, list[Block]] = {path: [] for path, _, _ in ranges}
         ends = {path: end for path, _, end in ranges}
         for block in self.blocks:
             if block.end > ends.get(block.path, -1) and block.filter_path is not None:
                 self.orphaned_filters.append(block.filter_path)
         self.blocks = [block for block in self.blocks if block.end <= ends.get(block.path, -1)]
         for block in self.blocks:
-            known[block.path].append(block)
-        gaps = []
+            blocks_by_path[block.path].append(block)
+        uncut = []
         for number, (path, start, end) in enumerate(ranges):
-            sealed = number < len(ranges) - 1
-            for block in known[path]:
+            is_sealed = number < len(ranges) - 1
+            for block in blocks_by_path[path]:
                 if start < block.start:
-                    gaps.append(UncutRange(path, start, block.start, True))
+                    uncut.append(UncutRange(path, start, block.start, True))
                 start = max(start, block.end)
             if start < end:
-                gaps.append(UncutRange(path, start, end, sealed))
-        return gaps
+                uncut.append(UncutRange(path, start, end, is_sealed))
+        return uncut
 
     def add_blocks(
-        self, cuts: Sequence[BlockRange], ranges: Sequence[tuple[str, int, int]], end: int
+        self, new_blocks: Sequence[BlockRange], ranges: Sequence[tuple[str, int, int]], end: int
     ) -> list[Block]:
-        """All blocks with these newly cut ones, of which the closed ones are remembered. `end`: the offset
-        at which the ranges end."""
-        order = {path: at for at, (path, _, _) in enumerate(ranges)}
-        bases = [_base(path) for path, _, _ in ranges]
+        """Add new blocks, and return all blocks of the partition. The map keeps only the closed ones. `end`:
+        the offset at which the ranges end."""
+        order = {path: number for number, (path, _, _) in enumerate(ranges)}
+        bases = [_base_offset(path) for path, _, _ in ranges]
         blocks = list(self.blocks)
-        for each in cuts:
-            next_offset = each.next_offset
+        for new in new_blocks:
+            next_offset = new.next_offset
             if next_offset == OPEN_END:
-                after = order[each.path] + 1
-                next_offset = bases[after] if after < len(bases) else end
+                next_segment = order[new.path] + 1
+                next_offset = bases[next_segment] if next_segment < len(bases) else end
             blocks.append(
-                Block(
-                    each.path, each.start, each.end, each.first_offset, next_offset, each.time_ms, each.closed
-                )
+                Block(new.path, new.start, new.end, new.first_offset, next_offset, new.time_ms, new.closed)
             )
         blocks.sort(key=lambda block: (order[block.path], block.start))
-        for block, after_block in pairwise(blocks):
-            if after_block.first_offset != UNKNOWN_OFFSET:
-                block.next_offset = after_block.first_offset
+        for block, next_block in pairwise(blocks):
+            assert block.path != next_block.path or block.end <= next_block.start, "blocks do not overlap"
+            if next_block.first_offset != UNKNOWN_OFFSET:
+                block.next_offset = next_block.first_offset
         self.blocks = [block for block in blocks if block.closed]
         return blocks
 
 
-def _base(path: str) -> int:
+def _base_offset(path: str) -> int:
     return parse_segment(os.path.basename(path)) or 0

@@ -1,7 +1,6 @@
-"""The buckets of a histogram, and what can be told of them without reading the log.
+"""The buckets of a histogram: their edges, and the counts that are known without reading the log.
 
-Owns: their edges, what lies in one as a whole, and how they are shown. What lies across an edge is counted
-by `histogram.py`. Used by both kinds of search.
+Units whose events lie in one bucket are counted here. `histogram.py` reads the headers of the others.
 """
 
 from __future__ import annotations
@@ -16,32 +15,30 @@ from mainstem.search.ipc import Unit
 def count_within_buckets(
     timed: Iterable[tuple[Unit, tuple[int, int, int]]], edges: Sequence[int]
 ) -> tuple[list[float], list[Unit]]:
-    """Events of the units that lie in one bucket as a whole, by bucket, and the units across an edge, whose
-    headers have to be read."""
+    """Count the units that lie in one bucket, given least time, largest time and number of events of each.
+    Returns the counts by bucket, and the units that cross an edge, whose headers must be read."""
     counts = [0.0] * (len(edges) - 1)
-    across = []
-    for unit, (least, most, events) in timed:
-        at = bisect_right(edges, least) - 1
-        if 0 <= at < len(counts) and most < edges[at + 1]:
-            counts[at] += events
-        elif most >= edges[0] and least < edges[-1]:
-            across.append(unit)
-    return counts, across
+    crossing = []
+    for unit, (min_ms, max_ms, events) in timed:
+        bucket = bisect_right(edges, min_ms) - 1
+        if 0 <= bucket < len(counts) and max_ms < edges[bucket + 1]:
+            counts[bucket] += events
+        elif max_ms >= edges[0] and min_ms < edges[-1]:
+            crossing.append(unit)
+    return counts, crossing
 
 
 def bucket_edges(from_ms: int, to_ms: int, buckets: int) -> list[int]:
-    """Equal spans that cover from inclusive to exclusive."""
+    """The edges of at most `buckets` equal buckets that cover the times from `from_ms` to before `to_ms`."""
     width = max(1, -(-(to_ms - from_ms) // buckets))
-    return [
-        from_ms + width * at for at in range(buckets + 1) if at == 0 or from_ms + width * (at - 1) < to_ms
-    ]
+    return [from_ms + width * i for i in range(buckets + 1) if i == 0 or from_ms + width * (i - 1) < to_ms]
 
 
 def to_buckets(edges: Sequence[int], counts: Sequence[float]) -> list[Bucket]:
-    """As they are shown: whole events, their sum kept."""
-    found, carried = [], 0.0
-    for at, exact in enumerate(counts):
-        whole = round(exact + carried)
-        carried += exact - whole
-        found.append(Bucket(edges[at], edges[at + 1], whole))
-    return found
+    """The buckets with counts rounded to whole events. Remainders are carried over, so the sum is kept."""
+    buckets, remainder = [], 0.0
+    for i, count in enumerate(counts):
+        whole = round(count + remainder)
+        remainder += count - whole
+        buckets.append(Bucket(edges[i], edges[i + 1], whole))
+    return buckets

@@ -1,9 +1,7 @@
-"""How many events lie where in time, from batch headers alone.
+"""Counts events by time from batch headers alone; nothing is decompressed.
 
-Owns: the times of units and the counting into buckets. Refuses: to decompress, and to read the headers of
-a block that is known to lie in one bucket. A batch's events count as
-spread evenly from its base timestamp to its largest one: exact where batches are short against buckets.
-`unit_times` and `count_by_time` run in the workers.
+A batch's events count as evenly spread from its base timestamp to its largest one. This is exact where
+batches are short compared with buckets. `unit_times` and `count_by_time` run in the workers.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
             header = batch.header
             if (
                 header is not None
-                and header.count  # one without records has no first time, and its largest is theirs
+                and header.count  # A batch without records has no first time.
                 and not header.is_control
                 and header.next_offset > unit.low
                 and header.base_offset < unit.high
@@ -31,57 +29,59 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
 
 
 def unit_times(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
-    """(least, largest time, events) of each; (0, -1, 0) if none has a time; None: its file is gone."""
-    found: list[tuple[int, int, int] | None] = []
+    """Least time, largest time and number of events of each unit. (0, -1, 0): no event has a time. None: its
+    file was deleted."""
+    times: list[tuple[int, int, int] | None] = []
     for unit in units:
-        least, most, events = 1 << 62, -1, 0
+        min_ms, max_ms, events = 1 << 62, -1, 0
         try:
             for header in _headers(unit):
                 start, end = _times(header)
                 if end >= 0:
-                    least, most = min(least, start), max(most, end)
-                    events += _inside(header, unit)
+                    min_ms, max_ms = min(min_ms, start), max(max_ms, end)
+                    events += _events_in_unit(header, unit)
         except DataDeleted:
-            found.append(None)
+            times.append(None)
         else:
-            found.append((least, most, events) if most >= 0 else (0, -1, 0))
-    return found
+            times.append((min_ms, max_ms, events) if max_ms >= 0 else (0, -1, 0))
+    return times
 
 
 def _times(header: BatchHeader) -> tuple[int, int]:
     end = header.max_timestamp
-    # The base is no record's time where compaction has removed the first one, or keeps its own there.
+    # The base timestamp may be larger than all records' times if compaction has removed the first record.
     start = end if header.log_append_time else min(header.base_timestamp, end)
     return max(0, start), end
 
 
-def _inside(header: BatchHeader, unit: Unit) -> int:
-    """Events of the batch that the unit wants: of one that lacks records, the share of its offsets."""
+def _events_in_unit(header: BatchHeader, unit: Unit) -> int:
+    """Events of the batch in the unit's offsets. A batch that lacks records counts by its share of
+    offsets."""
     offsets = header.last_offset_delta + 1
     outside = max(0, unit.low - header.base_offset) + max(0, header.next_offset - unit.high)
     return max(0, header.count * (offsets - outside) // offsets)
 
 
 def count_by_time(units: Iterable[Unit], edges: Sequence[int]) -> list[float]:
-    """Events in each bucket; bucket i is from edges[i] to before edges[i + 1]."""
+    """Events of the units in each bucket. Bucket i is from edges[i] to before edges[i + 1]."""
     counts = [0.0] * (len(edges) - 1)
     for unit in units:
         try:
             for header in _headers(unit):
-                spread_evenly(counts, edges, *_times(header), _inside(header, unit))
+                spread_evenly(counts, edges, *_times(header), _events_in_unit(header, unit))
         except DataDeleted:
             continue
     return counts
 
 
 def spread_evenly(counts: list[float], edges: Sequence[int], start: int, end: int, events: float) -> None:
-    """Add events that lie evenly from `start` to `end`, both inclusive, ms."""
+    """Add to `counts` events evenly spread from `start` to `end`, both inclusive, in ms."""
     if end < edges[0] or start >= edges[-1] or end < 0:
         return
     length = end - start + 1
-    at = max(0, bisect_right(edges, start) - 1)
-    while at < len(counts) and edges[at] <= end:
-        overlap = min(end + 1, edges[at + 1]) - max(start, edges[at])
-        if overlap > 0:
-            counts[at] += events * overlap / length
-        at += 1
+    bucket = max(0, bisect_right(edges, start) - 1)
+    while bucket < len(counts) and edges[bucket] <= end:
+        overlap_ms = min(end + 1, edges[bucket + 1]) - max(start, edges[bucket])
+        if overlap_ms > 0:
+            counts[bucket] += events * overlap_ms / length
+        bucket += 1

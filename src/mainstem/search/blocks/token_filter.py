@@ -1,17 +1,18 @@
-"""Token filters: which search blocks cannot match, without reading them.
+"""Token filters: files that tell which search blocks cannot match, without reading them.
 
-Owns: the `.tokens` file of a block: a Bloom filter of all tokens of its events, their exact times, and what
-proves that it belongs to these bytes. Refuses: to be needed: a missing or damaged file only means that its
-block is read. Built and asked by the workers.
+The `.tokens` file of a block has a Bloom filter of all tokens of its events, their exact times, and a proof
+that it belongs to these bytes of the log. Filters are optional: if one is missing or damaged, its block is
+read. The workers build and test them.
 
     page 0     | "MSTOKEN1" | segment base, start, end, first offset, next offset  5 x int64 |
                | least, largest time  2 x int64 | events, pages  2 x uint32 |
                | position of the last batch  int64 | header of that batch  61 bytes | CRC32C of all before |
     page 1...  | 4,092 bytes of filter | CRC32C of them, begun with the page's number  uint32 |
 
-A token's hash chooses a page and PROBES bits in it, so that asking for a token reads 4 KB. 12 bits a token:
-about 1 block in 250 is read in vain. The batch header proves that nothing before it was cut and written
-again after a power cut: a later batch at the same place would have a later leader epoch.
+A token's hash chooses a page and PROBES bits in it, so that testing for a token reads 4 KB. With 12 bits for
+each token, about 1 block in 250 is read in vain. The header of the last batch is the proof: if the log was
+truncated and written again, after a power cut for example, a batch at the same position has a later leader
+epoch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import re2
 from crc32c import crc32c
@@ -38,7 +39,7 @@ MAGIC = b"MSTOKEN1"
 SUFFIX = ".tokens"
 PARTIAL = ".partial"
 _NAME = re.compile(r"[0-9]{20}(-[0-9]+-[0-9]+)?\.tokens(\.partial)?")
-"""`cluster/worker.py` has the longer one."""
+"""Filters of a cluster have the longer name."""
 PAGE_BYTES = 4096
 _FILTER_BYTES = PAGE_BYTES - 4
 _FILTER_BITS = _FILTER_BYTES * 8
@@ -46,8 +47,9 @@ _MASKS = tuple(1 << bit for bit in range(8))
 BITS_PER_TOKEN = 12
 PROBES = 7
 BLOCK_BYTES_MAX = 256 << 20
-"""A block that is larger when decompressed gets no filter: it would take too much memory to make."""
+"""A block that is larger when decompressed gets no filter, because building it would need too much memory."""
 MAY_MATCH, CANNOT_MATCH, UNUSABLE = 0, 1, 2
+"""Results of `test`."""
 
 _HEAD = struct.Struct(f">8s5q2q2Iq{HEADER_BYTES}s")
 _CRC = struct.Struct(">I")
@@ -56,22 +58,22 @@ _EXPONENT = re2.compile(rb"(?:^|[\s:,\[])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?:
 
 
 class UnusableFilter(Exception):
-    """The file is damaged, of another block, or not there."""
+    """The file is damaged, missing, or belongs to another block."""
 
 
 class ProbeBits(NamedTuple):
-    """Where a token is in a filter."""
+    """The bits of a token in a filter."""
 
     page: int
     bits: tuple[int, ...]
 
 
 def probe_bits(token: bytes, pages: int) -> ProbeBits:
-    """The same at all times and everywhere."""
-    hashed = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
-    first, step = hashed & 0xFFFFFF, (hashed >> 24 & 0xFFFF) | 1
+    """The bits of a token in a filter of this many pages. Part of the file format: it must never change."""
+    token_hash = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
+    first, step = token_hash & 0xFFFFFF, (token_hash >> 24 & 0xFFFF) | 1
     return ProbeBits(
-        (hashed >> 40) % pages, tuple((first + step * number) % _FILTER_BITS for number in range(PROBES))
+        (token_hash >> 40) % pages, tuple((first + step * i) % _FILTER_BITS for i in range(PROBES))
     )
 
 
@@ -80,10 +82,10 @@ def probe_bits(token: bytes, pages: int) -> ProbeBits:
 
 
 def batch_tokens(records: Sequence[Record]) -> set[bytes]:
-    """All tokens of these events: what `tokens.filter_tokens` gives; the plain ones (ASCII without a
-    backslash) all together, which is faster."""
+    """All tokens of these events, as `tokens.filter_tokens` gives them. Plain events (ASCII without a
+    backslash) are processed together, which is faster."""
     plain: list[bytes] = []
-    found: set[bytes] = set()
+    event_tokens: set[bytes] = set()
     for record in records:
         parts = [part for _, part in record.headers if part is not None]
         if record.key is not None:
@@ -93,16 +95,16 @@ def batch_tokens(records: Sequence[Record]) -> set[bytes]:
         if all(part.isascii() and b"\\" not in part for part in parts):
             plain += parts
         else:
-            found.update(token.encode() for token in filter_tokens(record))
+            event_tokens.update(token.encode() for token in filter_tokens(record))
     joined = b"\n".join(plain)
-    found.update(joined.translate(_LETTERS_AND_DIGITS).split())
+    event_tokens.update(joined.translate(_LETTERS_AND_DIGITS).split())
     if _EXPONENT.search(joined) is not None:
-        found.add(EXPONENT_TOKEN.encode())
-    return found
+        event_tokens.add(EXPONENT_TOKEN.encode())
+    return event_tokens
 
 
 class FilterBuilder:
-    """The tokens and the times of a block's events, until they become a filter."""
+    """Collects the tokens and times of a block's events for its filter."""
 
     def __init__(self) -> None:
         self.tokens: set[bytes] = set()
@@ -111,7 +113,7 @@ class FilterBuilder:
         self._size = 0
 
     def add(self, records: Sequence[Record]) -> bool:
-        """Take in the events of a batch; False: the block is too large for a filter."""
+        """Add the events of a batch. False: the block is too large for a filter."""
         for record in records:
             self._size += len(record.value or b"")
             self.min_ms = min(self.min_ms, record.timestamp_ms)
@@ -124,63 +126,67 @@ class FilterBuilder:
 
 
 def build_filter(unit: Unit, target: str) -> FilterInfo | None:
-    """Make the filter of a block. None: a batch of it cannot be decoded, or it is too large: then it has to
-    be read each time. DataDeleted, OSError."""
-    gathered = FilterBuilder()
-    last = -1
+    """Build the filter of a block and write it to `target`. None: the block can have no filter, because it is
+    too large or a batch cannot be decoded. Raises DataDeleted, OSError."""
+    builder = FilterBuilder()
+    last_position = -1
     with MappedRange(unit.path, unit.start, unit.end) as file:
         for batch in locate_batches(file.view):
             if batch.header is None:
                 return None
-            last = batch.position
+            last_position = batch.position
             if batch.header.is_control:
                 continue
             try:
                 records = decode(file.view[batch.position : batch.end])
             except CorruptBatch:
                 return None
-            if not gathered.add(records):
+            if not builder.add(records):
                 return None
-        if last < 0:
+        if last_position < 0:
             return None
-        last_header = bytes(file.view[last : last + HEADER_BYTES])
+        last_header = bytes(file.view[last_position : last_position + HEADER_BYTES])
     base = parse_segment(Path(unit.path).name) or 0
-    return write_filter(unit, target, gathered, base, unit.start + last, last_header)
+    return write_filter(unit, target, builder, base, unit.start + last_position, last_header)
 
 
 def write_filter(
-    unit: Unit, target: str, gathered: FilterBuilder, base: int, last: int, last_header: bytes
+    unit: Unit, target: str, builder: FilterBuilder, base: int, last_position: int, last_header: bytes
 ) -> FilterInfo:
-    """Write a filter. `last`: position of the batch with this header, which proves what it is of. OSError."""
-    pages = max(1, -(-len(gathered.tokens) * BITS_PER_TOKEN // _FILTER_BITS))
+    """Write a filter to `target`. The last batch, with its position and header, proves what the filter
+    belongs to. Raises OSError."""
+    assert len(last_header) == HEADER_BYTES, "a batch header has 61 bytes"
+    pages = max(1, -(-len(builder.tokens) * BITS_PER_TOKEN // _FILTER_BITS))
     head = _HEAD.pack(
-        MAGIC, base, unit.start, unit.end, unit.low, unit.high, gathered.min_ms, gathered.max_ms,
-        gathered.events, pages, last, last_header,
+        MAGIC, base, unit.start, unit.end, unit.low, unit.high, builder.min_ms, builder.max_ms,
+        builder.events, pages, last_position, last_header,
     )  # fmt: skip
-    _write(target, head, _filled(gathered.tokens, pages))
+    _write(target, head, _filter_pages(builder.tokens, pages))
     return FilterInfo(
-        target, unit.path, unit.start, unit.end, unit.low, unit.high, gathered.min_ms, gathered.max_ms,
-        gathered.events,
+        target, unit.path, unit.start, unit.end, unit.low, unit.high, builder.min_ms, builder.max_ms,
+        builder.events,
     )  # fmt: skip
 
 
-def _filled(found: Iterable[bytes], pages: int) -> list[bytearray]:
-    filters = [bytearray(_FILTER_BYTES) for _ in range(pages)]
-    for token in found:  # `probe_bits`, in line: it takes a third of the time of a build otherwise
-        hashed = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
-        filled = filters[(hashed >> 40) % pages]
-        bit, step = hashed & 0xFFFFFF, (hashed >> 24 & 0xFFFF) | 1
+def _filter_pages(all_tokens: Iterable[bytes], page_count: int) -> list[bytearray]:
+    pages = [bytearray(_FILTER_BYTES) for _ in range(page_count)]
+    for token in all_tokens:  # `probe_bits` inlined: calling it takes a third of the time of a build
+        token_hash = int.from_bytes(blake2b(token, digest_size=8).digest(), "big")
+        page = pages[(token_hash >> 40) % page_count]
+        bit, step = token_hash & 0xFFFFFF, (token_hash >> 24 & 0xFFFF) | 1
         for _ in range(PROBES):
-            filled[bit % _FILTER_BITS >> 3] |= _MASKS[bit % _FILTER_BITS & 7]
+            page[bit % _FILTER_BITS >> 3] |= _MASKS[bit % _FILTER_BITS & 7]
             bit += step
-    return filters
+    return pages
 
 
-def _write(target: str, head: bytes, filters: Sequence[bytearray]) -> None:
-    """Under its name only when whole. Not synced: the CRCs tell what a power cut left."""
+def _write(target: str, head: bytes, pages: Sequence[bytearray]) -> None:
+    """Write the file under a temporary name and rename it when it is whole. It is not synced, because the
+    CRCs show what a power cut has left incomplete."""
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     parts: list[bytes | bytearray] = [(head + _CRC.pack(crc32c(head))).ljust(PAGE_BYTES, b"\0")]
-    for number, page in enumerate(filters):
+    for number, page in enumerate(pages):
+        assert len(page) == _FILTER_BYTES, "a page of a filter is full"
         parts += (page, _CRC.pack(crc32c(page, number)))
     partial = target + PARTIAL
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -190,16 +196,39 @@ def _write(target: str, head: bytes, filters: Sequence[bytearray]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# asking
+# testing
 
 
-def _read_head(descriptor: int) -> tuple[Any, ...]:
+class _FilterHead(NamedTuple):
+    """Page 0 of a filter's file, as the drawing at the top names its fields."""
+
+    magic: bytes
+    base: int
+    start: int
+    end: int
+    first_offset: int
+    next_offset: int
+    min_ms: int
+    max_ms: int
+    events: int
+    pages: int
+    last_position: int
+    last_header: bytes
+
+    def info(self, filter_path: str, segment_path: str) -> FilterInfo:
+        return FilterInfo(
+            filter_path, segment_path, self.start, self.end, self.first_offset, self.next_offset,
+            self.min_ms, self.max_ms, self.events,
+        )  # fmt: skip
+
+
+def _read_head(descriptor: int) -> _FilterHead:
     data = os.pread(descriptor, _HEAD.size + _CRC.size, 0)
     if len(data) < _HEAD.size + _CRC.size:
         raise UnusableFilter
     if data[:8] != MAGIC or _CRC.unpack_from(data, _HEAD.size)[0] != crc32c(data[: _HEAD.size]):
         raise UnusableFilter
-    return _HEAD.unpack_from(data)
+    return _FilterHead._make(_HEAD.unpack_from(data))
 
 
 def _has(descriptor: int, token: bytes, pages: int) -> bool:
@@ -213,18 +242,18 @@ def _has(descriptor: int, token: bytes, pages: int) -> bool:
 
 
 def test(path: str, start: int, end: int, clauses: Sequence[Sequence[bytes]]) -> int:
-    """CANNOT_MATCH: no event of the block at these positions has a token of each clause. UNUSABLE: it must be
-    made anew."""
+    """Test a filter for the block between these positions. CANNOT_MATCH: no event has a token of each clause.
+    UNUSABLE: the filter must be built again."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return UNUSABLE
     try:
         head = _read_head(descriptor)
-        if head[2:4] != (start, end):
+        if (head.start, head.end) != (start, end):
             return UNUSABLE
         for clause in clauses:
-            if not any(_has(descriptor, token, head[9]) for token in clause):
+            if not any(_has(descriptor, token, head.pages) for token in clause):
                 return CANNOT_MATCH
         return MAY_MATCH
     except (UnusableFilter, OSError):
@@ -234,27 +263,27 @@ def test(path: str, start: int, end: int, clauses: Sequence[Sequence[bytes]]) ->
 
 
 def is_filter_path(path: Path) -> bool:
-    """It has a filter's name, finished or not, in a folder with a partition's name. Nothing else is ever
-    removed, whatever folder is given."""
+    """Whether the path has a filter's name, complete or partial, in a folder with a partition's name. Only
+    such files are ever removed."""
     return _NAME.fullmatch(path.name) is not None and parse_partition(path.parent.name) is not None
 
 
 def find_filters(root: str, partitions: str) -> list[FilterInfo]:
-    """All filters below `root` that belong to the log below `partitions` as it is now. Other filters are
-    removed."""
-    heads = []
-    for folder in _names(root):
-        for name in _names(os.path.join(root, folder)):
+    """Find the filters below `root` that belong to the present log below `partitions`, and remove the other
+    filters."""
+    filters = []
+    for folder in _entries(root):
+        for name in _entries(os.path.join(root, folder)):
             path = os.path.join(root, folder, name)
-            head = _restored(path, os.path.join(partitions, folder)) if name.endswith(SUFFIX) else None
-            if head is not None:
-                heads.append(head)
+            info = _verified(path, os.path.join(partitions, folder)) if name.endswith(SUFFIX) else None
+            if info is not None:
+                filters.append(info)
             elif is_filter_path(Path(path)):
                 Path(path).unlink(missing_ok=True)
-    return heads
+    return filters
 
 
-def _names(folder: str) -> list[str]:
+def _entries(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -262,43 +291,46 @@ def _names(folder: str) -> list[str]:
 
 
 def read_filter_info(path: Path) -> tuple[FilterInfo, bytes] | None:
-    """A filter's head, without a segment, and the header of its last batch; None: it is damaged."""
+    """What a filter's head says, without a segment's path, and the header of its last batch. None: it is
+    damaged."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _, _, start, end, first, after, least, most, events, _, _, header = _read_head(descriptor)
+            head = _read_head(descriptor)
         finally:
             os.close(descriptor)
     except (UnusableFilter, OSError):
         return None
-    return FilterInfo(str(path), "", start, end, first, after, least, most, events), header
+    return head.info(str(path), ""), head.last_header
 
 
-def _restored(path: str, partition: str) -> FilterInfo | None:
+def _verified(path: str, partition: str) -> FilterInfo | None:
+    """What a filter's head says; None if the partition's segment does not have its last batch."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            found = _read_head(descriptor)
+            head = _read_head(descriptor)
         finally:
             os.close(descriptor)
-        _, base, start, end, first, after, least, most, events, _, last, header = found
-        segment = f"{partition}/{segment_name(base)}"
+        segment = f"{partition}/{segment_name(head.base)}"
         descriptor = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if os.pread(descriptor, HEADER_BYTES, last) != header or os.fstat(descriptor).st_size < end:
+            if os.pread(descriptor, HEADER_BYTES, head.last_position) != head.last_header:
+                return None
+            if os.fstat(descriptor).st_size < head.end:
                 return None
         finally:
             os.close(descriptor)
     except (UnusableFilter, OSError):
         return None
-    return FilterInfo(path, segment, start, end, first, after, least, most, events)
+    return head.info(path, segment)
 
 
 def remove_filters(paths: Iterable[str]) -> None:
-    """Filters whose data is gone, and folders that hold none any more."""
+    """Remove filters, and folders that are empty afterwards."""
     for path in filter(is_filter_path, map(Path, paths)):
         path.unlink(missing_ok=True)
         try:
             path.parent.rmdir()
         except OSError:
-            continue  # others are in it
+            continue  # The folder is not empty.
