@@ -15,12 +15,14 @@ from pathlib import Path
 import click
 from kio.schema.index import api_key_map
 
+from mainstem import doors
 from mainstem.cli import mainstem
 from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.doors.http import openapi
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.routes.metrics import METRICS
 from mainstem.http_api.problems import KINDS
+from mainstem.serve import options as server_options
 from tests.compat import suites
 from tests.support import cards
 
@@ -148,12 +150,50 @@ def http_problems() -> str:
 
 
 def http_metrics() -> str:
-    """Every metric."""
+    """Every metric, those that doors declare at the end."""
+    door_metrics = {name: metric for door in doors.DOORS for name, metric in door.metrics.items()}
     rows = [
         f"| `{name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |"
-        for name, each in METRICS.items()
+        for name, each in (METRICS | door_metrics).items()
     ]
     return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
+
+
+def settings_table() -> str:
+    """Every setting of the server."""
+    lines = ["| setting | default | Kafka's name | meaning |", "|---|---|---|---|"]
+    for each in server_options.definitions():
+        kafka = f"`{each.kafka}`" if each.kafka else ""
+        default = f"`{each.shown_default}`" if each.shown_default else ""
+        lines.append(f"| `{each.name}` | {default} | {kafka} | {each.doc} |")
+    return "\n".join(lines)
+
+
+def server_flags() -> str:
+    """The flags of `mainstem serve`, in one line."""
+    shown = []
+    for each in server_options.definitions():
+        if each.has_flag:
+            value = "|".join(each.choices) or each.metavar
+            setting = f" (`{each.name}`)" if each.flag_name else ""
+            shown.append(f"`{each.flag}{' ' if value else ''}{value}`{setting}")
+    return ", ".join(shown)
+
+
+def door_table() -> str:
+    """Every door."""
+    rows = [
+        f"| {door.title} | `{door.name}` | `{door.flag} HOST:PORT` | {door.port} |"
+        f" {'yes' if door.on_by_default else 'no'} |"
+        for door in doors.DOORS
+    ]
+    return "\n".join(
+        [
+            "| door | its name in `--doors` | its flag | usual port | on by default |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
@@ -166,6 +206,7 @@ BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
         "topic settings": topic_settings,
         "clients": clients,
     },
+    "SETTINGS.md": {"flags": server_flags, "doors": door_table, "settings": settings_table},
 }
 
 

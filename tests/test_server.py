@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.serve.server import CannotServe, HostPort, advertised_address, data_folder
+from mainstem.doors.net.address import AddressError, HostPort
+from mainstem.serve.binding import advertised_address
+from mainstem.serve.server import data_folder
 from mainstem.settings import Settings
 from tests.cli.conftest import CommandResult, command
 from tests.support.server import READY, Server
@@ -21,7 +23,7 @@ from tests.support.server import READY, Server
 
 def refused(tmp_path: Path, *arguments: str) -> CommandResult:
     """A start that fails: one line on standard error, nothing on standard output."""
-    done = command("serve", "--no-http", "--data", str(tmp_path / "data"), *arguments)
+    done = command("serve", "--doors", "kafka", "--data", str(tmp_path / "data"), *arguments)
     assert done.out == ""
     assert done.err.count("\n") == 1, done.err
     assert done.err.startswith("mainstem: ")
@@ -71,14 +73,14 @@ def test_logs_can_be_json(tmp_path: Path) -> None:
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_fails_the_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        at = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = refused(tmp_path, "--kafka", at)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = refused(tmp_path, "--kafka", address)
     assert done.code == ExitCode.ADDRESS
-    assert done.err.startswith(f"mainstem: cannot listen on {at}: address already in use; ")
+    assert done.err.startswith(f"mainstem: cannot listen on {address}: address already in use; ")
 
 
 def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
         assert command("topics", "list", at=server.at).code == 0
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     done = refused(tmp_path, "--kafka", "127.0.0.1:0")
     assert done.code == ExitCode.FOLDER
@@ -103,7 +105,7 @@ def test_a_folder_without_a_name_is_not_the_working_directory(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_not_writable_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o500)
     done = refused(tmp_path, "--kafka", "127.0.0.1:0")
     assert done.code == ExitCode.FOLDER
@@ -142,7 +144,7 @@ def test_what_is_allowed_is_served_and_advertised(tmp_path: Path) -> None:
     settings = {"kafka": "0.0.0.0:0", "allow_anonymous": "true", "advertise": "127.0.0.1"}
     with Server(tmp_path / "data", **settings) as server:
         assert server.host == "0.0.0.0"
-        assert f"clients are told to connect to 127.0.0.1:{server.port}" in server.logs()
+        assert f"clients are directed to 127.0.0.1:{server.port}" in server.logs()
         assert command("topics", "list", at=f"127.0.0.1:{server.port}").code == 0
 
 
@@ -154,13 +156,13 @@ def test_what_is_allowed_is_served_and_advertised(tmp_path: Path) -> None:
         (["--kafka", "127.0.0.1:70000"], "is not HOST:PORT"),
     ],
 )
-def test_an_address_that_is_none_is_told(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_an_address_that_is_none_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = refused(tmp_path, *arguments)
     assert done.code == ExitCode.USAGE
     assert message in done.err
 
 
-def test_a_bad_setting_is_told_before_anything_is_touched(tmp_path: Path) -> None:
+def test_a_bad_setting_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text("durabilty = 'os'")
     done = refused(tmp_path, "--config", str(tmp_path / "m.toml"))
     assert done.code == ExitCode.USAGE
@@ -202,7 +204,7 @@ def test_addresses_are_read_and_written() -> None:
     assert advertised_address(Settings(), bound) == bound
     assert advertised_address(Settings(advertise="a.example:0"), bound) == HostPort("a.example", 4711)
     assert advertised_address(Settings(advertise="a.example:9"), bound) == HostPort("a.example", 9)
-    with pytest.raises(CannotServe):
+    with pytest.raises(AddressError):
         HostPort.parse("a:b", "--kafka")
 
 

@@ -1,4 +1,4 @@
-"""The server tells systemd when it is ready, and needs no systemd."""
+"""The server notifies systemd when it is ready, and runs without systemd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 
 def test_without_systemd_nothing_happens(tmp_path: Path) -> None:
-    for path in ("", "nonsense", str(tmp_path / "nobody")):
+    for path in ("", "nonsense", str(tmp_path / "absent")):
         notify({"NOTIFY_SOCKET": path})
     notify({})
     assert list(tmp_path.iterdir()) == []

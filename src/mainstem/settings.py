@@ -1,188 +1,306 @@
 """The server's settings: names, defaults, units, and where their values come from.
 
-Owns: every setting of `mainstem serve`, each declared once, with Kafka's name where Kafka has one. The
-configuration file, the environment (`MAINSTEM_*`), the command line, DescribeConfigs and docs/SETTINGS.md
-are derived from it. Refuses: values that it cannot read, and names that it does not know (with the nearest
-one that it does).
+Owns: every setting of `mainstem serve` that is no door's own, each declared once, with Kafka's name where
+Kafka has one. Doors declare theirs beside them (`mainstem.doors.contract.Door`) and they are read, checked
+and listed here in the same way. The configuration file, the environment (`MAINSTEM_*`), the flags,
+DescribeConfigs and docs/SETTINGS.md are derived from these declarations. Refuses: values that cannot be
+read, and names that do not exist (with the nearest one that does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-
-def setting(default: Any, kafka: str | None, doc: str, *, least: int | None = None) -> Any:
-    """A field of Settings: its default, Kafka's name for it, one line of meaning with the unit, and the
-    least value."""
-    return field(default=default, metadata={"kafka": kafka, "doc": doc, "least": least})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What `mainstem serve` was told. Immutable while it runs."""
-
-    data: str = setting("mainstem-data", "log.dirs", "Folder of the log; made if missing.")
-    kafka: str = setting(
-        "127.0.0.1:9092", "listeners", "HOST:PORT of the Kafka door; port 0 picks a free one."
-    )
-    advertise: str | None = setting(
-        None, "advertised.listeners", "HOST:PORT that clients are told to connect to."
-    )
-    http: str | None = setting(
-        None,
-        "mainstem.http.listener",
-        "HOST:PORT of the HTTP door; not given: 127.0.0.1:8080, if nothing else listens there.",
-    )
-    no_http: bool = setting(False, None, "Serve no HTTP.")
-    http_hosts: str = setting(
-        "", None, "Names by which browsers may call the HTTP door beside localhost, with commas."
-    )
-    http_read_only: bool = setting(False, None, "Refuse every change that comes by HTTP.")
-    http_max_body_bytes: int = setting(
-        16_777_216, None, "Body of an HTTP request at most, bytes; lines of NDJSON each.", least=1024
-    )
-    durability: Literal["disk", "os"] = setting(
-        "disk", None, "disk: acks=all waits for the disk; os: for the page cache."
-    )
-    allow_anonymous: bool = setting(
-        False, None, "Permit an address other than loopback without authentication."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", None, "Least severe line to log."
-    )
-    log_json: bool = setting(False, None, "Log as JSON lines.")
-
-    num_partitions: int = setting(
-        1, "num.partitions", "Partitions of a topic that is created without a number.", least=1
-    )
-    auto_create_topics: bool = setting(
-        True, "auto.create.topics.enable", "Create a topic when it is first asked for."
-    )
-    message_max_bytes: int = setting(
-        1_048_588, "message.max.bytes", "Default of max.message.bytes, bytes.", least=1
-    )
-    log_segment_bytes: int = setting(
-        1 << 30, "log.segment.bytes", "Default of segment.bytes, bytes.", least=1 << 20
-    )
-    log_roll_ms: int = setting(604_800_000, "log.roll.ms", "Default of segment.ms, ms.", least=1)
-    log_retention_ms: int = setting(
-        604_800_000, "log.retention.ms", "Default of retention.ms, ms; -1: for ever.", least=-1
-    )
-    log_retention_bytes: int = setting(
-        -1, "log.retention.bytes", "Default of retention.bytes, bytes; -1: no limit.", least=-1
-    )
-    disk_reserve_bytes: int = setting(
-        -1,
-        None,
-        "Topics take no events while less is free, bytes; -1: 5 % of the file system, at most 1 GiB; 0: off.",
-        least=-1,
-    )
-    data_max_bytes: int = setting(
-        0, None, "Topics take no events while all segments together are larger, bytes; 0: no limit.", least=0
-    )
-    log_retention_check_interval_ms: int = setting(
-        300_000, "log.retention.check.interval.ms", "How often retention looks, ms.", least=1
-    )
-
-    group_initial_rebalance_delay_ms: int = setting(
-        0, "group.initial.rebalance.delay.ms", "Wait for more members of a new group, ms.", least=0
-    )
-    group_min_session_timeout_ms: int = setting(
-        6_000, "group.min.session.timeout.ms", "Least session.timeout.ms allowed, ms.", least=1
-    )
-    group_max_session_timeout_ms: int = setting(
-        1_800_000, "group.max.session.timeout.ms", "Greatest session.timeout.ms allowed, ms.", least=1
-    )
-    group_max_size: int = setting(2_147_483_647, "group.max.size", "Members of a group at most.", least=1)
-    offsets_retention_minutes: int = setting(
-        10_080,
-        "offsets.retention.minutes",
-        "Committed offsets of a group without members are kept so long, minutes.",
-        least=1,
-    )
-    offset_metadata_max_bytes: int = setting(
-        4_096, "offset.metadata.max.bytes", "Metadata of a committed offset at most, bytes.", least=0
-    )
-    producer_id_expiration_ms: int = setting(
-        86_400_000,
-        "producer.id.expiration.ms",
-        "An idle producer's sequence is remembered so long, ms.",
-        least=1,
-    )
-
-    connections_max_idle_ms: int = setting(
-        600_000, "connections.max.idle.ms", "Close a connection that is silent so long, ms.", least=1
-    )
-    first_request_timeout_ms: int = setting(
-        10_000, None, "Close a new connection that has sent no whole request in this time, ms.", least=1
-    )
-    max_connections: int = setting(
-        10_000, "max.connections", "Connections at most; more wait until one ends.", least=1
-    )
-    max_connections_per_ip: int = setting(
-        5_000, "max.connections.per.ip", "Connections from one address at most; more are closed.", least=1
-    )
-    max_connection_creation_rate: int = setting(
-        2_147_483_647, "max.connection.creation.rate", "New connections a second; more wait.", least=1
-    )
-    socket_request_max_bytes: int = setting(
-        104_857_600,
-        "socket.request.max.bytes",
-        "A Produce request at most, bytes; others: 1 MiB.",
-        least=1024,
-    )
-    queued_max_request_bytes: int = setting(
-        268_435_456,
-        "queued.max.request.bytes",
-        "Memory of all requests that come in, at most, and of all in work again, bytes.",
-        least=1 << 20,
-    )
-    request_max_elements: int = setting(
-        100_000, None, "Partitions, names and other elements of one request at most.", least=1
-    )
-    fetch_max_bytes: int = setting(57_671_680, "fetch.max.bytes", "A Fetch reply at most, bytes.", least=1024)
-
-
 PREFIX = "MAINSTEM_"
 OTHER_VARIABLES = frozenset({"MAINSTEM_AT", "MAINSTEM_CONFIG"})
-"""Variables of ours that are no settings: read by the command line."""
+"""Variables with the prefix that are no settings: the command line reads them."""
+
+REPLACED = {"no_http": "--doors kafka (the setting doors), which names the doors that shall be on"}
+"""Settings of earlier versions, and what replaces each."""
 
 
 class SettingsError(Exception):
     """A setting that cannot be used. The message is one line: what, where, what to do."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDefinition:
+    """The declaration of a setting."""
+
+    name: str
+    type: Any
+    """bool, int, str, `str | None`, or a Literal of strings."""
+    default: object
+    doc: str
+    """One line of meaning, with the unit."""
+    kafka: str | None = None
+    """Kafka's name for it, by which DescribeConfigs reports it."""
+    minimum: int | None = None
+    metavar: str = ""
+    """The placeholder of the value in help texts; empty for those without one."""
+    has_flag: bool = False
+    flag_name: str | None = None
+    """The flag, if it is not `--` and the name."""
+    usual: str = ""
+    """What holds if the default, None, is kept: for help texts, docs and DescribeConfigs."""
+
+    @property
+    def flag(self) -> str:
+        """The flag of `mainstem serve`."""
+        return self.flag_name or "--" + self.name.replace("_", "-")
+
+    @property
+    def shown_default(self) -> str:
+        """The default as text; empty if there is none."""
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return self.usual if self.default is None else str(self.default)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it may have, if they are few."""
+        values = get_args(self.type)
+        return () if type(None) in values else values
+
+
+def setting(default: Any, kafka: str | None, doc: str, **more: Any) -> Any:
+    """A field of Settings: its default, Kafka's name for it, one line of meaning with the unit, and what else
+    a SettingDefinition has."""
+    return field(default=default, metadata={"kafka": kafka, "doc": doc, **more})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one server. They do not change while it runs."""
+
+    data: str = setting(
+        "mainstem-data", "log.dirs", "Folder of the log; made if missing.", has_flag=True, metavar="DIR"
+    )
+    doors: str | None = setting(
+        None,
+        None,
+        "Doors to open, with commas, or all; if not given, also those that are given an address.",
+        has_flag=True,
+        metavar="NAMES",
+        usual="kafka,http",
+    )
+    bind: str = setting(
+        "127.0.0.1",
+        None,
+        "Address that doors without one of their own listen on, at their usual ports.",
+        has_flag=True,
+        metavar="ADDRESS",
+    )
+    advertise: str | None = setting(
+        None,
+        "advertised.listeners",
+        "HOST:PORT that clients are given to connect to.",
+        has_flag=True,
+        metavar="HOST:PORT",
+    )
+    durability: Literal["disk", "os"] = setting(
+        "disk", None, "disk: acks=all waits for the disk; os: for the page cache.", has_flag=True
+    )
+    allow_anonymous: bool = setting(
+        False, None, "Permit an address other than loopback without authentication.", has_flag=True
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", None, "Least severe line to log.", has_flag=True
+    )
+    log_json: bool = setting(False, None, "Log as JSON lines.", has_flag=True)
+
+    num_partitions: int = setting(
+        1, "num.partitions", "Partitions of a topic that is created without a number.", minimum=1
+    )
+    auto_create_topics: bool = setting(
+        True, "auto.create.topics.enable", "Create a topic at the first request for it."
+    )
+    message_max_bytes: int = setting(
+        1_048_588, "message.max.bytes", "Default of max.message.bytes, bytes.", minimum=1
+    )
+    log_segment_bytes: int = setting(
+        1 << 30, "log.segment.bytes", "Default of segment.bytes, bytes.", minimum=1 << 20
+    )
+    log_roll_ms: int = setting(604_800_000, "log.roll.ms", "Default of segment.ms, ms.", minimum=1)
+    log_retention_ms: int = setting(
+        604_800_000, "log.retention.ms", "Default of retention.ms, ms; -1: for ever.", minimum=-1
+    )
+    log_retention_bytes: int = setting(
+        -1, "log.retention.bytes", "Default of retention.bytes, bytes; -1: no limit.", minimum=-1
+    )
+    disk_reserve_bytes: int = setting(
+        -1,
+        None,
+        "Topics reject writes while less is free, bytes; -1: 5 % of the file system, at most 1 GiB; 0: off.",
+        minimum=-1,
+    )
+    data_max_bytes: int = setting(
+        0,
+        None,
+        "Topics reject writes while all segments together are larger, bytes; 0: no limit.",
+        minimum=0,
+        has_flag=True,
+        flag_name="--max-data",
+        metavar="BYTES",
+    )
+    log_retention_check_interval_ms: int = setting(
+        300_000,
+        "log.retention.check.interval.ms",
+        "Interval in which old segments are looked for and deleted, ms.",
+        minimum=1,
+    )
+
+    group_initial_rebalance_delay_ms: int = setting(
+        0, "group.initial.rebalance.delay.ms", "Wait for more members of a new group, ms.", minimum=0
+    )
+    group_min_session_timeout_ms: int = setting(
+        6_000, "group.min.session.timeout.ms", "Minimum session.timeout.ms allowed, ms.", minimum=1
+    )
+    group_max_session_timeout_ms: int = setting(
+        1_800_000, "group.max.session.timeout.ms", "Maximum session.timeout.ms allowed, ms.", minimum=1
+    )
+    group_max_size: int = setting(2_147_483_647, "group.max.size", "Maximum members of a group.", minimum=1)
+    offsets_retention_minutes: int = setting(
+        10_080,
+        "offsets.retention.minutes",
+        "How long committed offsets of a group without members are kept, minutes.",
+        minimum=1,
+    )
+    offset_metadata_max_bytes: int = setting(
+        4_096, "offset.metadata.max.bytes", "Maximum metadata of a committed offset, bytes.", minimum=0
+    )
+    producer_id_expiration_ms: int = setting(
+        86_400_000,
+        "producer.id.expiration.ms",
+        "How long an idle producer's sequence number is remembered, ms.",
+        minimum=1,
+    )
+
+    connections_max_idle_ms: int = setting(
+        600_000,
+        "connections.max.idle.ms",
+        "Close a connection that sends nothing for this time, ms.",
+        minimum=1,
+    )
+    first_request_timeout_ms: int = setting(
+        10_000, None, "Close a new connection that sends no complete request in this time, ms.", minimum=1
+    )
+    max_connections: int = setting(
+        10_000, "max.connections", "Maximum connections of a door; more wait until one ends.", minimum=1
+    )
+    max_connections_per_ip: int = setting(
+        5_000,
+        "max.connections.per.ip",
+        "Maximum connections of a door from one address; more are closed.",
+        minimum=1,
+    )
+    max_connection_creation_rate: int = setting(
+        2_147_483_647,
+        "max.connection.creation.rate",
+        "Maximum new connections of a door a second; more wait.",
+        minimum=1,
+    )
+    socket_request_max_bytes: int = setting(
+        104_857_600,
+        "socket.request.max.bytes",
+        "Maximum Produce request, bytes; other requests: 1 MiB.",
+        minimum=1024,
+    )
+    queued_max_request_bytes: int = setting(
+        268_435_456,
+        "queued.max.request.bytes",
+        "Maximum bytes of requests being received; the same again for requests in progress.",
+        minimum=1 << 20,
+    )
+    request_max_elements: int = setting(
+        100_000, None, "Maximum partitions, names and other elements of one request.", minimum=1
+    )
+    fetch_max_bytes: int = setting(57_671_680, "fetch.max.bytes", "Maximum Fetch reply, bytes.", minimum=1024)
+
+    door_values: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the doors' own settings, by name."""
+    door_definitions: tuple[SettingDefinition, ...] = ()
+    """Their declarations."""
+
+    def entries(self) -> Iterator[tuple[SettingDefinition, Any]]:
+        """Every setting and its value."""
+        for definition in definitions(self.door_definitions):
+            if definition in self.door_definitions:
+                yield definition, self.door_values.get(definition.name, definition.default)
+            else:
+                yield definition, getattr(self, definition.name)
+
+
+def definitions(of_doors: Sequence[SettingDefinition] = ()) -> list[SettingDefinition]:
+    """All declarations, those of doors behind `bind`."""
+    types = get_type_hints(Settings)
+    result = []
+    for declared in fields(Settings):
+        if "doc" in declared.metadata:
+            result.append(
+                SettingDefinition(
+                    name=declared.name,
+                    type=types[declared.name],
+                    default=declared.default,
+                    **declared.metadata,
+                )
+            )
+        if declared.name == "bind":
+            result += of_doors
+    return result
+
+
 def load(
     flags: Mapping[str, object] | None = None,
     environ: Mapping[str, str] | None = None,
     file: str | None = None,
+    *,
+    of_doors: Sequence[SettingDefinition] = (),
 ) -> Settings:
     """The settings, each from the first of: `flags` (None: not given), `MAINSTEM_<NAME>` in `environ`, the
-    TOML `file`, its default. SettingsError names the place of a bad value."""
-    values: dict[str, object] = {}
+    TOML `file`, its default. `of_doors` declares the settings of doors. SettingsError names the place of a
+    bad value."""
+    known = {definition.name: definition for definition in definitions(of_doors)}
+    values: dict[str, Any] = {}
     if file is not None:
-        values.update(_from_file(file))
-    values.update(_from_environment(environ or {}))
+        values.update(_from_file(file, known))
+    values.update(_from_environment(environ or {}, known))
     for name, given in (flags or {}).items():
         if given is not None:
-            values[name] = _read(name, given, "--" + name.replace("_", "-"))
-    return Settings(**values)  # type: ignore[arg-type]
+            values[name] = _read(known[name], given, known[name].flag)
+    door_values = {
+        definition.name: values.pop(definition.name, definition.default) for definition in of_doors
+    }
+    return Settings(**values, door_values=door_values, door_definitions=tuple(of_doors))
 
 
-def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+def unknown_variables(
+    environ: Mapping[str, str], of_doors: Sequence[SettingDefinition] = ()
+) -> Iterator[str]:
     """A warning for each MAINSTEM_* variable that looks like a misspelt setting. No error: Kubernetes puts
     variables such as MAINSTEM_SERVICE_HOST into every container beside a service of this name."""
+    names = {definition.name for definition in definitions(of_doors)}
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX).lower()
-        if variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and name not in _TYPES:
-            near = _nearest(name)
+        if variable.startswith(PREFIX) and variable not in OTHER_VARIABLES and name not in names:
+            near = _nearest(name, names)
             if near:
                 yield f"environment variable {variable} is no setting; did you mean {PREFIX}{near.upper()}?"
 
 
-def _from_file(path: str) -> Iterator[tuple[str, object]]:
+def replaced_message(where: str, replacement: str) -> str:
+    """The refusal of a setting of an earlier version, given `where`."""
+    return f"{where} was replaced: use {replacement}"
+
+
+def _refuse_replaced(name: str, where: str) -> None:
+    if name in REPLACED:
+        raise SettingsError(replaced_message(where, REPLACED[name]))
+
+
+def _from_file(path: str, known: Mapping[str, SettingDefinition]) -> Iterator[tuple[str, object]]:
     import tomllib  # only a server with a file pays for it
 
     try:
@@ -193,16 +311,17 @@ def _from_file(path: str) -> Iterator[tuple[str, object]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
     for name, value in _flat(table):
-        if name not in _TYPES:
-            near = _BY_KAFKA_NAME.get(name) or _nearest(name)
+        _refuse_replaced(name, f"{name} in {path}")
+        if name not in known:
+            kafka_names = {definition.kafka: name for name, definition in known.items() if definition.kafka}
+            near = kafka_names.get(name) or _nearest(name, known)
             hint = f"; did you mean {near}?" if near else "; docs/SETTINGS.md lists them"
             raise SettingsError(f"unknown setting {name} in {path}{hint}")
-        yield name, _read(name, value, f"{name} in {path}")
+        yield name, _read(known[name], value, f"{name} in {path}")
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    # TOML reads `log.segment.bytes = 1` as nested tables; Kafka's names are told apart by putting them
-    # together again.
+    # TOML reads `log.segment.bytes = 1` as nested tables; joined again they are Kafka's names.
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
@@ -210,11 +329,16 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
-    for name in _TYPES:
+def _from_environment(
+    environ: Mapping[str, str], known: Mapping[str, SettingDefinition]
+) -> Iterator[tuple[str, object]]:
+    for name in REPLACED:
+        if PREFIX + name.upper() in environ:
+            _refuse_replaced(name, PREFIX + name.upper())
+    for name, definition in known.items():
         variable = PREFIX + name.upper()
         if variable in environ:
-            yield name, _read(name, environ[variable], variable)
+            yield name, _read(definition, environ[variable], variable)
 
 
 _BOOLEANS = {
@@ -229,50 +353,40 @@ _BOOLEANS = {
 }
 
 
-def _read(name: str, given: object, where: str) -> object:
-    """`given` as the type of the setting `name`; strings are parsed. SettingsError says `where` it stood."""
-    kind = _TYPES[name]
-    choices = get_args(kind) if kind not in (int, bool, str) else ()
-    if kind is bool:
+def _read(definition: SettingDefinition, given: object, where: str) -> object:
+    """`given` as the type of the setting; strings are parsed. SettingsError names `where` it was given."""
+    if definition.type is bool:
         value = given if isinstance(given, bool) else _BOOLEANS.get(str(given).strip().lower())
         if value is None:
             raise SettingsError(f"{where}: {given!r} is neither true nor false")
         return value
-    if kind is int:
-        return _read_number(name, given, where)
-    if type(None) in choices and given == "":
+    if definition.type is int:
+        return _read_number(definition, given, where)
+    if type(None) in get_args(definition.type) and given == "":
         return None
     if not isinstance(given, str):
         raise SettingsError(f"{where}: {given!r} is not text; put it in quotes")
-    if choices and type(None) not in choices and given not in choices:
-        raise SettingsError(f"{where}: {given!r} is not one of {', '.join(choices)}")
+    if definition.choices and given not in definition.choices:
+        raise SettingsError(f"{where}: {given!r} is not one of {', '.join(definition.choices)}")
     return given
 
 
-def _read_number(name: str, given: object, where: str) -> int:
+def _read_number(definition: SettingDefinition, given: object, where: str) -> int:
     try:
         if isinstance(given, bool) or not isinstance(given, (int, str)):
             raise ValueError
         number = int(given)
     except ValueError:
         raise SettingsError(f"{where}: {given!r} is not a whole number") from None
-    least = _LEAST[name]
-    if least is not None and number < least:
-        raise SettingsError(f"{where}: {number} is less than {least}")
+    if definition.minimum is not None and number < definition.minimum:
+        raise SettingsError(f"{where}: {number} is less than {definition.minimum}")
     return number
 
 
-def _nearest(name: str) -> str | None:
+def _nearest(name: str, known: Mapping[str, object] | set[str]) -> str | None:
     import difflib  # only for a mistake
 
     close = difflib.get_close_matches(
-        name.lower().replace("-", "_").replace(".", "_"), _TYPES, n=1, cutoff=0.75
+        name.lower().replace("-", "_").replace(".", "_"), known, n=1, cutoff=0.75
     )
     return close[0] if close else None
-
-
-_TYPES: dict[str, Any] = get_type_hints(Settings)
-_LEAST: dict[str, int | None] = {each.name: each.metadata["least"] for each in fields(Settings)}
-_BY_KAFKA_NAME: dict[str, str] = {
-    each.metadata["kafka"]: each.name for each in fields(Settings) if each.metadata["kafka"]
-}

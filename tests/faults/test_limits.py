@@ -409,20 +409,20 @@ def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) 
 
 def test_lines_that_were_left_out_are_told(caplog: pytest.LogCaptureFixture) -> None:
     client = DoorClient()
-    door, clock = client.dispatcher, client.clock
+    warnings, clock = client.dispatcher.warnings, client.clock
     for number in range(4):
-        door.warn_rate_limited("stuck", f"client {number}")
-    door.log_suppressed()
+        client.dispatcher.warn_rate_limited("stuck", f"client {number}")
+    warnings.log_suppressed()
     assert [record.getMessage() for record in caplog.records] == ["client 0"]
     clock.advance(11)
-    door.log_suppressed()
+    warnings.log_suppressed()
     clock.advance(11)
-    door.log_suppressed()
-    door.warn_rate_limited("stuck", "client 4")
+    warnings.log_suppressed()
+    client.dispatcher.warn_rate_limited("stuck", "client 4")
     assert [record.getMessage() for record in caplog.records] == [
         "client 0",
         "client 3 (2 more like it)",
         "client 4",
     ]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
-    assert door.refusals == {"stuck": 5}
+    assert client.dispatcher.refusals == {"stuck": 5}

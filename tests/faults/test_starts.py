@@ -126,10 +126,12 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
         server.kill()
         codes = set()
         for _ in range(12):
-            command = [sys.executable, "-m", "mainstem", "serve", "--data", str(server.data), "--no-http"]
+            serve = [sys.executable, "-m", "mainstem", "serve", "--data", str(server.data)]
             with server.log_path.open("ab") as log:
                 begun = subprocess.Popen(
-                    [*command, "--kafka", "127.0.0.1:0"], stdout=subprocess.DEVNULL, stderr=log
+                    [*serve, "--doors", "kafka", "--kafka", "127.0.0.1:0"],
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
                 )
             time.sleep(rng.uniform(0.05, 1.5))
             begun.send_signal(signal.SIGTERM)
@@ -152,7 +154,7 @@ def test_after_a_sudden_death_few_descriptors_are_enough_to_start(tmp_path: Path
         producer.flush(30)
         assert len(client.acknowledged) == partitions
         server.kill()
-        serve = f"{sys.executable} -m mainstem serve --data {server.data} --kafka 127.0.0.1:0 --no-http"
+        serve = f"{sys.executable} -m mainstem serve --data {server.data} --kafka 127.0.0.1:0 --doors kafka"
         with server.log_path.open("ab") as log:
             limited = subprocess.Popen(
                 ["sh", "-c", f"ulimit -n {descriptors_max} && exec {serve}"],

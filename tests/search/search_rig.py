@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from mainstem.search.contract import Done, Facets, Hit, Progress, Search, Search
 from mainstem.search.local.search import LogSearch
 from mainstem.search.match.matcher import Matcher
 from mainstem.settings import Settings
+from tests.support.listening import ListeningDoor
 
 Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]
 SEGMENT_BYTES = 64 << 10
@@ -60,7 +60,7 @@ class SearchRig:
     local: LogSearch
     cluster: ClusterSearch
     folder: Path
-    door: KafkaDoor
+    listening: ListeningDoor
 
     def searches(self) -> list[Search]:
         """Both kinds."""
@@ -158,20 +158,18 @@ async def open_search_rig(
     local = LogSearch(
         engine, folder, clock, workers=workers, block_bytes=block_bytes, part_blocks=part_blocks
     )
-    listener = socket.create_server(("127.0.0.1", 0))
-    at = listener.getsockname()[:2]
-    door = KafkaDoor(node, advertised_host=at[0], advertised_port=at[1])
-    await door.start(sock=listener)
+    listening = ListeningDoor(KafkaDoor(node), clock)
+    at = listening.address
     # It asks the engine for nothing but the door's address, and reads through the door.
     cluster = ClusterSearch(
         EmbeddedEngine(node, address=at), clock, cache=folder / "cache", workers=1, span_bytes=block_bytes
     )
     try:
-        yield SearchRig(node, engine, local, cluster, folder, door)
+        yield SearchRig(node, engine, local, cluster, folder, listening)
     finally:
         await local.close()
         await cluster.close()
-        await door.close()
+        await listening.close()
         await node.close()
 
 

@@ -236,7 +236,7 @@ def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
             if isinstance(update, Hit):
                 hits += 1
                 if hits == 1:
-                    await rig.door.close()
+                    await rig.listening.close()
             elif isinstance(update, Unreadable):
                 problems.append(update.reason)
             totals = update.totals if isinstance(update, Done) else None

@@ -31,7 +31,7 @@ class Server:
         self.log_path = self.data.with_name(self.data.name + ".log")
         self.settings: dict[str, object] = {"kafka": "127.0.0.1:0", **settings}
         if "http" not in self.settings:
-            self.settings.setdefault("no_http", "true")  # the default port is one for the whole machine
+            self.settings.setdefault("doors", "kafka")  # the usual port is one for the whole machine
         self.process: subprocess.Popen[str] | None = None
         self.deaths = 0
         """By kill -9."""
@@ -39,7 +39,7 @@ class Server:
         self.host = ""
         self.port = 0
         self.http = ""
-        """HOST:PORT of the HTTP door; empty: it has none. Give http="127.0.0.1:0" for one."""
+        """HOST:PORT of the HTTP door; empty if it has none. Give http="127.0.0.1:0" for one."""
 
     @property
     def at(self) -> str:

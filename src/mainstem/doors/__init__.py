@@ -1,0 +1,14 @@
+"""The doors: protocol servers in front of the event log, one folder each.
+
+`DOORS` lists them. A new door is a folder that declares a `Door`, and one line here.
+"""
+
+from __future__ import annotations
+
+from mainstem.doors import http, kafka
+from mainstem.doors.contract import Door
+
+DOORS: tuple[Door, ...] = (
+    kafka.DOOR,
+    http.DOOR,
+)

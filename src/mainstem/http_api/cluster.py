@@ -16,6 +16,18 @@ class BrokerJson(msgspec.Struct):
     port: int
 
 
+class DoorJson(msgspec.Struct):
+    """A door of the server."""
+
+    name: str
+    title: str
+    addresses: Annotated[list[str], Meta(description="Where it is served; empty if it is off.")]
+    off_reason: Annotated[
+        str, Meta(description="Why it is off although it was asked for; empty if it is on, or was not.")
+    ]
+    flag: Annotated[str, Meta(description="The flag of `mainstem serve` that turns it on.")]
+
+
 class ClusterJson(msgspec.Struct):
     """The cluster; one that mainstem serves has one broker."""
 
@@ -28,3 +40,4 @@ class ClusterJson(msgspec.Struct):
     embedded: Annotated[
         bool, Meta(description="true: this server stores the log; false: it is a client of the cluster.")
     ]
+    doors: Annotated[list[DoorJson], Meta(description="All doors, on or off.")]

@@ -23,3 +23,7 @@ class ReadyJson(msgspec.Struct):
         list[str],
         Meta(description="What an administrator should look at after the last start, though all works."),
     ]
+    doors: Annotated[
+        dict[str, str],
+        Meta(description="Each door's addresses, or `off`, with the reason if it was asked for."),
+    ]

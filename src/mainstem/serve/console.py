@@ -1,7 +1,7 @@
-"""`mainstem console`, composed: the HTTP door and its page in front of any Kafka cluster.
+"""Starts `mainstem console`: the HTTP door, with the console's page, in front of any Kafka cluster.
 
-Owns: the order of start and stop. Refuses: to listen where strangers could write unless it was told so.
-Called by `mainstem.cli.commands.console`.
+Owns: the order of start and stop. Refuses: to listen where other machines could write, unless that was asked
+for.
 """
 
 from __future__ import annotations
@@ -9,53 +9,67 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mainstem.serve.server import CannotServe, HostPort, is_loopback, listen_on, loop_factory, on_signals
+from mainstem.doors.contract import Door, DoorContext, Listener
+from mainstem.doors.http import DOOR as HTTP
+from mainstem.serve.binding import bind_listeners, plan_doors
+from mainstem.serve.errors import CannotServe
+from mainstem.serve.server import loop_factory, on_signals
+from mainstem.settings import Settings, load
 
 if TYPE_CHECKING:
+    from mainstem.clock import LoopClock
+    from mainstem.doors.net.warning_log import WarningLog
+    from mainstem.engines.kafka.engine import KafkaEngine
     from mainstem.search.contract import Search
+    from mainstem.serve.binding import BoundListener
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleSettings:
-    """What `mainstem console` was told."""
+    """The settings of `mainstem console`."""
 
     cluster_address: str
     """HOST:PORT of the cluster."""
     http: str
     """HOST:PORT to listen on."""
-    hosts: Sequence[str] = ()
+    http_hosts: str = ""
+    """Names by which browsers may call it, with commas."""
     data: str | None = None
-    """Folder of what is kept to search faster; None: the user's cache."""
+    """Folder of the token filters, which make searches faster; None: the user's cache."""
     read_only: bool = False
     allow_anonymous: bool = False
 
 
 def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. NotReachable, CannotServe when it does not come to that."""
-    address = HostPort.parse(settings.http, "--http")
-    if not settings.allow_anonymous and not is_loopback(address.host):
-        raise CannotServe(
-            "refused",
-            f"--http {address} is open to others and there is no authentication: anybody could read and"
-            " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
-        )
-    cache = _cache_folder(settings.data)
+    """Serve until SIGTERM or SIGINT. NotReachable or CannotServe if it does not start."""
+    of_door = load(
+        {
+            "doors": HTTP.name,
+            "http": settings.http,
+            "http_hosts": settings.http_hosts,
+            "http_read_only": settings.read_only,
+            "allow_anonymous": settings.allow_anonymous,
+        },
+        of_doors=HTTP.definitions,
+    )
     with ExitStack() as sockets, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        listener = sockets.enter_context(listen_on(address, "--http"))
-        runner.run(_serve(settings, cache, listener, ready))
+        plans = plan_doors(of_door, (HTTP,))
+        cache = _cache_folder(settings.data)
+        bound, _ = bind_listeners(of_door, plans, sockets)
+        runner.run(_serve(settings, of_door, cache, bound, ready))
 
 
 def _cache_folder(data: str | None) -> Path | None:
-    """Made, if it is not there. CannotServe: the folder that was asked for cannot be used."""
+    """The folder of token filters, made if it is missing. CannotServe: the folder that was asked for cannot
+    be used."""
     from mainstem.search.cluster.filters import user_cache_folder
 
     if data == "":
@@ -78,40 +92,57 @@ def _cache_folder(data: str | None) -> Path | None:
 
 
 async def _serve(
-    settings: ConsoleSettings, cache: Path | None, listener: socket.socket, ready: Callable[[str], None]
+    settings: ConsoleSettings,
+    of_door: Settings,
+    cache: Path | None,
+    bound: list[BoundListener],
+    ready: Callable[[str], None],
 ) -> None:
+    from mainstem import __version__
     from mainstem.clock import LoopClock
     from mainstem.engines.kafka.engine import KafkaEngine
-    from mainstem.serve.http import COVER_AFTER_S, Served
+    from mainstem.engines.read_only import read_only
+    from mainstem.serve.listeners import Listeners
+    from mainstem.serve.search import LazySearch
 
     stop = asyncio.Event()
     on_signals(stop)
     cluster = await KafkaEngine.connect(settings.cluster_address)
     clock = LoopClock(asyncio.get_running_loop())
+    search = LazySearch(lambda: _cluster_search(cluster, clock, cache))
 
-    def make_search() -> Search:
-        from mainstem.search.cluster.search import ClusterSearch
-
-        made = ClusterSearch(cluster, clock, cache=cache)
-        if cache is not None:
-            made.start_building_filters()
-        return made
-
-    try:
-        bound = HostPort.of(listener)
-        served = Served(
-            cluster,
-            clock,
-            make_search,
-            at=settings.cluster_address,
-            hosts=(bound.host, *settings.hosts),
-            others=not is_loopback(bound.host),
+    def make_context(door: Door, its_listeners: tuple[Listener, ...], warnings: WarningLog) -> DoorContext:
+        return DoorContext(
+            settings=of_door,
+            clock=clock,
+            engine=read_only(cluster) if settings.read_only else cluster,
+            cluster_address=settings.cluster_address,
+            listeners=its_listeners,
+            warnings=warnings,
+            statuses=listeners.statuses,
+            search=search.get,
+            version=__version__,
             read_only=settings.read_only,
         )
-        await served.start(listener)
-        asyncio.get_running_loop().call_later(COVER_AFTER_S, served.search)
-        ready(f"mainstem console ready  http://{bound}/  kafka={settings.cluster_address}")
+
+    listeners = Listeners(bound, (HTTP,), {}, of_door, clock, make_context)
+    try:
+        listeners.start()
+        search.prepare_later()
+        ready(
+            f"mainstem console ready  http://{bound[0].listener.address}/  kafka={settings.cluster_address}"
+        )
         await stop.wait()
-        await served.close()
+        await listeners.close()
+        await search.close()
     finally:
         await cluster.close()
+
+
+def _cluster_search(cluster: KafkaEngine, clock: LoopClock, cache: Path | None) -> Search:
+    from mainstem.search.cluster.search import ClusterSearch
+
+    search = ClusterSearch(cluster, clock, cache=cache)
+    if cache is not None:
+        search.start_building_filters()
+    return search

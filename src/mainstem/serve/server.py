@@ -1,8 +1,8 @@
-"""`mainstem serve`, composed: settings -> disk, clock, randomness -> node -> doors.
+"""Starts a server: settings -> listeners -> disk, clock, randomness -> node -> doors.
 
-Owns: the order of start and stop, the addresses and who may be served on them, the signals, the ready line.
-Refuses: to listen where strangers could write unless it was told so. Called by
-`mainstem.cli.commands.serve`.
+Owns: the order of start and stop, the data folder, the ready line. `start` serves the command, tests and
+programs that embed a server alike: it handles no signals and does not block; `run` is the command's, until a
+signal. Refuses: to listen where other machines could write, unless that was asked for.
 """
 
 from __future__ import annotations
@@ -11,142 +11,170 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import ipaddress
 import logging
 import os
 import random
+import shutil
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from mainstem import doors as all_doors
+from mainstem.doors.contract import DiskUsage, Door, DoorContext, DoorStatus, Listener
+from mainstem.doors.net.address import HostPort
 from mainstem.serve import malloc
+from mainstem.serve.binding import BoundListener, bind_listeners, plan_doors
+from mainstem.serve.errors import CannotServe
 from mainstem.settings import Settings
 
 if TYPE_CHECKING:
+    from mainstem.doors.net.warning_log import WarningLog
+    from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.node import Node
+    from mainstem.serve.listeners import Listeners
+    from mainstem.serve.search import LazySearch
 
 log = logging.getLogger("mainstem.serve.server")
 
 _IMPORTED = time.monotonic()
 
-HTTP_DEFAULT = "127.0.0.1:8080"
 SETTLED_S = 20.0
 """By then the topics of the start have been listed, and their blocks planned."""
 
-Reason = Literal["usage", "refused", "address", "folder", "locked"]
 
+class Running:
+    """A server that accepts clients. `await close()` ends it."""
 
-class CannotServe(Exception):
-    """The server did not start. The message is one line: what, where, what to do."""
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        node: Node,
+        engine: EmbeddedEngine,
+        listeners: Listeners,
+        search: LazySearch,
+    ) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.node = node
+        self.engine = engine
+        self._listeners = listeners
+        self._search = search
 
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        """usage: what was given makes no sense; refused: unsafe as asked; address: cannot be bound; folder:
-        cannot be used; locked: another server has it."""
+    @property
+    def addresses(self) -> Mapping[str, tuple[HostPort, ...]]:
+        """Where each door is served, by its name; doors that are off are left out."""
+        return {status.name: status.addresses for status in self.statuses() if status.is_on}
 
+    def statuses(self) -> Sequence[DoorStatus]:
+        """Every door, on or off."""
+        return self._listeners.statuses()
 
-@dataclass(frozen=True, slots=True)
-class HostPort:
-    """A host and a port, as in `127.0.0.1:9092` or `[::1]:9092`."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @classmethod
-    def of(cls, listener: socket.socket) -> HostPort:
-        """Where a socket is bound."""
-        return cls(*listener.getsockname()[:2])
-
-    @classmethod
-    def parse(cls, text: str, where: str, *, port: int | None = None) -> HostPort:
-        """Read `HOST:PORT`; `port` is used when the text has none. CannotServe(usage) says `where` it
-        stood."""
-        host, colon, digits = text.rpartition(":")
-        if (
-            not colon or text.endswith("]") or (host.count(":") and not host.startswith("["))
-        ) and port is not None:
-            host, digits = text, str(port)
-        host = host.strip("[]")
-        if (
-            not digits.isascii()
-            or not digits.isdigit()
-            or int(digits) > 65535
-            or (":" in host) != ("[" in text)
-        ):
-            raise CannotServe("usage", f"{where}: {text!r} is not HOST:PORT (IPv6: [HOST]:PORT)")
-        return cls(host, int(digits))
-
-
-def run(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then close cleanly. `ready` gets the ready line when clients are
-    accepted.
-
-    CannotServe when it does not come to that. A second signal ends the process at once, without a clean
-    close.
-    """
-    if sys.platform == "win32":
-        raise CannotServe(
-            "refused", "serve needs Linux or macOS; on Windows run it inside WSL (wsl --install)"
+    def doors_text(self) -> str:
+        """`kafka=127.0.0.1:9092  http=127.0.0.1:8080`: the doors that are on, and those that should be."""
+        return "  ".join(
+            f"{status.name}={status.text}" for status in self.statuses() if status.is_on or status.off_reason
         )
+
+    async def close(self) -> None:
+        """Accept no new connections, finish the requests in progress, close the log cleanly. The order is
+        that of the layers: doors, search, node."""
+        try:
+            await self._listeners.close()
+            await self._search.close()
+        finally:
+            await self.node.close()
+
+
+async def start(settings: Settings) -> Running:
+    """Start a server in the running loop; it accepts clients when this returns. CannotServe if it does not
+    start: nothing is left open then."""
     with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(bind(settings))
-        http = bind_http(settings)
-        if http is not None:
-            sockets.enter_context(http)
-        # Clients ask for it by DescribeConfigs: it says what is true.
-        settings = dataclasses.replace(settings, http=None if http is None else str(HostPort.of(http)))
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(settings, listener, http, ready))
+        plans = plan_doors(settings, all_doors.DOORS)
+        bound, off_reasons = bind_listeners(settings, plans, sockets)
+        settings = _with_bound_addresses(settings, bound)
+        folder = data_folder(settings.data)
+        node = await _open_node(settings, folder)
+        try:
+            running = _serve(settings, folder, node, bound, off_reasons)
+        except BaseException:
+            await node.close()
+            raise
+        sockets.pop_all()  # the acceptors close them
+    return running
 
 
-async def _serve(
-    settings: Settings, listener: socket.socket, http: socket.socket | None, ready: Callable[[str], None]
-) -> None:
-    stop = asyncio.Event()
-    on_signals(stop)
-    bound = HostPort.of(listener)
-    advertised = advertised_address(settings, bound)
-    folder = data_folder(settings.data)
-    node = await _open_node(settings, folder)
-    try:
-        from mainstem.doors.kafka.server import KafkaDoor
+def _with_bound_addresses(settings: Settings, bound: Sequence[BoundListener]) -> Settings:
+    """The settings with the addresses that are really served: clients ask for them by DescribeConfigs."""
+    values = dict(settings.door_values)
+    for door in all_doors.DOORS:
+        addresses = [str(entry.listener.address) for entry in bound if door.name in entry.listener.doors]
+        values[door.name] = ",".join(addresses) or None
+    return dataclasses.replace(settings, door_values=values)
 
-        door = KafkaDoor(node, advertised_host=advertised.host, advertised_port=advertised.port)
-        await door.start(sock=listener)
-        served = None
-        if http is not None:
-            from mainstem.serve import http as serve_http
 
-            at = advertised.host, advertised.port
-            served = serve_http.of_node(settings, node, folder, at, HostPort.of(http).host, door.samples)
-            await served.start(http)
-        age_s = process_age_s()
-        if advertised != bound:
-            log.info("clients are told to connect to %s", advertised)
-        ready(
-            f"mainstem ready in {age_s:.2f} s  kafka={bound}{f'  http={settings.http}' if served else ''}"
-            f"  data={folder}  durability={settings.durability}"
+def _serve(
+    settings: Settings,
+    folder: Path,
+    node: Node,
+    bound: Sequence[BoundListener],
+    off_reasons: Mapping[str, str],
+) -> Running:
+    """Accept clients."""
+    from mainstem import __version__
+    from mainstem.engines.embedded.engine import EmbeddedEngine
+    from mainstem.engines.read_only import read_only
+    from mainstem.serve.listeners import Listeners
+    from mainstem.serve.search import LazySearch, local_search
+
+    doors = all_doors.DOORS
+    address = _advertised_address(bound, doors)
+    engine = EmbeddedEngine(node, address=("", 0) if address is None else (address.host, address.port))
+    search = LazySearch(partial(local_search, engine, folder, node))
+
+    def disk_usage() -> DiskUsage:
+        usage = shutil.disk_usage(folder)
+        return DiskUsage(used_bytes=node.log.total_bytes(), free_bytes=usage.free, total_bytes=usage.total)
+
+    def make_context(door: Door, its_listeners: tuple[Listener, ...], warnings: WarningLog) -> DoorContext:
+        refuses_changes = bool(settings.door_values.get(f"{door.name}_read_only"))
+        return DoorContext(
+            settings=settings,
+            clock=node.clock,
+            engine=read_only(engine) if refuses_changes else engine,
+            cluster_address="" if address is None else str(address),
+            listeners=its_listeners,
+            warnings=warnings,
+            statuses=listeners.statuses,
+            search=search.get,
+            version=__version__,
+            read_only=refuses_changes,
+            disk_usage=disk_usage,
+            node=node if door.needs_node else None,
         )
-        malloc.keep_freed()
-        gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
-        asyncio.get_running_loop().call_later(SETTLED_S, gc.freeze)  # nor at what is known of each topic
-        await stop.wait()
-        log.info("stopping: no new connections; requests in flight are finished")
-        if served is not None:
-            await served.close()
-        await door.close()
-    finally:
-        await node.close()
-    log.info("stopped cleanly")
+
+    listeners = Listeners(bound, doors, off_reasons, settings, node.clock, make_context)
+    listeners.start()
+    running = Running(settings, folder, node, engine, listeners, search)
+    if any(door.uses_search and door.name in running.addresses for door in doors):
+        search.prepare_later()
+    for entry in bound:
+        if entry.listener.advertised != entry.listener.address:
+            log.info("clients are directed to %s", entry.listener.advertised)
+    return running
+
+
+def _advertised_address(bound: Sequence[BoundListener], doors: Sequence[Door]) -> HostPort | None:
+    """The advertised address of the first listener whose protocol passes one on to its clients."""
+    names = {door.name for door in doors if door.needs_advertised_address}
+    for entry in bound:
+        if names.intersection(entry.listener.doors):
+            return entry.listener.advertised
+    return None
 
 
 async def _open_node(settings: Settings, folder: Path) -> Node:
@@ -162,7 +190,7 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
     from mainstem.node import Node
 
     rng = random.Random(os.urandom(32))
-    gc.disable()  # next to all that is made stays: with 10,000 topics looking for garbage takes 0.3 s
+    gc.disable()  # all that is made next stays: with 10,000 topics, looking for garbage takes 0.3 s
     try:
         return await Node.open(settings, disk, LoopClock(loop), rng)
     except LogFolderLocked:
@@ -180,7 +208,7 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
 
 
 def data_folder(data: str) -> Path:
-    """The folder as an absolute path; it is there and can be written to, else CannotServe(folder)."""
+    """The folder as an absolute path, made if it is missing. CannotServe(folder) if it cannot be used."""
     if not data:  # a variable of a script that is not set: the working directory is not meant
         raise CannotServe("folder", "the data folder has no name; give --data a folder")
     folder = Path(data).absolute()
@@ -200,97 +228,37 @@ def data_folder(data: str) -> Path:
     return folder
 
 
-def bind(settings: Settings) -> socket.socket:
-    """A bound socket that does not listen yet: until the log is recovered, clients are refused and try
-    again."""
-    address = HostPort.parse(settings.kafka, "--kafka")
-    _check_safe(settings, address, "--kafka")
-    if _is_wildcard(address.host) and settings.advertise is None:
+def run(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then close cleanly. `ready` gets the ready line when clients are
+    accepted. CannotServe if the server does not start. A second signal ends the process at once, without a
+    clean close."""
+    if sys.platform == "win32":
         raise CannotServe(
-            "refused",
-            f"--kafka {address} is a wildcard, and clients need one address to connect to:"
-            " add --advertise HOST:PORT with the name they know this machine by",
+            "refused", "serve needs Linux or macOS; on Windows run it inside WSL (wsl --install)"
         )
-    return listen_on(address, "--kafka")
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(settings, ready))
 
 
-def bind_http(settings: Settings) -> socket.socket | None:
-    """As `bind`, for the HTTP door; None: there shall be none, or the default address is taken, which a
-    line of the log says."""
-    if settings.no_http:
-        return None
-    address = HostPort.parse(settings.http or HTTP_DEFAULT, "--http")
-    _check_safe(settings, address, "--http")
-    try:
-        return listen_on(address, "--http")
-    except CannotServe as error:
-        if settings.http is not None:
-            raise
-        log.warning("no HTTP door: %s", error)
-        return None
-
-
-def listen_on(address: HostPort, flag: str) -> socket.socket:
-    """A socket bound to it. CannotServe(address) names the flag that gave it."""
-    try:
-        found = socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise CannotServe("address", f"{flag} {address}: {error.strerror}") from None
-    family, kind, protocol, _, name = min(found, key=lambda each: each[0] != socket.AF_INET)
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(name)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise CannotServe(
-            "address",
-            f"cannot listen on {address}: {os.strerror(error.errno or 0).lower()};"
-            f" stop what listens there, or give {flag} another port (port 0 picks a free one)",
-        ) from None
-    return listener
-
-
-def advertised_address(settings: Settings, bound: HostPort) -> HostPort:
-    """What Metadata tells clients: `advertise`, its port 0 or left out meaning the bound one; else the
-    bound address."""
-    if settings.advertise is None:
-        return bound
-    told = HostPort.parse(settings.advertise, "--advertise", port=0)
-    if not told.host or _is_wildcard(told.host):
-        raise CannotServe(
-            "refused", f"--advertise {told}: clients cannot connect to a wildcard address; name a host"
-        )
-    return HostPort(told.host, told.port or bound.port)
-
-
-def _check_safe(settings: Settings, address: HostPort, flag: str) -> None:
-    if not settings.allow_anonymous and not is_loopback(address.host):
-        raise CannotServe(
-            "refused",
-            f"{flag} {address} is open to others and there is no authentication: anybody could read and"
-            " write; use 127.0.0.1, or add --allow-anonymous if the network is trusted",
-        )
-
-
-def _is_wildcard(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_unspecified
-    return not host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host.lower() == "localhost"
+async def _run(settings: Settings, ready: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    on_signals(stop)
+    running = await start(settings)
+    ready(
+        f"mainstem ready in {process_age_s():.2f} s  {running.doors_text()}  data={running.folder}"
+        f"  durability={settings.durability}"
+    )
+    malloc.keep_freed()
+    gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
+    asyncio.get_running_loop().call_later(SETTLED_S, gc.freeze)  # nor at what is known of each topic
+    await stop.wait()
+    log.info("stopping: no new connections; requests in flight are finished")
+    await running.close()
+    log.info("stopped cleanly")
 
 
 def on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGTERM or SIGINT; a second one ends the process at once."""
+    """Set `stop` at SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
@@ -303,7 +271,7 @@ def on_signals(stop: asyncio.Event) -> None:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's loops where there is one."""
+    """Makes uvloop's loops, where it is installed; else asyncio's own."""
     try:
         import uvloop
     except ImportError:
@@ -313,7 +281,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def process_age_s() -> float:
-    """Seconds since this process began, the interpreter's start included where the system tells (Linux)."""
+    """Seconds since this process began; on Linux the start of the interpreter is included."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

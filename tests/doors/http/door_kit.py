@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import httpx
 
 from mainstem.clock import LoopClock
 from mainstem.contract import Engine
-from mainstem.doors.http.endpoint import DiskUsage
+from mainstem.doors.contract import DiskUsage
 from mainstem.doors.http.server import HttpDoor
 from mainstem.engines.embedded.engine import EmbeddedEngine
 from mainstem.engines.read_only import read_only
@@ -23,6 +22,7 @@ from mainstem.log.disk.real_disk import RealDisk
 from mainstem.node import Node
 from mainstem.search.local.search import LogSearch
 from mainstem.settings import Settings
+from tests.support.listening import ListeningDoor
 
 T = TypeVar("T")
 MAX_BODY = 1 << 20
@@ -67,12 +67,6 @@ class RunningHttpDoor:
             random.Random(7),
         )
         self.engine = EmbeddedEngine(self.node)
-        # With its protocol named: only on such sockets asyncio sets TCP_NODELAY, and an answer is two writes.
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.bind(("127.0.0.1", 0))
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
-        self.at = f"127.0.0.1:{self.port}"
         options: dict[str, Any] = {
             "version": "1.2.3",
             "kafka_address": "127.0.0.1:9092",
@@ -82,10 +76,13 @@ class RunningHttpDoor:
             options["disk_usage"] = lambda: DiskUsage(used_bytes=1, free_bytes=2, total_bytes=3)
         self.search = LogSearch(self.engine, self.folder, clock, workers=1)
         self.door = HttpDoor(self._wrap(self.engine), clock, search=lambda: self.search, **options)
-        await self.door.start(listener)
+        await self.door.start()
+        listening = ListeningDoor(self.door, clock)
+        self.port = listening.address[1]
+        self.at = f"127.0.0.1:{self.port}"
         self._ready.set()
         await self._stop.wait()
-        await self.door.close()
+        await listening.close()
         await self.search.close()
         await self.node.close()
 

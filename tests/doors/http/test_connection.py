@@ -185,4 +185,4 @@ def test_requests_in_one_go_are_answered_in_order(door: RunningHttpDoor) -> None
         sock.sendall((one * 3 + last).encode())
         answer = rest(sock)
     assert answer.count(b"HTTP/1.1 200") == 4
-    assert answer.endswith(b'"reasons":[],"notes":[]}')
+    assert answer.endswith(b'"reasons":[],"notes":[],"doors":{}}')

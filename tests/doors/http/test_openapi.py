@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.routing import Route, Router
 
+from mainstem.doors import DOORS
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import document, kinds_of, path_of
 from mainstem.doors.http.routes.metrics import METRICS
@@ -68,4 +69,4 @@ def test_the_dashboard_draws_metrics_that_there_are() -> None:
     dashboard = json.loads((DOCS / "grafana.json").read_text())
     drawn = set(re.findall(r"\b(?:kafka|mainstem|process)_\w+", json.dumps(dashboard)))
     assert drawn
-    assert drawn <= set(METRICS)
+    assert drawn <= set(METRICS).union(*(door.metrics for door in DOORS))

@@ -13,8 +13,8 @@ from mainstem.contract import NewEvent, Position
 from mainstem.doors.http.endpoint import Endpoint
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.openapi import path_of
-from mainstem.doors.http.problem import Problem
-from mainstem.doors.http.security import HEADERS, Guard
+from mainstem.doors.http.security import HEADERS
+from mainstem.doors.net.http_guard import ForbiddenRequest, HttpGuard
 from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem, running_door
 
 EVERY = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: f"{each.method} {path_of(each)}")
@@ -93,14 +93,11 @@ def test_our_own_page_may_ask(door: RunningHttpDoor) -> None:
     ],
 )
 def test_a_server_for_others_has_its_names_and_any_address(host: str, served: bool) -> None:
-    async def nothing(*_: object) -> None:
-        raise AssertionError
-
-    guard = Guard(nothing, ["shop.example"], any_address=True)
+    guard = HttpGuard(["shop.example"], any_address=True)
     if served:
         guard.check("GET", [(b"host", host.encode())])
     else:
-        with pytest.raises(Problem):
+        with pytest.raises(ForbiddenRequest):
             guard.check("GET", [(b"host", host.encode())])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,9 +19,13 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.serve import server as serving
-from mainstem.serve.server import CannotServe, bind_http
-from mainstem.settings import Settings
+from mainstem.doors import DOORS
+from mainstem.doors.contract import Door
+from mainstem.doors.http import DOOR as HTTP
+from mainstem.doors.kafka import DOOR as KAFKA
+from mainstem.serve.binding import BoundListener, bind_listeners, plan_doors
+from mainstem.serve.errors import CannotServe
+from mainstem.settings import load
 from tests.doors.http.door_kit import problem
 from tests.support.server import Server
 
@@ -61,26 +66,33 @@ def test_none_is_served_when_none_is_wanted(tmp_path: Path) -> None:
         assert not told["mainstem.http.listener"].value
 
 
-def test_a_default_port_that_is_taken_stops_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def bind(doors: tuple[Door, ...] = DOORS, **given: object) -> tuple[list[BoundListener], dict[str, str]]:
+    """Bind the doors as a start does, Kafka's on a free port."""
+    definitions = [definition for door in doors for definition in door.definitions]
+    settings = load({"kafka": "127.0.0.1:0", **given}, of_doors=definitions)
+    with ExitStack() as sockets:
+        return bind_listeners(settings, plan_doors(settings, doors), sockets)
+
+
+def test_the_usual_port_must_be_free() -> None:
     with taken() as at:
-        monkeypatch.setattr(serving, "HTTP_DEFAULT", at)
-        assert bind_http(Settings()) is None
-        assert f"no HTTP door: cannot listen on {at}" in caplog.text
-        assert "--http" in caplog.text
+        usual = dataclasses.replace(HTTP, port=int(at.rpartition(":")[2]))
+        with pytest.raises(CannotServe, match=f"cannot listen on {at}") as refused:
+            bind((KAFKA, usual))
+    assert refused.value.reason == "address"
+    assert "give --http another port" in str(refused.value)
 
 
 def test_an_address_that_was_given_must_be_free() -> None:
     with taken() as at, pytest.raises(CannotServe, match="give --http another port") as refused:
-        bind_http(Settings(http=at))
+        bind(http=at)
     assert refused.value.reason == "address"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
 def test_strangers_are_not_let_in_unasked(address: str) -> None:
     with pytest.raises(CannotServe, match=r"--http .* there is no authentication") as refused:
-        bind_http(Settings(http=address))
+        bind(http=address)
     assert refused.value.reason == "refused"
 
 

@@ -23,6 +23,7 @@ from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.doors.kafka.examples import KINDS, example
 from tests.doors.kafka.kit import batch, decode_reply, fetch_request, produce_request, request_frame
+from tests.support.listening import ListeningDoor
 
 Work = Callable[[tuple[str, int]], Awaitable[None]]
 
@@ -32,11 +33,11 @@ async def serving(folder: Path) -> AsyncIterator[tuple[str, int]]:
     loop = asyncio.get_running_loop()
     settings = Settings(data=str(folder))
     node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(7))
-    door = KafkaDoor(node)
+    listening = ListeningDoor(KafkaDoor(node), node.clock)
     try:
-        yield await door.start()
+        yield listening.address
     finally:
-        await door.close()
+        await listening.close()
         await node.close()
 
 

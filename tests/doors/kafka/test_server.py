@@ -23,6 +23,7 @@ from tests.doors.kafka.kit import (
     produce_request,
     request_frame,
 )
+from tests.support.listening import ListeningDoor
 
 Scenario = Callable[["RunningDoor"], Awaitable[None]]
 
@@ -35,7 +36,10 @@ class RunningDoor:
         self.topic = self.node.create("t")
         self.partition = self.node.partition(self.topic, 0)
         self.door = KafkaDoor(self.node)  # type: ignore[arg-type]
-        self.address = ("", 0)
+        self.listening = ListeningDoor(
+            self.door, self.node.clock, settings, warnings=self.door.dispatcher.warnings
+        )
+        self.address = self.listening.address
 
     async def connect(self) -> RawPeer:
         reader, writer = await asyncio.open_connection(*self.address)
@@ -74,11 +78,10 @@ class RawPeer:
 def run(scenario: Scenario, settings: Settings | None = None, loop: Any = uvloop.new_event_loop) -> None:
     async def body() -> None:
         running = RunningDoor(settings or Settings())
-        running.address = await running.door.start("127.0.0.1", 0)
         try:
             await scenario(running)
         finally:
-            await running.door.close()
+            await running.listening.close()
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(asyncio.wait_for(body(), 60))
@@ -132,12 +135,12 @@ def test_what_is_produced_is_fetched(loop: Any, size: int) -> None:
         for offset in range(5):
             answer = await client.answer(0, 9)
             assert answer.responses[0].partition_responses[0].base_offset == offset
-        got = b""
-        while len(got) < sum(map(len, sent)):
-            offset = len(got) // len(sent[0])
+        fetched = b""
+        while len(fetched) < sum(map(len, sent)):
+            offset = len(fetched) // len(sent[0])
             answer = await client.call(1, 12, fetch_request(("t", 0, offset)))
-            got += bytes(answer.responses[0].partitions[0].records)
-        assert got == b"".join(data for _, _, data in running.partition.batches)
+            fetched += bytes(answer.responses[0].partitions[0].records)
+        assert fetched == b"".join(data for _, _, data in running.partition.batches)
         client.close()
 
     run(scenario, loop=loop)
@@ -258,7 +261,7 @@ def test_closing_finishes_commits_and_drops_waits() -> None:
         consumer.send(request_frame(1, 12, 1, fetch_request(("t", 0, 0), max_wait=60_000)))
         while not (running.partition.waiters and running.partition.watchers):
             await asyncio.sleep(0.01)
-        closing = asyncio.ensure_future(running.door.close())
+        closing = asyncio.ensure_future(running.listening.close())
         assert await consumer.ended()
         assert await idle.ended()
         running.partition.commit()
@@ -279,8 +282,8 @@ def test_the_listeners_address_is_told_unless_another_is_advertised() -> None:
         client = await running.connect()
         broker = (await client.call(3, 12, Message(topics=[]))).brokers[0]
         assert (broker.host, broker.port) == running.address
-        other = KafkaDoor(running.node, advertised_host="events.example", advertised_port=7)  # type: ignore[arg-type]
-        peer = RawPeer(*await asyncio.open_connection(*await other.start()))
+        other = ListeningDoor(running.door, running.node.clock, advertised=("events.example", 7))
+        peer = RawPeer(*await asyncio.open_connection(*other.address))
         broker = (await peer.call(3, 12, Message(topics=[]))).brokers[0]
         assert (broker.host, broker.port) == ("events.example", 7)
         peer.close()

@@ -39,13 +39,13 @@ def command(
     less.
     """
     from mainstem.serve import console, logs
-    from mainstem.serve.server import CannotServe
+    from mainstem.serve.errors import CannotServe
 
     logs.set_up("info", as_json=False)
     settings = console.ConsoleSettings(
         cluster_address=address,
         http=http,
-        hosts=http_hosts.replace(",", " ").split(),
+        http_hosts=http_hosts,
         data=data,
         read_only=http_read_only,
         allow_anonymous=allow_anonymous,

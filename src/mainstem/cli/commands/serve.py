@@ -3,63 +3,48 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
 from typing import Any
 
 import click
 
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.settings import Settings, SettingsError, load, unknown_variables
-
-FLAGS = (
-    "data",
-    "kafka",
-    "advertise",
-    "http",
-    "no_http",
-    "http_hosts",
-    "http_read_only",
-    "durability",
-    "data_max_bytes",
-    "allow_anonymous",
-    "log_level",
-    "log_json",
-)
-"""Settings that have a flag; the others are set in the file or by environment variables."""
-
-_METAVARS = {
-    "data": "DIR",
-    "kafka": "HOST:PORT",
-    "advertise": "HOST:PORT",
-    "http": "HOST:PORT",
-    "http_hosts": "NAMES",
-    "data_max_bytes": "BYTES",
-}
-_NAMES = {"data_max_bytes": "--max-data"}
-_CHOICES = {"durability": ("disk", "os"), "log_level": ("debug", "info", "warning", "error")}
+from mainstem.serve import options
+from mainstem.settings import REPLACED, SettingDefinition, SettingsError, replaced_message
 
 
 def _with_settings(command: Any) -> Any:
-    """An option for each of FLAGS, with the help and the default that `Settings` declares."""
-    known = {each.name: each for each in fields(Settings)}
-    for name in reversed(FLAGS):
-        setting = known[name]
-        text = setting.metadata["doc"]
-        if isinstance(setting.default, str) and setting.default:
-            text = f"{text}  [default: {setting.default}]"
-        flag = _NAMES.get(name, "--" + name.replace("_", "-"))
-        if setting.default is False:
-            option = click.option(flag, name, is_flag=True, default=None, help=text)
-        elif name in _CHOICES:
-            option = click.option(flag, name, type=click.Choice(_CHOICES[name]), help=text)
-        else:
-            kind = int if isinstance(setting.default, int) else str
-            option = click.option(flag, name, metavar=_METAVARS[name], type=kind, help=text)
-        command = option(command)
+    """An option for each setting that has a flag, with the help and the default that it declares."""
+    for definition in reversed(options.definitions()):
+        if definition.has_flag:
+            command = _option(definition)(command)
     return command
 
 
-@click.command("serve")
+def _option(definition: SettingDefinition) -> Any:
+    text = definition.doc
+    if definition.shown_default and definition.type not in (bool, int):
+        text = f"{text}  [default: {definition.shown_default}]"
+    flag, name = definition.flag, definition.name
+    if definition.type is bool:
+        return click.option(flag, name, is_flag=True, default=None, help=text)
+    if definition.choices:
+        return click.option(flag, name, type=click.Choice(definition.choices), help=text)
+    kind = int if definition.type is int else str
+    return click.option(flag, name, metavar=definition.metavar, type=kind, help=text)
+
+
+class _ServeCommand(click.Command):
+    """Refuses flags of earlier versions with what replaces them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for name, replacement in REPLACED.items():
+            flag = "--" + name.replace("_", "-")
+            if flag in args:
+                raise click.UsageError(replaced_message(flag, replacement), ctx)
+        return super().parse_args(ctx, args)
+
+
+@click.command("serve", cls=_ServeCommand)
 @_with_settings
 @click.option(
     "--config", metavar="FILE", envvar="MAINSTEM_CONFIG", help="TOML file with settings (docs/SETTINGS.md)."
@@ -73,24 +58,25 @@ def command(config: str | None, **flags: object) -> int:
     from mainstem.cli.common import print_error
 
     try:
-        settings = load(flags, os.environ, config)
+        settings = options.load(flags, os.environ, config)
     except SettingsError as error:
         print_error(str(error))
         return ExitCode.USAGE
     import logging
 
     from mainstem.serve import logs, server, systemd
+    from mainstem.serve.errors import CannotServe
 
     def ready(line: str) -> None:
         click.echo(line)
         systemd.notify(os.environ)
 
     logs.set_up(settings.log_level, as_json=settings.log_json)
-    for line in unknown_variables(os.environ):
+    for line in options.unknown_variables(os.environ):
         logging.getLogger("mainstem.settings").warning("%s", line)
     try:
         server.run(settings, ready=ready)
-    except server.CannotServe as error:
+    except CannotServe as error:
         print_error(str(error))
         codes = {
             "usage": ExitCode.USAGE,

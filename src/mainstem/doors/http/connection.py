@@ -42,9 +42,10 @@ WRITE_TIMEOUT_S = 300.0
 class HttpConnection(H11Protocol):
     """uvicorn's connection with limits."""
 
-    def __init__(self, clock: Clock, **protocol_arguments: Any) -> None:
+    def __init__(self, clock: Clock, on_closed: Callable[[], None], **protocol_arguments: Any) -> None:
         super().__init__(**protocol_arguments)
         self._clock = clock
+        self._on_closed = on_closed
         self.logger = uvicorn_log
         self._deadline: Timer | None = None
         self._in_head = False
@@ -63,9 +64,11 @@ class HttpConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
+        self._on_closed()
         self._cancel_deadline()
         self._cancel_write_deadline()
-        super().connection_lost(exc)
+        if self.transport is not None:  # else the client was gone before it was served
+            super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""

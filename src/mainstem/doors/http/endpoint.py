@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mainstem.clock import Clock
     from mainstem.contract import Engine
+    from mainstem.doors.contract import DiskUsage, DoorStatus
     from mainstem.doors.http.sampler import Sampler
     from mainstem.search.contract import Search
 
@@ -35,19 +36,6 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskUsage:
-    """Bytes used by the log's files, and free and in total on their file system."""
-
-    used_bytes: int
-    free_bytes: int
-    total_bytes: int
-
-
-MetricSample = tuple[str, tuple[str, ...], float]
-"""A value of a metric: the metric's name, the values of its labels, the number."""
 
 
 @dataclass(slots=True)
@@ -75,8 +63,8 @@ class HttpContext:
     """HOST:PORT where Kafka clients connect."""
     disk_usage: Callable[[], DiskUsage] | None
     """None: the log is on another machine."""
-    kafka_metrics: Callable[[], Iterable[MetricSample]]
-    """The metrics of the Kafka door of the same server."""
+    door_statuses: Callable[[], Sequence[DoorStatus]]
+    """Every door of the server, this one included."""
     search: Callable[[], Search]
     """The search, which is created when it is first used."""
     search_slots: asyncio.Semaphore

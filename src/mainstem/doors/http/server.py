@@ -1,7 +1,7 @@
-"""The HTTP door's socket shell: uvicorn in the loop that is there already.
+"""The HTTP door: uvicorn, on the connections and in the loop that the server gives it.
 
-Owns: start and stop, the task that samples. Refuses: signal handlers, lifespans,
-websockets and trust in proxies' headers. Called by `mainstem.serve.server` and `mainstem.serve.console`.
+Owns: start and stop, the task that samples. Refuses: signal handlers, lifespans, websockets, and trust in the
+headers of proxies.
 """
 
 from __future__ import annotations
@@ -9,36 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from mainstem.doors.http.app import build
 from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection
-from mainstem.doors.http.endpoint import DiskUsage, HttpContext, MetricSample, SearchStats
+from mainstem.doors.http.endpoint import HttpContext, SearchStats
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.sampler import Sampler
 from mainstem.doors.http.search_slots import SEARCHES_MAX
-from mainstem.doors.http.security import Guard
+from mainstem.doors.http.security import GuardedApp
 from mainstem.doors.http.static_files import static_routes
+from mainstem.doors.net.address import HostPort
+from mainstem.doors.net.http_guard import HttpGuard
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
     from mainstem.contract import Engine
+    from mainstem.doors.contract import (
+        DiskUsage,
+        DoorContext,
+        DoorStatus,
+        Listener,
+        MetricSample,
+    )
+    from mainstem.doors.net.accepted import AcceptedConnection
     from mainstem.search.contract import Search
-
-log = logging.getLogger("mainstem.http")
 
 DRAIN_SECONDS = 5
 HEAD_BYTES = 64 << 10
-"""A request's line and headers at most."""
+"""Maximum size of a request's line and headers."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signals and without its ten looks a second at whether it should stop."""
+    """uvicorn without its sockets and signals, and without its ten looks a second at whether it should
+    stop."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -54,7 +61,8 @@ class _Server(uvicorn.Server):
 
 
 class HttpDoor:
-    """`await start(sock)`, later `await close()`. The engine is its owner's to close."""
+    """Serves HTTP on the connections that it is given, from `start` to `close`. The engine is its owner's to
+    close."""
 
     def __init__(
         self,
@@ -69,9 +77,10 @@ class HttpDoor:
         read_only: bool = False,
         search: Callable[[], Search],
         disk_usage: Callable[[], DiskUsage] | None = None,
-        kafka_metrics: Callable[[], Iterable[MetricSample]] = tuple,
+        door_statuses: Callable[[], Sequence[DoorStatus]] = tuple,
     ) -> None:
         closing = asyncio.Event()
+        self._clock = clock
         self._sampler = Sampler(engine, clock)
         self.context = HttpContext(
             engine=engine,
@@ -82,38 +91,35 @@ class HttpDoor:
             version=version,
             kafka_address=kafka_address,
             disk_usage=disk_usage,
-            kafka_metrics=kafka_metrics,
+            door_statuses=door_statuses,
             search=search,
             search_slots=asyncio.Semaphore(SEARCHES_MAX),
             search_stats=SearchStats(),
             closing=closing,
         )
-        self.app = Guard(
+        self.app = GuardedApp(
             build(self.context, ENDPOINTS, static_routes(lambda: search().prepare())),
-            hosts,
-            any_address=any_address,
+            HttpGuard(hosts, any_address=any_address),
         )
-        self._server = _Server(
-            uvicorn.Config(
-                self.app,
-                http=partial(HttpConnection, clock),  # type: ignore[arg-type]
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=int(IDLE_TIMEOUT_S),
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-                h11_max_incomplete_event_size=HEAD_BYTES,
-            )
+        self._config = uvicorn.Config(
+            self.app,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=int(IDLE_TIMEOUT_S),
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            h11_max_incomplete_event_size=HEAD_BYTES,
         )
+        self._server = _Server(self._config)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, sock: socket.socket) -> None:
-        """Accept on a bound socket; the door closes it in the end."""
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it announces its start; so do we, once
-        serving = asyncio.create_task(self._server._serve([sock]), name="http")
+    async def start(self) -> None:
+        """From now on connections are accepted."""
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it logs its start; so do we, once
+        serving = asyncio.create_task(self._server._serve([]), name="http")
         accepts = asyncio.create_task(self._server.accepts.wait())
         await asyncio.wait((serving, accepts), return_when=asyncio.FIRST_COMPLETED)
         accepts.cancel()
@@ -124,9 +130,59 @@ class HttpDoor:
         )
         self._tasks = [serving, sampling]
 
-    async def close(self) -> None:
-        """Take no more, end what streams, finish the rest within some seconds."""
-        self.context.closing.set()
+    # --- OpenDoor, see doors/contract.py
+
+    @property
+    def connections(self) -> int:
+        return len(self._server.server_state.connections)
+
+    def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
+        protocol = HttpConnection(
+            self._clock,
+            connection.closed,
+            config=self._config,
+            server_state=self._server.server_state,
+            app_state={},
+        )
+        connection.attach(asyncio.get_running_loop(), protocol)
+
+    def problems(self) -> Sequence[str]:
+        return ()
+
+    def metric_samples(self) -> Iterable[MetricSample]:
+        return ()
+
+    async def drain(self) -> None:
+        self.context.closing.set()  # what streams ends
         self._server.stop.set()
         for task in self._tasks:
             await task
+        self._tasks = []
+
+    async def close(self) -> None:
+        await self.drain()
+
+
+async def open_door(context: DoorContext) -> HttpDoor:
+    """See `mainstem.doors.contract.Door.load`."""
+    addresses = [listener.address for listener in context.listeners]
+    names = [address.host for address in addresses]
+    advertise = context.settings.advertise
+    if advertise is not None:
+        names.append(HostPort.parse(advertise, "--advertise", port=0).host)
+    values = context.settings.door_values
+    door = HttpDoor(
+        context.engine,
+        context.clock,
+        version=context.version,
+        kafka_address=context.cluster_address,
+        hosts=(*names, *values["http_hosts"].replace(",", " ").split()),
+        any_address=not all(address.is_loopback for address in addresses),
+        max_body_bytes=values["http_max_body_bytes"],
+        read_only=context.read_only,
+        search=context.search,
+        disk_usage=context.disk_usage,
+        door_statuses=context.statuses,
+    )
+    await door.start()
+    return door

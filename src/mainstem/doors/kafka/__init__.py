@@ -1,0 +1,51 @@
+"""The Kafka door: Apache Kafka's protocol, directly on log and coordinator, because its batch is the log's
+batch.
+
+Each API key is one file of `handlers/`, named by the key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mainstem.doors.contract import Door, MetricDefinition
+
+if TYPE_CHECKING:
+    from mainstem.doors.contract import Opener
+
+
+def sniff(first_bytes: bytes) -> bool | None:
+    """A request begins with its length, at most 2 GiB, and no text protocol begins with so small a byte."""
+    return first_bytes[0] < 0x20
+
+
+def _load() -> Opener:
+    from mainstem.doors.kafka.handlers import discover
+    from mainstem.doors.kafka.server import open_door
+
+    discover()  # imports the handlers
+    return open_door
+
+
+DOOR = Door(
+    name="kafka",
+    title="Kafka",
+    port=9092,
+    sniff=sniff,
+    load=_load,
+    kafka_listener_setting="listeners",
+    metrics={
+        "kafka_server_socket_server_metrics_connection_count": MetricDefinition(
+            "gauge", (), "Connections of the Kafka door."
+        ),
+        "mainstem_kafka_refusals_total": MetricDefinition(
+            "counter",
+            ("kind",),
+            "Kafka clients that were refused, delayed or closed, by the kind of the log line.",
+        ),
+    },
+    needs_advertised_address=True,
+    needs_node=True,
+    on_by_default=True,
+    preload=True,
+)

@@ -7,7 +7,6 @@ CreateTopics, DescribeConfigs and AlterConfigs.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
@@ -117,18 +116,19 @@ def broker_entries(
 def _broker_settings(settings: Settings, node_id: int) -> dict[str, tuple[str, str | None, ConfigType, str]]:
     """Name -> (value, default, type, text)."""
     found: dict[str, tuple[str, str | None, ConfigType, str]] = {
-        name: (value, value, _type_of(name, value), text) for name, (value, text) in FIXED.items()
+        name: (value, value, _type_of(name, value), documentation)
+        for name, (value, documentation) in FIXED.items()
     }
     for name in ("broker.id", "node.id"):
         found[name] = (str(node_id), None, "int", "The number of this node.")
     for config in TOPIC_CONFIGS.values():
         if config.broker_name is not None:
             found[config.broker_name] = (config.default, config.default, config.type, config.documentation)
-    for field in dataclasses.fields(settings):
-        name = field.metadata["kafka"]
-        if name is not None:
-            value, default = _text(getattr(settings, field.name)), _text(field.default)
-            found[name] = (value, default, _type_of(name, value), field.metadata["doc"])
+    for definition, given in settings.entries():
+        if definition.kafka is not None:
+            text = _text(given)
+            kind = _type_of(definition.kafka, text)
+            found[definition.kafka] = (text, definition.shown_default, kind, definition.doc)
     return found
 
 

@@ -22,6 +22,7 @@ from mainstem.doors.kafka.handler import (
     Request,
 )
 from mainstem.doors.net.limits import InFlightLimit, MemoryBudget
+from mainstem.doors.net.warning_log import WarningLog
 from mainstem.kafka_protocol.message import (
     Buffer,
     Message,
@@ -38,14 +39,14 @@ from mainstem.settings import Settings
 log = logging.getLogger("mainstem.kafka")
 
 API_VERSIONS = 18
-WARNING_INTERVAL_SECONDS = 10.0
-"""At most one line a kind in this time."""
 
 
 class Dispatcher:
     """What the connections of a door share."""
 
-    def __init__(self, context: HandlerContext, handlers: dict[int, Handler]) -> None:
+    def __init__(
+        self, context: HandlerContext, handlers: dict[int, Handler], warnings: WarningLog | None = None
+    ) -> None:
         self.context = context
         self.handlers = handlers
         self.pool = BufferPool()
@@ -59,10 +60,13 @@ class Dispatcher:
         self.parked = InFlightLimit(context.clock, most)
         """What other requests hold while they wait: for events, for members of their group."""
         self._flexible_from = {key: api(key).request.flexible for key in handlers}
-        self._warnings: dict[str, tuple[float, int, str]] = {}
-        self.refusals: dict[str, int] = {}
-        """How often each kind of complaint had its reason."""
+        self.warnings = warnings or WarningLog(context.clock, log)
         context.handlers = handlers
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How often each kind of warning had its reason."""
+        return self.warnings.counts
 
     @property
     def clock(self) -> Clock:
@@ -73,27 +77,8 @@ class Dispatcher:
         return self.context.settings
 
     def warn_rate_limited(self, kind: str, text: str) -> None:
-        """Log one line about a bad client, at most one of each kind in 10 s. The next one, or
-        `log_suppressed`, says how many were left out."""
-        self.refusals[kind] = self.refusals.get(kind, 0) + 1
-        now = self.clock.monotonic()
-        last, left_out, _ = self._warnings.get(kind, (now - WARNING_INTERVAL_SECONDS, 0, ""))
-        if now - last < WARNING_INTERVAL_SECONDS:
-            self._warnings[kind] = (last, left_out + 1, text)
-            return
-        self._warnings[kind] = (now, 0, "")
-        log.warning("%s%s", text, f" ({left_out} more like it)" if left_out else "")
-
-    def log_suppressed(self) -> None:
-        """Tell of complaints that were left out, and that no later one told of. Call it now and then."""
-        now = self.clock.monotonic()
-        for kind, (last, left_out, text) in list(self._warnings.items()):
-            if now - last >= WARNING_INTERVAL_SECONDS:
-                del self._warnings[kind]
-                if left_out:
-                    self._warnings[kind] = (now, 0, "")
-                    more = f" ({left_out - 1} more like it)" if left_out > 1 else ""
-                    log.warning("%s%s", text, more)
+        """Log a warning about a client, see `WarningLog.warn`."""
+        self.warnings.warn(kind, text)
 
     def run_handler(
         self, handler: Handler | None, request: Request, frame: memoryview, at: int

@@ -1,9 +1,9 @@
-"""Accepting connections, no more than there is room for.
+"""Accepts the connections of one listening socket, no more than the limits allow.
 
-Owns: one listening socket, and when it is looked at. Refuses: an address that has too many connections
-already (closed at once, as Apache Kafka does). It does not accept while there are `max.connections`, faster
-than `max.connection.creation.rate`, or while the process has no descriptor left: who comes then waits in the
-queue of the operating system, and costs nothing. Called by server.py.
+Owns: the listening socket, and when connections are accepted. Refuses: an address that has too many
+connections already (closed at once, as Apache Kafka does). While there are `max.connections`, faster than
+`max.connection.creation.rate`, or while the process has no descriptor left, it accepts none: new clients wait
+in the operating system's queue, where they cost nothing.
 """
 
 from __future__ import annotations
@@ -16,49 +16,48 @@ from collections.abc import Callable
 from mainstem.doors.net.limits import ConnectionLimits
 
 BACKLOG = 1024
-TURN = 32
+CONNECTIONS_PER_TURN = 32
 """Connections that are accepted before everything else has its turn."""
 RETRY_SECONDS = 1.0
-"""When descriptors or memory are gone, so long nothing is accepted, unless a connection ends before."""
+"""Pause when descriptors or memory are exhausted, unless a connection ends before."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """One listening address. `make` gives the protocol of a connection from an address; `complain` takes the
-    kind and the text of a line for the log."""
+    """One listening socket. `on_accepted` gets each connection's socket and the client's address; `warn`
+    takes the kind and the text of a warning."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
         limits: ConnectionLimits,
-        make: Callable[[str], asyncio.BaseProtocol],
+        on_accepted: Callable[[socket.socket, str], None],
         warn: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._limits = limits
-        self._make = make
+        self._on_accepted = on_accepted
         self._warn = warn
         self._timer: asyncio.TimerHandle | None = None
         self._accepting = self._closed = False
-        self._starting: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Listen and accept."""
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
+        self._limits.on_release(self._on_release)
         self._resume()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Accept no more, and close the listening socket."""
         self._pause()
         self._closed = True
         self._listener.close()
 
-    def on_connection_closed(self) -> None:
-        """A connection is gone: whoever waits for its room may come."""
+    def _on_release(self) -> None:
         if not self._accepting:
             self._resume()
 
@@ -71,7 +70,7 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept_some)
 
     def _pause(self, seconds: float | None = None) -> None:
-        """Accept nobody, for so long or until a connection is gone."""
+        """Accept none for some seconds, or until a connection ends."""
         if self._accepting:
             self._accepting = False
             self._loop.remove_reader(self._listener)
@@ -80,10 +79,10 @@ class Acceptor:
         self._timer = None if seconds is None else self._loop.call_later(seconds, self._resume)
 
     def _accept_some(self) -> None:
-        for _ in range(TURN):
+        for _ in range(CONNECTIONS_PER_TURN):
             if self._limits.is_full:
-                most = self._limits.max_connections
-                self._warn("connections", f"{most} connections (max.connections): more have to wait")
+                limit = self._limits.max_connections
+                self._warn("connections", f"{limit} connections (max.connections): more have to wait")
                 self._pause()
                 return
             wait_s = self._limits.delay_s()
@@ -102,23 +101,13 @@ class Acceptor:
                 return
             self._admit(sock, name[0])
 
-    def _admit(self, sock: socket.socket, address: str) -> None:
-        if not self._limits.admit(address):
-            most = self._limits.max_per_address
+    def _admit(self, sock: socket.socket, host: str) -> None:
+        if not self._limits.admit(host):
+            limit = self._limits.max_per_address
             self._warn(
-                "address", f"{most} connections from {address} (max.connections.per.ip): one more refused"
+                "address", f"{limit} connections from {host} (max.connections.per.ip): one more refused"
             )
             sock.close()
             return
         sock.setblocking(False)
-        task = self._loop.create_task(self._connect(sock, address))
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
-
-    async def _connect(self, sock: socket.socket, address: str) -> None:
-        protocol = self._make(address)
-        try:
-            await self._loop.connect_accepted_socket(lambda: protocol, sock)
-        except OSError:  # gone before it began
-            sock.close()
-            protocol.connection_lost(None)
+        self._on_accepted(sock, host)

@@ -1,148 +1,152 @@
-"""What all connections of a door share, and how much of it one may take.
+"""Limits that all connections of a door share, and how much of them one may take.
 
-Owns: `InFlightLimit` and `MemoryBudget`, bytes that connections have together, and who waits for some;
-`ConnectionLimits`, who is connected, by address and by rate. Refuses nothing by itself: it
-answers yes or no, and wakes who waits.
-Called by frame.py and connection.py (budgets), acceptor.py and server.py (guests).
+Owns: `InFlightLimit` and `MemoryBudget`, bytes that connections hold together and who waits for some;
+`ConnectionLimits`, how many connections there are, by address and by rate.
 
-Memory before authentication is bounded by these, not by what clients announce: nobody is read from who has
-no room to put it.
+Memory before authentication is bounded by these, not by what clients announce: the server stops reading from
+a connection that has no buffer space left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from mainstem.clock import Clock
 
-ROOM_BYTES = 1 << 20
-"""Who waits for memory is woken when so much is free, or an eighth of all."""
+WAKE_BYTES = 1 << 20
+"""Connections that wait for memory are woken when this much is free, or an eighth of the budget."""
+SPARE_FILES = 64
+"""Descriptors kept for the log beside those of its segments."""
 
 
 class CapacityWaiter(Protocol):
-    """Who waits for room."""
+    """A connection that waits for capacity."""
 
     def on_capacity(self) -> None:
-        """There may be room now: try again."""
+        """There may be capacity now: try again."""
 
 
 class InFlightLimit:
-    """Bytes that many have on their way. At `most_bytes` no more should be begun; who waits is woken when it
-    is less, who waited longest first."""
+    """Bytes that many connections have in flight. At `max_bytes` no more should be started; waiters are woken
+    when it is less, the longest waiting first."""
 
-    __slots__ = ("_clock", "_serving", "_waiting", "max_bytes", "used_bytes")
+    __slots__ = ("_clock", "_waiting", "_waking", "max_bytes", "used_bytes")
 
-    def __init__(self, clock: Clock, most_bytes: int) -> None:
+    def __init__(self, clock: Clock, max_bytes: int) -> None:
         self._clock = clock
-        self.max_bytes = most_bytes
+        self.max_bytes = max_bytes
         self.used_bytes = 0
         self._waiting: dict[CapacityWaiter, None] = {}
-        self._serving = False
+        self._waking = False
 
     @property
     def is_full(self) -> bool:
-        """There should be no more."""
+        """No more should be started."""
         return self.used_bytes >= self.max_bytes
 
     def add(self, count: int) -> None:
-        """So many bytes more."""
+        """`count` bytes more are in flight."""
         self.used_bytes += count
 
     def release(self, count: int) -> None:
-        """So many bytes less."""
+        """`count` bytes less are in flight."""
         self.used_bytes -= count
-        assert self.used_bytes >= 0, "more was given back than was taken"
+        assert self.used_bytes >= 0, "no more bytes are released than were added"
         if self._waiting:
-            self._serve_soon()
+            self._wake_soon()
 
-    def wait(self, who: CapacityWaiter) -> None:
-        """Call `who.on_capacity()` when there may be more."""
-        self._waiting[who] = None
+    def wait(self, waiter: CapacityWaiter) -> None:
+        """Call `waiter.on_capacity()` once when there may be capacity."""
+        self._waiting[waiter] = None
 
-    def stop_waiting(self, who: CapacityWaiter) -> None:
-        """It waits no more."""
-        self._waiting.pop(who, None)
+    def stop_waiting(self, waiter: CapacityWaiter) -> None:
+        """Do not wake it."""
+        self._waiting.pop(waiter, None)
 
-    def _serve_soon(self) -> None:
-        if not self._serving:
-            self._serving = True
-            self._clock.call_soon(self._serve)
+    def _wake_soon(self) -> None:
+        if not self._waking:
+            self._waking = True
+            self._clock.call_soon(self._wake)
 
-    def _serve(self) -> None:
-        self._serving = False
-        for who in list(self._waiting):
+    def _wake(self) -> None:
+        self._waking = False
+        for waiter in list(self._waiting):
             if not self._is_worth_trying():
                 break
-            if who in self._waiting:
-                del self._waiting[who]
-                who.on_capacity()
+            if waiter in self._waiting:
+                del self._waiting[waiter]
+                waiter.on_capacity()
 
     def _is_worth_trying(self) -> bool:
         return not self.is_full
 
 
 class MemoryBudget(InFlightLimit):
-    """Bytes of memory, taken piece by piece. The first one that finds nothing left is favoured: it may go on
-    to its end whatever the others hold, so that many that are half done never wait for each other for ever.
-    So together they hold at most `most_bytes` and what one may hold."""
+    """Bytes of memory, reserved piece by piece. The first connection that finds none left is favoured: it may
+    go on to its end whatever the others hold, so that many half-received requests never wait for each other
+    for ever. So all together hold at most `max_bytes` and what one connection may hold."""
 
     __slots__ = ("_favoured",)
 
-    def __init__(self, clock: Clock, most_bytes: int) -> None:
-        super().__init__(clock, most_bytes)
+    def __init__(self, clock: Clock, max_bytes: int) -> None:
+        super().__init__(clock, max_bytes)
         self._favoured: CapacityWaiter | None = None
 
     @property
     def is_contended(self) -> bool:
-        """Others wait for what some hold."""
+        """Some connection waits for memory that others hold."""
         return bool(self._waiting) or self._favoured is not None
 
-    def reserve(self, who: CapacityWaiter, count: int) -> bool:
-        """So many bytes more. False: not now; `who.on_capacity()` is called when it is worth trying again."""
-        if self.used_bytes + count > self.max_bytes and who is not self._favoured:
+    def reserve(self, waiter: CapacityWaiter, count: int) -> bool:
+        """Reserve `count` bytes more. False: not now; `waiter.on_capacity()` is called when it is worth
+        trying again."""
+        if self.used_bytes + count > self.max_bytes and waiter is not self._favoured:
             if self._favoured is not None:
-                self.wait(who)
+                self.wait(waiter)
                 return False
-            self._favoured = who
+            self._favoured = waiter
         self.used_bytes += count
         return True
 
-    def stop_waiting(self, who: CapacityWaiter) -> None:
-        """It holds and wants nothing more: another one may be favoured."""
-        super().stop_waiting(who)
-        if who is self._favoured:
+    def stop_waiting(self, waiter: CapacityWaiter) -> None:
+        """It needs no more memory: another connection may be favoured."""
+        super().stop_waiting(waiter)
+        if waiter is self._favoured:
             self._favoured = None
             if self._waiting:
-                self._serve_soon()
+                self._wake_soon()
 
     def _is_worth_trying(self) -> bool:
-        room = min(ROOM_BYTES, self.max_bytes // 8)
-        return self._favoured is None or self.used_bytes + room <= self.max_bytes
+        wake_bytes = min(WAKE_BYTES, self.max_bytes // 8)
+        return self._favoured is None or self.used_bytes + wake_bytes <= self.max_bytes
 
 
 class ConnectionLimits:
-    """Who is connected: how many in all and from each address, and how fast they come."""
+    """How many connections there are, in all and from each address, and how fast new ones are accepted."""
 
     __slots__ = (
         "_allowance",
         "_by_address",
         "_clock",
         "_last",
+        "_on_release",
         "count",
         "max_connections",
         "max_per_address",
         "per_second",
     )
 
-    def __init__(self, clock: Clock, most: int, most_each: int, per_second: int) -> None:
+    def __init__(self, clock: Clock, max_connections: int, max_per_address: int, per_second: int) -> None:
         self._clock = clock
-        self.max_connections = most
-        self.max_per_address = most_each
+        self.max_connections = max_connections
+        self.max_per_address = max_per_address
         self.per_second = per_second
         self.count = 0
         self._by_address: dict[str, int] = {}
         self._allowance = float(per_second)
         self._last = clock.monotonic()
+        self._on_release: list[Callable[[], None]] = []
 
     @property
     def is_full(self) -> bool:
@@ -150,8 +154,8 @@ class ConnectionLimits:
         return self.count >= self.max_connections
 
     def delay_s(self) -> float:
-        """How long the next one has to wait so that no more than `per_second` come in a second (after a
-        quiet second so many at once); 0: not at all."""
+        """Seconds that the next connection has to wait so that no more than `per_second` are accepted in a
+        second; after a second without any, that many at once. 0: none."""
         now = self._clock.monotonic()
         self._allowance = min(self.per_second, self._allowance + (now - self._last) * self.per_second)
         self._last = now
@@ -160,20 +164,39 @@ class ConnectionLimits:
         return 0.0
 
     def admit(self, address: str) -> bool:
-        """Whether one more from this address may be let in; it is counted. Each one has to `leave`."""
+        """Count one more connection from this address, which must be released later. False: the address has
+        too many, and it is not counted."""
         self._allowance -= 1
-        there = self._by_address.get(address, 0)
-        if there >= self.max_per_address:
+        count = self._by_address.get(address, 0)
+        if count >= self.max_per_address:
             return False
-        self._by_address[address] = there + 1
+        self._by_address[address] = count + 1
         self.count += 1
         return True
 
     def release(self, address: str) -> None:
-        """One from this address is gone."""
+        """A connection from this address has ended."""
         self.count -= 1
+        assert self.count >= 0, "a connection is released once"
         left = self._by_address[address] - 1
         if left:
             self._by_address[address] = left
         else:
             del self._by_address[address]
+        for call in self._on_release:
+            call()
+
+    def on_release(self, call: Callable[[], None]) -> None:
+        """Run `call` whenever a connection has ended."""
+        self._on_release.append(call)
+
+
+def connections_within_descriptors(configured: int) -> int:
+    """`max.connections`, but at most half of the process's limit on open files: the log needs the other
+    half."""
+    import resource
+
+    soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft_limit == resource.RLIM_INFINITY:
+        return configured
+    return max(min(configured, (soft_limit - SPARE_FILES) // 2), 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
-from mainstem.http_api.cluster import BrokerJson, ClusterJson
+from mainstem.http_api.cluster import BrokerJson, ClusterJson, DoorJson
 
 
 async def show_cluster(call: Call) -> Response:
@@ -21,6 +21,16 @@ async def show_cluster(call: Call) -> Response:
             version=context.version,
             read_only=context.read_only,
             embedded=context.disk_usage is not None,
+            doors=[
+                DoorJson(
+                    name=status.name,
+                    title=status.title,
+                    addresses=list(map(str, status.addresses)),
+                    off_reason=status.off_reason,
+                    flag=status.flag,
+                )
+                for status in context.door_statuses()
+            ],
         )
     )
 

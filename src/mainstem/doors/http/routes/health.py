@@ -18,9 +18,12 @@ async def readyz(call: Call) -> Response:
     """Report whether events can be written and read: 503 with the reasons if not."""
     health = await call.engine.health()
     reasons = list(health.problems)
+    statuses = call.context.door_statuses()
+    reasons += [f"{status.title} door: {problem}" for status in statuses for problem in status.problems]
     if call.context.closing.is_set():
         reasons.append("the server is stopping")
-    return json_response(ReadyJson(not reasons, reasons, _notes(call)), 503 if reasons else 200)
+    doors = {status.name: status.text for status in statuses}
+    return json_response(ReadyJson(not reasons, reasons, _notes(call), doors), 503 if reasons else 200)
 
 
 def _notes(call: Call) -> list[str]:

@@ -7,21 +7,14 @@ summed up as `(other)`. A scrape reads what the sampler has collected and asks t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import Literal
 
 from starlette.responses import Response
 
 from mainstem.contract import ReportsMetrics
-from mainstem.doors.http.endpoint import (
-    Call,
-    Endpoint,
-    HttpContext,
-    MetricSample,
-    StreamedResponse,
-)
+from mainstem.doors.contract import DoorStatus, MetricDefinition, MetricSample
+from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext, StreamedResponse
 
 TOPICS_MAX = 1_000
 """Topics with labels of their own: those to which most events were written."""
@@ -33,15 +26,6 @@ SLICE_LINES = 500
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
-@dataclass(frozen=True, slots=True)
-class MetricDefinition:
-    """A metric: its type, its labels and its help text."""
-
-    kind: Literal["counter", "gauge"]
-    labels: tuple[str, ...]
-    text: str
-
-
 METRICS: dict[str, MetricDefinition] = {
     "kafka_server_brokertopicmetrics_messagesin_total": MetricDefinition(
         "counter", ("topic",), "Events written to the topic: the sum of the end offsets of its partitions."
@@ -51,14 +35,7 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_topic_bytes": MetricDefinition("gauge", ("topic",), "Bytes of the topic's segments."),
     "kafka_server_replicamanager_partitioncount": MetricDefinition("gauge", (), "Partitions of all topics."),
     "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Topics."),
-    "kafka_server_socket_server_metrics_connection_count": MetricDefinition(
-        "gauge", (), "Connections of the Kafka door."
-    ),
-    "mainstem_kafka_refusals_total": MetricDefinition(
-        "counter",
-        ("kind",),
-        "Kafka clients that were refused, delayed or disconnected, by the kind in the log line.",
-    ),
+    "mainstem_door_connections": MetricDefinition("gauge", ("door",), "Connections of the door."),
     "kafka_consumergroup_current_offset": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "Committed position."
     ),
@@ -184,13 +161,28 @@ def search_samples(context: HttpContext) -> Iterator[MetricSample]:
     yield "mainstem_search_skipped_bytes_total", (), stats.skipped_bytes
 
 
-async def _text(context: HttpContext, samples: Iterable[MetricSample]) -> AsyncIterator[bytes]:
+def door_samples(statuses: Sequence[DoorStatus]) -> Iterator[MetricSample]:
+    """Of the doors that are on."""
+    for status in statuses:
+        if status.is_on:
+            yield "mainstem_door_connections", (status.name,), status.connections
+            yield from status.samples
+
+
+def definitions(statuses: Sequence[DoorStatus]) -> dict[str, MetricDefinition]:
+    """All metrics: those of METRICS and those that doors declare."""
+    return METRICS | {name: metric for status in statuses for name, metric in status.metrics.items()}
+
+
+async def _text(
+    context: HttpContext, known: Mapping[str, MetricDefinition], samples: Iterable[MetricSample]
+) -> AsyncIterator[bytes]:
     """Prometheus's text format 0.0.4, in slices: 20,000 lines take a tenth of a second."""
     by_name: dict[str, list[MetricSample]] = {}
     for sample in samples:
         by_name.setdefault(sample[0], []).append(sample)
     for name, same_name in by_name.items():
-        definition = METRICS[name]
+        definition = known[name]
         yield f"# HELP {name} {definition.text}\n# TYPE {name} {definition.kind}\n".encode()
         for start in range(0, len(same_name), SLICE_LINES):
             lines = [_line(definition, sample) for sample in same_name[start : start + SLICE_LINES]]
@@ -210,16 +202,17 @@ def _line(definition: MetricDefinition, sample: MetricSample) -> str:
 async def metrics(call: Call) -> Response:
     """Show the metrics, in Prometheus's text format."""
     context = call.context
-    problems = len((await call.engine.health()).problems)
+    statuses = context.door_statuses()
+    problems = len((await call.engine.health()).problems) + sum(len(status.problems) for status in statuses)
     samples: list[MetricSample] = []
     for group in (topic_samples(context), group_samples(context), server_samples(context, problems)):
         samples += group
         await context.yield_to_loop()  # with 10,000 topics each of them takes some milliseconds
-    samples += [*search_samples(context), *context.kafka_metrics()]
+    samples += [*search_samples(context), *door_samples(statuses)]
     for source in (call.engine, context.search()):
         if isinstance(source, ReportsMetrics):
             samples += [(name, (), value) for name, value in source.metric_values().items()]
-    return StreamedResponse(_text(context, samples), MEDIA)
+    return StreamedResponse(_text(context, definitions(statuses), samples), MEDIA)
 
 
 ENDPOINTS = (Endpoint(method="GET", path="/metrics", handle=metrics, tag="health", media="text/plain"),)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mainstem.doors.http.endpoint import Call, DiskUsage, Endpoint, json_response
+from mainstem.doors.contract import DiskUsage
+from mainstem.doors.http.endpoint import Call, Endpoint, json_response
 from mainstem.doors.http.sampler import STEP_S, EventRate, MinuteSeries, Sampler
 from mainstem.http_api.stats import (
     BUSIEST_TOPICS_MAX,

@@ -1,0 +1,204 @@
+"""What a door is, and what a listener is.
+
+A door serves one protocol. Its folder below `mainstem.doors` declares it as a `Door`, which costs nothing to
+import, and one line in `mainstem.doors` adds it to `DOORS`. Flags, settings, the ready line, `/readyz`,
+metrics and docs are derived from that declaration. The code behind it is imported at its first connection.
+
+A listener is one bound address. A door may have several listeners, and a listener several doors: an accepted
+connection goes to the door whose bytes it sends (`Door.sniff`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from mainstem.doors.net.address import HostPort
+from mainstem.settings import SettingDefinition
+
+if TYPE_CHECKING:
+    from mainstem.clock import Clock
+    from mainstem.contract import Engine
+    from mainstem.doors.net.accepted import AcceptedConnection
+    from mainstem.doors.net.warning_log import WarningLog
+    from mainstem.node import Node
+    from mainstem.search.contract import Search
+    from mainstem.settings import Settings
+
+MetricSample: TypeAlias = tuple[str, tuple[str, ...], float]
+"""A metric's name, the values of its labels, its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDefinition:
+    """A metric: its type, the names of its labels, its help text."""
+
+    kind: Literal["counter", "gauge"]
+    labels: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskUsage:
+    """Bytes: of the log's files, and of the file system that they are on."""
+
+    used_bytes: int
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One address that connections are accepted on."""
+
+    name: str
+    """As Kafka names listeners: PLAINTEXT."""
+    address: HostPort
+    """What the socket is bound to."""
+    advertised: HostPort
+    """The address that clients are given to connect to."""
+    doors: tuple[str, ...]
+    """Names of the doors behind it."""
+
+
+class OpenDoor(Protocol):
+    """A door whose code is imported and that serves connections."""
+
+    @property
+    def connections(self) -> int:
+        """How many it serves now."""
+
+    def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
+        """Serve a connection that `listener` accepted. The door owns it from here, and calls
+        `connection.closed` at its end."""
+
+    def problems(self) -> Sequence[str]:
+        """Why the door does not serve as it should, one line each; `/readyz` reports them."""
+
+    def metric_samples(self) -> Iterable[MetricSample]:
+        """Values of the metrics that the door declares."""
+
+    async def drain(self) -> None:
+        """Start no new request, finish those that can be finished within some seconds."""
+
+    async def close(self) -> None:
+        """End every connection, whatever it waits for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorStatus:
+    """A door as the server reports it: in the ready line, `/readyz`, `/api/v1/cluster` and `/metrics`."""
+
+    name: str
+    title: str
+    flag: str
+    """What turns it on."""
+    addresses: tuple[HostPort, ...] = ()
+    """Where it is served; empty if it is off."""
+    advertised: tuple[HostPort, ...] = ()
+    """The addresses that clients are given, in the order of `addresses`."""
+    off_reason: str = ""
+    """Why it is off although it was asked for; empty if it is on, or was not asked for."""
+    connections: int = 0
+    problems: tuple[str, ...] = ()
+    metrics: Mapping[str, MetricDefinition] = field(default_factory=dict)
+    samples: tuple[MetricSample, ...] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is served."""
+        return bool(self.addresses)
+
+    @property
+    def text(self) -> str:
+        """`127.0.0.1:9092`, several with commas, or `off`, with the reason if there is one."""
+        if self.addresses:
+            return ",".join(map(str, self.addresses))
+        return f"off ({self.off_reason})" if self.off_reason else "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorContext:
+    """What the server gives to a door that it opens."""
+
+    settings: Settings
+    clock: Clock
+    engine: Engine
+    cluster_address: str
+    """HOST:PORT where Kafka clients connect to the log; empty if they cannot."""
+    listeners: tuple[Listener, ...]
+    """Those of this door."""
+    warnings: WarningLog
+    """For warnings about clients of this door."""
+    statuses: Callable[[], Sequence[DoorStatus]]
+    """All doors of the server, this one included."""
+    search: Callable[[], Search]
+    """The server's search, made at the first call."""
+    version: str
+    """Of mainstem."""
+    read_only: bool = False
+    """Whether the engine refuses every change."""
+    disk_usage: Callable[[], DiskUsage] | None = None
+    """None: the log is not on this machine."""
+    node: Node | None = None
+    """The log and coordinator themselves, for doors that declare `needs_node`."""
+
+
+Opener: TypeAlias = "Callable[[DoorContext], Awaitable[OpenDoor]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """The declaration of a door."""
+
+    name: str
+    """The folder's name; also the name of the setting and the flag for its address, and of its metrics'
+    label."""
+    title: str
+    """As it is written for people: Kafka, HTTP."""
+    port: int
+    """The usual port of its protocol."""
+    sniff: Callable[[bytes], bool | None]
+    """Whether the first bytes of a connection, at least one, are this protocol's; None: more are needed."""
+    load: Callable[[], Opener]
+    """Import the door's code, all of it, and return what opens the door. Called once, in a thread."""
+    settings: tuple[SettingDefinition, ...] = ()
+    """Its own settings, beside that of its address. Their names begin with the door's name and `_`."""
+    kafka_listener_setting: str | None = None
+    """Kafka's name for the setting of its address."""
+    metrics: Mapping[str, MetricDefinition] = field(default_factory=dict)
+    needs_advertised_address: bool = False
+    """Its protocol gives clients the address to connect to, so a wildcard address needs `--advertise`."""
+    needs_node: bool = False
+    """It is served from log and coordinator directly, not through the engine alone."""
+    uses_search: bool = False
+    """It searches: the server keeps token filters for it."""
+    on_by_default: bool = False
+    """Served when nothing is said. A taken port then fails the start."""
+    preload: bool = False
+    """Its code is imported soon after the start, also without a connection."""
+
+    @property
+    def flag(self) -> str:
+        """The flag of `mainstem serve` for its address."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def address_setting(self) -> SettingDefinition:
+        """The setting for its address."""
+        return SettingDefinition(
+            name=self.name,
+            type=str | None,
+            default=None,
+            doc=f"HOST:PORT of the {self.title} door, several with commas; port 0 picks a free one.",
+            kafka=self.kafka_listener_setting,
+            metavar="HOST:PORT",
+            has_flag=True,
+            usual=f"127.0.0.1:{self.port}",
+        )
+
+    @property
+    def definitions(self) -> tuple[SettingDefinition, ...]:
+        """All settings of the door."""
+        return (self.address_setting, *self.settings)

@@ -1,0 +1,282 @@
+"""Binds the addresses of all doors, and hands each accepted connection to the door whose bytes it sends.
+
+Owns: which doors are on and where, the listening sockets, and the code of doors, imported at the first
+connection. Refuses: addresses that other machines reach, unless `allow_anonymous` permits them; and
+connections that speak the protocol of no door behind their listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mainstem.doors.contract import Door, DoorStatus, Listener, OpenDoor, Opener
+from mainstem.doors.net.accepted import AcceptedConnection
+from mainstem.doors.net.acceptor import Acceptor
+from mainstem.doors.net.limits import ConnectionLimits, connections_within_descriptors
+from mainstem.doors.net.warning_log import WarningLog
+from mainstem.serve.binding import BoundListener
+
+if TYPE_CHECKING:
+    from mainstem.clock import Clock
+    from mainstem.doors.contract import DoorContext
+    from mainstem.settings import Settings
+
+log = logging.getLogger("mainstem.serve.listeners")
+
+SNIFF_BYTES = 16
+"""First bytes of a connection that doors are shown."""
+SNIFF_RETRY_SECONDS = 0.02
+"""Pause before more first bytes are looked for, when those that arrived were too few to tell protocols
+apart."""
+SUPPRESSED_SECONDS = 5.0
+"""Interval in which warnings that were suppressed are logged."""
+
+
+class DoorSlot:
+    """A door that is on: closed at first, opened by its first connection."""
+
+    def __init__(
+        self,
+        door: Door,
+        listeners: tuple[Listener, ...],
+        limits: ConnectionLimits,
+        warnings: WarningLog,
+        make_context: Callable[[Door, tuple[Listener, ...], WarningLog], DoorContext],
+    ) -> None:
+        self.door = door
+        self.listeners = listeners
+        self.limits = limits
+        self.warnings = warnings
+        self.opened: OpenDoor | None = None
+        self._make_context = make_context
+        self._waiting: list[tuple[AcceptedConnection, Listener]] = []
+        self._opening: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
+        """Hand the connection over now, or when the door is open."""
+        if self.opened is not None and not self._closing:
+            self.opened.accept(connection, listener)
+        elif self._closing:
+            connection.refuse()
+        else:
+            self._waiting.append((connection, listener))
+            self.open_soon()
+
+    def open_soon(self) -> None:
+        """Begin to open the door, unless it is open or opening."""
+        if self.opened is None and self._opening is None and not self._closing:
+            self._opening = asyncio.get_running_loop().create_task(
+                self._open(), name=f"open {self.door.name}"
+            )
+
+    async def _open(self) -> None:
+        try:
+            opener = await _load_in_thread(self.door)
+            self.opened = await opener(self._make_context(self.door, self.listeners, self.warnings))
+        except Exception:
+            log.exception("the %s door cannot be opened; its connections are closed", self.door.title)
+        self._opening = None  # after a failure the next connection tries again
+        waiting, self._waiting = self._waiting, []
+        for connection, listener in waiting:
+            if self.opened is None or self._closing:
+                connection.refuse()
+            else:
+                self.opened.accept(connection, listener)
+
+    async def close(self) -> None:
+        """Finish what is in progress, then end every connection."""
+        self._closing = True
+        if self._opening is not None:
+            await self._opening
+        if self.opened is not None:
+            await self.opened.drain()
+            await self.opened.close()
+
+    def status(self) -> DoorStatus:
+        """The door as the server reports it."""
+        opened = self.opened
+        return DoorStatus(
+            name=self.door.name,
+            title=self.door.title,
+            flag=self.door.flag,
+            addresses=tuple(listener.address for listener in self.listeners),
+            advertised=tuple(listener.advertised for listener in self.listeners),
+            connections=0 if opened is None else opened.connections,
+            problems=() if opened is None else tuple(opened.problems()),
+            metrics=self.door.metrics,
+            samples=() if opened is None else tuple(opened.metric_samples()),
+        )
+
+
+class Listeners:
+    """All listening sockets of a server and the doors behind them."""
+
+    def __init__(
+        self,
+        bound: Sequence[BoundListener],
+        doors: Iterable[Door],
+        off_reasons: Mapping[str, str],
+        settings: Settings,
+        clock: Clock,
+        make_context: Callable[[Door, tuple[Listener, ...], WarningLog], DoorContext],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._bound = bound
+        self._doors = tuple(doors)
+        self._off_reasons = off_reasons
+        self._settings = settings
+        self._acceptors: list[Acceptor] = []
+        self._sniffing: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._slots: dict[str, DoorSlot] = {}
+        for door in self._doors:
+            listeners = tuple(entry.listener for entry in bound if door.name in entry.listener.doors)
+            if listeners:
+                limits = ConnectionLimits(
+                    clock,
+                    connections_within_descriptors(settings.max_connections),
+                    settings.max_connections_per_ip,
+                    settings.max_connection_creation_rate,
+                )
+                warnings = WarningLog(clock, logging.getLogger(f"mainstem.{door.name}"))
+                self._slots[door.name] = DoorSlot(door, listeners, limits, warnings, make_context)
+
+    def start(self) -> None:
+        """Accept connections, and begin to import the doors that are wanted also without one."""
+        for bound in self._bound:
+            slots = [self._slots[name] for name in bound.listener.doors]
+            acceptor = Acceptor(
+                self._loop,
+                bound.socket,
+                slots[0].limits,  # doors on one address share the limits of the first
+                self._handler(slots, bound.listener),
+                slots[0].warnings.warn,
+            )
+            acceptor.start()
+            self._acceptors.append(acceptor)
+        self._log_suppressed()
+        for slot in self._slots.values():
+            if slot.door.preload:
+                slot.open_soon()
+
+    def statuses(self) -> list[DoorStatus]:
+        """Every door, on or off."""
+        return [
+            self._slots[door.name].status()
+            if door.name in self._slots
+            else DoorStatus(
+                name=door.name,
+                title=door.title,
+                flag=door.flag,
+                off_reason=self._off_reasons.get(door.name, ""),
+                metrics=door.metrics,
+            )
+            for door in self._doors
+        ]
+
+    async def close(self) -> None:
+        """Accept no more, then close the doors, the last one first."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._sniffing):
+            task.cancel()
+        if self._sniffing:
+            await asyncio.wait(self._sniffing)
+        for slot in reversed(self._slots.values()):
+            await slot.close()
+
+    def _log_suppressed(self) -> None:
+        for slot in self._slots.values():
+            slot.warnings.log_suppressed()
+        self._timer = self._loop.call_later(SUPPRESSED_SECONDS, self._log_suppressed)
+
+    def _handler(self, slots: Sequence[DoorSlot], listener: Listener) -> Callable[[socket.socket, str], None]:
+        """What is done with an accepted connection."""
+
+        def to_the_door(sock: socket.socket, host: str) -> None:
+            slots[0].accept(AcceptedConnection(sock, host, slots[0].limits), listener)
+
+        def to_the_door_it_speaks_to(sock: socket.socket, host: str) -> None:
+            connection = AcceptedConnection(sock, host, slots[0].limits)
+            task = self._loop.create_task(self._sniff(connection, slots, listener))
+            self._sniffing.add(task)
+            task.add_done_callback(self._sniffing.discard)
+
+        return to_the_door if len(slots) == 1 else to_the_door_it_speaks_to
+
+    async def _sniff(
+        self, connection: AcceptedConnection, slots: Sequence[DoorSlot], listener: Listener
+    ) -> None:
+        """Look at the first bytes, without taking them, until one door knows them or all refuse them."""
+        try:
+            async with asyncio.timeout(self._settings.first_request_timeout_ms / 1000):
+                slot = await self._slot_for(connection.socket, slots)
+        except (TimeoutError, OSError, asyncio.CancelledError):
+            connection.refuse()
+            return
+        if slot is None:
+            names = " or ".join(slot.door.title for slot in slots)
+            slots[0].warnings.warn(
+                "protocol",
+                f"{connection.host} does not speak {names} at {listener.address}: connection closed",
+            )
+            connection.refuse()
+        else:
+            slot.accept(connection, listener)
+
+    async def _slot_for(self, sock: socket.socket, slots: Sequence[DoorSlot]) -> DoorSlot | None:
+        """The door whose protocol the first bytes are; None if no door's. OSError if the client is gone."""
+        while True:
+            await _readable(self._loop, sock)
+            data = sock.recv(SNIFF_BYTES, socket.MSG_PEEK)
+            if not data:
+                raise ConnectionResetError("closed before its first byte")
+            verdicts = [slot.door.sniff(data) for slot in slots]
+            if True in verdicts:
+                return slots[verdicts.index(True)]
+            if None not in verdicts or len(data) >= SNIFF_BYTES:
+                return None
+            await asyncio.sleep(SNIFF_RETRY_SECONDS)
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+async def _load_in_thread(door: Door) -> Opener:
+    """Import the door's code in a thread of its own: other connections are served meanwhile."""
+    loop = asyncio.get_running_loop()
+    loaded: asyncio.Future[Opener] = loop.create_future()
+
+    def set_result(opener: Opener | None, error: BaseException | None) -> None:
+        if loaded.done():
+            return
+        if error is not None:
+            loaded.set_exception(error)
+        else:
+            assert opener is not None
+            loaded.set_result(opener)
+
+    def load() -> None:
+        try:
+            opener = door.load()
+        except BaseException as error:
+            loop.call_soon_threadsafe(set_result, None, error)
+        else:
+            loop.call_soon_threadsafe(set_result, opener, None)
+
+    threading.Thread(target=load, name=f"import {door.name}", daemon=True).start()
+    return await loaded
