@@ -1,4 +1,4 @@
-"""`python -m bench`: do the work, print the tables.
+"""The `python -m bench` command: runs the workloads and prints the tables.
 
 python -m bench [--full] [--repeats N] [--only NAME ...] [--scale X] [--report]
 """
@@ -24,48 +24,57 @@ from bench.servers import Missing
 from bench.workloads import AFTERWARDS, DEFAULT, Visit, Workload
 
 Round = tuple[Sequence[Workload], Sequence[Contestant], int]
-"""What is done to whom, and how often."""
+"""Workloads, the contestants that they run on, and how often."""
 
 
 def measure(rounds: Sequence[Round], scale: float) -> tuple[Figures, list[str]]:
-    """All rounds, the servers in turn (A B A B), each started fresh. Also says who is missing, and what
-    failed."""
+    """Run all rounds, the servers in turn (A B A B), each started fresh. Returns the figures, and a line for
+    each server that is missing or failed."""
     figures = Figures()
     missing: dict[str, str] = {}
-    turns = [(works, one) for works, them, repeats in rounds for _ in range(repeats) for one in them]
-    for works, contestant in turns:
-        who = f"{contestant.name}, {contestant.promise}"
+    turns = [
+        (workloads, contestant)
+        for workloads, contestants, repeats in rounds
+        for _ in range(repeats)
+        for contestant in contestants
+    ]
+    for workloads, contestant in turns:
+        label = f"{contestant.name}, {contestant.promise}"
         if contestant.name in missing:
             continue
         began = time.monotonic()
-        took: list[str] = []
+        durations: list[str] = []
         try:
-            _visit(contestant, works, figures, scale, took)
-        except Missing as why:
-            missing[contestant.name] = f"{contestant.name} is missing: {why}"
+            _visit(contestant, workloads, figures, scale, durations)
+        except Missing as reason:
+            missing[contestant.name] = f"{contestant.name} is missing: {reason}"
         except (OSError, RuntimeError) as error:
-            missing.setdefault(who, f"{who}: {error}")
-        _say(f"{time.monotonic() - began:5.1f} s  {who}: {', '.join(took)}")
+            missing.setdefault(label, f"{label}: {error}")
+        _log(f"{time.monotonic() - began:5.1f} s  {label}: {', '.join(durations)}")
     return figures, list(missing.values())
 
 
 def _visit(
-    contestant: Contestant, works: Sequence[Workload], figures: Figures, scale: float, took: list[str]
+    contestant: Contestant,
+    workloads: Sequence[Workload],
+    figures: Figures,
+    scale: float,
+    durations: list[str],
 ) -> None:
     with contestant.start() as server:
         visit = Visit(contestant, server, figures, scale)
-        for work in works:
+        for workload in workloads:
             began = time.monotonic()
-            work(visit)
-            took.append(f"{work.__name__} {time.monotonic() - began:.1f}")
+            workload(visit)
+            durations.append(f"{workload.__name__} {time.monotonic() - began:.1f}")
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def where() -> str:
-    """Machine and versions, in one line."""
+def machine_description() -> str:
+    """The machine and the versions of libraries, in one line."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = models[0] if models else platform.machine()
@@ -77,42 +86,44 @@ def where() -> str:
 
 
 def versions(figures: Figures) -> str:
-    """Of the servers that have figures, in one line."""
-    found = {one for promise in PROMISES for one in present(figures, promise)}
-    return ", ".join(f"{name} {VERSIONS[name]()}" for name in VERSIONS if name in found)
+    """The versions of the servers that have figures, in one line."""
+    measured = {server for promise in PROMISES for server in present(figures, promise)}
+    return ", ".join(f"{name} {VERSIONS[name]()}" for name in VERSIONS if name in measured)
 
 
 def main() -> None:
-    """Measure, print and, if asked to, write the report."""
+    """Measure, print and, with --report, write the report."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="How fast, how small, beside its peers. Asserts nothing."
+        prog="python -m bench", description="Measure speed and memory beside the peers. Asserts nothing."
     )
     parser.add_argument("--full", action="store_true", help="every workload (about an hour)")
     parser.add_argument(
         "--repeats",
         type=int,
         default=1,
-        help="turns of each server at the default work; the rest is done once",
+        help="how often each server runs the default workloads; the others run once",
     )
-    names = list(dict.fromkeys(one.name for one in CONTESTANTS))
-    parser.add_argument("--only", nargs="+", choices=names, default=[], help="leave the other servers out")
-    parser.add_argument("--scale", type=float, default=1.0, help="size of the work; 0.01 to see it run")
+    names = list(dict.fromkeys(contestant.name for contestant in CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=names, default=[], help="measure only these servers")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor for the amount of data; 0.01 for a quick look"
+    )
     parser.add_argument("--report", action="store_true", help=f"write {report.PAGE.name} and its plots")
     options = parser.parse_args()
-    who = named(options.only)
-    kafkas = [one for one in who if one.speaks_kafka]
-    rounds: list[Round] = [(DEFAULT, who, options.repeats), (AFTERWARDS, kafkas, options.repeats)]
+    contestants = named(options.only)
+    kafkas = [contestant for contestant in contestants if contestant.speaks_kafka]
+    rounds: list[Round] = [(DEFAULT, contestants, options.repeats), (AFTERWARDS, kafkas, options.repeats)]
     if options.full:
-        rounds += [((work,), who if work in FOR_ALL else kafkas, 1) for work in FULL]
+        rounds += [((workload,), contestants if workload in FOR_ALL else kafkas, 1) for workload in FULL]
     began = time.monotonic()
     machine = limits.limits(max(100, round(1000 * options.scale)))
     figures, notes = measure(rounds, options.scale)
     if options.full:
-        for one in kafkas:
-            if one.name in STARTS:
-                _say(f"{one.name}, {one.promise}: starting with data")
-                restarts(one, figures, options.scale)
-    print(f"{where()}\n{versions(figures)}")
+        for contestant in kafkas:
+            if contestant.name in STARTS:
+                _log(f"{contestant.name}, {contestant.promise}: starting with data")
+                restarts(contestant, figures, options.scale)
+    print(f"{machine_description()}\n{versions(figures)}")
     for promise, text in PROMISES.items():
         print(f"\n{text}:")
         print(aligned(figures.table(promise, present(figures, promise))))
@@ -127,7 +138,7 @@ def main() -> None:
     if options.report:
         turns = f"the default work {options.repeats} times, the rest once" if options.full else ""
         size = f"{options.scale:g} of the full amount of data" if options.scale != 1 else ""
-        text = "; ".join(filter(None, (where(), turns, size)))
+        text = "; ".join(filter(None, (machine_description(), turns, size)))
         report.write(figures, machine, notes, f"{text}. Servers: {versions(figures)}")
 
 

@@ -1,4 +1,4 @@
-"""The bars: what the project set out to reach, as ratios within one run, and whether it did."""
+"""The bars: the ratios within one run that the project aims for, and whether they are reached."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bench.figures import DurabilityPromise, Figures, number
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`mainstem` against `peer` at `what`: at least (`more`) or at most so many times its figure, or so much
-    beside it."""
+    """The figure `what` of mainstem against that of `peer`: at least (`more`) or at most `factor` times it,
+    plus `plus`."""
 
     what: str
     promise: DurabilityPromise
@@ -47,8 +47,8 @@ BARS = (
 
 
 def verdicts(figures: Figures, machine: limits.Limits) -> list[list[str]]:
-    """Head and rows as text: the work, both figures, their ratio, the bar, whether it is held."""
-    found = [["work", "promise", MAINSTEM, "against", "its figure", "ratio", "aim", ""]]
+    """Header and rows as text: the work, both figures, their ratio, the bar, whether it is held."""
+    rows = [["work", "promise", MAINSTEM, "against", "its figure", "ratio", "aim", ""]]
     for bar in BARS:
         ours = figures.median(bar.promise, bar.what, MAINSTEM)
         limit = machine.get(bar.peer)
@@ -57,9 +57,9 @@ def verdicts(figures: Figures, machine: limits.Limits) -> list[list[str]]:
         text = f"{sign} {bar.factor:g} ×" if not bar.plus else f"{sign} + {bar.plus:g}"
         row = [bar.what, bar.promise, number(ours), bar.peer, number(theirs)]
         if ours is None or theirs is None:
-            found.append([*row, "", text, "not measured"])
+            rows.append([*row, "", text, "not measured"])
             continue
         edge = theirs * bar.factor + bar.plus
-        held = ours >= edge if bar.more else ours <= edge
-        found.append([*row, f"{ours / theirs:.2f}", text, "held" if held else "MISSED"])
-    return found
+        is_held = ours >= edge if bar.more else ours <= edge
+        rows.append([*row, f"{ours / theirs:.2f}", text, "held" if is_held else "MISSED"])
+    return rows

@@ -1,4 +1,4 @@
-"""Who is measured, each under the promise that its acknowledgement gives. One place for the names."""
+"""The servers that are measured, each with the durability that its acknowledgement promises."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Contestant:
     name: str
     promise: DurabilityPromise
     settings: str
-    """What sets this promise, in its own words."""
+    """The setting that gives this promise, in the server's own words."""
     start: Callable[[], AbstractContextManager[ServerUnderTest]]
     speaks_kafka: bool = False
 
@@ -57,15 +57,19 @@ VERSIONS: Mapping[str, Callable[[], str]] = {
     RABBITMQ: peers.rabbitmq_version,
     REDIS: peers.redis_version,
 }
-"""What was measured, for those that are there."""
+"""How to find out the version of each server that is installed."""
 
 
 def named(names: list[str]) -> list[Contestant]:
-    """Those with one of these names; none: all."""
-    return [one for one in CONTESTANTS if not names or one.name in names]
+    """The contestants with one of these names; all of them for an empty list."""
+    return [contestant for contestant in CONTESTANTS if not names or contestant.name in names]
 
 
 def present(figures: Figures, promise: DurabilityPromise) -> list[str]:
     """The servers that have a figure under this promise, in the order of the list."""
     have = {name for (of, _), row in figures.rows.items() if of == promise for name in row.runs}
-    return [one.name for one in CONTESTANTS if one.promise == promise and one.name in have]
+    return [
+        contestant.name
+        for contestant in CONTESTANTS
+        if contestant.promise == promise and contestant.name in have
+    ]

@@ -1,8 +1,8 @@
-"""Much data from real events, fast: flights and webhooks repeated with fresh ids, in prebuilt batches.
+"""Large data folders of real events, made fast: flights and webhooks with fresh ids, in prebuilt batches.
 
-Owns: about 1 KB an event, in batches of about 64 KB as busy producers send them, and writing them into a data
-folder of mainstem that is kept for the next run. Refuses: to build a record twice: of a batch that is used
-again only the ids, the times and the CRC are new.
+Owns: about 1 KB an event, in batches of about 64 KB as busy producers send them, and writing them to a data
+folder that is kept for the next run. Refuses: to build a record twice: of a batch that is used again only the
+ids, the times and the CRC are new.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEMPLATES = 160
 FIRST_MS = 1_700_000_000_000
 EXAMPLES = Path(__file__).parents[1] / "examples"
 _WEBHOOKS = 0.073
-"""Their share, so that flights of 300 bytes and webhooks of 10 KB make 1 KB on average."""
+"""The share of webhooks, so that flights of 300 bytes and webhooks of 10 KB make 1 KB on average."""
 _ID_DIGITS = 16
 _MARK = '{"id":"'
 _TIMES = struct.Struct(">qq")
@@ -44,22 +44,22 @@ _MIX = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A batch, and where the ids of its events are."""
+    """A batch, and the positions of its events' ids."""
 
     data: bytes
     ids: tuple[int, ...]
     payload: int
-    """Bytes of all values."""
+    """Total bytes of the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What a folder holds."""
+    """The contents of a data folder."""
 
     events: int
     payload: int
     last_id: str
-    """Of the newest event."""
+    """Id of the newest event."""
 
 
 def lines(kind: str) -> list[bytes]:
@@ -79,34 +79,34 @@ def templates() -> list[Template]:
             line = rng.choice(webhooks if rng.random() < _WEBHOOKS else flights)
             values.append(f'{_MARK}{"0" * _ID_DIGITS}",'.encode() + line[1:])
         data = bytes(build([(None, value, (), 0) for value in values]))
-        made.append(Template(data, tuple(_places(data, len(values))), sum(map(len, values))))
+        made.append(Template(data, tuple(_id_positions(data, len(values))), sum(map(len, values))))
     return made
 
 
-def _places(data: bytes, count: int) -> Iterator[int]:
-    mark, at = f'{_MARK}{"0" * _ID_DIGITS}"'.encode(), 0
+def _id_positions(data: bytes, count: int) -> Iterator[int]:
+    mark, position = f'{_MARK}{"0" * _ID_DIGITS}"'.encode(), 0
     for _ in range(count):
-        at = data.index(mark, at) + len(mark)
-        yield at - _ID_DIGITS - 1
+        position = data.index(mark, position) + len(mark)
+        yield position - _ID_DIGITS - 1
 
 
 class Batches:
-    """Batches without end, each with ids that no other has."""
+    """An endless supply of batches with unique ids."""
 
     def __init__(self, made: Sequence[Template], *, first_id: int = 0) -> None:
         self._made = made
-        self._buffers = [bytearray(each.data) for each in made]
+        self._buffers = [bytearray(template.data) for template in made]
         self._next_id = first_id
         self._rng = random.Random(4711)
         self.last_id = ""
 
     def next(self, time_ms: int) -> tuple[bytearray, Template]:
-        """One, good until this template comes again."""
+        """The next batch and its template; valid until this template is used again."""
         chosen = self._rng.randrange(len(self._made))
         template, buffer = self._made[chosen], self._buffers[chosen]
         number = self._next_id
-        for at in template.ids:
-            buffer[at : at + _ID_DIGITS] = b"%016x" % (number * _MIX & 0xFFFFFFFFFFFFFFFF)
+        for position in template.ids:
+            buffer[position : position + _ID_DIGITS] = b"%016x" % (number * _MIX & 0xFFFFFFFFFFFFFFFF)
             number += 1
         self._next_id = number
         self.last_id = f"{(number - 1) * _MIX & 0xFFFFFFFFFFFFFFFF:016x}"
@@ -117,7 +117,7 @@ class Batches:
 
 
 async def filled(folder: Path, payload: int) -> Filled:
-    """A data folder with so many bytes of payload, one event a millisecond, and NEEDLE in the middle: made
+    """A data folder with `payload` bytes of values, one event a millisecond, and NEEDLE in the middle: made
     now, or by an earlier run."""
     mark = folder / "bench.json"
     if mark.exists():

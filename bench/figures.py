@@ -1,4 +1,4 @@
-"""What was measured: figures by name and by server, each run kept, and how they are shown.
+"""The figures measured, by name and server, with every run, and their tables.
 
 Two promises are never mixed: an acknowledged event is in memory or the page cache, or it is on disk.
 """
@@ -20,7 +20,7 @@ Better = Literal["more", "less"]
 
 @dataclass(slots=True)
 class Figure:
-    """One row: what, in which unit, and what each run gave."""
+    """One row: the quantity, its unit, and the value of each run."""
 
     what: str
     unit: str
@@ -29,33 +29,33 @@ class Figure:
     """Server -> value of each run."""
 
     def median(self, server: str) -> float | None:
-        """The middle of its runs."""
+        """The median of the runs of `server`; None without a run."""
         return statistics.median(self.runs[server]) if self.runs.get(server) else None
 
     def spread(self, server: str) -> str:
-        """Smallest and largest, if it ran more than once."""
+        """Smallest and largest value of `server`, if it ran more than once."""
         runs = self.runs.get(server, [])
         return f"{number(min(runs))}..{number(max(runs))}" if len(runs) > 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """All that is known of one run of a work of many requests."""
+    """Rate, latency, CPU and memory of one run of a workload of many requests."""
 
     rate: float
-    """MB of values a second."""
+    """MB of values per second."""
     p50_ms: float | None
-    """From sending a request to its answer, while others are on their way; None: the client does not look."""
+    """From a request to its reply, while others are under way; None: the client does not measure it."""
     p99_ms: float | None
     p999_ms: float | None
     cpu_s_per_gb: float
-    """Of the server and its helpers."""
+    """CPU seconds per GB of values, of the server and its child processes."""
     peak_mb: float
-    """Resident at most, in this work."""
+    """Largest resident memory during the workload."""
 
 
 class Figures:
-    """All rows, by promise, in the order in which they first came."""
+    """All rows, by promise, in the order in which they were first added."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[DurabilityPromise, str], Figure] = {}
@@ -64,62 +64,62 @@ class Figures:
     def add(
         self, promise: DurabilityPromise, server: str, what: str, unit: str, better: Better, value: float
     ) -> None:
-        """One more run."""
+        """Add the value of one more run."""
         row = self.rows.setdefault((promise, what), Figure(what, unit, better))
         row.runs.setdefault(server, []).append(value)
 
     def detail(self, promise: DurabilityPromise, server: str, what: str, detail: Detail) -> None:
-        """The whole of one more run, of which a row has the rate."""
+        """Add the details of one more run; a row has its rate."""
         self.details.setdefault((promise, what), {}).setdefault(server, []).append(detail)
 
     def detailed(self, promise: DurabilityPromise) -> list[list[str]]:
-        """Head and rows as text: for each work and server the run with the middle rate."""
-        found = [
+        """Header and rows as text: for each workload and server the run with the median rate."""
+        rows = [
             ["", "server", "MB/s", "p50 ms", "p99 ms", "p99.9 ms", "server CPU s/GB", "resident at most MB"]
         ]
         for (of, what), runs in self.details.items():
-            for at, (server, them) in enumerate(runs.items() if of == promise else ()):
-                middle = sorted(them, key=lambda each: each.rate)[len(them) // 2]
-                values = (getattr(middle, each.name) for each in fields(middle))
-                found.append(["" if at else what, server, *map(number, values)])
-        return found
+            for index, (server, details) in enumerate(runs.items() if of == promise else ()):
+                middle = sorted(details, key=lambda detail: detail.rate)[len(details) // 2]
+                values = (getattr(middle, column.name) for column in fields(middle))
+                rows.append(["" if index else what, server, *map(number, values)])
+        return rows
 
     def median(self, promise: DurabilityPromise, what: str, server: str) -> float | None:
-        """None: it was not measured."""
+        """The median of a figure; None: it was not measured."""
         row = self.rows.get((promise, what))
         return None if row is None else row.median(server)
 
     def table(self, promise: DurabilityPromise, servers: Sequence[str]) -> list[list[str]]:
-        """Head and rows as text; the last column is the spread of the first server."""
-        found = [["", "unit", *servers, f"{servers[0]}, spread"]]
+        """Header and rows as text; the last column is the spread of the first server."""
+        table = [["", "unit", *servers, f"{servers[0]}, spread"]]
         for (of, _), row in self.rows.items():
             if of == promise:
                 cells = [number(row.median(server)) for server in servers]
-                found.append([row.what, row.unit, *cells, row.spread(servers[0])])
-        return found
+                table.append([row.what, row.unit, *cells, row.spread(servers[0])])
+        return table
 
 
 def number(value: float | None) -> str:
-    """Three digits that count; nothing for what was not measured."""
+    """`value` with three significant digits; empty for None."""
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """For a terminal."""
+    """The rows as columns for a terminal."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     )
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """For a page."""
+    """The rows as a Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
     return "\n".join(lines)

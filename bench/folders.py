@@ -1,4 +1,4 @@
-"""Folders for the servers' data, which do not slow down each other's."""
+"""Data folders for the servers that do not slow each other down."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 def data_folder() -> Iterator[Path]:
     """A new folder. Afterwards its files are emptied; they are removed when the run ends.
 
-    When ext4 without a journal looks for an inode for a new file, it passes over each that was freed in the
-    last minutes. If a thousand partitions were removed after each visit, the next server would pay up to a
+    When ext4 without a journal looks for an inode for a new file, it skips each that was freed in the last
+    minutes. If a thousand partitions were removed after each visit, the next server would pay up to a
     millisecond for every file it makes, because of the one before it.
     """
     folder = Path(tempfile.mkdtemp(prefix="bench-"))

@@ -1,4 +1,4 @@
-"""The rest of the work, for `--full`: shapes of batches, codecs, many readers, members, topics, connections,
+"""The workloads of `--full`: shapes of batches, codecs, many readers, members, topics, connections,
 and starting with data.
 """
 
@@ -18,7 +18,7 @@ CONNECTIONS = (10, 100, 1000)
 
 
 def sizes_and_codecs(visit: Visit) -> None:
-    """Batches of some 64 KB before compression (real events with a codec), MB of values a second."""
+    """Batches of about 64 KB before compression (real events with a codec), MB of values per second."""
     for record_bytes in SIZES:
         for codec in CODECS:
             topic = f"size-{record_bytes}-{codec}"
@@ -29,7 +29,7 @@ def sizes_and_codecs(visit: Visit) -> None:
 
 
 def real_events(visit: Visit) -> None:
-    """Flights of some 300 bytes and GitHub's webhooks of 2 to 30 KB, in batches of some 64 KB, in and out."""
+    """Flights of some 300 bytes and GitHub's webhooks of 2 to 30 KB, batches of about 64 KB, in and out."""
     for kind in ("flights", "github-webhooks"):
         for codec in ("none", "lz4"):
             topic, name = f"{kind}-{codec}", f"{kind.removeprefix('github-')}, {codec}"
@@ -42,7 +42,7 @@ def real_events(visit: Visit) -> None:
 
 
 def batch_sizes(visit: Visit) -> None:
-    """One partition, 1 KB events, more and more in a batch."""
+    """One partition, 1 KB events, batches of 1 to 1,000 events."""
     for records in BATCHES:
         visit.make(f"batch-{records}")
         total = visit.sized(min(400, 10 * records + 20) * MB)
@@ -51,9 +51,9 @@ def batch_sizes(visit: Visit) -> None:
 
 
 def more_partitions(visit: Visit) -> None:
-    """64 KB batches for the partitions in turn; then 16 KB batches for as many as fit into a request.
+    """64 KB batches for the partitions in turn; then 16 KB batches, as many as fit into a request.
 
-    A thousand are not among the default work: making them takes Apache Kafka a minute.
+    1,000 partitions are not in the default workloads: Apache Kafka needs a minute to create them.
     """
     for count in PARTITIONS:
         visit.make(f"parts-{count}", count)
@@ -65,7 +65,7 @@ def more_partitions(visit: Visit) -> None:
 
 
 def readers(visit: Visit) -> None:
-    """Ten groups read the same; then one reads what is not in memory."""
+    """Ten groups read the same events; then one reads events that are not in the page cache."""
     visit.make("read")
     total = visit.sized(300 * MB)
     visit.client("produce", "read", total=total)
@@ -76,7 +76,7 @@ def readers(visit: Visit) -> None:
 
 
 def tails(visit: Visit) -> None:
-    """One event to so many readers that wait for it."""
+    """One event to 10, 100 and 1,000 readers that wait for it."""
     for count in (10, 100, 1000):
         visit.make(f"tail-{count}")
         done = visit.client("tail", f"tail-{count}", readers=count, count=visit.sized(30, 3))
@@ -92,9 +92,9 @@ def members(visit: Visit) -> None:
 
 
 def connections(visit: Visit) -> None:
-    """More and more connections that do nothing."""
+    """10, 100 and 1,000 idle connections."""
     before = visit.server.resident_mb()
-    for count in (visit.many(each, 10) for each in CONNECTIONS):
+    for count in (visit.many(number, 10) for number in CONNECTIONS):
         with visit.client_process("connections", "-", count=count) as process:
             assert process.stdout is not None
             process.stdout.readline()
@@ -110,7 +110,7 @@ def connections(visit: Visit) -> None:
 
 
 def topics(visit: Visit) -> None:
-    """10,000 topics, 100 a request, as many of them as a minute is enough for, and the memory they cost."""
+    """Create 10,000 topics, 100 per request, for at most a minute; the time and memory that a topic costs."""
     made = 0
     before = visit.server.resident_mb()
     began = time.perf_counter()
@@ -137,4 +137,4 @@ FULL: tuple[Workload, ...] = (
     topics,
 )
 FOR_ALL: tuple[Workload, ...] = (readers,)
-"""The others are written in Kafka's protocol."""
+"""The others need Kafka's protocol."""

@@ -1,4 +1,4 @@
-"""What the machine itself gives: the limits beside which the servers stand."""
+"""The limits of the machine itself, measured without a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Limits = dict[str, tuple[float, str]]
 
 
 def limits(count: int = 1000) -> Limits:
-    """What -> (value, unit). The two writes are medians."""
+    """Measure the limits: name -> (value, unit). The two writes are medians of `count`."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         descriptor = os.open(Path(folder) / "raw", os.O_RDWR | os.O_CREAT)
         try:
@@ -37,16 +37,16 @@ def limits(count: int = 1000) -> Limits:
 
 
 def _synced(descriptor: int, count: int) -> tuple[float, float]:
-    def one(data: bytes, position: int) -> float:
+    def write_and_sync(data: bytes, position: int) -> float:
         began = time.perf_counter()
         os.pwrite(descriptor, data, position)
         os.fdatasync(descriptor)
         return (time.perf_counter() - began) * 1000
 
-    grown = [one(payload(1024), number * 1024) for number in range(count)]
+    grown = [write_and_sync(payload(1024), number * 1024) for number in range(count)]
     os.pwrite(descriptor, bytes(4096 * count), 0)
     os.fsync(descriptor)
-    again = [one(payload(4096), number * 4096) for number in range(count)]
+    again = [write_and_sync(payload(4096), number * 4096) for number in range(count)]
     return statistics.median(grown), statistics.median(again)
 
 
@@ -60,17 +60,17 @@ def _copied(size: int) -> float:
 
 def _sent(path: Path, size: int) -> float:
     path.write_bytes(bytes(size))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def drain() -> None:
-            with listening.accept()[0] as came:
+            with listener.accept()[0] as connection:
                 buffer = bytearray(1 << 20)
-                while came.recv_into(buffer):
+                while connection.recv_into(buffer):
                     pass
 
         reader = threading.Thread(target=drain)
         reader.start()
-        with socket.create_connection(listening.getsockname()) as out, open(path, "rb") as file:
+        with socket.create_connection(listener.getsockname()) as out, open(path, "rb") as file:
             began = time.perf_counter()
             out.sendfile(file)
             out.shutdown(socket.SHUT_WR)

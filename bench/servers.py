@@ -1,6 +1,6 @@
-"""The servers under work: mainstem, and Apache Kafka where its jars are. The other peers are in peers.py.
+"""The servers that are measured: mainstem, and Apache Kafka where its jars are. For the others see peers.py.
 
-Owns: starting them fresh, and what the kernel says of their processes (CPU, memory). Linux only: reads /proc.
+Owns: starting them fresh, and the CPU time and memory of their processes. Linux only: reads /proc.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Missing(Exception):
-    """This server cannot be had here; the text says why."""
+    """This server cannot be installed here; the text gives the reason."""
 
 
 @dataclass(slots=True)
 class ServerUnderTest:
     """A server that accepts clients."""
 
-    at: str
+    address: str
     pid: int
     began: float
     """When its process was started (time.perf_counter)."""
     ready_s: float
     """From then until it accepted clients."""
     folder: Path
-    """Where its data is."""
+    """Its data folder."""
     protocol: str = "kafka"
     """The module of bench.clients that speaks it."""
 
     def processes(self) -> list[int]:
         """The server and its children."""
-        found, todo = [], [self.pid]
+        pids, todo = [], [self.pid]
         while todo:
             pid = todo.pop()
-            found.append(pid)
+            pids.append(pid)
             with contextlib.suppress(FileNotFoundError):
                 todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
+        return pids
 
     def cpu_s(self) -> float:
         """CPU time used so far, user and system, helpers included."""
@@ -78,20 +78,20 @@ class ServerUnderTest:
         return kilobytes / 1024
 
     def forget_peak(self) -> None:
-        """Count `VmHWM` anew, from what is resident now (proc_pid_clear_refs(5))."""
+        """Reset `VmHWM` to what is resident now (proc_pid_clear_refs(5))."""
         for pid in self.processes():
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def make_topics(self, partitions: int, *names: str) -> None:
         """Create topics (for Kafka's protocol) and wait for them."""
-        admin = AdminClient({"bootstrap.servers": self.at, "log_level": 0})
-        made = admin.create_topics([NewTopic(name, partitions, 1) for name in names], operation_timeout=60)
-        for one in made.values():
-            one.result(90)
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        futures = admin.create_topics([NewTopic(name, partitions, 1) for name in names], operation_timeout=60)
+        for future in futures.values():
+            future.result(90)
 
     def forget_pages(self) -> None:
-        """Take its data out of the page cache, so that reading it is reading the disk."""
+        """Drop its data from the page cache, so that the next reads come from the disk."""
         os.sync()
         for path in self.folder.rglob("*"):
             if path.is_file():
@@ -99,7 +99,7 @@ class ServerUnderTest:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def kill(self) -> None:
-        """End it and its children at once."""
+        """Kill it and its children."""
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -107,15 +107,15 @@ class ServerUnderTest:
 
 @functools.cache
 def _compile() -> None:
-    """As installing the package does. Else, where Python is told to write no bytecode
-    (PYTHONDONTWRITEBYTECODE), each start compiles all sources again."""
+    """Compile the package, as an installation does: with PYTHONDONTWRITEBYTECODE set, each start would
+    compile all sources again."""
     (folder,) = importlib.import_module("mainstem").__path__
     compileall.compile_dir(folder, quiet=2)
 
 
 @contextlib.contextmanager
 def mainstem(durability: str, folder: Path | None = None) -> Iterator[ServerUnderTest]:
-    """A fresh `mainstem serve`, or one on a folder that is there."""
+    """A fresh `mainstem serve`, or one on an existing folder."""
     _compile()
     with contextlib.ExitStack() as stack:
         if folder is None:
@@ -133,7 +133,7 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[ServerUnde
 
 @contextlib.contextmanager
 def apache(durability: str, folder: Path | None = None) -> Iterator[ServerUnderTest]:
-    """A fresh Apache Kafka with stock settings and JVM flags, or one on a folder that is there; `disk`: with
+    """A fresh Apache Kafka with stock settings and JVM flags, or one on an existing folder; `disk`: with
     flush.messages=1."""
     _have_jars()
     with contextlib.ExitStack() as stack:
@@ -159,7 +159,7 @@ def apache(durability: str, folder: Path | None = None) -> Iterator[ServerUnderT
 
 
 def apache_version() -> str:
-    """Of Kafka and the Java that runs it."""
+    """The versions of Kafka and of the Java that runs it."""
     (jar,) = apache_kafka.JARS.glob("kafka_2.13-*.jar")
     java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
     return f"{jar.stem.removeprefix('kafka_2.13-')} on Java {java.split(chr(34))[1]}"
@@ -167,10 +167,10 @@ def apache_version() -> str:
 
 def _have_jars() -> None:
     if not shutil.which("java"):
-        raise Missing("it needs Java")
+        raise Missing("Java is not installed")
     if not list(apache_kafka.JARS.glob("kafka_2.13-*.jar")):
         if not shutil.which("mvn"):
-            raise Missing("Maven fetches its jars, and is not installed")
+            raise Missing("Maven, which fetches its jars, is not installed")
         fetch = ["mvn", "-B", "-q", "package"]
         subprocess.run(fetch, cwd=apache_kafka.JARS.parents[1], check=True, stdout=subprocess.DEVNULL)
 
@@ -179,7 +179,7 @@ def _have_jars() -> None:
 def running(
     command: list[str], folder: Path, port: int, protocol: str = "kafka", **environment: str
 ) -> Iterator[ServerUnderTest]:
-    """A server by its command, once it accepts connections on `port`; killed at the end."""
+    """Start a server by its command and wait until it accepts connections on `port`; kill it at the end."""
     with open(folder / "server.log", "ab") as log:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)

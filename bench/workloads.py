@@ -1,6 +1,6 @@
-"""The work that is measured: each function does one thing to a running server and notes figures.
+"""The workloads: each function does one thing to a running server and records figures.
 
-Owns: sizes and counts, at scale 1; `Visit.scale` makes them smaller for a run that only shows that all works.
+Owns: sizes and counts, at scale 1; `Visit.scale` reduces them for a quick run that only shows that all works.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from bench.servers import ServerUnderTest
 
 MB = 1_000_000
 EVENT_BYTES = 1024
-"""Of each event, where a work does not say otherwise."""
+"""Size of an event, unless a workload has its own."""
 
 
 @dataclass(slots=True)
 class Visit:
-    """One contestant, running, and where its figures go."""
+    """One contestant, running, and the figures to add to."""
 
     contestant: Contestant
     server: ServerUnderTest
@@ -35,7 +35,7 @@ class Visit:
     scale: float = 1.0
 
     def note(self, what: str, unit: str, better: Better, value: float) -> None:
-        """A figure of one run."""
+        """Record a figure of this run."""
         self.figures.add(self.contestant.promise, self.contestant.name, what, unit, better, value)
 
     def sized(self, count: int, least: int = 1) -> int:
@@ -43,24 +43,23 @@ class Visit:
         return max(least, round(count * self.scale))
 
     def many(self, count: int, least: int) -> int:
-        """A count that is part of what is measured, so that a figure's name says it: smaller only where the
-        run is to show that all works."""
+        """A count that is in the name of a figure: reduced only in a quick run."""
         return max(least, round(count * self.fullness))
 
     @property
     def fullness(self) -> float:
-        """1, but for a run that is to show that all works."""
+        """1, or less in a quick run."""
         return min(1.0, self.scale * 10)
 
     def make(self, topic: str, partitions: int = 1) -> None:
-        """A topic, stream or queue."""
+        """Create a topic, stream or queue."""
         if self.contestant.speaks_kafka:
             self.server.make_topics(partitions, topic)
         else:
             self.client("make", topic)
 
     def client(self, work: str, topic: str, *, via: str = "", **settings: Any) -> dict[str, float]:
-        """Do `work` in a client's process; `via`: with another module than its protocol's."""
+        """Run `work` in a client process; `via`: the client module, if not that of the server's protocol."""
         with self.client_process(work, topic, via=via, **settings) as process:
             out, _ = process.communicate()
         if process.returncode:
@@ -72,14 +71,14 @@ class Visit:
     def client_process(
         self, work: str, topic: str, *, via: str = "", **settings: Any
     ) -> Iterator[subprocess.Popen[str]]:
-        """The process, for work that waits until it is told to end."""
+        """The process, for work that ends with a line on its standard input."""
         module = f"bench.clients.{via or self.server.protocol}"
-        command = [sys.executable, "-m", module, work, self.server.at, topic, json.dumps(settings)]
+        command = [sys.executable, "-m", module, work, self.server.address, topic, json.dumps(settings)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             yield process
 
     def timed(self, work: str, topic: str, what: str, **settings: Any) -> Timed:
-        """Do `work` and keep all that is known of it as `what`."""
+        """Run `work` and record its details as `what`."""
         self.server.forget_peak()
         before = self.server.cpu_s()
         done = self.client(work, topic, **settings)
@@ -96,32 +95,32 @@ class Visit:
         return Timed(done, detail, done["client_cpu_s"] / gigabytes)
 
     def rated(self, work: str, topic: str, what: str, **settings: Any) -> Timed:
-        """As `timed`, with the rate as a figure."""
+        """As `timed`; the rate is recorded as a figure too."""
         done = self.timed(work, topic, what, **settings)
         self.note(what, "MB/s", "more", done.detail.rate)
         return done
 
     def note_latency(self, what: str, done: dict[str, float]) -> None:
-        """Its percentiles as figures."""
+        """Record the percentiles of a result as figures."""
         for name, key in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
             self.note(f"{what}, {name}", "ms", "less", done[key])
 
 
 class Timed(NamedTuple):
-    """What a work gave."""
+    """The result of a workload."""
 
     done: dict[str, float]
-    """What the client says."""
+    """The client's own report."""
     detail: Detail
     client_cpu: float
-    """Seconds a GB."""
+    """CPU seconds per GB."""
 
 
 Workload = Callable[[Visit], None]
 
 
 def first_event(visit: Visit) -> None:
-    """From the start of the process until its first event is acknowledged."""
+    """The time from the start of the process until its first event is acknowledged."""
     module = importlib.import_module(f"bench.clients.{visit.server.protocol}")
     deadline = time.monotonic() + 60
     for attempt in itertools.count():
@@ -130,8 +129,8 @@ def first_event(visit: Visit) -> None:
             if visit.contestant.speaks_kafka:
                 visit.server.make_topics(1, topic)
             else:
-                module.make(visit.server.at, topic)
-            module.sync(visit.server.at, topic, count=1, warm=0)
+                module.make(visit.server.address, topic)
+            module.sync(visit.server.address, topic, count=1, warm=0)
             break
         except Exception:
             if time.monotonic() > deadline:
@@ -147,7 +146,7 @@ def idle(visit: Visit) -> None:
 
 
 def in_and_out(visit: Visit) -> None:
-    """1 KB events in, pipelined, and out again while they are in memory."""
+    """1 KB events in, pipelined, and out again while they are in the page cache."""
     visit.make("work")
     slow = 1 if visit.contestant.promise == "page cache" else 4
     total = visit.sized(200 * MB) // slow
@@ -198,7 +197,7 @@ def partitions(visit: Visit) -> None:
 
 
 def spread(visit: Visit, topic: str, count: int) -> None:
-    """16 KB batches for all partitions of a topic, 1 MB a request: what the disk is asked most for."""
+    """16 KB batches for all partitions of a topic, 1 MB a request: the hardest case for the disk."""
     total = visit.sized(200 * MB)
     shape: dict[str, Any] = {"partitions": count, "spread": True, "records": 16}
     visit.client("produce", topic, total=total // 8, **shape)
@@ -206,7 +205,7 @@ def spread(visit: Visit, topic: str, count: int) -> None:
 
 
 def end_to_end(visit: Visit) -> None:
-    """From sending to having read, at the same three loads for all: 1, 30 and 80 % of what Kafka took."""
+    """From sending to having read, at the same three loads for all: 1, 30, 80 % of Kafka's top rate."""
     top = visit.figures.median(visit.contestant.promise, "in, 1 KB events", KAFKA) or 200.0
     for share in (1, 30, 80):
         visit.make(f"live-{share}")
@@ -218,4 +217,4 @@ def end_to_end(visit: Visit) -> None:
 
 DEFAULT: tuple[Workload, ...] = (first_event, idle, in_and_out, one_by_one, partitions)
 AFTERWARDS: tuple[Workload, ...] = (end_to_end,)
-"""Needs figures of the first; for servers that speak Kafka's protocol."""
+"""They need figures of the default ones, and Kafka's protocol."""

@@ -65,9 +65,9 @@ def test_numbers_have_three_digits_that_count(value: float | None, text: str) ->
 
 def test_each_bar_is_of_a_contestant_with_that_promise_or_a_limit() -> None:
     machine = {limits.APPEND, limits.OVERWRITE, limits.COPY, limits.SENDFILE}
-    there = {(one.name, one.promise) for one in CONTESTANTS}
+    known = {(contestant.name, contestant.promise) for contestant in CONTESTANTS}
     for bar in BARS:
-        assert (bar.peer, bar.promise) in there or bar.peer in machine
+        assert (bar.peer, bar.promise) in known or bar.peer in machine
 
 
 @pytest.mark.slow
