@@ -34,10 +34,8 @@ from mainstem.log.partition.segments import Segments
 from mainstem.log.partition.side_files import SideFiles
 from mainstem.log.partition.snapshot_file import SnapshotFile
 from mainstem.log.partition.watermark_waiters import WatermarkWaiters
-from mainstem.log.storage.index import MAX_RELATIVE_OFFSET
 from mainstem.log.storage.producer_state import ProducerState
 from mainstem.log.storage.record_batch import assign_offsets, validate, validate_age
-from mainstem.log.storage.segment import Segment
 from mainstem.promise import Promise
 
 __all__ = ["AppendedBatch", "BatchSlice", "Partition", "TimedOffset"]
@@ -63,8 +61,8 @@ class Partition:
 
     __slots__ = (
         "_awaits_epoch", "_clock", "_committer", "_indexes", "_last_base_offset", "_lookup", "_retention",
-        "_segment_started_ms", "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived",
-        "epoch", "fenced", "index", "reader", "segments", "topic_id",
+        "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived", "epoch", "fenced",
+        "index", "reader", "segments", "topic_id",
     )  # fmt: skip
 
     def __init__(
@@ -90,8 +88,6 @@ class Partition:
         """A commit failed, and the epoch that began then is not durable yet: nothing is appended."""
         self._truncation_pending = False
         """The files still have bytes that were cut from the log."""
-        self._segment_started_ms = -1
-        """Wall ms at which the first batch of the active segment arrived."""
         self._last_base_offset = -1
         """Base offset of the newest batch of this run; -1: there is none."""
         segments = Segments(context, paths.partition_folder(topic_id, index), config, state)
@@ -163,11 +159,15 @@ class Partition:
                 return AppendedBatch(earlier.base_offset, earlier.next_offset, timestamp_ms, True)
         base_offset = segments.log_end_offset
         next_offset = base_offset + header.last_offset_delta + 1
-        segment = self._segment_for(size, next_offset, now)
-        assign_offsets(batch, base_offset, self.epoch, append_ms)
-        position = segment.size
-        file = segment.writer
+        if segments.is_active_full(size, next_offset, now):
+            self.roll()
+        segment = segments.active
+        assert segment is not None, "a partition that accepts appends has an active segment"
+        position, file = segment.size, segment.writer
         assert file is not None, "the active segment is open for writing"
+        if not position:
+            segments.active_since_ms = now
+        assign_offsets(batch, base_offset, self.epoch, append_ms)
         try:
             file.pwrite(batch, position)
         except OSError as error:
@@ -193,26 +193,6 @@ class Partition:
             return PartitionDeleted("the topic was deleted")
         return StorageError(self.fenced or "the last commit failed; its new epoch is not durable yet")
 
-    def _segment_for(self, size: int, next_offset: int, now_ms: int) -> Segment:
-        """The active segment, or a new one if it is full for a batch of `size` bytes that ends before
-        `next_offset` (Kafka: LogSegment.shouldRoll; age counts from the arrival of its first batch)."""
-        segment = self.segments.active
-        assert segment is not None, "a partition that accepts appends has an active segment"
-        segment_size = segment.size
-        if not segment_size:
-            self._segment_started_ms = now_ms
-            return segment
-        config = self.segments.config
-        if (
-            segment_size + size > config.segment_bytes
-            or now_ms - self._segment_started_ms > config.segment_ms
-            or next_offset - 1 - segment.base_offset > MAX_RELATIVE_OFFSET
-            or (segment.index is not None and segment.index.is_full(config.segment_index_bytes))
-        ):
-            segment = self.roll()
-            self._segment_started_ms = now_ms
-        return segment
-
     def _undo_write(self, file: File, position: int, error: OSError) -> StorageError:
         """Cut what a failed write may have left at `position`. If that fails too, fence the partition."""
         try:
@@ -230,7 +210,7 @@ class Partition:
             arrivals = segment.arrivals_below(segments.log_end_offset)
         except OSError as error:
             raise segments.context.write_error(self.folder, f"opening the log failed: {error}") from error
-        self._segment_started_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
+        segments.active_since_ms = arrivals.times[0] if arrivals.times else self._clock.wall_ms()
         snapshot = self._snapshot_file.latest
         snapshot_ms = snapshot.last_arrival_ms if snapshot is not None else -1
         segments.last_arrival_ms = max(segments.last_arrival_ms, arrivals.last_ms, snapshot_ms)
@@ -247,7 +227,7 @@ class Partition:
             self._activate()
         self.roll()
 
-    def roll(self) -> Segment:
+    def roll(self) -> None:
         """Seal the active segment and begin a new one. StorageError: nothing has changed."""
         segments = self.segments
         sealed = segments[-1]
@@ -268,7 +248,6 @@ class Partition:
         assert new.writer is not None, "a new segment is open for writing"
         self._on_writer_replaced(old_writer, new.writer)
         self._side_files.save_sealed(sealed)
-        return new
 
     def _on_writer_replaced(self, old: File, new: File) -> None:
         self._committer.segment_rolled(self, old, new)

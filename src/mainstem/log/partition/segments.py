@@ -1,9 +1,9 @@
 """The segments of one partition and the offsets that bound them.
 
 Owns: the list of segments, oldest first; log start offset, high watermark and log end offset; where the
-committed bytes end; which side files may be incomplete; making and opening the active segment's file. Every
-module of the partition reaches the log through `Segments`. Refuses: what the files hold, and deciding when an
-offset moves (`partition.py`).
+committed bytes end; which side files may be incomplete; making and opening the active segment's file, and
+when it is full. Every module of the partition reaches the log through `Segments`. Refuses: what the files
+hold, and deciding when an offset moves (`partition.py`).
 
 Invariant: log_start_offset <= high_watermark <= log_end_offset. `Segments.set_offsets` asserts it and is the
 only place where an offset changes.
@@ -19,7 +19,7 @@ from typing import overload
 from mainstem.log.config import PartitionConfig
 from mainstem.log.disk.nonblocking_read import LogContext
 from mainstem.log.partition.recovered_state import RecoveredState
-from mainstem.log.storage.index import SegmentIndex
+from mainstem.log.storage.index import MAX_RELATIVE_OFFSET, SegmentIndex
 from mainstem.log.storage.segment import Segment
 
 _base_offset = attrgetter("base_offset")
@@ -29,9 +29,10 @@ class Segments:
     """The segments of one partition, oldest first, as a sequence; the last one is the active segment."""
 
     __slots__ = (
-        "_incomplete_side_files", "_list", "accepts_appends", "active", "committed_position",
-        "committed_segment", "config", "context", "deleted", "folder", "high_watermark", "last_arrival_ms",
-        "log_end_offset", "log_start_offset", "requested_log_start", "truncation_count",
+        "_incomplete_side_files", "_list", "accepts_appends", "active", "active_since_ms",
+        "committed_position", "committed_segment", "config", "context", "deleted", "folder",
+        "high_watermark", "last_arrival_ms", "log_end_offset", "log_start_offset", "requested_log_start",
+        "truncation_count",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,8 @@ class Segments:
         self._list: list[Segment] = []
         self.active: Segment | None = None
         """The segment that appends go to; None until the first append."""
+        self.active_since_ms = -1
+        """Wall ms at which the first batch of the active segment arrived."""
         for base_offset, size in zip(state.segments, sizes, strict=False):
             self.add(Segment(context, folder, base_offset, size))
         self.set_offsets(state.log_start, state.end_offset, state.end_offset)
@@ -121,6 +124,19 @@ class Segments:
         segment.arrivals.truncate(0)
         self.add(segment)
         return segment
+
+    def is_active_full(self, size: int, next_offset: int, now_ms: int) -> bool:
+        """The active segment has no space for a batch of `size` bytes that ends before `next_offset`, or is
+        too old for it (Kafka: LogSegment.shouldRoll; age counts from the arrival of its first batch)."""
+        segment, config = self.active, self.config
+        assert segment is not None, "a partition that accepts appends has an active segment"
+        segment_size = segment.size
+        return segment_size > 0 and (
+            segment_size + size > config.segment_bytes
+            or now_ms - self.active_since_ms > config.segment_ms
+            or next_offset - 1 - segment.base_offset > MAX_RELATIVE_OFFSET
+            or (segment.index is not None and segment.index.is_full(config.segment_index_bytes))
+        )
 
     def drop_first(self) -> None:
         """Remove the oldest segment, whose files are deleted."""
