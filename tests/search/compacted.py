@@ -1,9 +1,9 @@
-"""Logs as Kafka's compaction leaves them: batches that lack records, batches that have none, offsets that no
-batch has, several leader epochs.
+"""Logs that were compacted: batches that hold fewer records than they span, batches without records, several
+leader epochs; in a cluster also offsets that no batch has.
 
-The local log is written as it is (`append`): there, every offset belongs to a batch, for it calls a gap
-damage. What lies in a cluster is rewritten while it is read (`RewrittenPartition`): the door gives the
-rewritten batches in place of the log's own.
+In this machine's log every offset belongs to a batch (FORMAT.md, part "Removed ranges"): `append` writes such
+a batch. Apache Kafka's compaction leaves gaps; `Rewritten` makes the door return the compacted batches of a
+cluster in place of the log's own.
 """
 
 from __future__ import annotations

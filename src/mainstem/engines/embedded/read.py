@@ -44,7 +44,15 @@ class _PartitionCursor:
         self.decoded.clear()
 
     async def fill(self) -> None:
-        """Read and decode the next batches. Nothing is decoded at the end of the partition."""
+        """Decode more, if nothing is decoded: up to the next batch that has a record, for a removed range is
+        batches without records."""
+        while not self.decoded and await self._read_some():
+            pass
+        if not self.decoded:
+            self.offset = self.read_offset
+
+    async def _read_some(self) -> bool:
+        """Read and decode some batches; False: there are none."""
         batches: BatchSlice | Promise[BatchSlice]
         try:
             batches = self.partition.read(self.read_offset, READ_BYTES)
@@ -67,8 +75,7 @@ class _PartitionCursor:
             self.read_offset = max(self.read_offset, header.next_offset)
             if len(self.decoded) >= DECODED_EVENTS:
                 break
-        if not self.decoded:
-            self.offset = self.read_offset
+        return len(view) > 0
 
     def _event(self, record: Record) -> Event:
         return Event(

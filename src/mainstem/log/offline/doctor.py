@@ -25,7 +25,7 @@ from mainstem.log.offline.doctor_scan import DurableExtent, Finding, PartitionEx
 from mainstem.log.recovery import meta
 
 Key = tuple[UUID, int]
-FOREIGN_FOLDERS = ("state", "search")
+FOREIGN_FOLDERS = ("state", "search", "search-index")
 """Folders in the data folder that are not the log's."""
 
 

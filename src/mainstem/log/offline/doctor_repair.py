@@ -22,12 +22,9 @@ import asyncio
 import os
 import random
 import shutil
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
-
-from crc32c import crc32c
 
 from mainstem.clock import LoopClock
 from mainstem.log import paths
@@ -45,9 +42,7 @@ from mainstem.log.storage.arrival_index import ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.record_batch import BatchHeader
 
-_HEADER = struct.Struct(">qiibIhiqqqhii")
 _PIECE_BYTES = 1 << 20
-_SPAN = 1 << 31
 _MORE_THAN_ANY_FILE = 1 << 62
 
 
@@ -92,16 +87,6 @@ class SegmentPlan:
 
     def lost_ranges(self) -> Iterator[LostRange]:
         return (part for part in self.parts if isinstance(part, LostRange))
-
-
-def empty_batch(gap: LostRange) -> bytes:
-    """The batch that stands for lost offsets."""
-    length = record_batch.HEADER_BYTES - record_batch.LENGTH_OVERHEAD
-    delta = gap.last_offset - gap.first_offset
-    fields = (gap.first_offset, length, gap.epoch, record_batch.MAGIC, 0, 0, delta, -1, -1, -1, -1, -1, 0)
-    data = bytearray(_HEADER.pack(*fields))
-    struct.pack_into(">I", data, 17, crc32c(memoryview(data)[record_batch.CRC_FROM :]))
-    return bytes(data)
 
 
 class FolderRepair:
@@ -326,7 +311,8 @@ def _walk(path: str, plan: SegmentPlan, after: int, epochs_from_to: tuple[int, i
 
 def _gaps(first: int, end: int, epoch: int) -> list[LostRange]:
     """A batch spans 2^31 offsets at most."""
-    return [LostRange(at, min(at + _SPAN, end) - 1, epoch) for at in range(first, end, _SPAN)]
+    span = record_batch.SPAN_MAX
+    return [LostRange(start, min(start + span, end) - 1, epoch) for start in range(first, end, span)]
 
 
 def _bases(folder: str) -> list[int]:
@@ -356,7 +342,7 @@ def _write(path: str, plan: SegmentPlan) -> None:
     def content() -> Iterator[bytes]:
         for part in plan.parts:
             if isinstance(part, LostRange):
-                yield empty_batch(part)
+                yield record_batch.build_empty(part.first_offset, part.last_offset, part.epoch)
             elif part.is_changed:
                 data = bytearray(b"".join(_pieces(path, part.position, part.position + part.size)))
                 record_batch.assign_offsets(memoryview(data), part.base_offset, part.epoch, None)

@@ -372,7 +372,7 @@ class _SegmentWalk:
         if self._suspect is not None:
             position, header = self._suspect
             self._suspect = None
-            due = self.offset + header.count
+            due = self.offset + header.last_offset_delta + 1
             if base_offset == due:
                 self.is_damaged = True
                 what = f"a batch says it begins with offset {header.base_offset:,}, not {self.offset:,}"

@@ -51,9 +51,9 @@ def scan_batches(
 ) -> ReadSteps[None]:
     """Call `visit(position, header)` for each batch from `position`, where base offset `offset` is expected,
     to before `end` (position, offset), until it returns True. Large bodies are not read and CRCs not checked;
-    bytes that cannot be a header are skipped and remembered as damage. Yields to the event loop after each
-    chunk. Raises ScanInvalidated."""
-    end_position, _ = end
+    bytes that cannot be a header are skipped and remembered as damage, and so are offsets that no batch has.
+    Yields to the event loop after each chunk. Raises ScanInvalidated."""
+    end_position, end_offset = end
     truncation_count = segment.truncation_count
     data: bytes | bytearray = b""
     chunk_position = position
@@ -84,6 +84,27 @@ def scan_batches(
             damage = yield from find_damage(segment, position, offset, end)
         previous = None
         position, offset = damage.end_position, damage.next_offset
+    if offset < end_offset:
+        if previous is not None and not (yield from batch_is_valid(segment, *previous)):
+            yield from find_damage(segment, previous[0], previous[1].base_offset, end)
+            raise ScanInvalidated
+        if segment.truncation_count != truncation_count:
+            raise ScanInvalidated
+        remember_missing(segment, position, offset, end_offset)
+
+
+def remember_missing(segment: Segment, position: int, offset: int, next_offset: int) -> DamagedRange:
+    """The batches of `segment` end at `position` with `offset`, but the log continues with `next_offset`:
+    remember the offsets between as damage, for a removed range would have left a batch without records."""
+    damage = DamagedRange(position, position, offset, next_offset)
+    assert offset < next_offset, "a missing range has an offset"
+    if damage not in segment.damaged_ranges:
+        segment.add_damage(damage)
+        log.error(
+            "%s: no batch has offsets %d to %d; they cannot be read, what follows can",
+            segment.path, offset, next_offset - 1,
+        )  # fmt: skip
+    return damage
 
 
 def header_fits(header: BatchHeader, position: int, offset: int, end: tuple[int, int]) -> bool:

@@ -14,7 +14,13 @@ from typing import NamedTuple
 from mainstem.log.disk.contract import Buffer
 from mainstem.log.disk.nonblocking_read import ReadSteps
 from mainstem.log.errors import CorruptBatch, OffsetOutOfRange
-from mainstem.log.partition.batch_scan import ScanInvalidated, find_damage, header_fits, scan_batches
+from mainstem.log.partition.batch_scan import (
+    ScanInvalidated,
+    find_damage,
+    header_fits,
+    remember_missing,
+    scan_batches,
+)
 from mainstem.log.partition.index_loading import IndexLoader
 from mainstem.log.partition.segments import Segments
 from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, crc_matches, read_header
@@ -60,7 +66,11 @@ class PartitionReader:
             segment, position = cursor
             limit = segments.readable_bytes(segment, past_watermark)
             length = limit - position
-            if 0 < length <= max_bytes and segment.is_verified(position, limit):
+            if (
+                0 < length <= max_bytes
+                and segment.is_verified(position, limit)
+                and not segment.damaged_ranges  # the bytes may end before the segment's last offset
+            ):
                 data = segment.file().pread_nowait(length, position)
                 if data is not None and len(data) == length:
                     next_offset = min(end, segments.end_of(segment))
@@ -97,20 +107,24 @@ class PartitionReader:
         while True:
             truncation_count = segments.truncation_count
             segment = segments.holding(offset)
-            if segment is None or offset < segments.log_start_offset:
+            if offset < segments.log_start_offset:
                 return self._empty_slice(offset)
+            if segment is None:
+                first = segments[0].base_offset if segments else segments.log_end_offset
+                raise _damage_error(DamagedRange(0, 0, offset, first))
             position, base_offset = yield from self._locate(segment, offset)
-            limit = segments.readable_bytes(segment, past_watermark)
-            length = min(max(max_bytes, READ_BYTES_MIN), limit - position)
+            end = segments.log_limit(segment) if past_watermark else segments.committed_limit(segment)
+            length = min(max(max_bytes, READ_BYTES_MIN), end[0] - position)
+            if length <= 0 and base_offset < end[1]:
+                raise _damage_error(remember_missing(segment, position, base_offset, end[1]))
             if length <= 0:
                 return BatchSlice(b"", offset)
             data = yield segment, length, position
             header = read_header(data) if len(data) >= HEADER_BYTES else None
             if header is not None and header.total_bytes > len(data) and header.is_plausible:
-                data = yield segment, min(header.total_bytes, limit - position), position
+                data = yield segment, min(header.total_bytes, end[0] - position), position
             if segments.truncation_count != truncation_count:
                 continue
-            end = limit, min(segments.end_of(segment), segments.log_end_offset)
             valid_bytes, next_offset = _valid_batches(segment, data, position, base_offset, end, max_bytes)
             if not valid_bytes:
                 try:
@@ -118,6 +132,8 @@ class PartitionReader:
                 except ScanInvalidated:
                     continue
                 raise _damage_error(damage)
+            if position + valid_bytes == end[0] and next_offset < end[1]:
+                remember_missing(segment, end[0], next_offset, end[1])
             self._remember(next_offset, segment, position + valid_bytes)
             whole = valid_bytes == len(data)
             return BatchSlice(data if whole else memoryview(data)[:valid_bytes], next_offset)
@@ -168,7 +184,7 @@ class PartitionReader:
             return 0
         segment = segments.holding(offset)
         if segment is None:
-            return 0
+            return 1  # no batch has this offset: reading it reports that
         cursor = self._cursors.get(offset)
         if cursor is not None:
             segment, position = cursor

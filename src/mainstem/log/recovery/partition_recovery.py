@@ -66,11 +66,19 @@ def recover_partition(
     segments = _segments(disk, folder)
     if row is not None and not records and _is_as_checkpointed(disk, folder, row, segments):
         row = _next_epoch(row, row.epoch if clean else row.epoch + 1)
-        return RecoveredPartition(_state(row, segments, clean, row), row)
-    replay = _Replay(disk, folder, segments, row, records, complete, end_is_known)
-    if row is not None and replay.is_short(row):
-        return replay.shorter_than_acknowledged(row, topic_id, index, payload, durability)
-    return replay.run(topic_id, index, payload)
+        recovered = RecoveredPartition(_state(row, segments, clean, row), row)
+    else:
+        replay = _Replay(disk, folder, segments, row, records, complete, end_is_known)
+        if row is not None and replay.is_short(row):
+            recovered = replay.shorter_than_acknowledged(row, topic_id, index, payload, durability)
+        else:
+            recovered = replay.run(topic_id, index, payload)
+    state = recovered.state
+    if state.segments and state.log_start < state.segments[0]:
+        recovered.notes.append(
+            f"{folder}: offsets {state.log_start} to {state.segments[0] - 1} are missing: no segment has them"
+        )
+    return recovered
 
 
 def _segments(disk: Disk, folder: str) -> list[int]:

@@ -297,6 +297,21 @@ def build(
     return out
 
 
+SPAN_MAX = 1 << 31
+"""Most offsets that one batch can have."""
+
+
+def build_empty(first_offset: int, last_offset: int, leader_epoch: int) -> bytes:
+    """A batch without records that spans a removed range of offsets."""
+    assert 0 <= first_offset <= last_offset < first_offset + SPAN_MAX, "one batch spans the range"
+    length, delta = HEADER_BYTES - LENGTH_OVERHEAD, last_offset - first_offset
+    out = bytearray(
+        _HEADER.pack(first_offset, length, leader_epoch, MAGIC, 0, 0, delta, -1, -1, -1, -1, -1, 0)
+    )
+    _CRC_AND_ATTRIBUTES.pack_into(out, _CRC_AT, crc32c(memoryview(out)[CRC_FROM:]), 0)
+    return bytes(out)
+
+
 _SMALL_VARINTS = [bytes((value << 1,)) for value in range(64)]
 _NULL = b"\x01"
 

@@ -25,7 +25,8 @@ _NO_OFFSET_ABOVE = 1 << 62
 
 
 class LocatedBatch(NamedTuple):
-    """A batch, or a damaged range, between two positions."""
+    """A batch, or a damaged range, between two positions; a damaged range without bytes is offsets that no
+    batch has."""
 
     position: int
     end: int
@@ -33,6 +34,12 @@ class LocatedBatch(NamedTuple):
     """First offset of the batch; of a damaged range, the first offset lost."""
     header: BatchHeader | None
     """None: this is a damaged range."""
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the batch."""
+        assert self.header is not None, "which offsets damage had is not known"
+        return self.header.next_offset
 
 
 class DataDeleted(Exception):
@@ -76,13 +83,15 @@ class MappedRange:
 
 
 def locate_batches(
-    view: memoryview, first_offset: int | None = None, *, offset_gaps: bool = False
+    view: memoryview, *, end_offset: int | None = None, offset_gaps: bool = False
 ) -> Iterator[LocatedBatch]:
     """Locate the batches in bytes that begin and end at batch boundaries. Positions are relative to them.
 
-    `first_offset`: the offset of the first batch, if known. `offset_gaps`: accept missing offsets between
-    batches, as compaction leaves them. CRCs are checked only after damage."""
-    position, offset, size = 0, first_offset, len(view)
+    An offset that no batch has is damage, also before `end_offset`, the offset after these bytes.
+    `offset_gaps`: accept missing offsets between batches, as compaction by Apache Kafka leaves them. CRCs are
+    checked only after damage."""
+    position, size = 0, len(view)
+    offset: int | None = None
     previous: LocatedBatch | None = None
     while position < size:
         header = read_header(view, position) if size - position >= HEADER_BYTES else None
@@ -102,7 +111,13 @@ def locate_batches(
         end = _next_whole_batch(view, position + 1, lost_offset)
         yield LocatedBatch(position, end, lost_offset, None)
         position, offset = end, None
-    if previous is not None:
+    if previous is not None and end_offset is not None and previous.next_offset < end_offset:
+        if _crc_matches(view, previous):
+            yield previous
+            yield LocatedBatch(size, size, previous.next_offset, None)
+        else:
+            yield LocatedBatch(previous.position, size, previous.offset, None)
+    elif previous is not None:
         yield previous
 
 

@@ -131,7 +131,7 @@ def build_filter(unit: Unit, target: str) -> FilterInfo | None:
     builder = FilterBuilder()
     last_position = -1
     with MappedRange(unit.path, unit.start, unit.end) as file:
-        for batch in locate_batches(file.view):
+        for batch in locate_batches(file.view, end_offset=unit.high):
             if batch.header is None:
                 return None
             last_position = batch.position

@@ -63,9 +63,12 @@ def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -
         for block in blocks:
             whole = True
             with MappedRange(block.path, block.start, block.end) as file:
-                for batch in locate_batches(file.view):
+                for batch in locate_batches(file.view, end_offset=block.high):
                     if cancelled():
                         raise BuildCancelled
+                    if batch.position == batch.end:  # no batch has the offsets before the next block
+                        whole = False
+                        continue
                     table.write(layout.ROW.pack(block.start + batch.position, batch.offset))
                     found = _tokens(file.view[batch.position : batch.end]) if batch.header else None
                     if found:

@@ -96,9 +96,12 @@ def scan_unit(unit: Unit, question: CompiledQuery, order: ScanTask) -> ScanResul
 def scan_bytes(
     view: memoryview, unit: Unit, question: CompiledQuery, order: ScanTask, *, offset_gaps: bool = False
 ) -> ScanResult:
-    """Search batches that are in memory: all or some of a unit's. `offset_gaps`: see `locate_batches`."""
+    """Search batches that are in memory: all of a unit's, or with `offset_gaps` some of them: see
+    `locate_batches`."""
     going = _UnitScan(view, unit, question, order)
-    for stretch in _stretches(list(locate_batches(view, offset_gaps=offset_gaps)), order.newest_first):
+    end_offset = None if offset_gaps else unit.high
+    batches = list(locate_batches(view, end_offset=end_offset, offset_gaps=offset_gaps))
+    for stretch in _stretches(batches, order.newest_first):
         if order.is_cancelled():
             break
         more = going.search(stretch)
@@ -177,6 +180,9 @@ class _UnitScan:
         """Search one batch; False: enough."""
         unit, outcome, header = self._unit, self.outcome, batch.header
         size = batch.end - batch.position
+        if header is None and not size:
+            self._order.on_damage(max(unit.low, batch.offset), "no batch has these offsets")
+            return True
         if header is None:
             outcome.bytes += size
             if unit.low <= batch.offset < unit.high:
