@@ -73,8 +73,8 @@ class OfflineState:
             topic.name for topic in self._topics.all() if topic.config.get("mainstem.search") == "indexed"
         )
 
-    def _apply(self, data: bytes | memoryview, where: str) -> None:
-        record = self._codec.decode(data, where)
+    def _apply(self, data: bytes | memoryview, location: str) -> None:
+        record = self._codec.decode(data, location)
         self.records += 1
         if isinstance(record, TopicCreated | TopicDeleted):
             self._names[record.id] = record.name

@@ -361,14 +361,14 @@ class Groups:
         return errors
 
     def fetch_offsets(
-        self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None = None
+        self, group_id: str, selection: Sequence[tuple[TopicRef, Sequence[int]]] | None = None
     ) -> Promise[Fetched]:
-        """The committed offsets of the partitions `wanted`; None: of all partitions. Fails with
+        """The committed offsets of the partitions `selection`; None: of all partitions. Fails with
         NotCoordinator."""
-        return self._read(group_id, lambda: self._offsets.fetch(group_id, wanted))
+        return self._read(group_id, lambda: self._offsets.fetch(group_id, selection))
 
     def delete_offsets(
-        self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
+        self, group_id: str, selection: Sequence[tuple[TopicRef, Sequence[int]]]
     ) -> Promise[PartitionErrors]:
         """Delete offsets of topics that no member reads. The value has the error of each partition or None:
         UnknownTopicOrPartition, GroupSubscribed. Fails with GroupIdNotFound, NonEmptyGroup,
@@ -379,7 +379,7 @@ class Groups:
             if group is None:
                 raise GroupIdNotFound(f"there is no group {group_id}")
             group.check_offset_delete()
-            records, errors = self._offsets.delete(group, wanted)
+            records, errors = self._offsets.delete(group, selection)
             decision.records += records
             return errors
 

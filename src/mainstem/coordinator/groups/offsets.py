@@ -153,15 +153,15 @@ class CommittedOffsets:
         return None
 
     def fetch(
-        self, group_id: str, wanted: Sequence[tuple[TopicRef, Sequence[int]]] | None
+        self, group_id: str, selection: Sequence[tuple[TopicRef, Sequence[int]]] | None
     ) -> list[TopicOffsets]:
         """The group's offsets of these partitions; None: of all. An unknown name has no offsets, an unknown
         id an error."""
         committed = self._groups.get(group_id, {})
-        if wanted is None:
+        if selection is None:
             return self._fetch_all(committed)
         fetched = []
-        for ref, partitions in wanted:
+        for ref, partitions in selection:
             try:
                 topic = self._find_topic(ref)
             except UnknownTopicOrPartition:
@@ -187,14 +187,14 @@ class CommittedOffsets:
         return sorted(fetched, key=lambda topic_offsets: topic_offsets.topic.name)
 
     def delete(
-        self, group: ClassicGroup, wanted: Sequence[tuple[TopicRef, Sequence[int]]]
+        self, group: ClassicGroup, selection: Sequence[tuple[TopicRef, Sequence[int]]]
     ) -> tuple[list[OffsetsDeleted], PartitionErrors]:
         """The record of the offsets that can be deleted, and the error of each partition: GroupSubscribed,
         UnknownTopicOrPartition. Deleting an offset that does not exist succeeds."""
         committed = self._groups.get(group.group_id, {})
         deleted: list[tuple[UUID, int]] = []
         errors: PartitionErrors = []
-        for ref, partitions in wanted:
+        for ref, partitions in selection:
             error: CoordinatorError | None = None
             try:
                 topic = self._find_topic(ref)

@@ -54,23 +54,23 @@ class RecordCodec:
         """The bytes of one record."""
         return bytes((RECORD_VERSION,)) + self._encoder.encode(record)
 
-    def decode(self, data: bytes | memoryview, where: str) -> Any:
-        """Decode one record. `where` is for the message of StateTooNew (unknown version or tag) and of
+    def decode(self, data: bytes | memoryview, location: str) -> Any:
+        """Decode one record. `location` is for the message of StateTooNew (unknown version or tag) and of
         StateDamaged (not a record)."""
         if not len(data):
-            raise StateDamaged(f"an empty state record {where}")
+            raise StateDamaged(f"an empty state record {location}")
         if data[0] != RECORD_VERSION:
             raise StateTooNew(
-                f"a state record of version {data[0]} {where}: this mainstem knows version {RECORD_VERSION};"
+                f"a state record of version {data[0]} {location}: this mainstem knows version {RECORD_VERSION};"
                 " start the newer mainstem that wrote this folder"
             )
         body = memoryview(data)[1:]
         try:
             return self._decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # msgspec does not convert the second
-            raise self._explain(body, where, error) from error
+            raise self._explain(body, location, error) from error
 
-    def _explain(self, body: memoryview, where: str, error: Exception) -> LogFolderError:
+    def _explain(self, body: memoryview, location: str, error: Exception) -> LogFolderError:
         try:
             untyped = msgspec.msgpack.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -78,7 +78,7 @@ class RecordCodec:
         tag = untyped[0] if isinstance(untyped, list) and untyped else None
         if isinstance(tag, str) and tag not in self._tags:
             return StateTooNew(
-                f"a state record of the unknown kind {tag!r} {where}: start the newer mainstem that wrote"
+                f"a state record of the unknown kind {tag!r} {location}: start the newer mainstem that wrote"
                 " this folder"
             )
-        return StateDamaged(f"a state record that cannot be read {where}: {error}")
+        return StateDamaged(f"a state record that cannot be read {location}: {error}")

@@ -233,12 +233,12 @@ class Runtime:
 
     def _load_slice(self, offset: int) -> int:
         """Apply the records of some batches from `offset` on. Returns the offset after them."""
-        where = f"at offset {offset} of the state log"
+        location = f"at offset {offset} of the state log"
         try:
             batches = self._partition.read_blocking(offset, READ_BYTES)
             if batches.next_offset <= offset:
                 raise StateDamaged(
-                    f"the state log has no batch {where}, before its end {self._partition.high_watermark}"
+                    f"the state log has no batch {location}, before its end {self._partition.high_watermark}"
                 )
             view = memoryview(batches.data)
             self._tail_bytes += len(view)
@@ -251,7 +251,7 @@ class Runtime:
             raise
         except LogError as error:
             raise StateDamaged(
-                f"the state log cannot be read {where}: {error}; topics, groups and offsets are kept"
+                f"the state log cannot be read {location}: {error}; topics, groups and offsets are kept"
                 " there: restore the data folder from a backup"
             ) from error
         return batches.next_offset
@@ -302,8 +302,8 @@ class Runtime:
         for machine in self._machines:
             machine.reset()
 
-    def _apply_bytes(self, data: bytes | memoryview, where: str) -> None:
-        record = self._codec.decode(data, where)
+    def _apply_bytes(self, data: bytes | memoryview, location: str) -> None:
+        record = self._codec.decode(data, location)
         self._apply[type(record)](record)
 
     # --- snapshot -----------------------------------------------------------------------------------------

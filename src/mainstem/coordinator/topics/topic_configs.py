@@ -420,11 +420,11 @@ def describe_configs(
 ) -> list[ConfigEntry]:
     """The settings of a topic that sets `config`, in the order of the table. With `names`, only those of
     these names."""
-    wanted = None if names is None else set(names)
+    selected = None if names is None else set(names)
     return [
         _entry(setting, config.get(setting.name), defaults)
         for setting in _TABLE
-        if wanted is None or setting.name in wanted
+        if selected is None or setting.name in selected
     ]
 
 

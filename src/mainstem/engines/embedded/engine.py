@@ -56,14 +56,14 @@ NODE_ID = 1
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Raise errors of the log and the coordinator as errors of the contract; `what` begins the message."""
+def _translated(subject: str) -> Iterator[None]:
+    """Raise errors of the log and the coordinator as errors of the contract; `subject` begins the message."""
     try:
         yield
     except StreamError:
         raise
     except Exception as error:
-        raise translate(error, what) from None
+        raise translate(error, subject) from None
 
 
 def _of_topic(name: str) -> AbstractContextManager[None]:

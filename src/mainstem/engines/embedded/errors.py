@@ -30,9 +30,9 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
 }
 
 
-def translate(error: Exception, what: str) -> Exception:
-    """The contract's error for an error of the log or the coordinator; `what` begins the message. Any other
+def translate(error: Exception, subject: str) -> Exception:
+    """The contract's error for an error of the log or the coordinator; `subject` begins the message. Any other
     error is a bug and is returned unchanged."""
     if isinstance(error, (log.LogError, coordinator.CoordinatorError)):
-        return _CLASSES.get(type(error), contract.StreamError)(f"{what}: {error}")
+        return _CLASSES.get(type(error), contract.StreamError)(f"{subject}: {error}")
     return error

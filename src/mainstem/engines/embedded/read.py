@@ -59,8 +59,8 @@ class _PartitionCursor:
             if isinstance(batches, Promise):
                 batches = await batches
         except Exception as error:
-            what = f"topic {self.topic}, partition {self.partition.index}, offset {self.read_offset}"
-            raise translate(error, what) from None
+            subject = f"topic {self.topic}, partition {self.partition.index}, offset {self.read_offset}"
+            raise translate(error, subject) from None
         view = memoryview(batches.data)
         for position, header in iter_batches(view):
             if not header.is_control:

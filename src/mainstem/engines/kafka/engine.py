@@ -355,8 +355,8 @@ class KafkaEngine:
         altered = await self._single_result(futures, f"group {group}")
         for partition in altered.topic_partitions:
             if partition.error is not None:
-                what = f"group {group}, {partition.topic} partition {partition.partition}"
-                raise translate(partition.error, what)
+                subject = f"group {group}, {partition.topic} partition {partition.partition}"
+                raise translate(partition.error, subject)
 
     async def delete_group(self, name: str) -> None:
         """See the contract."""
@@ -412,25 +412,25 @@ class KafkaEngine:
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    async def _wait(self, future: Future[Any], what: str) -> Any:
+    async def _wait(self, future: Future[Any], subject: str) -> Any:
         try:
             return await asyncio.wrap_future(future)
         except KafkaException as error:
-            raise translate(error, what) from None
+            raise translate(error, subject) from None
 
-    async def _single_result(self, futures: Mapping[Any, Future[Any]], what: str) -> Any:
+    async def _single_result(self, futures: Mapping[Any, Future[Any]], subject: str) -> Any:
         """The result of a call about one item. librdkafka returns a future for each item of a call."""
         (future,) = futures.values()
-        return await self._wait(future, what)
+        return await self._wait(future, subject)
 
-    async def _change(self, call: Callable[[], Mapping[Any, Future[Any]]], what: str) -> None:
+    async def _change(self, call: Callable[[], Mapping[Any, Future[Any]]], subject: str) -> None:
         try:
             futures = call()
         except (KafkaException, ValueError, TypeError) as error:  # librdkafka refuses to send it
             if isinstance(error, KafkaException):
-                raise translate(error, what) from None
-            raise InvalidArgument(f"{what}: {error}") from None
-        await self._single_result(futures, what)
+                raise translate(error, subject) from None
+            raise InvalidArgument(f"{subject}: {error}") from None
+        await self._single_result(futures, subject)
 
     async def _describe(self, names: Iterable[str], *, missing_ok: bool = False) -> list[TopicDescription]:
         futures = self._client().describe_topics(TopicCollection(list(names)), **self._timeout)
@@ -460,7 +460,7 @@ class KafkaEngine:
             futures = self._client().list_offsets(dict.fromkeys(pending, spec), **self._timeout)
             pending = []
             for partition, future in futures.items():
-                what = f"topic {partition.topic}, partition {partition.partition}"
+                subject = f"topic {partition.topic}, partition {partition.partition}"
                 try:
                     listed = await asyncio.wrap_future(future)
                     offsets[partition.topic, partition.partition] = listed.offset
@@ -468,8 +468,8 @@ class KafkaEngine:
                     is_transient = error.args[0].code() in LEADER_UNAVAILABLE
                     if is_transient and await self._may_get_leader(partition, deadline):
                         pending.append(partition)
-                    elif not missing_ok or not isinstance(translate(error, what), UnknownTopic):
-                        raise translate(error, what) from None
+                    elif not missing_ok or not isinstance(translate(error, subject), UnknownTopic):
+                        raise translate(error, subject) from None
             if pending:
                 await asyncio.sleep(0.05)
         return offsets

@@ -55,7 +55,7 @@ _CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
         KafkaError.SASL_AUTHENTICATION_FAILED,
     ),
 }
-_BY_CODE = {code: kind for kind, codes in _CLASSES.items() for code in codes}
+_BY_CODE = {code: error_class for error_class, codes in _CLASSES.items() for code in codes}
 
 UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
 """Error codes that a consumer reports for a batch that it cannot decode."""
@@ -72,18 +72,18 @@ LEADER_UNAVAILABLE = frozenset(
 retry these by itself in admin calls."""
 
 
-def translate(error: KafkaError | KafkaException, what: str) -> contract.StreamError:
-    """The contract's error for librdkafka's; `what` begins the message, for example `topic flights`."""
+def translate(error: KafkaError | KafkaException, subject: str) -> contract.StreamError:
+    """The contract's error for librdkafka's; `subject` begins the message, for example `topic flights`."""
     if isinstance(error, KafkaException):
         error = error.args[0]
-    kind = _BY_CODE.get(error.code(), contract.StreamError)
+    error_class = _BY_CODE.get(error.code(), contract.StreamError)
     texts = {
         contract.UnknownTopic: "there is no such topic or partition",
         contract.TopicExists: "exists already",
         contract.UnknownGroup: "there is no such group",
         contract.GroupInUse: "the group has members; stop them first",
     }
-    text = texts.get(kind) or str(error.str()).strip().rstrip(".")
+    text = texts.get(error_class) or str(error.str()).strip().rstrip(".")
     if error.code() == KafkaError._MSG_TIMED_OUT:
         text = "not acknowledged in time; the server's log says why (disk full, disk not responding)"
-    return kind(f"{what}: {text}")
+    return error_class(f"{subject}: {text}")

@@ -57,9 +57,10 @@ class PendingPublish:
         if len(positions) == len(self._results):
             self.done.set_result(positions)
             return
-        what = f"topic {self._topic}"
+        subject = f"topic {self._topic}"
         results = [
-            translate(result, what) if isinstance(result, KafkaError) else result for result in self._results
+            translate(result, subject) if isinstance(result, KafkaError) else result
+            for result in self._results
         ]
         error = next(result for result in results if isinstance(result, StreamError))
         error.results = [result for result in results if result is not None]

@@ -50,10 +50,10 @@ def event_of(message: Message) -> Event:
 class _PollingConsumer:
     """A librdkafka consumer that one call at a time uses."""
 
-    def __init__(self, executor: Executor, consumer: Consumer, what: str) -> None:
+    def __init__(self, executor: Executor, consumer: Consumer, subject: str) -> None:
         self._executor = executor
         self._consumer = consumer
-        self._what = what
+        self._subject = subject
         self._positions: dict[tuple[str, int], int] = {}
         self._skipped_until: dict[tuple[str, int], int] = {}
         self._lock = asyncio.Lock()
@@ -83,7 +83,7 @@ class _PollingConsumer:
             if max_events > 1:
                 messages += self._consumer.consume(max_events - 1, 0)
         except KafkaException as error:
-            raise translate(error, self._what) from None
+            raise translate(error, self._subject) from None
         return self._to_result(messages)
 
     def _to_result(self, messages: Sequence[Message]) -> ReadResult:
@@ -99,7 +99,7 @@ class _PollingConsumer:
             elif error.code() in UNREADABLE:
                 unreadable += self._skip(message)
             elif not error.retriable():
-                raise translate(error, self._what)
+                raise translate(error, self._subject)
         return ReadResult(events, unreadable)
 
     def _skip(self, message: Message) -> list[Position]:
@@ -189,10 +189,10 @@ class KafkaMember(_PollingConsumer):
         try:
             committed = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            raise translate(error, self._what) from None
+            raise translate(error, self._subject) from None
         for partition in committed or ():
             if partition.error is not None:
-                raise translate(partition.error, self._what)
+                raise translate(partition.error, self._subject)
 
 
 def event_times_at(
