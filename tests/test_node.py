@@ -25,7 +25,7 @@ DAY_MS = 24 * 3600 * 1000
 
 
 class NodeDisk(MemoryDisk):
-    """Also renames folders, and fails a sync as the helper process tells it: later."""
+    """Also renames folders, and reports a failed sync by its promise, as the sync process does."""
 
     def rename(self, source: str, target: str) -> None:
         if source in self.files:
@@ -44,7 +44,7 @@ class NodeDisk(MemoryDisk):
 
 
 class NodeRig:
-    """One computer: its disk stays, servers come and go."""
+    """One machine: its disk stays while nodes are started and stopped on it."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = SimClock()
@@ -54,7 +54,7 @@ class NodeRig:
         self.node = self.start()
 
     def start(self, **settings: Any) -> Node:
-        """What ran before is dead: its timers go with its clock."""
+        """Start a node. The one before is dead: its timers are lost with its clock."""
         self.starts += 1
         self.settings.update(settings)
         self.clock = self.disk._clock = SimClock(self.clock.wall_ms())
@@ -72,10 +72,10 @@ class NodeRig:
     def settle(self, seconds: float = 0.1) -> None:
         self.clock.advance(seconds)
 
-    def done(self, later: Promise[Any]) -> Any:
+    def done(self, promise: Promise[Any]) -> Any:
         self.settle()
-        assert later.done, "not done"
-        return later.result()
+        assert promise.done, "not done"
+        return promise.result()
 
     def create(self, name: str, partitions: int = 1, **config: str) -> TopicMetadata:
         named = {key.replace("_", "."): value for key, value in config.items()}
@@ -98,9 +98,9 @@ class NodeRig:
         return [path for path in self.disk.files if topic.id.hex in path]
 
 
-def refusal(later: Promise[Any]) -> str:
-    assert isinstance(later.error, CoordinatorError), later.error
-    return later.error.code
+def refusal(promise: Promise[Any]) -> str:
+    assert isinstance(promise.error, CoordinatorError), promise.error
+    return promise.error.code
 
 
 @pytest.fixture(params=["disk", "os"])
@@ -108,7 +108,7 @@ def machine(request: pytest.FixtureRequest) -> NodeRig:
     return NodeRig(durability=request.param)
 
 
-def test_topics_and_events_are_there_after_a_restart(machine: NodeRig) -> None:
+def test_topics_and_events_survive_a_restart(machine: NodeRig) -> None:
     topic = machine.create("flights", 2, retention_ms="5000000")
     assert [machine.append(topic) for _ in range(3)] == [0, 1, 2]
     node = machine.restart()
@@ -118,7 +118,7 @@ def test_topics_and_events_are_there_after_a_restart(machine: NodeRig) -> None:
     assert machine.append(topic) == 3
 
 
-def test_topics_are_there_after_kill_9(machine: NodeRig) -> None:
+def test_topics_survive_kill_9(machine: NodeRig) -> None:
     topic = machine.create("flights")
     machine.append(topic)
     node = machine.start()
@@ -126,7 +126,7 @@ def test_topics_are_there_after_kill_9(machine: NodeRig) -> None:
     assert node.partition(topic, 0).high_watermark == 1
 
 
-def test_partitions_that_are_not_there_are_refused(machine: NodeRig) -> None:
+def test_partitions_that_do_not_exist_are_refused(machine: NodeRig) -> None:
     topic = machine.create("a", 2)
     for index in (-1, 2):
         with pytest.raises(CoordinatorError, match=f"does not host partition {index}"):
@@ -136,7 +136,7 @@ def test_partitions_that_are_not_there_are_refused(machine: NodeRig) -> None:
     assert machine.node.partition(topic, 2).index == 2
 
 
-def test_nothing_is_appended_to_a_partition_that_a_failed_commit_could_take_back() -> None:
+def test_a_partition_accepts_no_events_before_its_creation_is_durable() -> None:
     machine = NodeRig()
     node = machine.node
     created = node.topics.create("a", 1)
@@ -160,7 +160,7 @@ def test_nothing_is_appended_to_a_partition_that_a_failed_commit_could_take_back
         node.partition_to_append(grown, 3)
 
 
-def test_a_topic_is_made_by_itself(machine: NodeRig) -> None:
+def test_a_topic_is_created_automatically(machine: NodeRig) -> None:
     first, second = machine.node.auto_create("a"), machine.node.auto_create("a")
     assert machine.done(first) == machine.done(second)
     assert machine.names() == ["a"]
@@ -168,24 +168,24 @@ def test_a_topic_is_made_by_itself(machine: NodeRig) -> None:
     assert refusal(machine.node.auto_create("__consumer_offsets")) == "INVALID_TOPIC_EXCEPTION"
 
 
-def test_no_topic_is_made_by_itself_if_told_so() -> None:
+def test_automatic_creation_of_topics_can_be_switched_off() -> None:
     machine = NodeRig(auto_create_topics=False)
     assert refusal(machine.node.auto_create("a")) == "UNKNOWN_TOPIC_OR_PARTITION"
     topic = machine.create("a")
     assert machine.done(machine.node.auto_create("a")) == topic
 
 
-def test_a_deleted_topic_is_gone_from_the_disk_and_its_readers_are_told(machine: NodeRig) -> None:
-    kept, topic = machine.create("kept"), machine.create("a", 2)
+def test_a_deleted_topic_is_removed_from_the_disk_and_its_readers_are_notified(machine: NodeRig) -> None:
+    other, topic = machine.create("kept"), machine.create("a", 2)
     for index in range(2):
         machine.append(topic, index=index)
-    machine.append(kept)
+    machine.append(other)
     partition = machine.node.partition(topic, 0)
-    told: list[bool] = []
-    partition.watch(lambda one: told.append(one.deleted))
+    deletions: list[bool] = []
+    partition.watch(lambda changed: deletions.append(changed.deleted))
     machine.done(machine.node.topics.delete("a"))
     machine.settle(100)
-    assert told == [True]
+    assert deletions == [True]
     assert machine.folders(topic) == []
     assert machine.node.topics.tombstones() == []
     with pytest.raises(CoordinatorError):
@@ -198,10 +198,10 @@ def test_a_deleted_topic_is_gone_from_the_disk_and_its_readers_are_told(machine:
     node = machine.restart()
     assert machine.names() == ["a", "kept"]
     assert node.partition(again, 0).high_watermark == 1
-    assert node.partition(kept, 0).high_watermark == 1
+    assert node.partition(other, 0).high_watermark == 1
 
 
-def test_a_deletion_cut_by_kill_9_is_finished_at_the_next_start(
+def test_a_deletion_that_kill_9_interrupts_is_finished_by_the_next_start(
     machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = machine.create("a")
@@ -217,7 +217,7 @@ def test_a_deletion_cut_by_kill_9_is_finished_at_the_next_start(
     assert machine.node.topics.status(topic.id) == "unknown"
 
 
-def test_a_deletion_that_the_disk_refuses_is_tried_again(
+def test_a_deletion_that_the_disk_refuses_is_retried(
     machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = machine.create("a")
@@ -245,30 +245,30 @@ def test_settings_reach_the_partitions(machine: NodeRig) -> None:
     assert partition.config.max_message_bytes == 1_048_588
 
 
-def test_the_servers_defaults_reach_partitions_that_nobody_asked_for(machine: NodeRig) -> None:
+def test_the_servers_defaults_apply_to_partitions_that_were_never_used(machine: NodeRig) -> None:
     topic = machine.create("a")
     machine.append(topic)
     node = machine.restart(log_retention_ms=DAY_MS)
-    (partition,) = [one for one in node.log.partitions() if one.topic_id == topic.id]
+    (partition,) = [partition for partition in node.log.partitions() if partition.topic_id == topic.id]
     assert partition.config.retention_ms == DAY_MS
 
 
-def test_retention_looks_by_itself_and_leaves_the_state_alone(machine: NodeRig) -> None:
+def test_retention_runs_by_its_timer_and_spares_the_state_log(machine: NodeRig) -> None:
     topic = machine.create("old", retention_ms=str(DAY_MS), segment_ms="1000")
-    kept = machine.create("kept")
-    for each in (topic, kept):
-        machine.append(each)
+    other = machine.create("kept")
+    for written_topic in (topic, other):
+        machine.append(written_topic)
     machine.settle(2 * DAY_MS / 1000 + 700)
     assert machine.append(topic) == 1
     machine.settle(700)
     assert machine.node.partition(topic, 0).log_start_offset == 1
-    assert machine.node.partition(kept, 0).log_start_offset == 0
+    assert machine.node.partition(other, 0).log_start_offset == 0
     assert machine.node.log.state.log_start_offset == 0
     machine.restart()
     assert machine.names() == ["kept", "old"]
 
 
-def test_retention_of_many_partitions_goes_in_slices(
+def test_retention_of_many_partitions_runs_in_slices(
     machine: NodeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mainstem.node.RETENTION_SLICE_PARTITIONS", 2)
@@ -280,7 +280,7 @@ def test_retention_of_many_partitions_goes_in_slices(
     assert [machine.node.partition(topic, index).log_start_offset for index in range(5)] == [1] * 5
 
 
-def test_offsets_of_a_deleted_topic_go_with_it(machine: NodeRig) -> None:
+def test_the_offsets_of_a_topic_are_deleted_with_it(machine: NodeRig) -> None:
     from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 
     machine.create("a")
@@ -298,8 +298,8 @@ def test_offsets_after_the_end_are_set_back_when_events_may_be_lost() -> None:
     from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 
     def committed() -> int:
-        found = machine.done(machine.node.groups.fetch_offsets("board", None))
-        offset = found[0].partitions[0].offset
+        fetched = machine.done(machine.node.groups.fetch_offsets("board", None))
+        offset = fetched[0].partitions[0].offset
         assert offset is not None
         return int(offset.offset)
 
@@ -317,25 +317,25 @@ def test_offsets_after_the_end_are_set_back_when_events_may_be_lost() -> None:
     assert committed() == 3
 
 
-def test_snapshots_shorten_the_state_log_and_are_what_a_start_reads(machine: NodeRig) -> None:
+def test_snapshots_shorten_the_state_log_and_a_start_reads_them(machine: NodeRig) -> None:
     for n in range(3):
         machine.create(f"t{n}")
         machine.node.runtime.take_snapshot()
         machine.settle()
     machine.create("last")
-    found = snapshot.offsets(machine.disk)
-    assert len(found) == 2
-    assert machine.node.log.state.log_start_offset == found[1] > 0
+    offsets = snapshot.offsets(machine.disk)
+    assert len(offsets) == 2
+    assert machine.node.log.state.log_start_offset == offsets[1] > 0
     machine.start()
     assert machine.names() == ["last", "t0", "t1", "t2"]
     machine.restart()
     assert machine.names() == ["last", "t0", "t1", "t2"]
-    assert machine.node.log.state.log_start_offset == found[1]
+    assert machine.node.log.state.log_start_offset == offsets[1]
 
 
-def test_a_failed_commit_is_told_and_leaves_no_trace() -> None:
+def test_a_failed_commit_is_an_error_and_undoes_its_records() -> None:
     machine = NodeRig()
-    kept = machine.create("kept")
+    other = machine.create("kept")
     failures = iter([True])
     machine.disk.fail = lambda call, path: call == "sync" and next(failures, False)
     lost = machine.node.topics.create("lost")
@@ -347,10 +347,10 @@ def test_a_failed_commit_is_told_and_leaves_no_trace() -> None:
     assert machine.append(again) == 0
     machine.start()
     assert machine.names() == ["kept", "lost"]
-    assert machine.node.topics.get("kept") == kept
+    assert machine.node.topics.get("kept") == other
 
 
-def test_close_answers_what_is_parked_and_refuses_what_comes_after() -> None:
+def test_close_sends_parked_replies_and_refuses_later_requests() -> None:
     machine = NodeRig()
     parked = machine.node.topics.create("a")
     closed = machine.node.close()
@@ -363,12 +363,12 @@ def test_close_answers_what_is_parked_and_refuses_what_comes_after() -> None:
     assert machine.names() == ["a"]
 
 
-def test_producer_ids_never_come_again_whatever_the_stop(machine: NodeRig) -> None:
-    given: list[int] = []
+def test_no_producer_id_is_allocated_again_after_any_kind_of_stop(machine: NodeRig) -> None:
+    allocated: list[int] = []
     for n in range(4):
-        given += [machine.done(machine.node.producer_ids.allocate())[0] for _ in range(3)]
+        allocated += [machine.done(machine.node.producer_ids.allocate())[0] for _ in range(3)]
         (machine.restart if n % 2 else machine.start)()
-    assert len(set(given)) == len(given)
+    assert len(set(allocated)) == len(allocated)
 
 
 def test_no_topic_ever_has_the_id_of_the_state_log(machine: NodeRig) -> None:
@@ -376,7 +376,7 @@ def test_no_topic_ever_has_the_id_of_the_state_log(machine: NodeRig) -> None:
     assert machine.node.topics.by_id(UUID(int=1)) is None
 
 
-def test_on_a_full_disk_topics_take_nothing_and_all_else_goes_on(machine: NodeRig) -> None:
+def test_on_a_full_disk_topics_reject_events_and_everything_else_works(machine: NodeRig) -> None:
     topic, other = machine.create("orders"), machine.create("old")
     machine.append(topic, b"before")
     machine.disk.free = 0
@@ -392,7 +392,7 @@ def test_on_a_full_disk_topics_take_nothing_and_all_else_goes_on(machine: NodeRi
     assert machine.node.partition_to_append(topic, 0) is machine.node.partition(topic, 0)
 
 
-def test_a_full_disk_makes_retention_look_at_once(machine: NodeRig) -> None:
+def test_a_full_disk_triggers_retention_at_once(machine: NodeRig) -> None:
     topic = machine.create("orders", retention_ms="1000", segment_bytes="1048576", segment_ms="1000")
     for _ in range(3):
         machine.append(topic, bytes(400_000))

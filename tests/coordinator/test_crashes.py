@@ -1,9 +1,9 @@
-"""Random lives of a whole node on the simulated disk: what was acknowledged of topics, settings, positions
-and producer ids survives every crash, nothing deleted comes back.
+"""Random runs of a whole node on the simulated disk: acknowledged changes of topics, settings, positions and
+producer ids survive every crash, and nothing that was deleted reappears.
 
-One seed makes one life: administration, appends, snapshots, failing syncs, kills, power cuts in the middle
-of any call, clean stops. `python -m tests.coordinator.test_crashes --seeds 2000 [--first 0]` runs more of
-them; a failure prints its seed, and that seed repeats it.
+A seed determines a run: administration, appends, snapshots, failing syncs, kills, power cuts in the middle of
+any call, clean stops. `python -m tests.coordinator.test_crashes --seeds 2000 [--first 0]` executes more runs;
+a failure prints its seed, which repeats it.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SMALL: dict[str, Any] = {
 State = frozenset[bytes]
 
 
-def small_log(**given: Any) -> LogConfig:
-    """The node's log settings, with files that a simulation can afford."""
-    return LogConfig(**SMALL, **given)
+def small_log(**options: Any) -> LogConfig:
+    """The node's log settings, with small journal files."""
+    return LogConfig(**SMALL, **options)
 
 
 @contextmanager
@@ -59,9 +59,9 @@ def small() -> Iterator[None]:
 
 
 def state_of(node: Node) -> State:
-    """All that is remembered. A forgotten tombstone makes no difference to anybody."""
+    """The whole state of the coordinator, without tombstones, which no client can see."""
     facts: list[Any] = [
-        (one.name, one.id, one.partitions, sorted(one.config.items())) for one in node.topics.all()
+        (topic.name, topic.id, topic.partitions, sorted(topic.config.items())) for topic in node.topics.all()
     ]
     facts.append(("ids", node.producer_ids.end))
     for record in node.groups.snapshot():
@@ -73,7 +73,7 @@ def state_of(node: Node) -> State:
 
 
 class CoordinatorRun:
-    """One seed."""
+    """The run of one seed."""
 
     def __init__(self, seed: int, durability: Literal["disk", "os"]) -> None:
         self.rng = random.Random(seed)
@@ -83,7 +83,7 @@ class CoordinatorRun:
         self.clock = SimClock()
         self.disk = SimDisk(self.clock, self.rng)
         self.tried: dict[int, set[State]] = {0: set()}
-        """End of the state log -> what was remembered then."""
+        """End of the state log -> the states that the coordinator may have had there."""
         self.acknowledged = 0
         """End of the state log that the last reply showed."""
         self.events: dict[UUID, int] = {}
@@ -94,7 +94,7 @@ class CoordinatorRun:
         self.node: Node
 
     def start(self) -> None:
-        """Open and recover; a crash in the middle of that is one more crash."""
+        """Open and recover the node. A crash in the middle leads to another start."""
         while True:
             self.starts += 1
             clock = SimClock(wall_ms=1_356_998_400_000 + self.starts * 100_000)
@@ -116,13 +116,15 @@ class CoordinatorRun:
         self.crash = "kill" if self.durability == "os" else self.rng.choice(("power", "kill"))
 
     def judge(self) -> None:
-        """Nothing acknowledged is missing, and what is there was asked for in that order."""
+        """Check that nothing acknowledged is missing, and that the state is one that the requests led to."""
         node, end = self.node, self.node.log.state.high_watermark
         assert end >= self.acknowledged, "the state log lost what was acknowledged"
         state = state_of(node)
         if self.tried[0]:
-            known = set().union(*(states for at, states in self.tried.items() if at >= self.acknowledged))
-            assert state in known, "a state that never was, or that was overtaken by an acknowledged one"
+            possible = set().union(
+                *(states for end, states in self.tried.items() if end >= self.acknowledged)
+            )
+            assert state in possible, "the state never existed, or is older than an acknowledged one"
         self.tried = {end: {state}}
         self.tried.setdefault(0, set()).add(state)
         self.acknowledged = end
@@ -132,11 +134,11 @@ class CoordinatorRun:
             if topic is not None:
                 assert node.partition(topic, 0).high_watermark >= events, "acknowledged events are missing"
         for topic_id in self.deleted:
-            assert node.topics.by_id(topic_id) is None, "a deleted topic came back"
+            assert node.topics.by_id(topic_id) is None, "a deleted topic reappeared"
         self.watch()
 
     def watch(self) -> None:
-        """Remember every state that a write makes."""
+        """Note every state that a write leads to."""
         runtime, append = self.node.runtime, self.node.runtime._append
 
         def appended(records: Any) -> None:
@@ -152,7 +154,7 @@ class CoordinatorRun:
         if self.rng.random() < 0.5:
             self.clock.advance(self.rng.random() * 0.01)
 
-    def acknowledges(self, later: Promise[Any], then: Callable[[Any], None] = lambda _: None) -> None:
+    def acknowledges(self, promise: Promise[Any], then: Callable[[Any], None] = lambda _: None) -> None:
         end = self.node.runtime._end
 
         def done(result: Promise[Any]) -> None:
@@ -160,7 +162,7 @@ class CoordinatorRun:
                 self.acknowledged = max(self.acknowledged, end)
                 then(result.result())
 
-        later.then(done)
+        promise.then(done)
 
     def create(self) -> None:
         config: dict[str, str | None] = {"retention.ms": "9"} if self.rng.random() < 0.3 else {}
@@ -184,7 +186,8 @@ class CoordinatorRun:
         self.acknowledges(self.node.topics.alter_config(self.rng.choice(NAMES), [change]))
 
     def commit(self) -> None:
-        """As consumers do, up to the end; with durability=os what lies after it is set back at a start."""
+        """Commit an offset up to the end, as consumers do. With durability=os a start may have to set it
+        back."""
         topic = self.node.topics.get(self.rng.choice(NAMES))
         end = self.node.partition(topic, 0).high_watermark if topic is not None else 0
         new = NewOffset(0, self.rng.randint(0, end))
@@ -193,12 +196,12 @@ class CoordinatorRun:
         self.acknowledges(self.node.groups.commit(commit))
 
     def producer(self) -> None:
-        def given(one: tuple[int, int]) -> None:
-            assert one[0] not in self.producers, "a producer id was given twice"
-            self.producers.add(one[0])
+        def on_allocated(producer: tuple[int, int]) -> None:
+            assert producer[0] not in self.producers, "a producer id was allocated twice"
+            self.producers.add(producer[0])
 
         for _ in range(self.rng.choice((1, 400))):
-            self.acknowledges(self.node.producer_ids.allocate(), given)
+            self.acknowledges(self.node.producer_ids.allocate(), on_allocated)
 
     def append(self) -> None:
         topic = self.node.topics.get(self.rng.choice(NAMES))
@@ -251,7 +254,7 @@ class CoordinatorRun:
         self.finish()
 
     def finish(self) -> None:
-        """Left alone, the node brings every deletion to its end."""
+        """Check that the node finishes every deletion by itself."""
         self.disk.sync_fails = 0.0
         for _ in range(10):
             self.step()
@@ -274,7 +277,7 @@ def test_what_was_acknowledged_survives_every_crash(durability: Literal["disk", 
 
 
 def one(seed: int, durability: Literal["disk", "os"]) -> None:
-    """One life; a failure says which."""
+    """Execute the run of a seed. A failure names the seed."""
     try:
         CoordinatorRun(seed, durability).run()
     except Exception as error:

@@ -1,205 +1,205 @@
-"""What a restart keeps, when replies leave, and what a failed commit does to those who wait."""
+"""Durability of groups: what a restart keeps, when replies are sent, what a failed commit does."""
 
 from __future__ import annotations
 
 from mainstem.coordinator.groups.types import GroupRecord
-from tests.coordinator.group_kit import GROUP, SESSION_MS, code, group_rig, subscription
+from tests.coordinator.group_rig import GROUP, SESSION_MS, code, group_rig, subscription
 from tests.support.fake_state import FakeStateLog
 
 
-def test_members_keep_their_assignment_over_a_restart_with_a_fresh_session() -> None:
-    k = group_rig()
-    leader, follower = k.stable_two()
-    k.commit(leader, 5)
-    k.advance_ms(SESSION_MS - 1)
-    k = k.restart()
-    k.advance_ms(SESSION_MS - 1)
-    assert k.heartbeat(leader) is None
-    assert k.sync(follower).result().assignment == b"right"
-    assert k.commit_code(leader, 6) is None
-    k.advance_ms(SESSION_MS - 1)
-    assert k.state_of() == "Stable"
-    k.advance_ms(1)
-    assert k.state_of() == "Empty"
-    assert k.offsets() == {("flights", 0): 6}
+def test_members_keep_their_assignment_over_a_restart_with_a_new_session() -> None:
+    rig = group_rig()
+    leader, follower = rig.stable_two()
+    rig.commit(leader, 5)
+    rig.advance_ms(SESSION_MS - 1)
+    rig = rig.restart()
+    rig.advance_ms(SESSION_MS - 1)
+    assert rig.heartbeat(leader) is None
+    assert rig.sync(follower).result().assignment == b"right"
+    assert rig.commit_code(leader, 6) is None
+    rig.advance_ms(SESSION_MS - 1)
+    assert rig.state_of() == "Stable"
+    rig.advance_ms(1)
+    assert rig.state_of() == "Empty"
+    assert rig.offsets() == {("flights", 0): 6}
 
 
 def test_a_follower_that_joins_again_after_a_restart_causes_no_rebalance() -> None:
-    k = group_rig()
-    _, follower = k.stable_two()
-    k = k.restart()
-    assert k.join(follower.member_id).result().generation == 2
-    assert k.state_of() == "Stable"
+    rig = group_rig()
+    _, follower = rig.stable_two()
+    rig = rig.restart()
+    assert rig.join(follower.member_id).result().generation == 2
+    assert rig.state_of() == "Stable"
 
 
-def test_a_rebalance_that_a_crash_cut_off_leaves_the_generation_before_it() -> None:
-    k = group_rig()
-    first = k.stable_one()
-    second = k.join()
-    k.join(first.member_id)
+def test_a_rebalance_that_a_crash_interrupts_keeps_the_previous_generation() -> None:
+    rig = group_rig()
+    first = rig.stable_one()
+    second = rig.join()
+    rig.join(first.member_id)
     assert second.result().generation == 2
-    k = k.restart()
-    assert k.state_of() == "Stable"
-    assert k.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
-    assert k.heartbeat(first) is None
+    rig = rig.restart()
+    assert rig.state_of() == "Stable"
+    assert rig.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
+    assert rig.heartbeat(first) is None
 
 
-def test_ids_handed_out_are_forgotten_by_a_restart() -> None:
-    k = group_rig()
-    member_id = k.join(requires_member_id=True).error.member_id  # type: ignore[union-attr]
-    k = k.restart()
-    assert code(k.join(member_id)) == "UNKNOWN_MEMBER_ID"
+def test_pending_member_ids_are_forgotten_by_a_restart() -> None:
+    rig = group_rig()
+    member_id = rig.join(requires_member_id=True).error.member_id  # type: ignore[union-attr]
+    rig = rig.restart()
+    assert code(rig.join(member_id)) == "UNKNOWN_MEMBER_ID"
 
 
-def test_a_group_that_grew_over_the_limit_rebalances_after_a_restart() -> None:
-    k = group_rig()
-    leader, _ = k.stable_two()
-    smaller = group_rig(state=k.state, disk=k.disk, group_max_size=1)
+def test_a_group_larger_than_the_limit_rebalances_after_a_restart() -> None:
+    rig = group_rig()
+    leader, _ = rig.stable_two()
+    smaller = group_rig(state=rig.state, disk=rig.disk, group_max_size=1)
     assert smaller.heartbeat(leader) == "REBALANCE_IN_PROGRESS"
 
 
-def test_everything_is_in_the_snapshot() -> None:
-    k = group_rig()
-    k.stable_two()
+def test_the_snapshot_has_groups_members_and_offsets() -> None:
+    rig = group_rig()
+    rig.stable_two()
     for partition in range(4):
-        k.commit(offset=1, partition=partition, group_id="others")
-    kinds = [type(record).__name__ for record in k.groups.snapshot()]
-    assert kinds == ["GroupRecord", "OffsetsCommitted"]
+        rig.commit(offset=1, partition=partition, group_id="others")
+    record_types = [type(record).__name__ for record in rig.groups.snapshot()]
+    assert record_types == ["GroupRecord", "OffsetsCommitted"]
     other = group_rig().groups
-    for record in k.groups.snapshot():
+    for record in rig.groups.snapshot():
         other.apply(record)
-    assert list(other.snapshot()) == list(k.groups.snapshot())
+    assert list(other.snapshot()) == list(rig.groups.snapshot())
 
 
 # --- replies wait for the disk ------------------------------------------------------------------------------
 
 
-def test_an_assignment_is_told_to_nobody_before_it_is_durable() -> None:
-    k = group_rig(state=FakeStateLog(auto=False))
-    joined = k.first()
-    synced = k.sync(joined, {joined.member_id: b"mine"})
-    again = k.sync(joined)
-    described = k.groups.describe([GROUP])
+def test_no_member_gets_its_assignment_before_it_is_durable() -> None:
+    rig = group_rig(state=FakeStateLog(auto=False))
+    joined = rig.first()
+    synced = rig.sync(joined, {joined.member_id: b"mine"})
+    again = rig.sync(joined)
+    described = rig.groups.describe([GROUP])
     assert (code(synced), code(again), code(described)) == ("pending", "pending", "pending")
-    k.state.commit()
+    rig.state.commit()
     assert synced.result().assignment == b"mine"
     assert again.result().assignment == b"mine"
     assert code(described) is None
 
 
-def test_refusals_wait_too_for_they_tell_of_state() -> None:
-    k = group_rig(state=FakeStateLog(auto=False))
-    joined = k.first()
-    k.sync(joined)
-    k.state.commit()
-    k.commit(joined)
-    refused = k.commit(joined, generation=9)
+def test_a_refusal_waits_until_the_state_it_shows_is_durable() -> None:
+    rig = group_rig(state=FakeStateLog(auto=False))
+    joined = rig.first()
+    rig.sync(joined)
+    rig.state.commit()
+    rig.commit(joined)
+    refused = rig.commit(joined, generation=9)
     assert code(refused) == "pending"
-    k.state.commit()
+    rig.state.commit()
     assert code(refused) == "ILLEGAL_GENERATION"
 
 
 # --- the disk fails -----------------------------------------------------------------------------------------
 
 
-def test_a_failed_commit_sends_all_back_to_look_for_the_coordinator() -> None:
-    k = group_rig()
-    leader, follower = k.stable_two()
-    third = k.join()
-    k.state.auto = False
-    committed = k.commit(leader)
+def test_a_failed_commit_makes_all_clients_find_the_coordinator_again() -> None:
+    rig = group_rig()
+    leader, follower = rig.stable_two()
+    third = rig.join()
+    rig.state.auto = False
+    committed = rig.commit(leader)
     assert code(committed) == "pending"
-    k.state.fail()
-    k.clock.run()
+    rig.state.fail()
+    rig.clock.run()
     assert code(committed) == "NOT_COORDINATOR"
     assert code(third) == "NOT_COORDINATOR"
-    assert k.heartbeat(leader) is None, "as it was before the rebalance"
-    assert k.state_of() == "Stable"
-    assert k.sync(follower).result().assignment == b"right"
+    assert rig.heartbeat(leader) is None, "as it was before the rebalance"
+    assert rig.state_of() == "Stable"
+    assert rig.sync(follower).result().assignment == b"right"
 
 
-def test_a_failed_assignment_leaves_the_generation_before_it() -> None:
-    k = group_rig()
-    first = k.stable_one()
-    second = k.join()
-    leader = k.join(first.member_id).result()
-    waiting = k.sync(second.result())
-    k.state.auto = False
-    synced = k.sync(leader, {leader.member_id: b"left"})
-    k.state.fail()
-    k.clock.run()
+def test_an_assignment_that_is_not_durable_keeps_the_previous_generation() -> None:
+    rig = group_rig()
+    first = rig.stable_one()
+    second = rig.join()
+    leader = rig.join(first.member_id).result()
+    waiting = rig.sync(second.result())
+    rig.state.auto = False
+    synced = rig.sync(leader, {leader.member_id: b"left"})
+    rig.state.fail()
+    rig.clock.run()
     assert (code(waiting), code(synced)) == ("NOT_COORDINATOR", "NOT_COORDINATOR")
-    assert k.heartbeat(first) is None
-    assert k.heartbeat(leader) == "ILLEGAL_GENERATION"
+    assert rig.heartbeat(first) is None
+    assert rig.heartbeat(leader) == "ILLEGAL_GENERATION"
 
 
-def test_a_refused_append_undoes_the_step_alone() -> None:
-    k = group_rig()
-    first = k.stable_one()
-    other = k.join(group_id="others").result()
-    second = k.join()
-    leader = k.join(first.member_id).result()
-    k.state.refuse = "no space left"
-    assert code(k.sync(leader, {})) == "NOT_COORDINATOR"
-    k.state.refuse = None
-    k.clock.run()
-    assert k.heartbeat(first) is None
+def test_a_refused_append_undoes_only_its_own_decision() -> None:
+    rig = group_rig()
+    first = rig.stable_one()
+    other = rig.join(group_id="others").result()
+    second = rig.join()
+    leader = rig.join(first.member_id).result()
+    rig.state.refuse = "no space left"
+    assert code(rig.sync(leader, {})) == "NOT_COORDINATOR"
+    rig.state.refuse = None
+    rig.clock.run()
+    assert rig.heartbeat(first) is None
     assert second.result().generation == 2
-    assert k.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
-    assert k.heartbeat(other, group_id="others") is None
+    assert rig.heartbeat(second.result()) == "UNKNOWN_MEMBER_ID"
+    assert rig.heartbeat(other, group_id="others") is None
 
 
-def test_a_session_that_ends_while_the_disk_refuses_ends_later() -> None:
-    k = group_rig()
-    k.stable_one()
-    k.state.refuse = "no space left"
-    k.advance_ms(SESSION_MS)
-    k.state.refuse = None
-    assert k.state_of() == "Stable"
-    k.advance_ms(SESSION_MS)
-    assert k.state_of() == "Empty"
+def test_a_session_that_ends_while_the_disk_refuses_records_ends_later() -> None:
+    rig = group_rig()
+    rig.stable_one()
+    rig.state.refuse = "no space left"
+    rig.advance_ms(SESSION_MS)
+    rig.state.refuse = None
+    assert rig.state_of() == "Stable"
+    rig.advance_ms(SESSION_MS)
+    assert rig.state_of() == "Empty"
 
 
-def test_a_new_group_that_the_disk_refuses_is_not_there() -> None:
-    k = group_rig()
-    k.state.refuse = "no space left"
-    assert code(k.commit()) == "NOT_COORDINATOR"
-    assert k.groups.list().result() == []
+def test_a_new_group_that_the_disk_refuses_does_not_exist() -> None:
+    rig = group_rig()
+    rig.state.refuse = "no space left"
+    assert code(rig.commit()) == "NOT_COORDINATOR"
+    assert rig.groups.list().result() == []
 
 
-def test_after_a_failed_commit_sessions_go_on() -> None:
-    k = group_rig()
-    joined = k.stable_one()
-    k.state.auto = False
-    k.commit(joined)
-    k.state.fail()
-    k.clock.run()
-    k.state.auto = True
-    k.advance_ms(SESSION_MS)
-    assert k.state_of() == "Empty"
+def test_sessions_continue_after_a_failed_commit() -> None:
+    rig = group_rig()
+    joined = rig.stable_one()
+    rig.state.auto = False
+    rig.commit(joined)
+    rig.state.fail()
+    rig.clock.run()
+    rig.state.auto = True
+    rig.advance_ms(SESSION_MS)
+    assert rig.state_of() == "Empty"
 
 
 # --- what is recorded ---------------------------------------------------------------------------------------
 
 
 def test_only_the_end_of_a_rebalance_is_recorded() -> None:
-    k = group_rig()
-    first = k.stable_one()
-    end = k.state.log_end_offset
-    second = k.join()
-    leader = k.join(first.member_id).result()
-    assert k.state.log_end_offset == end
-    k.sync(leader, {leader.member_id: b"a", second.result().member_id: b"b"})
-    assert k.state.log_end_offset == end + 1
-    (saved,) = k.groups.snapshot()
+    rig = group_rig()
+    first = rig.stable_one()
+    end = rig.state.log_end_offset
+    second = rig.join()
+    leader = rig.join(first.member_id).result()
+    assert rig.state.log_end_offset == end
+    rig.sync(leader, {leader.member_id: b"a", second.result().member_id: b"b"})
+    assert rig.state.log_end_offset == end + 1
+    (saved,) = rig.groups.snapshot()
     assert isinstance(saved, GroupRecord)
     assert [member.assignment for member in saved.members] == [b"a", b"b"]
     assert saved.members[0].protocols == (("range", subscription("flights")),)
-    k.heartbeat(leader)
-    assert k.state.log_end_offset == end + 1
+    rig.heartbeat(leader)
+    assert rig.state.log_end_offset == end + 1
 
 
-def test_views_work_while_nothing_is_there() -> None:
-    k = group_rig()
-    assert k.groups.list().result() == []
-    assert k.groups.describe(["x"]).result() == [None]
+def test_views_work_without_any_group() -> None:
+    rig = group_rig()
+    assert rig.groups.list().result() == []
+    assert rig.groups.describe(["x"]).result() == [None]

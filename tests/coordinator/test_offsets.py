@@ -1,4 +1,4 @@
-"""Committed offsets: who may commit, what is told, what is deleted."""
+"""Committed offsets: who may commit, what is fetched, what is deleted or expires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.kafka_protocol.subscription import read_subscription
-from tests.coordinator.group_kit import (
+from tests.coordinator.group_rig import (
     FLIGHTS,
     GROUP,
     SESSION_MS,
@@ -23,51 +23,51 @@ from tests.coordinator.group_kit import (
 )
 
 
-def test_what_was_committed_is_told() -> None:
-    k = group_rig()
-    joined = k.stable_one()
-    assert k.commit_code(joined, 42, partition=1, leader_epoch=7, metadata="was hier steht") is None
-    wanted = [(TopicRef("flights"), [1, 0]), (TopicRef("nowhere"), [0])]
-    flights, nowhere = k.groups.fetch_offsets(GROUP, wanted).result()
-    found, missing = flights.partitions
-    assert found.offset is not None
-    assert (found.offset.offset, found.offset.leader_epoch, found.offset.metadata) == (
+def test_a_committed_offset_is_fetched() -> None:
+    rig = group_rig()
+    joined = rig.stable_one()
+    assert rig.commit_code(joined, 42, partition=1, leader_epoch=7, metadata="was hier steht") is None
+    selection = [(TopicRef("flights"), [1, 0]), (TopicRef("nowhere"), [0])]
+    flights, nowhere = rig.groups.fetch_offsets(GROUP, selection).result()
+    committed, missing = flights.partitions
+    assert committed.offset is not None
+    assert (committed.offset.offset, committed.offset.leader_epoch, committed.offset.metadata) == (
         42,
         7,
         "was hier steht",
     )
-    assert found.offset.commit_ms == k.clock.wall_ms()
+    assert committed.offset.commit_ms == rig.clock.wall_ms()
     assert (missing.partition, missing.offset, missing.error) == (0, None, None)
     assert nowhere.partitions[0].offset is None
     assert nowhere.partitions[0].error is None
 
 
 def test_an_unknown_group_has_no_offsets() -> None:
-    k = group_rig()
-    (topic,) = k.groups.fetch_offsets("nobodies", [(TopicRef("flights"), [0])]).result()
+    rig = group_rig()
+    (topic,) = rig.groups.fetch_offsets("nobodies", [(TopicRef("flights"), [0])]).result()
     assert topic.partitions[0].offset is None
-    assert k.groups.fetch_offsets("nobodies").result() == []
-    assert k.groups.list().result() == []
+    assert rig.groups.fetch_offsets("nobodies").result() == []
+    assert rig.groups.list().result() == []
 
 
-def test_all_offsets_are_told_when_none_are_named() -> None:
-    k = group_rig()
-    k.commit(offset=3, topic="weather")
-    k.commit(offset=5, partition=2)
-    k.commit(offset=4, partition=1)
-    assert k.offsets() == {("flights", 1): 4, ("flights", 2): 5, ("weather", 0): 3}
-    assert [topic.topic.id for topic in k.groups.fetch_offsets(GROUP).result()] == [FLIGHTS.id, WEATHER.id]
+def test_all_offsets_are_fetched_without_a_selection() -> None:
+    rig = group_rig()
+    rig.commit(offset=3, topic="weather")
+    rig.commit(offset=5, partition=2)
+    rig.commit(offset=4, partition=1)
+    assert rig.offsets() == {("flights", 1): 4, ("flights", 2): 5, ("weather", 0): 3}
+    assert [topic.topic.id for topic in rig.groups.fetch_offsets(GROUP).result()] == [FLIGHTS.id, WEATHER.id]
 
 
 def test_topics_may_be_named_by_id() -> None:
-    k = group_rig()
-    assert k.commit_code(offset=9, topic=FLIGHTS.id) is None
-    assert k.commit_code(offset=9, topic=UUID(int=999)) == "UNKNOWN_TOPIC_ID"
-    known, unknown = k.groups.fetch_offsets(
+    rig = group_rig()
+    assert rig.commit_code(offset=9, topic=FLIGHTS.id) is None
+    assert rig.commit_code(offset=9, topic=UUID(int=999)) == "UNKNOWN_TOPIC_ID"
+    flights, unknown = rig.groups.fetch_offsets(
         GROUP, [(TopicRef(id=FLIGHTS.id), [0]), (TopicRef(id=UUID(int=999)), [0])]
     ).result()
-    assert known.partitions[0].offset is not None
-    assert known.topic.name == "flights"
+    assert flights.partitions[0].offset is not None
+    assert flights.topic.name == "flights"
     assert codes([unknown.partitions[0].error]) == ["UNKNOWN_TOPIC_ID"]
 
 
@@ -82,38 +82,38 @@ def test_topics_may_be_named_by_id() -> None:
         ({"metadata": "m" * 4_096}, None),
     ],
 )
-def test_a_partition_is_refused_alone(change: dict[str, Any], refusal: str | None) -> None:
+def test_each_partition_has_its_own_error(change: dict[str, Any], refusal: str | None) -> None:
     assert group_rig().commit_code(**change) == refusal
 
 
-def test_one_bad_partition_does_not_hold_up_the_others() -> None:
-    k = group_rig()
+def test_an_invalid_partition_does_not_prevent_the_commit_of_the_others() -> None:
+    rig = group_rig()
     topics = (
         (TopicRef("nowhere"), (NewOffset(0, 1),)),
         (TopicRef("flights"), (NewOffset(0, 1), NewOffset(9, 1))),
     )
-    verdicts = k.groups.commit(CommitRequest(group_id=GROUP, topics=topics)).result()
+    verdicts = rig.groups.commit(CommitRequest(group_id=GROUP, topics=topics)).result()
     assert [codes(topic) for topic in verdicts] == [
         ["UNKNOWN_TOPIC_OR_PARTITION"],
         [None, "UNKNOWN_TOPIC_OR_PARTITION"],
     ]
-    assert k.offsets() == {("flights", 0): 1}
+    assert rig.offsets() == {("flights", 0): 1}
 
 
 # --- who may commit -----------------------------------------------------------------------------------------
 
 
-def test_a_simple_consumer_commits_without_being_a_member() -> None:
-    k = group_rig()
-    assert k.commit_code(offset=5) is None
-    (listing,) = k.groups.list().result()
+def test_a_consumer_with_manual_assignment_commits_without_being_a_member() -> None:
+    rig = group_rig()
+    assert rig.commit_code(offset=5) is None
+    (listing,) = rig.groups.list().result()
     assert (listing.group_id, listing.protocol_type, listing.state.value) == (GROUP, "", "Empty")
 
 
 def test_a_generation_of_a_group_that_does_not_exist_is_refused() -> None:
-    k = group_rig()
-    assert k.commit_code(generation=3, member_id="m") == "ILLEGAL_GENERATION"
-    assert k.groups.list().result() == []
+    rig = group_rig()
+    assert rig.commit_code(generation=3, member_id="m") == "ILLEGAL_GENERATION"
+    assert rig.groups.list().result() == []
 
 
 @pytest.mark.parametrize(
@@ -128,124 +128,124 @@ def test_a_generation_of_a_group_that_does_not_exist_is_refused() -> None:
     ],
 )
 def test_only_members_commit_while_there_are_members(change: dict[str, Any], refusal: str | None) -> None:
-    k = group_rig()
-    assert k.commit_code(k.stable_one(), **change) == refusal
+    rig = group_rig()
+    assert rig.commit_code(rig.stable_one(), **change) == refusal
 
 
 def test_the_old_generation_commits_while_members_join_again() -> None:
-    k = group_rig()
-    first = k.stable_one()
-    k.join()
-    assert k.state_of() == "PreparingRebalance"
-    assert k.commit_code(first, 7) is None
-    assert k.offsets() == {("flights", 0): 7}
+    rig = group_rig()
+    first = rig.stable_one()
+    rig.join()
+    assert rig.state_of() == "PreparingRebalance"
+    assert rig.commit_code(first, 7) is None
+    assert rig.offsets() == {("flights", 0): 7}
 
 
-def test_nobody_commits_between_join_and_assignment() -> None:
-    k = group_rig()
-    joined = k.first()
-    assert k.commit_code(joined) == "REBALANCE_IN_PROGRESS"
-    k.sync(joined)
-    assert k.commit_code(joined) is None
+def test_no_member_commits_between_join_and_assignment() -> None:
+    rig = group_rig()
+    joined = rig.first()
+    assert rig.commit_code(joined) == "REBALANCE_IN_PROGRESS"
+    rig.sync(joined)
+    assert rig.commit_code(joined) is None
 
 
-def test_a_tool_resets_offsets_of_a_group_whose_members_left() -> None:
-    k = group_rig()
-    joined = k.stable_one()
-    k.commit(joined, 100)
-    assert k.commit_code(offset=0) == "UNKNOWN_MEMBER_ID"
-    k.leave(joined)
-    assert k.commit_code(joined, 200) == "UNKNOWN_MEMBER_ID"
-    assert k.commit_code(offset=0) is None
-    assert k.offsets() == {("flights", 0): 0}
+def test_a_tool_resets_the_offsets_of_a_group_without_members() -> None:
+    rig = group_rig()
+    joined = rig.stable_one()
+    rig.commit(joined, 100)
+    assert rig.commit_code(offset=0) == "UNKNOWN_MEMBER_ID"
+    rig.leave(joined)
+    assert rig.commit_code(joined, 200) == "UNKNOWN_MEMBER_ID"
+    assert rig.commit_code(offset=0) is None
+    assert rig.offsets() == {("flights", 0): 0}
 
 
 def test_a_commit_counts_as_a_heartbeat() -> None:
-    k = group_rig()
-    joined = k.stable_one()
+    rig = group_rig()
+    joined = rig.stable_one()
     for _ in range(3):
-        k.advance_ms(SESSION_MS - 1)
-        assert k.commit_code(joined) is None
-    assert k.state_of() == "Stable"
+        rig.advance_ms(SESSION_MS - 1)
+        assert rig.commit_code(joined) is None
+    assert rig.state_of() == "Stable"
 
 
 # --- topics that come and go --------------------------------------------------------------------------------
 
 
-def test_a_topic_that_is_created_again_inherits_nothing() -> None:
-    k = group_rig()
-    k.commit(offset=5)
-    k.commit(offset=6, topic="weather")
+def test_a_topic_that_is_created_again_has_no_offsets() -> None:
+    rig = group_rig()
+    rig.commit(offset=5)
+    rig.commit(offset=6, topic="weather")
     again = TopicMetadata("flights", UUID(int=103), 4, {})
-    k.topics.all = [again, WEATHER]
-    assert k.offsets() == {("weather", 0): 6}
-    (topic,) = k.groups.fetch_offsets(GROUP, [(TopicRef("flights"), [0])]).result()
+    rig.topics.all = [again, WEATHER]
+    assert rig.offsets() == {("weather", 0): 6}
+    (topic,) = rig.groups.fetch_offsets(GROUP, [(TopicRef("flights"), [0])]).result()
     assert topic.partitions[0].offset is None
 
 
-def test_offsets_of_a_deleted_topic_are_forgotten_in_every_group() -> None:
-    k = group_rig()
-    k.commit(offset=5)
-    k.commit(offset=5, group_id="others")
-    k.commit(offset=6, topic="weather")
-    k.groups.delete_topic_offsets(FLIGHTS.id).result()
-    assert k.offsets() == {("weather", 0): 6}
-    assert k.restart().offsets() == {("weather", 0): 6}
-    assert [one.group_id for one in k.groups.list().result()] == [GROUP]
+def test_the_offsets_of_a_deleted_topic_are_deleted_in_every_group() -> None:
+    rig = group_rig()
+    rig.commit(offset=5)
+    rig.commit(offset=5, group_id="others")
+    rig.commit(offset=6, topic="weather")
+    rig.groups.delete_topic_offsets(FLIGHTS.id).result()
+    assert rig.offsets() == {("weather", 0): 6}
+    assert rig.restart().offsets() == {("weather", 0): 6}
+    assert [listing.group_id for listing in rig.groups.list().result()] == [GROUP]
 
 
 # --- deleting -----------------------------------------------------------------------------------------------
 
 
-def deleted(k: Any, *topics: tuple[str, list[int]], group_id: str = GROUP) -> Any:
-    later = k.groups.delete_offsets(group_id, [(TopicRef(name), indexes) for name, indexes in topics])
-    return code(later) or [codes(topic) for topic in later.result()]
+def deleted(rig: Any, *topics: tuple[str, list[int]], group_id: str = GROUP) -> Any:
+    promise = rig.groups.delete_offsets(group_id, [(TopicRef(name), indexes) for name, indexes in topics])
+    return code(promise) or [codes(topic) for topic in promise.result()]
 
 
-def test_offsets_that_nobody_reads_on_from_can_be_deleted() -> None:
-    k = group_rig()
-    joined = k.stable_one()
-    k.commit(joined, 5)
-    k.commit(joined, 6, topic="weather")
-    assert deleted(k, ("flights", [0]), ("weather", [0, 1]), ("nowhere", [0])) == [
+def test_offsets_of_topics_that_no_member_reads_can_be_deleted() -> None:
+    rig = group_rig()
+    joined = rig.stable_one()
+    rig.commit(joined, 5)
+    rig.commit(joined, 6, topic="weather")
+    assert deleted(rig, ("flights", [0]), ("weather", [0, 1]), ("nowhere", [0])) == [
         ["GROUP_SUBSCRIBED_TO_TOPIC"],
         [None, None],
         ["UNKNOWN_TOPIC_OR_PARTITION"],
     ]
-    assert k.offsets() == {("flights", 0): 5}
-    k.leave(joined)
-    assert deleted(k, ("flights", [0])) == [[None]]
-    assert k.offsets() == {}
+    assert rig.offsets() == {("flights", 0): 5}
+    rig.leave(joined)
+    assert deleted(rig, ("flights", [0])) == [[None]]
+    assert rig.offsets() == {}
 
 
-def test_offsets_of_members_that_are_no_consumers_stay() -> None:
-    k = group_rig()
-    k.commit(k.stable_one(protocol_type="connect"), 5)
-    assert deleted(k, ("flights", [0])) == "NON_EMPTY_GROUP"
+def test_offsets_of_a_group_of_another_protocol_type_cannot_be_deleted() -> None:
+    rig = group_rig()
+    rig.commit(rig.stable_one(protocol_type="connect"), 5)
+    assert deleted(rig, ("flights", [0])) == "NON_EMPTY_GROUP"
 
 
-def test_offsets_stay_when_it_is_not_known_what_the_members_read() -> None:
-    k = group_rig()
-    k.commit(k.stable_one(protocols=(("range", b"?"),)), 5)
-    assert deleted(k, ("weather", [0])) == [["GROUP_SUBSCRIBED_TO_TOPIC"]]
+def test_offsets_cannot_be_deleted_while_the_subscriptions_are_not_known() -> None:
+    rig = group_rig()
+    rig.commit(rig.stable_one(protocols=(("range", b"?"),)), 5)
+    assert deleted(rig, ("weather", [0])) == [["GROUP_SUBSCRIBED_TO_TOPIC"]]
 
 
 def test_offsets_of_an_unknown_group_cannot_be_deleted() -> None:
     assert deleted(group_rig(), ("flights", [0])) == "GROUP_ID_NOT_FOUND"
 
 
-def test_a_group_is_deleted_with_its_offsets_when_nobody_is_in_it() -> None:
-    k = group_rig()
-    joined = k.stable_one()
-    k.commit(joined, 5)
-    assert code(k.groups.delete(GROUP)) == "NON_EMPTY_GROUP"
-    k.leave(joined)
-    assert code(k.groups.delete(GROUP)) is None
-    assert code(k.groups.delete(GROUP)) == "GROUP_ID_NOT_FOUND"
-    assert k.offsets() == {}
-    k = k.restart()
-    assert k.groups.list().result() == []
-    assert k.first().generation == 1
+def test_a_group_without_members_is_deleted_with_its_offsets() -> None:
+    rig = group_rig()
+    joined = rig.stable_one()
+    rig.commit(joined, 5)
+    assert code(rig.groups.delete(GROUP)) == "NON_EMPTY_GROUP"
+    rig.leave(joined)
+    assert code(rig.groups.delete(GROUP)) is None
+    assert code(rig.groups.delete(GROUP)) == "GROUP_ID_NOT_FOUND"
+    assert rig.offsets() == {}
+    rig = rig.restart()
+    assert rig.groups.list().result() == []
+    assert rig.first().generation == 1
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_group_is_deleted_with_its_offsets_when_nobody_is_in_it() -> None:
         (b"\x00\x00\x00\x00\x00\x01\x00\x01\xff", None),
     ],
 )
-def test_a_subscription_is_read_or_refused(metadata: bytes, topics: frozenset[str] | None) -> None:
+def test_a_subscription_is_decoded_or_refused(metadata: bytes, topics: frozenset[str] | None) -> None:
     assert read_subscription(metadata) == topics
 
 
@@ -271,76 +271,76 @@ def test_a_subscription_is_read_or_refused(metadata: bytes, topics: frozenset[st
 HOUR_MS = 3_600_000
 
 
-def test_offsets_are_kept_from_when_the_group_became_empty() -> None:
-    k = group_rig(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
-    joined = k.stable_one(session_timeout_ms=50 * HOUR_MS)
-    k.commit(joined, 5)
-    k.advance_ms(10 * HOUR_MS)
-    assert k.offsets() == {("flights", 0): 5}, "members read on, however long ago they committed"
-    k.leave(joined)
-    k.advance_ms(HOUR_MS)
-    k = k.restart()
-    k.advance_ms(HOUR_MS - 60_000)
-    assert k.offsets() == {("flights", 0): 5}
-    k.advance_ms(HOUR_MS)
-    assert k.offsets() == {}
-    assert k.state_of() is None, "the group goes with its last offset"
-    assert k.restart().groups.list().result() == []
+def test_the_retention_of_offsets_counts_from_when_the_group_became_empty() -> None:
+    rig = group_rig(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
+    joined = rig.stable_one(session_timeout_ms=50 * HOUR_MS)
+    rig.commit(joined, 5)
+    rig.advance_ms(10 * HOUR_MS)
+    assert rig.offsets() == {("flights", 0): 5}, "members read on, however long ago they committed"
+    rig.leave(joined)
+    rig.advance_ms(HOUR_MS)
+    rig = rig.restart()
+    rig.advance_ms(HOUR_MS - 60_000)
+    assert rig.offsets() == {("flights", 0): 5}
+    rig.advance_ms(HOUR_MS)
+    assert rig.offsets() == {}
+    assert rig.state_of() is None, "the group expires with its last offset"
+    assert rig.restart().groups.list().result() == []
 
 
-def test_a_simple_consumers_offsets_are_kept_from_their_commit() -> None:
-    k = group_rig(offsets_retention_minutes=120)
-    k.commit(offset=1)
-    k.advance_ms(HOUR_MS)
-    k.commit(offset=2, partition=1)
-    k.advance_ms(HOUR_MS)
-    assert k.offsets() == {("flights", 1): 2}
-    k.advance_ms(HOUR_MS)
-    assert k.state_of() is None
+def test_the_retention_without_members_counts_from_the_commit() -> None:
+    rig = group_rig(offsets_retention_minutes=120)
+    rig.commit(offset=1)
+    rig.advance_ms(HOUR_MS)
+    rig.commit(offset=2, partition=1)
+    rig.advance_ms(HOUR_MS)
+    assert rig.offsets() == {("flights", 1): 2}
+    rig.advance_ms(HOUR_MS)
+    assert rig.state_of() is None
 
 
 def test_a_topic_that_a_stable_group_no_longer_reads_loses_its_offsets() -> None:
-    k = group_rig(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
-    joined = k.stable_one(session_timeout_ms=50 * HOUR_MS)
-    k.commit(joined, 5)
-    k.commit(joined, 6, topic="weather")
-    k.advance_ms(2 * HOUR_MS)
-    assert k.offsets() == {("flights", 0): 5}
+    rig = group_rig(offsets_retention_minutes=120, group_max_session_timeout_ms=100 * HOUR_MS)
+    joined = rig.stable_one(session_timeout_ms=50 * HOUR_MS)
+    rig.commit(joined, 5)
+    rig.commit(joined, 6, topic="weather")
+    rig.advance_ms(2 * HOUR_MS)
+    assert rig.offsets() == {("flights", 0): 5}
 
 
-def test_a_client_may_say_how_long() -> None:
-    k = group_rig()
-    k.commit(offset=1, retention_ms=HOUR_MS)
-    k.commit(offset=2, partition=1)
-    k.advance_ms(HOUR_MS)
-    assert k.offsets() == {("flights", 1): 2}
+def test_a_client_may_set_the_retention_of_an_offset() -> None:
+    rig = group_rig()
+    rig.commit(offset=1, retention_ms=HOUR_MS)
+    rig.commit(offset=2, partition=1)
+    rig.advance_ms(HOUR_MS)
+    assert rig.offsets() == {("flights", 1): 2}
 
 
-def test_what_a_crash_left_of_a_deleted_topic_goes_at_the_next_look() -> None:
-    k = group_rig()
-    k.commit(offset=5)
-    k.commit(offset=6, topic="weather")
-    k = k.restart(topics=FakeTopicLookup(WEATHER))
-    k.advance_ms(HOUR_MS)
-    k = k.restart(topics=FakeTopicLookup(FLIGHTS, WEATHER))
-    assert k.offsets() == {("weather", 0): 6}
+def test_offsets_that_a_crash_leaves_of_a_deleted_topic_expire() -> None:
+    rig = group_rig()
+    rig.commit(offset=5)
+    rig.commit(offset=6, topic="weather")
+    rig = rig.restart(topics=FakeTopicLookup(WEATHER))
+    rig.advance_ms(HOUR_MS)
+    rig = rig.restart(topics=FakeTopicLookup(FLIGHTS, WEATHER))
+    assert rig.offsets() == {("weather", 0): 6}
 
 
-def test_an_empty_group_without_offsets_goes() -> None:
-    k = group_rig()
-    k.leave(k.stable_one())
-    assert k.state_of() == "Empty"
-    k.advance_ms(HOUR_MS)
-    assert k.state_of() is None
+def test_an_empty_group_without_offsets_expires() -> None:
+    rig = group_rig()
+    rig.leave(rig.stable_one())
+    assert rig.state_of() == "Empty"
+    rig.advance_ms(HOUR_MS)
+    assert rig.state_of() is None
 
 
-def test_offsets_of_before_the_clock_was_set_do_not_expire_when_it_is() -> None:
-    k = group_rig(offsets_retention_minutes=120)
-    k.clock.wall = 5_000  # of 1970
-    k.commit(offset=1)
-    k.clock.wall = 1_790_000_000_000
-    k.advance_ms(3 * HOUR_MS)
-    assert k.offsets() == {("flights", 0): 1}
-    k.commit(offset=2)
-    k.advance_ms(3 * HOUR_MS)
-    assert k.offsets() == {}
+def test_offsets_from_before_the_clock_was_set_do_not_expire_when_it_is_set() -> None:
+    rig = group_rig(offsets_retention_minutes=120)
+    rig.clock.wall = 5_000  # of 1970
+    rig.commit(offset=1)
+    rig.clock.wall = 1_790_000_000_000
+    rig.advance_ms(3 * HOUR_MS)
+    assert rig.offsets() == {("flights", 0): 1}
+    rig.commit(offset=2)
+    rig.advance_ms(3 * HOUR_MS)
+    assert rig.offsets() == {}

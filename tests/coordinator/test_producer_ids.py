@@ -1,71 +1,71 @@
-"""Producer ids are never given twice, whatever fails."""
+"""Producer ids are never allocated twice, whatever fails."""
 
 from __future__ import annotations
 
 from mainstem.coordinator.producer_ids import BLOCK_IDS, EPOCH_MAX
 from mainstem.log.errors import StorageError
-from tests.coordinator.state_kit import StateRig, done
+from tests.coordinator.state_rig import StateRig, done
 
 
-def test_ids_rise_and_a_block_costs_one_record() -> None:
-    kit = StateRig()
-    given = [done(kit.producer_ids.allocate()) for _ in range(BLOCK_IDS + 1)]
-    assert given == [(id_, 0) for id_ in range(BLOCK_IDS + 1)]
-    assert len(kit.log.batches) == 2
+def test_ids_increase_and_a_block_is_one_record() -> None:
+    rig = StateRig()
+    allocated = [done(rig.producer_ids.allocate()) for _ in range(BLOCK_IDS + 1)]
+    assert allocated == [(id_, 0) for id_ in range(BLOCK_IDS + 1)]
+    assert len(rig.log.batches) == 2
 
 
-def test_an_id_is_told_only_when_its_block_is_durable() -> None:
-    kit = StateRig(auto=False)
-    first, second = kit.producer_ids.allocate(), kit.producer_ids.allocate()
+def test_an_id_is_returned_only_when_its_block_is_durable() -> None:
+    rig = StateRig(auto=False)
+    first, second = rig.producer_ids.allocate(), rig.producer_ids.allocate()
     assert not first.done
     assert not second.done
-    kit.log.commit()
+    rig.log.commit()
     assert (done(first), done(second)) == ((0, 0), (1, 0))
-    assert done(kit.producer_ids.allocate()) == (2, 0), "no need to wait within a block"
+    assert done(rig.producer_ids.allocate()) == (2, 0), "no need to wait within a block"
 
 
-def test_after_a_restart_no_id_comes_again() -> None:
-    kit = StateRig()
+def test_no_id_is_allocated_again_after_a_restart() -> None:
+    rig = StateRig()
     for _ in range(3):
-        done(kit.producer_ids.allocate())
-    kit.restart()
-    assert done(kit.producer_ids.allocate()) == (BLOCK_IDS, 0)
-    kit.runtime.take_snapshot()
-    kit.clock.run()
-    kit.restart()
-    assert done(kit.producer_ids.allocate()) == (2 * BLOCK_IDS, 0)
+        done(rig.producer_ids.allocate())
+    rig.restart()
+    assert done(rig.producer_ids.allocate()) == (BLOCK_IDS, 0)
+    rig.runtime.take_snapshot()
+    rig.clock.run()
+    rig.restart()
+    assert done(rig.producer_ids.allocate()) == (2 * BLOCK_IDS, 0)
 
 
-def test_a_failed_commit_gives_nothing() -> None:
-    kit = StateRig(auto=False)
-    lost = kit.producer_ids.allocate()
-    kit.log.fail()
+def test_a_failed_commit_allocates_nothing() -> None:
+    rig = StateRig(auto=False)
+    lost = rig.producer_ids.allocate()
+    rig.log.fail()
     assert isinstance(lost.error, StorageError)
-    kit.clock.run()
-    later = kit.producer_ids.allocate()
-    kit.log.commit()
-    assert done(later) == (0, 0)
+    rig.clock.run()
+    promise = rig.producer_ids.allocate()
+    rig.log.commit()
+    assert done(promise) == (0, 0)
 
 
-def test_a_refused_append_gives_nothing_twice() -> None:
-    kit = StateRig()
-    kit.log.refuse = "full"
-    assert isinstance(kit.producer_ids.allocate().error, StorageError)
-    kit.log.refuse = None
-    assert [done(kit.producer_ids.allocate())[0] for _ in range(3)] == [0, 1, 2]
+def test_a_refused_append_allocates_no_id_twice() -> None:
+    rig = StateRig()
+    rig.log.refuse = "full"
+    assert isinstance(rig.producer_ids.allocate().error, StorageError)
+    rig.log.refuse = None
+    assert [done(rig.producer_ids.allocate())[0] for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_bump_keeps_the_id_and_raises_the_epoch() -> None:
-    kit = StateRig()
-    id_, epoch = done(kit.producer_ids.allocate())
-    assert done(kit.producer_ids.bump_epoch(id_, epoch)) == (id_, 1)
-    assert done(kit.producer_ids.bump_epoch(id_, EPOCH_MAX - 1)) == (id_, EPOCH_MAX)
+    rig = StateRig()
+    id_, epoch = done(rig.producer_ids.allocate())
+    assert done(rig.producer_ids.bump_epoch(id_, epoch)) == (id_, 1)
+    assert done(rig.producer_ids.bump_epoch(id_, EPOCH_MAX - 1)) == (id_, EPOCH_MAX)
 
 
-def test_a_used_up_epoch_or_a_foreign_id_gives_a_new_id() -> None:
-    kit = StateRig()
-    id_, _ = done(kit.producer_ids.allocate())
-    assert done(kit.producer_ids.bump_epoch(id_, EPOCH_MAX)) == (id_ + 1, 0)
-    assert done(kit.producer_ids.bump_epoch(BLOCK_IDS * 7, 3)) == (id_ + 2, 0)
-    assert done(kit.producer_ids.bump_epoch(-5, 3)) == (id_ + 3, 0)
-    assert done(kit.producer_ids.bump_epoch(id_, -1)) == (id_ + 4, 0)
+def test_a_used_up_epoch_or_an_unknown_id_returns_a_new_id() -> None:
+    rig = StateRig()
+    id_, _ = done(rig.producer_ids.allocate())
+    assert done(rig.producer_ids.bump_epoch(id_, EPOCH_MAX)) == (id_ + 1, 0)
+    assert done(rig.producer_ids.bump_epoch(BLOCK_IDS * 7, 3)) == (id_ + 2, 0)
+    assert done(rig.producer_ids.bump_epoch(-5, 3)) == (id_ + 3, 0)
+    assert done(rig.producer_ids.bump_epoch(id_, -1)) == (id_ + 4, 0)

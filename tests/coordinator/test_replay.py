@@ -1,5 +1,4 @@
-"""Whatever was written, however commits failed and whenever snapshots were taken: the log gives the live
-state."""
+"""Loading the state log leads to the live state, whatever was written and whatever failed."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mainstem.coordinator.groups.groups import Groups
 from mainstem.coordinator.groups.types import (
     CommitRequest,
     GroupRecord,
@@ -22,10 +20,9 @@ from mainstem.coordinator.groups.types import (
     OffsetsCommitted,
     TopicRef,
 )
-from mainstem.coordinator.producer_ids import ProducerIds
 from mainstem.coordinator.runtime import runtime as module
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.coordinator.topics.topics import Topics
+from mainstem.coordinator.state_machines import StateMachines
 from mainstem.log.disk.contract import Disk
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
@@ -38,27 +35,25 @@ CONFIGS = st.dictionaries(
 )
 
 
-class StateMachines:
-    """All machines on one state log."""
+class CoordinatorRig:
+    """All state machines on one state log."""
 
     def __init__(self, log: FakeStateLog, disk: FakeStateDisk, clock: SimClock, seed: int) -> None:
-        settings, rng = Settings(), random.Random(seed)
-        self.topics = Topics(settings, rng)
-        self.producer_ids = ProducerIds()
-        self.groups = Groups(settings, clock, rng, self.topics)
-        self.machines = (self.topics, self.producer_ids, self.groups)
+        self.machines = StateMachines.create(Settings(), clock, random.Random(seed))
+        self.topics, self.producer_ids, self.groups = self.machines
         self.runtime = Runtime(cast(Disk, disk), log, clock, self.machines)
-        self.topics.runtime = self.producer_ids.runtime = self.groups.runtime = self.runtime
+        self.machines.connect(self.runtime)
         self.runtime.on_reloaded.append(self.groups.start)
         self.runtime.load()
         self.groups.start()
 
     def state(self) -> list[bytes]:
-        """All that is remembered, in an order of its own."""
+        """The whole state, in an order that does not depend on its history."""
         facts: list[Any] = [
-            (t.name, t.id, t.partitions, dict(t.config), t.internal) for t in self.topics.all()
+            (topic.name, topic.id, topic.partitions, dict(topic.config), topic.internal)
+            for topic in self.topics.all()
         ]
-        facts += [("gone", *map(str, self.topics.tombstones())), ("ids", self.producer_ids.end)]
+        facts += [("tombstones", *map(str, self.topics.tombstones())), ("ids", self.producer_ids.end)]
         for machine in self.machines:
             for record in machine.snapshot():
                 if isinstance(record, OffsetsCommitted):
@@ -76,8 +71,8 @@ class StateReplay(RuleBasedStateMachine):
         self.seed = seed
         self.clock, self.disk = SimClock(), FakeStateDisk()
         self.log = FakeStateLog(auto=False)
-        self.live = StateMachines(self.log, self.disk, self.clock, seed)
-        self.at = {0: self.live.state()}
+        self.live = CoordinatorRig(self.log, self.disk, self.clock, seed)
+        self.states_by_log_end = {0: self.live.state()}
 
     def teardown(self) -> None:
         module.SNAPSHOT_SLICE_RECORDS = self.slice_before
@@ -85,7 +80,7 @@ class StateReplay(RuleBasedStateMachine):
     @invariant()
     def remember(self) -> None:
         if self.live.runtime.fenced is None:
-            self.at[self.log.log_end_offset] = self.live.state()
+            self.states_by_log_end[self.log.log_end_offset] = self.live.state()
 
     # --- writes -------------------------------------------------------------------------------------------
 
@@ -150,7 +145,7 @@ class StateReplay(RuleBasedStateMachine):
         self.log.fail()
         self.clock.run()
         assert self.live.runtime.fenced is None
-        assert self.live.state() == self.at[self.log.high_watermark]
+        assert self.live.state() == self.states_by_log_end[self.log.high_watermark]
 
     @rule()
     def snapshot(self) -> None:
@@ -164,22 +159,28 @@ class StateReplay(RuleBasedStateMachine):
     def kill(self) -> None:
         self.log.fail()
         self.seed += 1
-        self.live = StateMachines(self.log, self.disk, self.clock, self.seed)
-        assert self.live.state() == self.at[self.log.high_watermark]
+        self.live = CoordinatorRig(self.log, self.disk, self.clock, self.seed)
+        assert self.live.state() == self.states_by_log_end[self.log.high_watermark]
 
     @rule()
     def compare(self) -> None:
-        """Another server on a copy of what is durable."""
+        """Load a copy of what is durable, and compare."""
         durable = copy.copy(self.log)
         durable.waiters = []
         durable.batches = [batch for batch in self.log.batches if batch[1] <= self.log.high_watermark]
         durable.log_end_offset = self.log.high_watermark
         disk = copy.deepcopy(self.disk)
-        assert StateMachines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
+        assert (
+            CoordinatorRig(durable, disk, SimClock(), 0).state()
+            == self.states_by_log_end[self.log.high_watermark]
+        )
         for path in list(disk.files)[-1:]:
             disk.files[path] = b"damaged"
-        assert StateMachines(durable, disk, SimClock(), 0).state() == self.at[self.log.high_watermark]
+        assert (
+            CoordinatorRig(durable, disk, SimClock(), 0).state()
+            == self.states_by_log_end[self.log.high_watermark]
+        )
 
 
-TestReplay = StateReplay.TestCase
-TestReplay.settings = bounds(max_examples=100, stateful_step_count=40, deadline=None)
+TestStateReplay = StateReplay.TestCase
+TestStateReplay.settings = bounds(max_examples=100, stateful_step_count=40, deadline=None)

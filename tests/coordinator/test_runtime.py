@@ -1,4 +1,4 @@
-"""The runtime: replies wait for the disk, failed commits leave no trace, a load gives the live state."""
+"""The runtime: replies wait for the disk, failed commits are undone, a load leads to the live state."""
 
 from __future__ import annotations
 
@@ -14,147 +14,147 @@ from mainstem.coordinator.topics.topics import TopicCreated, TopicMetadata
 from mainstem.log.errors import StorageError
 from mainstem.log.storage import record_batch as batches
 from mainstem.promise import Promise
-from tests.coordinator.state_kit import StateRig, code, done
+from tests.coordinator.state_rig import StateRig, code, done
 
 
-def names(kit: StateRig) -> list[str]:
-    return [topic.name for topic in kit.topics.all()]
+def names(rig: StateRig) -> list[str]:
+    return [topic.name for topic in rig.topics.all()]
 
 
 def test_a_reply_waits_until_the_batch_is_durable() -> None:
-    kit = StateRig(auto=False)
-    later = kit.topics.create("a", 1, {})
-    assert names(kit) == ["a"], "applied at once"
-    assert not later.done
-    kit.log.commit()
-    assert done(later).name == "a"
+    rig = StateRig(auto=False)
+    promise = rig.topics.create("a", 1, {})
+    assert names(rig) == ["a"], "applied at once"
+    assert not promise.done
+    rig.log.commit()
+    assert done(promise).name == "a"
 
 
-def test_with_durability_os_the_reply_is_there_at_once() -> None:
+def test_with_durability_os_the_reply_is_immediate() -> None:
     assert done(StateRig().topics.create("a", 1, {})).name == "a"
 
 
 def test_a_read_waits_for_what_it_shows() -> None:
-    kit = StateRig(auto=False)
-    assert done(kit.runtime.read("nothing is pending")) == "nothing is pending"
-    kit.topics.create("a", 1, {})
-    assert not kit.runtime.all_durable
-    shown = kit.runtime.read(names(kit))
+    rig = StateRig(auto=False)
+    assert done(rig.runtime.read("nothing is pending")) == "nothing is pending"
+    rig.topics.create("a", 1, {})
+    assert not rig.runtime.all_durable
+    shown = rig.runtime.read(names(rig))
     assert not shown.done
-    kit.log.commit()
+    rig.log.commit()
     assert done(shown) == ["a"]
-    assert kit.runtime.all_durable
+    assert rig.runtime.all_durable
 
 
-def test_a_refusal_that_tells_of_state_waits_too() -> None:
-    kit = StateRig(auto=False)
-    kit.topics.create("a", 1, {})
-    again = kit.topics.create("a", 1, {})
+def test_a_refusal_waits_for_the_state_it_shows() -> None:
+    rig = StateRig(auto=False)
+    rig.topics.create("a", 1, {})
+    again = rig.topics.create("a", 1, {})
     assert not again.done
-    kit.log.commit()
+    rig.log.commit()
     assert code(again) == "TOPIC_ALREADY_EXISTS"
 
 
-def test_replies_come_in_order_and_only_as_far_as_the_commit_went() -> None:
-    kit = StateRig(auto=False)
+def test_replies_are_sent_in_order_up_to_the_committed_offset() -> None:
+    rig = StateRig(auto=False)
     order: list[str] = []
     for name in "abc":
-        kit.topics.create(name, 1, {}).then(lambda later: order.append(later.result().name))
-    kit.log.commit(until=2)
+        rig.topics.create(name, 1, {}).then(lambda promise: order.append(promise.result().name))
+    rig.log.commit(until=2)
     assert order == ["a", "b"]
-    kit.log.commit()
+    rig.log.commit()
     assert order == ["a", "b", "c"]
 
 
 def test_a_callback_may_write_again() -> None:
-    kit = StateRig(auto=False)
+    rig = StateRig(auto=False)
     second: list[Promise[TopicMetadata]] = []
-    kit.topics.create("a", 1, {}).then(lambda _: second.append(kit.topics.create("b", 1, {})))
-    kit.log.commit()
+    rig.topics.create("a", 1, {}).then(lambda _: second.append(rig.topics.create("b", 1, {})))
+    rig.log.commit()
     assert not second[0].done
-    kit.log.commit()
+    rig.log.commit()
     assert done(second[0]).name == "b"
 
 
-def test_a_failed_commit_fails_every_parked_reply_and_leaves_no_trace() -> None:
-    kit = StateRig(auto=False)
-    kit.topics.create("kept", 1, {})
-    kit.log.commit()
+def test_a_failed_commit_fails_every_parked_reply_and_undoes_its_records() -> None:
+    rig = StateRig(auto=False)
+    rig.topics.create("kept", 1, {})
+    rig.log.commit()
     lost: list[Promise[Any]] = [
-        kit.topics.create("lost", 1, {}),
-        kit.topics.delete("kept"),
-        kit.runtime.read(1),
+        rig.topics.create("lost", 1, {}),
+        rig.topics.delete("kept"),
+        rig.runtime.read(1),
     ]
     reloaded: list[int] = []
-    kit.runtime.on_reloaded.append(lambda: reloaded.append(1))
-    kit.log.fail()
-    assert all(isinstance(later.error, StorageError) for later in lost)
-    assert kit.runtime.fenced
-    assert isinstance(kit.topics.create("b", 1, {}).error, StorageError)
-    assert isinstance(kit.runtime.read(1).error, StorageError)
-    kit.clock.run()
-    assert kit.runtime.fenced is None
-    assert names(kit) == ["kept"]
+    rig.runtime.on_reloaded.append(lambda: reloaded.append(1))
+    rig.log.fail()
+    assert all(isinstance(promise.error, StorageError) for promise in lost)
+    assert rig.runtime.fenced
+    assert isinstance(rig.topics.create("b", 1, {}).error, StorageError)
+    assert isinstance(rig.runtime.read(1).error, StorageError)
+    rig.clock.run()
+    assert rig.runtime.fenced is None
+    assert names(rig) == ["kept"]
     assert reloaded == [1]
-    later = kit.topics.create("lost", 1, {})
-    kit.log.commit()
-    assert done(later).name == "lost"
+    promise = rig.topics.create("lost", 1, {})
+    rig.log.commit()
+    assert done(promise).name == "lost"
 
 
-def test_a_state_that_cannot_be_read_again_is_tried_again() -> None:
-    kit = StateRig(auto=False)
-    kit.topics.create("kept", 1, {})
-    kit.log.commit()
-    kit.topics.create("lost", 1, {})
-    good = kit.log.batches[0]
-    kit.log.fail()
-    kit.log.batches[0] = (good[0], good[1], good[2][:-1] + b"\xff")
-    kit.clock.run()
-    assert kit.runtime.fenced
-    assert "cannot be read" in kit.runtime.fenced
-    kit.log.batches[0] = good
-    kit.clock.advance(1.5)
-    assert kit.runtime.fenced is None
-    assert names(kit) == ["kept"]
+def test_a_reload_that_fails_is_retried() -> None:
+    rig = StateRig(auto=False)
+    rig.topics.create("kept", 1, {})
+    rig.log.commit()
+    rig.topics.create("lost", 1, {})
+    good = rig.log.batches[0]
+    rig.log.fail()
+    rig.log.batches[0] = (good[0], good[1], good[2][:-1] + b"\xff")
+    rig.clock.run()
+    assert rig.runtime.fenced
+    assert "cannot be read" in rig.runtime.fenced
+    rig.log.batches[0] = good
+    rig.clock.advance(1.5)
+    assert rig.runtime.fenced is None
+    assert names(rig) == ["kept"]
 
 
 def test_a_refused_append_changes_nothing() -> None:
-    kit = StateRig()
-    kit.log.refuse = "the disk is full"
-    later = kit.topics.create("a", 1, {})
-    assert isinstance(later.error, StorageError)
-    assert names(kit) == []
-    kit.log.refuse = None
-    kit.create("a")
-    assert names(kit) == ["a"]
+    rig = StateRig()
+    rig.log.refuse = "the disk is full"
+    promise = rig.topics.create("a", 1, {})
+    assert isinstance(promise.error, StorageError)
+    assert names(rig) == []
+    rig.log.refuse = None
+    rig.create("a")
+    assert names(rig) == ["a"]
 
 
-def test_one_write_is_one_batch() -> None:
-    kit = StateRig()
+def test_the_records_of_a_write_are_one_batch() -> None:
+    rig = StateRig()
     records = [TopicCreated(UUID(int=n), f"t{n}", 1, {}) for n in range(2, 5)]
-    done(kit.runtime.write(lambda: (records, None)))
-    assert len(kit.log.batches) == 1
-    assert [record.offset for record in batches.decode(kit.log.batches[0][2])] == [0, 1, 2]
-    kit.restart()
-    assert names(kit) == ["t2", "t3", "t4"]
+    done(rig.runtime.write(lambda: (records, None)))
+    assert len(rig.log.batches) == 1
+    assert [record.offset for record in batches.decode(rig.log.batches[0][2])] == [0, 1, 2]
+    rig.restart()
+    assert names(rig) == ["t2", "t3", "t4"]
 
 
 def test_after_a_restart_the_state_is_that_of_the_durable_log() -> None:
-    kit = StateRig(auto=False)
-    kit.topics.create("a", 3, {"retention.ms": "5"})
-    kit.log.commit()
-    before = kit.state()
-    kit.topics.create("b", 1, {})
-    kit.restart()
-    assert kit.state() == before
+    rig = StateRig(auto=False)
+    rig.topics.create("a", 3, {"retention.ms": "5"})
+    rig.log.commit()
+    before = rig.state()
+    rig.topics.create("b", 1, {})
+    rig.restart()
+    assert rig.state() == before
 
 
-def test_a_closed_runtime_takes_nothing_more_but_answers_what_is_parked() -> None:
-    kit = StateRig(auto=False)
-    parked = kit.topics.create("a", 1, {})
-    kit.runtime.close()
-    assert isinstance(kit.topics.create("b", 1, {}).error, StorageError)
-    kit.log.commit()
+def test_a_closed_runtime_refuses_requests_but_sends_parked_replies() -> None:
+    rig = StateRig(auto=False)
+    parked = rig.topics.create("a", 1, {})
+    rig.runtime.close()
+    assert isinstance(rig.topics.create("b", 1, {}).error, StorageError)
+    rig.log.commit()
     assert done(parked).name == "a"
 
 
@@ -165,9 +165,9 @@ class Newer(StateRecord, frozen=True, array_like=True, tag="from-the-future"):
     what: str
 
 
-def append(kit: StateRig, value: bytes) -> None:
-    kit.log.append(memoryview(batches.build([(None, value, (), 0)])))
-    kit.log.commit()
+def append(rig: StateRig, value: bytes) -> None:
+    rig.log.append(memoryview(batches.build([(None, value, (), 0)])))
+    rig.log.commit()
 
 
 @pytest.mark.parametrize(
@@ -182,20 +182,20 @@ def append(kit: StateRig, value: bytes) -> None:
         (b"", StateDamaged, "empty state record at offset 1"),
     ],
 )
-def test_a_record_that_is_not_understood_refuses_the_start(value: bytes, kind: type, said: str) -> None:
-    kit = StateRig()
-    kit.create("a")
-    append(kit, value)
+def test_an_unknown_record_refuses_the_start(value: bytes, kind: type, said: str) -> None:
+    rig = StateRig()
+    rig.create("a")
+    append(rig, value)
     with pytest.raises(kind, match=said):
-        kit.open()
+        rig.open()
 
 
 def test_a_record_with_more_fields_than_known_is_read() -> None:
-    kit = StateRig()
+    rig = StateRig()
     fields: list[Any] = ["topic-created", str(UUID(int=9)), "a", 2, {}, "a field of a later version"]
-    append(kit, b"\x01" + msgspec.msgpack.encode(fields))
-    kit.open()
-    assert names(kit) == ["a"]
+    append(rig, b"\x01" + msgspec.msgpack.encode(fields))
+    rig.open()
+    assert names(rig) == ["a"]
 
 
 def test_two_machines_may_not_share_a_tag() -> None:
@@ -206,163 +206,163 @@ def test_two_machines_may_not_share_a_tag() -> None:
 # --- snapshots ----------------------------------------------------------------------------------------------
 
 
-def take(kit: StateRig) -> None:
-    kit.runtime.take_snapshot()
-    kit.clock.run()
+def take(rig: StateRig) -> None:
+    rig.runtime.take_snapshot()
+    rig.clock.run()
 
 
 def filled(snapshots: int) -> StateRig:
-    """`snapshots` snapshots, with a topic before each and one after the last."""
-    kit = StateRig()
+    """A rig with `snapshots` snapshots, a topic before each of them, and a topic after the last."""
+    rig = StateRig()
     for n in range(snapshots):
-        kit.create(f"before-{n}")
-        take(kit)
-    kit.create("after")
-    return kit
+        rig.create(f"before-{n}")
+        take(rig)
+    rig.create("after")
+    return rig
 
 
-def test_a_snapshot_and_the_tail_give_the_state() -> None:
-    kit = filled(1)
-    before = kit.state()
-    assert snapshot.offsets(kit.disk) == [1]  # type: ignore[arg-type]
-    assert kit.log.log_start_offset == 0, "the log is kept until a second snapshot is there"
-    kit.restart()
-    assert kit.state() == before
+def test_the_state_is_loaded_from_a_snapshot_and_the_log_after_it() -> None:
+    rig = filled(1)
+    before = rig.state()
+    assert snapshot.offsets(rig.disk) == [1]  # type: ignore[arg-type]
+    assert rig.log.log_start_offset == 0, "the log is kept until a second snapshot is there"
+    rig.restart()
+    assert rig.state() == before
 
 
 def test_two_snapshots_are_kept_and_the_log_from_the_older_one() -> None:
-    kit = filled(4)
-    before = kit.state()
-    assert snapshot.offsets(kit.disk) == [4, 3]  # type: ignore[arg-type]
-    assert kit.log.log_start_offset == 3
-    kit.restart()
-    assert kit.state() == before
+    rig = filled(4)
+    before = rig.state()
+    assert snapshot.offsets(rig.disk) == [4, 3]  # type: ignore[arg-type]
+    assert rig.log.log_start_offset == 3
+    rig.restart()
+    assert rig.state() == before
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty", "magic", "renamed"])
-def test_a_damaged_snapshot_is_refused_and_the_one_before_serves(
+def test_a_damaged_snapshot_is_refused_and_the_previous_one_used(
     harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kit = filled(3)
-    before = kit.state()
+    rig = filled(3)
+    before = rig.state()
     path = snapshot.path_of(3)
-    data = kit.disk.files[path]
-    kit.disk.files[path] = {
+    data = rig.disk.files[path]
+    rig.disk.files[path] = {
         "cut": data[:-1],
         "flip": data[:-1] + bytes([data[-1] ^ 1]),
         "empty": b"",
         "magic": b"x" + data[1:],
-        "renamed": kit.disk.files[snapshot.path_of(2)],
+        "renamed": rig.disk.files[snapshot.path_of(2)],
     }[harm]
-    kit.restart()
-    assert kit.state() == before
+    rig.restart()
+    assert rig.state() == before
     assert "trying the snapshot before it" in caplog.text
 
 
 def test_every_flipped_byte_of_a_snapshot_is_noticed() -> None:
     data = snapshot.pack(7, 2, [snapshot.frame([b"one", b"two"])])
     assert [bytes(record) for record in snapshot.unpack(data, 7, "x")] == [b"one", b"two"]
-    for at in range(len(data)):
+    for position in range(len(data)):
         flipped = bytearray(data)
-        flipped[at] ^= 0x40
+        flipped[position] ^= 0x40
         with pytest.raises((StateDamaged, StateTooNew)):
             list(snapshot.unpack(bytes(flipped), 7, "x"))
         with pytest.raises(StateDamaged):
-            list(snapshot.unpack(data[:at], 7, "x"))
+            list(snapshot.unpack(data[:position], 7, "x"))
 
 
-def test_without_a_whole_snapshot_a_shortened_log_is_refused_with_what_to_do() -> None:
-    kit = filled(3)
-    for path in kit.disk.files:
-        kit.disk.files[path] = b"damaged"
+def test_a_shortened_log_without_a_valid_snapshot_is_refused_with_what_to_do() -> None:
+    rig = filled(3)
+    for path in rig.disk.files:
+        rig.disk.files[path] = b"damaged"
     with pytest.raises(StateDamaged, match="restore the folder state/"):
-        kit.open()
+        rig.open()
 
 
-def test_without_any_snapshot_a_whole_log_serves() -> None:
-    kit = filled(1)
-    before = kit.state()
-    kit.disk.files.clear()
-    kit.restart()
-    assert kit.state() == before
+def test_a_complete_log_needs_no_snapshot() -> None:
+    rig = filled(1)
+    before = rig.state()
+    rig.disk.files.clear()
+    rig.restart()
+    assert rig.state() == before
 
 
-def test_a_snapshot_shows_only_what_is_durable() -> None:
-    kit = StateRig(auto=False)
-    kit.topics.create("a", 1, {})
-    take(kit)
-    assert kit.disk.files == {}
-    kit.log.commit()
-    assert snapshot.offsets(kit.disk) == [1]  # type: ignore[arg-type]
-    kit.topics.create("b", 1, {})
-    take(kit)
-    kit.log.fail()
-    kit.clock.run()
-    assert snapshot.offsets(kit.disk) == [1]  # type: ignore[arg-type]
-    assert names(kit) == ["a"]
+def test_a_snapshot_has_only_durable_state() -> None:
+    rig = StateRig(auto=False)
+    rig.topics.create("a", 1, {})
+    take(rig)
+    assert rig.disk.files == {}
+    rig.log.commit()
+    assert snapshot.offsets(rig.disk) == [1]  # type: ignore[arg-type]
+    rig.topics.create("b", 1, {})
+    take(rig)
+    rig.log.fail()
+    rig.clock.run()
+    assert snapshot.offsets(rig.disk) == [1]  # type: ignore[arg-type]
+    assert names(rig) == ["a"]
 
 
-def test_what_is_written_while_a_snapshot_is_taken_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_written_during_a_snapshot_are_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_SLICE_RECORDS", 1)
-    kit = StateRig()
+    rig = StateRig()
     for name in "abc":
-        kit.create(name)
-    kit.runtime.take_snapshot()
-    kit.create("d")
-    done(kit.topics.delete("a"))
-    kit.clock.run()
-    before = kit.state()
-    data = kit.disk.files[snapshot.path_of(3)]
+        rig.create(name)
+    rig.runtime.take_snapshot()
+    rig.create("d")
+    done(rig.topics.delete("a"))
+    rig.clock.run()
+    before = rig.state()
+    data = rig.disk.files[snapshot.path_of(3)]
     assert len(list(snapshot.unpack(data, 3, "x"))) == 3
-    kit.restart()
-    assert kit.state() == before
+    rig.restart()
+    assert rig.state() == before
 
 
-def test_a_long_tail_makes_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_records_since_the_last_snapshot_trigger_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_TAIL_RECORDS", 10)
-    kit = StateRig()
+    rig = StateRig()
     for n in range(35):
-        kit.create(f"t{n}")
-        kit.clock.run()
-    assert snapshot.offsets(kit.disk) == [30, 20]  # type: ignore[arg-type]
-    assert kit.log.log_start_offset == 20
-    kit.restart()
-    assert len(names(kit)) == 35
+        rig.create(f"t{n}")
+        rig.clock.run()
+    assert snapshot.offsets(rig.disk) == [30, 20]  # type: ignore[arg-type]
+    assert rig.log.log_start_offset == 20
+    rig.restart()
+    assert len(names(rig)) == 35
 
 
-def test_a_snapshot_that_cannot_be_written_costs_nothing() -> None:
-    kit = StateRig()
-    kit.create("a")
-    kit.disk.replace_error = OSError(28, "No space left on device")
-    take(kit)
-    assert kit.disk.files == {}
-    kit.disk.replace_error = None
-    take(kit)
-    assert snapshot.offsets(kit.disk) == [1]  # type: ignore[arg-type]
+def test_a_snapshot_that_cannot_be_written_changes_nothing() -> None:
+    rig = StateRig()
+    rig.create("a")
+    rig.disk.replace_error = OSError(28, "No space left on device")
+    take(rig)
+    assert rig.disk.files == {}
+    rig.disk.replace_error = None
+    take(rig)
+    assert snapshot.offsets(rig.disk) == [1]  # type: ignore[arg-type]
 
 
-def test_a_snapshot_beyond_the_log_counts_and_moves_back() -> None:
+def test_a_snapshot_beyond_the_end_of_the_log_is_used_and_moved_back() -> None:
     """A power cut with durability=os: the snapshot was synced, the end of the log was not."""
-    kit = filled(3)
-    done(kit.topics.delete("before-0"))
-    take(kit)
-    before = kit.state()
-    kit.log.batches = kit.log.batches[:-1]
-    kit.log.high_watermark = kit.log.log_end_offset = 4
-    kit.open()
-    assert kit.state() == before
-    assert snapshot.offsets(kit.disk) == [4, 3]  # type: ignore[arg-type]
-    kit.create("new")
-    before = kit.state()
-    kit.restart()
-    assert kit.state() == before
+    rig = filled(3)
+    done(rig.topics.delete("before-0"))
+    take(rig)
+    before = rig.state()
+    rig.log.batches = rig.log.batches[:-1]
+    rig.log.high_watermark = rig.log.log_end_offset = 4
+    rig.open()
+    assert rig.state() == before
+    assert snapshot.offsets(rig.disk) == [4, 3]  # type: ignore[arg-type]
+    rig.create("new")
+    before = rig.state()
+    rig.restart()
+    assert rig.state() == before
 
 
-def test_what_a_crash_left_of_a_snapshot_is_removed() -> None:
-    kit = filled(1)
-    kit.disk.files[snapshot.path_of(9) + ".tmp"] = b"half"
-    kit.disk.files["state/notes"] = b"not ours"
-    before = kit.state()
-    kit.restart()
-    assert kit.state() == before
-    assert sorted(kit.disk.files) == ["state/notes", snapshot.path_of(1)]
+def test_the_remains_of_an_interrupted_snapshot_are_removed() -> None:
+    rig = filled(1)
+    rig.disk.files[snapshot.path_of(9) + ".tmp"] = b"half"
+    rig.disk.files["state/notes"] = b"not ours"
+    before = rig.state()
+    rig.restart()
+    assert rig.state() == before
+    assert sorted(rig.disk.files) == ["state/notes", snapshot.path_of(1)]

@@ -10,7 +10,7 @@ from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS
 from mainstem.coordinator.topics.topics import ConfigChange
 from mainstem.log.config import PartitionConfig
 from mainstem.settings import Settings
-from tests.coordinator.state_kit import StateRig, code, done
+from tests.coordinator.state_rig import StateRig, code, done
 
 KAFKA_4_TOPIC_CONFIGS = """
 cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level
@@ -59,11 +59,11 @@ def test_defaults_are_those_of_the_log_and_of_the_server() -> None:
         ("segment.index.bytes", "2147483647"),
     ],
 )
-def test_values_that_are_taken(name: str, value: str) -> None:
-    kit = StateRig()
-    assert done(kit.topics.create("a", 1, {name: value})).config == {name: value.strip()}
-    kit.restart()
-    assert [dict(topic.config) for topic in kit.topics.all()] == [{name: value.strip()}]
+def test_values_that_are_accepted(name: str, value: str) -> None:
+    rig = StateRig()
+    assert done(rig.topics.create("a", 1, {name: value})).config == {name: value.strip()}
+    rig.restart()
+    assert [dict(topic.config) for topic in rig.topics.all()] == [{name: value.strip()}]
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_values_that_are_taken(name: str, value: str) -> None:
     ],
 )
 def test_values_that_are_refused(name: str, value: str | None, said: str) -> None:
-    kit = StateRig()
-    later = kit.topics.create("a", 1, {name: value})
-    assert code(later) == "INVALID_CONFIG"
-    assert said in str(later.error)
-    assert kit.topics.get("a") is None
+    rig = StateRig()
+    promise = rig.topics.create("a", 1, {name: value})
+    assert code(promise) == "INVALID_CONFIG"
+    assert said in str(promise.error)
+    assert rig.topics.get("a") is None
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
@@ -119,7 +119,7 @@ def test_without_a_cleanup_policy_nothing_is_removed() -> None:
     assert (config.retention_ms, config.retention_bytes) == (-1, -1)
 
 
-def test_partitions_obey_what_is_set() -> None:
+def test_partitions_obey_the_settings_of_their_topic() -> None:
     config = topic_configs.partition_config(
         {
             "segment.bytes": "2097152",
@@ -139,7 +139,7 @@ def test_partitions_obey_what_is_set() -> None:
     assert config == PartitionConfig(2097152, 7, 4096, 1, -1, 9, True, 10, True, 3, 4)
 
 
-def test_where_a_value_comes_from_is_told() -> None:
+def test_the_source_of_a_value_is_described() -> None:
     settings = Settings(log_retention_ms=1000)
     (unset,) = topic_configs.describe_configs({}, settings, ["retention.ms"])
     assert (unset.value, unset.source) == ("1000", "static")
@@ -155,64 +155,64 @@ def test_where_a_value_comes_from_is_told() -> None:
     assert topic_configs.describe_configs({}, settings, []) == []
 
 
-def test_replacing_settings_drops_what_is_not_named() -> None:
-    kit = StateRig()
-    kit.create("a", config={"retention.ms": "1", "segment.ms": "2"})
-    assert done(kit.topics.set_config("a", {"retention.ms": "3"})).config == {"retention.ms": "3"}
-    assert done(kit.topics.set_config("a", {})).config == {}
-    assert code(kit.topics.set_config("b", {})) == "UNKNOWN_TOPIC_OR_PARTITION"
-    assert code(kit.topics.set_config("a", {"x": "1"})) == "INVALID_CONFIG"
+def test_replacing_settings_resets_those_that_are_not_named() -> None:
+    rig = StateRig()
+    rig.create("a", config={"retention.ms": "1", "segment.ms": "2"})
+    assert done(rig.topics.set_config("a", {"retention.ms": "3"})).config == {"retention.ms": "3"}
+    assert done(rig.topics.set_config("a", {})).config == {}
+    assert code(rig.topics.set_config("b", {})) == "UNKNOWN_TOPIC_OR_PARTITION"
+    assert code(rig.topics.set_config("a", {"x": "1"})) == "INVALID_CONFIG"
 
 
-def alter(kit: StateRig, *changes: ConfigChange) -> dict[str, str] | str:
-    """The settings afterwards, or Kafka's word for the refusal."""
-    later = kit.topics.alter_config("a", changes)
-    if isinstance(later.error, CoordinatorError):
-        return later.error.code
-    return dict(done(later).config)
+def alter(rig: StateRig, *changes: ConfigChange) -> dict[str, str] | str:
+    """The settings after a change, or Kafka's error code."""
+    promise = rig.topics.alter_config("a", changes)
+    if isinstance(promise.error, CoordinatorError):
+        return promise.error.code
+    return dict(done(promise).config)
 
 
 def test_single_settings_are_set_and_deleted() -> None:
-    kit = StateRig()
-    kit.create("a", config={"segment.ms": "2"})
-    assert alter(kit, ConfigChange("retention.ms", "set", "3")) == {"segment.ms": "2", "retention.ms": "3"}
-    assert alter(kit, ConfigChange("segment.ms", "delete")) == {"retention.ms": "3"}
-    assert alter(kit, ConfigChange("segment.ms", "delete")) == {"retention.ms": "3"}
-    written = len(kit.log.batches)
-    assert alter(kit, ConfigChange("retention.ms", "set", " 3 ")) == {"retention.ms": "3"}
-    assert len(kit.log.batches) == written, "what changes nothing is not written"
-    kit.restart()
-    assert alter(kit) == {"retention.ms": "3"}
+    rig = StateRig()
+    rig.create("a", config={"segment.ms": "2"})
+    assert alter(rig, ConfigChange("retention.ms", "set", "3")) == {"segment.ms": "2", "retention.ms": "3"}
+    assert alter(rig, ConfigChange("segment.ms", "delete")) == {"retention.ms": "3"}
+    assert alter(rig, ConfigChange("segment.ms", "delete")) == {"retention.ms": "3"}
+    written = len(rig.log.batches)
+    assert alter(rig, ConfigChange("retention.ms", "set", " 3 ")) == {"retention.ms": "3"}
+    assert len(rig.log.batches) == written, "what changes nothing is not written"
+    rig.restart()
+    assert alter(rig) == {"retention.ms": "3"}
 
 
 def test_lists_are_appended_to_and_subtracted_from() -> None:
-    kit = StateRig()
-    kit.create("a")
+    rig = StateRig()
+    rig.create("a")
     name = "leader.replication.throttled.replicas"
-    assert alter(kit, ConfigChange(name, "append", "0:1,1:1")) == {name: "0:1,1:1"}
-    assert alter(kit, ConfigChange(name, "append", "1:1,2:1,2:1")) == {name: "0:1,1:1,2:1"}
-    assert alter(kit, ConfigChange(name, "subtract", "1:1,7:1")) == {name: "0:1,2:1"}
-    assert alter(kit, ConfigChange(name, "subtract", "0:1,2:1")) == {name: ""}
-    assert alter(kit, ConfigChange("cleanup.policy", "append", "compact")) == "INVALID_CONFIG"
-    assert alter(kit, ConfigChange("cleanup.policy", "append", "delete")) == {
+    assert alter(rig, ConfigChange(name, "append", "0:1,1:1")) == {name: "0:1,1:1"}
+    assert alter(rig, ConfigChange(name, "append", "1:1,2:1,2:1")) == {name: "0:1,1:1,2:1"}
+    assert alter(rig, ConfigChange(name, "subtract", "1:1,7:1")) == {name: "0:1,2:1"}
+    assert alter(rig, ConfigChange(name, "subtract", "0:1,2:1")) == {name: ""}
+    assert alter(rig, ConfigChange("cleanup.policy", "append", "compact")) == "INVALID_CONFIG"
+    assert alter(rig, ConfigChange("cleanup.policy", "append", "delete")) == {
         name: "",
         "cleanup.policy": "delete",
     }
-    assert alter(kit, ConfigChange("cleanup.policy", "subtract", "delete")) == {
+    assert alter(rig, ConfigChange("cleanup.policy", "subtract", "delete")) == {
         name: "",
         "cleanup.policy": "",
     }
-    assert alter(kit, ConfigChange("retention.ms", "append", "5")) == "INVALID_CONFIG"
-    assert alter(kit, ConfigChange("retention.ms", "subtract", "5")) == "INVALID_CONFIG"
+    assert alter(rig, ConfigChange("retention.ms", "append", "5")) == "INVALID_CONFIG"
+    assert alter(rig, ConfigChange("retention.ms", "subtract", "5")) == "INVALID_CONFIG"
 
 
-def test_changes_that_make_no_sense_change_nothing() -> None:
-    kit = StateRig()
-    kit.create("a")
+def test_invalid_changes_change_nothing() -> None:
+    rig = StateRig()
+    rig.create("a")
     twice = ConfigChange("retention.ms", "set", "1"), ConfigChange("retention.ms", "delete")
-    assert alter(kit, *twice) == "INVALID_REQUEST"
-    assert alter(kit, ConfigChange("retention.ms", "set")) == "INVALID_REQUEST"
-    assert alter(kit, ConfigChange("no.such.thing", "delete")) == "INVALID_CONFIG"
+    assert alter(rig, *twice) == "INVALID_REQUEST"
+    assert alter(rig, ConfigChange("retention.ms", "set")) == "INVALID_REQUEST"
+    assert alter(rig, ConfigChange("no.such.thing", "delete")) == "INVALID_CONFIG"
     half = ConfigChange("retention.ms", "set", "1"), ConfigChange("segment.ms", "set", "x")
-    assert alter(kit, *half) == "INVALID_CONFIG"
-    assert alter(kit) == {}
+    assert alter(rig, *half) == "INVALID_CONFIG"
+    assert alter(rig) == {}

@@ -1,4 +1,4 @@
-"""Every engine, behind one fixture: the same tests say the same of each."""
+"""A fixture with each engine, so that the same tests run against all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @asynccontextmanager
 async def embedded(folder: Path) -> AsyncIterator[Engine]:
-    """An open node on a folder of its own."""
+    """The embedded engine on a node with a data folder of its own."""
     from mainstem.clock import LoopClock
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.log.disk.real_disk import RealDisk
@@ -45,11 +45,11 @@ async def embedded(folder: Path) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def kafka(at: str) -> AsyncIterator[Engine]:
+async def kafka(address: str) -> AsyncIterator[Engine]:
     """The Kafka engine on a cluster."""
     from mainstem.engines.kafka.engine import KafkaEngine
 
-    engine = await KafkaEngine.connect(at, timeout_s=10)
+    engine = await KafkaEngine.connect(address, timeout_s=10)
     try:
         yield engine
     finally:
@@ -63,11 +63,11 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     if request.param == "embedded":
         opener = lambda: embedded(tmp_path)  # noqa: E731
     elif request.param == "kafka":
-        at = request.getfixturevalue("server").at
-        opener = lambda: kafka(at)  # noqa: E731
+        address = request.getfixturevalue("server").at
+        opener = lambda: kafka(address)  # noqa: E731
     else:
-        at = request.getfixturevalue("real_kafka")
-        opener = lambda: kafka(at)  # noqa: E731
+        address = request.getfixturevalue("real_kafka")
+        opener = lambda: kafka(address)  # noqa: E731
 
     def go(work: Callable[[Engine], Awaitable[None]]) -> None:
         async def inner() -> None:

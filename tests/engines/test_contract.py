@@ -1,4 +1,4 @@
-"""What every engine does alike: the contract of mainstem/contract.py."""
+"""The contract of mainstem/contract.py, tested with every engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOON = 1_370_088_000_000
 
 
 def name(kind: str = "topic") -> str:
-    """A name that no other test has: engines over a server share it."""
+    """A unique name, because the tests of an engine share its server."""
     return f"{kind}-{uuid.uuid4().hex[:10]}"
 
 
@@ -52,13 +52,13 @@ async def made(engine: Engine, partitions: int = 1, **settings: str) -> str:
 
 
 async def read(reader: Reader | Member, count: int) -> list[Event]:
-    """So many events, however many reads it takes."""
+    """Read `count` events, with as many reads as necessary."""
     events: list[Event] = []
     deadline = time.monotonic() + 30
     while len(events) < count and time.monotonic() < deadline:
-        found: ReadResult = await reader.read(max_events=count - len(events), wait_ms=1_000)
-        assert not found.unreadable
-        events += found.events
+        result: ReadResult = await reader.read(max_events=count - len(events), wait_ms=1_000)
+        assert not result.unreadable
+        events += result.events
     assert len(events) == count
     return events
 
@@ -67,19 +67,19 @@ def values(events: Sequence[Event]) -> list[bytes | None]:
     return [event.value for event in events]
 
 
-def test_events_come_back_as_they_were_published(run: Run) -> None:
+def test_events_are_read_as_they_were_published(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
-        given = [
+        new_events = [
             NewEvent(b"one", b"key", (("trace", b"\x00\xff"), ("empty", b""), ("null", None)), NOON),
             NewEvent(None, b"tombstone", (), NOON + 1),
             NewEvent(b"", None, (), NOON + 2),
         ]
-        assert await engine.publish(topic, given) == [Position(topic, 0, at) for at in range(3)]
+        assert await engine.publish(topic, new_events) == [Position(topic, 0, offset) for offset in range(3)]
         reader = await engine.reader([Position(topic, 0, 0)])
         assert await read(reader, 3) == [
-            Event(topic, 0, at, each.timestamp_ms or 0, each.key, each.value, each.headers)
-            for at, each in enumerate(given)
+            Event(topic, 0, offset, event.timestamp_ms or 0, event.key, event.value, event.headers)
+            for offset, event in enumerate(new_events)
         ]
         assert reader.positions() == [Position(topic, 0, 3)]
         await reader.close()
@@ -100,27 +100,29 @@ def test_an_event_without_a_time_gets_the_time_of_publishing(run: Run) -> None:
     run(work)
 
 
-def test_publishing_to_nowhere_in_particular_is_nothing(run: Run) -> None:
+def test_publishing_no_events_does_nothing(run: Run) -> None:
     async def work(engine: Engine) -> None:
         assert await engine.publish(await made(engine), []) == []
 
     run(work)
 
 
-def test_order_holds_within_a_partition_over_calls_that_overlap(run: Run) -> None:
+def test_the_order_within_a_partition_holds_for_overlapping_calls(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
-        calls = [[NewEvent(b"%d" % at) for at in range(low, low + 250)] for low in range(0, 2_000, 250)]
+        calls = [
+            [NewEvent(b"%d" % number) for number in range(low, low + 250)] for low in range(0, 2_000, 250)
+        ]
         placed = await asyncio.gather(*(engine.publish(topic, call) for call in calls))
-        assert [each.offset for call in placed for each in call] == list(range(2_000))
+        assert [position.offset for call in placed for position in call] == list(range(2_000))
         reader = await engine.reader([Position(topic, 0, 0)])
-        assert values(await read(reader, 2_000)) == [b"%d" % at for at in range(2_000)]
+        assert values(await read(reader, 2_000)) == [b"%d" % number for number in range(2_000)]
         await reader.close()
 
     run(work)
 
 
-def test_a_key_goes_where_javas_client_would_put_it(run: Run) -> None:
+def test_a_key_chooses_the_same_partition_as_in_javas_client(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine, partitions=10)
         # The hashes are those of org.apache.kafka.common.utils.UtilsTest.testMurmur2.
@@ -132,7 +134,7 @@ def test_a_key_goes_where_javas_client_would_put_it(run: Run) -> None:
             b"abc": 479470107,
         }
         placed = await engine.publish(topic, [NewEvent(b"", key) for key in hashes])
-        assert [each.partition for each in placed] == [
+        assert [position.partition for position in placed] == [
             (hashed & 0x7FFFFFFF) % 10 for hashed in hashes.values()
         ]
 
@@ -142,32 +144,32 @@ def test_a_key_goes_where_javas_client_would_put_it(run: Run) -> None:
 def test_a_partition_can_be_chosen(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine, partitions=3)
-        placed = await engine.publish(topic, [NewEvent(b"", b"k", partition=at) for at in (2, 0, 2)])
+        placed = await engine.publish(topic, [NewEvent(b"", b"k", partition=index) for index in (2, 0, 2)])
         assert placed == [Position(topic, 2, 0), Position(topic, 0, 0), Position(topic, 2, 1)]
 
     run(work)
 
 
-def test_what_is_too_large_is_refused_and_the_rest_is_written(run: Run) -> None:
+def test_too_large_events_are_refused_and_the_others_written(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine, max_message_bytes="20000")
-        given = [NewEvent(b"a"), NewEvent(b"b" * 50_000), NewEvent(b"c")]
+        new_events = [NewEvent(b"a"), NewEvent(b"b" * 50_000), NewEvent(b"c")]
         with pytest.raises(EventTooLarge) as refused:
-            for event in given:
+            for event in new_events:
                 await engine.publish(topic, [event])
         assert isinstance(refused.value.results[0], EventTooLarge)
-        await engine.publish(topic, given[2:])
+        await engine.publish(topic, new_events[2:])
         assert await engine.bounds(topic, 0) == Bounds(0, 2)
 
     run(work)
 
 
-def test_a_partition_that_is_not_there_is_named(run: Run) -> None:
+def test_the_error_names_a_partition_that_does_not_exist(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
         with pytest.raises(UnknownTopic, match=topic) as refused:
             await engine.publish(topic, [NewEvent(b"a", partition=0), NewEvent(b"b", partition=7)])
-        assert [type(each) for each in refused.value.results] == [Position, UnknownTopic]
+        assert [type(result) for result in refused.value.results] == [Position, UnknownTopic]
 
     run(work)
 
@@ -175,7 +177,9 @@ def test_a_partition_that_is_not_there_is_named(run: Run) -> None:
 def test_offset_for_time_is_the_first_event_at_or_after_it(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
-        await engine.publish(topic, [NewEvent(b"", timestamp_ms=NOON + at * 1_000) for at in range(100)])
+        await engine.publish(
+            topic, [NewEvent(b"", timestamp_ms=NOON + number * 1_000) for number in range(100)]
+        )
         assert await engine.offset_for_time(topic, 0, NOON - 1) == 0
         assert await engine.offset_for_time(topic, 0, NOON + 41_001) == 42
         assert await engine.offset_for_time(topic, 0, NOON + 99_000) == 99
@@ -184,7 +188,7 @@ def test_offset_for_time_is_the_first_event_at_or_after_it(run: Run) -> None:
     run(work)
 
 
-def test_a_reader_waits_for_what_comes(run: Run) -> None:
+def test_a_reader_waits_for_new_events(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
         reader = await engine.reader([Position(topic, 0, 0)])
@@ -198,29 +202,29 @@ def test_a_reader_waits_for_what_comes(run: Run) -> None:
     run(work)
 
 
-def test_a_reader_reads_many_partitions_each_in_order_and_gives_no_more_than_asked(run: Run) -> None:
+def test_a_reader_reads_each_partition_in_order_up_to_the_limit(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine, partitions=3)
-        await engine.publish(topic, [NewEvent(b"%d" % at, partition=at % 3) for at in range(300)])
+        await engine.publish(topic, [NewEvent(b"%d" % number, partition=number % 3) for number in range(300)])
         reader = await engine.reader([Position(topic, index, 10) for index in range(3)])
         events: list[Event] = []
         while len(events) < 270:
-            found = await reader.read(max_events=7, wait_ms=5_000)
-            assert 0 < len(found.events) <= 7
-            events += found.events
+            result = await reader.read(max_events=7, wait_ms=5_000)
+            assert 0 < len(result.events) <= 7
+            events += result.events
         for index in range(3):
-            mine = [event.offset for event in events if event.partition == index]
-            assert mine == list(range(10, 100))
+            offsets = [event.offset for event in events if event.partition == index]
+            assert offsets == list(range(10, 100))
         assert reader.positions() == [Position(topic, index, 100) for index in range(3)]
         await reader.close()
 
     run(work)
 
 
-def test_a_reader_can_be_moved(run: Run) -> None:
+def test_a_reader_can_seek(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
-        await engine.publish(topic, [NewEvent(b"%d" % at) for at in range(10)])
+        await engine.publish(topic, [NewEvent(b"%d" % number) for number in range(10)])
         reader = await engine.reader([Position(topic, 0, 8)])
         assert values(await read(reader, 2)) == [b"8", b"9"]
         reader.seek(Position(topic, 0, 3))
@@ -230,10 +234,10 @@ def test_a_reader_can_be_moved(run: Run) -> None:
     run(work)
 
 
-def test_a_position_that_retention_removed_is_told(run: Run) -> None:
+def test_reading_at_a_position_that_retention_removed_is_an_error(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine)
-        await engine.publish(topic, [NewEvent(b"%d" % at) for at in range(10)])
+        await engine.publish(topic, [NewEvent(b"%d" % number) for number in range(10)])
         assert await engine.delete_records(topic, 0, 6) == 6
         assert await engine.bounds(topic, 0) == Bounds(6, 10)
         reader = await engine.reader([Position(topic, 0, 2)])
@@ -247,13 +251,13 @@ def test_a_position_that_retention_removed_is_told(run: Run) -> None:
     run(work)
 
 
-def test_topics_are_made_listed_altered_grown_and_deleted(run: Run) -> None:
+def test_topics_are_created_listed_altered_extended_and_deleted(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic = await made(engine, partitions=2, retention_ms="86400000")
         with pytest.raises(TopicExists, match=topic):
             await engine.create_topic(topic)
         await engine.publish(topic, [NewEvent(b"x", partition=1)])
-        (listed,) = [each for each in await engine.topics() if each.name == topic]
+        (listed,) = [summary for summary in await engine.topics() if summary.name == topic]
         assert (listed.partitions, listed.events, listed.internal) == (2, 1, False)
         await engine.alter_topic(topic, {"retention.bytes": "1000000", "retention.ms": None})
         await engine.add_partitions(topic, 4)
@@ -263,20 +267,20 @@ def test_topics_are_made_listed_altered_grown_and_deleted(run: Run) -> None:
                 break
             await asyncio.sleep(0.05)
             info = await engine.topic(topic)
-        assert [(each.partition, each.begin, each.end) for each in info.partitions] == [
+        assert [(partition.partition, partition.begin, partition.end) for partition in info.partitions] == [
             (0, 0, 0),
             (1, 0, 1),
             (2, 0, 0),
             (3, 0, 0),
         ]
-        settings = {each.name: each for each in info.settings}
+        settings = {setting.name: setting for setting in info.settings}
         assert settings["retention.bytes"].value == "1000000"
         assert not settings["retention.bytes"].is_default
         assert settings["retention.ms"].is_default
         assert len(info.id) == 22
         await engine.delete_topic(topic)
         for _ in range(100):
-            if topic not in [each.name for each in await engine.topics()]:
+            if topic not in [summary.name for summary in await engine.topics()]:
                 break
             await asyncio.sleep(0.05)
         with pytest.raises(UnknownTopic, match=topic):
@@ -287,7 +291,7 @@ def test_topics_are_made_listed_altered_grown_and_deleted(run: Run) -> None:
     run(work)
 
 
-def test_what_a_topic_cannot_be_is_refused_with_a_reason(run: Run) -> None:
+def test_an_impossible_topic_is_refused_with_a_reason(run: Run) -> None:
     async def work(engine: Engine) -> None:
         with pytest.raises(InvalidArgument, match="a/b"):
             await engine.create_topic("a/b")
@@ -308,19 +312,19 @@ def test_what_a_topic_cannot_be_is_refused_with_a_reason(run: Run) -> None:
     run(work)
 
 
-def test_a_group_goes_on_where_it_committed(run: Run) -> None:
+def test_a_group_continues_at_its_committed_position(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic, group = await made(engine), name("group")
-        await engine.publish(topic, [NewEvent(b"%d" % at) for at in range(10)])
+        await engine.publish(topic, [NewEvent(b"%d" % number) for number in range(10)])
         member = await engine.join(group, [topic], start="earliest")
         assert values(await read(member, 4)) == [b"0", b"1", b"2", b"3"]
         await member.commit()
         info = await engine.group(group)
         assert info.state == "Stable"
-        assert [each.assigned for each in info.members] == [((topic, 0),)]
-        (at,) = info.positions
-        assert (at.offset, at.end, at.lag) == (4, 10, 6)
-        assert at.lag_ms is not None
+        assert [member.assigned for member in info.members] == [((topic, 0),)]
+        (position,) = info.positions
+        assert (position.offset, position.end, position.lag) == (4, 10, 6)
+        assert position.lag_ms is not None
         await member.close()
         again = await engine.join(group, [topic], start="latest")
         assert values(await read(again, 6)) == [b"4", b"5", b"6", b"7", b"8", b"9"]
@@ -333,36 +337,38 @@ def test_a_group_goes_on_where_it_committed(run: Run) -> None:
 def test_members_of_a_group_share_the_partitions(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic, group = await made(engine, partitions=4), name("group")
-        one = await engine.join(group, [topic], start="earliest")
-        await one.read(wait_ms=200)
-        two = await engine.join(group, [topic], start="earliest")
+        first = await engine.join(group, [topic], start="earliest")
+        await first.read(wait_ms=200)
+        second = await engine.join(group, [topic], start="earliest")
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
-            await asyncio.gather(one.read(wait_ms=200), two.read(wait_ms=200))
-            shares = [len(each.assigned) for each in (await engine.group(group)).members]
+            await asyncio.gather(first.read(wait_ms=200), second.read(wait_ms=200))
+            shares = [len(member.assigned) for member in (await engine.group(group)).members]
             if shares == [2, 2]:
                 break
         assert shares == [2, 2]
-        await engine.publish(topic, [NewEvent(b"%d" % at, partition=at) for at in range(4)])
+        await engine.publish(topic, [NewEvent(b"%d" % number, partition=number) for number in range(4)])
         seen: list[bytes | None] = []
         while len(seen) < 4 and time.monotonic() < deadline:
-            for found in await asyncio.gather(one.read(wait_ms=200), two.read(wait_ms=200)):
-                seen += values(found.events)
-        assert sorted(each or b"" for each in seen) == [b"0", b"1", b"2", b"3"]
-        await one.close()
-        await two.close()
+            for result in await asyncio.gather(first.read(wait_ms=200), second.read(wait_ms=200)):
+                seen += values(result.events)
+        assert sorted(value or b"" for value in seen) == [b"0", b"1", b"2", b"3"]
+        await first.close()
+        await second.close()
 
     run(work)
 
 
-def test_positions_are_set_for_a_group_without_members_alone(run: Run) -> None:
+def test_positions_can_be_set_only_for_a_group_without_members(run: Run) -> None:
     async def work(engine: Engine) -> None:
         topic, group = await made(engine, partitions=2), name("group")
-        await engine.publish(topic, [NewEvent(b"%d" % at, partition=0) for at in range(5)])
+        await engine.publish(topic, [NewEvent(b"%d" % number, partition=0) for number in range(5)])
         await engine.set_positions(group, [Position(topic, 0, 3)])
         info = await engine.group(group)
         assert info.state == "Empty"
-        assert [(each.partition, each.offset, each.end, each.lag) for each in info.positions] == [
+        assert [
+            (position.partition, position.offset, position.end, position.lag) for position in info.positions
+        ] == [
             (0, 3, 5, 2),
             (1, None, 0, None),
         ]
@@ -373,7 +379,7 @@ def test_positions_are_set_for_a_group_without_members_alone(run: Run) -> None:
         with pytest.raises(GroupInUse, match=group):
             await engine.delete_group(group)
         await member.close()
-        assert group in [each.name for each in await engine.groups()]
+        assert group in [summary.name for summary in await engine.groups()]
         await engine.delete_group(group)
         with pytest.raises(UnknownGroup, match=group):
             await engine.group(group)
@@ -383,7 +389,7 @@ def test_positions_are_set_for_a_group_without_members_alone(run: Run) -> None:
     run(work)
 
 
-def test_the_cluster_tells_who_serves(run: Run) -> None:
+def test_the_cluster_lists_its_brokers(run: Run) -> None:
     async def work(engine: Engine) -> None:
         cluster = await engine.cluster()
         assert cluster.id
@@ -396,5 +402,5 @@ def test_the_cluster_tells_who_serves(run: Run) -> None:
 
 def test_every_error_is_of_the_contract() -> None:
     assert all(
-        issubclass(each, StreamError) for each in (UnknownTopic, TopicExists, GroupInUse, InvalidArgument)
+        issubclass(error, StreamError) for error in (UnknownTopic, TopicExists, GroupInUse, InvalidArgument)
     )

@@ -1,4 +1,4 @@
-"""What is the Kafka engine's alone: reaching a server, and the public way to it."""
+"""The Kafka engine only: connecting to a server, and the public function for it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_connect_is_the_public_way_in_and_out(server: Server) -> None:
         async with mainstem.connect(server.at) as stream:
             (position,) = await stream.publish("public", [mainstem.NewEvent(b"hello", key=b"k")])
             reader = await stream.reader([position])
-            found = await reader.read(wait_ms=10_000)
+            result = await reader.read(wait_ms=10_000)
             await reader.close()
-        assert [(each.key, each.value) for each in found.events] == [(b"k", b"hello")]
+        assert [(event.key, event.value) for event in result.events] == [(b"k", b"hello")]
 
     asyncio.run(work())
 
@@ -35,22 +35,22 @@ def test_one_address_of_several_is_enough(server: Server) -> None:
     asyncio.run(work())
 
 
-def test_where_nobody_listens_is_told_at_once() -> None:
+def test_an_address_without_a_listener_is_an_immediate_error() -> None:
     with pytest.raises(NotReachable, match=r"no server at 127\.0\.0\.1:1 \(connection refused\)"):
         asyncio.run(KafkaEngine.connect("127.0.0.1:1"))
     with pytest.raises(InvalidArgument, match="not HOST:PORT"):
         asyncio.run(KafkaEngine.connect("127.0.0.1"))
 
 
-def test_a_listener_that_is_no_kafka_is_told_after_the_timeout() -> None:
+def test_a_listener_that_is_not_kafka_is_an_error_after_the_timeout() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        at = f"127.0.0.1:{silent.getsockname()[1]}"
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(
-            NotReachable, match=f"what listens at {at} does not answer as a Kafka server in 1 s"
+            NotReachable, match=f"what listens at {address} does not answer as a Kafka server in 1 s"
         ):
-            asyncio.run(KafkaEngine.connect(at, timeout_s=1))
+            asyncio.run(KafkaEngine.connect(address, timeout_s=1))
 
 
 def test_importing_the_package_imports_no_client() -> None:

@@ -12,7 +12,7 @@ from mainstem.kafka_protocol.message import Message
 from mainstem.log.errors import OffsetOutOfRange
 from mainstem.promise import Promise
 from mainstem.settings import Settings
-from tests.coordinator.state_kit import StateRig
+from tests.coordinator.state_rig import StateRig
 from tests.doors.kafka.kit import DoorClient, MemoryLog, MemoryPartition
 
 OK, UNKNOWN_TOPIC, INVALID_TOPIC, TOPIC_EXISTS, INVALID_PARTITIONS = 0, 3, 17, 36, 37

@@ -11,7 +11,7 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handlers import discover
 from mainstem.kafka_protocol.message import Message
 from mainstem.kafka_protocol.schema import api
-from tests.coordinator.group_kit import (
+from tests.coordinator.group_rig import (
     FLIGHTS,
     GROUP,
     SESSION_MS,

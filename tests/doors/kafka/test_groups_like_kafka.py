@@ -18,7 +18,7 @@ import pytest
 
 from mainstem.kafka_protocol.message import NO_UUID, Message
 from mainstem.kafka_protocol.schema import api
-from tests.coordinator.group_kit import subscription
+from tests.coordinator.group_rig import subscription
 from tests.doors.kafka.kit import decode_reply, request_frame
 from tests.support.server import Server
 

@@ -61,8 +61,8 @@ class RecordCodec:
             raise StateDamaged(f"an empty state record {location}")
         if data[0] != RECORD_VERSION:
             raise StateTooNew(
-                f"a state record of version {data[0]} {location}: this mainstem knows version {RECORD_VERSION};"
-                " start the newer mainstem that wrote this folder"
+                f"a state record of version {data[0]} {location}: this mainstem knows version"
+                f" {RECORD_VERSION}; start the newer mainstem that wrote this folder"
             )
         body = memoryview(data)[1:]
         try:

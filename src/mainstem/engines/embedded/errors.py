@@ -31,8 +31,8 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
 
 
 def translate(error: Exception, subject: str) -> Exception:
-    """The contract's error for an error of the log or the coordinator; `subject` begins the message. Any other
-    error is a bug and is returned unchanged."""
+    """The contract's error for an error of the log or the coordinator; `subject` begins the message. Any
+    other error is a bug and is returned unchanged."""
     if isinstance(error, (log.LogError, coordinator.CoordinatorError)):
         return _CLASSES.get(type(error), contract.StreamError)(f"{subject}: {error}")
     return error

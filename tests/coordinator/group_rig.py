@@ -1,4 +1,4 @@
-"""Groups on a state log in memory and a clock that tests move: members in a few words."""
+"""A rig with the groups on a state log in memory and a simulated clock, and short forms of the requests."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ def subscription(*topics: str, user_data: bytes | None = None) -> bytes:
     return out + struct.pack(">i", 0)
 
 
-def code(later: Promise[Any]) -> str | None:
-    """Kafka's word for how it ended: None for well, "pending" for not yet."""
-    if not later.done:
+def code(promise: Promise[Any]) -> str | None:
+    """Kafka's error code of a promise: None if it succeeded, "pending" if it is not done."""
+    if not promise.done:
         return "pending"
-    if later.error is None:
+    if promise.error is None:
         return None
-    assert isinstance(later.error, CoordinatorError), later.error
-    return later.error.code
+    assert isinstance(promise.error, CoordinatorError), promise.error
+    return promise.error.code
 
 
-def codes(verdicts: list[CoordinatorError | None]) -> list[str | None]:
-    """Kafka's words for verdicts."""
-    return [None if verdict is None else verdict.code for verdict in verdicts]
+def codes(errors: list[CoordinatorError | None]) -> list[str | None]:
+    """Kafka's error codes of some errors; None where there is no error."""
+    return [None if error is None else error.code for error in errors]
 
 
 class FakeTopicLookup:
-    """Topics by name and id."""
+    """Finds topics by name and id."""
 
     def __init__(self, *topics: TopicMetadata) -> None:
         self.all = list(topics)
@@ -79,7 +79,7 @@ WEATHER = TopicMetadata("weather", UUID(int=102), 2, {})
 
 @dataclass
 class GroupRig:
-    """Groups, and what they run on."""
+    """The groups with their runtime, clock, state log and disk."""
 
     groups: Groups
     runtime: Runtime
@@ -90,7 +90,7 @@ class GroupRig:
     settings: Settings
 
     def restart(self, topics: FakeTopicLookup | None = None) -> GroupRig:
-        """The same log in a new process; what was not durable is gone."""
+        """Load the same log as a new process would: without what was not durable."""
         self.state.fail()
         return group_rig(
             settings=self.settings,
@@ -116,9 +116,9 @@ class GroupRig:
             "session_timeout_ms": SESSION_MS,
             "rebalance_timeout_ms": REBALANCE_MS,
         }
-        later = self.groups.join(JoinRequest(**{**values, **change}))
+        promise = self.groups.join(JoinRequest(**{**values, **change}))
         self.clock.advance(0)
-        return later
+        return promise
 
     def sync(
         self, joined: JoinReply, assignments: dict[str, bytes] | None = None, **change: Any
@@ -129,19 +129,22 @@ class GroupRig:
             "generation": joined.generation,
             "assignments": tuple((assignments or {}).items()),
         }
-        later = self.groups.sync(SyncRequest(**{**values, **change}))
+        promise = self.groups.sync(SyncRequest(**{**values, **change}))
         self.clock.advance(0)
-        return later
+        return promise
 
     def heartbeat(self, joined: JoinReply, **change: Any) -> str | None:
         values = {"group_id": GROUP, "member_id": joined.member_id, "generation": joined.generation}
         return code(self.groups.heartbeat(Heartbeat(**{**values, **change})))
 
     def leave(self, *members: JoinReply | LeaveRequest, group_id: str = GROUP) -> list[str | None]:
-        leaving = [one if isinstance(one, LeaveRequest) else LeaveRequest(one.member_id) for one in members]
-        later = self.groups.leave(group_id, leaving)
+        requests = [
+            member if isinstance(member, LeaveRequest) else LeaveRequest(member.member_id)
+            for member in members
+        ]
+        promise = self.groups.leave(group_id, requests)
         self.clock.advance(0)
-        return codes(later.result())
+        return codes(promise.result())
 
     def commit(
         self,
@@ -164,17 +167,17 @@ class GroupRig:
         return self.groups.commit(CommitRequest(**{**values, **change}))
 
     def commit_code(self, joined: JoinReply | None = None, offset: int = 1, **change: Any) -> str | None:
-        """How a commit of one offset ended, whether all of it or its partition was refused."""
-        later = self.commit(joined, offset, **change)
-        return code(later) or codes(later.result()[0])[0]
+        """Commit one offset. Returns the error code of the request or of the partition."""
+        promise = self.commit(joined, offset, **change)
+        return code(promise) or codes(promise.result()[0])[0]
 
     def offsets(self, group_id: str = GROUP) -> dict[tuple[str, int], int]:
-        """All committed offsets."""
+        """All committed offsets, by (topic, partition)."""
         return {
-            (topic.topic.name, one.partition): one.offset.offset
+            (topic.topic.name, partition.partition): partition.offset.offset
             for topic in self.groups.fetch_offsets(group_id).result()
-            for one in topic.partitions
-            if one.offset is not None
+            for partition in topic.partitions
+            if partition.offset is not None
         }
 
     def state_of(self, group_id: str = GROUP) -> str | None:
@@ -184,19 +187,19 @@ class GroupRig:
     # --- scenes -------------------------------------------------------------------------------------------
 
     def first(self, **change: Any) -> JoinReply:
-        """A group of one: joined, leads, not synced."""
-        later = self.join(**change)
+        """Join as the first member, without a sync."""
+        promise = self.join(**change)
         self.advance_ms(self.settings.group_initial_rebalance_delay_ms)
-        return later.result()
+        return promise.result()
 
     def stable_one(self, **change: Any) -> JoinReply:
-        """A stable group of one."""
+        """Make a stable group of one member."""
         joined = self.first(**change)
         assert code(self.sync(joined, {joined.member_id: b"all"})) is None
         return joined
 
     def stable_two(self, **change: Any) -> tuple[JoinReply, JoinReply]:
-        """A stable group of two: (leader, follower)."""
+        """Make a stable group of two members. Returns (leader, follower)."""
         first = self.stable_one(**change)
         second = self.join(**change)
         again = self.join(first.member_id, **change)
@@ -219,7 +222,7 @@ def group_rig(
     topics: FakeTopicLookup | None = None,
     **change: Any,
 ) -> GroupRig:
-    """Groups that are loaded and run. `change`: settings."""
+    """A rig with loaded groups. `change`: settings."""
     settings = settings or Settings(**change)
     state = state or FakeStateLog()
     disk = disk or FakeStateDisk()

@@ -1,4 +1,4 @@
-"""Topics and producer ids on a state log in memory, whose commits a test makes succeed or fail."""
+"""A rig with topics and producer ids on a state log in memory, whose commits a test completes or fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class StateRig:
-    """The machines; `restart()` opens them again on what is durable."""
+    """The two state machines and their runtime. `restart()` loads them again from what is durable."""
 
     def __init__(self, *, auto: bool = True, settings: Settings | None = None, seed: int = 1) -> None:
         self.clock = SimClock()
@@ -38,7 +38,7 @@ class StateRig:
         self.runtime.load()
 
     def restart(self) -> None:
-        """As after kill -9: what is not durable is gone."""
+        """Load the state again as after kill -9: without what was not durable."""
         self.log.fail()
         self.seed += 1
         self.open()
@@ -47,18 +47,18 @@ class StateRig:
         done(self.topics.create(name, partitions, config or {}))
 
     def state(self) -> list[Any]:
-        """All that is remembered."""
+        """The records of the whole state."""
         return [*self.topics.snapshot(), *self.producer_ids.snapshot()]
 
 
-def done(later: Promise[T]) -> T:
-    """The value of what must be done."""
-    assert later.done, "not done"
-    return later.result()
+def done(promise: Promise[T]) -> T:
+    """The value of a promise that must be done."""
+    assert promise.done, "not done"
+    return promise.result()
 
 
-def code(later: Promise[Any]) -> str:
-    """Kafka's word for how it was refused."""
-    assert later.done, "not done"
-    assert isinstance(later.error, CoordinatorError), later.error
-    return later.error.code
+def code(promise: Promise[Any]) -> str:
+    """Kafka's error code of a promise that must have failed."""
+    assert promise.done, "not done"
+    assert isinstance(promise.error, CoordinatorError), promise.error
+    return promise.error.code
