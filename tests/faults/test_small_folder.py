@@ -87,7 +87,7 @@ def goes_on(files: Files, whole: dict[int, bytes]) -> None:
     for life in range(3):
         start = StartedLog(files)
         assert start.bodies().items() >= whole.items()
-        assert start.partition.fenced is None
+        assert start.partition.fence_reason is None
         assert start.append(100 + life) == EVENTS + life
         files = start.killed()
 

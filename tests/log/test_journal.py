@@ -174,13 +174,13 @@ def test_a_failed_sync_of_a_segment_fences_its_partition_alone_and_is_repaired()
     fail_next_sync(machine)
     machine.log.checkpoint()
     machine.settle(0.5)
-    assert machine.partition(0).fenced is not None
+    assert machine.partition(0).fence_reason is not None
     with pytest.raises(StorageError):
         machine.append(0)
     assert machine.offsets(0) == [0, 1, 2]
     machine.write(1, 1)
     machine.settle(3)
-    assert machine.partition(0).fenced is None
+    assert machine.partition(0).fence_reason is None
     machine.write(1)
     machine.log.checkpoint()
     machine.settle(1)
@@ -213,7 +213,7 @@ def test_a_failed_direct_sync_fails_its_appends() -> None:
     with pytest.raises(StorageError):
         later.result()
     machine.settle(3)
-    assert machine.partition().fenced is None
+    assert machine.partition().fence_reason is None
     machine.write(1, size=5000)
     machine.crash().start()
     assert machine.offsets() == [0, 1]

@@ -32,7 +32,7 @@ def test_what_a_fenced_partition_had_in_a_good_group_is_void(crash: Literal["pow
         met += mine.error is not None
         kept = 2 if mine.error is not None else 3
         machine.settle(3)
-        assert machine.partition(0).fenced is None
+        assert machine.partition(0).fence_reason is None
         machine.append(0, fill=b"new", size=5000)
         machine.settle()
         machine.crash(crash).start()
@@ -101,11 +101,11 @@ def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
         machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
         machine.log.checkpoint()
         machine.settle(0.5)
-        assert machine.partition().fenced is not None
+        assert machine.partition().fence_reason is not None
         machine.disk.sync_fails = 0.0
         machine.partition().delete_records(2)
         machine.settle(3)
-        assert machine.partition().fenced is None
+        assert machine.partition().fence_reason is None
         machine.log.checkpoint()
         machine.settle(1)
         machine.crash().start()

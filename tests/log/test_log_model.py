@@ -335,7 +335,7 @@ class RandomLogRun:
             partition = self.log.partition(TOPIC, index)
             assert partition.log_start_offset <= partition.high_watermark <= partition.log_end_offset
             model.safe = max(model.safe, partition.high_watermark)
-            if partition.fenced is None and not partition._awaits_epoch:  # then it is durable
+            if partition.fence_reason is None and not partition._awaits_epoch:  # then it is durable
                 model.epoch = max(model.epoch, partition.epoch)
 
     # What must be so after a start.
@@ -343,7 +343,7 @@ class RandomLogRun:
     def judge(self, index: int, clean: bool) -> None:
         model, partition = self.models[index], self.partition(index)
         end = partition.high_watermark
-        assert partition.fenced is None, partition.fenced
+        assert partition.fence_reason is None, partition.fence_reason
         assert end == partition.log_end_offset
         if self.durability == "os" and self.power_went:
             model.safe = min(model.safe, end)  # the end may be lost then, never the middle

@@ -90,7 +90,7 @@ def test_a_failed_write_is_undone_and_the_next_one_succeeds() -> None:
     rig.disk.fail = lambda call, path: call == "pwrite"
     with pytest.raises(StorageError):
         rig.partition.append(batch(size=100))
-    assert rig.partition.fenced is None
+    assert rig.partition.fence_reason is None
     rig.disk.fail = lambda call, path: False
     assert rig.partition.append(batch()).base_offset == 1
     assert offsets(rig) == [0, 1]
@@ -114,7 +114,7 @@ def test_a_write_that_cannot_be_undone_makes_the_partition_read_only() -> None:
     for _ in range(2):
         with pytest.raises(StorageError):
             rig.partition.append(batch(size=100))
-    assert rig.partition.fenced is not None
+    assert rig.partition.fence_reason is not None
     assert offsets(rig) == [0]
 
 

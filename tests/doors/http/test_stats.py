@@ -301,14 +301,14 @@ def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:
         topic = door.create_topic("broken")
         known: Any = door.node.topics.get(topic)
         held = door.node.partition(known, 0)
-        held.fenced = "the disk failed"
+        held.fence_reason = "the disk failed"
         reply = door.http.get("/readyz")
         assert reply.status_code == 503
         assert reply.json()["ready"] is False
         assert "the disk failed" in reply.json()["reasons"][0]
         assert door.http.get("/livez").status_code == 200
         assert families(door)["mainstem_ready"][()] == 0
-        held.fenced = None
+        held.fence_reason = None
 
 
 def test_a_cluster_elsewhere_has_no_disk_here(tmp_path: Path) -> None:

@@ -351,10 +351,10 @@ class EmbeddedEngine:
         if self._node.stall_monitor.problem:
             problems.append(self._node.stall_monitor.problem)
         for partition in self._node.log.partitions():
-            topic = self._node.topics.by_id(partition.topic_id) if partition.fenced else None
+            topic = self._node.topics.by_id(partition.topic_id) if partition.fence_reason else None
             if topic is not None:
                 problems.append(
-                    f"topic {topic.name}, partition {partition.index} is read-only: {partition.fenced}"
+                    f"topic {topic.name}, partition {partition.index} is read-only: {partition.fence_reason}"
                 )
         return Health(not problems, tuple(problems))
 
@@ -364,7 +364,7 @@ class EmbeddedEngine:
         values: dict[str, float] = {
             "mainstem_log_read_only": log.read_only is not None,
             "mainstem_partitions_read_only": sum(
-                partition.fenced is not None for partition in log.partitions()
+                partition.fence_reason is not None for partition in log.partitions()
             ),
             "mainstem_uncommitted_bytes": log.pending_bytes,
             "mainstem_reserve_bytes": space_guard.reserve_bytes,

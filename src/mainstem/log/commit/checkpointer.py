@@ -269,7 +269,7 @@ class Checkpointer:
         """Write indexes and snapshots, some partitions in each turn of the loop: creating a file takes a
         while. They are written after the rows were read, because they must cover what is below those."""
         for partition in partitions[:_PARTITIONS_PER_TURN]:
-            if partition.fenced is None and partition in run.rows:  # else: deleted in the meantime
+            if partition.fence_reason is None and partition in run.rows:  # else: deleted in the meantime
                 _save_side_files(partition)
         remaining = partitions[_PARTITIONS_PER_TURN:]
         if remaining:

@@ -63,7 +63,7 @@ class CommittedPartition(Protocol):
     index: int
     epoch: int
     """partitionLeaderEpoch of the next batch."""
-    fenced: str | None
+    fence_reason: str | None
     """Why the partition is read-only; None in normal work."""
 
     @property

@@ -158,7 +158,9 @@ class Journal:
         def checkpointed(error: BaseException | None) -> None:
             row = self._checkpointer.rows.get(partition_key(partition))
             if error is None and (row is None or row.end_offset < offset):
-                error = StorageError(partition.fenced or f"the checkpoint does not reach offset {offset}")
+                error = StorageError(
+                    partition.fence_reason or f"the checkpoint does not reach offset {offset}"
+                )
             complete(out, error)
 
         self._add_control_record(partition, LOGSTART, offset, offset, 0).then(committed)
@@ -397,7 +399,7 @@ class Journal:
         for partition in failed:
             self._drop_pending(partition)  # here: what fails in one partition may make others append
             partition.roll_back()
-        self._awaiting_epoch = {partition for partition in failed if partition.fenced is None}
+        self._awaiting_epoch = {partition for partition in failed if partition.fence_reason is None}
         for partition in list(self._awaiting_epoch):
             self._begin_epoch(partition)
         self._checkpointer.schedule()

@@ -61,8 +61,8 @@ class Partition:
 
     __slots__ = (
         "_awaits_epoch", "_clock", "_committer", "_indexes", "_last_base_offset", "_lookup", "_retention",
-        "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived", "epoch", "fenced",
-        "index", "reader", "segments", "topic_id",
+        "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived", "epoch",
+        "fence_reason", "index", "reader", "segments", "topic_id",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,7 @@ class Partition:
         self.index = index
         self.epoch = state.epoch
         """Leader epoch of the next batch."""
-        self.fenced = state.fenced
+        self.fence_reason = state.fence_reason
         """Why the partition is read-only; None in normal work."""
         self._clock = context.clock
         self._committer = committer
@@ -114,7 +114,7 @@ class Partition:
         """Finish the recovery of the partition. May block."""
         if state.segments and state.arrivals:
             side_files.restore_arrivals(self.segments, state.arrivals)
-        if state.fenced is not None:
+        if state.fence_reason is not None:
             return  # a read-only partition needs nothing of the following, and its disk may fail
         replayed_from = state.replayed_segment, state.replayed_position
         if state.segments and not state.clean and replayed_from != self.segments.committed_end:
@@ -132,7 +132,7 @@ class Partition:
         Any LogError; then nothing was appended. StorageError: read-only, or the disk failed.
         """
         segments = self.segments
-        if self._awaits_epoch or self.fenced is not None or segments.deleted:
+        if self._awaits_epoch or self.fence_reason is not None or segments.deleted:
             raise self._refusal()
         size = len(batch)
         config = segments.config
@@ -191,7 +191,7 @@ class Partition:
     def _refusal(self) -> LogError:
         if self.segments.deleted:
             return PartitionDeleted("the topic was deleted")
-        return StorageError(self.fenced or "the last commit failed; its new epoch is not durable yet")
+        return StorageError(self.fence_reason or "the last commit failed; its new epoch is not durable yet")
 
     def _undo_write(self, file: File, position: int, error: OSError) -> StorageError:
         """Cut what a failed write may have left at `position`. If that fails too, fence the partition."""
@@ -281,15 +281,15 @@ class Partition:
 
     def fence(self, reason: str) -> None:
         """See `CommittedPartition`."""
-        if self.fenced is None:
+        if self.fence_reason is None:
             log.error("%s: read-only: %s", self.folder, reason)
-        self.fenced = reason
+        self.fence_reason = reason
         self._waiters.fail(StorageError(reason))
         self._waiters.notify_watchers()
 
     def unfence(self) -> None:
         """See `CommittedPartition`. If that cuts uncommitted batches, `resume()` must follow."""
-        self.fenced = None
+        self.fence_reason = None
         if self.segments.log_end_offset > self.segments.high_watermark:
             self.roll_back()
         elif self._truncation_pending:
@@ -364,7 +364,7 @@ class Partition:
         segments = self.segments
         if next_offset <= segments.high_watermark:
             return _DONE
-        if self.fenced is not None or segments.deleted or next_offset > segments.log_end_offset:
+        if self.fence_reason is not None or segments.deleted or next_offset > segments.log_end_offset:
             return Promise.failed(self._refusal())
         return self._waiters.wait_for(next_offset)
 
@@ -452,7 +452,7 @@ class Partition:
     def enforce_retention(self) -> Promise[int]:
         """Roll by age, and delete whole segments that are older or more than the topic's settings allow.
         Bytes deleted."""
-        if self.segments.deleted or self.fenced is not None or not self.segments:
+        if self.segments.deleted or self.fence_reason is not None or not self.segments:
             return Promise.resolved(0)
         return self._retention.enforce()
 

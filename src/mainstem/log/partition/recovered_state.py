@@ -12,7 +12,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredState:
     """One partition as it is on disk when it opens. All that is listed here is durable and whole, unless
-    `fenced` is set. The defaults are those of a new partition."""
+    `fence_reason` is set. The defaults are those of a new partition."""
 
     segments: tuple[int, ...] = ()
     """Base offsets, rising; the last segment is active. Empty: nothing is on disk yet, not even the folder.
@@ -45,7 +45,7 @@ class RecoveredState:
     """(wall ms, base offset) of batches that arrived after the last checkpoint, rising, from the journal. The
     partition adds those to its arrival indexes that are newer than the last entry."""
 
-    fenced: str | None = None
+    fence_reason: str | None = None
     """Why the partition is read-only: it is shorter or more damaged than what was acknowledged. What is
     listed above can be read."""
 

@@ -106,7 +106,7 @@ def _state(
     start: CheckpointRow,
     *,
     arrivals: Sequence[tuple[int, int]] = (),
-    fenced: str | None = None,
+    fence_reason: str | None = None,
 ) -> RecoveredState:
     return RecoveredState(
         segments=tuple(base for base in segments if base <= row.segment),
@@ -118,7 +118,7 @@ def _state(
         replayed_segment=start.segment,
         replayed_position=start.position,
         arrivals=tuple(arrivals),
-        fenced=fenced,
+        fence_reason=fence_reason,
     )
 
 
@@ -464,7 +464,7 @@ class _Replay:
             end = (last.segment, last.position + last.length, last.end_offset)
             row = CheckpointRow(topic_id, index, now.epoch, now.log_start, *end)
         self._out.checkpoint_row = row or now
-        self._out.state = _state(now, self._listed(), False, self._start_row(now), fenced=problem)
+        self._out.state = _state(now, self._listed(), False, self._start_row(now), fence_reason=problem)
         return self._out
 
     def _row(self, topic_id: UUID, index: int, epoch: int) -> CheckpointRow:

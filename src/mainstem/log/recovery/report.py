@@ -45,7 +45,7 @@ class RecoveryReport:
         self.scanned_bytes += recovered.scanned_bytes
         self.truncated_bytes += recovered.truncated_bytes
         self.notes += recovered.notes
-        if recovered.state.fenced is not None:
+        if recovered.state.fence_reason is not None:
             self.fenced.append((recovered.checkpoint_row.topic_id, recovered.checkpoint_row.index))
 
     def summary(self) -> str:

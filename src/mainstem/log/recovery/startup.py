@@ -214,7 +214,7 @@ class Startup:
             end_position=row.position,
             clean=False,
             replayed_segment=row.segment,
-            fenced=problem,
+            fence_reason=problem,
         )
         return RecoveredPartition(state, row, notes=[f"{folder}: read-only: {problem}"])
 
