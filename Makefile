@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # As installing does: where Python writes no bytecode, each of the many starts would compile all sources again.
 COMPILE := @$(BIN)/python -m compileall -q src tests
 
-.PHONY: help serve test test-all deps-all lint format types soak fuzz bench docs clean
+.PHONY: help serve test test-all deps-all lint format types sim soak fuzz bench docs clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -40,6 +40,9 @@ deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, 
 test-all: deps-all ## the other tests: real clients in four languages, kill -9, scenarios (under 20 minutes)
 	$(COMPILE)
 	@$(BIN)/pytest -m slow --numprocesses auto --maxprocesses 4 -rs --durations=40 --durations-min=1
+
+sim: $(STAMP)    ## repeat the simulated runs of one seed, and print what they did (SEED=7)
+	@$(BIN)/python -m tests.sim --seed $(or $(SEED),1)
 
 soak: $(STAMP)   ## an hour of random faults on a real server, each judged (ARGS="--minutes 10 --seed 7")
 	@$(BIN)/python -m tests.faults.soak $(ARGS)

@@ -234,12 +234,12 @@ def test_a_commit_that_fails_meanwhile_makes_it_begin_again() -> None:
     assert b"x" * 100 not in bytes(copied.partition().read_blocking(2, 1000).data)
 
 
-def live(seed: int) -> int:
-    """One seed's life; how many backups were made."""
+def seed_run(seed: int) -> BackupRun:
+    """The run of one seed, at its end."""
     faults: tuple[Faults, ...] = ("none", "none", "syncs", "calls")
-    life = BackupRun(seed, faults[seed % 4])
-    life.run(steps=120)
-    return life.made
+    run = BackupRun(seed, faults[seed % 4])
+    run.run(steps=120)
+    return run
 
 
 @pytest.mark.parametrize("first", range(0, 80, 20))
@@ -247,7 +247,7 @@ def test_a_backup_holds_what_was_acknowledged_before_it_began(first: int) -> Non
     made = 0
     for seed in range(first, first + 20):
         try:
-            made += live(seed)
+            made += seed_run(seed).made
         except (AssertionError, LogFolderError, OSError, KeyError) as error:
             raise AssertionError(
                 f"seed {seed}: python -m tests.log.test_backup --first {seed} --seeds 1"
@@ -258,7 +258,7 @@ def test_a_backup_holds_what_was_acknowledged_before_it_began(first: int) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_backups_hold_what_was_acknowledged() -> None:
-    assert sum(live(seed) for seed in range(1000, 3000)) > 2000
+    assert sum(seed_run(seed).made for seed in range(1000, 3000)) > 2000
 
 
 def main() -> None:
@@ -270,7 +270,7 @@ def main() -> None:
     made = 0
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         try:
-            made += live(seed)
+            made += seed_run(seed).made
         except BaseException:
             print(f"seed {seed} fails", file=sys.stderr)
             raise

@@ -404,10 +404,15 @@ KINDS: tuple[Faults, ...] = ("none", "none", "syncs", "syncs", "calls", "segment
 
 def run_seed(seed: int, kind: type[RandomLogRun] = RandomLogRun) -> Counter[str]:
     """One seed's life; its crashes."""
+    return seed_run(seed, kind).crashes
+
+
+def seed_run(seed: int, kind: type[RandomLogRun] = RandomLogRun) -> RandomLogRun:
+    """The run of one seed, at its end."""
     faults: Faults = KINDS[seed % len(KINDS)]
-    life = kind(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults)
-    life.run(steps=60)
-    return life.crashes
+    run = kind(seed, "os" if seed % len(KINDS) == len(KINDS) - 1 else "disk", faults)
+    run.run(steps=60)
+    return run
 
 
 @pytest.mark.parametrize("first", range(0, 300, 20))

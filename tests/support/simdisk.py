@@ -10,6 +10,7 @@ says that all is well (STORAGE part 8).
 from __future__ import annotations
 
 import errno
+import hashlib
 import random
 from collections.abc import Callable, Sequence
 
@@ -48,6 +49,7 @@ class SimFile:
             if content:
                 inode.write(position, content[: self._disk.rng.randrange(len(content))])
             raise
+        self._disk.history.update(f"{self.path} {position}\n".encode() + content)
         inode.write(position, content)
 
     def pread(self, length: int, position: int) -> bytes:
@@ -97,6 +99,8 @@ class SimDisk:
         """Whose sync failed."""
         self.slow_s = 0.002
         self.trace: list[str] = []
+        self.history = hashlib.blake2b(digest_size=16)
+        """Of each call that changes something: its virtual time and what it wrote. Continues over crashes."""
         self.dead = False
         self.name = "disk"  # a copy on another disk has another
 
@@ -109,6 +113,7 @@ class SimDisk:
             return
         self.calls += 1
         self.trace.append(name)
+        self.history.update(f"{name} {self.clock.monotonic():.9f}\n".encode())
         if self.calls == self.cut_at:
             raise PowerCut
         code = self.fail.get(self.calls)
@@ -122,7 +127,7 @@ class SimDisk:
             if self.rng.random() < 0.5:
                 self._apply(change)
         after = SimDisk(clock, self.rng, self._survivor(self.root, {}))
-        after.name = self.name
+        after.name, after.history = self.name, self.history
         return after
 
     def kill(self, clock: SimClock) -> SimDisk:
@@ -130,6 +135,7 @@ class SimDisk:
         self.dead = True
         after = SimDisk(clock, self.rng, self.root)
         after.names, after.names_made, after.name = self.names, self.names_made, self.name
+        after.history = self.history
         return after
 
     def _survivor(self, folder: SimFolder, done: dict[int, SimInode]) -> SimFolder:
