@@ -1,8 +1,7 @@
-"""Binds the addresses of all doors, and hands each accepted connection to the door whose bytes it sends.
+"""Hands each accepted connection to the door whose bytes it sends.
 
-Owns: which doors are on and where, the listening sockets, and the code of doors, imported at the first
-connection. Refuses: addresses that other machines reach, unless `allow_anonymous` permits them; and
-connections that speak the protocol of no door behind their listener.
+Owns: the listening sockets, and when a door's code is imported: at its first connection. Refuses: connections
+that speak the protocol of no door behind their listener.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ log = logging.getLogger("mainstem.serve.listeners")
 SNIFF_BYTES = 16
 """First bytes of a connection that doors are shown."""
 SNIFF_RETRY_SECONDS = 0.02
-"""Pause before more first bytes are looked for, when those that arrived were too few to tell protocols
-apart."""
+"""Pause before a connection is looked at again if its first bytes were too few to distinguish protocols."""
 SUPPRESSED_SECONDS = 5.0
 """Interval in which warnings that were suppressed are logged."""
 

@@ -39,8 +39,8 @@ class HostPort:
         message of an AddressError."""
         host, colon, digits = text.rpartition(":")
         has_no_port = not colon or text.endswith("]") or (host.count(":") and not host.startswith("["))
-        if has_no_port and port is not None:
-            host, digits = text, str(port)
+        if has_no_port:
+            host, digits = text, "" if port is None else str(port)
         host = host.strip("[]")
         if (
             not digits.isascii()
