@@ -24,14 +24,14 @@ class DerivedState:
     """The producer windows and leader epochs of one partition."""
 
     __slots__ = (
-        "_indexes", "_lookup", "_segments", "_snapshot_file", "_start_epoch", "_was_clean", "loaded_epochs",
-        "loaded_windows",
+        "_index_loader", "_lookup", "_segments", "_snapshot_file", "_start_epoch", "_was_clean",
+        "loaded_epochs", "loaded_windows",
     )  # fmt: skip
 
     def __init__(
         self,
         segments: Segments,
-        indexes: IndexLoader,
+        index_loader: IndexLoader,
         lookup: OffsetLookup,
         snapshot_file: SnapshotFile,
         *,
@@ -40,7 +40,7 @@ class DerivedState:
     ) -> None:
         """`start_epoch`: the leader epoch that began with this start; `was_clean`: the last stop was."""
         self._segments = segments
-        self._indexes = indexes
+        self._index_loader = index_loader
         self._lookup = lookup
         self._snapshot_file = snapshot_file
         self._start_epoch = start_epoch
@@ -155,8 +155,8 @@ class DerivedState:
         for segment in reversed(self._segments):
             limit = self._segments.log_limit(segment)
             if limit[0]:
-                index = self._segments.context.run_blocking(self._indexes.load(segment))
-                last = self._indexes.last_batch(segment, index, limit)
+                index = self._segments.context.run_blocking(self._index_loader.load(segment))
+                last = self._index_loader.last_batch(segment, index, limit)
                 return last[1].leader_epoch if last is not None else -1
         return -1
 

@@ -36,11 +36,11 @@ class TimedOffset(NamedTuple):
 class OffsetLookup:
     """The look-ups of one partition."""
 
-    __slots__ = ("_indexes", "_segments")
+    __slots__ = ("_index_loader", "_segments")
 
-    def __init__(self, segments: Segments, indexes: IndexLoader) -> None:
+    def __init__(self, segments: Segments, index_loader: IndexLoader) -> None:
         self._segments = segments
-        self._indexes = indexes
+        self._index_loader = index_loader
 
     # --- by record time -----------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class OffsetLookup:
     def max_timestamp(self, segment: Segment) -> ReadSteps[int]:
         """Largest record timestamp of `segment`, ms; -1: no record has one."""
         if segment is self._segments.active or segment.max_timestamp is None:
-            index = yield from self._indexes.load(segment)
+            index = yield from self._index_loader.load(segment)
             if segment is self._segments.active:
                 return index.max_timestamp
             segment.max_timestamp = index.max_timestamp
@@ -115,7 +115,7 @@ class OffsetLookup:
 
     def _first_in_segment(self, segment: Segment, timestamp_ms: int) -> ReadSteps[TimedOffset | None]:
         """The first committed record of `segment` with that timestamp or a later one, found by its index."""
-        index = yield from self._indexes.load(segment)
+        index = yield from self._index_loader.load(segment)
         earlier = segment.base_offset + index.offset_before_time(timestamp_ms)
         first = max(earlier + 1, self._segments.log_start_offset, segment.base_offset)
         return (yield from self._first_record(segment, first, timestamp_ms))
@@ -126,7 +126,7 @@ class OffsetLookup:
         as its first record."""
         segments = self._segments
         while first < min(segments.end_of(segment), segments.high_watermark):
-            start = yield from self._indexes.batch_before(segment, first)
+            start = yield from self._index_loader.batch_before(segment, first)
             match: list[tuple[int, BatchHeader]] = []
 
             def visit(

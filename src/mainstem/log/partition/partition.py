@@ -60,8 +60,8 @@ class Partition:
     """One partition of one topic. Implements `commit.contract.CommittedPartition`."""
 
     __slots__ = (
-        "_awaits_epoch", "_clock", "_committer", "_indexes", "_last_base_offset", "_lookup", "_retention",
-        "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived", "epoch",
+        "_awaits_epoch", "_clock", "_committer", "_index_loader", "_last_base_offset", "_lookup",
+        "_retention", "_side_files", "_snapshot_file", "_truncation_pending", "_waiters", "derived", "epoch",
         "fence_reason", "index", "reader", "segments", "topic_id",
     )  # fmt: skip
 
@@ -91,22 +91,26 @@ class Partition:
         self._last_base_offset = -1
         """Base offset of the newest batch of this run; -1: there is none."""
         segments = Segments(context, paths.partition_folder(topic_id, index), config, state)
+        snapshot_file = SnapshotFile(segments)
+        loader = IndexLoader(segments, snapshot_file)
+        lookup = OffsetLookup(segments, loader)
         self.segments = segments
-        self._snapshot_file = SnapshotFile(segments)
-        self._indexes = IndexLoader(segments, self._snapshot_file)
-        self.reader = PartitionReader(segments, self._indexes)
-        self._lookup = OffsetLookup(segments, self._indexes)
+        self.reader = PartitionReader(segments, loader)
         self.derived = DerivedState(
-            segments, self._indexes, self._lookup, self._snapshot_file,
-            start_epoch=state.epoch, was_clean=state.clean,
-        )  # fmt: skip
-        self._side_files = SideFiles(
-            segments, self._indexes, self.derived, self._snapshot_file, was_clean=state.clean
+            segments, loader, lookup, snapshot_file, start_epoch=state.epoch, was_clean=state.clean
         )
+        self._snapshot_file = snapshot_file
+        self._index_loader = loader
+        self._lookup = lookup
+        self._side_files = SideFiles(segments, loader, self.derived, snapshot_file, was_clean=state.clean)
         self._retention = Retention(
-            segments, self._lookup, self.derived, self.reader,
-            record_log_start=partial(committer.record_log_start, self), roll=self._roll_when_idle,
-        )  # fmt: skip
+            segments,
+            lookup,
+            self.derived,
+            self.reader,
+            record_log_start=partial(committer.record_log_start, self),
+            roll=self._roll_when_idle,
+        )
         self._waiters: WatermarkWaiters[Partition] = WatermarkWaiters(self)
         self._restore(state)
 
@@ -219,7 +223,7 @@ class Partition:
         _ = self.derived.windows
         segments.accepts_appends = True
         self.derived.epochs.begin(self.epoch, segments.log_end_offset)
-        self._indexes.load_in_background(segment)
+        self._index_loader.load_in_background(segment)
 
     def _roll_when_idle(self) -> None:
         """As `roll`, also when nothing was appended since the start."""
@@ -243,7 +247,7 @@ class Partition:
             sealed.max_timestamp = sealed.index.max_timestamp
         else:
             segments.mark_side_files_incomplete(sealed)
-            self._indexes.load_in_background(sealed)
+            self._index_loader.load_in_background(sealed)
         assert old_writer is not None, "a segment is sealed after it was open for writing"
         assert new.writer is not None, "a new segment is open for writing"
         self._on_writer_replaced(old_writer, new.writer)
@@ -303,9 +307,13 @@ class Partition:
         """See `CheckpointedPartition`."""
         segments = self.segments
         return CheckpointRow(
-            self.topic_id, self.index, self.epoch, segments.requested_log_start,
-            *segments.committed_end, segments.high_watermark,
-        )  # fmt: skip
+            self.topic_id,
+            self.index,
+            self.epoch,
+            segments.requested_log_start,
+            *segments.committed_end,
+            segments.high_watermark,
+        )
 
     def _truncate(self) -> None:
         """Make the log end at the high watermark. If its files cannot be cut, the partition is fenced, and
@@ -315,7 +323,7 @@ class Partition:
         self.reader.forget_cursors()
         self._truncation_pending = True
         try:
-            truncation.truncate_files(self.segments, self._indexes, self._on_writer_replaced)
+            truncation.truncate_files(self.segments, self._index_loader, self._on_writer_replaced)
             self._truncation_pending = False
         except OSError as error:
             self.fence(f"uncommitted bytes could not be cut: {error}")

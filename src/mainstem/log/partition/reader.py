@@ -45,9 +45,9 @@ class BatchSlice(NamedTuple):
 class PartitionReader:
     """The reading side of one partition."""
 
-    def __init__(self, segments: Segments, indexes: IndexLoader) -> None:
+    def __init__(self, segments: Segments, index_loader: IndexLoader) -> None:
         self._segments = segments
-        self._indexes = indexes
+        self._index_loader = index_loader
         self._cursors: dict[int, tuple[Segment, int]] = {}
         """Offset -> the segment and the position at which its batch begins; the longest unused first."""
 
@@ -156,7 +156,7 @@ class PartitionReader:
             damage = segment.damage_at_offset(offset)
             if damage is not None:
                 raise _damage_error(damage)
-            start = yield from self._indexes.batch_before(segment, offset)
+            start = yield from self._index_loader.batch_before(segment, offset)
             limit = self._segments.log_limit(segment)
             match: list[tuple[int, int]] = []
 
@@ -210,7 +210,7 @@ class PartitionReader:
                 continue
             start, stop = 0, segments.readable_bytes(segment)
             if from_offset > first or to_offset < end:
-                index = segments.context.run_blocking(self._indexes.load(segment))
+                index = segments.context.run_blocking(self._index_loader.load(segment))
                 if from_offset > first:
                     start, _ = index.position_before(from_offset - first)
                 if to_offset < end:

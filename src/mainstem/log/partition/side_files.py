@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 class SideFiles:
     """The side files of one partition."""
 
-    __slots__ = ("_derived", "_indexes", "_segments", "_snapshot_file", "_was_clean")
+    __slots__ = ("_derived", "_index_loader", "_segments", "_snapshot_file", "_was_clean")
 
     def __init__(
         self,
         segments: Segments,
-        indexes: IndexLoader,
+        index_loader: IndexLoader,
         derived: DerivedState,
         snapshot_file: SnapshotFile,
         *,
@@ -38,7 +38,7 @@ class SideFiles:
     ) -> None:
         """`was_clean`: the last stop was."""
         self._segments = segments
-        self._indexes = indexes
+        self._index_loader = index_loader
         self._derived = derived
         self._snapshot_file = snapshot_file
         self._was_clean = was_clean
@@ -94,7 +94,7 @@ class SideFiles:
             self._derived.save_epochs()
             if not segments.accepts_appends:
                 return
-            index = segments.context.run_blocking(self._indexes.load(active))
+            index = segments.context.run_blocking(self._index_loader.load(active))
             index.add_time_entry()
             active.save_side_files(segments.high_watermark)
             self._save_snapshot()
@@ -114,7 +114,7 @@ class SideFiles:
             return
         index, last = segment.index, None
         if index is not None and position:
-            last = self._indexes.last_batch(segment, index, (position, offset))
+            last = self._index_loader.last_batch(segment, index, (position, offset))
         if last is None and position:
             return
         now_ms = segments.context.clock.wall_ms()

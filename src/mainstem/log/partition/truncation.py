@@ -14,7 +14,7 @@ from mainstem.log.partition.segments import Segments
 
 
 def truncate_files(
-    segments: Segments, indexes: IndexLoader, on_writer_replaced: Callable[[File, File], None]
+    segments: Segments, index_loader: IndexLoader, on_writer_replaced: Callable[[File, File], None]
 ) -> None:
     """Make the files end at the high watermark. OSError: they do not yet; call it again, any number of times,
     before the next append. `on_writer_replaced(old, new)`: the active segment was deleted, and the one before
@@ -39,4 +39,4 @@ def truncate_files(
         if dropped is not None:
             on_writer_replaced(dropped, active.writer)
     active.file().truncate(position)
-    indexes.catch_up_after_truncation(active)
+    index_loader.catch_up_after_truncation(active)
