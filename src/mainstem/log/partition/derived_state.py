@@ -38,7 +38,7 @@ class DerivedState:
         start_epoch: int,
         was_clean: bool,
     ) -> None:
-        """`start_epoch`: the leader epoch that began with this start; `was_clean`: the last stop was."""
+        """`start_epoch`: the leader epoch of this start; `was_clean`: the last stop was clean."""
         self._segments = segments
         self._index_loader = index_loader
         self._lookup = lookup

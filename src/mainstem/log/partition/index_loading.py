@@ -70,7 +70,9 @@ class IndexLoader:
             try:
                 self._segments.context.run_blocking(self._catch_up(segment, index, segment.saved_entries))
             except LogError as error:
-                log.warning("%s: its index will be built from the log when needed: %s", segment.path, error)
+                log.warning(
+                    "%s: its index will be rebuilt from the log when it is needed: %s", segment.path, error
+                )
 
     def batch_before(self, segment: Segment, offset: int) -> ReadSteps[tuple[int, int]]:
         """(position, base offset) of a batch of `segment` at or before the one that holds `offset`, close to
@@ -184,7 +186,7 @@ class IndexLoader:
             segment.save_side_files(end_offset)
             self._segments.mark_side_files_complete(segment)
         except OSError as error:
-            log.warning("%s: its index was not saved: %s", segment.path, error)
+            log.warning("%s: its index was not saved; it is rebuilt from the log: %s", segment.path, error)
 
 
 def header_at_entry(
@@ -203,4 +205,4 @@ def header_at_entry(
 
 def _log_failure(promise: Promise[SegmentIndex]) -> None:
     if promise.error is not None and not isinstance(promise.error, PartitionDeleted):
-        log.warning("an index could not be loaded: %s", promise.error)
+        log.warning("an index could not be loaded; the next read tries again: %s", promise.error)

@@ -36,7 +36,7 @@ class SideFiles:
         *,
         was_clean: bool,
     ) -> None:
-        """`was_clean`: the last stop was."""
+        """`was_clean`: the last stop was clean."""
         self._segments = segments
         self._index_loader = index_loader
         self._derived = derived
@@ -55,11 +55,13 @@ class SideFiles:
             segments.active.save_side_files(segments.high_watermark)
             self._save_snapshot()
         except (OSError, LogError) as error:
-            log.warning("%s: index and snapshot were not saved: %s", segments.folder, error)
+            log.warning(
+                "%s: side files were not saved; they are rebuilt from the log: %s", segments.folder, error
+            )
 
     def save_sealed(self, segment: Segment) -> None:
-        """Write the files of `segment`, which was just sealed, and sync them in the background. Without its
-        index in memory they are written when that is loaded."""
+        """Write the files of `segment`, which was just sealed, and sync them in the background. If its index
+        is not in memory, they are written when it is loaded."""
         if segment.index is None:
             return
         segments, disk = self._segments, self._segments.context.disk
@@ -69,14 +71,16 @@ class SideFiles:
             self._save_snapshot()
             self._derived.save_epochs()
         except (OSError, LogError) as error:
-            log.warning("%s: its index files were not saved: %s", segment.path, error)
+            log.warning(
+                "%s: its side files were not saved; they are rebuilt from the log: %s", segment.path, error
+            )
             return
 
         def on_synced(promise: Promise[None]) -> None:
             for file in files:
                 file.close()
             if promise.error is not None:
-                log.warning("%s: its index could not be synced: %s", segment.path, promise.error)
+                log.warning("%s: its side files could not be synced: %s", segment.path, promise.error)
 
         segments.mark_side_files_complete(segment)
         segments.context.indexes.mark_used(segment)
@@ -99,7 +103,9 @@ class SideFiles:
             active.save_side_files(segments.high_watermark)
             self._save_snapshot()
         except (OSError, LogError) as error:
-            log.warning("%s: index and snapshot were not saved: %s", segments.folder, error)
+            log.warning(
+                "%s: side files were not saved; they are rebuilt from the log: %s", segments.folder, error
+            )
 
     def _save_snapshot(self) -> None:
         """Write the snapshot of the committed end, unless the file has it already. OSError, LogError."""
