@@ -77,7 +77,7 @@ def test_the_overview_reports_a_full_disk(tmp_path: Path, page: Any) -> None:
         page.goto(f"http://{server.http}/#/overview")
         alarm = page.locator(".notice.bad")
         alarm.get_by_text("Not healthy").wait_for()
-        assert "topics take no events" in alarm.inner_text()
+        assert "topics accept no events" in alarm.inner_text()
 
 
 def test_a_read_only_console_says_so_and_has_no_buttons(tmp_path: Path, page: Any) -> None:

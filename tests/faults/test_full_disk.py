@@ -32,7 +32,7 @@ def test_a_full_disk_holds_up_events_alone_and_goes_on_by_itself(tmp_path: Path)
             client.acknowledged.clear()
             client.write("orders", 20, 1000)
             taken = disks.fill(disk, leave_bytes=4 << 20)
-            wait_for(lambda: "topics take no events" in server.logs(), server.logs())
+            wait_for(lambda: "topics accept no events" in server.logs(), server.logs())
 
             client.write("orders", 3, 1000, timeout_ms=3000)
             assert len(client.acknowledged) == 20
@@ -51,7 +51,7 @@ def test_a_full_disk_holds_up_events_alone_and_goes_on_by_itself(tmp_path: Path)
             assert producer.flush(WAIT_S) == 0
             assert client.acknowledged[-1] == (20, b"patient")
             assert client.read("orders") == client.acknowledged
-            assert "topics take events again" in server.logs()
+            assert "topics accept events again" in server.logs()
             assert server.stop() == 0
 
 
@@ -113,7 +113,7 @@ def test_at_the_limit_of_all_data_events_alone_are_held_up(tmp_path: Path) -> No
         assert orders
         for done in client.admin.delete_topics(["old"]).values():
             done.result(30)
-        wait_for(lambda: "topics take events again" in server.logs(), "it does not go on by itself")
+        wait_for(lambda: "topics accept events again" in server.logs(), "it does not go on by itself")
         before = len(client.acknowledged)
         client.write("orders", 3, 1000)
         assert len(client.acknowledged) == before + 3

@@ -84,13 +84,13 @@ def test_a_disk_that_does_not_answer_costs_bounded_memory_and_holds_up_events_al
         try:
             asyncio.run(asyncio.wait_for(stalled(server), 60))
             assert memory_bytes(server.process.pid) - before < ALLOWED_BYTES
-            wait_for(lambda: "the disk has not answered for" in server.logs(), "nobody says so")
-            assert [text for text in problems(server) if text.startswith("the disk has not answered for")]
+            wait_for(lambda: "the disk has not responded for" in server.logs(), "nobody says so")
+            assert [text for text in problems(server) if text.startswith("the disk has not responded for")]
         finally:
             os.kill(helper, signal.SIGCONT)
         client.write("orders", 20, 1000)
         assert client.refusals == []
         assert client.lost("orders") == []
         wait_for(lambda: not problems(server), "it stays unready")
-        assert "the disk answers again" in server.logs()
+        assert "the disk responds again" in server.logs()
         assert "Traceback" not in server.logs()

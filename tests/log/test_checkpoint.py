@@ -26,13 +26,13 @@ def new_disk() -> SimDisk:
     return SimDisk(SimClock(), random.Random(1))
 
 
-def test_it_comes_back_as_it_was() -> None:
+def test_a_checkpoint_decodes_to_what_was_encoded() -> None:
     for one in (make(1), make(2, clean=True), Checkpoint(0, 1, 1, True, ())):
         assert files.decode(files.encode(one)) == one
     assert files.ROW_BYTES == 56
 
 
-def test_any_damaged_byte_makes_it_void() -> None:
+def test_any_damaged_byte_makes_a_checkpoint_invalid() -> None:
     data = files.encode(make(3))
     for at in range(len(data)):
         damaged = bytearray(data)
@@ -42,7 +42,7 @@ def test_any_damaged_byte_makes_it_void() -> None:
     assert files.decode(data + b"\0") is None
 
 
-def test_the_newest_whole_one_counts() -> None:
+def test_the_newest_whole_checkpoint_is_loaded() -> None:
     disk = new_disk()
     assert files.load(disk) is None
     for number in (1, 2, 3):
@@ -57,7 +57,7 @@ def test_the_newest_whole_one_counts() -> None:
     assert found.number == 2
 
 
-def test_a_power_cut_while_storing_leaves_the_one_before_or_the_new_one() -> None:
+def test_a_power_cut_during_a_store_leaves_the_previous_or_the_new_checkpoint() -> None:
     for seed in range(60):
         clock = SimClock()
         disk = SimDisk(clock, random.Random(seed))
@@ -70,7 +70,7 @@ def test_a_power_cut_while_storing_leaves_the_one_before_or_the_new_one() -> Non
         assert found.number in (2, 3)
 
 
-def test_a_stored_one_survives_a_power_cut() -> None:
+def test_a_stored_checkpoint_survives_a_power_cut() -> None:
     for seed in range(20):
         clock = SimClock()
         disk = SimDisk(clock, random.Random(seed))
@@ -83,7 +83,7 @@ def test_a_stored_one_survives_a_power_cut() -> None:
         assert found.number == 2
 
 
-def test_the_pages_example_is_what_the_code_reads() -> None:
+def test_the_example_of_the_page_decodes() -> None:
     page = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
     data = bytes.fromhex(page.split("```hex checkpoint\n", 1)[1].split("```", 1)[0])
     row = CheckpointRow(UUID(int=77), 2, 1, 0, 400, 8192, 500)

@@ -36,7 +36,7 @@ def test_the_example_of_a_batch() -> None:
     assert built == data
 
 
-def test_the_drawing_of_a_batch_has_the_fields_places() -> None:
+def test_the_drawing_of_a_batch_shows_the_positions_of_its_fields() -> None:
     places = [0, 8, 12, 16, 17, 21, 23, 27, 35, 43, 51, 53, 57, 61]
     ruler = next(line for line in PAGE.splitlines() if line.startswith(" 0  "))
     assert [int(number) for number in ruler.split()] == places

@@ -56,7 +56,7 @@ def test_batches_without_timestamps_leave_the_time_index_empty() -> None:
 
 
 @given(batches=appends, probe=st.integers(0, 900))
-def test_look_ups_agree_with_a_search_through_all(batches: Triples, probe: int) -> None:
+def test_lookups_agree_with_a_linear_search(batches: Triples, probe: int) -> None:
     index, placed = grown(batches)
     position, claimed = index.position_before(probe)
     noted = [(last, at) for last, at, _ in placed if (last, at) in noted_of(index)]
@@ -75,7 +75,9 @@ def noted_of(index: SegmentIndex) -> set[tuple[int, int]]:
 
 
 @given(batches=appends, cut=st.integers(0, 900))
-def test_files_parse_to_what_was_written_and_cutting_keeps_what_is_before(batches: Triples, cut: int) -> None:
+def test_files_parse_to_what_was_written_and_truncation_keeps_earlier_entries(
+    batches: Triples, cut: int
+) -> None:
     index, placed = grown(batches)
     end = placed[-1][0] + 1 if placed else 0
     size = placed[-1][1] + batches[-1][1] if placed else 0
@@ -95,7 +97,7 @@ def test_files_parse_to_what_was_written_and_cutting_keeps_what_is_before(batche
 
 
 @given(batches=appends, data=st.data())
-def test_going_on_from_files_gives_the_same_index(batches: Triples, data: st.DataObject) -> None:
+def test_continuing_from_files_gives_the_same_index(batches: Triples, data: st.DataObject) -> None:
     whole, placed = grown(batches)
     split = data.draw(st.integers(0, len(batches)))
     index, _ = grown(batches[:split])
@@ -116,7 +118,7 @@ def test_going_on_from_files_gives_the_same_index(batches: Triples, data: st.Dat
     assert index.max_timestamp == whole.max_timestamp
 
 
-def test_files_that_cannot_be_right_are_not_taken() -> None:
+def test_files_that_cannot_be_valid_are_rejected() -> None:
     good = struct.pack(">IIII", 5, 4200, 9, 9000)
     times = struct.pack(">qIqI", 3, 5, 4, 9)
     assert SegmentIndex.parse(good, times, 20, 20_000) is not None
@@ -133,7 +135,7 @@ def test_files_that_cannot_be_right_are_not_taken() -> None:
     assert torn.entries == (2, 1)
 
 
-def test_it_is_full_when_one_more_entry_would_not_fit_its_file() -> None:
+def test_an_index_is_full_when_one_more_entry_would_not_fit_its_file() -> None:
     index, _ = grown([(1, 5000, n) for n in range(6)])
     assert index.entries == (5, 5)
     assert index.is_full(40)

@@ -47,7 +47,7 @@ def test_one_sync_commits_many_partitions() -> None:
     assert syncs(machine) == before + 1
 
 
-def test_the_commit_of_a_lone_producer_begins_with_its_request() -> None:
+def test_the_commit_of_a_single_producer_begins_with_its_request() -> None:
     machine = LogRig().start()
     machine.write(SINGLE_WRITER_GROUPS)
     _, later = machine.append()
@@ -68,7 +68,7 @@ def test_the_commit_of_a_lone_producer_begins_with_its_request() -> None:
     assert later.result() is None
 
 
-def test_nothing_is_shown_before_it_is_durable() -> None:
+def test_nothing_is_visible_before_it_is_durable() -> None:
     machine = LogRig().start()
     done, later = machine.append()
     partition = machine.partition()
@@ -80,7 +80,7 @@ def test_nothing_is_shown_before_it_is_durable() -> None:
     assert partition.high_watermark == 1
 
 
-def test_what_was_durable_survives_the_power_cut_without_its_segment() -> None:
+def test_journaled_batches_survive_a_power_cut_that_loses_their_segment() -> None:
     for seed in range(20):
         machine = LogRig(seed).start()
         machine.write(3)
@@ -90,7 +90,7 @@ def test_what_was_durable_survives_the_power_cut_without_its_segment() -> None:
         assert machine.partition().epoch == 1
 
 
-def test_a_large_append_goes_around_the_journal_and_survives_too() -> None:
+def test_a_large_append_skips_the_journal_and_survives_too() -> None:
     for seed in range(20):
         machine = LogRig(seed).start()
         machine.write(1, size=100)
@@ -102,7 +102,7 @@ def test_a_large_append_goes_around_the_journal_and_survives_too() -> None:
         assert machine.offsets() == [0, 1, 2, 3]
 
 
-def test_a_partition_is_in_one_lane_at_a_time() -> None:
+def test_a_partition_is_either_in_the_journal_or_in_a_direct_sync() -> None:
     machine = LogRig().start()
     machine.disk.slow_s = 0.0
     order: list[int] = []
@@ -114,7 +114,7 @@ def test_a_partition_is_in_one_lane_at_a_time() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_a_failed_sync_takes_back_what_was_pending_and_goes_on_in_a_new_epoch() -> None:
+def test_a_failed_sync_rolls_back_pending_appends_and_begins_a_new_epoch() -> None:
     machine = LogRig().start()
     machine.write(2)
     fail_next_sync(machine)
@@ -134,7 +134,7 @@ def test_a_failed_sync_takes_back_what_was_pending_and_goes_on_in_a_new_epoch() 
     assert machine.partition().epoch_end(0) == (0, 2)
 
 
-def test_a_file_whose_sync_failed_is_not_used_again_and_is_deleted() -> None:
+def test_a_journal_file_whose_sync_failed_is_never_reused_and_is_deleted() -> None:
     machine = LogRig().start()
     machine.write(1)
     fail_next_sync(machine)
@@ -150,7 +150,7 @@ def test_a_file_whose_sync_failed_is_not_used_again_and_is_deleted() -> None:
     assert len(machine.disk.list("journal")) == CONFIG.journal_files
 
 
-def test_two_failed_syncs_in_a_row_make_the_log_read_only_until_a_new_start() -> None:
+def test_two_failed_syncs_in_a_row_make_the_log_read_only_until_a_restart() -> None:
     machine = LogRig().start()
     machine.write(2)
     fail_next_sync(machine, times=2)
@@ -167,7 +167,7 @@ def test_two_failed_syncs_in_a_row_make_the_log_read_only_until_a_new_start() ->
     assert machine.offsets() == [0, 1, 2] or machine.offsets() == [0, 1, 2, 3]
 
 
-def test_a_failed_sync_of_a_segment_fences_its_partition_alone_and_is_repaired() -> None:
+def test_a_failed_segment_sync_fences_only_its_partition_and_is_repaired() -> None:
     machine = LogRig().start()
     machine.write(3)
     machine.write(1, 1)
@@ -219,7 +219,7 @@ def test_a_failed_direct_sync_fails_its_appends() -> None:
     assert machine.offsets() == [0, 1]
 
 
-def test_a_full_ring_waits_for_the_checkpoint_and_goes_on() -> None:
+def test_without_a_free_journal_file_commits_wait_for_the_checkpoint() -> None:
     machine = LogRig().start()
     laters = []
     for _ in range(40):
@@ -246,7 +246,7 @@ def test_many_rolls_make_a_checkpoint_due(monkeypatch: pytest.MonkeyPatch) -> No
     assert files.load(machine.disk) != found
 
 
-def test_a_checkpoint_that_cannot_be_written_is_tried_again() -> None:
+def test_a_checkpoint_that_cannot_be_written_is_retried() -> None:
     machine = LogRig().start()
     machine.write(2)
     real = machine.disk.rename
@@ -265,7 +265,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def test_a_new_log_start_is_durable_before_files_go() -> None:
+def test_a_new_log_start_is_durable_before_files_are_unlinked() -> None:
     for seed in range(10):
         machine = LogRig(seed).start()
         machine.partition(0, SMALL)
@@ -278,7 +278,7 @@ def test_a_new_log_start_is_durable_before_files_go() -> None:
         assert machine.offsets()[-1] == 11
 
 
-def test_a_deleted_topic_is_gone_after_a_crash_at_any_time() -> None:
+def test_a_deleted_topic_stays_deleted_after_a_crash_at_any_time() -> None:
     for seed in range(30):
         machine = LogRig(seed).start()
         machine.partition(0, SMALL)
@@ -295,7 +295,7 @@ def test_a_deleted_topic_is_gone_after_a_crash_at_any_time() -> None:
         assert machine.report.quarantined == []
 
 
-def test_a_partition_that_is_made_again_under_its_id_is_a_new_one() -> None:
+def test_a_partition_recreated_under_its_id_is_a_new_one() -> None:
     machine = LogRig().start()
     machine.write(3)
     done = machine.log.delete_topic(TOPIC)
@@ -305,7 +305,7 @@ def test_a_partition_that_is_made_again_under_its_id_is_a_new_one() -> None:
     assert machine.offsets() == [0]
 
 
-def test_pending_bytes_count_what_is_not_durable() -> None:
+def test_pending_bytes_count_appends_that_are_not_durable() -> None:
     machine = LogRig().start()
     machine.append(size=1000)
     machine.append(1, size=9000)

@@ -48,7 +48,7 @@ def numbers(data: bytes, header: JournalFileHeader = HEADER) -> list[tuple[int, 
     return [(one.number, one.after_damage) for one in form.read_groups(file, header)]
 
 
-def test_a_header_comes_back_and_belongs_to_its_folder() -> None:
+def test_a_header_decodes_and_belongs_to_its_folder() -> None:
     block = form.encode_header(HEADER)
     assert len(block) == form.BLOCK
     assert form.decode_header(block, FOLDER) == HEADER
@@ -61,7 +61,7 @@ def test_a_header_comes_back_and_belongs_to_its_folder() -> None:
         assert (form.decode_header(bytes(damaged), FOLDER) is None) == (at < 52)
 
 
-def test_groups_come_back_with_their_records() -> None:
+def test_groups_decode_with_their_records() -> None:
     data = form.encode_header(HEADER) + group(HEADER, 100, b"a" * 10, b"b" * 9000) + group(HEADER, 101)
     file = open_slot(journal(data + bytes(8192)))
     first, second = form.read_groups(file, HEADER)
@@ -70,7 +70,7 @@ def test_groups_come_back_with_their_records() -> None:
     assert first.records[0]._replace(payload_position=0) == record(0, b"a" * 10)[0]
 
 
-def test_every_cut_or_damaged_byte_of_the_last_group_leaves_those_before() -> None:
+def test_truncating_or_damaging_the_last_group_keeps_earlier_groups() -> None:
     whole = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b" * 300)
     start, end = 2 * form.BLOCK, 2 * form.BLOCK + form.GROUP.size + form.RECORD_BYTES + 300
     for at in range(start, end):
@@ -82,7 +82,7 @@ def test_every_cut_or_damaged_byte_of_the_last_group_leaves_those_before() -> No
         assert numbers(bytes(damaged)) == [(100, False)]
 
 
-def test_groups_of_an_earlier_use_of_the_file_do_not_count() -> None:
+def test_groups_of_an_earlier_use_of_the_file_are_ignored() -> None:
     old = JournalFileHeader(FOLDER, seq=3, salt=1, base_group=100)
     same_seq = JournalFileHeader(FOLDER, seq=4, salt=1, base_group=100)
     for stale in (old, same_seq):
@@ -90,7 +90,7 @@ def test_groups_of_an_earlier_use_of_the_file_do_not_count() -> None:
         assert numbers(data) == [(100, False)]
 
 
-def test_a_bad_group_before_a_good_one_is_damage_and_is_told() -> None:
+def test_an_invalid_group_before_a_valid_one_is_reported_as_damage() -> None:
     parts = [group(HEADER, number, b"x" * 5000) for number in (100, 101, 102)]
     broken = bytearray(parts[1])
     broken[50] ^= 1
@@ -101,7 +101,7 @@ def test_a_bad_group_before_a_good_one_is_damage_and_is_told() -> None:
     assert image.next_group == 103
 
 
-def test_a_failed_group_is_annulled_by_the_file_after_it() -> None:
+def test_a_failed_group_is_annulled_by_the_next_file() -> None:
     after = JournalFileHeader(FOLDER, seq=5, salt=9, base_group=101)
     first = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b")
     second = form.encode_header(after) + group(after, 101, b"c")
@@ -113,14 +113,14 @@ def test_a_failed_group_is_annulled_by_the_file_after_it() -> None:
     assert image.live_paths == [paths.journal_file_path(1), paths.journal_file_path(0)]
 
 
-def test_files_below_the_checkpoint_are_not_live_but_their_seq_is_never_used_again() -> None:
+def test_files_below_the_checkpoint_are_not_live_but_their_seq_is_never_reused() -> None:
     data = form.encode_header(HEADER) + group(HEADER, 100, b"a")
     image = journal_reader.read_journal(journal(data), FOLDER, 9, 50)
     assert (image.live_paths, image.records, image.next_seq, image.next_group) == ([], {}, 9, 50)
     assert journal_reader.read_journal(journal(data), FOLDER, 4, 1).next_seq == 5
 
 
-def test_records_without_bytes_come_back() -> None:
+def test_records_without_batches_decode() -> None:
     one = JournalRecord(EPOCH, TOPIC.bytes, 3, 7, 50, 50, 40, 999, 0, 0)
     seed = form.crc_seed(HEADER.salt)
     data = b"".join(form.encode_group(seed, HEADER.seq, 100, 1, [form.encode_record(one)]))
@@ -128,7 +128,7 @@ def test_records_without_bytes_come_back() -> None:
     assert [each._replace(payload_position=0) for each in found.records] == [one]
 
 
-def test_the_pages_example_is_what_the_code_reads() -> None:
+def test_the_example_of_the_page_decodes() -> None:
     page = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
     block = page.split("```hex journal\n", 1)[1].split("```", 1)[0]
     data = bytes.fromhex(block.replace("..", "").strip())

@@ -14,7 +14,7 @@ from tests.log.logs import SMALL, TOPIC, LogRig
 
 
 @pytest.mark.parametrize("crash", ["power", "kill"])
-def test_what_a_fenced_partition_had_in_a_good_group_is_void(crash: Literal["power", "kill"]) -> None:
+def test_records_of_a_fenced_partition_in_a_valid_group_are_void(crash: Literal["power", "kill"]) -> None:
     """A segment fails while a group with newer bytes of that partition is under way, and the group becomes
     durable: its bytes were never acknowledged, and others took their place."""
     met = 0
@@ -55,7 +55,7 @@ def fail_one_group(machine: LogRig, size: int = 100) -> None:
     assert later.error is not None
 
 
-def test_a_failed_group_is_no_damage_to_the_next_start() -> None:
+def test_a_failed_group_is_not_reported_as_damage_at_the_next_start() -> None:
     """Group numbers go on without a gap, so that a gap always means that something is missing."""
     for seed in range(20):
         machine = LogRig(seed).start()
@@ -65,7 +65,7 @@ def test_a_failed_group_is_no_damage_to_the_next_start() -> None:
         assert not [note for note in machine.report.notes if "damaged" in note], seed
 
 
-def test_a_failed_group_is_not_put_back_over_what_took_its_place() -> None:
+def test_a_failed_group_is_not_restored_over_what_replaced_it() -> None:
     """The device had it all the same, and what came next went to the segment alone."""
     for seed in range(20):
         machine = LogRig(seed).start()
@@ -81,7 +81,7 @@ def test_a_failed_group_is_not_put_back_over_what_took_its_place() -> None:
         assert b"new" * 5000 in bytes(machine.partition().read_blocking(done.base_offset, 1 << 20).data), seed
 
 
-def test_what_failed_does_not_come_back_once_its_epoch_has_ended() -> None:
+def test_failed_appends_do_not_reappear_once_their_epoch_has_ended() -> None:
     """The cut of the segment was not synced, so that a power cut may bring the bytes back, but not the
     events."""
     for seed in range(60):
@@ -93,7 +93,7 @@ def test_what_failed_does_not_come_back_once_its_epoch_has_ended() -> None:
         assert machine.partition().epoch == 2
 
 
-def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
+def test_a_repair_also_writes_records_below_the_log_start() -> None:
     """Windows are read from there after a start, and what is damaged there would be told."""
     for seed in range(20):
         machine = LogRig(seed).start()
@@ -119,7 +119,7 @@ def test_a_repair_writes_again_what_lies_below_the_log_start() -> None:
         assert machine.offsets() == [2]
 
 
-def test_a_deletion_that_is_tried_again_waits_for_the_journal_too() -> None:
+def test_a_retried_deletion_waits_for_the_journal_too() -> None:
     """Else its tombstone goes while records are left, and the next start finds a topic that nobody knows."""
     machine = LogRig().start()
     machine.write(2)
@@ -137,7 +137,7 @@ def test_a_deletion_that_is_tried_again_waits_for_the_journal_too() -> None:
     assert machine.disk.list("quarantine") == []
 
 
-def test_an_epoch_that_began_in_a_segment_that_is_deleted_holds_up_no_start() -> None:
+def test_an_epoch_record_of_a_deleted_segment_does_not_block_a_start() -> None:
     machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(1, size=3000)

@@ -416,7 +416,7 @@ def seed_run(seed: int, kind: type[RandomLogRun] = RandomLogRun) -> RandomLogRun
 
 
 @pytest.mark.parametrize("first", range(0, 300, 20))
-def test_nothing_that_was_promised_is_lost(first: int) -> None:
+def test_nothing_acknowledged_is_lost(first: int) -> None:
     for seed in range(first, first + 20):
         try:
             run_seed(seed)
@@ -427,7 +427,7 @@ def test_nothing_that_was_promised_is_lost(first: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
-def test_nothing_is_lost_where_commits_begin_at_once(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_lost_when_commits_begin_at_once(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "SINGLE_WRITER_GROUPS", 0)
     for seed in range(first, first + 20):
         run_seed(seed, EagerCommitLogRun)
@@ -435,7 +435,7 @@ def test_nothing_is_lost_where_commits_begin_at_once(first: int, monkeypatch: py
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_nothing_that_was_promised_is_lost_in_many_lives() -> None:
+def test_nothing_acknowledged_is_lost_in_many_runs() -> None:
     logging.disable()  # else all that is said in 5,000 lives is kept in memory
     try:
         for seed in range(1000, 6000):

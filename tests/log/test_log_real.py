@@ -61,9 +61,7 @@ def run(script: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("durability", ["disk", "os"])
-def test_events_are_there_after_a_stop_and_after_a_kill(
-    tmp_path: Path, durability: Literal["disk", "os"]
-) -> None:
+def test_events_survive_a_stop_and_a_kill(tmp_path: Path, durability: Literal["disk", "os"]) -> None:
     config = LogConfig(durability=durability, journal_file_bytes=1 << 20, first_journal_file_bytes=1 << 20)
 
     async def script() -> None:
@@ -84,7 +82,7 @@ def test_events_are_there_after_a_stop_and_after_a_kill(
     run(script)
 
 
-def test_when_the_sync_process_is_killed_events_fail_once_and_then_go_on(tmp_path: Path) -> None:
+def test_when_the_sync_process_is_killed_appends_fail_once_and_then_succeed(tmp_path: Path) -> None:
     async def script() -> None:
         log, disk = open_log(tmp_path)
         await write(log, 3)
@@ -117,7 +115,7 @@ def test_when_the_sync_process_is_killed_events_fail_once_and_then_go_on(tmp_pat
     run(script)
 
 
-def test_a_second_log_and_a_folder_that_is_none_are_refused(tmp_path: Path) -> None:
+def test_a_second_log_and_a_foreign_folder_are_refused(tmp_path: Path) -> None:
     async def script() -> None:
         log, _ = open_log(tmp_path)
         with pytest.raises(LogFolderLocked):
@@ -130,7 +128,7 @@ def test_a_second_log_and_a_folder_that_is_none_are_refused(tmp_path: Path) -> N
     run(script)
 
 
-def test_a_stalled_disk_holds_up_commits_not_the_loop(tmp_path: Path) -> None:
+def test_a_stalled_disk_delays_commits_but_not_the_loop(tmp_path: Path) -> None:
     async def script() -> None:
         log, disk = open_log(tmp_path)
         await write(log, 1)

@@ -56,7 +56,7 @@ class StorageError(LogError):
 
 
 class DiskFull(StorageError):
-    """Topics take no events until there is room again. Everything else goes on."""
+    """Topics accept no events until there is room again. Everything else goes on."""
 
 
 class LogFolderError(LogError):

@@ -347,7 +347,7 @@ class EmbeddedEngine:
         if self._node.log.read_only:
             problems.append(f"the log is read-only: {self._node.log.read_only}")
         if self._node.rejection_reason:
-            problems.append(f"topics take no events: {self._node.rejection_reason}")
+            problems.append(f"topics accept no events: {self._node.rejection_reason}")
         if self._node.stall_monitor.problem:
             problems.append(self._node.stall_monitor.problem)
         for partition in self._node.log.partitions():

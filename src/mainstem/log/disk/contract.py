@@ -1,13 +1,13 @@
-"""The disk, as an argument.
+"""The contract of the disk: the protocols `Disk` and `File` that the log is written against.
 
-Owns: the `Disk` and `File` that the log is written against, and the real ones. Refuses: paths outside its
-root. Called by the log only. All paths are relative to the data folder, with `/`. Tests run the same log on a
-simulated disk that forgets what was not synced (`tests/support/simdisk.py`).
+Owns: what each call promises. Refuses: paths outside the data folder: all paths are relative to it, with `/`.
+Implementations: `real_disk.py`, `memory_disk.py`, and the simulated disk of the tests, which forgets what was
+not synced.
 
 Two kinds of calls. Page-cache calls return at once and run on the event loop: `pwrite`, `pread_nowait`,
-`truncate`, `open`, `rename`, `unlink`. What waits for the device returns a `Promise` and runs in the helper
-process: `sync`, `prefetch`, `zero_file`. `pread` and `sync_now` may block: only start-up, shutdown and worker
-processes call them.
+`truncate`, `open`, `rename`, `unlink`. Calls that wait for the device return a `Promise` and run in the sync
+process: `sync`, `prefetch`, `zero_file`. `pread` and the calls that end in `_now` may block: only start-up,
+shutdown and worker processes use them.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ from mainstem.promise import Promise
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 SyncResults: TypeAlias = list[OSError | None]
+"""For each file and folder, in order: its error, or None if it is durable."""
 
 
 class File(Protocol):
-    """One open file. Not closed while it has unsynced bytes: a closed dirty file loses its write error."""
+    """One open file. It is not closed while it has unsynced bytes: a closed dirty file loses its write
+    error."""
 
     @property
     def path(self) -> str:
         """Relative to the data folder."""
 
     def pwrite(self, data: Buffer, position: int) -> None:
-        """Write all of `data` (loops on short writes). OSError: some of it may be there; the caller
-        truncates."""
+        """Write all of `data`, also when the system writes only a part at a time. OSError: a part of it may
+        be in the file; the caller truncates."""
 
     def pread(self, length: int, position: int) -> bytes:
         """Up to `length` bytes, fewer only at the end of the file. May block."""
 
     def pread_nowait(self, length: int, position: int) -> bytes | bytearray | None:
-        """As `pread` but from the page cache alone; None when any of it would have to come from the
-        device."""
+        """As `pread` but from the page cache alone; None if any of it would have to come from the device."""
 
     def truncate(self, size: int) -> None:
-        """Cut (or extend with zeros) to `size` bytes."""
+        """Shorten the file to `size` bytes, or extend it with zeros."""
 
     def size(self) -> int:
         """Bytes in the file."""
 
     def close(self) -> None:
-        """Let the descriptor go. Idempotent; a later use opens the path again (also after a failed sync: a
-        descriptor opened before it would keep its own error, STORAGE part 8)."""
+        """Close the descriptor. Idempotent. A later call opens the path again, with a new descriptor: one
+        that was opened before a failed sync would keep its own copy of the error (STORAGE part 8)."""
 
 
 class Disk(Protocol):
@@ -57,53 +58,55 @@ class Disk(Protocol):
     """Files that a start may write to before it syncs them: each keeps its descriptor until then."""
 
     def lock(self, path: str) -> None:
-        """Take this file's lock for the life of the Disk. BlockingIOError: another process holds it."""
+        """Lock this file for the life of the Disk. BlockingIOError: another process holds the lock."""
 
     def identity(self, path: str) -> str:
-        """Tells this file from every copy of it, also after restarts; no spaces."""
+        """An identifier no copy of the file shares; stable over restarts, without spaces."""
 
     def unshare(self, path: str) -> bool:
-        """Give the file an inode of its own if it has one in common with others (hard links of a backup), so
-        that they do not change with it. True: it got one; who has it open closes it, and its folder is to be
-        synced. Blocks."""
+        """Give the file an inode of its own if it shares one with other names (the hard links of a backup),
+        so that they do not change with it. True if that was needed: the caller closes open Files of it and
+        syncs its folder. Blocks."""
 
     def open(self, path: str, *, create: bool = False) -> File:
-        """Open for reading and writing; `create` makes it (and it must not exist: FileExistsError)."""
+        """Open for reading and writing; `create` makes the file. FileExistsError: it exists already."""
 
-    def exists(self, path: str) -> bool: ...
+    def exists(self, path: str) -> bool:
+        """There is a file or folder of this name."""
 
-    def size(self, path: str) -> int: ...
+    def size(self, path: str) -> int:
+        """Bytes in a file. FileNotFoundError."""
 
     def list(self, folder: str) -> list[str]:
         """Names in a folder, sorted; empty if there is no such folder."""
 
     def make_folder(self, folder: str) -> None:
-        """With parents; fine if it exists. Mode 0700."""
+        """Create the folder and its parents, with mode 0700. It may exist already."""
 
     def remove_folder(self, folder: str) -> None:
-        """With what is in it; fine if it is not there."""
+        """Remove the folder and all its contents. It may be missing."""
 
     def rename(self, source: str, target: str) -> None:
         """Atomic; replaces `target`."""
 
     def unlink(self, path: str) -> None:
-        """Fine if it is not there. An open File of it still works until it is closed."""
+        """Delete the file. It may be missing. An open File of it still works until it is closed."""
 
     def read_all(self, path: str) -> bytes:
-        """A small file, whole. May block."""
+        """The whole contents of a small file. May block."""
 
     def write_all(self, path: str, data: Buffer) -> None:
-        """A small disposable file, whole, not synced, not atomic."""
+        """Write a small disposable file as a whole. Neither synced nor atomic."""
 
     def append(self, path: str, data: Buffer, position: int) -> None:
-        """Write `data` at `position` of a small disposable file, made if missing, not synced (index
-        entries)."""
+        """Write `data` at `position` of a small disposable file (index entries). Creates it if missing. Not
+        synced."""
 
     def replace_now(self, path: str, data: Buffer) -> None:
-        """Write, fsync, rename, fsync the folder. Blocks."""
+        """Replace a file atomically and durably: write, fsync, rename, fsync the folder. Blocks."""
 
     def replace(self, path: str, data: Buffer) -> Promise[None]:
-        """As `replace_now`, in the helper."""
+        """As `replace_now`, in the sync process."""
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
@@ -112,30 +115,30 @@ class Disk(Protocol):
         commits."""
 
     def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:
-        """As `sync` in the background, but one verdict each, in order."""
+        """As `sync` in the background, with one result for each file and folder."""
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
-        """As `sync`, at once. Blocks."""
+        """As `sync`. Blocks."""
 
     def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
-        """As `sync_now`, the files beside each other, then the folders: one verdict each, in order. Takes a
-        descriptor for each. Blocks. OSError: one of them could not be opened."""
+        """Sync the files in parallel, then the folders, with one result for each. Needs a descriptor for
+        each. Blocks. OSError: one of them could not be opened."""
 
     def sync_stalled_s(self) -> float:
-        """Seconds since the disk last answered the sync of a commit, while it owes an answer; else 0."""
+        """Seconds since the disk last completed a sync of a commit, while one is in flight; otherwise 0."""
 
     def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
-        """Bring a range into the page cache, so that `pread_nowait` finds it."""
+        """Read a range into the page cache, so that `pread_nowait` finds it there."""
 
     def zero_file(self, path: str, size: int) -> Promise[None]:
-        """Make a file of written (not just allocated) zeros, synced, with its folder. Under its name only
-        when whole."""
+        """Make a file of `size` written (not just allocated) zeros, synced, with its folder. It gets its name
+        only when it is whole."""
 
     def free_bytes(self) -> int:
-        """Free for this user on the file system."""
+        """Bytes of the file system that this user may still write."""
 
     def capacity_bytes(self) -> int:
-        """Used and free for this user on the file system; 0: it does not tell."""
+        """Used and free bytes of the file system; 0 if it does not report its size."""
 
     def close(self) -> None:
-        """End the helper."""
+        """Stop the sync process, close all files and release the lock."""

@@ -1,9 +1,9 @@
-"""Reading without waiting: one way to write a read, three ways to run it.
+"""Non-blocking reads: a read is written once, as a generator, and runs in one of three ways.
 
-Owns: `ReadSteps`, a generator that asks for byte ranges and is given them, and the runner that gets them from
-the page cache on the loop, through the helper process when they are not there, or by waiting. Owns also
-what the partitions of a log share: open files and loaded indexes, both bounded. Refuses: to wait on the
-loop. Called by the log's modules.
+Owns: `ReadSteps`, a generator that yields the byte ranges it needs and receives their bytes, and its runners:
+from the page cache on the loop, through the sync process when the bytes are not there, or blocking. Also what
+all partitions of a log share: the disk, the clock and the bounded cache of loaded indexes. Refuses: to block
+the loop.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ from mainstem.promise import Promise
 
 T = TypeVar("T")
 PREFETCH_TRIES_MAX = 3
+"""After this many prefetches of one range, memory is so short that the pages are evicted before they are
+read."""
 WRITE_ERROR_LOG_INTERVAL_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class ReadSource(Protocol):
-    """What can be read from: a segment."""
+    """Something that can be read from: a segment."""
 
     def file(self) -> File:
-        """Its file, open. LogError if it is gone."""
+        """Its open file. LogError if it was deleted."""
 
 
 ReadRequest: TypeAlias = tuple[ReadSource, int, int]
-"""(source, length, position): answered with up to `length` bytes, fewer only at the end of the file."""
+"""(source, length, position): a request for `length` bytes; fewer are returned only at the end of the
+file."""
 
 ReadSteps: TypeAlias = Generator[ReadRequest | None, bytes | bytearray, T]
-"""A read as a generator. Yields what it wants, or None to let others have a turn; returns its result."""
+"""A read as a generator. It yields requests, or None to let other work run, and returns its result."""
 
 
 class LogContext:
-    """What all partitions of one log share."""
+    """What all partitions of one log share, and the runners of their reads."""
 
     def __init__(self, disk: Disk, clock: Clock, config: LogConfig | None = None) -> None:
         self.disk = disk
@@ -51,33 +54,34 @@ class LogContext:
         self._logged_at_s = -WRITE_ERROR_LOG_INTERVAL_S
 
     def write_error(self, where: str, what: str) -> StorageError:
-        """The error of a write that the disk refused; logged, but not with each try of each producer."""
+        """The error to raise for a write that failed at `where` (a folder). Logs it, but not for each retry
+        of each producer."""
         if self.clock.monotonic() - self._logged_at_s >= WRITE_ERROR_LOG_INTERVAL_S:
             self._logged_at_s = self.clock.monotonic()
-            log.error("%s: %s; producers are told to try again", where, what)
+            log.error("%s: %s; producers get a retriable error", where, what)
         return StorageError(what)
 
     def run(self, steps: ReadSteps[T]) -> T | Promise[T]:
-        """The result at once when the page cache has all that is wanted, else later. Errors: those of
-        `steps`, StorageError for an OSError."""
-        want: ReadRequest | None
+        """The result, if the page cache has all bytes that are requested; otherwise a Promise. Errors: those
+        of `steps`; StorageError for an OSError."""
+        request: ReadRequest | None
         try:
-            want = next(steps)
-            while want is not None:
-                source, length, position = want
+            request = next(steps)
+            while request is not None:
+                source, length, position = request
                 data = source.file().pread_nowait(length, position)
                 if data is None:
                     break
-                want = steps.send(data)
+                request = steps.send(data)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except OSError as error:
             steps.close()
             raise StorageError(f"reading failed: {error}") from error
-        return _PendingRead(self, steps, want).later
+        return _PendingRead(self, steps, request).promise
 
     def run_later(self, steps: ReadSteps[T]) -> Promise[T]:
-        """As `run`, but always a Promise, and never raises."""
+        """As `run`, but always returns a Promise and never raises."""
         try:
             result = self.run(steps)
         except Exception as error:
@@ -85,15 +89,15 @@ class LogContext:
         return result if isinstance(result, Promise) else Promise.resolved(result)
 
     def run_blocking(self, steps: ReadSteps[T]) -> T:
-        """The result; waits for the disk. For start-up, shutdown and small files."""
+        """The result. Blocks on the disk: for start-up, shutdown and small files. Errors as with `run`."""
         try:
-            want = next(steps)
+            request = next(steps)
             while True:
-                if want is None:
-                    want = steps.send(b"")
+                if request is None:
+                    request = steps.send(b"")
                 else:
-                    source, length, position = want
-                    want = steps.send(source.file().pread(length, position))
+                    source, length, position = request
+                    request = steps.send(source.file().pread(length, position))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except OSError as error:
@@ -102,64 +106,63 @@ class LogContext:
 
 
 class _PendingRead(Generic[T]):
-    """A read that has to wait: for the helper, or for its next turn of the loop."""
+    """A read that waits for the sync process or for its next turn of the loop."""
 
-    def __init__(self, shared: LogContext, steps: ReadSteps[T], want: ReadRequest | None) -> None:
-        self.later: Promise[T] = Promise()
-        self._context = shared
+    def __init__(self, context: LogContext, steps: ReadSteps[T], request: ReadRequest | None) -> None:
+        self.promise: Promise[T] = Promise()
+        self._context = context
         self._steps = steps
         self._tries = 0
-        self._request(want)
+        self._prefetch(request)
 
-    def _request(self, want: ReadRequest | None) -> None:
-        if want is None:
+    def _prefetch(self, request: ReadRequest | None) -> None:
+        if request is None:
             self._context.clock.call_soon(lambda: self._resume(b""))
             return
-        source, length, position = want
+        source, length, position = request
         try:
             file = source.file()
         except Exception as error:
             self._fail(error)
             return
-        self._context.disk.prefetch(file, position, length).then(
-            lambda warmed: self._prefetched(want, warmed)
-        )
+        prefetched = self._context.disk.prefetch(file, position, length)
+        prefetched.then(lambda promise: self._prefetched(request, promise))
 
-    def _prefetched(self, want: ReadRequest, warmed: Promise[None]) -> None:
-        source, length, position = want
+    def _prefetched(self, request: ReadRequest, prefetched: Promise[None]) -> None:
+        source, length, position = request
         try:
-            warmed.result()
+            prefetched.result()
             file = source.file()
             data = file.pread_nowait(length, position)
             if data is None and self._tries >= PREFETCH_TRIES_MAX:
-                data = file.pread(length, position)  # memory is so short that the pages are gone again
+                data = file.pread(length, position)
         except Exception as error:
             self._fail(error)
             return
         if data is None:
             self._tries += 1
-            self._request(want)
+            self._prefetch(request)
             return
         self._tries = 0
         self._resume(data)
 
     def _resume(self, data: bytes | bytearray) -> None:
-        """Go on with `data` as far as the page cache reaches."""
+        """Continue with `data`, as far as the page cache has what is requested."""
         try:
-            want = self._steps.send(data)
-            while want is not None:
-                source, length, position = want
-                found = source.file().pread_nowait(length, position)
-                if found is None:
+            request = self._steps.send(data)
+            while request is not None:
+                source, length, position = request
+                cached = source.file().pread_nowait(length, position)
+                if cached is None:
                     break
-                want = self._steps.send(found)
+                request = self._steps.send(cached)
         except StopIteration as stop:
-            self.later.resolve(stop.value)
+            self.promise.resolve(stop.value)
             return
         except Exception as error:
             self._fail(error)
             return
-        self._request(want)
+        self._prefetch(request)
 
     def _fail(self, error: Exception) -> None:
         self._steps.close()
@@ -167,30 +170,32 @@ class _PendingRead(Generic[T]):
             wrapped = StorageError(f"reading failed: {error}")
             wrapped.__cause__ = error
             error = wrapped
-        self.later.fail(error)
+        self.promise.fail(error)
 
 
 class Evictable(Protocol):
-    """What holds an index in memory that can be read again from its files."""
+    """Something that holds an index in memory and can read it again from its files."""
 
     def index_bytes(self) -> int:
-        """Memory that it takes now."""
+        """Bytes of memory that the index takes now."""
 
     def evict(self) -> None:
-        """Give it up. May refuse."""
+        """Drop the index, unless that would lose something."""
 
 
 class IndexCache:
-    """Indexes of sealed segments in memory, the longest unused given up when they take too much together."""
+    """The indexes of sealed segments that are in memory. Evicts the least recently used ones above a
+    limit."""
 
     BYTES_MAX = 64 << 20
 
     def __init__(self) -> None:
         self._holders: OrderedDict[Evictable, int] = OrderedDict()
+        """Bytes of memory by holder; the least recently used first."""
         self._bytes = 0
 
     def mark_used(self, holder: Evictable) -> None:
-        """`holder` was read from just now."""
+        """The index of `holder` was just used."""
         self.remove(holder)
         size = self._holders[holder] = holder.index_bytes()
         self._bytes += size
@@ -198,7 +203,8 @@ class IndexCache:
             oldest, size = self._holders.popitem(last=False)
             self._bytes -= size
             oldest.evict()
+        assert self._bytes >= 0, "each holder is counted once"
 
     def remove(self, holder: Evictable) -> None:
-        """It is gone, or active again."""
+        """The holder is deleted or active again: its index is not evicted."""
         self._bytes -= self._holders.pop(holder, 0)

@@ -1,8 +1,9 @@
-"""Descriptors of the real disk: few, and never none.
+"""The open files of the real disk: a bounded number of descriptors, with some in reserve.
 
-Owns: which files are open, in order of last use; which of them make room for others; the descriptors that are
-kept for what may not fail. Refuses: to close a file with unsynced bytes, for a closed dirty file loses its
-write error, and one of the journal, without which nothing is acknowledged. Called by `real_disk.py` only.
+Owns: which files are open, in order of last use; which of them are closed to make room for others; the
+descriptors that are kept in reserve for what must not fail. Refuses: to close a file with unsynced bytes,
+because a closed dirty file loses its write error; and to close a journal file, without which nothing can be
+acknowledged.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Protocol
 from mainstem.log import paths
 
 SLACK_DIVISOR = 32
-"""A part of the limit: above it, files are looked through once for so many that are opened, for there may be
-thousands of which none may be closed yet."""
+"""Above the limit, closable files are searched for only once per `limit / SLACK_DIVISOR` files opened: there
+may be thousands of files of which none may be closed yet."""
 UNSYNCED_FILES_MAX = 256
 SPARE_DESCRIPTORS = 16
-"""Kept for the journal and for what is open for a moment."""
+"""Kept in reserve, for the journal and for files that are open only for a moment."""
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def raise_limit() -> int:
-    """Raise this process's limit on open files to the most it may have; returns it."""
+    """Raise this process's limit on open files as far as the system allows; returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if wanted > soft:
@@ -39,34 +40,36 @@ def raise_limit() -> int:
 
 
 class EvictableFile(Protocol):
-    """A file whose descriptor comes and goes."""
+    """A file whose descriptor may be closed and opened again."""
 
     path: str
     written: int
     synced: int
 
     def close(self) -> None:
-        """Let the descriptor go."""
+        """Close the descriptor."""
 
 
 class OpenFiles:
     """The open files of one data folder."""
 
-    def __init__(self, most: int) -> None:
-        limit = raise_limit()
-        self._limit = max(16, min(most, limit // 2))  # the other half is for connections
+    def __init__(self, limit: int) -> None:
+        """`limit` is lowered to half of the process's limit: the other half is for connections."""
+        process_limit = raise_limit()
+        self._limit = max(16, min(limit, process_limit // 2))
         self.max_unsynced_files = min(UNSYNCED_FILES_MAX, self._limit // 4)
         self._slack = self._limit // SLACK_DIVISOR
         self._scan_threshold = self._limit
-        """So many are open before those that may be closed are looked for."""
+        """When more files than this are open, closable ones are searched for."""
         self._open: OrderedDict[EvictableFile, None] = OrderedDict()
+        """The least recently used first."""
         self._spare_descriptors: list[int] = []
         self.collecting = False
-        """While descriptors of a request are collected: none may be closed before it is sent."""
+        """The descriptors of a request are being collected: none may be closed before it is sent."""
 
     def open(self, full_path: str, flags: int, *, essential: bool = True) -> int:
-        """A new descriptor. If the process may have no more: in place of a clean file's, or, if this one is
-        `essential`, of one that was kept for it. OSError."""
+        """A new descriptor. When the process may have no more, a clean file is closed for it or, if this file
+        is `essential`, a descriptor of the reserve is. OSError."""
         flags |= os.O_CLOEXEC
         if len(self._spare_descriptors) < SPARE_DESCRIPTORS:
             self._reserve_spares()
@@ -93,13 +96,14 @@ class OpenFiles:
         return False
 
     def release_spares(self) -> None:
-        """Let go what was kept, for the next call. It is kept again with the next file that is opened."""
+        """Close the reserve, for the next call. It is filled again when the next file is opened."""
         for descriptor in self._spare_descriptors:
             os.close(descriptor)
         self._spare_descriptors = []
 
     def on_opened(self, file: EvictableFile) -> None:
-        """It holds a descriptor. Closes clean files, last used first, above the limit."""
+        """The file has a descriptor now. Above the limit, close clean files, the least recently used
+        first."""
         self._open[file] = None
         if len(self._open) > self._scan_threshold and not self.collecting:
             for other in list(self._open):
@@ -110,23 +114,24 @@ class OpenFiles:
             self._scan_threshold = max(self._limit, len(self._open) + self._slack)
 
     def on_used(self, file: EvictableFile) -> None:
-        """It was used just now."""
+        """The file was just used."""
         self._open.move_to_end(file)
 
     def on_closed(self, file: EvictableFile) -> None:
-        """It holds no descriptor any more."""
+        """The file has no descriptor any more."""
         self._open.pop(file, None)
-        self._scan_threshold = max(self._limit, min(self._scan_threshold, len(self._open) + self._slack))
+        threshold = min(self._scan_threshold, len(self._open) + self._slack)
+        self._scan_threshold = max(self._limit, threshold)
 
     def close(self) -> None:
-        """Close all, clean or not."""
+        """Close all files, clean or not."""
         for file in list(self._open):
             file.close()
         self.release_spares()
 
 
 def is_essential(path: str) -> bool:
-    """Nothing can be acknowledged without this file of the data folder."""
+    """Nothing can be acknowledged without this file of the data folder: it is of the journal."""
     return path.startswith(paths.JOURNAL)
 
 

@@ -1,10 +1,10 @@
 """The real disk: the data folder on this machine.
 
 Owns: `RealDisk` and `RealFile`, the only code of the log that calls the operating system. Refuses: paths
-outside its root. Made by `node.py`; everybody else sees the protocols of `contract.py`, which say what each
-call means.
+outside its root. `contract.py` says what each call promises.
 
-Descriptors are few (`open_files.py`): files stay open in order of last use and are opened again when needed.
+Descriptors are few (`open_files.py`): a file that was not used for long is closed, and opened again when
+needed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from pathlib import Path
 from mainstem.log.disk import sync_process
 from mainstem.log.disk.contract import Buffer, File, SyncResults
 from mainstem.log.disk.open_files import OpenFiles, is_essential
-from mainstem.log.disk.sync_client import BACKGROUND, COMMIT, JOURNAL, READ, Codes, Descriptors, SyncClient
+from mainstem.log.disk.sync_client import BACKGROUND, COMMIT, JOURNAL, READ, Descriptors, Errnos, SyncClient
 from mainstem.promise import Promise
 
-_DESCRIPTORS_PER_REQUEST = (
-    32  # descriptors in one request: 8 lanes of them stay far below any limit on descriptors in flight
-)
+_DESCRIPTORS_PER_REQUEST = 32
+"""With a few requests in flight this stays far below any limit on descriptors in sockets."""
 _BLOCKING_SYNC_THREADS = 16
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NOWAIT_FLAG = getattr(os, "RWF_NOWAIT", 0)
-_GOOD = [0]
+_SUCCESS = [0]
 _UNSUPPORTED_ERRNOS = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class RealFile:
-    """One file; its descriptor comes and goes."""
+    """One file. Its descriptor may be closed and opened again at any time."""
 
     __slots__ = ("_descriptor", "_disk", "_full_path", "path", "synced", "written")
 
@@ -47,11 +46,12 @@ class RealFile:
         self._full_path = disk.full_path(path)
         self._descriptor = -1
         self.written = 0
-        """Counts writes; above `synced` the file has bytes that no sync has covered."""
+        """Number of writes. Greater than `synced` while the file has bytes that no sync has covered."""
         self.synced = 0
+        """Number of writes that a successful sync has covered."""
 
     def open(self, flags: int = 0, *, essential: bool = False) -> int:
-        """The descriptor, opened if need be; `essential`: see `OpenFiles.open`."""
+        """The descriptor; opens the file if necessary. `essential`: see `OpenFiles.open`."""
         if self._descriptor < 0:
             essential = essential or is_essential(self.path)
             self._descriptor = self._disk.files.open(self._full_path, os.O_RDWR | flags, essential=essential)
@@ -62,32 +62,35 @@ class RealFile:
 
     @property
     def is_open(self) -> bool:
+        """The file has a descriptor now."""
         return self._descriptor >= 0
 
     def pwrite(self, data: Buffer, position: int) -> None:
         descriptor = self.open()
         self.written += 1
         length = len(data)
-        done = os.pwrite(descriptor, data, position)
-        if done < length:
+        written = os.pwrite(descriptor, data, position)
+        if written < length:
             view = memoryview(data)
-            while done < length:
-                more = os.pwrite(descriptor, view[done:], position + done)
-                if not more:
+            while written < length:
+                count = os.pwrite(descriptor, view[written:], position + written)
+                if not count:
                     raise OSError(errno.EIO, "the system wrote nothing", self._full_path)
-                done += more
+                written += count
+        assert written == length, "all bytes are written, and no more"
 
     def pread(self, length: int, position: int) -> bytes:
         descriptor = self.open()
         data = os.pread(descriptor, length, position)
         if 0 < len(data) < length:
-            pieces = [data]
-            done = len(data)
-            while done < length and data:
-                data = os.pread(descriptor, length - done, position + done)
-                pieces.append(data)
-                done += len(data)
-            return b"".join(pieces)
+            chunks = [data]
+            count = len(data)
+            while count < length and data:
+                data = os.pread(descriptor, length - count, position + count)
+                chunks.append(data)
+                count += len(data)
+            assert count <= length, "no more is read than was asked for"
+            return b"".join(chunks)
         return data
 
     def pread_nowait(self, length: int, position: int) -> bytes | bytearray | None:
@@ -112,7 +115,7 @@ class RealFile:
 
     def truncate(self, size: int) -> None:
         if self._descriptor < 0 and self.size() == size:
-            return  # a write failed for want of a descriptor: nothing is to be cut
+            return  # a write failed because no descriptor was left: there is nothing to truncate
         descriptor = self.open()
         self.written += 1
         os.ftruncate(descriptor, size)
@@ -131,7 +134,7 @@ class RealFile:
 
 
 class RealDisk:
-    """`disk.Disk` on a folder of this machine. The folder is made by `make_folder("")`."""
+    """The `Disk` of a folder of this machine. `make_folder("")` creates the folder."""
 
     def __init__(self, root: str | Path, loop: asyncio.AbstractEventLoop, *, open_files: int = 4096) -> None:
         self.root = os.path.abspath(root)
@@ -144,14 +147,15 @@ class RealDisk:
         """False once the file system has refused RWF_NOWAIT: reads may then wait for the disk."""
 
     def start(self) -> None:
-        """Start the sync process now, or the first event waits for it. If that fails, later calls tell."""
+        """Start the sync process now, so that the first event does not wait for it. An error is raised by the
+        calls that need the process."""
         with contextlib.suppress(OSError):
             self._client.start()
 
     def full_path(self, path: str) -> str:
-        """On this machine. AssertionError for a path that leaves the folder."""
-        assert path[:1] != "/", path
-        assert ".." not in path.split("/"), path
+        """The path on this machine. AssertionError for one that leaves the folder."""
+        assert path[:1] != "/", f"{path} is not relative to the data folder"
+        assert ".." not in path.split("/"), f"{path} leaves the data folder"
         return f"{self.root}/{path}" if path else self.root
 
     def lock(self, path: str) -> None:
@@ -164,9 +168,9 @@ class RealDisk:
         self._lock = descriptor
 
     def identity(self, path: str) -> str:
-        # No tool can set the time of change, so that a copy has another one even where inode numbers repeat.
-        found = os.stat(self.full_path(path))
-        return f"{found.st_ino}-{found.st_ctime_ns}"
+        # No tool can set the time of change, so a copy has another one even if inode numbers repeat.
+        status = os.stat(self.full_path(path))
+        return f"{status.st_ino}-{status.st_ctime_ns}"
 
     def unshare(self, path: str) -> bool:
         full = self.full_path(path)
@@ -194,7 +198,7 @@ class RealDisk:
         return os.stat(self.full_path(path)).st_size
 
     def _names(self, full: str) -> list[str]:
-        os.close(self.files.open(full, _FOLDER_FLAGS))  # there is a descriptor for what follows
+        os.close(self.files.open(full, _FOLDER_FLAGS))  # makes sure that a descriptor is left for listdir
         return os.listdir(full)
 
     def list(self, folder: str) -> list[str]:
@@ -209,12 +213,12 @@ class RealDisk:
         while not os.path.isdir(full):
             missing.append(full)
             full = os.path.dirname(full)
-        for one in reversed(missing):
-            os.mkdir(one, 0o700)
+        for path in reversed(missing):
+            os.mkdir(path, 0o700)
         if not folder:
-            with contextlib.suppress(
-                OSError
-            ):  # that it is there must be durable; it may lie in a folder of others
+            # The name of the data folder must be durable. The folder that holds it may belong to another
+            # user.
+            with contextlib.suppress(OSError):
                 self._sync_folder(os.path.dirname(self.root))
 
     def remove_folder(self, folder: str) -> None:
@@ -250,8 +254,8 @@ class RealDisk:
         try:
             view = memoryview(data)
             while view:
-                done = os.pwrite(descriptor, view, position)
-                view, position = view[done:], position + done
+                count = os.pwrite(descriptor, view, position)
+                view, position = view[count:], position + count
             if sync:
                 sync_process.full_sync(descriptor)
         finally:
@@ -272,10 +276,10 @@ class RealDisk:
             return Promise.failed(error)
         out: Promise[None] = Promise()
 
-        def synced(later: Promise[None]) -> None:
+        def synced(promise: Promise[None]) -> None:
             file.close()
             try:
-                later.result()
+                promise.result()
                 self.rename(temporary, path)
             except OSError as error:
                 out.fail(error)
@@ -285,42 +289,45 @@ class RealDisk:
         self.sync([file]).then(synced)
         return out
 
-    def _sync_results(self, lane: int, files: Sequence[File], folders: Sequence[str]) -> Promise[SyncResults]:
-        """Sync in requests of a few descriptors, one after the other; one verdict each."""
+    def _sync_results(
+        self, channel: int, files: Sequence[File], folders: Sequence[str]
+    ) -> Promise[SyncResults]:
+        """Sync in requests of a few descriptors, one after the other. One result for each file and folder."""
         targets: list[RealFile | str] = [*files, *folders]  # type: ignore[list-item]
-        verdicts: SyncResults = []
+        results: SyncResults = []
         out: Promise[SyncResults] = Promise()
 
         def next_chunk() -> None:
-            chunk = targets[len(verdicts) : len(verdicts) + _DESCRIPTORS_PER_REQUEST]
+            chunk = targets[len(results) : len(results) + _DESCRIPTORS_PER_REQUEST]
             if not chunk:
-                out.resolve(verdicts)
+                assert len(results) == len(targets), "each file and folder has one result"
+                out.resolve(results)
                 return
             written = [target.written for target in chunk if isinstance(target, RealFile)]
 
-            def answered(later: Promise[Codes]) -> None:
-                if later.error is not None:
-                    error = later.error
-                    verdicts.extend(
-                        error if isinstance(error, OSError) else OSError(str(error)) for _ in chunk
-                    )
+            def replied(promise: Promise[Errnos]) -> None:
+                error = promise.error
+                if error is not None:
+                    failure = error if isinstance(error, OSError) else OSError(str(error))
+                    results.extend(failure for _ in chunk)
                 else:
-                    for target, code in zip(chunk, later.result(), strict=True):
-                        verdicts.append(_error(code, target))
+                    for target, code in zip(chunk, promise.result(), strict=True):
+                        results.append(_error(code, target))
                         if not code and isinstance(target, RealFile):
                             target.synced = max(target.synced, written[chunk.index(target)])
                 next_chunk()
 
-            self._client.submit(lane, sync_process.SYNC, lambda: self._descriptors(chunk)).then(answered)
+            request = self._client.submit(channel, sync_process.SYNC, lambda: self._descriptors(chunk))
+            request.then(replied)
 
         next_chunk()
         return out
 
     def _descriptors(self, targets: Sequence[RealFile | str]) -> Descriptors:
-        """What one request sends. In place of what was deleted meanwhile, which has nothing to sync, the
-        root."""
+        """The descriptors of one request. A target that was deleted in the meantime has nothing to sync: the
+        root is synced in its place."""
         descriptors: list[int] = []
-        ours: list[int] = []
+        to_close: list[int] = []
         files = 0
         self.files.collecting = True
         try:
@@ -330,47 +337,48 @@ class RealDisk:
                         files += 1
                         descriptors.append(target.open(essential=True))
                         continue
-                    ours.append(self.files.open(self.full_path(target), _FOLDER_FLAGS))
+                    to_close.append(self.files.open(self.full_path(target), _FOLDER_FLAGS))
                 except FileNotFoundError:
-                    ours.append(self.files.open(self.root, _FOLDER_FLAGS))
-                descriptors.append(ours[-1])
+                    to_close.append(self.files.open(self.root, _FOLDER_FLAGS))
+                descriptors.append(to_close[-1])
         except OSError:
-            for descriptor in ours:
+            for descriptor in to_close:
                 os.close(descriptor)
             raise
         finally:
             self.files.collecting = False
-        return descriptors, files, ours
+        return descriptors, files, to_close
 
     def sync(
         self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
     ) -> Promise[None]:
         if len(files) == 1 and not folders and not background and is_essential(files[0].path):
             return self._sync_journal(files[0])
-        lane = BACKGROUND if background else COMMIT
-        return self._sync_results(lane, files, folders).map(_raise_first)
+        channel = BACKGROUND if background else COMMIT
+        return self._sync_results(channel, files, folders).map(_raise_first)
 
     def _sync_journal(self, file: File) -> Promise[None]:
-        """What every event waits for: a lane of its own, to which the descriptor is passed but once."""
-        assert isinstance(file, RealFile)
+        """Every event waits for this sync. It has a channel of its own, to which the descriptor is passed
+        once."""
+        assert isinstance(file, RealFile), "a disk syncs only its own files"
         written = file.written
         out: Promise[None] = Promise()
 
-        def answered(later: Promise[Codes]) -> None:
-            if later.error is not None:
-                out.fail(later.error)
-            elif later.result() == _GOOD:
+        def replied(promise: Promise[Errnos]) -> None:
+            if promise.error is not None:
+                out.fail(promise.error)
+            elif promise.result() == _SUCCESS:
                 file.synced = max(file.synced, written)
                 out.resolve(None)
             else:
-                code = (later.result() or [errno.EBADF])[0]
+                code = (promise.result() or [errno.EBADF])[0]
                 out.fail(OSError(code, os.strerror(code), file.path))
 
-        self._client.submit(JOURNAL, sync_process.SYNC, lambda: ([file.open()], 1, [])).then(answered)
+        self._client.submit(JOURNAL, sync_process.SYNC, lambda: ([file.open()], 1, [])).then(replied)
         return out
 
     def on_descriptor_closed(self, descriptor: int) -> None:
-        """For `RealFile`: it closes this one."""
+        """For `RealFile`: it is about to close this descriptor."""
         self._client.on_descriptor_closed(descriptor)
 
     def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:
@@ -380,16 +388,17 @@ class RealDisk:
         _raise_first(self.sync_each_now(files, folders))
 
     def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
-        # A disk has many writes under way, a file system one commit for all: ten times as fast as one by one.
+        # In parallel, ten times as fast as one by one: the disk writes many at once, the file system commits
+        # once.
         with ThreadPoolExecutor(_BLOCKING_SYNC_THREADS) as pool:
             return [*self._sync_together(pool, files), *self._sync_together(pool, folders)]
 
     def _sync_together(self, pool: ThreadPoolExecutor, targets: Sequence[File | str]) -> SyncResults:
-        descriptors, files, ours = self._descriptors(targets)  # type: ignore[arg-type]
+        descriptors, files, to_close = self._descriptors(targets)  # type: ignore[arg-type]
         try:
             codes = list(pool.map(sync_process.sync_result, descriptors, repeat(not files)))
         finally:
-            for descriptor in ours:
+            for descriptor in to_close:
                 os.close(descriptor)
         for target, code in zip(targets, codes, strict=True):
             if not code and isinstance(target, RealFile):
@@ -407,7 +416,7 @@ class RealDisk:
         return max(self._client.stalled_s(JOURNAL), self._client.stalled_s(COMMIT))
 
     def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
-        assert isinstance(file, RealFile)
+        assert isinstance(file, RealFile), "a disk reads only its own files"
         request = self._client.submit(
             READ, sync_process.PREFETCH, lambda: ([file.open()], 1, []), (position, length)
         )
@@ -417,30 +426,30 @@ class RealDisk:
         temporary = f"{path}.tmp"
         out: Promise[None] = Promise()
         try:
-            # A new file: a sync process that outlived a killed server may still write zeros to the old one.
+            # A new file: a sync process that outlived a killed server may still be writing zeros to the old
+            # one.
             self.unlink(temporary)
-            if self.free_bytes() < size:  # the rest of the disk is others': do not fill it first
+            if self.free_bytes() < size:  # fail before the zeros fill the disk
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.full_path(path))
             file = RealFile(self, temporary)
             file.open(os.O_CREAT | os.O_EXCL)
         except OSError as error:
             return Promise.failed(error)
 
-        def zeroed(later: Promise[Codes]) -> None:
+        def zeroed(promise: Promise[Errnos]) -> None:
             file.close()
             try:
-                _raise_code(later.result())
+                _raise_code(promise.result())
                 self.rename(temporary, path)
             except OSError as error:
                 with contextlib.suppress(OSError):
-                    self.unlink(temporary)  # it may have taken the last bytes there were
+                    self.unlink(temporary)  # it may have used the last free bytes
                 out.fail(error)
             else:
                 self.sync([], [os.path.dirname(path)]).then(out.copy_result)
 
-        self._client.submit(BACKGROUND, sync_process.ZERO, lambda: ([file.open()], 1, []), (0, size)).then(
-            zeroed
-        )
+        zeros = self._client.submit(BACKGROUND, sync_process.ZERO, lambda: ([file.open()], 1, []), (0, size))
+        zeros.then(zeroed)
         return out
 
     def free_bytes(self) -> int:
@@ -460,16 +469,16 @@ class RealDisk:
 
 
 def _error(code: int, target: File | str) -> OSError | None:
-    where = target if isinstance(target, str) else target.path
-    return OSError(code, os.strerror(code), where) if code else None
+    path = target if isinstance(target, str) else target.path
+    return OSError(code, os.strerror(code), path) if code else None
 
 
-def _raise_first(verdicts: Sequence[OSError | None]) -> None:
-    for error in verdicts:
+def _raise_first(results: Sequence[OSError | None]) -> None:
+    for error in results:
         if error is not None:
             raise error
 
 
-def _raise_code(codes: Sequence[int]) -> None:
-    if codes[0]:
-        raise OSError(codes[0], os.strerror(codes[0]))
+def _raise_code(errnos: Sequence[int]) -> None:
+    if errnos[0]:
+        raise OSError(errnos[0], os.strerror(errnos[0]))

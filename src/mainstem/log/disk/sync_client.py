@@ -1,12 +1,12 @@
 """The server's end of the sync process.
 
-Owns: starting `sync_process.py`, its sockets, requests under way and their answers. Refuses: to open files or
-to decide what is synced (`real_disk.py` does), and to run without an event loop.
+Owns: starting `sync_process.py`, its sockets, the requests in flight and their replies. Refuses: to open
+files, to decide what is synced (`real_disk.py` does both), and to run without an event loop.
 
-When the process dies, every request under way fails: whether its sync happened is not known, and asking again
-could get a false "good" (the kernel reports a write error once). A new process is started for the next
-request, unless the one that died had not answered anything: then the requests fail until the server is
-started again.
+When the process dies, every request in flight fails: it is not known whether its sync happened, and a second
+sync could falsely succeed (the kernel reports a write error once). A new process is started for the next
+request, unless the one that died had not replied to anything: then requests fail until the server is started
+again.
 """
 
 from __future__ import annotations
@@ -28,22 +28,21 @@ from mainstem.log.disk import sync_process
 from mainstem.log.disk.sync_process import BACKGROUND, COMMIT, JOURNAL, READ
 from mainstem.promise import Promise
 
-__all__ = ["BACKGROUND", "COMMIT", "JOURNAL", "READ", "Codes", "Descriptors", "SyncClient"]
+__all__ = ["BACKGROUND", "COMMIT", "JOURNAL", "READ", "Descriptors", "Errnos", "SyncClient"]
 
 Descriptors: TypeAlias = tuple[list[int], int, list[int]]
-"""All descriptors of a request, how many of them are files, those to close after sending."""
-Codes: TypeAlias = list[int]
-"""One errno a descriptor; 0 is good."""
+"""All descriptors of a request; how many of them are files; those to close after sending."""
+Errnos: TypeAlias = list[int]
+"""One for each descriptor; 0 means success."""
 
 _SOCKET_TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 _NO_DESCRIPTORS: list[int] = [-1]
-_IN_FLIGHT_MAX = (
-    16  # a lane's requests in the socket at once; the others wait here, where they cost no descriptor
-)
+_IN_FLIGHT_MAX = 16
+"""Requests of one channel in the socket at a time. Others are queued here, where they need no descriptor."""
 
 
 class _SyncRequest:
-    __slots__ = ("arguments", "descriptors", "later", "operation")
+    __slots__ = ("arguments", "descriptors", "operation", "promise")
 
     def __init__(
         self,
@@ -54,34 +53,40 @@ class _SyncRequest:
         self.operation = operation
         self.descriptors = descriptors
         self.arguments = arguments
-        self.later: Promise[Codes] = Promise()
+        self.promise: Promise[Errnos] = Promise()
 
 
 class _ClientChannel:
-    def __init__(self, end: socket.socket, process: subprocess.Popen[bytes], *, keeps: bool) -> None:
+    """The server's end of one channel."""
+
+    def __init__(
+        self, end: socket.socket, process: subprocess.Popen[bytes], *, keeps_descriptors: bool
+    ) -> None:
         self.socket = end
         self.process = process
-        self.keeps = keeps
-        self.waiting: deque[_SyncRequest] = deque()
-        self.under_way: dict[int, _SyncRequest] = {}
-        self.received = bytearray()
+        self.keeps_descriptors = keeps_descriptors
         self.kept = _NO_DESCRIPTORS
-        """Those of our descriptors that the process `keeps` from the last request."""
-        self.since = 0.0
-        """When the first request went after it had none, or when it last answered: the loop's time."""
+        """The server's descriptors of the last request, which the process keeps open."""
+        self.queued: deque[_SyncRequest] = deque()
+        self.in_flight: dict[int, _SyncRequest] = {}
+        self.received = bytearray()
+        self.busy_since_s = 0.0
+        """Loop time of the last reply, or of the first request that was sent while none was in flight."""
 
 
 class SyncClient:
-    """Requests to the sync process. Used from the event loop's thread alone."""
+    """Sends requests to the sync process. Used only from the event loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, make_room: Callable[[], None]) -> None:
-        """`make_room` is called before the process is started, which takes 12 descriptors for a moment."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, free_descriptors: Callable[[], None]) -> None:
+        """`free_descriptors` is called before the process is started, which needs 12 descriptors for a
+        moment."""
         self._loop = loop
-        self._free_descriptors = make_room
+        self._free_descriptors = free_descriptors
         self._process: subprocess.Popen[bytes] | None = None
         self._channels: list[_ClientChannel] = []
         self._next_id = 0
         self._has_replied = True
+        """The last process that was started has replied to something."""
         self._closed = False
 
     @property
@@ -91,54 +96,55 @@ class SyncClient:
 
     def submit(
         self,
-        lane: int,
+        channel: int,
         operation: int,
         descriptors: Callable[[], Descriptors],
         arguments: tuple[int, int] = (0, 0),
-    ) -> Promise[Codes]:
-        """Queue a request. `descriptors` is called when it is sent. Fails with OSError."""
+    ) -> Promise[Errnos]:
+        """Queue a request. `descriptors` is called when it is sent; `arguments` are position and length.
+        Fails with OSError."""
         request = _SyncRequest(operation, descriptors, arguments)
         if self._closed:
-            request.later.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))
-            return request.later
+            request.promise.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))
+            return request.promise
         if self._process is None:
             if not self._has_replied:
-                request.later.fail(OSError(errno.EIO, "the sync process died twice in a row"))
-                return request.later
+                request.promise.fail(OSError(errno.EIO, "the sync process died twice in a row"))
+                return request.promise
             try:
                 self._start()
             except OSError as error:
-                request.later.fail(error)
-                return request.later
-        self._channels[lane].waiting.append(request)
-        self._send(self._channels[lane])
-        return request.later
+                request.promise.fail(error)
+                return request.promise
+        self._channels[channel].queued.append(request)
+        self._send(self._channels[channel])
+        return request.promise
 
     def on_descriptor_closed(self, descriptor: int) -> None:
-        """It is about to be closed: the process shall not keep it open."""
+        """The server is about to close this descriptor: the process must not keep its copy open."""
         if self._channels and self._channels[JOURNAL].kept == [descriptor]:
             self._channels[JOURNAL].kept = _NO_DESCRIPTORS
             self.submit(JOURNAL, sync_process.SYNC, lambda: ([], 0, []))
 
-    def stalled_s(self, lane: int) -> float:
-        """Seconds without an answer on this lane while one is owed; else 0."""
-        if not self._channels or not self._channels[lane].under_way:
+    def stalled_s(self, channel: int) -> float:
+        """Seconds without a reply on this channel while a request is in flight; otherwise 0."""
+        if not self._channels or not self._channels[channel].in_flight:
             return 0.0
-        return self._loop.time() - self._channels[lane].since
+        return self._loop.time() - self._channels[channel].busy_since_s
 
     def start(self) -> None:
-        """Start the process now rather than at the first request. Raises OSError."""
+        """Start the process now rather than at the first request. OSError."""
         if self._process is None and not self._closed:
             self._start()
 
     def _start(self) -> None:
         self._free_descriptors()
         pairs = [socket.socketpair(socket.AF_UNIX, _SOCKET_TYPE) for _ in sync_process.CHANNEL_THREADS]
-        theirs = [pair[1].fileno() for pair in pairs]
-        # By path, isolated and without site-packages: the interpreter and this one file, 15 ms.
-        command = [sys.executable, "-I", "-S", sync_process.__file__, *map(str, theirs)]
+        their_ends = [pair[1].fileno() for pair in pairs]
+        # By path, isolated and without site-packages: the interpreter and this one file start in 15 ms.
+        command = [sys.executable, "-I", "-S", sync_process.__file__, *map(str, their_ends)]
         try:
-            self._process = subprocess.Popen(command, pass_fds=theirs, stdin=subprocess.DEVNULL, cwd="/")
+            self._process = subprocess.Popen(command, pass_fds=their_ends, stdin=subprocess.DEVNULL, cwd="/")
         finally:
             for pair in pairs:
                 pair[1].close()
@@ -146,103 +152,106 @@ class SyncClient:
                     pair[0].close()
         self._has_replied = False
         self._channels = [
-            _ClientChannel(pair[0], self._process, keeps=lane == JOURNAL) for lane, pair in enumerate(pairs)
+            _ClientChannel(pair[0], self._process, keeps_descriptors=number == JOURNAL)
+            for number, pair in enumerate(pairs)
         ]
-        for lane in self._channels:
-            lane.socket.setblocking(False)
-            self._loop.add_reader(lane.socket, self._on_readable, lane)
+        for channel in self._channels:
+            channel.socket.setblocking(False)
+            self._loop.add_reader(channel.socket, self._on_readable, channel)
 
-    def _send(self, lane: _ClientChannel) -> None:
-        while lane.waiting and len(lane.under_way) < _IN_FLIGHT_MAX:
-            request = lane.waiting.popleft()
+    def _send(self, channel: _ClientChannel) -> None:
+        while channel.queued and len(channel.in_flight) < _IN_FLIGHT_MAX:
+            request = channel.queued.popleft()
             try:
-                descriptors, files, ours = request.descriptors()
+                descriptors, files, to_close = request.descriptors()
             except OSError as error:
-                request.later.fail(error)
+                request.promise.fail(error)
                 continue
+            assert len(descriptors) <= sync_process.DESCRIPTORS_MAX, "the process would lose descriptors"
             self._next_id = (self._next_id + 1) & 0xFFFFFFFF
-            again = lane.keeps and descriptors == lane.kept
-            operation = sync_process.SYNC_AGAIN if again else request.operation
+            is_repeated = channel.keeps_descriptors and descriptors == channel.kept
+            operation = sync_process.SYNC_AGAIN if is_repeated else request.operation
             counts = (files, len(descriptors) - files)
             message = sync_process.REQUEST.pack(self._next_id, operation, *counts, *request.arguments)
             try:
-                if again:
-                    lane.socket.send(message)
+                if is_repeated:
+                    channel.socket.send(message)
                 else:
                     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-                    lane.socket.sendmsg([message], rights)
-                    if lane.keeps:
-                        lane.kept = descriptors
+                    channel.socket.sendmsg([message], rights)
+                    if channel.keeps_descriptors:
+                        channel.kept = descriptors
             except BlockingIOError:
-                lane.waiting.appendleft(request)
-                if not lane.under_way:
-                    self._loop.call_later(0.001, self._send, lane)
+                channel.queued.appendleft(request)
+                if not channel.in_flight:
+                    self._loop.call_later(0.001, self._send, channel)
                 return
             except OSError as error:
                 if not isinstance(error, ConnectionError):
-                    request.later.fail(error)
+                    request.promise.fail(error)
                     continue
-                lane.waiting.appendleft(request)
-                self._loop.call_soon(self._on_process_died, lane.process)
+                channel.queued.appendleft(request)
+                self._loop.call_soon(self._on_process_died, channel.process)
                 return
             finally:
-                for descriptor in ours:
+                for descriptor in to_close:
                     os.close(descriptor)
-            if not lane.under_way:
-                lane.since = self._loop.time()
-            lane.under_way[self._next_id] = request
+            if not channel.in_flight:
+                channel.busy_since_s = self._loop.time()
+            channel.in_flight[self._next_id] = request
 
-    def _on_readable(self, lane: _ClientChannel) -> None:
+    def _on_readable(self, channel: _ClientChannel) -> None:
         try:
-            data = lane.socket.recv(1 << 12)
+            data = channel.socket.recv(1 << 12)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
         if not data:
-            self._on_process_died(lane.process)
+            self._on_process_died(channel.process)
             return
         self._has_replied = True
-        lane.since = self._loop.time()
-        lane.received += data
-        answers = []
-        at = 0
-        while len(lane.received) - at >= sync_process.REPLY.size:
-            request_id, count = sync_process.REPLY.unpack_from(lane.received, at)
-            end = at + sync_process.REPLY.size + 4 * count
-            if len(lane.received) < end:
+        channel.busy_since_s = self._loop.time()
+        channel.received += data
+        replies = []
+        start = 0
+        while len(channel.received) - start >= sync_process.REPLY.size:
+            request_id, count = sync_process.REPLY.unpack_from(channel.received, start)
+            body = start + sync_process.REPLY.size
+            end = body + 4 * count
+            if len(channel.received) < end:
                 break
-            verdicts = list(struct.unpack_from(f"={count}i", lane.received, at + sync_process.REPLY.size))
-            answers.append((lane.under_way.pop(request_id), verdicts))
-            at = end
-        del lane.received[:at]
-        self._send(lane)
-        for request, verdicts in answers:
-            self._finish(request, verdicts)
+            errnos = list(struct.unpack_from(f"={count}i", channel.received, body))
+            replies.append((channel.in_flight.pop(request_id), errnos))
+            start = end
+        del channel.received[:start]
+        self._send(channel)
+        for request, errnos in replies:
+            self._complete(request, errnos)
 
-    def _finish(self, request: _SyncRequest, verdicts: list[int]) -> None:
+    def _complete(self, request: _SyncRequest, errnos: Errnos) -> None:
         try:
-            request.later.resolve(verdicts)
-        except Exception as error:  # a caller's callback: the other answers must still be given
+            request.promise.resolve(errnos)
+        except Exception as error:  # raised by a caller's callback; the other replies must still be passed on
             self._loop.call_exception_handler({"message": "after a sync", "exception": error})
 
     def _on_process_died(self, process: subprocess.Popen[bytes]) -> None:
-        if process is not self._process:  # it was told before; there may be a new one by now
+        if process is not self._process:  # reported before; a new process may run by now
             return
-        lanes = self._channels
+        channels = self._channels
         self._stop_process(kill=True)
-        lost = [request for lane in lanes for request in (*lane.under_way.values(), *lane.waiting)]
+        lost = [request for channel in channels for request in (*channel.in_flight.values(), *channel.queued)]
         for request in lost:
             try:
-                request.later.fail(OSError(errno.EIO, "the sync process died"))
+                request.promise.fail(OSError(errno.EIO, "the sync process died"))
             except Exception as error:
                 self._loop.call_exception_handler({"message": "after a failed sync", "exception": error})
 
     def _stop_process(self, *, kill: bool) -> None:
-        for lane in self._channels:
+        for channel in self._channels:
             if not self._loop.is_closed():
-                self._loop.remove_reader(lane.socket)
-            lane.socket.close()
+                self._loop.remove_reader(channel.socket)
+            channel.socket.close()
         self._channels = []
         process, self._process = self._process, None
         if process is not None:
@@ -255,10 +264,10 @@ class SyncClient:
             process.wait()
 
     def close(self) -> None:
-        """End the process; what is under way fails."""
+        """Stop the process; requests in flight fail."""
         self._closed = True
-        lanes = self._channels
+        channels = self._channels
         self._stop_process(kill=False)
-        for lane in lanes:
-            for request in (*lane.under_way.values(), *lane.waiting):
-                request.later.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))
+        for channel in channels:
+            for request in (*channel.in_flight.values(), *channel.queued):
+                request.promise.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))

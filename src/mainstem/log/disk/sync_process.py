@@ -1,16 +1,16 @@
 """The sync process: waits for the disk so that the event loop never does.
 
-Owns: a process of its own, started by `sync_client.py`, that gets file descriptors over unix sockets and
+Owns: a process of its own, started by `sync_client.py`, that receives file descriptors over unix sockets and
 calls fdatasync, fsync, pread and pwrite on them. Refuses: paths, policy, anything but the standard library
-(it must start in milliseconds) and to be forked from the server. A thread of the server would starve behind a
-busy loop for the interpreter lock (STORAGE: 80 commits a second against 5,350); a process does not.
+(it must start in milliseconds), and to be forked from the server. A thread of the server would starve behind
+a busy loop for the interpreter lock (STORAGE: 80 commits a second against 5,350); a process does not.
 
-Four lanes, each a socket with its own threads: journal, other commits, checkpoints, reads. The thread that
-receives a request does it and answers it, so that no hand-over stands in the way. The journal, which has one
-group under way at a time, has one thread, which keeps the file of the last request open for the next one:
-passing a descriptor and closing it again costs more than asking. The process ends when the server's
-ends of the sockets close, whatever killed the server; it ignores the signals that a terminal or a service
-manager sends to the whole group.
+There are four channels, each a socket with its own threads: journal, other commits, checkpoints, reads. The
+thread that receives a request also executes it and replies, so no time is lost in a hand-over. The journal
+has one group in flight at a time, so its channel has one thread, which keeps the file of the last request
+open for the next one: passing a descriptor and closing it again costs more than the request itself. The
+process ends when the server's ends of the sockets close, whatever killed the server; it ignores the signals
+that a terminal or a service manager sends to the whole process group.
 """
 
 from __future__ import annotations
@@ -25,29 +25,33 @@ import sys
 import threading
 
 SYNC, PREFETCH, ZERO, SYNC_AGAIN = 1, 2, 3, 4
-"""SYNC_AGAIN, in the journal's lane only: SYNC what the request before it brought."""
+"""Operations. SYNC_AGAIN, on the journal's channel only, means SYNC with the descriptors of the previous
+request."""
 JOURNAL, COMMIT, BACKGROUND, READ = 0, 1, 2, 3
+"""Channels."""
 CHANNEL_THREADS = (1, 4, 8, 2)
 
 REQUEST = struct.Struct("=IBxHHxxQQ")
-"""Request id, operation, count of file descriptors, count of folder descriptors (they come after), position,
-length."""
+"""Request id, operation, count of file descriptors, count of folder descriptors (they come after the files'),
+position, length."""
 REPLY = struct.Struct("=II")
-"""Request id, count of verdicts; then one errno (int32; 0 is good) a descriptor (WARM and ZERO: one in
-all)."""
+"""Request id, count of results. The results follow: one errno (int32; 0 means success) for each descriptor;
+for PREFETCH and ZERO a single one."""
 DESCRIPTORS_MAX = 64
+"""Of one request."""
 
 _CHUNK_BYTES = 1 << 20
 
 
 def full_sync(descriptor: int, folder: bool = False) -> None:
-    """Wait until the device has what was written. On macOS only F_FULLFSYNC means that. Raises OSError."""
+    """Block until the device has stored what was written. On macOS only F_FULLFSYNC does that. Raises
+    OSError."""
     if sys.platform == "darwin":
         import fcntl
 
         try:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        except OSError:  # not offered by this file system, for instance a network share
+        except OSError:  # not supported by this file system, for instance a network share
             os.fsync(descriptor)
     elif folder:
         os.fsync(descriptor)
@@ -56,7 +60,7 @@ def full_sync(descriptor: int, folder: bool = False) -> None:
 
 
 def sync_result(descriptor: int, folder: bool) -> int:
-    """Sync it: the errno, 0 if it is good."""
+    """Sync a file or folder: the errno, 0 if it succeeded."""
     try:
         full_sync(descriptor, folder)
     except OSError as error:
@@ -65,18 +69,18 @@ def sync_result(descriptor: int, folder: bool) -> int:
 
 
 def prefetch(descriptor: int, position: int, length: int) -> None:
-    """Read a range, for the page cache."""
+    """Read a range, so that it is in the page cache."""
     while length > 0:
-        piece = os.pread(descriptor, min(length, _CHUNK_BYTES), position)
-        if not piece:
+        chunk = os.pread(descriptor, min(length, _CHUNK_BYTES), position)
+        if not chunk:
             return
-        position += len(piece)
-        length -= len(piece)
+        position += len(chunk)
+        length -= len(chunk)
 
 
 def write_zeros(descriptor: int, size: int) -> None:
-    """Write zeros up to `size` and sync: blocks that are written, not just allocated, sync without a metadata
-    commit."""
+    """Write zeros up to `size` and sync. Blocks that are written, not just allocated, are later synced
+    without a metadata commit."""
     zeros = bytes(min(size, _CHUNK_BYTES))
     position = 0
     while position < size:
@@ -85,9 +89,9 @@ def write_zeros(descriptor: int, size: int) -> None:
 
 
 def execute(operation: int, descriptors: list[int], files: int, position: int, length: int) -> list[int]:
-    """Do one request: its verdicts."""
+    """Execute one request. `files`: how many of the descriptors are files. Returns the results."""
     if operation in (SYNC, SYNC_AGAIN):
-        return [sync_result(descriptor, at >= files) for at, descriptor in enumerate(descriptors)]
+        return [sync_result(descriptor, i >= files) for i, descriptor in enumerate(descriptors)]
     try:
         if operation == PREFETCH:
             prefetch(descriptors[0], position, length)
@@ -98,54 +102,54 @@ def execute(operation: int, descriptors: list[int], files: int, position: int, l
     return [0]
 
 
-def _replace_descriptors(held: list[int], came: list[int]) -> list[int]:
-    for descriptor in held:
+def _replace_descriptors(old: list[int], new: list[int]) -> list[int]:
+    for descriptor in old:
         os.close(descriptor)
-    return came
+    return new
 
 
 class Channel:
-    """One socket and the threads that serve it. `keeps`: its one thread keeps the descriptors of a request
-    until the next ones come."""
+    """One socket and the threads that serve it. With `keeps_descriptors`, its only thread keeps the
+    descriptors of a request until those of the next one arrive."""
 
-    def __init__(self, descriptor: int, *, keeps: bool) -> None:
+    def __init__(self, descriptor: int, *, keeps_descriptors: bool) -> None:
         self._socket = socket.socket(fileno=descriptor)
-        self._keeps_descriptors = keeps
+        self._keeps_descriptors = keeps_descriptors
         self._receiving = threading.Lock()
         self._sending = threading.Lock()
 
     def _receive(self) -> tuple[bytes, list[int]]:
-        """One request and its descriptors; empty at the end."""
-        room = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
+        """One request and its descriptors; empty when the server has closed the socket."""
+        control_bytes = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
         message, descriptors = b"", array.array("i")
         while len(message) < REQUEST.size:  # a stream socket (macOS) may split it
-            piece, controls, _, _ = self._socket.recvmsg(REQUEST.size - len(message), room)
+            chunk, controls, _, _ = self._socket.recvmsg(REQUEST.size - len(message), control_bytes)
             for _level, _kind, data in controls:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-            if not piece:
+            if not chunk:
                 return b"", []
-            message += piece
+            message += chunk
         return message, list(descriptors)
 
     def run(self, nice: int) -> None:
-        """A thread's life: take a request, do it, answer it, until the server is gone."""
+        """Serve requests in this thread until the server is gone: receive, execute, reply."""
         if nice and sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
-        held: list[int] = []
+        descriptors: list[int] = []
         while True:
             try:
                 with self._receiving:
-                    message, came = self._receive()
+                    message, received = self._receive()
                 if not message:
                     return
-                request, operation, files, _, position, length = REQUEST.unpack(message)
+                request_id, operation, files, _, position, length = REQUEST.unpack(message)
                 if operation != SYNC_AGAIN:
-                    held = _replace_descriptors(held, came)
-                verdicts = execute(operation, held, files, position, length)
+                    descriptors = _replace_descriptors(descriptors, received)
+                results = execute(operation, descriptors, files, position, length)
                 if not self._keeps_descriptors:
-                    held = _replace_descriptors(held, [])
-                reply = REPLY.pack(request, len(verdicts)) + struct.pack(f"={len(verdicts)}i", *verdicts)
+                    descriptors = _replace_descriptors(descriptors, [])
+                reply = REPLY.pack(request_id, len(results)) + struct.pack(f"={len(results)}i", *results)
                 with self._sending:
                     self._socket.sendall(reply)
             except ConnectionError:
@@ -153,15 +157,15 @@ class Channel:
 
 
 def main(descriptors: list[int]) -> None:
-    """Serve the sockets, one a lane, until they close."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """Serve these sockets, one for each channel, until they close."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     threads = []
-    for lane_number, descriptor in enumerate(descriptors):
-        lane = Channel(descriptor, keeps=lane_number == JOURNAL)
-        for _ in range(CHANNEL_THREADS[lane_number]):
-            nice = 5 if lane_number == BACKGROUND else 0
-            threads.append(threading.Thread(target=lane.run, args=(nice,)))
+    for number, descriptor in enumerate(descriptors):
+        channel = Channel(descriptor, keeps_descriptors=number == JOURNAL)
+        for _ in range(CHANNEL_THREADS[number]):
+            nice = 5 if number == BACKGROUND else 0
+            threads.append(threading.Thread(target=channel.run, args=(nice,)))
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -13,7 +13,7 @@ from tests.log.batches import batch, manual, offsets
 from tests.support.memdisk import PartitionRig
 
 
-def test_a_duplicate_has_the_offsets_of_the_first_and_waits_for_its_commit() -> None:
+def test_a_duplicate_gets_the_offsets_of_the_first_batch_and_waits_for_its_commit() -> None:
     bench, committer = manual()
     partition = bench.partition
     partition.append(batch())
@@ -52,7 +52,7 @@ def test_sequences_wrap() -> None:
     assert not partition.append(batch(producer=(8, 0, 1))).duplicate
 
 
-def test_a_new_epoch_begins_with_zero_and_ends_the_old_one() -> None:
+def test_a_new_epoch_begins_at_sequence_zero_and_ends_the_old_one() -> None:
     bench = PartitionRig()
     partition = bench.partition
     partition.append(batch(producer=(9, 1, 0)))
@@ -65,7 +65,7 @@ def test_a_new_epoch_begins_with_zero_and_ends_the_old_one() -> None:
     assert states == [(9, 2, 0)]
 
 
-def test_an_unknown_producer_may_begin_anywhere_and_is_forgotten_by_arrival() -> None:
+def test_an_unknown_producer_may_begin_at_any_sequence_and_expires_by_arrival() -> None:
     bench = PartitionRig(log_config=LogConfig(producer_expiry_ms=1000))
     partition = bench.partition
     partition.append(batch(producer=(9, 0, 55), timestamp_ms=1))
@@ -77,7 +77,7 @@ def test_an_unknown_producer_may_begin_anywhere_and_is_forgotten_by_arrival() ->
     assert not partition.append(batch(producer=(9, 0, 55), timestamp_ms=1)).duplicate
 
 
-def test_windows_go_back_with_the_log() -> None:
+def test_windows_are_rolled_back_with_the_log() -> None:
     bench, committer = manual()
     partition = bench.partition
     partition.append(batch(producer=(9, 0, 0)))

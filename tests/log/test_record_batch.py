@@ -73,7 +73,7 @@ records = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(records=records, codec=st.sampled_from(codecs.NAMES), base=st.integers(0, 1 << 60))
-def test_what_is_built_passes_the_check_and_decodes_to_itself(records, codec, base) -> None:  # type: ignore[no-untyped-def]
+def test_a_built_batch_is_valid_and_decodes_to_its_records(records, codec, base) -> None:  # type: ignore[no-untyped-def]
     data = memoryview(build(records, codec=codec))
     header = validate(data)
     assert header.count == len(records)
@@ -89,7 +89,7 @@ def test_what_is_built_passes_the_check_and_decodes_to_itself(records, codec, ba
 
 @settings(max_examples=40, deadline=None)
 @given(records=records, codec=st.sampled_from(range(5)))
-def test_batches_of_another_builder_decode(records, codec) -> None:  # type: ignore[no-untyped-def]
+def test_batches_of_another_encoder_decode(records, codec) -> None:  # type: ignore[no-untyped-def]
     builder = DefaultRecordBatchBuilder(2, codec, 0, 7, 1, 3, 1 << 30)
     for n, (key, value, headers, time) in enumerate(records):
         builder.append(n, time, key, value, list(headers))
@@ -100,7 +100,7 @@ def test_batches_of_another_builder_decode(records, codec) -> None:  # type: ign
 
 @settings(max_examples=40, deadline=None)
 @given(records=records, codec=st.sampled_from(codecs.NAMES))
-def test_another_decoder_reads_what_is_built(records, codec) -> None:  # type: ignore[no-untyped-def]
+def test_another_decoder_reads_built_batches(records, codec) -> None:  # type: ignore[no-untyped-def]
     theirs = DefaultRecordBatch(build(records, codec=codec))
     assert theirs.validate_crc()
     assert [(one.key, one.value, tuple(one.headers), one.timestamp) for one in theirs] == records
@@ -137,12 +137,12 @@ def test_another_decoder_reads_what_is_built(records, codec) -> None:  # type: i
         ({"producer_id": 1, "producer_epoch": 0}, InvalidBatch),
     ],
 )
-def test_a_batch_that_lies_is_refused(fields: dict[str, int], error: type[LogError]) -> None:
+def test_a_batch_with_a_false_header_is_refused(fields: dict[str, int], error: type[LogError]) -> None:
     with pytest.raises(error):
         validate(forged(**fields))
 
 
-def test_each_flipped_bit_behind_the_stamped_fields_is_noticed() -> None:
+def test_each_flipped_bit_after_the_fields_of_the_server_is_detected() -> None:
     good = bytes(batch(2))
     for at in range(8, len(good)):
         if 12 <= at < 16:
@@ -180,7 +180,7 @@ def test_log_append_time_is_the_time_of_all_records_and_the_crc_still_holds() ->
     assert [record.offset for record in decode(data)] == [100, 101, 102]
 
 
-def test_walking_ends_before_what_is_not_whole() -> None:
+def test_iteration_ends_before_a_batch_that_is_not_whole() -> None:
     first, second = bytearray(batch(2)), bytearray(batch(3))
     assign_offsets(memoryview(second), 2, 0, None)
     both = bytes(first + second)
@@ -200,7 +200,7 @@ def test_a_decompression_bomb_is_stopped_at_the_cap(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", codecs.NAMES[1:])
-def test_damaged_compressed_data_gives_one_kind_of_error(codec: str) -> None:
+def test_damaged_compressed_data_raises_corrupt_batch(codec: str) -> None:
     good = build([(None, b"abc" * 50, (), 0)] * 5, codec=codec)
     for at in range(HEADER_BYTES, len(good)):
         data = bytearray(good)
@@ -212,7 +212,7 @@ def test_damaged_compressed_data_gives_one_kind_of_error(codec: str) -> None:
             continue
 
 
-def test_raw_snappy_is_read_as_well_as_the_framed_kind() -> None:
+def test_raw_snappy_is_decoded_as_well_as_framed_snappy() -> None:
     import cramjam
 
     plain = build([(b"k", b"v" * 100, (), 1)])
@@ -223,7 +223,7 @@ def test_raw_snappy_is_read_as_well_as_the_framed_kind() -> None:
     assert decode(packed) == decode(plain)
 
 
-def test_records_that_lie_behind_a_right_crc_give_one_kind_of_error() -> None:
+def test_false_records_with_a_valid_crc_raise_corrupt_batch() -> None:
     good = bytes(batch(3))
     for at in range(HEADER_BYTES, len(good)):
         for value in (0x00, 0x7F, 0x80, 0xFF):

@@ -31,19 +31,19 @@ def run(tmp_path: Path, script: Callable[[RealDisk], Awaitable[None]], **options
     asyncio.run(main())
 
 
-def test_a_sync_that_fails_beside_others_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_sync_fails_only_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(disk: RealDisk) -> None:
         files = [disk.open(f"f{number}", create=True) for number in range(3)]
         for file in files:
             file.pwrite(b"x", 0)
         bad = [os.stat(disk.full_path("f1")).st_ino]
 
-        def verdict(descriptor: int, folder: bool) -> int:
+        def sync_result(descriptor: int, folder: bool) -> int:
             sync_process.full_sync(descriptor, folder)
             return errno.EIO if os.fstat(descriptor).st_ino in bad else 0
 
-        monkeypatch.setattr("mainstem.log.disk.sync_process.sync_result", verdict)
-        good, error, *others = disk.sync_each_now(files, ["", "gone meanwhile"])
+        monkeypatch.setattr("mainstem.log.disk.sync_process.sync_result", sync_result)
+        good, error, *others = disk.sync_each_now(files, ["", "deleted"])
         assert [good, *others] == [None] * 4
         assert error is not None
         assert (error.errno, error.filename) == (errno.EIO, "f1")
@@ -54,7 +54,7 @@ def test_a_sync_that_fails_beside_others_fails_alone(tmp_path: Path, monkeypatch
     run(tmp_path, script)
 
 
-def test_what_is_written_is_read_and_synced(tmp_path: Path) -> None:
+def test_written_bytes_can_be_read_and_synced(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.make_folder("a/b")
         file = disk.open("a/b/c", create=True)
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_and_synced(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
-def test_only_the_owner_may_look(tmp_path: Path) -> None:
+def test_files_and_folders_are_readable_only_by_their_owner(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.make_folder("p/q")
         disk.open("p/q/f", create=True)
@@ -102,9 +102,9 @@ def test_only_the_owner_may_look(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
-def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:3], at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, position: real(fd, data[:3], position))
 
     async def script(disk: RealDisk) -> None:
         file = disk.open("f", create=True)
@@ -114,11 +114,9 @@ def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run(tmp_path, script)
 
 
-def test_a_file_system_without_nowait_is_read_plainly_from_then_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_nowait_support_reads_may_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
-        raise OSError(errno.EOPNOTSUPP, "not offered")
+        raise OSError(errno.EOPNOTSUPP, "not supported")
 
     monkeypatch.setattr(os, "preadv", refuse)
 
@@ -132,7 +130,9 @@ def test_a_file_system_without_nowait_is_read_plainly_from_then_on(
     run(tmp_path, script)
 
 
-def test_what_is_not_in_the_page_cache_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_is_not_in_the_page_cache_returns_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> int:
         raise BlockingIOError
 
@@ -147,7 +147,7 @@ def test_what_is_not_in_the_page_cache_is_none(tmp_path: Path, monkeypatch: pyte
     run(tmp_path, script)
 
 
-def test_clean_files_make_room_and_dirty_ones_stay_open(tmp_path: Path) -> None:
+def test_clean_files_are_closed_at_the_limit_and_dirty_ones_stay_open(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         files: list[RealFile] = []
         for number in range(40):
@@ -166,7 +166,7 @@ def test_clean_files_make_room_and_dirty_ones_stay_open(tmp_path: Path) -> None:
     run(tmp_path, script, open_files=16)
 
 
-def test_without_descriptors_a_clean_file_makes_room_and_the_journal_always_has_one(tmp_path: Path) -> None:
+def test_without_descriptors_a_clean_file_is_closed_and_the_journal_always_has_one(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def script(disk: RealDisk) -> None:
@@ -179,22 +179,22 @@ def test_without_descriptors_a_clean_file_makes_room_and_the_journal_always_has_
             file.close()
         a, b, c, d, e = files
         assert a.pread(1, 0) == b"x"
-        with open("/dev/null") as next_one:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (next_one.fileno(), before[1]))
-        assert b.pread(1, 0) == b"x", "a made room for it"
+        with open("/dev/null") as null:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (null.fileno(), before[1]))
+        assert b.pread(1, 0) == b"x", "a was closed for it"
         b.pwrite(b"y", 0)
         with pytest.raises(OSError, match="Too many open files"):
             c.pread(1, 0)
         with pytest.raises(OSError, match="Too many open files"):
             c.pwrite(b"z", 1)
-        c.truncate(1)  # taking back what was not written needs no descriptor
-        slot = disk.open("journal/1", create=True)
-        slot.pwrite(b"x", 0)
-        await disk.sync([slot, b], ["", "journal"])
-        assert [d.pread(1, 0), e.pread(1, 0)] == [b"x", b"x"], "b is clean now"
+        c.truncate(1)  # undoing a write that failed needs no descriptor
+        journal_file = disk.open("journal/1", create=True)
+        journal_file.pwrite(b"x", 0)
+        await disk.sync([journal_file, b], ["", "journal"])
+        assert [d.pread(1, 0), e.pread(1, 0)] == [b"x", b"x"], "b is clean now, so it can be closed"
         assert disk.list("journal") == ["1"]
-        assert isinstance(slot, RealFile)
-        assert slot.is_open
+        assert isinstance(journal_file, RealFile)
+        assert journal_file.is_open
 
     try:
         run(tmp_path, script)
@@ -202,7 +202,7 @@ def test_without_descriptors_a_clean_file_makes_room_and_the_journal_always_has_
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+def test_a_second_lock_of_the_folder_is_refused(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.lock(".lock")
         other = RealDisk(disk.root, asyncio.get_running_loop())
@@ -213,7 +213,7 @@ def test_a_second_owner_is_refused(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
-def test_when_the_sync_process_dies_requests_fail_and_the_next_ones_work(tmp_path: Path) -> None:
+def test_when_the_sync_process_dies_its_requests_fail_and_later_ones_work(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         file = disk.open("f", create=True)
         await disk.sync([file])
@@ -221,18 +221,18 @@ def test_when_the_sync_process_dies_requests_fail_and_the_next_ones_work(tmp_pat
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         os.waitpid(pid, os.WUNTRACED)
-        waiting = [disk.sync([file]), disk.sync([file], background=True), disk.replace("x", b"")]
+        promises = [disk.sync([file]), disk.sync([file], background=True), disk.replace("x", b"")]
         os.kill(pid, signal.SIGKILL)
-        for one in waiting:
+        for promise in promises:
             with pytest.raises(OSError, match="sync process died"):
-                await one
+                await promise
         await disk.sync([file])
         assert disk._client.pid not in (None, pid)
 
     run(tmp_path, script)
 
 
-def test_a_sync_process_that_never_answers_is_not_started_again(
+def test_a_sync_process_that_never_replied_is_not_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken.py"
@@ -265,14 +265,14 @@ def test_the_sync_process_ends_with_the_disk_and_ignores_a_terminals_signals(tmp
     run(tmp_path, script)
 
 
-def test_many_requests_at_once_are_all_answered(tmp_path: Path) -> None:
+def test_many_concurrent_requests_all_get_replies(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         files = [disk.open(str(number), create=True) for number in range(200)]
         for file in files:
             file.pwrite(b"x" * 100, 0)
-        answers = [disk.sync_each(files) for _ in range(20)] + [disk.sync_each(files[:1]) for _ in range(100)]
-        for answer in answers:
-            assert not any(await answer)
+        syncs = [disk.sync_each(files) for _ in range(20)] + [disk.sync_each(files[:1]) for _ in range(100)]
+        for sync in syncs:
+            assert not any(await sync)
         reads = [disk.prefetch(file, 0, 100) for file in files]
         for read in reads:
             await read
@@ -280,37 +280,37 @@ def test_many_requests_at_once_are_all_answered(tmp_path: Path) -> None:
     run(tmp_path, script)
 
 
-def test_an_error_of_one_file_is_told_for_that_file(tmp_path: Path) -> None:
+def test_each_file_has_its_own_sync_result(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         good = disk.open("f", create=True)
         os.symlink("/dev/full", disk.full_path("bad"))  # fdatasync of a character device: EINVAL
-        verdicts = await disk.sync_each([good, disk.open("bad"), good])
-        assert [verdict and verdict.errno for verdict in verdicts] == [None, errno.EINVAL, None]
+        results = await disk.sync_each([good, disk.open("bad"), good])
+        assert [error and error.errno for error in results] == [None, errno.EINVAL, None]
         with pytest.raises(OSError):
             await disk.sync([disk.open("bad")])
         os.unlink(disk.full_path("f"))
         good.close()
-        await disk.sync([good], ["gone"])
+        await disk.sync([good], ["deleted"])
 
     run(tmp_path, script)
 
 
-def test_the_limit_on_open_files_is_raised_to_what_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
+def test_the_limit_on_open_files_is_raised_to_the_hard_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 9999))
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: requested.append(limits))
     assert open_files.raise_limit() == 9999
-    assert asked == [(9999, 9999)]
+    assert requested == [(9999, 9999)]
 
 
-def test_files_that_may_not_be_closed_are_not_looked_through_for_each_that_is_opened() -> None:
-    class Dirty:
+def test_dirty_files_are_not_searched_at_each_open() -> None:
+    class DirtyFile:
         path, written = "partitions/x", 1
-        looks = 0
+        checks = 0
 
         @property
         def synced(self) -> int:
-            Dirty.looks += 1
+            DirtyFile.checks += 1
             return 0
 
         @synced.setter
@@ -324,48 +324,48 @@ def test_files_that_may_not_be_closed_are_not_looked_through_for_each_that_is_op
     try:
         files = open_files.OpenFiles(256)
         for _ in range(2_000):
-            files.on_opened(Dirty())
-        assert 256 < Dirty.looks < 2_000 * 300
+            files.on_opened(DirtyFile())
+        assert 256 < DirtyFile.checks < 2_000 * 300
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def open_paths_of(disk: RealDisk) -> list[str]:
-    """What the sync process has open of the data folder."""
+    """Paths of the data folder's files that the sync process has open."""
     pid = disk._client.pid
     links = []
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            links.append(os.readlink(each))
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
+            links.append(os.readlink(path))
     return sorted(link.removeprefix(f"{disk.root}/") for link in links if link.startswith(disk.root))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_sync_process_keeps_the_journals_file_and_no_other_until_it_is_closed(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_sync_process_keeps_only_the_journal_file_open_until_it_is_closed(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.make_folder("journal")
-        one, two = disk.open("journal/1", create=True), disk.open("journal/2", create=True)
+        first, second = disk.open("journal/1", create=True), disk.open("journal/2", create=True)
         other = disk.open("f", create=True)
         for _ in range(2):
-            one.pwrite(b"x", 0)
-            await disk.sync([one])
+            first.pwrite(b"x", 0)
+            await disk.sync([first])
             await disk.sync([other], ["journal"])
             assert open_paths_of(disk) == ["journal/1"]
-        await disk.sync([two])
+        await disk.sync([second])
         assert open_paths_of(disk) == ["journal/2"]
-        one.close()
-        await disk.sync([two])
+        first.close()
+        await disk.sync([second])
         assert open_paths_of(disk) == ["journal/2"]
-        two.close()
+        second.close()
         while open_paths_of(disk):
             await asyncio.sleep(0.001)
-        await disk.sync([one])
+        await disk.sync([first])
         assert open_paths_of(disk) == ["journal/1"]
 
     run(tmp_path, script)
 
 
-def test_a_new_sync_process_is_given_the_journals_file_again(tmp_path: Path) -> None:
+def test_a_new_sync_process_gets_the_journal_file_again(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.make_folder("journal")
         file = disk.open("journal/1", create=True)
@@ -382,7 +382,7 @@ def test_a_new_sync_process_is_given_the_journals_file_again(tmp_path: Path) -> 
     run(tmp_path, script)
 
 
-def test_a_journals_file_that_cannot_be_synced_is_told_each_time(tmp_path: Path) -> None:
+def test_a_journal_file_that_cannot_be_synced_fails_each_time(tmp_path: Path) -> None:
     async def script(disk: RealDisk) -> None:
         disk.make_folder("journal")
         os.symlink("/dev/full", disk.full_path("journal/1"))  # fdatasync of a character device: EINVAL
@@ -397,7 +397,7 @@ def test_a_journals_file_that_cannot_be_synced_is_told_each_time(tmp_path: Path)
     run(tmp_path, script)
 
 
-def test_the_sync_process_may_be_started_before_it_is_needed(
+def test_the_sync_process_can_be_started_before_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def script(disk: RealDisk) -> None:
