@@ -157,7 +157,7 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
 ) -> None:
     _, part = a_part(tmp_path)
     folder = Path(part.folder)
-    made_by = layout.read_manifest(folder).made_by
+    made_by = layout.read_manifest(folder).tantivy_version
     reader = IndexReader()
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".tantivy-")]
     assert {layout.MANIFEST, layout.TABLE, "meta.json"} < set(names)
@@ -216,7 +216,9 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_pa
         process.stdin.close()
         for part in layout.find_parts(root, tmp_path / "partitions"):
             assert layout.check_part(
-                Path(part.folder), Path(part.path).parent, layout.read_manifest(Path(part.folder)).made_by
+                Path(part.folder),
+                Path(part.path).parent,
+                layout.read_manifest(Path(part.folder)).tantivy_version,
             )
             seen.add("whole")
             layout.remove_parts([part.folder])
@@ -291,7 +293,7 @@ def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
         await with_needle(rig)
         before = await check(rig, "needle4711 topic:orders")
         assert before.end.totals.indexed_bytes == 0
-        assert "being made" not in (before.end.totals.index_note or "")
+        assert "being built" not in (before.end.totals.index_note or "")
         await rig.local.build_missing_parts()
         found = await check(rig, "needle4711 topic:orders")
         totals = found.end.totals
@@ -377,7 +379,7 @@ def test_what_a_killed_builder_was_at_is_made_again(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         os.kill(pool.pids[0], signal.SIGKILL)
         await making
-        assert not any(each.missing for each in rig.local._index_manager._wanted.values())
+        assert not any(each.missing for each in rig.local._index_manager._partitions.values())
         assert (await check(rig, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
     run_on_search_rig(tmp_path, work, **SMALL)
@@ -431,7 +433,7 @@ def test_no_index_is_made_while_the_disk_has_no_room(
     full: list[str] = ["the disk is nearly full"]
 
     async def work(rig: SearchRig) -> None:
-        rig.local._index_manager._room = lambda: full[0] if full else None
+        rig.local._index_manager._space_problem = lambda: full[0] if full else None
         await with_needle(rig)
         await rig.local.build_missing_parts()
         assert parts_of(rig.folder) == []
@@ -443,7 +445,7 @@ def test_no_index_is_made_while_the_disk_has_no_room(
         assert (await check(rig, "needle4711 topic:orders")).end.totals.index_note is None
 
     run_on_search_rig(tmp_path, work, **SMALL)
-    assert caplog.text.count("is not made: the disk is nearly full") == 1
+    assert caplog.text.count("is not built: the disk is nearly full") == 1
 
 
 @pytest.mark.slow

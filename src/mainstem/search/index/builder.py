@@ -1,9 +1,8 @@
-"""The process that makes index parts: `python -m mainstem.search.index.builder`.
+"""The process that builds, checks and removes index parts: `python -m mainstem.search.index.builder`.
 
-Owns: reading closed blocks of the log, writing a part of them, reading parts to see whether they are whole,
-removing parts. Refuses: to write to the log, to take more memory than HEAP_BYTES and a batch or two, and to
-leave half a part where a whole one is looked for. Started by `manager.py` through the pool, in the
-background, with a worker's pipes and messages; it ends when the server's end of them closes.
+It reads closed blocks of the log and never writes to the log. It needs no more memory than HEAP_BYTES and two
+batches. It never leaves an incomplete part under the name of a complete one. `manager.py` starts it at low
+priority and sends it requests as to any search worker. It ends when the server closes the pipe.
 """
 
 from __future__ import annotations
@@ -24,61 +23,63 @@ from mainstem.search.ipc import IndexPart, Reply, Request, Unit
 from mainstem.search.workers.worker import SearchWorker, serve_requests
 
 HEAP_BYTES = 64 << 20
-"""What tantivy may gather in memory before it writes a piece of a part."""
+"""Memory that tantivy may use before it writes a segment of its index."""
 BATCH_BYTES_MAX = 64 << 20
-"""A batch that is larger when decompressed makes its block a hole, as it makes a search report it."""
+"""If a batch is larger when decompressed, its block is not indexed. A search reports such a batch."""
 
 
 class BuildCancelled(Exception):
-    """Nobody wants the part any more."""
+    """The request to build the part was cancelled."""
 
 
-def build_part(root: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -> IndexPart:
-    """Make a part. DataDeleted, BuildCancelled, ValueError (tantivy), OSError."""
+def build_part(root: Path, blocks: Sequence[Unit], is_cancelled: Callable[[], bool]) -> IndexPart:
+    """Build the part of these blocks. Raises DataDeleted, BuildCancelled, ValueError (tantivy), OSError."""
     segment = Path(blocks[0].path)
     target = root / segment.parent.name / layout.part_name(parse_segment(segment.name) or 0, blocks[0].start)
     partial = target.with_name(target.name + layout.PARTIAL)
     layout.remove_parts([str(partial), str(target)])
     partial.mkdir(mode=0o700, parents=True)
     try:
-        holes = _fill(partial, blocks, cancelled)
+        unindexed = _write_files(partial, blocks, is_cancelled)
         os.rename(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    mark = layout.fingerprint(str(target))
-    return IndexPart(str(target), str(segment), blocks[0].start, blocks[-1].end, holes, mark)
+    fingerprint = layout.fingerprint(str(target))
+    return IndexPart(str(target), str(segment), blocks[0].start, blocks[-1].end, unindexed, fingerprint)
 
 
-def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -> list[tuple[int, int]]:
-    """Everything in the part's folder. The holes."""
+def _write_files(
+    folder: Path, blocks: Sequence[Unit], is_cancelled: Callable[[], bool]
+) -> list[tuple[int, int]]:
+    """Write all files of a part. Returns the positions of blocks that are not indexed."""
     import tantivy
 
     from mainstem.search.index import terms
 
     writer = tantivy.Index(terms.SCHEMA, path=str(folder)).writer(HEAP_BYTES, 1)
-    holes: list[tuple[int, int]] = []
-    row, last, last_header = 0, 0, b""
+    unindexed: list[tuple[int, int]] = []
+    row, last_position, last_header = 0, 0, b""
     with (folder / layout.TABLE).open("wb") as table:
         for block in blocks:
-            whole = True
+            is_indexed = True
             with MappedRange(block.path, block.start, block.end) as file:
                 for batch in locate_batches(file.view, end_offset=block.high):
-                    if cancelled():
+                    if is_cancelled():
                         raise BuildCancelled
-                    if batch.position == batch.end:  # no batch has the offsets before the next block
-                        whole = False
+                    if batch.position == batch.end:  # No batch has the offsets before the next block.
+                        is_indexed = False
                         continue
                     table.write(layout.ROW.pack(block.start + batch.position, batch.offset))
-                    found = _tokens(file.view[batch.position : batch.end]) if batch.header else None
-                    if found:
-                        writer.add_document(terms.document(row, found))
-                    whole = whole and found is not None
+                    tokens = _tokens(file.view[batch.position : batch.end]) if batch.header else None
+                    if tokens:
+                        writer.add_document(terms.document(row, tokens))
+                    is_indexed = is_indexed and tokens is not None
                     row += 1
-                    last = block.start + batch.position
+                    last_position = block.start + batch.position
                     last_header = bytes(file.view[batch.position : batch.position + HEADER_BYTES])
-            if not whole:
-                holes.append((block.start, block.end))
+            if not is_indexed:
+                unindexed.append((block.start, block.end))
         table.write(layout.ROW.pack(blocks[-1].end, blocks[-1].high))
     writer.commit()
     writer.wait_merging_threads()
@@ -86,15 +87,15 @@ def _fill(folder: Path, blocks: Sequence[Unit], cancelled: Callable[[], bool]) -
     layout.write_manifest(
         folder,
         layout.PartManifest(
-            terms.TANTIVY_VERSION, base, blocks[0].start, blocks[-1].end, holes, last, last_header,
-            layout.file_checksums(folder),
+            terms.TANTIVY_VERSION, base, blocks[0].start, blocks[-1].end, unindexed, last_position,
+            last_header, layout.file_checksums(folder),
         ),
     )  # fmt: skip
-    return holes
+    return unindexed
 
 
 def _tokens(batch: memoryview) -> set[bytes] | None:
-    """All of a batch's tokens; None: it cannot be decoded."""
+    """All tokens of a batch; None: it cannot be decoded."""
     try:
         return token_filter.batch_tokens(decode(batch, cap_bytes=BATCH_BYTES_MAX))
     except CorruptBatch:
@@ -102,24 +103,25 @@ def _tokens(batch: memoryview) -> set[bytes] | None:
 
 
 class IndexWorker(SearchWorker):
-    """Does requests."""
+    """Handles the server's requests for index parts."""
 
     def run(self) -> None:
-        """Until the pipe closes."""
+        """Handle requests until the pipe closes."""
         while (request := self._pipes.next()) is not None:
             try:
-                reply: Reply = ipc.PartsReply(request.id, self._made(request))
+                reply: Reply = ipc.PartsReply(request.id, self._parts(request))
             except DataDeleted:
                 reply = ipc.RequestFailed(request.id, "its data was deleted", data_deleted=True)
             except BuildCancelled:
-                reply = ipc.RequestFailed(request.id, "it is not wanted any more")
+                reply = ipc.RequestFailed(request.id, "it was cancelled")
             except BaseException as error:
+                # tantivy reports a panic with a PanicException, which is no Exception.
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
                 reply = ipc.RequestFailed(request.id, str(error) or type(error).__name__)
             self._pipes.send(reply)
 
-    def _made(self, request: Request) -> list[IndexPart]:
+    def _parts(self, request: Request) -> list[IndexPart]:
         match request:
             case ipc.BuildPartRequest(id, root, blocks):
                 return [build_part(Path(root), blocks, lambda: self._pipes.is_cancelled(id))]
@@ -130,7 +132,7 @@ class IndexWorker(SearchWorker):
             case ipc.RemovePartsRequest(_, folders):
                 layout.remove_parts(folders)
                 return []
-        raise ValueError(f"no request for the builder: {request}")
+        raise ValueError(f"not a request for the index builder: {request}")
 
     @staticmethod
     def _check(part: IndexPart) -> list[IndexPart]:

@@ -1,20 +1,19 @@
-"""Index parts on disk: what lies where, and what proves that a part is whole and of these bytes.
+"""The files of index parts, and the checks that a part is whole and belongs to these bytes of the log.
 
-Owns: the folder of a part, its manifest, its table of batches, and when a part is believed. Refuses: tantivy,
-which only `terms.py`, `builder.py` and `reader.py` import; and to be needed: a part that is missing or
-damaged only means that its blocks are searched without it.
+Parts are optional: if one is missing or damaged, its blocks are searched without it. This module does not
+import tantivy; only `terms.py`, `builder.py` and `reader.py` do.
 
     search-index/<topic id>-<partition>/<segment base>-<start>/
         manifest     "MSINDEX1" | msgpack of PartManifest | CRC32C of all before, uint32
-        batches      position in the segment, first offset: 2 x uint64 of each batch or stretch of damage,
+        batches      position in the segment, first offset: 2 x uint64 of each batch or damaged range,
                      then the end of the part and the offset after it
         ...          tantivy's files
 
-A part is of some closed blocks of one segment, so that it goes when that goes, and never changes. It is made
-under a name that ends in PARTIAL and renamed when it is whole. Nothing is synced: the manifest has the CRC of
-every file, and a part is read in full once in the life of a server before it is first used (`check_part`).
-From then on its `fingerprint` is what is compared: a file that was touched since means that the part is
-checked again. As with token filters, the header of the last batch proves that the log was not cut and written
+A part covers some closed blocks of one segment. It never changes, and is removed with its segment. It is
+built under a name that ends in PARTIAL and renamed when it is complete. Nothing is synced, because the
+manifest has the CRC of every file: after a start, each part is read in full and checked before its first use
+(`check_part`). From then on, only its `fingerprint` is compared: if a file changed, the part is checked
+again. As with token filters, the header of the last batch proves that the log was not truncated and written
 again.
 """
 
@@ -37,80 +36,82 @@ from mainstem.search.ipc import IndexPart
 
 ROOT = "search-index"
 MAGIC = b"MSINDEX1"
-"""Another one when `tokens.filter_tokens` or `terms.document` changes: then all parts are made again."""
+"""Must change when `tokens.filter_tokens` or `terms.document` changes, so that all parts are built again."""
 MANIFEST = "manifest"
 TABLE = "batches"
 PARTIAL, REMOVING = ".partial", ".gone"
 ROW = struct.Struct(">QQ")
 _CRC = struct.Struct(">I")
-_PIECE_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9]{20}-[0-9]{10,}(\.partial)?(\.gone)?")
-_LOCKS = ".tantivy-"
-"""How the names of lock files begin, which say nothing."""
+_LOCK_PREFIX = ".tantivy-"
+"""Prefix of tantivy's lock files, which are not part of the data."""
 
 
 class DamagedPart(Exception):
-    """The part is not what its manifest says, or its manifest is of no use."""
+    """The part does not fit its manifest, or the manifest is missing or damaged."""
 
 
 class PartManifest(msgspec.Struct, array_like=True, frozen=True):
-    """What a part is."""
+    """The content of a part, and the checksums of its files."""
 
-    made_by: str
-    """The version of tantivy, whose files another one may not read."""
+    tantivy_version: str
     base: int
-    """Of the segment."""
+    """Base offset of the segment."""
     start: int
     end: int
+    """Positions in the segment."""
     unindexed: list[tuple[int, int]]
-    """Blocks, by position, about which the part says nothing: something in them cannot be decoded."""
-    last: int
+    """Positions of blocks that are not indexed, because a batch in them cannot be decoded."""
+    last_position: int
     """Position of the last batch."""
     last_header: bytes
+    """Header of the last batch."""
     files: dict[str, tuple[int, int]]
-    """Size and CRC32C of each file."""
+    """Size and CRC32C of each file by name."""
 
 
 _decode = msgspec.msgpack.Decoder(PartManifest).decode
 
 
 def part_name(base: int, start: int) -> str:
-    """The folder of the part that begins there."""
+    """Name of the folder of the part that begins at position `start` of the segment with this base offset."""
     return f"{base:020}-{start:010}"
 
 
 def is_part_path(path: Path) -> bool:
-    """It has a part's name, whole or not, in a folder with a partition's name. Nothing else is ever removed,
-    whatever folder is given."""
+    """Whether the path has a part's name, complete or partial, in a folder with a partition's name. Only such
+    paths are ever removed."""
     return _NAME.fullmatch(path.name) is not None and parse_partition(path.parent.name) is not None
 
 
 def crc_of(path: Path) -> int:
-    """CRC32C of a file. OSError."""
+    """CRC32C of a file. Raises OSError."""
     crc = 0
     with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE_BYTES):
-            crc = crc32c(piece, crc)
+        while data := file.read(_READ_BYTES):
+            crc = crc32c(data, crc)
     return crc
 
 
 def file_checksums(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and CRC32C of each file but the manifest. OSError."""
+    """Size and CRC32C of each file of a part except the manifest. Raises OSError."""
     return {
         path.name: (path.stat().st_size, crc_of(path))
         for path in sorted(folder.iterdir())
-        if path.name != MANIFEST and not path.name.startswith(_LOCKS)
+        if path.name != MANIFEST and not path.name.startswith(_LOCK_PREFIX)
     }
 
 
 def write_manifest(folder: Path, manifest: PartManifest) -> None:
-    """The last file of a part. OSError."""
+    """Write the manifest, which must be the last file of a part. Raises OSError."""
+    assert 0 <= manifest.start <= manifest.last_position < manifest.end, "the last batch lies in the part"
     data = MAGIC + msgspec.msgpack.encode(manifest)
     (folder / MANIFEST).write_bytes(data + _CRC.pack(crc32c(data)))
 
 
 def read_manifest(folder: Path) -> PartManifest:
-    """DamagedPart: it is not there, or not whole."""
+    """Raises DamagedPart if the manifest is missing or damaged."""
     try:
         data = (folder / MANIFEST).read_bytes()
     except OSError as error:
@@ -125,36 +126,38 @@ def read_manifest(folder: Path) -> PartManifest:
 
 
 def fingerprint(folder: str) -> str:
-    """Changes when a file of the part is written, replaced or removed. OSError."""
+    """A digest of the files' names, sizes, times and inodes, which changes when a file does. Raises
+    OSError."""
     rows = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith(_LOCKS):
-                found = entry.stat(follow_symlinks=False)
-                rows.append((entry.name, found.st_size, found.st_mtime_ns, found.st_ino))
+            if not entry.name.startswith(_LOCK_PREFIX):
+                status = entry.stat(follow_symlinks=False)
+                rows.append((entry.name, status.st_size, status.st_mtime_ns, status.st_ino))
     return blake2b(repr(sorted(rows)).encode(), digest_size=16).hexdigest()
 
 
-def check_part(folder: Path, partition: Path, made_by: str) -> IndexPart:
-    """Read all of a part. DamagedPart: it is not to be used."""
+def check_part(folder: Path, partition: Path, tantivy_version: str) -> IndexPart:
+    """Read a part in full. Raises DamagedPart if it must not be used."""
     try:
-        before = fingerprint(str(folder))
+        part_fingerprint = fingerprint(str(folder))
         manifest = read_manifest(folder)
-        if manifest.made_by != made_by:
-            raise DamagedPart(f"it was made by tantivy {manifest.made_by}")
+        if manifest.tantivy_version != tantivy_version:
+            raise DamagedPart(f"it was built by tantivy {manifest.tantivy_version}")
         if file_checksums(folder) != manifest.files:
-            raise DamagedPart("its files are not what its manifest says")
+            raise DamagedPart("its files differ from its manifest")
         if not _belongs(manifest, partition):
-            raise DamagedPart("it is of other bytes")
-        if fingerprint(str(folder)) != before:
-            raise DamagedPart("it was written to while it was read")
+            raise DamagedPart("it belongs to other bytes of the log")
+        if fingerprint(str(folder)) != part_fingerprint:
+            raise DamagedPart("a file changed while it was checked")
     except OSError as error:
         raise DamagedPart(str(error)) from None
-    return _part(folder, partition, manifest, before)
+    return _part(folder, partition, manifest, part_fingerprint)
 
 
 def find_parts(root: Path, partitions: Path) -> list[IndexPart]:
-    """The parts that an earlier run has left, unchecked. Those of no data, or half made, are removed."""
+    """Find the parts of an earlier run, without checking them. Incomplete parts, and parts whose data was
+    deleted, are removed."""
     parts = []
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         if parse_partition(folder.name) is None:
@@ -162,10 +165,10 @@ def find_parts(root: Path, partitions: Path) -> list[IndexPart]:
         for path in filter(is_part_path, sorted(folder.iterdir()) if folder.is_dir() else ()):
             try:
                 if path.suffix in (PARTIAL, REMOVING):
-                    raise DamagedPart("it was being made, or removed")
+                    raise DamagedPart("it is incomplete")
                 manifest = read_manifest(path)
                 if not _belongs(manifest, partitions / folder.name):
-                    raise DamagedPart("it is of other bytes")
+                    raise DamagedPart("it belongs to other bytes of the log")
             except (DamagedPart, OSError):
                 remove_parts([str(path)])
                 continue
@@ -174,13 +177,15 @@ def find_parts(root: Path, partitions: Path) -> list[IndexPart]:
     return parts
 
 
-def _part(folder: Path, partition: Path, manifest: PartManifest, mark: str) -> IndexPart:
+def _part(folder: Path, partition: Path, manifest: PartManifest, part_fingerprint: str) -> IndexPart:
     segment = partition / segment_name(manifest.base)
-    return IndexPart(str(folder), str(segment), manifest.start, manifest.end, manifest.unindexed, mark)
+    return IndexPart(
+        str(folder), str(segment), manifest.start, manifest.end, manifest.unindexed, part_fingerprint
+    )
 
 
 def _belongs(manifest: PartManifest, partition: Path) -> bool:
-    """The segment still has the bytes of which the part was made."""
+    """Whether the segment still has the bytes that the part was built from."""
     try:
         descriptor = os.open(partition / segment_name(manifest.base), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -188,32 +193,32 @@ def _belongs(manifest: PartManifest, partition: Path) -> bool:
     try:
         if os.fstat(descriptor).st_size < manifest.end:
             return False
-        return os.pread(descriptor, HEADER_BYTES, manifest.last) == manifest.last_header
+        return os.pread(descriptor, HEADER_BYTES, manifest.last_position) == manifest.last_header
     finally:
         os.close(descriptor)
 
 
 def remove_parts(folders: Iterable[str]) -> None:
-    """Remove parts, and folders of partitions that have none any more. What is broken off is found by the
-    name that it has by then."""
+    """Remove parts, and folders that are empty afterwards. A part is renamed first, so that an interrupted
+    removal is recognised and finished by `find_parts`."""
     for path in filter(is_part_path, map(Path, folders)):
-        gone = path
+        renamed = path
         if path.suffix != REMOVING:
-            gone = path.with_name(path.name + REMOVING)
-            shutil.rmtree(gone, ignore_errors=True)
+            renamed = path.with_name(path.name + REMOVING)
+            shutil.rmtree(renamed, ignore_errors=True)
             try:
-                os.rename(path, gone)
+                os.rename(path, renamed)
             except OSError:
-                gone = path
-        if gone.is_dir() and not gone.is_symlink():
-            shutil.rmtree(gone, ignore_errors=True)
+                renamed = path
+        if renamed.is_dir() and not renamed.is_symlink():
+            shutil.rmtree(renamed, ignore_errors=True)
         else:
-            gone.unlink(missing_ok=True)
-        _remove_if_empty(gone.parent)
+            renamed.unlink(missing_ok=True)
+        _remove_if_empty(renamed.parent)
 
 
 def _remove_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        pass  # others are in it, or it is none
+        pass  # It is not empty, or does not exist.

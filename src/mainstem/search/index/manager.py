@@ -1,10 +1,11 @@
-"""Keeping index parts for the topics that want them, and asking them.
+"""Keeps the index parts of the topics that are set to be indexed, and applies them to searches.
 
-Owns: which stretches of the log make a part, which parts there are, the order of work (remove, check, make;
-one thing at a time, the newest first), and which pieces of a search an index answers. Refuses: to hold up a
-search: what has no part, or one that is not checked yet, is searched without; and to queue: what is missing
-is seen from the blocks and the parts that there are. Never imports tantivy. Used by `local/search.py`, on the
-server's loop; the work is done in `builder.py`'s process, the asking in the search workers.
+It decides which blocks form a part and what to do next: remove, check or build, one part at a time, the
+newest first. It has no queue: missing parts follow from the existing blocks and parts. It never delays a
+search: data without a checked part is searched without the index.
+
+It runs on the server's event loop and never imports tantivy. Parts are built in `builder.py`'s process and
+queried in the search workers.
 """
 
 from __future__ import annotations
@@ -46,18 +47,20 @@ from mainstem.search.workers.bootstrap import BACKGROUND_NICE
 from mainstem.search.workers.pool import BUILD_PRIORITY, SEARCH_PRIORITY, WorkerPool
 
 PART_BLOCKS = 16
-"""Some 128 MiB of log: opening a part takes 0.3 ms, so that 10 GB cost 30 ms; and it takes some ten files."""
+"""Blocks of a part: about 128 MiB of log. A part has some ten files. Opening it takes 0.3 ms, so that a
+search in 10 GB opens parts for 30 ms."""
 PART_BLOCKS_MIN = 2
-"""Of a segment's last part. One block alone is as well served by its token filter."""
+"""Minimum blocks of the last part of a segment. For one block alone, its token filter is as good."""
 PARTS_AT_ONCE = 64
+"""Parts in one request to a worker."""
 PARTITIONS_AT_ONCE = 100
-STRETCHES_MAX = 32
-"""A block of which more stretches are named is read whole, which is faster."""
+RANGES_MAX = 32
+"""A block with more candidate ranges is read whole, which is faster."""
 REFRESH_S = 2.0
-REST_S = 60.0
-"""After a part for which the disk had no room."""
+RETRY_DELAY_S = 60.0
+"""Delay after a build that failed because the disk was full."""
 ATTEMPTS_MAX = 3
-"""A part that cannot be made is not tried more often in one run."""
+"""Maximum attempts to build a part in one run of the server."""
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 log = logging.getLogger(__name__)
@@ -69,23 +72,23 @@ PartBlocks = list[Block]
 
 @dataclass(slots=True)
 class _IndexedPartition:
-    """A partition that wants an index."""
+    """A partition whose topic is set to be indexed."""
 
     topic: str
     index: int
     bounds: tuple[int, int]
-    """Its first offset and its end, when it was looked at."""
+    """Its first offset and its end at the last refresh."""
     blocks: list[Block]
-    """The closed ones, oldest first."""
+    """Its closed blocks, oldest first."""
     segments: set[str]
-    newest: str
-    """Of the segments: more blocks may come in it."""
+    newest_segment: str
+    """The segment that may still get more blocks."""
     missing: list[PartBlocks] = field(default_factory=list)
-    """Of what parts are to be made, oldest first."""
+    """The blocks of each missing part, oldest first."""
 
 
 class IndexManager:
-    """The index below `data/search-index`, of the log below `data/partitions`."""
+    """Keeps the index parts below `data/search-index` for the log below `data/partitions`."""
 
     def __init__(
         self,
@@ -98,87 +101,94 @@ class IndexManager:
         space_problem: Callable[[], str | None] = lambda: None,
         part_blocks: int = PART_BLOCKS,
     ) -> None:
-        """`find_blocks`: the blocks of partitions. `space_problem`: why there is no room on the disk for an
-        index, None if there is."""
+        """`find_blocks` returns the blocks of partitions. `space_problem` says why the disk has no space for
+        an index; None: it has."""
         self._root = data / layout.ROOT
-        self._partitions = data / "partitions"
-        self._pool, self._engine, self._plan, self._room = pool, engine, find_blocks, space_problem
+        self._partitions_root = data / "partitions"
+        self._pool, self._engine = pool, engine
+        self._find_blocks, self._space_problem = find_blocks, space_problem
         self._part_blocks = part_blocks
         self._builder = WorkerPool(
             clock, workers=1, nice=BACKGROUND_NICE, program=("mainstem.search.index.builder",)
         )
-        self._found = False
+        self._restored = False
         self._parts: dict[str, list[IndexPart]] = {}
-        """By segment, each by position."""
-        self._wanted: dict[str, _IndexedPartition] = {}
+        """By segment, ordered by position."""
+        self._partitions: dict[str, _IndexedPartition] = {}
         """By the partition's folder."""
         self._failures: Counter[tuple[str, int]] = Counter()
-        """Of parts, by segment and position, how often it failed to make them."""
+        """Failed builds of a part, by segment and position."""
         self._stopped: str | None = None
+        """Why no parts are built at present; None: they are."""
         self._clock = clock
-        self._rest_until = 0.0
+        self._retry_at = 0.0
         self._unavailable = unavailable_reason()
 
-    # --- asking -------------------------------------------------------------------------------------------
+    # --- applying -----------------------------------------------------------------------------------------
 
     async def apply(
-        self, pieces: Sequence[WorkItem], clauses: Iterable[Iterable[str]], newest_first: bool
+        self, items: Sequence[WorkItem], clauses: Iterable[Iterable[str]], newest_first: bool
     ) -> list[WorkItem]:
-        """The pieces of a search, those that an index answers cut down to what it names."""
-        wanted = [sorted(clause) for clause in clauses]
-        if not wanted or not self._parts or self._unavailable:
-            return list(pieces)
-        parts = [None if piece.excluded else self._part_of(piece) for piece in pieces]
-        named = await self._ask({part.folder: part for part in parts if part is not None}, wanted)
-        found: list[WorkItem] = []
-        for piece, part in zip(pieces, parts, strict=True):
-            batches = None if part is None else named[part.folder]
-            found += [piece] if batches is None else cut_to_candidates(piece, batches, newest_first)
-        return found
+        """The items of a search, with those that a checked part covers cut down to candidate batches."""
+        token_clauses = [sorted(clause) for clause in clauses]
+        if not token_clauses or not self._parts or self._unavailable:
+            return list(items)
+        parts = [None if item.excluded else self._part_of(item) for item in items]
+        candidates = await self._query(
+            {part.folder: part for part in parts if part is not None}, token_clauses
+        )
+        remaining: list[WorkItem] = []
+        for item, part in zip(items, parts, strict=True):
+            batches = None if part is None else candidates[part.folder]
+            remaining += [item] if batches is None else cut_to_candidates(item, batches, newest_first)
+        return remaining
 
-    def incomplete_reason(self, pieces: Iterable[WorkItem]) -> str | None:
-        """Why not all of these are answered by an index, if their topics want one."""
-        if not self._wanted:
+    def incomplete_reason(self, items: Iterable[WorkItem]) -> str | None:
+        """Why parts of the index are missing for some of these items. None: no part is missing."""
+        if not self._partitions:
             return None
-        folders = {str(Path(piece.block.path).parent) for piece in pieces if not piece.indexed}
-        left = [self._wanted[folder] for folder in folders if folder in self._wanted]
-        if not left:
+        folders = {str(Path(item.block.path).parent) for item in items if not item.indexed}
+        incomplete = [self._partitions[folder] for folder in folders if folder in self._partitions]
+        if not incomplete:
             return None
         if self._stopped is not None:
             return f"not covered by the index: {self._stopped}"
-        missing = sum(len(each.missing) for each in left)
-        return f"the index is being made: {missing} parts are missing" if missing else None
+        missing = sum(len(partition.missing) for partition in incomplete)
+        return f"the index is being built: {missing} parts are missing" if missing else None
 
-    def _part_of(self, piece: WorkItem) -> IndexPart | None:
-        """The checked part that speaks for all of a piece."""
-        parts = self._parts.get(piece.unit.path, ())
-        at = bisect_right(parts, piece.unit.start, key=lambda each: each.start) - 1
-        if at < 0:
+    def _part_of(self, item: WorkItem) -> IndexPart | None:
+        """The checked part that covers the whole item."""
+        parts = self._parts.get(item.unit.path, ())
+        index = bisect_right(parts, item.unit.start, key=lambda part: part.start) - 1
+        if index < 0:
             return None
-        part, (start, end) = parts[at], (piece.unit.start, piece.unit.end)
+        part, (start, end) = parts[index], (item.unit.start, item.unit.end)
         if not part.fingerprint or end > part.end:
             return None
-        if any(hole_start < end and start < hole_end for hole_start, hole_end in part.unindexed):
+        if any(range_start < end and start < range_end for range_start, range_end in part.unindexed):
             return None
         return part
 
-    async def _ask(
+    async def _query(
         self, parts: dict[str, IndexPart], clauses: list[list[str]]
     ) -> dict[str, list[CandidateBatch] | None]:
-        every = list(parts.values())
-        groups = [every[at : at + PARTS_AT_ONCE] for at in range(0, len(every), PARTS_AT_ONCE)]
-        jobs = [self._pool.submit(partial(_asking, group, clauses), SEARCH_PRIORITY) for group in groups]
-        named: dict[str, list[CandidateBatch] | None] = dict.fromkeys(parts)
+        """The candidate batches of each part, by folder. None: the part could not be queried."""
+        all_parts = list(parts.values())
+        groups = [all_parts[i : i + PARTS_AT_ONCE] for i in range(0, len(all_parts), PARTS_AT_ONCE)]
+        jobs = [
+            self._pool.submit(partial(_query_request, group, clauses), SEARCH_PRIORITY) for group in groups
+        ]
+        candidates: dict[str, list[CandidateBatch] | None] = dict.fromkeys(parts)
         for group, job in zip(groups, jobs, strict=True):
             reply = await job.final_reply()
             if isinstance(reply, QueryPartsReply):
-                named.update(zip((part.folder for part in group), reply.candidates, strict=True))
+                candidates.update(zip((part.folder for part in group), reply.candidates, strict=True))
                 for number in reply.changed:
-                    self._touched(group[number])
-        return named
+                    self._mark_unchecked(group[number])
+        return candidates
 
-    def _touched(self, part: IndexPart) -> None:
-        log.warning("index part %s is not what it was: it is checked", part.folder)
+    def _mark_unchecked(self, part: IndexPart) -> None:
+        log.warning("index part %s has changed and is checked again", part.folder)
         parts = self._parts.get(part.path, [])
         if part in parts:
             parts[parts.index(part)] = msgspec.structs.replace(part, fingerprint="")
@@ -186,121 +196,135 @@ class IndexManager:
     # --- keeping ------------------------------------------------------------------------------------------
 
     async def run(self, closed: asyncio.Event) -> None:
-        """Look, and do what there is to do, until it is closed."""
+        """Keep the index up to date until `closed` is set."""
         while not closed.is_set():
             try:
                 await self.refresh()
                 if await self.work_once():
                     continue
             except StreamError as error:
-                log.warning("the index: %s", error)
+                log.warning("the search index could not be updated: %s", error)
             try:
                 await asyncio.wait_for(closed.wait(), REFRESH_S)
             except TimeoutError:
                 continue
 
     async def refresh(self) -> None:
-        """See which topics want an index, what they hold, and which parts are of nothing any more (these
-        are removed)."""
+        """Update the list of indexed partitions, their blocks and missing parts, and remove the parts of
+        deleted data."""
         topics = await self._engine.indexed_topics()
-        await self._find()
-        left = (
+        await self._restore()
+        all_targets = (
             await targets.requested_partitions(self._engine, SearchRequest(topics=list(topics)))
             if topics
             else []
         )
         folders = {
-            (each.topic, each.partition): str(self._partitions / f"{topics[each.topic]}-{each.partition}")
-            for each in left
+            (target.topic, target.partition): str(
+                self._partitions_root / f"{topics[target.topic]}-{target.partition}"
+            )
+            for target in all_targets
         }
         live = set(folders.values())
-        self._wanted = {folder: each for folder, each in self._wanted.items() if folder in live}
-        moved = []
-        for each in left:
-            known = self._wanted.get(folders[each.topic, each.partition])
-            if known is None or known.bounds != (each.low, each.high):
-                moved.append(each)
-        for at in range(0, len(moved), PARTITIONS_AT_ONCE):
-            await self._moved(moved[at : at + PARTITIONS_AT_ONCE], folders)
-        await self._drop_unwanted()
+        self._partitions = {
+            folder: partition for folder, partition in self._partitions.items() if folder in live
+        }
+        changed = []
+        for target in all_targets:
+            partition = self._partitions.get(folders[target.topic, target.partition])
+            if partition is None or partition.bounds != (target.low, target.high):
+                changed.append(target)
+        for i in range(0, len(changed), PARTITIONS_AT_ONCE):
+            await self._update_partitions(changed[i : i + PARTITIONS_AT_ONCE], folders)
+        await self._remove_unneeded()
         if topics and self._unavailable:
             self._stop(self._unavailable)
 
-    async def _find(self) -> None:
-        if self._found:
+    async def _restore(self) -> None:
+        """Find the parts of an earlier run, once."""
+        if self._restored:
             return
-        self._found = True
+        self._restored = True
         if self._root.is_dir():
             reply = await self._builder.submit(
-                partial(_finding, str(self._root), str(self._partitions)), BUILD_PRIORITY
+                partial(_find_request, str(self._root), str(self._partitions_root)), BUILD_PRIORITY
             ).final_reply()
             if isinstance(reply, PartsReply):
                 self._add(reply.parts)
             else:
-                log.warning("the index of an earlier run is not used: %s", reply)
+                log.warning("the search index of an earlier run is not used: %s", reply)
 
-    async def _moved(self, left: Sequence[Remaining], folders: dict[tuple[str, int], str]) -> None:
-        planned = {(each.topic, each.partition): blocks for each, blocks in await self._plan(left)}
-        for each in left:
-            folder = folders[each.topic, each.partition]
-            blocks = planned.get((each.topic, each.partition), [])
+    async def _update_partitions(
+        self, changed: Sequence[Remaining], folders: dict[tuple[str, int], str]
+    ) -> None:
+        blocks_of = {
+            (target.topic, target.partition): blocks for target, blocks in await self._find_blocks(changed)
+        }
+        for target in changed:
+            folder = folders[target.topic, target.partition]
+            blocks = blocks_of.get((target.topic, target.partition), [])
             if blocks and str(Path(blocks[0].path).parent) != folder:
-                continue  # another topic has this name by now: seen at the next look
+                continue  # A new topic has this name by now. The next refresh finds its id.
             segments = {block.path for block in blocks}
-            self._wanted[folder] = _IndexedPartition(
-                each.topic,
-                each.partition,
-                (each.low, each.high),
+            self._partitions[folder] = _IndexedPartition(
+                target.topic,
+                target.partition,
+                (target.low, target.high),
                 [block for block in blocks if block.closed],
                 segments,
                 max(segments, default=""),
             )
-            self._see_missing(folder)
+            self._update_missing(folder)
 
-    def _see_missing(self, folder: str) -> None:
-        each = self._wanted.get(folder)
-        if each is not None:
-            each.missing = [
-                chunk
-                for chunk in missing_parts(each.blocks, each.newest, self._parts, self._part_blocks)
-                if self._failures[chunk[0].path, chunk[0].start] < ATTEMPTS_MAX
+    def _update_missing(self, folder: str) -> None:
+        partition = self._partitions.get(folder)
+        if partition is not None:
+            partition.missing = [
+                part_blocks
+                for part_blocks in missing_parts(
+                    partition.blocks, partition.newest_segment, self._parts, self._part_blocks
+                )
+                if self._failures[part_blocks[0].path, part_blocks[0].start] < ATTEMPTS_MAX
             ]
 
-    async def _drop_unwanted(self) -> None:
-        gone = []
+    async def _remove_unneeded(self) -> None:
+        """Remove the parts of segments that were deleted or are not to be indexed any more."""
+        unneeded = []
         for path in list(self._parts):
-            wanted = self._wanted.get(str(Path(path).parent))
-            if wanted is None or path not in wanted.segments:
-                gone += [part.folder for part in self._parts.pop(path)]
-        if gone:
-            await self._builder.submit(partial(_dropping, gone), BUILD_PRIORITY).final_reply()
+            partition = self._partitions.get(str(Path(path).parent))
+            if partition is None or path not in partition.segments:
+                unneeded += [part.folder for part in self._parts.pop(path)]
+        if unneeded:
+            await self._builder.submit(partial(_remove_request, unneeded), BUILD_PRIORITY).final_reply()
 
     async def work_once(self) -> bool:
-        """Check or make one part, the newest. False: there is nothing to do, or nothing can be done."""
+        """Check or build one part, the newest. False: there is nothing to do, or it cannot be done now."""
         if self._unavailable:
             return False
         unchecked = [part for parts in self._parts.values() for part in parts if not part.fingerprint]
         if unchecked:
             await self._check(max(unchecked, key=lambda part: (Path(part.path).name, part.start)))
             return True
-        waiting = [
-            (each.missing[-1][-1].time_ms, folder) for folder, each in self._wanted.items() if each.missing
+        unfinished = [
+            (partition.missing[-1][-1].time_ms, folder)
+            for folder, partition in self._partitions.items()
+            if partition.missing
         ]
-        if not waiting:
+        if not unfinished:
             return False
-        if self._clock.monotonic() < self._rest_until:
+        if self._clock.monotonic() < self._retry_at:
             return False
-        reason = self._room()
+        reason = self._space_problem()
         if reason is not None:
             self._stop(reason)
             return False
-        self._go_on()
-        _, folder = max(waiting)
-        await self._build(folder, self._wanted[folder].missing[-1])
+        self._resume()
+        _, folder = max(unfinished)
+        await self._build(folder, self._partitions[folder].missing[-1])
         return True
 
     async def _check(self, part: IndexPart) -> None:
-        reply = await self._builder.submit(partial(_checking, part), BUILD_PRIORITY).final_reply()
+        reply = await self._builder.submit(partial(_check_request, part), BUILD_PRIORITY).final_reply()
         parts = self._parts.get(part.path, [])
         if part in parts:
             parts.remove(part)
@@ -309,139 +333,147 @@ class IndexManager:
         elif isinstance(reply, RequestFailed):
             log.warning("index part %s could not be checked: %s", part.folder, reply.reason)
         else:
-            log.warning("index part %s was damaged: it is made again", part.folder)
-        self._see_missing(str(Path(part.path).parent))
+            log.warning("index part %s was damaged and is built again", part.folder)
+        self._update_missing(str(Path(part.path).parent))
 
-    async def _build(self, folder: str, chunk: PartBlocks) -> None:
-        each = self._wanted[folder]
+    async def _build(self, folder: str, part_blocks: PartBlocks) -> None:
+        partition = self._partitions[folder]
         units = [
             Unit(
-                each.topic,
-                each.index,
+                partition.topic,
+                partition.index,
                 block.path,
                 block.start,
                 block.end,
                 block.first_offset,
                 block.next_offset,
             )
-            for block in chunk
+            for block in part_blocks
         ]
         reply = await self._builder.submit(
-            partial(_building, str(self._root), units), BUILD_PRIORITY
+            partial(_build_request, str(self._root), units), BUILD_PRIORITY
         ).final_reply()
         if isinstance(reply, PartsReply):
             self._add(reply.parts)
         elif isinstance(reply, RequestFailed) and NO_SPACE in reply.reason:
-            self._rest_until = self._clock.monotonic() + REST_S
+            self._retry_at = self._clock.monotonic() + RETRY_DELAY_S
             self._stop(reply.reason)
         elif isinstance(reply, RequestFailed):
-            self._failures[chunk[0].path, chunk[0].start] += 1
+            first = part_blocks[0]
+            self._failures[first.path, first.start] += 1
             if not reply.data_deleted:
-                log.warning("no index for %s from %d on: %s", chunk[0].path, chunk[0].start, reply.reason)
-        self._see_missing(folder)
+                log.warning(
+                    "no index part for %s from position %d: %s", first.path, first.start, reply.reason
+                )
+        self._update_missing(folder)
 
     def _add(self, parts: Iterable[IndexPart]) -> None:
         for part in parts:
-            held = self._parts.setdefault(part.path, [])
-            held.insert(bisect_left(held, part.start, key=lambda each: each.start), part)
+            segment_parts = self._parts.setdefault(part.path, [])
+            index = bisect_left(segment_parts, part.start, key=lambda other: other.start)
+            segment_parts.insert(index, part)
 
     def _stop(self, reason: str) -> None:
         if self._stopped != reason:
-            log.warning("the index of topics set mainstem.search=indexed is not made: %s", reason)
+            log.warning("the index of topics with mainstem.search=indexed is not built: %s", reason)
         self._stopped = reason
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if self._stopped is not None:
-            log.info("the index is made again")
+            log.info("the index of topics with mainstem.search=indexed is built again")
         self._stopped = None
 
     async def close(self) -> None:
-        """End the builder."""
+        """End the builder's process."""
         await self._builder.close()
 
 
 def missing_parts(
-    blocks: Sequence[Block], newest: str, parts: dict[str, list[IndexPart]], size: int
+    blocks: Sequence[Block], newest_segment: str, parts: dict[str, list[IndexPart]], size: int
 ) -> list[PartBlocks]:
-    """The stretches of closed blocks (oldest first) of which parts are to be made: so many side by side,
-    fewer only where the segment, or what has no part, ends."""
-    found: list[PartBlocks] = []
+    """Group the closed blocks without a part, oldest first, into the blocks of new parts. A part has `size`
+    blocks side by side; fewer only at the end of a segment or before blocks that have a part or damage."""
+    groups: list[PartBlocks] = []
     run: PartBlocks = []
 
-    def end(*, ended: bool) -> None:
-        while len(run) >= size or (ended and len(run) >= PART_BLOCKS_MIN):
-            found.append(run[:size])
+    def end_run(*, is_complete: bool) -> None:
+        while len(run) >= size or (is_complete and len(run) >= PART_BLOCKS_MIN):
+            groups.append(run[:size])
             del run[:size]
         run.clear()
 
     for block in blocks:
         if run and run[-1].path != block.path:
-            end(ended=True)
-        if any(each.start < block.end and block.start < each.end for each in _near(parts, block)):
-            end(ended=True)
+            end_run(is_complete=True)
+        if any(part.start < block.end and block.start < part.end for part in _near(parts, block)):
+            end_run(is_complete=True)
         elif block.first_offset >= 0:
             run.append(block)
         else:
-            end(ended=True)
-    end(ended=bool(run) and run[-1].path != newest)
-    return found
+            end_run(is_complete=True)
+    end_run(is_complete=bool(run) and run[-1].path != newest_segment)
+    return groups
 
 
 def _near(parts: dict[str, list[IndexPart]], block: Block) -> Sequence[IndexPart]:
-    held = parts.get(block.path, ())
-    at = bisect_right(held, block.start, key=lambda each: each.start)
-    return held[max(0, at - 1) : at + 1]
+    """The parts that may overlap the block."""
+    segment_parts = parts.get(block.path, ())
+    index = bisect_right(segment_parts, block.start, key=lambda part: part.start)
+    return segment_parts[max(0, index - 1) : index + 1]
 
 
-def cut_to_candidates(piece: WorkItem, named: Sequence[CandidateBatch], newest_first: bool) -> list[WorkItem]:
-    """A piece cut down to the batches that an index names, in the order of the search. Each stands also for
-    the bytes before it (the last one for those behind it too), which are not read."""
-    unit = piece.unit
-    targets: list[CandidateBatch] = []
-    for at in range(bisect_left(named, unit.start, key=lambda each: each.start), len(named)):
-        batch = named[at]
+def cut_to_candidates(
+    item: WorkItem, candidates: Sequence[CandidateBatch], newest_first: bool
+) -> list[WorkItem]:
+    """Cut an item down to its candidate batches, in the order of the search. Neighbouring batches form one
+    new item. A new item counts the unread bytes before it as covered; the last one also those after it."""
+    unit = item.unit
+    ranges: list[CandidateBatch] = []
+    for i in range(bisect_left(candidates, unit.start, key=lambda batch: batch.start), len(candidates)):
+        batch = candidates[i]
         if batch.start >= unit.end:
             break
         if batch.next_offset <= batch.first_offset:
-            return [piece]  # damage follows, and which offsets it has is not known
+            return [item]  # Damage follows, so the last offset of this batch is unknown.
         if batch.next_offset <= unit.low or batch.first_offset >= unit.high:
             continue
-        if targets and targets[-1].end == batch.start:
-            targets[-1] = CandidateBatch(
-                targets[-1].start, batch.end, targets[-1].first_offset, batch.next_offset
+        if ranges and ranges[-1].end == batch.start:
+            ranges[-1] = CandidateBatch(
+                ranges[-1].start, batch.end, ranges[-1].first_offset, batch.next_offset
             )
         else:
-            targets.append(batch)
-    if len(targets) > STRETCHES_MAX:
-        return [piece]
-    if not targets:
-        piece.excluded = piece.indexed = True
-        return [piece]
-    found, start, low = [], unit.start, unit.low
-    for number, place in enumerate(targets):
-        is_last = number == len(targets) - 1
-        end, high = (unit.end, unit.high) if is_last else (place.end, place.next_offset)
-        part = msgspec.structs.replace(unit, start=place.start, end=place.end, low=low, high=high)
-        found.append(WorkItem(part, piece.time_ms, piece.block, indexed=True, covered_bytes=end - start))
+            ranges.append(batch)
+    if len(ranges) > RANGES_MAX:
+        return [item]
+    if not ranges:
+        item.excluded = item.indexed = True
+        return [item]
+    cut_items, start, low = [], unit.start, unit.low
+    for number, candidate in enumerate(ranges):
+        is_last = number == len(ranges) - 1
+        end, high = (unit.end, unit.high) if is_last else (candidate.end, candidate.next_offset)
+        part = msgspec.structs.replace(unit, start=candidate.start, end=candidate.end, low=low, high=high)
+        cut_items.append(WorkItem(part, item.time_ms, item.block, indexed=True, covered_bytes=end - start))
         start, low = end, high
-    return found[::-1] if newest_first else found
+    assert sum(cut.size for cut in cut_items) == item.size, "the cut items cover the whole item"
+    return cut_items[::-1] if newest_first else cut_items
 
 
-def _asking(parts: Sequence[IndexPart], clauses: list[list[str]], job_id: int) -> QueryPartsRequest:
+def _query_request(parts: Sequence[IndexPart], clauses: list[list[str]], job_id: int) -> QueryPartsRequest:
     return QueryPartsRequest(job_id, [(part.folder, part.fingerprint) for part in parts], clauses)
 
 
-def _finding(root: str, partitions: str, job_id: int) -> FindPartsRequest:
+def _find_request(root: str, partitions: str, job_id: int) -> FindPartsRequest:
     return FindPartsRequest(job_id, root, partitions)
 
 
-def _checking(part: IndexPart, job_id: int) -> CheckPartRequest:
+def _check_request(part: IndexPart, job_id: int) -> CheckPartRequest:
     return CheckPartRequest(job_id, part)
 
 
-def _building(root: str, blocks: list[Unit], job_id: int) -> BuildPartRequest:
+def _build_request(root: str, blocks: list[Unit], job_id: int) -> BuildPartRequest:
     return BuildPartRequest(job_id, root, blocks)
 
 
-def _dropping(folders: list[str], job_id: int) -> RemovePartsRequest:
+def _remove_request(folders: list[str], job_id: int) -> RemovePartsRequest:
     return RemovePartsRequest(job_id, folders)

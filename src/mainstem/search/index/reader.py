@@ -1,7 +1,6 @@
-"""Asking index parts: which batches may match.
+"""Queries index parts: which batches of the log may match. Needs tantivy.
 
-Owns: open parts, a few of them, and the way from a query's required tokens to places in the log. Refuses: to
-believe a part whose files were touched since they were checked. Used by the search workers. Needs tantivy.
+It keeps some parts open. A part whose files changed since it was checked is not used.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from mainstem.search.index import layout, terms
 from mainstem.search.ipc import CandidateBatch, QueryPartsReply, QueryPartsRequest
 
 OPEN_MAX = 256
-"""Each is some mapped files; opening takes 0.3 ms."""
+"""Maximum open parts. Each has some mapped files; opening one takes 0.3 ms."""
 CANDIDATES_MAX = 1024
-"""A part that names more batches does not narrow: some 2,000 of 64 KB are in one."""
+"""If more batches of a part may match, the query has no answer for it. A part has some 2,000 batches of 64
+KB."""
 
 
 @dataclass(slots=True)
@@ -27,88 +27,90 @@ class _OpenPart:
     fingerprint: str
     searcher: tantivy.Searcher
     table: int
-    """File descriptor."""
+    """File descriptor of the table of batches."""
 
 
 class IndexReader:
-    """Open parts. Not for several threads."""
+    """Queries parts, and keeps the last ones open. Not thread-safe."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, _OpenPart] = OrderedDict()
 
     def query(self, request: QueryPartsRequest) -> QueryPartsReply:
-        """See `QueryPartsRequest`. Never fails: what cannot be asked is `changed`."""
-        self._forget()
+        """Query the parts of the request. Never fails: parts that cannot be queried are in `changed`."""
+        self._close_removed()
         query = terms.query(request.clauses)
-        named: list[list[CandidateBatch] | None] = []
-        touched = []
+        candidates: list[list[CandidateBatch] | None] = []
+        changed = []
         for number, (folder, fingerprint) in enumerate(request.parts):
             try:
-                named.append(_ask(self._opened(folder, fingerprint), query))
+                candidates.append(_query_part(self._open_part(folder, fingerprint), query))
             except BaseException as error:
+                # tantivy reports a panic with a PanicException, which is no Exception.
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
-                self._close(folder)
-                named.append(None)
-                touched.append(number)
-        return QueryPartsReply(request.id, named, touched)
+                self._close_part(folder)
+                candidates.append(None)
+                changed.append(number)
+        return QueryPartsReply(request.id, candidates, changed)
 
     def close(self) -> None:
-        """Give all parts back."""
+        """Close all parts."""
         for folder in list(self._open):
-            self._close(folder)
+            self._close_part(folder)
 
-    def _opened(self, folder: str, fingerprint: str) -> _OpenPart:
-        """The part. Whatever tantivy raises, OSError, layout.DamagedPart."""
+    def _open_part(self, folder: str, fingerprint: str) -> _OpenPart:
+        """Raises any error of tantivy, OSError, layout.DamagedPart."""
         if layout.fingerprint(folder) != fingerprint:
-            raise layout.DamagedPart(f"{folder} was touched")
+            raise layout.DamagedPart(f"files of {folder} changed since they were checked")
         part = self._open.get(folder)
         if part is not None and part.fingerprint != fingerprint:
-            self._close(folder)
+            self._close_part(folder)
             part = None
         if part is None:
             searcher = tantivy.Index.open(folder).searcher()
             table = os.open(os.path.join(folder, layout.TABLE), os.O_RDONLY | os.O_CLOEXEC)
             part = self._open[folder] = _OpenPart(fingerprint, searcher, table)
             if len(self._open) > OPEN_MAX:
-                self._close(next(iter(self._open)))
+                self._close_part(next(iter(self._open)))
         self._open.move_to_end(folder)
         return part
 
-    def _forget(self) -> None:
-        """Give back what was removed: its room on the disk is free only then."""
+    def _close_removed(self) -> None:
+        """Close parts that were removed. Only then is their disk space free."""
         for folder in [folder for folder in self._open if not os.path.exists(folder)]:
-            self._close(folder)
+            self._close_part(folder)
 
-    def _close(self, folder: str) -> None:
+    def _close_part(self, folder: str) -> None:
         part = self._open.pop(folder, None)
         if part is not None:
             os.close(part.table)
 
 
 INDEX_READER = IndexReader()
-"""The process's own."""
+"""The index reader of this process."""
 
 
-def _ask(part: _OpenPart, query: tantivy.Query) -> list[CandidateBatch] | None:
+def _query_part(part: _OpenPart, query: tantivy.Query) -> list[CandidateBatch] | None:
+    """The batches that may match, by position; None: there are more than CANDIDATES_MAX."""
     counted = part.searcher.search(query, limit=1, count=True)
-    count: int = counted.count  # type: ignore[attr-defined]  # its stubs lack it
+    count: int = counted.count  # type: ignore[attr-defined]  # missing in tantivy's stubs
     if count > CANDIDATES_MAX:
         return None
     if not count:
         return []
-    found = part.searcher.search(
+    result = part.searcher.search(
         query, limit=count, count=False, order_by_field=terms.ROW, order=tantivy.Order.Asc
     )
-    return _named(part.table, [row for row, _ in found.hits])
+    return _read_candidates(part.table, [row for row, _ in result.hits])
 
 
-def _named(table: int, rows: Sequence[int]) -> list[CandidateBatch]:
-    named = []
+def _read_candidates(table: int, rows: Sequence[int]) -> list[CandidateBatch]:
+    candidates = []
     for row in rows:
         data = os.pread(table, 2 * layout.ROW.size, row * layout.ROW.size)
         if len(data) < 2 * layout.ROW.size:
-            raise layout.DamagedPart("the table is too short")
-        (start, first), (end, after) = layout.ROW.iter_unpack(data)
-        named.append(CandidateBatch(start, end, first, after))
-    return named
+            raise layout.DamagedPart(f"the table ends before row {row}")
+        (start, first_offset), (end, next_offset) = layout.ROW.iter_unpack(data)
+        candidates.append(CandidateBatch(start, end, first_offset, next_offset))
+    return candidates
