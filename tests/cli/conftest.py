@@ -1,4 +1,4 @@
-"""A server for the module, and the command line as a user has it: a process with arguments and pipes."""
+"""A server for all tests of a module, and the command line as a process with arguments and pipes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.server import Server
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command left behind."""
+    """What a command printed, and its exit code."""
 
     code: int
     out: str
@@ -37,12 +37,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def command(
-    *arguments: str, stdin: str | bytes = b"", at: str | None = None, **environ: str
+    *arguments: str, stdin: str | bytes = b"", address: str | None = None, **environ: str
 ) -> CommandResult:
     """Run `mainstem` with arguments."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
-    if at is not None:
-        variables["MAINSTEM_AT"] = at
+    if address is not None:
+        variables["MAINSTEM_AT"] = address
     done = subprocess.run(
         [sys.executable, "-m", "mainstem", *arguments],
         input=stdin.encode() if isinstance(stdin, str) else stdin,
@@ -58,6 +58,6 @@ def mainstem(server: Server) -> Mainstem:
     """`mainstem("topics", "list")` against the module's server."""
 
     def run(*arguments: str, stdin: str | bytes = b"", **environ: str) -> CommandResult:
-        return command(*arguments, stdin=stdin, at=server.at, **environ)
+        return command(*arguments, stdin=stdin, address=server.at, **environ)
 
     return run

@@ -1,4 +1,4 @@
-"""`mainstem doctor` beside a real server: refused while it runs, and afterwards tells what is damaged."""
+"""`mainstem doctor` with a real server: refused while the server runs; afterwards it reports the damage."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_a_folder_is_examined_when_its_server_has_stopped(tmp_path: Path, kill: 
     assert done.stderr.endswith("; no damage\n")
 
 
-def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
+def test_damage_is_reported_by_topic_and_offset(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
         producer = Producer({"bootstrap.servers": server.at, "log_level": 0})
         for number in range(3):
             producer.produce("orders", f"order {number}".encode() * 50)
             producer.flush(30)
-    (path,) = [each for each in data.glob("partitions/*/*.log") if b"order 1" in each.read_bytes()]
+    (path,) = [segment for segment in data.glob("partitions/*/*.log") if b"order 1" in segment.read_bytes()]
     content = bytearray(path.read_bytes())
     content[content.index(b"order 1")] ^= 1
     path.write_bytes(content)
@@ -60,14 +60,14 @@ def test_damage_is_told_by_topic_and_offset(tmp_path: Path) -> None:
     assert content == path.read_bytes()
 
 
-def test_a_repair_says_what_it_did_and_clients_pass_the_gap(tmp_path: Path) -> None:
+def test_a_repair_reports_its_changes_and_clients_skip_the_gap(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")
         for _ in range(3):
             client.write("orders", 1, 1000)
-    (path,) = [each for each in data.glob("partitions/*/*.log") if each.stat().st_size > 3000]
+    (path,) = [segment for segment in data.glob("partitions/*/*.log") if segment.stat().st_size > 3000]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -93,7 +93,7 @@ def test_a_file_in_place_of_the_folder_is_called_one(tmp_path: Path) -> None:
     assert "is a file; give --data a folder" in done.stderr
 
 
-def test_a_folder_that_is_none_is_told_and_left_alone(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_reported_and_unchanged(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         done = doctor("--data", folder)
         assert done.returncode == ExitCode.FOLDER

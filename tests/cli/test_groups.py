@@ -1,4 +1,4 @@
-"""`mainstem groups`: what it writes, what it refuses, what it exits with."""
+"""`mainstem groups`: its output, its refusals, its exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from tests.cli.conftest import Mainstem
 
 
-def test_lag_is_told_in_events_and_in_time(mainstem: Mainstem) -> None:
+def test_lag_is_reported_in_events_and_in_time(mainstem: Mainstem) -> None:
     mainstem("topics", "create", "lagging", "--partitions", "2")
     mainstem("produce", "lagging", "--partition", "0", stdin="a\nb\nc\nd\n")
     mainstem("tail", "lagging", "--group", "g-lag", "--from", "earliest", "-n", "1")
@@ -23,7 +23,7 @@ def test_lag_is_told_in_events_and_in_time(mainstem: Mainstem) -> None:
 
 
 def test_a_reset_is_a_dry_run_until_it_is_executed(mainstem: Mainstem) -> None:
-    lines = "".join(f'{{"at":{1_370_000_000 + at}}}\n' for at in range(10))
+    lines = "".join(f'{{"at":{1_370_000_000 + number}}}\n' for number in range(10))
     mainstem("produce", "again", "--timestamp", "at", stdin=lines)
     mainstem("tail", "again", "--group", "g-reset", "--from", "earliest", "-n", "10")
     done = mainstem("groups", "reset", "g-reset", "--to", "2013-05-31T11:33:24Z")

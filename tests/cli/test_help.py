@@ -23,11 +23,11 @@ def commands(
     """All commands below a group, groups included."""
     context = click.Context(group)
     for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        yield (*path, name), found
-        if isinstance(found, click.Group):
-            yield from commands(found, (*path, name))
+        subcommand = group.get_command(context, name)
+        assert subcommand is not None
+        yield (*path, name), subcommand
+        if isinstance(subcommand, click.Group):
+            yield from commands(subcommand, (*path, name))
 
 
 ALL = dict(commands(mainstem))
@@ -36,7 +36,7 @@ ALL = dict(commands(mainstem))
 def exit_codes_table() -> str:
     """The table of docs/CLI.md."""
     return "\n".join(
-        ["| code | meaning |", "|---|---|", *(f"| {int(each)} | {each.meaning} |" for each in ExitCode)]
+        ["| code | meaning |", "|---|---|", *(f"| {int(code)} | {code.meaning} |" for code in ExitCode)]
     )
 
 
@@ -50,19 +50,19 @@ def test_the_page_lists_every_exit_code() -> None:
 
 def test_the_page_lists_every_command() -> None:
     page = PAGE.read_text()
-    for path, found in ALL.items():
-        if not isinstance(found, click.Group):
+    for path, subcommand in ALL.items():
+        if not isinstance(subcommand, click.Group):
             assert f"| `mainstem {' '.join(path)}` |" in page
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_help_tells_what_each_command_and_option_is(path: tuple[str, ...]) -> None:
-    found = ALL[path]
-    assert found.help
-    for option in found.params:
+def test_help_describes_each_command_and_option(path: tuple[str, ...]) -> None:
+    subcommand = ALL[path]
+    assert subcommand.help
+    for option in subcommand.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
-    text = found.get_help(click.Context(found, info_name="mainstem " + " ".join(path)))
+    text = subcommand.get_help(click.Context(subcommand, info_name="mainstem " + " ".join(path)))
     assert text.startswith(f"Usage: mainstem {' '.join(path)}")
 
 
@@ -84,7 +84,7 @@ def test_help_imports_no_client_no_server_and_no_rich() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_wrong_word_is_told_with_what_to_try() -> None:
+def test_a_wrong_command_is_reported_with_advice() -> None:
     done = command("tial", "x")
     assert done.code == ExitCode.USAGE
     assert done.err.startswith("mainstem: No such command 'tial'.")

@@ -1,4 +1,4 @@
-"""`mainstem inspect` in a pipe and with files that are none; what it tells of damage is in test_tail.py."""
+"""`mainstem inspect` in a pipe and with missing files; its reports of damage are tested in test_tail.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from tests.log.batches import batch
 
 def segment(folder: Path, batches: int) -> Path:
     path = folder / "00000000000000000000.log"
-    one = bytes(batch())
-    path.write_bytes(b"".join(at.to_bytes(8, "big") + one[8:] for at in range(batches)))  # outside the CRC
+    batch_bytes = bytes(batch())
+    path.write_bytes(
+        b"".join(base_offset.to_bytes(8, "big") + batch_bytes[8:] for base_offset in range(batches))
+    )  # outside the CRC
     return path
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
     arguments = ["inspect", str(segment(tmp_path, 20_000))]
     process = subprocess.Popen(
         [sys.executable, "-m", "mainstem", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -31,7 +33,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path) -> None:
     process.stderr.close()
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     done = command("inspect", str(tmp_path / "nothing.log"))
     assert (done.code, done.out) == (1, "")
     assert done.err == f"mainstem: {tmp_path / 'nothing.log'}: No such file or directory\n"

@@ -1,4 +1,4 @@
-"""`mainstem produce`: what it writes, what it refuses, what it exits with."""
+"""`mainstem produce`: what it writes, its refusals, its exit codes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def test_lines_of_standard_input_are_the_values(mainstem: Mainstem) -> None:
     assert done.code == 0
     assert done.out == ""
     assert done.err.startswith("produced 3 events, 11 B, in ")
-    found = events(mainstem, "plain")
-    assert [each["value"] for each in found] == ["one", "two", "three"]
-    assert found[0]["headers"] == [{"name": "source", "value": "test", "format": "text"}]
-    assert (found[0]["key"], found[0]["key_format"], found[0]["value_format"]) == (None, "null", "text")
+    rows = events(mainstem, "plain")
+    assert [row["value"] for row in rows] == ["one", "two", "three"]
+    assert rows[0]["headers"] == [{"name": "source", "value": "test", "format": "text"}]
+    assert (rows[0]["key"], rows[0]["key_format"], rows[0]["value_format"]) == (None, "null", "text")
 
 
 def test_key_and_time_come_from_fields(mainstem: Mainstem) -> None:
@@ -39,41 +39,41 @@ def test_key_and_time_come_from_fields(mainstem: Mainstem) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     done = mainstem("produce", "keyed", "--key", "who.id", "--timestamp", "at", "-", stdin=text)
     assert done.code == 0, done.err
-    found = events(mainstem, "keyed")
-    assert [each["key"] for each in found] == ["a", "7", None, "true"]
-    assert [each["timestamp_ms"] for each in found] == [
+    rows = events(mainstem, "keyed")
+    assert [row["key"] for row in rows] == ["a", "7", None, "true"]
+    assert [row["timestamp_ms"] for row in rows] == [
         1357034400000,
         1357034400000,
         1357034400123,
         1357034400000,
     ]
-    assert [each["value"] for each in found] == lines
-    assert found[0]["timestamp"] == "2013-01-01T10:00:00.000Z"
+    assert [row["value"] for row in rows] == lines
+    assert rows[0]["timestamp"] == "2013-01-01T10:00:00.000Z"
 
 
-def test_a_bad_line_is_told_with_its_number_and_the_rest_goes_on(mainstem: Mainstem, tmp_path: Path) -> None:
+def test_a_bad_line_is_reported_and_the_others_are_written(mainstem: Mainstem, tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_text('{"k":"a"}\nnot json\n{"q":1}\n[1]\n{"k":{}}\n{"k":"b"}\n')
     done = mainstem("produce", "bad", str(path), "--key", "k")
     assert done.code == 4
-    told = done.err.splitlines()
-    assert told[0].startswith(f"{path}, line 2: not JSON: ")
-    assert told[1] == f"{path}, line 3: there is no field k"
-    assert told[2].startswith(f"{path}, line 4: Expected object, got array")
-    assert told[3] == f"{path}, line 5: an object or an array cannot be the key"
-    assert told[4].startswith("produced 2 events, ")
-    assert told[4].endswith("; 4 bad lines left out")
-    assert [each["key"] for each in events(mainstem, "bad")] == ["a", "b"]
+    messages = done.err.splitlines()
+    assert messages[0].startswith(f"{path}, line 2: not JSON: ")
+    assert messages[1] == f"{path}, line 3: there is no field k"
+    assert messages[2].startswith(f"{path}, line 4: Expected object, got array")
+    assert messages[3] == f"{path}, line 5: an object or an array cannot be the key"
+    assert messages[4].startswith("produced 2 events, ")
+    assert messages[4].endswith("; 4 bad lines left out")
+    assert [row["key"] for row in events(mainstem, "bad")] == ["a", "b"]
 
 
 def test_strict_stops_at_the_first_bad_line(mainstem: Mainstem) -> None:
     done = mainstem("produce", "strict", "--key", "k", "--strict", stdin='{"k":"a"}\nbad\n{"k":"b"}\n')
     assert done.code == 4
     assert done.err.splitlines()[1].startswith("produced 1 events, ")
-    assert [each["key"] for each in events(mainstem, "strict")] == ["a"]
+    assert [row["key"] for row in events(mainstem, "strict")] == ["a"]
 
 
-def test_an_event_that_the_server_refuses_is_told_by_its_line(mainstem: Mainstem) -> None:
+def test_an_event_that_the_server_refuses_is_reported_by_line(mainstem: Mainstem) -> None:
     mainstem("topics", "create", "small", "--config", "max.message.bytes=1000")
     done = mainstem("produce", "small", stdin="a\n" + "b" * 5_000 + "\nc\n")
     assert done.code == 4
@@ -81,18 +81,18 @@ def test_an_event_that_the_server_refuses_is_told_by_its_line(mainstem: Mainstem
 
 
 def test_compressed_files_are_read_directly(mainstem: Mainstem, tmp_path: Path) -> None:
-    text = b"".join(b"line %d\n" % at for at in range(20_000))
+    text = b"".join(b"line %d\n" % number for number in range(20_000))
     (tmp_path / "a.zst").write_bytes(
         bytes(cramjam.zstd.compress(text[:100_000])) + bytes(cramjam.zstd.compress(text[100_000:]))
     )
     (tmp_path / "b.gz").write_bytes(gzip.compress(text))
     done = mainstem("produce", "packed", str(tmp_path / "a.zst"), str(tmp_path / "b.gz"))
     assert done.code == 0, done.err
-    values = [each["value"] for each in events(mainstem, "packed")]
-    assert values == [f"line {at}" for at in range(20_000)] * 2
+    values = [row["value"] for row in events(mainstem, "packed")]
+    assert values == [f"line {number}" for number in range(20_000)] * 2
 
 
-def test_a_file_that_cannot_be_read_is_told(mainstem: Mainstem, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(mainstem: Mainstem, tmp_path: Path) -> None:
     done = mainstem("produce", "none", str(tmp_path / "missing"))
     assert (done.code, done.err.splitlines()[0]) == (
         1,
@@ -110,16 +110,16 @@ def test_a_file_that_cannot_be_read_is_told(mainstem: Mainstem, tmp_path: Path) 
 def test_a_partition_can_be_chosen(mainstem: Mainstem) -> None:
     mainstem("topics", "create", "chosen", "--partitions", "3")
     assert mainstem("produce", "chosen", "--partition", "2", stdin="a\nb\n").code == 0
-    assert [each["partition"] for each in events(mainstem, "chosen")] == [2, 2]
+    assert [row["partition"] for row in events(mainstem, "chosen")] == [2, 2]
     done = mainstem("produce", "chosen", "--partition", "5", stdin="a\n")
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith("mainstem: topic chosen: there is no such")
 
 
-def test_one_line_tells_a_failure_however_many_batches_were_on_their_way(mainstem: Mainstem) -> None:
+def test_a_failure_is_one_line_however_many_batches_are_in_flight(mainstem: Mainstem) -> None:
     mainstem("topics", "create", "narrow")
     done = mainstem("produce", "narrow", "--partition", "5", stdin="a\n" * 40_000)
     assert done.code == 1
-    told, error = done.err.splitlines()
-    assert told.startswith("produced 0 events, ")
+    summary, error = done.err.splitlines()
+    assert summary.startswith("produced 0 events, ")
     assert error.startswith("mainstem: topic narrow: there is no such")

@@ -1,5 +1,4 @@
-"""Search, trace, export and replay at a real Apache Kafka, where no HTTP door helps; and a replay by the
-console in front of it."""
+"""Search, trace, export and replay on a real Apache Kafka, without an HTTP door, and through a console."""
 
 from __future__ import annotations
 
@@ -27,20 +26,20 @@ READY = re.compile(r"mainstem console ready  http://(\S+)/")
 
 @pytest.fixture(scope="module")
 def orders(real_kafka: str) -> str:
-    """A topic of orders and one of payments, of which every tenth order has one. Their names' beginning."""
+    """A topic of orders, and one with payments of every tenth order. Returns the prefix of their names."""
     name = f"cli-{uuid4().hex[:8]}"
-    lines = "".join(f'{{"order":"o{at}","of":"k{at % 97}"}}\n' for at in range(ORDERS))
-    paid = "".join(f'{{"paid":"o{at}"}}\n' for at in range(0, ORDERS, 10))
+    lines = "".join(f'{{"order":"o{number}","of":"k{number % 97}"}}\n' for number in range(ORDERS))
+    paid = "".join(f'{{"paid":"o{number}"}}\n' for number in range(0, ORDERS, 10))
     for topic, key, rows in ((f"{name}-orders", "of", lines), (f"{name}-payments", "paid", paid)):
-        assert command("topics", "create", topic, "--partitions", "4", at=real_kafka).code == 0
-        assert command("produce", topic, "--key", key, stdin=rows, at=real_kafka).code == 0
+        assert command("topics", "create", topic, "--partitions", "4", address=real_kafka).code == 0
+        assert command("produce", topic, "--key", key, stdin=rows, address=real_kafka).code == 0
     return name
 
 
 @pytest.fixture
 def mainstem(real_kafka: str) -> Mainstem:
     def run(*arguments: str, **more: str) -> CommandResult:
-        return command(*arguments, at=real_kafka, **more)
+        return command(*arguments, address=real_kafka, **more)
 
     return run
 
@@ -52,9 +51,9 @@ def a_target(mainstem: Mainstem) -> str:
 
 
 def test_events_are_found_counted_traced_and_exported(orders: str, mainstem: Mainstem) -> None:
-    found = mainstem("search", "order:o4710", "--topic", f"{orders}-*", "--json")
-    assert found.code == 0, found.err
-    (row,) = [json.loads(line) for line in found.out.splitlines()]
+    matches = mainstem("search", "order:o4710", "--topic", f"{orders}-*", "--json")
+    assert matches.code == 0, matches.err
+    (row,) = [json.loads(line) for line in matches.out.splitlines()]
     assert row["value"] == {"order": "o4710", "of": "k54"}
     counted = mainstem("search", "of:k7", "--topic", f"{orders}-orders", "--count")
     assert (counted.code, counted.out.strip()) == (0, str(len(range(7, ORDERS, 97))))
@@ -92,14 +91,14 @@ def test_kill_9_of_a_replay_loses_and_doubles_nothing(
         client.wait()
         breaks += 1
     assert breaks >= 1
-    found = replayed(real_kafka, to)
-    assert (len(found), found.total()) == (ORDERS, ORDERS)
+    counts = replayed(real_kafka, to)
+    assert (len(counts), counts.total()) == (ORDERS, ORDERS)
     again = mainstem(*order, "--yes", "--json")
     assert json.loads(again.out)["published_before"] == ORDERS
     assert written(real_kafka, to) == ORDERS
 
 
-def test_a_replay_that_was_killed_in_the_console_goes_on_in_the_next_one(
+def test_a_replay_killed_with_its_console_continues_in_the_next_one(
     orders: str, mainstem: Mainstem, real_kafka: str, tmp_path: Path
 ) -> None:
     to = a_target(mainstem)
@@ -122,17 +121,17 @@ def test_a_replay_that_was_killed_in_the_console_goes_on_in_the_next_one(
         last = connection.getresponse().read().splitlines()[-1]
         connection.close()
     assert json.loads(last)["published_before"] >= 700, last
-    found = replayed(real_kafka, to)
-    assert (len(found), found.total()) == (ORDERS, ORDERS)
+    counts = replayed(real_kafka, to)
+    assert (len(counts), counts.total()) == (ORDERS, ORDERS)
 
 
 JSON = {"content-type": "application/json"}
 
 
 @contextmanager
-def console(at: str, data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`mainstem console` in front of a cluster, and where it listens."""
-    arguments = ["console", "--at", at, "--http", "127.0.0.1:0", "--data", str(data)]
+def console(address: str, data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `mainstem console` in front of a cluster; yields the process and its address."""
+    arguments = ["console", "--at", address, "--http", "127.0.0.1:0", "--data", str(data)]
     process = subprocess.Popen(
         [sys.executable, "-m", "mainstem", *arguments], stdout=subprocess.PIPE, text=True
     )

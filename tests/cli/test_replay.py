@@ -1,4 +1,4 @@
-"""`mainstem replay`: asked about, paced, each event once; through the HTTP door and by the Kafka protocol."""
+"""`mainstem replay`: confirmation, rate, each event once; through the HTTP door and by the Kafka protocol."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ ORDERS = 40
 @pytest.fixture(scope="module", params=["http", "kafka"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("replay") / "data", request.param) as running:
-        lines = "".join(f'{{"order":{at}}}\n' for at in range(ORDERS))
-        assert command("produce", "orders", "--key", "order", stdin=lines, at=running.at).code == 0
+        lines = "".join(f'{{"order":{number}}}\n' for number in range(ORDERS))
+        assert command("produce", "orders", "--key", "order", stdin=lines, address=running.at).code == 0
         yield running
 
 
@@ -41,17 +41,17 @@ def target(mainstem: Mainstem, name: str) -> str:
     return name
 
 
-def replayed(at: str, topic: str) -> Counter[str]:
-    """How often each place was replayed into a topic."""
-    rows = command("export", "--topic", topic, at=at).out.splitlines()
-    headers = [{each["name"]: each["value"] for each in json.loads(row)["headers"]} for row in rows]
-    return Counter(each["mainstem-replayed-from"] for each in headers)
+def replayed(address: str, topic: str) -> Counter[str]:
+    """How often the event of each source position was replayed into a topic."""
+    rows = command("export", "--topic", topic, address=address).out.splitlines()
+    headers = [{header["name"]: header["value"] for header in json.loads(row)["headers"]} for row in rows]
+    return Counter(header["mainstem-replayed-from"] for header in headers)
 
 
 class ReplayTerminal:
-    """A replay on its way, with a person at a terminal."""
+    """A running replay with a terminal."""
 
-    def __init__(self, at: str, *arguments: str) -> None:
+    def __init__(self, address: str, *arguments: str) -> None:
         self._screen, theirs = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
@@ -59,7 +59,7 @@ class ReplayTerminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "MAINSTEM_AT": at, "NO_COLOR": "1", "COLUMNS": "200"},
+            env={**os.environ, "MAINSTEM_AT": address, "NO_COLOR": "1", "COLUMNS": "200"},
             start_new_session=True,
             # A test that runs in the background of a shell inherits that Ctrl-C is ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -67,16 +67,16 @@ class ReplayTerminal:
         os.close(theirs)
 
     def until(self, seen: Callable[[str], bool]) -> None:
-        """Read the screen until something is there."""
+        """Read the screen until `seen` returns true for it."""
         while not seen(self.shown):
             self.shown += os.read(self._screen, 10_000).decode()
 
     def end(self) -> int:
-        """Read the rest; the exit code."""
+        """Read the rest of the screen; returns the exit code."""
         while True:
             try:
                 more = os.read(self._screen, 10_000)
-            except OSError:  # nobody has the terminal any more
+            except OSError:  # the process has closed the terminal
                 break
             if not more:
                 break
@@ -85,7 +85,7 @@ class ReplayTerminal:
         return self.process.wait(60)
 
 
-def test_it_is_counted_before_and_told_after(mainstem: Mainstem) -> None:
+def test_it_is_counted_before_and_reported_after(mainstem: Mainstem) -> None:
     to = target(mainstem, "counted")
     order = ("replay", "order:>=30", "--topic", "orders", "--to", to)
     dry = mainstem(*order, "--dry-run")
@@ -94,14 +94,21 @@ def test_it_is_counted_before_and_told_after(mainstem: Mainstem) -> None:
     assert (refused.code, refused.out) == (2, "")
     assert "add --yes, or --dry-run" in refused.err
     done = mainstem(*order, "--yes", "--json", "--job", "late")
-    told = {"to": to, "job": "late", "dry_run": False, "events": 10, "published_before": 0, "unreadable": 0}
-    assert json.loads(done.out) == told
+    expected = {
+        "to": to,
+        "job": "late",
+        "dry_run": False,
+        "events": 10,
+        "published_before": 0,
+        "unreadable": 0,
+    }
+    assert json.loads(done.out) == expected
     again = mainstem(*order, "--yes", "--json", "--job", "late")
-    assert json.loads(again.out) == told | {"events": 0, "published_before": 10, "dry_run": True}
+    assert json.loads(again.out) == expected | {"events": 0, "published_before": 10, "dry_run": True}
     assert again.code == 0
 
 
-def test_what_cannot_be_done_is_refused(server: Server, mainstem: Mainstem) -> None:
+def test_an_impossible_replay_is_refused(server: Server, mainstem: Mainstem) -> None:
     nowhere = mainstem("replay", "*", "--to", "not-there", "--yes")
     assert (nowhere.code, nowhere.out) == (2, "")
     assert "not-there" in nowhere.err
@@ -133,7 +140,7 @@ def test_ctrl_c_at_the_question_ends_it(server: Server, mainstem: Mainstem) -> N
     assert not replayed(server.at, to)
 
 
-def test_ctrl_c_stops_it_and_it_goes_on_as_it_says(server: Server, mainstem: Mainstem) -> None:
+def test_ctrl_c_stops_it_and_the_printed_command_continues_it(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "interrupted")
     order = ("*", "--topic", "orders", "--to", to, "--rate", "8", "--yes", "--until", "2100-01-01")
     running = ReplayTerminal(server.at, *order)
@@ -145,11 +152,11 @@ def test_ctrl_c_stops_it_and_it_goes_on_as_it_says(server: Server, mainstem: Mai
     words[words.index("--rate") + 1] = "1000000"
     deadline = time.monotonic() + 30
     while (done := mainstem(*words, "--yes")).code == 2 and time.monotonic() < deadline:
-        assert "is running already" in done.err  # the server notices a moment later
+        assert "is running already" in done.err  # the server notices the closed connection a moment later
     assert done.code == 0, done.err
     assert 0 < int(done.rows[0][2]) < ORDERS
-    found = replayed(server.at, to)
-    assert (len(found), found.total()) == (ORDERS, ORDERS)
+    counts = replayed(server.at, to)
+    assert (len(counts), counts.total()) == (ORDERS, ORDERS)
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -164,10 +171,10 @@ MANY = 9_000
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, by: str, killed: str) -> None:
     chance = random.Random(f"{by} {killed}")
     with serving(tmp_path / "data", by) as server:
-        lines = "".join(f'{{"order":{at},"of":"k{at % 97}"}}\n' for at in range(MANY))
-        command("topics", "create", "many", "--partitions", "4", at=server.at)
-        command("topics", "create", "again", "--partitions", "3", at=server.at)
-        assert command("produce", "many", "--key", "of", stdin=lines, at=server.at).code == 0
+        lines = "".join(f'{{"order":{number},"of":"k{number % 97}"}}\n' for number in range(MANY))
+        command("topics", "create", "many", "--partitions", "4", address=server.at)
+        command("topics", "create", "again", "--partitions", "3", address=server.at)
+        assert command("produce", "many", "--key", "of", stdin=lines, address=server.at).code == 0
         order = ("replay", "order:*", "--topic", "many", "--to", "again", "--job", "k9")
         breaks = 0
         while True:
@@ -182,22 +189,22 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, by: str,
                 server.restart(kill=True)
                 client.wait(60)
         assert breaks >= 1
-        found = replayed(server.at, "again")
-    assert [place for place, times in found.items() if times > 1] == []
-    assert len(found) == MANY
+        counts = replayed(server.at, "again")
+    assert [place for place, times in counts.items() if times > 1] == []
+    assert len(counts) == MANY
 
 
-def start(at: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start(address: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "mainstem", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "MAINSTEM_AT": at},
+        env={**os.environ, "MAINSTEM_AT": address},
     )
 
 
 def wait_for(client: subprocess.Popen[bytes], server: Server, events: int) -> bool:
-    """Until the target holds so many events, or the client has ended: whether all is done."""
+    """Wait until the target has this many events or the client has ended; returns whether it has finished."""
     while client.poll() is None and written(server.at, "again") < events:
         time.sleep(0.02)
     # 2: the server has not noticed yet that the client before was killed.
@@ -205,11 +212,14 @@ def wait_for(client: subprocess.Popen[bytes], server: Server, events: int) -> bo
     return client.poll() == 0
 
 
-def written(at: str, topic: str) -> int:
-    """Events of a topic, by the ends of its three partitions."""
-    consumer = Consumer({"bootstrap.servers": at, "group.id": "watching"})
+def written(address: str, topic: str) -> int:
+    """Number of events in a topic, from the ends of its three partitions."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "watching"})
     try:
-        ends = [consumer.get_watermark_offsets(TopicPartition(topic, at), timeout=30)[1] for at in range(3)]
+        ends = [
+            consumer.get_watermark_offsets(TopicPartition(topic, address), timeout=30)[1]
+            for address in range(3)
+        ]
     finally:
         consumer.close()
     return sum(ends)

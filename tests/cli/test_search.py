@@ -1,5 +1,4 @@
-"""`mainstem search`, `trace`, `export`: what they write and what they exit with, through the server's HTTP
-door and, where there is none, by the Kafka protocol: the same."""
+"""`mainstem search`, `trace`, `export`: output and exit codes, the same by HTTP and by the Kafka protocol."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from tests.cli.conftest import Mainstem, command
 from tests.support.server import Server
 
 ORDERS = "".join(
-    f'{{"order":{4700 + at},"state":"{"failed" if at % 4 == 0 else "ok"}","at":{1_370_000_000 + at}}}\n'
-    for at in range(20)
+    f'{{"order":{4700 + n},"state":"{"failed" if n % 4 == 0 else "ok"}","at":{1_370_000_000 + n}}}\n'
+    for n in range(20)
 )
 
 
@@ -34,16 +33,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module", autouse=True)
 def orders(server: Server) -> None:
-    """Two topics that know order 4711."""
+    """Create two topics with events about order 4711."""
     for topic, stdin in (("orders", ORDERS), ("payments", '{"paid":"4711","at":1370000100}\n')):
-        assert command("produce", topic, "--timestamp", "at", stdin=stdin, at=server.at).code == 0
+        assert command("produce", topic, "--timestamp", "at", stdin=stdin, address=server.at).code == 0
 
 
 def test_a_pipe_gets_one_json_object_a_line_newest_first(mainstem: Mainstem) -> None:
     done = mainstem("search", "4711")
     assert done.code == 0, done.err
-    found = [json.loads(line) for line in done.out.splitlines()]
-    assert [each["topic"] for each in found] == ["payments", "orders"]
+    events = [json.loads(line) for line in done.out.splitlines()]
+    assert [event["topic"] for event in events] == ["payments", "orders"]
     states = [
         json.loads(line)["value"]["order"] for line in mainstem("search", "state:failed").out.splitlines()
     ]
@@ -58,18 +57,18 @@ def test_it_exits_as_grep(mainstem: Mainstem) -> None:
     wrong = mainstem("search", "a:(b")
     assert wrong.code == 2
     assert wrong.err.splitlines()[2].strip() == "^"
-    assert command("search", "x", at="127.0.0.1:1").code == 3
+    assert command("search", "x", address="127.0.0.1:1").code == 3
     assert mainstem("search", "x", "--since", "soon").code == 2
 
 
-def test_a_topic_that_is_not_there_is_told(mainstem: Mainstem) -> None:
+def test_a_missing_topic_is_reported(mainstem: Mainstem) -> None:
     nowhere = mainstem("search", "*", "--topic", "not-there", "--topic", "nor-*")
     assert (nowhere.code, nowhere.out) == (1, "")
     assert "no topic has a name like not-there or nor-*" in nowhere.err
     assert "no topic" not in mainstem("search", "nothing-has-this").err
 
 
-def test_only_the_number(mainstem: Mainstem) -> None:
+def test_count_prints_only_the_number(mainstem: Mainstem) -> None:
     done = mainstem("search", "state:ok", "--count")
     assert (done.code, done.out) == (0, "15\n")
     none = mainstem("search", "state:lost", "--count")
@@ -111,17 +110,17 @@ def test_an_export_has_all_matches_in_order(mainstem: Mainstem, tmp_path: Path) 
     assert len(list(csv.reader(table.out.splitlines()))) == 6
 
 
-def test_it_says_when_it_has_to_go_by_the_kafka_protocol(mainstem: Mainstem, server: Server) -> None:
-    told = mainstem("search", "4711").err
+def test_it_reports_when_it_has_to_use_the_kafka_protocol(mainstem: Mainstem, server: Server) -> None:
+    message = mainstem("search", "4711").err
     by_kafka = (
         f"mainstem: the server at {server.at} serves no HTTP; reading every event by the Kafka protocol"
     )
-    assert told.startswith(by_kafka) if not server.http else told == ""
+    assert message.startswith(by_kafka) if not server.http else message == ""
 
 
-def test_events_come_byte_for_byte(mainstem: Mainstem, server: Server) -> None:
+def test_events_are_exact_byte_for_byte(mainstem: Mainstem, server: Server) -> None:
     value = b'{ "n": 1.10,\t"bytes": "\xc3\xbc"}'
-    assert command("produce", "exact", stdin=value + b"\n\xff\xfe\n", at=server.at).code == 0
+    assert command("produce", "exact", stdin=value + b"\n\xff\xfe\n", address=server.at).code == 0
     done = mainstem("export", "--topic", "exact")
     first, second = done.out.splitlines()
     assert value.decode() in first
@@ -148,11 +147,11 @@ def test_the_columns_of_parquet_are_in_the_docs() -> None:
 def test_an_export_that_fails_leaves_no_file(mainstem: Mainstem, tmp_path: Path) -> None:
     path = tmp_path / "all.ndjson"
     assert mainstem("export", "--topic", "orders", "-o", str(path / "not-there")).code == 2
-    assert command("export", "-o", str(path), at="127.0.0.1:1").code == 3
+    assert command("export", "-o", str(path), address="127.0.0.1:1").code == 3
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_person_sees_how_far_it_has_come(server: Server) -> None:
+def test_a_terminal_shows_the_progress(server: Server) -> None:
     ours, theirs = pty.openpty()
     environ = {**os.environ, "MAINSTEM_AT": server.at}
     arguments = [sys.executable, "-m", "mainstem", "search", "4711"]
@@ -165,7 +164,7 @@ def test_a_person_sees_how_far_it_has_come(server: Server) -> None:
     assert ("through the Kafka protocol" in shown) == (not server.http)
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(server: Server) -> None:
+def test_a_closed_pipe_ends_it_quietly(server: Server) -> None:
     arguments = [sys.executable, "-m", "mainstem", "export", "--topic", "orders"]
     with subprocess.Popen(
         arguments,
@@ -176,7 +175,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(server: Server) -> None:
         assert running.stdout is not None
         assert running.stderr is not None
         running.stdout.close()
-        told = running.stderr.read().decode()
+        message = running.stderr.read().decode()
         assert running.wait(60) == 141
-    assert "Traceback" not in told
-    assert "rror" not in told
+    assert "Traceback" not in message
+    assert "rror" not in message

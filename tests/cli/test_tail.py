@@ -1,4 +1,4 @@
-"""`mainstem tail`: what it writes, what it refuses, what it exits with."""
+"""`mainstem tail`: its output, its refusals, its exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.cli.conftest import Mainstem, command
 from tests.support.server import Server
 
-LINES = "".join(f'{{"n":{at},"at":{1_370_000_000 + at}}}\n' for at in range(20))
+LINES = "".join(f'{{"n":{number},"at":{1_370_000_000 + number}}}\n' for number in range(20))
 
 
 def numbers(out: str) -> list[int]:
@@ -39,7 +39,7 @@ def test_where_it_starts_and_ends(mainstem: Mainstem) -> None:
     assert tail("--from", "latest", "--until", "latest") == []
 
 
-def test_several_topics_and_a_pipe_gives_tab_separated_lines(mainstem: Mainstem) -> None:
+def test_several_topics_in_a_pipe_are_tab_separated_lines(mainstem: Mainstem) -> None:
     mainstem("produce", "left", "--key", "k", "--timestamp", "t", stdin='{"k":"a\\tb","t":0.5}\n')
     mainstem("produce", "right", stdin=b"\xff\xfe\n")
     done = mainstem("tail", "left", "right", "--from", "earliest", "-n", "2")
@@ -56,10 +56,10 @@ def test_several_topics_and_a_pipe_gives_tab_separated_lines(mainstem: Mainstem)
     assert rows[1][4:] == ["", "//4="]
 
 
-def test_json_tells_how_each_part_is_written(mainstem: Mainstem) -> None:
+def test_json_has_the_format_of_each_part(mainstem: Mainstem) -> None:
     mainstem("produce", "formats", stdin=b'{"a": [1, 2.50]}\ntext\n\xff\n1e400\n')
     out = mainstem("tail", "formats", "--from", "earliest", "-n", "4", "--json").out
-    assert '"value":{"a": [1, 2.50]}' in out  # as it is: no number is rounded
+    assert '"value":{"a": [1, 2.50]}' in out  # unchanged: no number is rounded
     rows = [json.loads(line) for line in out.splitlines()]
     assert [(row["value_format"]) for row in rows] == ["json", "text", "base64", "json"]
     assert rows[2]["value"] == "/w=="
@@ -103,7 +103,7 @@ def test_it_follows_until_ctrl_c_and_ends_quietly(mainstem: Mainstem, server: Se
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(mainstem: Mainstem, server: Server) -> None:
+def test_a_closed_pipe_ends_it_quietly(mainstem: Mainstem, server: Server) -> None:
     mainstem("produce", "piped", stdin="first\n")
     process = follow(server, "piped", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -116,7 +116,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(mainstem: Mainstem, server: Ser
     process.stderr.close()
 
 
-def test_a_reader_that_goes_away_is_noticed_without_another_event(mainstem: Mainstem, server: Server) -> None:
+def test_a_closed_pipe_is_noticed_without_another_event(mainstem: Mainstem, server: Server) -> None:
     mainstem("produce", "silent", stdin="first\n")
     process = follow(server, "silent", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -150,15 +150,15 @@ def test_a_terminal_gets_colours_and_no_control_characters_of_events(
     assert "evil \\u001b[2J\\u009b" in text
 
 
-def test_a_damaged_batch_is_counted_and_passed(tmp_path: Path) -> None:
+def test_a_damaged_batch_is_counted_and_skipped(tmp_path: Path) -> None:
     server = Server(tmp_path / "data").start()
-    command("topics", "create", "hurt", at=server.at)
+    command("topics", "create", "hurt", address=server.at)
     for text in ("one", "two", "three"):
         lines = f"{text * 20}\n" * 50
-        assert command("produce", "hurt", at=server.at, stdin=lines).code == 0
+        assert command("produce", "hurt", address=server.at, stdin=lines).code == 0
     server.stop()
     files = (tmp_path / "data" / "partitions").glob("*/*.log")
-    (segment,) = [each for each in files if b"twotwo" in each.read_bytes()]
+    (segment,) = [segment_file for segment_file in files if b"twotwo" in segment_file.read_bytes()]
     content = bytearray(segment.read_bytes())
     content[content.index(b"twotwo")] ^= 1
     segment.write_bytes(content)
@@ -166,7 +166,7 @@ def test_a_damaged_batch_is_counted_and_passed(tmp_path: Path) -> None:
     assert done.code == 4
     assert [row[-1] for row in done.rows] == ["ok", "damaged", "ok"]
     with server.start():
-        done = command("tail", "hurt", "--from", "earliest", "--until", "latest", at=server.at)
+        done = command("tail", "hurt", "--from", "earliest", "--until", "latest", address=server.at)
     assert [row[5] for row in done.rows] == ["one" * 20] * 50 + ["three" * 20] * 50
     assert done.code == 4
     assert done.err.splitlines() == [

@@ -1,4 +1,4 @@
-"""`mainstem topics`: what it writes, what it refuses, what it exits with."""
+"""`mainstem topics`: its output, its refusals, its exit codes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def test_a_topic_is_created_listed_described_altered_and_deleted(mainstem: Mains
     rows = mainstem("topics", "describe", "t1").rows
     assert [row[:2] for row in rows if row[0] == "topic"] == [["topic", "t1"]]
     assert [row for row in rows if row[0] == "partition"] == [
-        ["partition", "t1", str(at), "0", "0", "0", "1"] for at in range(3)
+        ["partition", "t1", str(partition), "0", "0", "0", "1"] for partition in range(3)
     ]
     assert ["setting", "t1", "retention.ms", "1000", "set"] in rows
     done = mainstem("topics", "alter", "t1", "--partitions", "4", "--config", "retention.ms=")
     assert (done.code, done.err) == (0, "")
     described = json.loads(mainstem("topics", "describe", "t1", "--json").out)
     assert len(described["partitions"]) == 4
-    (retention,) = [each for each in described["settings"] if each["name"] == "retention.ms"]
+    (retention,) = [setting for setting in described["settings"] if setting["name"] == "retention.ms"]
     assert retention["is_default"]
     assert mainstem("topics", "delete", "t1", "--yes").code == 0
     assert "t1" not in mainstem("topics", "list").out
@@ -51,7 +51,7 @@ def test_nothing_is_deleted_without_a_word(mainstem: Mainstem) -> None:
     assert "kept" in mainstem("topics", "list").out
 
 
-def test_a_server_that_is_not_there_is_told_at_once() -> None:
+def test_an_unreachable_server_is_reported_at_once() -> None:
     done = command("topics", "list", "--at", "127.0.0.1:1")
     assert done.code == 3
     assert done.err == (

@@ -1,4 +1,4 @@
-"""One door for the tests of a module; topics are told apart by their names."""
+"""One door for all tests of a module; each test uses topics of its own."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.doors.http.door_kit import RunningHttpDoor, running_door
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
-    with running_door(tmp_path_factory.mktemp("http") / "data") as found:
-        yield found
+    with running_door(tmp_path_factory.mktemp("http") / "data") as running:
+        yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 
 from mainstem.clock import LoopClock
 from mainstem.contract import Engine
@@ -30,8 +32,8 @@ SEGMENT_BYTES = 1 << 20
 
 
 class RunningHttpDoor:
-    """What a test talks to: `http` is a client of the door; `do` runs something with the engine, in the
-    door's loop."""
+    """A running door: `http` is a client of it; `run` calls a function with the engine, in the door's
+    loop."""
 
     def __init__(self, folder: Path, options: dict[str, Any], wrap: Callable[[Engine], Engine]) -> None:
         self.folder = folder
@@ -46,7 +48,7 @@ class RunningHttpDoor:
         assert self._ready.wait(30)
         if self._failed is not None:
             raise self._failed
-        self.http = httpx.Client(base_url=f"http://{self.at}", timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=f"http://{self.address}", timeout=30, trust_env=False)
 
     def _run(self) -> None:
         try:
@@ -79,7 +81,7 @@ class RunningHttpDoor:
         await self.door.start()
         listening = ListeningDoor(self.door, clock)
         self.port = listening.address[1]
-        self.at = f"127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.port}"
         self._ready.set()
         await self._stop.wait()
         await listening.close()
@@ -87,7 +89,7 @@ class RunningHttpDoor:
         await self.node.close()
 
     def run(self, work: Callable[[EmbeddedEngine], Awaitable[T]]) -> T:
-        """Run `work` with the engine."""
+        """Call `work` with the engine."""
 
         async def inner() -> T:
             return await work(self.engine)
@@ -98,6 +100,13 @@ class RunningHttpDoor:
         """POST JSON below /api/v1/."""
         return self.http.post(f"/api/v1/{path}", json=body)
 
+    def post_lines(self, path: str, body: object) -> list[dict[str, Any]]:
+        """POST JSON below /api/v1/; returns the lines of the reply, which must be NDJSON."""
+        reply = self.post(path, body)
+        assert reply.status_code == 200, reply.text
+        assert reply.headers["content-type"] == "application/x-ndjson"
+        return [json.loads(line) for line in reply.text.splitlines()]
+
     def get(self, path: str, **query: object) -> Any:
         """The JSON of a GET below /api/v1/, which must succeed."""
         reply = self.http.get(f"/api/v1/{path}", params={name: str(value) for name, value in query.items()})
@@ -105,14 +114,14 @@ class RunningHttpDoor:
         return reply.json()
 
     def create_topic(self, name: str, partitions: int = 1, **settings: str) -> str:
-        """Make a topic; its name."""
-        told = {each.replace("_", "."): value for each, value in settings.items()}
-        reply = self.post("topics", {"topic": name, "partitions": partitions, "settings": told})
+        """Create a topic; returns its name."""
+        dotted = {name.replace("_", "."): value for name, value in settings.items()}
+        reply = self.post("topics", {"topic": name, "partitions": partitions, "settings": dotted})
         assert reply.status_code == 201, reply.text
         return name
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the door."""
         self.http.close()
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(30)
@@ -123,7 +132,7 @@ class RunningHttpDoor:
 
 @contextmanager
 def running_door(folder: Path, *, changes: bool = True, **options: Any) -> Iterator[RunningHttpDoor]:
-    """A door for a while; `changes=False`: one that refuses them."""
+    """Run a door; with `changes=False`, one that refuses every change."""
     wrap: Callable[[Engine], Engine] = (lambda engine: engine) if changes else read_only
     door = RunningHttpDoor(folder, options | {"read_only": not changes}, wrap)
     try:
@@ -133,13 +142,41 @@ def running_door(folder: Path, *, changes: bool = True, **options: Any) -> Itera
 
 
 def problem(reply: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """The problem that a reply must be."""
+    """Assert that a reply is this problem; returns its members."""
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
-    told: dict[str, Any] = reply.json()
-    assert told["type"] == f"urn:mainstem:{kind}"
-    assert told["status"] == status
-    assert told["title"]
-    assert told["detail"]
-    assert told["fix"]
-    return told
+    members: dict[str, Any] = reply.json()
+    assert members["type"] == f"urn:mainstem:{kind}"
+    assert members["status"] == status
+    assert members["title"]
+    assert members["detail"]
+    assert members["fix"]
+    return members
+
+
+def refusal(reply: httpx.Response) -> str:
+    """The reason for which a request was refused that its sender can correct."""
+    assert 400 <= reply.status_code < 500
+    return str(reply.json()["detail"])
+
+
+def audit_fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """The fields of the audit lines since the last call, except those of created topics."""
+    lines = [record.__dict__["fields"] for record in caplog.records if record.name == "mainstem.audit"]
+    caplog.clear()
+    return [fields for fields in lines if fields["action"] != "create-topic"]
+
+
+def create_orders(door: RunningHttpDoor) -> None:
+    """Create a topic `orders` of two partitions, with twenty events of alternating cities."""
+    door.create_topic("orders", 2)
+    rows = [
+        {
+            "value": {"order": number, "city": "Zürich" if number % 2 else "Bern"},
+            "key": f"k{number % 3}",
+            "timestamp_ms": 1_600_000_000_000 + number * 1000,
+            "partition": number % 2,
+        }
+        for number in range(20)
+    ]
+    assert door.post("topics/orders/events", rows).status_code == 200

@@ -1,4 +1,5 @@
-"""Lines of JSON, for Schemathesis: it knows whole documents only. Loaded by SCHEMATHESIS_HOOKS."""
+"""Support for lines of JSON in Schemathesis, which knows only whole documents. Loaded by
+SCHEMATHESIS_HOOKS."""
 
 from __future__ import annotations
 
@@ -19,19 +20,21 @@ def one_line(context: Any, value: Any) -> bytes:
 
 @schemathesis.check  # type: ignore[untyped-decorator]
 def every_line_conforms(context: Any, response: Any, case: Any) -> None:
-    """Each line of an answer is as the document says."""
+    """Each line of a response conforms to the document."""
     if response.headers.get("content-type", [""])[0] != NDJSON:
         return
     document = case.operation.schema.raw_schema
-    told = case.operation.definition.raw["responses"][str(response.status_code)]["content"][NDJSON]["schema"]
-    validator = jsonschema_rs.validator_for({**told, "components": document["components"]})
+    schema = case.operation.definition.raw["responses"][str(response.status_code)]["content"][NDJSON][
+        "schema"
+    ]
+    validator = jsonschema_rs.validator_for({**schema, "components": document["components"]})
     for line in response.content.splitlines():
         validator.validate(json.loads(line))
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Replays only tell what they would do: every event, replayed into one of the topics that are read, would
+    """Make every replay a dry run: replaying all events into one of the topics that are read would
     double that topic with each request."""
     body = case.body
     is_replay = case.operation.path == "/api/v1/replay" and isinstance(body, dict)

@@ -1,4 +1,4 @@
-"""What changes something, or takes it out, leaves one line, whatever comes of it."""
+"""Each action that changes or exports something leaves one audit line, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.doors.http.door_kit import RunningHttpDoor
 
 
 class RecordingAuditLog(logging.Handler):
-    """The audit lines."""
+    """Records the audit lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,14 +25,14 @@ class RecordingAuditLog(logging.Handler):
         self.records.append(record)
 
     def __call__(self) -> list[dict[str, Any]]:
-        """The fields of those since the last call."""
-        found, self.records = self.records, []
-        return [record.__dict__["fields"] for record in found]
+        """The fields of the lines since the last call."""
+        records, self.records = self.records, []
+        return [record.__dict__["fields"] for record in records]
 
 
 @pytest.fixture
-def told() -> Iterator[RecordingAuditLog]:
-    """What was told; the rest of the log says errors only."""
+def audit_log() -> Iterator[RecordingAuditLog]:
+    """The audit lines of a test; other loggers report only errors."""
     lines, root = RecordingAuditLog(), logging.getLogger()
     was = root.level
     root.addHandler(lines)
@@ -42,23 +42,23 @@ def told() -> Iterator[RecordingAuditLog]:
     root.removeHandler(lines)
 
 
-def test_each_action_has_its_line_with_what_came_of_it(
-    door: RunningHttpDoor, told: RecordingAuditLog
+def test_each_action_has_one_line_with_its_outcome(
+    door: RunningHttpDoor, audit_log: RecordingAuditLog
 ) -> None:
     door.post("topics", {"topic": "audited", "partitions": 2, "settings": {"retention.ms": "-1"}})
-    door.post("topics/audited/events", [{"value": each, "partition": 0} for each in range(5)])
+    door.post("topics/audited/events", [{"value": line, "partition": 0} for line in range(5)])
     door.http.patch("/api/v1/topics/audited/settings", json={"settings": {"retention.ms": None}})
     door.post("topics/audited/partitions", {"total": 3})
     door.post("topics/audited/delete-records", {"partition": 0, "before": 2, "dry_run": True})
     door.post("topics/audited/delete-records", {"partition": 0, "before": 2})
     door.http.delete("/api/v1/topics/audited?dry_run=true")
     door.http.delete("/api/v1/topics/audited")
-    lines = told()
-    assert {each.pop("peer") for each in lines} == {"127.0.0.1"}
-    assert {each.pop("topic") for each in lines} == {"audited"}
-    assert {each.pop("outcome") for each in lines} == {"done"}
-    for each in lines:
-        each.pop("bytes", None)
+    lines = audit_log()
+    assert {line.pop("peer") for line in lines} == {"127.0.0.1"}
+    assert {line.pop("topic") for line in lines} == {"audited"}
+    assert {line.pop("outcome") for line in lines} == {"done"}
+    for line in lines:
+        line.pop("bytes", None)
     assert lines == [
         {"action": "create-topic", "dry_run": False, "settings": "retention.ms=-1", "partitions": 2},
         {"action": "change-settings", "dry_run": False, "settings": "retention.ms=default"},
@@ -70,37 +70,39 @@ def test_each_action_has_its_line_with_what_came_of_it(
     ]
 
 
-def test_what_is_refused_has_its_line_too(door: RunningHttpDoor, told: RecordingAuditLog) -> None:
+def test_a_refused_action_has_a_line_too(door: RunningHttpDoor, audit_log: RecordingAuditLog) -> None:
     assert door.http.delete("/api/v1/topics/no-such-topic").status_code == 404
-    (line,) = told()
+    (line,) = audit_log()
     assert line["outcome"] == "refused"
     assert line["why"] == "topic no-such-topic: there is no such topic"
 
 
-def test_groups_are_reset_and_deleted_with_a_line(door: RunningHttpDoor, told: RecordingAuditLog) -> None:
+def test_groups_are_reset_and_deleted_with_a_line(
+    door: RunningHttpDoor, audit_log: RecordingAuditLog
+) -> None:
     topic = door.create_topic("audited-groups")
-    door.post(f"topics/{topic}/events", [{"value": each} for each in range(4)])
+    door.post(f"topics/{topic}/events", [{"value": number} for number in range(4)])
     name = "evil\n2026-01-01 audit: action=\x1b[31mforged"
     door.run(lambda engine: engine.set_positions(name, [Position(topic, 0, 3)]))
-    told()
+    audit_log()
     place = "groups/evil%0A2026-01-01%20audit%3A%20action%3D%1B%5B31mforged"
     assert door.post(f"{place}/reset", {"to": "earliest"}).status_code == 200
     assert door.http.delete(f"/api/v1/{place}").status_code == 200
-    reset, deleted = told()
+    reset, deleted = audit_log()
     assert (reset["action"], reset["group"], reset["to"]) == ("reset-group", name, "earliest")
     assert (reset["partitions"], reset["again"], reset["passed_over"]) == (1, 3, 0)
     assert (deleted["action"], deleted["positions"], deleted["outcome"]) == ("delete-group", 1, "done")
 
 
 def test_a_line_stays_one_line_and_is_an_object_in_json(
-    door: RunningHttpDoor, told: RecordingAuditLog
+    door: RunningHttpDoor, audit_log: RecordingAuditLog
 ) -> None:
     name = "a\nb\x1b[0m\u2028"
     topic = door.create_topic("t-json")
     door.run(lambda engine: engine.set_positions(name, [Position(topic, 0, 0)]))
-    told()
+    audit_log()
     assert door.http.delete("/api/v1/groups/a%0Ab%1B%5B0m%E2%80%A8").status_code == 200
-    (record,) = told.records
+    (record,) = audit_log.records
     text = record.getMessage()
     assert text.isprintable()
     assert 'group="a\\nb\\u001b[0m\\u2028"' in text

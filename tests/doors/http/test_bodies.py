@@ -25,7 +25,7 @@ SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : "), ("," + 
 
 
 def in_pieces(data: bytes) -> list[Any]:
-    return [msgspec.json.decode(each) for some in bodies.array_pieces(data) for each in some]
+    return [msgspec.json.decode(raw) for piece in bodies.array_pieces(data) for raw in piece]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,29 +42,29 @@ def test_an_array_in_pieces_is_the_same_array(values: list[Any], separators: Any
 
 
 @given(st.lists(VALUES, min_size=1, max_size=10), st.integers(0, 2**32))
-def test_what_is_no_array_in_one_is_none_in_pieces(values: list[Any], seed: int) -> None:
+def test_a_body_that_is_not_an_array_is_not_one_in_pieces(values: list[Any], seed: int) -> None:
     rng = random.Random(seed)
     data = bytearray(json.dumps(values, separators=(",", ":")).encode())
     for _ in range(rng.randint(1, 2)):
-        at = rng.randrange(1, len(data))
-        data[at : at + rng.randint(0, 2)] = rng.choice([b",", b"]", b"}", b"{}", b'"', b"[", b""])
+        position = rng.randrange(1, len(data))
+        data[position : position + rng.randint(0, 2)] = rng.choice([b",", b"]", b"}", b"{}", b'"', b"[", b""])
     try:
         expected: Any = [
-            msgspec.json.decode(each) for each in msgspec.json.decode(data, type=list[msgspec.Raw])
+            msgspec.json.decode(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])
         ]
     except msgspec.DecodeError:
         expected = None
     try:
-        found: Any = in_pieces(bytes(data))
+        decoded: Any = in_pieces(bytes(data))
     except (Problem, msgspec.DecodeError):
-        found = None
-    assert found == expected
+        decoded = None
+    assert decoded == expected
 
 
 @pytest.mark.parametrize(
     "text", ["[{},]", "[{}" + " " * 40 + ",]", "[,{}]", "[{},,{}]", "[{}],[{}]", "[{}", "["]
 )
-def test_commas_and_brackets_are_where_json_wants_them(text: str) -> None:
+def test_misplaced_commas_and_brackets_are_refused(text: str) -> None:
     with pytest.raises(Problem, match="in the body"):
         in_pieces(text.encode())
 
@@ -78,19 +78,21 @@ def test_a_whole_number_may_be_written_with_a_fraction(door: RunningHttpDoor) ->
     assert reply.status_code == 200, reply.text
     (row,) = door.get(f"topics/{topic}/partitions/0/events")["events"]
     assert row["timestamp_ms"] == 1000
-    found = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events").text
-    assert '{"price":2.0,"n":1e2}' in found
+    text = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events").text
+    assert '{"price":2.0,"n":1e2}' in text
     assert door.post(f"topics/{topic}/delete-records", {"partition": 0.0, "before": 1.0}).status_code == 200
     problem(door.post(f"topics/{topic}/delete-records", {"partition": 0.5, "before": 1}), 400, "invalid")
 
 
 def test_bodies_without_events_are_small(door: RunningHttpDoor) -> None:
     body = {"query": "", "topics": ["x" * 200] * 6000}
-    told = problem(door.post("search", body), 413, "body-too-large")
-    assert str(bodies.COMMAND_BYTES_MAX) in told["detail"]
+    refusal = problem(door.post("search", body), 413, "body-too-large")
+    assert str(bodies.COMMAND_BYTES_MAX) in refusal["detail"]
 
 
-def test_an_array_has_so_many_events_at_most(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_events_in_an_array_is_limited(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(publish, "EVENTS_MAX", 100)
     assert door.post("topics/many/events", [{}] * 100).status_code == 200
     problem(door.post("topics/many/events", [{}] * 101), 413, "body-too-large")
@@ -98,7 +100,7 @@ def test_an_array_has_so_many_events_at_most(door: RunningHttpDoor, monkeypatch:
 
 
 @pytest.mark.parametrize("body", ["[]", ""])
-def test_no_events_are_taken_of_a_topic_that_there_is(door: RunningHttpDoor, body: str) -> None:
+def test_an_empty_request_succeeds_only_for_a_topic_that_exists(door: RunningHttpDoor, body: str) -> None:
     headers = {"content-type": "application/json" if body else "application/x-ndjson"}
     there = door.create_topic(f"nothing-there-{len(body)}")
     reply = door.http.post(f"/api/v1/topics/{there}/events", content=body, headers=headers)
@@ -110,22 +112,22 @@ def test_no_events_are_taken_of_a_topic_that_there_is(door: RunningHttpDoor, bod
     )
 
 
-def test_many_events_keep_their_places_over_slices(
+def test_many_events_keep_their_order_over_slices(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "SLICE_EVENTS", 7)
     topic = door.create_topic("sliced", partitions=3, max_message_bytes="2000")
     rows = [{"value": {"n": n}, "partition": n % 3} for n in range(100)]
-    told = door.post(f"topics/{topic}/events", rows).json()
-    assert [(each["partition"], each["offset"]) for each in told["events"]] == [
+    published = door.post(f"topics/{topic}/events", rows).json()
+    assert [(result["partition"], result["offset"]) for result in published["events"]] == [
         (n % 3, n // 3) for n in range(100)
     ]
     rows[50]["value"] = "x" * 3000
     failed = problem(door.post(f"topics/{topic}/events", rows), 413, "event-too-large")["events"]
-    assert [at for at, each in enumerate(failed) if "error" in each] == [50]
+    assert [index for index, result in enumerate(failed) if "error" in result] == [50]
 
 
-def test_events_that_cannot_be_tried_any_more_are_told(
+def test_a_fatal_error_refuses_the_remaining_events(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "SLICE_EVENTS", 10)
@@ -138,11 +140,11 @@ def test_events_that_cannot_be_tried_any_more_are_told(
     assert door.get(f"topics/{topic}")["events"] == 0
 
 
-def test_an_event_that_is_too_large_does_not_keep_back_those_beside_it(door: RunningHttpDoor) -> None:
+def test_an_event_that_is_too_large_does_not_stop_its_neighbours(door: RunningHttpDoor) -> None:
     topic = door.create_topic("beside", max_message_bytes="2000")
     small = [{"value": "x" * 100}] * 100  # together too large for one batch
     assert door.post(f"topics/{topic}/events", small).json()["published"] == 100
     rows = [{"value": "a"}, {"value": "b" * 5000}, {"value": "c"}]
-    told = problem(door.post(f"topics/{topic}/events", rows), 413, "event-too-large")["events"]
-    assert ["error" in each for each in told] == [False, True, False]
+    results = problem(door.post(f"topics/{topic}/events", rows), 413, "event-too-large")["events"]
+    assert ["error" in result for result in results] == [False, True, False]
     assert door.get(f"topics/{topic}")["events"] == 102

@@ -1,4 +1,4 @@
-"""CloudEvents come in as the Kafka binding's binary mode has them."""
+"""CloudEvents are stored in the form of the Kafka binding's binary mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT = itertools.count()
 
 def last(door: RunningHttpDoor, topic: str) -> dict[str, Any]:
     (row,) = door.get(f"topics/{topic}/partitions/0/events", offset=-1)["events"]
-    row["headers"] = {each["name"]: each["value"] for each in row["headers"]}
+    row["headers"] = {header["name"]: header["value"] for header in row["headers"]}
     return dict(row)
 
 
@@ -81,7 +81,7 @@ def test_data_in_json(
 
 def test_a_batch(door: RunningHttpDoor) -> None:
     topic = door.create_topic("ce-batch")
-    batch = [BASE | {"id": str(at), "data": at} for at in range(3)]
+    batch = [BASE | {"id": str(number), "data": number} for number in range(3)]
     reply = door.http.post(f"/api/v1/topics/{topic}/events", json=batch, headers=MANY)
     assert reply.json()["published"] == 3
     rows = door.get(f"topics/{topic}/partitions/0/events")["events"]
@@ -115,7 +115,7 @@ def test_binary_mode(door: RunningHttpDoor) -> None:
         ([BASE], "Expected `object`"),
     ],
 )
-def test_what_is_no_cloudevent_is_told(door: RunningHttpDoor, event: object, detail: str) -> None:
+def test_a_malformed_cloudevent_is_refused(door: RunningHttpDoor, event: object, detail: str) -> None:
     _, reply = send(door, event)
     assert detail in problem(reply, 400, "invalid")["detail"]
 
@@ -127,11 +127,13 @@ def test_what_is_no_cloudevent_is_told(door: RunningHttpDoor, event: object, det
         (BASE | {"data_base64": "*"}, "not base64"),
     ],
 )
-def test_what_no_schema_can_say_is_told_apart(door: RunningHttpDoor, event: object, detail: str) -> None:
+def test_rules_that_no_schema_can_express_are_checked(
+    door: RunningHttpDoor, event: object, detail: str
+) -> None:
     _, reply = send(door, event)
     assert detail in problem(reply, 422, "unfit")["detail"]
 
 
-def test_a_batch_that_is_none_is_told(door: RunningHttpDoor) -> None:
+def test_a_malformed_batch_is_refused(door: RunningHttpDoor) -> None:
     reply = door.http.post("/api/v1/topics/ce-none/events", json=BASE, headers=MANY)
     assert "a batch is an array" in problem(reply, 400, "invalid")["detail"]

@@ -1,4 +1,4 @@
-"""Connections: what is no request, who is slow, who takes nothing, how many there may be."""
+"""Connections: malformed requests, slow clients, clients that read nothing, the maximum number."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def connected(door: RunningHttpDoor) -> Iterator[socket.socket]:
 
 
 def rest(sock: socket.socket) -> bytes:
-    """All until the server closes."""
-    found = b""
+    """All bytes until the server closes the connection."""
+    received = b""
     try:
         while part := sock.recv(65536):
-            found += part
+            received += part
     except ConnectionError:
         pass
-    return found
+    return received
 
 
-def told(answer: bytes, status: int, kind: str) -> dict[str, Any]:
-    """The problem that an answer must be."""
+def assert_problem(answer: bytes, status: int, kind: str) -> dict[str, Any]:
+    """Assert that a response is this problem; returns its members."""
     head, _, body = answer.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0].split(" ")[1] == str(status), answer
@@ -42,11 +42,11 @@ def told(answer: bytes, status: int, kind: str) -> dict[str, Any]:
     assert headers["content-type"] == "application/problem+json"
     assert headers["connection"] == "close"
     assert headers.items() >= HEADERS.items()
-    found: dict[str, Any] = json.loads(body)
-    assert found["type"] == f"urn:mainstem:{kind}"
-    assert found["status"] == status
-    assert found["detail"]
-    return found
+    members: dict[str, Any] = json.loads(body)
+    assert members["type"] == f"urn:mainstem:{kind}"
+    assert members["status"] == status
+    assert members["detail"]
+    return members
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,27 @@ def told(answer: bytes, status: int, kind: str) -> dict[str, Any]:
         b"POST /api/v1/topics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_a_problem(door: RunningHttpDoor, line: bytes) -> None:
+def test_bytes_that_are_not_a_request_get_a_problem(door: RunningHttpDoor, line: bytes) -> None:
     with connected(door) as sock:
         sock.sendall(line)
-        told(rest(sock), 400, "bad-request")
+        assert_problem(rest(sock), 400, "bad-request")
 
 
-def test_a_body_that_breaks_the_rules_ends_the_request(door: RunningHttpDoor) -> None:
-    head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
+def test_a_malformed_chunked_body_ends_the_request(door: RunningHttpDoor) -> None:
+    head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.address}\r\nContent-Type: application/json\r\n"
     with connected(door) as sock:
         sock.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n")
-        told(rest(sock), 400, "bad-request")
+        assert_problem(rest(sock), 400, "bad-request")
     assert door.get("cluster")
 
 
 def test_too_many_headers_are_a_problem(door: RunningHttpDoor) -> None:
     with connected(door) as sock:
         sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000)
-        told(rest(sock), 431, "head-too-large")
+        assert_problem(rest(sock), 431, "head-too-large")
 
 
-def test_headers_that_come_too_slowly_are_not_waited_for(
+def test_headers_that_arrive_too_slowly_are_refused(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.3)
@@ -91,23 +91,21 @@ def test_headers_that_come_too_slowly_are_not_waited_for(
             except ConnectionError:
                 break
             time.sleep(0.02)
-        told(rest(sock), 408, "slow-request")
+        assert_problem(rest(sock), 408, "slow-request")
 
 
-def test_a_connection_that_says_nothing_is_closed(
-    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_connection_is_closed(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 0.2)
     with connected(door) as sock:
         assert rest(sock) == b""
 
 
-def test_a_body_that_comes_too_slowly_is_not_waited_for(
+def test_a_body_that_arrives_too_slowly_is_refused(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "SILENCE_TIMEOUT_S", 0.3)
     monkeypatch.setattr(connection, "LINGER_S", 0.2)
-    head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.at}\r\nContent-Type: application/json\r\n"
+    head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.address}\r\nContent-Type: application/json\r\n"
     with connected(door) as sock:
         sock.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n")
         for _ in range(200):  # never silent for long, and never done
@@ -122,13 +120,13 @@ def test_a_body_that_comes_too_slowly_is_not_waited_for(
     assert b" 408 " in answer or not answer  # a reset may have overtaken it
 
 
-def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
+def test_the_rest_of_a_request_is_discarded_only_for_a_while(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LINGER_S", 0.3)
     with connected(door) as sock:
         sock.sendall(
-            f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\nContent-Length: 100000\r\n\r\n".encode() + b"x"
+            f"GET /livez HTTP/1.1\r\nHost: {door.address}\r\nContent-Length: 100000\r\n\r\n".encode() + b"x"
         )
         assert sock.recv(65536).startswith(b"HTTP/1.1 200")
         with pytest.raises(ConnectionError):
@@ -137,7 +135,7 @@ def test_what_comes_after_an_answer_is_thrown_away_for_a_while_only(
                 time.sleep(0.02)
 
 
-def test_who_takes_nothing_of_an_answer_is_let_go(
+def test_a_client_that_does_not_read_its_response_is_disconnected(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.3)
@@ -149,7 +147,7 @@ def test_who_takes_nothing_of_an_answer_is_let_go(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", door.port))
         path = f"/api/v1/topics/{topic}/partitions/0/events?max_bytes=60000000"
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {door.at}\r\n\r\n".encode())
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {door.address}\r\n\r\n".encode())
         deadline = time.monotonic() + 10
         seen = 0
         while time.monotonic() < deadline:
@@ -162,27 +160,25 @@ def test_who_takes_nothing_of_an_answer_is_let_go(
             raise AssertionError("it is still there")
 
 
-def test_there_are_so_many_connections_at_most(
-    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = len(door.door._server.server_state.connections)
-    monkeypatch.setattr(connection, "CONNECTIONS_MAX", held + 2)
+def test_the_number_of_connections_is_limited(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_before = len(door.door._server.server_state.connections)
+    monkeypatch.setattr(connection, "CONNECTIONS_MAX", open_before + 2)
     with connected(door) as first, connected(door) as second, connected(door) as third:
-        told(rest(third), 503, "crowded")
+        assert_problem(rest(third), 503, "crowded")
         for sock in (first, second):
-            sock.sendall(f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\n\r\n".encode())
+            sock.sendall(f"GET /livez HTTP/1.1\r\nHost: {door.address}\r\n\r\n".encode())
             assert sock.recv(65536).startswith(b"HTTP/1.1 200")
     deadline = time.monotonic() + 10
-    while len(door.door._server.server_state.connections) > held and time.monotonic() < deadline:
+    while len(door.door._server.server_state.connections) > open_before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert door.http.get("/livez").status_code == 200
 
 
-def test_requests_in_one_go_are_answered_in_order(door: RunningHttpDoor) -> None:
+def test_pipelined_requests_are_answered_in_order(door: RunningHttpDoor) -> None:
     with connected(door) as sock:
-        one = f"GET /livez HTTP/1.1\r\nHost: {door.at}\r\n\r\n"
-        last = f"GET /readyz HTTP/1.1\r\nHost: {door.at}\r\nConnection: close\r\n\r\n"
-        sock.sendall((one * 3 + last).encode())
+        request = f"GET /livez HTTP/1.1\r\nHost: {door.address}\r\n\r\n"
+        last = f"GET /readyz HTTP/1.1\r\nHost: {door.address}\r\nConnection: close\r\n\r\n"
+        sock.sendall((request * 3 + last).encode())
         answer = rest(sock)
     assert answer.count(b"HTTP/1.1 200") == 4
     assert answer.endswith(b'"reasons":[],"notes":[],"doors":{}}')

@@ -1,4 +1,4 @@
-"""Publishing and reading: what goes in comes out, and what is refused is told."""
+"""Publishing and reading: events are read as they were published, and refusals have a reason."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ events = st.builds(
 
 
 def as_new(row: dict[str, object]) -> dict[str, object]:
-    """An event as it was read, to be published again."""
-    kept = ("key", "key_encoding", "value", "value_encoding", "headers", "timestamp_ms")
-    return {name: row[name] for name in kept if row.get(name) is not None or name == "value"}
+    """An event that was read, in the form in which it is published."""
+    names = ("key", "key_encoding", "value", "value_encoding", "headers", "timestamp_ms")
+    return {name: row[name] for name in names if row.get(name) is not None or name == "value"}
 
 
 def test_what_is_published_is_read(door: RunningHttpDoor) -> None:
@@ -111,7 +111,7 @@ COUNT = itertools.count()
 
 
 def same_payload(before: str | None, after: str | None) -> bool:
-    """Byte for byte, but for blanks in JSON."""
+    """Equal byte for byte, except for blanks in JSON."""
     if before is None or after is None:
         return before is after
     old, new = base64.b64decode(before), base64.b64decode(after)
@@ -123,28 +123,28 @@ def same_payload(before: str | None, after: str | None) -> bool:
 def test_any_payload_makes_one_line_of_json(value: bytes) -> None:
     line = json_line(event_to_json(Event("t", 0, 0, 0, value, value, (("h", value),))))
     assert len(line.splitlines()) == len(line.decode().splitlines()) == 1
-    told = json.loads(line)
-    if told["value_encoding"] == "text":
-        assert told["value"].encode() == value
-    elif told["value_encoding"] == "base64":
-        assert base64.b64decode(told["value"]) == value
+    decoded = json.loads(line)
+    if decoded["value_encoding"] == "text":
+        assert decoded["value"].encode() == value
+    elif decoded["value_encoding"] == "base64":
+        assert base64.b64decode(decoded["value"]) == value
 
 
 @pytest.mark.parametrize("nested", [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 5_000])
 def test_a_payload_nested_without_end_is_text(nested: bytes) -> None:
-    told = event_to_json(Event("t", 0, 0, 0, None, nested))
-    assert told.value_encoding == "text"
-    assert json.loads(msgspec.json.encode(told))["value"] == nested.decode()
+    event_json = event_to_json(Event("t", 0, 0, 0, None, nested))
+    assert event_json.value_encoding == "text"
+    assert json.loads(msgspec.json.encode(event_json))["value"] == nested.decode()
 
 
-def test_json_keeps_its_numbers_as_they_were_written(door: RunningHttpDoor) -> None:
+def test_numbers_in_json_keep_their_digits(door: RunningHttpDoor) -> None:
     topic = door.create_topic("numbers")
     raw = b'{"price": 1.10, "id": 123456789012345678901234567890, "far": 1e999}'
     sent = b'{"value": ' + raw + b"}"
     headers = {"content-type": "application/json; charset=utf-8"}
     assert door.http.post(f"/api/v1/topics/{topic}/events", content=sent, headers=headers).status_code == 200
-    found = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events").content
-    assert raw.replace(b" ", b"") in found
+    content = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events").content
+    assert raw.replace(b" ", b"") in content
     exact = door.get(f"topics/{topic}/partitions/0/events", encoding="base64")["events"][0]
     assert base64.b64decode(exact["value"]) == raw
 
@@ -158,10 +158,10 @@ def test_json_keeps_its_numbers_as_they_were_written(door: RunningHttpDoor) -> N
         ("text", "got `str`"),
     ],
 )
-def test_a_bad_event_is_told_with_its_place(door: RunningHttpDoor, body: object, detail: str) -> None:
+def test_a_bad_event_is_reported_with_its_index(door: RunningHttpDoor, body: object, detail: str) -> None:
     topic = "bad-events"
-    told = problem(door.post(f"topics/{topic}/events", body), 400, "invalid")
-    assert detail in told["detail"]
+    refusal = problem(door.post(f"topics/{topic}/events", body), 400, "invalid")
+    assert detail in refusal["detail"]
     assert door.http.get(f"/api/v1/topics/{topic}").status_code == 404
 
 
@@ -176,28 +176,26 @@ def test_a_bad_event_is_told_with_its_place(door: RunningHttpDoor, body: object,
         ({"timestamp": "1913-06-01"}, "before 1970"),
     ],
 )
-def test_what_is_wrong_with_an_event_beyond_its_form_is_told(
-    door: RunningHttpDoor, body: object, detail: str
-) -> None:
+def test_an_event_that_cannot_be_decoded_is_refused(door: RunningHttpDoor, body: object, detail: str) -> None:
     topic = "unfit-events"
-    told = problem(door.post(f"topics/{topic}/events", body), 422, "unfit")
-    assert detail in told["detail"]
+    refusal = problem(door.post(f"topics/{topic}/events", body), 422, "unfit")
+    assert detail in refusal["detail"]
     assert door.http.get(f"/api/v1/topics/{topic}").status_code == 404
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"value": "\xff"}', b"[" * 50_000, b"\0"])
-def test_what_is_no_json_is_told(door: RunningHttpDoor, body: bytes) -> None:
+def test_malformed_json_is_refused(door: RunningHttpDoor, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     problem(door.http.post("/api/v1/topics/bad-json/events", content=body, headers=headers), 400, "invalid")
 
 
-def test_each_event_of_a_batch_that_fails_in_part_is_told(door: RunningHttpDoor) -> None:
+def test_a_partial_failure_reports_the_result_of_each_event(door: RunningHttpDoor) -> None:
     topic = door.create_topic("partly", max_message_bytes="1000")
     reply = door.post(
         f"topics/{topic}/events", [{"value": "a"}, {"value": "b", "partition": 9}, {"value": "c"}]
     )
-    told = problem(reply, 404, "unknown-topic")
-    assert [sorted(each) for each in told["events"]] == [
+    refusal = problem(reply, 404, "unknown-topic")
+    assert [sorted(result) for result in refusal["events"]] == [
         ["offset", "partition"],
         ["error"],
         ["offset", "partition"],
@@ -206,14 +204,14 @@ def test_each_event_of_a_batch_that_fails_in_part_is_told(door: RunningHttpDoor)
     problem(too_large, 413, "event-too-large")
 
 
-def test_lines_are_published_and_bad_ones_named(door: RunningHttpDoor) -> None:
+def test_good_lines_are_published_and_bad_ones_reported(door: RunningHttpDoor) -> None:
     topic = door.create_topic("lines")
     body = b'{"value": 1}\n\n{"value": 2, "oops": 1}\n{"value": "x", "partition": 7}\n{"value": 3}'
-    told = problem(
+    refusal = problem(
         door.http.post(f"/api/v1/topics/{topic}/events", content=body, headers=NDJSON), 422, "not-published"
     )
-    assert (told["published"], told["failed"]) == (2, 2)
-    assert sorted(each["line"] for each in told["errors"]) == [3, 4]
+    assert (refusal["published"], refusal["failed"]) == (2, 2)
+    assert sorted(error["line"] for error in refusal["errors"]) == [3, 4]
     rows = door.get(f"topics/{topic}/partitions/0/events")["events"]
     assert [row["value"] for row in rows] == [1, 3]
 
@@ -235,9 +233,9 @@ def test_a_stream_of_lines_has_no_limit_but_a_line_has(door: RunningHttpDoor) ->
     problem(reply, 413, "body-too-large")
 
 
-def test_a_topic_is_read_from_any_place(door: RunningHttpDoor) -> None:
+def test_a_partition_is_read_from_any_offset_or_time(door: RunningHttpDoor) -> None:
     topic = door.create_topic("places")
-    rows = [{"value": at, "timestamp_ms": 1_000_000 + at * 1000} for at in range(250)]
+    rows = [{"value": number, "timestamp_ms": 1_000_000 + number * 1000} for number in range(250)]
     assert door.post(f"topics/{topic}/events", rows).status_code == 200
     where = f"topics/{topic}/partitions/0/events"
 
@@ -277,17 +275,19 @@ def test_a_topic_is_read_from_any_place(door: RunningHttpDoor) -> None:
         ("topics/edge/partitions/0/events?encoding=hex", 400, "invalid"),
     ],
 )
-def test_a_bad_place_is_told(door: RunningHttpDoor, where: str, status: int, kind: str) -> None:
+def test_a_bad_offset_or_time_is_refused(door: RunningHttpDoor, where: str, status: int, kind: str) -> None:
     door.post("topics", {"topic": "edge"})
     problem(door.http.get(f"/api/v1/{where}"), status, kind)
 
 
-def test_what_was_deleted_is_out_of_range_with_the_range(door: RunningHttpDoor) -> None:
+def test_a_deleted_offset_is_out_of_range_and_the_range_is_reported(door: RunningHttpDoor) -> None:
     topic = door.create_topic("cut")
-    door.post(f"topics/{topic}/events", [{"value": at} for at in range(10)])
+    door.post(f"topics/{topic}/events", [{"value": number} for number in range(10)])
     door.post(f"topics/{topic}/delete-records", {"partition": 0, "before": 4})
-    told = problem(door.http.get(f"/api/v1/topics/{topic}/partitions/0/events?offset=3"), 416, "out-of-range")
-    assert (told["begin"], told["end"]) == (4, 10)
+    refusal = problem(
+        door.http.get(f"/api/v1/topics/{topic}/partitions/0/events?offset=3"), 416, "out-of-range"
+    )
+    assert (refusal["begin"], refusal["end"]) == (4, 10)
 
 
 def test_defaults_of_an_event() -> None:

@@ -14,7 +14,8 @@ from tests.doors.http.door_kit import RunningHttpDoor, problem
 def filled(door: RunningHttpDoor, topic: str, count: int = 10) -> str:
     door.create_topic(topic, 2)
     events = [
-        {"value": at, "partition": at % 2, "timestamp_ms": 1_000_000 + at * 1000} for at in range(count)
+        {"value": number, "partition": number % 2, "timestamp_ms": 1_000_000 + number * 1000}
+        for number in range(count)
     ]
     assert door.post(f"topics/{topic}/events", events).status_code == 200
     return topic
@@ -51,27 +52,27 @@ def test_lag_is_in_events_and_in_time(door: RunningHttpDoor) -> None:
         ("-1h", [5, 5]),
     ],
 )
-def test_a_reset_is_told_before_and_done_after(door: RunningHttpDoor, to: str, offsets: list[int]) -> None:
+def test_a_reset_is_previewed_and_then_executed(door: RunningHttpDoor, to: str, offsets: list[int]) -> None:
     door.post("topics", {"topic": "reset"})
     if not door.get("topics/reset")["events"]:
         door.http.delete("/api/v1/topics/reset")
         filled(door, "reset")
     group = f"reset-{to.replace(':', '')}"
     reset(door, group, to="2", topics=["reset"])
-    told = reset(door, group, to=to, dry_run=True)
-    assert [each["new"] for each in told["moves"]] == offsets
-    assert [each["old"] for each in told["moves"]] == [2, 2]
-    assert told["again"] == sum(max(0, 2 - each) for each in offsets)
-    assert told["passed_over"] == sum(max(0, each - 2) for each in offsets)
-    assert [each["offset"] for each in door.get(f"groups/{group}")["positions"]] == [2, 2]
-    assert reset(door, group, to=to) == told | {"dry_run": False}
-    assert [each["offset"] for each in door.get(f"groups/{group}")["positions"]] == offsets
+    preview = reset(door, group, to=to, dry_run=True)
+    assert [row["new"] for row in preview["moves"]] == offsets
+    assert [row["old"] for row in preview["moves"]] == [2, 2]
+    assert preview["again"] == sum(max(0, 2 - row) for row in offsets)
+    assert preview["passed_over"] == sum(max(0, row - 2) for row in offsets)
+    assert [row["offset"] for row in door.get(f"groups/{group}")["positions"]] == [2, 2]
+    assert reset(door, group, to=to) == preview | {"dry_run": False}
+    assert [row["offset"] for row in door.get(f"groups/{group}")["positions"]] == offsets
 
 
-def test_one_partition_alone_is_reset(door: RunningHttpDoor) -> None:
+def test_a_single_partition_can_be_reset(door: RunningHttpDoor) -> None:
     topic = filled(door, "reset-one")
     reset(door, "one", to="1", topics=[topic], partition=1)
-    assert [each["offset"] for each in door.get("groups/one")["positions"]] == [None, 1]
+    assert [position["offset"] for position in door.get("groups/one")["positions"]] == [None, 1]
 
 
 @pytest.mark.parametrize("name", ["a/b", "a/reset", "ä €", "a?b", "..", "%2F", "<script>", "a/"])

@@ -1,4 +1,4 @@
-"""The OpenAPI document, the routes and docs/HTTP.md say the same."""
+"""The OpenAPI document, the routes and docs/HTTP.md agree."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PAGE = (DOCS / "HTTP.md").read_text()
 
 
 def places() -> set[tuple[str, str]]:
-    return {(each.method.lower(), path_of(each)) for each in ENDPOINTS}
+    return {(endpoint.method.lower(), path_of(endpoint)) for endpoint in ENDPOINTS}
 
 
 def test_every_route_is_in_the_document_and_nothing_else(door: RunningHttpDoor) -> None:
     served = door.http.get("/openapi.json").json()
     assert served == json.loads(json.dumps(document(ENDPOINTS, "1.2.3")))
-    told = {(method, path) for path, methods in served["paths"].items() for method in methods}
-    assert told == places()
+    documented = {(method, path) for path, methods in served["paths"].items() for method in methods}
+    assert documented == places()
     guard: Any = door.door.app
     router = guard._app
     assert isinstance(router, Router)
@@ -39,33 +39,33 @@ def test_every_route_is_in_the_document_and_nothing_else(door: RunningHttpDoor) 
         for method in route.methods or ()
         if method != "HEAD"
     }
-    assert routed == told | {("get", "/"), ("get", "/static/{path}")}
+    assert routed == documented | {("get", "/"), ("get", "/static/{path}")}
 
 
-def test_the_document_is_whole() -> None:
+def test_the_document_is_complete() -> None:
     made = document(ENDPOINTS, "1")
     text = json.dumps(made)
     for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
         assert name in made["components"]["schemas"]
-    operations = [each for methods in made["paths"].values() for each in methods.values()]
-    assert len({each["operationId"] for each in operations}) == len(operations)
-    for each in operations:
-        assert each["summary"]
-        assert {str(KINDS["failed"].status), "403"} <= set(each["responses"])
+    operations = [operation for methods in made["paths"].values() for operation in methods.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for operation in operations:
+        assert operation["summary"]
+        assert {str(KINDS["failed"].status), "403"} <= set(operation["responses"])
 
 
 def test_every_kind_of_problem_is_used_and_every_route_names_known_ones() -> None:
-    used = {kind for each in ENDPOINTS for kind in kinds_of(each)}
+    used = {kind for endpoint in ENDPOINTS for kind in kinds_of(endpoint)}
     assert used <= set(KINDS)
     assert set(KINDS) - used <= {"not-found"}
 
 
-def test_the_page_names_no_route_that_is_not_there() -> None:
+def test_the_page_lists_exactly_the_routes() -> None:
     named = {(method.lower(), path) for method, path in re.findall(r"`([A-Z]+) (/[^`\s]*)`", PAGE)}
     assert named - {("get", "/")} == places()
 
 
-def test_the_dashboard_draws_metrics_that_there_are() -> None:
+def test_the_dashboard_draws_only_declared_metrics() -> None:
     dashboard = json.loads((DOCS / "grafana.json").read_text())
     drawn = set(re.findall(r"\b(?:kafka|mainstem|process)_\w+", json.dumps(dashboard)))
     assert drawn

@@ -1,7 +1,7 @@
-"""Schemathesis against a real server: every route of the OpenAPI document, with data that fits and with
-data that does not.
+"""Schemathesis against a real server: every route of the OpenAPI document, with valid and with invalid data.
 
-schemathesis.toml has what deviates from the defaults, with the reasons; schemathesis_hooks.py knows lines.
+schemathesis.toml lists what deviates from the defaults, with the reasons; schemathesis_hooks.py adds lines of
+JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SEED = os.environ.get("SCHEMATHESIS_SEED", "4711")
 
 
 def fill(http: httpx.Client) -> None:
-    """A topic of the name that is tried first, events in it, a group: some requests shall find something."""
+    """Create a topic with the name that is tried first, events in it and a group, so that some requests
+    succeed."""
     http.post("topics", json={"topic": "0", "partitions": 2}).raise_for_status()
     events = [{"key": "k", "value": {"a": 1}, "headers": [{"name": "n", "value": "v"}]}, {"value": "text"}]
     http.post("topics/0/events", json=events).raise_for_status()

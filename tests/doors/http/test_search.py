@@ -1,4 +1,4 @@
-"""Searching by HTTP: what is streamed, and what is told of a query that is wrong."""
+"""Searching by HTTP: what is streamed, and how a wrong query is refused."""
 
 from __future__ import annotations
 
@@ -18,73 +18,66 @@ SHOP = ["orders", "payments"]
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
-    with running_door(tmp_path_factory.mktemp("search") / "data") as found:
+    with running_door(tmp_path_factory.mktemp("search") / "data") as running:
         for topic in ("orders", "payments"):
-            found.create_topic(topic, 2)
+            running.create_topic(topic, 2)
             rows = [
                 {
-                    "value": {"order": at, "city": "Zürich" if at % 2 else "Bern", "from": topic},
-                    "key": f"k{at % 3}",
-                    "timestamp_ms": 1_600_000_000_000 + at * 1000,
-                    "partition": at % 2,
+                    "value": {"order": number, "city": "Zürich" if number % 2 else "Bern", "from": topic},
+                    "key": f"k{number % 3}",
+                    "timestamp_ms": 1_600_000_000_000 + number * 1000,
+                    "partition": number % 2,
                 }
-                for at in range(20)
+                for number in range(20)
             ]
-            assert found.post(f"topics/{topic}/events", rows).status_code == 200
-        yield found
+            assert running.post(f"topics/{topic}/events", rows).status_code == 200
+        yield running
 
 
-def lines(door: RunningHttpDoor, path: str, body: object) -> list[dict[str, Any]]:
-    reply = door.post(path, body)
-    assert reply.status_code == 200, reply.text
-    assert reply.headers["content-type"] == "application/x-ndjson"
-    return [json.loads(line) for line in reply.text.splitlines()]
-
-
-def test_what_is_found_is_streamed_with_the_end(door: RunningHttpDoor) -> None:
-    told = lines(door, "search", {"query": "order:7", "topics": SHOP})
-    hits = [each["hit"] for each in told if "hit" in each]
-    assert sorted(each["topic"] for each in hits) == ["orders", "payments"]
-    assert {each["value"]["order"] for each in hits} == {7}
-    done = told[-1]["done"]
+def test_matches_are_streamed_and_the_end_is_reported(door: RunningHttpDoor) -> None:
+    updates = door.post_lines("search", {"query": "order:7", "topics": SHOP})
+    hits = [line["hit"] for line in updates if "hit" in line]
+    assert sorted(line["topic"] for line in hits) == ["orders", "payments"]
+    assert {line["value"]["order"] for line in hits} == {7}
+    done = updates[-1]["done"]
     assert (done["reason"], done["resume"]) == ("complete", None)
     assert done["totals"]["matches"] == 2
     assert done["totals"]["share"] == 1
-    assert all(list(each) in (["hit"], ["progress"], ["done"]) for each in told)
+    assert all(list(line) in (["hit"], ["progress"], ["done"]) for line in updates)
 
 
-def test_a_search_with_a_limit_goes_on_where_it_was(door: RunningHttpDoor) -> None:
+def test_a_search_with_a_limit_can_be_resumed(door: RunningHttpDoor) -> None:
     body: dict[str, Any] = {"query": "city:bern", "topics": ["orders"], "limit": 4}
     seen: list[int] = []
     for _ in range(10):
-        told = lines(door, "search", body)
-        seen += [each["hit"]["value"]["order"] for each in told if "hit" in each]
-        body["resume"] = told[-1]["done"]["resume"]
+        updates = door.post_lines("search", body)
+        seen += [line["hit"]["value"]["order"] for line in updates if "hit" in line]
+        body["resume"] = updates[-1]["done"]["resume"]
         if body["resume"] is None:
             break
     assert seen == sorted(range(0, 20, 2), reverse=True)
 
 
-def test_only_the_count(door: RunningHttpDoor) -> None:
-    told = lines(door, "search", {"query": "zürich", "only_count": True, "topics": SHOP})
-    assert not any("hit" in each for each in told)
-    assert told[-1]["done"]["totals"]["matches"] == 20
+def test_a_search_can_return_only_the_count(door: RunningHttpDoor) -> None:
+    updates = door.post_lines("search", {"query": "zürich", "only_count": True, "topics": SHOP})
+    assert not any("hit" in line for line in updates)
+    assert updates[-1]["done"]["totals"]["matches"] == 20
 
 
-def test_bounds_of_time_and_topic(door: RunningHttpDoor) -> None:
+def test_a_search_is_limited_to_times_and_topics(door: RunningHttpDoor) -> None:
     body = {"topics": ["pay*"], "since_ms": 1_600_000_005_000, "until_ms": 1_600_000_008_000}
-    told = lines(door, "search", body)
-    assert sorted(each["hit"]["value"]["order"] for each in told if "hit" in each) == [5, 6, 7]
+    updates = door.post_lines("search", body)
+    assert sorted(line["hit"]["value"]["order"] for line in updates if "hit" in line) == [5, 6, 7]
 
 
 @pytest.mark.parametrize("path", ["search", "facets", "export"])
-def test_a_wrong_query_is_told_with_its_place(door: RunningHttpDoor, path: str) -> None:
-    told = problem(door.post(path, {"query": "city:(bern OR"}), 422, "query")
-    assert told["column"] >= 5
-    assert told["length"] >= 1
+def test_a_wrong_query_is_refused_with_its_column(door: RunningHttpDoor, path: str) -> None:
+    refusal = problem(door.post(path, {"query": "city:(bern OR"}), 422, "query")
+    assert refusal["column"] >= 5
+    assert refusal["length"] >= 1
 
 
-def test_a_wrong_query_of_two_is_told(door: RunningHttpDoor) -> None:
+def test_a_wrong_query_in_a_comparison_is_refused(door: RunningHttpDoor) -> None:
     problem(door.post("compare", {"selection": {}, "baseline": {"query": "("}}), 422, "query")
     problem(door.http.get("/api/v1/topics/orders/tail", params={"q": "("}), 422, "query")
 
@@ -100,23 +93,23 @@ def test_a_wrong_query_of_two_is_told(door: RunningHttpDoor) -> None:
         {"query": "x" * 10_001},
     ],
 )
-def test_a_wrong_search_is_told(door: RunningHttpDoor, body: object) -> None:
+def test_a_malformed_search_is_refused(door: RunningHttpDoor, body: object) -> None:
     problem(door.post("search", body), 400, "invalid")
 
 
-def test_a_token_of_no_search_is_told(door: RunningHttpDoor) -> None:
+def test_an_unknown_resume_token_is_refused(door: RunningHttpDoor) -> None:
     problem(door.post("search", {"resume": "nonsense"}), 422, "unfit")
 
 
 def test_the_check_of_a_query(door: RunningHttpDoor) -> None:
     assert door.get("query/check", q="city:bern AND order:>3")["error"] is None
-    told = door.get("query/check", q="city:bern AND (")["error"]
-    assert sorted(told) == ["column", "length", "message"]
+    error = door.get("query/check", q="city:bern AND (")["error"]
+    assert sorted(error) == ["column", "length", "message"]
 
 
 def test_fields_to_complete_with(door: RunningHttpDoor) -> None:
-    found = door.get("query/fields", topic="orders")["fields"]
-    assert sorted(each["field"] for each in found) == ["city", "from", "order"]
+    fields = door.get("query/fields", topic="orders")["fields"]
+    assert sorted(field["field"] for field in fields) == ["city", "from", "order"]
     (city,) = door.get("query/fields", topic="orders", prefix="CI")["fields"]
     assert city["field"] == "city"
     assert city["example"] in ("Zürich", "Bern")
@@ -126,45 +119,45 @@ def test_fields_to_complete_with(door: RunningHttpDoor) -> None:
 
 def test_the_histogram(door: RunningHttpDoor) -> None:
     buckets = door.get("histogram", topics="orders", buckets=4)["buckets"]
-    assert sum(each["count"] for each in buckets) == 20
+    assert sum(bucket["count"] for bucket in buckets) == 20
     assert all(before["to_ms"] == after["from_ms"] for before, after in pairwise(buckets))
     cut = door.get(
         "histogram", topics="orders,payments", since="2020-09-13T12:26:40Z", until="2020-09-13T12:27:00Z"
     )
-    assert 30 <= sum(each["count"] for each in cut["buckets"]) <= 40
+    assert 30 <= sum(bucket["count"] for bucket in cut["buckets"]) <= 40
     assert door.get("histogram", topics="none")["buckets"] == []
     problem(door.http.get("/api/v1/histogram?buckets=0"), 400, "invalid")
     problem(door.http.get("/api/v1/histogram?since=soon"), 422, "unfit")
 
 
 def test_facets_count_all_matches(door: RunningHttpDoor) -> None:
-    *_, last, end = lines(
-        door, "facets", {"query": "from:orders", "topics": SHOP, "fields": ["city", "key"], "top": 2}
+    *_, last, end = door.post_lines(
+        "facets", {"query": "from:orders", "topics": SHOP, "fields": ["city", "key"], "top": 2}
     )
-    told, done = last["facets"], end["done"]
-    assert (told["events"], done["totals"]["matches"]) == (20, 20)
+    facets, done = last["facets"], end["done"]
+    assert (facets["events"], done["totals"]["matches"]) == (20, 20)
     assert (done["reason"], done["totals"]["share"]) == ("complete", 1)
-    assert sorted((each["value"].lower(), each["count"]) for each in told["fields"]["city"]) == [
+    assert sorted((value["value"].lower(), value["count"]) for value in facets["fields"]["city"]) == [
         ("bern", 10),
         ("zürich", 10),
     ]
-    assert len(told["fields"]["key"]) == 2
+    assert len(facets["fields"]["key"]) == 2
 
 
-def test_comparing_tells_what_is_different(door: RunningHttpDoor) -> None:
+def test_a_comparison_lists_the_distinguishing_values(door: RunningHttpDoor) -> None:
     body = {"selection": {"query": "city:bern"}, "baseline": {"query": "NOT city:bern"}, "fields": ["city"]}
     rows = door.post("compare", body).json()["differences"]
-    assert {each["value"].lower() for each in rows} == {"bern", "zürich"}
+    assert {row["value"].lower() for row in rows} == {"bern", "zürich"}
     assert rows[0]["field"] == "city"
 
 
 def test_a_trace_is_in_order_of_time(door: RunningHttpDoor) -> None:
-    told = door.get("trace", value="k1", topics="orders,payments")
-    times = [each["timestamp_ms"] for each in told["events"]]
+    trace = door.get("trace", value="k1", topics="orders,payments")
+    times = [event["timestamp_ms"] for event in trace["events"]]
     assert times == sorted(times)
-    assert {each["topic"] for each in told["events"]} == {"orders", "payments"}
+    assert {event["topic"] for event in trace["events"]} == {"orders", "payments"}
     assert len(times) == 14
-    assert told["done"]["reason"] == "complete"
+    assert trace["done"]["reason"] == "complete"
     assert len(door.get("trace", value="k1", limit=3)["events"]) == 3
     assert door.get("trace", value='no"such\\thing')["events"] == []
     problem(door.http.get("/api/v1/trace"), 400, "invalid")
@@ -172,7 +165,7 @@ def test_a_trace_is_in_order_of_time(door: RunningHttpDoor) -> None:
 
 def test_the_tail_shows_what_matches_only(door: RunningHttpDoor) -> None:
     topic = door.create_topic("filtered")
-    door.post(f"topics/{topic}/events", [{"value": {"at": at}} for at in range(10)])
+    door.post(f"topics/{topic}/events", [{"value": {"at": number}} for number in range(10)])
     params = {"from": "begin", "q": "at:>=7"}
     with door.http.stream("GET", f"/api/v1/topics/{topic}/tail", params=params) as reply:
         data = (json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: "))
@@ -183,12 +176,12 @@ def test_a_read_only_door_searches_and_replays_nothing(tmp_path: Path) -> None:
     with running_door(tmp_path / "data", changes=False) as door:
         door.run(lambda engine: engine.create_topic("kept"))
         body = {"to": "kept", "matches": {}}
-        assert lines(door, "search", {})[-1]["done"]["reason"] == "complete"
-        assert lines(door, "replay", body | {"dry_run": True})[-1]["events"] == 0
+        assert door.post_lines("search", {})[-1]["done"]["reason"] == "complete"
+        assert door.post_lines("replay", body | {"dry_run": True})[-1]["events"] == 0
         problem(door.post("replay", body), 403, "not-allowed")
 
 
-def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
+def test_concurrent_searches_are_limited_and_slots_are_freed(tmp_path: Path) -> None:
     with running_door(tmp_path / "data") as door:
         room = door.door.context.search_slots
         for _ in range(16):
@@ -200,7 +193,7 @@ def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
         door.loop.call_soon_threadsafe(room.release)
         for _ in range(20):
             problem(door.post("search", {"query": "("}), 422, "query")
-            assert lines(door, "search", {})[-1]["done"]["reason"] == "complete"
+            assert door.post_lines("search", {})[-1]["done"]["reason"] == "complete"
             with door.http.stream("POST", "/api/v1/search", json={}) as reply:
                 assert reply.status_code == 200
         for _ in range(16):
@@ -208,7 +201,7 @@ def test_searches_at_once_are_bounded_and_given_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/query/check?q=jfk"])
-def test_a_worker_waits_for_somebody_who_opens_the_console_or_types(tmp_path: Path, path: str) -> None:
+def test_a_worker_starts_when_the_console_is_opened_or_a_query_is_typed(tmp_path: Path, path: str) -> None:
     with running_door(tmp_path / "data") as door:
         assert door.http.get("/livez").status_code == 200
         assert door.search.pool.pids == []

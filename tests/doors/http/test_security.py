@@ -1,4 +1,4 @@
-"""No route answers a stranger's page, another name, or a wrong kind of body; nothing is changed by GET."""
+"""No route accepts a page of another site, another host name or a wrong content type; GET changes nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from mainstem.doors.http.security import HEADERS
 from mainstem.doors.net.http_guard import ForbiddenRequest, HttpGuard
 from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem, running_door
 
-EVERY = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: f"{each.method} {path_of(each)}")
-CHANGING = [each for each in ENDPOINTS if each.method != "GET"]
+EVERY = pytest.mark.parametrize(
+    "endpoint", ENDPOINTS, ids=lambda endpoint: f"{endpoint.method} {path_of(endpoint)}"
+)
+CHANGING = [endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"]
 
 
 def ask(door: RunningHttpDoor, endpoint: Endpoint, **headers: str) -> httpx.Response:
@@ -47,7 +49,7 @@ def test_no_route_answers_a_page_of_another_origin(
 
 @EVERY
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_no_route_answers_what_a_browser_calls_foreign(
+def test_no_route_answers_a_request_that_a_browser_marks_as_cross_site(
     door: RunningHttpDoor, endpoint: Endpoint, site: str
 ) -> None:
     headers = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
@@ -55,7 +57,7 @@ def test_no_route_answers_what_a_browser_calls_foreign(
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/nothing"])
-def test_files_and_nothing_are_guarded_as_well(door: RunningHttpDoor, path: str) -> None:
+def test_files_and_unknown_paths_are_guarded_as_well(door: RunningHttpDoor, path: str) -> None:
     problem(door.http.get(path, headers={"host": "evil.example"}), 403, "forbidden-host")
     problem(door.http.get(path, headers={"origin": "http://evil.example"}), 403, "forbidden-origin")
 
@@ -73,8 +75,8 @@ def test_the_names_of_loopback_are_served_whatever_the_port(door: RunningHttpDoo
     assert door.http.get("/livez", headers={"host": host.format(port=door.port)}).status_code == 200
 
 
-def test_our_own_page_may_ask(door: RunningHttpDoor) -> None:
-    headers = {"origin": f"http://{door.at}", "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
+def test_the_doors_own_page_may_send_requests(door: RunningHttpDoor) -> None:
+    headers = {"origin": f"http://{door.address}", "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
     assert door.http.post("/api/v1/topics", headers=headers, json={"topic": "own-page"}).status_code == 201
 
 
@@ -92,7 +94,7 @@ def test_our_own_page_may_ask(door: RunningHttpDoor) -> None:
         ("", False),
     ],
 )
-def test_a_server_for_others_has_its_names_and_any_address(host: str, served: bool) -> None:
+def test_a_public_server_accepts_its_names_and_any_address(host: str, served: bool) -> None:
     guard = HttpGuard(["shop.example"], any_address=True)
     if served:
         guard.check("GET", [(b"host", host.encode())])
@@ -102,7 +104,7 @@ def test_a_server_for_others_has_its_names_and_any_address(host: str, served: bo
 
 
 def test_two_hosts_or_none_are_refused(door: RunningHttpDoor) -> None:
-    for head in (f"Host: {door.at}\r\nHost: {door.at}\r\n", "Host: \r\n"):
+    for head in (f"Host: {door.address}\r\nHost: {door.address}\r\n", "Host: \r\n"):
         with socket.create_connection(("127.0.0.1", door.port)) as sock:
             sock.sendall(f"GET /livez HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
             assert sock.recv(65536).split(b" ")[1] in (b"400", b"403")
@@ -112,43 +114,49 @@ def test_two_hosts_or_none_are_refused(door: RunningHttpDoor) -> None:
 def test_every_answer_has_the_headers(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     if endpoint.media == "text/event-stream":
         with door.http.stream("GET", re.sub(r"{\w+}", "none", path_of(endpoint))) as reply:
-            found = dict(reply.headers)
+            headers = dict(reply.headers)
     else:
-        found = dict(ask(door, endpoint).headers)
-    assert {name: found.get(name) for name in HEADERS} == HEADERS
-    assert "server" not in found
-    assert "access-control-allow-origin" not in found
+        headers = dict(ask(door, endpoint).headers)
+    assert {name: headers.get(name) for name in HEADERS} == HEADERS
+    assert "server" not in headers
+    assert "access-control-allow-origin" not in headers
 
 
-@pytest.mark.parametrize("endpoint", [each for each in CHANGING if each.bodies], ids=lambda each: each.path)
+@pytest.mark.parametrize(
+    "endpoint", [endpoint for endpoint in CHANGING if endpoint.bodies], ids=lambda endpoint: endpoint.path
+)
 @pytest.mark.parametrize(
     "media", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
-def test_what_a_form_can_send_is_no_body(door: RunningHttpDoor, endpoint: Endpoint, media: str) -> None:
-    told = problem(ask(door, endpoint, **{"content-type": media}), 415, "media-type")
-    assert "application/json" in told["detail"]
+def test_content_types_that_a_form_can_send_are_refused(
+    door: RunningHttpDoor, endpoint: Endpoint, media: str
+) -> None:
+    refusal = problem(ask(door, endpoint, **{"content-type": media}), 415, "media-type")
+    assert "application/json" in refusal["detail"]
 
 
-@pytest.mark.parametrize("endpoint", [each for each in CHANGING if each.bodies], ids=lambda each: each.path)
-def test_a_body_has_a_limit_told_or_not(door: RunningHttpDoor, endpoint: Endpoint) -> None:
+@pytest.mark.parametrize(
+    "endpoint", [endpoint for endpoint in CHANGING if endpoint.bodies], ids=lambda endpoint: endpoint.path
+)
+def test_a_body_is_limited_with_and_without_content_length(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     path = re.sub(r"{\w+}", "1", path_of(endpoint))
     body = b"[" + b" " * MAX_BODY + b"]"
     headers = {"content-type": "application/json"}
     problem(door.http.request(endpoint.method, path, content=body, headers=headers), 413, "body-too-large")
-    in_chunks = (body[at : at + 65536] for at in range(0, len(body), 65536))
+    in_chunks = (body[start : start + 65536] for start in range(0, len(body), 65536))
     problem(
         door.http.request(endpoint.method, path, content=in_chunks, headers=headers), 413, "body-too-large"
     )
 
 
-@pytest.mark.parametrize("endpoint", CHANGING, ids=lambda each: f"{each.method} {each.path}")
+@pytest.mark.parametrize("endpoint", CHANGING, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}")
 def test_nothing_is_changed_by_get(door: RunningHttpDoor, endpoint: Endpoint) -> None:
-    others = {each.method for each in ENDPOINTS if each.path == endpoint.path}
+    others = {other.method for other in ENDPOINTS if other.path == endpoint.path}
     reply = door.http.get(re.sub(r"{\w+}", "1", path_of(endpoint)))
     if "GET" not in others and not path_of(endpoint).startswith("/api/v1/groups/"):
-        told = problem(reply, 405, "method")
+        refusal = problem(reply, 405, "method")
         assert reply.headers["allow"] == ", ".join(sorted(others))
-        assert endpoint.method in told["detail"]
+        assert endpoint.method in refusal["detail"]
     else:
         assert reply.status_code in (200, 404)
 

@@ -31,7 +31,7 @@ from tests.support.clock import SimClock
 
 
 class FakeStatsEngine:
-    """An engine whose topics and groups a test sets."""
+    """An engine whose topics and groups are set by a test."""
 
     def __init__(self) -> None:
         self.written: dict[str, int] = {}
@@ -49,15 +49,15 @@ class FakeStatsEngine:
     async def group(self, name: str) -> GroupInfo:
         if name not in self.positions:
             raise UnknownGroup(name)
-        found = [
+        positions = [
             GroupPosition(topic, 0, offset, end, end - offset, 1000 * (end - offset))
             for topic, offset, end in self.positions[name]
         ]
-        return GroupInfo(name, "Empty", "", (), tuple(found))
+        return GroupInfo(name, "Empty", "", (), tuple(positions))
 
 
 class SamplerRig:
-    """A sampler under a clock of ours."""
+    """A sampler with a simulated clock."""
 
     def __init__(self) -> None:
         self.engine = FakeStatsEngine()
@@ -71,16 +71,16 @@ class SamplerRig:
 
     def groups_after(self, seconds: float, **positions: Sequence[tuple[str, int, int]]) -> None:
         self.clock.advance(seconds)
-        self.engine.positions |= {name: list(each) for name, each in positions.items()}
+        self.engine.positions |= {name: list(group_positions) for name, group_positions in positions.items()}
         asyncio.run(self.sampler.sample_groups())
 
 
-def test_a_rate_comes_and_goes() -> None:
+def test_a_rate_rises_and_falls() -> None:
     look = SamplerRig()
     look.after(1, a=1_000_000)
-    assert look.sampler.total_inbound.per_s == 0  # what was there before is no news
-    for at in range(1, 31):
-        look.after(1, a=1_000_000 + at * 100, b=at * 10)
+    assert look.sampler.total_inbound.per_s == 0  # events of the first sample are old
+    for second in range(1, 31):
+        look.after(1, a=1_000_000 + second * 100, b=second * 10)
     assert look.sampler.inbound["a"].per_s == pytest.approx(100, rel=0.01)
     assert look.sampler.inbound["b"].per_s == pytest.approx(10, rel=0.01)
     assert look.sampler.total_inbound.per_s == pytest.approx(110, rel=0.01)
@@ -112,12 +112,12 @@ def test_the_history_has_whole_minutes_for_a_day_and_no_more() -> None:
     assert len(history._values) <= STEPS
 
 
-def test_what_groups_read_is_a_rate_and_a_reset_back_is_not() -> None:
+def test_reading_is_a_rate_and_a_reset_back_is_not() -> None:
     look = SamplerRig()
     look.after(1, a=1000)
     look.groups_after(10, g=[("a", 100, 1000)])
-    for at in range(1, 8):
-        look.groups_after(10, g=[("a", 100 + at * 50, 1000)])
+    for step in range(1, 8):
+        look.groups_after(10, g=[("a", 100 + step * 50, 1000)])
     assert look.sampler.outbound["a"].per_s == pytest.approx(5, rel=0.01)
     look.groups_after(10, g=[("a", 0, 1000)])
     assert look.sampler.outbound["a"].per_s < 5
@@ -136,7 +136,7 @@ def test_the_lag_of_groups_has_a_history() -> None:
     assert look.sampler.groups["g"].lag_ms.values(first, count) == [6000.0]
 
 
-def test_an_engine_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_engine_error_does_not_stop_the_sampler(caplog: pytest.LogCaptureFixture) -> None:
     look = SamplerRig()
     look.engine.failing = True
     closing = asyncio.Event()
@@ -157,16 +157,16 @@ def test_an_engine_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) ->
 
 
 @given(st.lists(st.tuples(st.integers(0, 4000), st.floats(0, 100)), max_size=60))
-def test_a_series_tells_what_was_put_in_last(puts: list[tuple[int, float]]) -> None:
+def test_a_series_returns_the_latest_value_of_each_minute(puts: list[tuple[int, float]]) -> None:
     series = MinuteSeries()
-    told: dict[int, float] = {}
+    expected: dict[int, float] = {}
     newest = 0
     for minute, value in sorted(puts):
         series.put(minute, value)
-        told[minute] = round(value, 3)
+        expected[minute] = round(value, 3)
         newest = minute
     window = range(max(0, newest - STEPS + 1), newest + 1)
-    assert series.values(window.start, len(window)) == [told.get(each) for each in window]
+    assert series.values(window.start, len(window)) == [expected.get(minute) for minute in window]
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -178,7 +178,9 @@ def families(door: RunningHttpDoor) -> dict[str, dict[tuple[str, ...], float]]:
     assert reply.headers["content-type"].startswith("text/plain; version=")
     return {
         sample.name: {
-            tuple(each.labels.values()): each.value for each in family.samples if each.name == sample.name
+            tuple(sample_of_family.labels.values()): sample_of_family.value
+            for sample_of_family in family.samples
+            if sample_of_family.name == sample.name
         }
         for family in text_string_to_metric_families(reply.text)
         for sample in family.samples
@@ -195,18 +197,18 @@ def looked(door: RunningHttpDoor) -> None:
 
 def test_metrics_are_those_declared(door: RunningHttpDoor) -> None:
     door.create_topic("metrics", 2)
-    door.post("topics/metrics/events", [{"value": at} for at in range(7)])
+    door.post("topics/metrics/events", [{"value": number} for number in range(7)])
     door.run(lambda engine: engine.set_positions("measured", [Position("metrics", 0, 0)]))
     looked(door)
-    found = families(door)
+    metrics_by_name = families(door)
     beside = {"mainstem_door_connections"}
-    assert set(found) == set(METRICS) - beside, "the rig reports no doors"
-    assert found["kafka_server_brokertopicmetrics_messagesin_total"]["metrics",] == 7
-    assert found["kafka_consumergroup_current_offset"]["measured", "metrics", "0"] == 0
-    assert found["mainstem_topic_bytes"]["metrics",] > 0
-    assert found["mainstem_recovery_quarantined_bytes"][()] == 0
-    assert found["mainstem_ready"][()] == 1
-    assert found["kafka_log_log_size"][()] == 1
+    assert set(metrics_by_name) == set(METRICS) - beside, "the rig reports no doors"
+    assert metrics_by_name["kafka_server_brokertopicmetrics_messagesin_total"]["metrics",] == 7
+    assert metrics_by_name["kafka_consumergroup_current_offset"]["measured", "metrics", "0"] == 0
+    assert metrics_by_name["mainstem_topic_bytes"]["metrics",] > 0
+    assert metrics_by_name["mainstem_recovery_quarantined_bytes"][()] == 0
+    assert metrics_by_name["mainstem_ready"][()] == 1
+    assert metrics_by_name["kafka_log_log_size"][()] == 1
 
 
 def test_labels_are_bounded_and_the_rest_is_summed_up(
@@ -214,23 +216,25 @@ def test_labels_are_bounded_and_the_rest_is_summed_up(
 ) -> None:
     monkeypatch.setattr(metrics, "TOPICS_MAX", 2)
     monkeypatch.setattr(metrics, "POSITIONS_MAX", 1)
-    for at in range(4):
-        door.create_topic(f"bounded-{at}")
-        door.post(f"topics/bounded-{at}/events", [{"value": 1}] * (at + 1) * 20)
+    for number in range(4):
+        door.create_topic(f"bounded-{number}")
+        door.post(f"topics/bounded-{number}/events", [{"value": 1}] * (number + 1) * 20)
     door.run(
-        lambda engine: engine.set_positions("bounded", [Position(f"bounded-{at}", 0, 0) for at in (0, 1)])
+        lambda engine: engine.set_positions(
+            "bounded", [Position(f"bounded-{number}", 0, 0) for number in (0, 1)]
+        )
     )
     looked(door)
-    found = families(door)
-    written = found["kafka_server_brokertopicmetrics_messagesin_total"]
+    metrics_by_name = families(door)
+    written = metrics_by_name["kafka_server_brokertopicmetrics_messagesin_total"]
     assert {*written} == {("bounded-3",), ("bounded-2",), (OTHER,)}
-    assert sum(written.values()) == sum(each.written for each in door.door.context.sampler.topics)
-    assert len(found["kafka_consumergroup_lag"]) == 1
+    assert sum(written.values()) == sum(topic.written for topic in door.door.context.sampler.topics)
+    assert len(metrics_by_name["kafka_consumergroup_lag"]) == 1
 
 
 def test_searches_are_counted(door: RunningHttpDoor) -> None:
     topic = door.create_topic("searched")
-    door.post(f"topics/{topic}/events", [{"value": {"id": at}} for at in range(20)])
+    door.post(f"topics/{topic}/events", [{"value": {"id": number}} for number in range(20)])
     before = families(door)
     assert door.post("search", {"query": "id:7", "topics": [topic]}).status_code == 200
     after = families(door)
@@ -240,13 +244,13 @@ def test_searches_are_counted(door: RunningHttpDoor) -> None:
     assert after["mainstem_searches_running"][()] == 0
 
 
-def test_topics_that_take_no_events_are_a_metric(door: RunningHttpDoor) -> None:
+def test_a_full_reserve_is_a_metric(door: RunningHttpDoor) -> None:
     door.node.space_guard.rejection_reason = "the disk is full"
     try:
-        found = families(door)
+        metrics_by_name = families(door)
     finally:
         door.node.space_guard.rejection_reason = None
-    assert (found["mainstem_reserve_full"][()], found["mainstem_ready"][()]) == (1, 0)
+    assert (metrics_by_name["mainstem_reserve_full"][()], metrics_by_name["mainstem_ready"][()]) == (1, 0)
 
 
 def test_hostile_names_are_quoted(door: RunningHttpDoor) -> None:
@@ -257,17 +261,17 @@ def test_hostile_names_are_quoted(door: RunningHttpDoor) -> None:
     assert (name,) in families(door)["kafka_consumergroup_members"]
 
 
-def test_stats_tell_what_was_seen(door: RunningHttpDoor) -> None:
+def test_stats_report_rates_and_history(door: RunningHttpDoor) -> None:
     door.create_topic("stats", 3)
     looked(door)
     before = door.get("stats")
-    door.post("topics/stats/events", [{"value": at} for at in range(5)])
+    door.post("topics/stats/events", [{"value": number} for number in range(5)])
     door.run(lambda engine: engine.set_positions("stats-group", [Position("stats", 0, 0)]))
     looked(door)
     after = door.get("stats")
     assert after["events"] - before["events"] == 5
     assert after["rates"]["in_per_s"] > 0
-    assert "stats" in [each["topic"] for each in after["busiest"]]
+    assert "stats" in [topic["topic"] for topic in after["busiest"]]
     assert after["disk"] == {"used_bytes": 1, "free_bytes": 2, "total_bytes": 3}
     assert after["history"]["step_s"] == 60
     assert sorted(door.get("stats/topics/stats")) == ["from_ms", "in_per_s", "out_per_s", "step_s"]
@@ -278,40 +282,40 @@ def test_stats_tell_what_was_seen(door: RunningHttpDoor) -> None:
     assert row["in_per_s"] > 0
 
 
-def test_it_lives_and_is_ready(door: RunningHttpDoor) -> None:
+def test_liveness_and_readiness_of_a_healthy_server(door: RunningHttpDoor) -> None:
     assert door.http.get("/livez").json() == {"live": True}
     assert door.http.get("/readyz").json() == {"ready": True, "reasons": [], "notes": [], "doors": {}}
     assert door.http.head("/livez").status_code == 200
 
 
-def test_what_the_last_start_put_aside_is_noted(tmp_path: Path) -> None:
+def test_readiness_notes_what_the_last_start_quarantined(tmp_path: Path) -> None:
     with running_door(tmp_path / "data") as door:
         topic = door.create_topic("known")
         assert door.post(f"topics/{topic}/events", {"value": 1}).status_code == 200
-    (held,) = (tmp_path / "data" / "partitions").glob("[!0]*-0")
-    shutil.copytree(held, held.with_name("ab" * 16 + "-0"))
+    (folder,) = (tmp_path / "data" / "partitions").glob("[!0]*-0")
+    shutil.copytree(folder, folder.with_name("ab" * 16 + "-0"))
     with running_door(tmp_path / "data") as door:
-        told = door.http.get("/readyz").json()
-        assert (told["ready"], told["reasons"]) == (True, [])
-        assert "moved 1 partition to quarantine/" in told["notes"][0]
+        ready = door.http.get("/readyz").json()
+        assert (ready["ready"], ready["reasons"]) == (True, [])
+        assert "moved 1 partition to quarantine/" in ready["notes"][0]
 
 
 def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:
     with running_door(tmp_path / "data") as door:
         topic = door.create_topic("broken")
         known: Any = door.node.topics.get(topic)
-        held = door.node.partition(known, 0)
-        held.fence_reason = "the disk failed"
+        partition = door.node.partition(known, 0)
+        partition.fence_reason = "the disk failed"
         reply = door.http.get("/readyz")
         assert reply.status_code == 503
         assert reply.json()["ready"] is False
         assert "the disk failed" in reply.json()["reasons"][0]
         assert door.http.get("/livez").status_code == 200
         assert families(door)["mainstem_ready"][()] == 0
-        held.fence_reason = None
+        partition.fence_reason = None
 
 
-def test_a_cluster_elsewhere_has_no_disk_here(tmp_path: Path) -> None:
+def test_a_remote_cluster_has_no_disk_usage(tmp_path: Path) -> None:
     with running_door(tmp_path / "data", disk_usage=None) as door:
         assert door.get("stats")["disk"] is None
         assert door.get("cluster")["embedded"] is False

@@ -1,4 +1,5 @@
-"""The live tail: what comes is sent, a client that comes back misses nothing, one that is slow is told."""
+"""The live tail: new events are sent, a client that reconnects misses nothing, a slow one learns what it
+missed."""
 
 from __future__ import annotations
 
@@ -21,18 +22,18 @@ def messages(
     with door.http.stream("GET", f"/api/v1/topics/{topic}/tail", params=params, headers=headers) as reply:
         assert reply.status_code == 200
         assert reply.headers["content-type"].startswith("text/event-stream")
-        told: dict[str, Any] = {"event": "message"}
+        message: dict[str, Any] = {"event": "message"}
         for line in reply.iter_lines():
             name, _, value = line.partition(": ")
             if line:
-                told[name or "comment"] = json.loads(value) if name == "data" else value.strip()
+                message[name or "comment"] = json.loads(value) if name == "data" else value.strip()
             else:
-                yield told
-                told = {"event": "message"}
+                yield message
+                message = {"event": "message"}
 
 
 def publish(door: RunningHttpDoor, topic: str, *values: object) -> None:
-    assert door.post(f"topics/{topic}/events", [{"value": each} for each in values]).status_code == 200
+    assert door.post(f"topics/{topic}/events", [{"value": value} for value in values]).status_code == 200
 
 
 def take(stream: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -56,13 +57,13 @@ def test_a_large_event_is_written_in_steps(door: RunningHttpDoor, monkeypatch: p
     topic = door.create_topic("tail-large")
     publish(door, topic, {"text": "x" * 2_000})
     monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
-    monkeypatch.setattr(events_json, "_encode_payload", None)  # makes it in one
+    monkeypatch.setattr(events_json, "_encode_payload", None)  # would encode it in one step
     stream = messages(door, topic, **{"from": "begin"})
     assert take(stream, 2)[1]["data"]["value"] == {"text": "x" * 2_000}
     stream.close()
 
 
-def test_it_begins_at_the_end_or_some_before_it(door: RunningHttpDoor) -> None:
+def test_it_starts_at_the_end_or_some_events_before_it(door: RunningHttpDoor) -> None:
     topic = door.create_topic("tail-end")
     publish(door, topic, *range(10))
     stream = messages(door, topic)
@@ -71,20 +72,22 @@ def test_it_begins_at_the_end_or_some_before_it(door: RunningHttpDoor) -> None:
     assert next(stream)["data"]["value"] == 10
     stream.close()
     stream = messages(door, topic, **{"from": "-3"})
-    assert [each["data"]["value"] for each in take(stream, 4)[1:]] == [8, 9, 10]
+    assert [message["data"]["value"] for message in take(stream, 4)[1:]] == [8, 9, 10]
     stream.close()
 
 
-def test_a_client_that_comes_back_goes_on_where_it_was(door: RunningHttpDoor) -> None:
+def test_a_client_that_reconnects_continues_where_it_was(door: RunningHttpDoor) -> None:
     topic = door.create_topic("tail-again", 2)
     stream = messages(door, topic)
     assert next(stream)["id"] == "0:0,1:0"
-    for at in range(3):
-        assert door.post(f"topics/{topic}/events", {"value": at, "partition": at % 2}).status_code == 200
+    for number in range(3):
+        assert (
+            door.post(f"topics/{topic}/events", {"value": number, "partition": number % 2}).status_code == 200
+        )
     seen = take(stream, 3)
     stream.close()
     assert door.post(f"topics/{topic}/events", {"value": "missed", "partition": 1}).status_code == 200
-    stream = messages(door, topic, last_id=[each["id"] for each in seen if "id" in each][-1])
+    stream = messages(door, topic, last_id=[message["id"] for message in seen if "id" in message][-1])
     hello, missed = take(stream, 2)
     assert hello["id"] == "0:2,1:1"
     assert missed["data"]["value"] == "missed"
@@ -100,7 +103,7 @@ def test_an_id_that_means_nothing_is_passed_over(door: RunningHttpDoor, last_id:
     stream.close()
 
 
-def test_what_is_more_than_the_rate_is_passed_over_and_told(door: RunningHttpDoor) -> None:
+def test_events_above_the_rate_are_skipped_and_counted(door: RunningHttpDoor) -> None:
     topic = door.create_topic("tail-rate")
     stream = messages(door, topic, rate=10)
     next(stream)
@@ -108,18 +111,18 @@ def test_what_is_more_than_the_rate_is_passed_over_and_told(door: RunningHttpDoo
     seen: list[int] = []
     skipped = 0
     while not seen or seen[-1] < 999:
-        told = next(stream)
-        if told["event"] == "skipped":
-            skipped += told["data"]["skipped"]
+        message = next(stream)
+        if message["event"] == "skipped":
+            skipped += message["data"]["skipped"]
         else:
-            seen.append(told["data"]["value"])
+            seen.append(message["data"]["value"])
     stream.close()
     assert skipped > 0
     assert seen == sorted(seen)
     assert len(seen) + skipped == 1000
 
 
-def test_what_retention_took_from_a_slow_reader_is_told(door: RunningHttpDoor) -> None:
+def test_events_deleted_before_a_slow_client_read_them_are_counted(door: RunningHttpDoor) -> None:
     topic = door.create_topic("tail-gone")
     publish(door, topic, *range(10))
     stream = messages(door, topic, last_id="0:2", rate=0)
@@ -157,9 +160,9 @@ def test_a_topic_that_is_deleted_ends_the_tail_with_a_problem(
     next(stream)
     assert next(stream)["comment"] == "alive"
     assert door.http.delete(f"/api/v1/topics/{topic}").status_code == 200
-    told = next(each for each in stream if "data" in each)
-    assert told["event"] == "problem"
-    assert told["data"]["type"] == "urn:mainstem:unknown-topic"
+    last = next(message for message in stream if "data" in message)
+    assert last["event"] == "problem"
+    assert last["data"]["type"] == "urn:mainstem:unknown-topic"
 
 
 def test_an_event_cannot_end_its_message(door: RunningHttpDoor) -> None:
