@@ -1,11 +1,11 @@
 """mainstem: one durable event stream for your services.
 
-    async with mainstem.connect("127.0.0.1:9092") as stream:
-        await stream.publish("orders", [mainstem.NewEvent(b'{"id": 1}', key=b"1")])
+async with mainstem.connect("127.0.0.1:9092") as stream: await stream.publish("orders",
+[mainstem.NewEvent(b'{"id": 1}', key=b"1")])
 
-`connect` reaches a mainstem server or any Kafka cluster. What the stream can do is the contract in
-`mainstem.contract`; nothing else is public. Importing this package imports no client: that waits for
-`connect`.
+`connect` connects to a mainstem server or to any Kafka cluster. The methods of the result are described in
+`mainstem.contract`; nothing else is public. Importing this package does not import a client library;
+`connect` does.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _FROM_CONTRACT = frozenset({"Event", "NewEvent", "Position", "StreamError"})
 
 
 def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
-    """A context manager around a connection to HOST:PORT (several with commas).
+    """A context manager of a connection to HOST:PORT (several with commas).
 
-    Entering it raises NotReachable (of `mainstem.contract`) when no server answers within 5 s; leaving it
-    waits until what was published is written.
+    Entering it raises NotReachable (of `mainstem.contract`) if no server responds within 5 s. Leaving it
+    waits until all published events are written.
     """
     from mainstem.engines.kafka.engine import KafkaEngine
 

@@ -1,4 +1,4 @@
-"""Moves groups through their states: joins, the two phases of a rebalance, sessions, request.
+"""Moves groups through their states: joins, the two phases of a rebalance, sessions, leaving.
 
 Owns: every change of a group's soft state, and when the group is recorded (the leader has sent the
 assignments, the group became empty, a static member was replaced). Each call adds to a `Decision`, which
@@ -368,7 +368,7 @@ class GroupRebalancer:
         if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
         assert group.state in (GroupState.COMPLETING, GroupState.STABLE), (
-            "a group with members has a generation"
+            "a group whose member has joined a generation is not empty"
         )
         member.reply_to_sync(decision, None, RebalanceInProgress("asked again"))
         member.pending_sync = reply
@@ -450,7 +450,9 @@ class GroupRebalancer:
     def _expire_pending(self, decision: Decision, group: ClassicGroup, member_id: str) -> None:
         if group.remove_pending(member_id):
             log.info(
-                "group %s: %s got its member id and did not join with it in time", group.group_id, member_id
+                "group %s: a client got the member id %s and did not join with it in time",
+                group.group_id,
+                member_id,
             )
             self._try_complete(decision, group)
 
