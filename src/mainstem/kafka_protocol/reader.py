@@ -1,12 +1,12 @@
-"""Requests from bytes of strangers.
+"""Decodes requests and replies from bytes that nobody vouches for.
 
-Owns: decoding a request body, field by field, from the plan compiled for its key and version. Refuses
-everything that does not fit: a count larger than the bytes left could hold, a string past the end, a null
-where there may be none; and requests of more elements than allowed, for an element of two bytes becomes an
+Owns: decoding a body, field by field, from the plan compiled for its key and version. Refuses everything that
+does not fit: a count larger than the bytes left could hold, a string past the end, a null where none is
+allowed; and requests with more elements than the caller allows, because an element of two bytes becomes an
 object of hundreds. There is one error, ProtocolError; nothing is allocated before its size was checked
-against the bytes that are there. Called by message.py.
+against the bytes that are there.
 
-Unknown tagged fields are skipped (KIP-482). `records` are given as a memoryview into the frame, all else is
+Unknown tagged fields are skipped (KIP-482). `records` are memoryviews into the frame, everything else is
 copied.
 """
 
@@ -14,16 +14,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from mainstem.kafka_protocol.schema import FIXED, NO_UUID, Field, api, default_of
+from mainstem.kafka_protocol.schema import (
+    FIXED,
+    NO_UUID,
+    Field,
+    api,
+    default_of,
+    has_flexible_reply_header,
+)
 
 FieldDecoder: TypeAlias = Callable[[memoryview, int], tuple[Any, int]]
 
 MAX_STRING_BYTES = 0x7FFF
 """As Kafka: a longer string is refused, also where its length is a varint."""
+CORRELATION_ID_BYTES = 4
 MAX_TAGS = 1024
 """Tagged fields of one struct. The schemas know four at most."""
 
@@ -370,8 +378,33 @@ def read_request(
     metered = len(body) - at > max_elements
     if metered:
         _ELEMENT_COUNTER.start(max_elements)
+    return _read_message(_request_reader(key, version, metered), body, at)
+
+
+@cache
+def _reply_reader(key: int, version: int) -> FieldDecoder:
+    shape = api(key).response
+    return _struct_reader(shape.fields, version, version >= shape.flexible)[0]
+
+
+def read_reply(key: int, version: int, frame: memoryview) -> Message:
+    """The reply in a frame without its length: after the correlation id and, in flexible versions, the tagged
+    fields of the header. ProtocolError if it does not fit; KeyError for an unknown key. Bytes after the
+    reply are ignored."""
+    return _read_message(partial(_read_after_header, key, version), frame, CORRELATION_ID_BYTES)
+
+
+def _read_after_header(key: int, version: int, frame: memoryview, at: int) -> tuple[Message, int]:
+    if has_flexible_reply_header(key, version):
+        at = read_tags(frame, at, {}, {})
+    reply: tuple[Message, int] = _reply_reader(key, version)(frame, at)
+    return reply
+
+
+def _read_message(read: FieldDecoder, data: memoryview, at: int) -> Message:
+    """What `read` decodes from `data[at:]`. ProtocolError if the bytes do not fit."""
     try:
-        message, _ = _request_reader(key, version, metered)(body, at)
+        message, _ = read(data, at)
     except (IndexError, struct.error):
         raise ProtocolError("the frame ends inside a field") from None
     except UnicodeDecodeError:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+API_VERSIONS = 18
 NO_UUID = UUID(int=0)
 """Kafka's null for a uuid."""
 
@@ -64,6 +65,12 @@ def _table() -> dict[int, msgspec.Raw]:
 def api(key: int) -> Api:
     """The schema of an API key; KeyError if Kafka's clients have no such key."""
     return msgspec.json.decode(_table()[key], type=Api)
+
+
+def has_flexible_reply_header(key: int, version: int) -> bool:
+    """Whether the header of a reply ends with tagged fields. Never for ApiVersions: a client that asks for
+    the versions does not know yet which ones the server speaks (KIP-511)."""
+    return key != API_VERSIONS and version >= api(key).response.flexible
 
 
 def keys() -> list[int]:

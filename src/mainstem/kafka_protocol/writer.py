@@ -1,9 +1,9 @@
-"""Replies to bytes.
+"""Encodes replies and requests.
 
-Owns: encoding a reply body from a Message, by the plan compiled for its key and version; what the version
-lacks is left out, what the message does not say gets its schema's default. Refuses a field that no version
-has: AssertionError, it is a handler's typing mistake. Called by message.py. Produce and Fetch have
-faster writers in doors/kafka/fast_replies.py.
+Owns: encoding a body from a Message, by the plan compiled for its key and version; fields that the version
+lacks are left out, and fields that the message does not set get the schema's default. Refuses a field that no
+version has with AssertionError: it is a typing mistake of the caller. The Kafka door encodes its Produce and
+Fetch replies faster, in doors/kafka/fast_replies.py.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _array_writer(element: FieldEncoder, flexible: bool, nullable: bool) -> Fiel
             out += value
             return
         out += length_of(len(value))
-        for one in value:
-            element(out, one)
+        for item in value:
+            element(out, item)
 
     return write
 
@@ -222,7 +222,7 @@ def _request_writer(key: int, version: int) -> FieldEncoder:
 
 
 def write_request(key: int, version: int, message: Message) -> bytearray:
-    """The body of a request: what tests send."""
+    """The body of a request, without length and header."""
     out = bytearray()
     _request_writer(key, version)(out, message)
     return out

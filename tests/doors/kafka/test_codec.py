@@ -12,15 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
+from mainstem.kafka_protocol.message import (
+    Message,
+    ProtocolError,
+    decode_reply,
+    decode_request,
+    encode_request,
+)
 from mainstem.kafka_protocol.schema import MessageSchema, api, keys
 from mainstem.kafka_protocol.writer import _struct_writer, uvarint, write_reply, write_request
 from tests.doors.kafka import make_schema, oracle
+from tests.doors.kafka.kit import request_frame
 
 PAIRS = [
     (key, version)
     for key in keys()
     for version in range(api(key).request.versions[0], api(key).request.versions[1] + 1)
+]
+
+
+REPLY_PAIRS = [
+    (key, version)
+    for key in keys()
+    for version in range(api(key).response.versions[0], api(key).response.versions[1] + 1)
 ]
 
 
@@ -57,6 +71,64 @@ def test_requests_are_read_as_kio_reads_them(key: int) -> None:
                 shape.fields, ours, oracle.kio_read(key, version, "request", data), version
             )
             assert set(vars(ours)) == {field.name for field in shape.fields}
+
+
+@pytest.mark.parametrize("key", keys())
+def test_requests_are_the_bytes_that_kio_writes(key: int) -> None:
+    rng = random.Random(key)
+    shape = api(key).request
+    for version in range(shape.versions[0], shape.versions[1] + 1):
+        for _ in range(4):
+            message = oracle.build(shape.fields, version, rng)
+            expected = oracle.kio_bytes(key, version, "request", message)
+            assert bytes(write_request(key, version, message)) == expected
+
+
+def _reply_frame(key: int, version: int, body: bytes, tags: bytes = b"\0") -> memoryview:
+    """A reply without its length. `tags`: the tagged fields of its header, if the version has them."""
+    is_flexible = version >= api(key).response.flexible and key != 18
+    return memoryview(b"\0\0\0\7" + (tags if is_flexible else b"") + body)
+
+
+@pytest.mark.parametrize("key", keys())
+def test_replies_are_read_as_kio_reads_them(key: int) -> None:
+    rng = random.Random(key)
+    shape = api(key).response
+    for version in range(shape.versions[0], shape.versions[1] + 1):
+        for tags in (b"\0", b"\0", b"\2\x09\3abc\x0a\0"):
+            body = oracle.kio_bytes(key, version, "response", oracle.build(shape.fields, version, rng))
+            ours = decode_reply(key, version, _reply_frame(key, version, body, tags))
+            theirs = oracle.kio_read(key, version, "response", body)
+            assert oracle.same_message(shape.fields, ours, theirs, version)
+            assert set(vars(ours)) == {field.name for field in shape.fields}
+
+
+@pytest.mark.parametrize("key", keys())
+def test_missing_bytes_of_a_reply_are_protocol_errors(key: int) -> None:
+    rng = random.Random(key)
+    shape = api(key).response
+    for version in range(shape.versions[0], shape.versions[1] + 1):
+        body = bytes(write_reply(key, version, oracle.build(shape.fields, version, rng)))
+        frame = _reply_frame(key, version, body)
+        for end in range(4, min(len(frame), 400)):
+            with pytest.raises(ProtocolError):
+                decode_reply(key, version, frame[:end])
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from(REPLY_PAIRS), st.binary(max_size=300))
+def test_garbage_is_a_reply_or_a_protocol_error(pair: tuple[int, int], data: bytes) -> None:
+    try:
+        assert isinstance(decode_reply(*pair, memoryview(data)), Message)
+    except ProtocolError:
+        pass
+
+
+@pytest.mark.parametrize(("key", "version"), [(3, 4), (3, 12), (18, 0), (18, 3)])
+def test_a_request_frame_is_that_of_other_clients(key: int, version: int) -> None:
+    message = oracle.build(api(key).request.fields, version, random.Random(key))
+    frame = encode_request(key, version, 7, "test", message)
+    assert frame == request_frame(key, version, 7, message)
 
 
 @settings(max_examples=200, deadline=None)
