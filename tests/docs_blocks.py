@@ -1,7 +1,7 @@
 """The tables in docs/ that are made from the code: `python -m tests.docs_blocks` writes them.
 
 test_docs.py compares them.
-A block stands between `<!-- begin: name -->` and `<!-- end: name -->`.
+A block is between `<!-- begin: name -->` and `<!-- end: name -->`.
 """
 
 from __future__ import annotations
@@ -137,9 +137,9 @@ def options() -> str:
 def http_routes() -> str:
     """Every route of the HTTP door."""
     rows = []
-    for each in ENDPOINTS:
-        what = " ".join((inspect.getdoc(each.handle) or "").split("\n\n")[0].split())
-        rows.append(f"| `{each.method} {openapi.path_of(each)}` | {what} |")
+    for endpoint in ENDPOINTS:
+        what = " ".join((inspect.getdoc(endpoint.handle) or "").split("\n\n")[0].split())
+        rows.append(f"| `{endpoint.method} {openapi.path_of(endpoint)}` | {what} |")
     return "\n".join(["| route | what it does |", "|---|---|", *rows])
 
 
@@ -153,8 +153,8 @@ def http_metrics() -> str:
     """Every metric, those that doors declare at the end."""
     door_metrics = {name: metric for door in doors.DOORS for name, metric in door.metrics.items()}
     rows = [
-        f"| `{name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |"
-        for name, each in (METRICS | door_metrics).items()
+        f"| `{name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.text} |"
+        for name, metric in (METRICS | door_metrics).items()
     ]
     return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
 
@@ -162,21 +162,21 @@ def http_metrics() -> str:
 def settings_table() -> str:
     """Every setting of the server."""
     lines = ["| setting | default | Kafka's name | meaning |", "|---|---|---|---|"]
-    for each in server_options.definitions():
-        kafka = f"`{each.kafka}`" if each.kafka else ""
-        default = f"`{each.shown_default}`" if each.shown_default else ""
-        lines.append(f"| `{each.name}` | {default} | {kafka} | {each.doc} |")
+    for setting in server_options.definitions():
+        kafka = f"`{setting.kafka}`" if setting.kafka else ""
+        default = f"`{setting.shown_default}`" if setting.shown_default else ""
+        lines.append(f"| `{setting.name}` | {default} | {kafka} | {setting.doc} |")
     return "\n".join(lines)
 
 
 def server_flags() -> str:
     """The flags of `mainstem serve`, in one line."""
     shown = []
-    for each in server_options.definitions():
-        if each.has_flag:
-            value = "|".join(each.choices) or each.metavar
-            setting = f" (`{each.name}`)" if each.flag_name else ""
-            shown.append(f"`{each.flag}{' ' if value else ''}{value}`{setting}")
+    for setting in server_options.definitions():
+        if setting.has_flag:
+            value = "|".join(setting.choices) or setting.metavar
+            name = f" (`{setting.name}`)" if setting.flag_name else ""
+            shown.append(f"`{setting.flag}{' ' if value else ''}{value}`{name}")
     return ", ".join(shown)
 
 
@@ -223,6 +223,6 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    for each in BLOCKS:
-        (DOCS / each).write_text(filled(each))
-        print(f"docs/{each}", file=sys.stderr)
+    for name in BLOCKS:
+        (DOCS / name).write_text(filled(name))
+        print(f"docs/{name}", file=sys.stderr)

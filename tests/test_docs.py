@@ -33,14 +33,14 @@ def page(name: str) -> str:
 
 
 def fences(text: str, language: str) -> list[str]:
-    """What stands in the fenced blocks of one language."""
+    """The contents of the fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def run(command: list[str], at: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], address: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run something as a reader of the docs would, against our server."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
-    environ |= {"MAINSTEM_AT": at, **more}
+    environ |= {"MAINSTEM_AT": address, **more}
     return subprocess.run(
         command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
     )
@@ -98,10 +98,10 @@ def test_every_client_snippet_needs_only_the_address() -> None:
 
 def test_links_within_the_project_lead_somewhere() -> None:
     dead = [
-        f"{each.relative_to(ROOT)}: {link}"
-        for each in PAGES
-        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", each.read_text())
-        if not (each.parent / link).exists()
+        f"{file.relative_to(ROOT)}: {link}"
+        for file in PAGES
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", file.read_text())
+        if not (file.parent / link).exists()
     ]
     assert dead == []
 
@@ -110,8 +110,8 @@ def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
         target
-        for each in PAGES
-        for target in re.findall(r"(?:^    |`)make ([a-z-]+)", each.read_text(), re.MULTILINE)
+        for file in PAGES
+        for target in re.findall(r"(?:^    |`)make ([a-z-]+)", file.read_text(), re.MULTILINE)
     }
     assert named
     assert named <= targets
@@ -136,9 +136,9 @@ def options(command: click.Command) -> set[str]:
     """The long options of a command."""
     return {
         word
-        for each in command.params
-        if isinstance(each, click.Option)
-        for word in (*each.opts, *each.secondary_opts)
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for word in (*parameter.opts, *parameter.secondary_opts)
         if word.startswith("--")
     }
 
@@ -162,17 +162,17 @@ def test_every_command_and_option_in_the_docs_exists() -> None:
     }
     first_words = {" ".join(words.split()[:2]) for words in all_commands()}
     foreign = [
-        f"{each.name}: {word}"
-        for each in PAGES
-        if each.name in ("CLI.md", "README.md", "SETTINGS.md", "DURABILITY.md", "KAFKA.md")
-        for line in each.read_text().splitlines()
+        f"{file.name}: {word}"
+        for file in PAGES
+        if file.name in ("CLI.md", "README.md", "SETTINGS.md", "DURABILITY.md", "KAFKA.md")
+        for line in file.read_text().splitlines()
         for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)
         if word not in known and not re.search(r"\b(?:pip|python|make|pytest)\b", line)
     ]
     foreign += [
-        f"{each.name}: {words}"
-        for each in PAGES
-        for words in re.findall(r"(?:^    |`)(mainstem [a-z]+)(?![\w-])", each.read_text(), re.MULTILINE)
+        f"{file.name}: {words}"
+        for file in PAGES
+        for words in re.findall(r"(?:^    |`)(mainstem [a-z]+)(?![\w-])", file.read_text(), re.MULTILINE)
         if words not in first_words | {"mainstem ready"}
     ]
     assert foreign == []
@@ -193,20 +193,20 @@ def test_the_changelog_knows_the_version_or_has_something_unreleased() -> None:
 
 def names_in(path: Path) -> set[str]:
     """What a module defines: functions, classes, methods as Class.method."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
+            names.add(node.name)
         if isinstance(node, ast.ClassDef):
-            found |= {
+            names |= {
                 f"{node.name}.{inner.name}"
                 for inner in node.body
                 if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
             }
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return found
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
 
 
 def test_every_place_in_the_code_that_the_architecture_names_exists() -> None:

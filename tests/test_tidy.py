@@ -131,17 +131,17 @@ def test_a_handler_offers_versions_that_the_schema_has(path: Path) -> None:
 
 def imported(path: Path) -> set[str]:
     """Top-level names of all modules that a file imports, inside functions too."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def sans_io_files() -> list[Path]:
-    """The files that are given bytes, time and randomness, and ask nobody for them."""
+    """The files that get bytes, time and randomness as arguments."""
     names = ("connection.py", "frame.py", "handler.py", "errors.py")
     door = [path for path in (SOURCE / "doors" / "kafka").rglob("*.py") if path.name in names]
     rooms = [path for room in ("kafka_protocol", "coordinator") for path in (SOURCE / room).rglob("*.py")]

@@ -66,7 +66,7 @@ def fetch(
     return frame(FETCH, 11, b"".join(parts) + struct.pack(">ih", 0, 0))
 
 
-class ProduceResult(NamedTuple):
+class ProduceAnswer(NamedTuple):
     """The result for one partition."""
 
     partition: int
@@ -74,7 +74,7 @@ class ProduceResult(NamedTuple):
     offset: int
 
 
-def produced(reply: memoryview) -> list[ProduceResult]:
+def produced(reply: memoryview) -> list[ProduceAnswer]:
     """The answers of a Produce reply with one topic."""
     (name,) = struct.unpack_from(">h", reply, 8)
     position = 10 + name
@@ -82,12 +82,12 @@ def produced(reply: memoryview) -> list[ProduceResult]:
     position += 4
     answers = []
     for _ in range(count):
-        answers.append(ProduceResult(*struct.unpack_from(">ihq", reply, position)))
+        answers.append(ProduceAnswer(*struct.unpack_from(">ihq", reply, position)))
         position += 4 + 2 + 8 + 8 + 8
     return answers
 
 
-class FetchResult(NamedTuple):
+class FetchAnswer(NamedTuple):
     """What a Fetch reply has for one partition."""
 
     partition: int
@@ -97,7 +97,7 @@ class FetchResult(NamedTuple):
     bytes: int
 
 
-def fetched(reply: memoryview) -> list[FetchResult]:
+def fetched(reply: memoryview) -> list[FetchAnswer]:
     """The answers of a Fetch reply with one topic or none."""
     (topics,) = _INT.unpack_from(reply, 14)
     if not topics:
@@ -115,7 +115,7 @@ def fetched(reply: memoryview) -> list[FetchResult]:
         (size,) = _INT.unpack_from(reply, position)
         position += 4
         answers.append(
-            FetchResult(
+            FetchAnswer(
                 partition, error, next_offset(reply[position : position + max(0, size)]), max(0, size)
             )
         )

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.compat.probing import Server, batch, probe
+from tests.compat.probing import ProbedServer, batch, probe
 
 
 @probe("api-versions")
-def _api_versions(server: Server) -> Any:
+def _api_versions(server: ProbedServer) -> Any:
     return server.ask("ApiVersions", 4, client_software_name="compare", client_software_version="1")
 
 
 @probe("api-versions-bad-software-name")
-def _api_versions_bad(server: Server) -> Any:
+def _api_versions_bad(server: ProbedServer) -> Any:
     return server.ask("ApiVersions", 3, client_software_name="not a name", client_software_version="")
 
 
 @probe("metadata-unknown-topics")
-def _metadata(server: Server) -> Any:
+def _metadata(server: ProbedServer) -> Any:
     replies = []
     for version in (1, 5, 9, 12):
         for name in ("nothere", "no/such", "x" * 250, "", "__consumer_offsets_x"):
@@ -34,15 +34,15 @@ def _metadata(server: Server) -> Any:
 
 
 @probe("metadata-known-topic")
-def _metadata_known(server: Server) -> Any:
+def _metadata_known(server: ProbedServer) -> Any:
     topic = server.topic("metadata", 3)
     fields = {"topics": [{"name": topic}], "allow_auto_topic_creation": False}
     return [server.ask("Metadata", version, **fields) for version in (4, 8, 12)]
 
 
 def _creation(**change: Any) -> dict[str, Any]:
-    one = {"name": "made", "num_partitions": 1, "replication_factor": 1, "assignments": [], "configs": []}
-    return one | change
+    topic = {"name": "made", "num_partitions": 1, "replication_factor": 1, "assignments": [], "configs": []}
+    return topic | change
 
 
 BAD_TOPICS: dict[str, dict[str, Any]] = {
@@ -70,10 +70,10 @@ BAD_TOPICS: dict[str, dict[str, Any]] = {
 }
 
 
-def _create_probe(name: str, one: dict[str, Any]) -> None:
+def _create_probe(name: str, topic: dict[str, Any]) -> None:
     @probe(f"create-topic-{name}")
-    def ask(server: Server) -> Any:
-        return server.ask("CreateTopics", 5, topics=[one], timeout_ms=10_000, validate_only=True)
+    def ask(server: ProbedServer) -> Any:
+        return server.ask("CreateTopics", 5, topics=[topic], timeout_ms=10_000, validate_only=True)
 
 
 for _name, _topic in BAD_TOPICS.items():
@@ -81,7 +81,7 @@ for _name, _topic in BAD_TOPICS.items():
 
 
 @probe("create-topic-twice-and-duplicate")
-def _create_twice(server: Server) -> Any:
+def _create_twice(server: ProbedServer) -> Any:
     topic = server.topic("twice")
     again = server.ask("CreateTopics", 5, topics=[_creation(name=topic)], timeout_ms=10_000)
     both = [_creation(name="dup"), _creation(name="dup")]
@@ -94,7 +94,7 @@ def _create_twice(server: Server) -> Any:
 
 
 @probe("delete-topic-unknown")
-def _delete(server: Server) -> Any:
+def _delete(server: ProbedServer) -> Any:
     return [
         server.ask("DeleteTopics", 4, topic_names=["nothere", "a/b"], timeout_ms=10_000),
         server.ask("DeleteTopics", 4, topic_names=[], timeout_ms=10_000),
@@ -102,12 +102,12 @@ def _delete(server: Server) -> Any:
 
 
 @probe("create-partitions-bad")
-def _create_partitions(server: Server) -> Any:
+def _create_partitions(server: ProbedServer) -> Any:
     topic = server.topic("partitions", 3)
 
     def grow(name: str, count: int, **more: Any) -> Any:
-        one = {"name": name, "count": count, "assignments": None} | more
-        return server.ask("CreatePartitions", 1, topics=[one], timeout_ms=10_000, validate_only=True)
+        topic = {"name": name, "count": count, "assignments": None} | more
+        return server.ask("CreatePartitions", 1, topics=[topic], timeout_ms=10_000, validate_only=True)
 
     return [
         grow(topic, 2),
@@ -120,30 +120,30 @@ def _create_partitions(server: Server) -> Any:
 
 
 @probe("describe-configs-of-a-fresh-topic")
-def _configs(server: Server) -> Any:
+def _configs(server: ProbedServer) -> Any:
     topic = server.topic("configs", retention_ms="1000000")
-    one = {"resource_type": 2, "resource_name": topic, "configuration_keys": None}
-    fields = {"resources": [one], "include_synonyms": True, "include_documentation": False}
+    resource = {"resource_type": 2, "resource_name": topic, "configuration_keys": None}
+    fields = {"resources": [resource], "include_synonyms": True, "include_documentation": False}
     return server.ask("DescribeConfigs", 4, **fields)
 
 
 @probe("describe-configs-bad")
-def _configs_bad(server: Server) -> Any:
+def _configs_bad(server: ProbedServer) -> Any:
     replies = []
     for kind, name in ((2, "nothere"), (2, "a/b"), (2, ""), (4, "9"), (4, "x"), (8, "1"), (99, "x")):
-        one = {"resource_type": kind, "resource_name": name, "configuration_keys": ["retention.ms"]}
-        replies.append(server.ask("DescribeConfigs", 4, resources=[one], include_synonyms=False))
+        resource = {"resource_type": kind, "resource_name": name, "configuration_keys": ["retention.ms"]}
+        replies.append(server.ask("DescribeConfigs", 4, resources=[resource], include_synonyms=False))
     return replies
 
 
 @probe("alter-configs-bad")
-def _alter(server: Server) -> Any:
+def _alter(server: ProbedServer) -> Any:
     topic = server.topic("alter")
 
     def change(key: str, value: str | None, operation: int = 0, name: str = topic) -> Any:
         configs = [{"name": key, "config_operation": operation, "value": value}]
-        one = {"resource_type": 2, "resource_name": name, "configs": configs}
-        return server.ask("IncrementalAlterConfigs", 1, resources=[one], validate_only=True)
+        resource = {"resource_type": 2, "resource_name": name, "configs": configs}
+        return server.ask("IncrementalAlterConfigs", 1, resources=[resource], validate_only=True)
 
     return [
         change("no.such", "1"),
@@ -160,19 +160,19 @@ def _alter(server: Server) -> Any:
 
 
 @probe("list-offsets-special-timestamps")
-def _offsets(server: Server) -> Any:
+def _offsets(server: ProbedServer) -> Any:
     topic = server.topic("offsets", 2)
     base = 1_700_000_000_000
     for seconds in (0, 5, 3):
         server.produce(topic, bytes(batch(2, at_ms=base + seconds * 1000)))
     wanted = (-1, -2, -3, -4, -5, -6, -99, 0, base + 1, base + 3500, base + 9000)
-    replies = [server.offsets(topic, at, version=version) for version in (7, 8, 9) for at in wanted]
-    replies += [server.offsets(topic, at, partition=1) for at in (-1, -2, -3, base)]
+    replies = [server.offsets(topic, time_ms, version=version) for version in (7, 8, 9) for time_ms in wanted]
+    replies += [server.offsets(topic, time_ms, partition=1) for time_ms in (-1, -2, -3, base)]
     return [*replies, server.offsets("nothere", -1), server.offsets(topic, -1, partition=9)]
 
 
 @probe("delete-records-bad")
-def _delete_records(server: Server) -> Any:
+def _delete_records(server: ProbedServer) -> Any:
     topic = server.topic("trim")
     server.produce(topic, bytes(batch(10)))
 
@@ -184,7 +184,7 @@ def _delete_records(server: Server) -> Any:
 
 
 @probe("fetch-bad")
-def _fetch(server: Server) -> Any:
+def _fetch(server: ProbedServer) -> Any:
     topic = server.topic("fetch")
     server.produce(topic, bytes(batch(3)))
 
@@ -193,9 +193,9 @@ def _fetch(server: Server) -> Any:
         fields = {"max_wait_ms": 0, "min_bytes": 0, "max_bytes": 10_000, "session_id": 0, "session_epoch": -1}
         topics = [{"topic": name, "partitions": [part]}]
         reply = server.ask("Fetch", 12, **fields, topics=topics)
-        for each in reply["responses"]:
-            for one in each["partitions"]:
-                one["records"] = bool(one["records"])
+        for answer in reply["responses"]:
+            for row in answer["partitions"]:
+                row["records"] = bool(row["records"])
         return reply
 
     replies = [fetch(0), fetch(3), fetch(4), fetch(-1), fetch(0, "nothere"), fetch(0, topic, 9)]
@@ -203,7 +203,7 @@ def _fetch(server: Server) -> Any:
 
 
 @probe("offset-fetch-unknown-group")
-def _offset_fetch(server: Server) -> Any:
+def _offset_fetch(server: ProbedServer) -> Any:
     topic = server.topic("ofetch")
     asked = [{"name": topic, "partition_indexes": [0, 9]}, {"name": "nothere", "partition_indexes": [0]}]
     groups = [{"group_id": "unknown-group", "topics": asked}]
@@ -216,15 +216,15 @@ def _offset_fetch(server: Server) -> Any:
 
 
 @probe("offset-commit-bad")
-def _offset_commit(server: Server) -> Any:
+def _offset_commit(server: ProbedServer) -> Any:
     topic = server.topic("ocommit")
 
     def commit(
         group: str, generation: int, member: str, name: str = topic, part: int = 0, text: str = ""
     ) -> Any:
-        one = {"partition_index": part, "committed_offset": 5, "committed_metadata": text}
+        partition = {"partition_index": part, "committed_offset": 5, "committed_metadata": text}
         fields = {"group_id": group, "generation_id_or_member_epoch": generation, "member_id": member}
-        topics = [{"name": name, "partitions": [one | {"committed_leader_epoch": -1}]}]
+        topics = [{"name": name, "partitions": [partition | {"committed_leader_epoch": -1}]}]
         return server.ask("OffsetCommit", 8, **fields, group_instance_id=None, topics=topics)
 
     return [
@@ -239,7 +239,7 @@ def _offset_commit(server: Server) -> Any:
 
 
 @probe("join-group-bad")
-def _join(server: Server) -> Any:
+def _join(server: ProbedServer) -> Any:
     def join(version: int, **change: Any) -> Any:
         fields: dict[str, Any] = {
             "group_id": "join",
@@ -267,7 +267,7 @@ def _join(server: Server) -> Any:
 
 
 @probe("group-requests-of-an-unknown-group")
-def _group(server: Server) -> Any:
+def _group(server: ProbedServer) -> Any:
     member = {"group_id": "ghost", "generation_id": 1, "member_id": "someone"}
     leaving = [{"member_id": "someone", "group_instance_id": None}]
     return [
@@ -283,7 +283,7 @@ def _group(server: Server) -> Any:
 
 
 @probe("find-coordinator")
-def _find(server: Server) -> Any:
+def _find(server: ProbedServer) -> Any:
     return [
         server.ask("FindCoordinator", 2, key="some-group", key_type=0),
         server.ask("FindCoordinator", 2, key="", key_type=0),
@@ -293,7 +293,7 @@ def _find(server: Server) -> Any:
 
 
 @probe("init-producer-id")
-def _init_producer(server: Server) -> Any:
+def _init_producer(server: ProbedServer) -> Any:
     def init(version: int, **fields: Any) -> Any:
         base = {"transactional_id": None, "transaction_timeout_ms": 60_000}
         return server.ask("InitProducerId", version, **(base | fields))
@@ -302,7 +302,7 @@ def _init_producer(server: Server) -> Any:
 
 
 @probe("offset-for-leader-epoch")
-def _epoch(server: Server) -> Any:
+def _epoch(server: ProbedServer) -> Any:
     topic = server.topic("epoch")
     server.produce(topic, bytes(batch(3)))
 
@@ -315,13 +315,13 @@ def _epoch(server: Server) -> Any:
 
 
 @probe("describe-cluster")
-def _cluster(server: Server) -> Any:
+def _cluster(server: ProbedServer) -> Any:
     fields = {"include_cluster_authorized_operations": False}
     return [server.ask("DescribeCluster", 1, **fields, endpoint_type=kind) for kind in (1, 2, 9)]
 
 
 @probe("describe-producers-bad")
-def _producers(server: Server) -> Any:
+def _producers(server: ProbedServer) -> Any:
     topics = [
         {"name": "nothere", "partition_indexes": [0]},
         {"name": server.topic("prods"), "partition_indexes": [0, 9]},
@@ -330,6 +330,6 @@ def _producers(server: Server) -> Any:
 
 
 @probe("describe-topic-partitions")
-def _describe(server: Server) -> Any:
+def _describe(server: ProbedServer) -> Any:
     topics = [{"name": "nothere"}, {"name": server.topic("described", 3)}]
     return server.ask("DescribeTopicPartitions", 0, topics=topics, response_partition_limit=2, cursor=None)

@@ -116,7 +116,7 @@ def apache_kafka(port: int = 0, extra: str = "") -> Iterator[str]:
 
 
 def main() -> None:
-    """Serve until the process is told to stop."""
+    """Serve until the process gets a signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with apache_kafka(int(sys.argv[1]) if len(sys.argv) > 1 else 0) as address:
         print(f"apache kafka ready at {address}", flush=True)

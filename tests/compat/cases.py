@@ -44,10 +44,10 @@ def fresh(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
 
-def same(got: object, expected: object, what: str = "") -> None:
+def same(actual: object, expected: object, what: str = "") -> None:
     """Fail the case, with both values, unless they are equal."""
-    if got != expected:
-        raise AssertionError(f"{what or 'value'}: got {got!r}, expected {expected!r}"[:600])
+    if actual != expected:
+        raise AssertionError(f"{what or 'value'}: got {actual!r}, expected {expected!r}"[:600])
 
 
 def eventually(check: Callable[[], object], what: str, seconds: float = 20.0) -> None:

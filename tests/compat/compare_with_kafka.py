@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from tests.compat import admin_probes, produce_probes
-from tests.compat.probing import PROBES, Server, request_class, response_class
+from tests.compat.probing import PROBES, ProbedServer, request_class, response_class
 
 __all__ = ["admin_probes", "produce_probes"]
 
@@ -40,7 +40,7 @@ IGNORED = {
 """Fields that may differ between any two servers, or are text for people."""
 
 
-class Connection:
+class ProbeConnection:
     """One connection; a frame out, a frame in. What was asked last is kept for messages."""
 
     def __init__(self, address: str) -> None:
@@ -97,7 +97,7 @@ def _struct(kind: Any, shape: Any, version: int, fields: dict[str, Any]) -> Any:
     for name, value in fields.items():
         inner: Any = getattr(kind, known[name].type_str, None)
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            value = [_struct(inner, inner._struct, version, each) for each in value]
+            value = [_struct(inner, inner._struct, version, item) for item in value]
         values[name] = value
     return kind(version=version, **values)
 
@@ -105,11 +105,13 @@ def _struct(kind: Any, shape: Any, version: int, fields: dict[str, Any]) -> Any:
 def differences(kafka: Any, ours: Any, where: str = "") -> list[str]:
     """`path: Kafka's value | ours` for each place where they differ."""
     if isinstance(kafka, dict) and isinstance(ours, dict):
-        found = []
+        different = []
         for name in sorted(kafka.keys() | ours.keys()):
             if name not in IGNORED:
-                found += differences(kafka.get(name, "absent"), ours.get(name, "absent"), f"{where}.{name}")
-        return found
+                different += differences(
+                    kafka.get(name, "absent"), ours.get(name, "absent"), f"{where}.{name}"
+                )
+        return different
     if isinstance(kafka, list) and isinstance(ours, list):
         return _list_differences(kafka, ours, where)
     return [] if kafka == ours else [f"{where or 'reply'}: {kafka!r} | {ours!r}"]
@@ -122,23 +124,23 @@ def _list_differences(kafka: list[Any], ours: list[Any], where: str) -> list[str
             name for name in names if all_of_it and isinstance(all_of_it[0], dict) and name in all_of_it[0]
         ]
         if not keys:
-            return {str(i): each for i, each in enumerate(all_of_it)}
-        return {str(each[keys[0]]): each for each in all_of_it}
+            return {str(i): item for i, item in enumerate(all_of_it)}
+        return {str(item[keys[0]]): item for item in all_of_it}
 
     theirs, mine = by_key(kafka), by_key(ours)
-    found = []
+    different = []
     if missing := sorted(theirs.keys() - mine.keys()):
-        found.append(f"{where}: only Kafka has {missing}")
+        different.append(f"{where}: only Kafka has {missing}")
     if more := sorted(mine.keys() - theirs.keys()):
-        found.append(f"{where}: only we have {more}")
-    for each in sorted(theirs.keys() & mine.keys()):
-        found += differences(theirs[each], mine[each], f"{where}[{each}]")
-    return found
+        different.append(f"{where}: only we have {more}")
+    for key in sorted(theirs.keys() & mine.keys()):
+        different += differences(theirs[key], mine[key], f"{where}[{key}]")
+    return different
 
 
 def main() -> None:
     """Run the probes against both, one after another."""
-    kafka, ours = (Server(Connection(address)) for address in sys.argv[1:3])
+    kafka, ours = (ProbedServer(ProbeConnection(address)) for address in sys.argv[1:3])
     only, different = sys.argv[3:], 0
     for server in (kafka, ours):
         server.warm_up()
@@ -152,10 +154,10 @@ def main() -> None:
             except Exception as error:
                 server.connection.close()
                 replies.append(f"{type(error).__name__}: {error}")
-        found = differences(*replies)
-        different += bool(found)
-        print(f"{'SAME' if not found else 'DIFF'} {name}")
-        for line in found:
+        lines = differences(*replies)
+        different += bool(lines)
+        print(f"{'SAME' if not lines else 'DIFF'} {name}")
+        for line in lines:
             print(f"     {line[:400]}")
     print(f"{different} of {len(PROBES)} probes differ")
 

@@ -20,14 +20,14 @@ CRC_AT, ATTRIBUTES_AT = 17, 21
 
 
 class Asking(Protocol):
-    """What compare_with_kafka.Connection gives."""
+    """The methods of `compare_with_kafka.ProbeConnection` that a probe uses."""
 
     def ask(self, name: str, version: int, fields: dict[str, Any]) -> Any: ...
     def exchange(self, frame: bytes, name: str, version: int) -> Any: ...
     def close(self) -> None: ...
 
 
-Probe = Callable[["Server"], Any]
+Probe = Callable[["ProbedServer"], Any]
 PROBES: dict[str, Probe] = {}
 
 
@@ -50,7 +50,7 @@ def response_class(name: str) -> Any:
     return _classes()[f"{name}Response"]
 
 
-class Server:
+class ProbedServer:
     """One of the two, and what most probes need of it."""
 
     def __init__(self, connection: Asking) -> None:
@@ -62,17 +62,17 @@ class Server:
     def warm_up(self) -> None:
         """Until Kafka has made its topic of the groups: before, it says "loading" to everything."""
         for _ in range(200):
-            found = self.ask("FindCoordinator", 2, key="warm", key_type=0)["error_code"]
+            code = self.ask("FindCoordinator", 2, key="warm", key_type=0)["error_code"]
             fetched = self.ask("OffsetFetch", 7, group_id="warm", topics=None, require_stable=False)
-            if found == fetched["error_code"] == 0 and self.producer_id()[0] >= 0:
+            if code == fetched["error_code"] == 0 and self.producer_id()[0] >= 0:
                 return
             time.sleep(0.2)
 
     def topic(self, name: str, partitions: int = 1, **configs: str) -> str:
         """Make it (if it is not there) and wait until it can be written to."""
         given = [{"name": key.replace("_", "."), "value": value} for key, value in configs.items()]
-        one = {"name": name, "num_partitions": partitions, "replication_factor": 1, "configs": given}
-        self.ask("CreateTopics", 5, topics=[one], timeout_ms=20_000)
+        topic = {"name": name, "num_partitions": partitions, "replication_factor": 1, "configs": given}
+        self.ask("CreateTopics", 5, topics=[topic], timeout_ms=20_000)
         for _ in range(100):
             reply = self.offsets(name, -1)
             if reply["topics"][0]["partitions"][0]["error_code"] == 0:
@@ -125,7 +125,7 @@ def sealed(data: bytearray) -> bytes:
     return bytes(data)
 
 
-def patched(at: int, form: str, value: int, **given: Any) -> bytes:
+def patched(position: int, form: str, value: int, **given: Any) -> bytes:
     data = batch(**given)
-    struct.pack_into(form, data, at, value)
+    struct.pack_into(form, data, position, value)
     return sealed(data)

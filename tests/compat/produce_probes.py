@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.compat.probing import ATTRIBUTES_AT, HOUR_MS, Server, batch, patched, probe
+from tests.compat.probing import ATTRIBUTES_AT, HOUR_MS, ProbedServer, batch, patched, probe
 
 
 def _wrong_crc() -> bytes:
@@ -48,7 +48,7 @@ BAD_BATCHES: dict[str, Callable[[], bytes | None]] = {
 
 def _produce_probe(name: str, make: Callable[[], bytes | None]) -> None:
     @probe(f"produce-{name}")
-    def ask(server: Server) -> Any:
+    def ask(server: ProbedServer) -> Any:
         topic = server.topic(f"bad-{name}", max_message_bytes="2000")
         return [server.produce(topic, make()), server.offsets(topic, -1)]
 
@@ -58,25 +58,25 @@ for _name, _make in BAD_BATCHES.items():
 
 
 @probe("produce-unknown-topic-and-partition")
-def _produce_unknown(server: Server) -> Any:
+def _produce_unknown(server: ProbedServer) -> Any:
     topic = server.topic("known")
     good = bytes(batch())
     return [server.produce("nothere", good), server.produce(topic, good, partition=9)]
 
 
 @probe("produce-acks-2")
-def _produce_acks(server: Server) -> Any:
+def _produce_acks(server: ProbedServer) -> Any:
     return server.produce(server.topic("acks"), bytes(batch()), acks=2)
 
 
 @probe("produce-versions-0-to-2")
-def _produce_old(server: Server) -> Any:
+def _produce_old(server: ProbedServer) -> Any:
     topic = server.topic("oldproduce")
     return [server.produce(topic, bytes(batch()), v=version) for version in (3, 5, 7, 12)]
 
 
 @probe("produce-sequences")
-def _sequences(server: Server) -> Any:
+def _sequences(server: ProbedServer) -> Any:
     topic = server.topic("sequences")
     identity, epoch = server.producer_id()
 

@@ -50,7 +50,7 @@ def _python(name: str, environment: str = "python") -> Suite:
 
 
 def _java(name: str, main: str, *class_path: str) -> Suite:
-    jars = ":".join(str(JAVA / each) for each in class_path)
+    jars = ":".join(str(JAVA / entry) for entry in class_path)
     quiet = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
     return Suite(name, ("java", *quiet, "-cp", jars, f"mainstem.compat.{main}"), JAVA / "compat-1.jar")
 

@@ -21,11 +21,11 @@ def test_each_verdict_is_pass_or_fail_with_a_reason() -> None:
 def test_the_cases_that_pass_only_grow() -> None:
     path = REPORT.relative_to(ROOT).as_posix()
     log = ["git", "-C", str(ROOT), "log", "--format=%H", "--", path]
-    found = subprocess.run(log, capture_output=True, text=True, check=False)
-    if found.returncode:
+    history = subprocess.run(log, capture_output=True, text=True, check=False)
+    if history.returncode:
         pytest.skip("not a git checkout: the earlier report cards are not known")
     now = report()
-    for commit in found.stdout.split()[:20]:
+    for commit in history.stdout.split()[:20]:
         show = ["git", "-C", str(ROOT), "show", f"{commit}:{path}"]
         before = report(subprocess.run(show, capture_output=True, text=True, check=True).stdout)
         for suite, cases in before.items():

@@ -36,7 +36,7 @@ def rows() -> Iterator[dict[str, int | str | None]]:
     archive = Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     with zipfile.ZipFile(archive) as zipped, zipped.open("flights.csv") as raw:
         for row in csv.DictReader(io.TextIOWrapper(raw, "utf-8")):
-            # A missing number is null; a missing tail number stays the word NA, as it stands in the data.
+            # A missing number is null; a missing tail number stays the word NA, as it is in the data.
             yield {
                 name: value if name in _WORDS else None if value == "NA" else int(value)
                 for name, value in row.items()
@@ -51,7 +51,7 @@ def whole() -> list[bytes]:
 
 def thin(events: list[bytes], count: int = SAMPLE_EVENTS) -> list[bytes]:
     """`count` of the events, evenly spaced, in their order."""
-    return [events[at * len(events) // count] for at in range(count)]
+    return [events[number * len(events) // count] for number in range(count)]
 
 
 def sample() -> list[bytes]:

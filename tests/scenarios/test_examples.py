@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with the sample in `flights`, one partition, as auto-create makes it."""
     with Server(tmp_path_factory.mktemp("examples") / "data", log_level="warning") as server:
         producer = Producer({"bootstrap.servers": server.at, "linger.ms": 20})
@@ -29,9 +29,9 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.at
 
 
-def first_lines(name: str, at: str, count: int) -> list[str]:
+def first_lines(name: str, address: str, count: int) -> list[str]:
     """What an example prints first; then it is stopped with Ctrl-C, which it has to take well."""
-    command = [sys.executable, "-u", str(EXAMPLES / name), at]
+    command = [sys.executable, "-u", str(EXAMPLES / name), address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         lines = [program.stdout.readline().rstrip("\n") for _ in range(count)]
@@ -41,25 +41,25 @@ def first_lines(name: str, at: str, count: int) -> list[str]:
     return lines
 
 
-def test_the_board_shows_each_flight_in_order_and_goes_on_where_it_was(at: str) -> None:
+def test_the_board_shows_each_flight_in_order_and_goes_on_where_it_was(address: str) -> None:
     first = json.loads(flights.sample()[0])
-    lines = first_lines("board.py", at, 50)
+    lines = first_lines("board.py", address, 50)
     assert lines[0].split() == [
         first["time_hour"], first["origin"], ">", first["dest"], first["carrier"], str(first["flight"]),
         "left", str(first["dep_time"]),
     ]  # fmt: skip
-    assert first_lines("board.py", at, 1) != lines[:1]
+    assert first_lines("board.py", address, 1) != lines[:1]
 
 
-def test_the_delays_of_each_airline_are_told(at: str) -> None:
-    (line,) = first_lines("delays.py", at, 1)
+def test_the_delays_of_each_airline_are_printed(address: str) -> None:
+    (line,) = first_lines("delays.py", address, 1)
     assert "UA " in line
     assert " min" in line
 
 
-def test_a_replay_begins_on_the_day_asked_for(at: str) -> None:
+def test_a_replay_begins_on_the_day_asked_for(address: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "replay.py"), "2013-12-01", at],
+        [sys.executable, str(EXAMPLES / "replay.py"), "2013-12-01", address],
         capture_output=True,
         text=True,
         timeout=60,

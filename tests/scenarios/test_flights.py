@@ -65,7 +65,7 @@ def partition_of(line: bytes, size: Size) -> int:
 class Airport:
     """The producing service: sends lines in order and remembers what was acknowledged."""
 
-    def __init__(self, at: str, lines: list[bytes], size: Size) -> None:
+    def __init__(self, address: str, lines: list[bytes], size: Size) -> None:
         self.ledger = Ledger()
         self.lines = lines
         self.size = size
@@ -74,7 +74,7 @@ class Airport:
         self.acknowledged = 0
         self._producer = Producer(
             {
-                "bootstrap.servers": at,
+                "bootstrap.servers": address,
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "reconnect.backoff.max.ms": 250,
@@ -120,12 +120,12 @@ class Airport:
         self.acknowledged += 1
 
 
-def board(at: str, count: int) -> Events:
+def board(address: str, count: int) -> Events:
     """A service on confluent-kafka, group `board`: reads `count` events, then leaves, remembering its
     place."""
     consumer = Consumer(
         {
-            "bootstrap.servers": at,
+            "bootstrap.servers": address,
             "group.id": "board",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
@@ -139,10 +139,14 @@ def board(at: str, count: int) -> Events:
     return seen
 
 
-async def delays(at: str, count: int) -> Events:
+async def delays(address: str, count: int) -> Events:
     """A service on aiokafka, group `delays`: the same, with another client library."""
     consumer = AIOKafkaConsumer(
-        TOPIC, bootstrap_servers=at, group_id="delays", auto_offset_reset="earliest", enable_auto_commit=False
+        TOPIC,
+        bootstrap_servers=address,
+        group_id="delays",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
     )
     await consumer.start()
     seen: Events = {}
@@ -150,19 +154,19 @@ async def delays(at: str, count: int) -> Events:
         async with asyncio.timeout(PATIENCE_S):
             while sum(map(len, seen.values())) < count:
                 for where, events in (await consumer.getmany(timeout_ms=200)).items():
-                    found = seen.setdefault((where.topic, where.partition), [])
-                    found += [(event.offset, event.value) for event in events]
+                    values = seen.setdefault((where.topic, where.partition), [])
+                    values += [(event.offset, event.value) for event in events]
         await consumer.commit()
     finally:
         await consumer.stop()
     return seen
 
 
-def replay(at: str, size: Size, start_ms: int | None) -> Events:
+def replay(address: str, size: Size, start_ms: int | None) -> Events:
     """A service that comes later: everything from a time on, or from the log start, without a group."""
     consumer = Consumer(
         {
-            "bootstrap.servers": at,
+            "bootstrap.servers": address,
             "group.id": "unused",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -213,22 +217,22 @@ def _consume(consumer: Consumer, enough: Callable[[Events, int], bool]) -> Event
 
 def payloads(events: Events) -> list[bytes]:
     """All payloads, sorted."""
-    return sorted(value for one in events.values() for _, value in one)
+    return sorted(value for partition_events in events.values() for _, value in partition_events)
 
 
-def keep_only(at: str, size: Size) -> None:
+def keep_only(address: str, size: Size) -> None:
     """Retention by size, from now on."""
     change = ConfigEntry(
         "retention.bytes", str(size.retention_bytes), incremental_operation=AlterConfigOpType.SET
     )
     resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=[change])
-    admin = AdminClient({"bootstrap.servers": at, **QUIET})
+    admin = AdminClient({"bootstrap.servers": address, **QUIET})
     admin.incremental_alter_configs([resource])[resource].result(PATIENCE_S)
 
 
-def wait_for_log_starts(at: str, size: Size) -> dict[Partition, int]:
+def wait_for_log_starts(address: str, size: Size) -> dict[Partition, int]:
     """Until retention has moved the log start of every partition."""
-    consumer = Consumer({"bootstrap.servers": at, "group.id": "unused", **QUIET})
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "unused", **QUIET})
     deadline = time.monotonic() + PATIENCE_S
     while True:
         starts = {
@@ -262,7 +266,10 @@ def run(folder: Path, lines: list[bytes], size: Size) -> None:
         assert airport.acknowledged == first
 
         everything = replay(server.at, size, None)
-        there = {where: [(at, airport.event(line)) for at, line in one] for where, one in everything.items()}
+        there = {
+            where: [(offset, airport.event(line)) for offset, line in events]
+            for where, events in everything.items()
+        }
         assert airport.ledger.judge(there) == []
         assert payloads(everything) == sorted(lines[:first])
 
@@ -274,10 +281,10 @@ def run(folder: Path, lines: list[bytes], size: Size) -> None:
 
         keep_only(server.at, size)
         starts = wait_for_log_starts(server.at, size)
-        kept = replay(server.at, size, None)
-        for where, events in kept.items():
+        replayed = replay(server.at, size, None)
+        for where, events in replayed.items():
             assert events[0][0] >= starts[where]
-            assert events == [(at, line) for at, line in everything[where] if at >= events[0][0]]
+            assert events == [(offset, line) for offset, line in everything[where] if offset >= events[0][0]]
 
         airport.send(first, len(lines))
         assert payloads(board(server.at, 500)) == sorted(lines[first:])

@@ -62,8 +62,8 @@ async def topic(prefix: str, partitions: int = 1, config: dict[str, str] | None 
         same([error[1] for error in answer.topic_errors], [0], "create_topics")
 
         async def there() -> bool:
-            found = (await client.describe_topics([name]))[0]
-            return found["error_code"] == 0 and len(found["partitions"]) == partitions
+            topic_info = (await client.describe_topics([name]))[0]
+            return topic_info["error_code"] == 0 and len(topic_info["partitions"]) == partitions
 
         await eventually(there, "the topic shows in metadata")
     return name
@@ -239,8 +239,8 @@ async def _from_time() -> None:
         await send(name, [b"%d" % i], timestamp_ms=base + i * 1000)
     where = TopicPartition(name, 0)
     async with consumer() as client:
-        found = (await client.offsets_for_times({where: base + 3500}))[where]
-        same((found.offset, found.timestamp), (4, base + 4000))
+        answers = (await client.offsets_for_times({where: base + 3500}))[where]
+        same((answers.offset, answers.timestamp), (4, base + 4000))
         same((await client.offsets_for_times({where: base + HOUR_MS}))[where], None)
 
 
@@ -302,8 +302,8 @@ async def _static_member() -> None:
         async with consumer(name, **config) as client:
             await eventually(partial(_has_both, client), "both partitions")
     async with admin() as client:
-        found = (await client.describe_consumer_groups([group]))[0].groups[0]
-        same(len(found[5]), 1, "static member stays after close")
+        group_info = (await client.describe_consumer_groups([group]))[0].groups[0]
+        same(len(group_info[5]), 1, "static member stays after close")
 
 
 @async_case("group-commits-survive")
@@ -318,8 +318,8 @@ async def _commits() -> None:
         same((await take(client, 1))[0].value, b"4")
         same(await client.committed(where), 4)
     async with admin() as client:
-        found = await client.list_consumer_group_offsets(group)
-        same((found[where].offset, found[where].metadata), (4, "wörk"))
+        committed = await client.list_consumer_group_offsets(group)
+        same((committed[where].offset, committed[where].metadata), (4, "wörk"))
 
 
 @async_case("admin-create-topic")
@@ -327,7 +327,7 @@ async def _create() -> None:
     name = await topic("create", 5, config={"retention.ms": "60000"})
     async with admin() as client:
         bad = (NewTopic(name, 1, 1), NewTopic("no/such", 1, 1), NewTopic(fresh("x"), 0, 1))
-        codes = [(await client.create_topics([each])).topic_errors[0][1] for each in bad]
+        codes = [(await client.create_topics([topic])).topic_errors[0][1] for topic in bad]
         same(codes, [36, 17, 37], "exists, bad name, no partitions")
         checked = fresh("checked")
         await client.create_topics([NewTopic(checked, 1, 1)], validate_only=True)
@@ -338,9 +338,9 @@ async def _create() -> None:
 async def _describe() -> None:
     name = await topic("describe", 3)
     async with admin() as client:
-        found = (await client.describe_topics([name]))[0]
-    same((found["topic"], found["is_internal"], len(found["partitions"])), (name, False, 3))
-    same({(p["leader"], tuple(p["isr"])) for p in found["partitions"]}, {(1, (1,))})
+        topic_info = (await client.describe_topics([name]))[0]
+    same((topic_info["topic"], topic_info["is_internal"], len(topic_info["partitions"])), (name, False, 3))
+    same({(p["leader"], tuple(p["isr"])) for p in topic_info["partitions"]}, {(1, (1,))})
 
 
 @async_case("admin-delete-topic")
@@ -350,10 +350,10 @@ async def _delete() -> None:
         answer = await client.delete_topics([name])
         same(answer.topic_error_codes, [(name, 0)])
 
-        async def gone() -> bool:
+        async def is_deleted() -> bool:
             return name not in await client.list_topics()
 
-        await eventually(gone, "the topic is gone")
+        await eventually(is_deleted, "the topic is gone")
 
 
 @async_case("admin-create-partitions")
@@ -379,8 +379,8 @@ async def _config(client: Any, name: str) -> dict[str, str]:
 async def _describe_configs() -> None:
     name = await topic("configs", config={"retention.ms": "123456"})
     async with admin() as client:
-        found = await _config(client, name)
-    same((found["retention.ms"], found["cleanup.policy"]), ("123456", "delete"))
+        settings = await _config(client, name)
+    same((settings["retention.ms"], settings["cleanup.policy"]), ("123456", "delete"))
 
 
 @async_case("admin-alter-configs")
@@ -448,9 +448,9 @@ async def _offsets_by_time() -> None:
 @async_case("admin-describe-cluster")
 async def _describe_cluster() -> None:
     async with admin() as client:
-        found = await client.describe_cluster()
-    broker = found["brokers"][0]
-    same((len(found["brokers"]), found["controller_id"], bool(found["cluster_id"])), (1, 1, True))
+        cluster = await client.describe_cluster()
+    broker = cluster["brokers"][0]
+    same((len(cluster["brokers"]), cluster["controller_id"], bool(cluster["cluster_id"])), (1, 1, True))
     same(f"{broker['host']}:{broker['port']}", Address.value)
 
 

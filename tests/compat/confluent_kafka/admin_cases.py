@@ -56,10 +56,10 @@ def _create() -> None:
 @case("admin-describe-topic")
 def _describe() -> None:
     name = topic("describe", 3)
-    found = done(admin().describe_topics(TopicCollection([name])))[0]
-    same((found.name, len(found.partitions), found.is_internal), (name, 3, False))
+    topic_info = done(admin().describe_topics(TopicCollection([name])))[0]
+    same((topic_info.name, len(topic_info.partitions), topic_info.is_internal), (name, 3, False))
     same(
-        [(p.id, p.leader.id, [n.id for n in p.isr]) for p in found.partitions],
+        [(p.id, p.leader.id, [n.id for n in p.isr]) for p in topic_info.partitions],
         [(i, 1, [1]) for i in range(3)],
     )
 
@@ -84,15 +84,15 @@ def _create_partitions() -> None:
 
 
 def _config(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = done(admin().describe_configs([ConfigResource(ResourceType.TOPIC, name)]))[0]
-    return found
+    settings: dict[str, Any] = done(admin().describe_configs([ConfigResource(ResourceType.TOPIC, name)]))[0]
+    return settings
 
 
 @case("admin-describe-configs")
 def _describe_configs() -> None:
-    found = _config(topic("configs", config={"retention.ms": "123456"}))
-    same((found["retention.ms"].value, found["retention.ms"].is_default), ("123456", False))
-    same((found["cleanup.policy"].value, found["cleanup.policy"].is_default), ("delete", True))
+    settings = _config(topic("configs", config={"retention.ms": "123456"}))
+    same((settings["retention.ms"].value, settings["retention.ms"].is_default), ("123456", False))
+    same((settings["cleanup.policy"].value, settings["cleanup.policy"].is_default), ("delete", True))
     broker = done(admin().describe_configs([ConfigResource(ResourceType.BROKER, "1")]))[0]
     same("log.retention.ms" in broker or "log.retention.hours" in broker, True, "broker configs")
 
@@ -147,9 +147,12 @@ def _describe_group() -> None:
     client = consumer(group, config={"client.id": "who"})
     client.subscribe([name])
     eventually(lambda: client.poll(0.1) or len(client.assignment()) == 2, "assigned")
-    found = done(admin().describe_consumer_groups([group]))[0]
-    same((found.group_id, found.state.name, found.partition_assignor), (group, "STABLE", "range"))
-    member = found.members[0]
+    group_info = done(admin().describe_consumer_groups([group]))[0]
+    same(
+        (group_info.group_id, group_info.state.name, group_info.partition_assignor),
+        (group, "STABLE", "range"),
+    )
+    member = group_info.members[0]
     parts = [(p.topic, p.partition) for p in member.assignment.topic_partitions]
     same((member.client_id, bool(member.host), parts), ("who", True, [(name, 0), (name, 1)]))
     client.close()
@@ -204,6 +207,6 @@ def _offsets_by_time() -> None:
 
 @case("admin-describe-cluster")
 def _describe_cluster() -> None:
-    found = admin().describe_cluster().result(WAIT)
-    same((len(found.nodes), found.controller.id, bool(found.cluster_id)), (1, 1, True))
-    same(f"{found.nodes[0].host}:{found.nodes[0].port}", Address.value)
+    cluster = admin().describe_cluster().result(WAIT)
+    same((len(cluster.nodes), cluster.controller.id, bool(cluster.cluster_id)), (1, 1, True))
+    same(f"{cluster.nodes[0].host}:{cluster.nodes[0].port}", Address.value)

@@ -58,7 +58,7 @@ def send(name: str, values: list[Any], config: dict[str, Any] | None = None, **f
 
 
 def take(client: Consumer, count: int, seconds: float = WAIT) -> list[Message]:
-    """Exactly so many messages."""
+    """Exactly `count` messages."""
     messages: list[Message] = []
     deadline = time.monotonic() + seconds
     while len(messages) < count and time.monotonic() < deadline:

@@ -82,6 +82,6 @@ def _commits() -> None:
     client = consumer(group)
     client.subscribe([name])
     same(take(client, 1)[0].value(), b"4")
-    kept = client.committed([TopicPartition(name, 0)], WAIT)[0]
-    same((kept.offset, kept.metadata), (4, "wörk"))
+    committed = client.committed([TopicPartition(name, 0)], WAIT)[0]
+    same((committed.offset, committed.metadata), (4, "wörk"))
     client.close()

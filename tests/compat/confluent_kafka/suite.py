@@ -198,8 +198,8 @@ def _from_time() -> None:
     for i in range(10):
         send(name, [b"%d" % i], timestamp=base + i * 1000)
     client = consumer()
-    found = client.offsets_for_times([TopicPartition(name, 0, base + 4500)], WAIT)
-    same(found[0].offset, 5)
+    positions = client.offsets_for_times([TopicPartition(name, 0, base + 4500)], WAIT)
+    same(positions[0].offset, 5)
     after_all = client.offsets_for_times([TopicPartition(name, 0, base + HOUR_MS)], WAIT)
     same(after_all[0].offset, OFFSET_END)
     client.close()

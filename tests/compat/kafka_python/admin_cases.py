@@ -33,11 +33,11 @@ def _create() -> None:
 @case("admin-describe-topic")
 def _describe() -> None:
     name = topic("describe", 3)
-    found = admin().describe_topics([name])[0]
-    same((found["name"], found["is_internal"], found["error_code"]), (name, False, 0))
-    parts = [(p["partition_index"], p["leader_id"], p["isr_nodes"]) for p in found["partitions"]]
+    topic_info = admin().describe_topics([name])[0]
+    same((topic_info["name"], topic_info["is_internal"], topic_info["error_code"]), (name, False, 0))
+    parts = [(p["partition_index"], p["leader_id"], p["isr_nodes"]) for p in topic_info["partitions"]]
     same(parts, [(i, 1, [1]) for i in range(3)])
-    by_id = admin().describe_topics([uuid.UUID(found["topic_id"])])[0]
+    by_id = admin().describe_topics([uuid.UUID(topic_info["topic_id"])])[0]
     same(by_id["name"], name, "described by id")
     paged = admin().describe_topic_partitions([name])
     same(len(paged["topics"][0]["partitions"]), 3, "DescribeTopicPartitions")
@@ -64,19 +64,19 @@ def _create_partitions() -> None:
 
 def _config(name: str, which: str = "all") -> dict[str, Any]:
     resource = ConfigResource(ConfigResourceType.TOPIC, name)
-    found: dict[str, Any] = admin().describe_configs([resource], config_filter=which)["topic"][name]
-    return found
+    settings: dict[str, Any] = admin().describe_configs([resource], config_filter=which)["topic"][name]
+    return settings
 
 
 @case("admin-describe-configs")
 def _describe_configs() -> None:
     name = topic("configs", config={"retention.ms": "123456"})
-    found = _config(name)
+    settings = _config(name)
     for key, expected in (
         ("retention.ms", ("123456", "DYNAMIC_TOPIC_CONFIG", "LONG")),
         ("cleanup.policy", ("delete", "DEFAULT_CONFIG", "LIST")),
     ):
-        entry = found[key]
+        entry = settings[key]
         same((entry["value"], entry["config_source"], entry["config_type"]), expected, key)
     same(list(_config(name, "modified")), ["retention.ms"])
 
@@ -127,9 +127,12 @@ def _describe_group() -> None:
     client = consumer(group, client_id="who")
     client.subscribe([name])
     eventually(lambda: client.poll(100) or len(client.assignment()) == 2, "assigned")
-    found = admin().describe_groups([group])[group]
-    same((found["error"], found["group_state"], found["protocol_data"]), (None, "Stable", "range"))
-    member = found["members"][0]
+    group_info = admin().describe_groups([group])[group]
+    same(
+        (group_info["error"], group_info["group_state"], group_info["protocol_data"]),
+        (None, "Stable", "range"),
+    )
+    member = group_info["members"][0]
     same((member["client_id"], bool(member["client_host"])), ("who", True))
     client.close()
 
@@ -180,9 +183,9 @@ def _offsets_by_time() -> None:
 
 @case("admin-describe-cluster")
 def _describe_cluster() -> None:
-    found = admin().describe_cluster()
-    same((len(found["brokers"]), found["controller_id"], bool(found["cluster_id"])), (1, 1, True))
-    broker = found["brokers"][0]
+    cluster = admin().describe_cluster()
+    same((len(cluster["brokers"]), cluster["controller_id"], bool(cluster["cluster_id"])), (1, 1, True))
+    broker = cluster["brokers"][0]
     same(f"{broker['host']}:{broker['port']}", Address.value)
 
 

@@ -43,7 +43,7 @@ def send(name: str, values: list[Any], config: dict[str, Any] | None = None, **f
 
 
 def take(client: Any, count: int) -> list[Any]:
-    """Exactly so many records."""
+    """Exactly `count` records."""
     records: list[Any] = []
     deadline = time.monotonic() + WAIT
     while len(records) < count and time.monotonic() < deadline:

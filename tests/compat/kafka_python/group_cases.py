@@ -79,6 +79,6 @@ def _commits() -> None:
     client = consumer(group)
     client.subscribe([name])
     same(take(client, 1)[0].value, b"4")
-    kept = client.committed(where, metadata=True)
-    same((kept.offset, kept.metadata), (4, "wörk"))
+    committed = client.committed(where, metadata=True)
+    same((committed.offset, committed.metadata), (4, "wörk"))
     client.close()

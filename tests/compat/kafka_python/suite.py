@@ -80,8 +80,8 @@ def _idempotent() -> None:
     client.close(WAIT)
     for partition in range(3):
         same([r.value for r in read(name, 100, partition)], [b"%d" % i for i in range(partition, 300, 3)])
-    found = admin().describe_producers([TopicPartition(name, 0)])[TopicPartition(name, 0)]
-    same((len(found.active_producers), found.active_producers[0].last_sequence), (1, 99))
+    producers = admin().describe_producers([TopicPartition(name, 0)])[TopicPartition(name, 0)]
+    same((len(producers.active_producers), producers.active_producers[0].last_sequence), (1, 99))
 
 
 @case("explicit-partition")
@@ -197,8 +197,8 @@ def _from_time() -> None:
     for i in range(6):
         send(name, [b"%d" % i], timestamp_ms=base + i * 1000)
     client, where = consumer(), TopicPartition(name, 0)
-    found = client.offsets_for_times({where: base + 3500})[where]
-    same((found.offset, found.timestamp), (4, base + 4000))
+    answer = client.offsets_for_times({where: base + 3500})[where]
+    same((answer.offset, answer.timestamp), (4, base + 4000))
     same(client.offsets_for_times({where: base + HOUR_MS})[where], None)
     same((client.beginning_offsets([where])[where], client.end_offsets([where])[where]), (0, 6))
     client.close()

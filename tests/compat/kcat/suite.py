@@ -168,9 +168,9 @@ def _said(member: subprocess.Popen[bytes]) -> str:
 def _metadata() -> None:
     name = fresh("kcat")
     produce(name, "x")
-    found = json.loads(kcat("-L", "-J"))
-    same([f"{broker['name']}" for broker in found["brokers"]], [Address.value])
-    parts = next(topic["partitions"] for topic in found["topics"] if topic["topic"] == name)
+    cluster = json.loads(kcat("-L", "-J"))
+    same([f"{broker['name']}" for broker in cluster["brokers"]], [Address.value])
+    parts = next(topic["partitions"] for topic in cluster["topics"] if topic["topic"] == name)
     same([(part["partition"], part["leader"], part["isrs"]) for part in parts], [(0, 1, [{"id": 1}])])
 
 
