@@ -28,13 +28,13 @@ class DoorJson(msgspec.Struct):
     flag: Annotated[str, Meta(description="The flag of `mainstem serve` that turns it on.")]
 
 
-class ClusterJson(msgspec.Struct):
+class ClusterJson(msgspec.Struct, rename={"kafka_address": "at"}):
     """The cluster; one that mainstem serves has one broker."""
 
     id: str
     controller: int
     brokers: list[BrokerJson]
-    at: Annotated[str, Meta(description="HOST:PORT for Kafka clients.")]
+    kafka_address: Annotated[str, Meta(description="HOST:PORT for Kafka clients.")]
     version: Annotated[str, Meta(description="The version of mainstem.")]
     read_only: Annotated[bool, Meta(description="Whether the HTTP API refuses every change.")]
     embedded: Annotated[

@@ -148,12 +148,12 @@ class DeleteRecordsJson(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: Annotated[bool, Meta(description="Only report what would be deleted.")] = False
 
 
-class DeletedRecordsJson(msgspec.Struct):
+class DeletedRecordsJson(msgspec.Struct, rename={"deleted": "gone"}):
     """What a deletion of events removes."""
 
     topic: str
     dry_run: bool
-    gone: DeletionPreviewJson
+    deleted: DeletionPreviewJson
 
 
 class SettingsPreviewJson(msgspec.Struct):

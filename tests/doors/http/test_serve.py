@@ -31,39 +31,39 @@ from tests.support.server import Server
 
 
 @contextmanager
-def taken() -> Iterator[str]:
-    """An address where somebody listens already."""
+def occupied_address() -> Iterator[str]:
+    """An address on which another socket is listening."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         yield f"127.0.0.1:{sock.getsockname()[1]}"
 
 
-def client(at: str) -> httpx.Client:
-    return httpx.Client(base_url=f"http://{at}", timeout=30, trust_env=False)
+def client(address: str) -> httpx.Client:
+    return httpx.Client(base_url=f"http://{address}", timeout=30, trust_env=False)
 
 
-def test_the_ready_line_and_kafka_clients_are_told_where_it_is(tmp_path: Path) -> None:
+def test_the_ready_line_and_kafka_clients_get_its_address(tmp_path: Path) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0") as server, client(server.http) as http:
         assert http.get("/readyz").json()["ready"] is True
         assert http.get("/api/v1/cluster").json()["at"] == server.at
         admin = AdminClient({"bootstrap.servers": server.at})
         resource = ConfigResource(ResourceType.BROKER, "1")
-        told = admin.describe_configs([resource])[resource].result(timeout=10)
-        assert told["mainstem.http.listener"].value == server.http
+        settings = admin.describe_configs([resource])[resource].result(timeout=10)
+        assert settings["mainstem.http.listener"].value == server.http
         made = http.post("/api/v1/topics/orders/events", json={"value": {"id": 4711}})
         assert made.status_code == 200
-        found = http.post("/api/v1/search", json={"query": "4711"})
-        assert '"offset":0' in found.text
-        assert '"reason":"complete"' in found.text
+        reply = http.post("/api/v1/search", json={"query": "4711"})
+        assert '"offset":0' in reply.text
+        assert '"reason":"complete"' in reply.text
         assert http.get("/api/v1/stats").json()["disk"]["free_bytes"] > 0
 
 
-def test_none_is_served_when_none_is_wanted(tmp_path: Path) -> None:
+def test_it_is_not_served_unless_it_is_on(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         assert "http=" not in server.ready_line
         admin = AdminClient({"bootstrap.servers": server.at})
         resource = ConfigResource(ResourceType.BROKER, "1")
-        told = admin.describe_configs([resource])[resource].result(timeout=10)
-        assert not told["mainstem.http.listener"].value
+        settings = admin.describe_configs([resource])[resource].result(timeout=10)
+        assert not settings["mainstem.http.listener"].value
 
 
 def bind(doors: tuple[Door, ...] = DOORS, **given: object) -> tuple[list[BoundListener], dict[str, str]]:
@@ -75,28 +75,31 @@ def bind(doors: tuple[Door, ...] = DOORS, **given: object) -> tuple[list[BoundLi
 
 
 def test_the_usual_port_must_be_free() -> None:
-    with taken() as at:
-        usual = dataclasses.replace(HTTP, port=int(at.rpartition(":")[2]))
-        with pytest.raises(CannotServe, match=f"cannot listen on {at}") as refused:
+    with occupied_address() as address:
+        usual = dataclasses.replace(HTTP, port=int(address.rpartition(":")[2]))
+        with pytest.raises(CannotServe, match=f"cannot listen on {address}") as refused:
             bind((KAFKA, usual))
     assert refused.value.reason == "address"
     assert "give --http another port" in str(refused.value)
 
 
 def test_an_address_that_was_given_must_be_free() -> None:
-    with taken() as at, pytest.raises(CannotServe, match="give --http another port") as refused:
-        bind(http=at)
+    with (
+        occupied_address() as address,
+        pytest.raises(CannotServe, match="give --http another port") as refused,
+    ):
+        bind(http=address)
     assert refused.value.reason == "address"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
-def test_strangers_are_not_let_in_unasked(address: str) -> None:
+def test_a_public_address_is_refused_without_allow_anonymous(address: str) -> None:
     with pytest.raises(CannotServe, match=r"--http .* there is no authentication") as refused:
         bind(http=address)
     assert refused.value.reason == "refused"
 
 
-def test_one_for_others_knows_its_names(tmp_path: Path) -> None:
+def test_a_public_door_accepts_its_names(tmp_path: Path) -> None:
     settings = {"http": "0.0.0.0:0", "allow_anonymous": "true", "http_hosts": "shop.example, other.example"}
     with (
         Server(tmp_path / "data", **settings) as server,
@@ -114,7 +117,7 @@ def test_read_only_and_the_limit_of_bodies_are_settings(tmp_path: Path) -> None:
         problem(http.post("/api/v1/search", json={"query": "x" * 3000}), 413, "body-too-large")
 
 
-def test_it_stops_cleanly_while_somebody_follows(tmp_path: Path) -> None:
+def test_it_stops_cleanly_while_a_client_follows(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", http="127.0.0.1:0").start()
     with client(server.http) as http:
         http.post("/api/v1/topics", json={"topic": "t"})
@@ -151,15 +154,15 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
         assert ready is not None
         assert ready[2] == server.at
         with client(ready[1]) as http:
-            rows = [{"value": {"id": at}} for at in range(5)]
+            rows = [{"value": {"id": number}} for number in range(5)]
             assert http.post("/api/v1/topics/far/events", json=rows).json()["published"] == 5
             read = http.get("/api/v1/topics/far/partitions/0/events?offset=-2").json()
             assert [row["value"]["id"] for row in read["events"]] == [3, 4]
             assert '"id":3' in http.post("/api/v1/search", json={"query": "id:3"}).text
             assert http.get("/api/v1/cluster").json()["embedded"] is False
             change = {"settings": {"retention.ms": "-1"}}
-            told = http.post("/api/v1/topics/far/settings/preview", json=change).json()
-            assert (told["exact"], told["events"], told["bytes"]) == (False, 0, None)
+            preview = http.post("/api/v1/topics/far/settings/preview", json=change).json()
+            assert (preview["exact"], preview["events"], preview["bytes"]) == (False, 0, None)
             assert http.get("/").headers["content-type"].startswith("text/html")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == ExitCode.DONE
@@ -174,7 +177,7 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
         (["--http", "127.0.0.1:0", "--at", "127.0.0.1:1"], ExitCode.NOT_REACHABLE, "127.0.0.1:1"),
     ],
 )
-def test_a_console_that_cannot_be_is_told(arguments: list[str], code: int, message: str) -> None:
+def test_a_console_that_cannot_start_is_reported(arguments: list[str], code: int, message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mainstem", "console", *arguments],
         capture_output=True,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mainstem.http")
 
 
-class _Text(Convertor[str]):
+class _AnyText(Convertor[str]):
     """Matches `{name:text}` in a path: any characters, including slashes and line ends."""
 
     regex = "(?s:.*)"
@@ -38,7 +38,7 @@ class _Text(Convertor[str]):
         return value
 
 
-register_url_convertor("text", _Text())
+register_url_convertor("text", _AnyText())
 
 
 class PathRoute:

@@ -17,7 +17,7 @@ async def show_cluster(call: Call) -> Response:
             id=info.id,
             controller=info.controller,
             brokers=[BrokerJson(broker.id, broker.host, broker.port) for broker in info.brokers],
-            at=context.kafka_address,
+            kafka_address=context.kafka_address,
             version=context.version,
             read_only=context.read_only,
             embedded=context.disk_usage is not None,
