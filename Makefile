@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 serve: $(STAMP)  ## run the server here (data in ./mainstem-data)
-	@$(BIN)/mainstem serve
+	@$(BIN)/mainstem serve --doors all
 
 test: $(STAMP)   ## format, types, contracts and all tests that need nothing else (under 5 minutes)
 	@$(BIN)/ruff format --check .

@@ -212,3 +212,10 @@ def test_the_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
     folder = data_folder(str(tmp_path / "a" / "b"))
     assert folder.is_absolute()
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_flag_of_an_earlier_version_is_refused_with_what_replaces_it(tmp_path: Path) -> None:
+    done = command("serve", "--data", str(tmp_path / "data"), "--no-http")
+    assert done.code == ExitCode.USAGE
+    assert done.err.startswith("mainstem: --no-http was replaced: use --doors kafka")
+    assert not (tmp_path / "data").exists()

@@ -108,3 +108,13 @@ def test_a_misspelt_variable_warns_and_an_unrelated_one_does_not() -> None:
     assert list(unknown_variables(environ)) == [
         "environment variable MAINSTEM_DATTA is no setting; did you mean MAINSTEM_DATA?"
     ]
+
+
+def test_a_setting_of_an_earlier_version_is_refused_with_what_replaces_it(tmp_path: Path) -> None:
+    file = write(tmp_path, "no_http = true")
+    with pytest.raises(SettingsError) as refused:
+        options.load(file=file)
+    assert str(refused.value).startswith(f"no_http in {file} was replaced: use --doors kafka")
+    with pytest.raises(SettingsError) as refused:
+        options.load(environ={"MAINSTEM_NO_HTTP": "1"})
+    assert str(refused.value).startswith("MAINSTEM_NO_HTTP was replaced: use --doors kafka")

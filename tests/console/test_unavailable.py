@@ -105,3 +105,17 @@ def test_a_console_in_front_of_a_cluster_says_so(empty_server: Server, page: Any
             page.get_by_text("No events here").wait_for()
         finally:
             console.terminate()
+
+
+def test_the_overview_names_doors_that_are_off(tmp_path: Path, page: Any) -> None:
+    command = [sys.executable, "-m", "tests.doors.echo", "serve", "--data", str(tmp_path / "data")]
+    command += ["--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--durability", "os"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            match = re.search(r"http=(\S+)", server.stdout.readline())
+            assert match is not None
+            page.goto(f"http://{match[1]}/#/overview")
+            page.get_by_text("Doors that are off: Echo (--echo HOST:PORT)").wait_for()
+        finally:
+            server.terminate()

@@ -1,8 +1,7 @@
-"""The server's log lines, on standard error.
+"""The formats of the server's log lines, for people and as JSON lines.
 
-Owns: their two formats, for people and as JSON lines. Refuses: standard output, which carries the ready
-line alone. Called once by `mainstem.cli.commands.serve`; everything else uses the standard `logging` with
-loggers named `mainstem.…`.
+Owns: where they are written: standard error. Refuses: standard output, which carries the ready line alone.
+Everything else uses the standard `logging` with loggers named `mainstem.…`.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ class HumanFormat(logging.Formatter):
 
 
 class JsonFormat(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, what the line has as fields and, after a crash,
-    traceback."""
+    """One JSON object a line: time, level, logger, message, the fields of an audit line, and the traceback of
+    an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         import msgspec
@@ -51,7 +50,7 @@ class JsonFormat(logging.Formatter):
             "logger": short_name(record.name),
             "message": record.getMessage(),
         }
-        line |= getattr(record, "fields", {})  # of an audit line
+        line |= getattr(record, "fields", {})  # an audit line has some
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
@@ -63,7 +62,7 @@ def short_name(name: str) -> str:
 
 
 def set_up(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
-    """Send all loggers to `stream` (default: standard error), from `level` on."""
+    """Write the lines of all loggers, from `level` on, to `stream`; None: standard error."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormat() if as_json else HumanFormat(colour=stream.isatty()))

@@ -1,6 +1,6 @@
-"""Telling systemd that the server is ready (sd_notify(3), for units with `Type=notify`).
+"""Notifies systemd that the server is ready (sd_notify(3), for units with `Type=notify`).
 
-Owns: the one datagram. Refuses: to need systemd, and to fail without it. Called by `cli/commands/serve.py`.
+Owns: the one datagram. Refuses: to need systemd, and to fail without it.
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ def notify(environ: Mapping[str, str], state: str = "READY=1") -> None:
     if not path.startswith(("/", "@")):
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.connect("\0" + path[1:] if path[0] == "@" else path)  # "@": a name that is no file (Linux)
+        sender.connect("\0" + path[1:] if path[0] == "@" else path)  # "@": an abstract socket name (Linux)
         sender.send(state.encode())

@@ -81,7 +81,19 @@ function healthView({ ok, problems, notes }, stats) {
     clusterInfo().read_only ? h("p.notice.spaced", {}, readOnly) : null,
     ok ? healthyView(stats) : unhealthyView(problems),
     notes.map((note) => h("p.notice.warn.spaced", {}, icon("warn"), visibleText(note))),
+    closedDoorsView(),
   ];
+}
+
+/** The doors that are off, each with the flag that turns it on; null if there are none. */
+function closedDoorsView() {
+  const closed = (clusterInfo().doors ?? []).filter(({ addresses }) => addresses.length === 0);
+  if (isRemote() || closed.length === 0) return null;
+  const texts = closed.map(({ title, off_reason: reason, flag }) => {
+    const cause = reason ? `${reason}; ` : "";
+    return `${title} (${cause}${flag} HOST:PORT)`;
+  });
+  return h("p.muted", {}, `Doors that are off: ${texts.join(", ")}`);
 }
 
 function healthyView({ started_ms: startedMs }) {
