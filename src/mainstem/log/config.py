@@ -1,5 +1,7 @@
-"""The settings that the log itself obeys, typed and in units. Their Kafka names, texts and checks live in
-`coordinator/topics/topics.py`; the log knows no settings syntax."""
+"""The settings that the log itself obeys, typed, with units in their names.
+
+Refuses: any syntax of settings. Their Kafka names, texts and validation are in `coordinator/topics/`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ Durability = Literal["disk", "os"]
 
 @dataclass(frozen=True, slots=True)
 class PartitionConfig:
-    """One topic's settings as its partitions obey them. -1 means no limit where Kafka says so."""
+    """One topic's settings, as its partitions obey them. -1 means no limit where Kafka defines it so."""
 
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3600 * 1000
@@ -26,7 +28,7 @@ class PartitionConfig:
     timestamp_after_max_ms: int = 3_600_000
 
     def batch_limit(self) -> str:
-        """What bounds a batch, for a message: the smaller of two settings."""
+        """The setting that limits the size of a batch, for a message: the smaller of two."""
         if self.segment_bytes < self.max_message_bytes:
             return f"segment.bytes is {self.segment_bytes}"
         return f"max.message.bytes is {self.max_message_bytes}"

@@ -1,10 +1,10 @@
-"""What the log refuses, and why. A door maps each class to its own protocol's error."""
+"""The errors of the log. A door maps each class to an error of its own protocol."""
 
 from __future__ import annotations
 
 
 class LogError(Exception):
-    """Any refusal of the log. The message is for the user."""
+    """Base of all errors of the log. The message is for the user."""
 
 
 class CorruptBatch(LogError):
@@ -12,7 +12,7 @@ class CorruptBatch(LogError):
 
 
 class InvalidBatch(LogError):
-    """A whole batch whose header contradicts itself or that this log does not take."""
+    """A whole batch whose header contradicts itself, or of a kind that this log does not accept."""
 
 
 class UnsupportedFormat(LogError):
@@ -32,15 +32,15 @@ class InvalidTimestamp(LogError):
 
 
 class OutOfOrderSequence(LogError):
-    """An idempotent producer's batch does not follow its last one."""
+    """A batch of an idempotent producer does not follow the producer's last one."""
 
 
 class DuplicateSequence(LogError):
-    """An idempotent producer's batch was appended so long ago that its offset is no longer known."""
+    """A batch of an idempotent producer was appended before, and its offset is no longer known."""
 
 
 class InvalidProducerEpoch(LogError):
-    """A newer instance of this producer has taken over."""
+    """A newer instance of this producer has replaced it."""
 
 
 class OffsetOutOfRange(LogError):
@@ -48,20 +48,21 @@ class OffsetOutOfRange(LogError):
 
 
 class PartitionDeleted(LogError):
-    """The topic was deleted while the request waited."""
+    """The topic was deleted, perhaps while the request waited."""
 
 
 class StorageError(LogError):
-    """The disk failed: the partition (or the whole log) is read-only, or this read could not be done."""
+    """The disk failed: the partition or the whole log is read-only, or a read failed."""
 
 
 class DiskFull(StorageError):
-    """Topics accept no events until there is room again. Everything else goes on."""
+    """Too little space is free: topics accept no events until there is more. Everything else still works."""
 
 
 class LogFolderError(LogError):
-    """The data folder cannot be used: locked by another server, newer format, not writable."""
+    """The data folder cannot be used: another server has locked it, its format is newer, or it is not
+    writable."""
 
 
 class LogFolderLocked(LogFolderError):
-    """Another server has the data folder."""
+    """Another server has locked the data folder."""

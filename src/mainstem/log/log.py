@@ -1,8 +1,7 @@
-"""The whole log: all partitions of one data folder.
+"""The log: all partitions of one data folder.
 
-Owns: opening and recovering the folder, the partitions by topic id, deletion of a topic's files, settings per
-topic, and the clean stop. Refuses: topic names and protocols. Made by `node.py`; coordinator, doors and
-engines use it.
+Owns: opening and recovering the folder, the partitions by topic id, deleting a topic's files, settings of
+topics, and the clean stop. Refuses: topic names and protocols.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Log:
-    """Made by `open`; serves after `recover`."""
+    """Made by `open`. It can be appended to after `recover`."""
 
     def __init__(
         self, disk: Disk, clock: Clock, rng: random.Random, config: LogConfig, startup: Startup
@@ -46,7 +45,7 @@ class Log:
         self._config = config
         self._startup: Startup | None = startup
         self.cluster_id = startup.meta.cluster_id
-        """base64url of a random UUID, made once."""
+        """base64url of a random UUID, made when the folder was created."""
         self._meta = startup.meta
         self._checkpointer = Checkpointer(disk, clock, config)
         self._committer: Journal | PageCacheCommitter
@@ -59,26 +58,27 @@ class Log:
         self._context = LogContext(disk, clock, config)
         self._topics: dict[UUID, dict[int, Partition]] = {}
         self._deletions: dict[UUID, list[Promise[None]]] = {}
-        """By deleted topic: done when neither journal nor checkpoint speaks of a partition."""
+        """By deleted topic, for each partition: done when neither journal nor checkpoint refers to it."""
         self._closing: Promise[None] | None = None
         self.state = self._add_partition(STATE, PartitionConfig(), startup.recover_state())
         """The internal state partition."""
 
     @classmethod
     def open(cls, disk: Disk, clock: Clock, rng: random.Random, config: LogConfig) -> Log:
-        """Lock the folder, read what is needed, and recover the state partition: it can be read, not yet
-        appended to. Blocks.
+        """Lock the folder and recover the state partition, which can then be read, but not yet appended to.
+        Blocks.
 
-        LogFolderError: not a folder of this format, or the disk fails; LogFolderLocked: another server has
-        it.
+        LogFolderError: it is not a folder of this format, or the disk fails. LogFolderLocked: another server
+        uses it.
         """
         return cls(disk, clock, rng, config, Startup(disk, rng, config, clock.wall_ms()))
 
     def recover(self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]) -> RecoveryReport:
-        """Recover all other partitions; then the log serves. `status` says what the state partition knows of
-        a topic id. Blocks. LogFolderError: the disk fails; nothing is lost by that."""
+        """Recover all other partitions; then the log can be appended to. `status` returns what the state
+        partition says of a topic id. Blocks. LogFolderError: the disk fails; nothing is lost, so a later
+        start may succeed."""
         startup = self._startup
-        assert startup is not None, "a log recovers once"
+        assert startup is not None, "a log is recovered once"
         states = startup.recover_partitions(status)
         checkpoint, rows, next_seq, next_group = startup.finish()
         self._startup = None
@@ -99,60 +99,62 @@ class Log:
         return partition
 
     def partition(self, topic_id: UUID, index: int, config: PartitionConfig | None = None) -> Partition:
-        """The partition; a new one comes to the disk with its first append. With `config`, it obeys that from
-        now."""
-        found = self._topics.get(topic_id, {}).get(index)
-        if found is None:
-            assert self._startup is None, "not recovered yet"
+        """The partition. A new one is created on disk at its first append. `config`, if given, applies from
+        now on."""
+        partition = self._topics.get(topic_id, {}).get(index)
+        if partition is None:
+            assert self._startup is None, "partitions are created only after recovery"
             state = RecoveredState(epoch=self._meta.epoch_floor)
             return self._add_partition((topic_id, index), config or PartitionConfig(), state)
         if config is not None:
-            found.config = config
-        return found
+            partition.config = config
+        return partition
 
     def partitions(self) -> Iterable[Partition]:
-        """All of them, the state partition first."""
-        return [one for topic in self._topics.values() for one in topic.values()]
+        """All partitions, the state partition first."""
+        return [partition for topic in self._topics.values() for partition in topic.values()]
 
     def set_config(self, topic_id: UUID, config: PartitionConfig) -> None:
-        """All partitions of the topic obey it from now."""
+        """Apply `config` to all partitions of the topic from now on."""
         for partition in self._topics.get(topic_id, {}).values():
             partition.config = config
 
     @property
     def read_only(self) -> str | None:
-        """Why nothing can be written, or None. Only a new start leaves this state."""
+        """Why nothing can be written; None in normal work. Only a restart ends this state."""
         return self._committer.read_only
 
     @property
     def pending_bytes(self) -> int:
-        """Appended but not yet durable: what a door bounds while the disk stalls."""
+        """Bytes appended but not yet durable. Doors limit them while the disk stalls."""
         return self._committer.pending_bytes
 
     def commit_now_if_idle(self) -> None:
-        """A request has been appended and waits: commit it at once, unless others may join."""
+        """A request has been appended and waits: start its commit at once, unless other appends are likely to
+        join it."""
         self._committer.commit_now_if_idle()
 
     def total_bytes(self) -> int:
-        """Of all segments."""
+        """Bytes of all segments."""
         return sum(partition.size_bytes() for partition in self.partitions())
 
     def adopt(self) -> None:
-        """A folder that was a copy has come to terms with that: it is one of its own. Blocks. OSError."""
+        """Mark a folder that was copied as a folder of its own: its start has raised the epochs. Blocks.
+        OSError."""
         self._meta = meta.adopt(self._disk, self._meta)
 
     def checkpoint(self) -> Promise[None]:
-        """Make what is committed durable without the journal."""
+        """Make everything that is committed durable without the journal."""
         return self._checkpointer.request()
 
-    # Deleting a topic. Its tombstone is committed: a start after a crash goes on with it.
+    # Deleting a topic. Its tombstone is committed, so a start after a crash continues the deletion.
 
     def delete_topic(self, topic_id: UUID) -> Promise[None]:
-        """Remove all partitions of the topic. Done when nothing on disk refers to it; if it fails, it may be
-        asked for again."""
+        """Delete all partitions of the topic. Done when nothing on disk refers to it. It may be called again
+        if it failed."""
+        assert topic_id != paths.STATE_TOPIC, "the state partition is never deleted"
         partitions = self._topics.pop(topic_id, {})
-        assert topic_id != paths.STATE_TOPIC
-        # Of the tries before this one too: journal and checkpoint may still speak of it.
+        # Includes those of earlier attempts: journal and checkpoint may still refer to them.
         forgotten = self._deletions.setdefault(topic_id, [])
         for partition in partitions.values():
             partition.delete()
@@ -168,17 +170,17 @@ class Log:
         except OSError as error:
             return Promise.failed(error)
 
-        def removed(later: Promise[None]) -> None:
-            if later.error is not None:
-                out.fail(later.error)
+        def unlinked(promise: Promise[None]) -> None:
+            if promise.error is not None:
+                out.fail(promise.error)
             else:
-                gather(forgotten).then(lambda laters: forgot(laters.result()))
+                gather(forgotten).then(lambda promises: all_forgotten(promises.result()))
 
-        def forgot(laters: list[Promise[None]]) -> None:
+        def all_forgotten(promises: list[Promise[None]]) -> None:
             self._deletions.pop(topic_id, None)
-            _first_error(laters, out)
+            _first_error(promises, out)
 
-        self._unlink_folders(folders, removed)
+        self._unlink_folders(folders, unlinked)
         return out
 
     def _mark_deleted(self, folder: str) -> str:
@@ -188,30 +190,34 @@ class Log:
         return folder + paths.DELETED_SUFFIX
 
     def _unlink_folders(
-        self, folders: list[str], then: Callable[[Promise[None]], None], names: list[str] | None = None
+        self,
+        folders: list[str],
+        callback: Callable[[Promise[None]], None],
+        names: list[str] | None = None,
     ) -> None:
-        """Some files in each turn of the loop: unlinking a large one takes a moment. `names`: what is left of
-        the last folder, once it was listed."""
+        """Unlink some files in each turn of the loop: unlinking a large one takes a while. `names`: the files
+        of the last folder that are still there; None: not listed yet."""
         try:
             if folders:
-                left = names or self._disk.list(folders[-1])
-                for name in left[-_UNLINKS_PER_TURN:]:
+                remaining = names or self._disk.list(folders[-1])
+                for name in remaining[-_UNLINKS_PER_TURN:]:
                     self._disk.unlink(f"{folders[-1]}/{name}")
-                del left[-_UNLINKS_PER_TURN:]
-                if not left:
+                del remaining[-_UNLINKS_PER_TURN:]
+                if not remaining:
                     self._disk.remove_folder(folders.pop())
-                self._clock.call_soon(lambda: self._unlink_folders(folders, then, left))
+                self._clock.call_soon(lambda: self._unlink_folders(folders, callback, remaining))
                 return
         except OSError as error:
-            then(Promise.failed(error))
+            callback(Promise.failed(error))
             return
-        self._disk.sync([], [paths.PARTITIONS], background=True).then(then)
+        self._disk.sync([], [paths.PARTITIONS], background=True).then(callback)
 
     # Stopping.
 
     def close(self) -> Promise[None]:
-        """Commit what was appended, make all durable, remember that the stop was clean, let the folder go.
-        The caller appends nothing any more. Done in any case: if the disk fails, the next start recovers."""
+        """Commit all appends, make everything durable, record that the stop was clean, and unlock the folder.
+        The caller appends nothing after this call. Always resolves: if the disk fails, the next start
+        recovers."""
         if self._closing is None:
             self._closing = Promise()
             self._committer.drain().then(lambda _: self._close_partitions())
@@ -227,9 +233,9 @@ class Log:
             self._finish_close()
             return
 
-        def stored(later: Promise[None]) -> None:
-            if later.error is not None:
-                log.warning("the stop is not a clean one: %s", later.error)
+        def stored(promise: Promise[None]) -> None:
+            if promise.error is not None:
+                log.warning("this is not a clean stop, so the next start will recover: %s", promise.error)
             self._finish_close()
 
         self._checkpointer.request_final().then(stored)
@@ -237,7 +243,7 @@ class Log:
     def _finish_close(self) -> None:
         self._committer.stop()
         self._disk.close()
-        assert self._closing is not None
+        assert self._closing is not None, "only close() ends here"
         self._closing.resolve(None)
 
 
@@ -245,8 +251,8 @@ def _releasing(partition: Partition) -> Callable[[None], None]:
     return lambda _: partition.release()
 
 
-def _first_error(laters: list[Promise[None]], out: Promise[None]) -> None:
-    errors = [later.error for later in laters if later.error is not None]
+def _first_error(promises: list[Promise[None]], out: Promise[None]) -> None:
+    errors = [promise.error for promise in promises if promise.error is not None]
     if errors:
         out.fail(errors[0])
     else:

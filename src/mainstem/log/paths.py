@@ -1,6 +1,6 @@
-"""Names in the data folder.
+"""The names of files and folders in the data folder (FORMAT.md, part "The folder").
 
-Owns: which file is called what (FORMAT.md, part "The folder"). Refuses: to touch the disk. Called by the log.
+Refuses: to touch the disk.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def partition_folder(topic_id: UUID, index: int) -> str:
 
 
 def parse_partition(name: str) -> tuple[UUID, int, bool] | None:
-    """(topic id, partition, is it being deleted) of a name in `partitions/`; None: not ours."""
-    found = _PARTITION.fullmatch(name)
-    return (UUID(hex=found[1]), int(found[2]), found[3] is not None) if found else None
+    """(topic id, partition index, whether it is being deleted) of a name in `partitions/`; None for any other
+    name."""
+    match = _PARTITION.fullmatch(name)
+    return (UUID(hex=match[1]), int(match[2]), match[3] is not None) if match else None
 
 
 def segment_name(base_offset: int) -> str:
@@ -45,16 +46,16 @@ def segment_name(base_offset: int) -> str:
 
 def parse_segment(name: str) -> int | None:
     """Base offset of a segment's log file; None for any other name."""
-    found = _SEGMENT.fullmatch(name)
-    return int(found[1]) if found else None
+    match = _SEGMENT.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def journal_file_path(number: int) -> str:
-    """Path of a journal file. The number names the slot, not what is in it: that is the header's seq."""
+    """Path of a journal file. The number does not order the files: the seq in their headers does."""
     return f"{JOURNAL}/{number:020}.jnl"
 
 
 def parse_journal_file(name: str) -> int | None:
-    """Slot number of a name in `journal/`; None for any other name."""
-    found = _JOURNAL_FILE.fullmatch(name)
-    return int(found[1]) if found else None
+    """Number of a journal file's name in `journal/`; None for any other name."""
+    match = _JOURNAL_FILE.fullmatch(name)
+    return int(match[1]) if match else None

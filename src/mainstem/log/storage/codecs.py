@@ -1,9 +1,8 @@
-"""The four compression codecs of a record batch, with a cap on what comes out.
+"""The four compression codecs of a record batch, with a limit on decompressed bytes.
 
-Owns: compressing and decompressing the records part of a batch, framed as Java's client frames it (KIP-57 for
-lz4, xerial's snappy stream, KIP-110 for zstd). Refuses: to write more than a cap, whatever the input claims:
-one-shot decompression of a few KB can take gigabytes. Called by `record_batch.py` only, never on
-the hot path.
+Owns: compressing and decompressing the records of a batch, framed as Java's client frames them (KIP-57 for
+lz4, xerial's snappy stream, KIP-110 for zstd). Refuses: to write more than the limit, whatever the input
+claims: one-shot decompression of a few KB can take gigabytes. Never runs on the hot path.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ _LENGTH = struct.Struct(">i")
 
 
 def compress(codec: int, data: Buffer) -> bytes:
-    """`data`, compressed so that Apache Kafka's clients read it."""
+    """`data`, compressed in the framing that Apache Kafka's clients read."""
     if codec == GZIP:
         packer = zlib.compressobj(wbits=_GZIP_WRAPPED)
         return packer.compress(data) + packer.flush()
     if codec == SNAPPY:
         parts = [_XERIAL_HEADER]
         view = memoryview(data)
-        for at in range(0, len(view), _XERIAL_BLOCK_BYTES):
-            block = bytes(cramjam.snappy.compress_raw(view[at : at + _XERIAL_BLOCK_BYTES]))
+        for start in range(0, len(view), _XERIAL_BLOCK_BYTES):
+            block = bytes(cramjam.snappy.compress_raw(view[start : start + _XERIAL_BLOCK_BYTES]))
             parts += (_LENGTH.pack(len(block)), block)
         return b"".join(parts)
     if codec == LZ4:
@@ -50,7 +49,7 @@ def compress(codec: int, data: Buffer) -> bytes:
 
 
 def decompress(codec: int, data: memoryview, cap_bytes: int) -> Buffer:
-    """What `data` decompresses to. CorruptBatch if it is damaged or more than `cap_bytes` would come out."""
+    """The decompressed bytes of `data`. CorruptBatch: it is damaged, or they are more than `cap_bytes`."""
     try:
         if codec == GZIP:
             return _gunzip(data, cap_bytes)
@@ -68,7 +67,8 @@ def decompress(codec: int, data: memoryview, cap_bytes: int) -> Buffer:
 def _decompress_growing(
     into: Callable[[memoryview, bytearray], int], data: memoryview, cap_bytes: int
 ) -> memoryview:
-    """Into a buffer that is made larger until all fits: only a fixed buffer is a cap: frames may lie."""
+    """Decompress into a buffer that grows until everything fits. Only a fixed buffer enforces the limit: the
+    sizes that frames declare may be false."""
     size = min(cap_bytes, max(64 << 10, len(data) * 8))
     while True:
         out = bytearray(size)
@@ -98,14 +98,14 @@ def _unsnappy(data: memoryview, cap_bytes: int) -> bytearray:
     out = bytearray()
     if data[: len(_XERIAL_MAGIC)] != _XERIAL_MAGIC:
         return _unsnappy_block(data, cap_bytes)
-    at = len(_XERIAL_HEADER)
-    while at < len(data):
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        if not 0 < length <= len(data) - at:
-            raise cramjam.DecompressionError(f"snappy block of {length} bytes at {at}")
-        out += _unsnappy_block(data[at : at + length], cap_bytes - len(out))
-        at += length
+    position = len(_XERIAL_HEADER)
+    while position < len(data):
+        (length,) = _LENGTH.unpack_from(data, position)
+        position += _LENGTH.size
+        if not 0 < length <= len(data) - position:
+            raise cramjam.DecompressionError(f"snappy block of {length} bytes at {position}")
+        out += _unsnappy_block(data[position : position + length], cap_bytes - len(out))
+        position += length
     return out
 
 

@@ -1,8 +1,8 @@
-"""One segment's `.index` and `.timeindex`, by Apache Kafka's rules.
+"""The offset index and time index of a segment (`.index` and `.timeindex`), by Apache Kafka's rules.
 
-Owns: the two lists in memory, their bytes, the rules of when an entry is added (Kafka: LogSegment.append,
-OffsetIndex, TimeIndex) and the look-ups. Refuses: files and the log; `index_loading.py` reads and verifies
-them. Never trusted: an entry is a hint where to begin, and the batch header there has the last word.
+Owns: the two lists in memory, their bytes, when an entry is added (Kafka: LogSegment.append, OffsetIndex,
+TimeIndex) and the lookups. Refuses: files and the log; `partition/index_loading.py` reads and verifies them.
+An index is never trusted: an entry is a hint where to begin to read, and the batch header there decides.
 
 Layout: FORMAT.md, part "Indexes".
 """
@@ -34,22 +34,24 @@ class SegmentIndex:
         self._times = array("q")
         self._time_offsets = array("I")
         self.bytes_since_entry = 0
-        """Bytes of log since the batch of the last `.index` entry began."""
+        """Bytes of log from the beginning of the batch with the last `.index` entry."""
         self.max_timestamp = -1
-        """Largest of all batches so far, ms; -1: none has one."""
+        """The largest timestamp of all batches so far, ms; -1: none has one."""
         self.max_timestamp_offset = 0
+        """Last offset, relative, of the first batch with that timestamp."""
 
     # --- growing ------------------------------------------------------------------------------------------
 
     def append(
         self, last_offset: int, position: int, size: int, max_timestamp: int, interval_bytes: int
     ) -> None:
-        """A batch was appended at `position`: note it if more than `interval_bytes` came since the last
-        entry."""
+        """A batch was appended at `position`. Adds an entry if more than `interval_bytes` were appended since
+        the last one."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
         if self.bytes_since_entry > interval_bytes:
+            assert not self._positions or position > self._positions[-1], "index entries rise strictly"
             self._offsets.append(last_offset)
             self._positions.append(position)
             self.add_time_entry()
@@ -57,8 +59,8 @@ class SegmentIndex:
         self.bytes_since_entry += size
 
     def add_header(self, base: int, position: int, header: BatchHeader, interval_bytes: int) -> None:
-        """As `append`, for a batch found in the log; one at or before the last entry only counts its
-        bytes."""
+        """As `append`, for a batch that was read from the log. A batch at or before the last entry adds
+        none."""
         last = header.last_offset - base
         if not self._positions or position > self._positions[-1]:
             self.append(last, position, header.total_bytes, header.max_timestamp, interval_bytes)
@@ -69,60 +71,63 @@ class SegmentIndex:
         self.bytes_since_entry += header.total_bytes
 
     def add_time_entry(self) -> None:
-        """Note the largest timestamp so far, if it is larger than the last one noted. Also at seal and
-        close."""
+        """Add the largest timestamp so far, if it is larger than the one of the last entry. Also called when
+        the segment is sealed or closed."""
         if self.max_timestamp > (self._times[-1] if self._times else -1):
             self._times.append(self.max_timestamp)
             self._time_offsets.append(self.max_timestamp_offset)
 
     def is_full(self, index_bytes: int) -> bool:
-        """No room for one more entry in files of `index_bytes` (one time entry is reserved for the seal)."""
+        """One more entry would not fit into files of `index_bytes`. One time entry is reserved for the
+        seal."""
         return (
             len(self._offsets) >= index_bytes // OFFSET_ENTRY_BYTES
             or len(self._times) >= index_bytes // TIME_ENTRY_BYTES - 1
         )
 
     def truncate(self, offset: int) -> None:
-        """Forget entries of batches that end at or after relative `offset`. Then scan on from
-        `resume_position()`."""
+        """Remove entries of batches that end at or after relative `offset`. To continue the index, read the
+        log from `resume_position()`."""
         keep = bisect_left(self._offsets, offset)
         del self._offsets[keep:], self._positions[keep:]
         keep = bisect_left(self._time_offsets, offset)
         del self._times[keep:], self._time_offsets[keep:]
 
     def resume_position(self) -> int:
-        """Position from which the log must be walked with `add_header` so that the index goes on rightly."""
+        """Resets the counters to the last entries. Returns the position from which batches must be added with
+        `add_header`, so that the index is as if it had never been interrupted."""
         self.bytes_since_entry = 0
         self.max_timestamp = self._times[-1] if self._times else -1
         self.max_timestamp_offset = self._time_offsets[-1] if self._times else 0
         return self._positions[-1] if self._positions else 0
 
-    # --- looking up ---------------------------------------------------------------------------------------
+    # --- lookups ---------------------------------------------------------------------------------------
 
     def position_before(self, offset: int) -> tuple[int, int | None]:
         """(position of a batch at or before the one with relative `offset`, the last offset that the entry
-        claims for that batch); (0, None) when there is no such entry."""
-        at = bisect_right(self._offsets, offset) - 1
-        return (self._positions[at], self._offsets[at]) if at >= 0 else (0, None)
+        claims for that batch); (0, None) if there is no such entry."""
+        i = bisect_right(self._offsets, offset) - 1
+        return (self._positions[i], self._offsets[i]) if i >= 0 else (0, None)
 
     def position_after(self, offset: int) -> int | None:
-        """Position of the first noted batch that begins after relative `offset`; None if there is none."""
-        at = bisect_right(self._offsets, offset)
-        # The first entry whose last offset is larger may hold `offset` itself: the one after it cannot.
-        return self._positions[at + 1] if at + 1 < len(self._positions) else None
+        """Position of the first batch with an entry that begins after relative `offset`; None if there is
+        none."""
+        i = bisect_right(self._offsets, offset)
+        # The batch of the first entry with a larger last offset may contain `offset`; the next one cannot.
+        return self._positions[i + 1] if i + 1 < len(self._positions) else None
 
     def last_between(self, start: int, end: int) -> tuple[int, int] | None:
-        """(position, claimed last offset) of the last noted batch that begins after `start` and before
-        `end`."""
-        at = bisect_left(self._positions, end) - 1
-        if at < 0 or self._positions[at] <= start:
+        """(position, claimed last offset) of the last batch with an entry that begins after position `start`
+        and before position `end`."""
+        i = bisect_left(self._positions, end) - 1
+        if i < 0 or self._positions[i] <= start:
             return None
-        return self._positions[at], self._offsets[at]
+        return self._positions[i], self._offsets[i]
 
     def offset_before_time(self, timestamp_ms: int) -> int:
-        """All records up to this relative offset are older than `timestamp_ms`; -1: nothing is known."""
-        at = bisect_left(self._times, timestamp_ms) - 1
-        return self._time_offsets[at] if at >= 0 else -1
+        """A relative offset: all records up to it are older than `timestamp_ms`. -1 if no entry says so."""
+        i = bisect_left(self._times, timestamp_ms) - 1
+        return self._time_offsets[i] if i >= 0 else -1
 
     # --- bytes --------------------------------------------------------------------------------------------
 
@@ -155,7 +160,8 @@ class SegmentIndex:
         return bytes(out)
 
     def truncate_to_entries(self, entries: tuple[int, int]) -> bool:
-        """Cut to so many entries. False, and nothing is changed: there are fewer."""
+        """Keep only the first `entries` (of offsets, of times). False if there are fewer; nothing is changed
+        then."""
         offsets, times = entries
         if len(self._offsets) < offsets or len(self._times) < times:
             return False
@@ -167,8 +173,9 @@ class SegmentIndex:
     def parse(
         cls, offset_data: bytes, time_data: bytes, end_offset: int, end_position: int
     ) -> SegmentIndex | None:
-        """From the files; None if they cannot be right. What lies beyond the log's end (relative offset,
-        position) is left out: a power cut may keep entries and lose their batches."""
+        """The index in the bytes of the two files; None if they cannot be valid. Entries beyond the end of
+        the log (relative offset, position) are left out: a power cut may keep entries and lose their
+        batches."""
         index = cls()
         index._offsets, index._positions = _split(offset_data)
         index._times, index._time_offsets = _split_times(time_data)
@@ -176,7 +183,7 @@ class SegmentIndex:
         if not all(map(_strictly_rising, lists)):
             return None
         if index._offsets and not index._times:
-            return None  # a time goes with the first entry (unless no record has one): that file was lost
+            return None  # the first entry adds a time too, unless no record has one: the file was lost
         index.truncate(end_offset)
         if index._positions and not 0 < index._positions[0] <= index._positions[-1] < end_position:
             return None

@@ -1,8 +1,7 @@
-"""Leader epochs: from which offset on each was in force.
+"""The leader epochs of a partition: from which offset on each was in force.
 
-Owns: the list (epoch, first offset) of one partition and its file `leader-epoch-checkpoint` in Apache
-Kafka's text form. Refuses: to be the truth: that is in the batch headers, the file is disposable. Called by
-`partition.py`.
+Owns: the list of (epoch, first offset) and its file `leader-epoch-checkpoint` in Apache Kafka's text form.
+Refuses: to be authoritative: the batch headers are, and the file can be built again from them.
 
 Kafka: LeaderEpochFileCache, LeaderEpochCheckpointFile.
 """
@@ -17,16 +16,16 @@ _VERSION = "0"
 
 
 class LeaderEpochs:
-    """Rising epochs with rising first offsets."""
+    """Strictly rising epochs with strictly rising first offsets."""
 
     def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
         self.entries = entries or []
         self.dirty = False
-        """Changed since it was last written."""
+        """Changed since the file was last written."""
 
     def begin(self, epoch: int, offset: int) -> None:
-        """`epoch` is in force from `offset` on. Epochs that began there or later never got a batch: they
-        go."""
+        """`epoch` is in force from `offset` on. Epochs that began there or later have no batch and are
+        removed."""
         if self.entries and self.entries[-1][0] >= epoch:
             return
         self.truncate(offset)
@@ -34,50 +33,50 @@ class LeaderEpochs:
         self.dirty = True
 
     def truncate(self, offset: int) -> None:
-        """The log now ends at `offset`."""
+        """The log now ends at `offset`: remove the epochs that began there or later."""
         while self.entries and self.entries[-1][1] >= offset:
             self.entries.pop()
             self.dirty = True
 
     def advance_log_start(self, offset: int) -> None:
-        """The log now begins at `offset`: epochs that ended before it go, the one in force there begins
-        there."""
-        at = self._entry_at(offset)
-        if at > 0:
-            del self.entries[:at]
+        """The log now begins at `offset`: remove the epochs that ended before it, and let the one in force
+        there begin there."""
+        i = self._entry_at(offset)
+        if i > 0:
+            del self.entries[:i]
             self.dirty = True
         if self.entries and self.entries[0][1] < offset:
             self.entries[0] = (self.entries[0][0], offset)
             self.dirty = True
 
     def end_offset(self, epoch: int, log_end: int) -> tuple[int, int]:
-        """OffsetForLeaderEpoch: (the largest epoch not above the one asked for, its end offset). (-1, -1)
-        for an epoch that has not begun. For one before the first that is known: (that epoch, where the
-        first begins)."""
+        """The reply to OffsetForLeaderEpoch: (the largest epoch not above `epoch`, its end offset). (-1, -1)
+        for an epoch that has not begun. For an epoch before the first known one: (`epoch`, where the first
+        known one begins)."""
         if epoch < 0 or not self.entries or epoch > self.entries[-1][0]:
             return -1, -1
-        at = bisect_right(self.entries, epoch, key=lambda entry: entry[0])
-        if at == 0:
+        i = bisect_right(self.entries, epoch, key=lambda entry: entry[0])
+        if i == 0:
             return epoch, self.entries[0][1]
-        end = self.entries[at][1] if at < len(self.entries) else log_end
-        return self.entries[at - 1][0], end
+        end = self.entries[i][1] if i < len(self.entries) else log_end
+        return self.entries[i - 1][0], end
 
     def epoch_at(self, offset: int) -> int:
         """The epoch in force at `offset`; -1 before the first."""
-        found = self._entry_at(offset)
-        return self.entries[found][0] if found >= 0 else -1
+        i = self._entry_at(offset)
+        return self.entries[i][0] if i >= 0 else -1
 
     def _entry_at(self, offset: int) -> int:
         return bisect_right(self.entries, offset, key=lambda entry: entry[1]) - 1
 
     def encode(self) -> bytes:
-        """Kafka's text: version, number of entries, then `epoch offset` lines."""
+        """Kafka's text form: version, number of entries, then `epoch offset` lines."""
         lines = [_VERSION, str(len(self.entries)), *(f"{epoch} {offset}" for epoch, offset in self.entries)]
         return ("\n".join(lines) + "\n").encode()
 
     @classmethod
     def parse(cls, data: bytes) -> LeaderEpochs | None:
-        """From the file; None if it is not whole."""
+        """The epochs in the bytes of a file; None if it is damaged."""
         try:
             version, count, *lines = data.decode("ascii").split("\n")
             pairs = [line.split() for line in lines if line]

@@ -1,9 +1,8 @@
-"""The partition's snapshot, `producers.snapshot`: what a start would otherwise read from the log.
+"""The snapshot of a partition, `producers.snapshot`: state that a start would otherwise derive from the log.
 
-Owns: the file's bytes. It holds the producer windows and where the active segment's index ended, both as of
-one committed place in the log. Refuses: to be trusted blindly: it names the last batch before that place
-and its CRC, and counts for nothing when the log has another one there. Disposable. Called by
-`index_loading.py` and `partition.py`.
+Owns: the file's bytes. It holds the producer windows and the size of the active segment's index, both as of
+one committed place in the log. Refuses: to be trusted blindly: it names the last batch before that place and
+its CRC, and is ignored if the log has another batch there. It can be built again.
 
 Layout: FORMAT.md, part "Snapshot".
 """
@@ -26,17 +25,17 @@ _PLACE = struct.Struct(">qqqqIq")
 _INDEX = struct.Struct(">II")
 _COUNT = struct.Struct(">I")
 _PRODUCER = struct.Struct(">qhqB")
-_SENT = struct.Struct(">iiqqq")
+_BATCH = struct.Struct(">iiqqq")
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerSnapshot:
-    """One snapshot, whole."""
+    """The contents of one snapshot file."""
 
     segment: int
-    """Base offset of the segment in which the place is."""
+    """Base offset of the segment that contains the place."""
     position: int
-    """The place: bytes into that segment, a batch boundary."""
+    """The place, in bytes from the beginning of that segment: a batch boundary."""
     offset: int
     """The place, as an offset."""
     last_batch_position: int
@@ -45,10 +44,11 @@ class ProducerSnapshot:
     last_batch_crc: int
     """That batch's CRC field."""
     last_arrival_ms: int
-    """When it arrived, wall ms; -1: not known."""
+    """When that batch arrived, wall-clock ms; -1: unknown."""
     index_entries: tuple[int, int] | None
-    """So many entries of `.index` and `.timeindex` are right; None: the index was not in memory."""
+    """How many entries of `.index` and of `.timeindex` are valid; None: the index was not in memory."""
     windows: Mapping[int, ProducerWindow]
+    """By producer id."""
 
 
 _NO_INDEX = 0xFFFF_FFFF
@@ -70,7 +70,7 @@ def encode(snapshot: ProducerSnapshot) -> bytes:
     parts.append(_COUNT.pack(len(snapshot.windows)))
     for producer_id, window in snapshot.windows.items():
         parts.append(_PRODUCER.pack(producer_id, window.epoch, window.arrival_ms, len(window.batches)))
-        parts += (_SENT.pack(*sent) for sent in window.batches)
+        parts += (_BATCH.pack(*batch) for batch in window.batches)
     body = b"".join(parts)
     return _PREFIX.pack(MAGIC, crc32c(body)) + body
 
@@ -81,25 +81,26 @@ def decode(data: bytes) -> ProducerSnapshot | None:
         magic, crc = _PREFIX.unpack_from(data)
         if magic != MAGIC or crc32c(memoryview(data)[_PREFIX.size :]) != crc:
             return None
-        at = _PREFIX.size
-        segment, position, offset, last_position, last_crc, arrival_ms = _PLACE.unpack_from(data, at)
-        at += _PLACE.size
-        offset_entries, time_entries = _INDEX.unpack_from(data, at)
-        at += _INDEX.size
-        (count,) = _COUNT.unpack_from(data, at)
-        at += _COUNT.size
+        cursor = _PREFIX.size
+        segment, position, offset, last_position, last_crc, arrival_ms = _PLACE.unpack_from(data, cursor)
+        cursor += _PLACE.size
+        offset_entries, time_entries = _INDEX.unpack_from(data, cursor)
+        cursor += _INDEX.size
+        (count,) = _COUNT.unpack_from(data, cursor)
+        cursor += _COUNT.size
         windows: dict[int, ProducerWindow] = {}
         for _ in range(count):
-            producer_id, epoch, last_ms, batches = _PRODUCER.unpack_from(data, at)
-            at += _PRODUCER.size
-            if not 1 <= batches <= WINDOW_BATCHES:
+            producer_id, epoch, arrived_ms, batch_count = _PRODUCER.unpack_from(data, cursor)
+            cursor += _PRODUCER.size
+            if not 1 <= batch_count <= WINDOW_BATCHES:
                 return None
-            sent = tuple(ProducerBatch(*_SENT.unpack_from(data, at + n * _SENT.size)) for n in range(batches))
-            at += batches * _SENT.size
-            windows[producer_id] = ProducerWindow(epoch, sent, last_ms)
+            end = cursor + batch_count * _BATCH.size
+            fields = (_BATCH.unpack_from(data, start) for start in range(cursor, end, _BATCH.size))
+            windows[producer_id] = ProducerWindow(epoch, tuple(map(ProducerBatch._make, fields)), arrived_ms)
+            cursor = end
     except struct.error:
         return None
-    if at != len(data):
+    if cursor != len(data):
         return None
     entries = None if offset_entries == _NO_INDEX else (offset_entries, time_entries)
     return ProducerSnapshot(segment, position, offset, last_position, last_crc, arrival_ms, entries, windows)

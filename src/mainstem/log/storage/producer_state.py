@@ -1,9 +1,8 @@
-"""Idempotent producers: what each wrote last, so that a batch sent twice is kept once.
+"""The state of idempotent producers: what each wrote last, so that a batch sent twice is stored once.
 
-Owns: for each producer id of one partition its epoch and the last five batches (sequence numbers and
-offsets), and the way back when a commit fails. Derived from batch headers alone. Refuses: handing out ids
-(the coordinator does), record timestamps (expiry counts from arrival). Called by `partition.py`; kept on
-disk by `producer_snapshot.py`.
+Owns: for each producer id of one partition its epoch and its last five batches (sequence numbers and
+offsets), and rolling them back when a commit fails. Derived from batch headers alone; `producer_snapshot.py`
+stores it. Refuses: handing out ids (the coordinator does) and record timestamps (expiry counts from arrival).
 
 Kafka: ProducerStateManager, ProducerAppendInfo, ProducerStateEntry.
 """
@@ -20,7 +19,8 @@ from mainstem.log.storage.arrival_index import age_ms
 from mainstem.log.storage.record_batch import BatchHeader
 
 WINDOW_BATCHES = 5
-"""Batches remembered of each producer: as many as a client keeps in flight (Kafka: NUM_BATCHES_TO_RETAIN)."""
+"""Batches remembered for each producer: as many as a client keeps in flight (Kafka:
+NUM_BATCHES_TO_RETAIN)."""
 MAX_SEQUENCE = (1 << 31) - 1
 
 
@@ -32,23 +32,23 @@ class ProducerBatch(NamedTuple):
     base_offset: int
     next_offset: int
     max_timestamp: int
-    """ms; with LogAppendTime, when it was appended."""
+    """ms; with LogAppendTime, the time of the append."""
 
 
 class ProducerWindow(NamedTuple):
-    """One producer's state. Never changed, only replaced: so a commit that fails is undone by putting it
-    back."""
+    """One producer's state. It is never changed, only replaced: restoring the previous one undoes a failed
+    commit."""
 
     epoch: int
     batches: tuple[ProducerBatch, ...]
     """Oldest first, at least one."""
     arrival_ms: int
-    """Wall ms of the last batch."""
+    """When the last batch arrived, wall-clock ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerState:
-    """What DescribeProducers tells of one producer."""
+    """One producer, as DescribeProducers returns it."""
 
     producer_id: int
     producer_epoch: int
@@ -57,19 +57,19 @@ class ProducerState:
 
 
 class ProducerWindows:
-    """The windows of one partition."""
+    """The windows of one partition, by producer id."""
 
     def __init__(self, expiry_ms: int) -> None:
         self.expiry_ms = expiry_ms
         self._windows: dict[int, ProducerWindow] = {}
         self._undo: deque[tuple[int, int, ProducerWindow | None]] = deque()
-        """(next offset, producer id, window before): of batches that are not committed yet."""
+        """(next offset, producer id, previous window) of each batch that is not committed yet."""
 
     def find_duplicate(self, header: BatchHeader, now_ms: int) -> ProducerBatch | None:
-        """The earlier batch if this one is a duplicate, None if it may be appended.
+        """The earlier batch if this one is a duplicate; None if it may be appended.
 
-        A producer that nothing is known of may begin with any sequence, as with Kafka: its earlier batches
-        may be gone by retention. OutOfOrderSequence, InvalidProducerEpoch.
+        An unknown producer may begin with any sequence, as with Kafka: retention may have removed its earlier
+        batches. OutOfOrderSequence, InvalidProducerEpoch.
         """
         window = self._windows.get(header.producer_id)
         if window is None or age_ms(window.arrival_ms, now_ms) > self.expiry_ms:
@@ -80,42 +80,43 @@ class ProducerWindows:
             if first == expected:
                 return None
             last = (first + header.last_offset_delta) & MAX_SEQUENCE
-            for sent in window.batches:
-                if sent.first_sequence == first and sent.last_sequence == last:
-                    return sent
+            for batch in window.batches:
+                if batch.first_sequence == first and batch.last_sequence == last:
+                    return batch
             raise OutOfOrderSequence(
-                f"producer {header.producer_id} sent sequence {first}; {expected} comes next"
+                f"producer {header.producer_id} sent sequence {first}, expected {expected}"
             )
         if epoch < window.epoch:
             raise InvalidProducerEpoch(
-                f"producer {header.producer_id} has epoch {window.epoch} now; {epoch} is over"
+                f"producer {header.producer_id} is in epoch {window.epoch}; epoch {epoch} has ended"
             )
         if first != 0:
             raise OutOfOrderSequence(
-                f"producer {header.producer_id} began epoch {epoch} with sequence {first}; 0 comes first"
+                f"producer {header.producer_id} began epoch {epoch} with sequence {first}, expected 0"
             )
         return None
 
     def append(self, header: BatchHeader, base_offset: int, max_timestamp: int, arrival_ms: int) -> None:
-        """A checked batch is in the log at `base_offset`, not committed yet."""
+        """A batch that passed `find_duplicate` is in the log at `base_offset`, not committed yet."""
         producer_id = header.producer_id
-        before = self._windows.get(producer_id)
+        previous = self._windows.get(producer_id)
         next_offset = base_offset + header.last_offset_delta + 1
         first = header.base_sequence
         last = (first + header.last_offset_delta) & MAX_SEQUENCE
-        sent = ProducerBatch(first, last, base_offset, next_offset, max_timestamp)
+        batch = ProducerBatch(first, last, base_offset, next_offset, max_timestamp)
         earlier: tuple[ProducerBatch, ...] = ()
         if (
-            before is not None
-            and before.epoch == header.producer_epoch
-            and (age_ms(before.arrival_ms, arrival_ms) <= self.expiry_ms)
+            previous is not None
+            and previous.epoch == header.producer_epoch
+            and age_ms(previous.arrival_ms, arrival_ms) <= self.expiry_ms
         ):
-            earlier = before.batches[1 - WINDOW_BATCHES :]
-        self._windows[producer_id] = ProducerWindow(header.producer_epoch, (*earlier, sent), arrival_ms)
-        self._undo.append((next_offset, producer_id, before))
+            earlier = previous.batches[1 - WINDOW_BATCHES :]
+        assert not self._undo or self._undo[-1][0] <= base_offset, "batches are appended in order of offsets"
+        self._windows[producer_id] = ProducerWindow(header.producer_epoch, (*earlier, batch), arrival_ms)
+        self._undo.append((next_offset, producer_id, previous))
 
     def commit(self, offset: int) -> None:
-        """Batches that end at or before `offset` can no longer be undone."""
+        """Batches that end at or before `offset` are committed and can no longer be rolled back."""
         undo = self._undo
         while undo and undo[0][0] <= offset:
             undo.popleft()
@@ -123,11 +124,12 @@ class ProducerWindows:
     def roll_back(self) -> None:
         """Forget all batches that are not committed."""
         while self._undo:
-            _, producer_id, before = self._undo.pop()
-            _set_window(self._windows, producer_id, before)
+            _, producer_id, previous = self._undo.pop()
+            _set_window(self._windows, producer_id, previous)
 
     def replay(self, header: BatchHeader, arrival_ms: int) -> None:
-        """A committed batch was found in the log, in order; it was checked when it came."""
+        """A committed batch was read from the log, in order of offsets. It was validated when it was
+        appended."""
         if header.producer_id >= 0 and not header.is_control:
             known = self._windows.get(header.producer_id)
             if known is not None and known.batches[-1].base_offset >= header.base_offset:
@@ -136,29 +138,29 @@ class ProducerWindows:
             self._undo.clear()
 
     def restore(self, producer_id: int, window: ProducerWindow) -> None:
-        """From a snapshot."""
+        """Set a window from a snapshot."""
         self._windows[producer_id] = window
 
     def committed_windows(self, now_ms: int) -> dict[int, ProducerWindow]:
-        """Windows as they are without what is not committed, and without expired ones: for a snapshot."""
+        """The windows without uncommitted batches and without expired producers, for a snapshot."""
         windows = dict(self._windows)
-        for _, producer_id, before in reversed(self._undo):
-            _set_window(windows, producer_id, before)
+        for _, producer_id, previous in reversed(self._undo):
+            _set_window(windows, producer_id, previous)
         return {
-            key: window
-            for key, window in windows.items()
+            producer_id: window
+            for producer_id, window in windows.items()
             if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms
         }
 
     def expire(self, now_ms: int) -> None:
-        """Free what has been silent for longer than the expiry and has nothing in flight."""
-        busy = {producer_id for _, producer_id, _ in self._undo}
+        """Remove producers that wrote nothing for longer than the expiry and have no uncommitted batch."""
+        uncommitted = {producer_id for _, producer_id, _ in self._undo}
         for producer_id, window in list(self._windows.items()):
-            if age_ms(window.arrival_ms, now_ms) > self.expiry_ms and producer_id not in busy:
+            if age_ms(window.arrival_ms, now_ms) > self.expiry_ms and producer_id not in uncommitted:
                 del self._windows[producer_id]
 
     def states(self, now_ms: int) -> Iterator[ProducerState]:
-        """Of all that have not expired, by id."""
+        """The producers that have not expired, by id."""
         for producer_id, window in sorted(self._windows.items()):
             if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms:
                 last = window.batches[-1]

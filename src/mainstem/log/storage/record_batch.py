@@ -1,8 +1,8 @@
 """The record batch, Apache Kafka's format v2 (KIP-98): the unit of the log.
 
-Owns: the 61 bytes of header, what is checked of a batch that a client produced, the fields that the server
-sets, and building and decoding batches off the hot path. Refuses: to open records on the hot path; formats
-before v2; control and transactional batches from clients. Called by the log, the coordinator and the doors.
+Owns: the header of 61 bytes, the validation of a batch that a client produced, the fields that the server
+sets, and building and decoding batches off the hot path. Refuses: to decode records on the hot path; formats
+before v2; control and transactional batches from clients.
 
 Layout and rules: FORMAT.md, part "Record batch". Kafka: DefaultRecordBatch, DefaultRecord, LogValidator.
 """
@@ -29,7 +29,7 @@ from mainstem.log.storage import codecs
 
 HEADER_BYTES = 61
 LENGTH_OVERHEAD = 12
-"""Bytes of base offset and length, which `length` does not count."""
+"""Bytes of the base offset and the length itself, which `length` does not count."""
 CRC_FROM = 21
 """The CRC covers all bytes from here, the attributes, to the end of the batch."""
 MAGIC = 2
@@ -62,23 +62,23 @@ class BatchHeader(NamedTuple):
     attributes: int
     last_offset_delta: int
     base_timestamp: int
-    """Of the first record, ms; -1: none."""
+    """Timestamp of the first record, ms; -1: none."""
     max_timestamp: int
-    """Largest of all records, ms; with LogAppendTime that of every record."""
+    """The largest timestamp of all records, ms; with LogAppendTime, the timestamp of every record."""
     producer_id: int
     """-1: not idempotent."""
     producer_epoch: int
     base_sequence: int
-    count: int  # type: ignore[assignment]  # Kafka's word; nobody asks how often a header holds a value
+    count: int  # type: ignore[assignment]  # Kafka's word; hides tuple.count
 
     @property
     def total_bytes(self) -> int:
-        """Of the whole batch, header included."""
+        """Bytes of the whole batch, header included."""
         return self.length + LENGTH_OVERHEAD
 
     @property
     def codec(self) -> int:
-        """0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
+        """Index into `codecs.NAMES`: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
         return self.attributes & CODEC_MASK
 
     @property
@@ -103,8 +103,8 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_plausible(self) -> bool:
-        """It can be the header of a batch of this log: says nothing about the bytes after it. One without
-        records is no more than its header: it stands for offsets that are lost."""
+        """This may be the header of a batch of this log; the bytes after it are not checked. A batch without
+        records has only a header: it spans offsets that were removed or lost."""
         return (
             self.magic == MAGIC
             and self.length >= HEADER_BYTES - LENGTH_OVERHEAD
@@ -127,22 +127,22 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def read_header(buffer: Buffer, at: int = 0) -> BatchHeader:
-    """The header at `at`, unchecked. struct.error if fewer than 61 bytes are there."""
-    return BatchHeader._make(_HEADER.unpack_from(buffer, at))
+def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """The header at `position`, not validated. struct.error if fewer than 61 bytes are there."""
+    return BatchHeader._make(_HEADER.unpack_from(buffer, position))
 
 
 def crc_matches(batch: Buffer, header: BatchHeader) -> bool:
-    """The CRC32C of a whole batch, which is all of `batch`, is the one in its header."""
+    """The CRC32C of `batch`, one whole batch, equals the one in its header."""
     return bool(crc32c(memoryview(batch)[CRC_FROM:]) == header.crc)
 
 
 def validate(buffer: memoryview) -> BatchHeader:
-    """The header of one batch that a client produced, which is all of `buffer`.
+    """Validate one batch that a client produced; it must fill `buffer` exactly. Returns its header. Decodes
+    no records.
 
     Errors: CorruptBatch (magic or CRC), UnsupportedFormat (magic 0 or 1), UnsupportedCompression,
-    InvalidBatch (not whole, contradicts itself, or is transactional or control), InvalidTimestamp. Opens no
-    records.
+    InvalidBatch (not whole, contradicts itself, or is transactional or control), InvalidTimestamp.
     """
     size = len(buffer)
     if size < HEADER_BYTES:
@@ -153,7 +153,7 @@ def validate(buffer: memoryview) -> BatchHeader:
     if header.length + LENGTH_OVERHEAD != size:
         raise _wrong_length(header, size)
     if crc32c(buffer[CRC_FROM:]) != header.crc:
-        raise CorruptBatch(f"CRC32C of a batch of {size} bytes is wrong: damaged on its way here")
+        raise CorruptBatch(f"CRC32C of a batch of {size} bytes is wrong: it was damaged in transit")
     attributes = header.attributes
     if attributes & CODEC_MASK > codecs.ZSTD:
         raise UnsupportedCompression(f"there is no codec {attributes & CODEC_MASK}")
@@ -176,48 +176,54 @@ def validate(buffer: memoryview) -> BatchHeader:
     return header
 
 
-def validate_age(header: BatchHeader, wall_ms: int, most_ms: int) -> None:
-    """InvalidTimestamp: the first record is more than `most_ms` old. The header tells no other record's."""
+def validate_age(header: BatchHeader, wall_ms: int, max_age_ms: int) -> None:
+    """InvalidTimestamp: the first record is more than `max_age_ms` old. The header has no other record's
+    timestamp, except the largest one."""
     oldest = header.base_timestamp
-    if oldest != -1 and wall_ms - oldest > most_ms:
-        raise InvalidTimestamp(f"timestamp {oldest} is more than {most_ms} ms old")
+    if oldest != -1 and wall_ms - oldest > max_age_ms:
+        raise InvalidTimestamp(f"timestamp {oldest} is more than {max_age_ms} ms old")
 
 
 def _too_short(buffer: memoryview) -> UnsupportedFormat | CorruptBatch | InvalidBatch:
-    # Magic is at the same place in all formats; one message of magic 0 or 1 may be shorter than a v2 header.
+    # The magic byte has the same position in all formats. A message of magic 0 or 1 may be shorter than a v2
+    # header.
     if len(buffer) > _MAGIC_AT and buffer[_MAGIC_AT] in (0, 1):
         return _wrong_magic(buffer[_MAGIC_AT])
-    return InvalidBatch(f"{len(buffer)} bytes are no batch: its header alone has {HEADER_BYTES}")
+    return InvalidBatch(f"{len(buffer)} bytes are no batch: a header alone has {HEADER_BYTES}")
 
 
 def _wrong_magic(magic: int) -> UnsupportedFormat | CorruptBatch:
     if magic in (0, 1):
-        return UnsupportedFormat(f"record format {magic} (clients before 0.11) is not taken: format 2 is")
-    return CorruptBatch(f"magic {magic} is no record format")
+        return UnsupportedFormat(
+            f"record format {magic} (of clients before 0.11) is not supported; use format 2"
+        )
+    return CorruptBatch(f"there is no record format with magic {magic}")
 
 
 def _wrong_length(header: BatchHeader, size: int) -> InvalidBatch:
-    # Not CorruptBatch, as with Apache Kafka: clients would send the same bytes again until their time is up.
+    # Not CorruptBatch, as with Apache Kafka: clients would retry with the same bytes until they time out.
     if HEADER_BYTES <= header.total_bytes < size:
-        return InvalidBatch(f"more than one batch for one partition: {header.total_bytes} bytes of {size}")
-    return InvalidBatch(f"batch says {header.total_bytes} bytes, {size} came")
+        return InvalidBatch(
+            f"more than one batch for one partition: the first has {header.total_bytes} of {size} bytes"
+        )
+    return InvalidBatch(f"the batch has {header.total_bytes} bytes by its header, but {size} were received")
 
 
 def _refused_attributes(attributes: int) -> InvalidBatch | InvalidTimestamp:
     if attributes & CONTROL:
-        return InvalidBatch("control batches are written by the server alone")
+        return InvalidBatch("only the server writes control batches")
     if attributes & TRANSACTIONAL:
         return InvalidBatch("transactions are not supported yet")
     if attributes & ~_KNOWN_ATTRIBUTES:
-        return InvalidBatch(f"attributes {attributes & 0xFFFF:#06x} are not known")
-    return InvalidTimestamp("timestamp type LogAppendTime is set by the server alone")
+        return InvalidBatch(f"unknown attributes {attributes & 0xFFFF:#06x}")
+    return InvalidTimestamp("only the server sets timestamp type LogAppendTime")
 
 
 def assign_offsets(
     buffer: memoryview, base_offset: int, leader_epoch: int, log_append_ms: int | None
 ) -> None:
-    """Set what the server sets, in place: base offset and leader epoch, which the CRC does not cover; with
-    `log_append_ms` (wall ms) also the timestamp type, the largest timestamp, and so the CRC."""
+    """Set the server's fields in place: base offset and leader epoch, which the CRC does not cover; with
+    `log_append_ms` (wall-clock ms) also the timestamp type, the largest timestamp, and therefore the CRC."""
     _BASE_OFFSET.pack_into(buffer, 0, base_offset)
     _LEADER_EPOCH.pack_into(buffer, _LEADER_EPOCH_AT, leader_epoch)
     if log_append_ms is not None:
@@ -229,28 +235,28 @@ def assign_offsets(
 
 
 def iter_batches(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
-    """(position, header) of each whole batch, one after the other from 0; ends before the first that is not
-    whole or whose header is not plausible."""
-    at, size = 0, len(buffer)
-    while size - at >= HEADER_BYTES:
-        header = BatchHeader._make(_HEADER.unpack_from(buffer, at))
-        if not header.is_plausible or header.total_bytes > size - at:
+    """(position, header) of each whole batch, one after the other from position 0. Ends before the first one
+    that is not whole or whose header is not plausible."""
+    position, size = 0, len(buffer)
+    while size - position >= HEADER_BYTES:
+        header = BatchHeader._make(_HEADER.unpack_from(buffer, position))
+        if not header.is_plausible or header.total_bytes > size - position:
             return
-        yield at, header
-        at += header.total_bytes
+        yield position, header
+        position += header.total_bytes
 
 
 def find_headers(data: bytes | bytearray, above: int, below: int) -> list[int]:
-    """Where in `data` something like a header is, of a batch with offsets between `above` and `below`,
-    exclusive of `above` itself."""
-    found = []
-    at = data.find(_MAGIC_BYTE, _MAGIC_AT)
-    while 0 <= at <= len(data) - (HEADER_BYTES - _MAGIC_AT):
-        header = read_header(data, at - _MAGIC_AT)
+    """Positions in `data` of anything that looks like the header of a batch with all offsets greater than
+    `above` and less than `below`."""
+    positions = []
+    magic = data.find(_MAGIC_BYTE, _MAGIC_AT)
+    while 0 <= magic <= len(data) - (HEADER_BYTES - _MAGIC_AT):
+        header = read_header(data, magic - _MAGIC_AT)
         if header.is_plausible and above < header.base_offset and header.next_offset <= below:
-            found.append(at - _MAGIC_AT)
-        at = data.find(_MAGIC_BYTE, at + 1)
-    return found
+            positions.append(magic - _MAGIC_AT)
+        magic = data.find(_MAGIC_BYTE, magic + 1)
+    return positions
 
 
 def build(
@@ -261,11 +267,11 @@ def build(
     producer_epoch: int = -1,
     base_sequence: int = -1,
 ) -> bytearray:
-    """One batch with base offset 0 of (key, value, headers, timestamp ms), at least one. ValueError: no
-    records or no such codec."""
+    """Build one batch with base offset 0 from records (key, value, headers, timestamp ms). ValueError: there
+    are no records, or no such codec."""
     if not records:
         raise ValueError("a batch has at least one record")
-    kind = codecs.NAMES.index(codec)
+    codec_id = codecs.NAMES.index(codec)
     first_ms = max_ms = records[0][3]
     parts: list[bytes] = []
     for delta, (key, value, headers, timestamp_ms) in enumerate(records):
@@ -284,16 +290,16 @@ def build(
         parts.append(_varint(sum(map(len, body))))
         parts += body
     data = b"".join(parts)
-    if kind:
-        data = codecs.compress(kind, data)
+    if codec_id:
+        data = codecs.compress(codec_id, data)
     out = bytearray(HEADER_BYTES + len(data))
     out[HEADER_BYTES:] = data
     count = len(records)
     _HEADER.pack_into(
-        out, 0, 0, len(out) - LENGTH_OVERHEAD, -1, MAGIC, 0, kind, count - 1, first_ms, max_ms,
+        out, 0, 0, len(out) - LENGTH_OVERHEAD, -1, MAGIC, 0, codec_id, count - 1, first_ms, max_ms,
         producer_id, producer_epoch, base_sequence, count,
     )  # fmt: skip
-    _CRC_AND_ATTRIBUTES.pack_into(out, _CRC_AT, crc32c(memoryview(out)[CRC_FROM:]), kind)
+    _CRC_AND_ATTRIBUTES.pack_into(out, _CRC_AT, crc32c(memoryview(out)[CRC_FROM:]), codec_id)
     return out
 
 
@@ -334,7 +340,7 @@ def _length_prefixed(content: bytes | None) -> tuple[bytes, ...]:
 
 
 def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
-    """The records of one whole batch, CRC checked. Takes a moment: not for the hot path.
+    """The records of one whole batch; checks its CRC. Slow: not for the hot path.
 
     CorruptBatch: damaged, or more than `cap_bytes` when decompressed.
     """
@@ -348,15 +354,15 @@ def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
 
 
 def decompressed(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
-    """The records of a whole batch, not compressed. CorruptBatch: damaged, or more than `cap_bytes`."""
+    """The bytes of a whole batch's records, decompressed. CorruptBatch: damaged, or more than `cap_bytes`."""
     if header.codec > codecs.ZSTD:
         raise CorruptBatch(f"there is no codec {header.codec}")
     return codecs.decompress(header.codec, batch[HEADER_BYTES:], cap_bytes)
 
 
 def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Record]:
-    """The records of a whole batch whose CRC was checked. `data`: what `decompressed` returned.
-    CorruptBatch."""
+    """The records of a whole batch whose CRC was checked. `data` is what `decompressed` returned.
+    CorruptBatch: the records contradict the header."""
     plain: Buffer = batch
     if header.codec != codecs.NONE:
         plain = bytearray(HEADER_BYTES + len(data))
@@ -377,9 +383,10 @@ def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Rec
 
 @cache
 def record_parser() -> tuple[Callable[[Buffer], Iterable[Any]], type[Exception]]:
-    """What takes the records out of a batch, and what it raises of damage."""
-    # Imported when first needed: it brings a whole client, 5 MB and 60 ms, and a plain server never decodes.
-    # (Search processes leave that client out: `search/workers/bootstrap.py`.)
+    """The class that decodes a batch into records, and the exception that it raises for damage."""
+    # Imported at the first use: it imports a whole client, which takes 5 MB and 60 ms, and a server without
+    # doors to decode for never needs it. Search workers leave that client out
+    # (`search/workers/bootstrap.py`).
     from aiokafka.errors import CorruptRecordException
 
     try:
@@ -393,7 +400,8 @@ def _decode_plain(batch: Buffer) -> list[Record]:
     parser, corrupt = record_parser()
     try:
         return [
-            Record(one.offset, one.timestamp, one.key, one.value, tuple(one.headers)) for one in parser(batch)
+            Record(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))
+            for record in parser(batch)
         ]
     except (corrupt, ValueError, IndexError, OverflowError, MemoryError) as error:
         raise CorruptBatch(f"the records of a batch are damaged: {error}") from None

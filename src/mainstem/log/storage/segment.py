@@ -1,8 +1,8 @@
-"""One segment: its files, its size, and what is known of them.
+"""One segment of a partition: its files, its size, and what is known about them.
 
-Owns: the names, the open file, the index and arrivals in memory, which bytes of it have been verified since
-the start, and which are known to be damaged. Refuses: to know what is committed and what comes next
-(`partition.py`). Called by the modules of the partition.
+Owns: the file names, the open file, the index and arrivals in memory, which bytes were verified since the
+start, and which are known to be damaged. Refuses: to know what is committed and which segment comes next
+(`partition/segments.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SUFFIXES = (".log", ".index", ".timeindex", ".arrivals")
 
 
 class DamagedRange(NamedTuple):
-    """Bytes that are no whole batch, and the offsets that are lost with them."""
+    """Bytes that are not whole batches (none, if a batch is missing), and the offsets that are lost."""
 
     position: int
     end_position: int
@@ -29,7 +29,7 @@ class DamagedRange(NamedTuple):
 
 
 class Segment:
-    """A segment of one partition. Sealed unless it has a writer."""
+    """A segment of one partition. It is sealed unless it has a writer."""
 
     __slots__ = (
         "_arrivals", "_context", "_read_file", "_saved_arrival_pairs", "_saved_index_entries", "_size",
@@ -37,32 +37,35 @@ class Segment:
         "index", "index_rebuilt", "last_batch_position", "max_timestamp", "truncation_count", "writer",
     )  # fmt: skip
 
-    def __init__(self, shared: LogContext, folder: str, base_offset: int, size: int | None = None) -> None:
-        self._context = shared
+    def __init__(self, context: LogContext, folder: str, base_offset: int, size: int | None = None) -> None:
+        self._context = context
         self._stem = f"{folder}/{base_offset:020}"
         self._size = size
         self.base_offset = base_offset
         self.writer: File | None = None
-        """Of the active segment, once it was needed."""
+        """The file of the active segment, once it was appended to."""
         self.deleted = False
-        """Unlinked, or about to be."""
+        """Its files are unlinked, or about to be."""
         self.index: SegmentIndex | None = None
-        """None while it is not in memory; appends leave it alone then, and loading walks what it missed."""
+        """None while it is not in memory. Appends do not change it then; loading adds the batches it has
+        missed."""
         self.index_rebuilt = False
-        """From the log, since the start: it cannot get better by doing it again."""
+        """The index was built from the log since the start: doing so again would give the same."""
         self.max_timestamp: int | None = None
-        """Of a sealed segment, ms, once known; -1: no record has one."""
+        """Largest timestamp of a sealed segment, ms; -1: no record has one; None: not known yet."""
         self.last_batch_position = -1
-        """Position of the last batch appended since the start; -1: none."""
+        """Position of the last batch that was appended since the start; -1: none."""
         self.truncation_count = 0
-        """Rises when the end is cut: what was read before may not be there any more."""
+        """Rises when the segment is truncated: bytes that were read before may no longer be there."""
         self.damaged_ranges: list[DamagedRange] = []
-        """Found so far, by position."""
+        """Damage that is known, by position."""
         self._read_file: File | None = None
         self._arrivals: ArrivalIndex | None = None
         self._saved_index_entries: tuple[int, int] | None = (0, 0)
-        """Entries that are in the files already; None: the files have others, and are to be written anew."""
+        """Entries (offsets, times) that are in the files; None: the files have other entries and must be
+        rewritten."""
         self._saved_arrival_pairs: int | None = 0
+        """Pairs that are in the file; None: the file has other pairs and must be rewritten."""
         self._verified_by_writes = (0, 0)
         self._verified_by_reads = (0, 0)
 
@@ -70,11 +73,11 @@ class Segment:
 
     @property
     def path(self) -> str:
-        """Of the `.log` file."""
+        """Path of the `.log` file."""
         return self._stem + ".log"
 
     def file(self) -> File:
-        """The `.log` file, open for reading. PartitionDeleted if it was unlinked meanwhile; OSError."""
+        """The `.log` file, open for reading. PartitionDeleted: it was unlinked in the meantime. OSError."""
         if self.deleted:
             raise PartitionDeleted(f"{self.path} was deleted")
         if self.writer is not None:
@@ -85,14 +88,14 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """Bytes of log, also those not committed."""
+        """Bytes of log, committed or not."""
         if self._size is None:
             self._size = self._context.disk.size(self.path)
         return self._size
 
     def mark_deleted(self) -> None:
-        """It is about to be unlinked: who still reads it gets PartitionDeleted. Its writer is the
-        committer's."""
+        """The files are about to be unlinked: later reads raise PartitionDeleted. The writer stays open: the
+        committer may still use it."""
         self.deleted = True
         self._context.indexes.remove(self)
         if self._read_file is not None:
@@ -100,14 +103,13 @@ class Segment:
             self._read_file = None
 
     def close_writer(self) -> None:
-        """The committer needs the writer no more."""
+        """The committer no longer needs the writer."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
 
     def unlink(self) -> None:
-        """Delete all its files, the log last: if that fails, it is a segment as before. Idempotent.
-        OSError."""
+        """Delete all files, the log last: if that fails, the segment is still whole. Idempotent. OSError."""
         for suffix in reversed(SUFFIXES):
             self._context.disk.unlink(self._stem + suffix)
         self.mark_deleted()
@@ -116,21 +118,22 @@ class Segment:
 
     def extend(self, position: int, size: int) -> None:
         """`size` verified bytes were appended at `position`."""
+        assert size > 0, "a batch is never empty"
         self._size = position + size
         self.last_batch_position = position
         start, end = self._verified_by_writes
         self._verified_by_writes = (start if end == position and end > start else position, position + size)
 
     def truncate(self, position: int, offset: int) -> None:
-        """The log file now ends at `position`, which is `offset`. The index has to be walked again from its
-        end."""
+        """The log file now ends at `position`, which is `offset`. The caller continues the index from its
+        `resume_position`."""
         self._size = position
         self.truncation_count += 1
         self.last_batch_position = -1
         self.max_timestamp = None
         self._verified_by_writes = _clip_range(self._verified_by_writes, position)
         self._verified_by_reads = _clip_range(self._verified_by_reads, position)
-        self.damaged_ranges = [one for one in self.damaged_ranges if one.end_position <= position]
+        self.damaged_ranges = [damage for damage in self.damaged_ranges if damage.end_position <= position]
         relative = offset - self.base_offset
         if self.index is not None:
             self.index.truncate(relative)
@@ -141,7 +144,7 @@ class Segment:
     # --- verified and damaged ranges ----------------------------------------------------------------------
 
     def is_verified(self, start: int, end: int) -> bool:
-        """Each byte of the range was checked against its CRC since the start: when it was written or when
+        """All batches in the range were checked against their CRCs since the start, when written or when
         read."""
         for low, high in (self._verified_by_reads, self._verified_by_writes, self._verified_by_reads):
             if low <= start < high:
@@ -149,49 +152,53 @@ class Segment:
         return start >= end
 
     def mark_verified(self, start: int, end: int) -> None:
-        """The batches in the range have right CRCs. Only one range is remembered: readers go forward."""
+        """The batches in the range have valid CRCs. Only one range of reads is remembered, because readers
+        move forward."""
         low, high = self._verified_by_reads
         self._verified_by_reads = (low, max(high, end)) if low <= start <= high else (start, end)
 
     def damage_at_position(self, position: int) -> DamagedRange | None:
-        """The damage that covers `position`."""
-        for one in self.damaged_ranges:
-            if one.position <= position < one.end_position:
-                return one
+        """The damage that includes `position`."""
+        for damage in self.damaged_ranges:
+            if damage.position <= position < damage.end_position:
+                return damage
         return None
 
     def damage_at_offset(self, offset: int) -> DamagedRange | None:
-        """The damage that `offset` is lost in."""
-        for one in self.damaged_ranges:
-            if one.offset <= offset < one.next_offset:
-                return one
+        """The damage in which `offset` is lost."""
+        for damage in self.damaged_ranges:
+            if damage.offset <= offset < damage.next_offset:
+                return damage
         return None
 
     def add_damage(self, damage: DamagedRange) -> None:
-        """Remember it."""
+        """Remember a damaged range."""
+        assert damage.position <= damage.end_position, "damage never ends before it begins"
         if damage not in self.damaged_ranges:
             self.damaged_ranges.insert(bisect_right(self.damaged_ranges, damage), damage)
 
     # --- index and arrivals -------------------------------------------------------------------------------
 
     def index_bytes(self) -> int:
-        """Memory that the index takes."""
+        """Bytes of memory that the index takes."""
         return self.index.memory_bytes() if self.index is not None else 0
 
     def evict(self) -> None:
-        """Give up the index: its files have all of it."""
+        """Drop the index, if the segment is sealed and its files have all entries."""
         if self.writer is None and self.index is not None and self._saved_index_entries == self.index.entries:
             self.index = None
 
     def index_files(self) -> tuple[bytes, bytes]:
-        """Contents of `.index` and `.timeindex`; empty where there is no file. Blocks, small files."""
+        """Contents of `.index` and `.timeindex`; empty if there is no such file. Blocks; the files are
+        small."""
         disk = self._context.disk
         paths = (self._stem + ".index", self._stem + ".timeindex")
         first, second = (disk.read_all(path) if disk.exists(path) else b"" for path in paths)
         return first, second
 
     def set_index(self, index: SegmentIndex, in_files: tuple[int, int] | None) -> None:
-        """Take `index`; `in_files` of its entries are in the files already; None: write the files anew."""
+        """Use `index`. `in_files`: how many of its entries (offsets, times) are in the files; None: rewrite
+        the files."""
         self.index = index
         self._saved_index_entries = in_files
         if self.writer is None:
@@ -199,12 +206,12 @@ class Segment:
 
     @property
     def saved_entries(self) -> tuple[int, int] | None:
-        """What `set_index` was told, and what was saved since."""
+        """Entries (offsets, times) that are in the files; None: the files must be rewritten."""
         return self._saved_index_entries
 
     @property
     def arrivals(self) -> ArrivalIndex:
-        """Loaded at first use. Blocks then, a small file."""
+        """The arrival index. The first use loads it from its small file, and blocks."""
         if self._arrivals is None:
             path = self._stem + ".arrivals"
             data = self._context.disk.read_all(path) if self._context.disk.exists(path) else b""
@@ -214,16 +221,15 @@ class Segment:
         return self._arrivals
 
     def arrivals_below(self, offset: int) -> ArrivalIndex:
-        """Without those of batches at or behind `offset`: a crash took the batches, and may have left the
-        pairs."""
+        """The arrival index without pairs of batches at or after `offset`: a crash may lose batches and leave
+        their pairs."""
         self.arrivals.truncate(offset - self.base_offset)
         if self._saved_arrival_pairs is not None and self._saved_arrival_pairs > len(self.arrivals.times):
             self._saved_arrival_pairs = None
         return self.arrivals
 
     def save_side_files(self, below: int) -> None:
-        """Write new entries, those of batches before offset `below`, to the three files, unsynced.
-        OSError."""
+        """Append new entries, of batches before offset `below`, to the three files, unsynced. OSError."""
         relative = below - self.base_offset
         disk = self._context.disk
         if self.index is not None:
@@ -249,7 +255,7 @@ class Segment:
             self._saved_arrival_pairs = end
 
     def side_files(self) -> list[str]:
-        """Paths of the three files that exist."""
+        """Paths of those of the three files that exist."""
         paths = (self._stem + suffix for suffix in SUFFIXES[1:])
         return [path for path in paths if self._context.disk.exists(path)]
 
