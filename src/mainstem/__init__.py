@@ -24,8 +24,8 @@ __all__ = ["Event", "NewEvent", "Position", "StreamError", "__version__", "conne
 _FROM_CONTRACT = frozenset({"Event", "NewEvent", "Position", "StreamError"})
 
 
-def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
-    """A context manager of a connection to HOST:PORT (several with commas).
+def connect(address: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
+    """A context manager of a connection to `address`: HOST:PORT, several with commas.
 
     Entering it raises NotReachable (of `mainstem.contract`) if no server responds within 5 s. Leaving it
     waits until all published events are written.
@@ -34,7 +34,7 @@ def connect(at: str = "127.0.0.1:9092") -> AbstractAsyncContextManager[Engine]:
 
     @asynccontextmanager
     async def connected() -> AsyncIterator[Engine]:
-        engine = await KafkaEngine.connect(at)
+        engine = await KafkaEngine.connect(address)
         try:
             yield engine
         finally:

@@ -257,7 +257,7 @@ class Replay:
 
         def on_published(publishing: asyncio.Future[list[Position]]) -> None:
             if not publishing.cancelled():
-                publishing.exception()  # retrieve it, or asyncio logs that nobody did
+                publishing.exception()  # retrieve it, or asyncio logs it as never retrieved
             callback()
 
         if self._publishing is None or self._publishing.done():

@@ -22,10 +22,10 @@ T = TypeVar("T")
 class StateRig:
     """The two state machines and their runtime. `restart()` loads them again from what is durable."""
 
-    def __init__(self, *, auto: bool = True, settings: Settings | None = None, seed: int = 1) -> None:
+    def __init__(self, *, auto_commit: bool = True, settings: Settings | None = None, seed: int = 1) -> None:
         self.clock = SimClock()
         self.disk = FakeStateDisk()
-        self.log = FakeStateLog(auto=auto)
+        self.log = FakeStateLog(auto_commit=auto_commit)
         self.settings = settings or Settings()
         self.seed = seed
         self.open()

@@ -169,14 +169,14 @@ class CoordinatorRun:
         self.acknowledges(self.node.topics.create(self.rng.choice(NAMES), self.rng.randint(1, 2), config))
 
     def delete(self) -> None:
-        def gone(topic: TopicMetadata) -> None:
+        def on_deleted(topic: TopicMetadata) -> None:
             self.deleted[topic.id] = topic.name
 
         name = self.rng.choice(NAMES)
         topic = self.node.topics.get(name)
         if topic is not None:
             self.deletion_asked.add(topic.id)
-        self.acknowledges(self.node.topics.delete(name), gone)
+        self.acknowledges(self.node.topics.delete(name), on_deleted)
 
     def grow(self) -> None:
         self.acknowledges(self.node.topics.add_partitions(self.rng.choice(NAMES), self.rng.randint(2, 4)))
@@ -271,12 +271,12 @@ def test_what_was_acknowledged_survives_every_crash(durability: Literal["disk", 
     try:
         with small():
             for seed in range(60):
-                one(seed, durability)
+                run_seed(seed, durability)
     finally:
         logging.disable(logging.NOTSET)
 
 
-def one(seed: int, durability: Literal["disk", "os"]) -> None:
+def run_seed(seed: int, durability: Literal["disk", "os"]) -> None:
     """Execute the run of a seed. A failure names the seed."""
     try:
         CoordinatorRun(seed, durability).run()
@@ -288,9 +288,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     with small():
-        for number in range(asked.first, asked.first + asked.seeds):
-            one(number, "os" if number % 3 == 0 else "disk")
-    print(f"{asked.seeds} lives, all well")
+        for number in range(options.first, options.first + options.seeds):
+            run_seed(number, "os" if number % 3 == 0 else "disk")
+    print(f"{options.seeds} runs, no failure")

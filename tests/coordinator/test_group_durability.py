@@ -75,7 +75,7 @@ def test_the_snapshot_has_groups_members_and_offsets() -> None:
 
 
 def test_no_member_gets_its_assignment_before_it_is_durable() -> None:
-    rig = group_rig(state=FakeStateLog(auto=False))
+    rig = group_rig(state=FakeStateLog(auto_commit=False))
     joined = rig.first()
     synced = rig.sync(joined, {joined.member_id: b"mine"})
     again = rig.sync(joined)
@@ -88,7 +88,7 @@ def test_no_member_gets_its_assignment_before_it_is_durable() -> None:
 
 
 def test_a_refusal_waits_until_the_state_it_shows_is_durable() -> None:
-    rig = group_rig(state=FakeStateLog(auto=False))
+    rig = group_rig(state=FakeStateLog(auto_commit=False))
     joined = rig.first()
     rig.sync(joined)
     rig.state.commit()
@@ -106,7 +106,7 @@ def test_a_failed_commit_makes_all_clients_find_the_coordinator_again() -> None:
     rig = group_rig()
     leader, follower = rig.stable_two()
     third = rig.join()
-    rig.state.auto = False
+    rig.state.auto_commit = False
     committed = rig.commit(leader)
     assert code(committed) == "pending"
     rig.state.fail()
@@ -124,7 +124,7 @@ def test_an_assignment_that_is_not_durable_keeps_the_previous_generation() -> No
     second = rig.join()
     leader = rig.join(first.member_id).result()
     waiting = rig.sync(second.result())
-    rig.state.auto = False
+    rig.state.auto_commit = False
     synced = rig.sync(leader, {leader.member_id: b"left"})
     rig.state.fail()
     rig.clock.run()
@@ -139,9 +139,9 @@ def test_a_refused_append_undoes_only_its_own_decision() -> None:
     other = rig.join(group_id="others").result()
     second = rig.join()
     leader = rig.join(first.member_id).result()
-    rig.state.refuse = "no space left"
+    rig.state.append_error = "no space left"
     assert code(rig.sync(leader, {})) == "NOT_COORDINATOR"
-    rig.state.refuse = None
+    rig.state.append_error = None
     rig.clock.run()
     assert rig.heartbeat(first) is None
     assert second.result().generation == 2
@@ -152,9 +152,9 @@ def test_a_refused_append_undoes_only_its_own_decision() -> None:
 def test_a_session_that_ends_while_the_disk_refuses_records_ends_later() -> None:
     rig = group_rig()
     rig.stable_one()
-    rig.state.refuse = "no space left"
+    rig.state.append_error = "no space left"
     rig.advance_ms(SESSION_MS)
-    rig.state.refuse = None
+    rig.state.append_error = None
     assert rig.state_of() == "Stable"
     rig.advance_ms(SESSION_MS)
     assert rig.state_of() == "Empty"
@@ -162,7 +162,7 @@ def test_a_session_that_ends_while_the_disk_refuses_records_ends_later() -> None
 
 def test_a_new_group_that_the_disk_refuses_does_not_exist() -> None:
     rig = group_rig()
-    rig.state.refuse = "no space left"
+    rig.state.append_error = "no space left"
     assert code(rig.commit()) == "NOT_COORDINATOR"
     assert rig.groups.list().result() == []
 
@@ -170,11 +170,11 @@ def test_a_new_group_that_the_disk_refuses_does_not_exist() -> None:
 def test_sessions_continue_after_a_failed_commit() -> None:
     rig = group_rig()
     joined = rig.stable_one()
-    rig.state.auto = False
+    rig.state.auto_commit = False
     rig.commit(joined)
     rig.state.fail()
     rig.clock.run()
-    rig.state.auto = True
+    rig.state.auto_commit = True
     rig.advance_ms(SESSION_MS)
     assert rig.state_of() == "Empty"
 

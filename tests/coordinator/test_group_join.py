@@ -71,7 +71,7 @@ def test_a_pending_id_cannot_be_used_with_an_instance_id() -> None:
         ({"session_timeout_ms": 1_800_001}, "INVALID_SESSION_TIMEOUT"),
         ({"protocols": ()}, "INCONSISTENT_GROUP_PROTOCOL"),
         ({"protocol_type": ""}, "INCONSISTENT_GROUP_PROTOCOL"),
-        ({"member_id": "somebody"}, "UNKNOWN_MEMBER_ID"),
+        ({"member_id": "unknown"}, "UNKNOWN_MEMBER_ID"),
     ],
 )
 def test_a_first_join_is_refused(change: dict[str, object], refusal: str) -> None:
@@ -94,7 +94,7 @@ def test_a_member_without_a_common_assignor_is_refused(change: dict[str, object]
 def test_an_unknown_member_of_a_known_group_is_refused() -> None:
     rig = group_rig()
     rig.stable_one()
-    assert code(rig.join("somebody")) == "UNKNOWN_MEMBER_ID"
+    assert code(rig.join("unknown")) == "UNKNOWN_MEMBER_ID"
 
 
 def test_the_common_assignor_with_most_votes_is_chosen() -> None:

@@ -36,7 +36,7 @@ class RandomGroupRequests(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.rig: GroupRig = group_rig(
-            state=FakeStateLog(auto=False), group_initial_rebalance_delay_ms=500, group_max_size=4
+            state=FakeStateLog(auto_commit=False), group_initial_rebalance_delay_ms=500, group_max_size=4
         )
         self.replies: list[JoinReply] = []
         self.ids: list[str] = []
@@ -58,8 +58,8 @@ class RandomGroupRequests(RuleBasedStateMachine):
             self.ids.append(promise.result().member_id)
 
     def random_reply(self, choice: int) -> JoinReply:
-        nobody = JoinReply(member_id="nobody", generation=1, protocol_type=None, protocol=None, leader="")
-        return self.replies[-1 - choice % len(self.replies)] if self.replies else nobody
+        unknown = JoinReply(member_id="unknown", generation=1, protocol_type=None, protocol=None, leader="")
+        return self.replies[-1 - choice % len(self.replies)] if self.replies else unknown
 
     # --- clients ------------------------------------------------------------------------------------------
 
@@ -137,11 +137,11 @@ class RandomGroupRequests(RuleBasedStateMachine):
 
     @rule()
     def disk_refuses_for_a_while(self) -> None:
-        self.rig.state.refuse = None if self.rig.state.refuse else "no space left"
+        self.rig.state.append_error = None if self.rig.state.append_error else "no space left"
 
     @rule()
     def crash(self) -> None:
-        self.rig.state.refuse = None
+        self.rig.state.append_error = None
         self.rig = self.rig.restart()
         self.open.clear()
 
@@ -198,8 +198,8 @@ class RandomGroupRequests(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let the disk work again and the clients stay silent: all requests get a reply, all members are
         removed."""
-        self.rig.state.refuse = None
-        self.rig.state.auto = True
+        self.rig.state.append_error = None
+        self.rig.state.auto_commit = True
         self.rig.state.commit()
         self.rig.clock.run()
         for _ in range(12):

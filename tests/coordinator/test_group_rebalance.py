@@ -70,7 +70,7 @@ def test_a_stable_member_gets_its_assignment_again() -> None:
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
-        ({"member_id": "somebody"}, "UNKNOWN_MEMBER_ID"),
+        ({"member_id": "unknown"}, "UNKNOWN_MEMBER_ID"),
         ({"generation": 2}, "ILLEGAL_GENERATION"),
         ({"group_id": "nobodies"}, "UNKNOWN_MEMBER_ID"),
         ({"group_id": ""}, "INVALID_GROUP_ID"),
@@ -145,7 +145,7 @@ def test_a_leader_that_never_assigns_is_removed_and_another_leads() -> None:
     ("change", "refusal"),
     [
         ({}, None),
-        ({"member_id": "somebody"}, "UNKNOWN_MEMBER_ID"),
+        ({"member_id": "unknown"}, "UNKNOWN_MEMBER_ID"),
         ({"generation": 0}, "ILLEGAL_GENERATION"),
         ({"generation": 2}, "ILLEGAL_GENERATION"),
         ({"group_id": "nobodies"}, "UNKNOWN_MEMBER_ID"),

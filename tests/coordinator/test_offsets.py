@@ -122,7 +122,7 @@ def test_a_generation_of_a_group_that_does_not_exist_is_refused() -> None:
         ({}, None),
         ({"generation": 0}, "ILLEGAL_GENERATION"),
         ({"generation": -1}, "ILLEGAL_GENERATION"),
-        ({"member_id": "somebody"}, "UNKNOWN_MEMBER_ID"),
+        ({"member_id": "unknown"}, "UNKNOWN_MEMBER_ID"),
         ({"generation": -1, "member_id": ""}, "UNKNOWN_MEMBER_ID"),
         ({"generation": -1, "member_id": "", "instance_id": "w-1"}, "UNKNOWN_MEMBER_ID"),
     ],
@@ -169,7 +169,7 @@ def test_a_commit_counts_as_a_heartbeat() -> None:
     assert rig.state_of() == "Stable"
 
 
-# --- topics that come and go --------------------------------------------------------------------------------
+# --- topics that are deleted --------------------------------------------------------------------------------
 
 
 def test_a_topic_that_is_created_again_has_no_offsets() -> None:

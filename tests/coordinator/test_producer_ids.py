@@ -15,7 +15,7 @@ def test_ids_increase_and_a_block_is_one_record() -> None:
 
 
 def test_an_id_is_returned_only_when_its_block_is_durable() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     first, second = rig.producer_ids.allocate(), rig.producer_ids.allocate()
     assert not first.done
     assert not second.done
@@ -37,7 +37,7 @@ def test_no_id_is_allocated_again_after_a_restart() -> None:
 
 
 def test_a_failed_commit_allocates_nothing() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     lost = rig.producer_ids.allocate()
     rig.log.fail()
     assert isinstance(lost.error, StorageError)
@@ -49,9 +49,9 @@ def test_a_failed_commit_allocates_nothing() -> None:
 
 def test_a_refused_append_allocates_no_id_twice() -> None:
     rig = StateRig()
-    rig.log.refuse = "full"
+    rig.log.append_error = "full"
     assert isinstance(rig.producer_ids.allocate().error, StorageError)
-    rig.log.refuse = None
+    rig.log.append_error = None
     assert [done(rig.producer_ids.allocate())[0] for _ in range(3)] == [0, 1, 2]
 
 

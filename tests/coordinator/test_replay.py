@@ -70,7 +70,7 @@ class StateReplay(RuleBasedStateMachine):
         module.SNAPSHOT_SLICE_RECORDS = slice_records
         self.seed = seed
         self.clock, self.disk = SimClock(), FakeStateDisk()
-        self.log = FakeStateLog(auto=False)
+        self.log = FakeStateLog(auto_commit=False)
         self.live = CoordinatorRig(self.log, self.disk, self.clock, seed)
         self.states_by_log_end = {0: self.live.state()}
 

@@ -22,7 +22,7 @@ def names(rig: StateRig) -> list[str]:
 
 
 def test_a_reply_waits_until_the_batch_is_durable() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     promise = rig.topics.create("a", 1, {})
     assert names(rig) == ["a"], "applied at once"
     assert not promise.done
@@ -35,7 +35,7 @@ def test_with_durability_os_the_reply_is_immediate() -> None:
 
 
 def test_a_read_waits_for_what_it_shows() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     assert done(rig.runtime.read("nothing is pending")) == "nothing is pending"
     rig.topics.create("a", 1, {})
     assert not rig.runtime.all_durable
@@ -47,7 +47,7 @@ def test_a_read_waits_for_what_it_shows() -> None:
 
 
 def test_a_refusal_waits_for_the_state_it_shows() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     rig.topics.create("a", 1, {})
     again = rig.topics.create("a", 1, {})
     assert not again.done
@@ -56,7 +56,7 @@ def test_a_refusal_waits_for_the_state_it_shows() -> None:
 
 
 def test_replies_are_sent_in_order_up_to_the_committed_offset() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     order: list[str] = []
     for name in "abc":
         rig.topics.create(name, 1, {}).then(lambda promise: order.append(promise.result().name))
@@ -67,7 +67,7 @@ def test_replies_are_sent_in_order_up_to_the_committed_offset() -> None:
 
 
 def test_a_callback_may_write_again() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     second: list[Promise[TopicMetadata]] = []
     rig.topics.create("a", 1, {}).then(lambda _: second.append(rig.topics.create("b", 1, {})))
     rig.log.commit()
@@ -77,7 +77,7 @@ def test_a_callback_may_write_again() -> None:
 
 
 def test_a_failed_commit_fails_every_parked_reply_and_undoes_its_records() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     rig.topics.create("kept", 1, {})
     rig.log.commit()
     lost: list[Promise[Any]] = [
@@ -102,7 +102,7 @@ def test_a_failed_commit_fails_every_parked_reply_and_undoes_its_records() -> No
 
 
 def test_a_reload_that_fails_is_retried() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     rig.topics.create("kept", 1, {})
     rig.log.commit()
     rig.topics.create("lost", 1, {})
@@ -120,11 +120,11 @@ def test_a_reload_that_fails_is_retried() -> None:
 
 def test_a_refused_append_changes_nothing() -> None:
     rig = StateRig()
-    rig.log.refuse = "the disk is full"
+    rig.log.append_error = "the disk is full"
     promise = rig.topics.create("a", 1, {})
     assert isinstance(promise.error, StorageError)
     assert names(rig) == []
-    rig.log.refuse = None
+    rig.log.append_error = None
     rig.create("a")
     assert names(rig) == ["a"]
 
@@ -140,7 +140,7 @@ def test_the_records_of_a_write_are_one_batch() -> None:
 
 
 def test_after_a_restart_the_state_is_that_of_the_durable_log() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     rig.topics.create("a", 3, {"retention.ms": "5"})
     rig.log.commit()
     before = rig.state()
@@ -150,7 +150,7 @@ def test_after_a_restart_the_state_is_that_of_the_durable_log() -> None:
 
 
 def test_a_closed_runtime_refuses_requests_but_sends_parked_replies() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     parked = rig.topics.create("a", 1, {})
     rig.runtime.close()
     assert isinstance(rig.topics.create("b", 1, {}).error, StorageError)
@@ -288,7 +288,7 @@ def test_a_complete_log_needs_no_snapshot() -> None:
 
 
 def test_a_snapshot_has_only_durable_state() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     rig.topics.create("a", 1, {})
     take(rig)
     assert rig.disk.files == {}

@@ -234,7 +234,7 @@ def test_an_unknown_topic_cannot_be_deleted() -> None:
 
 
 def test_listeners_are_called_for_deletions_and_settings_when_these_are_durable() -> None:
-    rig = StateRig(auto=False)
+    rig = StateRig(auto_commit=False)
     calls: list[tuple[str, TopicMetadata]] = []
     rig.topics.on_deleted.append(lambda topic: calls.append(("deleted", topic)))
     rig.topics.on_configured.append(lambda topic: calls.append(("configured", topic)))
@@ -257,5 +257,5 @@ def test_listeners_are_called_for_deletions_and_settings_when_these_are_durable(
 
 def test_a_refused_append_is_a_storage_error() -> None:
     rig = StateRig()
-    rig.log.refuse = "full"
+    rig.log.append_error = "full"
     assert isinstance(rig.topics.create("a").error, StorageError)

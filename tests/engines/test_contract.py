@@ -48,7 +48,7 @@ async def made(engine: Engine, partitions: int = 1, **settings: str) -> str:
             return topic
         except UnknownTopic:
             await asyncio.sleep(0.05)
-    raise AssertionError(f"{topic} did not come")
+    raise AssertionError(f"{topic} did not appear")
 
 
 async def read(reader: Reader | Member, count: int) -> list[Event]:

@@ -10,25 +10,25 @@ from mainstem.promise import Promise
 
 
 class FakeStateLog:
-    """Keeps batches in a list. `auto`: each append is durable at once, as with `durability=os`."""
+    """Keeps batches in a list. `auto_commit`: each append is durable at once, as with `durability=os`."""
 
-    def __init__(self, *, auto: bool = True) -> None:
-        self.auto = auto
+    def __init__(self, *, auto_commit: bool = True) -> None:
+        self.auto_commit = auto_commit
         self.batches: list[tuple[int, int, bytes]] = []
         self.log_start_offset = 0
         self.high_watermark = 0
         self.log_end_offset = 0
         self.waiters: list[tuple[int, Promise[None]]] = []
-        self.refuse: str | None = None
+        self.append_error: str | None = None
 
     def append(self, batch: memoryview) -> AppendedBatch:
-        if self.refuse:
-            raise StorageError(self.refuse)
+        if self.append_error:
+            raise StorageError(self.append_error)
         base = self.log_end_offset
         self.log_end_offset = base + record_batch.validate(batch).next_offset
         record_batch.assign_offsets(batch, base, 0, None)
         self.batches.append((base, self.log_end_offset, bytes(batch)))
-        if self.auto:
+        if self.auto_commit:
             self.commit()
         return AppendedBatch(base, self.log_end_offset, -1, False)
 

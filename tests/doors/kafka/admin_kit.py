@@ -52,7 +52,7 @@ class AdminClient(DoorClient):
     """A client of administration. `auto=False`: what is written waits for `kit.log.commit()`."""
 
     def __init__(self, *, auto: bool = True, settings: Settings | None = None) -> None:
-        self.kit = StateRig(auto=auto, settings=settings)
+        self.kit = StateRig(auto_commit=auto, settings=settings)
         node: Any = AdminNode(self.kit)
         super().__init__(node)
 

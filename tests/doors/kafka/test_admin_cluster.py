@@ -47,7 +47,7 @@ def test_a_transactional_producer_is_refused_for_good(version: int) -> None:
 
 def test_a_disk_that_refuses_gives_no_id() -> None:
     admin = AdminClient()
-    admin.kit.log.refuse = "full"
+    admin.kit.log.append_error = "full"
     assert producer(admin, 5) == (STORAGE_ERROR, -1, -1)
 
 

@@ -461,7 +461,7 @@ def test_offsets_are_deleted_or_refused() -> None:
 
 @pytest.mark.parametrize("version", [1, 2, 7, 8, 10])
 def test_while_the_state_is_read_again_clients_look_for_the_coordinator(version: int) -> None:
-    party = GroupClients(state=FakeStateLog(auto=False))
+    party = GroupClients(state=FakeStateLog(auto_commit=False))
     party.kit.commit()
     topics = [Message(partition_indexes=[0], **topic_fields(version))]
     fields = (

@@ -288,6 +288,7 @@ class Runtime:
         """Write the state as a snapshot at `end`, because the log ends before its snapshot at `offset`: after
         a power cut with `durability=os`, or in a mix of two backups. The snapshot is not damaged, so it is
         valid; but the offsets from `end` on will be assigned again."""
+        assert offset > end, "a snapshot is moved back only if the log ends before it"
         log.warning(
             "the state log ends at %d, before its snapshot at %d: going on with the snapshot", end, offset
         )
@@ -358,11 +359,12 @@ class Runtime:
             return
         try:
             offsets = snapshot.offsets(self._disk)
-            kept, old = offsets[: snapshot.SNAPSHOTS_KEPT], offsets[snapshot.SNAPSHOTS_KEPT :]
-            for old_offset in old:
+            for old_offset in offsets[snapshot.SNAPSHOTS_KEPT :]:
                 self._disk.unlink(snapshot.path_of(old_offset))
-            if len(kept) == snapshot.SNAPSHOTS_KEPT:
-                self._partition.delete_records(kept[-1]).then(self._on_log_shortened)
+            if len(offsets) >= snapshot.SNAPSHOTS_KEPT:
+                oldest_kept = offsets[snapshot.SNAPSHOTS_KEPT - 1]
+                assert oldest_kept <= self._durable, "the state log is deleted only below a durable snapshot"
+                self._partition.delete_records(oldest_kept).then(self._on_log_shortened)
         except (LogError, OSError) as error:
             log.error("the state log was not shortened: %s", error)
 
