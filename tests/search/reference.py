@@ -1,7 +1,6 @@
-"""What a query means, a second time: slowly, straight from docs/SEARCH.md.
+"""A second, slow implementation of queries, written directly from docs/SEARCH.md.
 
-Shares with the matcher only the parser's tree and the reading of times, which have tables of their own in
-test_query.py.
+It shares with the matcher only the syntax tree and the parsing of times, which test_query.py tests.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from mainstem.search.query.ast import (
 
 @dataclass(frozen=True)
 class ReferenceNumber:
-    """A JSON number as it is spelled."""
+    """The spelling of a JSON number."""
 
     spelling: str
 
 
 class NotJson(Exception):
-    """It is text or binary."""
+    """The bytes are text or binary, not JSON."""
 
 
 def no_constant(name: str) -> Any:
@@ -49,25 +48,25 @@ def no_constant(name: str) -> Any:
 
 
 def no_surrogates(value: Any) -> None:
-    """ValueError: it holds half of a pair of surrogates."""
+    """Raise ValueError if the value has half of a surrogate pair."""
     json.dumps(value, default=lambda number: number.spelling, ensure_ascii=False).encode("utf-8")
 
 
-def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. What is hidden by a name that comes again has to be right as well."""
-    no_surrogates(found)
-    return dict(found)
+def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these pairs. Values that a repeated name hides are checked as well."""
+    no_surrogates(pairs)
+    return dict(pairs)
 
 
 def as_json(raw: bytes) -> Any:
-    """The value, numbers as ReferenceNumber. NotJson."""
+    """Parse JSON, with numbers as ReferenceNumber. Raises NotJson."""
     try:
         value = json.loads(
             raw.decode("utf-8"),
             parse_int=ReferenceNumber,
             parse_float=ReferenceNumber,
             parse_constant=no_constant,
-            object_pairs_hook=pairs,
+            object_pairs_hook=to_object,
         )
         no_surrogates(value)
     except (ValueError, NotJson) as error:
@@ -85,14 +84,14 @@ def as_text(raw: bytes) -> str:
 
 
 def words(text: str) -> list[str]:
-    found, word = [], ""
+    folded_words, word = [], ""
     for character in text + " ":
         if character.isalnum():
             word += character
         elif word:
-            found.append(word.casefold())
+            folded_words.append(word.casefold())
             word = ""
-    return found
+    return folded_words
 
 
 def text_of_scalar(scalar: Any) -> str:
@@ -105,37 +104,37 @@ def text_of_scalar(scalar: Any) -> str:
 
 def all_scalars(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
-        for below in value.values():
-            yield from all_scalars(below)
+        for child in value.values():
+            yield from all_scalars(child)
     elif isinstance(value, list):
-        for below in value:
-            yield from all_scalars(below)
+        for child in value:
+            yield from all_scalars(child)
     else:
         yield value
 
 
 def at_path(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """What the path leads to, arrays being looked through on the way."""
+    """The values at the end of a path. Arrays on the way are searched."""
     if not path:
         yield value
     elif isinstance(value, list):
-        for below in value:
-            yield from at_path(below, path)
+        for child in value:
+            yield from at_path(child, path)
     elif isinstance(value, dict) and path[0] in value:
         yield from at_path(value[path[0]], path[1:])
 
 
 def elements(value: Any) -> Iterator[Any]:
-    """Scalars at a path's end: it, or what an array there holds; an object there has no value."""
+    """The scalars of a value at a path's end: itself, or the elements of an array. An object has none."""
     if isinstance(value, list):
-        for below in value:
-            yield from elements(below)
+        for child in value:
+            yield from elements(child)
     elif not isinstance(value, dict):
         yield value
 
 
 def numeric(text: str) -> Fraction | None:
-    """The value of text that is spelled as a JSON number."""
+    """The value of a text that is a JSON number; None for any other text."""
     try:
         value = json.loads(
             text, parse_int=ReferenceNumber, parse_float=ReferenceNumber, parse_constant=no_constant
@@ -146,7 +145,7 @@ def numeric(text: str) -> Fraction | None:
 
 
 def glob(pattern: str, text: str) -> bool:
-    """By the book: a table of which prefixes match which. Case is folded by the caller."""
+    """Whether a pattern matches a case-folded text, by tracking which prefixes of the text can match."""
     parts: list[str | None] = []
     literal: list[str] = []
     escaped = False
@@ -161,16 +160,16 @@ def glob(pattern: str, text: str) -> bool:
         else:
             parts.append(character)
             literal.append("")
-    reach = {0}
+    ends = {0}
     for kind, wanted in zip(parts, literal, strict=True):
         if kind == "*":
-            reach = {end for start in reach for end in range(start, len(text) + 1)}
+            ends = {end for start in ends for end in range(start, len(text) + 1)}
         else:
-            reach = {at + 1 for at in reach if at < len(text) and (kind == "?" or text[at] == wanted)}
-    return len(text) in reach
+            ends = {end + 1 for end in ends if end < len(text) and (kind == "?" or text[end] == wanted)}
+    return len(text) in ends
 
 
-def found_by(pattern: str, text: str) -> bool:
+def regex_matches(pattern: str, text: str) -> bool:
     return re2.search(pattern, text) is not None
 
 
@@ -217,7 +216,7 @@ def scalar_passes(test: Test, scalar: Any) -> bool:
         case Glob(pattern):
             return scalar is not None and glob(pattern, text_of_scalar(scalar).casefold())
         case Regex(pattern):
-            return scalar is not None and found_by(pattern, text_of_scalar(scalar))
+            return scalar is not None and regex_matches(pattern, text_of_scalar(scalar))
         case Exists():
             return scalar is not None
 
@@ -244,15 +243,17 @@ def texts(record: Record) -> Iterator[str]:
             yield as_text(record.value)
 
 
-def adjacent(found: list[str], wanted: list[Any], same: Callable[[Any, str], bool]) -> bool:
+def has_side_by_side(
+    text_words: list[str], wanted: list[Any], matches_word: Callable[[Any, str], bool]
+) -> bool:
     return any(
-        all(same(want, found[at + place]) for place, want in enumerate(wanted))
-        for at in range(len(found) - len(wanted) + 1)
+        all(matches_word(pattern, text_words[start + i]) for i, pattern in enumerate(wanted))
+        for start in range(len(text_words) - len(wanted) + 1)
     )
 
 
 def pattern_words(pattern: str) -> list[str]:
-    found, word, escaped = [], "", False
+    patterns, word, escaped = [], "", False
     for character in pattern + " ":
         if character == "\\" and not escaped:
             escaped = True
@@ -260,20 +261,20 @@ def pattern_words(pattern: str) -> list[str]:
         if character.isalnum() or (character in "*?" and not escaped):
             word += character
         elif word:
-            found.append(word)
+            patterns.append(word)
             word = ""
         escaped = False
-    return found
+    return patterns
 
 
 def free_passes(test: Test, record: Record) -> bool:
     match test:
         case Text(text):
-            return any(adjacent(words(each), words(text), str.__eq__) for each in texts(record))
+            return any(has_side_by_side(words(own), words(text), str.__eq__) for own in texts(record))
         case Glob(pattern):
-            return any(adjacent(words(each), pattern_words(pattern), glob) for each in texts(record))
+            return any(has_side_by_side(words(own), pattern_words(pattern), glob) for own in texts(record))
         case Regex(pattern):
-            return any(found_by(pattern, each) for each in texts(record))
+            return any(regex_matches(pattern, own) for own in texts(record))
     raise AssertionError(test)
 
 
@@ -292,8 +293,8 @@ def time_passes(test: Test, time_ms: int, now_ms: int) -> bool:
     if time_ms < 0:
         return False
     if isinstance(test, Text):
-        span = times.parse_time(test.text, now_ms)
-        return span.from_ms <= time_ms < span.to_ms
+        interval = times.parse_time(test.text, now_ms)
+        return interval.from_ms <= time_ms < interval.to_ms
     assert isinstance(test, Range)
     begin, end = times.time_bounds(test, now_ms)
     return (begin is None or begin <= time_ms) and (end is None or time_ms < end)
@@ -306,7 +307,7 @@ def topic_passes(test: Test, topic: str) -> bool:
 
 
 def matches(node: Node, topic: str, partition: int, record: Record, now_ms: int) -> bool:
-    """Whether the event matches."""
+    """Whether the event matches the query."""
 
     def inner(child: Node) -> bool:
         return matches(child, topic, partition, record, now_ms)
@@ -327,7 +328,7 @@ def matches(node: Node, topic: str, partition: int, record: Record, now_ms: int)
         case Term(TermTarget("key"), test):
             return raw_passes(test, record.key)
         case Term(TermTarget("header", (name,)), test):
-            return any(raw_passes(test, value) for found, value in record.headers if found == name)
+            return any(raw_passes(test, value) for header, value in record.headers if header == name)
         case Term(TermTarget("topic"), test):
             return topic_passes(test, topic)
         case Term(TermTarget("partition"), test):

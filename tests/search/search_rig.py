@@ -1,4 +1,4 @@
-"""An open node on a real disk with both kinds of search over it, and the brute force they are held to."""
+"""A node on a real disk with both kinds of search over it, and a brute-force search to compare them with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mainstem.clock import LoopClock
-from mainstem.contract import Event
+from mainstem.contract import Event, Position
 from mainstem.doors.kafka.server import KafkaDoor
 from mainstem.engines.embedded.engine import EmbeddedEngine
 from mainstem.log.disk.real_disk import RealDisk
+from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import Record, build
 from mainstem.node import Node
 from mainstem.search.cluster.search import ClusterSearch
@@ -26,13 +27,13 @@ from tests.support.listening import ListeningDoor
 
 Row = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]], int]
 SEGMENT_BYTES = 64 << 10
-"""Smaller than any that the settings permit."""
+"""Smaller than the settings permit, so that a test has many segments."""
 NOW_MS = 1_700_000_000_000
 
 
 @dataclass
 class SearchResult:
-    """What a search told."""
+    """All updates of a search, by kind."""
 
     events: list[Event] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
@@ -47,8 +48,8 @@ class SearchResult:
 
     @property
     def places(self) -> list[tuple[str, int, int]]:
-        """Of the hits, in their order."""
-        return [(each.topic, each.partition, each.offset) for each in self.events]
+        """Topic, partition and offset of the hits, in their order."""
+        return [(event.topic, event.partition, event.offset) for event in self.events]
 
 
 @dataclass
@@ -63,54 +64,50 @@ class SearchRig:
     listening: ListeningDoor
 
     def searches(self) -> list[Search]:
-        """Both kinds."""
+        """Both kinds of search over the same log."""
         return [self.local, self.cluster]
 
+    def partition(self, topic: str, index: int) -> Partition:
+        """A partition of the node's log."""
+        topic_entry = self.node.topics.get(topic)
+        assert topic_entry is not None
+        return self.node.partition(topic_entry, index)
+
     async def append(self, topic: str, partition: int, rows: Sequence[Row], *, codec: str = "none") -> None:
-        """One batch."""
-        known = self.node.topics.get(topic)
-        assert known is not None
-        held = self.node.partition(known, partition)
-        await held.when_committed(held.append(memoryview(build(rows, codec=codec))).next_offset)
-        if held.segments.active is not None and held.segments.active.size > SEGMENT_BYTES:
-            held.roll()
+        """Append one batch, and roll the segment if it is large enough."""
+        log = self.partition(topic, partition)
+        await log.when_committed(log.append(memoryview(build(rows, codec=codec))).next_offset)
+        if log.segments.active is not None and log.segments.active.size > SEGMENT_BYTES:
+            log.roll()
 
     async def events(self, topic: str) -> list[Event]:
-        """All that a topic has, by partition and offset."""
-        found: list[Event] = []
+        """All events of a topic, by partition and offset."""
+        events: list[Event] = []
         for index in range(await self.engine.partitions(topic)):
-            known = self.node.topics.get(topic)
-            assert known is not None
-            held = self.node.partition(known, index)
-            offset = held.log_start_offset
-            reader = await self.engine.reader([_position(topic, index, offset)])
-            while offset < held.high_watermark:
-                events = (await reader.read(max_events=1_000, wait_ms=0)).events
-                found += events
-                offset = events[-1].offset + 1
+            log = self.partition(topic, index)
+            offset = log.log_start_offset
+            reader = await self.engine.reader([Position(topic, index, offset)])
+            while offset < log.high_watermark:
+                read = (await reader.read(max_events=1_000, wait_ms=0)).events
+                events += read
+                offset = read[-1].offset + 1
             await reader.close()
-        return found
+        return events
 
 
-def _position(topic: str, partition: int, offset: int) -> Any:
-    from mainstem.contract import Position
-
-    return Position(topic, partition, offset)
-
-
-async def counted(
+async def count_facets(
     search: Search, request: SearchRequest, fields: Sequence[str], top: int
 ) -> tuple[Facets, Done]:
-    """What a search counts, and how it ends."""
+    """The facets of a search, and its last update."""
     async with aclosing(search.facets(request, fields, top)) as updates:
-        *_, found, done = [update async for update in updates if not isinstance(update, Progress)]
-    assert isinstance(found, Facets)
+        *_, facets, done = [update async for update in updates if not isinstance(update, Progress)]
+    assert isinstance(facets, Facets)
     assert isinstance(done, Done)
-    return found, done
+    return facets, done
 
 
 async def run(search: Search, request: SearchRequest) -> SearchResult:
-    """All updates of a search."""
+    """Run a search to its end."""
     result = SearchResult()
     async with aclosing(search.search(request)) as updates:
         async for update in updates:
@@ -128,7 +125,7 @@ async def run(search: Search, request: SearchRequest) -> SearchResult:
 
 
 def brute_force(events: Sequence[Event], request: SearchRequest, now_ms: int) -> set[tuple[str, int, int]]:
-    """Where the matches are, one event after the other."""
+    """Topic, partition and offset of the matches, found by testing every event."""
     matcher = Matcher.of(request.query, now_ms=now_ms)
     return {
         (event.topic, event.partition, event.offset)
@@ -147,7 +144,7 @@ def brute_force(events: Sequence[Event], request: SearchRequest, now_ms: int) ->
 async def open_search_rig(
     folder: Path, *, workers: int = 2, block_bytes: int = 16 << 10, part_blocks: int = 4, **settings: Any
 ) -> AsyncIterator[SearchRig]:
-    """Opened and closed."""
+    """A rig with small blocks and parts, closed at the end."""
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
     disk = RealDisk(str(folder), loop)
@@ -159,10 +156,13 @@ async def open_search_rig(
         engine, folder, clock, workers=workers, block_bytes=block_bytes, part_blocks=part_blocks
     )
     listening = ListeningDoor(KafkaDoor(node), clock)
-    at = listening.address
-    # It asks the engine for nothing but the door's address, and reads through the door.
+    # The cluster search needs only the Kafka door's address from the engine; it reads through the door.
     cluster = ClusterSearch(
-        EmbeddedEngine(node, address=at), clock, cache=folder / "cache", workers=1, span_bytes=block_bytes
+        EmbeddedEngine(node, address=listening.address),
+        clock,
+        cache=folder / "cache",
+        workers=1,
+        span_bytes=block_bytes,
     )
     try:
         yield SearchRig(node, engine, local, cluster, folder, listening)
@@ -174,7 +174,7 @@ async def open_search_rig(
 
 
 def run_on_search_rig(folder: Path, work: Callable[[SearchRig], Awaitable[None]], **settings: Any) -> None:
-    """Run `work` on a fresh one."""
+    """Run `work` on a new rig."""
 
     async def inner() -> None:
         async with open_search_rig(folder, **settings) as rig:

@@ -1,4 +1,4 @@
-"""Random queries and events that often meet: few words, many spellings of them."""
+"""Strategies for random queries and events that often match: few words in many spellings."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ texts = st.one_of(
 
 
 class WrittenNumber:
-    """A number with its spelling, for `written`."""
+    """A number that `written` writes in this spelling."""
 
     def __init__(self, spelling: str) -> None:
         self.spelling = spelling
@@ -116,17 +116,17 @@ scalars = st.one_of(
 )
 trees = st.recursive(
     scalars,
-    lambda below: st.one_of(
-        st.lists(below, max_size=3), st.lists(st.tuples(st.sampled_from(NAMES), below), max_size=4)
+    lambda children: st.one_of(
+        st.lists(children, max_size=3), st.lists(st.tuples(st.sampled_from(NAMES), children), max_size=4)
     ),
     max_leaves=8,
 )
 
 
 def written(value: Any, chance: random.Random) -> str:
-    """JSON of a tree; strings with escapes that need not be, blanks anywhere.
+    """Write a tree as JSON, with unnecessary escapes in strings and blanks between elements.
 
-    A list of pairs is an object, in which names may repeat."""
+    A list of pairs becomes an object, whose names may repeat."""
     blank = chance.choice(["", "", " ", "\n\t"])
     if isinstance(value, WrittenNumber):
         return blank + value.spelling + blank
@@ -134,11 +134,11 @@ def written(value: Any, chance: random.Random) -> str:
         return (
             blank + '"' + "".join(character_written(character, chance) for character in value) + '"' + blank
         )
-    if isinstance(value, list) and value and all(isinstance(each, tuple) for each in value):
-        inner = ",".join(f"{written(name, chance)}:{written(below, chance)}" for name, below in value)
-        return blank + "{" + inner + "}" + blank
+    if isinstance(value, list) and value and all(isinstance(element, tuple) for element in value):
+        members = ",".join(f"{written(name, chance)}:{written(child, chance)}" for name, child in value)
+        return blank + "{" + members + "}" + blank
     if isinstance(value, list):
-        return blank + "[" + ",".join(written(below, chance) for below in value) + "]" + blank
+        return blank + "[" + ",".join(written(child, chance) for child in value) + "]" + blank
     return blank + json.dumps(value) + blank
 
 
@@ -164,8 +164,9 @@ def payloads(draw: st.DrawFn) -> bytes | None:
         return draw(texts).encode()
     raw = written(draw(trees), random.Random(draw(st.integers(0, 2**32)))).encode()
     if kind == "broken":
-        at = draw(st.integers(0, len(raw)))
-        raw = raw[:at] + draw(st.sampled_from([b"", b"\xff", b"\\ud800", b"x", b"}", b"01"])) + raw[at:]
+        position = draw(st.integers(0, len(raw)))
+        damage = draw(st.sampled_from([b"", b"\xff", b"\\ud800", b"x", b"}", b"01"]))
+        raw = raw[:position] + damage + raw[position:]
     return raw
 
 
@@ -184,16 +185,16 @@ records = st.builds(
 # queries
 
 
-def is_known(text: str) -> bool:
+def is_number(text: str) -> bool:
     return number_of(text) is not None
 
 
 def text_test(text: str, quoted: bool) -> Text:
-    """Quotes only where they count, as the parser has them."""
-    return Text(text, quoted and (is_known(text) or text.casefold() == "null"))
+    """A Text that is quoted only where quotes change the meaning, as from the parser."""
+    return Text(text, quoted and (is_number(text) or text.casefold() == "null"))
 
 
-numbers = st.sampled_from([each for each in SPELLINGS if number_of(each) is not None])
+numbers = st.sampled_from([spelling for spelling in SPELLINGS if number_of(spelling) is not None])
 patterns = (
     st.lists(
         st.sampled_from(["*", "?", "a", "K", "ss", "1", "14", "é", "ß", "İ", "\\*", "\\\\", "-", "new", "e"]),
@@ -208,21 +209,21 @@ regexes = st.sampled_from(
 )
 
 
-def bounds(quoted: bool, of: st.SearchStrategy[str]) -> st.SearchStrategy[Bound]:
+def bounds(quoted: bool, ends: st.SearchStrategy[str]) -> st.SearchStrategy[Bound]:
     return st.builds(
-        lambda text, inclusive: Bound(text, inclusive, quoted and is_known(text)), of, st.booleans()
+        lambda text, inclusive: Bound(text, inclusive, quoted and is_number(text)), ends, st.booleans()
     )
 
 
-def ranges_of(some: st.SearchStrategy[Bound]) -> st.SearchStrategy[Range]:
-    return st.builds(Range, st.none() | some, st.none() | some)
+def ranges_of(ends: st.SearchStrategy[Bound]) -> st.SearchStrategy[Range]:
+    return st.builds(Range, st.none() | ends, st.none() | ends)
 
 
 ranges = ranges_of(bounds(False, numbers)) | ranges_of(
-    bounds(True, texts.filter(lambda text: not is_known(text)) | numbers)
+    bounds(True, texts.filter(lambda text: not is_number(text)) | numbers)
 )
 counts = st.integers(0, 9).map(str)
-moments = st.sampled_from(
+range_times = st.sampled_from(
     ["2013-06-01", "2013", "2013-06-01T00:00", "2013-06-01T15:20Z", "-1d", "now", "1370100000000"]
 )
 free_tests = st.one_of(
@@ -241,7 +242,7 @@ value_tests: st.SearchStrategy[Test] = st.one_of(
 )
 count_tests = counts.map(Text) | ranges_of(bounds(False, counts))
 time_tests = st.sampled_from(["2013-06-01", "2013", "2013-06-01T15:20Z"]).map(Text) | ranges_of(
-    bounds(False, moments)
+    bounds(False, range_times)
 )
 topic_tests = st.one_of(
     st.sampled_from(TOPICS).map(Text),
@@ -265,10 +266,10 @@ terms: st.SearchStrategy[Node] = st.one_of(
 )
 nodes: st.SearchStrategy[Node] = st.recursive(
     terms,
-    lambda below: st.one_of(
-        below.map(Not),
-        st.lists(below, min_size=2, max_size=3).map(lambda children: joined(And, children)),
-        st.lists(below, min_size=2, max_size=3).map(lambda children: joined(Or, children)),
+    lambda inner: st.one_of(
+        inner.map(Not),
+        st.lists(inner, min_size=2, max_size=3).map(lambda children: joined(And, children)),
+        st.lists(inner, min_size=2, max_size=3).map(lambda children: joined(Or, children)),
     ),
     max_leaves=4,
 )

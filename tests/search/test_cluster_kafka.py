@@ -26,7 +26,7 @@ from mainstem.contract import Event
 from mainstem.engines.kafka.engine import KafkaEngine
 from mainstem.search.cluster.search import ClusterSearch
 from mainstem.search.contract import SearchRequest
-from tests.search.search_rig import SearchResult, brute_force, counted, run
+from tests.search.search_rig import SearchResult, brute_force, count_facets, run
 
 pytestmark = pytest.mark.slow
 NOW_MS = 1_700_000_000_000
@@ -255,7 +255,7 @@ def test_the_newest_matches_of_several_partitions_come_first(kafka: KafkaCluster
         buckets = await search.histogram(["spread"], None, None, 6)
         assert [bucket.count for bucket in buckets] == [1_000] * 6
         request = SearchRequest(topics=["spread"], limit=None)
-        facets, _ = await counted(search, request, ["partition", "word"], 5)
+        facets, _ = await count_facets(search, request, ["partition", "word"], 5)
         assert (facets.events, facets.values["word"]) == (6_000, [("w", 6_000)])
 
     with_search(kafka.at, work)

@@ -23,7 +23,7 @@ from mainstem.search.ipc import Unit
 from mainstem.search.query.parser import parse
 from tests.search import reference
 from tests.search.compacted import RewrittenPartition, append, keeping, new_epoch, part, some_of
-from tests.search.search_rig import NOW_MS, SEGMENT_BYTES, Row, SearchRig, counted, open_search_rig, run
+from tests.search.search_rig import NOW_MS, SEGMENT_BYTES, Row, SearchRig, count_facets, open_search_rig, run
 from tests.search.test_search import CODECS, QUERIES, some_rows
 
 PARTITIONS = 2
@@ -99,7 +99,7 @@ async def holds(search: Search, request: SearchRequest, events: Events, rng: ran
         offsets = [place[2] for place in found.places if place[:2] == where]
         assert offsets == sorted(offsets, reverse=request.newest_first)
     await in_pieces(search, request, sorted(wanted), 1 + len(wanted) // rng.randrange(2, 5))
-    facets, done = await counted(search, request, ["a", "partition"], 1_000)
+    facets, done = await count_facets(search, request, ["a", "partition"], 1_000)
     assert (facets.events, done.reason) == (len(wanted), "complete")
     tally = FieldValueCounter(["a", "partition"])
     for place, record in wanted.items():

@@ -1,4 +1,4 @@
-"""What a page marks of a match: the positive terms of a query."""
+"""Highlights are the positive terms of a query."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mainstem.search.query.ast import Bound
         ("x (y OR f:(1 OR 2)) x", None),
     ],
 )
-def test_the_positive_terms_of_a_query_are_shown(query: str, expected: list[Highlight] | None) -> None:
+def test_highlights_are_the_positive_terms(query: str, expected: list[Highlight] | None) -> None:
     if expected is None:
         expected = [
             Highlight("text", words=("x",)),

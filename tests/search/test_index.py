@@ -1,4 +1,4 @@
-"""The full-text index: it hides nothing that matches, is made again when damaged, and goes with its data."""
+"""The full-text index excludes no match, is built again when damaged, and is removed with its data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BLOCK_BYTES = 2 << 10
 SMALL = {"block_bytes": BLOCK_BYTES, "part_blocks": 2, "workers": 1}
 
 
-async def want(rig: SearchRig, *topics: str, value: str | None = "indexed") -> None:
+async def set_indexed(rig: SearchRig, *topics: str, value: str | None = "indexed") -> None:
     for topic in topics:
         await rig.engine.alter_topic(topic, {"mainstem.search": value})
 
@@ -54,7 +54,7 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 async def check(rig: SearchRig, query: str, **more: object) -> SearchResult:
-    """A search finds what brute force finds, and accounts for all bytes."""
+    """Run a search, and check that it finds what brute force finds and that its totals cover all bytes."""
     request = SearchRequest(query=query, limit=None, **more)  # type: ignore[arg-type]  # times
     found = await run(rig.local, request)
     events = [event for topic in await rig.engine.topics() for event in await rig.events(topic.name)]
@@ -67,16 +67,16 @@ async def check(rig: SearchRig, query: str, **more: object) -> SearchResult:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# one part
+# single parts
 
 
 def segment(folder: Path, batches: list[list[Record]]) -> list[Unit]:
-    """A segment of these batches, each a block of its own."""
+    """Write a segment with these batches; each batch is a block."""
     path = folder / "partitions" / f"{'0' * 31}7-0" / f"{0:020}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     units, data, offset = [], b"", 0
     for number, records in enumerate(batches):
-        rows = [(each.key, each.value, each.headers, each.timestamp_ms) for each in records]
+        rows = [(record.key, record.value, record.headers, record.timestamp_ms) for record in records]
         batch = build(rows, codec=CODECS[number % len(CODECS)])
         assign_offsets(memoryview(batch), offset, 0, None)
         units.append(
@@ -99,12 +99,12 @@ def test_a_part_names_every_batch_of_a_token(batches: list[list[Record]], long: 
         reader = IndexReader()
         for unit, records in zip(units, batches, strict=True):
             for token in {token for record in records for token in filter_tokens(record)}:
-                asked = reader.query(
+                reply = reader.query(
                     QueryPartsRequest(1, [(part.folder, part.fingerprint)], [[token, "nothinghasthis"]])
                 )
-                assert asked.candidates[0] is not None
+                assert reply.candidates[0] is not None
                 expected = ipc.CandidateBatch(unit.start, unit.end, unit.low, unit.high)
-                assert expected in asked.candidates[0]
+                assert expected in reply.candidates[0]
         nothing = reader.query(
             QueryPartsRequest(1, [(part.folder, part.fingerprint)], [["word"], ["nothinghasthis"]])
         )
@@ -112,14 +112,15 @@ def test_a_part_names_every_batch_of_a_token(batches: list[list[Record]], long: 
         reader.close()
 
 
-def a_part(folder: Path) -> tuple[list[Unit], IndexPart]:
-    records = [[Record(0, 0, None, f"word number{at}".encode(), ())] * 3 for at in range(40)]
+def build_numbered_part(folder: Path) -> tuple[list[Unit], IndexPart]:
+    """Build a part of 40 batches; batch i has the token `number{i}`."""
+    records = [[Record(0, 0, None, f"word number{i}".encode(), ())] * 3 for i in range(40)]
     units = segment(folder, records)
     return units, builder.build_part(folder / layout.ROOT, units, lambda: False)
 
 
-def test_what_cannot_be_decoded_is_a_hole(tmp_path: Path) -> None:
-    units, _ = a_part(tmp_path)
+def test_a_block_with_a_batch_that_cannot_be_decoded_is_not_indexed(tmp_path: Path) -> None:
+    units, _ = build_numbered_part(tmp_path)
     path = Path(units[0].path)
     data = bytearray(path.read_bytes())
     data[units[7].end - 1] ^= 1
@@ -128,8 +129,8 @@ def test_what_cannot_be_decoded_is_a_hole(tmp_path: Path) -> None:
     assert part.unindexed == [(units[7].start, units[7].end)]
 
 
-def test_a_part_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
-    units, part = a_part(tmp_path)
+def test_a_part_of_bytes_that_were_overwritten_is_not_used(tmp_path: Path) -> None:
+    units, part = build_numbered_part(tmp_path)
     assert [each.folder for each in layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions")] == [
         part.folder
     ]
@@ -155,9 +156,9 @@ DAMAGE: list[Callable[[bytes], bytes | None]] = [
 def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
     damage: Callable[[bytes], bytes | None], tmp_path: Path
 ) -> None:
-    _, part = a_part(tmp_path)
+    _, part = build_numbered_part(tmp_path)
     folder = Path(part.folder)
-    made_by = layout.read_manifest(folder).tantivy_version
+    version = layout.read_manifest(folder).tantivy_version
     reader = IndexReader()
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".tantivy-")]
     assert {layout.MANIFEST, layout.TABLE, "meta.json"} < set(names)
@@ -165,39 +166,37 @@ def test_damage_to_any_file_is_noticed_and_the_part_is_not_used(
     for name in names:
         damaged = damage(before[name])
         if damaged == before[name]:
-            continue  # an empty file that was cut
-        mark = layout.check_part(folder, Path(part.path).parent, made_by).fingerprint
-        assert reader.query(QueryPartsRequest(1, [(part.folder, mark)], [["number3"]])).changed == []
-        (folder / name).unlink()  # not in place: what is mapped may not be cut
+            continue  # An empty file cannot be cut short.
+        fingerprint = layout.check_part(folder, Path(part.path).parent, version).fingerprint
+        assert reader.query(QueryPartsRequest(1, [(part.folder, fingerprint)], [["number3"]])).changed == []
+        (folder / name).unlink()  # The file is replaced, because a mapped file must not become shorter.
         if damaged is not None:
             (folder / name).write_bytes(damaged)
-        asked = reader.query(QueryPartsRequest(1, [(part.folder, mark)], [["number3"]]))
-        assert (asked.candidates, asked.changed) == ([None], [0]), name
+        reply = reader.query(QueryPartsRequest(1, [(part.folder, fingerprint)], [["number3"]]))
+        assert (reply.candidates, reply.changed) == ([None], [0]), name
         with pytest.raises(layout.DamagedPart):
-            layout.check_part(folder, Path(part.path).parent, made_by)
+            layout.check_part(folder, Path(part.path).parent, version)
         (folder / name).write_bytes(before[name])
     reader.close()
 
 
-def test_a_batch_before_damage_of_unknown_offsets_is_not_passed_over() -> None:
+def test_an_item_with_a_candidate_before_damage_is_searched_whole() -> None:
     unit = Unit("t", 0, "x", 0, 100, 50, 60)
-    piece = WorkItem(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
-    named = [ipc.CandidateBatch(10, 20, 51, 52), ipc.CandidateBatch(90, 100, 58, 0)]
-    assert cut_to_candidates(piece, named, newest_first=True) == [piece]
-    found = cut_to_candidates(piece, named[:1], newest_first=True)
-    assert [(each.unit.start, each.unit.end, each.unit.low, each.unit.high, each.size) for each in found] == [
-        (10, 20, 50, 60, 100)
-    ]
+    item = WorkItem(unit, 0, Block("x", 0, 100, 50, 60, 0, True))
+    candidates = [ipc.CandidateBatch(10, 20, 51, 52), ipc.CandidateBatch(90, 100, 58, 0)]
+    assert cut_to_candidates(item, candidates, newest_first=True) == [item]
+    (cut,) = cut_to_candidates(item, candidates[:1], newest_first=True)
+    assert (cut.unit.start, cut.unit.end, cut.unit.low, cut.unit.high, cut.size) == (10, 20, 50, 60, 100)
 
 
 def test_a_part_of_another_version_is_not_used(tmp_path: Path) -> None:
-    _, part = a_part(tmp_path)
+    _, part = build_numbered_part(tmp_path)
     with pytest.raises(layout.DamagedPart, match="tantivy"):
         layout.check_part(Path(part.folder), Path(part.path).parent, "0.0.1")
 
 
-def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_path: Path) -> None:
-    words = [f"{at}x{seed}".encode() for at in range(200) for seed in range(10)]
+def test_a_killed_builder_leaves_no_incomplete_part(tmp_path: Path) -> None:
+    words = [f"{i}x{j}".encode() for i in range(200) for j in range(10)]
     units = segment(tmp_path, [[Record(0, 0, None, b" ".join(words), ())]] * 300)
     root = tmp_path / layout.ROOT
     seen = set()
@@ -225,15 +224,15 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_a_part(tmp_pa
         assert parts_of(tmp_path) == []
 
 
-def test_a_removal_that_was_broken_off_is_finished(tmp_path: Path) -> None:
-    _, part = a_part(tmp_path)
+def test_an_interrupted_removal_is_finished(tmp_path: Path) -> None:
+    _, part = build_numbered_part(tmp_path)
     os.rename(part.folder, part.folder + layout.REMOVING)
     assert layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions") == []
     assert parts_of(tmp_path) == []
 
 
 def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
-    """Whatever folder it is given by mistake."""
+    """Even if it is given a wrong folder."""
     partition, part = f"{7:032x}-0", layout.part_name(7, 0)
     parts = [
         f"{partition}/{part}{end}/manifest" for end in ("", layout.PARTIAL, layout.PARTIAL + layout.REMOVING)
@@ -250,24 +249,24 @@ def test_only_parts_are_ever_removed(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("precious")
 
-    def left() -> set[str]:
+    def remaining() -> set[str]:
         return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
 
     layout.remove_parts(str((tmp_path / name).parent) for name in (*others, parts[0]))
     layout.remove_parts([str(tmp_path), str(tmp_path / partition), "", "."])
-    assert left() == {*others, *parts[1:]}
+    assert remaining() == {*others, *parts[1:]}
     assert layout.find_parts(tmp_path, tmp_path / "partitions") == []
-    assert left() == set(others)
+    assert remaining() == set(others)
 
 
 # ----------------------------------------------------------------------------------------------------------
-# in a search
+# searches with an index
 
 
-def test_what_is_found_with_an_index_is_what_brute_force_finds(tmp_path: Path) -> None:
+def test_a_search_with_an_index_finds_what_brute_force_finds(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
-        await want(rig, "orders")
+        await set_indexed(rig, "orders")
         await rig.local.build_missing_parts()
         assert len(parts_of(rig.folder)) > 3
         for query in QUERIES:
@@ -277,7 +276,7 @@ def test_what_is_found_with_an_index_is_what_brute_force_finds(tmp_path: Path) -
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
-async def with_needle(rig: SearchRig) -> None:
+async def fill_with_needle(rig: SearchRig) -> None:
     await fill(rig, batches=60, partitions=1)
     rng = random.Random(3)
     for batch in range(60):
@@ -285,12 +284,12 @@ async def with_needle(rig: SearchRig) -> None:
         if batch == 20:
             rows[30] = (None, b'{"id":"needle4711"}', (), NOW_MS)
         await rig.append("orders", 0, rows, codec=rng.choice(CODECS))
-    await want(rig, "orders")
+    await set_indexed(rig, "orders")
 
 
-def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
+def test_a_needle_is_found_without_reading_most_batches(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
-        await with_needle(rig)
+        await fill_with_needle(rig)
         before = await check(rig, "needle4711 topic:orders")
         assert before.end.totals.indexed_bytes == 0
         assert "being built" not in (before.end.totals.index_note or "")
@@ -306,10 +305,10 @@ def test_a_needle_is_found_by_reading_its_batch_alone(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
-def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
+def test_a_search_with_an_index_resumes_after_its_limit(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
-        await want(rig, "orders", "payments")
+        await set_indexed(rig, "orders", "payments")
         await rig.local.build_missing_parts()
         for newest_first in (True, False):
             whole = await check(rig, "key:4711 n14228", newest_first=newest_first)
@@ -329,26 +328,26 @@ def test_a_search_with_an_index_goes_on_where_its_limit_stopped_it(tmp_path: Pat
 
 
 def test_parts_of_an_earlier_run_are_checked_and_used_again(tmp_path: Path) -> None:
-    made: list[tuple[str, int]] = []
+    built: list[tuple[str, int]] = []
 
     async def first(rig: SearchRig) -> None:
-        await with_needle(rig)
+        await fill_with_needle(rig)
         await rig.local.build_missing_parts()
-        made.extend((path.name, path.stat().st_ino) for path in parts_of(rig.folder))
+        built.extend((path.name, path.stat().st_ino) for path in parts_of(rig.folder))
 
     async def second(rig: SearchRig) -> None:
         await check(rig, "needle4711")
         await rig.local.build_missing_parts()
-        assert made == [(path.name, path.stat().st_ino) for path in parts_of(rig.folder)]
+        assert built == [(path.name, path.stat().st_ino) for path in parts_of(rig.folder)]
         assert (await check(rig, "needle4711")).end.totals.indexed_bytes > 0
 
     run_on_search_rig(tmp_path, first, **SMALL)
     run_on_search_rig(tmp_path, second, **SMALL)
 
 
-def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> None:
+def test_a_damaged_part_is_not_used_and_is_built_again(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
-        await with_needle(rig)
+        await fill_with_needle(rig)
         await rig.local.build_missing_parts()
         rng = random.Random(5)
         for part in parts_of(rig.folder):
@@ -370,25 +369,25 @@ def test_a_damaged_part_is_searched_without_and_made_again(tmp_path: Path) -> No
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
-def test_what_a_killed_builder_was_at_is_made_again(tmp_path: Path) -> None:
+def test_the_part_of_a_killed_builder_is_built_again(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
-        await with_needle(rig)
-        making = asyncio.create_task(rig.local.build_missing_parts())
+        await fill_with_needle(rig)
+        building = asyncio.create_task(rig.local.build_missing_parts())
         pool = rig.local._index_manager._builder
         while not pool.pids:
             await asyncio.sleep(0.01)
         os.kill(pool.pids[0], signal.SIGKILL)
-        await making
-        assert not any(each.missing for each in rig.local._index_manager._partitions.values())
+        await building
+        assert not any(partition.missing for partition in rig.local._index_manager._partitions.values())
         assert (await check(rig, "needle4711 topic:orders")).end.totals.indexed_bytes > 0
 
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
-def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> None:
+def test_an_index_is_removed_with_its_data_and_with_its_setting(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
-        await want(rig, "orders", "payments")
+        await set_indexed(rig, "orders", "payments")
         await rig.local.build_missing_parts()
         before = len(parts_of(rig.folder))
         for partition in range(2):
@@ -399,9 +398,8 @@ def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> Non
         await check(rig, "alpha")
         await rig.engine.delete_topic("payments")
         await rig.local.build_missing_parts()
-        left = parts_of(rig.folder)
-        assert 0 < len(left) < after
-        await want(rig, "orders", value=None)
+        assert 0 < len(parts_of(rig.folder)) < after
+        await set_indexed(rig, "orders", value=None)
         await rig.local.build_missing_parts()
         assert not list((rig.folder / layout.ROOT).glob("*"))
         assert (await check(rig, "n14228")).end.totals.indexed_bytes == 0
@@ -409,13 +407,13 @@ def test_an_index_goes_with_its_data_and_with_its_setting(tmp_path: Path) -> Non
     run_on_search_rig(tmp_path, work, **SMALL)
 
 
-def test_without_tantivy_it_is_searched_without_and_told(
+def test_without_tantivy_no_index_is_used_and_the_totals_say_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tantivy", None)
 
     async def work(rig: SearchRig) -> None:
-        await with_needle(rig)
+        await fill_with_needle(rig)
         await rig.local.build_missing_parts()
         await rig.local.build_missing_parts()
         found = await check(rig, "needle4711 topic:orders")
@@ -427,19 +425,19 @@ def test_without_tantivy_it_is_searched_without_and_told(
     assert caplog.text.count("tantivy is not installed") == 1
 
 
-def test_no_index_is_made_while_the_disk_has_no_room(
+def test_no_index_is_built_while_the_disk_has_no_space(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    full: list[str] = ["the disk is nearly full"]
+    problems: list[str] = ["the disk is nearly full"]
 
     async def work(rig: SearchRig) -> None:
-        rig.local._index_manager._space_problem = lambda: full[0] if full else None
-        await with_needle(rig)
+        rig.local._index_manager._space_problem = lambda: problems[0] if problems else None
+        await fill_with_needle(rig)
         await rig.local.build_missing_parts()
         assert parts_of(rig.folder) == []
         found = await check(rig, "needle4711 topic:orders")
         assert found.end.totals.index_note == "not covered by the index: the disk is nearly full"
-        full.clear()
+        problems.clear()
         await rig.local.build_missing_parts()
         assert parts_of(rig.folder) != []
         assert (await check(rig, "needle4711 topic:orders")).end.totals.index_note is None
@@ -451,20 +449,20 @@ def test_no_index_is_made_while_the_disk_has_no_room(
 @pytest.mark.slow
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
-def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -> None:
+def test_results_equal_brute_force_while_data_and_parts_are_written_and_deleted(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
         async with open_search_rig(folder, **SMALL) as rig:
             await rig.engine.create_topic("orders", partitions=2)
-            await want(rig, "orders")
+            await set_indexed(rig, "orders")
             tasks: list[Awaitable[object]] = []
             for _ in range(6):
                 for _ in range(rng.randrange(1, 8)):
                     rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
                     await rig.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
-                indexing = asyncio.create_task(rig.local.build_missing_parts())
-                covering = asyncio.create_task(rig.local.build_missing_filters())
+                building_parts = asyncio.create_task(rig.local.build_missing_parts())
+                building_filters = asyncio.create_task(rig.local.build_missing_filters())
                 if rng.random() < 0.5:
                     index = rng.randrange(2)
                     bounds = await rig.engine.bounds("orders", index)
@@ -472,13 +470,13 @@ def test_results_equal_brute_force_while_data_and_parts_come_and_go(seed: int) -
                         "orders", index, rng.randrange(bounds.begin, bounds.end + 1)
                     )
                 if rng.random() < 0.6:
-                    await indexing
+                    await building_parts
                 query = rng.choice(["n14228 beta", "key:4711", "in.b:gamma", "n:4711", "straße x", "4711 -0"])
                 query = "key:4711" if query.endswith("-0") else query
                 await check(rig, query, newest_first=rng.random() < 0.5)
-                tasks = [indexing, covering]
+                tasks = [building_parts, building_filters]
                 if rng.random() < 0.3:
-                    await want(rig, "orders", value=rng.choice(["scan", "indexed"]))
+                    await set_indexed(rig, "orders", value=rng.choice(["scan", "indexed"]))
                 await asyncio.gather(*tasks)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The matcher against the reference, on random queries and events; and what it may exclude."""
+"""The matcher agrees with the reference on random queries and events, and excludes only what cannot match."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def event(value: str | bytes | None, **more: object) -> Record:
 
 
 def raw_of(record: Record) -> bytes:
-    """As the record stands in a batch: its parts unchanged, with other bytes around."""
+    """The bytes of a record as in a batch: its parts unchanged, with other bytes between them."""
     parts = [record.key or b"", record.value or b""]
     for name, value in record.headers:
         parts += [name.encode(), value or b""]
@@ -48,18 +48,18 @@ def raw_of(record: Record) -> bytes:
 
 
 def check(node: Node, topic: str, partition: int, record: Record) -> None:
-    """The matcher says what the reference says, and nothing that it offers excludes a match."""
+    """The matcher and the reference agree, and no prefilter of the matcher excludes a match."""
     matcher = Matcher.of(node, now_ms=NOW_MS)
     wanted = reference.matches(node, topic, partition, record, NOW_MS)
     assert matcher.matches(topic, partition, record) is wanted
     if wanted:
-        has = filter_tokens(record)
-        assert all(clause & has for clause in matcher.required_tokens)
+        event_tokens = filter_tokens(record)
+        assert all(clause & event_tokens for clause in matcher.required_tokens)
         raw = raw_of(record)
         assert matcher.may_match(raw)
         if b"\\u" not in raw:
             lowered = raw.lower()
-            assert all(any(each in lowered for each in clause) for clause in matcher.required_bytes)
+            assert all(any(needle in lowered for needle in clause) for clause in matcher.required_bytes)
         within = [
             (matcher.time_range, record.timestamp_ms),
             (matcher.partition_range, partition),
@@ -68,7 +68,7 @@ def check(node: Node, topic: str, partition: int, record: Record) -> None:
         for (begin, end), number in within:
             assert begin is None or begin <= number
             assert end is None or number < end
-        assert matcher.topics is None or any(reference.glob(each, topic) for each in matcher.topics)
+        assert matcher.topics is None or any(reference.glob(pattern, topic) for pattern in matcher.topics)
 
 
 @settings(max_examples=1500, deadline=None)
@@ -92,8 +92,8 @@ def test_matcher_and_reference_agree(node: Node, topic: str, partition: int, rec
 
 @settings(max_examples=800, deadline=None)
 @given(st.data(), records)
-def test_they_agree_on_queries_made_from_what_the_event_holds(data: st.DataObject, record: Record) -> None:
-    """Random queries seldom match: these look for a scalar of the event, where it is."""
+def test_they_agree_on_queries_for_a_scalar_of_the_event(data: st.DataObject, record: Record) -> None:
+    """Random queries seldom match; these queries nearly always do."""
     targets: list[tuple[TermTarget, str]] = [(TermTarget("key"), text) for text in reference.texts(record)]
     targets += [(TermTarget("text"), text) for text in reference.texts(record) if reference.words(text)]
     targets += [
@@ -111,27 +111,27 @@ def test_they_agree_on_queries_made_from_what_the_event_holds(data: st.DataObjec
     if not targets:
         return
     target, text = data.draw(st.sampled_from(targets))
-    made = data.draw(st.sampled_from([Term(target, test) for test in possible_tests(target, text)]))
-    check(Not(made) if data.draw(st.booleans()) else made, "flights", 0, record)
+    term = data.draw(st.sampled_from([Term(target, test) for test in possible_tests(target, text)]))
+    check(Not(term) if data.draw(st.booleans()) else term, "flights", 0, record)
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every scalar in a field, and where."""
+    """Path and value of every scalar in a field."""
     if isinstance(value, dict):
-        for name, below in value.items():
-            yield from leaves(below, (*path, name))
+        for name, child in value.items():
+            yield from leaves(child, (*path, name))
     elif isinstance(value, list):
-        for below in value:
-            yield from leaves(below, path)
+        for child in value:
+            yield from leaves(child, path)
     elif path:
         yield path, value
 
 
 def possible_tests(target: TermTarget, text: str) -> Iterator[Test]:
-    """Tests that this text passes, or nearly."""
+    """Tests that this text passes or nearly passes."""
     yield Text(text)
     yield Text(text.upper())
-    escaped = "".join("\\" + each if each in "*?\\" else each for each in text)
+    escaped = "".join("\\" + character if character in "*?\\" else character for character in text)
     yield Glob(f"{escaped}*")
     if target.kind == "text":
         yield Text(reference.words(text)[0])
@@ -139,7 +139,7 @@ def possible_tests(target: TermTarget, text: str) -> Iterator[Test]:
         yield Regex(re2.escape(text[:3]))
         return
     yield Glob(f"*{escaped.swapcase()}")
-    yield Glob("?*" + "".join(each for each in text[1:] if each.isalnum()))
+    yield Glob("?*" + "".join(character for character in text[1:] if character.isalnum()))
     yield Regex("^" + re2.escape(text[:3]))
     yield Exists()
     number = reference.numeric(text)
@@ -152,25 +152,25 @@ def possible_tests(target: TermTarget, text: str) -> Iterator[Test]:
 @settings(max_examples=600, deadline=None)
 @given(nodes)
 @example(Term(TermTarget("text"), Text("-5")))
-def test_a_query_is_the_same_after_it_was_formatted(node: Node) -> None:
+def test_a_formatted_query_parses_to_the_same_tree(node: Node) -> None:
     assert parse(format_query(node)) == node
 
 
-def test_every_character_that_folds_into_ascii_or_out_of_letters_is_known() -> None:
-    """The lists on which `necessary_terms` proves its exclusions, against all of Unicode."""
+def test_every_character_that_folds_into_ascii_or_out_of_letters_is_listed() -> None:
+    """The lists on which the proofs of `necessary_terms` rely, checked over all of Unicode."""
     into_ascii, unsure = {}, set()
     for point in range(sys.maxunicode + 1):
         character = chr(point)
         folded = character.casefold()
-        if point > 0x7F and (found := "".join(each for each in folded if each < "\x80")):
-            into_ascii[character] = found
+        if point > 0x7F and (ascii_part := "".join(char for char in folded if char < "\x80")):
+            into_ascii[character] = ascii_part
         if folded != character:
-            unsure |= {each for each in folded if each.isalnum() != character.isalnum()}
+            unsure |= {char for char in folded if char.isalnum() != character.isalnum()}
     assert into_ascii == FOLDS_INTO_ASCII
     assert unsure == FOLDED_UNSURE
 
 
-def test_what_must_be_in_a_block() -> None:
+def test_required_tokens_and_bytes_of_a_query() -> None:
     matcher = Matcher.of("tailnum:N14228 order:4711", now_ms=0)
     assert matcher.required_tokens == (frozenset({"n14228"}), frozenset({"4711", "#e"}))
     assert matcher.required_bytes[0] == (b"n14228", b"\xc5\x89")
@@ -180,7 +180,7 @@ def test_what_must_be_in_a_block() -> None:
     assert not matcher.may_match(b'{"tailnum":"\\u003c14228","order":4711}')
 
 
-def test_of_many_batches_those_are_opened_that_have_it_or_may_hide_it() -> None:
+def test_batches_may_match_that_have_the_needle_or_may_hide_it_in_an_escape() -> None:
     matcher = Matcher.of("*q1171x*", now_ms=0)
     batches = [
         b'{"a":"aQ1171Xb"}',
@@ -201,16 +201,16 @@ def test_of_many_batches_those_are_opened_that_have_it_or_may_hide_it() -> None:
 
 
 @given(st.lists(st.text("aA1", max_size=12), min_size=1, max_size=8), st.text("a1", min_size=4, max_size=6))
-def test_a_needle_with_digits_is_found_wherever_it_is(texts: list[str], needle: str) -> None:
+def test_a_needle_with_digits_is_found_anywhere_in_a_batch(texts: list[str], needle: str) -> None:
     matcher = Matcher.of(f"*z{needle}*", now_ms=0)
     batches = [text.replace("1a1", f"Z{needle}").encode() + b" " for text in texts]
     ends = list(accumulate(map(len, batches)))
-    with_it = {at for at, each in enumerate(batches) if f"z{needle}".encode() in each.lower()}
-    assert matcher.stretches_that_may_match(b"".join(batches), ends) == with_it
-    assert all(matcher.may_match(batches[at]) for at in with_it)
+    with_needle = {i for i, batch in enumerate(batches) if f"z{needle}".encode() in batch.lower()}
+    assert matcher.stretches_that_may_match(b"".join(batches), ends) == with_needle
+    assert all(matcher.may_match(batches[i]) for i in with_needle)
 
 
-def test_what_is_excluded_by_place_and_time() -> None:
+def test_bounds_of_topic_partition_offset_and_time() -> None:
     matcher = Matcher.of(
         "topic:(orders OR eu-*) partition:[1 TO 3} offset:>=10 time:[2013-06-01 TO 2013-06-02]", now_ms=0
     )
@@ -221,6 +221,6 @@ def test_what_is_excluded_by_place_and_time() -> None:
     assert Matcher.of("NOT topic:orders OR offset:3", now_ms=0).topics is None
 
 
-def test_a_regular_expression_takes_no_time_that_grows_with_its_matches() -> None:
+def test_a_regular_expression_does_not_backtrack() -> None:
     matcher = Matcher.of("/(a*)*b/", now_ms=0)
     assert not matcher.matches("t", 0, event('{"a":"%s"}' % ("a" * 50_000)))

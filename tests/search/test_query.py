@@ -1,4 +1,4 @@
-"""The language: every example of docs/SEARCH.md, the canonical spelling, errors and their columns, times."""
+"""The query language: the examples of docs/SEARCH.md, the canonical spelling, errors with columns, times."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ NOW_MS = 1_370_100_000_000
 
 
 def read_event(text: str) -> tuple[str, int, Record]:
-    """An event of the page: payload, and after @ what else it has."""
+    """Parse an example event of the page: the payload, and after @ its other attributes."""
     payload, _, rest = text.partition(" @ ")
-    more = dict(part.split("=", 1) for part in rest.split(", ") if part)
+    attributes = dict(part.split("=", 1) for part in rest.split(", ") if part)
     value = bytes.fromhex(payload[4:]) if payload.startswith("hex:") else payload.encode()
-    headers = tuple((name[7:], more.pop(name).encode()) for name in list(more) if name.startswith("header."))
-    time_ms = times.parse_time(more.pop("time", "now"), NOW_MS).from_ms
-    key = more.pop("key", None)
+    header_names = [name for name in attributes if name.startswith("header.")]
+    headers = tuple((name.removeprefix("header."), attributes.pop(name).encode()) for name in header_names)
+    time_ms = times.parse_time(attributes.pop("time", "now"), NOW_MS).from_ms
+    key = attributes.pop("key", None)
     topic, partition, offset = (
-        more.pop("topic", "t"),
-        int(more.pop("partition", "0")),
-        int(more.pop("offset", "0")),
+        attributes.pop("topic", "t"),
+        int(attributes.pop("partition", "0")),
+        int(attributes.pop("offset", "0")),
     )
-    assert not more
+    assert not attributes
     return topic, partition, Record(offset, time_ms, None if key is None else key.encode(), value, headers)
 
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.split("\n")[0])
-def test_an_example_of_the_page_does_what_the_page_says(text: str) -> None:
+def test_the_examples_of_the_page_are_true(text: str) -> None:
     query, *lines = text.rstrip("\n").split("\n")
     assert lines
     for line in lines:
@@ -79,7 +80,7 @@ def field(name: str, value: str) -> Node:
         ("a:10:30", field("a", "10:30"), "a:10:30"),
     ],
 )
-def test_what_a_query_means_and_how_it_is_spelled(text: str, node: Node, canonical: str) -> None:
+def test_a_query_parses_to_a_tree_and_has_a_canonical_spelling(text: str, node: Node, canonical: str) -> None:
     assert parse(text) == node
     assert format_query(node) == canonical
 
@@ -127,7 +128,7 @@ def test_what_a_query_means_and_how_it_is_spelled(text: str, node: Node, canonic
         ("a" * (LENGTH_MAX + 1), LENGTH_MAX, 1, "at most"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place(text: str, column: int, length: int, says: str) -> None:
+def test_an_error_points_at_the_mistake(text: str, column: int, length: int, says: str) -> None:
     with pytest.raises(QueryError) as caught:
         parse(text)
     assert says in caught.value.message
@@ -139,7 +140,7 @@ PIECES = [*'aN1 ."\\()[]{}<>=:*?/-+&|!_', " AND ", " TO ", "OR", "NOT "]
 
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=20))
 @example("\\")
-def test_any_text_is_a_query_or_an_error_within_it(text: str) -> None:
+def test_any_text_is_a_query_or_an_error_with_a_column_in_the_text(text: str) -> None:
     mistake = None
     try:
         node = parse(text)
@@ -153,7 +154,7 @@ def test_any_text_is_a_query_or_an_error_within_it(text: str) -> None:
         assert mistake.column + mistake.length <= len(text) + 1
 
 
-def test_a_path_is_spelled_as_a_query_takes_it() -> None:
+def test_a_path_is_spelled_as_in_a_query() -> None:
     assert format_path(("a", "b.c", "d e")) == 'a."b.c"."d e"'
     assert format_path(("key",)) == '"key"'
 
@@ -173,15 +174,15 @@ def test_a_path_is_spelled_as_a_query_takes_it() -> None:
         ("1370100000000", NOW_MS, 1),
     ],
 )
-def test_times(text: str, begin_ms: int, length_ms: int) -> None:
-    span = times.parse_time(text, NOW_MS)
-    assert (span.from_ms, span.to_ms) == (begin_ms, begin_ms + length_ms)
+def test_a_time_is_an_interval(text: str, begin_ms: int, length_ms: int) -> None:
+    interval = times.parse_time(text, NOW_MS)
+    assert (interval.from_ms, interval.to_ms) == (begin_ms, begin_ms + length_ms)
 
 
 @pytest.mark.parametrize(
     "text", ["", "2013-02-30", "2013-6-1", "-2", "-d", "tomorrow", "2013-06-01 10:00", "12345"]
 )
-def test_what_is_no_time(text: str) -> None:
+def test_a_text_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a date"):
         times.parse_time(text, NOW_MS)
 
@@ -195,5 +196,7 @@ def test_what_is_no_time(text: str) -> None:
         (None, Bound("1970-01-02", False), (None, 86_400_000)),
     ],
 )
-def test_ranges_of_times(low: Bound | None, high: Bound | None, bounds: tuple[int | None, int]) -> None:
+def test_bounds_of_a_range_of_times(
+    low: Bound | None, high: Bound | None, bounds: tuple[int | None, int]
+) -> None:
     assert times.time_bounds(Range(low, high), NOW_MS) == bounds

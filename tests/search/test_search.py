@@ -17,7 +17,7 @@ from mainstem.log.storage.record_batch import build
 from mainstem.search import execution as running
 from mainstem.search.contract import Hit, SearchRequest
 from mainstem.search.query.parser import QueryError
-from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, counted, run, run_on_search_rig
+from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, count_facets, run, run_on_search_rig
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 WORDS = ("alpha", "beta", "GAMMA", "n14228", "4711", "4711.0", "straße", "\\u0041lpha", "\u212aelvin", "x")
@@ -373,14 +373,14 @@ def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
             await rig.append("orders", 0, [(b"k", value, [("via", b"web")], NOW_MS)])
         for search in rig.searches():
             request = SearchRequest(query="", limit=None)
-            facets, done = await counted(search, request, ["origin", "state", "header.via"], 5)
+            facets, done = await count_facets(search, request, ["origin", "state", "header.via"], 5)
             assert facets.events == 100
             assert (done.reason, done.totals.share, done.totals.matches) == ("complete", 1.0, 100)
             assert facets.values["state"] == [("ok", 80), ("failed", 20)]
             assert facets.values["origin"] == [("JFK", 60), ("LGA", 40)]
             assert facets.values["header.via"] == [("web", 100)]
-            every, _ = await counted(search, request, [], 3)
-            some, done = await counted(search, SearchRequest(query="", limit=7), [], 3)
+            every, _ = await count_facets(search, request, [], 3)
+            some, done = await count_facets(search, SearchRequest(query="", limit=7), [], 3)
             assert (some.events, done.reason) == (7, "limit")
             assert {"topic", "partition", "key", "n"} <= set(every.values)
             different = await search.compare(

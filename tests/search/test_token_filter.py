@@ -1,5 +1,4 @@
-"""Token filters: they never exclude what matches, they are made again when damaged, and they go with their
-data."""
+"""Token filters never exclude a match, are built again when damaged, and are removed with their data."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ RECORDS = st.lists(
 
 
 @given(RECORDS)
-def test_a_filter_holds_all_tokens_of_its_events(records: list[Record]) -> None:
+def test_a_filter_has_all_tokens_of_its_events(records: list[Record]) -> None:
     wanted = {token.encode() for record in records for token in filter_tokens(record)}
     assert wanted <= token_filter.batch_tokens(records)
 
@@ -61,7 +60,7 @@ def filters(rig: SearchRig) -> list[Path]:
     return sorted((rig.folder / "search").rglob("*.tokens"))
 
 
-def test_blocks_are_skipped_that_cannot_match(tmp_path: Path) -> None:
+def test_blocks_that_cannot_match_are_skipped(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
@@ -102,7 +101,7 @@ def test_filters_of_an_earlier_run_are_used(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, second, block_bytes=BLOCK_BYTES)
 
 
-def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> None:
+def test_a_damaged_filter_excludes_nothing_and_is_built_again(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, batches=15, partitions=1)
         await rig.local.build_missing_filters()
@@ -111,8 +110,8 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
         rng = random.Random(1)
         for path in filters(rig):
             data = bytearray(path.read_bytes())
-            for at in [*rng.sample(range(token_filter.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
-                data[at] = 0
+            for position in [*rng.sample(range(token_filter.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
+                data[position] = 0
             path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
         found = await run(rig.local, request)
         assert found.places == expected
@@ -123,18 +122,18 @@ def test_a_damaged_filter_excludes_nothing_and_is_made_again(tmp_path: Path) -> 
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
-def test_a_filter_that_could_not_be_written_is_made_later(
+def test_a_filter_that_could_not_be_written_is_built_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "BUILD_INTERVAL_S", 0.02)
 
     async def work(rig: SearchRig) -> None:
         await fill(rig, batches=15, partitions=1)
-        in_the_way = tmp_path / "search"
-        in_the_way.write_bytes(b"a file where the folder should be")
+        obstacle = tmp_path / "search"
+        obstacle.write_bytes(b"a file where the folder should be")
         assert await rig.local.build_missing_filters() == 0
-        in_the_way.unlink()
-        assert await rig.local.build_missing_filters() == 0, "it is not tried all the time"
+        obstacle.unlink()
+        assert await rig.local.build_missing_filters() == 0, "the next attempt is after a delay"
         rig.local._filter_store._rests_until = 0.0
         rig.local.start_building_filters()
         while rig.local.metric_values()["mainstem_search_filters_made_total"] < 10:
@@ -145,30 +144,29 @@ def test_a_filter_that_could_not_be_written_is_made_later(
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
 
-def test_a_filter_of_bytes_that_were_written_again_is_not_used(tmp_path: Path) -> None:
+def test_a_filter_of_bytes_that_were_overwritten_is_not_used(tmp_path: Path) -> None:
     async def first(rig: SearchRig) -> None:
         await fill(rig, batches=10, partitions=1)
         await rig.local.build_missing_filters()
 
     run_on_search_rig(tmp_path, first, block_bytes=BLOCK_BYTES)
     files = sorted((tmp_path / "search").rglob("*.tokens"))
-    heads = token_filter.find_filters(str(tmp_path / "search"), str(tmp_path / "partitions"))
-    assert len(heads) == len(files) > 1
-    descriptor = (tmp_path / heads[0].path).open("r+b")
-    with descriptor as file:
-        # Another leader epoch in every batch: the log was cut, and grew again.
+    infos = token_filter.find_filters(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    assert len(infos) == len(files) > 1
+    with (tmp_path / infos[0].path).open("r+b") as file:
+        # Another leader epoch in every batch, as if the log was truncated and written again.
         data = bytearray(file.read())
-        for head in heads:
-            if head.path == heads[0].path:
-                data[head.start + 12 : head.end] = bytes(head.end - head.start - 12)
+        for info in infos:
+            if info.path == infos[0].path:
+                data[info.start + 12 : info.end] = bytes(info.end - info.start - 12)
         file.seek(0)
         file.write(data)
-    left = token_filter.find_filters(str(tmp_path / "search"), str(tmp_path / "partitions"))
-    assert {head.path for head in left} == {head.path for head in heads} - {heads[0].path}
+    remaining = token_filter.find_filters(str(tmp_path / "search"), str(tmp_path / "partitions"))
+    assert {info.path for info in remaining} == {info.path for info in infos} - {infos[0].path}
 
 
 def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
-    """Whatever folder it is given by mistake."""
+    """Even if it is given a wrong folder."""
     partition = f"{7:032x}-0"
     filters = [
         f"{partition}/{name}"
@@ -187,18 +185,18 @@ def test_only_filters_are_ever_removed(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("precious")
 
-    def left() -> set[str]:
+    def remaining() -> set[str]:
         return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
 
     token_filter.remove_filters(str(tmp_path / name) for name in (*others, filters[0]))
-    assert left() == {*others, *filters[1:]}
+    assert remaining() == {*others, *filters[1:]}
     assert list(stored_filters(tmp_path, 0)) == []
-    assert left() == {*others, filters[1]}, "another process may be writing it"
+    assert remaining() == {*others, filters[1]}, "another process may be writing it"
     assert token_filter.find_filters(str(tmp_path), str(tmp_path / "partitions")) == []
-    assert left() == set(others)
+    assert remaining() == set(others)
 
 
-def test_filters_go_with_their_data(tmp_path: Path) -> None:
+def test_filters_are_removed_with_their_data(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         await rig.local.build_missing_filters()
@@ -217,7 +215,7 @@ def test_filters_go_with_their_data(tmp_path: Path) -> None:
 
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
-def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
+def test_results_equal_brute_force_while_data_is_written_and_deleted(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
@@ -227,7 +225,7 @@ def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
                 for _ in range(rng.randrange(1, 8)):
                     rows = some_rows(rng, rng.randrange(1, 150), NOW_MS)
                     await rig.append("orders", rng.randrange(2), rows, codec=rng.choice(CODECS))
-                covering = (
+                building = (
                     asyncio.create_task(rig.local.build_missing_filters()) if rng.random() < 0.7 else None
                 )
                 if rng.random() < 0.5:
@@ -235,8 +233,8 @@ def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
                     bounds = await rig.engine.bounds("orders", index)
                     before = rng.randrange(bounds.begin, bounds.end + 1)
                     await rig.engine.delete_records("orders", index, before)
-                if rng.random() < 0.5 and covering is not None:
-                    await covering
+                if rng.random() < 0.5 and building is not None:
+                    await building
                 query = rng.choice(
                     ["alpha", "n:4711", "n14228 beta", "key:4711", "in.b:gamma", "straße", "x"]
                 )
@@ -244,8 +242,8 @@ def test_results_equal_brute_force_while_data_comes_and_goes(seed: int) -> None:
                 found = await run(rig.local, request)
                 expected = brute_force(await rig.events("orders"), request, NOW_MS)
                 assert sorted(found.places) == sorted(expected)
-                if covering is not None:
-                    await covering
+                if building is not None:
+                    await building
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(work(Path(folder)))

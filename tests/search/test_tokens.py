@@ -1,4 +1,4 @@
-"""Tokens, payloads, fields."""
+"""Tokens, decoded payloads and fields of events."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def test_tokens_are_the_runs_of_letters_and_digits(text: str) -> None:
         (b'"\\ud800"', Payload("text", None, '"\\ud800"')),
     ],
 )
-def test_what_a_payload_is(raw: bytes | None, payload: Payload) -> None:
+def test_a_payload_is_json_text_binary_or_null(raw: bytes | None, payload: Payload) -> None:
     assert decode(raw) == payload
 
 
-def test_payloads_that_are_nested_too_deeply_are_text() -> None:
+def test_json_that_is_nested_too_deeply_is_text() -> None:
     assert decode(b"[" * 100_000 + b"]" * 100_000).kind == "text"
 
 
-def test_fields_have_paths_without_the_places_in_arrays() -> None:
+def test_paths_of_fields_have_no_array_indexes() -> None:
     value = {"a": [{"b": 1}, {"b": [2, None]}], "c": {}, "d.e": "x"}
     assert list(fields(value)) == [(("a", "b"), 1), (("a", "b"), 2), (("a", "b"), None), (("d.e",), "x")]
 

@@ -1,4 +1,4 @@
-"""Token filters: files that tell which search blocks cannot match, without reading them.
+"""Token filters: files that show which search blocks cannot match, without reading the blocks.
 
 The `.tokens` file of a block has a Bloom filter of all tokens of its events, their exact times, and a proof
 that it belongs to these bytes of the log. Filters are optional: if one is missing or damaged, its block is

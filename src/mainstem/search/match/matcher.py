@@ -1,4 +1,4 @@
-"""Tests events against a query, and tells a scan which data cannot match.
+"""Tests events against a query, and determines which data cannot match.
 
 A Matcher compiles the query to closures and derives its prefilters. It excludes only data that provably
 cannot match (see `query.necessary_terms`). Time limits are the scan's matter.
