@@ -24,7 +24,7 @@ DEFAULT_ADDRESS = "127.0.0.1:9092"
 
 
 def at_option(command: F) -> F:
-    """`--at HOST:PORT`, or MAINSTEM_AT."""
+    """Add the option `--at HOST:PORT`, or MAINSTEM_AT, to a command."""
     return click.option(
         "--at",
         "address",
@@ -37,7 +37,7 @@ def at_option(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """`--json`."""
+    """Add the option `--json` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
@@ -150,7 +150,7 @@ def _escape(character: str) -> str:
 
 
 def format_size(size_bytes: float) -> str:
-    """Bytes for people: 101.2 MB."""
+    """A number of bytes for people, such as `101.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
@@ -159,7 +159,7 @@ def format_size(size_bytes: float) -> str:
 
 
 def plural(count: int, singular: str, plural_form: str) -> str:
-    """`1 match`, `1,204 matches`."""
+    """A count with its noun in the right form: `1 match`, `1,204 matches`."""
     return f"{count:,} {singular if count == 1 else plural_form}"
 
 

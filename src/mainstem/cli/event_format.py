@@ -130,7 +130,8 @@ def tab_line(event: Event) -> str:
 
 
 def terminal_line(event: Event, *, colour: bool, with_topic: bool) -> str:
-    """`2013-01-01T10:00:00.000Z  flights 0@17  N14228  {…}`; the payload is on the same line."""
+    """An event on one line of a terminal: `2013-01-01T10:00:00.000Z flights 0@17 N14228 {…}`; the payload is
+    on the same line."""
     time = format_iso(event.timestamp_ms) or "-"
     place = f"{event.partition}@{event.offset}"
     if with_topic:

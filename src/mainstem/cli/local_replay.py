@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LocalReplay:
-    """A ReplayRunner over an engine."""
+    """Runs a replay in this process, over an engine; implements `ReplayRunner`."""
 
     def __init__(self, search: Search, request: ReplayRequest, replay: Replay) -> None:
         self._search = search
@@ -39,7 +39,7 @@ class LocalReplay:
         return cls(search, request, replay)
 
     async def count(self) -> tuple[int, ReplayProgress]:
-        """See ReplayRunner."""
+        """How many events it would publish; see `ReplayRunner.count`."""
         events = await self._replay.count(self._request.request)
         progress = self._replay.progress
         counted = ReplayProgress(already_published=progress.already_published, unreadable=progress.unreadable)
@@ -47,7 +47,7 @@ class LocalReplay:
         return events, counted
 
     async def run(self) -> AsyncGenerator[ReplayProgress, None]:
-        """See ReplayRunner."""
+        """Publish the events; see `ReplayRunner.run`."""
         source = matching_events(self._search, self._request.request)
         async for progress in self._replay.run(source, self._request.rate, asyncio.sleep):
             yield progress

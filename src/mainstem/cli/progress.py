@@ -24,6 +24,6 @@ def progress_bar(total_bytes: Callable[[], int], *, shown: bool = True) -> Itera
 
 
 def format_rate(size_bytes: int, seconds: float) -> str:
-    """`1,234.5 MB in 2.3 s (537 MB/s)`."""
+    """A size, a duration and the rate: `1,234.5 MB in 2.3 s (537 MB/s)`."""
     megabytes = size_bytes / 1e6
     return f"{megabytes:,.1f} MB in {seconds:.1f} s ({megabytes / max(seconds, 0.001):,.0f} MB/s)"

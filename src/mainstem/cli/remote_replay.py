@@ -17,21 +17,22 @@ COUNTING_TIMEOUT_S = 3_600.0
 
 
 class RemoteReplay:
-    """A ReplayRunner. Closing `run` closes the connection, and then the server stops the replay."""
+    """Runs a replay on the server; implements `ReplayRunner`. Closing `run` closes the connection, and then
+    the server stops the replay."""
 
     def __init__(self, door: str, request: ReplayRequest) -> None:
         self._door = door
         self._request = request
 
     async def count(self) -> tuple[int, ReplayProgress]:
-        """See ReplayRunner."""
+        """How many events it would publish; see `ReplayRunner.count`."""
         async for line in self._lines(dry_run=True):
             if line.events is not None:
                 return line.events, _progress(line)
         raise NotReachable(f"the server at {self._door} ended before it had counted the events")
 
     async def run(self) -> AsyncGenerator[ReplayProgress, None]:
-        """See ReplayRunner."""
+        """Publish the events; see `ReplayRunner.run`."""
         async for line in self._lines(dry_run=False):
             yield _progress(line)
             if line.done:

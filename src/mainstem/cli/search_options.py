@@ -54,7 +54,7 @@ def _time(ctx: click.Context, param: click.Parameter, text: str | None) -> int |
 
 
 def scope_options(command: F) -> F:
-    """`--at`, `--topic`, `--since`, `--until`."""
+    """Add the options `--at`, `--topic`, `--since` and `--until` to a command."""
     for option in (
         click.option(
             "--until",
@@ -99,7 +99,7 @@ class SearchTarget:
     door: str | None
     """HOST:PORT of the HTTP door that searches; None: every event is read by the Kafka protocol."""
     engine: Engine | None
-    """The engine of a cluster without such a door."""
+    """The client of a cluster that has no such door."""
 
 
 def with_search(address: str, query: str, work: Callable[[SearchTarget], Awaitable[int]]) -> int:
@@ -269,13 +269,14 @@ BAR_COLUMNS = 20
 
 
 def share_bar(share: float) -> str:
-    """`━━━━━━━━╸           ` in BAR_COLUMNS columns."""
+    """A bar for a share from 0 to 1, BAR_COLUMNS wide: `━━━━━━━━╸           `."""
     halves = round(min(1.0, max(0.0, share)) * BAR_COLUMNS * 2)
     return ("━" * (halves // 2) + "╸" * (halves % 2)).ljust(BAR_COLUMNS)
 
 
 def progress_line(totals: Totals) -> str:
-    """` 38 % ━━━━━━━╸  1.2 GB, 310 MB/s, 57 matches, at 2013-06-01T12:00:00.000Z`."""
+    """The status of a running search: ` 38% ━━━━━━━╸ 1.2 GB, 310 MB/s, 57 matches, at
+    2013-06-01T12:00:00.000Z`."""
     rate = totals.scanned_bytes / totals.elapsed_s if totals.elapsed_s > 0 else 0
     reached = f", at {format_iso(totals.reached_ms)}" if totals.reached_ms is not None else ""
     return (
@@ -286,7 +287,8 @@ def progress_line(totals: Totals) -> str:
 
 
 def end_line(totals: Totals, *, by_kafka: bool) -> str:
-    """`searched 100%: 57 matches; 1.2 GB read at 310 MB/s, 8.1 GB ruled out unread, 4.1 s`."""
+    """The summary of a search that has ended: `searched 100%: 57 matches; 1.2 GB read at 310 MB/s, 8.1 GB
+    ruled out unread, 4.1 s`."""
     rate = totals.scanned_bytes / totals.elapsed_s if totals.elapsed_s > 0 else 0
     skipped = f", {format_size(totals.skipped_bytes)} ruled out unread" if totals.skipped_bytes else ""
     skipped += f" ({format_size(totals.indexed_bytes)} by the index)" if totals.indexed_bytes else ""

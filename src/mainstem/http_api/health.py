@@ -15,7 +15,7 @@ class LiveJson(msgspec.Struct):
 
 
 class ReadyJson(msgspec.Struct):
-    """Whether events can be written and read."""
+    """Whether events can be written and read, and if not, why."""
 
     ready: bool
     reasons: Annotated[list[str], Meta(description="Why the server is not ready; empty if it is.")]

@@ -1,4 +1,4 @@
-"""Exports and replays: which matches to take, and what a replay reports of its progress."""
+"""Exports and replays: which events they concern, and how a replay reports its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem backup`."""
+"""The command `mainstem backup`: copies a data folder, also while a server is using it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem console`."""
+"""The command `mainstem console`: runs the console in front of a Kafka cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem doctor`."""
+"""The command `mainstem doctor`: checks a data folder for damage, and repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem export`."""
+"""The command `mainstem export`: writes all matches of a query to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem groups`."""
+"""The command `mainstem groups`: lists, describes, resets and deletes consumer groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem inspect`."""
+"""The command `mainstem inspect`: shows the batches of a segment file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEFT_ALIGNED = ("codec", "latest time", "state")
 
 @dataclass(slots=True)
 class _SegmentSummary:
-    """What a segment file contains."""
+    """Counts of what a segment file contains."""
 
     batches: int = 0
     events: int = 0

@@ -1,4 +1,4 @@
-"""`mainstem produce`."""
+"""The command `mainstem produce`: publishes lines as events."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BATCH_EVENTS = 4_000
 BATCH_BYTES = 1 << 20
 BATCHES_IN_FLIGHT_MAX = 6
 BAD_LINES_SHOWN_MAX = 20
-"""Bad lines that are shown one by one; further ones are only counted."""
+"""Maximum number of bad lines that are shown one by one; further ones are only counted."""
 
 
 @dataclass(slots=True)
 class ProduceTally:
-    """What a run has done so far."""
+    """Counts of what a run of `produce` has done so far."""
 
     events: int = 0
     bytes: int = 0
@@ -37,7 +37,8 @@ class ProduceTally:
     started: float = field(default_factory=time.monotonic)
 
     def summary(self) -> str:
-        """`produced 336,776 events, 101.2 MB, in 2.31 s (145,790 events/s, 43.8 MB/s)`."""
+        """The last line of output: `produced 336,776 events, 101.2 MB, in 2.31 s (145,790 events/s, 43.8
+        MB/s)`."""
         seconds = max(time.monotonic() - self.started, 1e-6)
         bad = f"; {plural(self.bad_lines, 'bad line', 'bad lines')} left out" if self.bad_lines else ""
         return (
@@ -128,7 +129,7 @@ def _event_maker(
 
 
 class _Producer:
-    """One run: makes batches of lines and publishes several of them at a time."""
+    """One run of `produce`: makes batches of lines and publishes several of them at a time."""
 
     def __init__(
         self,

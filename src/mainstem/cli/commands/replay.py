@@ -1,4 +1,4 @@
-"""`mainstem replay`."""
+"""The command `mainstem replay`: publishes all matches of a query again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem restore`."""
+"""The command `mainstem restore`: copies a backup to a data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem search`."""
+"""The command `mainstem search`: finds events in all topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mainstem tail`."""
+"""The command `mainstem tail`: shows events, and further ones as they are written."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class _ReadRange:
 
 
 class _TopicTail:
-    """One run of the command."""
+    """One run of `tail`: reads events and shows them."""
 
     def __init__(
         self, topics: Sequence[str], print_events: Callable[[Sequence[Event]], None], count: int | None

@@ -1,4 +1,4 @@
-"""`mainstem topics`."""
+"""The command `mainstem topics`: lists, creates, describes, alters and deletes topics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE` options as a mapping."""
+    """Parse options of the form `NAME=VALUE`."""
     settings: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""`mainstem trace`."""
+"""The command `mainstem trace`: follows an id through all topics."""
 
 from __future__ import annotations
 

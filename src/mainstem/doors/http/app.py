@@ -42,7 +42,7 @@ register_url_convertor("text", _AnyText())
 
 
 class PathRoute:
-    """All methods of one path."""
+    """The ASGI application of one path: it calls the endpoint of the request's method."""
 
     def __init__(self, context: HttpContext, endpoints: Sequence[Endpoint]) -> None:
         self._context = context

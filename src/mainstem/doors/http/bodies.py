@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SILENCE_TIMEOUT_S = 30.0
-"""How long a body may pause."""
+"""Maximum pause between two parts of a body."""
 MIN_BYTES_PER_S = 4_096
-"""The least average speed of a body of limited length, measured after SILENCE_TIMEOUT_S."""
+"""Minimum average speed at which a body of limited length must arrive, after the first SILENCE_TIMEOUT_S."""
 COMMAND_BYTES_MAX = 1 << 20
-"""The size of a body that holds no events."""
+"""Maximum size of a body without events."""
 PIECE_BYTES = 128 << 10
-"""The part of a long array that is decoded without a pause for other tasks."""
+"""Bytes of a long array that are decoded at once; then other tasks may run."""
 WHOLE_NUMBER_BYTES_MAX = 64 << 10
-"""The size of a body in which 2.0 is accepted as 2."""
+"""Maximum size of a body in which whole numbers may be written as 2.0."""
 CUTS_TRIED = 4
-"""Ends of a piece that are tried before the piece is made twice as long."""
+"""Number of wrong cuts after which `array_pieces` doubles the size of the piece."""
 _BLANKS = b" \t\r\n"
 _COMMA = re.compile(rb"[ \t\r\n]{0,64},")
 

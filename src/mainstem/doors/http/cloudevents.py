@@ -80,7 +80,7 @@ def from_headers(headers: Mapping[str, str], body: bytes) -> NewEvent:
 
 
 def from_json(members: dict[str, Raw]) -> NewEvent:
-    """The event of a CloudEvent in JSON: that of a structured request, or one of a batch."""
+    """The event of a CloudEvent in JSON, from a structured request or from an element of a batch."""
     attributes: dict[str, str] = {}
     data: Raw | None = None
     encoded: str | None = None

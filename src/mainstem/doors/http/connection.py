@@ -28,15 +28,16 @@ uvicorn_log = logging.getLogger("mainstem.http.wire")
 uvicorn_log.setLevel(logging.ERROR)  # uvicorn would write a line for every malformed request
 
 CONNECTIONS_MAX = 1_000
-"""Open connections; a further one gets a 503 and is closed."""
+"""Maximum number of open connections; a further one gets a 503 and is closed."""
 IDLE_TIMEOUT_S = 30.0
 """How long a connection without a request is kept open."""
 HEAD_TIMEOUT_S = 10.0
-"""From the first byte of a request to the end of its headers."""
+"""Maximum time from the first byte of a request to the end of its headers."""
 LINGER_S = 5.0
 """How long the rest of a request is read and discarded if its response was sent before it had arrived."""
 WRITE_TIMEOUT_S = 300.0
-"""How long a client may read nothing of a response: a person may have piped it into a pager."""
+"""How long a client may read nothing of a response. It is long because a person may have piped the response
+into a pager."""
 
 
 class HttpConnection(H11Protocol):
@@ -55,7 +56,7 @@ class HttpConnection(H11Protocol):
     # --- called by asyncio and uvicorn --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See asyncio."""
+        """Called by asyncio when a client has connected."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_MAX:
             self._refuse(Problem("crowded", f"there are {CONNECTIONS_MAX} connections already"))
@@ -63,7 +64,7 @@ class HttpConnection(H11Protocol):
             self._set_deadline(IDLE_TIMEOUT_S, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio."""
+        """Called by asyncio when the connection is closed."""
         self._on_closed()
         self._cancel_deadline()
         self._cancel_write_deadline()
@@ -71,7 +72,7 @@ class HttpConnection(H11Protocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
+        """Called by asyncio with bytes from the client."""
         if self.transport.is_closing():
             return
         super().data_received(data)
@@ -92,7 +93,7 @@ class HttpConnection(H11Protocol):
             self._cancel_deadline()
 
     def on_response_complete(self) -> None:
-        """See uvicorn."""
+        """Called by uvicorn when a response has been sent."""
         super().on_response_complete()
         self._set_write_deadline()
         if self.conn.their_state is h11.SEND_BODY:
@@ -100,7 +101,7 @@ class HttpConnection(H11Protocol):
             self._set_deadline(LINGER_S, self._close)
 
     def send_400_response(self, msg: str) -> None:
-        """See uvicorn. It is called while h11's error is being handled."""
+        """Called by uvicorn for malformed bytes, while h11's error is being handled."""
         error = sys.exc_info()[1]
         if getattr(error, "error_status_hint", 400) == 431:
             self._refuse(Problem("head-too-large", str(error)))
@@ -108,12 +109,12 @@ class HttpConnection(H11Protocol):
             self._refuse(Problem("bad-request", str(error) if error is not None else msg))
 
     def pause_writing(self) -> None:
-        """See asyncio: the client does not read what was written."""
+        """Called by asyncio when the client does not read what was written."""
         super().pause_writing()
         self._set_write_deadline()
 
     def resume_writing(self) -> None:
-        """See asyncio: the client has read it."""
+        """Called by asyncio when the client has read it."""
         super().resume_writing()
         self._cancel_write_deadline()
 

@@ -50,7 +50,7 @@ class SearchStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpContext:
-    """What all routes share."""
+    """The objects and settings that all routes share."""
 
     engine: Engine
     clock: Clock
@@ -62,13 +62,13 @@ class HttpContext:
     kafka_address: str
     """HOST:PORT where Kafka clients connect."""
     disk_usage: Callable[[], DiskUsage] | None
-    """None: the log is on another machine."""
+    """Returns the disk usage of the log; None: the log is on another machine."""
     door_statuses: Callable[[], Sequence[DoorStatus]]
     """Every door of the server, this one included."""
     search: Callable[[], Search]
     """The search, which is created when it is first used."""
     search_slots: asyncio.Semaphore
-    """Counts the searches that may still start now."""
+    """Has a slot for each search that may run at the same time."""
     running_replays: set[tuple[str, str]] = field(default_factory=set)
     """(topic, job) of each replay that is writing."""
     search_stats: SearchStats

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mainstem.doors.http.endpoint import Call
 
 SLICE_EVENTS = 100
-"""Events that are read before other tasks may run."""
+"""Maximum number of events that are read at once; then other tasks may run."""
 FIRST_READ_TIMEOUT_S = 10.0
 """How long a cluster may take to return the first of the events that it says it has."""
 

@@ -24,9 +24,9 @@ log = logging.getLogger("mainstem.http")
 STEP_S = 60
 STEPS = 24 * 60
 TOPICS_MAX = 1_000
-"""Topics with a history: the first ones to which events are written."""
+"""Maximum number of topics with a history: the first ones to which events are written."""
 GROUPS_MAX = 500
-"""Groups that are sampled, by name."""
+"""Maximum number of groups that are sampled: the first ones by name."""
 TOPICS_PERIOD_S = 1.0
 GROUPS_PERIOD_S = 10.0
 COST_FACTOR = 100
@@ -75,7 +75,7 @@ class EventRate:
     """The rate at which a counter of events grows."""
 
     total: int = -1
-    """-1: not observed yet."""
+    """The counter at the last observation; -1: not observed yet."""
     per_s: float = 0.0
     minute_total: int = 0
     history: MinuteSeries | None = None

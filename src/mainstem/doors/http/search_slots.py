@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Updates: TypeAlias = AsyncGenerator[Update | Facets, None]
 
 SEARCHES_MAX = 16
-"""Searches that run at once, over all clients."""
+"""Maximum number of searches that run at the same time, over all clients."""
 
 
 def query_problem(error: QueryError) -> Problem:

@@ -17,8 +17,8 @@ STALL_S = 40.0
 seconds, so a stall is reported within a minute. 40 s is eight times the interval at which consumers commit by
 default."""
 STALL_OF_ACTIVE_MEMBER_S = 300.0
-"""The same while the member moves other positions: a member that catches up may read its partitions one by
-one."""
+"""The threshold while the member moves other positions: a member that catches up may read its partitions one
+by one."""
 LAG_SMOOTHING_S = 30.0
 """Time constant of the moving average of the lag's growth."""
 

@@ -105,7 +105,7 @@ class _DownloadBuffer:
         return len(self._buffer)
 
     def write(self, data: bytes) -> int:
-        """See io."""
+        """Append bytes; as in `io.RawIOBase`."""
         self._buffer += data
         return len(data)
 
@@ -117,14 +117,14 @@ class _DownloadBuffer:
         return data
 
     def tell(self) -> int:
-        """See io."""
+        """The number of bytes written so far; as in `io.RawIOBase`."""
         return self._drained_bytes + len(self._buffer)
 
     def flush(self) -> None:
-        """See io."""
+        """Does nothing: bytes are written at once."""
 
     def close(self) -> None:
-        """See io."""
+        """Does nothing: the buffer is drained after the writer has closed it."""
 
 
 class _FileWriter(Protocol):
@@ -153,10 +153,10 @@ class _CsvWriter:
         return False
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Does nothing: no event is kept."""
 
     def close(self) -> None:
-        """A CSV file ends with its last row."""
+        """Does nothing: a CSV file ends with its last row."""
 
     def _row(self, cells: tuple[object, ...]) -> None:
         line = io.StringIO()

@@ -17,9 +17,9 @@ from mainstem.doors.contract import DoorStatus, MetricDefinition, MetricSample
 from mainstem.doors.http.endpoint import Call, Endpoint, HttpContext, StreamedResponse
 
 TOPICS_MAX = 1_000
-"""Topics with labels of their own: those to which most events were written."""
+"""Maximum number of topics with labels of their own: those to which most events were written."""
 POSITIONS_MAX = 5_000
-"""(group, topic, partition) with labels of their own: those of the first groups by name."""
+"""Maximum number of (group, topic, partition) with labels of their own: those of the first groups by name."""
 OTHER = "(other)"
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_LINES = 500
@@ -162,7 +162,7 @@ def search_samples(context: HttpContext) -> Iterator[MetricSample]:
 
 
 def door_samples(statuses: Sequence[DoorStatus]) -> Iterator[MetricSample]:
-    """Of the doors that are on."""
+    """Samples of the doors that are on."""
     for status in statuses:
         if status.is_on:
             yield "mainstem_door_connections", (status.name,), status.connections

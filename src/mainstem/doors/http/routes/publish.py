@@ -34,17 +34,17 @@ from mainstem.http_api.events import NewEventJson, PartitionOffsetJson, Publishe
 PublishResult: TypeAlias = Position | StreamError
 
 SLICE_EVENTS = 250
-"""Events that are published together."""
+"""Maximum number of events that are published together."""
 SLICE_BYTES = 512 << 10
-"""Bytes of lines whose events are published together."""
+"""Lines are published together when they have this many bytes."""
 EVENTS_MAX = 100_000
-"""Events in one array."""
+"""Maximum number of events in one array."""
 REPLY_PART_BYTES = 64 << 10
-"""Bytes of a reply that are sent together."""
+"""A part of a reply is sent when it has this many bytes."""
 BLANKS_MAX = 64
-"""Bytes in which the opening bracket of an array is searched."""
+"""Maximum number of blanks before the opening bracket of an array."""
 ERRORS_MAX = 100
-"""Lines whose errors are reported one by one; further ones are only counted."""
+"""Maximum number of lines whose errors are reported one by one; further ones are only counted."""
 
 
 def _is_fatal(error: StreamError) -> bool:
@@ -59,11 +59,11 @@ class _PublishResults:
 
     partitions: array[int] = field(default_factory=lambda: array("l"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
-    """-1: the event failed."""
+    """The offset of each event; -1: the event failed."""
     errors: dict[int, StreamError] = field(default_factory=dict)
-    """By the index of the event."""
+    """The error of each event that failed, by the index of the event."""
     ends: dict[int, int] = field(default_factory=dict)
-    """By partition, the offset after the last event published."""
+    """The offset after the last event published, by partition."""
     first_error: StreamError | None = None
     fatal_error: StreamError | None = None
     """An error with which all further events would fail."""
@@ -223,7 +223,7 @@ class _LineResults:
     errors: list[dict[str, object]] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)
     pending: list[tuple[int, NewEvent]] = field(default_factory=list)
-    """Line number and event."""
+    """The line number and the event of each line that is not published yet."""
     pending_bytes: int = 0
 
     def fail(self, line_number: int, why: str) -> None:

@@ -22,7 +22,7 @@ from mainstem.search.query.errors import QueryError
 SAMPLED_TOPICS = 5
 SAMPLED_PARTITIONS = 4
 SAMPLED_EVENTS = 50
-"""Events that are read of each partition, the newest."""
+"""Number of events that are read of each partition: the newest ones."""
 SAMPLED_BYTES = 256 << 10
 FIELDS_MAX = 100
 EXAMPLE_CHARACTERS_MAX = 60

@@ -14,7 +14,7 @@ from mainstem.doors.http.problem import Problem
 from mainstem.http_api.events import EventPageJson, ReadQuery
 
 SLICE_BYTES = 64 << 10
-"""Bytes of JSON that are made before other tasks may run."""
+"""A slice of the reply is sent when it has this many bytes of JSON; then other tasks may run."""
 
 
 async def read_events(call: Call) -> Response:

@@ -23,7 +23,7 @@ from mainstem.search.query.errors import QueryError
 
 MEDIA = "text/event-stream"
 SLICE_EVENTS = 100
-"""Events that are read and sent together."""
+"""Maximum number of events that are read and sent together."""
 HEARTBEAT_S = 10.0
 """A comment is sent after this time without an event, so that the client sees that the connection lives."""
 WAIT_MS = 500

@@ -29,7 +29,7 @@ from mainstem.http_api.topics import (
 TOPICS_PATH = "/api/v1/topics"
 TOPIC_PATH = "/api/v1/topics/{topic}"
 SLICE_TOPICS = 1000
-"""Topics that are encoded before other tasks may run."""
+"""Number of topics that are encoded at once; then other tasks may run."""
 
 
 async def list_topics(call: Call) -> Response:
