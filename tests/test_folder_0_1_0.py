@@ -114,8 +114,8 @@ def test_every_event_is_there(opened: OpenedFolder, name: str, partition: int) -
 
 def test_the_journal_gives_back_what_the_segments_lack(opened: OpenedFolder) -> None:
     (line,) = [line for line in opened.server.logs().splitlines() if "recovered: " in line]
-    assert "not stopped cleanly before" in line
-    assert " 0 bytes from the journal" not in line
+    assert "the last stop was not clean" in line
+    assert " 0 bytes replayed from the journal" not in line
     assert "0 partitions read-only" in line
 
 

@@ -51,7 +51,7 @@ def test_ctrl_c_stops_cleanly_too_and_the_next_start_knows(tmp_path: Path) -> No
     assert (server.process.returncode, out) == (0, "")
     server.process = None
     with server.start():
-        assert "stopped cleanly before" in server.logs()
+        assert "the last stop was clean" in server.logs()
 
 
 def test_events_are_there_after_a_restart_and_after_a_kill(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
-"""`meta.properties`: which format the data folder has, whose it is, and whether it is a copy of another.
+"""`meta.properties`: the format of the data folder, its ids, and whether it is a copy of another folder.
 
-Owns: the file, its versions and the upgrade from older ones; noticing a copy; the least leader epoch.
-Refuses: folders of a newer version. Called by `startup.py`, `log.py`, `backup.py` and `doctor.py`.
+Owns: the file, its versions and the upgrade from older ones; detecting a copy; the smallest leader epoch.
+Refuses: folders of a newer version.
 
-A folder that was brought back from a copy has lost what came after the copy, and its offsets will be given
-again. Clients that remember later ones must be told, as after a change of leader in Kafka: by a leader epoch
-that is greater than any that the lost time can have had. So a copy has to be noticed. `backup` and `restore`
-say so in the file. A copy made by other means is known by its `.lock`: the file notes which one it is (inode
-number and time of change, which no tool can set). What stays unnoticed is a copy below the file system: an
-image of the disk, a snapshot that was rolled back.
+A folder that was restored from a copy lacks the events that came after the copy, and will give their offsets
+to other events. Clients that remember the lost events learn that as after a change of leader in Kafka: from a
+leader epoch that is larger than any epoch of the lost time. So a copy has to be detected. `backup` and
+`restore` write into the file that it is a copy. A copy made by other means is detected by its `.lock`: the
+file names the `.lock` beside it (inode number and time of change, which no tool can set). A copy below the
+file system is not detected: an image of the disk, or a snapshot that was rolled back.
 """
 
 from __future__ import annotations
@@ -23,54 +23,55 @@ from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderError
 
 VERSION = 1
-"""Rises when the files change so that an older server would misread them. Nothing older than 1 was
-released."""
-
+"""Rises when the format changes so that an older server would misread the files. 1 is the first one."""
 
 COPY = "copy"
 EPOCH_MARGIN = 1 << 16
-"""More leader epochs than unclean starts and failed commits make in the life of a folder."""
+"""More leader epochs than the unclean starts and failed commits of one folder's lifetime."""
 _EPOCH_SECONDS_FROM = 1_577_836_800
-"""2020: seconds since then are greater than any epoch that one a second can have made, so that two folders
-that were brought back from one copy do not go on with the same epoch."""
+"""The year 2020. The seconds since then are a larger number than any epoch of a folder that began one each
+second, so that two folders restored from the same copy continue with different epochs."""
 _EPOCH_MAX = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The file's content."""
+    """The content of the file."""
 
     cluster_id: str
-    """base64url of 16 random bytes without padding: 22 characters, as Kafka makes them."""
+    """base64url of 16 random bytes without padding: 22 characters, like Kafka's."""
     folder_id: UUID
-    """Stands in journal files, so that a file copied from another folder is not replayed."""
+    """Also written in each journal file, so that a file copied from another folder is not replayed."""
     version: int = VERSION
-    """Of the folder's format, `VERSION` at most."""
+    """Format of the folder, `VERSION` at most."""
     lock: str = ""
-    """`Disk.identity` of the `.lock` beside this file; `COPY` in a copy; empty: not noted yet."""
+    """`Disk.identity` of the `.lock` beside this file; `COPY` in a copy; empty in a folder that was made
+    before the field existed."""
     epoch_floor: int = 0
-    """No partition has a leader epoch below this."""
+    """No partition may have a smaller leader epoch."""
 
 
 def load(disk: Disk, rng: random.Random) -> Meta:
-    """Read it; make it in a new folder. LogFolderError: newer format, or not readable as what it should
-    be."""
+    """Read the file; make it in a new folder. LogFolderError: the format is newer, or the file is missing or
+    unreadable beside data."""
     if not disk.exists(paths.META):
         if disk.list(paths.PARTITIONS) or disk.list(paths.JOURNAL):
-            raise LogFolderError(f"{paths.META} is missing, but there is data: restore it from a backup")
+            raise LogFolderError(f"{paths.META} is missing beside data: restore the file from a backup")
         return _make(disk, rng)
     return read(disk)
 
 
 def read(disk: Disk) -> Meta:
-    """Of a folder that is there. LogFolderError: see `load`, and if it has none."""
+    """Read the file. LogFolderError: as `load`, or there is no such file."""
     if not disk.exists(paths.META):
-        raise LogFolderError(f"this is no data folder of mainstem: it has no {paths.META}")
+        raise LogFolderError(f"this is not a data folder of mainstem: it has no {paths.META}")
     values = _parse(disk.read_all(paths.META))
     try:
         version = int(values["version"])
     except (KeyError, ValueError):
-        raise LogFolderError(f"{paths.META} has no readable version: restore it from a backup") from None
+        raise LogFolderError(
+            f"{paths.META} has no readable version: restore the file from a backup"
+        ) from None
     if version > VERSION:
         raise LogFolderError(
             f"the folder has format {version}, newer than the {VERSION} of this server: use a newer mainstem"
@@ -80,7 +81,7 @@ def read(disk: Disk) -> Meta:
         return Meta(values["cluster.id"], UUID(values["folder.id"]), version, values.get("lock", ""), floor)
     except (KeyError, ValueError):
         raise LogFolderError(
-            f"{paths.META} has no readable cluster.id and folder.id: restore it from a backup"
+            f"{paths.META} has no readable cluster.id and folder.id: restore the file from a backup"
         ) from None
 
 
@@ -92,13 +93,13 @@ def _make(disk: Disk, rng: random.Random) -> Meta:
 
 
 def is_copy(disk: Disk, meta: Meta) -> bool:
-    """Whether the folder is a copy of another, as far as it can be known. Once it is locked."""
+    """Whether the folder is known to be a copy of another. Only right once the folder is locked."""
     return meta.lock not in ("", disk.identity(paths.LOCK))
 
 
 def begin_copy(disk: Disk, meta: Meta, epoch: int, wall_ms: int) -> Meta:
-    """Make the first start of a copy have greater leader epochs than the folder it was copied from; `epoch`:
-    the greatest that is known. Until `adopt`, each start begins so. Blocks."""
+    """Raise the epoch floor of a copy above all leader epochs of the folder it was copied from. `epoch`: the
+    largest one that is known. Each start does this until `adopt`. Blocks."""
     seconds = wall_ms // 1000 - _EPOCH_SECONDS_FROM
     floor = max(meta.epoch_floor, epoch) + EPOCH_MARGIN
     meta = replace(meta, epoch_floor=min(max(floor, seconds), _EPOCH_MAX - EPOCH_MARGIN))
@@ -107,15 +108,15 @@ def begin_copy(disk: Disk, meta: Meta, epoch: int, wall_ms: int) -> Meta:
 
 
 def adopt(disk: Disk, meta: Meta) -> Meta:
-    """From now on the folder is no copy but one of its own. Blocks."""
+    """Record that the folder is an original from now on. Blocks."""
     meta = replace(meta, lock=disk.identity(paths.LOCK))
     _write(disk, meta)
     return meta
 
 
 def upgrade(disk: Disk, meta: Meta) -> Meta:
-    """Mark a folder of an older format as one of this format, before anything is written in it: from then on
-    an older server refuses it. Every format so far reads the files of those before it as they are."""
+    """Give a folder of an older format this format's version before anything else is written, so that an
+    older server refuses it. This format reads the files of all older ones as they are."""
     if meta.version == VERSION:
         return meta
     meta = replace(meta, version=VERSION)
@@ -124,7 +125,7 @@ def upgrade(disk: Disk, meta: Meta) -> Meta:
 
 
 def encode(meta: Meta) -> bytes:
-    """The file's bytes."""
+    """The bytes of the file."""
     lines = [f"version={meta.version}", f"cluster.id={meta.cluster_id}", f"folder.id={meta.folder_id}"]
     if meta.lock:
         lines.append(f"lock={meta.lock}")

@@ -1,12 +1,11 @@
-"""Bringing one partition back after whatever happened.
+"""The recovery of one partition, from its checkpoint row, its journal records and its segment files.
 
-Owns: `recover_partition`: from the checkpoint's row, the journal's records and the segment files to a
-`RecoveredState` all of which is durable. Refuses: to read the journal (`journal_reader.py`), to choose
-partitions (`log.py`), and to delete bytes by guess: what it cuts lies beyond the durable end and is kept in a
-`*.quarantine` file.
+Owns: `recover_partition`, which makes the files hold what was committed and says what they hold as a
+`RecoveredState`. Refuses: to read the journal (`journal_reader.py`), to choose partitions (`startup.py`), and
+to delete bytes by guess: it cuts only beyond the durable end, and a `*.quarantine` file keeps what it cut.
 
-Rule numbers are those of FORMAT.md. Everything here blocks, changes nothing that a second run would not
-change in the same way, and so may be cut off anywhere (R6, and "Recover" there).
+Rule numbers are those of FORMAT.md. Everything blocks. A second run changes the files in the same way as the
+first, so recovery may be interrupted anywhere (R6, and part "Recover").
 """
 
 from __future__ import annotations
@@ -14,36 +13,45 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from mainstem.log import paths
 from mainstem.log.commit.checkpoint import CheckpointRow
+from mainstem.log.commit.contract import PartitionKey
 from mainstem.log.commit.journal_format import APPEND, EPOCH, LOGSTART, JournalRecord
 from mainstem.log.config import Durability
 from mainstem.log.disk.contract import Disk, File
 from mainstem.log.partition import batch_scan
 from mainstem.log.partition.recovered_state import RecoveredState
 
-_PIECE = 1 << 20
+_COPY_BYTES = 1 << 20
+_QUARANTINE_FILE = -1
+"""Key of a file to be synced that is no segment; segments have their base offset as key."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class RecoveredPartition:
-    """What came out. Nothing is durable before `files` and `folders` are synced."""
+    """The result for one partition. Nothing of it is durable before `files` and `folder` are synced."""
 
     state: RecoveredState
     checkpoint_row: CheckpointRow
-    """For the next checkpoint. Of a fenced partition: the old one, so that it is found too short again."""
+    """The row for the next checkpoint. A fenced partition keeps its old row, so that the next start finds it
+    too short again."""
     files: list[File] = field(default_factory=list)
+    """Open files with unsynced bytes."""
     folder: str | None = None
-    """To be synced, if names in it changed."""
+    """The partition's folder if names in it have changed, else None."""
     notes: list[str] = field(default_factory=list)
+    """One line for each thing that is not as a clean stop leaves it."""
     replayed_bytes: int = 0
+    """Bytes written again from the journal."""
     scanned_bytes: int = 0
+    """Bytes of valid batches found in the segments beyond the known end."""
     truncated_bytes: int = 0
+    """Bytes cut off, all kept in `*.quarantine` files."""
 
 
 def recover_partition(
@@ -59,20 +67,25 @@ def recover_partition(
     end_is_known: bool,
     durability: Durability,
 ) -> RecoveredPartition:
-    """Bring one partition back. `row` is None if it was made after the checkpoint, so that it begins at 0, or
-    if that is not known (not `complete`); `records` are its journal records in order, all since the row if
-    `end_is_known`; `clean` says that the last stop was. OSError: the disk fails; nothing was promised yet."""
+    """Recover one partition. OSError: the disk fails, and nothing has been promised yet.
+
+    `row`: its row in the newest readable checkpoint; None if the partition is newer than that, so that it
+    begins at offset 0, or, without `complete`, may have had a row in a checkpoint that cannot be read.
+    `records`: its journal records in order; with `end_is_known`, all since that row. `clean`: the last stop
+    was clean."""
     folder = paths.partition_folder(topic_id, index)
     segments = _segments(disk, folder)
     if row is not None and not records and _is_as_checkpointed(disk, folder, row, segments):
-        row = _next_epoch(row, row.epoch if clean else row.epoch + 1)
-        recovered = RecoveredPartition(_state(row, segments, clean, row), row)
+        row = replace(row, epoch=row.epoch if clean else row.epoch + 1)
+        recovered = RecoveredPartition(_state(row, segments, clean, (row.segment, row.position)), row)
     else:
-        replay = _Replay(disk, folder, segments, row, records, complete, end_is_known)
+        replay = _PartitionReplay(
+            disk, (topic_id, index), segments, row, records, payload, complete, end_is_known
+        )
         if row is not None and replay.is_short(row):
-            recovered = replay.shorter_than_acknowledged(row, topic_id, index, payload, durability)
+            recovered = replay.shorter_than_acknowledged(row, durability)
         else:
-            recovered = replay.run(topic_id, index, payload)
+            recovered = replay.run()
     state = recovered.state
     if state.segments and state.log_start < state.segments[0]:
         recovered.notes.append(
@@ -82,8 +95,8 @@ def recover_partition(
 
 
 def _segments(disk: Disk, folder: str) -> list[int]:
-    found = (paths.parse_segment(name) for name in disk.list(folder))
-    return [base for base in found if base is not None]
+    bases = (paths.parse_segment(name) for name in disk.list(folder))
+    return [base for base in bases if base is not None]
 
 
 def _is_as_checkpointed(disk: Disk, folder: str, row: CheckpointRow, segments: list[int]) -> bool:
@@ -93,17 +106,11 @@ def _is_as_checkpointed(disk: Disk, folder: str, row: CheckpointRow, segments: l
     return segments[-1] == row.segment and disk.size(path) == row.position
 
 
-def _next_epoch(row: CheckpointRow, epoch: int) -> CheckpointRow:
-    return CheckpointRow(
-        row.topic_id, row.index, epoch, row.log_start, row.segment, row.position, row.end_offset
-    )
-
-
 def _state(
     row: CheckpointRow,
     segments: Sequence[int],
     clean: bool,
-    start: CheckpointRow,
+    replayed_from: tuple[int, int],
     *,
     arrivals: Sequence[tuple[int, int]] = (),
     fence_reason: str | None = None,
@@ -115,51 +122,58 @@ def _state(
         end_offset=row.end_offset,
         end_position=row.position,
         clean=clean,
-        replayed_segment=start.segment,
-        replayed_position=start.position,
+        replayed_segment=replayed_from[0],
+        replayed_position=replayed_from[1],
         arrivals=tuple(arrivals),
         fence_reason=fence_reason,
     )
 
 
 def _in_force(records: Sequence[JournalRecord]) -> list[JournalRecord]:
-    """Without what a later epoch made void: its group became durable, but its partition had been fenced
-    meanwhile, so that it was never acknowledged. What took its place may be in the segment alone (direct
-    lane): it must not be written over, not even to be taken back after that (R8)."""
+    """The records without those that a later epoch made void. Their group became durable, but the partition
+    was fenced meanwhile, so that they were never acknowledged. The batches that replaced them may be in the
+    segment alone, synced directly, and must never be written over (R8)."""
     kept: list[JournalRecord] = []
     for record in records:
         if record.kind == EPOCH:
             kept = [
-                one
-                for one in kept
-                if one.kind != APPEND or one.epoch >= record.epoch or one.end_offset <= record.base_offset
+                earlier
+                for earlier in kept
+                if earlier.kind != APPEND
+                or earlier.epoch >= record.epoch
+                or earlier.end_offset <= record.base_offset
             ]
         kept.append(record)
     return kept
 
 
-class _Replay:
-    """One partition under way: its end so far, and what was written."""
+class _PartitionReplay:
+    """The replay of one partition: where it has come to (segment, position, offset, epoch), and which files
+    it has changed."""
 
     def __init__(
         self,
         disk: Disk,
-        folder: str,
+        key: PartitionKey,
         segments: list[int],
         row: CheckpointRow | None,
         records: Sequence[JournalRecord],
+        payload: Callable[[JournalRecord], bytes],
         complete: bool,
         end_is_known: bool,
     ) -> None:
+        """The arguments of `recover_partition`; `segments`: base offsets of the segment files."""
         self._disk = disk
-        self._folder = folder
+        self._key = key
+        self._payload = payload
+        self._folder = paths.partition_folder(*key)
         self._segments = segments
         self._records = _in_force(records)
         self._end_is_known = end_is_known
         self._files: dict[int, File] = {}
         self._changed: dict[int, File] = {}
         self._names_changed = False
-        self._out = RecoveredPartition(RecoveredState(), CheckpointRow(UUID(int=0), 0, 0, 0, 0, 0, 0))
+        self._result = RecoveredPartition(RecoveredState(), CheckpointRow(UUID(int=0), 0, 0, 0, 0, 0, 0))
         self._arrivals: list[tuple[int, int]] = []
         if row is not None:
             self._segment, self._position = row.segment, row.position
@@ -173,63 +187,53 @@ class _Replay:
         starts = (record.base_offset for record in records if record.kind == LOGSTART)
         self._log_start = max(self._log_start, *starts, 0)
         if row is not None and row.segment not in segments and row.end_offset <= self._log_start:
-            self._segment, self._position = (
-                row.end_offset,
-                0,
-            )  # all of that segment was deleted, and then its file
+            # All batches of that segment were deleted, and then its file.
+            self._segment, self._position = row.end_offset, 0
         self._start = (self._segment, self._position)
 
     def is_short(self, row: CheckpointRow) -> bool:
-        """Less is there than the checkpoint promises."""
+        """The files hold less than the checkpoint promises."""
         if row.segment not in self._segments:
             return row.position > 0 and row.end_offset > self._log_start
         return self._file(row.segment).size() < row.position
 
-    def run(
-        self, topic_id: UUID, index: int, payload: Callable[[JournalRecord], bytes]
-    ) -> RecoveredPartition:
-        """From the known end on: the journal, then what else fits; cut the rest."""
-        for at, record in enumerate(self._records):
-            problem = self._apply(record, payload)
+    def run(self) -> RecoveredPartition:
+        """Replay the journal from the known end on, keep the valid batches that follow, and cut the rest."""
+        for number, record in enumerate(self._records):
+            problem = self._apply(record)
             if problem:
-                return self._fence(problem, topic_id, index, self._records[at:], payload)
-        before = self._out.scanned_bytes
+                return self._fence(problem, self._records[number:])
+        before = self._result.scanned_bytes
         self._scan()
         while not self._end_is_known and self._pass_damage():
             self._scan()
-        if self._out.scanned_bytes > before:
-            # After a sudden death that is so for each partition that was written to; the summary has the sum.
-            kept = self._out.scanned_bytes - before
+        if self._result.scanned_bytes > before:
+            # Normal after a sudden death, for every partition that was being written; the report has the sum.
+            kept = self._result.scanned_bytes - before
             log.debug("%s: kept %d bytes found after the end that was recorded", self._folder, kept)
-        if self._offset < self._log_start:  # what is missing had been deleted
+        if self._offset < self._log_start:  # the missing offsets had been deleted
             self._leave(self._segment)
             self._segment, self._position, self._offset = self._log_start, 0, self._log_start
-        self._cut_after_end()
+        self._truncate_after_end()
         if self._segments and self._segments[-1] != self._segment:
-            self._file(self._segment)  # rolled, but nothing committed in it yet
-        row = self._row(topic_id, index, self._epoch + 1)
+            self._file(self._segment)  # the log was rolled, but nothing was committed in the new segment
+        row = self._row(self._epoch + 1)
         self._finish(row)
-        state = _state(row, self._listed(), False, self._start_row(row), arrivals=self._arrivals)
-        self._out.state, self._out.checkpoint_row = state, row
-        return self._out
+        state = _state(row, self._listed(), False, self._start, arrivals=self._arrivals)
+        self._result.state, self._result.checkpoint_row = state, row
+        return self._result
 
-    def shorter_than_acknowledged(
-        self,
-        row: CheckpointRow,
-        topic_id: UUID,
-        index: int,
-        payload: Callable[[JournalRecord], bytes],
-        durability: Durability,
-    ) -> RecoveredPartition:
-        """Durability disk: read-only with what is there, and nothing is filled in. Durability os, which
-        promises nothing of a power cut: go on after what is there."""
+    def shorter_than_acknowledged(self, row: CheckpointRow, durability: Durability) -> RecoveredPartition:
+        """Recover a partition that is shorter than its row. With durability disk, it becomes read-only with
+        the batches that are there. Durability os promises nothing about power cuts: the partition continues
+        after the batches that are there."""
         self._to_last_whole_batch(row)
-        text = f"ends at offset {self._offset} of {row.end_offset} that were on disk"
+        text = f"ends at offset {self._offset}, but {row.end_offset} was on disk"
         if durability == "os":
-            self._note(f"{text}: cut to what is there (durability os)")
+            self._note(f"{text}: the log continues from there (durability os)")
             self._epoch = max(self._epoch, row.epoch)
-            return self.run(topic_id, index, payload)
-        return self._fence(text, topic_id, index, self._records, payload, row)
+            return self.run()
+        return self._fence(text, self._records, row)
 
     def _to_last_whole_batch(self, row: CheckpointRow) -> None:
         below = [base for base in self._segments if base <= row.segment]
@@ -244,8 +248,8 @@ class _Replay:
                 self._offset, self._epoch = run.next_offset, run.epoch
         self._done_to = self._offset
 
-    def _apply(self, record: JournalRecord, payload: Callable[[JournalRecord], bytes]) -> str | None:
-        """One journal record; a text if it does not fit what is there."""
+    def _apply(self, record: JournalRecord) -> str | None:
+        """Apply one journal record. Returns what is wrong if the files do not reach to it."""
         if record.kind == LOGSTART:
             return None
         if record.kind == EPOCH:
@@ -255,34 +259,36 @@ class _Replay:
                 self._enter(record)
             elif record.base_offset > self._log_start:
                 return f"the journal's epoch {record.epoch} begins at {record.base_offset}"
-            elif self._offset < record.base_offset:  # what is missing had been deleted
+            elif self._offset < record.base_offset:  # the missing offsets had been deleted
                 self._segment, self._position, self._offset = (
                     record.segment, record.position, record.base_offset,
                 )  # fmt: skip
             self._epoch = record.epoch
             return None
         assert record.kind == APPEND
-        # Of an epoch that has ended: rolled back, and the file that annulled its group may be free again
-        # (R8).
+        # A record of an epoch that has ended was rolled back: the journal file that annulled its group may
+        # have been freed (R8).
         if record.end_offset <= self._done_to or record.epoch < self._epoch:
             return None
         if not self._reach(record, record.epoch):
-            if record.end_offset <= self._log_start:  # what is missing had been deleted, and so had this
+            if record.end_offset <= self._log_start:  # the missing offsets and the record's had been deleted
                 self._segment, self._position = record.segment, record.position + record.length
                 self._offset, self._epoch = record.end_offset, max(self._epoch, record.epoch)
                 return None
-            return f"the journal goes on at offset {record.base_offset}"
+            return f"the journal continues at offset {record.base_offset}"
         self._enter(record)
-        self._write(payload(record))
+        data = self._payload(record)
+        assert len(data) == record.length, "the journal has all bytes of its record"
+        self._write(data)
         self._offset, self._epoch = record.end_offset, max(self._epoch, record.epoch)
-        self._out.replayed_bytes += record.length
+        self._result.replayed_bytes += record.length
         if not self._arrivals or record.arrival_ms >= self._arrivals[-1][0] + 1000:
             self._arrivals.append((record.arrival_ms, record.base_offset))
         return None
 
     def _reach(self, record: JournalRecord, epoch_max: int) -> bool:
-        """Move the end to where the record begins: synced past the journal, those bytes are in the segment
-        (R2)."""
+        """Scan up to where the record begins; False if the segments do not reach there. Bytes before it that
+        the journal does not have were synced directly in a segment (R2)."""
         if self._offset < record.base_offset:
             self._scan(record, epoch_max)
         return self._offset == record.base_offset and (
@@ -291,46 +297,46 @@ class _Replay:
         )
 
     def _scan(self, target: JournalRecord | None = None, epoch_max: int = (1 << 31) - 1) -> None:
-        """Take the batches that fit, across segments, up to the target; write them again (R6)."""
+        """Accept the valid batches that follow, across segments, up to the target; write them again (R6)."""
         while target is None or self._offset < target.base_offset:
-            run = self._take(self._segment, self._position, epoch_max, target)
+            run = self._valid_run(self._segment, self._position, epoch_max, target)
             if run is None:
                 following = self._offset
                 if following <= self._segment or not self._has(following):
                     return
-                run = self._take(following, 0, epoch_max, target)
+                run = self._valid_run(following, 0, epoch_max, target)
                 if run is None:
                     return
                 self._leave(following)
                 self._segment, self._position = following, 0
             self._write(run.data)
             self._offset, self._epoch = run.next_offset, run.epoch
-            self._out.scanned_bytes += len(run.data)
+            self._result.scanned_bytes += len(run.data)
 
     def _pass_damage(self) -> bool:
-        """Go on behind what is no batch, if whole ones lie there. Only where the newest checkpoint cannot be
-        read, nor all of the journal since the one before: how far the log was durable is not known then, so
-        nothing that may have been is cut. Readers pass the damage."""
-        found = None
+        """Continue after bytes that are no valid batch, if a valid one follows; False if none does. Only used
+        where neither the newest checkpoint nor the whole journal since the older one can be read: how far the
+        log was durable is not known then, so nothing is cut that may have been durable. Readers skip the
+        damage."""
+        following = None
         for segment in [base for base in self._segments if base >= self._segment]:
             file = self._file(segment)
             if segment == self._segment:
-                found = batch_scan.next_valid_batch(file, self._position, self._offset, self._epoch)
+                following = batch_scan.next_valid_batch(file, self._position, self._offset, self._epoch)
             elif segment >= self._offset:
-                is_whole = batch_scan.valid_run_at(file, 0, segment, self._epoch) is not None
-                found = (
-                    (0, segment) if is_whole else batch_scan.next_valid_batch(file, 0, segment, self._epoch)
-                )
-            if found is not None:
+                following = (0, segment)
+                if batch_scan.valid_run_at(file, 0, segment, self._epoch) is None:
+                    following = batch_scan.next_valid_batch(file, 0, segment, self._epoch)
+            if following is not None:
                 self._note(
-                    f"offsets {self._offset} to {found[1] - 1} are damaged; what is behind them is kept, for"
-                    " without the newest checkpoint nobody knows how far it was durable"
+                    f"offsets {self._offset} to {following[1] - 1} are damaged; the batches after them are"
+                    " kept, for without the newest checkpoint it is not known how far the log was durable"
                 )
-                self._segment, (self._position, self._offset) = segment, found
+                self._segment, (self._position, self._offset) = segment, following
                 return True
         return False
 
-    def _take(
+    def _valid_run(
         self, segment: int, position: int, epoch_max: int, target: JournalRecord | None
     ) -> batch_scan.BatchRun | None:
         if not self._has(segment):
@@ -342,17 +348,17 @@ class _Replay:
         )
 
     def _enter(self, record: JournalRecord) -> None:
-        """Go on in the record's segment."""
+        """Continue in the record's segment."""
         if record.segment != self._segment:
             self._leave(record.segment)
             self._segment, self._position = record.segment, 0
 
     def _leave(self, following: int) -> None:
-        """The segment ends here, whatever its file's size (R9), and what is between it and the following one
-        is no part of the log: a backup may have the record of a group that failed and, in another segment,
-        what came in its place."""
+        """End the present segment here, whatever its file's size (R9); the next one is `following`. Segments
+        between the two are no part of the log: a backup may hold the record of a group that failed and, in
+        another segment, the batches that replaced it."""
         if self._has(self._segment):
-            self._cut(self._segment, self._position)
+            self._truncate(self._segment, self._position)
         first, last = bisect_right(self._segments, self._segment), bisect_left(self._segments, following)
         for segment in self._segments[first:last]:
             self._put_aside(segment)
@@ -360,7 +366,7 @@ class _Replay:
             self._sync_some()
 
     def _sync_some(self) -> None:
-        """Nothing is served before all is synced: what is written so far may be at any time."""
+        """Sync what is written so far, to close its files; nothing is served before everything is synced."""
         self._disk.sync_now(list(self._changed.values()))
         for segment, file in self._changed.items():
             file.close()
@@ -368,8 +374,8 @@ class _Replay:
         self._changed.clear()
 
     def _has(self, segment: int) -> bool:
-        at = bisect_left(self._segments, segment)
-        return at < len(self._segments) and self._segments[at] == segment
+        place = bisect_left(self._segments, segment)
+        return place < len(self._segments) and self._segments[place] == segment
 
     def _file(self, segment: int) -> File:
         file = self._files.get(segment)
@@ -384,7 +390,8 @@ class _Replay:
         return file
 
     def _own_file(self, segment: int) -> File:
-        """To be changed: not together with the copy that a backup holds of it by a hard link."""
+        """The segment's file, to be changed. It gets an inode of its own first if a backup has a hard link to
+        it."""
         file = self._file(segment)
         if segment not in self._changed and self._disk.unshare(file.path):
             file.close()
@@ -393,32 +400,36 @@ class _Replay:
 
     def _write(self, data: bytes | memoryview) -> None:
         file = self._own_file(self._segment)
+        assert self._position <= file.size(), "a write leaves no hole in the segment"
         file.pwrite(data, self._position)
         self._changed[self._segment] = file
         self._position += len(data)
-        # A name that an earlier process made may never have been synced either.
+        # The file may have been made by an earlier process that never synced its name.
         self._names_changed = True
 
-    def _cut(self, segment: int, position: int) -> None:
+    def _truncate(self, segment: int, position: int) -> None:
+        """Cut the segment's file at `position`; a `*.quarantine` file keeps the bytes, unless all are
+        zero."""
         size = self._file(segment).size()
         if size <= position:
             return
         file = self._own_file(segment)
         keep_as = f"{self._folder}/{paths.segment_name(segment)}.{position}.quarantine"
-        at = position
-        while at < size:
-            piece = file.pread(min(_PIECE, size - at), at)
+        copied = position
+        while copied < size:
+            piece = file.pread(min(_COPY_BYTES, size - copied), copied)
+            assert piece, "a file is readable up to its size"
             if piece.strip(b"\0"):
-                self._disk.append(keep_as, piece, at - position)
-            at += len(piece)
+                self._disk.append(keep_as, piece, copied - position)
+            copied += len(piece)
         file.truncate(position)
         self._changed[segment] = file
-        self._out.truncated_bytes += size - position
+        self._result.truncated_bytes += size - position
         self._note(f"cut {size - position} bytes after the end of segment {segment}")
 
-    def _cut_after_end(self) -> None:
+    def _truncate_after_end(self) -> None:
         if self._has(self._segment):
-            self._cut(self._segment, self._position)
+            self._truncate(self._segment, self._position)
         for segment in self._segments[bisect_right(self._segments, self._segment) :]:
             self._put_aside(segment)
 
@@ -427,62 +438,53 @@ class _Replay:
         size = self._disk.size(path)
         if size:
             self._disk.rename(path, f"{path}.quarantine")
-            self._note(f"put segment {segment} aside: nothing of its {size} bytes follows the end")
+            self._note(f"put segment {segment} aside: none of its {size} bytes continues the log")
         else:
             self._disk.unlink(path)
-        self._out.truncated_bytes += size
+        self._result.truncated_bytes += size
         for suffix in (".index", ".timeindex", ".arrivals"):
             self._disk.unlink(path.removesuffix(".log") + suffix)
         self._segments.remove(segment)
         self._names_changed = True
 
     def _fence(
-        self,
-        problem: str,
-        topic_id: UUID,
-        index: int,
-        left: Sequence[JournalRecord],
-        payload: Callable[[JournalRecord], bytes],
-        row: CheckpointRow | None = None,
+        self, problem: str, unapplied: Sequence[JournalRecord], row: CheckpointRow | None = None
     ) -> RecoveredPartition:
-        """Read-only, and what the journal has of it is kept beside it: the journal itself will be written
-        over."""
-        last = next((record for record in reversed(left) if record.kind != LOGSTART), None)
-        left = [record for record in left if record.kind == APPEND]
-        if left:
-            path, position = f"{self._folder}/journal-{left[0].base_offset}.quarantine", 0
+        """Make the partition read-only. The bytes of the records that could not be applied are kept in a
+        `*.quarantine` file, for the journal will be written over."""
+        last = next((record for record in reversed(unapplied) if record.kind != LOGSTART), None)
+        appends = [record for record in unapplied if record.kind == APPEND]
+        if appends:
+            path, position = f"{self._folder}/journal-{appends[0].base_offset}.quarantine", 0
             self._disk.make_folder(self._folder)
-            for record in left:
-                self._disk.append(path, payload(record), position)
+            for record in appends:
+                self._disk.append(path, self._payload(record), position)
                 position += record.length
-            self._changed[-1] = self._disk.open(path)
+            self._changed[_QUARANTINE_FILE] = self._disk.open(path)
             self._names_changed = True
         self._note(f"read-only: {problem}, but its files end at offset {self._offset}")
-        now = self._row(topic_id, index, self._epoch + 1)
-        self._finish(now)
-        if row is None and last is not None:  # what was acknowledged: the next start finds it too short again
+        present = self._row(self._epoch + 1)
+        self._finish(present)
+        if row is None and last is not None:
+            # What was acknowledged, so that the next start finds the partition too short again.
             end = (last.segment, last.position + last.length, last.end_offset)
-            row = CheckpointRow(topic_id, index, now.epoch, now.log_start, *end)
-        self._out.checkpoint_row = row or now
-        self._out.state = _state(now, self._listed(), False, self._start_row(now), fence_reason=problem)
-        return self._out
+            row = CheckpointRow(*self._key, present.epoch, present.log_start, *end)
+        self._result.checkpoint_row = row or present
+        self._result.state = _state(present, self._listed(), False, self._start, fence_reason=problem)
+        return self._result
 
-    def _row(self, topic_id: UUID, index: int, epoch: int) -> CheckpointRow:
+    def _row(self, epoch: int) -> CheckpointRow:
         log_start = min(self._log_start, self._offset)
-        return CheckpointRow(topic_id, index, epoch, log_start, self._segment, self._position, self._offset)
-
-    def _start_row(self, row: CheckpointRow) -> CheckpointRow:
-        segment, position = self._start
-        return CheckpointRow(row.topic_id, row.index, row.epoch, row.log_start, segment, position, 0)
+        return CheckpointRow(*self._key, epoch, log_start, self._segment, self._position, self._offset)
 
     def _listed(self) -> list[int]:
         return [base for base in self._segments if base <= self._segment]
 
     def _finish(self, row: CheckpointRow) -> None:
-        assert 0 <= row.log_start <= row.end_offset
-        assert row.segment <= row.end_offset
-        self._out.files = list(self._changed.values())
-        self._out.folder = self._folder if self._names_changed else None
+        assert 0 <= row.log_start <= row.end_offset, "0 <= log start <= log end"
+        assert row.segment <= row.end_offset, "the last segment begins at or before the log end"
+        self._result.files = list(self._changed.values())
+        self._result.folder = self._folder if self._names_changed else None
 
     def _note(self, text: str) -> None:
-        self._out.notes.append(f"{self._folder}: {text}")
+        self._result.notes.append(f"{self._folder}: {text}")

@@ -1,6 +1,6 @@
-"""What recovery did, for the log and for people.
+"""The report of one start: what recovery found and what it did.
 
-Owns: `RecoveryReport`. Refuses: logic. Made by `log.py`.
+Owns: `RecoveryReport` and its one-line summary. Refuses: to decide anything.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ class RecoveryReport:
     """One start."""
 
     clean: bool
-    """The last stop was: nothing was scanned."""
+    """The last stop was clean, so that nothing was scanned."""
     is_new: bool = False
-    """Nothing was there: the folder was made."""
+    """The data folder did not exist and was made."""
     is_copy: bool = False
-    """The folder is a copy of another, and this its first start."""
+    """The data folder is a copy of another, and this is its first start."""
     partitions: int = 0
-    """That were found."""
+    """Partitions recovered, the state partition included."""
     replayed_bytes: int = 0
-    """Written again from the journal."""
+    """Bytes written again from the journal."""
     scanned_bytes: int = 0
-    """Found beyond it and kept."""
+    """Bytes of whole batches beyond the known end that were found in segments and kept."""
     truncated_bytes: int = 0
-    """After the durable end of a partition; kept in `*.quarantine` files."""
+    """Bytes removed after the durable end of a partition; `*.quarantine` files keep them."""
     fenced: list[tuple[UUID, int]] = field(default_factory=list)
-    """Read-only, for they are damaged: less is there than was acknowledged."""
+    """Partitions that are read-only because less is on disk than was acknowledged."""
     quarantined: list[tuple[UUID, int]] = field(default_factory=list)
-    """Put into `quarantine/`: no topic has this id, and none that was deleted had."""
+    """Partitions moved to `quarantine/`: no topic has their id, and no deleted topic had it."""
     removed: list[tuple[UUID, int]] = field(default_factory=list)
-    """Their topic was deleted."""
+    """Partitions removed because their topic was deleted."""
     notes: list[str] = field(default_factory=list)
-    """One line for each thing that was not as a clean stop leaves it."""
+    """One line for each thing that is not as a clean stop leaves it."""
 
     def add(self, recovered: RecoveredPartition) -> None:
-        """Count one partition."""
+        """Add the result of one partition."""
         self.partitions += 1
         self.replayed_bytes += recovered.replayed_bytes
         self.scanned_bytes += recovered.scanned_bytes
@@ -49,14 +49,14 @@ class RecoveryReport:
             self.fenced.append((recovered.checkpoint_row.topic_id, recovered.checkpoint_row.index))
 
     def summary(self) -> str:
-        """One line."""
+        """The whole report in one line, for the log."""
         if self.is_new:
-            return "nothing, for the data folder is new"
+            return "nothing: the data folder is new"
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
         if self.clean:
-            return f"{partitions}, stopped cleanly before"
+            return f"{partitions}; the last stop was clean"
         return (
-            f"{partitions}, not stopped cleanly before: "
-            f"{self.replayed_bytes} bytes from the journal, {self.scanned_bytes} found after it, "
+            f"{partitions}; the last stop was not clean: "
+            f"{self.replayed_bytes} bytes replayed from the journal, {self.scanned_bytes} found after it, "
             f"{self.truncated_bytes} cut, {len(self.fenced)} partitions read-only"
         )

@@ -1,8 +1,8 @@
-"""Starting: from a data folder to partitions that are whole and durable.
+"""The start of a log: from a data folder in any state to partitions that are whole and durable.
 
-Owns: the order of it (FORMAT.md, part "Recover"): lock, meta.properties, checkpoint, journal; then the state
-partition; then, told which topics live, all others; then one sync and a new checkpoint. Refuses: to serve
-before that. Called by `log.py`; `recovery.py` does the single partition.
+Owns: the order of recovery (FORMAT.md, part "Recover"): lock, meta.properties, checkpoint, journal; then the
+state partition; then, once the caller knows which topics live, all others; then a sync and a new checkpoint.
+Refuses: to let anything be served before that. `partition_recovery.py` recovers a single partition.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 from uuid import UUID
 
 from mainstem.log import paths
-from mainstem.log.commit import checkpoint as files
+from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.commit import journal_reader
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
 from mainstem.log.commit.contract import PartitionKey
@@ -31,7 +31,8 @@ STATE: PartitionKey = (paths.STATE_TOPIC, 0)
 
 
 class Startup:
-    """One start. Made, then `state`, then `others`, then `finish`. All of it blocks."""
+    """One start of a log: construct it, then call `recover_state`, `recover_partitions` and `finish`, in this
+    order. Everything blocks."""
 
     def __init__(self, disk: Disk, rng: random.Random, config: LogConfig, wall_ms: int) -> None:
         """LogFolderError: the folder cannot be used; LogFolderLocked: another server uses it."""
@@ -42,11 +43,11 @@ class Startup:
             disk.lock(paths.LOCK)
             self.meta = meta.upgrade(disk, meta.load(disk, rng))
             self._make_folders()
-            last = files.load(disk)
-            damaged = files.damaged_files(disk)
-            self.checkpoint = last or Checkpoint(0, 1, 1, clean=True, rows=())
-            self._notice_copy(wall_ms)
-            self._image = journal_reader.read_journal(
+            newest = checkpoints.load(disk)
+            damaged = checkpoints.damaged_files(disk)
+            self.checkpoint = newest or Checkpoint(0, 1, 1, clean=True, rows=())
+            self._detect_copy(wall_ms)
+            self._journal = journal_reader.read_journal(
                 disk, self.meta.folder_id, self.checkpoint.first_seq, self.checkpoint.next_group
             )
         except BlockingIOError:
@@ -54,31 +55,37 @@ class Startup:
         except OSError as error:
             raise _unusable(error) from error
         self._rows = {(row.topic_id, row.index): row for row in self.checkpoint.rows}
-        found = any(paths.parse_partition(name) for name in disk.list(paths.PARTITIONS))
-        self.clean = self.checkpoint.clean and not self._image.live_paths and (last is not None or not found)
-        self.report = RecoveryReport(self.clean, last is None and not found, self.copied)
-        if self.copied:
+        has_data = any(paths.parse_partition(name) for name in disk.list(paths.PARTITIONS))
+        self._complete = not damaged and (newest is not None or not has_data)
+        """The newest checkpoint is known: a partition without a row was made after it."""
+        self.clean = (
+            self.checkpoint.clean and not self._journal.live_paths and (newest is not None or not has_data)
+        )
+        """The last stop was clean."""
+        # With durability os, a power cut leaves holes after the end that a checkpoint knows: none may stay.
+        self._end_is_known = self._complete or self._journal.is_complete or config.durability == "os"
+        is_new = newest is None and not has_data
+        self.report = RecoveryReport(self.clean, is_new, self._is_copy)
+        if self._is_copy:
             self.report.notes.append(
-                "the data folder is a copy of another: leader epochs go on from"
+                "the data folder is a copy of another: leader epochs continue from"
                 f" {self.meta.epoch_floor}, so that clients notice"
             )
-        self.report.notes += self._image.notes
-        self._complete = not damaged and (last is not None or not found)
-        # Durability os: behind the end that a checkpoint knows a power cut leaves holes, and none may stay.
-        self._end_is_known = self._complete or self._image.is_complete or config.durability == "os"
+        self.report.notes += self._journal.notes
         self.report.notes += [f"{name} is damaged" for name in damaged]
-        if last is None and found:
+        if newest is None and has_data:
             self.report.notes.append(
                 "no checkpoint can be read: every partition is scanned from its beginning"
             )
         self._unsynced: dict[PartitionKey, RecoveredPartition] = {}
         self._unsynced_names = 0
+        """Files and folders in `_unsynced`."""
         self._new_rows: dict[PartitionKey, CheckpointRow] = {}
         self._states: dict[PartitionKey, RecoveredState] = {}
 
-    def _notice_copy(self, wall_ms: int) -> None:
-        self.copied = meta.is_copy(self._disk, self.meta)
-        if self.copied:
+    def _detect_copy(self, wall_ms: int) -> None:
+        self._is_copy = meta.is_copy(self._disk, self.meta)
+        if self._is_copy:
             epoch = max((row.epoch for row in self.checkpoint.rows), default=0)
             self.meta = meta.begin_copy(self._disk, self.meta, epoch, wall_ms)
         elif not self.meta.lock:
@@ -95,7 +102,7 @@ class Startup:
                 self._disk.unlink(f"{paths.JOURNAL}/{name}")
 
     def recover_state(self) -> RecoveredState:
-        """Bring the state partition back."""
+        """Recover the state partition. LogFolderError."""
         self._recover(STATE)
         self._sync()
         return self._states.pop(STATE)
@@ -103,20 +110,21 @@ class Startup:
     def recover_partitions(
         self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]
     ) -> dict[PartitionKey, RecoveredState]:
-        """Bring the others back: those of live topics are returned, those of deleted ones are gone, unknown
-        ones lie in `quarantine/`."""
-        parsed = [paths.parse_partition(name) for name in self._disk.list(paths.PARTITIONS)]
-        keys = {(one[0], one[1]) for one in parsed if one is not None and not one[2]}
-        going = {(one[0], one[1]) for one in parsed if one is not None and one[2]}
+        """Recover the other partitions; `status` tells what is known of a topic id. Partitions of live topics
+        are returned, those of deleted topics are removed, and those that no topic has are moved to
+        `quarantine/`. LogFolderError."""
+        names = [paths.parse_partition(name) for name in self._disk.list(paths.PARTITIONS)]
+        keys = {name[:2] for name in names if name is not None and not name[2]}
+        deleted_keys = {name[:2] for name in names if name is not None and name[2]}
         try:
-            for key in sorted(keys | set(self._rows) | set(self._image.records)):
+            for key in sorted(keys | set(self._rows) | set(self._journal.records)):
                 if key != STATE and status(key[0]) == "live":
                     self._recover(key)
                 elif key != STATE and status(key[0]) == "unknown":
-                    self._put_aside(key)
+                    self._quarantine(key)
                 elif key != STATE and key in keys:
                     self._remove(key, "")
-            for key in sorted(going):
+            for key in sorted(deleted_keys):
                 if status(key[0]) == "deleted":
                     self._remove(key, paths.DELETED_SUFFIX)
             self._sync()
@@ -128,10 +136,10 @@ class Startup:
         self._disk.remove_folder(paths.partition_folder(*key) + suffix)
         self.report.removed.append(key)
 
-    def _put_aside(self, key: PartitionKey) -> None:
+    def _quarantine(self, key: PartitionKey) -> None:
         folder = paths.partition_folder(*key)
         self._recover(key)
-        self._sync()  # while its folder has this name
+        self._sync()  # before the folder gets another name
         del self._new_rows[key], self._states[key]
         if self._disk.exists(folder):
             self._disk.make_folder(paths.QUARANTINE)
@@ -145,10 +153,10 @@ class Startup:
             self.report.notes.append(f"{folder}: no topic has this id; put aside as {target}")
 
     def _recover(self, key: PartitionKey) -> None:
-        """Bring one back; `_sync` makes it durable, and known."""
-        records, payload = self._image.records_of(key)
+        """Recover one partition. Only `_sync` makes the result durable and adds it to the report."""
+        records, payload = self._journal.records_of(key)
         try:
-            found = recover_partition(
+            recovered = recover_partition(
                 self._disk,
                 *key,
                 self._rows.get(key),
@@ -160,52 +168,41 @@ class Startup:
                 durability=self._config.durability,
             )
         except OSError as error:
-            found = self._without(key, error)
-        self._unsynced[key] = found
-        self._unsynced_names += len(found.files) + (found.folder is not None)
+            recovered = self._fenced_by_disk(key, error)
+        self._unsynced[key] = recovered
+        self._unsynced_names += len(recovered.files) + (recovered.folder is not None)
         if self._unsynced_names >= self._disk.max_unsynced_files:
             self._sync()
 
     def _sync(self) -> None:
-        """Of many partitions at once: one after the other, a thousand take a disk some seconds."""
+        """Sync everything recovered so far, many partitions at once: a thousand one after the other take some
+        disks several seconds."""
         unsynced, self._unsynced, self._unsynced_names = self._unsynced, {}, 0
-        files = [(key, file) for key, found in unsynced.items() for file in found.files]
-        folders = [(key, found.folder) for key, found in unsynced.items() if found.folder is not None]
+        files = [(key, file) for key, recovered in unsynced.items() for file in recovered.files]
+        folders = [
+            (key, recovered.folder) for key, recovered in unsynced.items() if recovered.folder is not None
+        ]
         try:
-            verdicts = self._disk.sync_each_now([file for _, file in files], [name for _, name in folders])
+            results = self._disk.sync_each_now([file for _, file in files], [name for _, name in folders])
         except OSError as error:
             raise _unusable(error) from error
-        for (key, _), failed in zip([*files, *folders], verdicts, strict=True):
-            if failed is not None:
-                unsynced[key] = self._without(key, failed)
+        for (key, _), failure in zip([*files, *folders], results, strict=True):
+            if failure is not None:
+                unsynced[key] = self._fenced_by_disk(key, failure)
         for _, file in files:
             file.close()
-        for key, found in unsynced.items():
-            self._recovered(key, found)
+        for key, recovered in unsynced.items():
+            self._add(key, recovered)
 
-    def _without(self, key: PartitionKey, error: OSError) -> RecoveredPartition:
-        """The disk failed under this one. LogFolderError if the start cannot do without."""
-        row, (records, _) = self._rows.get(key), self._image.records_of(key)
+    def _fenced_by_disk(self, key: PartitionKey, error: OSError) -> RecoveredPartition:
+        """The result of a partition whose files the disk cannot read or write: read-only. LogFolderError if
+        the journal has records of it: they hold events, or a log start or an epoch without which deleted or
+        rolled-back events would be there again, and the journal will be written over."""
+        row, (records, _) = self._rows.get(key), self._journal.records_of(key)
         if error.errno != errno.EIO or row is None or records:
-            # What the journal has may not be given up: events, or a log start or an epoch, without which
-            # what was deleted or taken back would be there again.
             raise _unusable(error) from error
-        return self._unreadable(row, error)
-
-    def _recovered(self, key: PartitionKey, found: RecoveredPartition) -> None:
-        floor = self.meta.epoch_floor
-        if found.checkpoint_row.epoch < floor:
-            found.checkpoint_row, found.state = (
-                replace(found.checkpoint_row, epoch=floor),
-                replace(found.state, epoch=floor),
-            )
-        self.report.add(found)
-        self._new_rows[key] = found.checkpoint_row
-        self._states[key] = found.state
-
-    def _unreadable(self, row: CheckpointRow, error: OSError) -> RecoveredPartition:
         folder = paths.partition_folder(row.topic_id, row.index)
-        problem = f"the disk fails: {error}"
+        reason = f"the disk fails: {error}"
         state = RecoveredState(
             segments=(row.segment,),
             epoch=row.epoch,
@@ -214,23 +211,36 @@ class Startup:
             end_position=row.position,
             clean=False,
             replayed_segment=row.segment,
-            fence_reason=problem,
+            fence_reason=reason,
         )
-        return RecoveredPartition(state, row, notes=[f"{folder}: read-only: {problem}"])
+        return RecoveredPartition(state, row, notes=[f"{folder}: read-only: {reason}"])
+
+    def _add(self, key: PartitionKey, recovered: RecoveredPartition) -> None:
+        """Add a partition that is durable to the report and to the next checkpoint."""
+        floor = self.meta.epoch_floor
+        if recovered.checkpoint_row.epoch < floor:
+            recovered.checkpoint_row = replace(recovered.checkpoint_row, epoch=floor)
+            recovered.state = replace(recovered.state, epoch=floor)
+        assert recovered.state.epoch >= floor, "no partition has an epoch below the folder's floor"
+        self.report.add(recovered)
+        self._new_rows[key] = recovered.checkpoint_row
+        self._states[key] = recovered.state
 
     def finish(self) -> tuple[Checkpoint, dict[PartitionKey, CheckpointRow], int, int]:
-        """Make it durable: the new checkpoint, its rows, and the journal's next seq and group. Only then may
-        the log serve (R6)."""
-        seq, group = self._image.next_seq, self._image.next_group
+        """Make the recovery durable: (the new checkpoint, its rows, the journal's next seq, its next group).
+        The log may serve only after that (R6). LogFolderError."""
+        assert not self._unsynced, "a checkpoint is stored after everything that it promises is synced"
+        seq, group = self._journal.next_seq, self._journal.next_group
+        assert seq >= self.checkpoint.first_seq, "the journal's seq never falls"
         new = Checkpoint(self.checkpoint.number + 1, seq, group, False, tuple(self._new_rows.values()))
         try:
-            self._disk.sync_now([], [paths.JOURNAL])  # a file that was made may not have a durable name yet
+            self._disk.sync_now([], [paths.JOURNAL])  # the name of a new file may not be durable yet
             if not self.clean:
                 folders = [paths.PARTITIONS, ""]
                 if self._disk.exists(paths.QUARANTINE):
                     folders.append(paths.QUARANTINE)
                 self._disk.sync_now([], folders)
-            files.store_now(self._disk, new)
+            checkpoints.store_now(self._disk, new)
         except OSError as error:
             raise _unusable(error) from error
         return new, self._new_rows, seq, group
