@@ -9,7 +9,6 @@ import pytest
 
 from mainstem.coordinator.groups.types import CommitRequest, NewOffset, TopicRef
 from mainstem.coordinator.topics.topics import TopicMetadata
-from mainstem.kafka_protocol.subscription import read_subscription
 from tests.coordinator.group_rig import (
     FLIGHTS,
     GROUP,
@@ -19,7 +18,6 @@ from tests.coordinator.group_rig import (
     code,
     codes,
     group_rig,
-    subscription,
 )
 
 
@@ -246,24 +244,6 @@ def test_a_group_without_members_is_deleted_with_its_offsets() -> None:
     rig = rig.restart()
     assert rig.groups.list().result() == []
     assert rig.first().generation == 1
-
-
-@pytest.mark.parametrize(
-    ("metadata", "topics"),
-    [
-        (subscription(), frozenset()),
-        (subscription("a", "b"), frozenset({"a", "b"})),
-        (subscription("a", user_data=b"xyz"), frozenset({"a"})),
-        (subscription("a")[:-9], None),
-        (b"", None),
-        (b"\x00\x00\xff\xff\xff\xff", None),
-        (b"\x00\x00\x7f\xff\xff\xff", None),
-        (b"\x00\x00\x00\x00\x00\x01\xff\xff", None),
-        (b"\x00\x00\x00\x00\x00\x01\x00\x01\xff", None),
-    ],
-)
-def test_a_subscription_is_decoded_or_refused(metadata: bytes, topics: frozenset[str] | None) -> None:
-    assert read_subscription(metadata) == topics
 
 
 # --- age (KIP-211) ------------------------------------------------------------------------------------------
