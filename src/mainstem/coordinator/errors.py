@@ -67,7 +67,7 @@ class InvalidPartitions(CoordinatorError):
 
 
 class InvalidReplicationFactor(CoordinatorError):
-    """Another number of replicas than one, which is all that this server has."""
+    """The number of replicas is not 1. This server keeps one replica."""
 
     code = "INVALID_REPLICATION_FACTOR"
 

@@ -314,7 +314,8 @@ class Groups:
         return {*self._live, *self._records, *self._offsets.groups()}
 
     def delete(self, group_id: str) -> Promise[None]:
-        """Delete an empty group and its offsets. Fails with UnknownGroup, NonEmptyGroup, NotCoordinator."""
+        """Delete an empty group and its offsets. Fails with GroupIdNotFound, NonEmptyGroup,
+        NotCoordinator."""
         return self._decide(group_id, lambda decision: self._delete_empty(decision, group_id))
 
     def _delete_empty(self, decision: Decision, group_id: str) -> None:
