@@ -28,7 +28,7 @@ from mainstem.log.offline.doctor_scan import Finding
 from mainstem.log.offline.inspect import InspectedBatch, inspect
 from mainstem.log.storage.record_batch import build_empty, decode, iter_batches
 from mainstem.search.contract import SearchRequest
-from tests.search.compacted import keeping, part
+from tests.search.compacted import keeping
 from tests.search.search_rig import NOW_MS, SearchRig, open_search_rig, run
 
 TOPIC = "orders"
@@ -282,7 +282,7 @@ def gap(request: pytest.FixtureRequest, folder: Path) -> tuple[int, int]:
 
 def test_reading_reports_a_gap_and_serves_what_is_around(folder: Path, gap: tuple[int, int]) -> None:
     async def work(rig: SearchRig) -> None:
-        partition = part(rig, TOPIC, 0)
+        partition = rig.partition(TOPIC, 0)
         for _ in range(2):  # the second time from what is remembered
             found: set[int] = set()
             damaged: set[int] = set()

@@ -1,5 +1,4 @@
-"""Search equals brute force over logs as compaction leaves them, with deletions, retention and more
-compaction running in between and meanwhile."""
+"""Search equals brute force over compacted logs, also while deletions, retention and compaction go on."""
 
 from __future__ import annotations
 
@@ -22,35 +21,35 @@ from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import Unit
 from mainstem.search.query.parser import parse
 from tests.search import reference
-from tests.search.compacted import RewrittenPartition, append, keeping, new_epoch, part, some_of
+from tests.search.compacted import RewrittenPartition, append, begin_epoch, keeping, random_deltas
 from tests.search.search_rig import NOW_MS, SEGMENT_BYTES, Row, SearchRig, count_facets, open_search_rig, run
 from tests.search.test_search import CODECS, QUERIES, some_rows
 
 PARTITIONS = 2
 BLOCK_BYTES = 2 << 10
-Place = tuple[str, int, int]
-Events = dict[Place, Record]
-"""What is there, kept beside the log."""
+TopicOffset = tuple[str, int, int]
+ExpectedEvents = dict[TopicOffset, Record]
+"""The events that the log has, by topic, partition and offset."""
 
 
-@settings(deadline=None)  # the first one imports the decoder
+@settings(deadline=None)  # the first example imports the decoder
 @given(st.sets(st.integers(0, 9)), st.sampled_from(CODECS))
 def test_a_batch_that_lacks_records_keeps_offsets_and_times_of_the_others(kept: set[int], codec: str) -> None:
-    rows = [(b"k", b"v%d" % at, [("h", b"x")], 1_000 + at) for at in range(10)]
+    rows = [(b"k", b"v%d" % i, [("h", b"x")], 1_000 + i) for i in range(10)]
     whole = build(rows, codec=codec)
     assign_offsets(memoryview(whole), 50, 3, None)
-    left = keeping(bytes(whole), kept)
-    assert read_header(left).is_plausible
-    assert read_header(left).next_offset == 60
-    assert decode(left) == [each for each in decode(whole) if each.offset - 50 in kept]
+    thinned = keeping(bytes(whole), kept)
+    assert read_header(thinned).is_plausible
+    assert read_header(thinned).next_offset == 60
+    assert decode(thinned) == [record for record in decode(whole) if record.offset - 50 in kept]
 
 
 # ----------------------------------------------------------------------------------------------------------
-# what is right
+# the expected results
 
 
-def matching(events: Events, request: SearchRequest) -> Events:
-    """Of the second meaning of a query (`reference`), one event after the other."""
+def matching(events: ExpectedEvents, request: SearchRequest) -> ExpectedEvents:
+    """The events that match by the reference implementation."""
     node = parse(request.query)
     return {
         place: record
@@ -62,16 +61,16 @@ def matching(events: Events, request: SearchRequest) -> Events:
     }
 
 
-async def there(rig: SearchRig, events: Events) -> Events:
-    """Without what was deleted."""
+async def without_deleted(rig: SearchRig, events: ExpectedEvents) -> ExpectedEvents:
+    """The events at or after the log start offset of their partition."""
     starts = {
-        (topic, index): part(rig, topic, index).log_start_offset
+        (topic, index): rig.partition(topic, index).log_start_offset
         for topic, index in {place[:2] for place in events}
     }
     return {place: record for place, record in events.items() if place[2] >= starts[place[:2]]}
 
 
-def some_request(rng: random.Random) -> SearchRequest:
+def random_request(rng: random.Random) -> SearchRequest:
     times = (None, None) if rng.random() < 0.7 else (NOW_MS + 20_000, NOW_MS + 150_000)
     return SearchRequest(
         query=rng.choice(QUERIES),
@@ -83,8 +82,10 @@ def some_request(rng: random.Random) -> SearchRequest:
     )
 
 
-async def holds(search: Search, request: SearchRequest, events: Events, rng: random.Random) -> None:
-    """Hits, their order, their contents; in pieces; counted; by field."""
+async def check_search(
+    search: Search, request: SearchRequest, events: ExpectedEvents, rng: random.Random
+) -> None:
+    """The hits, their order and contents are right; also when resumed after limits; and so are the facets."""
     wanted = matching(events, request)
     found = await run(search, request)
     assert found.unreadable == []
@@ -95,24 +96,26 @@ async def holds(search: Search, request: SearchRequest, events: Events, rng: ran
         assert (event.timestamp_ms, event.key, event.value, event.headers) == (
             record.timestamp_ms, record.key, record.value, record.headers,
         )  # fmt: skip
-    for where in {place[:2] for place in found.places}:
-        offsets = [place[2] for place in found.places if place[:2] == where]
+    for partition in {place[:2] for place in found.places}:
+        offsets = [place[2] for place in found.places if place[:2] == partition]
         assert offsets == sorted(offsets, reverse=request.newest_first)
-    await in_pieces(search, request, sorted(wanted), 1 + len(wanted) // rng.randrange(2, 5))
+    await check_resumed(search, request, sorted(wanted), 1 + len(wanted) // rng.randrange(2, 5))
     facets, done = await count_facets(search, request, ["a", "partition"], 1_000)
     assert (facets.events, done.reason) == (len(wanted), "complete")
-    tally = FieldValueCounter(["a", "partition"])
-    for place, record in wanted.items():
-        tally.add(place[0], place[1], record)
-    assert facets.values == tally.top(1_000)
+    counter = FieldValueCounter(["a", "partition"])
+    for (topic, index, _), record in wanted.items():
+        counter.add(topic, index, record)
+    assert facets.values == counter.top(1_000)
 
 
-async def in_pieces(search: Search, request: SearchRequest, wanted: list[Place], limit: int) -> None:
-    """A search that goes on where its limit stopped it gives the same."""
-    places: list[Place] = []
+async def check_resumed(
+    search: Search, request: SearchRequest, wanted: list[TopicOffset], limit: int
+) -> None:
+    """A search that is resumed after each limit finds the same events."""
+    places: list[TopicOffset] = []
     token: str | None = None
     while token is not None or not places:
-        some = SearchRequest(
+        limited = SearchRequest(
             query=request.query,
             topics=request.topics,
             since_ms=request.since_ms,
@@ -121,7 +124,7 @@ async def in_pieces(search: Search, request: SearchRequest, wanted: list[Place],
             limit=limit,
             resume=token,
         )
-        found = await run(search, some)
+        found = await run(search, limited)
         places += found.places
         token = found.end.resume
         if found.end.reason == "complete":
@@ -134,36 +137,36 @@ async def in_pieces(search: Search, request: SearchRequest, wanted: list[Place],
 
 
 def next_batch(rig: SearchRig, rng: random.Random) -> tuple[str, int, Partition, list[Row]]:
-    """Where something comes next, now and then in a new epoch, and what."""
+    """A random partition, sometimes with a new leader epoch, and the rows of its next batch."""
     topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
-    held = part(rig, topic, index)
+    log = rig.partition(topic, index)
     if rng.random() < 0.1:
-        new_epoch(held)
-    return topic, index, held, some_rows(rng, rng.randrange(1, 50), NOW_MS + rng.randrange(200_000))
+        begin_epoch(log)
+    return topic, index, log, some_rows(rng, rng.randrange(1, 50), NOW_MS + rng.randrange(200_000))
 
 
-def note(
-    events: Events, topic: str, index: int, base: int, rows: Sequence[Row], kept: Collection[int]
+def add_expected(
+    events: ExpectedEvents, topic: str, index: int, base: int, rows: Sequence[Row], kept: Collection[int]
 ) -> None:
-    """These rows are there now."""
+    """Add the kept rows of a batch to the expected events."""
     for delta in kept:
         key, value, headers, time_ms = rows[delta]
         events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
 
 
-async def grow(rig: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
-    """More batches, of which some lack records, in now and then a new epoch."""
+async def append_thinned(rig: SearchRig, rng: random.Random, events: ExpectedEvents, batches: int) -> None:
+    """Append batches, some of which lack records."""
     for _ in range(batches):
-        topic, index, held, rows = next_batch(rig, rng)
-        kept = some_of(rng, len(rows))
+        topic, index, log, rows = next_batch(rig, rng)
+        kept = random_deltas(rng, len(rows))
         base = await append(rig, topic, index, rows, kept, rng.choice(CODECS))
-        note(events, topic, index, base, rows, kept)
-        if held.segments.active is not None and held.segments.active.size > SEGMENT_BYTES // 4:
-            held.roll()
+        add_expected(events, topic, index, base, rows, kept)
+        if log.segments.active is not None and log.segments.active.size > SEGMENT_BYTES // 4:
+            log.roll()
 
 
-async def shrink(rig: SearchRig, rng: random.Random) -> None:
-    """Deletions, retention, or what keeps filters and parts."""
+async def delete_or_maintain(rig: SearchRig, rng: random.Random) -> None:
+    """Delete records, enforce retention, build token filters, or remove some of them."""
     topic, index = rng.choice(["orders", "payments"]), rng.randrange(PARTITIONS)
     match rng.randrange(4):
         case 0:
@@ -172,9 +175,9 @@ async def shrink(rig: SearchRig, rng: random.Random) -> None:
                 topic, index, bounds.begin + (bounds.end - bounds.begin) // rng.choice([3, 9, 50])
             )
         case 1:
-            size = sum(part(rig, topic, each).size_bytes() for each in range(PARTITIONS))
-            most = max(SEGMENT_BYTES, size * 3 // 4)
-            await rig.engine.alter_topic(topic, {"retention.bytes": str(most)})
+            size = sum(rig.partition(topic, i).size_bytes() for i in range(PARTITIONS))
+            size_max = max(SEGMENT_BYTES, size * 3 // 4)
+            await rig.engine.alter_topic(topic, {"retention.bytes": str(size_max)})
             rig.node.enforce_retention()
         case 2:
             while await rig.local.build_missing_filters():
@@ -187,42 +190,42 @@ async def shrink(rig: SearchRig, rng: random.Random) -> None:
 
 @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
-def test_a_log_that_lacks_records_is_searched_as_by_brute_force(seed: int) -> None:
+def test_a_search_of_a_compacted_log_finds_what_brute_force_finds(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(rig: SearchRig) -> None:
-        events: Events = {}
+        events: ExpectedEvents = {}
         for topic in ("orders", "payments"):
             await rig.engine.create_topic(topic, partitions=PARTITIONS)
         if rng.random() < 0.5:
             await rig.engine.alter_topic("orders", {"mainstem.search": "indexed"})
         for _ in range(2):
-            await grow(rig, rng, events, 15)
+            await append_thinned(rig, rng, events, 15)
             for _ in range(rng.randrange(3)):
-                await shrink(rig, rng)
+                await delete_or_maintain(rig, rng)
             for search in rig.searches():
-                await holds(search, some_request(rng), await there(rig, events), rng)
-            await counted_by_time(rig, await there(rig, events))
+                await check_search(search, random_request(rng), await without_deleted(rig, events), rng)
+            await check_histogram(rig, await without_deleted(rig, events))
 
-    on_disk(work)
+    run_in_temporary_folder(work)
 
 
-async def counted_by_time(rig: SearchRig, events: Events) -> None:
-    """Headers tell how many there are, but for batches of which a part was deleted; and about when."""
-    cut = 0
+async def check_histogram(rig: SearchRig, events: ExpectedEvents) -> None:
+    """The histogram has all events, except in batches of which a part was deleted, at about their times."""
+    tolerance = 0
     for topic, index in {place[:2] for place in events}:
         bounds = await rig.engine.bounds(topic, index)
         first = min(place[2] for place in events if place[:2] == (topic, index))
-        cut += 80 if bounds.begin and first < bounds.begin + 80 else 0
+        tolerance += 80 if bounds.begin and first < bounds.begin + 80 else 0
     buckets = await rig.local.histogram([], None, None, 10)
-    assert abs(sum(each.count for each in buckets) - len(events)) <= cut
+    assert abs(sum(bucket.count for bucket in buckets) - len(events)) <= tolerance
     if events:
-        # The first record's time begins a batch: others may be older, by what `some_rows` gives.
+        # A batch counts from its first record's time. `some_rows` may give later records an earlier time.
         assert buckets[0].from_ms >= min(record.timestamp_ms for record in events.values()) - 10_000
         assert buckets[-1].to_ms > NOW_MS - 5_000
 
 
-def on_disk(work: Callable[[SearchRig], Awaitable[None]]) -> None:
+def run_in_temporary_folder(work: Callable[[SearchRig], Awaitable[None]]) -> None:
     async def inner(folder: Path) -> None:
         async with open_search_rig(folder, block_bytes=BLOCK_BYTES, part_blocks=2, workers=1) as rig:
             await work(rig)
@@ -232,76 +235,76 @@ def on_disk(work: Callable[[SearchRig], Awaitable[None]]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------
-# a cluster's logs
+# the logs of a cluster
 
 
-async def fill(rig: SearchRig, rng: random.Random, events: Events, batches: int) -> None:
+async def append_whole(rig: SearchRig, rng: random.Random, events: ExpectedEvents, batches: int) -> None:
     for _ in range(batches):
-        topic, index, held, rows = next_batch(rig, rng)
-        base = held.log_end_offset
+        topic, index, log, rows = next_batch(rig, rng)
+        base = log.log_end_offset
         await rig.append(topic, index, rows, codec=rng.choice(CODECS))
-        note(events, topic, index, base, rows, range(len(rows)))
+        add_expected(events, topic, index, base, rows, range(len(rows)))
 
 
-def forget(events: Events, where: tuple[str, int], gone: Iterable[int]) -> None:
-    for offset in gone:
-        events.pop((*where, offset), None)
+def remove_expected(events: ExpectedEvents, partition: tuple[str, int], removed: Iterable[int]) -> None:
+    for offset in removed:
+        events.pop((*partition, offset), None)
 
 
 @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
-def test_a_cluster_that_compacts_is_searched_as_by_brute_force(seed: int) -> None:
+def test_a_search_of_a_compacting_cluster_finds_what_brute_force_finds(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(rig: SearchRig) -> None:
-        events: Events = {}
+        events: ExpectedEvents = {}
         logs: dict[tuple[str, int], RewrittenPartition] = {}
         for topic in ("orders", "payments"):
             await rig.engine.create_topic(topic, partitions=PARTITIONS)
-            logs |= {(topic, at): RewrittenPartition(part(rig, topic, at)) for at in range(PARTITIONS)}
+            logs |= {(topic, i): RewrittenPartition(rig.partition(topic, i)) for i in range(PARTITIONS)}
         for _ in range(2):
-            await fill(rig, rng, events, 15)
-            for where in logs:
+            await append_whole(rig, rng, events, 15)
+            for partition in logs:
                 if rng.random() < 0.3:
-                    bounds = await rig.engine.bounds(*where)
+                    bounds = await rig.engine.bounds(*partition)
                     share = (bounds.end - bounds.begin) // rng.choice([3, 9, 50])
-                    await rig.engine.delete_records(*where, bounds.begin + share)
+                    await rig.engine.delete_records(*partition, bounds.begin + share)
             if rng.random() < 0.5:
                 await rig.cluster.build_missing_filters()
-            for where, log in logs.items():
+            for partition, log in logs.items():
                 if rng.random() < 0.6:
-                    forget(events, where, log.clean(rng))
-            await holds(rig.cluster, some_request(rng), await there(rig, events), rng)
-            await found_while_it_compacts(rig, some_request(rng), rng, events, logs)
+                    remove_expected(events, partition, log.clean(rng))
+            await check_search(rig.cluster, random_request(rng), await without_deleted(rig, events), rng)
+            await check_search_during_compaction(rig, random_request(rng), rng, events, logs)
 
-    on_disk(work)
+    run_in_temporary_folder(work)
 
 
-async def found_while_it_compacts(
+async def check_search_during_compaction(
     rig: SearchRig,
     request: SearchRequest,
     rng: random.Random,
-    events: Events,
+    events: ExpectedEvents,
     logs: dict[tuple[str, int], RewrittenPartition],
 ) -> None:
-    """Each event that stays is found, once; none that was gone before."""
-    before = matching(await there(rig, events), request)
-    found: Counter[Place] = Counter()
+    """Every event that remains is found once; none that was removed before is found."""
+    before = matching(await without_deleted(rig, events), request)
+    found: Counter[TopicOffset] = Counter()
     async with aclosing(rig.cluster.search(request)) as updates:
         async for update in updates:
             if isinstance(update, Hit):
                 found[update.event.topic, update.event.partition, update.event.offset] += 1
             if rng.random() < 0.02:
-                where = rng.choice(list(logs))
-                forget(events, where, logs[where].clean(rng))
-    after = matching(await there(rig, events), request)
+                partition = rng.choice(list(logs))
+                remove_expected(events, partition, logs[partition].clean(rng))
+    after = matching(await without_deleted(rig, events), request)
     assert max(found.values(), default=1) == 1
     assert set(found) <= set(before)
     assert set(after) <= set(found)
 
 
 # ----------------------------------------------------------------------------------------------------------
-# times from headers
+# times in batch headers
 
 
 def unit(path: Path, *batches: bytes, low: int = 0) -> Unit:
@@ -310,8 +313,8 @@ def unit(path: Path, *batches: bytes, low: int = 0) -> Unit:
 
 
 def test_a_batch_without_records_is_at_no_time(tmp_path: Path) -> None:
-    """Its header has no first time, and the largest is that of records that are gone."""
-    rows = [(None, b"x", (), NOW_MS + at) for at in range(10)]
+    """Its header has no first time, and its largest time is that of removed records."""
+    rows = [(None, b"x", (), NOW_MS + i) for i in range(10)]
     whole = build(rows)
     emptied = bytearray(keeping(bytes(build(rows)), ()))
     assign_offsets(memoryview(emptied), 10, 0, None)
@@ -320,15 +323,15 @@ def test_a_batch_without_records_is_at_no_time(tmp_path: Path) -> None:
     assert histogram.count_by_time([both], [0, NOW_MS, NOW_MS + 100]) == [0.0, 10.0]
 
 
-def test_a_batch_whose_first_time_is_of_a_record_that_is_gone_is_counted(tmp_path: Path) -> None:
+def test_a_batch_whose_first_record_was_removed_is_counted(tmp_path: Path) -> None:
     rows = [(None, b"x", (), NOW_MS + 500), (None, b"x", (), NOW_MS), (None, b"x", (), NOW_MS + 1)]
-    each = unit(tmp_path / f"{0:020}.log", keeping(bytes(build(rows)), {1, 2}))
-    assert histogram.unit_times([each]) == [(NOW_MS + 1, NOW_MS + 1, 2)]
-    assert histogram.count_by_time([each], [0, NOW_MS, NOW_MS + 100]) == [0.0, 2.0]
+    thinned = unit(tmp_path / f"{0:020}.log", keeping(bytes(build(rows)), {1, 2}))
+    assert histogram.unit_times([thinned]) == [(NOW_MS + 1, NOW_MS + 1, 2)]
+    assert histogram.count_by_time([thinned], [0, NOW_MS, NOW_MS + 100]) == [0.0, 2.0]
 
 
-def test_of_a_batch_that_lacks_records_a_part_counts_by_its_share(tmp_path: Path) -> None:
+def test_a_part_of_a_thinned_batch_counts_by_its_share_of_offsets(tmp_path: Path) -> None:
     rows = [(None, b"x", (), NOW_MS) for _ in range(100)]
-    left = keeping(bytes(build(rows)), range(0, 100, 2))
-    each = unit(tmp_path / f"{0:020}.log", left, low=40)
-    assert histogram.count_by_time([each], [0, NOW_MS + 1]) == [30.0]
+    batch = keeping(bytes(build(rows)), range(0, 100, 2))
+    thinned = unit(tmp_path / f"{0:020}.log", batch, low=40)
+    assert histogram.count_by_time([thinned], [0, NOW_MS + 1]) == [30.0]
