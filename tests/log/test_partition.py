@@ -174,6 +174,14 @@ def test_a_partition_rolls_by_size_by_age_of_arrival_and_by_full_index() -> None
     assert [segment.base_offset for segment in rig.partition.segments][:2] == [0, 1000 // size]
 
 
+def test_an_empty_active_segment_is_not_rolled() -> None:
+    rig = PartitionRig()
+    rig.partition.append(batch(3))
+    for _ in range(3):
+        rig.partition.roll()
+    assert [segment.base_offset for segment in rig.partition.segments] == [0, 3]
+
+
 def test_a_file_in_the_way_of_a_roll_is_quarantined() -> None:
     rig = PartitionRig(PartitionConfig(segment_bytes=200))
     rig.partition.append(batch(size=100))

@@ -232,9 +232,12 @@ class Partition:
         self.roll()
 
     def roll(self) -> None:
-        """Seal the active segment and begin a new one. StorageError: nothing has changed."""
+        """Seal the active segment and begin a new one; an empty one stays active. StorageError: nothing has
+        changed."""
         segments = self.segments
         sealed = segments[-1]
+        if not sealed.size:
+            return
         old_writer = sealed.writer
         try:
             new = segments.create()
