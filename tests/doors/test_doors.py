@@ -69,10 +69,10 @@ async def talk(address: HostPort, *sent: bytes) -> bytes:
         writer.transport.abort()
 
 
-async def get(address: HostPort, path: str) -> tuple[int, bytes]:
+async def get(address: HostPort, path: str, host: str = "localhost") -> tuple[int, bytes]:
     """Status and body of a GET."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    writer.write(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), body
@@ -278,6 +278,40 @@ def test_bind_moves_the_doors_without_an_address(with_echo: None) -> None:
         names(bind="0.0.0.0")
     with pytest.raises(CannotServe, match="add --advertise"):
         names(bind="0.0.0.0", allow_anonymous=True)
+
+
+# --- paths on the HTTP door ---
+
+
+def test_a_door_answers_its_paths_on_the_http_door_behind_the_guard(tmp_path: Path, with_echo: None) -> None:
+    async def scenario(running: Running) -> None:
+        (http,) = running.addresses["http"]
+        assert await get(http, "/echo/a") == (200, b"> /echo/a")
+        assert (await get(http, "/echo"))[0] == 404
+        status, body = await get(http, "/echo/a", host="evil.example")
+        assert (status, json.loads(body)["type"]) == (403, "urn:mainstem:forbidden-host")
+
+    run(tmp_path / "data", scenario, echo="127.0.0.1:0", echo_prefix="> ")
+
+    async def without(running: Running) -> None:
+        assert (await get(running.addresses["http"][0], "/echo/a"))[0] == 404
+
+    run(tmp_path / "data", without)
+
+
+def test_a_path_of_a_door_that_cannot_be_opened_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> Opener:
+        raise ImportError("no such library")
+
+    replaced(monkeypatch, load)
+
+    async def scenario(running: Running) -> None:
+        status, body = await get(running.addresses["http"][0], "/echo/a")
+        assert (status, json.loads(body)["type"]) == (500, "urn:mainstem:failed")
+
+    run(tmp_path / "data", scenario, echo="127.0.0.1:0")
 
 
 # --- a door is opened by its first connection ---

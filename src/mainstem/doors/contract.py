@@ -10,9 +10,9 @@ connection goes to the door whose bytes it sends (`Door.sniff`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from mainstem.doors.net.address import HostPort
 from mainstem.settings import SettingDefinition
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 MetricSample: TypeAlias = tuple[str, tuple[str, ...], float]
 """A metric's name, the values of its labels, its number."""
+
+
+HttpApp: TypeAlias = "Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]"
+"""An ASGI application: scope, receive, send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class OpenDoor(Protocol):
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
         """Serve a connection that `listener` accepted. The door owns it from here, and calls
         `connection.closed` at its end."""
+
+    @property
+    def http_app(self) -> HttpApp | None:
+        """What answers the paths below `Door.http_prefix` on the HTTP door; None without a prefix."""
 
     def problems(self) -> Sequence[str]:
         """Why the door does not serve as it should, one line each; `/readyz` reports them."""
@@ -139,6 +147,8 @@ class DoorContext:
     """Of mainstem."""
     read_only: bool = False
     """Whether the engine refuses every change."""
+    http_mounts: Mapping[str, Callable[[], Awaitable[HttpApp]]] = field(default_factory=dict)
+    """For the HTTP door: the prefixes of other doors, and what opens each of these doors."""
     disk_usage: Callable[[], DiskUsage] | None = None
     """None: the log is not on this machine."""
     node: Node | None = None
@@ -168,6 +178,8 @@ class Door:
     kafka_listener_setting: str | None = None
     """Kafka's name for the setting of its address."""
     metrics: Mapping[str, MetricDefinition] = field(default_factory=dict)
+    http_prefix: str = ""
+    """The prefix of its paths on the HTTP door, such as `/echo/`; `OpenDoor.http_app` answers them."""
     needs_advertised_address: bool = False
     """Its protocol gives clients the address to connect to, so a wildcard address needs `--advertise`."""
     needs_node: bool = False

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door, DoorStatus, Listener, OpenDoor, Opener
@@ -22,7 +22,7 @@ from mainstem.serve.binding import BoundListener
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
-    from mainstem.doors.contract import DoorContext
+    from mainstem.doors.contract import DoorContext, HttpApp
     from mainstem.settings import Settings
 
 log = logging.getLogger("mainstem.serve.listeners")
@@ -72,6 +72,16 @@ class DoorSlot:
             self._opening = asyncio.get_running_loop().create_task(
                 self._open(), name=f"open {self.door.name}"
             )
+
+    async def open_http_app(self) -> HttpApp:
+        """Open the door, if need be, for its paths on the HTTP door. RuntimeError if it cannot be opened."""
+        self.open_soon()
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+        app = None if self.opened is None else self.opened.http_app
+        if app is None:
+            raise RuntimeError(f"the {self.door.title} door is closed, or has no HTTP application")
+        return app
 
     async def _open(self) -> None:
         try:
@@ -163,6 +173,14 @@ class Listeners:
             if slot.door.preload:
                 slot.open_soon()
 
+    def http_mounts(self) -> dict[str, Callable[[], Awaitable[HttpApp]]]:
+        """By prefix, what opens each door with paths on the HTTP door."""
+        return {
+            slot.door.http_prefix: slot.open_http_app
+            for slot in self._slots.values()
+            if slot.door.http_prefix
+        }
+
     def statuses(self) -> list[DoorStatus]:
         """Every door, on or off."""
         return [
@@ -199,16 +217,16 @@ class Listeners:
     def _handler(self, slots: Sequence[DoorSlot], listener: Listener) -> Callable[[socket.socket, str], None]:
         """What is done with an accepted connection."""
 
-        def to_the_door(sock: socket.socket, host: str) -> None:
+        def hand_over(sock: socket.socket, host: str) -> None:
             slots[0].accept(AcceptedConnection(sock, host, slots[0].limits), listener)
 
-        def to_the_door_it_speaks_to(sock: socket.socket, host: str) -> None:
+        def identify(sock: socket.socket, host: str) -> None:
             connection = AcceptedConnection(sock, host, slots[0].limits)
             task = self._loop.create_task(self._sniff(connection, slots, listener))
             self._sniffing.add(task)
             task.add_done_callback(self._sniffing.discard)
 
-        return to_the_door if len(slots) == 1 else to_the_door_it_speaks_to
+        return hand_over if len(slots) == 1 else identify
 
     async def _sniff(
         self, connection: AcceptedConnection, slots: Sequence[DoorSlot], listener: Listener

@@ -153,6 +153,7 @@ def _serve(
             search=search.get,
             version=__version__,
             read_only=refuses_changes,
+            http_mounts=listeners.http_mounts(),
             disk_usage=disk_usage,
             node=node if door.needs_node else None,
         )

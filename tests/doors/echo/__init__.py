@@ -45,5 +45,6 @@ DOOR = Door(
             has_flag=True,
         ),
     ),
+    http_prefix="/echo/",
     metrics={"mainstem_echo_bytes_total": MetricDefinition("counter", (), "Bytes that were sent back.")},
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.doors.echo import BREAK
 
 if TYPE_CHECKING:
-    from mainstem.doors.contract import DoorContext, Listener, MetricSample
+    from mainstem.doors.contract import DoorContext, HttpApp, Listener, MetricSample
     from mainstem.doors.net.accepted import AcceptedConnection
 
 
@@ -52,6 +52,14 @@ class EchoDoor:
         protocol = EchoConnection(self, connection)
         self.open_connections.add(protocol)
         connection.attach(asyncio.get_running_loop(), protocol)
+
+    @property
+    def http_app(self) -> HttpApp:
+        return self._reply
+
+    async def _reply(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": self.prefix + scope["path"].encode()})
 
     def problems(self) -> Sequence[str]:
         return ["a client broke it"] if self.is_broken else []

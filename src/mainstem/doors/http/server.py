@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -18,6 +18,7 @@ from mainstem.doors.http.app import build
 from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection
 from mainstem.doors.http.endpoint import HttpContext, SearchStats
 from mainstem.doors.http.endpoints import ENDPOINTS
+from mainstem.doors.http.mounts import MountedApps
 from mainstem.doors.http.sampler import Sampler
 from mainstem.doors.http.search_slots import SEARCHES_MAX
 from mainstem.doors.http.security import GuardedApp
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         DiskUsage,
         DoorContext,
         DoorStatus,
+        HttpApp,
         Listener,
         MetricSample,
     )
@@ -78,6 +80,7 @@ class HttpDoor:
         search: Callable[[], Search],
         disk_usage: Callable[[], DiskUsage] | None = None,
         door_statuses: Callable[[], Sequence[DoorStatus]] = tuple,
+        http_mounts: Mapping[str, Callable[[], Awaitable[HttpApp]]] | None = None,
     ) -> None:
         closing = asyncio.Event()
         self._clock = clock
@@ -98,7 +101,9 @@ class HttpDoor:
             closing=closing,
         )
         self.app = GuardedApp(
-            build(self.context, ENDPOINTS, static_routes(lambda: search().prepare())),
+            MountedApps(
+                build(self.context, ENDPOINTS, static_routes(lambda: search().prepare())), http_mounts or {}
+            ),
             HttpGuard(hosts, any_address=any_address),
         )
         self._config = uvicorn.Config(
@@ -146,6 +151,10 @@ class HttpDoor:
         )
         connection.attach(asyncio.get_running_loop(), protocol)
 
+    @property
+    def http_app(self) -> None:
+        return None
+
     def problems(self) -> Sequence[str]:
         return ()
 
@@ -183,6 +192,7 @@ async def open_door(context: DoorContext) -> HttpDoor:
         search=context.search,
         disk_usage=context.disk_usage,
         door_statuses=context.statuses,
+        http_mounts=context.http_mounts,
     )
     await door.start()
     return door

@@ -242,6 +242,10 @@ class KafkaDoor:
         self._sockets.add(accepted)
         connection.attach(self._loop, accepted)
 
+    @property
+    def http_app(self) -> None:
+        return None
+
     def problems(self) -> Sequence[str]:
         return ()
 

@@ -1,0 +1,50 @@
+"""Paths of the HTTP door that other doors answer.
+
+Owns: from a path to the door that declared its prefix (`Door.http_prefix`). Refuses: to let a request around
+the guard, which is in front of it. A door that is off has no paths here: they are not found.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from mainstem.doors.http.problem import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from mainstem.doors.contract import HttpApp
+
+log = logging.getLogger("mainstem.http")
+
+
+class MountedApps:
+    """Passes a request to the application of the door that its path belongs to, else to `app`. `mounts`: by
+    prefix, what opens the door and returns its application."""
+
+    def __init__(self, app: ASGIApp, mounts: Mapping[str, Callable[[], Awaitable[HttpApp]]]) -> None:
+        self._app = app
+        self._mounts = mounts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if self._mounts and scope["type"] == "http":
+            for prefix, open_app in self._mounts.items():
+                if scope["path"].startswith(prefix):
+                    await self._pass_on(open_app, scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+    async def _pass_on(
+        self, open_app: Callable[[], Awaitable[HttpApp]], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            app = await open_app()
+        except Exception:
+            log.exception("%s: the door that answers this path cannot be opened", scope["path"])
+            problem = Problem("failed", "the door that answers this path cannot be opened; the log has it")
+            await problem.response()(scope, receive, send)
+        else:
+            await app(scope, receive, send)
