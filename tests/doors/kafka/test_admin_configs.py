@@ -152,7 +152,7 @@ def test_settings_are_replaced_in_every_version(version: int) -> None:
         (GROUP, "g", {}),
     )
     assert [one.error_code for one in results] == [OK, UNKNOWN_TOPIC, *[INVALID_REQUEST] * 3]
-    assert "read only" in results[2].error_message
+    assert "read-only" in results[2].error_message
     assert (results[1].resource_type, results[1].resource_name) == (TOPIC, "none")
     assert settings_of(admin) == {"retention.ms": "5"}
 

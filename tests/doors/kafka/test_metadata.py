@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from mainstem.doors.kafka import handlers
+from mainstem.doors.kafka.authorized_operations import CLUSTER_OPERATIONS, NOT_REQUESTED, TOPIC_OPERATIONS
 from mainstem.doors.kafka.errors import ErrorCode
-from mainstem.doors.kafka.handlers.k03_metadata import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import DoorClient, MemoryNode
@@ -105,7 +105,9 @@ def test_operations_are_told_when_asked(client: DoorClient) -> None:
     assert answer.cluster_authorized_operations == CLUSTER_OPERATIONS == 8096
     assert answer.topics[0].topic_authorized_operations == TOPIC_OPERATIONS == 3576
     answer = client.call(3, 8, named("a"))
-    assert answer.cluster_authorized_operations == answer.topics[0].topic_authorized_operations == NOT_ASKED
+    assert (
+        answer.cluster_authorized_operations == answer.topics[0].topic_authorized_operations == NOT_REQUESTED
+    )
 
 
 @pytest.mark.parametrize("version", range(5))

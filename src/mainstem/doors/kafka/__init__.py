@@ -1,7 +1,7 @@
-"""The Kafka door: Apache Kafka's protocol, directly on log and coordinator, because its batch is the log's
-batch.
+"""The Kafka door: Apache Kafka's protocol, directly on the log and the coordinator, because the log keeps
+Kafka's batches as they arrive.
 
-Each API key is one file of `handlers/`, named by the key.
+Each API key has one file in `handlers/`, which is named by the key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def sniff(first_bytes: bytes) -> bool | None:
-    """A request begins with its length, at most 2 GiB, and no text protocol begins with so small a byte."""
+    """A request begins with its length, less than 2 GiB, and no text protocol begins with a byte below
+    0x20."""
     return first_bytes[0] < 0x20
 
 

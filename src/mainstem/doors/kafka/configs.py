@@ -1,8 +1,7 @@
-"""Settings, as Kafka's messages say them.
+"""Converts settings of topics and of the server to entries of Kafka's messages, and applies changes.
 
-Owns: the numbers for resource types, types of values and sources, and how a topic's and the server's
-settings become entries. Refuses: to change the server's own settings. Called by the handlers of
-CreateTopics, DescribeConfigs and AlterConfigs.
+Owns: the numbers of resource types, value types and sources, and the reply to a change of settings. Refuses:
+to change the server's own settings.
 """
 
 from __future__ import annotations
@@ -45,13 +44,14 @@ FIXED = {
     "delete.topic.enable": ("true", "Topics can be deleted."),
     "offsets.topic.replication.factor": ("1", "Replicas of what groups have committed: there is one node."),
 }
-"""Settings of Kafka that tools ask a broker for, and that cannot be other here."""
+"""Name -> (value, documentation) of Kafka's settings that tools request of a broker and that have only one
+value here."""
 
 _LONG_NAME = re.compile(r"\.(ms|bytes)$")
 
 
 def check_broker(name: str, node_id: int) -> None:
-    """Refuse the name of a broker that is not this one. The empty name stands for all. InvalidRequest."""
+    """InvalidRequest if the name of a broker is not this one's. The empty name means all brokers."""
     if name in ("", str(node_id)):
         return
     if not name.isascii() or not name.isdigit():
@@ -62,7 +62,7 @@ def check_broker(name: str, node_id: int) -> None:
 
 
 def created_entry(entry: ConfigEntry) -> Message:
-    """One setting of a topic, as CreateTopics tells it."""
+    """One setting of a topic in a reply to CreateTopics."""
     return Message(
         name=entry.config.name,
         value=entry.value,
@@ -73,11 +73,13 @@ def created_entry(entry: ConfigEntry) -> Message:
 
 
 def topic_entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Message:
-    """One setting of a topic, as DescribeConfigs tells it."""
-    said = [Message(name=name, value=value, source=SOURCES[source]) for name, value, source in entry.synonyms]
+    """One setting of a topic in a reply to DescribeConfigs."""
+    values = [
+        Message(name=name, value=value, source=SOURCES[source]) for name, value, source in entry.synonyms
+    ]
     return Message(
         **vars(created_entry(entry)),
-        synonyms=said if synonyms else [],
+        synonyms=values if synonyms else [],
         config_type=TYPES[entry.config.type],
         documentation=entry.config.documentation if documentation else None,
     )
@@ -86,18 +88,18 @@ def topic_entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> M
 def broker_entries(
     settings: Settings, node_id: int, names: Iterable[str] | None, *, synonyms: bool, documentation: bool
 ) -> list[Message]:
-    """The server's settings under Kafka's names, sorted: all, or those of `names` that exist. Read only:
-    they are given at the start."""
-    wanted = None if names is None else set(names)
+    """The server's settings under Kafka's names, sorted: all, or those of `names` that exist. They are
+    read-only while the server runs."""
+    requested = None if names is None else set(names)
     entries = []
     for name, (value, default, kind, text) in sorted(_broker_settings(settings, node_id).items()):
-        if wanted is not None and name not in wanted:
+        if requested is not None and name not in requested:
             continue
         static = value != default
         source = SOURCES["static" if static else "default"]
-        said = [Message(name=name, value=value, source=source)]
+        values = [Message(name=name, value=value, source=source)]
         if static and default is not None:
-            said.append(Message(name=name, value=default, source=SOURCES["default"]))
+            values.append(Message(name=name, value=default, source=SOURCES["default"]))
         entries.append(
             Message(
                 name=name,
@@ -105,7 +107,7 @@ def broker_entries(
                 read_only=True,
                 config_source=source,
                 is_sensitive=False,
-                synonyms=said if synonyms else [],
+                synonyms=values if synonyms else [],
                 config_type=TYPES[kind],
                 documentation=text if documentation else None,
             )
@@ -114,22 +116,27 @@ def broker_entries(
 
 
 def _broker_settings(settings: Settings, node_id: int) -> dict[str, tuple[str, str | None, ConfigType, str]]:
-    """Name -> (value, default, type, text)."""
-    found: dict[str, tuple[str, str | None, ConfigType, str]] = {
+    """Name -> (value, default, type, documentation)."""
+    broker_settings: dict[str, tuple[str, str | None, ConfigType, str]] = {
         name: (value, value, _type_of(name, value), documentation)
         for name, (value, documentation) in FIXED.items()
     }
     for name in ("broker.id", "node.id"):
-        found[name] = (str(node_id), None, "int", "The number of this node.")
+        broker_settings[name] = (str(node_id), None, "int", "The number of this node.")
     for config in TOPIC_CONFIGS.values():
         if config.broker_name is not None:
-            found[config.broker_name] = (config.default, config.default, config.type, config.documentation)
-    for definition, given in settings.entries():
+            broker_settings[config.broker_name] = (
+                config.default,
+                config.default,
+                config.type,
+                config.documentation,
+            )
+    for definition, value in settings.entries():
         if definition.kafka is not None:
-            text = _text(given)
+            text = _text(value)
             kind = _type_of(definition.kafka, text)
-            found[definition.kafka] = (text, definition.shown_default, kind, definition.doc)
-    return found
+            broker_settings[definition.kafka] = (text, definition.shown_default, kind, definition.doc)
+    return broker_settings
 
 
 def _text(value: object) -> str:
@@ -149,30 +156,31 @@ def _type_of(name: str, value: str) -> ConfigType:
 def alter_resources(
     resources: Sequence[Message], node_id: int, change: Callable[[Message], Promise[TopicMetadata]]
 ) -> Promise[Message]:
-    """The reply to a change of settings: `change` for each topic, the fitting refusal for everything else."""
-    twice = duplicates((one.resource_type, one.resource_name) for one in resources)
+    """The reply to a change of settings. `change` changes one topic; every other resource is refused."""
+    repeated = duplicates((resource.resource_type, resource.resource_name) for resource in resources)
 
-    def start(asked: Message) -> Promise[TopicMetadata]:
-        if (asked.resource_type, asked.resource_name) in twice:
+    def start(resource: Message) -> Promise[TopicMetadata]:
+        if (resource.resource_type, resource.resource_name) in repeated:
             raise InvalidRequest("Each resource must appear at most once.")
-        if asked.resource_type == ResourceType.TOPIC:
-            return change(asked)
-        if asked.resource_type == ResourceType.BROKER:
-            check_broker(asked.resource_name, node_id)
+        if resource.resource_type == ResourceType.TOPIC:
+            return change(resource)
+        if resource.resource_type == ResourceType.BROKER:
+            check_broker(resource.resource_name, node_id)
             raise InvalidRequest(
-                "The server's settings are read only while it runs: give them at the start of `mainstem"
-                " serve`."
+                "The server's settings are read-only while it runs: set them when you start `mainstem serve`."
             )
-        raise InvalidRequest(f"Unsupported resource type: {asked.resource_type}; only topics can be changed")
-
-    def item(asked: Message) -> Promise[Message]:
-        what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
-        return reply_for(
-            attempt(lambda: start(asked)),
-            lambda _: Message(error_message=None, **what),
-            lambda code, text: Message(error_code=code, error_message=text, **what),
+        raise InvalidRequest(
+            f"Unsupported resource type: {resource.resource_type}; only settings of topics can be changed"
         )
 
-    return gather_replies([item(one) for one in resources]).map(
+    def item(resource: Message) -> Promise[Message]:
+        identity = {"resource_type": resource.resource_type, "resource_name": resource.resource_name}
+        return reply_for(
+            attempt(lambda: start(resource)),
+            lambda _: Message(error_message=None, **identity),
+            lambda code, text: Message(error_code=code, error_message=text, **identity),
+        )
+
+    return gather_replies([item(resource) for resource in resources]).map(
         lambda responses: Message(responses=responses)
     )

@@ -1,8 +1,7 @@
-"""From a request's bytes to its handler, and from the handler's answer to bytes.
+"""Decodes requests, runs their handlers and encodes the replies.
 
-Owns: what all connections share: handlers, buffers, the context, the lines in the log about bad clients.
-Refuses: to let a handler's exception out; every one becomes a reply or the end of that connection. Called
-by connection.py.
+Owns: what all connections of the door share: handlers, buffers, limits, the context, the warnings about
+clients. Refuses: to let the exception of a handler escape; it becomes a reply, or closes that connection.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ API_VERSIONS = 18
 
 
 class Dispatcher:
-    """What the connections of a door share."""
+    """The parts that all connections of the door share."""
 
     def __init__(
         self, context: HandlerContext, handlers: dict[int, Handler], warnings: WarningLog | None = None
@@ -52,20 +51,23 @@ class Dispatcher:
         self.pool = BufferPool()
         settings = context.settings
         self._max_elements = settings.request_max_elements
-        most = max(settings.queued_max_request_bytes, settings.socket_request_max_bytes)
-        self.receiving = MemoryBudget(context.clock, max(most - settings.socket_request_max_bytes, most // 4))
-        """Memory of requests that have not come whole. One connection may go beyond it to finish a frame."""
-        self.in_flight = InFlightLimit(context.clock, most)
-        """Produce requests that wait for their commit, and replies that wait behind them."""
-        self.parked = InFlightLimit(context.clock, most)
-        """What other requests hold while they wait: for events, for members of their group."""
+        max_bytes = max(settings.queued_max_request_bytes, settings.socket_request_max_bytes)
+        self.receiving = MemoryBudget(
+            context.clock, max(max_bytes - settings.socket_request_max_bytes, max_bytes // 4)
+        )
+        """Bytes of requests that have not arrived whole. One connection may exceed it to finish its frame."""
+        self.in_flight = InFlightLimit(context.clock, max_bytes)
+        """Bytes of Produce requests that wait for their commit, and of replies that wait behind them."""
+        self.parked = InFlightLimit(context.clock, max_bytes)
+        """Bytes of memory that other requests hold while they wait for events or for members of their
+        group."""
         self._flexible_from = {key: api(key).request.flexible for key in handlers}
         self.warnings = warnings or WarningLog(context.clock, log)
         context.handlers = handlers
 
     @property
     def refusals(self) -> dict[str, int]:
-        """How often each kind of warning had its reason."""
+        """How often each kind of warning occurred, logged or not."""
         return self.warnings.counts
 
     @property
@@ -81,34 +83,35 @@ class Dispatcher:
         self.warnings.warn(kind, text)
 
     def run_handler(
-        self, handler: Handler | None, request: Request, frame: memoryview, at: int
+        self, handler: Handler | None, request: Request, frame: memoryview, position: int
     ) -> HandlerResult:
-        """Decode the body, which begins at `at` behind the client id, and run the handler. ProtocolError,
-        CloseConnection."""
+        """Decode the rest of the frame, from `position` behind the client id, and run the handler.
+        ProtocolError and CloseConnection end the connection."""
         key, version = request.key, request.version
         if handler is None:
-            raise CloseConnection(f"API key {key} is not offered")
+            raise CloseConnection(f"API key {key} is not offered (docs/KAFKA.md lists those that are)")
         if not handler.versions[0] <= version <= handler.versions[1]:
             if handler.on_unsupported_version is None:
-                raise CloseConnection(f"API key {key} is not offered in version {version}")
-            return handler.on_unsupported_version(self.context, request, frame[at:])
+                low, high = handler.versions
+                raise CloseConnection(f"API key {key} is offered in versions {low}-{high}, not in {version}")
+            return handler.on_unsupported_version(self.context, request, frame[position:])
         if version >= self._flexible_from[key]:
             try:
-                at = read_tags(frame, at, {}, {})
+                position = read_tags(frame, position, {}, {})
             except IndexError:
-                raise ProtocolError("the frame ends inside its header") from None
+                raise ProtocolError("the frame ends inside the request header") from None
         if handler.body_offset_quirk is not None:
-            at = handler.body_offset_quirk(version, frame, at)
-        request.body = decode_request(key, version, frame, at, max_elements=self._max_elements)
+            position = handler.body_offset_quirk(version, frame, position)
+        request.body = decode_request(key, version, frame, position, max_elements=self._max_elements)
         try:
             return handler.handle(self.context, request)
         except CloseConnection:
             raise
         except Exception as error:
-            return self._refusal(request, error)
+            return self._error_reply(request, error)
 
     def encode(self, request: Request, reply: Reply) -> list[Buffer] | None:
-        """The frame of a reply; empty if there is none; None: close."""
+        """The frame of a reply; empty if there is no reply; None: the connection has to be closed."""
         if reply is None:
             return []
         try:
@@ -117,24 +120,26 @@ class Dispatcher:
             return frame_reply(request.key, request.version, request.correlation_id, reply)
         except Exception:
             log.exception(
-                "the reply to API key %d version %d cannot be encoded", request.key, request.version
+                "the reply to API key %d version %d cannot be encoded; the connection is closed",
+                request.key,
+                request.version,
             )
             return None
 
-    def encode_promised(self, request: Request, later: Promise[Any]) -> list[Buffer] | None:
-        """As `encode`, for a reply that came later, or failed."""
-        error = later.error
+    def encode_promised(self, request: Request, reply: Promise[Any]) -> list[Buffer] | None:
+        """As `encode`, for the result of a promise, which is done."""
+        error = reply.error
         if error is None:
-            return self.encode(request, later.result())
+            return self.encode(request, reply.result())
         if isinstance(error, CloseConnection):
             return None
         try:
-            return self.encode(request, self._refusal(request, error))
+            return self.encode(request, self._error_reply(request, error))
         except CloseConnection:
             return None
 
-    def _refusal(self, request: Request, error: BaseException) -> Message:
-        """The reply that says what an exception means. CloseConnection if the message has no place for it."""
+    def _error_reply(self, request: Request, error: BaseException) -> Message:
+        """The reply with the error code of an exception. CloseConnection if the reply has no such field."""
         if not is_refusal(error):
             log.error(
                 "API key %d version %d from %s failed",
@@ -154,7 +159,7 @@ class Dispatcher:
 
 
 def _error_message(request: Request, error: BaseException, code: ErrorCode) -> dict[str, str]:
-    """The text for the user, where the reply has a place for one and it is not an inner matter."""
+    """The reply's error message, if it has the field and the error is not a fault of the server."""
     if code is ErrorCode.UNKNOWN_SERVER_ERROR:
         return {}
     for field in api(request.key).response.fields:

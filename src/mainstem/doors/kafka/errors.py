@@ -1,6 +1,6 @@
-"""Kafka's error codes, and which one says what an exception means.
+"""Kafka's error codes, and the code of each error of the log and the coordinator.
 
-Owns: `ErrorCode` and `code_of`, the only mapping from the errors of log and coordinator to the wire.
+Owns: `ErrorCode`, and `code_of`, the only mapping from exceptions to codes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from mainstem.log import errors as log_errors
 
 
 class ErrorCode(IntEnum):
-    """Apache Kafka's `Errors`. A test compares names and numbers with kio's."""
+    """Apache Kafka's `Errors`. A test compares names and numbers with those of kio, another
+    implementation."""
 
     UNKNOWN_SERVER_ERROR = -1
     NONE = 0
@@ -168,19 +169,27 @@ _LOG_ERRORS: dict[type[BaseException], ErrorCode] = {
 
 
 def code_of(error: BaseException) -> ErrorCode:
-    """The code for an exception: a log error's by the table, a coordinator error's by its own `code` (a name
-    in Kafka's words), for anything else UNKNOWN_SERVER_ERROR."""
+    """The code for an exception. An error of the log has it in the table, an error of the coordinator in its
+    attribute `code` (one of Kafka's names); anything else is UNKNOWN_SERVER_ERROR."""
     for kind in type(error).__mro__:
-        found = _LOG_ERRORS.get(kind)
-        if found is not None:
-            return found
+        log_error = _LOG_ERRORS.get(kind)
+        if log_error is not None:
+            return log_error
     name = getattr(error, "code", None)
     if isinstance(name, str):
         return ErrorCode[name.upper()]
     return ErrorCode.UNKNOWN_SERVER_ERROR
 
 
+def leader_epoch_error(client_epoch: int, leader_epoch: int) -> int:
+    """0, or the code that makes a client with another leader epoch than the partition's fetch metadata again
+    (KIP-320). -1: the client does not know the epoch, which is no error."""
+    if client_epoch in (-1, leader_epoch):
+        return 0
+    return ErrorCode.FENCED_LEADER_EPOCH if client_epoch < leader_epoch else ErrorCode.UNKNOWN_LEADER_EPOCH
+
+
 def is_refusal(error: BaseException) -> bool:
-    """Whether `code_of` knows the error: it is an answer. Else it is a fault of ours and belongs in the
+    """Whether the error is an answer to the client. If not, it is a fault of the server and belongs in its
     log."""
     return isinstance(error, log_errors.LogError) or isinstance(getattr(error, "code", None), str)

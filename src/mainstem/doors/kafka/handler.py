@@ -1,16 +1,17 @@
-"""What a handler of an API key is given, and what it gives back.
+"""The contract between the door and the handlers of API keys.
 
 Owns: `Request`, `HandlerContext`, `Handler`. Each file of `handlers/` ends in one `HANDLER`; the routing
 table and the reply to ApiVersions are derived from them. Handlers never see a socket.
 
-A handler returns
+A handler returns one of
 - a `Message`: the reply;
-- a list of buffers: the reply's body, already encoded in the request's version, in pieces;
-- a `Promise` of one of these: the reply comes later; the next requests of the connection wait behind it (a
-  Produce's do not: they are started at once and their replies kept in order);
+- a list of buffers: the body of the reply, encoded in the request's version, in pieces;
+- a `Promise` of one of these: the reply follows later. The next requests of the connection wait for it,
+  except behind a pipelined handler: then they start at once, and the replies are still sent in order;
 - None: there is no reply (Produce with acks=0).
-It may raise: CloseConnection; a coordinator or log error, which becomes the reply's top-level error code
-where the message has one; anything else is logged as a fault of the server and answered with
+
+It may raise `CloseConnection`, or an error of the coordinator or the log, which becomes the top-level error
+code of the reply. Any other exception is logged as a fault of the server and answered with
 UNKNOWN_SERVER_ERROR.
 """
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mainstem.clock import Clock
+from mainstem.coordinator.errors import UnknownTopicOrPartition
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.promise import Promise
 from mainstem.settings import Settings
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mainstem.coordinator.groups.groups import Groups
     from mainstem.coordinator.topics.topics import Topics
     from mainstem.log.log import Log
+    from mainstem.log.partition.partition import Partition
     from mainstem.node import Node
 
 log = logging.getLogger("mainstem.kafka")
@@ -38,16 +41,17 @@ Reply: TypeAlias = Message | list[Buffer] | None
 HandlerResult: TypeAlias = Reply | Promise[Message] | Promise[list[Buffer]] | Promise[Reply]
 
 NODE_ID = 1
-"""There is one broker: it leads every partition and coordinates every group."""
+"""The id of the only broker, which leads every partition and coordinates every group."""
 
 
 class CloseConnection(Exception):
-    """Kafka's answer to some requests is to hang up. The message goes to the log at debug level."""
+    """The connection is to be closed without a reply, as Kafka does for some requests. The message is
+    logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdvertisedListener:
-    """One listening address. `host` and `port` are what clients are told to connect to."""
+    """A listener as clients see it: the host and the port that they are to connect to."""
 
     name: str
     host: str
@@ -55,19 +59,19 @@ class AdvertisedListener:
 
 
 class ClientConnection(Protocol):
-    """The connection that a request came by."""
+    """The connection that a request arrived on."""
 
     @property
     def listener(self) -> AdvertisedListener:
-        """Where it was accepted; has the advertised host and port."""
+        """The listener that accepted the connection."""
 
     def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Run `call` when the connection is lost before it was taken back. Returns what takes it back."""
+        """Run `call` when the connection is lost. Returns a function that cancels this."""
 
 
 @dataclass(slots=True)
 class Request:
-    """One request, decoded."""
+    """One decoded request."""
 
     key: int
     version: int
@@ -81,23 +85,22 @@ class Request:
 
 @dataclass(slots=True)
 class HandlerContext:
-    """What handlers may use."""
+    """The parts of the server that handlers use."""
 
     node: Node
     handlers: dict[int, Handler] = field(default_factory=dict)
     node_id: int = NODE_ID
     rack: str | None = None
     slow_clients: int = 0
-    """Connections whose clients do not take what is sent to them: replies get smaller, so that all their
-    unsent bytes together are bounded."""
+    """Number of connections whose clients do not read their replies. The more there are, the smaller Fetch
+    replies get, so that the unsent bytes of all connections together are bounded."""
 
-    def fault(self, what: str, error: BaseException) -> None:
-        """Log a fault of ours, with its traceback."""
-        log.error("%s failed", what, exc_info=error)
+    def fault(self, operation: str, error: BaseException) -> None:
+        """Log a fault of the server, with its traceback."""
+        log.error("%s failed", operation, exc_info=error)
 
     @property
     def log(self) -> Log:
-        """The log."""
         return self.node.log
 
     @property
@@ -120,22 +123,36 @@ class HandlerContext:
     def cluster_id(self) -> str:
         return self.node.log.cluster_id
 
+    def partition(self, topic_name: str, index: int) -> Partition:
+        """The partition of a topic by name. UnknownTopicOrPartition."""
+        topic = self.topics.get(topic_name)
+        if topic is None:
+            raise UnknownTopicOrPartition(f"there is no topic {topic_name}")
+        return self.node.partition(topic, index)
+
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One API key: the versions it takes, inclusive, and the function. `advertised_from` is told to clients
-    instead of the lowest version where some clients test for one that is no longer taken."""
+    """One API key: the versions that are accepted, inclusive, and the function that handles a request."""
 
     key: int
     versions: tuple[int, int]
     handle: Callable[[HandlerContext, Request], HandlerResult]
     advertised_from: int | None = None
+    """The lowest version in the reply to ApiVersions, if it is lower than the lowest that is accepted: some
+    clients test for a version that no longer is."""
     pipelined: bool = False
-    """Later requests of the connection may start before this one is answered."""
+    """Whether later requests of the connection start before this one is answered."""
     body_offset_quirk: Callable[[int, memoryview, int], int] | None = None
-    """Where the body really begins, for clients that put something before it: version, frame, where it should
-    begin."""
+    """(version, frame, position where the body should begin) -> position where it really begins, for clients
+    that put something before the body."""
     on_unsupported_version: Callable[[HandlerContext, Request, memoryview], HandlerResult] | None = None
-    """The answer to a version outside of the range, given the bytes behind the client id. None: hang up."""
+    """The reply to a version outside of the range; its third argument is the bytes after the client id. None:
+    the connection is closed."""
     on_error: Callable[[Request, int], Message] | None = None
-    """The reply that carries an error code, for messages without a top-level `error_code`."""
+    """The reply with an error code, for messages without a top-level `error_code`."""
+
+    def __post_init__(self) -> None:
+        low, high = self.versions
+        assert 0 <= low <= high, "the lowest version is not above the highest"
+        assert self.advertised_from is None or self.advertised_from < low, "fewer versions are accepted"

@@ -1,7 +1,7 @@
-"""Replies with an error code for each item.
+"""Builds replies whose items (topics, partitions, groups) each have an error code.
 
-Owns: turning the result of each item of a request, which may come later, into that item's message. Refuses:
-to let one item's failure touch another's. Called by the handlers of administration and groups.
+Owns: the conversion of an item's result, which may be known only later, to that item's message. Refuses: to
+let the failure of one item affect another.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ log = logging.getLogger("mainstem.kafka")
 
 
 def reply_for(
-    later: Promise[T], done: Callable[[T], Message], refused: Callable[[int, str], Message]
+    result: Promise[T], on_success: Callable[[T], Message], on_refusal: Callable[[int, str], Message]
 ) -> Promise[Message]:
-    """The item's message: `done(value)`, or `refused(error code, text for people)`. Never fails."""
-    out: Promise[Message] = Promise()
+    """The item's message: `on_success(value)`, or `on_refusal(error code, text for people)`. Never fails."""
+    reply: Promise[Message] = Promise()
 
     def finish(result: Promise[T]) -> None:
         error = result.error
         if error is None:
             try:
-                message = done(result.result())
+                message = on_success(result.result())
             except Exception as fault:
                 error = fault
         if error is not None:
-            message = refused(int(code_of(error)), error_text(error))
-        out.resolve(message)
+            message = on_refusal(int(code_of(error)), error_text(error))
+        reply.resolve(message)
 
-    later.then(finish)
-    return out
+    result.then(finish)
+    return reply
 
 
 def error_text(error: BaseException) -> str:
-    """What a client is told. A fault of ours goes to the log instead."""
+    """The text that a client gets. Of a fault of the server it gets none of the details: they are logged."""
     if is_refusal(error):
         return str(error)
-    log.error("an item of a request failed", exc_info=error)
-    return "The server failed on this; its log says more."
+    log.error("one item of a request failed; the others are not affected", exc_info=error)
+    return "The server failed to do this; see the error in its log."
 
 
 def attempt(call: Callable[[], Promise[T]]) -> Promise[T]:
-    """`call()`, an exception that it raises at once included."""
+    """`call()`; if it raises an exception, a failed promise with it."""
     try:
         return call()
     except Exception as error:
@@ -58,14 +58,14 @@ def attempt(call: Callable[[], Promise[T]]) -> Promise[T]:
 
 
 def gather_replies(items: Sequence[Promise[Message]]) -> Promise[list[Message]]:
-    """All messages, in the order of `items`, when the last one is there."""
-    return gather(list(items)).map(lambda done: [item.result() for item in done])
+    """All messages, in the order of `items`, when the last one is done."""
+    return gather(list(items)).map(lambda messages: [message.result() for message in messages])
 
 
 def duplicates(keys: Iterable[K]) -> set[K]:
-    """Those that are there more than once."""
+    """The keys that occur more than once."""
     seen: set[K] = set()
-    again: set[K] = set()
+    repeated: set[K] = set()
     for key in keys:
-        (again if key in seen else seen).add(key)
-    return again
+        (repeated if key in seen else seen).add(key)
+    return repeated

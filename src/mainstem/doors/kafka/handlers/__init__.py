@@ -1,7 +1,7 @@
-"""One file for each API key: `kNN_name.py`, ending in its HANDLER.
+"""The handlers: one file for each API key, `kNN_name.py`, which ends in its HANDLER.
 
-Owns: finding them. Refuses: a key that is registered twice, or under another key's file name. The routing
-table and the reply to ApiVersions are made from what `discover` returns and from nothing else.
+Owns: finding them. Refuses: a key that two files declare, or a file name with another key than its handler.
+The routing table and the reply to ApiVersions are made only from what `discover` returns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ _FILE = re.compile(r"k(\d\d)_[a-z0-9_]+")
 
 
 def discover() -> dict[int, Handler]:
-    """All handlers, by API key. RuntimeError if two files claim one."""
+    """All handlers, by API key. RuntimeError if two files declare the same key, or a file another key than
+    its name."""
     handlers: dict[int, Handler] = {}
     for module in pkgutil.iter_modules(__path__):
         match = _FILE.fullmatch(module.name)
@@ -24,8 +25,8 @@ def discover() -> dict[int, Handler]:
             continue
         handler: Handler = importlib.import_module(f"{__name__}.{module.name}").HANDLER
         if handler.key != int(match[1]):
-            raise RuntimeError(f"{module.name} declares API key {handler.key}")
+            raise RuntimeError(f"{module.name} declares API key {handler.key}, not the key of its name")
         if handler.key in handlers:
-            raise RuntimeError(f"API key {handler.key} is registered twice, also by {module.name}")
+            raise RuntimeError(f"API key {handler.key} is registered twice, the second time by {module.name}")
         handlers[handler.key] = handler
     return handlers

@@ -1,14 +1,16 @@
 """0 Produce.
 
 Versions: 3-13, advertised from 0: librdkafka before 2.11.1 sends uncompressed otherwise (librdkafka#4956).
-0-2 carry record formats from before Kafka 0.11 and are refused: the connection closes, as with Apache Kafka
-4. Behaviour: one v2 batch for each partition, appended as it came. acks=-1 is answered after the commit,
-acks=1 after the write, acks=0 not at all, and then an error closes the connection, as Kafka does. Errors
-are told for each partition. If the commit takes longer than the request's timeout: REQUEST_TIMED_OUT,
-though the batch may still be kept. Notes: v5 adds the log start offset, v8 the error message, v9 is
-flexible, v13 names topics by id (KIP-516). Left out: creating topics (Metadata does); transactions: a
-transactional id is refused as not authorized, which no client retries; record_errors are always empty,
-because records are never opened here; current_leader, as there is only one.
+Versions 0-2 carry record formats older than Kafka 0.11; a request in one of them closes the connection, as in
+Apache Kafka 4.
+Behaviour: appends one v2 batch to each partition, without re-encoding it. acks=-1 is answered after the
+commit, acks=1 after the write, acks=0 not at all; as in Kafka, an error with acks=0 closes the connection.
+Each partition has its own error code. If the commit takes longer than the request's timeout, the answer is
+REQUEST_TIMED_OUT, and the batch may still become durable.
+Notes: v5 adds the log start offset, v8 the error message; v9 is flexible; v13 names topics by id (KIP-516).
+Left out: topic creation (Metadata does it); transactions: a transactional id is refused with
+TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which no client retries; record_errors, which is always empty, because
+records are never opened here; current_leader, because there is only one node.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 
 BACKLOG_BYTES = 64 << 20
-"""With more than this on its way to the disk, every acks waits."""
+"""If more than this waits for the disk, requests with acks=0 and acks=1 wait for their commit too."""
 
 Results = list[tuple[TopicKey, list[ProduceResult]]]
 
@@ -37,13 +39,13 @@ Results = list[tuple[TopicKey, list[ProduceResult]]]
 class _PendingProduce:
     """A request with acks=-1, until its batches are committed."""
 
-    __slots__ = ("_left", "_request", "_results", "_timer", "later")
+    __slots__ = ("_pending_commits", "_request", "_results", "_timer", "reply")
 
     def __init__(self, request: Request, results: Results) -> None:
-        self.later: Promise[Reply] = Promise()
+        self.reply: Promise[Reply] = Promise()
         self._request = request
         self._results = results
-        self._left = 0
+        self._pending_commits = 0
         self._timer: Timer | None = None
 
     def wait(
@@ -52,87 +54,97 @@ class _PendingProduce:
         timeout_ms: int,
         waits: list[tuple[list[ProduceResult], int, Promise[None]]],
     ) -> None:
-        """Answer when all of `waits` are done: (results of a topic, position of the batch's, its commit)."""
-        self._left = len(waits)
+        """Reply when all commits are done. `waits`: (results of a topic, position of the batch's result
+        among them, its commit)."""
+        self._pending_commits = len(waits)
         self._timer = context.clock.call_later(max(timeout_ms, 0) / 1000, self._timed_out)
         for partitions, position, committed in waits:
             self._wait_for(partitions, position, committed)
 
     def _wait_for(self, partitions: list[ProduceResult], position: int, committed: Promise[None]) -> None:
-        def done(committed: Promise[None]) -> None:
+        def on_committed(committed: Promise[None]) -> None:
             if committed.error is not None:
                 partitions[position] = _failed(partitions[position].partition, committed.error)
-            self._left -= 1
-            if not self._left:
+            self._pending_commits -= 1
+            if not self._pending_commits:
                 self._finish()
 
-        committed.then(done)
+        committed.then(on_committed)
 
     def _timed_out(self) -> None:
         for _, partitions in self._results:
             for position, produced in enumerate(partitions):
                 if not produced.error:
                     partitions[position] = ProduceResult(
-                        produced.partition, ErrorCode.REQUEST_TIMED_OUT, message="the commit took too long"
+                        produced.partition,
+                        ErrorCode.REQUEST_TIMED_OUT,
+                        message="the commit took longer than the request's timeout",
                     )
         self._finish()
 
     def _finish(self) -> None:
+        assert self._pending_commits >= 0, "each commit is counted once"
         if self._timer is not None:
             self._timer.cancel()
-        if self.later.done:
+        if self.reply.done:
             return
         try:
-            self.later.resolve(_reply(self._request, self._results))
+            self.reply.resolve(_reply(self._request, self._results))
         except CloseConnection as error:
-            self.later.fail(error)
+            self.reply.fail(error)
 
 
 def _failed(index: int, error: BaseException) -> ProduceResult:
     return ProduceResult(index, code_of(error), message=str(error) if is_refusal(error) else None)
 
 
-def _key(request: Request, asked: Message) -> TopicKey:
-    key: TopicKey = asked.topic_id if request.version >= PRODUCE_TOPIC_IDS else asked.name
+def _key(request: Request, topic_data: Message) -> TopicKey:
+    key: TopicKey = topic_data.topic_id if request.version >= PRODUCE_TOPIC_IDS else topic_data.name
     return key
 
 
-def _refused(request: Request) -> tuple[ErrorCode, str] | None:
-    """Why the whole request is refused."""
+def _refusal(request: Request) -> tuple[ErrorCode, str] | None:
+    """Why the whole request is refused; None if it is not."""
     if request.body.acks not in (-1, 0, 1):
         return ErrorCode.INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"
     if request.body.transactional_id is not None:
-        return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "there are no transactions yet"
+        return (
+            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "this server has no transactions yet: use an idempotent producer without a transactional.id",
+        )
     return None
 
 
 def _topic(
-    context: HandlerContext, request: Request, asked: Message
+    context: HandlerContext, request: Request, topic_data: Message
 ) -> TopicMetadata | tuple[ErrorCode, str]:
-    """The topic of a part of the request, or why it takes no batches."""
+    """The topic that the batches are for, or why it accepts none."""
     if request.version >= PRODUCE_TOPIC_IDS:
-        topic = context.topics.by_id(asked.topic_id)
+        topic = context.topics.by_id(topic_data.topic_id)
         if topic is None:
             return ErrorCode.UNKNOWN_TOPIC_ID, "no topic has this id"
     else:
-        topic = context.topics.get(asked.name)
+        topic = context.topics.get(topic_data.name)
         if topic is None:
             return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"
     if topic.internal:
-        return ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is internal: the server alone writes to it"
+        return (
+            ErrorCode.INVALID_TOPIC_EXCEPTION,
+            f"topic {topic.name} is internal: only the server writes to it",
+        )
     return topic
 
 
 def _append(
-    context: HandlerContext, topic: TopicMetadata, asked: Message, wait: bool
+    context: HandlerContext, topic: TopicMetadata, partition_data: Message, wait: bool
 ) -> tuple[ProduceResult, Promise[None] | None]:
-    """Append one batch: what to reply once the returned commit, if any, is done."""
-    index = asked.index
-    if asked.records is None:
-        return ProduceResult(index, ErrorCode.INVALID_RECORD, message="there is no batch"), None
+    """Append one batch. Returns its result, which is valid once the commit beside it, if any, is done."""
+    index = partition_data.index
+    if partition_data.records is None:
+        return ProduceResult(index, ErrorCode.INVALID_RECORD, message="the partition has no batch"), None
     try:
         partition = context.node.partition_to_append(topic, index)
-        appended = partition.append(asked.records)
+        appended = partition.append(partition_data.records)
         committed = partition.when_committed(appended.next_offset) if wait else None
     except Exception as error:
         if not is_refusal(error):
@@ -149,31 +161,32 @@ def _append(
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
     wait = body.acks == -1 or context.log.pending_bytes > BACKLOG_BYTES
-    refused = _refused(request)
+    refusal = _refusal(request)
     results: Results = []
     waits: list[tuple[list[ProduceResult], int, Promise[None]]] = []
-    for asked in body.topic_data:
-        topic = refused or _topic(context, request, asked)
+    for topic_data in body.topic_data:
+        topic = refusal or _topic(context, request, topic_data)
         partitions: list[ProduceResult] = []
-        results.append((_key(request, asked), partitions))
-        for part in asked.partition_data:
+        results.append((_key(request, topic_data), partitions))
+        for partition_data in topic_data.partition_data:
             if isinstance(topic, tuple):
-                partitions.append(ProduceResult(part.index, topic[0], message=topic[1]))
+                partitions.append(ProduceResult(partition_data.index, topic[0], message=topic[1]))
                 continue
-            produced, committed = _append(context, topic, part, wait)
+            produced, committed = _append(context, topic, partition_data, wait)
             if committed is not None:
                 waits.append((partitions, len(partitions), committed))
             partitions.append(produced)
     if waits:
         context.log.commit_now_if_idle()
-        waiter = _PendingProduce(request, results)
-        waiter.wait(context, body.timeout, waits)
-        return waiter.later
+        pending = _PendingProduce(request, results)
+        pending.wait(context, body.timeout, waits)
+        return pending.reply
     return _reply(request, results)
 
 
 def _reply(request: Request, results: Results) -> Reply:
-    """The reply to what became of the batches. CloseConnection: with acks=0 there is no other way to tell."""
+    """The reply with all results; None with acks=0. CloseConnection if a batch failed with acks=0, which has
+    no other way to report it."""
     if request.body.acks != 0:
         return produce_reply(request.version, results)
     for _, partitions in results:

@@ -1,16 +1,18 @@
 """1 Fetch.
 
-Versions: 4-18. Behaviour: whole batches as they are on disk, never past the watermark. Waits until
-`min_bytes` are there or `max_wait` is over; an error of one partition ends the wait. The partitions are
-read from a place that moves with each request, so that a small `max_bytes` serves all in turn; the first
-one that has a batch gives it whatever its size. A reply has 4 MB at most, less when many clients are slow
-to take theirs. A partition whose bytes must come from the disk is left out of a reply that has enough
-without it; they are in memory by the next one. Notes: v5 adds the log start offset, v7 sessions (KIP-227),
-v9 the leader epoch (KIP-320), v11 the rack, v12 is flexible and tells where the logs part, v13 names topics
-by id (KIP-516). Left out: fetch sessions, answered with session id 0, which turns them off; followers;
-preferred_read_replica is -1; aborted transactions are an empty list for read_committed, because there are
-no transactions yet, and the last stable offset is the high watermark; current_leader and node_endpoints, as
-there is only one node.
+Versions: 4-18.
+Behaviour: returns whole batches as they are on disk, never past the high watermark. Waits until `min_bytes`
+are available or `max_wait` is over; an error of one partition ends the wait. Each request starts with another
+partition, so that a small `max_bytes` serves all in turn; the first partition that has a batch returns it
+whatever its size. A reply has at most 4 MB, less while many clients read their replies slowly. A partition
+whose bytes must be read from the disk is left out of a reply that has enough without it; they are in memory
+by the next request.
+Notes: v5 adds the log start offset, v7 sessions (KIP-227), v9 the leader epoch (KIP-320), v11 the rack; v12
+is flexible and reports where the client's log diverges; v13 names topics by id (KIP-516).
+Left out: fetch sessions: the session id is always 0, which turns them off; followers; preferred_read_replica,
+which is always -1; aborted transactions: for read_committed their list is empty and the last stable offset is
+the high watermark, because there are no transactions yet; current_leader and node_endpoints, because there is
+only one node.
 """
 
 from __future__ import annotations
@@ -20,10 +22,9 @@ from typing import TYPE_CHECKING
 
 from mainstem.clock import Timer
 from mainstem.coordinator.errors import UnknownTopicOrPartition
-from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
+from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal, leader_epoch_error
 from mainstem.doors.kafka.fast_replies import FETCH_TOPIC_IDS, FetchResult, TopicKey, fetch_reply
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
-from mainstem.doors.kafka.lookup import epoch_error
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.promise import Promise
 
@@ -31,14 +32,17 @@ if TYPE_CHECKING:
     from mainstem.log.partition.partition import BatchSlice, Partition
 
 REPLY_BYTES = 4 << 20
-"""Read in one go on the event loop: about 1.5 ms, which is what another client may have to wait."""
+"""Most bytes of a reply. They are read in one piece on the event loop, for about 1.5 ms, in which no other
+client is served."""
 SLOW_REPLIES_BYTES = 64 << 20
-"""Of all replies that wait for slow clients, about."""
+"""Most bytes, approximately, of all replies that slow clients have not read yet."""
 READ_COMMITTED = 1
+HASH_MULTIPLIER = 2654435761
+"""Knuth's multiplicative hash: successive correlation ids begin with partitions far apart."""
 
 
 class _PartitionFetch:
-    """One partition of a request."""
+    """One partition of a request, and what was read from it."""
 
     __slots__ = ("diverging", "error", "index", "max_bytes", "offset", "partition", "records")
 
@@ -52,14 +56,14 @@ class _PartitionFetch:
         self.diverging: tuple[int, int] | None = None
 
     def available(self) -> int:
-        """Bytes that a read would give now, about; never 0 when there are some."""
+        """Approximately how many bytes a read would return now; never 0 if there are some."""
         partition = self.partition
         if partition is None or self.error or self.offset >= partition.high_watermark:
             return 0
         return max(1, min(self.max_bytes, partition.available_bytes(self.offset)))
 
-    def fetched(self, read_committed: bool) -> FetchResult:
-        """What the reply says of it."""
+    def result(self, read_committed: bool) -> FetchResult:
+        """The partition's partition_request of the reply."""
         partition = self.partition
         if partition is None or self.error:
             return FetchResult(self.index, self.error, aborted=True)
@@ -82,13 +86,13 @@ class _PendingFetch:
         "_cancel_on_close",
         "_checking",
         "_context",
-        "_left_bytes",
         "_order",
         "_read_bytes",
+        "_remaining_bytes",
         "_request",
         "_timer",
         "_topics",
-        "later",
+        "reply",
     )
 
     def __init__(self, context: HandlerContext, request: Request) -> None:
@@ -97,7 +101,7 @@ class _PendingFetch:
         self._request = request
         self._topics: list[tuple[TopicKey, list[_PartitionFetch]]] = []
         self._order: list[_PartitionFetch] = []
-        self._left_bytes = min(
+        self._remaining_bytes = min(
             body.max_bytes,
             context.settings.fetch_max_bytes,
             REPLY_BYTES,
@@ -107,84 +111,88 @@ class _PendingFetch:
         self._timer: Timer | None = None
         self._cancel_on_close: Callable[[], None] | None = None
         self._checking = False
-        self.later: Promise[list[Buffer]] | None = None
-        for asked in body.topics:
-            self._topics.append(self._resolve(asked))
+        self.reply: Promise[list[Buffer]] | None = None
+        for topic_request in body.topics:
+            self._topics.append(self._resolve(topic_request))
         if len(self._order) > 1:
-            first = (request.correlation_id * 2654435761 >> 8) % len(self._order)
+            first = (request.correlation_id * HASH_MULTIPLIER >> 8) % len(self._order)
             self._order = self._order[first:] + self._order[:first]
 
     @property
-    def _missing(self) -> int:
+    def _unknown_topic(self) -> int:
         by_id = self._request.version >= FETCH_TOPIC_IDS
         return ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
-    def _resolve(self, asked: Message) -> tuple[TopicKey, list[_PartitionFetch]]:
-        """Find a topic's partitions and check what is asked of them."""
+    def _resolve(self, topic_request: Message) -> tuple[TopicKey, list[_PartitionFetch]]:
+        """Find a topic's partitions and check what the request wants of them."""
         key: TopicKey
         if self._request.version >= FETCH_TOPIC_IDS:
-            key = asked.topic_id
-            topic = self._context.topics.by_id(asked.topic_id)
+            key = topic_request.topic_id
+            topic = self._context.topics.by_id(topic_request.topic_id)
         else:
-            key = asked.topic
-            topic = self._context.topics.get(asked.topic)
-        found = []
-        for part in asked.partitions:
-            one = _PartitionFetch(part.partition, part.fetch_offset, part.partition_max_bytes)
-            found.append(one)
+            key = topic_request.topic
+            topic = self._context.topics.get(topic_request.topic)
+        fetches = []
+        for partition_request in topic_request.partitions:
+            fetch = _PartitionFetch(
+                partition_request.partition,
+                partition_request.fetch_offset,
+                partition_request.partition_max_bytes,
+            )
+            fetches.append(fetch)
             if topic is None:
-                one.error = self._missing
+                fetch.error = self._unknown_topic
                 continue
             try:
-                one.partition = self._context.node.partition(topic, one.index)
+                fetch.partition = self._context.node.partition(topic, fetch.index)
             except UnknownTopicOrPartition:
-                one.error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                fetch.error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 continue
-            self._check(one, one.partition, part)
-        self._order += found
-        return key, found
+            self._check(fetch, fetch.partition, partition_request)
+        self._order += fetches
+        return key, fetches
 
-    def _check(self, one: _PartitionFetch, partition: Partition, part: Message) -> None:
-        one.error = epoch_error(partition, part.current_leader_epoch)
-        if one.error:
+    def _check(self, fetch: _PartitionFetch, partition: Partition, partition_request: Message) -> None:
+        fetch.error = leader_epoch_error(partition_request.current_leader_epoch, partition.epoch)
+        if fetch.error:
             return
-        if part.last_fetched_epoch >= 0:
-            epoch, end = partition.epoch_end(part.last_fetched_epoch)
+        if partition_request.last_fetched_epoch >= 0:
+            epoch, end = partition.epoch_end(partition_request.last_fetched_epoch)
             if epoch < 0:
-                one.error = ErrorCode.OFFSET_OUT_OF_RANGE
-            elif epoch < part.last_fetched_epoch or end < one.offset:
-                one.diverging = (epoch, end)
-        elif not partition.log_start_offset <= one.offset <= partition.log_end_offset:
-            one.error = ErrorCode.OFFSET_OUT_OF_RANGE
+                fetch.error = ErrorCode.OFFSET_OUT_OF_RANGE
+            elif epoch < partition_request.last_fetched_epoch or end < fetch.offset:
+                fetch.diverging = (epoch, end)
+        elif not partition.log_start_offset <= fetch.offset <= partition.log_end_offset:
+            fetch.error = ErrorCode.OFFSET_OUT_OF_RANGE
 
     def start(self) -> HandlerResult:
-        """Reply now, or wait."""
+        """The reply, or a promise of it if the request has to wait."""
         body = self._request.body
-        if body.max_wait <= 0 or self._enough():
+        if body.max_wait <= 0 or self._has_enough():
             return self._read(iter(self._order))
-        self.later = Promise()
+        self.reply = Promise()
         for partition in self._partitions():
             partition.watch(self._on_watermark_moved)
         self._timer = self._context.clock.call_later(body.max_wait / 1000, self._finish)
         self._cancel_on_close = self._request.connection.on_close(self._stop_waiting)
-        return self.later
+        return self.reply
 
     def _partitions(self) -> set[Partition]:
-        return {one.partition for one in self._order if one.partition is not None}
+        return {fetch.partition for fetch in self._order if fetch.partition is not None}
 
-    def _enough(self) -> bool:
-        least: int = self._request.body.min_bytes
+    def _has_enough(self) -> bool:
+        min_bytes: int = self._request.body.min_bytes
         available = 0
-        for one in self._order:
-            if one.error or one.diverging is not None:
+        for fetch in self._order:
+            if fetch.error or fetch.diverging is not None:
                 return True
-            available += one.available()
-            if available >= least:
+            available += fetch.available()
+            if available >= min_bytes:
                 return True
-        return available >= least
+        return available >= min_bytes
 
     def _on_watermark_moved(self, partition: Partition) -> None:
-        """A watermark moved. Look at all of them in the next turn: one commit moves many."""
+        """Check all partitions in the next turn of the loop, because one commit moves many watermarks."""
         if not self._checking:
             self._checking = True
             self._context.clock.call_soon(self._check_waiting)
@@ -193,27 +201,27 @@ class _PendingFetch:
         self._checking = False
         if self._cancel_on_close is None:
             return
-        for one in self._order:
-            partition = one.partition
-            if partition is None or one.error:
+        for fetch in self._order:
+            partition = fetch.partition
+            if partition is None or fetch.error:
                 continue
             if partition.deleted:
-                one.error = self._missing
-            elif one.offset < partition.log_start_offset:
-                one.error = ErrorCode.OFFSET_OUT_OF_RANGE
-        if self._enough():
+                fetch.error = self._unknown_topic
+            elif fetch.offset < partition.log_start_offset:
+                fetch.error = ErrorCode.OFFSET_OUT_OF_RANGE
+        if self._has_enough():
             self._finish()
 
     def _finish(self) -> None:
-        """Waited enough, or for long enough."""
+        """End the wait, if it has not ended yet, and read."""
         if self._cancel_on_close is None:
             return
         self._cancel_on_close()
         self._stop_waiting()
-        assert self.later is not None
-        answer = self._read(iter(self._order))
-        if isinstance(answer, list):
-            self.later.resolve(answer)
+        assert self.reply is not None
+        result = self._read(iter(self._order))
+        if isinstance(result, list):
+            self.reply.resolve(result)
 
     def _stop_waiting(self) -> None:
         self._cancel_on_close = None
@@ -223,68 +231,69 @@ class _PendingFetch:
             partition.unwatch(self._on_watermark_moved)
 
     def _read(self, rest: Iterator[_PartitionFetch]) -> list[Buffer] | Promise[list[Buffer]]:
-        """Read one partition after the other, as far as the page cache reaches and the reply may grow."""
-        for one in rest:
-            partition = one.partition
-            if partition is None or one.error or one.diverging is not None or self._left_bytes <= 0:
+        """Read the partitions in turn while the reply may grow. A partition whose bytes are not in the page
+        cache is read from the disk only if the reply would otherwise have less than `min_bytes`."""
+        for fetch in rest:
+            partition = fetch.partition
+            if partition is None or fetch.error or fetch.diverging is not None or self._remaining_bytes <= 0:
                 continue
-            if one.offset >= partition.high_watermark:
+            if fetch.offset >= partition.high_watermark:
                 continue
             try:
-                read = partition.read(one.offset, min(one.max_bytes, self._left_bytes))
+                read = partition.read(fetch.offset, min(fetch.max_bytes, self._remaining_bytes))
             except Exception as error:
-                self._failed(one, error)
+                self._failed(fetch, error)
                 continue
             if not isinstance(read, Promise):
-                self._accept(one, read)
+                self._accept(fetch, read)
             elif read.done:
-                self._on_read(one, read)
+                self._on_read(fetch, read)
             elif self._read_bytes < max(self._request.body.min_bytes, 1):
-                return self._wait_for(one, read, rest)
+                return self._wait_for(fetch, read, rest)
         return self._reply()
 
     def _wait_for(
-        self, one: _PartitionFetch, read: Promise[BatchSlice], rest: Iterator[_PartitionFetch]
+        self, fetch: _PartitionFetch, read: Promise[BatchSlice], rest: Iterator[_PartitionFetch]
     ) -> Promise[list[Buffer]]:
-        """Go on when the disk has answered."""
-        later = self.later = self.later or Promise()
+        """Read the other partitions when the disk has returned the bytes of this one."""
+        reply = self.reply = self.reply or Promise()
 
-        def done(read: Promise[BatchSlice]) -> None:
-            self._on_read(one, read)
-            answer = self._read(rest)
-            if isinstance(answer, list):
-                later.resolve(answer)
+        def on_read(read: Promise[BatchSlice]) -> None:
+            self._on_read(fetch, read)
+            result = self._read(rest)
+            if isinstance(result, list):
+                reply.resolve(result)
 
-        read.then(done)
-        return later
+        read.then(on_read)
+        return reply
 
-    def _on_read(self, one: _PartitionFetch, read: Promise[BatchSlice]) -> None:
+    def _on_read(self, fetch: _PartitionFetch, read: Promise[BatchSlice]) -> None:
         if read.error is None:
-            self._accept(one, read.result())
+            self._accept(fetch, read.result())
         else:
-            self._failed(one, read.error)
+            self._failed(fetch, read.error)
 
-    def _accept(self, one: _PartitionFetch, read: BatchSlice) -> None:
-        """Put what was read into the reply. A batch that does not fit, unless it is the first, ends the
-        reply: to read on would be to read every partition for nothing."""
+    def _accept(self, fetch: _PartitionFetch, read: BatchSlice) -> None:
+        """Add what was read to the reply. A batch that does not fit ends the reply, unless it is the first:
+        reading the other partitions would be in vain."""
         size = len(read.data)
-        if size > self._left_bytes and self._read_bytes:
-            self._left_bytes = 0
+        if size > self._remaining_bytes and self._read_bytes:
+            self._remaining_bytes = 0
             return
-        one.records = read.data
+        fetch.records = read.data
         self._read_bytes += size
-        self._left_bytes -= size
+        self._remaining_bytes -= size
 
-    def _failed(self, one: _PartitionFetch, error: BaseException) -> None:
-        one.error = code_of(error)
+    def _failed(self, fetch: _PartitionFetch, error: BaseException) -> None:
+        fetch.error = code_of(error)
         if not is_refusal(error):
-            self._context.fault(f"Fetch of partition {one.index}", error)
+            self._context.fault(f"Fetch of partition {fetch.index}", error)
 
     def _reply(self) -> list[Buffer]:
         read_committed = self._request.body.isolation_level == READ_COMMITTED
         return fetch_reply(
             self._request.version,
-            [(key, [one.fetched(read_committed) for one in found]) for key, found in self._topics],
+            [(key, [fetch.result(read_committed) for fetch in fetches]) for key, fetches in self._topics],
         )
 
 
@@ -304,13 +313,13 @@ def on_error(request: Request, code: int) -> Message:
                 topic_id=topic.topic_id,
                 partitions=[
                     Message(
-                        partition_index=part.partition,
+                        partition_index=partition_request.partition,
                         error_code=code,
                         high_watermark=-1,
                         aborted_transactions=[],
                         records=b"",
                     )
-                    for part in topic.partitions
+                    for partition_request in topic.partitions
                 ],
             )
             for topic in request.body.topics

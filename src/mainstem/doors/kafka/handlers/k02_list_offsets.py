@@ -1,12 +1,13 @@
 """2 ListOffsets.
 
-Versions: 1-11. Behaviour: the offset of a time: -1 the high watermark, -2 the log start, -3 (v7) the record
-with the largest timestamp, -4 (v8) the first offset on this machine, which is the log start; any time from
-0 on: the first record, not batch, at or after it. Offset -1 says that there is none. Notes: v2 adds the
-isolation level, v4 the leader epoch, v6 is flexible, v9 -5, v10 a timeout, v11 -6. A special time that came
-after the request's version is UNSUPPORTED_VERSION. Left out: tiered storage: -5 (last tiered offset) and -6
-(first that waits for upload) find nothing. The last stable offset is the high watermark, as there are no
-transactions yet.
+Versions: 1-11.
+Behaviour: finds the offset for a timestamp. -1 is the high watermark, -2 the log start, -3 (v7) the record
+with the largest timestamp, -4 (v8) the first offset on this machine, which is the log start; a timestamp from
+0 on is the first record (not batch) at or after it. Offset -1 in the reply: there is no such record.
+Notes: v2 adds the isolation level, v4 the leader epoch; v6 is flexible; v9 adds -5, v10 a timeout, v11 -6. A
+special timestamp that is newer than the request's version is answered with UNSUPPORTED_VERSION.
+Left out: tiered storage: -5 (last tiered offset) and -6 (first offset to upload) find nothing; transactions:
+the last stable offset is the high watermark.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
+from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal, leader_epoch_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
-from mainstem.doors.kafka.lookup import epoch_error, partition_of
 from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise, gather
 
@@ -31,7 +31,7 @@ LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING
     -5,
     -6,
 )
-_SINCE = {
+_FIRST_VERSIONS = {
     LATEST: 1,
     EARLIEST: 1,
     MAX_TIMESTAMP: 7,
@@ -39,73 +39,80 @@ _SINCE = {
     LATEST_TIERED: 9,
     EARLIEST_PENDING_UPLOAD: 11,
 }
-"""The first version that knows each special time. Kafka: ReplicaManager.timestampMinSupportedVersion."""
+"""The first version that has each special timestamp (Kafka: ReplicaManager.timestampMinSupportedVersion)."""
 
 
-def _answer(index: int, error: int = 0, offset: int = -1, timestamp: int = -1, epoch: int = -1) -> Message:
+def _partition_reply(
+    index: int, error: int = 0, offset: int = -1, timestamp: int = -1, epoch: int = -1
+) -> Message:
     return Message(
         partition_index=index, error_code=error, offset=offset, timestamp=timestamp, leader_epoch=epoch
     )
 
 
-def _at_time(partition: Partition, asked: Message, version: int) -> Message | Promise[TimedOffset | None]:
-    """The answer, or the search for it."""
-    index, time = asked.partition_index, asked.timestamp
-    error = epoch_error(partition, asked.current_leader_epoch)
+def _find(partition: Partition, requested: Message, version: int) -> Message | Promise[TimedOffset | None]:
+    """The reply for a partition, or the search for its offset."""
+    index, timestamp = requested.partition_index, requested.timestamp
+    error = leader_epoch_error(requested.current_leader_epoch, partition.epoch)
     if error:
-        return _answer(index, error)
-    if time < 0 and version < _SINCE.get(time, version + 1):
-        return _answer(index, ErrorCode.UNSUPPORTED_VERSION)
-    if time == LATEST:
-        return _answer(index, 0, partition.high_watermark, -1, partition.epoch)
-    if time in (EARLIEST, EARLIEST_LOCAL):
-        return _answer(index, 0, partition.log_start_offset, -1, partition.epoch_at_start())
-    if time in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
-        return _answer(index)
-    return partition.offset_of_max_timestamp() if time == MAX_TIMESTAMP else partition.offset_for_time(time)
+        return _partition_reply(index, error)
+    if timestamp < 0 and version < _FIRST_VERSIONS.get(timestamp, version + 1):
+        return _partition_reply(index, ErrorCode.UNSUPPORTED_VERSION)
+    if timestamp == LATEST:
+        return _partition_reply(index, 0, partition.high_watermark, -1, partition.epoch)
+    if timestamp in (EARLIEST, EARLIEST_LOCAL):
+        return _partition_reply(index, 0, partition.log_start_offset, -1, partition.epoch_at_start())
+    if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
+        return _partition_reply(index)
+    return (
+        partition.offset_of_max_timestamp()
+        if timestamp == MAX_TIMESTAMP
+        else partition.offset_for_time(timestamp)
+    )
 
 
-def _search(context: HandlerContext, name: str, asked: Message, version: int) -> Promise[Message]:
+def _search(context: HandlerContext, name: str, requested: Message, version: int) -> Promise[Message]:
+    index = requested.partition_index
     try:
-        found = _at_time(partition_of(context, name, asked.partition_index), asked, version)
+        search = _find(context.partition(name, index), requested, version)
     except CoordinatorError as error:
-        return Promise.resolved(_answer(asked.partition_index, code_of(error)))
-    if isinstance(found, Message):
-        return Promise.resolved(found)
-    out: Promise[Message] = Promise()
+        return Promise.resolved(_partition_reply(index, code_of(error)))
+    if isinstance(search, Message):
+        return Promise.resolved(search)
+    reply: Promise[Message] = Promise()
 
-    def done(later: Promise[TimedOffset | None]) -> None:
-        if later.error is not None:
-            if not is_refusal(later.error):
-                context.fault(f"ListOffsets of {name}-{asked.partition_index}", later.error)
-            out.resolve(_answer(asked.partition_index, code_of(later.error)))
+    def on_found(search: Promise[TimedOffset | None]) -> None:
+        if search.error is not None:
+            if not is_refusal(search.error):
+                context.fault(f"ListOffsets of {name}-{index}", search.error)
+            reply.resolve(_partition_reply(index, code_of(search.error)))
             return
-        hit = later.result()
-        if hit is None:
-            out.resolve(_answer(asked.partition_index))
+        match = search.result()
+        if match is None:
+            reply.resolve(_partition_reply(index))
         else:
-            out.resolve(_answer(asked.partition_index, 0, hit.offset, hit.timestamp_ms, hit.leader_epoch))
+            reply.resolve(_partition_reply(index, 0, match.offset, match.timestamp_ms, match.leader_epoch))
 
-    found.then(done)
-    return out
+    search.then(on_found)
+    return reply
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     topics = request.body.topics
-    answers = [
-        [_search(context, topic.name, asked, request.version) for asked in topic.partitions]
+    searches = [
+        [_search(context, topic.name, requested, request.version) for requested in topic.partitions]
         for topic in topics
     ]
 
     def reply(_: list[Promise[Message]]) -> Message:
         return Message(
             topics=[
-                Message(name=topic.name, partitions=[later.result() for later in partitions])
-                for topic, partitions in zip(topics, answers, strict=True)
+                Message(name=topic.name, partitions=[partition.result() for partition in partitions])
+                for topic, partitions in zip(topics, searches, strict=True)
             ]
         )
 
-    return gather([later for partitions in answers for later in partitions]).map(reply)
+    return gather([partition for partitions in searches for partition in partitions]).map(reply)
 
 
 def on_error(request: Request, code: int) -> Message:
@@ -114,7 +121,9 @@ def on_error(request: Request, code: int) -> Message:
         topics=[
             Message(
                 name=topic.name,
-                partitions=[_answer(asked.partition_index, code) for asked in topic.partitions],
+                partitions=[
+                    _partition_reply(partition.partition_index, code) for partition in topic.partitions
+                ],
             )
             for topic in request.body.topics
         ]

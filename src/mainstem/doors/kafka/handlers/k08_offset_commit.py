@@ -1,14 +1,15 @@
 """8 OffsetCommit.
 
 Versions: 2-10.
-Behaviour: keeps offsets of a group, answered when they are durable. A member commits with its generation,
-also while the group joins again; between join and assignment it gets REBALANCE_IN_PROGRESS. Generation -1
-without a member id (simple consumers, tools that reset) is taken while nobody is in the group,
-UNKNOWN_MEMBER_ID otherwise. A commit counts as a heartbeat. An error of the group stands at every partition,
-one of a partition only there: unknown topics and partitions, metadata longer than offset.metadata.max.bytes.
-Notes: v2-4 may tell how long to keep the offsets; v6 adds the leader epoch, v7 the instance id, v9 the errors
-of KIP-848; v10 names topics by id (KIP-516, UNKNOWN_TOPIC_ID).
-Left out: member epochs of the consumer protocol (KIP-848), transactional commits.
+Behaviour: stores a group's committed offsets; the reply waits until they are durable. A member commits with
+its generation, also while the members join again; between join and assignment it gets REBALANCE_IN_PROGRESS.
+Generation -1 without a member id (consumers outside of the group, tools that reset offsets) is accepted while
+the group has no members, and refused with UNKNOWN_MEMBER_ID otherwise. A commit counts as a heartbeat. An
+error of the group is repeated for every partition; unknown topics and partitions, and metadata longer than
+offset.metadata.max.bytes, are errors of their partitions only.
+Notes: v2-4 may set how long the offsets are kept; v6 adds the leader epoch, v7 the instance id, v9 the errors
+of KIP-848; v10 names topics by id (KIP-516; unknown: UNKNOWN_TOPIC_ID).
+Left out: member epochs of the consumer protocol (KIP-848); transactional commits.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ def _commit(body: Message) -> CommitRequest:
                 TopicRef(topic.name, topic.topic_id),
                 tuple(
                     NewOffset(
-                        one.partition_index,
-                        one.committed_offset,
-                        one.committed_leader_epoch,
-                        one.committed_metadata or "",
+                        partition.partition_index,
+                        partition.committed_offset,
+                        partition.committed_leader_epoch,
+                        partition.committed_metadata or "",
                     )
-                    for one in topic.partitions
+                    for partition in topic.partitions
                 ),
             )
             for topic in body.topics
@@ -53,28 +54,25 @@ def _reply(body: Message, codes: list[list[int]]) -> Message:
                 name=topic.name,
                 topic_id=topic.topic_id,
                 partitions=[
-                    Message(partition_index=one.partition_index, error_code=code)
-                    for one, code in zip(topic.partitions, verdicts, strict=True)
+                    Message(partition_index=partition.partition_index, error_code=code)
+                    for partition, code in zip(topic.partitions, partition_codes, strict=True)
                 ],
             )
-            for topic, verdicts in zip(body.topics, codes, strict=True)
+            for topic, partition_codes in zip(body.topics, codes, strict=True)
         ]
     )
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Commit offsets."""
     body = request.body
 
-    def done(verdicts: PartitionErrors) -> Message:
-        return _reply(
-            body, [[0 if error is None else code_of(error) for error in topic] for topic in verdicts]
-        )
+    def on_success(errors: PartitionErrors) -> Message:
+        return _reply(body, [[0 if error is None else code_of(error) for error in topic] for topic in errors])
 
-    def refused(code: int, _: str) -> Message:
+    def on_refusal(code: int, _: str) -> Message:
         return _reply(body, [[code] * len(topic.partitions) for topic in body.topics])
 
-    return reply_for(context.groups.commit(_commit(body)), done, refused)
+    return reply_for(context.groups.commit(_commit(body)), on_success, on_refusal)
 
 
 HANDLER = Handler(key=8, versions=(2, 10), handle=handle)

@@ -1,17 +1,18 @@
 """9 OffsetFetch.
 
 Versions: 1-10.
-Behaviour: tells a group's committed offsets, of the partitions asked for or of all; -1 with empty metadata
-and no error where there is none, also for a group or topic that does not exist.
-Notes: v2 may ask for all partitions and has an error for the whole reply, v5 adds the leader epoch, v7
-require_stable (no offset is ever pending here), v8 many groups at once, v10 topic ids (KIP-516,
-UNKNOWN_TOPIC_ID).
-Left out: member ids and epochs of the consumer protocol (v9, KIP-848) are not looked at.
+Behaviour: returns a group's committed offsets, of the requested partitions or of all. Offset -1 with empty
+metadata and no error: nothing is committed, also for a group or a topic that does not exist.
+Notes: v2 may request all partitions and has an error code for the whole reply; v5 adds the leader epoch, v7
+require_stable (no effect: without transactions no offset is ever pending); v8 requests several groups at
+once; v10 names topics by id (KIP-516; unknown: UNKNOWN_TOPIC_ID).
+Left out: member ids and epochs of the consumer protocol (v9, KIP-848), which are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from mainstem.coordinator.groups.types import NO_TOPIC_ID, PartitionOffset, TopicOffsets, TopicRef
 from mainstem.doors.kafka.errors import code_of
@@ -22,10 +23,10 @@ from mainstem.promise import Promise
 
 GROUPS_SINCE = 8
 ERROR_SINCE = 2
-Wanted = Sequence[tuple[TopicRef, Sequence[int]]] | None
+RequestedPartitions: TypeAlias = Sequence[tuple[TopicRef, Sequence[int]]] | None
 
 
-def _wanted(topics: Sequence[Message] | None, *, by_group: bool) -> Wanted:
+def _requested(topics: Sequence[Message] | None, *, by_group: bool) -> RequestedPartitions:
     if topics is None:
         return None
     return [
@@ -34,33 +35,33 @@ def _wanted(topics: Sequence[Message] | None, *, by_group: bool) -> Wanted:
     ]
 
 
-def _partition(one: PartitionOffset) -> Message:
-    code = 0 if one.error is None else code_of(one.error)
-    if one.offset is None:
-        return Message(partition_index=one.partition, committed_offset=-1, metadata="", error_code=code)
+def _partition(fetched: PartitionOffset) -> Message:
+    code = 0 if fetched.error is None else code_of(fetched.error)
+    if fetched.offset is None:
+        return Message(partition_index=fetched.partition, committed_offset=-1, metadata="", error_code=code)
     return Message(
-        partition_index=one.partition,
-        committed_offset=one.offset.offset,
-        committed_leader_epoch=one.offset.leader_epoch,
-        metadata=one.offset.metadata,
+        partition_index=fetched.partition,
+        committed_offset=fetched.offset.offset,
+        committed_leader_epoch=fetched.offset.leader_epoch,
+        metadata=fetched.offset.metadata,
         error_code=code,
     )
 
 
 def _topics(fetched: Sequence[TopicOffsets], *, by_group: bool) -> list[Message]:
-    """Only a group's topics, not those of the versions before them, have a place for an id."""
+    """From v8 on, when topics are listed by group, each one has an id as well."""
     return [
         Message(
-            name=one.topic.name,
-            partitions=[_partition(partition) for partition in one.partitions],
-            **({"topic_id": one.topic.id} if by_group else {}),
+            name=topic.topic.name,
+            partitions=[_partition(partition) for partition in topic.partitions],
+            **({"topic_id": topic.topic.id} if by_group else {}),
         )
-        for one in fetched
+        for topic in fetched
     ]
 
 
-def _refused_topics(wanted: Wanted, code: int) -> list[Message]:
-    """Where the version has no place for an error but the partitions."""
+def _refused_topics(requested: RequestedPartitions, code: int) -> list[Message]:
+    """The reply's topics in versions whose only error codes are those of partitions."""
     return [
         Message(
             name=ref.name,
@@ -69,32 +70,31 @@ def _refused_topics(wanted: Wanted, code: int) -> list[Message]:
                 for index in partitions
             ],
         )
-        for ref, partitions in wanted or ()
+        for ref, partitions in requested or ()
     ]
 
 
-def _fetch(context: HandlerContext, version: int, asked: Message) -> Promise[Message]:
-    """The reply to a group's part of the request; before v8 the request has one group and is it."""
+def _fetch(context: HandlerContext, version: int, group: Message) -> Promise[Message]:
+    """The reply for one group. `group`: its part of the request, or before v8 the request itself."""
     by_group = version >= GROUPS_SINCE
-    wanted = _wanted(asked.topics, by_group=by_group)
-    name = {"group_id": asked.group_id} if by_group else {}
+    requested = _requested(group.topics, by_group=by_group)
+    name = {"group_id": group.group_id} if by_group else {}
 
-    def done(fetched: list[TopicOffsets]) -> Message:
+    def on_success(fetched: list[TopicOffsets]) -> Message:
         return Message(topics=_topics(fetched, by_group=by_group), **name)
 
-    def refused(code: int, _: str) -> Message:
-        topics = [] if version >= ERROR_SINCE else _refused_topics(wanted, code)
+    def on_refusal(code: int, _: str) -> Message:
+        topics = [] if version >= ERROR_SINCE else _refused_topics(requested, code)
         return Message(topics=topics, error_code=code, **name)
 
-    return reply_for(context.groups.fetch_offsets(asked.group_id, wanted), done, refused)
+    return reply_for(context.groups.fetch_offsets(group.group_id, requested), on_success, on_refusal)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Tell committed offsets."""
     version = request.version
     if version < GROUPS_SINCE:
         return _fetch(context, version, request.body)
-    groups = [_fetch(context, version, one) for one in request.body.groups]
+    groups = [_fetch(context, version, group) for group in request.body.groups]
     return gather_replies(groups).map(lambda messages: Message(groups=messages))
 
 

@@ -1,12 +1,10 @@
 """10 FindCoordinator.
 
 Versions: 0-6.
-Behaviour: this server coordinates every group: the answer is the address that the client's listener
-advertises.
-Notes: v1 adds the type of the key, v4 asks for many keys at once (KIP-699), v6 may ask for share groups
-(KIP-932).
-Left out: coordinators of transactions and of share groups: there are none yet. The refusals are those that no
-client tries again: TRANSACTIONAL_ID_AUTHORIZATION_FAILED and INVALID_REQUEST, with a text.
+Behaviour: returns the address that the client's listener advertises: this server coordinates every group.
+Notes: v1 adds the type of the key; v4 takes several keys (KIP-699); v6 may ask for share groups (KIP-932).
+Left out: coordinators of transactions and of share groups, which do not exist yet. They are refused with a
+text and an error code that no client retries: TRANSACTIONAL_ID_AUTHORIZATION_FAILED and INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ REFUSALS = {
     ),
     SHARE: (ErrorCode.INVALID_REQUEST, "this server has no share groups yet: use a consumer group"),
 }
-"""What no client tries again: librdkafka repeats any other refusal of a transaction's coordinator."""
+"""Codes that no client retries: librdkafka retries every other refusal of a transaction's coordinator."""
 
 
 def _coordinator(context: HandlerContext, request: Request, **key: str) -> Message:
     kind = request.body.key_type
     if kind != GROUP:
-        code, text = REFUSALS.get(kind, (ErrorCode.INVALID_REQUEST, f"there is no coordinator type {kind}"))
+        code, text = REFUSALS.get(kind, (ErrorCode.INVALID_REQUEST, f"unknown coordinator type {kind}"))
         return Message(
             **key,
             node_id=-1,
@@ -44,7 +42,6 @@ def _coordinator(context: HandlerContext, request: Request, **key: str) -> Messa
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Tell who coordinates."""
     if request.version < KEYS_SINCE:
         return _coordinator(context, request)
     return Message(

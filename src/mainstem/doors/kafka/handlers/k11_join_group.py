@@ -1,13 +1,13 @@
 """11 JoinGroup.
 
 Versions: 0-9.
-Behaviour: lets a member into the group's next generation; the reply waits until all members have joined or
-the rebalance timeout is over. The leader is told every member's metadata. A request on the same connection
-waits behind it.
-Notes: v1 adds the rebalance timeout (before: the session timeout), v4 sends a new member back with an id
-first (MEMBER_ID_REQUIRED, KIP-394), v5 has static members (KIP-345), v8 a reason (KIP-800, logged), v9 tells
-the leader of an unchanged group to skip the assignment (KIP-814).
-Left out: joining a group of the consumer protocol (KIP-848) with the classic one.
+Behaviour: adds a member to the group's next generation. The reply waits until all members have joined or the
+rebalance timeout is over; the leader's reply has every member's metadata. Later requests of the same
+connection wait until it is sent.
+Notes: v1 adds the rebalance timeout (in v0 it is the session timeout); v4 gives a new member its id and makes
+it join again (MEMBER_ID_REQUIRED, KIP-394); v5 has static members (KIP-345), v8 a reason, which is logged
+(KIP-800); v9 lets the leader of an unchanged group skip the assignment (KIP-814).
+Left out: joining a group of the consumer protocol (KIP-848) with the classic protocol.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SKIP_ASSIGNMENT_SINCE = 9
 
 def _join(request: Request) -> JoinRequest:
     body, version = request.body, request.version
-    own_timeout = version >= REBALANCE_TIMEOUT_SINCE
+    has_rebalance_timeout = version >= REBALANCE_TIMEOUT_SINCE
     return JoinRequest(
         group_id=body.group_id,
         member_id=body.member_id,
@@ -36,9 +36,9 @@ def _join(request: Request) -> JoinRequest:
         client_id=request.client_id or "",
         client_host="/" + request.peer.rpartition(":")[0],
         protocol_type=body.protocol_type,
-        protocols=tuple((one.name, bytes(one.metadata)) for one in body.protocols),
+        protocols=tuple((protocol.name, bytes(protocol.metadata)) for protocol in body.protocols),
         session_timeout_ms=body.session_timeout,
-        rebalance_timeout_ms=body.rebalance_timeout if own_timeout else body.session_timeout,
+        rebalance_timeout_ms=body.rebalance_timeout if has_rebalance_timeout else body.session_timeout,
         reason=body.reason or "",
         requires_member_id=version >= MUST_KNOW_ID_SINCE,
         supports_skip_assignment=version >= SKIP_ASSIGNMENT_SINCE,
@@ -54,14 +54,16 @@ def _joined(joined: JoinReply) -> Message:
         skip_assignment=joined.skip_assignment,
         member_id=joined.member_id,
         members=[
-            Message(member_id=one.member_id, group_instance_id=one.instance_id, metadata=one.metadata)
-            for one in joined.members
+            Message(
+                member_id=member.member_id, group_instance_id=member.instance_id, metadata=member.metadata
+            )
+            for member in joined.members
         ],
     )
 
 
 def _refused(error: BaseException, request: Request) -> Message:
-    error_text(error)  # a fault of ours goes to the log
+    error_text(error)  # logs the error if it is a fault of the server
     member_id = request.body.member_id
     if isinstance(error, MemberIdRequired):
         member_id = error.member_id
@@ -72,15 +74,14 @@ def _refused(error: BaseException, request: Request) -> Message:
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Join a group."""
-    out: Promise[Message] = Promise()
+    reply: Promise[Message] = Promise()
 
-    def finish(later: Promise[JoinReply]) -> None:
-        error = later.error
-        out.resolve(_joined(later.result()) if error is None else _refused(error, request))
+    def on_joined(joined: Promise[JoinReply]) -> None:
+        error = joined.error
+        reply.resolve(_joined(joined.result()) if error is None else _refused(error, request))
 
-    context.groups.join(_join(request)).then(finish)
-    return out
+    context.groups.join(_join(request)).then(on_joined)
+    return reply
 
 
 HANDLER = Handler(key=11, versions=(0, 9), handle=handle)

@@ -1,9 +1,9 @@
 """12 Heartbeat.
 
 Versions: 0-4.
-Behaviour: the member's session begins anew. REBALANCE_IN_PROGRESS tells it to join again; while the
-assignment is being made a heartbeat is fine.
-Notes: v3 has static members: FENCED_INSTANCE_ID when another took over the instance id.
+Behaviour: restarts the member's session timeout. REBALANCE_IN_PROGRESS makes the member join again; while the
+leader computes the assignment, a heartbeat succeeds.
+Notes: v3 has static members: FENCED_INSTANCE_ID if another member has taken over the instance id.
 Left out: nothing.
 """
 
@@ -15,15 +15,14 @@ from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """A member lives."""
     body = request.body
-    beat = Heartbeat(
+    heartbeat = Heartbeat(
         group_id=body.group_id,
         member_id=body.member_id,
         generation=body.generation_id,
         instance_id=body.group_instance_id,
     )
-    return context.groups.heartbeat(beat).map(lambda _: Message())
+    return context.groups.heartbeat(heartbeat).map(lambda _: Message())
 
 
 HANDLER = Handler(key=12, versions=(0, 4), handle=handle)

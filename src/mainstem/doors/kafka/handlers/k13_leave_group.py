@@ -1,10 +1,10 @@
 """13 LeaveGroup.
 
 Versions: 0-5.
-Behaviour: members leave at once, and the others rebalance. A member that is named by its instance id alone is
-removed by an administrator.
-Notes: v3 takes many members, each with its own code (KIP-345); before, the one member's code is the reply's.
-v5 has a reason (KIP-800, logged).
+Behaviour: removes members at once; the others rebalance. Administrators remove a static member by its
+instance id alone.
+Notes: v3 takes several members, each with its own error code (KIP-345); before, the one member's code is the
+reply's. v5 has a reason, which is logged (KIP-800).
 Left out: nothing.
 """
 
@@ -20,26 +20,28 @@ MEMBERS_SINCE = 3
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Leave a group."""
     body = request.body
-    many = request.version >= MEMBERS_SINCE
+    has_members = request.version >= MEMBERS_SINCE
     leaving = (
-        [LeaveRequest(one.member_id, one.group_instance_id, one.reason or "") for one in body.members]
-        if many
+        [
+            LeaveRequest(member.member_id, member.group_instance_id, member.reason or "")
+            for member in body.members
+        ]
+        if has_members
         else [LeaveRequest(body.member_id)]
     )
 
-    def done(verdicts: list[CoordinatorError | None]) -> Message:
-        codes = [0 if error is None else int(code_of(error)) for error in verdicts]
+    def on_success(errors: list[CoordinatorError | None]) -> Message:
+        codes = [0 if error is None else int(code_of(error)) for error in errors]
         return Message(
-            error_code=0 if many else codes[0],
+            error_code=0 if has_members else codes[0],
             members=[
-                Message(member_id=one.member_id, group_instance_id=one.instance_id, error_code=code)
-                for one, code in zip(leaving, codes, strict=True)
+                Message(member_id=member.member_id, group_instance_id=member.instance_id, error_code=code)
+                for member, code in zip(leaving, codes, strict=True)
             ],
         )
 
-    return context.groups.leave(body.group_id, leaving).map(done)
+    return context.groups.leave(body.group_id, leaving).map(on_success)
 
 
 HANDLER = Handler(key=13, versions=(0, 5), handle=handle)

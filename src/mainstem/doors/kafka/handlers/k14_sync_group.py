@@ -1,9 +1,9 @@
 """14 SyncGroup.
 
 Versions: 0-5.
-Behaviour: a member gets its assignment; the reply waits until the leader has brought everybody's and it is
-durable. A member that the leader forgot gets an empty assignment that a consumer can decode.
-Notes: v3 has static members, v5 requires protocol type and name and checks them (KIP-559).
+Behaviour: returns a member's assignment; the reply waits until the leader has sent all assignments and they
+are durable. A member that the leader left out gets an empty assignment that a consumer can decode.
+Notes: v3 has static members; v5 requires the protocol's type and name and checks them (KIP-559).
 Left out: nothing.
 """
 
@@ -24,10 +24,9 @@ def _reply(synced: SyncReply) -> Message:
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Get an assignment."""
     body = request.body
     if request.version >= PROTOCOL_SINCE and (body.protocol_type is None or body.protocol_name is None):
-        raise InconsistentProtocol("protocol type and name are required")
+        raise InconsistentProtocol("SyncGroup requires the protocol's type and name from version 5 on")
     sync = SyncRequest(
         group_id=body.group_id,
         member_id=body.member_id,
@@ -35,7 +34,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         instance_id=body.group_instance_id,
         protocol_type=body.protocol_type,
         protocol=body.protocol_name,
-        assignments=tuple((one.member_id, bytes(one.assignment)) for one in body.assignments),
+        assignments=tuple((member.member_id, bytes(member.assignment)) for member in body.assignments),
     )
     return context.groups.sync(sync).map(_reply)
 

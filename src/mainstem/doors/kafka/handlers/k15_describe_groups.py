@@ -1,11 +1,11 @@
 """15 DescribeGroups.
 
 Versions: 0-6.
-Behaviour: a group's state and members; their metadata only while it is stable. A group that
-does not exist is described as Dead.
-Notes: v3 may ask for the operations that are allowed, v4 shows instance ids; from v6 on a group that does not
-exist is GROUP_ID_NOT_FOUND as well (KIP-1043).
-Left out: access control; who asks for operations is told all.
+Behaviour: describes a group's state and members; the members' metadata only while the group is stable. A
+group that does not exist is described as Dead.
+Notes: v3 may request the authorized operations; v4 shows instance ids; from v6 on a group that does not exist
+has the error GROUP_ID_NOT_FOUND as well (KIP-1043).
+Left out: access control: the operations, if requested, are all that Kafka knows for a group.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mainstem.coordinator.groups.types import GroupView
+from mainstem.doors.kafka.authorized_operations import GROUP_OPERATIONS, NOT_REQUESTED
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import reply_for
 from mainstem.kafka_protocol.message import Message
 
 NOT_FOUND_SINCE = 6
-NOT_ASKED = -(1 << 31)
-GROUP_OPERATIONS = sum(1 << operation for operation in (3, 6, 8, 10, 11))
-"""READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS (Kafka's AclOperation)."""
 
 
 def _described(view: GroupView, operations: int) -> Message:
@@ -46,10 +44,10 @@ def _described(view: GroupView, operations: int) -> Message:
 
 
 def _missing(group_id: str, version: int, operations: int) -> Message:
-    told = version >= NOT_FOUND_SINCE
+    has_error = version >= NOT_FOUND_SINCE
     return Message(
-        error_code=ErrorCode.GROUP_ID_NOT_FOUND if told else 0,
-        error_message=f"Group {group_id} not found." if told else None,
+        error_code=ErrorCode.GROUP_ID_NOT_FOUND if has_error else 0,
+        error_message=f"Group {group_id} not found." if has_error else None,
         group_id=group_id,
         group_state="Dead",
         authorized_operations=operations,
@@ -57,11 +55,10 @@ def _missing(group_id: str, version: int, operations: int) -> Message:
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Describe groups."""
     group_ids: Sequence[str] = request.body.groups
-    operations = GROUP_OPERATIONS if request.body.include_authorized_operations else NOT_ASKED
+    operations = GROUP_OPERATIONS if request.body.include_authorized_operations else NOT_REQUESTED
 
-    def done(views: list[GroupView | None]) -> Message:
+    def on_success(views: list[GroupView | None]) -> Message:
         return Message(
             groups=[
                 _missing(group_id, request.version, operations)
@@ -71,12 +68,12 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
             ]
         )
 
-    def refused(code: int, text: str) -> Message:
+    def on_refusal(code: int, text: str) -> Message:
         return Message(
             groups=[Message(group_id=group_id, error_code=code, error_message=text) for group_id in group_ids]
         )
 
-    return reply_for(context.groups.describe(group_ids), done, refused)
+    return reply_for(context.groups.describe(group_ids), on_success, on_refusal)
 
 
 HANDLER = Handler(key=15, versions=(0, 6), handle=handle)

@@ -1,9 +1,10 @@
 """16 ListGroups.
 
 Versions: 0-5.
-Behaviour: all groups by name, those that only committed offsets too.
-Notes: v4 may ask for some states and tells each group's, v5 does so for types: all are `classic`.
-Left out: groups of the consumer, share and streams protocols; there are none.
+Behaviour: lists all groups by name, also those that have only committed offsets.
+Notes: v4 filters by state and returns each group's state; v5 does the same for the type, which is always
+`classic`.
+Left out: groups of the consumer, share and streams protocols: there are none.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ def _reply(listings: list[GroupListing]) -> Message:
     return Message(
         groups=[
             Message(
-                group_id=one.group_id,
-                protocol_type=one.protocol_type,
-                group_state=one.state.value,
-                group_type=one.type,
+                group_id=listing.group_id,
+                protocol_type=listing.protocol_type,
+                group_state=listing.state.value,
+                group_type=listing.type,
             )
-            for one in listings
+            for listing in listings
         ]
     )
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """List groups."""
     return context.groups.list(request.body.states_filter, request.body.types_filter).map(_reply)
 
 

@@ -1,12 +1,14 @@
 """18 ApiVersions.
 
-Versions: 0-4. Behaviour: tells the versions of every handler there is. The header of the reply is always
-v0, because the client does not know yet what the server speaks. An unknown version is answered in version 0
-with UNSUPPORTED_VERSION and key 18 alone, so that the client can ask again. Notes: v3 is flexible, adds the
-client's software name and the features (KIP-511, KIP-584); v4 only allows features whose lowest version is
-0. A software name or version that Kafka would not accept is answered with INVALID_REQUEST. Left out:
-finalized features. Clients switch protocols on them: `group.version`, `transaction.version` and
-`share.version` are told when those protocols are served.
+Versions: 0-4.
+Behaviour: lists the versions of every handler. The header of the reply is always v0, because the client does
+not know yet which versions the server speaks. An unknown version is answered in version 0 with
+UNSUPPORTED_VERSION and key 18 alone, so that the client can ask again.
+Notes: v3 is flexible and adds the client's software name and the features (KIP-511, KIP-584); v4 only allows
+features whose lowest version is 0. A software name or version that Kafka would refuse is answered with
+INVALID_REQUEST.
+Left out: finalized features. Clients switch protocols on them, so `group.version`, `transaction.version` and
+`share.version` are left out until those protocols are served.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 
 def on_unsupported_version(context: HandlerContext, request: Request, rest: memoryview) -> HandlerResult:
-    """See the card. The body cannot be read: its version is unknown."""
+    """See the card. The body cannot be decoded, because its version is unknown."""
     reply = Message(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_key(context.handlers[18])])
     body: list[Buffer] = [write_reply(18, 0, reply)]
     return body

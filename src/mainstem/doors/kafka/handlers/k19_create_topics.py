@@ -1,11 +1,12 @@
 """19 CreateTopics.
 
-Versions: 2-7. Behaviour: each topic is made, or refused with its own code and text, in the order of the
-request; the reply leaves when the topics are durable. A name that stands twice in a request is refused once
-with INVALID_REQUEST. -1 stands for the default number of partitions and replicas in every version. An
-assignment is taken if it names the only node. Notes: v5 returns the topic's settings with their sources
-(KIP-525); v7 its id (KIP-516). Left out: the timeout, for nothing has to be waited for but the disk; quotas
-(v6's THROTTLING_QUOTA_EXCEEDED).
+Versions: 2-7.
+Behaviour: creates each topic, or refuses it with its own code and text, in the order of the request; the
+reply waits until the topics are durable. A name that occurs twice in a request is refused once with
+INVALID_REQUEST. -1 means the default number of partitions and of replicas, in every version. A replica
+assignment is accepted if it names only this node.
+Notes: v5 returns the topic's settings with their sources (KIP-525), v7 its id (KIP-516).
+Left out: the timeout: only the disk is waited for; quotas (v6's THROTTLING_QUOTA_EXCEEDED).
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from mainstem.promise import Promise
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Make topics."""
-    asked = {topic.name: topic for topic in request.body.topics}
-    twice = duplicates(topic.name for topic in request.body.topics)
+    requested = {topic.name: topic for topic in request.body.topics}
+    repeated_names = duplicates(topic.name for topic in request.body.topics)
     items = [
-        _one(context, topic, request.body.validate_only, twice=name in twice) for name, topic in asked.items()
+        _topic(context, topic, request.body.validate_only, repeated=name in repeated_names)
+        for name, topic in requested.items()
     ]
     return gather_replies(items).map(lambda topics: Message(topics=topics))
 
 
-def _one(context: HandlerContext, asked: Message, validate_only: bool, *, twice: bool) -> Promise[Message]:
-    def done(topic: TopicMetadata) -> Message:
+def _topic(
+    context: HandlerContext, requested: Message, validate_only: bool, *, repeated: bool
+) -> Promise[Message]:
+    def on_success(topic: TopicMetadata) -> Message:
         entries = context.topics.describe_config(topic)
         return Message(
             name=topic.name,
@@ -41,23 +44,25 @@ def _one(context: HandlerContext, asked: Message, validate_only: bool, *, twice:
             configs=[created_entry(entry) for entry in entries],
         )
 
-    def refused(code: int, text: str) -> Message:
-        return Message(name=asked.name, error_code=code, error_message=text)
+    def on_refusal(code: int, text: str) -> Message:
+        return Message(name=requested.name, error_code=code, error_message=text)
 
-    return reply_for(_create(context, asked, validate_only, twice), done, refused)
+    return reply_for(_create(context, requested, validate_only, repeated), on_success, on_refusal)
 
 
 def _create(
-    context: HandlerContext, asked: Message, validate_only: bool, twice: bool
+    context: HandlerContext, requested: Message, validate_only: bool, repeated: bool
 ) -> Promise[TopicMetadata]:
-    if twice:
+    if repeated:
         return Promise.failed(InvalidRequest("Duplicate topic name."))
     return context.topics.create(
-        asked.name,
-        asked.num_partitions,
-        {config.name: config.value for config in asked.configs},
-        replication_factor=asked.replication_factor,
-        assignments=[(one.partition_index, one.broker_ids) for one in asked.assignments],
+        requested.name,
+        requested.num_partitions,
+        {config.name: config.value for config in requested.configs},
+        replication_factor=requested.replication_factor,
+        assignments=[
+            (partition.partition_index, partition.broker_ids) for partition in requested.assignments
+        ],
         validate_only=validate_only,
     )
 

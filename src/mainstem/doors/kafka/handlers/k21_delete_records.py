@@ -1,9 +1,11 @@
 """21 DeleteRecords.
 
-Versions: 0-2. Behaviour: the log start of each partition moves to the offset, durably, before the reply
-leaves; whole segments below it are removed afterwards. -1 stands for the high watermark. An offset past it,
-or negative, is OFFSET_OUT_OF_RANGE; one below the log start changes nothing. Notes: v2 is flexible. Left
-out: the timeout, for nothing has to be waited for but the disk.
+Versions: 0-2.
+Behaviour: moves the log start of each partition to the requested offset; the reply waits until that is
+durable. Whole segments below it are removed afterwards. -1 means the high watermark. An offset past the high
+watermark, or below -1, is OFFSET_OUT_OF_RANGE; one below the log start changes nothing.
+Notes: v2 is flexible.
+Left out: the timeout: only the disk is waited for.
 """
 
 from __future__ import annotations
@@ -16,29 +18,27 @@ from mainstem.promise import Promise
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Move log starts."""
-    asked = request.body.topics
     topics = [
-        gather_replies([_one(context, topic.name, part) for part in topic.partitions]).map(
+        gather_replies([_partition(context, topic.name, partition) for partition in topic.partitions]).map(
             lambda partitions, name=topic.name: Message(name=name, partitions=partitions)  # type: ignore[misc]
         )
-        for topic in asked
+        for topic in request.body.topics
     ]
-    return gather_replies(topics).map(lambda done: Message(topics=done))
+    return gather_replies(topics).map(lambda messages: Message(topics=messages))
 
 
-def _one(context: HandlerContext, name: str, asked: Message) -> Promise[Message]:
-    index = asked.partition_index
+def _partition(context: HandlerContext, name: str, requested: Message) -> Promise[Message]:
+    index = requested.partition_index
 
     def start() -> Promise[int]:
         topic = context.topics.get(name)
         if topic is None:
             raise unknown_topic_error(name)
-        return context.node.partition(topic, index).delete_records(asked.offset)
+        return context.node.partition(topic, index).delete_records(requested.offset)
 
     return reply_for(
         attempt(start),
-        lambda low: Message(partition_index=index, low_watermark=low),
+        lambda log_start: Message(partition_index=index, low_watermark=log_start),
         lambda code, _: Message(partition_index=index, low_watermark=-1, error_code=code),
     )
 

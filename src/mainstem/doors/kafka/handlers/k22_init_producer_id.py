@@ -1,11 +1,12 @@
 """22 InitProducerId.
 
-Versions: 0-5. Behaviour: gives an idempotent producer an id that no other ever had, and epoch 0. Notes:
-from v3 on (KIP-360) a producer that names its id gets the same id with the next epoch, or a new id when the
-epochs are used up or the id is not of this server. Left out: transactions. A transactional id is refused
-with TRANSACTIONAL_ID_AUTHORIZATION_FAILED and a line in the server's log: librdkafka asks again for ever
-after nearly every other code, and the other clients take this one as final too. v6 (KIP-939, two-phase
-commit) is unstable in Kafka too.
+Versions: 0-5.
+Behaviour: gives an idempotent producer an id that was never used before, and epoch 0.
+Notes: from v3 on (KIP-360) a producer that sends its id gets the same id with the next epoch, or a new id if
+the epochs are used up or this server has not assigned the id.
+Left out: transactions: a transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED and a line in
+the server's log, because librdkafka retries for ever after nearly every other code, and the other clients
+take this one as final too; v6 (KIP-939, two-phase commit), which is unstable in Kafka too.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ log = logging.getLogger("mainstem.kafka")
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Give a producer its id and epoch."""
     return reply_for(
         _allocate(context, request),
-        lambda given: Message(producer_id=given[0], producer_epoch=given[1]),
+        lambda allocated: Message(producer_id=allocated[0], producer_epoch=allocated[1]),
         lambda code, _: Message(error_code=code, producer_id=-1, producer_epoch=-1),
     )
 
@@ -35,10 +35,16 @@ def _allocate(context: HandlerContext, request: Request) -> Promise[tuple[int, i
     if body.transactional_id is not None:
         if not body.transactional_id:
             return Promise.failed(InvalidRequest("The transactional id is empty."))
-        log.warning("a producer at %s asks for transactions, which are not supported yet", request.peer)
+        log.warning(
+            "InitProducerId from %s refused: it has a transactional id, and transactions are not supported"
+            " yet; use an idempotent producer without one",
+            request.peer,
+        )
         return Promise.failed(TransactionsUnsupported("Transactions are not supported yet."))
     if (body.producer_id == -1) != (body.producer_epoch == -1):
-        return Promise.failed(InvalidRequest("Producer id and epoch have to be given both or not at all."))
+        return Promise.failed(
+            InvalidRequest("Producer id and producer epoch must be sent together or not at all.")
+        )
     if body.producer_id == -1:
         return context.node.producer_ids.allocate()
     return context.node.producer_ids.bump_epoch(body.producer_id, body.producer_epoch)

@@ -1,10 +1,12 @@
 """32 DescribeConfigs.
 
-Versions: 1-4. Behaviour: the settings of topics, and those of this server under Kafka's names, with value,
-source, type and, when asked for, synonyms and texts. Names asked for that do not exist are left out of the
-reply, as Kafka does. Notes: v3 has types and texts (KIP-569). Left out: settings of groups and client
-metrics (there are none: an empty list); a broker's default for the whole cluster (the empty name: an empty
-list); broker loggers (INVALID_REQUEST).
+Versions: 1-4.
+Behaviour: describes the settings of topics, and those of this server under Kafka's names: value, source, type
+and, if requested, synonyms and documentation. Requested names that do not exist are left out of the reply, as
+in Kafka.
+Notes: v3 has types and documentation (KIP-569).
+Left out: settings of groups and client metrics, and a broker's defaults for the whole cluster (the empty
+name): an empty list; broker loggers (INVALID_REQUEST).
 """
 
 from __future__ import annotations
@@ -19,30 +21,31 @@ from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Show settings."""
     body = request.body
-    results = [_one(context, asked, body) for asked in body.resources]
+    results = [_resource(context, resource, body) for resource in body.resources]
     return context.node.runtime.read(Message(results=results))
 
 
-def _one(context: HandlerContext, asked: Message, body: Message) -> Message:
-    what = {"resource_type": asked.resource_type, "resource_name": asked.resource_name}
+def _resource(context: HandlerContext, requested: Message, body: Message) -> Message:
+    resource = {"resource_type": requested.resource_type, "resource_name": requested.resource_name}
     try:
-        return Message(configs=_entries(context, asked, body), error_message=None, **what)
+        return Message(configs=_entries(context, requested, body), error_message=None, **resource)
     except Exception as error:
-        return Message(error_code=int(code_of(error)), error_message=error_text(error), configs=[], **what)
+        return Message(
+            error_code=int(code_of(error)), error_message=error_text(error), configs=[], **resource
+        )
 
 
-def _entries(context: HandlerContext, asked: Message, body: Message) -> list[Message]:
-    name, names = asked.resource_name, asked.configuration_keys
+def _entries(context: HandlerContext, requested: Message, body: Message) -> list[Message]:
+    name, names = requested.resource_name, requested.configuration_keys
     synonyms, documentation = body.include_synonyms, body.include_documentation
-    match asked.resource_type:
+    match requested.resource_type:
         case ResourceType.TOPIC:
             topic = context.topics.get(name)
             if topic is None:
                 raise unknown_topic_error(name)
             entries = context.topics.describe_config(topic, names)
-            return [topic_entry(one, synonyms=synonyms, documentation=documentation) for one in entries]
+            return [topic_entry(entry, synonyms=synonyms, documentation=documentation) for entry in entries]
         case ResourceType.BROKER:
             check_broker(name, context.node_id)
             if not name:
@@ -53,16 +56,23 @@ def _entries(context: HandlerContext, asked: Message, body: Message) -> list[Mes
         case ResourceType.CLIENT_METRICS | ResourceType.GROUP:
             return []
         case ResourceType.BROKER_LOGGER:
-            raise InvalidRequest("Loggers have no settings here: see the server's --log-level.")
+            raise InvalidRequest(
+                "Loggers have no settings: the server's flag --log-level sets the level of all of them."
+            )
         case other:
             raise InvalidRequest(f"Unsupported resource type: {other}")
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The reply has no place for an error of its own: each resource gets it, as in Kafka."""
+    """The same error for every resource, as in Kafka: the reply has no error code of its own."""
     results = [
-        Message(resource_type=one.resource_type, resource_name=one.resource_name, error_code=code, configs=[])
-        for one in request.body.resources
+        Message(
+            resource_type=resource.resource_type,
+            resource_name=resource.resource_name,
+            error_code=code,
+            configs=[],
+        )
+        for resource in request.body.resources
     ]
     return Message(results=results)
 

@@ -1,9 +1,11 @@
 """35 DescribeLogDirs.
 
-Versions: 1-5. Behaviour: the one data folder with the size of each partition asked for, or of all (null). A
-topic or partition that is not there is left out, as in Kafka. Notes: v2 is flexible, v3 adds an error code
-for all, v4 the volume (KIP-827), v5 `is_cordoned`. Left out: the volume's total size is told as unknown
-(-1).
+Versions: 1-5.
+Behaviour: describes the one data folder, with the size of each requested partition or of all (null). Topics
+and partitions that do not exist are left out, as in Kafka.
+Notes: v2 is flexible; v3 adds an error code for the whole reply, v4 the size of the volume (KIP-827), v5
+`is_cordoned`.
+Left out: the total and usable size of the volume, which are always -1 (unknown).
 """
 
 from __future__ import annotations
@@ -25,12 +27,15 @@ def _sizes(context: HandlerContext, topic: TopicMetadata, indexes: list[int] | r
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    asked = request.body.topics
-    if asked is None:
+    requested = request.body.topics
+    if requested is None:
         topics = [_sizes(context, topic, range(topic.partitions)) for topic in context.topics.all()]
     else:
-        found = [(context.topics.get(one.topic), one.partitions) for one in asked]
-        topics = [_sizes(context, topic, indexes) for topic, indexes in found if topic is not None]
+        topics = [
+            _sizes(context, topic, topic_request.partitions)
+            for topic_request in requested
+            if (topic := context.topics.get(topic_request.topic)) is not None
+        ]
     folder = Message(
         error_code=0,
         log_dir=os.path.abspath(context.settings.data),

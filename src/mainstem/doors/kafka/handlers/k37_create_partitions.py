@@ -1,9 +1,11 @@
 """37 CreatePartitions.
 
-Versions: 0-3. Behaviour: each topic gets more partitions, or its own refusal; the reply leaves when that is
-durable. The number is the total afterwards. A topic named twice is refused with INVALID_REQUEST. An
-assignment is taken if it names the only node. Notes: v2 is flexible; v3 only allows
-THROTTLING_QUOTA_EXCEEDED. Left out: quotas; the timeout, for nothing has to be waited for but the disk.
+Versions: 0-3.
+Behaviour: adds partitions to each topic, or refuses it with its own code and text; the reply waits until the
+partitions are durable. The requested number is the total afterwards. A topic named twice is refused with
+INVALID_REQUEST. A replica assignment is accepted if it names only this node.
+Notes: v2 is flexible; v3 only allows THROTTLING_QUOTA_EXCEEDED.
+Left out: quotas; the timeout: only the disk is waited for.
 """
 
 from __future__ import annotations
@@ -17,24 +19,30 @@ from mainstem.promise import Promise
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Add partitions."""
-    asked = {topic.name: topic for topic in request.body.topics}
-    twice = duplicates(topic.name for topic in request.body.topics)
+    requested = {topic.name: topic for topic in request.body.topics}
+    repeated_names = duplicates(topic.name for topic in request.body.topics)
     items = [
-        _one(context, topic, request.body.validate_only, twice=name in twice) for name, topic in asked.items()
+        _topic(context, topic, request.body.validate_only, repeated=name in repeated_names)
+        for name, topic in requested.items()
     ]
     return gather_replies(items).map(lambda results: Message(results=results))
 
 
-def _one(context: HandlerContext, asked: Message, validate_only: bool, *, twice: bool) -> Promise[Message]:
-    name = asked.name
+def _topic(
+    context: HandlerContext, requested: Message, validate_only: bool, *, repeated: bool
+) -> Promise[Message]:
+    name = requested.name
 
     def start() -> Promise[TopicMetadata]:
-        if twice:
+        if repeated:
             raise InvalidRequest("Duplicate topic name.")
-        assignments = None if asked.assignments is None else [one.broker_ids for one in asked.assignments]
+        assignments = (
+            None
+            if requested.assignments is None
+            else [partition.broker_ids for partition in requested.assignments]
+        )
         return context.topics.add_partitions(
-            name, asked.count, assignments=assignments, validate_only=validate_only
+            name, requested.count, assignments=assignments, validate_only=validate_only
         )
 
     return reply_for(

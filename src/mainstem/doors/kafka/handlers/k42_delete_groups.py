@@ -1,8 +1,8 @@
 """42 DeleteGroups.
 
 Versions: 0-2.
-Behaviour: deletes groups without members, and their offsets; each has its own code: NON_EMPTY_GROUP,
-GROUP_ID_NOT_FOUND. Answered when the deletions are durable.
+Behaviour: deletes groups without members, and their committed offsets; the reply waits until that is durable.
+Each group has its own error code: NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND.
 Notes: v2 is flexible.
 Left out: nothing.
 """
@@ -16,17 +16,16 @@ from mainstem.promise import Promise
 
 
 def _delete(context: HandlerContext, group_id: str) -> Promise[Message]:
-    def done(_: None) -> Message:
+    def on_success(_: None) -> Message:
         return Message(group_id=group_id)
 
-    def refused(code: int, _: str) -> Message:
+    def on_refusal(code: int, _: str) -> Message:
         return Message(group_id=group_id, error_code=code)
 
-    return reply_for(context.groups.delete(group_id), done, refused)
+    return reply_for(context.groups.delete(group_id), on_success, on_refusal)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Delete groups."""
     results = [_delete(context, group_id) for group_id in dict.fromkeys(request.body.groups_names)]
     return gather_replies(results).map(lambda messages: Message(results=messages))
 

@@ -1,10 +1,12 @@
 """44 IncrementalAlterConfigs.
 
-Versions: 0-1. Behaviour: sets, deletes, appends to or subtracts from single settings of topics (KIP-339);
-appending and subtracting is for lists, and starts from the default when nothing is set. All changes of a
-topic hold together or not at all; the reply leaves when they are durable. A resource or a setting named
-twice is refused with INVALID_REQUEST, and so is the server itself: its settings are given at the start.
-Notes: v1 is flexible. Left out: groups, client metrics and loggers (INVALID_REQUEST).
+Versions: 0-1.
+Behaviour: sets, deletes, appends to or subtracts from single settings of topics (KIP-339). Append and
+subtract are for lists; they start from the default if nothing is set. The changes of a topic are made
+together or not at all; the reply waits until they are durable. A resource or a setting named twice is refused
+with INVALID_REQUEST, and so is the server itself: its settings are read-only while it runs.
+Notes: v1 is flexible.
+Left out: groups, client metrics and loggers (INVALID_REQUEST).
 """
 
 from __future__ import annotations
@@ -27,19 +29,17 @@ OPERATIONS: dict[int, Literal["set", "delete", "append", "subtract"]] = {
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Change single settings."""
-
-    def change(asked: Message) -> Promise[TopicMetadata]:
-        unknown = [config for config in asked.configs if config.config_operation not in OPERATIONS]
+    def change(resource: Message) -> Promise[TopicMetadata]:
+        unknown = [config for config in resource.configs if config.config_operation not in OPERATIONS]
         if unknown:
             text = f"Unknown operation type {unknown[0].config_operation} for {unknown[0].name}"
             return Promise.failed(InvalidRequest(text))
         changes = [
             ConfigChange(config.name, OPERATIONS[config.config_operation], config.value)
-            for config in asked.configs
+            for config in resource.configs
         ]
         return context.topics.alter_config(
-            asked.resource_name, changes, validate_only=request.body.validate_only
+            resource.resource_name, changes, validate_only=request.body.validate_only
         )
 
     return alter_resources(request.body.resources, context.node_id, change)

@@ -1,9 +1,9 @@
 """47 OffsetDelete.
 
 Versions: 0.
-Behaviour: forgets a group's offsets of some partitions; answered when that is durable. Topics that a member
-reads are refused (GROUP_SUBSCRIBED_TO_TOPIC), and so is the whole group (NON_EMPTY_GROUP) if its members are
-no consumers.
+Behaviour: deletes a group's committed offsets of some partitions; the reply waits until that is durable.
+Topics that a member subscribes to are refused (GROUP_SUBSCRIBED_TO_TOPIC); the whole group is refused
+(NON_EMPTY_GROUP) if its members are not consumers.
 Notes: there is one version (KIP-496).
 Left out: nothing.
 """
@@ -18,11 +18,13 @@ from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Delete offsets."""
     topics = request.body.topics
-    wanted = [(TopicRef(topic.name), [one.partition_index for one in topic.partitions]) for topic in topics]
+    requested = [
+        (TopicRef(topic.name), [partition.partition_index for partition in topic.partitions])
+        for topic in topics
+    ]
 
-    def done(verdicts: PartitionErrors) -> Message:
+    def on_success(topic_errors: PartitionErrors) -> Message:
         return Message(
             topics=[
                 Message(
@@ -32,11 +34,11 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
                         for index, error in zip(partitions, errors, strict=True)
                     ],
                 )
-                for (ref, partitions), errors in zip(wanted, verdicts, strict=True)
+                for (ref, partitions), errors in zip(requested, topic_errors, strict=True)
             ]
         )
 
-    return context.groups.delete_offsets(request.body.group_id, wanted).map(done)
+    return context.groups.delete_offsets(request.body.group_id, requested).map(on_success)
 
 
 HANDLER = Handler(key=47, versions=(0, 0), handle=handle)

@@ -1,26 +1,25 @@
 """60 DescribeCluster.
 
-Versions: 0-2. Behaviour: the cluster id and the one node, which is its own controller, at the address that
-the client's listener advertises. Notes: v1 asks for brokers (1) or controllers (2, KIP-919): controllers
-have no listener of their own here, so MISMATCHED_ENDPOINT_TYPE, as a Kafka broker says. v2 shows fenced
-brokers: there are none. Left out: access control; who asks for operations is told all.
+Versions: 0-2.
+Behaviour: returns the cluster id and the one node, which is its own controller, at the address that the
+client's listener advertises.
+Notes: v1 may ask for brokers (1) or controllers (2, KIP-919). Controllers have no listener of their own here,
+so the answer is MISMATCHED_ENDPOINT_TYPE, as from a Kafka broker. v2 shows fenced brokers: there are none.
+Left out: access control: the operations, if requested, are all that Kafka knows for a cluster.
 """
 
 from __future__ import annotations
 
+from mainstem.doors.kafka.authorized_operations import CLUSTER_OPERATIONS, NOT_REQUESTED
 from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 BROKERS, CONTROLLERS = 1, 2
-NOT_ASKED = -(1 << 31)
-CLUSTER_OPERATIONS = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12))
-"""Kafka's AclOperation: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS and
-IDEMPOTENT_WRITE."""
+"""Values of the request's `endpoint_type`."""
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Tell what the cluster is."""
     kind = request.body.endpoint_type
     if kind == CONTROLLERS:
         text = (
@@ -33,13 +32,13 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     broker = Message(
         broker_id=context.node_id, host=listener.host, port=listener.port, rack=context.rack, is_fenced=False
     )
-    asked = request.body.include_cluster_authorized_operations
+    is_requested = request.body.include_cluster_authorized_operations
     return Message(
         endpoint_type=BROKERS,
         cluster_id=context.cluster_id,
         controller_id=context.node_id,
         brokers=[broker],
-        cluster_authorized_operations=CLUSTER_OPERATIONS if asked else NOT_ASKED,
+        cluster_authorized_operations=CLUSTER_OPERATIONS if is_requested else NOT_REQUESTED,
     )
 
 

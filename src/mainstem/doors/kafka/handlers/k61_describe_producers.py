@@ -1,8 +1,10 @@
 """61 DescribeProducers.
 
-Versions: 0. Behaviour: the idempotent producers whose sequence each partition remembers: id, epoch, last
-sequence and time. Notes: KIP-664. Left out: transactions: there is no open one and no coordinator epoch
-(-1).
+Versions: 0.
+Behaviour: lists the idempotent producers whose sequence each partition remembers: id, epoch, last sequence
+and timestamp.
+Notes: there is one version (KIP-664).
+Left out: transactions: none is ever open, and the coordinator epoch is always -1.
 """
 
 from __future__ import annotations
@@ -10,13 +12,12 @@ from __future__ import annotations
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
-from mainstem.doors.kafka.lookup import partition_of
 from mainstem.kafka_protocol.message import Message
 
 
 def _producers(context: HandlerContext, name: str, index: int) -> Message:
     try:
-        partition = partition_of(context, name, index)
+        partition = context.partition(name, index)
     except CoordinatorError as error:
         return Message(partition_index=index, error_code=code_of(error), error_message=str(error))
     return Message(

@@ -1,8 +1,10 @@
 """71 GetTelemetrySubscriptions.
 
-Versions: 0. Behaviour: answers politely that no metrics are wanted (KIP-714), so that Java and librdkafka
-clients ask again in five minutes and log nothing. A client without an instance id is given one. Notes: no
-compression is accepted, so that nothing that a client sends is ever decompressed. Left out: subscriptions.
+Versions: 0.
+Behaviour: answers that no metrics are wanted (KIP-714), so that Java and librdkafka clients ask again after
+five minutes and log nothing. A client without an instance id gets one.
+Notes: no compression is accepted, so that nothing that a client sends is ever decompressed.
+Left out: subscriptions.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ TELEMETRY_BYTES_MAX = 1 << 20
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Want nothing."""
     client = request.body.client_instance_id
     if client == NO_UUID:
         client = UUID(int=context.node.rng.getrandbits(128), version=4)

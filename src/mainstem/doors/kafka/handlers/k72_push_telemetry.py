@@ -1,8 +1,10 @@
 """72 PushTelemetry.
 
-Versions: 0. Behaviour: takes what a client sends although nothing is wanted (the last push of one that
-ends) and drops it unread. Notes: the metrics are never decompressed: a decompression bomb finds nothing to
-blow up (CVE-2026-111073 was exactly that). Left out: metrics.
+Versions: 0.
+Behaviour: accepts the metrics that a client sends although none are wanted (the last push of a client that
+stops), and drops them unread.
+Notes: the metrics are never decompressed, so that a decompression bomb has no effect (CVE-2026-111073).
+Left out: metrics.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Drop it."""
     return Message()
 
 

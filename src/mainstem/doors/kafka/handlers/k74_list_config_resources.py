@@ -1,9 +1,11 @@
 """74 ListConfigResources.
 
-Versions: 0-1. Behaviour: the topics and the node, as resources that have settings; groups and client
-metrics have none here. Notes: v0 (ListClientMetricsResources) knows client metrics only: an empty list. v1
-takes types, none for all; an unknown one is UNSUPPORTED_VERSION, as Kafka says (KIP-1142). Left out: broker
-loggers.
+Versions: 0-1.
+Behaviour: lists the resources that have settings: the topics and the node. Groups and client metrics have
+none here.
+Notes: v0 (ListClientMetricsResources) lists client metrics only, so the list is empty. v1 filters by type,
+and no type means all; an unknown type is UNSUPPORTED_VERSION, as in Kafka (KIP-1142).
+Left out: broker loggers.
 """
 
 from __future__ import annotations
@@ -15,20 +17,20 @@ from mainstem.kafka_protocol.message import Message
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """List what has settings."""
     if request.version == 0:
         return Message(config_resources=[])
-    asked = set(request.body.resource_types) or set(ResourceType)
-    if not asked <= set(ResourceType):
+    types = set(request.body.resource_types) or set(ResourceType)
+    if not types <= set(ResourceType):
         return Message(error_code=ErrorCode.UNSUPPORTED_VERSION, config_resources=[])
-    found = []
-    if ResourceType.TOPIC in asked:
-        found += [
-            Message(resource_name=one.name, resource_type=ResourceType.TOPIC) for one in context.topics.all()
+    resources = []
+    if ResourceType.TOPIC in types:
+        resources += [
+            Message(resource_name=topic.name, resource_type=ResourceType.TOPIC)
+            for topic in context.topics.all()
         ]
-    if ResourceType.BROKER in asked:
-        found.append(Message(resource_name=str(context.node_id), resource_type=ResourceType.BROKER))
-    return context.node.runtime.read(Message(config_resources=found))
+    if ResourceType.BROKER in types:
+        resources.append(Message(resource_name=str(context.node_id), resource_type=ResourceType.BROKER))
+    return context.node.runtime.read(Message(config_resources=resources))
 
 
 HANDLER = Handler(key=74, versions=(0, 1), handle=handle)

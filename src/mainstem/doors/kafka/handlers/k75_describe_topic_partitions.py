@@ -1,10 +1,12 @@
 """75 DescribeTopicPartitions.
 
-Versions: 0. Behaviour: topics by name, all if none is named, with their partitions, page by page: at most
-`response_partition_limit` partitions, and 2000, in one reply, which then has the cursor of the next one
-(KIP-966). A cursor whose topic is gone goes on with the next topic. Unknown names have their own error.
-Notes: the eligible leader replicas are empty: there is one replica. Left out: access control; all
-operations are allowed.
+Versions: 0.
+Behaviour: describes topics by name, or all if none is named, with their partitions, page by page. A reply has
+at most `response_partition_limit` partitions, never more than 2000, and the cursor of the next page
+(KIP-966). If the topic of a cursor was deleted, the page begins with the next topic. Unknown names have their
+own error code.
+Notes: the eligible leader replicas are empty, because there is one replica.
+Left out: access control: all operations are allowed.
 """
 
 from __future__ import annotations
@@ -13,48 +15,48 @@ from collections.abc import Iterable
 
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.topics import TopicMetadata, unknown_topic_error
+from mainstem.doors.kafka.authorized_operations import TOPIC_OPERATIONS
 from mainstem.doors.kafka.errors import code_of
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
 
 PARTITIONS_MAX = 2000
 """Kafka's `max.request.partition.size.limit`."""
-TOPIC_OPERATIONS = sum(1 << operation for operation in (3, 4, 5, 6, 7, 8, 10, 11))
-"""READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS (Kafka's AclOperation)."""
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    """Describe a page of topics."""
     body = request.body
-    first = body.cursor
-    if first is not None and first.partition_index < 0:
+    cursor = body.cursor
+    if cursor is not None and cursor.partition_index < 0:
         raise InvalidRequest("DescribeTopicPartitionsRequest cursor partition must be valid.")
     names = sorted({topic.name for topic in body.topics}) or [topic.name for topic in context.topics.all()]
-    if first is not None:
-        names = [name for name in names if name >= first.topic_name]
-    room = max(min(PARTITIONS_MAX, body.response_partition_limit), 1)
+    if cursor is not None:
+        names = [name for name in names if name >= cursor.topic_name]
+    remaining = max(min(PARTITIONS_MAX, body.response_partition_limit), 1)
     topics: list[Message] = []
     for name in names:
-        if room == 0:
+        if remaining == 0:
             return _page(context, topics, (name, 0))
-        start = first.partition_index if first is not None and first.topic_name == name else 0
+        start = cursor.partition_index if cursor is not None and cursor.topic_name == name else 0
         topic = context.topics.get(name)
         if topic is None:
             topics.append(
                 Message(name=name, error_code=int(code_of(unknown_topic_error(name))), partitions=[])
             )
             continue
-        until = min(topic.partitions, start + room)
+        until = min(topic.partitions, start + remaining)
         topics.append(_topic(context, topic, range(start, until)))
-        room -= max(until - start, 0)
+        remaining -= max(until - start, 0)
         if until < topic.partitions:
             return _page(context, topics, (name, until))
     return _page(context, topics, None)
 
 
-def _page(context: HandlerContext, topics: list[Message], cursor: tuple[str, int] | None) -> HandlerResult:
-    after = None if cursor is None else Message(topic_name=cursor[0], partition_index=cursor[1])
-    return context.node.runtime.read(Message(topics=topics, next_cursor=after))
+def _page(context: HandlerContext, topics: list[Message], next_page: tuple[str, int] | None) -> HandlerResult:
+    next_cursor = (
+        None if next_page is None else Message(topic_name=next_page[0], partition_index=next_page[1])
+    )
+    return context.node.runtime.read(Message(topics=topics, next_cursor=next_cursor))
 
 
 def _topic(context: HandlerContext, topic: TopicMetadata, indexes: Iterable[int]) -> Message:
@@ -81,9 +83,9 @@ def _topic(context: HandlerContext, topic: TopicMetadata, indexes: Iterable[int]
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The reply has no place for an error of its own: each topic that was named gets it, as in Kafka."""
+    """The same error for every named topic, as in Kafka: the reply has no error code of its own."""
     return Message(
-        topics=[Message(name=one.name, error_code=code, partitions=[]) for one in request.body.topics]
+        topics=[Message(name=topic.name, error_code=code, partitions=[]) for topic in request.body.topics]
     )
 
 
