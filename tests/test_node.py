@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,35 +11,15 @@ import pytest
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.topics.topics import TopicMetadata
-from mainstem.log.disk.contract import File
 from mainstem.log.errors import DiskFull, PartitionDeleted, StorageError
 from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
 from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.support.clock import SimClock
-from tests.support.memdisk import MemoryDisk
+from tests.support.fake_disk import FakeDisk
 
 DAY_MS = 24 * 3600 * 1000
-
-
-class NodeDisk(MemoryDisk):
-    """Also renames folders, and reports a failed sync by its promise, as the sync process does."""
-
-    def rename(self, source: str, target: str) -> None:
-        if source in self.files:
-            super().rename(source, target)
-            return
-        for path in [path for path in self.files if path.startswith(source + "/")]:
-            self.files[target + path[len(source) :]] = self.files.pop(path)
-
-    def sync(
-        self, files: Sequence[File], folders: Sequence[str] = (), *, background: bool = False
-    ) -> Promise[None]:
-        try:
-            return super().sync(files, folders, background=background)
-        except OSError as error:
-            return Promise.failed(error)
 
 
 class NodeRig:
@@ -48,7 +27,7 @@ class NodeRig:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = SimClock()
-        self.disk = NodeDisk(self.clock)
+        self.disk = FakeDisk(self.clock)
         self.settings = settings
         self.starts = 0
         self.node = self.start()
@@ -57,7 +36,7 @@ class NodeRig:
         """Start a node. The one before is dead: its timers are lost with its clock."""
         self.starts += 1
         self.settings.update(settings)
-        self.clock = self.disk._clock = SimClock(self.clock.wall_ms())
+        self.clock = self.disk.clock = SimClock(self.clock.wall_ms())
         opened = Node.open(Settings(**self.settings), self.disk, self.clock, random.Random(self.starts))
         self.node = opened.result()
         return self.node

@@ -14,7 +14,7 @@ from mainstem.log.log import Log
 from mainstem.log.storage import record_batch as batches
 from mainstem.log.storage.record_batch import CRC_FROM, read_header
 from tests.support.clock import SimClock
-from tests.support.memdisk import MemoryDisk
+from tests.support.fake_disk import FakeDisk
 
 TOPIC = UUID(int=7)
 EVENTS = 6
@@ -29,7 +29,7 @@ class StartedLog:
 
     def __init__(self, files: Files) -> None:
         self.clock = SimClock()
-        self.disk = MemoryDisk(self.clock)
+        self.disk = FakeDisk(self.clock)
         self.disk.files = {path: bytearray(data) for path, data in files.items()}
         self.disk.folders = {path.rpartition("/")[0] for path in files}
         self.log = Log.open(self.disk, self.clock, random.Random(3), CONFIG)

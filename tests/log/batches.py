@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.storage.record_batch import build, decode, iter_batches
-from tests.support.memdisk import ManualCommitter, PartitionRig
+from tests.log.committers import ManualCommitter
+from tests.log.partition_rig import PartitionRig
 
 
 def batch(

@@ -18,7 +18,7 @@ from mainstem.log.partition.partition import BatchSlice
 from mainstem.log.storage.record_batch import decode, iter_batches, read_header
 from mainstem.promise import Promise
 from tests.log.batches import batch
-from tests.support.memdisk import PartitionRig
+from tests.log.partition_rig import PartitionRig
 
 CONFIG = PartitionConfig(segment_bytes=900, index_interval_bytes=150)
 BATCHES = 12

@@ -8,13 +8,13 @@ import pytest
 
 from mainstem.log.disk.disk_stall import PENDING_BYTES_MAX, StallMonitor
 from tests.support.clock import SimClock
-from tests.support.memdisk import MemoryDisk
+from tests.support.fake_disk import FakeDisk
 
 
 def test_a_stall_is_logged_at_each_doubling_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     clock = SimClock()
-    disk = MemoryDisk(clock)
+    disk = FakeDisk(clock)
     monitor = StallMonitor(disk, clock, lambda: 0)
     monitor.start()
     for second in range(45):
@@ -39,7 +39,7 @@ def test_a_stall_is_logged_at_each_doubling_and_its_end_once(caplog: pytest.LogC
 
 def test_events_are_rejected_when_too_many_bytes_wait() -> None:
     pending = [0]
-    monitor = StallMonitor(MemoryDisk(), SimClock(), lambda: pending[0])
+    monitor = StallMonitor(FakeDisk(), SimClock(), lambda: pending[0])
     assert monitor.rejection_reason is None
     pending[0] = PENDING_BYTES_MAX
     assert monitor.rejection_reason == "256 MB wait for the disk"

@@ -16,7 +16,7 @@ import pytest
 from mainstem.log.config import PartitionConfig
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import build
-from tests.support.memdisk import PartitionRig
+from tests.log.partition_rig import PartitionRig
 
 JARS = Path(__file__).parents[1] / "compat" / "java" / "target" / "lib"
 BATCHES = 600

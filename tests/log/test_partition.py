@@ -18,7 +18,7 @@ from mainstem.log.errors import (
 from mainstem.log.storage.record_batch import decode, read_header
 from mainstem.promise import Promise
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import PartitionRig
+from tests.log.partition_rig import PartitionRig
 
 # --- appending --------------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from mainstem.log.partition.partition import BatchSlice
 from mainstem.log.storage.record_batch import decode, iter_batches, read_header
 from mainstem.promise import Promise
 from tests.log.batches import batch
-from tests.support.memdisk import ImmediateCommitter, ManualCommitter, PartitionRig
+from tests.log.committers import ImmediateCommitter, ManualCommitter
+from tests.log.partition_rig import PartitionRig
 
 
 @dataclass

@@ -10,7 +10,7 @@ from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.errors import InvalidProducerEpoch, OutOfOrderSequence
 from mainstem.log.storage.producer_state import MAX_SEQUENCE
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import PartitionRig
+from tests.log.partition_rig import PartitionRig
 
 
 def test_a_duplicate_gets_the_offsets_of_the_first_batch_and_waits_for_its_commit() -> None:

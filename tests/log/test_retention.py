@@ -8,7 +8,7 @@ from mainstem.log.config import PartitionConfig
 from mainstem.log.errors import OffsetOutOfRange
 from mainstem.log.partition import retention
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import PartitionRig
+from tests.log.partition_rig import PartitionRig
 
 
 def test_retention_by_age_counts_from_arrival() -> None:

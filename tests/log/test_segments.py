@@ -9,7 +9,7 @@ from mainstem.log.partition.recovered_state import RecoveredState
 from mainstem.log.partition.segments import Segments
 from mainstem.log.storage.segment import Segment
 from tests.log.batches import batch, manual, offsets
-from tests.support.memdisk import PartitionRig
+from tests.log.partition_rig import PartitionRig
 
 TWO_BATCHES = PartitionConfig(segment_bytes=300)
 """A segment is full after two batches of 60 bytes of value."""

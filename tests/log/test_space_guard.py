@@ -8,7 +8,7 @@ import pytest
 
 from mainstem.log.disk.space_guard import SpaceGuard
 from tests.support.clock import SimClock
-from tests.support.memdisk import MemoryDisk
+from tests.support.fake_disk import FakeDisk
 
 GIB = 1 << 30
 
@@ -18,7 +18,7 @@ class SpaceGuardRig:
 
     def __init__(self, *, reserve_bytes: int = -1, max_bytes: int = 0) -> None:
         self.clock = SimClock()
-        self.disk = MemoryDisk(self.clock)
+        self.disk = FakeDisk(self.clock)
         self.disk.capacity, self.disk.free = 100 * GIB, 50 * GIB
         self.data_bytes = 0
         self.guard = SpaceGuard(self.disk, self.clock, reserve_bytes, max_bytes, lambda: self.data_bytes)
