@@ -86,7 +86,7 @@ def test_a_repair_reports_its_changes_and_clients_skip_the_gap(tmp_path: Path) -
         assert [offset for offset, _ in client.read("orders")] == [0, 2, 3]
 
 
-def test_a_file_in_place_of_the_folder_is_called_one(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = doctor("--data", tmp_path / "file")
     assert done.returncode == ExitCode.FOLDER
@@ -102,7 +102,7 @@ def test_a_path_that_is_not_a_folder_is_reported_and_unchanged(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wanted_index_that_cannot_be_made_is_noted(tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_built_is_noted(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
         create = ["topics", "create", "orders", "--at", server.at, "--config", "mainstem.search=indexed"]

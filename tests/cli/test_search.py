@@ -38,7 +38,7 @@ def orders(server: Server) -> None:
         assert command("produce", topic, "--timestamp", "at", stdin=stdin, address=server.at).code == 0
 
 
-def test_a_pipe_gets_one_json_object_a_line_newest_first(mainstem: Mainstem) -> None:
+def test_a_pipe_gets_one_json_object_per_line_newest_first(mainstem: Mainstem) -> None:
     done = mainstem("search", "4711")
     assert done.code == 0, done.err
     events = [json.loads(line) for line in done.out.splitlines()]
@@ -52,7 +52,7 @@ def test_a_pipe_gets_one_json_object_a_line_newest_first(mainstem: Mainstem) -> 
     assert "stopped at 2 matches" in oldest.err
 
 
-def test_it_exits_as_grep(mainstem: Mainstem) -> None:
+def test_the_exit_codes_are_those_of_grep(mainstem: Mainstem) -> None:
     assert mainstem("search", "nothing-has-this").code == 1
     wrong = mainstem("search", "a:(b")
     assert wrong.code == 2
@@ -75,7 +75,7 @@ def test_count_prints_only_the_number(mainstem: Mainstem) -> None:
     assert (none.code, none.out) == (1, "0\n")
 
 
-def test_topics_and_times(mainstem: Mainstem) -> None:
+def test_a_search_is_limited_by_topic_and_time(mainstem: Mainstem) -> None:
     assert mainstem("search", "4711", "--topic", "pay*", "--count").out == "1\n"
     span = ("--since", "2013-05-31T11:33:30Z", "--until", "2013-05-31T11:33:35Z")
     assert mainstem("search", "*", *span, "--count").out == "5\n"

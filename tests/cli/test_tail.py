@@ -21,7 +21,7 @@ def numbers(out: str) -> list[int]:
     return [json.loads(line)["value"]["n"] for line in out.splitlines()]
 
 
-def test_where_it_starts_and_ends(mainstem: Mainstem) -> None:
+def test_from_and_until_limit_what_is_shown(mainstem: Mainstem) -> None:
     mainstem("produce", "where", "--timestamp", "at", stdin=LINES)
 
     def tail(*arguments: str) -> list[int]:
@@ -65,7 +65,7 @@ def test_json_has_the_format_of_each_part(mainstem: Mainstem) -> None:
     assert rows[2]["value"] == "/w=="
 
 
-def test_a_group_commits_what_it_was_shown(mainstem: Mainstem) -> None:
+def test_a_group_commits_the_events_that_were_shown(mainstem: Mainstem) -> None:
     mainstem("produce", "grouped", stdin=LINES)
     first = mainstem("tail", "grouped", "--group", "g-tail", "--from", "earliest", "-n", "8", "--json")
     second = mainstem("tail", "grouped", "--group", "g-tail", "-n", "4", "--json")
@@ -74,7 +74,7 @@ def test_a_group_commits_what_it_was_shown(mainstem: Mainstem) -> None:
     assert done.code == 2
 
 
-def test_a_topic_that_is_not_there_is_not_made(mainstem: Mainstem) -> None:
+def test_a_missing_topic_is_not_created(mainstem: Mainstem) -> None:
     done = mainstem("tail", "nowhere", "-n", "1")
     assert (done.code, done.err) == (1, "mainstem: topic nowhere: there is no such topic or partition\n")
     assert "nowhere" not in mainstem("topics", "list").out

@@ -43,7 +43,7 @@ def test_refusals_are_one_line_with_a_code(mainstem: Mainstem) -> None:
     )
 
 
-def test_nothing_is_deleted_without_a_word(mainstem: Mainstem) -> None:
+def test_nothing_is_deleted_without_confirmation(mainstem: Mainstem) -> None:
     mainstem("topics", "create", "kept")
     done = mainstem("topics", "delete", "kept")
     assert done.code == 2
@@ -60,6 +60,6 @@ def test_an_unreachable_server_is_reported_at_once() -> None:
     )
 
 
-def test_an_address_must_be_one() -> None:
+def test_a_malformed_address_is_refused() -> None:
     done = command("topics", "list", "--at", "nonsense")
     assert (done.code, done.err) == (1, "mainstem: 'nonsense' is not HOST:PORT\n")

@@ -24,7 +24,7 @@ VALUES = st.recursive(
 SEPARATORS = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : "), ("," + " " * 70, ":")])
 
 
-def in_pieces(data: bytes) -> list[Any]:
+def decode_in_pieces(data: bytes) -> list[Any]:
     return [msgspec.json.decode(raw) for piece in bodies.array_pieces(data) for raw in piece]
 
 
@@ -38,11 +38,11 @@ def small_pieces() -> Any:
 @given(st.lists(VALUES, max_size=20), SEPARATORS, st.sampled_from(["", " \n"]))
 def test_an_array_in_pieces_is_the_same_array(values: list[Any], separators: Any, blank: str) -> None:
     text = json.dumps(values, separators=separators, ensure_ascii=False)
-    assert in_pieces((blank + text + blank).encode()) == values
+    assert decode_in_pieces((blank + text + blank).encode()) == values
 
 
 @given(st.lists(VALUES, min_size=1, max_size=10), st.integers(0, 2**32))
-def test_a_body_that_is_not_an_array_is_not_one_in_pieces(values: list[Any], seed: int) -> None:
+def test_a_malformed_array_is_refused_in_pieces_too(values: list[Any], seed: int) -> None:
     rng = random.Random(seed)
     data = bytearray(json.dumps(values, separators=(",", ":")).encode())
     for _ in range(rng.randint(1, 2)):
@@ -55,7 +55,7 @@ def test_a_body_that_is_not_an_array_is_not_one_in_pieces(values: list[Any], see
     except msgspec.DecodeError:
         expected = None
     try:
-        decoded: Any = in_pieces(bytes(data))
+        decoded: Any = decode_in_pieces(bytes(data))
     except (Problem, msgspec.DecodeError):
         decoded = None
     assert decoded == expected
@@ -66,7 +66,7 @@ def test_a_body_that_is_not_an_array_is_not_one_in_pieces(values: list[Any], see
 )
 def test_misplaced_commas_and_brackets_are_refused(text: str) -> None:
     with pytest.raises(Problem, match="in the body"):
-        in_pieces(text.encode())
+        decode_in_pieces(text.encode())
 
 
 def test_a_whole_number_may_be_written_with_a_fraction(door: RunningHttpDoor) -> None:

@@ -10,25 +10,25 @@ import pytest
 
 from tests.doors.http.door_kit import RunningHttpDoor, problem
 
-ONE = {"content-type": "application/cloudevents+json; charset=utf-8"}
-MANY = {"content-type": "application/cloudevents-batch+json"}
+STRUCTURED = {"content-type": "application/cloudevents+json; charset=utf-8"}
+BATCH = {"content-type": "application/cloudevents-batch+json"}
 BASE: dict[str, Any] = {"specversion": "1.0", "id": "A-1", "source": "/shop", "type": "order.paid"}
 COUNT = itertools.count()
 
 
-def last(door: RunningHttpDoor, topic: str) -> dict[str, Any]:
+def last_event(door: RunningHttpDoor, topic: str) -> dict[str, Any]:
     (row,) = door.get(f"topics/{topic}/partitions/0/events", offset=-1)["events"]
     row["headers"] = {header["name"]: header["value"] for header in row["headers"]}
     return dict(row)
 
 
-def send(door: RunningHttpDoor, event: object) -> tuple[str, Any]:
+def publish(door: RunningHttpDoor, event: object) -> tuple[str, Any]:
     topic = f"ce-{next(COUNT)}"
-    return topic, door.http.post(f"/api/v1/topics/{topic}/events", json=event, headers=ONE)
+    return topic, door.http.post(f"/api/v1/topics/{topic}/events", json=event, headers=STRUCTURED)
 
 
-def test_one_in_json(door: RunningHttpDoor) -> None:
-    topic, reply = send(
+def test_one_cloudevent_in_json(door: RunningHttpDoor) -> None:
+    topic, reply = publish(
         door,
         BASE
         | {
@@ -40,7 +40,7 @@ def test_one_in_json(door: RunningHttpDoor) -> None:
         },
     )
     assert reply.status_code == 200
-    row = last(door, topic)
+    row = last_event(door, topic)
     assert (row["key"], row["value"]) == ("k", {"id": 7})
     assert row["headers"] == {
         "ce_specversion": "1.0",
@@ -72,9 +72,9 @@ def test_one_in_json(door: RunningHttpDoor) -> None:
 def test_data_in_json(
     door: RunningHttpDoor, more: dict[str, Any], value: object, encoding: str | None, content_type: str | None
 ) -> None:
-    topic, reply = send(door, BASE | more)
+    topic, reply = publish(door, BASE | more)
     assert reply.status_code == 200, reply.text
-    row = last(door, topic)
+    row = last_event(door, topic)
     assert (row["value"], row.get("value_encoding")) == (value, encoding)
     assert row["headers"].get("content-type") == content_type
 
@@ -82,7 +82,7 @@ def test_data_in_json(
 def test_a_batch(door: RunningHttpDoor) -> None:
     topic = door.create_topic("ce-batch")
     batch = [BASE | {"id": str(number), "data": number} for number in range(3)]
-    reply = door.http.post(f"/api/v1/topics/{topic}/events", json=batch, headers=MANY)
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", json=batch, headers=BATCH)
     assert reply.json()["published"] == 3
     rows = door.get(f"topics/{topic}/partitions/0/events")["events"]
     assert [row["value"] for row in rows] == [0, 1, 2]
@@ -94,7 +94,7 @@ def test_binary_mode(door: RunningHttpDoor) -> None:
     headers |= {"ce-subject": "Z%C3%BCrich%20%E2%82%AC", "ce-partitionkey": "p"}
     reply = door.http.post(f"/api/v1/topics/{topic}/events", content=b"\x89PNG\xff", headers=headers)
     assert reply.status_code == 200, reply.text
-    row = last(door, topic)
+    row = last_event(door, topic)
     assert base64.b64decode(row["value"]) == b"\x89PNG\xff"
     assert row["key"] == "p"
     assert row["headers"]["ce_subject"] == "Zürich €"
@@ -116,7 +116,7 @@ def test_binary_mode(door: RunningHttpDoor) -> None:
     ],
 )
 def test_a_malformed_cloudevent_is_refused(door: RunningHttpDoor, event: object, detail: str) -> None:
-    _, reply = send(door, event)
+    _, reply = publish(door, event)
     assert detail in problem(reply, 400, "invalid")["detail"]
 
 
@@ -130,10 +130,10 @@ def test_a_malformed_cloudevent_is_refused(door: RunningHttpDoor, event: object,
 def test_rules_that_no_schema_can_express_are_checked(
     door: RunningHttpDoor, event: object, detail: str
 ) -> None:
-    _, reply = send(door, event)
+    _, reply = publish(door, event)
     assert detail in problem(reply, 422, "unfit")["detail"]
 
 
 def test_a_malformed_batch_is_refused(door: RunningHttpDoor) -> None:
-    reply = door.http.post("/api/v1/topics/ce-none/events", json=BASE, headers=MANY)
+    reply = door.http.post("/api/v1/topics/ce-none/events", json=BASE, headers=BATCH)
     assert "a batch is an array" in problem(reply, 400, "invalid")["detail"]

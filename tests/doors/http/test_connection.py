@@ -17,12 +17,12 @@ from tests.doors.http.door_kit import RunningHttpDoor
 
 
 @contextmanager
-def connected(door: RunningHttpDoor) -> Iterator[socket.socket]:
+def open_socket(door: RunningHttpDoor) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", door.port), timeout=20) as sock:
         yield sock
 
 
-def rest(sock: socket.socket) -> bytes:
+def receive_all(sock: socket.socket) -> bytes:
     """All bytes until the server closes the connection."""
     received = b""
     try:
@@ -61,43 +61,43 @@ def assert_problem(answer: bytes, status: int, kind: str) -> dict[str, Any]:
     ],
 )
 def test_bytes_that_are_not_a_request_get_a_problem(door: RunningHttpDoor, line: bytes) -> None:
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         sock.sendall(line)
-        assert_problem(rest(sock), 400, "bad-request")
+        assert_problem(receive_all(sock), 400, "bad-request")
 
 
 def test_a_malformed_chunked_body_ends_the_request(door: RunningHttpDoor) -> None:
     head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.address}\r\nContent-Type: application/json\r\n"
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         sock.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n")
-        assert_problem(rest(sock), 400, "bad-request")
+        assert_problem(receive_all(sock), 400, "bad-request")
     assert door.get("cluster")
 
 
 def test_too_many_headers_are_a_problem(door: RunningHttpDoor) -> None:
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 70_000)
-        assert_problem(rest(sock), 431, "head-too-large")
+        assert_problem(receive_all(sock), 431, "head-too-large")
 
 
 def test_headers_that_arrive_too_slowly_are_refused(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.3)
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         for byte in b"GET /livez HTTP/1.1\r\nHost: localhost":
             try:
                 sock.sendall(bytes([byte]))
             except ConnectionError:
                 break
             time.sleep(0.02)
-        assert_problem(rest(sock), 408, "slow-request")
+        assert_problem(receive_all(sock), 408, "slow-request")
 
 
 def test_an_idle_connection_is_closed(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "IDLE_TIMEOUT_S", 0.2)
-    with connected(door) as sock:
-        assert rest(sock) == b""
+    with open_socket(door) as sock:
+        assert receive_all(sock) == b""
 
 
 def test_a_body_that_arrives_too_slowly_is_refused(
@@ -106,7 +106,7 @@ def test_a_body_that_arrives_too_slowly_is_refused(
     monkeypatch.setattr(bodies, "SILENCE_TIMEOUT_S", 0.3)
     monkeypatch.setattr(connection, "LINGER_S", 0.2)
     head = f"POST /api/v1/search HTTP/1.1\r\nHost: {door.address}\r\nContent-Type: application/json\r\n"
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         sock.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n")
         for _ in range(200):  # never silent for long, and never done
             try:
@@ -116,7 +116,7 @@ def test_a_body_that_arrives_too_slowly_is_refused(
             time.sleep(0.02)
         else:
             raise AssertionError("it was waited for")
-        answer = rest(sock)
+        answer = receive_all(sock)
     assert b" 408 " in answer or not answer  # a reset may have overtaken it
 
 
@@ -124,7 +124,7 @@ def test_the_rest_of_a_request_is_discarded_only_for_a_while(
     door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LINGER_S", 0.3)
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         sock.sendall(
             f"GET /livez HTTP/1.1\r\nHost: {door.address}\r\nContent-Length: 100000\r\n\r\n".encode() + b"x"
         )
@@ -163,8 +163,8 @@ def test_a_client_that_does_not_read_its_response_is_disconnected(
 def test_the_number_of_connections_is_limited(door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     open_before = len(door.door._server.server_state.connections)
     monkeypatch.setattr(connection, "CONNECTIONS_MAX", open_before + 2)
-    with connected(door) as first, connected(door) as second, connected(door) as third:
-        assert_problem(rest(third), 503, "crowded")
+    with open_socket(door) as first, open_socket(door) as second, open_socket(door) as third:
+        assert_problem(receive_all(third), 503, "crowded")
         for sock in (first, second):
             sock.sendall(f"GET /livez HTTP/1.1\r\nHost: {door.address}\r\n\r\n".encode())
             assert sock.recv(65536).startswith(b"HTTP/1.1 200")
@@ -175,10 +175,10 @@ def test_the_number_of_connections_is_limited(door: RunningHttpDoor, monkeypatch
 
 
 def test_pipelined_requests_are_answered_in_order(door: RunningHttpDoor) -> None:
-    with connected(door) as sock:
+    with open_socket(door) as sock:
         request = f"GET /livez HTTP/1.1\r\nHost: {door.address}\r\n\r\n"
         last = f"GET /readyz HTTP/1.1\r\nHost: {door.address}\r\nConnection: close\r\n\r\n"
         sock.sendall((request * 3 + last).encode())
-        answer = rest(sock)
+        answer = receive_all(sock)
     assert answer.count(b"HTTP/1.1 200") == 4
     assert answer.endswith(b'"reasons":[],"notes":[],"doors":{}}')

@@ -46,7 +46,7 @@ events = st.builds(
 )
 
 
-def as_new(row: dict[str, object]) -> dict[str, object]:
+def to_new_event(row: dict[str, object]) -> dict[str, object]:
     """An event that was read, in the form in which it is published."""
     names = ("key", "key_encoding", "value", "value_encoding", "headers", "timestamp_ms")
     return {name: row[name] for name in names if row.get(name) is not None or name == "value"}
@@ -90,13 +90,15 @@ def test_what_is_published_is_read(door: RunningHttpDoor) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(batch=st.lists(events, min_size=1, max_size=5))
-def test_every_event_survives_the_way_out_and_in_again(door: RunningHttpDoor, batch: list[NewEvent]) -> None:
+def test_every_event_can_be_read_and_published_again_unchanged(
+    door: RunningHttpDoor, batch: list[NewEvent]
+) -> None:
     name = f"round-{next(COUNT)}"
     door.create_topic(name)
     door.run(lambda engine: engine.publish(name, batch))
     rows = door.get(f"topics/{name}/partitions/0/events")["events"]
     assert len(rows) == len(batch)
-    again = door.post(f"topics/{name}/events", [as_new(row) for row in rows])
+    again = door.post(f"topics/{name}/events", [to_new_event(row) for row in rows])
     assert again.status_code == 200, again.text
     exact = door.get(f"topics/{name}/partitions/0/events", encoding="base64")["events"]
     for before, after, event in zip(exact, exact[len(batch) :], batch, strict=False):
@@ -299,7 +301,7 @@ LARGE = b'{"a": "' + b"x" * 3_000_001 + "\u2028ä".encode() + b'", "b": 1.10}'
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("value", [LARGE, LARGE[1:], b"\xff" + LARGE, b"\xff", b"{}", None], ids=range(6))
-def test_a_large_event_is_the_same_with_turns_for_others_between(value: bytes | None, exact: bool) -> None:
+def test_a_large_event_encoded_in_slices_is_the_same(value: bytes | None, exact: bool) -> None:
     turns = 0
 
     async def turn() -> None:

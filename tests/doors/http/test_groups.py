@@ -11,7 +11,7 @@ from mainstem.engines.embedded.engine import EmbeddedEngine
 from tests.doors.http.door_kit import RunningHttpDoor, problem
 
 
-def filled(door: RunningHttpDoor, topic: str, count: int = 10) -> str:
+def create_filled_topic(door: RunningHttpDoor, topic: str, count: int = 10) -> str:
     door.create_topic(topic, 2)
     events = [
         {"value": number, "partition": number % 2, "timestamp_ms": 1_000_000 + number * 1000}
@@ -28,7 +28,7 @@ def reset(door: RunningHttpDoor, group: str, **body: Any) -> Any:
 
 
 def test_lag_is_in_events_and_in_time(door: RunningHttpDoor) -> None:
-    topic = filled(door, "lag")
+    topic = create_filled_topic(door, "lag")
     door.run(lambda engine: engine.set_positions("reader", [Position(topic, 0, 2), Position(topic, 1, 5)]))
     info = door.get("groups/reader")
     assert (info["state"], info["lag"], info["members"]) == ("Empty", 3, [])
@@ -56,7 +56,7 @@ def test_a_reset_is_previewed_and_then_executed(door: RunningHttpDoor, to: str, 
     door.post("topics", {"topic": "reset"})
     if not door.get("topics/reset")["events"]:
         door.http.delete("/api/v1/topics/reset")
-        filled(door, "reset")
+        create_filled_topic(door, "reset")
     group = f"reset-{to.replace(':', '')}"
     reset(door, group, to="2", topics=["reset"])
     preview = reset(door, group, to=to, dry_run=True)
@@ -70,18 +70,18 @@ def test_a_reset_is_previewed_and_then_executed(door: RunningHttpDoor, to: str, 
 
 
 def test_a_single_partition_can_be_reset(door: RunningHttpDoor) -> None:
-    topic = filled(door, "reset-one")
+    topic = create_filled_topic(door, "reset-one")
     reset(door, "one", to="1", topics=[topic], partition=1)
     assert [position["offset"] for position in door.get("groups/one")["positions"]] == [None, 1]
 
 
 @pytest.mark.parametrize("name", ["a/b", "a/reset", "ä €", "a?b", "..", "%2F", "<script>", "a/"])
-def test_any_name_can_be_asked_for(door: RunningHttpDoor, name: str) -> None:
+def test_any_group_name_can_be_requested(door: RunningHttpDoor, name: str) -> None:
     from urllib.parse import quote
 
     topic = "names"
     if door.http.get(f"/api/v1/topics/{topic}").status_code == 404:
-        filled(door, topic)
+        create_filled_topic(door, topic)
     where = quote(name, safe="").replace(".", "%2E")
     assert reset(door, where, to="latest", topics=[topic])["group"] == name
     assert door.get(f"groups/{where}")["group"] == name
@@ -91,8 +91,8 @@ def test_any_name_can_be_asked_for(door: RunningHttpDoor, name: str) -> None:
     problem(door.http.get(f"/api/v1/groups/{where}"), 404, "unknown-group")
 
 
-def test_a_group_with_members_is_left_alone(door: RunningHttpDoor) -> None:
-    topic = filled(door, "busy")
+def test_a_group_with_members_is_not_changed(door: RunningHttpDoor) -> None:
+    topic = create_filled_topic(door, "busy")
 
     async def join(engine: EmbeddedEngine) -> Any:
         member = await engine.join("busy", [topic], start="earliest")
@@ -124,5 +124,7 @@ def test_a_group_with_members_is_left_alone(door: RunningHttpDoor) -> None:
         ("none", {"topics": ["none"]}, 400, "invalid"),
     ],
 )
-def test_refusals(door: RunningHttpDoor, group: str, body: object, status: int, kind: str) -> None:
+def test_refused_group_requests(
+    door: RunningHttpDoor, group: str, body: object, status: int, kind: str
+) -> None:
     problem(door.post(f"groups/{group}/reset", body), status, kind)

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "HTTP.md").read_text()
 
 
-def places() -> set[tuple[str, str]]:
+def declared_operations() -> set[tuple[str, str]]:
     return {(endpoint.method.lower(), path_of(endpoint)) for endpoint in ENDPOINTS}
 
 
@@ -28,7 +28,7 @@ def test_every_route_is_in_the_document_and_nothing_else(door: RunningHttpDoor) 
     served = door.http.get("/openapi.json").json()
     assert served == json.loads(json.dumps(document(ENDPOINTS, "1.2.3")))
     documented = {(method, path) for path, methods in served["paths"].items() for method in methods}
-    assert documented == places()
+    assert documented == declared_operations()
     guard: Any = door.door.app
     router = guard._app._app
     assert isinstance(router, Router)
@@ -62,7 +62,7 @@ def test_every_kind_of_problem_is_used_and_every_route_names_known_ones() -> Non
 
 def test_the_page_lists_exactly_the_routes() -> None:
     named = {(method.lower(), path) for method, path in re.findall(r"`([A-Z]+) (/[^`\s]*)`", PAGE)}
-    assert named - {("get", "/")} == places()
+    assert named - {("get", "/")} == declared_operations()
 
 
 def test_the_dashboard_draws_only_declared_metrics() -> None:

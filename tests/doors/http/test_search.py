@@ -101,13 +101,13 @@ def test_an_unknown_resume_token_is_refused(door: RunningHttpDoor) -> None:
     problem(door.post("search", {"resume": "nonsense"}), 422, "unfit")
 
 
-def test_the_check_of_a_query(door: RunningHttpDoor) -> None:
+def test_a_query_can_be_checked(door: RunningHttpDoor) -> None:
     assert door.get("query/check", q="city:bern AND order:>3")["error"] is None
     error = door.get("query/check", q="city:bern AND (")["error"]
     assert sorted(error) == ["column", "length", "message"]
 
 
-def test_fields_to_complete_with(door: RunningHttpDoor) -> None:
+def test_fields_complete_a_query(door: RunningHttpDoor) -> None:
     fields = door.get("query/fields", topic="orders")["fields"]
     assert sorted(field["field"] for field in fields) == ["city", "from", "order"]
     (city,) = door.get("query/fields", topic="orders", prefix="CI")["fields"]
@@ -117,7 +117,7 @@ def test_fields_to_complete_with(door: RunningHttpDoor) -> None:
     assert door.get("query/fields")["fields"] is not None
 
 
-def test_the_histogram(door: RunningHttpDoor) -> None:
+def test_a_histogram_counts_events_by_time(door: RunningHttpDoor) -> None:
     buckets = door.get("histogram", topics="orders", buckets=4)["buckets"]
     assert sum(bucket["count"] for bucket in buckets) == 20
     assert all(before["to_ms"] == after["from_ms"] for before, after in pairwise(buckets))

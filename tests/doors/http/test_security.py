@@ -17,13 +17,13 @@ from mainstem.doors.http.security import HEADERS
 from mainstem.doors.net.http_guard import ForbiddenRequest, HttpGuard
 from tests.doors.http.door_kit import MAX_BODY, RunningHttpDoor, problem, running_door
 
-EVERY = pytest.mark.parametrize(
+EVERY_ROUTE = pytest.mark.parametrize(
     "endpoint", ENDPOINTS, ids=lambda endpoint: f"{endpoint.method} {path_of(endpoint)}"
 )
-CHANGING = [endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"]
+CHANGING_ROUTES = [endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"]
 
 
-def ask(door: RunningHttpDoor, endpoint: Endpoint, **headers: str) -> httpx.Response:
+def send(door: RunningHttpDoor, endpoint: Endpoint, **headers: str) -> httpx.Response:
     path = re.sub(r"{\w+}", "1", path_of(endpoint))
     body = "{}" if endpoint.method in ("POST", "PATCH") else None
     if body is not None:
@@ -31,29 +31,29 @@ def ask(door: RunningHttpDoor, endpoint: Endpoint, **headers: str) -> httpx.Resp
     return door.http.request(endpoint.method, path, content=body, headers=headers)
 
 
-@EVERY
+@EVERY_ROUTE
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.nip.io"]
 )
 def test_no_route_answers_under_another_name(door: RunningHttpDoor, endpoint: Endpoint, host: str) -> None:
-    problem(ask(door, endpoint, host=host), 403, "forbidden-host")
+    problem(send(door, endpoint, host=host), 403, "forbidden-host")
 
 
-@EVERY
+@EVERY_ROUTE
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:1", "http://127.0.0.1"])
 def test_no_route_answers_a_page_of_another_origin(
     door: RunningHttpDoor, endpoint: Endpoint, origin: str
 ) -> None:
-    problem(ask(door, endpoint, origin=origin), 403, "forbidden-origin")
+    problem(send(door, endpoint, origin=origin), 403, "forbidden-origin")
 
 
-@EVERY
+@EVERY_ROUTE
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_no_route_answers_a_request_that_a_browser_marks_as_cross_site(
     door: RunningHttpDoor, endpoint: Endpoint, site: str
 ) -> None:
     headers = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
-    problem(ask(door, endpoint, **headers), 403, "forbidden-origin")
+    problem(send(door, endpoint, **headers), 403, "forbidden-origin")
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/nothing"])
@@ -62,7 +62,7 @@ def test_files_and_unknown_paths_are_guarded_as_well(door: RunningHttpDoor, path
     problem(door.http.get(path, headers={"origin": "http://evil.example"}), 403, "forbidden-origin")
 
 
-def test_a_link_from_elsewhere_may_open_the_page_and_change_nothing(door: RunningHttpDoor) -> None:
+def test_a_link_of_another_site_may_open_the_console_but_change_nothing(door: RunningHttpDoor) -> None:
     headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
     assert door.http.get("/livez", headers=headers).status_code == 200
     problem(door.http.post("/api/v1/topics", headers=headers, json={"topic": "a"}), 403, "forbidden-origin")
@@ -110,20 +110,22 @@ def test_two_hosts_or_none_are_refused(door: RunningHttpDoor) -> None:
             assert sock.recv(65536).split(b" ")[1] in (b"400", b"403")
 
 
-@EVERY
+@EVERY_ROUTE
 def test_every_answer_has_the_headers(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     if endpoint.media == "text/event-stream":
         with door.http.stream("GET", re.sub(r"{\w+}", "none", path_of(endpoint))) as reply:
             headers = dict(reply.headers)
     else:
-        headers = dict(ask(door, endpoint).headers)
+        headers = dict(send(door, endpoint).headers)
     assert {name: headers.get(name) for name in HEADERS} == HEADERS
     assert "server" not in headers
     assert "access-control-allow-origin" not in headers
 
 
 @pytest.mark.parametrize(
-    "endpoint", [endpoint for endpoint in CHANGING if endpoint.bodies], ids=lambda endpoint: endpoint.path
+    "endpoint",
+    [endpoint for endpoint in CHANGING_ROUTES if endpoint.bodies],
+    ids=lambda endpoint: endpoint.path,
 )
 @pytest.mark.parametrize(
     "media", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
@@ -131,12 +133,14 @@ def test_every_answer_has_the_headers(door: RunningHttpDoor, endpoint: Endpoint)
 def test_content_types_that_a_form_can_send_are_refused(
     door: RunningHttpDoor, endpoint: Endpoint, media: str
 ) -> None:
-    refusal = problem(ask(door, endpoint, **{"content-type": media}), 415, "media-type")
+    refusal = problem(send(door, endpoint, **{"content-type": media}), 415, "media-type")
     assert "application/json" in refusal["detail"]
 
 
 @pytest.mark.parametrize(
-    "endpoint", [endpoint for endpoint in CHANGING if endpoint.bodies], ids=lambda endpoint: endpoint.path
+    "endpoint",
+    [endpoint for endpoint in CHANGING_ROUTES if endpoint.bodies],
+    ids=lambda endpoint: endpoint.path,
 )
 def test_a_body_is_limited_with_and_without_content_length(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     path = re.sub(r"{\w+}", "1", path_of(endpoint))
@@ -149,7 +153,9 @@ def test_a_body_is_limited_with_and_without_content_length(door: RunningHttpDoor
     )
 
 
-@pytest.mark.parametrize("endpoint", CHANGING, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}")
+@pytest.mark.parametrize(
+    "endpoint", CHANGING_ROUTES, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}"
+)
 def test_nothing_is_changed_by_get(door: RunningHttpDoor, endpoint: Endpoint) -> None:
     others = {other.method for other in ENDPOINTS if other.path == endpoint.path}
     reply = door.http.get(re.sub(r"{\w+}", "1", path_of(endpoint)))

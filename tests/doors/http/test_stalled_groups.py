@@ -76,7 +76,7 @@ def test_a_position_may_wait_longer_while_its_member_moves_another() -> None:
     assert [stall.partition for stall in detector.stalled(two(end), end + STALL_S)] == [0, 1]
 
 
-def test_the_lag_grows_and_shrinks_as_it_is_seen() -> None:
+def test_the_growth_of_the_lag_follows_the_observations() -> None:
     falls_behind = observed((0, 0, 0), (10, 0, 1000), (20, 0, 2000))
     assert falls_behind.lag_per_s == pytest.approx(100)
     catches_up = observed((0, 0, 2000), (10, 500, 2000), (20, 1000, 2000))

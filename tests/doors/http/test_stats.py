@@ -64,95 +64,95 @@ class SamplerRig:
         self.clock = SimClock()
         self.sampler = Sampler(cast(Engine, self.engine), self.clock)
 
-    def after(self, seconds: float, **written: int) -> None:
+    def sample_topics_after(self, seconds: float, **written: int) -> None:
         self.clock.advance(seconds)
         self.engine.written |= written
         asyncio.run(self.sampler.sample_topics())
 
-    def groups_after(self, seconds: float, **positions: Sequence[tuple[str, int, int]]) -> None:
+    def sample_groups_after(self, seconds: float, **positions: Sequence[tuple[str, int, int]]) -> None:
         self.clock.advance(seconds)
         self.engine.positions |= {name: list(group_positions) for name, group_positions in positions.items()}
         asyncio.run(self.sampler.sample_groups())
 
 
 def test_a_rate_rises_and_falls() -> None:
-    look = SamplerRig()
-    look.after(1, a=1_000_000)
-    assert look.sampler.total_inbound.per_s == 0  # events of the first sample are old
+    rig = SamplerRig()
+    rig.sample_topics_after(1, a=1_000_000)
+    assert rig.sampler.total_inbound.per_s == 0  # events of the first sample are old
     for second in range(1, 31):
-        look.after(1, a=1_000_000 + second * 100, b=second * 10)
-    assert look.sampler.inbound["a"].per_s == pytest.approx(100, rel=0.01)
-    assert look.sampler.inbound["b"].per_s == pytest.approx(10, rel=0.01)
-    assert look.sampler.total_inbound.per_s == pytest.approx(110, rel=0.01)
+        rig.sample_topics_after(1, a=1_000_000 + second * 100, b=second * 10)
+    assert rig.sampler.inbound["a"].per_s == pytest.approx(100, rel=0.01)
+    assert rig.sampler.inbound["b"].per_s == pytest.approx(10, rel=0.01)
+    assert rig.sampler.total_inbound.per_s == pytest.approx(110, rel=0.01)
     for _ in range(100):
-        look.after(1)
-    assert look.sampler.total_inbound.per_s == 0
+        rig.sample_topics_after(1)
+    assert rig.sampler.total_inbound.per_s == 0
 
 
-def test_a_topic_that_is_deleted_and_made_again_has_no_negative_rate() -> None:
-    look = SamplerRig()
-    look.after(1, a=1000)
-    look.after(1, a=10)
-    assert look.sampler.inbound["a"].per_s == 0
-    del look.engine.written["a"]
-    look.after(1)
-    assert "a" not in look.sampler.inbound
+def test_a_topic_that_is_deleted_and_created_again_has_no_negative_rate() -> None:
+    rig = SamplerRig()
+    rig.sample_topics_after(1, a=1000)
+    rig.sample_topics_after(1, a=10)
+    assert rig.sampler.inbound["a"].per_s == 0
+    del rig.engine.written["a"]
+    rig.sample_topics_after(1)
+    assert "a" not in rig.sampler.inbound
 
 
 def test_the_history_has_whole_minutes_for_a_day_and_no_more() -> None:
-    look = SamplerRig()
-    look.after(0, a=0)
+    rig = SamplerRig()
+    rig.sample_topics_after(0, a=0)
     for minute in range(1, STEPS + 11):
-        look.after(60, a=minute * 600)
-    first, count = look.sampler.history_window()
+        rig.sample_topics_after(60, a=minute * 600)
+    first, count = rig.sampler.history_window()
     assert count == STEPS
-    history = look.sampler.inbound["a"].history
+    history = rig.sampler.inbound["a"].history
     assert history is not None
     assert set(history.values(first, count)) == {10.0}
     assert len(history._values) <= STEPS
 
 
 def test_reading_is_a_rate_and_a_reset_back_is_not() -> None:
-    look = SamplerRig()
-    look.after(1, a=1000)
-    look.groups_after(10, g=[("a", 100, 1000)])
+    rig = SamplerRig()
+    rig.sample_topics_after(1, a=1000)
+    rig.sample_groups_after(10, g=[("a", 100, 1000)])
     for step in range(1, 8):
-        look.groups_after(10, g=[("a", 100 + step * 50, 1000)])
-    assert look.sampler.outbound["a"].per_s == pytest.approx(5, rel=0.01)
-    look.groups_after(10, g=[("a", 0, 1000)])
-    assert look.sampler.outbound["a"].per_s < 5
-    assert look.sampler.groups_total == 2
-    assert list(look.sampler.groups) == ["g"]
+        rig.sample_groups_after(10, g=[("a", 100 + step * 50, 1000)])
+    assert rig.sampler.outbound["a"].per_s == pytest.approx(5, rel=0.01)
+    rig.sample_groups_after(10, g=[("a", 0, 1000)])
+    assert rig.sampler.outbound["a"].per_s < 5
+    assert rig.sampler.groups_total == 2
+    assert list(rig.sampler.groups) == ["g"]
 
 
 def test_the_lag_of_groups_has_a_history() -> None:
-    look = SamplerRig()
-    look.after(0, a=10)
-    look.groups_after(0, g=[("a", 4, 10), ("b", 9, 10)])
-    look.after(60)
-    first, count = look.sampler.history_window()
+    rig = SamplerRig()
+    rig.sample_topics_after(0, a=10)
+    rig.sample_groups_after(0, g=[("a", 4, 10), ("b", 9, 10)])
+    rig.sample_topics_after(60)
+    first, count = rig.sampler.history_window()
     assert count == 1
-    assert look.sampler.groups["g"].lag.values(first, count) == [7.0]
-    assert look.sampler.groups["g"].lag_ms.values(first, count) == [6000.0]
+    assert rig.sampler.groups["g"].lag.values(first, count) == [7.0]
+    assert rig.sampler.groups["g"].lag_ms.values(first, count) == [6000.0]
 
 
 def test_an_engine_error_does_not_stop_the_sampler(caplog: pytest.LogCaptureFixture) -> None:
-    look = SamplerRig()
-    look.engine.failing = True
+    rig = SamplerRig()
+    rig.engine.failing = True
     closing = asyncio.Event()
     turns = 0
 
     async def pause(seconds: float) -> None:
         nonlocal turns
-        look.clock.advance(seconds)
+        rig.clock.advance(seconds)
         turns += 1
-        look.engine.failing = turns < 3
+        rig.engine.failing = turns < 3
         if turns == 6:
             closing.set()
 
-    asyncio.run(look.sampler.run(pause, closing))
+    asyncio.run(rig.sampler.run(pause, closing))
     assert turns == 6
-    assert look.sampler.sampled_ms > 0
+    assert rig.sampler.sampled_ms > 0
     assert caplog.text.count("statistics are not updated") == 1
 
 
@@ -172,7 +172,7 @@ def test_a_series_returns_the_latest_value_of_each_minute(puts: list[tuple[int, 
 # ----------------------------------------------------------------------------------------------------------
 
 
-def families(door: RunningHttpDoor) -> dict[str, dict[tuple[str, ...], float]]:
+def scrape(door: RunningHttpDoor) -> dict[str, dict[tuple[str, ...], float]]:
     reply = door.http.get("/metrics")
     assert reply.status_code == 200
     assert reply.headers["content-type"].startswith("text/plain; version=")
@@ -187,20 +187,20 @@ def families(door: RunningHttpDoor) -> dict[str, dict[tuple[str, ...], float]]:
     }
 
 
-def looked(door: RunningHttpDoor) -> None:
-    async def look(_: object) -> None:
+def sample_now(door: RunningHttpDoor) -> None:
+    async def sample(_: object) -> None:
         await door.door.context.sampler.sample_topics()
         await door.door.context.sampler.sample_groups()
 
-    door.run(look)
+    door.run(sample)
 
 
 def test_metrics_are_those_declared(door: RunningHttpDoor) -> None:
     door.create_topic("metrics", 2)
     door.post("topics/metrics/events", [{"value": number} for number in range(7)])
     door.run(lambda engine: engine.set_positions("measured", [Position("metrics", 0, 0)]))
-    looked(door)
-    metrics_by_name = families(door)
+    sample_now(door)
+    metrics_by_name = scrape(door)
     beside = {"mainstem_door_connections"}
     assert set(metrics_by_name) == set(METRICS) - beside, "the rig reports no doors"
     assert metrics_by_name["kafka_server_brokertopicmetrics_messagesin_total"]["metrics",] == 7
@@ -224,8 +224,8 @@ def test_labels_are_bounded_and_the_rest_is_summed_up(
             "bounded", [Position(f"bounded-{number}", 0, 0) for number in (0, 1)]
         )
     )
-    looked(door)
-    metrics_by_name = families(door)
+    sample_now(door)
+    metrics_by_name = scrape(door)
     written = metrics_by_name["kafka_server_brokertopicmetrics_messagesin_total"]
     assert {*written} == {("bounded-3",), ("bounded-2",), (OTHER,)}
     assert sum(written.values()) == sum(topic.written for topic in door.door.context.sampler.topics)
@@ -235,9 +235,9 @@ def test_labels_are_bounded_and_the_rest_is_summed_up(
 def test_searches_are_counted(door: RunningHttpDoor) -> None:
     topic = door.create_topic("searched")
     door.post(f"topics/{topic}/events", [{"value": {"id": number}} for number in range(20)])
-    before = families(door)
+    before = scrape(door)
     assert door.post("search", {"query": "id:7", "topics": [topic]}).status_code == 200
-    after = families(door)
+    after = scrape(door)
     assert after["mainstem_searches_total"][()] == before["mainstem_searches_total"][()] + 1
     read = "mainstem_search_scanned_bytes_total"
     assert after[read][()] > before[read][()]
@@ -247,7 +247,7 @@ def test_searches_are_counted(door: RunningHttpDoor) -> None:
 def test_a_full_reserve_is_a_metric(door: RunningHttpDoor) -> None:
     door.node.space_guard.rejection_reason = "the disk is full"
     try:
-        metrics_by_name = families(door)
+        metrics_by_name = scrape(door)
     finally:
         door.node.space_guard.rejection_reason = None
     assert (metrics_by_name["mainstem_reserve_full"][()], metrics_by_name["mainstem_ready"][()]) == (1, 0)
@@ -257,17 +257,17 @@ def test_hostile_names_are_quoted(door: RunningHttpDoor) -> None:
     door.create_topic("quoted")
     name = 'a"\n}{\\'
     door.run(lambda engine: engine.set_positions(name, [Position("quoted", 0, 0)]))
-    looked(door)
-    assert (name,) in families(door)["kafka_consumergroup_members"]
+    sample_now(door)
+    assert (name,) in scrape(door)["kafka_consumergroup_members"]
 
 
 def test_stats_report_rates_and_history(door: RunningHttpDoor) -> None:
     door.create_topic("stats", 3)
-    looked(door)
+    sample_now(door)
     before = door.get("stats")
     door.post("topics/stats/events", [{"value": number} for number in range(5)])
     door.run(lambda engine: engine.set_positions("stats-group", [Position("stats", 0, 0)]))
-    looked(door)
+    sample_now(door)
     after = door.get("stats")
     assert after["events"] - before["events"] == 5
     assert after["rates"]["in_per_s"] > 0
@@ -311,7 +311,7 @@ def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:
         assert reply.json()["ready"] is False
         assert "the disk failed" in reply.json()["reasons"][0]
         assert door.http.get("/livez").status_code == 200
-        assert families(door)["mainstem_ready"][()] == 0
+        assert scrape(door)["mainstem_ready"][()] == 0
         partition.fence_reason = None
 
 
@@ -319,4 +319,4 @@ def test_a_remote_cluster_has_no_disk_usage(tmp_path: Path) -> None:
     with running_door(tmp_path / "data", disk_usage=None) as door:
         assert door.get("stats")["disk"] is None
         assert door.get("cluster")["embedded"] is False
-        assert "kafka_log_log_size" not in families(door)
+        assert "kafka_log_log_size" not in scrape(door)

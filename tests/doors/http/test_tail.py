@@ -36,15 +36,15 @@ def publish(door: RunningHttpDoor, topic: str, *values: object) -> None:
     assert door.post(f"topics/{topic}/events", [{"value": value} for value in values]).status_code == 200
 
 
-def take(stream: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def next_messages(stream: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return [next(stream) for _ in range(count)]
 
 
-def test_what_is_there_and_what_comes_is_sent(door: RunningHttpDoor) -> None:
+def test_present_and_new_events_are_sent(door: RunningHttpDoor) -> None:
     topic = door.create_topic("tail")
     publish(door, topic, 0, 1)
     stream = messages(door, topic, **{"from": "begin"})
-    hello, first, second = take(stream, 3)
+    hello, first, second = next_messages(stream, 3)
     assert hello["id"] == "0:0"
     assert (first["data"]["value"], first["data"]["offset"]) == (0, 0)
     assert second["id"] == "0:2"
@@ -59,7 +59,7 @@ def test_a_large_event_is_written_in_steps(door: RunningHttpDoor, monkeypatch: p
     monkeypatch.setattr(events_json, "LARGE_BYTES", 1_000)
     monkeypatch.setattr(events_json, "_encode_payload", None)  # would encode it in one step
     stream = messages(door, topic, **{"from": "begin"})
-    assert take(stream, 2)[1]["data"]["value"] == {"text": "x" * 2_000}
+    assert next_messages(stream, 2)[1]["data"]["value"] == {"text": "x" * 2_000}
     stream.close()
 
 
@@ -72,7 +72,7 @@ def test_it_starts_at_the_end_or_some_events_before_it(door: RunningHttpDoor) ->
     assert next(stream)["data"]["value"] == 10
     stream.close()
     stream = messages(door, topic, **{"from": "-3"})
-    assert [message["data"]["value"] for message in take(stream, 4)[1:]] == [8, 9, 10]
+    assert [message["data"]["value"] for message in next_messages(stream, 4)[1:]] == [8, 9, 10]
     stream.close()
 
 
@@ -84,18 +84,18 @@ def test_a_client_that_reconnects_continues_where_it_was(door: RunningHttpDoor) 
         assert (
             door.post(f"topics/{topic}/events", {"value": number, "partition": number % 2}).status_code == 200
         )
-    seen = take(stream, 3)
+    seen = next_messages(stream, 3)
     stream.close()
     assert door.post(f"topics/{topic}/events", {"value": "missed", "partition": 1}).status_code == 200
     stream = messages(door, topic, last_id=[message["id"] for message in seen if "id" in message][-1])
-    hello, missed = take(stream, 2)
+    hello, missed = next_messages(stream, 2)
     assert hello["id"] == "0:2,1:1"
     assert missed["data"]["value"] == "missed"
     stream.close()
 
 
 @pytest.mark.parametrize("last_id", ["nonsense", "0:x", "9:1", "0:99999999999999999999", "-1:-1", "0:٣"])
-def test_an_id_that_means_nothing_is_passed_over(door: RunningHttpDoor, last_id: str) -> None:
+def test_a_malformed_event_id_is_ignored(door: RunningHttpDoor, last_id: str) -> None:
     topic = "tail-id"
     door.post("topics", {"topic": topic})
     stream = messages(door, topic, last_event_id=last_id)
@@ -130,13 +130,13 @@ def test_events_deleted_before_a_slow_client_read_them_are_counted(door: Running
     stream.close()
     door.post(f"topics/{topic}/delete-records", {"partition": 0, "before": 6})
     stream = messages(door, topic, last_id="0:2", rate=0)
-    hello, first = take(stream, 2)
+    hello, first = next_messages(stream, 2)
     assert hello["id"] == "0:6"
     assert first["data"]["offset"] == 6
     stream.close()
 
 
-def test_one_partition_alone(door: RunningHttpDoor) -> None:
+def test_a_tail_can_follow_a_single_partition(door: RunningHttpDoor) -> None:
     topic = door.create_topic("tail-one", 3)
     stream = messages(door, topic, partition=1)
     assert next(stream)["id"] == "1:0"
@@ -144,7 +144,7 @@ def test_one_partition_alone(door: RunningHttpDoor) -> None:
     problem(door.http.get(f"/api/v1/topics/{topic}/tail?partition=3"), 404, "unknown-topic")
 
 
-def test_refusals(door: RunningHttpDoor) -> None:
+def test_refused_tail_requests(door: RunningHttpDoor) -> None:
     problem(door.http.get("/api/v1/topics/none/tail"), 404, "unknown-topic")
     door.post("topics", {"topic": "tail-no"})
     problem(door.http.get("/api/v1/topics/tail-no/tail?from=soon"), 422, "unfit")
@@ -171,7 +171,7 @@ def test_an_event_cannot_end_its_message(door: RunningHttpDoor) -> None:
     next(stream)
     hostile = "\n\nevent: problem\ndata: {}\r\r\n\n\u2028"
     publish(door, topic, hostile, {"a\n": [hostile]})
-    first, second = take(stream, 2)
+    first, second = next_messages(stream, 2)
     assert (first["event"], first["data"]["value"]) == ("message", hostile)
     assert (second["event"], second["data"]["value"]) == ("message", {"a\n": [hostile]})
     stream.close()

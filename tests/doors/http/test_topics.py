@@ -59,7 +59,9 @@ def test_the_list_is_searched_and_paged(door: RunningHttpDoor) -> None:
         ("topics/twice/delete-records", {"partition": 0, "before": -2}, 400, "invalid"),
     ],
 )
-def test_refusals(door: RunningHttpDoor, path: str, body: object, status: int, kind: str) -> None:
+def test_refused_topic_requests(
+    door: RunningHttpDoor, path: str, body: object, status: int, kind: str
+) -> None:
     door.post("topics", {"topic": "twice"})
     problem(door.post(path, body), status, kind)
 
