@@ -21,6 +21,7 @@ from mainstem.doors.http.server import HttpDoor
 from mainstem.engines.embedded.engine import EmbeddedEngine
 from mainstem.engines.read_only import read_only
 from mainstem.log.disk.real_disk import RealDisk
+from mainstem.log.disk.space_guard import SpaceGuard
 from mainstem.node import Node
 from mainstem.search.local.search import LogSearch
 from mainstem.settings import Settings
@@ -152,6 +153,16 @@ def problem(reply: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     assert members["detail"]
     assert members["fix"]
     return members
+
+
+@contextmanager
+def full_disk(door: RunningHttpDoor) -> Iterator[None]:
+    """Let topics refuse events because the disk is full; the periodic check cannot find it otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpaceGuard, "_decide", lambda guard: None)
+        door.node.space_guard.rejection_reason = "the disk is full"
+        yield
+        door.node.space_guard.rejection_reason = None
 
 
 def refusal(reply: httpx.Response) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mainstem.doors.http import bodies
 from mainstem.doors.http.problem import Problem
 from mainstem.doors.http.routes import publish
-from tests.doors.http.door_kit import RunningHttpDoor, problem
+from tests.doors.http.door_kit import RunningHttpDoor, full_disk, problem
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a}],{["\\ é', max_size=8),
@@ -132,11 +132,8 @@ def test_a_fatal_error_refuses_the_remaining_events(
 ) -> None:
     monkeypatch.setattr(publish, "SLICE_EVENTS", 10)
     topic = door.create_topic("stopped")
-    door.node.space_guard.rejection_reason = "the disk is full"
-    try:
+    with full_disk(door):
         problem(door.post(f"topics/{topic}/events", [{"value": 1}] * 25), 503, "not-reachable")
-    finally:
-        door.node.space_guard.rejection_reason = None
     assert door.get(f"topics/{topic}")["events"] == 0
 
 

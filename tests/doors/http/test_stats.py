@@ -26,7 +26,7 @@ from mainstem.contract import (
 from mainstem.doors.http.routes import metrics
 from mainstem.doors.http.routes.metrics import METRICS, OTHER
 from mainstem.doors.http.sampler import STEPS, MinuteSeries, Sampler
-from tests.doors.http.door_kit import RunningHttpDoor, problem, running_door
+from tests.doors.http.door_kit import RunningHttpDoor, full_disk, problem, running_door
 from tests.support.clock import SimClock
 
 
@@ -245,11 +245,8 @@ def test_searches_are_counted(door: RunningHttpDoor) -> None:
 
 
 def test_a_full_reserve_is_a_metric(door: RunningHttpDoor) -> None:
-    door.node.space_guard.rejection_reason = "the disk is full"
-    try:
+    with full_disk(door):
         metrics_by_name = scrape(door)
-    finally:
-        door.node.space_guard.rejection_reason = None
     assert (metrics_by_name["mainstem_reserve_full"][()], metrics_by_name["mainstem_ready"][()]) == (1, 0)
 
 
