@@ -134,7 +134,7 @@ def test_a_filter_that_could_not_be_written_is_built_later(
         assert await rig.local.build_missing_filters() == 0
         obstacle.unlink()
         assert await rig.local.build_missing_filters() == 0, "the next attempt is after a delay"
-        rig.local._filter_store._rests_until = 0.0
+        rig.local._filter_store._retry_at = 0.0
         rig.local.start_building_filters()
         while rig.local.metric_values()["mainstem_search_filters_made_total"] < 10:
             await asyncio.sleep(0.01)

@@ -1,9 +1,11 @@
-"""One search on its way through the units of work.
+"""Executes one search: sends its units to the workers and turns their replies into updates.
 
-Owns: which units are with the workers, that their answers come out in the order of the units whatever worker
-is faster, what has been searched, and when it is enough. Refuses: planning (`local/search.py`). Memory is
-bounded: a few units at once, each with at most UNIT_MATCH_BYTES of matches; a unit that has more is asked
-again for the rest when somebody has taken those.
+It decides which units are with the workers, returns their matches in the order of the units, whichever worker
+is faster, counts what was searched, and stops at the limit or the time budget. It does not plan
+(`local/search.py`, `cluster/plan.py`).
+
+Memory is bounded: a few units are with the workers at a time, each with at most UNIT_MATCH_BYTES of matches.
+A unit with more matches is submitted again for the rest once the caller has received those.
 """
 
 from __future__ import annotations
@@ -50,35 +52,36 @@ from mainstem.search.workers.pool import WorkerJob, WorkerPool
 
 UNIT_MATCH_BYTES = 4 << 20
 TOKEN_INTERVAL_S = 1e-4
-"""For each partition: so long no new token is told. Making one takes some 2 us for each of them."""
+"""Minimum time between resume tokens, per partition: building one costs 2 µs for each partition."""
 NO_LIMIT = 1 << 31
 
 
 @dataclass(slots=True)
 class WorkItem:
-    """A unit and what it means for the progress."""
+    """A unit of a search, and its share of the progress."""
 
     unit: Unit
     time_ms: int
-    """About the newest time in it."""
+    """About the newest time of its events; negative: unknown."""
     block: Block
     job: WorkerJob | None = None
     excluded: bool = False
-    """Nothing in it can match."""
+    """Whether no event in it can match."""
     scanned_bytes: int = 0
     indexed: bool = False
-    """An index has said which batches may match: the unit is of some of these, or excluded."""
+    """Whether the full-text index was applied: the unit has only batches that may match, or is excluded."""
     covered_bytes: int | None = None
-    """Bytes: of the unit and of what lies beside it and was excluded by an index."""
+    """Bytes of the unit together with those beside it that the index excluded. None: of the unit alone."""
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes that the progress counts for this item."""
         return self.unit.end - self.unit.start if self.covered_bytes is None else self.covered_bytes
 
 
 class SearchExecution:
-    """A search. `items` are in the order of the search; `remaining` is shared with nobody."""
+    """A search. `items` are in the order of the search. `remaining` changes as the search advances, so that
+    the caller must not use it any more. `output`: `events`, `count` or `fields`, as in ScanRequest."""
 
     def __init__(
         self,
@@ -95,16 +98,16 @@ class SearchExecution:
         self._pool, self._clock, self._request, self._now_ms = pool, clock, request, now_ms
         self._pending = deque(items)
         self._active: deque[WorkItem] = deque()
-        self._remaining = {(each.topic, each.partition): each for each in remaining}
+        self._remaining = {(target.topic, target.partition): target for target in remaining}
         self._output, self._fields = output, tuple(fields)
         self._limit = NO_LIMIT if request.limit is None else request.limit
         self._started = self._last_progress = self._token_due = clock.monotonic()
         self._finished_bytes = 0
-        self.totals = Totals(total_bytes=sum(each.size for each in items), partitions=len(remaining))
+        self.totals = Totals(total_bytes=sum(item.size for item in items), partitions=len(remaining))
         self.value_counter = FieldValueCounter(fields)
 
     async def updates(self) -> AsyncGenerator[Update, None]:
-        """All of them, Done last. Closing it gives up what is with the workers."""
+        """The updates of the search; Done is the last. Closing the generator cancels what the workers do."""
         try:
             reason: Reason = "complete"
             while self._dispatch():
@@ -127,12 +130,12 @@ class SearchExecution:
                 self.totals.share = 1.0
             yield Done(reason, self._current_totals(), None if reason == "complete" else await self._token())
         finally:
-            for piece in self._active:
-                if piece.job is not None:
-                    self._pool.cancel(piece.job)
+            for item in self._active:
+                if item.job is not None:
+                    self._pool.cancel(item.job)
 
     async def facets(self, top: int) -> AsyncGenerator[Update | Facets, None]:
-        """The updates of one that wants `fields`, with what it has counted before Done."""
+        """The updates of a search with output `fields`, and before Done the `top` values of each field."""
         async with aclosing(self.updates()) as updates:
             async for update in updates:
                 if isinstance(update, Done):
@@ -141,35 +144,35 @@ class SearchExecution:
 
     def _current_totals(self) -> Totals:
         totals = replace(self.totals, elapsed_s=self._clock.monotonic() - self._started)
-        done = self._finished_bytes
-        for piece in self._active:
-            reached = None if piece.job is None else piece.job.progress
-            if reached is not None:
-                totals.scanned_bytes += min(piece.size, piece.scanned_bytes + reached.bytes)
-                done += min(piece.size, reached.bytes + reached.skipped_bytes)
+        finished_bytes = self._finished_bytes
+        for item in self._active:
+            progress = None if item.job is None else item.job.progress
+            if progress is not None:
+                totals.scanned_bytes += min(item.size, item.scanned_bytes + progress.bytes)
+                finished_bytes += min(item.size, progress.bytes + progress.skipped_bytes)
         if totals.total_bytes and totals.share < 1:
-            totals.share = min(1.0, done / totals.total_bytes)
+            totals.share = min(1.0, finished_bytes / totals.total_bytes)
         return totals
 
     async def _token(self) -> str | None:
         if self._output != "events":
             return None
-        left = [
-            (each.topic, each.partition, each.low, each.high)
-            async for each in in_turns(list(self._remaining.values()))
-            if each.low < each.high
+        ranges = [
+            (target.topic, target.partition, target.low, target.high)
+            async for target in in_turns(list(self._remaining.values()))
+            if target.low < target.high
         ]
-        return encode_resume_token(self._request, left)
+        return encode_resume_token(self._request, ranges)
 
-    # --- units out ----------------------------------------------------------------------------------------
+    # --- requests to the workers ---------------------------------------------------------------------------
 
     def _dispatch(self) -> bool:
-        """Keep the workers busy; False when nothing is left."""
+        """Keep the workers busy. False: no unit is left."""
         while self._pending and len(self._active) < 2 * self._pool.workers + 2:
-            piece = self._pending.popleft()
-            if not piece.excluded:
-                piece.job = self._pool.submit(partial(self._scan_request, piece.unit))
-            self._active.append(piece)
+            item = self._pending.popleft()
+            if not item.excluded:
+                item.job = self._pool.submit(partial(self._scan_request, item.unit))
+            self._active.append(item)
         return bool(self._active)
 
     def _scan_request(self, unit: Unit, job_id: int) -> Request:
@@ -188,10 +191,11 @@ class SearchExecution:
             self._fields,
         )
 
-    # --- answers in ---------------------------------------------------------------------------------------
+    # --- replies from the workers -------------------------------------------------------------------------
 
     async def _next_reply(self) -> Reply | None:
-        """The next answer of the first unit; None: it takes its time."""
+        """The next reply about the first active unit. None: it is excluded, or no reply came within
+        PROGRESS_INTERVAL_S."""
         job = self._active[0].job
         if job is None:
             return None
@@ -203,12 +207,12 @@ class SearchExecution:
             return None
 
     def _handle_reply(self, reply: Reply | None) -> Iterator[Update]:
-        piece = self._active[0]
-        unit, totals = piece.unit, self.totals
-        if piece.job is None:
-            totals.skipped_bytes += piece.size
-            totals.indexed_bytes += piece.size if piece.indexed else 0
-            self._finish(piece)
+        item = self._active[0]
+        unit, totals = item.unit, self.totals
+        if item.job is None:
+            totals.skipped_bytes += item.size
+            totals.indexed_bytes += item.size if item.indexed else 0
+            self._finish(item)
         elif isinstance(reply, ScanMatches):
             for row in reply.rows:
                 if totals.matches >= self._limit:
@@ -220,51 +224,53 @@ class SearchExecution:
             totals.undecodable += 1
             yield Unreadable(Position(unit.topic, unit.partition, reply.offset), reply.reason)
         elif isinstance(reply, ScanReply):
-            self._handle_scan_reply(piece, reply)
+            self._handle_scan_reply(item, reply)
         elif isinstance(reply, RequestFailed):
             if reply.data_deleted:
-                totals.removed_bytes += piece.size
+                totals.removed_bytes += item.size
             else:
                 totals.undecodable += 1
                 yield Unreadable(Position(unit.topic, unit.partition, unit.low), reply.reason)
-            self._finish(piece)
+            self._finish(item)
 
-    def _handle_scan_reply(self, piece: WorkItem, reply: ScanReply) -> None:
-        unit, totals = piece.unit, self.totals
+    def _handle_scan_reply(self, item: WorkItem, reply: ScanReply) -> None:
+        unit, totals = item.unit, self.totals
         totals.events += reply.events
-        piece.scanned_bytes += reply.bytes
+        item.scanned_bytes += reply.bytes
         if self._output != "events":
             totals.matches += reply.matches
             self.value_counter.merge(reply.value_counts)
         elif reply.stopped_at is not None:
             rest = self._unscanned_part(unit, reply.stopped_at)
             if rest is not None:
-                piece.unit = rest
-                piece.job = self._pool.submit(partial(self._scan_request, rest))
+                item.unit = rest
+                item.job = self._pool.submit(partial(self._scan_request, rest))
                 return
-        scanned = min(unit.end - unit.start, piece.scanned_bytes)
+        scanned = min(unit.end - unit.start, item.scanned_bytes)
         totals.scanned_bytes += scanned
-        totals.skipped_bytes += piece.size - scanned
-        totals.indexed_bytes += piece.size - scanned if piece.indexed else 0
-        self._finish(piece)
+        totals.skipped_bytes += item.size - scanned
+        totals.indexed_bytes += item.size - scanned if item.indexed else 0
+        self._finish(item)
 
     def _unscanned_part(self, unit: Unit, stopped_at: int) -> Unit | None:
-        """What of a unit comes after this offset, in the order of the search."""
+        """The part of a unit after this offset, in the order of the search. None: there is none."""
+        assert unit.low <= stopped_at < unit.high, "a scan stops at an event of its unit"
         low, high = (unit.low, stopped_at) if self._request.newest_first else (stopped_at + 1, unit.high)
         return msgspec.structs.replace(unit, low=low, high=high) if low < high else None
 
-    def _finish(self, piece: WorkItem) -> None:
+    def _finish(self, item: WorkItem) -> None:
         self._active.popleft()
-        self._finished_bytes += piece.size
-        unit = piece.unit
+        self._finished_bytes += item.size
+        unit = item.unit
         self._advance(unit, unit.low if self._request.newest_first else unit.high - 1)
-        if piece.time_ms >= 0:
-            self.totals.reached_ms = piece.time_ms
+        if item.time_ms >= 0:
+            self.totals.reached_ms = item.time_ms
 
     def _advance(self, unit: Unit, offset: int) -> None:
-        """The search has come to this offset of a partition, which is done."""
-        left = self._remaining[unit.topic, unit.partition]
+        """Record that the unit's partition is searched up to this offset, inclusive."""
+        target = self._remaining[unit.topic, unit.partition]
         if self._request.newest_first:
-            left.high = min(left.high, offset)
+            target.high = min(target.high, offset)
         else:
-            left.low = max(left.low, offset + 1)
+            target.low = max(target.low, offset + 1)
+        assert target.low <= target.high, "a search does not advance past the end of a partition's range"

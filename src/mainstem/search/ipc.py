@@ -1,7 +1,8 @@
-"""What the server and its search workers say to each other.
+"""The messages between the server and its search workers, over pipes.
 
-Owns: the messages and their framing: 4 bytes of length, big-endian, then msgpack. Refuses: meaning. Both
-sides are of the same version, for the server starts the workers; so there is no version in it.
+A frame is 4 bytes of length, big-endian, then a message in msgpack. There is no version number, because the
+server starts the workers: both sides run the same code. Each request has an id; all its replies have the same
+id, and one of FINAL_REPLIES ends it.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ from typing import TypeAlias
 import msgspec
 
 LENGTH = struct.Struct(">I")
-MESSAGE_BYTES_MAX = 256 << 20
 UNKNOWN = -2
+"""Time, epoch and offset of a look-up that no broker answered."""
 
 
 class Unit(msgspec.Struct, array_like=True, frozen=True):
-    """Some committed batches of one segment."""
+    """Committed batches of one segment, or of one partition of a cluster: what one request scans."""
 
     topic: str
     partition: int
     path: str
+    """The segment's file; of a cluster, the topic's id in hex."""
     start: int
     end: int
-    """Positions in the file: batch boundaries."""
+    """Positions in the file, at batch boundaries; of a cluster, `end - start` is the estimated size."""
     low: int
     high: int
-    """Only events with these offsets are wanted; `high` is exclusive."""
+    """Only events with these offsets are searched; `high` is exclusive."""
 
 
 class ScanRequest(msgspec.Struct, tag="scan"):
-    """Search a unit. Answered with ScanMatches and ScanDamage as they come, then ScanReply."""
+    """Search a unit. Replies: ScanMatches, ScanDamage and ScanProgress while it runs, then ScanReply."""
 
     id: int
     unit: Unit
@@ -41,26 +43,26 @@ class ScanRequest(msgspec.Struct, tag="scan"):
     until_ms: int | None
     newest_first: bool
     limit: int
-    """Stop after so many matches, at least 1."""
+    """Stop after this many matches, at least 1."""
     max_bytes: int
-    """Stop when the matches take so much."""
+    """Stop when the matches have this many bytes."""
     output: str = "events"
     """`events`, `count` (no ScanMatches) or `fields` (value counts at the end)."""
     fields: tuple[str, ...] = ()
 
 
 class UncutRange(msgspec.Struct, array_like=True, frozen=True):
-    """A stretch of a segment that has no blocks yet."""
+    """A range of a segment that is not divided into blocks yet."""
 
     path: str
     start: int
     end: int
     closed: bool
-    """Something follows it: the last block is as full as it will be."""
+    """Whether more data follows the range, so that its last block will not grow."""
 
 
 class CutBlocksRequest(msgspec.Struct, tag="cut-blocks"):
-    """Cut gaps into blocks. Answered with CutBlocksReply."""
+    """Divide ranges into blocks of about `block_bytes`. Reply: CutBlocksReply."""
 
     id: int
     ranges: list[UncutRange]
@@ -68,14 +70,15 @@ class CutBlocksRequest(msgspec.Struct, tag="cut-blocks"):
 
 
 class UnitTimesRequest(msgspec.Struct, tag="unit-times"):
-    """Times and counts of the batches of units, from their headers. Answered with UnitTimesReply."""
+    """Read the times and the numbers of events of units from batch headers. Reply: UnitTimesReply."""
 
     id: int
     units: list[Unit]
 
 
 class CountByTimeRequest(msgspec.Struct, tag="count-by-time"):
-    """Events of units by time, from their headers: `edges` of the buckets. Answered with CountByTimeReply."""
+    """Count the events of units in buckets of time, from batch headers. `edges`: of the buckets, ms. Reply:
+    CountByTimeReply."""
 
     id: int
     units: list[Unit]
@@ -83,22 +86,25 @@ class CountByTimeRequest(msgspec.Struct, tag="count-by-time"):
 
 
 class FilterInfo(msgspec.Struct, array_like=True, frozen=True):
-    """What is known of a block that has a token filter."""
+    """A token filter, and the block that it belongs to."""
 
     filter_path: str
     path: str
+    """The segment's file; of a cluster, the name of the partition's folder."""
     start: int
     end: int
     first_offset: int
     next_offset: int
     min_ms: int
+    """Least time of the block's events."""
     max_ms: int
     events: int = 0
-    """0: not known."""
+    """Number of events; 0: unknown."""
 
 
 class BuildFilterRequest(msgspec.Struct, tag="build-filter"):
-    """Make the token filter of a block. Answered with BuildFilterReply."""
+    """Build the token filter of a block. `filter_path`: its file; of a cluster, its folder. Reply:
+    BuildFilterReply."""
 
     id: int
     unit: Unit
@@ -106,43 +112,45 @@ class BuildFilterRequest(msgspec.Struct, tag="build-filter"):
 
 
 class TestFiltersRequest(msgspec.Struct, tag="test-filters"):
-    """Ask token filters (path, start and end of their blocks). Answered with TestFiltersReply."""
+    """Test which blocks may have a token of each clause. Reply: TestFiltersReply."""
 
     id: int
     filters: list[tuple[str, int, int]]
+    """Path of the filter, start and end of its block."""
     clauses: list[list[bytes]]
 
 
 class FindFiltersRequest(msgspec.Struct, tag="find-filters"):
-    """Find the token filters that there are. Answered with FiltersReply."""
+    """Find the valid token filters below `root`. Reply: FiltersReply."""
 
     id: int
     root: str
     partitions: str
+    """The folder of the log's partitions; empty for a cluster."""
 
 
 class RemoveFiltersRequest(msgspec.Struct, tag="remove-filters"):
-    """Remove token filters whose data is gone. Answered with an empty FiltersReply."""
+    """Remove token filters whose data was deleted. Reply: an empty FiltersReply."""
 
     id: int
     filter_paths: list[str]
 
 
 class IndexPart(msgspec.Struct, array_like=True, frozen=True):
-    """A part of the full-text index, of a stretch of a segment."""
+    """A part of the full-text index: it covers a range of a segment."""
 
     folder: str
     path: str
     start: int
     end: int
     unindexed: list[tuple[int, int]]
-    """Stretches within it about which it says nothing."""
+    """Ranges within it that it does not cover."""
     fingerprint: str
-    """Of its files when they were found to be whole; empty: they were not looked at yet."""
+    """Identifies its files as they were when they were checked; empty: not checked yet."""
 
 
 class FindPartsRequest(msgspec.Struct, tag="find-parts"):
-    """To the builder: find the index parts that there are. Answered with PartsReply."""
+    """Find the index parts below `root`. To the index builder. Reply: PartsReply."""
 
     id: int
     root: str
@@ -150,16 +158,16 @@ class FindPartsRequest(msgspec.Struct, tag="find-parts"):
 
 
 class CheckPartRequest(msgspec.Struct, tag="check-part"):
-    """To the builder: read a part in full. Answered with PartsReply: this one, or none if it was damaged and
-    has been removed."""
+    """Read a part in full and check it. To the index builder. Reply: PartsReply with this part, or with none:
+    the part was damaged, and was removed."""
 
     id: int
     part: IndexPart
 
 
 class BuildPartRequest(msgspec.Struct, tag="build-part"):
-    """To the builder: make the index part of these closed blocks, which lie side by side in one segment.
-    Answered with PartsReply."""
+    """Build the index part of these closed, adjacent blocks of one segment. To the index builder. Reply:
+    PartsReply."""
 
     id: int
     root: str
@@ -167,44 +175,44 @@ class BuildPartRequest(msgspec.Struct, tag="build-part"):
 
 
 class RemovePartsRequest(msgspec.Struct, tag="remove-parts"):
-    """To the builder: remove parts. Answered with an empty PartsReply."""
+    """Remove parts. To the index builder. Reply: an empty PartsReply."""
 
     id: int
     folders: list[str]
 
 
 class QueryPartsRequest(msgspec.Struct, tag="query-parts"):
-    """To a worker: which batches have a token of each clause? Answered with QueryPartsReply."""
+    """Find the batches that have a token of each clause. Reply: QueryPartsReply."""
 
     id: int
     parts: list[tuple[str, str]]
-    """Folder and fingerprint of each."""
+    """Folder and fingerprint of each part."""
     clauses: list[list[str]]
 
 
 class ListPartitionsRequest(msgspec.Struct, tag="list-partitions"):
-    """To a worker of a cluster: which partitions are there, and what do they hold? Answered with
-    ListPartitionsReply."""
+    """List the partitions of the requested topics. To a worker of a cluster. Reply: ListPartitionsReply."""
 
     id: int
     globs: list[str]
-    """Of topics; none: all but internal ones."""
+    """Globs of topic names; empty: all topics but internal ones."""
     query_globs: list[str] | None
-    """Globs of topics that the query itself demands."""
+    """Globs of topic names that the query requires; None: it requires none."""
 
 
 class LookUpOffsetsRequest(msgspec.Struct, tag="look-up-offsets"):
-    """To a worker of a cluster: topic, partition and a time (ms) or a leader epoch. Answered with
+    """Look up offsets by time, or the ends of leader epochs. To a worker of a cluster. Reply:
     LookUpOffsetsReply."""
 
     id: int
     kind: str
     """`time` or `epoch`."""
     lookups: list[tuple[str, int, int]]
+    """Topic, partition, and the time (ms) or the epoch."""
 
 
 class CancelRequest(msgspec.Struct, tag="cancel"):
-    """Stop working on this request. Its last answer still comes."""
+    """Stop working on the request with this id. Its final reply is still sent."""
 
     id: int
 
@@ -232,18 +240,18 @@ Request: TypeAlias = (
 )
 
 Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
-"""offset, timestamp ms, key, value, headers"""
+"""Offset, timestamp (ms), key, value, headers of an event."""
 
 
 class ScanMatches(msgspec.Struct, tag="scan-matches"):
-    """Matches, in the order that was asked for."""
+    """Matching events, in the requested order."""
 
     id: int
     rows: list[Row]
 
 
 class ScanProgress(msgspec.Struct, tag="scan-progress"):
-    """How much of a ScanRequest is done, now and then."""
+    """How many bytes of a unit are done so far."""
 
     id: int
     bytes: int
@@ -251,7 +259,7 @@ class ScanProgress(msgspec.Struct, tag="scan-progress"):
 
 
 class ScanDamage(msgspec.Struct, tag="scan-damage"):
-    """A stretch from this offset on could not be searched."""
+    """A range that begins at this offset could not be searched."""
 
     id: int
     offset: int
@@ -259,113 +267,120 @@ class ScanDamage(msgspec.Struct, tag="scan-damage"):
 
 
 class ScanReply(msgspec.Struct, tag="scan-reply"):
-    """The end of a ScanRequest."""
+    """The result of a ScanRequest."""
 
     id: int
     bytes: int
     skipped_bytes: int
-    """Of batches whose times cannot fit: nothing but their headers was read."""
+    """Bytes of batches of which only the header was read, because their times or offsets cannot match."""
     events: int
     matches: int
     stopped_at: int | None
-    """It stopped early: this event was the last one searched, in the order asked for. None: all is done."""
+    """Offset of the last event searched, if the scan stopped at a limit. None: the unit is finished."""
     value_counts: dict[str, dict[str, int]] = {}
+    """Counts of values by field."""
 
 
 class BlockRange(msgspec.Struct, array_like=True, frozen=True):
-    """A block: where it is, its first offset, the offset after it and its newest header time."""
+    """A block of a segment."""
 
     path: str
     start: int
     end: int
     first_offset: int
     next_offset: int
+    """The offset after its last event."""
     time_ms: int
+    """Largest time in its batch headers."""
     closed: bool
+    """Whether it is complete."""
 
 
 class CutBlocksReply(msgspec.Struct, tag="cut-blocks-reply"):
-    """The blocks of the gaps. What could not be cut (file gone) is left out."""
+    """The blocks of the ranges. Ranges of deleted files are left out."""
 
     id: int
     blocks: list[BlockRange]
 
 
 class UnitTimesReply(msgspec.Struct, tag="unit-times-reply"):
-    """Of each unit: least and largest header time and number of events; None: it is gone."""
+    """Of each unit: least and largest header time and number of events; None: its data was deleted."""
 
     id: int
     spans: list[tuple[int, int, int] | None]
 
 
 class CountByTimeReply(msgspec.Struct, tag="count-by-time-reply"):
-    """Events in each bucket."""
+    """Number of events in each bucket. Events of a batch that spans buckets are shared out."""
 
     id: int
     counts: list[float]
 
 
 class BuildFilterReply(msgspec.Struct, tag="build-filter-reply"):
-    """The filter that was made; None: this block can have none."""
+    """The filter that was built; None: this block can have none."""
 
     id: int
     filter: FilterInfo | None
 
 
 class TestFiltersReply(msgspec.Struct, tag="test-filters-reply"):
-    """Of each filter MAY_MATCH, CANNOT_MATCH or UNUSABLE, as in `token_filter.py`."""
+    """Of each filter MAY_MATCH, CANNOT_MATCH or UNUSABLE (`blocks/token_filter.py`)."""
 
     id: int
     results: list[int]
 
 
 class FiltersReply(msgspec.Struct, tag="filters-reply"):
-    """Filters that were found."""
+    """Valid filters."""
 
     id: int
     filters: list[FilterInfo]
 
 
 class PartsReply(msgspec.Struct, tag="parts-reply"):
-    """Index parts that are there."""
+    """Valid index parts."""
 
     id: int
     parts: list[IndexPart]
 
 
 class CandidateBatch(msgspec.Struct, array_like=True, frozen=True):
-    """A batch that an index part names: positions in the segment, its first offset and the one after it."""
+    """A batch that may match, according to an index part."""
 
     start: int
     end: int
+    """Positions in the segment."""
     first_offset: int
     next_offset: int
+    """The offset after its last event."""
 
 
 class QueryPartsReply(msgspec.Struct, tag="query-parts-reply"):
-    """Of each part the batches that it names, by position; None: more than are worth it, or the part is not
-    what it was (then it is also among `changed`) and says nothing."""
+    """The batches that may match, of each part, by position."""
 
     id: int
     candidates: list[list[CandidateBatch] | None]
+    """None: too many batches to be of use, or the part is among `changed`."""
     changed: list[int]
+    """Indexes of the parts whose files are not those that were checked."""
 
 
 class ClusterPartition(msgspec.Struct, array_like=True, frozen=True):
-    """A partition of a cluster."""
+    """A partition of a cluster, and its committed events."""
 
     topic: str
     topic_id: str
-    """Hex digits; empty: the cluster has no ids."""
+    """In hex; empty: the cluster has no topic ids."""
     internal: bool
     partition: int
     begin: int
     end: int
-    """What is committed ends here."""
+    """The last stable offset: events before it are committed."""
     bytes: int
-    """0: not known."""
+    """Size on its leader; 0: unknown."""
     problem: str
-    """Why nothing is known of it; empty: it is."""
+    """Why its offsets are unknown; empty: they are known."""
 
 
 class ListPartitionsReply(msgspec.Struct, tag="list-partitions-reply"):
@@ -376,21 +391,21 @@ class ListPartitionsReply(msgspec.Struct, tag="list-partitions-reply"):
 
 
 class LookUpOffsetsReply(msgspec.Struct, tag="look-up-offsets-reply"):
-    """For each that was asked, in order: the first offset at or after the time, and its time; or the epoch
-    that was found, and its end. -1: there is none; UNKNOWN: nobody answered."""
+    """The result of each look-up, in order."""
 
     id: int
     results: list[tuple[int, int]]
-    """(time or epoch, offset)"""
+    """The time and the offset of the first event at the requested time or later; or the epoch and its end
+    offset. Offset -1: there is none. UNKNOWN: no broker answered."""
 
 
 class RequestFailed(msgspec.Struct, tag="request-failed"):
-    """The request could not be done."""
+    """The request failed."""
 
     id: int
     reason: str
     data_deleted: bool = False
-    """The file is gone: deleted with its data."""
+    """Whether it failed because the data was deleted in the meantime."""
 
 
 _Reply: TypeAlias = (
@@ -421,7 +436,7 @@ FINAL_REPLIES = (
     QueryPartsReply,
     PartsReply,
 )
-"""After one of these, a request is done."""
+"""One of these is the last reply to a request."""
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _REQUEST = msgspec.msgpack.Decoder(Request)
@@ -429,18 +444,18 @@ _REPLY = msgspec.msgpack.Decoder(Reply)
 
 
 def frame(message: Request | Reply) -> bytes:
-    """A message, ready for the pipe."""
+    """The frame of a message."""
     body = _ENCODE(message)
     return LENGTH.pack(len(body)) + body
 
 
 def decode_request(body: bytes) -> Request:
-    """A request from its frame's body."""
-    found: Request = _REQUEST.decode(body)
-    return found
+    """The request in a frame's body."""
+    request: Request = _REQUEST.decode(body)
+    return request
 
 
 def decode_reply(body: bytes) -> Reply:
-    """A reply from its frame's body."""
-    found: Reply = _REPLY.decode(body)
-    return found
+    """The reply in a frame's body."""
+    reply: Reply = _REPLY.decode(body)
+    return reply

@@ -145,8 +145,8 @@ def work_items(
         found.append(
             _piece(left, Block(held.topic_id, 0, size, low, high, times.time_at(high), closed=False))
         )
-    for piece in found:
-        piece.unit = _of_topic(piece.unit, held)
+    for item in found:
+        item.unit = _of_topic(item.unit, held)
     return sorted(found, key=lambda each: each.unit.low)
 
 

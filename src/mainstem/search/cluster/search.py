@@ -338,19 +338,19 @@ class ClusterSearchExecution(SearchExecution):
     """A search whose units turn out larger or smaller than was thought, and may have no broker."""
 
     def _handle_reply(self, reply: Reply | None) -> Iterator[Update]:
-        piece = self._active[0]
+        item = self._active[0]
         if isinstance(reply, ScanReply) and reply.stopped_at is None and self._output == "events":
-            self._replace_estimate(piece, piece.scanned_bytes + reply.bytes + reply.skipped_bytes)
+            self._replace_estimate(item, item.scanned_bytes + reply.bytes + reply.skipped_bytes)
         elif isinstance(reply, ScanReply) and self._output != "events":
-            self._replace_estimate(piece, reply.bytes + reply.skipped_bytes)
+            self._replace_estimate(item, reply.bytes + reply.skipped_bytes)
         yield from super()._handle_reply(reply)
         if isinstance(reply, RequestFailed) and not reply.data_deleted:
-            self._drop_partition(piece.unit)
+            self._drop_partition(item.unit)
 
-    def _replace_estimate(self, piece: WorkItem, size: int) -> None:
+    def _replace_estimate(self, item: WorkItem, size: int) -> None:
         assert self.totals.total_bytes is not None
-        self.totals.total_bytes += size - piece.size
-        piece.unit = msgspec.structs.replace(piece.unit, start=0, end=size)
+        self.totals.total_bytes += size - item.size
+        item.unit = msgspec.structs.replace(item.unit, start=0, end=size)
 
     def _drop_partition(self, unit: Unit) -> None:
         """What is left of a partition whose broker does not answer: it was told once, and asked for long

@@ -1,12 +1,12 @@
-"""Searching one unit: some MiB of batches of one segment.
+"""Scans one unit, a few MiB of batches, for the events that match a query.
 
-Owns: the order of the work, from cheap to dear: times in the headers, bytes of many batches at once, CRC, the
-bytes of compressed ones, records. Refuses: processes and messages (`worker.py`), and to hold more than one
-decompressed batch. A batch that cannot be decoded is reported, never passed over in silence.
+The tests run from cheap to expensive: times in the batch headers, the bytes of many batches at once, CRC, the
+bytes of decompressed batches, records. At most one decompressed batch is in memory. A batch that cannot be
+decoded is reported as damage. Processes and messages are in `workers/worker.py`.
 
-The times of a batch's header are believed as Kafka's own look-up by time believes them: the largest timestamp
-bounds its records from above. From below nothing does (the base timestamp is that of the first record, and
-later ones may be older) but LogAppendTime, where all are the same.
+The header's largest timestamp is an upper bound of a batch's times, as in Kafka's own look-up by time. There
+is no lower bound (the base timestamp is that of the first record, and later records may be older), except
+with LogAppendTime, where all times are equal.
 """
 
 from __future__ import annotations
@@ -25,29 +25,31 @@ from mainstem.search.match.matcher import Matcher
 
 BATCH_BYTES_MAX = 64 << 20
 """A batch that is larger when decompressed is reported as unreadable."""
-STRETCH_BYTES = 512 << 10
-"""So many bytes of batches are searched at once: few calls, and they are in the processor's cache for what
-comes after."""
+GROUP_BYTES = 512 << 10
+"""Bytes of batches that are prefiltered together: large enough for few calls, small enough that the bytes are
+still in the processor's cache when the batches are scanned."""
+ROW_OVERHEAD_BYTES = 64
+"""Memory of a match besides its key, value and headers, roughly."""
 
 
 class CompiledQuery:
-    """A compiled query with the times of its request. Used for many units."""
+    """A query and the times of its request, compiled once for many units."""
 
     def __init__(self, query: str, now_ms: int, since_ms: int | None, until_ms: int | None) -> None:
         self.matcher = Matcher.of(query, now_ms=now_ms)
         self._since_ms, self._until_ms = since_ms, until_ms
-        since, until = self.matcher.time_range
-        self.from_ms = max((each for each in (since, since_ms) if each is not None), default=None)
-        self.to_ms = min((each for each in (until, until_ms) if each is not None), default=None)
+        query_from_ms, query_to_ms = self.matcher.time_range
+        self.from_ms = max((ms for ms in (query_from_ms, since_ms) if ms is not None), default=None)
+        self.to_ms = min((ms for ms in (query_to_ms, until_ms) if ms is not None), default=None)
 
     def may_be_in_time_range(self, header: BatchHeader) -> bool:
-        """A record of a batch with this header may be in the range of time."""
+        """Whether a record of a batch with this header may be in the query's range of time."""
         if self.from_ms is not None and header.max_timestamp < self.from_ms:
             return False
         return not (self.to_ms is not None and header.log_append_time and header.max_timestamp >= self.to_ms)
 
     def matches(self, topic: str, partition: int, record: Record) -> bool:
-        """The record is wanted."""
+        """Whether the record matches the query and the times of the request."""
         time_ms = record.timestamp_ms
         if self._since_ms is not None and time_ms < self._since_ms:
             return False
@@ -58,7 +60,7 @@ class CompiledQuery:
 
 @dataclass(slots=True)
 class ScanResult:
-    """What became of a unit, or has until now."""
+    """The result of a scan, so far or at its end."""
 
     bytes: int = 0
     skipped_bytes: int = 0
@@ -71,166 +73,173 @@ class ScanResult:
 
 @dataclass(slots=True)
 class ScanTask:
-    """What is to be done with the matches of a unit."""
+    """What to do with the matches of a unit, and when to stop."""
 
     newest_first: bool
     limit: int
     max_bytes: int
     return_rows: bool
-    """Give the matches, not only their number."""
+    """Whether to return the matches, not only their number."""
     value_counter: FieldValueCounter | None
     on_matches: Callable[[list[Row]], None]
     on_damage: Callable[[int, str], None]
     is_cancelled: Callable[[], bool]
     on_progress: Callable[[ScanResult], None]
-    """Called after each stretch but the last."""
+    """Called after each group but the last."""
 
 
-def scan_unit(unit: Unit, question: CompiledQuery, order: ScanTask) -> ScanResult:
-    """Search a unit. DataDeleted: its file is gone."""
+def scan_unit(unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
+    """Search a unit of a segment. Raises DataDeleted if its file was deleted."""
     with MappedRange(unit.path, unit.start, unit.end) as file:
         file.prefetch()
-        return scan_bytes(file.view, unit, question, order)
+        return scan_bytes(file.view, unit, query, task)
 
 
 def scan_bytes(
-    view: memoryview, unit: Unit, question: CompiledQuery, order: ScanTask, *, offset_gaps: bool = False
+    view: memoryview, unit: Unit, query: CompiledQuery, task: ScanTask, *, offset_gaps: bool = False
 ) -> ScanResult:
-    """Search batches that are in memory: all of a unit's, or with `offset_gaps` some of them: see
-    `locate_batches`."""
-    going = _UnitScan(view, unit, question, order)
+    """Search batches in memory: all batches of a unit, or with `offset_gaps` some of them (see
+    `locate_batches`)."""
+    scan = _UnitScan(view, unit, query, task)
     end_offset = None if offset_gaps else unit.high
     batches = list(locate_batches(view, end_offset=end_offset, offset_gaps=offset_gaps))
-    for stretch in _stretches(batches, order.newest_first):
-        if order.is_cancelled():
+    for group in _batch_groups(batches, task.newest_first):
+        if task.is_cancelled():
             break
-        more = going.search(stretch)
-        going.flush()
-        if not more:
+        reached_limit = scan.search(group)
+        scan.flush()
+        if reached_limit:
             break
-        order.on_progress(going.outcome)
-    return going.outcome
+        task.on_progress(scan.result)
+    return scan.result
 
 
-def _stretches(batches: Sequence[LocatedBatch], newest_first: bool) -> Iterator[list[LocatedBatch]]:
-    """Neighbours of about STRETCH_BYTES, oldest first. The first stretch is small: somebody waits."""
-    stretch: list[LocatedBatch] = []
-    size = STRETCH_BYTES - 1
+def _batch_groups(batches: Sequence[LocatedBatch], newest_first: bool) -> Iterator[list[LocatedBatch]]:
+    """Adjacent batches in groups of about GROUP_BYTES, each oldest first. The first group has one batch, so
+    that the first match is returned early."""
+    group: list[LocatedBatch] = []
+    size = GROUP_BYTES - 1
     for batch in reversed(batches) if newest_first else batches:
-        stretch.append(batch)
+        group.append(batch)
         size += batch.end - batch.position
-        if size >= STRETCH_BYTES:
-            yield stretch[::-1] if newest_first else stretch
-            stretch, size = [], 0
-    if stretch:
-        yield stretch[::-1] if newest_first else stretch
+        if size >= GROUP_BYTES:
+            yield group[::-1] if newest_first else group
+            group, size = [], 0
+    if group:
+        yield group[::-1] if newest_first else group
 
 
 class _UnitScan:
-    """A unit while it is searched."""
+    """The scan of one unit."""
 
-    def __init__(self, view: memoryview, unit: Unit, question: CompiledQuery, order: ScanTask) -> None:
-        self._view, self._unit, self._question, self._order = view, unit, question, order
-        self.outcome = ScanResult()
+    def __init__(self, view: memoryview, unit: Unit, query: CompiledQuery, task: ScanTask) -> None:
+        self._view, self._unit, self._query, self._task = view, unit, query, task
+        self.result = ScanResult()
 
-    def search(self, stretch: Sequence[LocatedBatch]) -> bool:
-        """Search batches that lie side by side; False: enough."""
-        may_match = self._may_match(stretch)
-        for batch in reversed(stretch) if self._order.newest_first else stretch:
-            if not self._one(batch, batch.position in may_match):
-                return False
-        return True
+    def search(self, group: Sequence[LocatedBatch]) -> bool:
+        """Search adjacent batches. True: a limit is reached, and the scan is over."""
+        may_match = self._may_match(group)
+        for batch in reversed(group) if self._task.newest_first else group:
+            if self._search_batch(batch, batch.position in may_match):
+                return True
+        return False
 
     def flush(self) -> None:
-        """Give what was found."""
-        if self.outcome.rows:
-            self._order.on_matches(self.outcome.rows)
-            self.outcome.rows = []
+        """Pass the matches on."""
+        if self.result.rows:
+            self._task.on_matches(self.result.rows)
+            self.result.rows = []
 
-    def _wanted(self, header: BatchHeader) -> bool:
+    def _may_have_wanted_events(self, header: BatchHeader) -> bool:
+        """Whether the batch may have events with the offsets and the times of the search."""
         unit = self._unit
         return (
             not header.is_control
             and header.next_offset > unit.low
             and header.base_offset < unit.high
-            and self._question.may_be_in_time_range(header)
+            and self._query.may_be_in_time_range(header)
         )
 
-    def _may_match(self, stretch: Sequence[LocatedBatch]) -> set[int]:
-        """The positions of those batches whose bytes, as they are, do not prove that nothing in them can
-        match. Of compressed ones the bytes prove nothing."""
-        if not self._question.matcher.required_bytes:
-            return {batch.position for batch in stretch}
-        plain = [
-            batch.header is not None and batch.header.codec == codecs.NONE and self._wanted(batch.header)
-            for batch in stretch
+    def _may_match(self, group: Sequence[LocatedBatch]) -> set[int]:
+        """The positions of the batches that may match, judged by their bytes. Compressed batches may always
+        match."""
+        if not self._query.matcher.required_bytes:
+            return {batch.position for batch in group}
+        uncompressed = [
+            batch.header is not None
+            and batch.header.codec == codecs.NONE
+            and self._may_have_wanted_events(batch.header)
+            for batch in group
         ]
-        found = {batch.position for batch, is_plain in zip(stretch, plain, strict=True) if not is_plain}
-        runs = [at for at, (one, other) in enumerate(pairwise(plain), 1) if one != other]
-        for begin, end in pairwise([0, *runs, len(stretch)]):
-            if plain[begin]:
-                start = stretch[begin].position
-                ends = [batch.end - start for batch in stretch[begin:end]]
-                raw = self._view[start : stretch[end - 1].end]
-                opened_too = self._question.matcher.stretches_that_may_match(raw, ends)
-                found.update(stretch[begin + at].position for at in opened_too)
-        return found
+        positions = {
+            batch.position
+            for batch, is_uncompressed in zip(group, uncompressed, strict=True)
+            if not is_uncompressed
+        }
+        changes = [i for i, (before, after) in enumerate(pairwise(uncompressed), 1) if before != after]
+        for begin, end in pairwise([0, *changes, len(group)]):
+            if uncompressed[begin]:
+                start = group[begin].position
+                ends = [batch.end - start for batch in group[begin:end]]
+                raw = self._view[start : group[end - 1].end]
+                candidates = self._query.matcher.stretches_that_may_match(raw, ends)
+                positions.update(group[begin + candidate].position for candidate in candidates)
+        return positions
 
-    def _one(self, batch: LocatedBatch, may_match: bool) -> bool:
-        """Search one batch; False: enough."""
-        unit, outcome, header = self._unit, self.outcome, batch.header
+    def _search_batch(self, batch: LocatedBatch, may_match: bool) -> bool:
+        """Search one batch. True: a limit is reached."""
+        unit, result, header = self._unit, self.result, batch.header
         size = batch.end - batch.position
         if header is None and not size:
-            self._order.on_damage(max(unit.low, batch.offset), "no batch has these offsets")
-            return True
+            self._task.on_damage(max(unit.low, batch.offset), "no batch has these offsets")
+            return False
         if header is None:
-            outcome.bytes += size
+            result.bytes += size
             if unit.low <= batch.offset < unit.high:
-                self._order.on_damage(batch.offset, f"{size:,} bytes are no batch")
-            return True
-        if not self._wanted(header):
-            outcome.skipped_bytes += size
-            return True
-        outcome.bytes += size
+                self._task.on_damage(batch.offset, f"{size:,} bytes are not a batch")
+            return False
+        if not self._may_have_wanted_events(header):
+            result.skipped_bytes += size
+            return False
+        result.bytes += size
         try:
             records = self._records(self._view[batch.position : batch.end], header, may_match)
         except CorruptBatch as error:
-            self._order.on_damage(max(unit.low, header.base_offset), str(error))
-            return True
-        return not records or self._match(records)
+            self._task.on_damage(max(unit.low, header.base_offset), str(error))
+            return False
+        return bool(records) and self._search_records(records)
 
     def _records(self, batch: memoryview, header: BatchHeader, may_match: bool) -> list[Record]:
-        """The records of a batch, none if its bytes say that they cannot match."""
+        """The records of a batch; empty if its bytes exclude a match. CorruptBatch."""
         if not crc_matches(batch, header):
             raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
         if not may_match:
             return []
         data = decompressed(batch, header, BATCH_BYTES_MAX)
-        if header.codec != codecs.NONE and not self._question.matcher.may_match(data):
+        if header.codec != codecs.NONE and not self._query.matcher.may_match(data):
             return []
         return records_in(batch, header, data)
 
-    def _match(self, records: Sequence[Record]) -> bool:
-        unit, outcome, matches, order = self._unit, self.outcome, self._question.matches, self._order
-        for record in reversed(records) if order.newest_first else records:
+    def _search_records(self, records: Sequence[Record]) -> bool:
+        """Search the records of a batch. True: a limit is reached."""
+        unit, result, matches, task = self._unit, self.result, self._query.matches, self._task
+        for record in reversed(records) if task.newest_first else records:
             if not unit.low <= record.offset < unit.high:
                 continue
-            outcome.events += 1
+            result.events += 1
             if matches(unit.topic, unit.partition, record):
-                self._take(record)
-                if outcome.matches >= order.limit or outcome.row_bytes >= order.max_bytes:
-                    outcome.stopped_at = record.offset
-                    return False
-        return True
+                self._add_match(record)
+                if result.matches >= task.limit or result.row_bytes >= task.max_bytes:
+                    result.stopped_at = record.offset
+                    return True
+        return False
 
-    def _take(self, record: Record) -> None:
-        outcome, order = self.outcome, self._order
-        outcome.matches += 1
-        if order.value_counter is not None:
-            order.value_counter.add(self._unit.topic, self._unit.partition, record)
-        elif order.return_rows:
-            outcome.rows.append(
-                (record.offset, record.timestamp_ms, record.key, record.value, record.headers)
-            )
-            outcome.row_bytes += 64 + len(record.key or b"") + len(record.value or b"")
-            outcome.row_bytes += sum(len(name) + len(content or b"") for name, content in record.headers)
+    def _add_match(self, record: Record) -> None:
+        result, task = self.result, self._task
+        result.matches += 1
+        if task.value_counter is not None:
+            task.value_counter.add(self._unit.topic, self._unit.partition, record)
+        elif task.return_rows:
+            result.rows.append((record.offset, record.timestamp_ms, record.key, record.value, record.headers))
+            result.row_bytes += ROW_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
+            result.row_bytes += sum(len(name) + len(content or b"") for name, content in record.headers)

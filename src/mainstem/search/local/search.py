@@ -1,8 +1,8 @@
-"""Search in the files of this machine.
+"""Searches the log in the files of this machine.
 
-Owns: from a request to units of work: which topics, which partitions, which blocks, in which order. Refuses:
-to read the log in the server's process, or to import its engine: it is given one that tells `byte_ranges`.
-Made by `serve/http.py`; the HTTP door is handed it.
+It turns a request into units of work: topics, partitions and blocks, in the order of the search. Worker
+processes read the log, never the server's own process. It knows the engine only as a SearchableLog, which
+returns the files and byte ranges of a partition.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from mainstem.clock import Clock
 from mainstem.contract import SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
-from mainstem.search.blocks import buckets as bars
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
+from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, to_buckets
 from mainstem.search.compare import differences
 from mainstem.search.contract import Bucket, Difference, Facets, Remaining, SearchRequest, Update
 from mainstem.search.execution import SearchExecution, WorkItem
@@ -42,26 +42,39 @@ from mainstem.search.local.token_filter_store import TokenFilterStore
 from mainstem.search.match.matcher import Matcher
 from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
 
-GAPS_AT_ONCE = 256
+RANGES_AT_ONCE = 256
 UNITS_AT_ONCE = 64
 TOPICS_AT_ONCE = 100
 BUILD_INTERVAL_S = 2.0
-"""How often it is looked whether a block has closed."""
-Ranges = list[tuple[str, int, int]]
+"""How often to look for blocks that are complete now and lack a token filter."""
+ByteRanges = list[tuple[str, int, int]]
+"""Path, start and end of each."""
 SortableItem = tuple[int, int, WorkItem]
-_NEVER: tuple[TopicSummary | None, dict[str, str]] = (None, {})
+TimeSpan = tuple[int, int, int]
+"""Least and largest time and number of events."""
 
 
 @dataclass(slots=True)
 class _PartitionPlan:
-    """A partition's blocks, for as long as it has these offsets."""
+    """The blocks of a partition. Valid while it has these offsets."""
 
     folder: str
     begin: int
     end: int
-    ranges: Ranges
+    ranges: ByteRanges
+    """Its committed bytes; empty once they are divided into blocks."""
     blocks: list[Block] = field(default_factory=list)
-    """Also the open one, oldest first."""
+    """Oldest first, with the open block."""
+
+
+@dataclass(slots=True)
+class _FilteredTopic:
+    """A topic whose closed blocks have token filters, as far as they can."""
+
+    summary: TopicSummary
+    """As the engine returned it then. The engine returns another object when the topic has changed."""
+    folders: dict[str, str]
+    """The folder of each partition, in the engine's and in the blocks' form."""
 
 
 log = logging.getLogger(__name__)
@@ -81,8 +94,9 @@ class LogSearch:
         part_blocks: int = PART_BLOCKS,
         space_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`part_blocks`: of how many blocks an index part is. `space_problem`: why the disk has no room for
-        an index, None if it has."""
+        """`workers`: maximum number of worker processes. `block_bytes`: size of a block. `part_blocks`:
+        number of blocks of an index part. `space_problem`: why the disk has no space for an index; None: it
+        has."""
         self._engine = engine
         self._data = data
         self._clock = clock
@@ -95,9 +109,8 @@ class LogSearch:
         )
         self._plans: dict[str, _PartitionPlan] = {}
         """By the partition's folder."""
-        self._filtered_topics: dict[str, tuple[TopicSummary, dict[str, str]]] = {}
-        """Topics by name, as they were when their blocks were covered, and their partitions' folders, as the
-        log and as blocks name them."""
+        self._filtered_topics: dict[str, _FilteredTopic] = {}
+        """By name."""
         self._background_tasks: list[asyncio.Task[None]] = []
         self._closed = asyncio.Event()
         self._filters_made = 0
@@ -106,8 +119,8 @@ class LogSearch:
 
     async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
         """See the contract."""
-        run = await self._start(request, want="count" if request.only_count else "events")
-        async with aclosing(run.updates()) as updates:
+        execution = await self._start(request, output="count" if request.only_count else "events")
+        async with aclosing(execution.updates()) as updates:
             async for update in updates:
                 yield update
 
@@ -115,8 +128,8 @@ class LogSearch:
         self, request: SearchRequest, fields: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
         """See the contract."""
-        run = await self._start(request, want="fields", fields=fields)
-        async with aclosing(run.facets(top)) as updates:
+        execution = await self._start(request, output="fields", fields=fields)
+        async with aclosing(execution.facets(top)) as updates:
             async for update in updates:
                 yield update
 
@@ -124,21 +137,21 @@ class LogSearch:
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
         """See the contract."""
-        selected, ours = await self._tally(selection, fields)
-        others, theirs = await self._tally(baseline, fields)
-        return differences(selected, ours, others, theirs, top)
+        selected, selected_matches = await self._count_values(selection, fields)
+        others, other_matches = await self._count_values(baseline, fields)
+        return differences(selected, selected_matches, others, other_matches, top)
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
     ) -> list[Bucket]:
         """See the contract."""
-        left = await targets.requested_partitions(self._engine, SearchRequest(topics=topics))
+        remaining = await targets.requested_partitions(self._engine, SearchRequest(topics=topics))
         units: list[tuple[Unit, Block]] = []
-        async for each, blocks in targets.in_turns(await self._blocks(left)):
-            units += [(self._unit(each, block), block) for block in blocks]
-        timed: list[tuple[Unit, tuple[int, int, int]]] = []
+        async for target, blocks in targets.in_turns(await self._blocks(remaining)):
+            units += [(self._unit(target, block), block) for block in blocks]
+        timed: list[tuple[Unit, TimeSpan]] = []
         async for (unit, _), span in targets.in_turns(
-            list(zip(units, await self._spans(units), strict=True))
+            list(zip(units, await self._time_spans(units), strict=True))
         ):
             if span is not None and span[2]:
                 timed.append((unit, span))
@@ -148,22 +161,23 @@ class LogSearch:
         to_ms = max(span[1] for _, span in timed) + 1 if until_ms is None else until_ms
         if from_ms >= to_ms:
             return []
-        edges = bars.bucket_edges(from_ms, to_ms, buckets)
-        counts, across = [0.0] * (len(edges) - 1), list[Unit]()
-        for at in range(0, len(timed), targets.ITEMS_PER_TURN):
-            whole, parts = bars.count_within_buckets(timed[at : at + targets.ITEMS_PER_TURN], edges)
-            counts = [a + b for a, b in zip(counts, whole, strict=True)]
-            across += parts
+        edges = bucket_edges(from_ms, to_ms, buckets)
+        counts, crossing = [0.0] * (len(edges) - 1), list[Unit]()
+        for start in range(0, len(timed), targets.ITEMS_PER_TURN):
+            group = timed[start : start + targets.ITEMS_PER_TURN]
+            group_counts, crossing_in_group = count_within_buckets(group, edges)
+            counts = [a + b for a, b in zip(counts, group_counts, strict=True)]
+            crossing += crossing_in_group
             await targets.yield_to_loop()
-        counts = [a + b for a, b in zip(counts, await self._count(across, edges), strict=True)]
-        return bars.to_buckets(edges, counts)
+        counts = [a + b for a, b in zip(counts, await self._count(crossing, edges), strict=True)]
+        return to_buckets(edges, counts)
 
     def prepare(self) -> None:
         """See the contract."""
         self.pool.prepare()
 
     def metric_values(self) -> dict[str, float]:
-        """What it tells of itself, by names of metrics."""
+        """The values of its metrics, by name."""
         return {
             "mainstem_search_filters_made_total": self._filters_made,
             "mainstem_search_workers": len(self.pool.pids),
@@ -183,8 +197,8 @@ class LogSearch:
     # --- token filters ------------------------------------------------------------------------------------
 
     def start_building_filters(self) -> None:
-        """Make token filters for what comes, and the index of topics that want one, from now on, beside all
-        other work."""
+        """Build token filters, and the index of the topics that are set to be indexed, in the background from
+        now on."""
         if not self._background_tasks:
             loop = asyncio.get_running_loop()
             self._background_tasks = [
@@ -205,233 +219,242 @@ class LogSearch:
                 continue
 
     async def build_missing_filters(self) -> int:
-        """Make the token filters that are missing now, and remove those whose data is gone. How many were
-        made."""
+        """Build the token filters that are missing now, and remove those of deleted data. Returns how many
+        were built."""
         topics = await self._engine.topics()
-        moved = [each for each in topics if self._filtered_topics.get(each.name, _NEVER)[0] is not each]
-        if not moved and len(topics) == len(self._filtered_topics):
+        changed = [topic for topic in topics if not self._has_filters_of(topic)]
+        if not changed and len(topics) == len(self._filtered_topics):
             return 0
         made = 0
-        for at in range(0, len(moved), TOPICS_AT_ONCE):
-            made += await self._build_filters_of(moved[at : at + TOPICS_AT_ONCE])
+        for start in range(0, len(changed), TOPICS_AT_ONCE):
+            made += await self._build_filters_of(changed[start : start + TOPICS_AT_ONCE])
         self._filters_made += made
-        there = {each.name for each in topics}
-        self._filtered_topics = {name: each for name, each in self._filtered_topics.items() if name in there}
+        names = {topic.name for topic in topics}
+        self._filtered_topics = {
+            name: topic for name, topic in self._filtered_topics.items() if name in names
+        }
         live: dict[str, str] = {}
-        async for _, folders in targets.in_turns(list(self._filtered_topics.values())):
-            live |= folders
+        async for topic in targets.in_turns(list(self._filtered_topics.values())):
+            live |= topic.folders
         if len(self._plans) > len(live):
             self._plans = {folder: plan for folder, plan in self._plans.items() if folder in live}
         await self._filter_store.remove_orphans(set(live.values()))
         return made
 
+    def _has_filters_of(self, topic: TopicSummary) -> bool:
+        """Whether the topic has not changed since its token filters were built."""
+        filtered = self._filtered_topics.get(topic.name)
+        return filtered is not None and filtered.summary is topic
+
     async def _build_filters_of(self, topics: Sequence[TopicSummary]) -> int:
-        folders: dict[str, dict[str, str]] = {each.name: {} for each in topics}
+        folders: dict[str, dict[str, str]] = {topic.name: {} for topic in topics}
         wanted = []
-        for each in await targets.partitions_of(self._engine, topics):
+        for target in await targets.partitions_of(self._engine, topics):
             try:
-                place = self._engine.partition_files(each.topic, each.partition)
+                files = self._engine.partition_files(target.topic, target.partition)
             except StreamError:
-                continue  # deleted meanwhile
-            folder, begin, end, segments, size_bytes = place
+                continue  # deleted in the meantime
+            folder, begin, end, segments, size_bytes = files
             if begin < end:
-                folders[each.topic][folder] = str(self._data / folder)
-                # What has no full block is planned once, for the first search, then when a search asks.
+                folders[target.topic][folder] = str(self._data / folder)
+                # A partition without a full block is planned only once here, to make the first search fast.
                 if segments > 1 or size_bytes >= self._block_bytes or folder not in self._plans:
-                    wanted.append(each)
+                    wanted.append(target)
         made = 0
-        for each, blocks in await self._blocks(wanted):
-            made += await self._filter_store.build_missing(each.topic, each.partition, blocks)
+        for target, blocks in await self._blocks(wanted):
+            made += await self._filter_store.build_missing(target.topic, target.partition, blocks)
         for topic in topics:
-            self._filtered_topics[topic.name] = topic, folders[topic.name]
+            self._filtered_topics[topic.name] = _FilteredTopic(topic, folders[topic.name])
         return made
 
     async def build_missing_parts(self) -> None:
-        """Make and check all index parts that are missing now, and remove those that are of nothing."""
+        """Build and check all index parts that are missing now, and remove those of deleted data."""
         await self._index_manager.refresh()
         while await self._index_manager.work_once():
             await self._index_manager.refresh()
 
     # ------------------------------------------------------------------------------------------------------
 
-    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FieldValueCounter, int]:
-        run = await self._start(request, want="fields", fields=fields)
-        async with aclosing(run.updates()) as updates:
+    async def _count_values(
+        self, request: SearchRequest, fields: Sequence[str]
+    ) -> tuple[FieldValueCounter, int]:
+        """The values of fields in all matches, and the number of matches."""
+        execution = await self._start(request, output="fields", fields=fields)
+        async with aclosing(execution.updates()) as updates:
             async for _ in updates:
                 pass
-        return run.value_counter, run.totals.matches
+        return execution.value_counter, execution.totals.matches
 
     async def _start(
-        self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()
+        self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()
     ) -> SearchExecution:
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
-        request, left = await targets.resolve(self._engine, request, matcher)
+        request, remaining = await targets.resolve(self._engine, request, matcher)
         keyed: list[SortableItem] = []
-        async for each, blocks in targets.in_turns(await self._blocks(left)):
+        async for target, blocks in targets.in_turns(await self._blocks(remaining)):
             keyed += _with_sort_keys(
                 [
-                    WorkItem(self._unit(each, block), block.time_ms, block)
+                    WorkItem(self._unit(target, block), block.time_ms, block)
                     for block in blocks
-                    if _overlaps(each, block)
+                    if _overlaps(target, block)
                 ],
                 request.newest_first,
             )
-        pieces = _sort_items(keyed)
+        items = _sort_items(keyed)
         await targets.yield_to_loop()
         times = matcher.time_range
-        from_ms = max((each for each in (times[0], request.since_ms) if each is not None), default=None)
-        to_ms = min((each for each in (times[1], request.until_ms) if each is not None), default=None)
+        from_ms = max((ms for ms in (times[0], request.since_ms) if ms is not None), default=None)
+        to_ms = min((ms for ms in (times[1], request.until_ms) if ms is not None), default=None)
         clauses = matcher.required_tokens
-        pieces = await self._index_manager.apply(pieces, clauses, request.newest_first)
-        await self._filter_store.prune(pieces, matcher, from_ms, to_ms)
+        items = await self._index_manager.apply(items, clauses, request.newest_first)
+        await self._filter_store.prune(items, matcher, from_ms, to_ms)
         await targets.yield_to_loop()
-        run = SearchExecution(
-            self.pool, self._clock, request, now_ms, pieces, left, output=want, fields=fields
+        execution = SearchExecution(
+            self.pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields
         )
-        run.totals.index_note = self._index_manager.incomplete_reason(pieces) if clauses else None
-        return run
+        execution.totals.index_note = self._index_manager.incomplete_reason(items) if clauses else None
+        return execution
 
-    async def _blocks(self, left: Sequence[Remaining]) -> list[tuple[Remaining, list[Block]]]:
-        """The blocks of each partition that has something left, oldest first."""
-        async with self._planning:  # two at once would cut the same gaps twice
+    async def _blocks(self, remaining: Sequence[Remaining]) -> list[tuple[Remaining, list[Block]]]:
+        """The blocks of each partition with offsets to search, oldest first."""
+        async with self._planning:  # two calls at the same time would divide the same ranges twice
             await self._filter_store.restore()
-            return await self._planned(left)
+            return await self._planned_blocks(remaining)
 
-    async def _planned(self, left: Sequence[Remaining]) -> list[tuple[Remaining, list[Block]]]:
+    async def _planned_blocks(self, remaining: Sequence[Remaining]) -> list[tuple[Remaining, list[Block]]]:
         planned: list[tuple[Remaining, _PartitionPlan]] = []
-        new: list[_PartitionPlan] = []
-        async for each in targets.in_turns(left):
-            if each.low >= each.high:
+        new_plans: list[_PartitionPlan] = []
+        async for target in targets.in_turns(remaining):
+            if target.low >= target.high:
                 continue
             try:
-                folder, begin, end, *_ = self._engine.partition_files(each.topic, each.partition)
+                folder, begin, end, *_ = self._engine.partition_files(target.topic, target.partition)
                 plan = self._plans.get(folder)
                 if plan is None or (plan.begin, plan.end) != (begin, end):
-                    found = await self._engine.byte_ranges(each.topic, each.partition, begin, end)
-                    if not found:
+                    ranges = await self._engine.byte_ranges(target.topic, target.partition, begin, end)
+                    if not ranges:
                         continue
-                    full = [(f"{self._data}/{path}", start, end) for path, start, end in found]
-                    plan = _PartitionPlan(folder, begin, end, full)
-                    new.append(plan)
+                    absolute = [(f"{self._data}/{path}", start, end) for path, start, end in ranges]
+                    plan = _PartitionPlan(folder, begin, end, absolute)
+                    new_plans.append(plan)
             except StreamError:
-                continue  # deleted meanwhile
-            planned.append((each, plan))
-        await self._cut(new)
-        return [(each, plan.blocks) for each, plan in planned]
+                continue  # deleted in the meantime
+            planned.append((target, plan))
+        await self._cut_blocks(new_plans)
+        return [(target, plan.blocks) for target, plan in planned]
 
-    async def _cut(self, plans: Sequence[_PartitionPlan]) -> None:
-        """Find the blocks of these partitions, and remember them until they move."""
-        gaps: list[UncutRange] = []
+    async def _cut_blocks(self, plans: Sequence[_PartitionPlan]) -> None:
+        """Divide these partitions into blocks, and keep the plans until their offsets change."""
+        uncut: list[UncutRange] = []
         async for plan in targets.in_turns(plans):
-            gaps += self._block_map(plan.ranges).uncut_ranges(plan.ranges)
-        cuts: dict[str, list[BlockRange]] = {}
-        for at in range(0, len(gaps), GAPS_AT_ONCE):
-            some = gaps[at : at + GAPS_AT_ONCE]
-            reply = await self.pool.submit(partial(_plan, some, self._block_bytes)).final_reply()
+            uncut += self._block_map(plan.ranges).uncut_ranges(plan.ranges)
+        blocks_by_path: dict[str, list[BlockRange]] = {}
+        for start in range(0, len(uncut), RANGES_AT_ONCE):
+            group = uncut[start : start + RANGES_AT_ONCE]
+            reply = await self.pool.submit(partial(_cut_request, group, self._block_bytes)).final_reply()
             if isinstance(reply, RequestFailed):
-                raise StreamError(f"the log could not be prepared for search: {reply.reason}")
+                raise StreamError(f"the log could not be divided into blocks for a search: {reply.reason}")
             assert isinstance(reply, CutBlocksReply)
-            for cut in reply.blocks:
-                cuts.setdefault(cut.path, []).append(cut)
+            for block in reply.blocks:
+                blocks_by_path.setdefault(block.path, []).append(block)
         async for plan in targets.in_turns(plans):
-            found = [cut for path, _, _ in plan.ranges for cut in cuts.get(path, ())]
-            plan.blocks = self._block_map(plan.ranges).add_blocks(found, plan.ranges, plan.end)
+            new_blocks = [block for path, _, _ in plan.ranges for block in blocks_by_path.get(path, ())]
+            plan.blocks = self._block_map(plan.ranges).add_blocks(new_blocks, plan.ranges, plan.end)
             plan.ranges = []
             self._plans[plan.folder] = plan
 
-    def _block_map(self, ranges: Ranges) -> BlockMap:
-        """What is known of the partition that these files are of: by its folder, which no other topic of
-        the same name will have."""
+    def _block_map(self, ranges: ByteRanges) -> BlockMap:
+        """The closed blocks of the partition with these files. They are kept by folder, because a topic that
+        is created again with the same name has other folders."""
         return self._filter_store.block_maps.setdefault(str(Path(ranges[0][0]).parent), BlockMap())
 
     @staticmethod
-    def _unit(left: Remaining, block: Block) -> Unit:
+    def _unit(target: Remaining, block: Block) -> Unit:
         return Unit(
-            left.topic,
-            left.partition,
+            target.topic,
+            target.partition,
             block.path,
             block.start,
             block.end,
-            max(left.low, block.first_offset),
-            min(left.high, block.next_offset),
+            max(target.low, block.first_offset),
+            min(target.high, block.next_offset),
         )
 
-    async def _spans(self, units: Sequence[tuple[Unit, Block]]) -> list[tuple[int, int, int] | None]:
-        """Of each: what is known of its block, if it is all of that, else what its headers say, which is
-        remembered."""
-        whole: list[bool] = []
-        found: list[tuple[int, int, int] | None] = []
+    async def _time_spans(self, units: Sequence[tuple[Unit, Block]]) -> list[TimeSpan | None]:
+        """The time span of each unit: that of its block, if it is the whole block and the block's is known,
+        else read from the batch headers, and kept in the block."""
+        is_whole_block: list[bool] = []
+        spans: list[TimeSpan | None] = []
         async for unit, block in targets.in_turns(units):
-            whole.append((unit.low, unit.high) == (block.first_offset, block.next_offset))
-            found.append(block.time_span if whole[-1] else None)
-        unknown = [at for at, span in enumerate(found) if span is None]
-        groups = [unknown[at : at + UNITS_AT_ONCE] for at in range(0, len(unknown), UNITS_AT_ONCE)]
+            is_whole_block.append((unit.low, unit.high) == (block.first_offset, block.next_offset))
+            spans.append(block.time_span if is_whole_block[-1] else None)
+        unknown = [i for i, span in enumerate(spans) if span is None]
+        groups = [unknown[start : start + UNITS_AT_ONCE] for start in range(0, len(unknown), UNITS_AT_ONCE)]
         jobs = [
-            self.pool.submit(partial(_times, [units[at][0] for at in group]), LOOKUP_PRIORITY)
+            self.pool.submit(partial(_times_request, [units[i][0] for i in group]), LOOKUP_PRIORITY)
             for group in groups
         ]
         for group, job in zip(groups, jobs, strict=True):
             reply = await job.final_reply()
             if not isinstance(reply, UnitTimesReply):
-                raise StreamError(f"counting failed: {reply}")
-            for at, span in zip(group, reply.spans, strict=True):
-                found[at] = span
-                if whole[at]:
-                    units[at][1].time_span = span
-        return found
+                raise StreamError(f"the histogram failed: {reply}")
+            for i, span in zip(group, reply.spans, strict=True):
+                spans[i] = span
+                if is_whole_block[i]:
+                    units[i][1].time_span = span
+        return spans
 
     async def _count(self, units: Sequence[Unit], edges: list[int]) -> list[float]:
-        jobs = [
-            self.pool.submit(partial(_counts, list(units[at : at + UNITS_AT_ONCE]), edges), LOOKUP_PRIORITY)
-            for at in range(0, len(units), UNITS_AT_ONCE)
-        ]
+        """The number of events of these units in each bucket."""
+        groups = [list(units[start : start + UNITS_AT_ONCE]) for start in range(0, len(units), UNITS_AT_ONCE)]
+        jobs = [self.pool.submit(partial(_count_request, group, edges), LOOKUP_PRIORITY) for group in groups]
         counts = [0.0] * (len(edges) - 1)
         for job in jobs:
             reply = await job.final_reply()
             if not isinstance(reply, CountByTimeReply):
-                raise StreamError(f"counting failed: {reply}")
+                raise StreamError(f"the histogram failed: {reply}")
             counts = [a + b for a, b in zip(counts, reply.counts, strict=True)]
         return counts
 
 
-def _plan(gaps: list[UncutRange], block_bytes: int, job_id: int) -> CutBlocksRequest:
-    return CutBlocksRequest(job_id, gaps, block_bytes)
+def _cut_request(ranges: list[UncutRange], block_bytes: int, job_id: int) -> CutBlocksRequest:
+    return CutBlocksRequest(job_id, ranges, block_bytes)
 
 
-def _times(units: list[Unit], job_id: int) -> UnitTimesRequest:
+def _times_request(units: list[Unit], job_id: int) -> UnitTimesRequest:
     return UnitTimesRequest(job_id, units)
 
 
-def _counts(units: list[Unit], edges: list[int], job_id: int) -> CountByTimeRequest:
+def _count_request(units: list[Unit], edges: list[int], job_id: int) -> CountByTimeRequest:
     return CountByTimeRequest(job_id, units, edges)
 
 
-def _overlaps(left: Remaining, block: Block) -> bool:
-    return block.first_offset < left.high and left.low < block.next_offset
+def _overlaps(target: Remaining, block: Block) -> bool:
+    return block.first_offset < target.high and target.low < block.next_offset
 
 
 def order_items(partitions: Sequence[Sequence[WorkItem]], newest_first: bool) -> list[WorkItem]:
-    """The pieces of all partitions (each oldest first) in the order of a search: each partition's by offset,
-    and between them by time."""
-    return _sort_items([each for pieces in partitions for each in _with_sort_keys(pieces, newest_first)])
+    """The items of all partitions in the order of a search: by offset within a partition, by time between
+    partitions. The items of each partition are given oldest first."""
+    return _sort_items([keyed for items in partitions for keyed in _with_sort_keys(items, newest_first)])
 
 
-def _with_sort_keys(pieces: Sequence[WorkItem], newest_first: bool) -> Iterator[SortableItem]:
-    """A partition's pieces with what they are sorted by."""
+def _with_sort_keys(items: Sequence[WorkItem], newest_first: bool) -> Iterator[SortableItem]:
+    """A partition's items with their sort keys: a time, and their number within the partition."""
     if newest_first:
-        # A piece comes after the newer ones of its partition even if its times are later.
-        bound = 1 << 62
-        for at, piece in enumerate(reversed(pieces)):
-            bound = min(bound, piece.time_ms)
-            yield -bound, at, piece
+        # An item follows those with later offsets of its partition, even if its time is later than theirs.
+        time_ms = 1 << 62
+        for number, item in enumerate(reversed(items)):
+            time_ms = min(time_ms, item.time_ms)
+            yield -time_ms, number, item
     else:
-        bound = -(1 << 62)
-        for at, piece in enumerate(pieces):
-            bound = max(bound, piece.time_ms)
-            yield bound, at, piece
+        time_ms = -(1 << 62)
+        for number, item in enumerate(items):
+            time_ms = max(time_ms, item.time_ms)
+            yield time_ms, number, item
 
 
 def _sort_items(keyed: list[SortableItem]) -> list[WorkItem]:
     keyed.sort(key=itemgetter(0, 1))  # stable
-    return [piece for _, _, piece in keyed]
+    return [item for _, _, item in keyed]

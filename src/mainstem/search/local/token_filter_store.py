@@ -1,8 +1,7 @@
-"""Keeping token filters for all closed blocks, and asking them.
+"""Keeps the token filters of all closed blocks, and tests them for a search.
 
-Owns: which blocks have one, building the missing ones one at a time in a process of its own at the lowest
-priority, and removing them with their data. Refuses: to hold up a search: what has no filter yet is read.
-Used by `local/search.py`.
+It knows which blocks have a filter, builds missing filters one at a time in a separate process at the lowest
+priority, and removes filters with their data. It never delays a search: a block without a filter is read.
 """
 
 from __future__ import annotations
@@ -35,10 +34,11 @@ from mainstem.search.workers.bootstrap import BACKGROUND_NICE
 from mainstem.search.workers.pool import BUILD_PRIORITY, SEARCH_PRIORITY, WorkerPool
 
 FILTERS_AT_ONCE = 256
-REST_S = 60.0
-"""After a filter that could not be made."""
+"""Filters in one request to a worker."""
+RETRY_DELAY_S = 60.0
+"""Delay after a filter that could not be built."""
 MissingFilters = dict[tuple[str, int], tuple[str, int, Block]]
-"""Topic, partition and block, by file and position."""
+"""Topic, partition and block, by the block's file and position."""
 
 log = logging.getLogger(__name__)
 
@@ -51,148 +51,161 @@ class TokenFilterStore:
         self._partitions = data / "partitions"
         self._pool = pool
         self._builder = WorkerPool(clock, workers=1, nice=BACKGROUND_NICE)
-        self._clock, self._rest_s = clock, REST_S
-        self._rests_until = 0.0
-        self._later = MissingFilters()
+        self._clock = clock
+        self._retry_at = 0.0
+        self._postponed = MissingFilters()
+        """Filters to build at `_retry_at`."""
         self._restored = False
         self.block_maps: dict[str, BlockMap] = {}
-        """Blocks by the partition's folder."""
+        """The closed blocks of each partition, by its folder."""
 
     async def restore(self) -> None:
-        """Find what an earlier run has left. Once; called before anything is built."""
+        """Load the filters of an earlier run, at the first call. To be called before any filter is built."""
         if self._restored:
             return
         self._restored = True
         reply = await self._pool.submit(
-            partial(_restore, str(self._root), str(self._partitions))
+            partial(_find_request, str(self._root), str(self._partitions))
         ).final_reply()
         if not isinstance(reply, FiltersReply):
-            log.warning("token filters of an earlier run are not used: %s", reply)
+            log.warning(
+                "the token filters of an earlier run could not be loaded and are built again: %s", reply
+            )
             return
-        folders: dict[str, list[FilterInfo]] = {}
-        for head in reply.filters:
-            folders.setdefault(str(Path(head.path).parent), []).append(head)
-        for folder, heads in folders.items():
-            self.block_maps.setdefault(folder, BlockMap()).restore(heads)
+        filters_by_folder: dict[str, list[FilterInfo]] = {}
+        for info in reply.filters:
+            filters_by_folder.setdefault(str(Path(info.path).parent), []).append(info)
+        for folder, filters in filters_by_folder.items():
+            self.block_maps.setdefault(folder, BlockMap()).restore(filters)
 
-    # --- asking -------------------------------------------------------------------------------------------
+    # --- testing --------------------------------------------------------------------------------------------
 
     async def prune(
-        self, pieces: Sequence[WorkItem], matcher: Matcher, from_ms: int | None, to_ms: int | None
+        self, items: Sequence[WorkItem], matcher: Matcher, from_ms: int | None, to_ms: int | None
     ) -> None:
-        """Mark the pieces in which nothing can match."""
-        await prune(self._pool, pieces, matcher, from_ms, to_ms)
+        """Mark the items in which no event can match as excluded."""
+        await prune(self._pool, items, matcher, from_ms, to_ms)
 
     # --- building -----------------------------------------------------------------------------------------
 
     async def build_missing(self, topic: str, partition: int, blocks: Iterable[Block]) -> int:
-        """Make the filters that these blocks lack, the newest first. How many were made."""
-        lacking = [
-            each for each in blocks if each.closed and each.filter_path is None and not each.unfilterable
+        """Build the filters that these blocks lack, the newest first. Returns how many were built."""
+        missing = [
+            block for block in blocks if block.closed and block.filter_path is None and not block.unfilterable
         ]
-        lacking.sort(key=lambda each: -each.first_offset)
-        return await self._build({(each.path, each.start): (topic, partition, each) for each in lacking})
+        missing.sort(key=lambda block: -block.first_offset)
+        return await self._build({(block.path, block.start): (topic, partition, block) for block in missing})
 
     async def retry_failed(self) -> int:
-        """Make the filters that could not be made earlier, if it is time. How many were made."""
-        if not self._later or self._clock.monotonic() < self._rests_until:
+        """Build the filters that could not be built earlier, if RETRY_DELAY_S has passed. Returns how many
+        were built."""
+        if not self._postponed or self._clock.monotonic() < self._retry_at:
             return 0
-        later, self._later = self._later, {}
-        return await self._build(later)
+        postponed, self._postponed = self._postponed, {}
+        return await self._build(postponed)
 
-    async def _build(self, lacking: MissingFilters) -> int:
+    async def _build(self, missing: MissingFilters) -> int:
         made, failed = 0, MissingFilters()
-        for place, (topic, partition, block) in lacking.items():
-            if self._clock.monotonic() < self._rests_until:
-                self._later[place] = topic, partition, block
+        for location, (topic, partition, block) in missing.items():
+            if self._clock.monotonic() < self._retry_at:
+                self._postponed[location] = topic, partition, block
                 continue
-            self._later.pop(place, None)
-            reply = await self._made(topic, partition, block)
+            self._postponed.pop(location, None)
+            reply = await self._build_filter(topic, partition, block)
             if isinstance(reply, BuildFilterReply) and reply.filter is not None:
                 block.filter_path = reply.filter.filter_path
                 block.apply_filter_info(reply.filter)
                 made += 1
             elif isinstance(reply, RequestFailed) and not reply.data_deleted:
-                # What is wrong with this block, or with the disk, may pass; the others come before it.
+                # The cause, in this block or on the disk, may pass. The other blocks are built before it.
                 log.warning(
-                    "no token filter yet for %s from %d on: %s", block.path, block.start, reply.reason
+                    "the token filter of the block at byte %d of %s could not be built; it is built again in"
+                    " %.0f s: %s",
+                    block.start,
+                    block.path,
+                    RETRY_DELAY_S,
+                    reply.reason,
                 )
-                self._rests_until = self._clock.monotonic() + self._rest_s
-                failed[place] = topic, partition, block
+                self._retry_at = self._clock.monotonic() + RETRY_DELAY_S
+                failed[location] = topic, partition, block
             else:
                 block.unfilterable = True
-        self._later |= failed
+        self._postponed |= failed
         return made
 
-    async def _made(self, topic: str, partition: int, block: Block) -> Reply:
+    async def _build_filter(self, topic: str, partition: int, block: Block) -> Reply:
         unit = Unit(
             topic, partition, block.path, block.start, block.end, block.first_offset, block.next_offset
         )
         target = self._root / Path(block.path).parent.name / f"{block.first_offset:020}{token_filter.SUFFIX}"
-        return await self._builder.submit(partial(_build, unit, str(target)), BUILD_PRIORITY).final_reply()
+        return await self._builder.submit(
+            partial(_build_request, unit, str(target)), BUILD_PRIORITY
+        ).final_reply()
 
     async def remove_orphans(self, live_folders: set[str]) -> None:
-        """Remove the filters of what was deleted. `live_folders`: of the partitions that hold something."""
-        gone: list[str] = []
+        """Remove the filters of deleted data. `live_folders`: the folders of all partitions with events."""
+        orphaned: list[str] = []
         for folder in [folder for folder in self.block_maps if folder not in live_folders]:
             blocks = self.block_maps.pop(folder)
-            gone += blocks.orphaned_filters + [
+            orphaned += blocks.orphaned_filters + [
                 block.filter_path for block in blocks.blocks if block.filter_path is not None
             ]
         for blocks in self.block_maps.values():
-            gone += blocks.orphaned_filters
+            orphaned += blocks.orphaned_filters
             blocks.orphaned_filters = []
-        if gone:
-            await self._builder.submit(partial(_remove, gone), BUILD_PRIORITY).final_reply()
+        if orphaned:
+            await self._builder.submit(partial(_remove_request, orphaned), BUILD_PRIORITY).final_reply()
 
     async def close(self) -> None:
-        """End the builder."""
+        """Stop the process that builds filters."""
         await self._builder.close()
 
 
 async def prune(
-    pool: WorkerPool, pieces: Sequence[WorkItem], matcher: Matcher, from_ms: int | None, to_ms: int | None
+    pool: WorkerPool, items: Sequence[WorkItem], matcher: Matcher, from_ms: int | None, to_ms: int | None
 ) -> None:
-    """Mark the pieces in which nothing can match."""
-    async for piece in in_turns(pieces):
-        least, most = piece.block.min_ms, piece.block.max_ms
-        if least is not None and most is not None:
-            piece.excluded |= (from_ms is not None and most < from_ms) or (
-                to_ms is not None and least >= to_ms
+    """Mark the items in which no event can match as excluded: by the times of their blocks, then by the token
+    filters of those that the index has not cut down."""
+    async for item in in_turns(items):
+        min_ms, max_ms = item.block.min_ms, item.block.max_ms
+        if min_ms is not None and max_ms is not None:
+            item.excluded |= (from_ms is not None and max_ms < from_ms) or (
+                to_ms is not None and min_ms >= to_ms
             )
     clauses = [[token.encode() for token in sorted(clause)] for clause in matcher.required_tokens]
-    asked = [
-        each
-        async for each in in_turns(pieces)
-        if not (each.excluded or each.indexed) and each.block.filter_path is not None
+    filtered = [
+        item
+        async for item in in_turns(items)
+        if not (item.excluded or item.indexed) and item.block.filter_path is not None
     ]
-    if not clauses or not asked:
+    if not clauses or not filtered:
         return
-    groups = [asked[at : at + FILTERS_AT_ONCE] for at in range(0, len(asked), FILTERS_AT_ONCE)]
-    jobs = [pool.submit(partial(_sift, group, clauses), SEARCH_PRIORITY) for group in groups]
+    groups = [filtered[start : start + FILTERS_AT_ONCE] for start in range(0, len(filtered), FILTERS_AT_ONCE)]
+    jobs = [pool.submit(partial(_test_request, group, clauses), SEARCH_PRIORITY) for group in groups]
     for group, job in zip(groups, jobs, strict=True):
         reply = await job.final_reply()
         if not isinstance(reply, TestFiltersReply):
-            continue  # then they are read
-        for piece, verdict in zip(group, reply.results, strict=True):
-            piece.excluded = verdict == token_filter.CANNOT_MATCH
-            if verdict == token_filter.UNUSABLE:
-                piece.block.filter_path = None
+            continue  # untested blocks are read
+        for item, result in zip(group, reply.results, strict=True):
+            item.excluded = result == token_filter.CANNOT_MATCH
+            if result == token_filter.UNUSABLE:
+                item.block.filter_path = None
 
 
-def _restore(root: str, partitions: str, job_id: int) -> FindFiltersRequest:
+def _find_request(root: str, partitions: str, job_id: int) -> FindFiltersRequest:
     return FindFiltersRequest(job_id, root, partitions)
 
 
-def _sift(pieces: Sequence[WorkItem], clauses: list[list[bytes]], job_id: int) -> TestFiltersRequest:
+def _test_request(items: Sequence[WorkItem], clauses: list[list[bytes]], job_id: int) -> TestFiltersRequest:
+    blocks = [item.block for item in items]
     return TestFiltersRequest(
-        job_id, [(each.block.filter_path or "", each.block.start, each.block.end) for each in pieces], clauses
+        job_id, [(block.filter_path or "", block.start, block.end) for block in blocks], clauses
     )
 
 
-def _build(unit: Unit, target: str, job_id: int) -> BuildFilterRequest:
+def _build_request(unit: Unit, target: str, job_id: int) -> BuildFilterRequest:
     return BuildFilterRequest(job_id, unit, target)
 
 
-def _remove(paths: list[str], job_id: int) -> RemoveFiltersRequest:
+def _remove_request(paths: list[str], job_id: int) -> RemoveFiltersRequest:
     return RemoveFiltersRequest(job_id, paths)

@@ -1,10 +1,11 @@
-"""How a search process starts: `python -m mainstem.search.workers.bootstrap NICE MODULE TOLD...`.
+"""Starts a search process: `python -m mainstem.search.workers.bootstrap NICE MODULE ARGUMENTS...`.
 
-Owns: a process's place behind the server, taken before the module is imported: deaf to a terminal's signals,
-and of low priority; and that libraries bring no more than is used of them, for somebody waits for the start.
-Refuses: a session of its own. Linux shares the processors between sessions first
-(sched(7), autogroup) and looks at niceness only within one, so that a niced process in a session of its own
-gets as much as the whole server. Run by `pool.py`.
+Before it imports the module, it ignores the terminal's signals, lowers the process's priority below the
+server's, and stubs packages that import more than is used, because a user waits for the start.
+
+The process stays in the server's session. Linux divides the processors between sessions first (sched(7),
+autogroup) and applies niceness only within a session: a niced process in a session of its own would get as
+much as the whole server.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import signal
 import sys
 
 BACKGROUND_NICE = 19
-"""The niceness that means: only when nobody else wants the processor or the disk, which goes with SCHED_IDLE
-(ioprio_set(2))."""
+"""The lowest priority: run only when no other process needs the processor or the disk. It comes with
+SCHED_IDLE, which also lowers the disk priority (ioprio_set(2))."""
 _STUBBED = ("aiokafka", "aiokafka.record", "aiokafka.record._crecords", "crc32c")
-"""Packages that import far more than they are used for: a whole client, argparse, metadata of
+"""Packages whose `__init__` imports far more than the search uses: a whole client, argparse, metadata of
 distributions."""
 
 
 def stub_heavy_packages() -> None:
-    """Have these packages' modules, but run nothing of the packages themselves: 80 ms and 6 MB less. Only for
-    a process in which nobody else wants them."""
+    """Register these packages without running their `__init__`, so that only the needed submodules are
+    imported: saves 80 ms and 6 MB. Only for a process that uses nothing else of them."""
     for name in _STUBBED:
         spec = importlib.util.find_spec(name)
         if spec is not None:
@@ -35,13 +36,13 @@ def stub_heavy_packages() -> None:
 
 
 def lower_priority(nice: int) -> None:
-    """Leave signals to the server, and the processor too."""
+    """Ignore the terminal's signals, which the server handles, and lower the priority."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(nice)
         if nice >= BACKGROUND_NICE and hasattr(os, "SCHED_IDLE"):
-            # Unlike niceness it lets a process that wakes up take the processor at once.
+            # Unlike niceness, it lets any process that wakes up preempt this one at once.
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 

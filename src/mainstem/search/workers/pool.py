@@ -1,8 +1,8 @@
-"""The worker processes, seen from the loop of the server.
+"""The pool of worker processes, as the server's event loop uses it.
 
-Owns: starting them at first use or a little before, ending them when idle, giving them requests in order of
-importance, and what is told when one dies. Refuses: to block the loop, and to hold back what a worker sends:
-a request bounds its own answer. Used by both kinds of search.
+It starts processes when they are first needed, or a little before, stops idle ones, and passes requests on by
+priority, one at a time to each process. If a process dies, its request fails. It never blocks the loop. It
+does not limit what a worker sends: each request limits the size of its own replies.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ from mainstem.search import ipc
 from mainstem.search.ipc import FINAL_REPLIES, LENGTH, Reply, Request, RequestFailed
 
 IDLE_S = 60.0
+"""An idle process is stopped after this time."""
 SEARCH_NICE = 10
-"""Somebody waits for a search, but producers and readers come first."""
+"""Niceness of processes that search: a user waits for them, but producers and consumers have priority."""
 CLOSE_S = 5.0
-"""A worker ends between two batches; one that has not by then is killed."""
+"""A worker stops between two batches. One that has not stopped after this time is killed."""
 SEARCH_PRIORITY, LOOKUP_PRIORITY, BUILD_PRIORITY = 0, 1, 2
-"""Importance of requests."""
+"""Priorities of requests; the lowest number is first."""
 
 
 def default_workers() -> int:
-    """One core is the stream's."""
+    """Number of workers by default: one core is left to the server."""
     return max(1, (os.cpu_count() or 1) - 1)
 
 
 @dataclass(slots=True)
 class WorkerJob:
-    """A request on its way. Its replies come in order; the last one is one of `ipc.FINAL_REPLIES`."""
+    """A submitted request and its replies, in order. The last reply is one of `ipc.FINAL_REPLIES`."""
 
     id: int
     request: Request | None
     replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
     process: _WorkerProcess | None = None
+    """The process that works on it; None: it waits."""
     progress: ipc.ScanProgress | None = None
-    """How far a scan was at its last report."""
+    """The last progress report of a scan."""
     cancelled: bool = False
     done: bool = False
 
     async def final_reply(self) -> Reply:
-        """Wait for the end; what comes before is passed over."""
+        """Wait for the final reply. The replies before it are dropped."""
         while True:
             reply = await self.replies.get()
             if isinstance(reply, FINAL_REPLIES):
@@ -77,7 +79,7 @@ class _WorkerProcess:
 
 
 class WorkerPool:
-    """Some worker processes. Used on one loop."""
+    """A pool of worker processes. Not thread-safe: for one event loop."""
 
     def __init__(
         self,
@@ -88,7 +90,8 @@ class WorkerPool:
         nice: int = SEARCH_NICE,
         program: Sequence[str] = ("mainstem.search.workers.worker",),
     ) -> None:
-        """`nice`: see `bootstrap.py`. `program`: the module that a worker runs, and what it is told."""
+        """`workers`: maximum number of processes. `nice`: see `bootstrap.py`. `program`: the module that a
+        worker runs, and its arguments."""
         self._clock = clock
         self._workers_max = workers or default_workers()
         self._idle_s = idle_s
@@ -102,21 +105,22 @@ class WorkerPool:
 
     @property
     def workers(self) -> int:
-        """How many requests can be worked on at once."""
+        """Maximum number of processes, and so of requests in progress."""
         return self._workers_max
 
     @property
     def pids(self) -> list[int]:
-        """The processes that run now."""
-        return [each.process.pid for each in self._processes]
+        """Process ids of the workers that are running."""
+        return [worker.process.pid for worker in self._processes]
 
     @property
     def busy(self) -> bool:
-        """Some request waits or is worked on."""
-        return bool(self._waiting) or any(each.job is not None for each in self._processes)
+        """Whether a request waits or is in progress."""
+        return bool(self._waiting) or any(worker.job is not None for worker in self._processes)
 
     def prepare(self) -> None:
-        """Somebody may ask soon: have a process that waits for it, for as long as one stays idle."""
+        """Have an idle process ready, because a search may come soon. It is stopped after `idle_s` as
+        usual."""
         for process in self._processes:
             if process.job is None:
                 self._mark_idle(process)
@@ -125,7 +129,7 @@ class WorkerPool:
             self._start()
 
     def submit(self, make: Callable[[int], Request], priority: int = SEARCH_PRIORITY) -> WorkerJob:
-        """Have a request done, made with the id that it is given."""
+        """Submit the request that `make` returns for a new id."""
         job = WorkerJob(next(self._ids), None)
         job.request = make(job.id)
         if self._closed:
@@ -136,18 +140,18 @@ class WorkerPool:
         return job
 
     def cancel(self, job: WorkerJob) -> None:
-        """Nobody waits for it any more."""
+        """Cancel a request. Its replies are dropped, except for the final one."""
         job.cancelled = True
         if job.process is not None and not job.done:
             job.process.send(ipc.CancelRequest(job.id))
 
     def _assign(self) -> None:
-        """Give what waits to those that are idle; start one more if there is none."""
+        """Send waiting requests to idle processes. Start another process if none is idle."""
         while self._waiting:
             if self._waiting[0][2].cancelled:
                 heapq.heappop(self._waiting)
                 continue
-            idle = next((each for each in self._processes if each.job is None), None)
+            idle = next((worker for worker in self._processes if worker.job is None), None)
             if idle is None:
                 if len(self._processes) + self._starting < self._workers_max and self._starting < len(
                     self._waiting
@@ -156,6 +160,7 @@ class WorkerPool:
                 return
             job = heapq.heappop(self._waiting)[2]
             assert job.request is not None
+            assert not job.done, "a request that is done does not wait"
             idle.job, job.process = job, idle
             if idle.idle is not None:
                 idle.idle.cancel()
@@ -165,13 +170,13 @@ class WorkerPool:
         self._starting += 1
         self._spawn(self._run_process())
 
-    def _spawn(self, life: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(life)
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run_process(self) -> None:
-        """One process, from its start to its end."""
+        """Run one process, from its start to its end."""
         try:
             process = _WorkerProcess(
                 await asyncio.create_subprocess_exec(
@@ -184,7 +189,7 @@ class WorkerPool:
             self._starting -= 1
             while self._waiting and not self._processes:
                 job = heapq.heappop(self._waiting)[2]
-                self._end(job, RequestFailed(job.id, f"no worker can be started: {error}"))
+                self._end(job, RequestFailed(job.id, f"no search worker can be started: {error}"))
             return
         self._starting -= 1
         self._processes.append(process)
@@ -212,18 +217,19 @@ class WorkerPool:
             job.replies.put_nowait(reply)
 
     def _end(self, job: WorkerJob, reply: Reply) -> None:
+        assert not job.done, "a request has one final reply"
         job.done = True
         job.replies.put_nowait(reply)
 
     def _mark_idle(self, process: _WorkerProcess) -> None:
-        """It has nothing to do: something waits, or its time runs."""
+        """Send the process a waiting request, or start its idle time."""
         self._assign()
         if process.job is None and not self._closed:
             if process.idle is not None:
                 process.idle.cancel()
-            process.idle = self._clock.call_later(self._idle_s, lambda: self._dismiss(process))
+            process.idle = self._clock.call_later(self._idle_s, lambda: self._stop_idle(process))
 
-    def _dismiss(self, process: _WorkerProcess) -> None:
+    def _stop_idle(self, process: _WorkerProcess) -> None:
         if process.job is None and process.process.stdin is not None:
             if process in self._processes:
                 self._processes.remove(process)
@@ -237,12 +243,12 @@ class WorkerPool:
         job, process.job = process.job, None
         code = await process.process.wait()
         if job is not None:
-            self._end(job, RequestFailed(job.id, f"the worker that searched it ended with {code}"))
+            self._end(job, RequestFailed(job.id, f"its search worker ended with exit code {code}"))
         if not self._closed:
             self._assign()
 
     async def close(self) -> None:
-        """End all of them. What waits fails."""
+        """Stop all processes. Waiting requests fail."""
         self._closed = True
         for _, _, job in self._waiting:
             self._end(job, RequestFailed(job.id, "the search was closed"))

@@ -1,8 +1,9 @@
-"""A search worker: `python -m mainstem.search.workers.worker`, a process of its own.
+"""The search worker, a process that executes one request after the other.
 
-Owns: its pipes, one request after the other, and looking for CancelRequest between batches. Refuses: to be
-forked from the server, to write to the log, and to end for a bad unit: what fails is answered. It ends when
-the server's end of the pipe closes, whatever killed the server. Started by `bootstrap.py`.
+It reads requests from standard input and writes replies to standard output. It looks for CancelRequest
+between batches, never writes to the log, and answers a failed request with RequestFailed instead of ending.
+It ends when the server's end of the pipe closes, also after the server was killed. `bootstrap.py` starts it
+as a new process, not as a fork of the server: `python -m mainstem.search.workers.worker`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from mainstem.search.ipc import LENGTH, Reply, Request
 from mainstem.search.local.scan import CompiledQuery, ScanResult, ScanTask, scan_unit
 
 COMPILED_QUERIES_MAX = 16
+"""Compiled queries to keep for later units of the same search."""
 PROGRESS_BYTES = 2 << 20
+"""Bytes to scan between two ScanProgress messages."""
+CANCELLED_IDS = 10_000
+"""A cancelled id is forgotten when ids have advanced by this much: its request has ended."""
 
 
 class WorkerPipes:
@@ -37,21 +42,21 @@ class WorkerPipes:
         self._ended = False
 
     def next(self) -> Request | None:
-        """The next request that was not cancelled; None at the end."""
+        """The next request, waiting for it. None: the pipe is closed."""
         while not self._waiting and not self._ended:
             self._receive()
         return self._waiting.popleft() if self._waiting else None
 
     def is_cancelled(self, request_id: int) -> bool:
-        """Somebody gave this request up, or the server is gone."""
+        """Whether this request was cancelled, or the server has ended."""
         while not self._ended and select.select([self._source], [], [], 0)[0]:
             self._receive()
         return self._ended or request_id in self._cancelled
 
     def _receive(self) -> None:
-        piece = os.read(self._source, 1 << 20)
-        self._ended = not piece
-        self._bytes += piece
+        received = os.read(self._source, 1 << 20)
+        self._ended = not received
+        self._bytes += received
         while len(self._bytes) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._bytes)
             if len(self._bytes) < LENGTH.size + length:
@@ -60,27 +65,29 @@ class WorkerPipes:
             del self._bytes[: LENGTH.size + length]
             request = ipc.decode_request(body)
             if isinstance(request, ipc.CancelRequest):
-                self._cancelled = {each for each in self._cancelled if each > request.id - 10_000}
+                self._cancelled = {
+                    cancelled for cancelled in self._cancelled if cancelled > request.id - CANCELLED_IDS
+                }
                 self._cancelled.add(request.id)
             else:
                 self._waiting.append(request)
 
     def send(self, reply: Reply) -> None:
-        """Send a reply, all of it."""
+        """Send a whole reply, waiting until the pipe accepts it."""
         rest = memoryview(ipc.frame(reply))
         while rest:
             rest = rest[os.write(self._sink, rest) :]
 
 
 class SearchWorker:
-    """Does requests."""
+    """Executes requests about the files of this machine."""
 
     def __init__(self, pipes: WorkerPipes) -> None:
         self._pipes = pipes
         self._queries: OrderedDict[tuple[object, ...], CompiledQuery] = OrderedDict()
 
     def run(self) -> None:
-        """Until the pipe closes."""
+        """Execute requests until the pipe closes."""
         while (request := self._pipes.next()) is not None:
             try:
                 self._pipes.send(self._handle(request))
@@ -91,7 +98,7 @@ class SearchWorker:
                     return
                 self._pipes.send(ipc.RequestFailed(request.id, str(error)))
             except MemoryError:
-                self._pipes.send(ipc.RequestFailed(request.id, "it takes more memory than there is"))
+                self._pipes.send(ipc.RequestFailed(request.id, "not enough memory"))
 
     def _handle(self, request: Request) -> Reply:
         if isinstance(request, ipc.ScanRequest):
@@ -103,7 +110,7 @@ class SearchWorker:
         if isinstance(request, ipc.TestFiltersRequest):
             clauses = request.clauses
             return ipc.TestFiltersReply(
-                request.id, [token_filter.test(*each, clauses=clauses) for each in request.filters]
+                request.id, [token_filter.test(*block, clauses=clauses) for block in request.filters]
             )
         if isinstance(request, ipc.BuildFilterRequest):
             return ipc.BuildFilterReply(
@@ -122,57 +129,63 @@ class SearchWorker:
         return ipc.CountByTimeReply(request.id, histogram.count_by_time(request.units, request.edges))
 
     def _scan(self, request: ipc.ScanRequest) -> Reply:
-        damaged = self._pipes.send
-        tally = FieldValueCounter(request.fields) if request.output == "fields" else None
-        order = ScanTask(
+        send = self._pipes.send
+        value_counter = FieldValueCounter(request.fields) if request.output == "fields" else None
+        task = ScanTask(
             request.newest_first,
             request.limit,
             request.max_bytes,
             return_rows=request.output == "events",
-            value_counter=tally,
-            on_matches=lambda rows: self._pipes.send(ipc.ScanMatches(request.id, rows)),
-            on_damage=lambda offset, reason: damaged(ipc.ScanDamage(request.id, offset, reason)),
+            value_counter=value_counter,
+            on_matches=lambda rows: send(ipc.ScanMatches(request.id, rows)),
+            on_damage=lambda offset, reason: send(ipc.ScanDamage(request.id, offset, reason)),
             is_cancelled=lambda: self._pipes.is_cancelled(request.id),
-            on_progress=self._progress(request.id),
+            on_progress=self._progress_sender(request.id),
         )
-        done = self._scan_unit(request.unit, self._compiled(request), order)
-        counted = {name: dict(counter) for name, counter in tally.counters.items()} if tally else {}
+        result = self._scan_unit(request.unit, self._compiled(request), task)
+        counters = {} if value_counter is None else value_counter.counters
         return ipc.ScanReply(
-            request.id, done.bytes, done.skipped_bytes, done.events, done.matches, done.stopped_at, counted
+            request.id,
+            result.bytes,
+            result.skipped_bytes,
+            result.events,
+            result.matches,
+            result.stopped_at,
+            {name: dict(counter) for name, counter in counters.items()},
         )
 
-    def _progress(self, request_id: int) -> Callable[[ScanResult], None]:
-        """Tells how far it is, now and then."""
-        told = 0
+    def _progress_sender(self, request_id: int) -> Callable[[ScanResult], None]:
+        """A function that sends ScanProgress after every PROGRESS_BYTES."""
+        reported_bytes = 0
 
-        def tell(outcome: ScanResult) -> None:
-            nonlocal told
-            done = outcome.bytes + outcome.skipped_bytes
-            if done - told >= PROGRESS_BYTES:
-                told = done
-                self._pipes.send(ipc.ScanProgress(request_id, outcome.bytes, outcome.skipped_bytes))
+        def report(result: ScanResult) -> None:
+            nonlocal reported_bytes
+            finished_bytes = result.bytes + result.skipped_bytes
+            if finished_bytes - reported_bytes >= PROGRESS_BYTES:
+                reported_bytes = finished_bytes
+                self._pipes.send(ipc.ScanProgress(request_id, result.bytes, result.skipped_bytes))
 
-        return tell
+        return report
 
-    def _scan_unit(self, unit: ipc.Unit, question: CompiledQuery, order: ScanTask) -> ScanResult:
-        """The worker of a cluster (`cluster/worker.py`) gets its bytes elsewhere."""
-        return scan_unit(unit, question, order)
+    def _scan_unit(self, unit: ipc.Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
+        """Scan a unit. The worker of a cluster overrides this, because its batches come from a broker."""
+        return scan_unit(unit, query, task)
 
     def _compiled(self, request: ipc.ScanRequest) -> CompiledQuery:
         key = (request.query, request.now_ms, request.since_ms, request.until_ms)
-        question = self._queries.pop(key, None) or CompiledQuery(*key)
-        self._queries[key] = question
+        query = self._queries.pop(key, None) or CompiledQuery(*key)
+        self._queries[key] = query
         if len(self._queries) > COMPILED_QUERIES_MAX:
             self._queries.popitem(last=False)
-        return question
+        return query
 
 
 def serve_requests(make: Callable[[WorkerPipes], SearchWorker]) -> None:
-    """Serve standard input until it closes."""
-    # Nothing but replies may come out of standard output: what a library prints goes where errors go.
+    """Execute the requests from standard input until it closes."""
+    # Standard output is for replies only: what a library prints is redirected to standard error.
     sink = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    record_parser()  # now, while nobody waits for it yet, if it was started early
+    record_parser()  # load it now: a worker that was started early has no request yet
     with contextlib.suppress(BrokenPipeError):
         make(WorkerPipes(sys.stdin.fileno(), sink)).run()
 
