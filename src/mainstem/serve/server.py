@@ -191,6 +191,7 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
     from mainstem.node import Node
 
     rng = random.Random(os.urandom(32))
+    collects = gc.isenabled()
     gc.disable()  # all that is made next stays: with 10,000 topics, looking for garbage takes 0.3 s
     try:
         return await Node.open(settings, disk, LoopClock(loop), rng)
@@ -204,8 +205,8 @@ async def _open_node(settings: Settings, folder: Path) -> Node:
         disk.close()
         raise CannotServe("folder", f"data folder {folder}: {error}") from None
     finally:
-        gc.freeze()
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def data_folder(data: str) -> Path:
@@ -244,6 +245,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
 async def _run(settings: Settings, ready: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     on_signals(stop)
+    gc.disable()  # until what is made at the start is frozen
     running = await start(settings)
     ready(
         f"mainstem ready in {process_age_s():.2f} s  {running.doors_text()}  data={running.folder}"
@@ -251,6 +253,7 @@ async def _run(settings: Settings, ready: Callable[[str], None]) -> None:
     )
     malloc.keep_freed()
     gc.freeze()  # what start-up made lives as long as the server: no collection needs to look at it again
+    gc.enable()
     asyncio.get_running_loop().call_later(SETTLED_S, gc.freeze)  # nor at what is known of each topic
     await stop.wait()
     log.info("stopping: no new connections; requests in flight are finished")
