@@ -1,9 +1,8 @@
-"""Examining a data folder that no server uses, without changing it.
+"""The examination of a data folder that no server uses, without changing it.
 
-Owns: the order in which everything is read: lock, meta.properties, checkpoints, journal, then each
-partition (`doctor_scan.py`). Refuses: a folder that a server uses, and to write: the folder is opened
-for reading alone. What the state log says is `coordinator/doctor.py`'s. Called by the command `mainstem
-doctor` and by tests.
+Owns: the order in which everything is read: lock, meta.properties, checkpoints, journal, then each partition
+(`doctor_scan.py`). Refuses: a folder that a server uses, and writing: all files are opened read-only. The
+content of the state log is examined by `coordinator/doctor.py`.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from mainstem.log.recovery import meta
 
 Key = tuple[UUID, int]
 FOREIGN_FOLDERS = ("state", "search", "search-index")
-"""Folders in the data folder that are not the log's."""
+"""Folders in the data folder that belong to the coordinator and to search, not to the log."""
 
 
 class ReadOnlyFile:
-    """What is needed of `disk.File` to read."""
+    """The reading half of `disk.contract.File`."""
 
     def __init__(self, root: str, path: str) -> None:
         self.path = path
@@ -49,7 +48,7 @@ class ReadOnlyFile:
 
 
 class ReadOnlyDisk:
-    """What is needed of `disk.Disk` to read; every other call is an error."""
+    """The reading half of `disk.contract.Disk`; every other call raises OSError (EROFS)."""
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
@@ -77,20 +76,23 @@ class ReadOnlyDisk:
             return file.read()
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise OSError(errno.EROFS, f"doctor changes nothing, but was asked to {name}")
+        raise OSError(errno.EROFS, f"{name}: the data folder is opened for reading only")
 
 
 class FolderExamination:
-    """One examination of a data folder. A context manager: no server starts on the folder meanwhile."""
+    """One examination of a data folder. A context manager: it locks the folder, so that no server starts on
+    it."""
 
     def __init__(self, root: str) -> None:
-        """LogFolderLocked: a server uses it; LogFolderError: it is no data folder, or of a newer format."""
+        """LogFolderLocked: a server uses the folder; LogFolderError: it is no data folder, or of a newer
+        format."""
         self.disk = ReadOnlyDisk(root)
         self.partitions = 0
+        """Partitions examined so far; so are the next two."""
         self.batches = 0
         self.events = 0
         self.read_bytes: Callable[[int], None] = lambda _: None
-        """Called with the bytes of segments read since the last call."""
+        """Called with the number of segment bytes read since the last call."""
         self._lock = -1
         self._take_lock()
         try:
@@ -100,17 +102,17 @@ class FolderExamination:
             self._damaged_checkpoints = checkpoints.damaged_files(plain)
             first = self.checkpoint.first_seq if self.checkpoint is not None else 1
             group = self.checkpoint.next_group if self.checkpoint is not None else 1
-            self._image = journal_reader.read_journal(plain, self.meta.folder_id, first, group)
+            self._journal = journal_reader.read_journal(plain, self.meta.folder_id, first, group)
         except BaseException:
             self.close()
             raise
-        self.clean = self.checkpoint is not None and self.checkpoint.clean and not self._image.live_paths
+        self.clean = self.checkpoint is not None and self.checkpoint.clean and not self._journal.live_paths
 
     def _take_lock(self) -> None:
         try:
             self._lock = os.open(f"{self.disk.root}/{paths.LOCK}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return  # a copy without it: nobody uses that
+            return  # a copy without a lock file: no server uses it
         try:
             fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,7 +120,7 @@ class FolderExamination:
             raise LogFolderLocked("a server uses the data folder: stop it first, or examine a copy") from None
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Release the folder. Idempotent."""
         for file in self.disk.open_files:
             file.close()
         self.disk.open_files.clear()
@@ -133,12 +135,12 @@ class FolderExamination:
         self.close()
 
     def partition_keys(self) -> list[Key]:
-        """The partitions that have a folder, those that are being deleted left out."""
-        parsed = map(paths.parse_partition, self.disk.list(paths.PARTITIONS))
-        return sorted((one[0], one[1]) for one in parsed if one is not None and not one[2])
+        """The partitions that have a folder, without those that are being deleted."""
+        names = map(paths.parse_partition, self.disk.list(paths.PARTITIONS))
+        return sorted(name[:2] for name in names if name is not None and not name[2])
 
     def total_bytes(self) -> int:
-        """Of all segments: what `run` will read."""
+        """The size of all segments, which `run` will read."""
         return sum(
             self.disk.size(f"{folder}/{name}")
             for folder in (paths.partition_folder(*key) for key in self.partition_keys())
@@ -147,50 +149,60 @@ class FolderExamination:
         )
 
     def run(self, is_live: Callable[[Key], bool] = lambda _: True) -> Iterator[Finding]:
-        """Read everything. `is_live`: whether the state log knows the partition; of others only the folder is
-        told."""
+        """Read everything and yield what is not as a clean stop leaves it. `is_live`: a topic has the
+        partition."""
         yield from self._folder()
         keys = self.partition_keys()
         for key in keys:
             if not is_live(key):
-                then = "the next start puts it into quarantine/, or removes it if its topic was deleted"
-                yield Finding("note", paths.partition_folder(*key), "no topic has this id", then, *key)
-            exam = PartitionExamination(self.disk.root, *key, self._promise(key), self.read_bytes)
+                consequence = (
+                    "the next start puts it into quarantine/, or removes it if its topic was deleted"
+                )
+                yield Finding("note", paths.partition_folder(*key), "no topic has this id", consequence, *key)
+            examination = PartitionExamination(
+                self.disk.root, *key, self._durable_extent(key), self.read_bytes
+            )
             try:
-                yield from exam.run()
+                yield from examination.run()
             except OSError as error:
-                what = f"cannot be read: {error.strerror}"
-                yield Finding("damage", paths.partition_folder(*key), what, "", *key)
+                problem = f"cannot be read: {error.strerror}"
+                yield Finding("damage", paths.partition_folder(*key), problem, "", *key)
             self.partitions += 1
-            self.batches += exam.batches
-            self.events += exam.events
+            self.batches += examination.batches
+            self.events += examination.events
         yield from self._missing(keys)
 
-    def _promise(self, key: Key) -> DurableExtent:
+    def _durable_extent(self, key: Key) -> DurableExtent:
         rows = self.checkpoint.rows if self.checkpoint is not None else ()
-        row = next((one for one in rows if (one.topic_id, one.index) == key), None)
+        row = next((row for row in rows if (row.topic_id, row.index) == key), None)
         if row is None and self.checkpoint is not None:
             row = CheckpointRow(*key, 0, 0, 0, 0, 0)
-        return DurableExtent(row, self.clean, [record for _, record in self._image.records.get(key, [])])
+        return DurableExtent(row, self.clean, [record for _, record in self._journal.records.get(key, [])])
 
     def _folder(self) -> Iterator[Finding]:
         for name in self._damaged_checkpoints:
-            then = "the next start uses the other one, and what the journal still has"
+            consequence = "the next start uses the other checkpoint and what the journal still has"
             if self.checkpoint is None:
-                then = "the next start reads every partition from its beginning; committed ends are not known"
-            yield Finding("derived", name, "is damaged", then)
+                consequence = (
+                    "the next start reads every partition from its beginning, for no committed end is known"
+                )
+            yield Finding("derived", name, "is damaged", consequence)
         if self.checkpoint is None and not self._damaged_checkpoints and self.partition_keys():
-            then = "the next start reads every partition from its beginning"
-            yield Finding("derived", checkpoints.NAMES[0], "is missing, and so is the other one", then)
-        for note in self._image.notes:
-            path, _, what = note.partition(": ")
-            then = "groups of the journal are lost; what they held is there as far as its segments have it"
-            yield Finding("damage", path, what, then)
+            consequence = "the next start reads every partition from its beginning"
+            yield Finding("derived", checkpoints.NAMES[0], "is missing, and so is the other one", consequence)
+        for note in self._journal.notes:
+            path, _, problem = note.partition(": ")
+            consequence = (
+                "groups of the journal are lost; their batches are there as far as the segments have them"
+            )
+            yield Finding("damage", path, problem, consequence)
         if not self.clean and self.checkpoint is not None:
-            live = len(self._image.live_paths)
+            live = len(self._journal.live_paths)
             files = "1 journal file" if live == 1 else f"{live} journal files"
-            then = f"the next start goes through {files} and the ends of what was written"
-            yield Finding("note", "", "the server was not stopped cleanly", then)
+            consequence = (
+                f"the next start replays {files} and scans the ends of the segments that were written"
+            )
+            yield Finding("note", "", "the server was not stopped cleanly", consequence)
         known = (
             paths.LOCK,
             paths.META,
@@ -201,26 +213,28 @@ class FolderExamination:
         )
         for name in self.disk.list(""):
             if name == paths.QUARANTINE:
-                then = "partitions that no topic had are kept there for you"
-                yield Finding("note", name, f"holds {len(self.disk.list(name))} folders", then)
+                consequence = "it keeps partitions that no topic had; delete them if you do not need them"
+                yield Finding("note", name, f"holds {len(self.disk.list(name))} folders", consequence)
             elif name not in known and not name.endswith(".tmp"):
                 yield Finding("note", name, "is no file of mainstem", "it is left alone")
 
     def _missing(self, keys: list[Key]) -> Iterator[Finding]:
-        there = set(keys)
-        gone = {f"{paths.partition_name(*key)}{paths.DELETED_SUFFIX}" for key in there}
-        deleted = set(self.disk.list(paths.PARTITIONS)) - gone
+        present = set(keys)
+        deleted = set(self.disk.list(paths.PARTITIONS)) - {
+            f"{paths.partition_name(*key)}{paths.DELETED_SUFFIX}" for key in present
+        }
         for row in self.checkpoint.rows if self.checkpoint is not None else ():
             key = row.topic_id, row.index
             name = paths.partition_name(*key)
             if (
-                key not in there
+                key not in present
                 and row.end_offset > row.log_start
                 and name + paths.DELETED_SUFFIX not in deleted
             ):
-                what = "the folder is missing"
-                then = (
-                    "the partition is read-only from the next start on; restore it, or --repair gives it up"
+                problem = "the folder is missing"
+                consequence = (
+                    "the partition is read-only from the next start on; restore it from a backup,"
+                    " or --repair gives it up"
                 )
                 path = paths.partition_folder(*key)
-                yield Finding("damage", path, what, then, *key, row.log_start, row.end_offset - 1)
+                yield Finding("damage", path, problem, consequence, *key, row.log_start, row.end_offset - 1)

@@ -108,9 +108,9 @@ class FolderRepair:
 
     def run(self) -> Iterator[Finding]:
         """Repair. LogFolderError, LogFolderLocked: as `FolderExamination`; OSError."""
-        with FolderExamination(self._root) as exam:
-            found, clean, keys = exam.checkpoint, exam.clean, exam.partition_keys()
-            damaged = checkpoints.damaged_files(cast(Disk, exam.disk))
+        with FolderExamination(self._root) as examination:
+            found, clean, keys = examination.checkpoint, examination.clean, examination.partition_keys()
+            damaged = checkpoints.damaged_files(cast(Disk, examination.disk))
         if found is None or damaged:
             self._make_checkpoint(found or Checkpoint(0, 1, 1, clean=False, rows=()), keys)
             for name in damaged or checkpoints.NAMES:
@@ -118,8 +118,8 @@ class FolderRepair:
         if found is None or damaged or not clean:
             asyncio.run(self._settle())
             yield Finding("note", "", "the folder is as after a clean stop", "the journal is settled")
-        with FolderExamination(self._root) as exam:
-            found = exam.checkpoint
+        with FolderExamination(self._root) as examination:
+            found = examination.checkpoint
             assert found is not None, "it was made"
         yield from self._partitions(found)
         yield from self._derived()
@@ -176,10 +176,12 @@ class FolderRepair:
             plans = self._plans(row)
             gaps = [gap for plan in plans for gap in plan.lost_ranges()]
             if not all(self._is_given_up(key, gap) for gap in gaps):
-                what = "offsets are lost that nothing can stand for"
-                then = "not repaired: restore the folder from a backup"
+                problem = "offsets are lost that nothing can stand for"
+                consequence = "not repaired: restore the folder from a backup"
                 path = paths.partition_folder(*key)
-                yield Finding("damage", path, what, then, *key, gaps[0].first_offset, gaps[-1].last_offset)
+                yield Finding(
+                    "damage", path, problem, consequence, *key, gaps[0].first_offset, gaps[-1].last_offset
+                )
             elif any(plan.is_changed for plan in plans) or self._is_marked(row):
                 changes[key] = plans
         if not changes:
@@ -229,16 +231,16 @@ class FolderRepair:
             path = f"{folder}/{paths.segment_name(plan.base)}"
             for start, end in plan.removed:
                 kept = _keep(self._root, path, start, end)
-                what = f"bytes {start:,} to {end:,} are kept in {os.path.basename(kept)}"
-                yield Finding("note", path, what, "delete the file if you do not need it", *key)
+                problem = f"bytes {start:,} to {end:,} are kept in {os.path.basename(kept)}"
+                yield Finding("note", path, problem, "delete the file if you do not need it", *key)
             _write(f"{self._root}/{path}", plan)
             _sync(f"{self._root}/{folder}")
             for gap in plan.lost_ranges():
-                what = f"{gap.last_offset - gap.first_offset + 1:,} offsets are given up"
+                problem = f"{gap.last_offset - gap.first_offset + 1:,} offsets are given up"
                 yield Finding(
                     "damage",
                     path,
-                    what,
+                    problem,
                     "an empty batch stands for them",
                     *key,
                     gap.first_offset,
@@ -247,8 +249,8 @@ class FolderRepair:
             for part in plan.parts:
                 if isinstance(part, KeptBatch) and part.is_changed:
                     last = part.base_offset + part.header.last_offset_delta
-                    what = "the offset or the leader epoch of a batch was wrong"
-                    yield Finding("damage", path, what, "set right", *key, part.base_offset, last)
+                    problem = "the offset or the leader epoch of a batch was wrong"
+                    yield Finding("damage", path, problem, "set right", *key, part.base_offset, last)
             _build_index(f"{self._root}/{path}", plan.base)
         shutil.rmtree(f"{self._root}/search/{paths.partition_name(*key)}", ignore_errors=True)  # made again
         _sync(f"{self._root}/{paths.PARTITIONS}")
@@ -256,8 +258,10 @@ class FolderRepair:
     # --- what is derived ----------------------------------------------------------------------------------
 
     def _derived(self) -> Iterator[Finding]:
-        with FolderExamination(self._root) as exam:
-            found = [one for one in exam.run() if one.severity == "derived" and one.topic_id is not None]
+        with FolderExamination(self._root) as examination:
+            found = [
+                one for one in examination.run() if one.severity == "derived" and one.topic_id is not None
+            ]
         done: set[str] = set()
         for finding in found:
             path = f"{self._root}/{finding.path}"

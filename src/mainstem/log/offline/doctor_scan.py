@@ -1,8 +1,8 @@
-"""Examining one partition's folder, without changing it.
+"""The examination of one partition's folder, without changing it.
 
-Owns: what is read of a partition and how it is judged: damage is what was promised and cannot be read any
-more; what the next start brings back by itself is none. Refuses: to write, to open a record, to trust a
-length. Called by `doctor.py` alone.
+Owns: what is read of a partition and how severe a finding is. Damage is what was acknowledged and cannot be
+read any more; what the next start restores by itself is not damage. Refuses: to write, to open a record, to
+trust a length.
 """
 
 from __future__ import annotations
@@ -26,64 +26,67 @@ Severity = Literal["damage", "derived", "note"]
 _OFFSET_ENTRY = struct.Struct(">II")
 _TIME_ENTRY = struct.Struct(">qI")
 SIDE_FILE_SUFFIXES = (".index", ".timeindex", ".arrivals")
-REBUILT = "the server builds it again by itself, or --repair does"
+REBUILT = "the server builds it again when it is needed, or --repair does"
 SERVED_AROUND = (
-    "these offsets answer CORRUPT_MESSAGE, and what is before and behind them is served;"
-    " --repair sets right what can be, gives up the others, and closes the gap"
+    "reading these offsets fails with CORRUPT_MESSAGE; the batches before and after them are served;"
+    " --repair corrects what it can and puts empty batches in place of the rest"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as a clean stop leaves it."""
+    """One thing in the folder that is not as a clean stop leaves it."""
 
     severity: Severity
-    """damage: something that was promised cannot be read; derived: only a file that is built again from the
-    log; note: nothing is wrong, but it should be known."""
+    """damage: something that was acknowledged cannot be read; derived: only a file is wrong that is built
+    again from the log; note: nothing is wrong, but an operator should know it."""
     path: str
-    """In the data folder."""
+    """Path in the data folder; empty for the folder itself."""
     problem: str
     consequence: str
-    """What follows from it."""
+    """What the server will do about it, or what the operator can do."""
     topic_id: UUID | None = None
     partition: int = -1
     first_offset: int = -1
-    """First offset concerned; -1: none."""
+    """First offset concerned; -1: none or not known."""
     last_offset: int = -1
 
 
 @dataclass(slots=True)
 class DurableExtent:
-    """What is known of a partition from checkpoint and journal."""
+    """How far a partition is known to be durable, from checkpoint and journal."""
 
     row: CheckpointRow | None = None
+    """None: no checkpoint can be read."""
     clean: bool = False
-    """The last stop was: all is in the segments."""
+    """The last stop was clean: the segments hold everything."""
     journal: list[JournalRecord] = field(default_factory=list)
+    """The partition's records in the journal."""
 
     @property
     def end_offset(self) -> int:
-        """One past the last offset that is promised; -1: nobody knows."""
+        """The offset after the last one that was committed; -1: not known."""
         ends = [record.end_offset for record in self.journal if record.kind == APPEND]
         return max([*ends, -1 if self.row is None else self.row.end_offset])
 
     def severity_of(self, segment: int, position: int, end: int) -> Severity:
-        """Of damaged bytes. Those after the checkpoint the journal has, or nobody was promised them."""
+        """The severity of damaged bytes. Bytes after the checkpoint are in the journal, or were never
+        acknowledged."""
         row = self.row
         if row is None or segment < row.segment or (segment == row.segment and position < row.position):
             return "damage"
-        held = any(
+        covered = any(
             record.kind == APPEND
             and record.segment == segment
             and record.position < end
             and record.position + record.length > position
             for record in self.journal
         )
-        return "derived" if held else "note"
+        return "derived" if covered else "note"
 
 
 class PartitionExamination:
-    """One partition. `run` yields what it finds; the counts are right afterwards."""
+    """The examination of one partition. `run` yields the findings; the counts are right afterwards."""
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class PartitionExamination:
         read_bytes: Callable[[int], None],
         folder: str | None = None,
     ) -> None:
-        """`read_bytes` is called with the bytes read since the last call."""
+        """`read_bytes` is called with the number of bytes read since the last call."""
         self.batches = 0
         self.events = 0
         self._root = root
@@ -102,16 +105,16 @@ class PartitionExamination:
         self._index = index
         self.extent = promise
         self.index_entries: dict[int, int] = {}
-        """Position -> last relative offset, as the index of the present segment says."""
+        """Position -> last relative offset: the entries in the index file of the present segment."""
         self._read_bytes = read_bytes
         self._folder = folder or paths.partition_folder(topic_id, index)
         self._epoch = -1
 
     def run(self) -> Iterator[Finding]:
-        """Read all of it. OSError for a file that cannot be read is a finding too."""
+        """Read the whole partition. A segment that cannot be read is a finding."""
         names = sorted(os.listdir(f"{self._root}/{self._folder}"))
         bases = [base for name in names if (base := paths.parse_segment(name)) is not None]
-        yield from self._strangers(names, bases)
+        yield from self._unknown_files(names, bases)
         yield from self._beginning(bases)
         offset = bases[0] if bases else 0
         for base, after in zip(bases, [*bases[1:], None], strict=True):
@@ -121,29 +124,29 @@ class PartitionExamination:
                 offset = yield from self._segment(base, after)
             except OSError as error:
                 path = f"{self._folder}/{paths.segment_name(base)}"
-                told = f"cannot be read: {error.strerror}"
-                yield self._finding("damage", path, told, "what the disk gives is served", base)
+                problem = f"cannot be read: {error.strerror}"
+                yield self._finding("damage", path, problem, "what the disk can read is served", base)
                 offset = after if after is not None else self.extent.end_offset
             offset = after if after is not None and offset > after else offset
         end = self.extent.end_offset
-        covered = self.extent.journal and not self.extent.clean
-        if offset < end and not covered:
+        journaled = self.extent.journal and not self.extent.clean
+        if offset < end and not journaled:
             yield self.missing_offsets(offset, end - 1, self._folder)
         yield from self._derived_files(names)
 
     def _finding(
-        self, verdict: Severity, path: str, what: str, then: str, first: int = -1, last: int = -1
+        self, severity: Severity, path: str, problem: str, consequence: str, first: int = -1, last: int = -1
     ) -> Finding:
-        return Finding(verdict, path, what, then, self._topic, self._index, first, last)
+        return Finding(severity, path, problem, consequence, self._topic, self._index, first, last)
 
     def missing_offsets(self, first: int, last: int, path: str) -> Finding:
-        """The finding of offsets that no file has."""
-        what = "offsets are missing that were promised"
-        then = (
+        """The finding for offsets that no batch has."""
+        problem = "no batch has these offsets"
+        consequence = (
             "the partition is read-only from the next start on; restore the file from a backup,"
             " or --repair gives these offsets up"
         )
-        return self._finding("damage", path, what, then, first, last)
+        return self._finding("damage", path, problem, consequence, first, last)
 
     def _beginning(self, bases: list[int]) -> Iterator[Finding]:
         row = self.extent.row
@@ -152,10 +155,11 @@ class PartitionExamination:
             if bases:
                 yield self.missing_offsets(row.log_start, last, self._folder)
 
-    # Segments.
+    # --- segments -----------------------------------------------------------------------------------------
 
     def _segment(self, base: int, after: int | None) -> Generator[Finding, None, int]:
-        """Findings of one segment; returns the offset after it."""
+        """Yield the findings of one segment, and return the offset after it. `after`: base offset of the next
+        segment."""
         path = f"{self._folder}/{paths.segment_name(base)}"
         walk = _SegmentWalk(self, base, after, path)
         size = os.stat(f"{self._root}/{path}").st_size
@@ -173,11 +177,11 @@ class PartitionExamination:
             yield from walk.visit(item)
         yield from walk.finish()
         if row is not None and row.segment == base and size < row.position:
-            what = f"is {size:,} bytes long, {row.position:,} were promised"
+            problem = f"is {size:,} bytes long, {row.position:,} were durable"
             yield self._finding(
                 "damage",
                 path,
-                what,
+                problem,
                 "what is left is served; --repair gives these offsets up",
                 walk.offset,
                 row.end_offset - 1,
@@ -188,7 +192,7 @@ class PartitionExamination:
         return walk.offset
 
     def count_batch(self, header: BatchHeader) -> str | None:
-        """Count a whole batch; what is wrong with its place in the log, if anything."""
+        """Count a valid batch. Returns what is wrong with its place in the log, if anything is."""
         self.batches += 1
         self.events += header.count
         before, epoch = self._epoch, header.leader_epoch
@@ -201,24 +205,24 @@ class PartitionExamination:
         return None
 
     def damaged_bytes(self, base: int, path: str, start: int, end: int, first: int, last: int) -> Finding:
-        """The finding of damaged bytes, by what was promised of them."""
-        verdict = self.extent.severity_of(base, start, end)
+        """The finding for damaged bytes."""
+        severity = self.extent.severity_of(base, start, end)
         if last < first:
-            first = last = -1  # what it held is not known
-        what = f"bytes {start:,} to {end:,} are damaged"
-        then = {
+            first = last = -1  # which offsets the bytes held is not known
+        problem = f"bytes {start:,} to {end:,} are damaged"
+        consequence = {
             "damage": SERVED_AROUND,
             "derived": "the journal has them: the next start writes them again",
-            "note": "they came after the last commit that is known: the next start keeps whole batches and"
+            "note": "they were written after the last known commit: the next start keeps valid batches and"
             " moves the rest to a file *.quarantine",
-        }[verdict]
-        return self._finding(verdict, path, what, then, first, last)
+        }[severity]
+        return self._finding(severity, path, problem, consequence, first, last)
 
-    def misplaced_batch(self, path: str, position: int, what: str, first: int, last: int) -> Finding:
-        """The finding of a batch that is whole but cannot stand where it does."""
-        return self._finding("damage", path, f"at byte {position:,} {what}", SERVED_AROUND, first, last)
+    def misplaced_batch(self, path: str, position: int, problem: str, first: int, last: int) -> Finding:
+        """The finding for a valid batch that does not belong where it is."""
+        return self._finding("damage", path, f"at byte {position:,} {problem}", SERVED_AROUND, first, last)
 
-    # What is derived.
+    # --- derived files ------------------------------------------------------------------------------------
 
     def _index_entries(self, base: int) -> dict[int, int]:
         try:
@@ -237,17 +241,17 @@ class PartitionExamination:
                 yield self._finding("derived", stem + kind, "is missing", REBUILT)
             elif os.path.getsize(path) % entry_bytes:
                 yield self._finding("derived", stem + kind, "ends within an entry", REBUILT)
-        wrong = [
+        stray = [
             at
             for at, last in self.index_entries.items()
             if walk.indexed_positions.get(at) != last and not walk.is_damaged
         ]
-        if wrong:
-            what = f"{len(wrong):,} entries name no batch of the segment"
-            yield self._finding("derived", stem + ".index", what, REBUILT)
+        if stray:
+            problem = f"{len(stray):,} entries name no batch of the segment"
+            yield self._finding("derived", stem + ".index", problem, REBUILT)
         if self._times_wrong(f"{self._root}/{stem}.timeindex", walk):
-            what = "its entries do not rise, or are later than any event"
-            yield self._finding("derived", stem + ".timeindex", what, REBUILT)
+            problem = "its entries do not rise, or are later than every event"
+            yield self._finding("derived", stem + ".timeindex", problem, REBUILT)
 
     @staticmethod
     def _times_wrong(path: str, walk: _SegmentWalk) -> bool:
@@ -272,28 +276,26 @@ class PartitionExamination:
             path = f"{self._folder}/{name}"
             try:
                 with open(f"{self._root}/{path}", "rb") as file:
-                    wrong = _problem_in(name, file.read()) if name.endswith(CHECKED_FILES) else None
+                    problem = _problem_in(name, file.read()) if name.endswith(CHECKED_FILES) else None
             except OSError as error:
-                wrong = f"cannot be read: {error.strerror}"
-            if wrong is not None:
+                problem = f"cannot be read: {error.strerror}"
+            if problem is not None:
                 young = (
                     "; its events then count as young as they can be" if name.endswith(".arrivals") else ""
                 )
-                yield self._finding("derived", path, wrong, REBUILT + young)
+                yield self._finding("derived", path, problem, REBUILT + young)
 
-    def _strangers(self, names: list[str], bases: list[int]) -> Iterator[Finding]:
+    def _unknown_files(self, names: list[str], bases: list[int]) -> Iterator[Finding]:
         stems = {f"{base:020}" for base in bases}
         for name in names:
             path = f"{self._folder}/{name}"
             stem, dot, kind = name.partition(".")
             if ".quarantine" in name:
                 size = os.path.getsize(f"{self._root}/{path}")
-                what = f"{size:,} bytes that an earlier start found behind the log's end"
-                yield self._finding(
-                    "note", path, what, "they are kept for you; delete the file if you do not need it"
-                )
+                problem = f"{size:,} bytes that an earlier start cut off after the end of the log"
+                yield self._finding("note", path, problem, "delete the file if you do not need it")
             elif dot + kind in SIDE_FILE_SUFFIXES and stem not in stems:
-                yield self._finding("note", path, "belongs to no segment", "it is not read")
+                yield self._finding("note", path, "belongs to no segment", "no server reads it")
             elif not (
                 dot + kind in (".log", *SIDE_FILE_SUFFIXES)
                 or name in (leader_epochs.NAME, producer_snapshot.NAME)
@@ -305,28 +307,28 @@ CHECKED_FILES = (".arrivals", leader_epochs.NAME, producer_snapshot.NAME)
 
 
 def _problem_in(name: str, data: bytes) -> str | None:
-    """What is wrong with a derived file."""
+    """What is wrong with a derived file; None: nothing."""
     if name == leader_epochs.NAME:
         return None if leader_epochs.LeaderEpochs.parse(data) is not None else "is damaged"
     if name == producer_snapshot.NAME:
         return None if producer_snapshot.decode(data) is not None else "is damaged"
     pairs = len(data) // arrival_index.PAIR.size
-    held = len(arrival_index.ArrivalIndex.parse(data).times)
-    return None if held == pairs else f"{pairs - held:,} of {pairs:,} pairs are damaged"
+    valid = len(arrival_index.ArrivalIndex.parse(data).times)
+    return None if valid == pairs else f"{pairs - valid:,} of {pairs:,} pairs are damaged"
 
 
 class _SegmentWalk:
-    """Offsets along one segment: which ones follow, which ones are missing."""
+    """The offsets along one segment: which follow each other, and which are missing."""
 
-    def __init__(self, exam: PartitionExamination, base: int, after: int | None, path: str) -> None:
+    def __init__(self, examination: PartitionExamination, base: int, after: int | None, path: str) -> None:
         self.offset = base
-        """The next one that is due."""
+        """The offset with which the next batch should begin."""
         self.indexed_positions: dict[int, int] = {}
-        """Position -> last relative offset, of the batches that the index names."""
+        """Position -> last relative offset of the batches that the index has entries for."""
         self.max_timestamp = -1
         self.is_damaged = False
-        """Something was damaged: what the index says of it cannot be judged."""
-        self._exam = exam
+        """The segment is damaged somewhere, so that its index cannot be judged."""
+        self._exam = examination
         self._base = base
         self._after = after
         self._path = path
@@ -334,33 +336,33 @@ class _SegmentWalk:
         self._suspect: tuple[int, BatchHeader] | None = None
 
     def visit(self, item: InspectedBatch | InspectedDamage) -> Iterator[Finding]:
-        """The next thing in the file."""
+        """Judge the next batch or damage in the file."""
         if isinstance(item, InspectedDamage):
-            yield from self._hurt(item.position, item.end_position)
+            yield from self._add_damage(item.position, item.end_position)
             return
         header = item.header
         if not item.crc_ok:
-            yield from self._hurt(item.position, item.position + header.total_bytes)
+            yield from self._add_damage(item.position, item.position + header.total_bytes)
             return
         yield from self._settle(header.base_offset)
         yield from self._batch(item.position, header)
 
-    def _hurt(self, start: int, end: int) -> Iterator[Finding]:
+    def _add_damage(self, start: int, end: int) -> Iterator[Finding]:
         yield from self._settle(None)
         self.is_damaged = True
         self._damage = (start if self._damage is None else self._damage[0]), end
 
     def _batch(self, position: int, header: BatchHeader) -> Iterator[Finding]:
         if header.base_offset != self.offset:
-            self._suspect = position, header  # the next one says which of the two is wrong
+            self._suspect = position, header  # the batch after it shows whether an offset is wrong or missing
             return
         yield from self._good(position, header)
 
     def _good(self, position: int, header: BatchHeader) -> Iterator[Finding]:
-        wrong = self._exam.count_batch(header)
-        if wrong is not None:
+        problem = self._exam.count_batch(header)
+        if problem is not None:
             yield self._exam.misplaced_batch(
-                self._path, position, wrong, header.base_offset, header.last_offset
+                self._path, position, problem, header.base_offset, header.last_offset
             )
         self.offset = header.next_offset
         self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
@@ -368,23 +370,23 @@ class _SegmentWalk:
             self.indexed_positions[position] = header.last_offset - self._base
 
     def _settle(self, base_offset: int | None) -> Iterator[Finding]:
-        """What was in doubt is decided by the base offset of the batch after it (None: unknown)."""
+        """Judge what was in doubt by the base offset of the batch after it (None: not known)."""
         if self._suspect is not None:
             position, header = self._suspect
             self._suspect = None
-            due = self.offset + header.last_offset_delta + 1
-            if base_offset == due:
+            next_offset = self.offset + header.last_offset_delta + 1
+            if base_offset == next_offset:
                 self.is_damaged = True
-                what = f"a batch says it begins with offset {header.base_offset:,}, not {self.offset:,}"
-                yield self._exam.misplaced_batch(self._path, position, what, self.offset, due - 1)
-                self.offset = due
+                problem = f"a batch says it begins with offset {header.base_offset:,}, not {self.offset:,}"
+                yield self._exam.misplaced_batch(self._path, position, problem, self.offset, next_offset - 1)
+                self.offset = next_offset
             else:
                 if header.base_offset > self.offset:
                     yield self._exam.missing_offsets(self.offset, header.base_offset - 1, self._path)
                 else:
-                    what = f"offsets go back to {header.base_offset:,}"
+                    problem = f"offsets go back to {header.base_offset:,}"
                     last = header.last_offset
-                    yield self._exam.misplaced_batch(self._path, position, what, header.base_offset, last)
+                    yield self._exam.misplaced_batch(self._path, position, problem, header.base_offset, last)
                 yield from self._good(position, header)
         if self._damage is not None and base_offset is not None:
             start, end = self._damage
@@ -394,7 +396,7 @@ class _SegmentWalk:
             self.offset = max(base_offset, self.offset)
 
     def finish(self) -> Iterator[Finding]:
-        """The file is at its end."""
+        """Judge what is still in doubt at the end of the file."""
         promised = self._exam.extent.end_offset
         end = self._after if self._after is not None else max(promised, self.offset)
         if self._damage is not None:

@@ -1,8 +1,8 @@
-"""What is in a segment file, batch by batch, and whether it is whole.
+"""The batches of one segment file, each with its CRC checked.
 
-Owns: the walk over a file that belongs to no running server: every CRC is checked, damage is reported with
-its byte range and passed. Refuses: to change anything, to trust a length, to open records. Called by the
-command `mainstem inspect` and by tests; reads plain files, not the log's disk.
+Owns: the scan of a file that no running server uses: every CRC is checked, and damage is reported with its
+byte range and skipped. Refuses: to change anything, to trust a length, to open records. Reads plain files,
+not the log's `Disk`.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ _SEARCH_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class InspectedBatch:
-    """One batch whose header makes sense."""
+    """One batch whose header is plausible."""
 
     position: int
     header: BatchHeader
     crc_ok: bool
-    """False: something in its bytes is damaged."""
+    """False: the batch is damaged."""
     is_out_of_sequence: bool
-    """Its base offset is not the one that follows from the batch before."""
+    """Its base offset does not follow from the batch before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedDamage:
-    """Bytes that are no batch."""
+    """Bytes that are no valid batch."""
 
     position: int
     end_position: int
     zeros: bool
-    """All of them are: space that was never written."""
+    """All bytes are zero: space that was never written."""
 
 
 def inspect(path: str) -> Iterator[InspectedBatch | InspectedDamage]:
-    """Everything in the segment file `path`, in order. OSError."""
+    """Yield everything in the segment file `path`, in order. OSError."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         position = 0
@@ -63,7 +63,7 @@ def inspect(path: str) -> Iterator[InspectedBatch | InspectedDamage]:
             whole = crc_matches(_read(file, position, header.total_bytes), header)
             after = position + header.total_bytes
             if not whole and after < size and _header(file, after, size) is None:
-                # The length itself may be what is damaged: do not jump over batches that are there.
+                # The length itself may be damaged: following it would skip batches.
                 end = _next_batch(file, position + 1, size)
                 yield InspectedDamage(position, end, zeros=False)
                 position, expected = end, None
@@ -87,7 +87,7 @@ def _header(file: BinaryIO, position: int, size: int) -> BatchHeader | None:
 
 
 def _next_batch(file: BinaryIO, position: int, size: int) -> int:
-    """Position of the first whole batch with a right CRC from `position` on; else the end."""
+    """The position of the first valid batch from `position` on; `size` if there is none."""
     while position + HEADER_BYTES <= size:
         data = _read(file, position, _SEARCH_BYTES)
         for at in find_headers(data, -1, MAX_OFFSET):
