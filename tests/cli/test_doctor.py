@@ -75,7 +75,7 @@ def test_a_repair_reports_its_changes_and_clients_skip_the_gap(tmp_path: Path) -
     assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["damage", "orders", "0", "1", "1"] in [row[:5] for row in rows]
-    assert "an empty batch stands for them" in [row[7] for row in rows]
+    assert "an empty batch replaces them" in [row[7] for row in rows]
     assert "1 places are damaged" in done.stderr
     assert done.stderr.endswith("; no damage\n")
     assert doctor("--data", data).returncode == ExitCode.DONE

@@ -1,39 +1,36 @@
-"""A consistent copy of a data folder, also while a server writes to it; and bringing it back.
+"""A consistent copy of a data folder, also while a server writes to it.
 
-Owns: what is copied, in which order, and why the result is whole. Refuses: to change or lock the folder
-that is copied, to link a file that may still change, to overwrite anything. Called by the commands
-`mainstem backup` and `mainstem restore`, and by tests, which run it on the simulated disk between any two
-operations of a server.
+Owns: what is copied, in which order, and why the result is whole. Refuses: to change or lock the folder that
+is copied, to link a file that may still change, to overwrite anything. `backup_folder.py` has the target on
+this machine and the way back.
 
-The copy is what a power cut leaves: recovery makes it whole at its first start. With t0 the moment at which
-the copy begins, all that was acknowledged before t0 is in it, because of the order:
+The copy is what a power cut could leave, and recovery makes it whole at its first start. Let t0 be the moment
+at which the copy begins. The order makes sure that everything acknowledged before t0 is in the copy:
 
-1. The journal. Each file is read after t0, so what it then holds covers every commit before t0 that is not
-   yet in a checkpoint: a file is used again only after a durable checkpoint that does not need it (R3).
-2. The checkpoint. It is not older than any because of which a journal file was used again meanwhile: what the
-   copied files lack, its rows say to be in the segments. (The other way round, a file that was used again
-   between the two would be missed.)
-3. The state: snapshots, then the state log. What it says of topics, groups and positions was true before any
-   byte of 4 was read: so no position is ahead of the events that are copied, and no topic lacks those that
-   it had.
-4. The partitions that the copied state knows. A batch is in the segment before it is in the journal, so every
-   journal record finds the bytes before it in the segment. What came after t0 and is whole is kept by
-   recovery.
+1. The journal. Each file is read after t0, so its content covers every commit before t0 that no checkpoint
+has yet: a file is reused only after a durable checkpoint that does not need it (R3).
+2. The checkpoint. It is not older than any checkpoint that let a journal file be reused meanwhile, so its
+rows say that the segments have what the copied journal lacks. (In the other order, a file that was reused
+between the two steps would be missed.)
+3. The state: snapshots, then the state log. What it says about topics, groups and positions was true before
+any byte of step 4 was read. So no position is ahead of the copied events, and no topic lacks events that it
+had.
+4. The partitions that the copied state knows. A batch is in its segment before it is in the journal, so every
+journal record finds the bytes before it in the segment. Recovery keeps valid batches that came after t0.
 
-Segments before the one in which the checkpoint's row of their partition ends never change (nothing there
-can be rolled back): they are cloned, or hard-linked, where the file system can do it. Everything else is
-copied. A server never changes a file that has a second name: recovery gives it an inode of its own first
+Segments before the one in which the row of their partition ends never change, because nothing in them can be
+rolled back. They are cloned or hard-linked where the file system can do it; everything else is copied. A
+server never changes a file that has a second name: recovery first gives it an inode of its own
 (`Disk.unshare`).
 
-Segments are taken from the newest to the oldest: when one is missing, retention has removed it and all
-before it, and the log start in the copied checkpoint moves up. When a partition vanishes, its topic was
-deleted after the state was copied: all begins again, without copying a second time what cannot have
-changed.
+Segments are copied from the newest to the oldest. If one is missing, retention has removed it and all before
+it, and the log start in the copied checkpoint rises. If a partition disappears, its topic was deleted after
+the state was copied: the copy begins again, but keeps the files that cannot have changed.
 
-When a commit fails, events are taken back and others come in their place, with a greater leader epoch: a
-copy that was under way may have some of both. So it is looked at last whether an epoch has risen beyond
-those that the copy knows of; then all begins again too. Nothing of a new epoch is in a segment before the
-journal or a checkpoint has that epoch (R8), so what is not seen there then is not in the copy either.
+When a commit fails, batches are rolled back and others replace them, with a larger leader epoch. A copy made
+meanwhile may have some of both. So the last step checks that no epoch has risen above those in the copy; else
+the copy begins again. Nothing of a new epoch is in a segment before the journal or a checkpoint has that
+epoch (R8), so an epoch that this check does not see is not in the copy either.
 """
 
 from __future__ import annotations
@@ -61,11 +58,11 @@ STATE_FOLDER = "state"
 PIECE_BYTES = 1 << 20
 ATTEMPTS = 20
 SNAPSHOT = re.compile(r"snapshot-[0-9]{20}")
-_DERIVED = (".index", ".timeindex", ".arrivals")
+_SIDE_FILE_SUFFIXES = (".index", ".timeindex", ".arrivals")
 
 
 class BackupSource(Protocol):
-    """What is copied: reading alone. OSError."""
+    """The folder that is copied, for reading only. All methods may raise OSError."""
 
     def exists(self, path: str) -> bool: ...
     def list(self, folder: str) -> list[str]: ...
@@ -75,7 +72,7 @@ class BackupSource(Protocol):
 
 
 class BackupSourceFile(Protocol):
-    """One open file of a Source."""
+    """An open file of a BackupSource."""
 
     def pread(self, length: int, position: int) -> bytes: ...
     def size(self) -> int: ...
@@ -83,31 +80,31 @@ class BackupSourceFile(Protocol):
 
 
 class BackupSink(Protocol):
-    """One file that is being written."""
+    """A file of the target that is being written."""
 
     def write(self, data: bytes) -> None:
-        """More of it."""
+        """Append `data`."""
 
     def close(self) -> None:
-        """It is whole: synced."""
+        """Sync and close the file."""
 
 
 class BackupTarget(Protocol):
-    """Where it goes: a folder of its own. OSError."""
+    """The folder that the copy goes to. All methods may raise OSError."""
 
     def make_folder(self, folder: str) -> None: ...
     def share(self, path: str) -> bool:
-        """Have the source's file there without copying it: as a clone, or under a second name. False:
-        copy."""
+        """Put the source's file into the target without copying it, as a clone or a hard link. False: this is
+        not possible, copy it."""
 
     def clone(self, path: str) -> bool:
-        """As `share`, but only as a clone, which later changes of the source do not reach."""
+        """As `share`, but only as a clone, which later changes to the source do not affect."""
 
     def create(self, path: str) -> BackupSink:
-        """A new file, or a new content."""
+        """Create a file, or replace its content."""
 
     def write_small(self, path: str, data: bytes) -> None:
-        """A file that is built again when it is lost: not synced."""
+        """Write a derived file, without syncing it."""
 
     def keep_only(self, wanted_paths: set[str]) -> None:
         """Remove every other file."""
@@ -117,42 +114,42 @@ class BackupTarget(Protocol):
 
 
 class SourceChanged(Exception):
-    """Something vanished that the copy needs: begin again."""
+    """The source has changed so that the copy has to begin again."""
 
 
 @dataclass(slots=True)
 class BackupSummary:
-    """What was done."""
+    """What a backup did."""
 
     partitions: int = 0
     shared_bytes: int = 0
-    """In files that were linked or cloned."""
+    """Bytes in files that were linked or cloned."""
     copied_bytes: int = 0
     attempts: int = 0
 
 
 class Backup:
-    """One backup. `run`, then `summary` is right."""
+    """One backup. `summary` is right once `run` has ended."""
 
     def __init__(
         self, source: BackupSource, target: BackupTarget, read_state: Callable[[], Callable[[Key], bool]]
     ) -> None:
-        """`read_state` is called when the state is copied; what it gives says which partitions are
-        topics'."""
+        """`read_state` is called once the state is copied, and returns a function that says whether a topic
+        has a partition."""
         self.summary = BackupSummary()
         self._source = source
         self._target = target
         self._read_state = read_state
-        self._shared: set[str] = set()
-        """Files that cannot change and are there from an earlier attempt."""
+        self._shared_paths: set[str] = set()
+        """Files in the target that cannot have changed since an earlier attempt copied them."""
         self._epochs: dict[Key, int] = {}
-        """The leader epochs that the copy knows of."""
-        self._placed: set[str] = set()
+        """The largest leader epoch of each partition in the copy."""
+        self._written_paths: set[str] = set()
         self._disk = cast(Disk, source)
-        """For those who only read of it."""
+        """The source, for functions that only read from a `Disk`."""
 
     def total_bytes(self) -> int:
-        """Of all segments now: about what `run` will tell."""
+        """The size of all segments now: about the sum of what `run` yields."""
         total = 0
         for name in self._source.list(paths.PARTITIONS):
             if paths.parse_partition(name) is not None:
@@ -163,24 +160,24 @@ class Backup:
         return total
 
     def run(self) -> Iterator[int]:
-        """Copy; yields after each piece the bytes that were done. It is a copy once this has ended: only
-        then it has a `meta.properties`. LogFolderError: there is nothing that can be copied; OSError."""
-        made = meta.read(self._disk)
-        self._folder_id, self._epoch_floor = made.folder_id, made.epoch_floor
+        """Copy; yields the bytes done after each piece. Only a copy that has ended has a `meta.properties`.
+        LogFolderError: the folder cannot be copied; OSError."""
+        original = meta.read(self._disk)
+        self._folder_id, self._epoch_floor = original.folder_id, original.epoch_floor
         while self.summary.attempts < ATTEMPTS:
             self.summary = BackupSummary(attempts=self.summary.attempts + 1)
-            self._placed = set()
+            self._written_paths = set()
             try:
                 yield from self._attempt()
             except (SourceChanged, FileNotFoundError):
                 continue
-            self._target.keep_only(self._placed)
+            self._target.keep_only(self._written_paths)
             self._target.sync_folders()
-            self._write(paths.META, meta.encode(replace(made, lock=meta.COPY)))
+            self._write(paths.META, meta.encode(replace(original, lock=meta.COPY)))
             self._target.sync_folders()
             return
         raise LogFolderError(
-            f"topics were deleted, or commits failed, in each of {ATTEMPTS} attempts: try again in a while"
+            f"topics were deleted or commits failed in each of {ATTEMPTS} attempts: try again later"
         )
 
     def _attempt(self) -> Iterator[int]:
@@ -188,11 +185,11 @@ class Backup:
             self._target.make_folder(folder)
         self._epochs = {}
         yield from self._journal()
-        found = checkpoints.load(self._disk)
-        if found is None:
+        checkpoint = checkpoints.load(self._disk)
+        if checkpoint is None:
             raise LogFolderError("no checkpoint can be read: stop its server and run `mainstem doctor` on it")
-        rows = {(row.topic_id, row.index): row for row in found.rows}
-        _raise_to(self._epochs, rows.values())
+        rows = {(row.topic_id, row.index): row for row in checkpoint.rows}
+        _raise_epochs(self._epochs, rows.values())
         yield from self._state(rows)
         is_live = self._read_state()
         copied = {STATE}
@@ -207,23 +204,24 @@ class Backup:
                 if is_live(key) and row.end_offset > row.log_start:
                     raise SourceChanged
                 del rows[key]
-        self._checkpoint(found, rows)
-        self._no_epoch_has_risen(found.first_seq)
+        self._checkpoint(checkpoint, rows)
+        self._check_epochs(checkpoint.first_seq)
         self.summary.partitions = len(copied)
 
-    def _checkpoint(self, found: Checkpoint, rows: dict[Key, CheckpointRow]) -> None:
+    def _checkpoint(self, checkpoint: Checkpoint, rows: dict[Key, CheckpointRow]) -> None:
         after = checkpoints.load(self._disk)
-        clean = found.clean and after is not None and after.number == found.number
-        made = replace(found, rows=tuple(rows.values()), clean=clean)
-        self._write(checkpoints.NAMES[made.number % 2], checkpoints.encode(made))
+        clean = checkpoint.clean and after is not None and after.number == checkpoint.number
+        copy = replace(checkpoint, rows=tuple(rows.values()), clean=clean)
+        self._write(checkpoints.NAMES[copy.number % 2], checkpoints.encode(copy))
 
-    def _no_epoch_has_risen(self, first_seq: int) -> None:
-        """`first_seq`: of the copied checkpoint. The journal first, as when copying."""
+    def _check_epochs(self, first_seq: int) -> None:
+        """Raise SourceChanged if an epoch began that the copy does not have. `first_seq`: that of the copied
+        checkpoint. Reads the journal before the checkpoint, as the copy does."""
         now: dict[Key, int] = {}
-        for path in self._live(first_seq):
-            self._used(path, now)
+        for path in self._live_files(first_seq):
+            self._groups_end(path, now)
         newest = checkpoints.load(self._disk)
-        _raise_to(now, newest.rows if newest is not None else ())
+        _raise_epochs(now, newest.rows if newest is not None else ())
         if any(epoch > self._epochs.get(key, self._epoch_floor) for key, epoch in now.items()):
             raise SourceChanged
 
@@ -231,11 +229,11 @@ class Backup:
 
     def _journal(self) -> Iterator[int]:
         newest = checkpoints.load(self._disk)
-        for path in self._live(newest.first_seq if newest is not None else 1):
-            yield from self._copy(path, self._used(path, self._epochs))
+        for path in self._live_files(newest.first_seq if newest is not None else 1):
+            yield from self._copy(path, self._groups_end(path, self._epochs))
 
-    def _live(self, first_seq: int) -> list[str]:
-        """The journal files in use, oldest first."""
+    def _live_files(self, first_seq: int) -> list[str]:
+        """The journal files in use, the oldest first."""
         live: list[tuple[int, str]] = []
         for name in self._source.list(paths.JOURNAL):
             path = f"{paths.JOURNAL}/{name}"
@@ -246,9 +244,9 @@ class Backup:
                     live.append((header.seq, path))
         return [path for _, path in sorted(live)]
 
-    def _used(self, path: str, found: dict[Key, int]) -> int:
-        """The end of what a journal file now holds; the rest is of earlier uses. Epochs that begin in it go
-        to `found`."""
+    def _groups_end(self, path: str, epochs: dict[Key, int]) -> int:
+        """The end of the groups in a journal file; the bytes after it are of earlier uses. Epochs that begin
+        in the file are added to `found`."""
         end = form.BLOCK
         with contextlib.closing(self._source.open(path)) as file:
             header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
@@ -258,12 +256,12 @@ class Backup:
                 for record in group.records:
                     if record.kind == EPOCH:
                         key = UUID(bytes=record.topic), record.partition
-                        found[key] = max(found.get(key, 0), record.epoch)
+                        epochs[key] = max(epochs.get(key, 0), record.epoch)
         return end
 
     def _state(self, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
-        """Snapshots first: one that is newer than the log's end is the better one; older than its beginning,
-        it is none."""
+        """Copy snapshots before the state log: a snapshot may be newer than the log's end, but not older than
+        its beginning."""
         snapshots = [name for name in self._source.list(STATE_FOLDER) if SNAPSHOT.fullmatch(name)]
         for name in snapshots:
             self._write(f"{STATE_FOLDER}/{name}", self._source.read_all(f"{STATE_FOLDER}/{name}"))
@@ -275,12 +273,12 @@ class Backup:
     # --- partitions ---------------------------------------------------------------------------------------
 
     def _partition(self, key: Key, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
-        """Copy its segments, and make its row say what is there."""
+        """Copy the partition's segments, and change its row to what was copied."""
         folder = paths.partition_folder(*key)
         row = rows.get(key)
         names, bases = self._source.list(folder), self._segments(folder)
         self._target.make_folder(folder)
-        taken: list[int] = []
+        copied: list[int] = []
         for base in reversed(bases):
             path = f"{folder}/{paths.segment_name(base)}"
             try:
@@ -289,18 +287,18 @@ class Backup:
                 if any(earlier < base for earlier in self._segments(folder)):
                     raise SourceChanged from None  # not retention: a commit failed and was rolled back
                 break
-            taken.append(base)
-        if not taken and (bases or (row is not None and row.end_offset > row.log_start)):
+            copied.append(base)
+        if not copied and (bases or (row is not None and row.end_offset > row.log_start)):
             raise SourceChanged
-        if taken and (row is not None or taken[-1]):
-            rows[key] = _from(taken[-1], row, key)
-        stems = {f"{base:020}" for base in taken}
+        if copied and (row is not None or copied[-1]):
+            rows[key] = _row_from(copied[-1], row, key)
+        stems = {f"{base:020}" for base in copied}
         for name in names:
             stem, dot, kind = name.partition(".")
             if name in (leader_epochs.NAME, producer_snapshot.NAME) or (
-                dot + kind in _DERIVED and stem in stems
+                dot + kind in _SIDE_FILE_SUFFIXES and stem in stems
             ):
-                self._derived(f"{folder}/{name}")
+                self._derived_file(f"{folder}/{name}")
                 yield 0
 
     def _segments(self, folder: str) -> list[int]:
@@ -308,42 +306,42 @@ class Backup:
         return [base for base in parsed if base is not None]
 
     def _segment(self, path: str, *, final: bool) -> Iterator[int]:
-        if final and (path in self._shared or self._target.share(path)):
+        if final and (path in self._shared_paths or self._target.share(path)):
             size = self._source.size(path)
-            self._shared.add(path)
-            self._placed.add(path)
+            self._shared_paths.add(path)
+            self._written_paths.add(path)
             self.summary.shared_bytes += size
             yield size
         elif self._target.clone(path):
-            self._placed.add(path)
+            self._written_paths.add(path)
             self.summary.shared_bytes += self._source.size(path)
             yield self._source.size(path)
         else:
             yield from self._copy(path)
             if final:
-                self._shared.add(path)
+                self._shared_paths.add(path)
 
-    def _derived(self, path: str) -> None:
+    def _derived_file(self, path: str) -> None:
         try:
             data = self._source.read_all(path)
         except FileNotFoundError:
             return
         self._target.write_small(path, data)
-        self._placed.add(path)
+        self._written_paths.add(path)
 
     # --- files --------------------------------------------------------------------------------------------
 
     def _copy(self, path: str, end: int | None = None) -> Iterator[int]:
-        """What the file holds now, up to `end`."""
+        """Copy the file up to `end`, or up to its present end."""
         file = self._source.open(path)
         try:
             sink = self._target.create(path)
-            self._placed.add(path)
+            self._written_paths.add(path)
             position, end = 0, file.size() if end is None else end
             while position < end:
                 piece = file.pread(min(PIECE_BYTES, end - position), position)
                 if not piece:
-                    break  # cut meanwhile: what is beyond was never committed
+                    break  # truncated meanwhile: the bytes after this were never committed
                 sink.write(piece)
                 position += len(piece)
                 self.summary.copied_bytes += len(piece)
@@ -356,17 +354,17 @@ class Backup:
         sink = self._target.create(path)
         sink.write(data)
         sink.close()
-        self._placed.add(path)
+        self._written_paths.add(path)
 
 
-def _raise_to(epochs: dict[Key, int], rows: Iterable[CheckpointRow]) -> None:
+def _raise_epochs(epochs: dict[Key, int], rows: Iterable[CheckpointRow]) -> None:
     for row in rows:
         key = row.topic_id, row.index
         epochs[key] = max(epochs.get(key, 0), row.epoch)
 
 
-def _from(first: int, row: CheckpointRow | None, key: Key) -> CheckpointRow:
-    """The row of a partition of which the segments from `first` on were copied: what was before has gone."""
+def _row_from(first: int, row: CheckpointRow | None, key: Key) -> CheckpointRow:
+    """The row of a partition whose segments from `first` on were copied; retention removed those before."""
     if row is None:
         return CheckpointRow(*key, 0, first, first, 0, first)
     if row.segment < first:

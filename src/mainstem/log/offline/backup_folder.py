@@ -1,12 +1,12 @@
-"""The folder that a backup goes to, and the way back.
+"""The target folder of a backup, and the restore from it.
 
-Owns: `FolderTarget` (links, clones, copies and syncs on this machine) and `Restore`, which copies a backup
-and leaves it to `doctor` to read what was written. Refuses: a target with something in it, and one inside
-of the folder that is copied. Called by the commands `mainstem backup` and `mainstem restore`, and by tests.
+Owns: `FolderTarget` (links, clones, copies and syncs on this machine) and `FolderRestore`, which copies a
+backup; `doctor` then reads what was written. Refuses: a target that is not empty, and one inside the folder
+that is copied.
 
-The cluster id stays as it is: clients keep it in mind and take another one for another cluster, but it is the
-same topics, groups and positions that they come back to. That events are lost which came after the backup is
-told by the leader epochs (`meta.py`).
+The cluster id stays the same: a client takes another id for another cluster, but a restored folder has the
+same topics, groups and positions. Leader epochs tell clients that the events after the backup are lost
+(`meta.py`).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from mainstem.log.offline.doctor import ReadOnlyDisk
 from mainstem.log.recovery import meta
 
 _FICLONE = 0x40049409
-"""ioctl(2): share the blocks of another file (Btrfs, XFS); each side keeps its own from the next write on."""
+"""ioctl(2): share the blocks of another file (Btrfs, XFS) until one of the two is written."""
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class FolderSink:
-    """One file of a `FolderTarget`."""
+    """A file of a `FolderTarget` that is being written."""
 
     def __init__(self, path: str) -> None:
         if os.path.lexists(path):
-            os.unlink(path)  # it may be a link to what must not change
+            os.unlink(path)  # it may be a hard link to a file that must not change
         self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def write(self, data: bytes) -> None:
@@ -53,13 +53,13 @@ class FolderTarget:
     """`backup.Target` on this machine: a new folder."""
 
     def __init__(self, source: str, root: str) -> None:
-        """LogFolderError: something is in it, or it lies in the folder that is copied."""
+        """LogFolderError: `root` is not empty, or lies in the folder that is copied."""
         self._source = os.path.realpath(source)
         self.root = os.path.realpath(root)
         if os.path.commonpath([self._source, self.root]) == self._source:
-            raise LogFolderError("it lies in the folder that is copied")
+            raise LogFolderError("the target lies in the folder that is copied; give another one")
         if os.path.exists(self.root) and (not os.path.isdir(self.root) or os.listdir(self.root)):
-            raise LogFolderError("it is there already, and not empty; nothing is overwritten")
+            raise LogFolderError("the target exists already and is not empty; nothing is overwritten")
         self._may_clone = True
         self._may_link = True
 
@@ -140,31 +140,31 @@ def _sync_folder(path: str) -> None:
 
 
 class FolderRestore:
-    """Copying a backup, or any data folder that no server uses, to where a server shall use it."""
+    """The copy of a backup, or of any data folder that no server uses, to where a server will use it."""
 
     def __init__(self, source: ReadOnlyDisk, root: str) -> None:
-        """`source`: nobody may write to it. LogFolderError: see `FolderTarget`."""
+        """`source`: a folder that no process writes to. LogFolderError: see `FolderTarget`."""
         self._source = source
         self._target = FolderTarget(source.root, root)
         self._meta = meta.read(cast(Disk, source))
 
     def total_bytes(self) -> int:
-        """Of all files: what `run` will tell."""
+        """The size of all files, which is the sum of what `run` yields."""
         return sum(self._source.size(path) for path in self._files())
 
     def _files(self) -> Iterator[str]:
         for folder, _, names in os.walk(self._source.root):
             within = os.path.relpath(folder, self._source.root)
             if within.split("/")[0] in ("search", "search-index"):
-                continue  # made again by the server
+                continue  # the server builds it again
             for name in names:
                 path = name if within == "." else f"{within}/{name}"
                 if path not in (paths.LOCK, paths.META) and not name.endswith(".tmp"):
                     yield path
 
     def run(self) -> Iterator[int]:
-        """Copy; yields after each piece the bytes that were done. A server can start on it once this has
-        ended. OSError."""
+        """Copy; yields the bytes done after each piece. A server can start on the copy once this has ended.
+        OSError."""
         for folder in ("", paths.JOURNAL, paths.PARTITIONS):
             self._target.make_folder(folder)
         for path in self._files():

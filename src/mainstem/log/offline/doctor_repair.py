@@ -1,19 +1,17 @@
-"""Repairing a data folder that no server uses, after `doctor` has said what is wrong with it.
+"""The repair of a data folder that no server uses, after `doctor` has examined it.
 
-Owns: making a checkpoint where none can be read, closing the gaps that damage has left in partitions,
-building what is derived again. Refuses: a folder in use; to remove a byte that is not kept in a
-`*.quarantine` file; to invent an event: offsets that are lost stay lost, and are not given again. Called by
-the command `mainstem doctor --repair` and by tests.
+Owns: making a checkpoint where none can be read, replacing lost offsets in partitions, building derived files
+again. Refuses: a folder in use; to remove a byte that no `*.quarantine` file keeps; to invent an event: lost
+offsets stay lost, and no event gets one of them.
 
-A gap is closed by an empty batch: a header without records that spans the lost offsets. Apache Kafka leaves
-such batches behind where compaction removed all of a batch, so every client passes them. The log is whole
-again then: readers go on behind the gap by themselves, and a partition that was read-only for it takes
-events.
+Lost offsets are replaced as every removed range is (FORMAT.md, part "Removed ranges"): a batch without
+records spans them. Clients skip it, so the log is whole again: readers continue after the lost offsets by
+themselves, and a partition that was read-only for them accepts events.
 
-In order, so that a repair that is cut off anywhere can be done again: what follows from the journal is
-settled as by a start and a clean stop; a checkpoint is stored whose rows promise more than any file holds
-for all partitions that will change, which makes a start in between leave them read-only; the segments are
-written beside the old ones and renamed over them; the checkpoint that is right is stored.
+The order allows a repair that was interrupted anywhere to be done again. First the journal is settled, as by
+a start and a clean stop. Then a checkpoint is stored whose rows promise more than any file holds for all
+partitions that will change, so that a start in between leaves them read-only. Then the segments are written
+beside the old ones and renamed over them. Last, the right checkpoint is stored.
 """
 
 from __future__ import annotations
@@ -42,13 +40,14 @@ from mainstem.log.storage.arrival_index import ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.record_batch import BatchHeader
 
-_PIECE_BYTES = 1 << 20
-_MORE_THAN_ANY_FILE = 1 << 62
+_COPY_BYTES = 1 << 20
+_BEYOND_ANY_FILE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class KeptBatch:
-    """A batch that stays, or whose damaged offset or epoch is set right: only they are outside of its CRC."""
+    """A valid batch of the segment. Its offset and its leader epoch are corrected if they are wrong: only
+    they are not covered by its CRC."""
 
     position: int
     size: int
@@ -63,7 +62,7 @@ class KeptBatch:
 
 @dataclass(frozen=True, slots=True)
 class LostRange:
-    """Offsets that are lost."""
+    """Offsets that no valid batch has."""
 
     first_offset: int
     last_offset: int
@@ -72,12 +71,12 @@ class LostRange:
 
 @dataclass(slots=True)
 class SegmentPlan:
-    """One segment as it shall be."""
+    """The content of one segment after the repair."""
 
     base: int
     parts: list[KeptBatch | LostRange] = field(default_factory=list)
     removed: list[tuple[int, int]] = field(default_factory=list)
-    """From, to: bytes that are in no part."""
+    """(start, end) of bytes that are in no part."""
 
     @property
     def is_changed(self) -> bool:
@@ -97,51 +96,56 @@ class FolderRepair:
         root: str,
         rng: random.Random,
         may_give_up: Callable[[Key, LostRange], bool] = lambda key, gap: True,
-        set_aside: Sequence[str] = (),
+        needless_files: Sequence[str] = (),
     ) -> None:
-        """`is_given_up`: whether the partition can do without these offsets; if not, it is left as it is.
-        `set_aside`: damaged files of the coordinator that it does not need."""
+        """`may_give_up`: whether the partition can do without these offsets; if not, it is left as it is.
+        `needless_files`: damaged files of the coordinator that it does not need."""
         self._root = os.path.abspath(root)
         self._rng = rng
-        self._set_aside = set_aside
-        self._is_given_up = may_give_up
+        self._needless_files = needless_files
+        self._may_give_up = may_give_up
 
     def run(self) -> Iterator[Finding]:
         """Repair. LogFolderError, LogFolderLocked: as `FolderExamination`; OSError."""
         with FolderExamination(self._root) as examination:
-            found, clean, keys = examination.checkpoint, examination.clean, examination.partition_keys()
+            checkpoint, clean, keys = examination.checkpoint, examination.clean, examination.partition_keys()
             damaged = checkpoints.damaged_files(cast(Disk, examination.disk))
-        if found is None or damaged:
-            self._make_checkpoint(found or Checkpoint(0, 1, 1, clean=False, rows=()), keys)
+        if checkpoint is None or damaged:
+            self._rebuild_checkpoint(checkpoint or Checkpoint(0, 1, 1, clean=False, rows=()), keys)
             for name in damaged or checkpoints.NAMES:
-                yield Finding("derived", name, "could not be read", "made again from the segments")
-        if found is None or damaged or not clean:
-            asyncio.run(self._settle())
-            yield Finding("note", "", "the folder is as after a clean stop", "the journal is settled")
+                yield Finding("derived", name, "could not be read", "rebuilt from the segments")
+        if checkpoint is None or damaged or not clean:
+            asyncio.run(self._settle_journal())
+            yield Finding(
+                "note",
+                "",
+                "the server was not stopped cleanly",
+                "the journal is settled, as by a start and a clean stop",
+            )
         with FolderExamination(self._root) as examination:
-            found = examination.checkpoint
-            assert found is not None, "it was made"
-        yield from self._partitions(found)
-        yield from self._derived()
-        for path in self._set_aside:
+            checkpoint = examination.checkpoint
+            assert checkpoint is not None, "a checkpoint was made above"
+        yield from self._repair_partitions(checkpoint)
+        yield from self._rebuild_derived_files()
+        for path in self._needless_files:
             os.replace(f"{self._root}/{path}", f"{self._root}/{path}.quarantine")
             yield Finding("derived", path, "is damaged, and not needed", f"kept as {path}.quarantine")
 
-    def _make_checkpoint(self, older: Checkpoint, keys: list[Key]) -> None:
-        """One that knows the ends of the partitions, past damage of any kind: a start would find the ends
-        that the older one has, and go on behind them only as far as no leader epoch seems to fall."""
+    def _rebuild_checkpoint(self, older: Checkpoint, keys: list[Key]) -> None:
+        """Store a checkpoint with the ends of all partitions, beyond any damage. A start would only know the
+        ends in the older checkpoint, and continue after them until a leader epoch seems to fall."""
         rows = {(row.topic_id, row.index): row for row in older.rows}
         for key in keys:
-            known, found = rows.get(key), self._row_of(key)
+            known, scanned = rows.get(key), self._row_from_segments(key)
             if known is None:
-                rows[key] = found
-            elif found.end_offset > known.end_offset:
-                epoch = max(known.epoch, found.epoch)
-                rows[key] = replace(found, epoch=epoch, log_start=known.log_start)
+                rows[key] = scanned
+            elif scanned.end_offset > known.end_offset:
+                epoch = max(known.epoch, scanned.epoch)
+                rows[key] = replace(scanned, epoch=epoch, log_start=known.log_start)
         self._store(replace(older, number=older.number + 1, clean=False, rows=tuple(rows.values())))
 
-    def _row_of(self, key: Key) -> CheckpointRow:
-        """As far as whole batches go, whatever lies between them. On disk, not only in the page cache."""
+    def _row_from_segments(self, key: Key) -> CheckpointRow:
+        """A row that ends where the last valid batch ends, whatever lies before it. Syncs the segments."""
         folder = f"{self._root}/{paths.partition_folder(*key)}"
         bases = _bases(folder)
         segment, position, end, epoch = (bases[-1] if bases else 0), 0, (bases[-1] if bases else 0), 0
@@ -155,7 +159,7 @@ class FolderRepair:
             _sync(f"{folder}/{paths.segment_name(base)}")
         return CheckpointRow(*key, epoch, bases[0] if bases else 0, segment, position, end)
 
-    async def _settle(self) -> None:
+    async def _settle_journal(self) -> None:
         """A start and a clean stop of the log alone."""
         loop = asyncio.get_running_loop()
         disk = RealDisk(self._root, loop)
@@ -169,27 +173,27 @@ class FolderRepair:
 
     # --- partitions ---------------------------------------------------------------------------------------
 
-    def _partitions(self, found: Checkpoint) -> Iterator[Finding]:
+    def _repair_partitions(self, checkpoint: Checkpoint) -> Iterator[Finding]:
         changes: dict[Key, list[SegmentPlan]] = {}
-        for row in found.rows:
+        for row in checkpoint.rows:
             key = row.topic_id, row.index
             plans = self._plans(row)
-            gaps = [gap for plan in plans for gap in plan.lost_ranges()]
-            if not all(self._is_given_up(key, gap) for gap in gaps):
-                problem = "offsets are lost that nothing can stand for"
+            lost = [lost_range for plan in plans for lost_range in plan.lost_ranges()]
+            if not all(self._may_give_up(key, lost_range) for lost_range in lost):
+                problem = "lost offsets that the server cannot do without"
                 consequence = "not repaired: restore the folder from a backup"
                 path = paths.partition_folder(*key)
                 yield Finding(
-                    "damage", path, problem, consequence, *key, gaps[0].first_offset, gaps[-1].last_offset
+                    "damage", path, problem, consequence, *key, lost[0].first_offset, lost[-1].last_offset
                 )
-            elif any(plan.is_changed for plan in plans) or self._is_marked(row):
+            elif any(plan.is_changed for plan in plans) or self._was_interrupted(row):
                 changes[key] = plans
         if not changes:
             return
-        rows = {(row.topic_id, row.index): row for row in found.rows}
+        rows = {(row.topic_id, row.index): row for row in checkpoint.rows}
         for key in changes:
-            rows[key] = replace(rows[key], position=_MORE_THAN_ANY_FILE)
-        self._store(replace(found, number=found.number + 1, rows=tuple(rows.values())))
+            rows[key] = replace(rows[key], position=_BEYOND_ANY_FILE)
+        self._store(replace(checkpoint, number=checkpoint.number + 1, rows=tuple(rows.values())))
         for key, plans in changes.items():
             yield from self._apply(key, plans)
             last = plans[-1]
@@ -197,24 +201,24 @@ class FolderRepair:
                 f"{self._root}/{paths.partition_folder(*key)}/{paths.segment_name(last.base)}"
             )
             rows[key] = replace(rows[key], segment=last.base, position=size)
-        self._store(replace(found, number=found.number + 2, rows=tuple(rows.values())))
+        self._store(replace(checkpoint, number=checkpoint.number + 2, rows=tuple(rows.values())))
 
     @staticmethod
-    def _is_marked(row: CheckpointRow) -> bool:
-        """A repair of it was cut off."""
-        return row.position == _MORE_THAN_ANY_FILE
+    def _was_interrupted(row: CheckpointRow) -> bool:
+        """An earlier repair of the partition was interrupted."""
+        return row.position == _BEYOND_ANY_FILE
 
     def _plans(self, row: CheckpointRow) -> list[SegmentPlan]:
-        """All segments from the log start to the promised end, without a gap between them."""
+        """Plans of all segments, which together have every offset from the log start to the committed end."""
         folder = f"{self._root}/{paths.partition_folder(row.topic_id, row.index)}"
         bases = [base for base in _bases(folder) if base < row.end_offset or base == row.segment]
         plans, epoch = [], 0
         first = bases[0] if bases else row.end_offset
         if row.log_start < first:
-            plans.append(SegmentPlan(row.log_start, [*_gaps(row.log_start, first, 0)]))
+            plans.append(SegmentPlan(row.log_start, [*_lost_ranges(row.log_start, first, 0)]))
         for base, after in zip(bases, [*bases[1:], row.end_offset], strict=False):
             plan = SegmentPlan(base)
-            epoch = _walk(f"{folder}/{paths.segment_name(base)}", plan, after, (epoch, row.epoch))
+            epoch = _plan_segment(f"{folder}/{paths.segment_name(base)}", plan, after, (epoch, row.epoch))
             plans.append(plan)
         return plans
 
@@ -230,21 +234,21 @@ class FolderRepair:
                 continue
             path = f"{folder}/{paths.segment_name(plan.base)}"
             for start, end in plan.removed:
-                kept = _keep(self._root, path, start, end)
-                problem = f"bytes {start:,} to {end:,} are kept in {os.path.basename(kept)}"
+                kept_in = _quarantine(self._root, path, start, end)
+                problem = f"bytes {start:,} to {end:,} are kept in {os.path.basename(kept_in)}"
                 yield Finding("note", path, problem, "delete the file if you do not need it", *key)
             _write(f"{self._root}/{path}", plan)
             _sync(f"{self._root}/{folder}")
-            for gap in plan.lost_ranges():
-                problem = f"{gap.last_offset - gap.first_offset + 1:,} offsets are given up"
+            for lost_range in plan.lost_ranges():
+                problem = f"{lost_range.last_offset - lost_range.first_offset + 1:,} offsets are given up"
                 yield Finding(
                     "damage",
                     path,
                     problem,
-                    "an empty batch stands for them",
+                    "an empty batch replaces them",
                     *key,
-                    gap.first_offset,
-                    gap.last_offset,
+                    lost_range.first_offset,
+                    lost_range.last_offset,
                 )
             for part in plan.parts:
                 if isinstance(part, KeptBatch) and part.is_changed:
@@ -257,13 +261,15 @@ class FolderRepair:
 
     # --- what is derived ----------------------------------------------------------------------------------
 
-    def _derived(self) -> Iterator[Finding]:
+    def _rebuild_derived_files(self) -> Iterator[Finding]:
         with FolderExamination(self._root) as examination:
-            found = [
-                one for one in examination.run() if one.severity == "derived" and one.topic_id is not None
+            findings = [
+                finding
+                for finding in examination.run()
+                if finding.severity == "derived" and finding.topic_id is not None
             ]
         done: set[str] = set()
-        for finding in found:
+        for finding in findings:
             path = f"{self._root}/{finding.path}"
             stem, name = path.rpartition(".")[0], os.path.basename(path)
             if name in (leader_epochs.NAME, producer_snapshot.NAME) or path.endswith(".arrivals"):
@@ -276,45 +282,46 @@ class FolderRepair:
             elif stem not in done:
                 done.add(stem)
                 _build_index(f"{stem}.log", int(os.path.basename(stem)))
-            yield replace(finding, consequence="built again")
+            yield replace(finding, consequence="rebuilt")
 
 
 # --- one segment ------------------------------------------------------------------------------------------
 
 
-def _walk(path: str, plan: SegmentPlan, after: int, epochs_from_to: tuple[int, int]) -> int:
-    """Fill the plan of one segment, whose offsets end before `after`; the epoch at its end."""
+def _plan_segment(path: str, plan: SegmentPlan, after: int, epochs_from_to: tuple[int, int]) -> int:
+    """Fill the plan of one segment, whose offsets end before `after`. `epochs_from_to`: the epochs that its
+    batches may have. Returns the leader epoch at its end."""
     epoch, most = epochs_from_to
     offset, position = plan.base, 0
     batches = [item for item in inspect(path) if isinstance(item, InspectedBatch) and item.crc_ok]
-    for at, item in enumerate(batches):
+    for number, item in enumerate(batches):
         header = item.header
-        following = batches[at + 1].header.base_offset if at + 1 < len(batches) else after
+        following = batches[number + 1].header.base_offset if number + 1 < len(batches) else after
         base = header.base_offset
         if (
             base != offset
             and offset + header.last_offset_delta + 1 == following
             and position == item.position
         ):
-            base = offset  # its own offset is what is damaged: what is before and behind it says so
+            base = offset  # the batches before and after it show that its own offset is damaged
         if base < offset or base + header.last_offset_delta >= after:
-            continue  # it cannot stand here
+            continue  # the batch does not belong here
         if item.position > position:
             plan.removed.append((position, item.position))
         position = item.position + header.total_bytes
-        plan.parts += _gaps(offset, base, epoch)
+        plan.parts += _lost_ranges(offset, base, epoch)
         epoch = header.leader_epoch if epoch <= header.leader_epoch <= most else epoch
         plan.parts.append(KeptBatch(item.position, header.total_bytes, header, base, epoch))
         offset = base + header.last_offset_delta + 1
     size = os.path.getsize(path)
     if size > position:
         plan.removed.append((position, size))
-    plan.parts += _gaps(offset, after, epoch)
+    plan.parts += _lost_ranges(offset, after, epoch)
     return epoch
 
 
-def _gaps(first: int, end: int, epoch: int) -> list[LostRange]:
-    """A batch spans 2^31 offsets at most."""
+def _lost_ranges(first: int, end: int, epoch: int) -> list[LostRange]:
+    """Ranges that one batch each can span."""
     span = record_batch.SPAN_MAX
     return [LostRange(start, min(start + span, end) - 1, epoch) for start in range(first, end, span)]
 
@@ -330,13 +337,13 @@ def _bases(folder: str) -> list[int]:
 def _pieces(path: str, start: int, end: int) -> Iterator[bytes]:
     with open(path, "rb") as file:
         file.seek(start)
-        while start < end and (piece := file.read(min(_PIECE_BYTES, end - start))):
+        while start < end and (piece := file.read(min(_COPY_BYTES, end - start))):
             start += len(piece)
             yield piece
 
 
-def _keep(root: str, path: str, start: int, end: int) -> str:
-    """Keep bytes that go; the name of the file that has them."""
+def _quarantine(root: str, path: str, start: int, end: int) -> str:
+    """Keep bytes that will be removed. Returns the name of the file that has them."""
     name = f"{path}.{start}.quarantine"
     _write_file(f"{root}/{name}", _pieces(f"{root}/{path}", start, end))
     return name
@@ -348,9 +355,9 @@ def _write(path: str, plan: SegmentPlan) -> None:
             if isinstance(part, LostRange):
                 yield record_batch.build_empty(part.first_offset, part.last_offset, part.epoch)
             elif part.is_changed:
-                data = bytearray(b"".join(_pieces(path, part.position, part.position + part.size)))
-                record_batch.assign_offsets(memoryview(data), part.base_offset, part.epoch, None)
-                yield bytes(data)
+                batch = bytearray(b"".join(_pieces(path, part.position, part.position + part.size)))
+                record_batch.assign_offsets(memoryview(batch), part.base_offset, part.epoch, None)
+                yield bytes(batch)
             else:
                 yield from _pieces(path, part.position, part.position + part.size)
 
@@ -381,7 +388,7 @@ def _sync(path: str) -> None:
 
 
 def _build_index(path: str, base: int) -> None:
-    """Both indexes of a segment, from its batches."""
+    """Build both indexes of a segment from its batches."""
     index = SegmentIndex()
     interval = PartitionConfig().index_interval_bytes
     for item in inspect(path):
@@ -402,15 +409,15 @@ def _build_index(path: str, base: int) -> None:
 
 
 def _arrivals(path: str) -> bytes:
-    """What of the pairs is right."""
+    """The valid pairs of an arrival index."""
     with open(path, "rb") as file:
         return ArrivalIndex.parse(file.read()).to_bytes()
 
 
 def _epochs(folder: str) -> bytes:
-    found = leader_epochs.LeaderEpochs()
+    epochs = leader_epochs.LeaderEpochs()
     for base in _bases(folder):
         for item in inspect(f"{folder}/{paths.segment_name(base)}"):
             if isinstance(item, InspectedBatch) and item.crc_ok:
-                found.begin(item.header.leader_epoch, item.header.base_offset)
-    return found.encode()
+                epochs.begin(item.header.leader_epoch, item.header.base_offset)
+    return epochs.encode()

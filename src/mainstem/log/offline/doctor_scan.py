@@ -242,9 +242,9 @@ class PartitionExamination:
             elif os.path.getsize(path) % entry_bytes:
                 yield self._finding("derived", stem + kind, "ends within an entry", REBUILT)
         stray = [
-            at
-            for at, last in self.index_entries.items()
-            if walk.indexed_positions.get(at) != last and not walk.is_damaged
+            position
+            for position, last in self.index_entries.items()
+            if walk.indexed_positions.get(position) != last and not walk.is_damaged
         ]
         if stray:
             problem = f"{len(stray):,} entries name no batch of the segment"

@@ -90,12 +90,12 @@ def _next_batch(file: BinaryIO, position: int, size: int) -> int:
     """The position of the first valid batch from `position` on; `size` if there is none."""
     while position + HEADER_BYTES <= size:
         data = _read(file, position, _SEARCH_BYTES)
-        for at in find_headers(data, -1, MAX_OFFSET):
-            header = read_header(data, at)
-            if position + at + header.total_bytes <= size:
-                whole = _read(file, position + at, header.total_bytes)
+        for start in find_headers(data, -1, MAX_OFFSET):
+            header = read_header(data, start)
+            if position + start + header.total_bytes <= size:
+                whole = _read(file, position + start, header.total_bytes)
                 if crc_matches(whole, header):
-                    return position + at
+                    return position + start
         if len(data) < _SEARCH_BYTES:
             break
         position += len(data) - HEADER_BYTES + 1

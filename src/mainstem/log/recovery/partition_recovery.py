@@ -133,18 +133,18 @@ def _in_force(records: Sequence[JournalRecord]) -> list[JournalRecord]:
     """The records without those that a later epoch made void. Their group became durable, but the partition
     was fenced meanwhile, so that they were never acknowledged. The batches that replaced them may be in the
     segment alone, synced directly, and must never be written over (R8)."""
-    kept: list[JournalRecord] = []
+    in_force: list[JournalRecord] = []
     for record in records:
         if record.kind == EPOCH:
-            kept = [
+            in_force = [
                 earlier
-                for earlier in kept
+                for earlier in in_force
                 if earlier.kind != APPEND
                 or earlier.epoch >= record.epoch
                 or earlier.end_offset <= record.base_offset
             ]
-        kept.append(record)
-    return kept
+        in_force.append(record)
+    return in_force
 
 
 class _PartitionReplay:
@@ -209,8 +209,8 @@ class _PartitionReplay:
             self._scan()
         if self._result.scanned_bytes > before:
             # Normal after a sudden death, for every partition that was being written; the report has the sum.
-            kept = self._result.scanned_bytes - before
-            log.debug("%s: kept %d bytes found after the end that was recorded", self._folder, kept)
+            kept_bytes = self._result.scanned_bytes - before
+            log.debug("%s: kept %d bytes found after the end that was recorded", self._folder, kept_bytes)
         if self._offset < self._log_start:  # the missing offsets had been deleted
             self._leave(self._segment)
             self._segment, self._position, self._offset = self._log_start, 0, self._log_start
