@@ -1,4 +1,4 @@
-"""Batches for tests, and what a partition gives back."""
+"""Batches for tests, and what a partition returns of them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def manual(
     return PartitionRig(config, committer=committer, log_config=options.get("log_config")), committer
 
 
-def offsets(bench: PartitionRig) -> list[int]:
+def offsets(rig: PartitionRig) -> list[int]:
     """Offsets of all records that can be read."""
-    found: list[int] = []
-    at = bench.partition.log_start_offset
-    while at < bench.partition.high_watermark:
-        part = bench.partition.read_blocking(at, 1 << 20)
+    found_offsets: list[int] = []
+    offset = rig.partition.log_start_offset
+    while offset < rig.partition.high_watermark:
+        part = rig.partition.read_blocking(offset, 1 << 20)
         for position, header in iter_batches(part.data):
             data = bytes(part.data[position : position + header.total_bytes])
-            found += [record.offset for record in decode(data) if record.offset >= at]
-        at = part.next_offset
-    return found
+            found_offsets += [record.offset for record in decode(data) if record.offset >= offset]
+        offset = part.next_offset
+    return found_offsets

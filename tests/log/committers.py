@@ -16,7 +16,8 @@ class ManualCommitter:
         self.rolls = 0
         self.last_arrival_ms = 0
         self.arrivals: list[tuple[int, int]] = []
-        """What the journal would hand over after a crash; a test that checkpoints clears it."""
+        """(arrival ms, base offset) that the journal would return after a crash. A test that checkpoints
+        clears it."""
 
     def append(self, write: PendingWrite) -> None:
         assert write.file.size() == write.position + len(write.data)
@@ -30,16 +31,16 @@ class ManualCommitter:
         old.close()
 
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
-        later: Promise[None] = Promise()
-        self.log_starts.append((partition, offset, later))
-        return later
+        promise: Promise[None] = Promise()
+        self.log_starts.append((partition, offset, promise))
+        return promise
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         self.pending = [write for write in self.pending if write.partition is not partition]
         return Promise.resolved(None)
 
     def commit(self, count: int | None = None) -> None:
-        """The first `count` appends, or all."""
+        """Commit the first `count` appends, or all."""
         now = self.pending[:count]
         del self.pending[:count]
         for write in now:
@@ -47,11 +48,11 @@ class ManualCommitter:
                 self.arrivals.append((write.arrival_ms, write.base_offset))
             write.partition.on_committed(write.end_offset, write.segment, write.position + len(write.data))
         starts, self.log_starts = self.log_starts, []
-        for _, _, later in starts:
-            later.resolve(None)
+        for _, _, promise in starts:
+            promise.resolve(None)
 
     def fail(self) -> None:
-        """Roll all partitions with something pending back, and go on in the new epoch."""
+        """Roll back all partitions with pending appends, and resume them in the new epoch."""
         partitions = {id(write.partition): write.partition for write in self.pending}
         self.pending.clear()
         for partition in partitions.values():

@@ -1,4 +1,4 @@
-"""A whole log on the simulated disk, for tests."""
+"""A log on the simulated disk, for tests."""
 
 from __future__ import annotations
 
@@ -73,21 +73,21 @@ class LogRig:
         return done, partition.when_committed(done.next_offset)
 
     def write(self, count: int = 1, index: int = 0, *, size: int = 100) -> None:
-        """Append one by one, each durable before the next."""
+        """Append batches one by one, each durable before the next."""
         for _ in range(count):
-            _, later = self.append(index, size=size)
+            _, promise = self.append(index, size=size)
             self.settle()
-            later.result()
+            promise.result()
 
     def offsets(self, index: int = 0) -> list[int]:
         """Base offset of each batch that can be read."""
         partition = self.partition(index)
-        found: list[int] = []
+        offsets: list[int] = []
         offset = partition.log_start_offset
         while offset < partition.high_watermark:
             data = bytes(partition.read_blocking(offset, 1 << 20).data)
-            for at, header in batches.iter_batches(data):
-                assert batches.crc_matches(data[at : at + header.total_bytes], header)
-                found.append(header.base_offset)
+            for position, header in batches.iter_batches(data):
+                assert batches.crc_matches(data[position : position + header.total_bytes], header)
+                offsets.append(header.base_offset)
                 offset = header.next_offset
-        return found
+        return offsets

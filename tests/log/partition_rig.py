@@ -18,8 +18,7 @@ TOPIC = UUID(int=7)
 
 
 class PartitionRig:
-    """A partition on a disk in memory with everything a test wants to reach, and the way to start it
-    again."""
+    """A partition on a fake disk, which can be stopped, crashed and started again."""
 
     def __init__(
         self,
@@ -35,27 +34,27 @@ class PartitionRig:
         self.config = config or PartitionConfig()
         self.log_config = log_config
         self.replayed = (0, 0)
-        """Place of the last checkpoint, for `state`."""
+        """(segment, position) of the last checkpoint, for `state`."""
         self.partition = self.open(RecoveredState())
 
     def checkpoint(self) -> None:
-        """What a checkpoint does to a partition; and the journal forgets what came before."""
+        """Do what a checkpoint does to a partition; the journal then drops earlier records."""
         self.partition.save_side_files()
         self.committer.arrivals.clear()
         self.replayed = self.partition.segments.committed_end
 
     def open(self, state: RecoveredState) -> Partition:
-        """A new Partition object."""
+        """Make a new Partition object from `state`."""
         clock: Clock = self.clock
         context = LogContext(self.disk, clock, self.log_config)
         self.partition = Partition(context, self.committer, TOPIC, 0, self.config, state)
         return self.partition
 
     def state(self, *, clean: bool = True) -> RecoveredState:
-        """What recovery would hand over after a stop now: everything committed is there, nothing else."""
+        """What recovery would return after a stop now: everything that is committed, and nothing else."""
         old = self.partition
         segment, position = old.segments.committed_end
-        segments = tuple(one.base_offset for one in old.segments if one.base_offset <= segment)
+        segments = tuple(entry.base_offset for entry in old.segments if entry.base_offset <= segment)
         return RecoveredState(
             segments=segments,
             epoch=old.epoch if clean else old.epoch + 1,
@@ -78,9 +77,9 @@ class PartitionRig:
         return self.partition
 
     def crash(self, state: RecoveredState | None = None) -> Partition:
-        """Start again without having stopped; what was committed is there."""
+        """Start again without a stop. Everything that was committed is kept."""
         state = state or self.state(clean=False)
-        self._cut(state)
+        self._truncate(state)
         self.committer.pending.clear()
         self.committer.last_arrival_ms = 0
         self.open(state)
@@ -88,8 +87,8 @@ class PartitionRig:
         self.replayed = self.partition.segments.committed_end
         return self.partition
 
-    def _cut(self, state: RecoveredState) -> None:
-        """As recovery does: nothing lies beyond the end."""
+    def _truncate(self, state: RecoveredState) -> None:
+        """Truncate the log to the end of `state`, as recovery does."""
         last = max(state.segments, default=-1)
         for path in list(self.disk.files):
             base, _, suffix = path.rpartition("/")[2].partition(".")
@@ -98,10 +97,10 @@ class PartitionRig:
             elif base.isdigit() and int(base) == last and suffix == "log":
                 del self.disk.files[path][state.end_position :]
 
-    def wait(self, later: Promise[object]) -> None:
-        """Run the clock until `later` is done."""
+    def wait(self, promise: Promise[object]) -> None:
+        """Run the clock until `promise` is done."""
         for _ in range(10_000):
-            if later.done:
+            if promise.done:
                 return
             self.clock.run()
             self.clock.advance(0.001)

@@ -121,7 +121,7 @@ class BackupRun(RandomLogRun):
     def step(self) -> None:
         super().step()
         if self.going is None and self.rng.random() < 0.1:
-            self.see_all()
+            self.mark_visible()
             self.before = copy.deepcopy(self.models)
             self.target = SimTarget(self)
             source = LiveSource(self)
@@ -132,7 +132,7 @@ class BackupRun(RandomLogRun):
                     next(self.going)
                 except StopIteration:
                     self.going = None
-                    self.see_all()
+                    self.mark_visible()
                     self.judge_copy()
 
     def choose_crash(self) -> None:
@@ -177,7 +177,7 @@ class BackupRun(RandomLogRun):
         now, partition = self.models[index], log.partition(TOPIC, index, PARTITION)
         end = partition.high_watermark
         assert end >= before.safe, f"the copy of {index} ends at {end}, {before.safe} was promised"
-        starts = before.log_start, partition.log_start_offset, max(now.log_start_asked, 0)
+        starts = before.log_start, partition.log_start_offset, max(now.log_start_requested, 0)
         assert sorted(starts) == list(starts), starts
         assert partition.epoch > self.partition(index).epoch
         offset = partition.log_start_offset

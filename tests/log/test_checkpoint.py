@@ -27,18 +27,18 @@ def new_disk() -> SimDisk:
 
 
 def test_a_checkpoint_decodes_to_what_was_encoded() -> None:
-    for one in (make(1), make(2, clean=True), Checkpoint(0, 1, 1, True, ())):
-        assert files.decode(files.encode(one)) == one
+    for checkpoint in (make(1), make(2, clean=True), Checkpoint(0, 1, 1, True, ())):
+        assert files.decode(files.encode(checkpoint)) == checkpoint
     assert files.ROW_BYTES == 56
 
 
 def test_any_damaged_byte_makes_a_checkpoint_invalid() -> None:
     data = files.encode(make(3))
-    for at in range(len(data)):
+    for position in range(len(data)):
         damaged = bytearray(data)
-        damaged[at] ^= 0x20
+        damaged[position] ^= 0x20
         assert files.decode(bytes(damaged)) is None
-        assert files.decode(data[:at]) is None
+        assert files.decode(data[:position]) is None
     assert files.decode(data + b"\0") is None
 
 
@@ -47,14 +47,14 @@ def test_the_newest_whole_checkpoint_is_loaded() -> None:
     assert files.load(disk) is None
     for number in (1, 2, 3):
         files.store_now(disk, make(number))
-        found = files.load(disk)
-        assert found is not None
-        assert found.number == number
+        loaded = files.load(disk)
+        assert loaded is not None
+        assert loaded.number == number
     disk.write_all("checkpoint-1", b"torn")
     assert files.damaged_files(disk) == ["checkpoint-1"]
-    found = files.load(disk)
-    assert found is not None
-    assert found.number == 2
+    loaded = files.load(disk)
+    assert loaded is not None
+    assert loaded.number == 2
 
 
 def test_a_power_cut_during_a_store_leaves_the_previous_or_the_new_checkpoint() -> None:
@@ -65,9 +65,9 @@ def test_a_power_cut_during_a_store_leaves_the_previous_or_the_new_checkpoint() 
         files.store_now(disk, make(2))
         files.store(disk, make(3))
         clock.advance(disk.rng.random() * 0.006)
-        found = files.load(disk.power_cut(SimClock()))
-        assert found is not None
-        assert found.number in (2, 3)
+        loaded = files.load(disk.power_cut(SimClock()))
+        assert loaded is not None
+        assert loaded.number in (2, 3)
 
 
 def test_a_stored_checkpoint_survives_a_power_cut() -> None:
@@ -78,9 +78,9 @@ def test_a_stored_checkpoint_survives_a_power_cut() -> None:
         done = files.store(disk, make(2))
         clock.advance(1)
         done.result()
-        found = files.load(disk.power_cut(SimClock()))
-        assert found is not None
-        assert found.number == 2
+        loaded = files.load(disk.power_cut(SimClock()))
+        assert loaded is not None
+        assert loaded.number == 2
 
 
 def test_the_example_of_the_page_decodes() -> None:

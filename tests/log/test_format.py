@@ -1,4 +1,4 @@
-"""FORMAT.md and the code agree: the page's own examples are decoded, its sizes are the code's."""
+"""FORMAT.md and the code agree: the examples of the page decode, and its sizes are those of the code."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
 
 
 def example(kind: str) -> bytes:
-    found = re.findall(rf"```hex {kind}\n(.*?)```", PAGE, re.DOTALL)
-    assert len(found) == 1, kind
-    return bytes.fromhex(found[0])
+    examples = re.findall(rf"```hex {kind}\n(.*?)```", PAGE, re.DOTALL)
+    assert len(examples) == 1, kind
+    return bytes.fromhex(examples[0])
 
 
 def test_the_example_of_a_batch() -> None:
@@ -72,19 +72,22 @@ def test_the_example_of_a_snapshot() -> None:
     made = producer_snapshot.ProducerSnapshot(3, 4290, 8, 4200, 0x11223344, 1356998401500, (1, 1), windows)
     assert producer_snapshot.decode(data) == made
     assert producer_snapshot.encode(made) == data
-    for at in range(len(data)):
-        assert producer_snapshot.decode(data[:at]) is None
-        assert producer_snapshot.decode(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]) is None
+    for position in range(len(data)):
+        assert producer_snapshot.decode(data[:position]) is None
+        assert (
+            producer_snapshot.decode(data[:position] + bytes((data[position] ^ 1,)) + data[position + 1 :])
+            is None
+        )
     assert producer_snapshot.decode(data + b"\0") is None
 
 
 def test_the_example_of_leader_epochs() -> None:
-    found = re.search(r"```text epochs\n(.*?)```", PAGE, re.DOTALL)
-    assert found
-    parsed = LeaderEpochs.parse(found[1].encode())
+    example = re.search(r"```text epochs\n(.*?)```", PAGE, re.DOTALL)
+    assert example
+    parsed = LeaderEpochs.parse(example[1].encode())
     assert parsed is not None
     assert parsed.entries == [(0, 0), (3, 1500)]
-    assert parsed.encode() == found[1].encode()
+    assert parsed.encode() == example[1].encode()
     assert [parsed.end_offset(epoch, 2000) for epoch in (-1, 0, 1, 3, 4)] == [
         (-1, -1),
         (0, 1500),

@@ -1,4 +1,4 @@
-"""The offset and time indexes: Kafka's rules, the bytes, the look-ups."""
+"""The offset and time indexes: Kafka's rules, the bytes, the lookups."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def test_batches_without_timestamps_leave_the_time_index_empty() -> None:
 def test_lookups_agree_with_a_linear_search(batches: Triples, probe: int) -> None:
     index, placed = grown(batches)
     position, claimed = index.position_before(probe)
-    noted = [(last, at) for last, at, _ in placed if (last, at) in noted_of(index)]
-    below = [(at, last) for last, at in noted if last <= probe]
+    noted = [(last, position) for last, position, _ in placed if (last, position) in noted_of(index)]
+    below = [(position, last) for last, position in noted if last <= probe]
     assert (position, claimed) == (below[-1] if below else (0, None))
     after = index.position_after(probe)
     if after is not None:
-        first_after = next(at for (last, _, _), (_, at, _) in pairwise(placed) if last >= probe)
+        first_after = next(position for (last, _, _), (_, position, _) in pairwise(placed) if last >= probe)
         assert after >= first_after
     known = index.offset_before_time(probe)
     assert all(timestamp < probe for last, _, timestamp in placed if last <= known)
 
 
 def noted_of(index: SegmentIndex) -> set[tuple[int, int]]:
-    return {(last, at) for last, at in struct.iter_unpack(">II", index.offset_bytes())}
+    return {(last, position) for last, position in struct.iter_unpack(">II", index.offset_bytes())}
 
 
 @given(batches=appends, cut=st.integers(0, 900))
@@ -85,7 +85,7 @@ def test_files_parse_to_what_was_written_and_truncation_keeps_earlier_entries(
     assert parsed is not None
     assert (parsed.offset_bytes(), parsed.time_bytes()) == (index.offset_bytes(), index.time_bytes())
     assert parsed.entries_below(cut) == tuple(
-        sum(one < cut for one in column)
+        sum(value < cut for value in column)
         for column in (
             [last for last, _ in sorted(noted_of(index))],
             [offset for _, offset in struct.iter_unpack(">qI", index.time_bytes())],
@@ -126,7 +126,9 @@ def test_files_that_cannot_be_valid_are_rejected() -> None:
     assert SegmentIndex.parse(struct.pack(">IIII", 5, 4200, 9, 100), times, 20, 20_000) is None
     assert SegmentIndex.parse(good + bytes(8), times, 20, 20_000) is None
     assert SegmentIndex.parse(good, struct.pack(">qIqI", 4, 5, 4, 9), 20, 20_000) is None
-    assert SegmentIndex.parse(good, times, 20, 8000) is None  # points beyond the log, at offsets inside it
+    assert (
+        SegmentIndex.parse(good, times, 20, 8000) is None
+    )  # a position beyond the log with offsets inside it
     ahead = SegmentIndex.parse(good, times, 8, 9000)
     assert ahead is not None
     assert ahead.entries == (1, 1)  # entries of batches beyond the end are left out
@@ -140,7 +142,7 @@ def test_an_index_is_full_when_one_more_entry_would_not_fit_its_file() -> None:
     assert index.entries == (5, 5)
     assert index.is_full(40)
     assert not index.is_full(84)
-    assert index.is_full(72)  # the time index: six entries of 12 bytes, one of them kept for the seal
+    assert index.is_full(72)  # the time index: six entries of 12 bytes, one of them reserved for the seal
 
 
 def test_arrivals_are_a_second_apart_and_rise() -> None:
@@ -150,8 +152,10 @@ def test_arrivals_are_a_second_apart_and_rise() -> None:
     arrivals.seal(9)
     assert list(zip(arrivals.times, arrivals.offsets, strict=True)) == [(1000, 0), (2000, 8), (2500, 9)]
     assert [arrivals.arrival_of(offset) for offset in (0, 7, 8, 9, 100)] == [1000, 1000, 2000, 2500, 2500]
-    found = [arrivals.first_at_or_after(wall) for wall in (0, 1000, 1001, 1999, 2000, 2400, 2500, 3499, 3500)]
-    assert found == [0, 0, 0, 0, 8, 8, 8, 9, None]
+    offsets = [
+        arrivals.first_at_or_after(wall) for wall in (0, 1000, 1001, 1999, 2000, 2400, 2500, 3499, 3500)
+    ]
+    assert offsets == [0, 0, 0, 0, 8, 8, 8, 9, None]
     again = ArrivalIndex.parse(arrivals.to_bytes())
     assert again.to_bytes() == arrivals.to_bytes()
     assert again.last_ms == 2500

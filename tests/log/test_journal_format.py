@@ -1,4 +1,4 @@
-"""The journal's bytes, and every way they can be damaged."""
+"""The bytes of the journal, and every way they can be damaged."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TOPIC = UUID(int=77)
 HEADER = JournalFileHeader(FOLDER, seq=4, salt=0x1122334455667788, base_group=100)
 
 
-def record(base: int, data: bytes) -> tuple[JournalRecord, list[bytes]]:
-    one = JournalRecord(APPEND, TOPIC.bytes, 0, 2, base, base + 1, 0, base * 100, 1_000, len(data))
-    return one, [form.encode_record(one), data]
+def append_record(base: int, data: bytes) -> tuple[JournalRecord, list[bytes]]:
+    record = JournalRecord(APPEND, TOPIC.bytes, 0, 2, base, base + 1, 0, base * 100, 1_000, len(data))
+    return record, [form.encode_record(record), data]
 
 
-def group(header: JournalFileHeader, number: int, *payloads: bytes) -> bytes:
-    pieces = [piece for at, data in enumerate(payloads) for piece in record(at, data)[1]]
+def encoded_group(header: JournalFileHeader, number: int, *payloads: bytes) -> bytes:
+    pieces = [piece for position, data in enumerate(payloads) for piece in append_record(position, data)[1]]
     seed = form.crc_seed(header.salt)
     return b"".join(form.encode_group(seed, header.seq, number, len(payloads), pieces))
 
@@ -39,13 +39,13 @@ def journal(*files: bytes) -> SimDisk:
     return disk
 
 
-def open_slot(disk: SimDisk, number: int = 0) -> File:
+def open_journal_file(disk: SimDisk, number: int = 0) -> File:
     return disk.open(paths.journal_file_path(number))
 
 
 def numbers(data: bytes, header: JournalFileHeader = HEADER) -> list[tuple[int, bool]]:
-    file = open_slot(journal(data))
-    return [(one.number, one.after_damage) for one in form.read_groups(file, header)]
+    file = open_journal_file(journal(data))
+    return [(group.number, group.after_damage) for group in form.read_groups(file, header)]
 
 
 def test_a_header_decodes_and_belongs_to_its_folder() -> None:
@@ -55,30 +55,39 @@ def test_a_header_decodes_and_belongs_to_its_folder() -> None:
     assert form.decode_header(block, UUID(int=6)) is None
     assert form.decode_header(bytes(form.BLOCK), FOLDER) is None
     assert form.decode_header(block[:100], FOLDER) is None
-    for at in range(60):
+    for position in range(60):
         damaged = bytearray(block)
-        damaged[at] ^= 1
-        assert (form.decode_header(bytes(damaged), FOLDER) is None) == (at < 52)
+        damaged[position] ^= 1
+        assert (form.decode_header(bytes(damaged), FOLDER) is None) == (position < 52)
 
 
 def test_groups_decode_with_their_records() -> None:
-    data = form.encode_header(HEADER) + group(HEADER, 100, b"a" * 10, b"b" * 9000) + group(HEADER, 101)
-    file = open_slot(journal(data + bytes(8192)))
+    data = (
+        form.encode_header(HEADER)
+        + encoded_group(HEADER, 100, b"a" * 10, b"b" * 9000)
+        + encoded_group(HEADER, 101)
+    )
+    file = open_journal_file(journal(data + bytes(8192)))
     first, second = form.read_groups(file, HEADER)
     assert (first.number, second.number, second.records) == (100, 101, [])
-    assert [file.pread(one.length, one.payload_position) for one in first.records] == [b"a" * 10, b"b" * 9000]
-    assert first.records[0]._replace(payload_position=0) == record(0, b"a" * 10)[0]
+    assert [file.pread(record.length, record.payload_position) for record in first.records] == [
+        b"a" * 10,
+        b"b" * 9000,
+    ]
+    assert first.records[0]._replace(payload_position=0) == append_record(0, b"a" * 10)[0]
 
 
 def test_truncating_or_damaging_the_last_group_keeps_earlier_groups() -> None:
-    whole = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b" * 300)
+    whole = (
+        form.encode_header(HEADER) + encoded_group(HEADER, 100, b"a") + encoded_group(HEADER, 101, b"b" * 300)
+    )
     start, end = 2 * form.BLOCK, 2 * form.BLOCK + form.GROUP.size + form.RECORD_BYTES + 300
-    for at in range(start, end):
-        assert numbers(whole[:at]) == [(100, False)]
-        zeroed = whole[:at] + bytes(len(whole) - at)
+    for position in range(start, end):
+        assert numbers(whole[:position]) == [(100, False)]
+        zeroed = whole[:position] + bytes(len(whole) - position)
         assert numbers(zeroed) == [(100, False)] or zeroed == whole
         damaged = bytearray(whole)
-        damaged[at] ^= 4
+        damaged[position] ^= 4
         assert numbers(bytes(damaged)) == [(100, False)]
 
 
@@ -86,46 +95,46 @@ def test_groups_of_an_earlier_use_of_the_file_are_ignored() -> None:
     old = JournalFileHeader(FOLDER, seq=3, salt=1, base_group=100)
     same_seq = JournalFileHeader(FOLDER, seq=4, salt=1, base_group=100)
     for stale in (old, same_seq):
-        data = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(stale, 101, b"b")
+        data = form.encode_header(HEADER) + encoded_group(HEADER, 100, b"a") + encoded_group(stale, 101, b"b")
         assert numbers(data) == [(100, False)]
 
 
 def test_an_invalid_group_before_a_valid_one_is_reported_as_damage() -> None:
-    parts = [group(HEADER, number, b"x" * 5000) for number in (100, 101, 102)]
+    parts = [encoded_group(HEADER, number, b"x" * 5000) for number in (100, 101, 102)]
     broken = bytearray(parts[1])
     broken[50] ^= 1
     data = form.encode_header(HEADER) + parts[0] + bytes(broken) + parts[2]
     assert numbers(data) == [(100, False), (102, True)]
-    image = journal_reader.read_journal(journal(data), FOLDER, 1, 1)
-    assert image.notes == [f"{paths.journal_file_path(0)}: damaged before group 102"]
-    assert image.next_group == 103
+    contents = journal_reader.read_journal(journal(data), FOLDER, 1, 1)
+    assert contents.notes == [f"{paths.journal_file_path(0)}: damaged before group 102"]
+    assert contents.next_group == 103
 
 
 def test_a_failed_group_is_annulled_by_the_next_file() -> None:
     after = JournalFileHeader(FOLDER, seq=5, salt=9, base_group=101)
-    first = form.encode_header(HEADER) + group(HEADER, 100, b"a") + group(HEADER, 101, b"b")
-    second = form.encode_header(after) + group(after, 101, b"c")
+    first = form.encode_header(HEADER) + encoded_group(HEADER, 100, b"a") + encoded_group(HEADER, 101, b"b")
+    second = form.encode_header(after) + encoded_group(after, 101, b"c")
     disk = journal(second, first)
-    image = journal_reader.read_journal(disk, FOLDER, 1, 1)
-    records, payload = image.records_of((TOPIC, 0))
-    assert [payload(one) for one in records] == [b"a", b"c"]
-    assert (image.next_seq, image.next_group) == (6, 102)
-    assert image.live_paths == [paths.journal_file_path(1), paths.journal_file_path(0)]
+    contents = journal_reader.read_journal(disk, FOLDER, 1, 1)
+    records, payload = contents.records_of((TOPIC, 0))
+    assert [payload(record) for record in records] == [b"a", b"c"]
+    assert (contents.next_seq, contents.next_group) == (6, 102)
+    assert contents.live_paths == [paths.journal_file_path(1), paths.journal_file_path(0)]
 
 
 def test_files_below_the_checkpoint_are_not_live_but_their_seq_is_never_reused() -> None:
-    data = form.encode_header(HEADER) + group(HEADER, 100, b"a")
-    image = journal_reader.read_journal(journal(data), FOLDER, 9, 50)
-    assert (image.live_paths, image.records, image.next_seq, image.next_group) == ([], {}, 9, 50)
+    data = form.encode_header(HEADER) + encoded_group(HEADER, 100, b"a")
+    contents = journal_reader.read_journal(journal(data), FOLDER, 9, 50)
+    assert (contents.live_paths, contents.records, contents.next_seq, contents.next_group) == ([], {}, 9, 50)
     assert journal_reader.read_journal(journal(data), FOLDER, 4, 1).next_seq == 5
 
 
 def test_records_without_batches_decode() -> None:
-    one = JournalRecord(EPOCH, TOPIC.bytes, 3, 7, 50, 50, 40, 999, 0, 0)
+    expected = JournalRecord(EPOCH, TOPIC.bytes, 3, 7, 50, 50, 40, 999, 0, 0)
     seed = form.crc_seed(HEADER.salt)
-    data = b"".join(form.encode_group(seed, HEADER.seq, 100, 1, [form.encode_record(one)]))
-    (found,) = form.read_groups(open_slot(journal(form.encode_header(HEADER) + data)), HEADER)
-    assert [each._replace(payload_position=0) for each in found.records] == [one]
+    data = b"".join(form.encode_group(seed, HEADER.seq, 100, 1, [form.encode_record(expected)]))
+    (group,) = form.read_groups(open_journal_file(journal(form.encode_header(HEADER) + data)), HEADER)
+    assert [record._replace(payload_position=0) for record in group.records] == [expected]
 
 
 def test_the_example_of_the_page_decodes() -> None:
@@ -137,11 +146,11 @@ def test_the_example_of_the_page_decodes() -> None:
     assert header == JournalFileHeader(
         UUID(int=0x0123456789ABCDEF0123456789ABCDEF), 3, 0x1122334455667788, 41
     )
-    file = open_slot(journal(head.ljust(form.BLOCK, b"\0") + rest.ljust(form.BLOCK, b"\0")))
-    (found,) = form.read_groups(file, header)
-    assert found.number == 41
-    (one,) = found.records
-    assert (one.kind, UUID(bytes=one.topic), one.partition, one.epoch) == (APPEND, TOPIC, 2, 1)
-    assert (one.base_offset, one.end_offset, one.segment, one.position) == (500, 503, 400, 8192)
-    assert file.pread(one.length, one.payload_position) == b"batches"
+    file = open_journal_file(journal(head.ljust(form.BLOCK, b"\0") + rest.ljust(form.BLOCK, b"\0")))
+    (group,) = form.read_groups(file, header)
+    assert group.number == 41
+    (record,) = group.records
+    assert (record.kind, UUID(bytes=record.topic), record.partition, record.epoch) == (APPEND, TOPIC, 2, 1)
+    assert (record.base_offset, record.end_offset, record.segment, record.position) == (500, 503, 400, 8192)
+    assert file.pread(record.length, record.payload_position) == b"batches"
     assert f"{form.RECORD_BYTES} bytes" in page

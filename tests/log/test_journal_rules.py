@@ -1,6 +1,6 @@
-"""Rules of the journal (FORMAT.md: R5, R8, R10) that only rare lives need: each is shown here by such a life.
+"""Rules of the journal (FORMAT.md: R5, R8, R10) that matter only in rare runs: one such run for each.
 
-The random lives of test_log_model.py have them too, among the failing segments.
+The random runs of test_log_model.py contain them too, among the failing segments.
 """
 
 from __future__ import annotations
@@ -15,146 +15,146 @@ from tests.log.logs import SMALL, TOPIC, LogRig
 
 @pytest.mark.parametrize("crash", ["power", "kill"])
 def test_records_of_a_fenced_partition_in_a_valid_group_are_void(crash: Literal["power", "kill"]) -> None:
-    """A segment fails while a group with newer bytes of that partition is under way, and the group becomes
-    durable: its bytes were never acknowledged, and others took their place."""
-    met = 0
+    """A segment fails while a group with newer bytes of that partition is in flight, and the group becomes
+    durable: its bytes were never acknowledged, and other bytes replaced them."""
+    faster_count = 0
     for seed in range(60):
-        machine = LogRig(seed).start()
-        machine.write(2)
-        machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
-        machine.log.checkpoint()
-        machine.clock.run()
-        _, mine = machine.append(0, fill=b"old")
-        _, others = machine.append(1)
-        machine.settle()
-        machine.disk.sync_fails = 0.0
+        rig = LogRig(seed).start()
+        rig.write(2)
+        rig.disk.sync_fails, rig.disk.sync_fails_in = 1.0, "partitions/"
+        rig.log.checkpoint()
+        rig.clock.run()
+        _, mine = rig.append(0, fill=b"old")
+        _, others = rig.append(1)
+        rig.settle()
+        rig.disk.sync_fails = 0.0
         others.result()
-        met += mine.error is not None
+        faster_count += mine.error is not None
         kept = 2 if mine.error is not None else 3
-        machine.settle(3)
-        assert machine.partition(0).fence_reason is None
-        machine.append(0, fill=b"new", size=5000)
-        machine.settle()
-        machine.crash(crash).start()
-        assert machine.report.fenced == [], (seed, machine.report.notes)
-        assert machine.offsets(0) == list(range(kept + 1)), seed
-        assert b"new" * 5000 in bytes(machine.partition(0).read_blocking(kept, 1 << 20).data), seed
-    assert met > 5, "the group was never the faster one: nothing was tested"
+        rig.settle(3)
+        assert rig.partition(0).fence_reason is None
+        rig.append(0, fill=b"new", size=5000)
+        rig.settle()
+        rig.crash(crash).start()
+        assert rig.report.fenced == [], (seed, rig.report.notes)
+        assert rig.offsets(0) == list(range(kept + 1)), seed
+        assert b"new" * 5000 in bytes(rig.partition(0).read_blocking(kept, 1 << 20).data), seed
+    assert faster_count > 5, "the group was never faster than the segment: nothing was tested"
 
 
-def fail_one_group(machine: LogRig, size: int = 100) -> None:
-    """A group of partition 0 fails; goes on until the partition takes events again, and not a step more: a
-    checkpoint follows soon."""
-    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "journal/"
-    _, later = machine.append(size=size)
-    later.then(lambda _: setattr(machine.disk, "sync_fails", 0.0))
+def fail_one_group(rig: LogRig, size: int = 100) -> None:
+    """A group of partition 0 fails. Runs only until the partition accepts events again, because a checkpoint
+    follows soon."""
+    rig.disk.sync_fails, rig.disk.sync_fails_in = 1.0, "journal/"
+    _, promise = rig.append(size=size)
+    promise.then(lambda _: setattr(rig.disk, "sync_fails", 0.0))
     for _ in range(1000):
-        machine.clock.advance(0.0001)
-        if later.done and not machine.partition()._awaits_epoch:
+        rig.clock.advance(0.0001)
+        if promise.done and not rig.partition()._awaits_epoch:
             break
-    assert later.error is not None
+    assert promise.error is not None
 
 
 def test_a_failed_group_is_not_reported_as_damage_at_the_next_start() -> None:
-    """Group numbers go on without a gap, so that a gap always means that something is missing."""
+    """Group numbers continue without a gap, so a gap always means that a group is missing."""
     for seed in range(20):
-        machine = LogRig(seed).start()
-        machine.write(1)
-        fail_one_group(machine)
-        machine.crash().start()
-        assert not [note for note in machine.report.notes if "damaged" in note], seed
+        rig = LogRig(seed).start()
+        rig.write(1)
+        fail_one_group(rig)
+        rig.crash().start()
+        assert not [note for note in rig.report.notes if "damaged" in note], seed
 
 
 def test_a_failed_group_is_not_restored_over_what_replaced_it() -> None:
-    """The device had it all the same, and what came next went to the segment alone."""
+    """The device had stored the failed group, and the next append was written only to the segment."""
     for seed in range(20):
-        machine = LogRig(seed).start()
-        machine.write(1)
-        fail_one_group(machine)
-        done, later = machine.append(fill=b"new", size=5000)
-        while not later.done:
-            machine.clock.advance(0.0001)
-        later.result()
-        machine.crash().start()
-        assert machine.report.fenced == []
-        assert machine.offsets() == [0, 1], seed
-        assert b"new" * 5000 in bytes(machine.partition().read_blocking(done.base_offset, 1 << 20).data), seed
+        rig = LogRig(seed).start()
+        rig.write(1)
+        fail_one_group(rig)
+        done, promise = rig.append(fill=b"new", size=5000)
+        while not promise.done:
+            rig.clock.advance(0.0001)
+        promise.result()
+        rig.crash().start()
+        assert rig.report.fenced == []
+        assert rig.offsets() == [0, 1], seed
+        assert b"new" * 5000 in bytes(rig.partition().read_blocking(done.base_offset, 1 << 20).data), seed
 
 
 def test_failed_appends_do_not_reappear_once_their_epoch_has_ended() -> None:
-    """The cut of the segment was not synced, so that a power cut may bring the bytes back, but not the
+    """The truncation of the segment was not synced, so a power cut may restore its bytes, but not the
     events."""
     for seed in range(60):
-        machine = LogRig(seed).start()
-        machine.write(1)
-        fail_one_group(machine)
-        machine.crash().start()
-        assert machine.offsets() == [0], seed
-        assert machine.partition().epoch == 2
+        rig = LogRig(seed).start()
+        rig.write(1)
+        fail_one_group(rig)
+        rig.crash().start()
+        assert rig.offsets() == [0], seed
+        assert rig.partition().epoch == 2
 
 
 def test_a_repair_also_writes_records_below_the_log_start() -> None:
-    """Windows are read from there after a start, and what is damaged there would be told."""
+    """A start reads producer windows from there, and would report damage."""
     for seed in range(20):
-        machine = LogRig(seed).start()
-        machine.write(3)
-        machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
-        machine.log.checkpoint()
-        machine.settle(0.5)
-        assert machine.partition().fence_reason is not None
-        machine.disk.sync_fails = 0.0
-        machine.partition().delete_records(2)
-        machine.settle(3)
-        assert machine.partition().fence_reason is None
-        machine.log.checkpoint()
-        machine.settle(1)
-        machine.crash().start()
-        data = machine.disk.read_all(f"partitions/{TOPIC.hex}-0/{0:020d}.log")
-        found = [
+        rig = LogRig(seed).start()
+        rig.write(3)
+        rig.disk.sync_fails, rig.disk.sync_fails_in = 1.0, "partitions/"
+        rig.log.checkpoint()
+        rig.settle(0.5)
+        assert rig.partition().fence_reason is not None
+        rig.disk.sync_fails = 0.0
+        rig.partition().delete_records(2)
+        rig.settle(3)
+        assert rig.partition().fence_reason is None
+        rig.log.checkpoint()
+        rig.settle(1)
+        rig.crash().start()
+        data = rig.disk.read_all(f"partitions/{TOPIC.hex}-0/{0:020d}.log")
+        headers = [
             header
-            for at, header in batches.iter_batches(data)
-            if batches.crc_matches(data[at : at + header.total_bytes], header)
+            for position, header in batches.iter_batches(data)
+            if batches.crc_matches(data[position : position + header.total_bytes], header)
         ]
-        assert [header.base_offset for header in found] == [0, 1, 2], seed
-        assert machine.offsets() == [2]
+        assert [header.base_offset for header in headers] == [0, 1, 2], seed
+        assert rig.offsets() == [2]
 
 
 def test_a_retried_deletion_waits_for_the_journal_too() -> None:
-    """Else its tombstone goes while records are left, and the next start finds a topic that nobody knows."""
-    machine = LogRig().start()
-    machine.write(2)
-    machine.disk.sync_fails = 1.0
-    first = machine.log.delete_topic(TOPIC)
-    machine.settle()
+    """Otherwise its tombstone is removed while records remain, and the next start finds an unknown topic."""
+    rig = LogRig().start()
+    rig.write(2)
+    rig.disk.sync_fails = 1.0
+    first = rig.log.delete_topic(TOPIC)
+    rig.settle()
     assert first.error is not None
-    machine.disk.sync_fails = 0.0
-    again = machine.log.delete_topic(TOPIC)
+    rig.disk.sync_fails = 0.0
+    again = rig.log.delete_topic(TOPIC)
     while not again.done:
-        machine.clock.advance(0.01)
+        rig.clock.advance(0.01)
     again.result()
-    machine.crash("kill").start(lambda _: "unknown")
-    assert machine.report.quarantined == []
-    assert machine.disk.list("quarantine") == []
+    rig.crash("kill").start(lambda _: "unknown")
+    assert rig.report.quarantined == []
+    assert rig.disk.list("quarantine") == []
 
 
 def test_an_epoch_record_of_a_deleted_segment_does_not_block_a_start() -> None:
-    machine = LogRig().start()
-    machine.partition(0, SMALL)
-    machine.write(1, size=3000)
-    machine.log.checkpoint()
-    machine.settle(1)
-    machine.disk.sync_fails, machine.disk.sync_fails_in = 1.0, "partitions/"
-    _, failed = machine.append(size=4200)
-    machine.settle()
+    rig = LogRig().start()
+    rig.partition(0, SMALL)
+    rig.write(1, size=3000)
+    rig.log.checkpoint()
+    rig.settle(1)
+    rig.disk.sync_fails, rig.disk.sync_fails_in = 1.0, "partitions/"
+    _, failed = rig.append(size=4200)
+    rig.settle()
     assert failed.error is not None
-    machine.disk.sync_fails = 0.0
-    machine.settle(3)
-    machine.write(1, size=3000)
-    machine.disk.sync_fails = 1.0  # so that no checkpoint has the new epoch
-    deleted = machine.partition().delete_records(1)
-    machine.settle(0.5)
+    rig.disk.sync_fails = 0.0
+    rig.settle(3)
+    rig.write(1, size=3000)
+    rig.disk.sync_fails = 1.0  # so that no checkpoint has the new epoch
+    deleted = rig.partition().delete_records(1)
+    rig.settle(0.5)
     assert deleted.result() == 1
-    assert machine.disk.list(f"partitions/{TOPIC.hex}-0")[0].startswith(f"{1:020d}")
-    machine.crash("kill").start()
-    assert machine.report.fenced == []
-    assert machine.offsets() == [1]
+    assert rig.disk.list(f"partitions/{TOPIC.hex}-0")[0].startswith(f"{1:020d}")
+    rig.crash("kill").start()
+    assert rig.report.fenced == []
+    assert rig.offsets() == [1]

@@ -1,6 +1,6 @@
-"""Random lives of the whole log on the simulated disk, judged by a small model after every start.
+"""Random runs of the whole log on the simulated disk, checked against a small model after every start.
 
-One seed makes one life: appends, deletions of records, checkpoints, failing syncs, kills, power cuts in the
+One seed makes one run: appends, deletions of records, checkpoints, failing syncs, kills, power cuts in the
 middle of any call, clean stops. `python -m tests.log.test_log_model --seeds 5000 [--first 0]` runs more of
 them; a failure prints its seed, and that seed repeats it.
 """
@@ -51,30 +51,30 @@ RATES: dict[Faults, tuple[float, ...]] = {
     "syncs": (0.005, 0.05),
     "segments": (0.05, 0.5),
 }
-"""How likely a sync fails."""
+"""Probability that a sync fails."""
 
 
 @dataclass
 class PartitionModel:
-    """What one partition must be: `kept[offset]` is the body of the batch there."""
+    """What one partition must contain."""
 
     kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-    """base offset -> (next offset, body). All that was accepted and not taken back."""
+    """base offset -> (next offset, body) of each batch that was accepted and not rolled back."""
     safe: int = 0
-    """Below this nothing may be lost: it was reported durable, or shown."""
+    """Nothing below this offset may be lost: it was acknowledged or visible."""
     log_start: int = 0
-    log_start_asked: int = 0
+    log_start_requested: int = 0
     epoch: int = 0
     tried: dict[int, set[bytes]] = field(default_factory=dict)
-    """base offset -> bodies that were ever appended there: what may stand above `safe` after a crash."""
+    """base offset -> all bodies that were ever appended there: any may be above `safe` after a crash."""
     holes: set[int] = field(default_factory=set)
-    """Where damage begins that nothing promised."""
+    """Offsets at which damage begins that no promise covers."""
     sequences: dict[int, int] = field(default_factory=dict)
     """producer id -> next sequence."""
     last_sent: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
     def appended(self, base: int, next_offset: int, body: bytes) -> None:
-        self.kept = {at: one for at, one in self.kept.items() if one[0] <= base}
+        self.kept = {offset: batch for offset, batch in self.kept.items() if batch[0] <= base}
         self.kept[base] = (next_offset, body)
         self.tried.setdefault(base, set()).add(body)
 
@@ -84,7 +84,7 @@ def body_of(data: bytes | bytearray | memoryview) -> bytes:
 
 
 class RandomLogRun:
-    """One seed."""
+    """The run of one seed."""
 
     def __init__(
         self, seed: int, durability: Literal["disk", "os"] = "disk", faults: Faults = "none"
@@ -98,11 +98,11 @@ class RandomLogRun:
         self.names = 0
         self.starts = 0
         self.crashes = Counter[str]()
-        """By kind; a stop that was clean ends in one too."""
+        """By kind. A clean stop also ends in one."""
         self.log: Log
 
     def start(self) -> None:
-        """Open and recover; a crash in the middle of that is one more crash."""
+        """Open and recover; it may crash in the middle, and starts again."""
         config = (
             CONFIG if self.durability == "disk" else LogConfig(durability="os", checkpoint_interval_s=0.2)
         )
@@ -127,21 +127,21 @@ class RandomLogRun:
                 assert fails
                 self.choose_crash()
                 continue
-            if report.fenced and fails:  # until the disk can be read again
+            if report.fenced and fails:  # only until the disk can be read again
                 self.choose_crash()
                 continue
             assert not report.fenced, report.notes
-            # A file that a checkpoint has freed may be half written over, and counts while an older one is
-            # kept for a fenced partition: a false alarm, for its records are all covered.
-            quiet = self.fenced or self.damaged
-            told = [note for note in report.notes if "damaged" in note and not quiet]
-            assert not told, f"nothing here damages anything: {told}"
+            # A file that a checkpoint has freed may be half overwritten, and is read while an older one is
+            # kept for a fenced partition. That is a false alarm: the checkpoint covers all its records.
+            may_report = self.fenced or self.damaged
+            notes = [note for note in report.notes if "damaged" in note and not may_report]
+            assert not notes, f"nothing was damaged in this run: {notes}"
             self.disk.cut_at, self.disk.sync_fails = -1, 0.0
             self.disk.fail.clear()
             return
 
     def fail_at_start(self) -> bool:
-        """The disk may fail while the log recovers too."""
+        """Let the disk fail during recovery, sometimes."""
         if self.rng.random() < 0.8:
             return False
         if self.faults == "calls":
@@ -151,24 +151,24 @@ class RandomLogRun:
         return self.faults != "none"
 
     def damage_checkpoint(self) -> None:
-        """The newest one, rarely; it may have been the only one to know a log start, so not then."""
-        asked = any(model.log_start_asked for model in self.models)
-        found = checkpoints.load(self.disk) if self.rng.random() < 0.05 and not asked else None
-        if found is not None and not checkpoints.damaged_files(self.disk) and found.number > 1:
-            inode = self.disk.inode(checkpoints.NAMES[found.number % 2])
+        """Damage the newest checkpoint, rarely. Not if it may be the only one with a log start."""
+        is_needed = any(model.log_start_requested for model in self.models)
+        newest = checkpoints.load(self.disk) if self.rng.random() < 0.05 and not is_needed else None
+        if newest is not None and not checkpoints.damaged_files(self.disk) and newest.number > 1:
+            inode = self.disk.inode(checkpoints.NAMES[newest.number % 2])
             inode.seen[:], inode.disk[:] = b"x", b"x"
             self.damaged = True
 
     damaged = False
-    """Since it was last judged."""
+    """A checkpoint was damaged since the last check."""
     crash: Literal["power", "kill"] = "kill"
-    power_went = False
+    was_power_cut = False
     fenced = False
-    """A partition may have been, in this life."""
+    """A partition may have been fenced in this run."""
 
     def choose_crash(self) -> None:
         self.crash = self.rng.choice(("power", "kill"))
-        self.power_went |= self.crash == "power"
+        self.was_power_cut |= self.crash == "power"
 
     def run(self, steps: int) -> None:
         self.start()
@@ -188,16 +188,16 @@ class RandomLogRun:
                 for _ in range(steps):
                     self.step()
                 if self.rng.random() < 0.3 and self.faults == "none":
-                    clean = True  # the power may go when the stop is complete
+                    clean = True  # the power may fail once the stop is complete
                     self.stop()
             except PowerCut:
                 pass
-            self.see_all()
-            self.power_went = False
+            self.mark_visible()
+            self.was_power_cut = False
             self.choose_crash()
             self.start()
             for index in range(len(self.models)):
-                self.judge(index, clean)
+                self.check(index, clean)
             self.damaged = False
 
     def stop(self) -> None:
@@ -208,7 +208,7 @@ class RandomLogRun:
     def partition(self, index: int) -> Partition:
         return self.log.partition(TOPIC, index, PARTITION)
 
-    # What may happen.
+    # What can happen.
 
     def step(self) -> None:
         index = self.rng.randrange(len(self.models))
@@ -225,7 +225,7 @@ class RandomLogRun:
             self.read(index)
         else:
             self.clock.advance(self.rng.choice((0.0001, 0.002, 0.05, 0.3, 1.5)))
-            self.see_all()
+            self.mark_visible()
 
     def append(self, index: int) -> None:
         model = self.models[index]
@@ -244,7 +244,7 @@ class RandomLogRun:
         self.send(index, data, producer, sequence + count)
 
     def append_again(self, index: int) -> None:
-        """As a client that had no answer."""
+        """Repeat a batch, as a client that got no reply."""
         model = self.models[index]
         producer = self.rng.choice((1, 2))
         if producer in model.last_sent:
@@ -262,21 +262,21 @@ class RandomLogRun:
         body = body_of(data)
         end = partition.log_end_offset
         header = record_batch.read_header(data)
-        model.tried.setdefault(end, set()).add(body)  # also if the power goes in the middle
+        model.tried.setdefault(end, set()).add(body)  # also if the power fails in the middle
         try:
             done = partition.append(memoryview(data))
         except LogError:
             return
         if done.duplicate:
-            at = model.kept.get(done.base_offset)
-            deleted = at is None and done.base_offset < partition.log_start_offset
-            assert deleted or at == (done.next_offset, body)
+            first = model.kept.get(done.base_offset)
+            is_deleted = first is None and done.base_offset < partition.log_start_offset
+            assert is_deleted or first == (done.next_offset, body)
         else:
             assert done.base_offset == end
             assert done.next_offset == end + header.count
             start = partition.log_start_offset
-            same = [one for one in model.kept.values() if one[1] == body and one[0] > start]
-            assert producer < 0 or not same, "an idempotent producer's batch is there twice"
+            copies = [batch for batch in model.kept.values() if batch[1] == body and batch[0] > start]
+            assert producer < 0 or not copies, "an idempotent producer's batch is there twice"
             model.appended(done.base_offset, done.next_offset, body)
         if producer >= 0:
             model.sequences[producer] = max(model.sequences.get(producer, 0), next_sequence)
@@ -285,12 +285,14 @@ class RandomLogRun:
     def reported(
         self, model: PartitionModel, partition: Partition, done: AppendedBatch, body: bytes
     ) -> Callable[[Promise[None]], None]:
-        def call(later: Promise[None]) -> None:
-            if later.error is None:
-                assert done.next_offset <= model.log_start_asked or model.kept[done.base_offset][1] == body
+        def call(promise: Promise[None]) -> None:
+            if promise.error is None:
+                assert (
+                    done.next_offset <= model.log_start_requested or model.kept[done.base_offset][1] == body
+                )
                 model.safe = max(model.safe, done.next_offset)
             elif model.kept.get(done.base_offset) == (done.next_offset, body):
-                assert done.duplicate or done.base_offset >= model.safe, "it was shown"
+                assert done.duplicate or done.base_offset >= model.safe, "it was visible"
                 # Fenced with its commit under way: it failed, but it may yet be there.
                 if not done.duplicate and partition.log_end_offset <= done.base_offset:
                     del model.kept[done.base_offset]
@@ -301,10 +303,10 @@ class RandomLogRun:
         model, partition = self.models[index], self.partition(index)
         if partition.high_watermark > partition.log_start_offset:
             before = self.rng.randint(partition.log_start_offset, partition.high_watermark)
-            model.log_start_asked = max(model.log_start_asked, before)
+            model.log_start_requested = max(model.log_start_requested, before)
 
-            def done(later: Promise[int]) -> None:
-                if later.error is None:
+            def done(promise: Promise[int]) -> None:
+                if promise.error is None:
                     model.log_start = max(model.log_start, before)
 
             try:
@@ -316,21 +318,21 @@ class RandomLogRun:
         partition = self.partition(index)
         if partition.log_start_offset < partition.high_watermark:
             offset = self.rng.randrange(partition.log_start_offset, partition.high_watermark)
-            found = partition.read(offset, 3000)
-            if not isinstance(found, Promise):
-                self.compare(self.models[index], bytes(found.data), offset)
+            result = partition.read(offset, 3000)
+            if not isinstance(result, Promise):
+                self.compare(self.models[index], bytes(result.data), offset)
 
     def compare(self, model: PartitionModel, data: bytes, offset: int) -> None:
         assert data
-        for at, header in record_batch.iter_batches(data):
+        for position, header in record_batch.iter_batches(data):
             assert model.kept[header.base_offset] == (
                 header.next_offset,
-                body_of(data[at : at + header.total_bytes]),
+                body_of(data[position : position + header.total_bytes]),
             )
             assert header.next_offset > offset
 
-    def see_all(self) -> None:
-        """Everybody may see what is below the watermark."""
+    def mark_visible(self) -> None:
+        """Readers may have seen everything below the watermark."""
         for index, model in enumerate(self.models):
             partition = self.log.partition(TOPIC, index)
             assert partition.log_start_offset <= partition.high_watermark <= partition.log_end_offset
@@ -338,34 +340,36 @@ class RandomLogRun:
             if partition.fence_reason is None and not partition._awaits_epoch:  # then it is durable
                 model.epoch = max(model.epoch, partition.epoch)
 
-    # What must be so after a start.
+    # What must hold after a start.
 
-    def judge(self, index: int, clean: bool) -> None:
+    def check(self, index: int, clean: bool) -> None:
         model, partition = self.models[index], self.partition(index)
         end = partition.high_watermark
         assert partition.fence_reason is None, partition.fence_reason
         assert end == partition.log_end_offset
-        if self.durability == "os" and self.power_went:
-            model.safe = min(model.safe, end)  # the end may be lost then, never the middle
-        assert end >= model.safe, f"partition {index} ends at {end}, {model.safe} was promised"
-        assert model.log_start <= partition.log_start_offset <= max(model.log_start_asked, 0)
+        if self.durability == "os" and self.was_power_cut:
+            model.safe = min(model.safe, end)  # the end may be lost then, but never the middle
+        assert end >= model.safe, (
+            f"partition {index} ends at {end}, before {model.safe}, up to which it was acknowledged"
+        )
+        assert model.log_start <= partition.log_start_offset <= max(model.log_start_requested, 0)
         if model.safe and not self.damaged:
             assert partition.epoch >= model.epoch + (0 if clean else 1)
         model.epoch = partition.epoch
-        found: dict[int, tuple[int, bytes]] = {}
+        batches: dict[int, tuple[int, bytes]] = {}
         offset, epoch = partition.log_start_offset, 0
         while offset < end:
             try:
                 data = bytes(partition.read_blocking(offset, 100_000).data)
-            except CorruptBatch as error:  # of what was never promised, but nobody knows
+            except CorruptBatch as error:  # in bytes that were never acknowledged
                 if not (self.damaged and offset >= model.safe) and offset not in model.holes:
                     raise
                 model.holes.add(offset)
                 offset = int(str(error).rpartition(" ")[2])
                 continue
             assert data, f"nothing at {offset} of {end}"
-            for at, header in record_batch.iter_batches(data):
-                whole = data[at : at + header.total_bytes]
+            for position, header in record_batch.iter_batches(data):
+                whole = data[position : position + header.total_bytes]
                 assert record_batch.crc_matches(whole, header)
                 assert header.leader_epoch >= epoch
                 body = body_of(whole)
@@ -373,17 +377,19 @@ class RandomLogRun:
                     assert model.kept[header.base_offset] == (header.next_offset, body)
                 else:
                     assert body in model.tried.get(header.base_offset, ())
-                found[header.base_offset] = (header.next_offset, body)
+                batches[header.base_offset] = (header.next_offset, body)
                 assert header.base_offset <= offset < header.next_offset
                 offset, epoch = header.next_offset, header.leader_epoch
-        bodies = [body for _, body in found.values()]
+        bodies = [body for _, body in batches.values()]
         assert len(bodies) == len(set(bodies)), "a batch is there twice"
-        model.kept = found
+        model.kept = batches
         model.safe = end
         model.log_start = partition.log_start_offset
         for producer in (1, 2):
-            mine = [record_batch.read_header(bytes(21) + body) for body in bodies]
-            ends = [one.base_sequence + one.count for one in mine if one.producer_id == producer]
+            headers = [record_batch.read_header(bytes(21) + body) for body in bodies]
+            ends = [
+                header.base_sequence + header.count for header in headers if header.producer_id == producer
+            ]
             if ends or partition.log_start_offset == 0:
                 model.sequences[producer] = max(ends, default=0)
             else:
@@ -392,7 +398,7 @@ class RandomLogRun:
 
 
 class EagerCommitLogRun(RandomLogRun):
-    """Each batch begins its commit at once, as the one of a lone producer does."""
+    """Each batch begins its commit at once, as that of a single producer does."""
 
     def send(self, index: int, data: bytearray, producer: int, next_sequence: int) -> None:
         super().send(index, data, producer, next_sequence)
@@ -403,7 +409,7 @@ KINDS: tuple[Faults, ...] = ("none", "none", "syncs", "syncs", "calls", "segment
 
 
 def run_seed(seed: int, kind: type[RandomLogRun] = RandomLogRun) -> Counter[str]:
-    """One seed's life; its crashes."""
+    """Run one seed; returns its crashes."""
     return seed_run(seed, kind).crashes
 
 
@@ -436,7 +442,7 @@ def test_nothing_is_lost_when_commits_begin_at_once(first: int, monkeypatch: pyt
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_nothing_acknowledged_is_lost_in_many_runs() -> None:
-    logging.disable()  # else all that is said in 5,000 lives is kept in memory
+    logging.disable()  # else the log lines of 5,000 runs are kept in memory
     try:
         for seed in range(1000, 6000):
             run_seed(seed)
@@ -457,8 +463,8 @@ def main() -> None:
         except BaseException:
             print(f"seed {seed} fails", file=sys.stderr)
             raise
-    told = f"{crashes['power']} power cuts and {crashes['kill']} kills"
-    print(f"{arguments.seeds} lives from seed {arguments.first}, with {told}: nothing lost")
+    counts = f"{crashes['power']} power cuts and {crashes['kill']} kills"
+    print(f"{arguments.seeds} runs from seed {arguments.first}, with {counts}: nothing lost")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_events_survive_a_stop_and_a_kill(tmp_path: Path, durability: Literal["d
         assert (count_of(log), count_of(log, 1)) == (20, 3)
         await write(log, 5)
         await write(log, 1, 1, size=300_000)
-        disk.close()  # the folder is let go without a word to the log, as when it is killed
+        disk.close()  # the folder is unlocked without a stop of the log, as when it is killed
         log, _ = open_log(tmp_path, config)
         assert (count_of(log), count_of(log, 1)) == (25, 4)
         assert log.partition(TOPIC, 0).epoch == 1
@@ -92,19 +92,19 @@ def test_when_the_sync_process_is_killed_appends_fail_once_and_then_succeed(tmp_
         os.kill(pid, signal.SIGSTOP)
         os.waitpid(pid, os.WUNTRACED)
         done = partition.append(batch())
-        later = partition.when_committed(done.next_offset)
+        promise = partition.when_committed(done.next_offset)
         await asyncio.sleep(0.05)
-        assert not later.done
+        assert not promise.done
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(StorageError):
-            await later
+            await promise
         for _ in range(200):
             try:
                 await write(log, 1)
                 break
             except StorageError:
                 await asyncio.sleep(0.02)
-        assert partition.epoch >= 1  # 2, if a checkpoint was under way
+        assert partition.epoch >= 1  # 2 if a checkpoint was in progress
         assert log.read_only is None
         assert count_of(log) == 4
         await log.close()

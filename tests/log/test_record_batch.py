@@ -1,4 +1,4 @@
-"""The record batch: what is checked, stamped, built and decoded."""
+"""The record batch: validation, server fields, building and decoding."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ FIELDS = {
 
 
 def forged(**fields: int) -> memoryview:
-    """A batch of 3 records with some header fields changed, and a right CRC."""
+    """A batch of 3 records with some header fields changed, and a valid CRC."""
     data = bytearray(batch(3))
     for name, value in fields.items():
-        at, kind = FIELDS[name]
-        struct.pack_into(kind, data, at, value)
+        position, kind = FIELDS[name]
+        struct.pack_into(kind, data, position, value)
     struct.pack_into(">I", data, 17, crc32c(data[21:]))
     return memoryview(data)
 
@@ -95,7 +95,9 @@ def test_batches_of_another_encoder_decode(records, codec) -> None:  # type: ign
         builder.append(n, time, key, value, list(headers))
     data = memoryview(bytearray(builder.build()))
     validate(data)
-    assert [(one.key, one.value, one.headers, one.timestamp_ms) for one in decode(data)] == records
+    assert [
+        (record.key, record.value, record.headers, record.timestamp_ms) for record in decode(data)
+    ] == records
 
 
 @settings(max_examples=40, deadline=None)
@@ -103,7 +105,9 @@ def test_batches_of_another_encoder_decode(records, codec) -> None:  # type: ign
 def test_another_decoder_reads_built_batches(records, codec) -> None:  # type: ignore[no-untyped-def]
     theirs = DefaultRecordBatch(build(records, codec=codec))
     assert theirs.validate_crc()
-    assert [(one.key, one.value, tuple(one.headers), one.timestamp) for one in theirs] == records
+    assert [
+        (record.key, record.value, tuple(record.headers), record.timestamp) for record in theirs
+    ] == records
 
 
 @pytest.mark.parametrize(
@@ -144,12 +148,12 @@ def test_a_batch_with_a_false_header_is_refused(fields: dict[str, int], error: t
 
 def test_each_flipped_bit_after_the_fields_of_the_server_is_detected() -> None:
     good = bytes(batch(2))
-    for at in range(8, len(good)):
-        if 12 <= at < 16:
+    for position in range(8, len(good)):
+        if 12 <= position < 16:
             continue  # the leader epoch, which the server sets
         for bit in range(8):
             data = bytearray(good)
-            data[at] ^= 1 << bit
+            data[position] ^= 1 << bit
             with pytest.raises(LogError):
                 validate(memoryview(data))
 
@@ -184,7 +188,10 @@ def test_iteration_ends_before_a_batch_that_is_not_whole() -> None:
     first, second = bytearray(batch(2)), bytearray(batch(3))
     assign_offsets(memoryview(second), 2, 0, None)
     both = bytes(first + second)
-    assert [(at, header.base_offset) for at, header in iter_batches(both)] == [(0, 0), (len(first), 2)]
+    assert [(position, header.base_offset) for position, header in iter_batches(both)] == [
+        (0, 0),
+        (len(first), 2),
+    ]
     assert len(list(iter_batches(both[:-1]))) == 1
     assert len(list(iter_batches(both[: HEADER_BYTES - 1]))) == 0
     assert len(list(iter_batches(both + bytes(100)))) == 2
@@ -202,9 +209,9 @@ def test_a_decompression_bomb_is_stopped_at_the_cap(codec: str) -> None:
 @pytest.mark.parametrize("codec", codecs.NAMES[1:])
 def test_damaged_compressed_data_raises_corrupt_batch(codec: str) -> None:
     good = build([(None, b"abc" * 50, (), 0)] * 5, codec=codec)
-    for at in range(HEADER_BYTES, len(good)):
+    for position in range(HEADER_BYTES, len(good)):
         data = bytearray(good)
-        data[at] ^= 0x55
+        data[position] ^= 0x55
         struct.pack_into(">I", data, 17, crc32c(data[21:]))
         try:
             decode(data, cap_bytes=1 << 16)
@@ -225,10 +232,10 @@ def test_raw_snappy_is_decoded_as_well_as_framed_snappy() -> None:
 
 def test_false_records_with_a_valid_crc_raise_corrupt_batch() -> None:
     good = bytes(batch(3))
-    for at in range(HEADER_BYTES, len(good)):
+    for position in range(HEADER_BYTES, len(good)):
         for value in (0x00, 0x7F, 0x80, 0xFF):
             data = bytearray(good)
-            data[at] = value
+            data[position] = value
             struct.pack_into(">I", data, 17, crc32c(data[21:]))
             try:
                 decode(data)

@@ -40,14 +40,14 @@ class SimClock:
         return timer
 
     def run(self) -> None:
-        """Run all that is ready, also what that makes ready."""
+        """Run all calls that are ready, and those that they make ready."""
         while self._ready:
             ready, self._ready = self._ready, []
             for call in ready:
                 call()
 
     def advance(self, seconds: float) -> None:
-        """Move time on, firing timers on the way."""
+        """Move time forward and fire the timers that become due, in order."""
         until = self.now + seconds
         self.run()
         while self._timers and self._timers[0][0] <= until:

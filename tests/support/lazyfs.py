@@ -1,4 +1,4 @@
-"""A file system for real processes that forgets at a power cut what was not synced: SimDisk, by FUSE.
+"""A file system for real processes that loses at a power cut what was not synced: `SimDisk` through FUSE.
 
     python -m tests.support.lazyfs FOLDER SEED      # then a line on its standard input is a power cut
 
@@ -46,7 +46,7 @@ class LazySyncFileSystem(mfusepy.Operations if mfusepy else object):  # type: ig
     def __init__(self, disk: SimDisk) -> None:
         self.disk = disk
         self.off = False
-        """The power is off: nothing is written any more."""
+        """The power is off: every write fails."""
         self._open: dict[int, SimInode] = {}
         self._numbers = itertools.count(1)
         self._known = 0.0
@@ -161,11 +161,11 @@ class LazySyncFileSystem(mfusepy.Operations if mfusepy else object):  # type: ig
 
 
 def serve(folder: Path, seed: int) -> None:
-    """Mount, and mount again after each cut, until standard input ends."""
+    """Mount, and mount again after each power cut, until standard input ends."""
     disk = SimDisk(SimClock(), random.Random(seed))
     ended = threading.Event()
 
-    def cut_when_told() -> None:
+    def cut_on_input() -> None:
         for _ in sys.stdin:
             lazy.off = True
             _unmount(folder)
@@ -175,7 +175,7 @@ def serve(folder: Path, seed: int) -> None:
 
     lazy = LazySyncFileSystem(disk)
     threading.Thread(target=_when_mounted, args=(folder,), daemon=True).start()
-    threading.Thread(target=cut_when_told, daemon=True).start()
+    threading.Thread(target=cut_on_input, daemon=True).start()
     while not ended.is_set():
         mfusepy.FUSE(
             lazy,
@@ -202,7 +202,7 @@ def _unmount(folder: Path) -> None:
 
 
 def why_not() -> str | None:
-    """What is missing for it here."""
+    """What is missing on this machine for it; None if it can be used."""
     if mfusepy is None:
         return "mfusepy (PyPI) or libfuse (Debian's libfuse2)"
     return None if os.access("/dev/fuse", os.R_OK | os.W_OK) else "/dev/fuse may not be used"
@@ -210,8 +210,8 @@ def why_not() -> str | None:
 
 @contextlib.contextmanager
 def mounted(folder: Path, seed: int) -> Iterator[Callable[[], None]]:
-    """Mounted at `folder`; gives what cuts the power and waits until the disk is there again. Nobody may have
-    a file open then."""
+    """Mount it at `folder`. Yields a function that cuts the power and returns when the disk is mounted again.
+    No process may have a file open then."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "tests.support.lazyfs", str(folder), str(seed)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

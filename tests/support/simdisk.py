@@ -1,10 +1,10 @@
-"""A disk that forgets what was not synced, and fails when told to.
+"""A simulated disk that loses what was not synced, and fails when a test wants it to.
 
 Owns: `SimDisk`, an implementation of `mainstem.log.disk.contract.Disk` in memory on a `SimClock`, with one
-seed. It is crueler than a real one: at a power cut any subset of unsynced page pieces, truncations, and names
-survives, some pieces torn, some replaced by zeros; a sync takes random virtual time, so that syncs overtake
-each other; after a failed sync the page cache goes on showing what the disk does not have, and the next sync
-says that all is well (STORAGE part 8).
+seed. It is harsher than a real one. At a power cut any subset of unsynced page pieces, truncations and names
+survives, some pieces torn, some replaced by zeros. A sync takes a random virtual time, so syncs overtake each
+other. After a failed sync the page cache still shows what the disk does not have, and the next sync succeeds
+(STORAGE part 8).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.siminode import NameChange, SimFolder, SimInode
 
 
 class PowerCut(BaseException):
-    """The simulated machine stops here. Nothing in the product catches it."""
+    """The power of the simulated machine fails here. Nothing in the product catches it."""
 
 
 class SimFile:
@@ -34,7 +34,7 @@ class SimFile:
         self.failures_seen = inode.failures
 
     def get(self) -> SimInode:
-        """Open again if it was closed."""
+        """The inode; opens the file again if it was closed."""
         if self.inode is None:
             self.inode = self._disk.inode(self.path)
             self.failures_seen = self.inode.failures
@@ -74,8 +74,8 @@ class SimFile:
 
 
 class SimDisk:
-    """`disk.Disk` in memory. `fail` maps the number of a call to an errno; `cut_at` is the call before which
-    the power goes. Calls that only read are not counted, unless `count_reads`."""
+    """`Disk` in memory. `fail` maps the number of a call to an errno; `cut_at` is the call before which the
+    power fails. Calls that only read are not counted, unless `count_reads`."""
 
     def __init__(self, clock: SimClock, rng: random.Random, root: SimFolder | None = None) -> None:
         self.clock = clock
@@ -90,13 +90,13 @@ class SimDisk:
         self.cut_at = -1
         self.count_reads = False
         self.cold = 0.0
-        """How likely a read finds the page cache empty."""
+        """Probability that a read finds the page cache empty."""
         self.sync_fails = 0.0
-        """How likely the sync of one file or folder fails."""
+        """Probability that the sync of one file or folder fails."""
         self.sync_fails_in = ""
-        """Only of what lies in here, by the beginning of its path."""
+        """Only syncs of paths that begin with this fail."""
         self.failed: list[str] = []
-        """Whose sync failed."""
+        """Paths whose sync failed."""
         self.slow_s = 0.002
         self.trace: list[str] = []
         self.history = hashlib.blake2b(digest_size=16)
@@ -107,7 +107,7 @@ class SimDisk:
     # Faults.
 
     def step(self, name: str, changes: bool = True) -> None:
-        """Every call passes here."""
+        """Count and trace a call; fail it or cut the power if that is due."""
         assert not self.dead, "the machine is off"
         if not changes and not self.count_reads:
             return
@@ -121,7 +121,7 @@ class SimDisk:
             raise OSError(code, f"injected at call {self.calls} ({name})")
 
     def power_cut(self, clock: SimClock) -> SimDisk:
-        """The disk that the next start finds, on a new clock."""
+        """The disk that the next start finds after a power cut, on a new clock."""
         self.dead = True
         for change in self.names:
             if self.rng.random() < 0.5:
@@ -131,7 +131,7 @@ class SimDisk:
         return after
 
     def kill(self, clock: SimClock) -> SimDisk:
-        """As after kill -9: what was written is seen, synced or not."""
+        """The disk after kill -9: everything that was written is there, synced or not."""
         self.dead = True
         after = SimDisk(clock, self.rng, self.root)
         after.names, after.names_made, after.name = self.names, self.names_made, self.name
@@ -169,10 +169,10 @@ class SimDisk:
         self.names_made += 1
         self.names.append(NameChange(self.names_made, parts))
 
-    # Finding things.
+    # Finding files and folders.
 
     def find(self, path: str) -> SimInode | SimFolder | None:
-        """What has this name, if anything has."""
+        """The file or folder of this name; None if there is none."""
         node: SimInode | SimFolder | None = self.root
         for name in path.split("/") if path else ():
             if not isinstance(node, SimFolder):
@@ -290,14 +290,14 @@ class SimDisk:
     def replace(self, path: str, data: Buffer) -> Promise[None]:
         out: Promise[None] = Promise()
 
-        def synced(later: Promise[None]) -> None:
+        def synced(promise: Promise[None]) -> None:
             try:
-                later.result()
+                promise.result()
                 self.rename(f"{path}.tmp", path)
             except OSError as error:
                 out.fail(error)
             else:
-                self.sync([], [path.rpartition("/")[0]]).then(lambda last: _pass_on(last, out))
+                self.sync([], [path.rpartition("/")[0]]).then(out.copy_result)
 
         try:
             self.write_all(f"{path}.tmp", data)
@@ -336,24 +336,24 @@ class SimDisk:
             return
         if self._fails(folder):
             raise OSError(errno.EIO, "injected: folder", folder)
-        left = []
+        remaining = []
         for change in self.names:
-            if change.number <= known and any(one is node for one, _, _ in change.parts):
+            if change.number <= known and any(folder_node is node for folder_node, _, _ in change.parts):
                 self._apply(change)
             else:
-                left.append(change)
-        self.names = left
+                remaining.append(change)
+        self.names = remaining
 
     def _later(self, work: Callable[[], SyncResults]) -> Promise[SyncResults]:
         out: Promise[SyncResults] = Promise()
 
         def run() -> None:
             try:
-                verdicts = work()
+                results = work()
             except OSError as error:
                 out.fail(error)
             else:
-                out.resolve(verdicts)
+                out.resolve(results)
 
         self.clock.call_later(self.rng.random() * self.slow_s, run)
         return out
@@ -361,15 +361,15 @@ class SimDisk:
     def _sync_all(self, files: Sequence[File], folders: Sequence[str]) -> Promise[SyncResults]:
         if error := _try(self.step, "ask sync"):
             return Promise.resolved([error] * (len(files) + len(folders)))
-        asked = [(file, self._inode_of(file).number) for file in files]
+        requested = [(file, self._inode_of(file).number) for file in files]
         known = self.names_made
 
         def work() -> SyncResults:
-            verdicts: SyncResults = []
-            for file, number in asked:
-                verdicts.append(_try(self._sync_file, file, number))
-            verdicts += [_try(self._sync_folder, name, known) for name in folders]
-            return verdicts
+            results: SyncResults = []
+            for file, number in requested:
+                results.append(_try(self._sync_file, file, number))
+            results += [_try(self._sync_folder, name, known) for name in folders]
+            return results
 
         return self._later(work)
 
@@ -392,8 +392,8 @@ class SimDisk:
         _raise_first(self.sync_each_now(files, folders))
 
     def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
-        verdicts: SyncResults = [_try(self._sync_file, file, self._inode_of(file).number) for file in files]
-        return verdicts + [_try(self._sync_folder, folder, self.names_made) for folder in folders]
+        results: SyncResults = [_try(self._sync_file, file, self._inode_of(file).number) for file in files]
+        return results + [_try(self._sync_folder, folder, self.names_made) for folder in folders]
 
     def sync_stalled_s(self) -> float:
         return 0.0
@@ -401,11 +401,11 @@ class SimDisk:
     def prefetch(self, file: File, position: int, length: int) -> Promise[None]:
         self.cold, before = 0.0, self.cold
 
-        def warmed() -> SyncResults:
+        def prefetched() -> SyncResults:
             self.cold = before
             return []
 
-        return self._later(warmed).map(lambda _: None)
+        return self._later(prefetched).map(lambda _: None)
 
     def zero_file(self, path: str, size: int) -> Promise[None]:
         if error := _try(self.step, f"zero {path}"):
@@ -427,7 +427,7 @@ class SimDisk:
         return 1 << 41
 
     def close(self) -> None:
-        """The sync process ends."""
+        """Nothing to stop."""
 
 
 def _try(work: Callable[..., None], *arguments: object) -> OSError | None:
@@ -438,14 +438,7 @@ def _try(work: Callable[..., None], *arguments: object) -> OSError | None:
     return None
 
 
-def _pass_on(later: Promise[None], out: Promise[None]) -> None:
-    if later.error is not None:
-        out.fail(later.error)
-    else:
-        out.resolve(None)
-
-
-def _raise_first(verdicts: SyncResults) -> None:
-    for error in verdicts:
+def _raise_first(results: SyncResults) -> None:
+    for error in results:
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""Files and folders of the simulated disk: what everybody sees, and what a power cut leaves.
+"""Files and folders of the simulated disk: what processes see, and what a power cut leaves.
 
 Owns: `SimInode`, `SimFolder` and `NameChange`. Knows no calls and no faults: `simdisk.py` does.
 """
@@ -11,7 +11,7 @@ PAGE = 4096
 
 
 class SimInode:
-    """One file: what everybody sees, what the disk has, and the writes between the two."""
+    """One file: the bytes that processes see, those on the disk, and the unsynced changes between the two."""
 
     def __init__(self) -> None:
         self.seen = bytearray()
@@ -33,10 +33,10 @@ class SimInode:
         self.unsynced.append((self.number, size, None))
 
     def flush(self, number: int) -> None:
-        """The unsynced changes up to this one reach the disk."""
+        """Unsynced changes up to `number` reach the disk."""
         count = 0
-        for one, position, data in self.unsynced:
-            if one > number:
+        for change_number, position, data in self.unsynced:
+            if change_number > number:
                 break
             count += 1
             if data is None:
@@ -46,30 +46,30 @@ class SimInode:
         del self.unsynced[:count]
 
     def lose(self, rng: random.Random) -> None:
-        """Any subset of the unsynced changes reaches the disk, the others are gone for ever."""
+        """A random subset of the unsynced changes reaches the disk; the others are lost."""
         keep = rng.choice((0.0, 0.3, 0.7, 1.0))
         for _, position, data in self.unsynced:
             if data is None:
                 if rng.random() < keep:
                     _cut(self.disk, position)
                 continue
-            at = 0
-            while at < len(data):
-                end = min(len(data), (position + at) // PAGE * PAGE + PAGE - position)
-                piece = data[at:end]
+            start = 0
+            while start < len(data):
+                end = min(len(data), (position + start) // PAGE * PAGE + PAGE - position)
+                piece = data[start:end]
                 fate = rng.random()
                 if fate < keep:
-                    _put(self.disk, position + at, piece)
+                    _put(self.disk, position + start, piece)
                 elif fate < keep + 0.1:
-                    _put(self.disk, position + at, piece[: rng.randrange(len(piece) + 1)])
-                elif fate < keep + 0.15 and position + at >= len(self.disk):
-                    _put(self.disk, position + at, bytes(len(piece)))
-                at = end
+                    _put(self.disk, position + start, piece[: rng.randrange(len(piece) + 1)])
+                elif fate < keep + 0.15 and position + start >= len(self.disk):
+                    _put(self.disk, position + start, bytes(len(piece)))
+                start = end
         self.unsynced = []
 
 
 class SimFolder:
-    """Names to files and folders: as seen, and as on disk."""
+    """Files and folders by name: as processes see them, and as they are on the disk."""
 
     def __init__(self) -> None:
         self.seen: dict[str, SimInode | SimFolder] = {}
@@ -77,7 +77,7 @@ class SimFolder:
 
 
 class NameChange:
-    """One atomic change of names: (folder, name, what it names from now on)."""
+    """One atomic change of names: (folder, name, the file or folder that has the name from now on)."""
 
     def __init__(self, number: int, parts: list[tuple[SimFolder, str, SimInode | SimFolder | None]]) -> None:
         self.number = number

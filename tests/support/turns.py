@@ -1,4 +1,4 @@
-"""`mainstem` on a loop that tells its long turns: `python -m tests.support.turns FILE serve`.
+"""Runs `mainstem` on an event loop that reports its long turns: `python -m tests.support.turns FILE serve`.
 
 A line of FILE for each turn whose CPU time is above FLOOR_MS: when it ended (monotonic seconds), CPU
 milliseconds, of these the garbage collector's, and of the callback that took most, and its name. Plain
@@ -18,7 +18,7 @@ FLOOR_MS = 3.0
 
 
 class TurnTimingLoop(asyncio.SelectorEventLoop):
-    """Tells its long turns to `out`."""
+    """Writes a line to `out` for each long turn."""
 
     out: TextIO
     worst: tuple[float, str] = (0.0, "")
@@ -38,20 +38,20 @@ class TurnTimingLoop(asyncio.SelectorEventLoop):
 
 
 def _name(handle: Any) -> str:
-    found = handle._callback
-    task = getattr(found, "__self__", None)
+    callback = handle._callback
+    task = getattr(callback, "__self__", None)
     if isinstance(task, asyncio.Task):
         frames: list[str] = []
-        at: Any = task.get_coro()
-        while at is not None and len(frames) < 12:
-            frames.append(getattr(at, "__qualname__", type(at).__name__))
-            at = getattr(at, "cr_await", None) or getattr(at, "ag_await", None)
+        awaited: Any = task.get_coro()
+        while awaited is not None and len(frames) < 12:
+            frames.append(getattr(awaited, "__qualname__", type(awaited).__name__))
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
         return " > ".join(frames[-4:])
-    return getattr(found, "__qualname__", repr(found))
+    return getattr(callback, "__qualname__", repr(callback))
 
 
 def main() -> None:
-    """Serve."""
+    """Run the command line on such a loop."""
     from mainstem.cli import main as serve
     from mainstem.serve import server
 
