@@ -18,7 +18,7 @@ from mainstem.cli.common import (
     tab_cell,
     with_engine,
 )
-from mainstem.cli.offsets import resolve_offset
+from mainstem.start_offset import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
 
 if TYPE_CHECKING:

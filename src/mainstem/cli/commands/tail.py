@@ -20,7 +20,7 @@ from mainstem.cli.common import (
     with_engine,
 )
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.cli.offsets import resolve_offset
+from mainstem.start_offset import resolve_offset
 from mainstem.timespec import StartPoint, parse_start_point
 
 if TYPE_CHECKING:

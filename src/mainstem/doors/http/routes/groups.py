@@ -24,6 +24,7 @@ from mainstem.http_api.groups import (
     StalledPositionJson,
 )
 from mainstem.http_api.topics import DryRunQuery
+from mainstem.start_offset import resolve_offset
 from mainstem.timespec import StartPoint, parse_start_point
 
 GROUPS_PATH = "/api/v1/groups"
@@ -151,7 +152,7 @@ async def _moves(call: Call, name: str, body: ResetJson, start_point: StartPoint
             topic=topic,
             partition=partition,
             old=old_offsets.get((topic, partition)),
-            new=await _offset_of(call, topic, partition, start_point),
+            new=await resolve_offset(call.engine, topic, partition, start_point),
         )
         for topic, partition in await _partitions(call, body, old_offsets)
     ]
@@ -185,18 +186,6 @@ async def _partitions(
         for topic in sorted(topics)
         for partition in range(await call.engine.partitions(topic))
     ]
-
-
-async def _offset_of(call: Call, topic: str, partition: int, start_point: StartPoint) -> int:
-    bounds = await call.engine.bounds(topic, partition)
-    if start_point.kind == "earliest":
-        return bounds.begin
-    if start_point.kind == "offset":
-        return max(bounds.begin, min(start_point.value, bounds.end))
-    if start_point.kind == "time":
-        offset = await call.engine.offset_for_time(topic, partition, max(0, start_point.value))
-        return bounds.end if offset is None else offset
-    return bounds.end
 
 
 async def delete_group(call: Call) -> Response:
