@@ -8,7 +8,7 @@ id, and one of FINAL_REPLIES ends it.
 from __future__ import annotations
 
 import struct
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -303,11 +303,19 @@ class CutBlocksReply(msgspec.Struct, tag="cut-blocks-reply"):
     blocks: list[BlockRange]
 
 
+class TimeSpan(NamedTuple):
+    """The least and the largest time of some events, and their number. (0, -1, 0): no event has a time."""
+
+    min_ms: int
+    max_ms: int
+    events: int
+
+
 class UnitTimesReply(msgspec.Struct, tag="unit-times-reply"):
-    """Of each unit: least and largest header time and number of events; None: its data was deleted."""
+    """The times of each unit; None: its data was deleted."""
 
     id: int
-    spans: list[tuple[int, int, int] | None]
+    spans: list[TimeSpan | None]
 
 
 class CountByTimeReply(msgspec.Struct, tag="count-by-time-reply"):

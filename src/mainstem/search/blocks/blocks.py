@@ -21,7 +21,7 @@ from pathlib import Path
 from mainstem.log.paths import parse_segment
 from mainstem.log.storage.record_batch import HEADER_BYTES, BatchHeader, read_header
 from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
-from mainstem.search.ipc import BlockRange, FilterInfo, UncutRange
+from mainstem.search.ipc import BlockRange, FilterInfo, TimeSpan, UncutRange
 
 BLOCK_BYTES = 8 << 20
 _ENTRY = struct.Struct(">II")
@@ -142,14 +142,14 @@ class Block:
     """Its token filter; None: it has none yet."""
     unfilterable: bool = False
     """Whether no token filter can be built for it."""
-    time_span: tuple[int, int, int] | None = None
-    """Least and largest time and number of events, for histograms; None: unknown."""
+    time_span: TimeSpan | None = None
+    """Its times and number of events, for histograms; None: unknown."""
 
     def apply_filter_info(self, info: FilterInfo) -> None:
         """Set the times and the number of events from its token filter."""
         self.min_ms, self.max_ms = info.min_ms, info.max_ms
         if info.events and info.min_ms >= 0:
-            self.time_span = info.min_ms, info.max_ms, info.events
+            self.time_span = TimeSpan(info.min_ms, info.max_ms, info.events)
 
 
 @dataclass(slots=True)

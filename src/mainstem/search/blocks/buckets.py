@@ -9,21 +9,21 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from mainstem.search.contract import Bucket
-from mainstem.search.ipc import Unit
+from mainstem.search.ipc import TimeSpan, Unit
 
 
 def count_within_buckets(
-    timed: Iterable[tuple[Unit, tuple[int, int, int]]], edges: Sequence[int]
+    timed: Iterable[tuple[Unit, TimeSpan]], edges: Sequence[int]
 ) -> tuple[list[float], list[Unit]]:
-    """Count the units that lie in one bucket, given least time, largest time and number of events of each.
-    Returns the counts by bucket, and the units that cross an edge, whose headers must be read."""
+    """Count the units that lie in one bucket. Returns the counts by bucket, and the units that cross an edge,
+    whose headers must be read."""
     counts = [0.0] * (len(edges) - 1)
     crossing = []
-    for unit, (min_ms, max_ms, events) in timed:
-        bucket = bisect_right(edges, min_ms) - 1
-        if 0 <= bucket < len(counts) and max_ms < edges[bucket + 1]:
-            counts[bucket] += events
-        elif max_ms >= edges[0] and min_ms < edges[-1]:
+    for unit, span in timed:
+        bucket = bisect_right(edges, span.min_ms) - 1
+        if 0 <= bucket < len(counts) and span.max_ms < edges[bucket + 1]:
+            counts[bucket] += span.events
+        elif span.max_ms >= edges[0] and span.min_ms < edges[-1]:
             crossing.append(unit)
     return counts, crossing
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mainstem.log.storage.record_batch import BatchHeader
 from mainstem.search.blocks.batches import DataDeleted, MappedRange, locate_batches
-from mainstem.search.ipc import Unit
+from mainstem.search.ipc import TimeSpan, Unit
 
 
 def _headers(unit: Unit) -> Iterator[BatchHeader]:
@@ -28,10 +28,9 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
                 yield header
 
 
-def unit_times(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
-    """Least time, largest time and number of events of each unit. (0, -1, 0): no event has a time. None: its
-    file was deleted."""
-    times: list[tuple[int, int, int] | None] = []
+def unit_times(units: Iterable[Unit]) -> list[TimeSpan | None]:
+    """The times and number of events of each unit; None: its file was deleted."""
+    times: list[TimeSpan | None] = []
     for unit in units:
         min_ms, max_ms, events = 1 << 62, -1, 0
         try:
@@ -43,7 +42,7 @@ def unit_times(units: Iterable[Unit]) -> list[tuple[int, int, int] | None]:
         except DataDeleted:
             times.append(None)
         else:
-            times.append((min_ms, max_ms, events) if max_ms >= 0 else (0, -1, 0))
+            times.append(TimeSpan(min_ms, max_ms, events) if max_ms >= 0 else TimeSpan(0, -1, 0))
     return times
 
 

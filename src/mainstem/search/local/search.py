@@ -33,6 +33,7 @@ from mainstem.search.ipc import (
     CutBlocksReply,
     CutBlocksRequest,
     RequestFailed,
+    TimeSpan,
     UncutRange,
     Unit,
     UnitTimesReply,
@@ -50,8 +51,6 @@ BUILD_INTERVAL_S = 2.0
 ByteRanges = list[tuple[str, int, int]]
 """Path, start and end of each."""
 SortableItem = tuple[int, int, WorkItem]
-TimeSpan = tuple[int, int, int]
-"""Least and largest time and number of events."""
 
 
 @dataclass(slots=True)
@@ -153,12 +152,12 @@ class LogSearch:
         async for (unit, _), span in targets.in_turns(
             list(zip(units, await self._time_spans(units), strict=True))
         ):
-            if span is not None and span[2]:
+            if span is not None and span.events:
                 timed.append((unit, span))
         if not timed:
             return []
-        from_ms = min(span[0] for _, span in timed) if since_ms is None else since_ms
-        to_ms = max(span[1] for _, span in timed) + 1 if until_ms is None else until_ms
+        from_ms = min(span.min_ms for _, span in timed) if since_ms is None else since_ms
+        to_ms = max(span.max_ms for _, span in timed) + 1 if until_ms is None else until_ms
         if from_ms >= to_ms:
             return []
         edges = bucket_edges(from_ms, to_ms, buckets)
