@@ -12,7 +12,7 @@ import pytest
 
 from mainstem.doors.kafka import connection as connections
 from mainstem.doors.kafka import server as doors
-from mainstem.doors.kafka.frame import POOLED_BYTES, REST_BYTES, BufferPool
+from mainstem.doors.kafka.frame import POOLED_BYTES, REMAINDER_BYTES, BufferPool
 from mainstem.doors.net.limits import ConnectionLimits, MemoryBudget
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
 from mainstem.kafka_protocol.writer import write_request
@@ -120,7 +120,7 @@ def test_what_strangers_begin_and_do_not_finish_holds_no_more_than_the_budget() 
             frames.advance(count)
             assert frames.next() is None
         frames.prepare_receive()
-    assert budget.used_bytes <= 2 * MB + len(readers) * REST_BYTES
+    assert budget.used_bytes <= 2 * MB + len(readers) * REMAINDER_BYTES
     held = sum(frames.held_bytes for frames in readers)
     assert held == budget.used_bytes
     for frames in readers:

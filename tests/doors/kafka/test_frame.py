@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mainstem.doors.kafka.frame import (
     POOLED_BYTES,
-    POOLED_LARGE,
     POOLED_LARGE_BYTES,
+    POOLED_LARGE_COUNT,
     BufferPool,
     FrameReader,
     NotKafka,
@@ -183,6 +183,6 @@ def test_few_large_buffers_are_kept() -> None:
                 feed(frames, data[:-1])
             for frames in readers:
                 assert feed(frames, data[-1:]) == [produce(size)]
-        assert tracemalloc.get_traced_memory()[0] < (POOLED_LARGE + 1) * POOLED_LARGE_BYTES
+        assert tracemalloc.get_traced_memory()[0] < (POOLED_LARGE_COUNT + 1) * POOLED_LARGE_BYTES
     finally:
         tracemalloc.stop()

@@ -1,11 +1,16 @@
-"""One client's connection, without a socket.
+"""The protocol of one client's connection, without a socket.
 
-Owns: the order of its requests and replies, and what it may cost. Refuses: to start more requests while too
-much is unanswered or unsent, and to go on after a protocol error. Called by the shell (server.py), which
-gives bytes and takes them; the handlers are reached through `Dispatcher`.
+Owns: the order of the connection's requests and replies, and how much memory and time it uses. Refuses: to
+start more requests while too much is unanswered or unsent, and to continue after a protocol error. The socket
+is in server.py, which passes on the bytes that arrive and writes those that this sends; handlers are reached
+through `Dispatcher`.
 
-Requests are answered in the order they came. As in Kafka the next one waits until the one before is
-answered, except behind a Produce, whose handler is `pipelined`: the commit answers many at once.
+Requests are answered in the order in which they arrived. As in Kafka, a request waits until the one before it
+is answered. Only behind a Produce, whose handler is `pipelined`, the next requests start at once, because one
+commit answers many of them.
+
+Invariant: what the connection has added to `Dispatcher.in_flight` is the sum of its unanswered requests and
+its parked replies; it is released when they are sent, or when the connection is lost.
 """
 
 from __future__ import annotations
@@ -23,68 +28,70 @@ from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
 from mainstem.promise import Promise
 
 MAX_UNANSWERED = 256
+"""Most requests of a connection that are started and not answered."""
 MAX_UNANSWERED_BYTES = 16 << 20
-"""Of requests: a Produce that waits for its commit holds no buffer here, but the journal holds its bytes."""
+"""Most bytes of these requests. A Produce that waits for its commit holds no buffer here, but the journal
+holds its bytes."""
 MAX_PARKED_BYTES = 4 << 20
-"""Of replies that wait for an earlier one."""
+"""Most bytes of a connection's replies that wait for an earlier one."""
 TURN_BYTES = 64 << 10
 TURN_SECONDS = 0.0005
-"""What a connection may use before the others have their turn."""
+"""A connection that has used one of these in a turn of the event loop waits until the others had theirs."""
 
 PARKED_WEIGHT = 16
-"""What a request that waits, other than Produce, holds for each of its bytes, about: objects of what it asked
-for."""
+"""Approximate bytes of memory that a waiting request holds for each of its own bytes: its decoded objects."""
 SMALL_BYTES = 4 << 10
-"""A request of this size is started, if nothing else of its connection is unanswered, whatever all the
-others have in flight: so heartbeats and reading go on while the disk is behind."""
+"""If a connection has nothing unanswered, a request of at most this size starts whatever all the others have
+in flight, so that heartbeats and fetches continue while the disk is behind."""
 
 _HEADER = struct.Struct(">hhih")
 
 
 class KafkaTransport(Protocol):
-    """The socket, as a connection sees it."""
+    """The part of a socket that a connection uses."""
 
     def write(self, pieces: list[Buffer]) -> None: ...
 
     def pause(self) -> None:
-        """Read no more for now. Idempotent."""
+        """Stop reading. Idempotent."""
 
     def resume(self) -> None:
-        """Read on. Idempotent."""
+        """Continue to read. Idempotent."""
 
     def close(self) -> None:
         """Send what was written, then close."""
 
 
 class _ReplySlot:
-    """A request that has no reply yet, or one that waits for the replies before it."""
+    """The place of a request in the order of replies, until its reply is sent."""
 
     __slots__ = ("pieces", "pipelined", "request", "size")
 
     def __init__(self, request: Request, size: int, pipelined: bool) -> None:
         self.request: Request | None = request
-        """None when answered."""
+        """None once its handler has replied."""
         self.size = size
         self.pipelined = pipelined
         self.pieces: list[Buffer] | None = None
+        """The encoded reply; None until the handler has replied."""
 
 
 class KafkaConnection:
-    """See the module."""
+    """See the module. Implements `handler.ClientConnection` and `CapacityWaiter`."""
 
     __slots__ = (
         "_blocker",
+        "_close_callbacks",
         "_closed",
-        "_closers",
         "_dispatcher",
         "_frames",
+        "_is_starting",
         "_parked_bytes",
         "_paused",
-        "_pumping",
         "_slots",
         "_stopping",
         "_transport",
-        "_turn_due",
+        "_turn_scheduled",
         "_unanswered_bytes",
         "blocked_since",
         "has_sent_request",
@@ -104,62 +111,61 @@ class KafkaConnection:
             dispatcher.pool, dispatcher.settings.socket_request_max_bytes, dispatcher.receiving, self
         )
         self._slots: deque[_ReplySlot] | None = None
-        self._closers: set[Callable[[], None]] | None = None
+        self._close_callbacks: set[Callable[[], None]] | None = None
         self._blocker: _ReplySlot | None = None
-        """The request that the next one waits for."""
+        """The slot of the request that the next one waits for."""
         self._unanswered_bytes = 0
         self._parked_bytes = 0
-        self._paused = self._pumping = self._turn_due = self._stopping = self._closed = False
+        self._paused = self._is_starting = self._turn_scheduled = self._stopping = self._closed = False
         self.has_sent_request = False
-        """A whole request has come."""
+        """Whether a whole request has arrived."""
         self.last_activity_at = dispatcher.clock.monotonic()
-        """When the last frame, or the last 64 KB of one, was whole."""
+        """Monotonic seconds: when the last frame, or the last 64 KB of one, had arrived."""
         self.blocked_since: float | None = None
-        """Since when the client does not take what is sent to it."""
+        """Monotonic seconds since which the client does not read its replies; None if it does."""
 
     @property
     def clock(self) -> Clock:
         return self._dispatcher.clock
 
-    # --- the shell's side
-    # -------------------------------------------------------------------------------------
+    # --- called by the socket ----------------------------------------------------------------------------
 
     def receive_buffer(self) -> memoryview:
-        """Where the next bytes go."""
+        """The buffer for the next bytes."""
         return self._frames.receive_buffer()
 
     def received(self, count: int) -> None:
-        """`count` bytes were put into `receive_buffer()`."""
+        """`count` bytes were put at the start of what `receive_buffer` returned."""
         self._frames.advance(count)
-        self._pump()
-        if count >= TURN_BYTES and not self._turn_due and not self._closed:
+        self._start_requests()
+        if count >= TURN_BYTES and not self._turn_scheduled and not self._closed:
             self._note_activity()
             self._end_turn()
 
     def sending_blocked(self) -> None:
-        """The client takes less than is sent."""
+        """The client reads its replies more slowly than they are sent."""
         if self.blocked_since is None:
             self.blocked_since = self.clock.monotonic()
             self._dispatcher.context.slow_clients += 1
         self._update_reading()
 
     def sending_resumed(self) -> None:
-        """The client has taken most of it."""
+        """The client has read most of its replies."""
         if self.blocked_since is not None:
             self.blocked_since = None
             self._dispatcher.context.slow_clients -= 1
         self._note_activity()
-        self._pump()
+        self._start_requests()
 
     def lost(self) -> None:
-        """The socket is gone: cancel what waits."""
+        """The socket is closed: cancel the requests that wait and release what they hold."""
         self._closed = True
         if self.blocked_since is not None:
             self.blocked_since = None
             self._dispatcher.context.slow_clients -= 1
-        closers, self._closers = self._closers, None
-        for call in closers or ():
-            call()
+        callbacks, self._close_callbacks = self._close_callbacks, None
+        for callback in callbacks or ():
+            callback()
         self._unblock()
         self._slots = None
         self._frames.close()
@@ -169,13 +175,13 @@ class KafkaConnection:
         self._dispatcher.parked.stop_waiting(self)
 
     def on_capacity(self) -> None:
-        """What all connections share may have room for this one again."""
+        """The memory that all connections share may have space for this one again."""
         if not self._closed:
-            self._pump()
+            self._start_requests()
 
     def drain(self) -> None:
-        """The server stops: finish what is being committed, start nothing, then close. What merely waits
-        for events or for other members is not answered: the client comes again."""
+        """The server stops: start nothing, answer the requests that wait for a commit, then close. Requests
+        that wait for events or for other members are not answered: the client repeats them elsewhere."""
         self._stopping = True
         if self._slots and any(slot.request is not None and slot.pipelined for slot in self._slots):
             self._update_reading()
@@ -191,43 +197,41 @@ class KafkaConnection:
 
     @property
     def is_closed(self) -> bool:
-        """Nothing more is read; what was written may still be on its way."""
+        """Whether it is closed for new requests; replies may still be unsent."""
         return self._closed
 
     @property
     def is_idle(self) -> bool:
-        """No request is being answered and nothing waits to be sent."""
+        """Whether every request is answered and the client reads its replies."""
         return not self._slots and self.blocked_since is None
 
     @property
     def partial_frame_bytes(self) -> int | None:
-        """The server waits for the rest of a frame, of which so many bytes are there; None: it does not."""
+        """Bytes that have arrived of the frame that the server waits for; None if it waits for none."""
         return None if self._paused else self._frames.partial_bytes or None
 
     @property
     def held_bytes(self) -> int:
-        """What its unfinished frame holds of the memory that all share."""
+        """Bytes of the shared memory that its unfinished frame holds."""
         return self._frames.held_bytes
 
-    # --- Peer: the handlers' side
-    # -----------------------------------------------------------------------------
+    # --- ClientConnection, called by handlers ------------------------------------------------------------
 
     def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
         """See `handler.ClientConnection`."""
-        if self._closers is None:
-            self._closers = set()
-        closers = self._closers
-        closers.add(call)
-        return lambda: closers.discard(call)
+        if self._close_callbacks is None:
+            self._close_callbacks = set()
+        callbacks = self._close_callbacks
+        callbacks.add(call)
+        return lambda: callbacks.discard(call)
 
-    # --- requests
-    # ---------------------------------------------------------------------------------------------
+    # --- requests and replies ----------------------------------------------------------------------------
 
     def _note_activity(self) -> None:
         self.last_activity_at = self.clock.monotonic()
 
     def _is_full(self) -> bool:
-        """Too much is unanswered or unsent, or the end is near."""
+        """Whether no request may start: too much is unanswered or unsent, or the connection ends."""
         if self._closed or self._stopping or self.blocked_since is not None:
             return True
         slots = self._slots
@@ -237,40 +241,40 @@ class KafkaConnection:
             or self._parked_bytes >= MAX_PARKED_BYTES
         ):
             return True
-        door = self._dispatcher
-        return (door.in_flight.is_full or door.parked.is_full) and self._must_wait()
+        shared = self._dispatcher
+        return (shared.in_flight.is_full or shared.parked.is_full) and self._must_wait()
 
     def _must_wait(self) -> bool:
-        """All connections together have too much in flight for the next request of this one."""
+        """Whether all connections together have too much in flight for the next request of this one."""
         frames = self._frames
         if not frames.has_frame or (not self._slots and frames.next_bytes <= SMALL_BYTES):
             return False
-        backlog = self._dispatcher.in_flight if frames.next_key == PRODUCE else self._dispatcher.parked
-        if not backlog.is_full:
+        limit = self._dispatcher.in_flight if frames.next_key == PRODUCE else self._dispatcher.parked
+        if not limit.is_full:
             return False
-        backlog.wait(self)
+        limit.wait(self)
         return True
 
     def _may_start(self) -> bool:
         return self._blocker is None and not self._is_full()
 
-    def _pump(self) -> None:
-        """Start the requests that are whole, for one turn."""
-        if self._pumping or self._turn_due:
+    def _start_requests(self) -> None:
+        """Start the requests that have arrived whole, for one turn."""
+        if self._is_starting or self._turn_scheduled:
             return
-        self._pumping = True
-        used, until = 0, 0.0
+        self._is_starting = True
+        used_bytes, turn_end = 0, 0.0
         try:
             while self._may_start():
                 frame = self._frames.next()
                 if frame is None:
                     break
                 now = self.last_activity_at = self.clock.monotonic()
-                if not used:
-                    until = now + TURN_SECONDS
-                used += len(frame)
+                if not used_bytes:
+                    turn_end = now + TURN_SECONDS
+                used_bytes += len(frame)
                 self._start(frame)
-                if (used >= TURN_BYTES or self.clock.monotonic() > until) and self._frames.has_frame:
+                if (used_bytes >= TURN_BYTES or self.clock.monotonic() > turn_end) and self._frames.has_frame:
                     self._end_turn()
                     break
         except NotKafka as error:
@@ -278,34 +282,34 @@ class KafkaConnection:
             self.close()
         except ProtocolError as error:
             self._dispatcher.warn_rate_limited(
-                "protocol", f"{self.peer} breaks the protocol: {error}; connection closed"
+                "protocol", f"{self.peer} violates the protocol: {error}; connection closed"
             )
             self.close()
         finally:
-            self._pumping = False
-        if not self._turn_due:
+            self._is_starting = False
+        if not self._turn_scheduled:
             self._update_reading()
 
     def _end_turn(self) -> None:
-        self._turn_due = True
+        self._turn_scheduled = True
         self._pause(True)
         self.clock.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
-        self._turn_due = False
+        self._turn_scheduled = False
         if not self._closed:
-            self._pump()
+            self._start_requests()
 
     def _update_reading(self) -> None:
         if self._closed:
             self._pause(True)
             return
-        if self._turn_due:
+        if self._turn_scheduled:
             return
-        # Behind a request that waits, reading goes on until the next one is whole: so a client that is gone
-        # is noticed.
-        has_room = self._frames.prepare_receive()
-        self._pause(not has_room or self._is_full() or self._frames.has_frame)
+        # Behind a request that waits, reading continues until the next request is whole. So the end of the
+        # connection is noticed.
+        has_space = self._frames.prepare_receive()
+        self._pause(not has_space or self._is_full() or self._frames.has_frame)
 
     def _pause(self, pause: bool) -> None:
         if pause != self._paused:
@@ -316,20 +320,20 @@ class KafkaConnection:
                 self._transport.resume()
 
     def _start(self, frame: memoryview) -> None:
-        """Decode a request and hand it to its handler. ProtocolError."""
+        """Decode the header of a request and run its handler. ProtocolError if the header is invalid."""
         try:
             key, version, correlation_id, length = _HEADER.unpack_from(frame)
         except struct.error:
-            raise ProtocolError(f"a frame of {len(frame)} bytes") from None
-        at = 10 + max(length, 0)
-        if length < -1 or at > len(frame):
-            raise ProtocolError(f"a client id of {length} bytes")
-        client_id = None if length < 0 else str(frame[10:at], "utf-8", "replace")
+            raise ProtocolError(f"a frame of {len(frame)} bytes, shorter than a request header") from None
+        body_position = _HEADER.size + max(length, 0)
+        if length < -1 or body_position > len(frame):
+            raise ProtocolError(f"a client id of {length} bytes in a frame of {len(frame)}")
+        client_id = None if length < 0 else str(frame[_HEADER.size : body_position], "utf-8", "replace")
         self.has_sent_request = True
         request = Request(key, version, correlation_id, client_id, Message(), self.peer, self)
         handler = self._dispatcher.handlers.get(key)
         try:
-            answer = self._dispatcher.run_handler(handler, request, frame, at)
+            result = self._dispatcher.run_handler(handler, request, frame, body_position)
         except CloseConnection as error:
             self._dispatcher.warn_rate_limited("refused", f"{self.peer}: {error}; connection closed")
             self.close()
@@ -337,17 +341,18 @@ class KafkaConnection:
         except ProtocolError as error:
             raise ProtocolError(f"in a request of API key {key} version {version}: {error}") from None
         pipelined = handler is not None and handler.pipelined
-        self._send_or_park(request, answer, len(frame), pipelined)
+        self._send_or_park(request, result, len(frame), pipelined)
 
-    def _send_or_park(self, request: Request, answer: HandlerResult, size: int, pipelined: bool) -> None:
-        """Send an answer, or keep its place."""
-        if isinstance(answer, Promise):
-            if not answer.done:
-                self._park(request, answer, size, pipelined)
+    def _send_or_park(self, request: Request, result: HandlerResult, size: int, pipelined: bool) -> None:
+        """Send the reply if it is ready and no earlier one is missing; else reserve its place in the
+        order."""
+        if isinstance(result, Promise):
+            if not result.done:
+                self._park(request, result, size, pipelined)
                 return
-            pieces = self._dispatcher.encode_promised(request, answer)
+            pieces = self._dispatcher.encode_promised(request, result)
         else:
-            pieces = self._dispatcher.encode(request, answer)
+            pieces = self._dispatcher.encode(request, result)
         if pieces is None:
             self.close()
         elif not self._slots:
@@ -358,9 +363,10 @@ class KafkaConnection:
             self._slots.append(slot)
             self._unanswered_bytes += size
             self._dispatcher.in_flight.add(size)
-            self._fill(slot, pieces)
+            self._set_reply(slot, pieces)
 
-    def _park(self, request: Request, later: Promise[Any], size: int, pipelined: bool) -> None:
+    def _park(self, request: Request, reply: Promise[Any], size: int, pipelined: bool) -> None:
+        """Reserve the place of a reply that is not ready, and send it when it is."""
         slot = _ReplySlot(request, size, pipelined)
         if self._slots is None:
             self._slots = deque()
@@ -371,20 +377,21 @@ class KafkaConnection:
             self._blocker = slot
             self._dispatcher.parked.add(size * PARKED_WEIGHT)
 
-        def done(later: Promise[Any]) -> None:
-            if self._slots is None:  # the connection is gone
+        def on_reply(reply: Promise[Any]) -> None:
+            if self._slots is None:  # the connection was lost
                 return
-            pieces = self._dispatcher.encode_promised(request, later)
+            pieces = self._dispatcher.encode_promised(request, reply)
             if pieces is None:
                 self._slots.clear()
                 self.close()
                 return
-            self._fill(slot, pieces)
+            self._set_reply(slot, pieces)
             self._send_ready()
 
-        later.then(done)
+        reply.then(on_reply)
 
-    def _fill(self, slot: _ReplySlot, pieces: list[Buffer]) -> None:
+    def _set_reply(self, slot: _ReplySlot, pieces: list[Buffer]) -> None:
+        assert slot.pieces is None, "a request is answered once"
         slot.pieces, slot.request = pieces, None
         size = sum(map(len, pieces))
         self._parked_bytes += size
@@ -393,12 +400,13 @@ class KafkaConnection:
             self._unblock()
 
     def _unblock(self) -> None:
+        """Let the next request start: the one that it waited for is answered, or the connection is lost."""
         blocker, self._blocker = self._blocker, None
         if blocker is not None:
             self._dispatcher.parked.release(blocker.size * PARKED_WEIGHT)
 
     def _send_ready(self) -> None:
-        """Send the replies that no earlier one holds up."""
+        """Send the replies that do not wait for an earlier one."""
         slots = self._slots
         assert slots is not None
         out: list[Buffer] = []
@@ -409,6 +417,8 @@ class KafkaConnection:
             for piece in slot.pieces or ():
                 self._parked_bytes -= len(piece)
                 out.append(piece)
+        assert self._unanswered_bytes >= 0, "no request is counted as answered twice"
+        assert self._parked_bytes >= 0, "no reply is counted as sent twice"
         self._dispatcher.in_flight.release(before - self._unanswered_bytes - self._parked_bytes)
         if not slots:
             self._slots = None
@@ -417,4 +427,4 @@ class KafkaConnection:
         if self._stopping:
             self.drain()
         else:
-            self._pump()
+            self._start_requests()

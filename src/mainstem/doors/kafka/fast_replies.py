@@ -1,8 +1,8 @@
-"""Produce, Fetch and the partitions of Metadata, framed by hand.
+"""Faster encoders for replies to Produce and Fetch and for the partitions of Metadata.
 
-Owns: the replies that carry the stream or are large, built without a Message for each partition. Refuses
-everything else: the compiled writer is the rule. Called by k00, k01 and k03. Tests compare every byte with
-the compiled writer's and kio's.
+Owns: the replies that are sent for every batch, or that are large; they are built without a Message for each
+partition. Refuses everything else, which `kafka_protocol.writer` encodes from the schema. Tests compare every
+byte with that writer and with kio, another implementation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ PRODUCE_FLEXIBLE, PRODUCE_TOPIC_IDS = 9, 13
 FETCH_FLEXIBLE, FETCH_TOPIC_IDS = 12, 13
 METADATA_FLEXIBLE = 9
 COPIED_BYTES = 4 << 10
-"""Records up to this size are copied into the piece before them; larger ones stay a piece of their own."""
+"""Records of at most this size are copied into the piece before them; larger ones are a piece of their
+own."""
 
 _I16 = struct.Struct(">h").pack
 _I32 = struct.Struct(">i").pack
@@ -31,37 +32,39 @@ _FETCHED_5 = struct.Struct(">ihqqq").pack
 _DIVERGING = struct.Struct(">iq").pack
 
 TopicKey: TypeAlias = str | UUID
-"""By name, or from the versions with topic ids on by id."""
+"""A topic's name, or its id in the versions that have topic ids."""
 
 
 class ProduceResult(NamedTuple):
-    """What became of one partition's batch."""
+    """The result of appending the batch of one partition. -1: unknown."""
 
     partition: int
     error: int = 0
+    """An `ErrorCode`."""
     base_offset: int = -1
     log_append_ms: int = -1
-    log_start: int = -1
+    """Wall ms that the records got as their timestamp; -1: they keep their own."""
+    log_start_offset: int = -1
     message: str | None = None
 
 
 class FetchResult(NamedTuple):
-    """What one partition gives."""
+    """What was read from one partition. -1: unknown."""
 
     partition: int
     error: int
+    """An `ErrorCode`."""
     high_watermark: int = -1
-    stable: int = -1
-    log_start: int = -1
+    last_stable_offset: int = -1
+    log_start_offset: int = -1
     records: Buffer = b""
-    aborted: bool = False
-    """Whether the list of aborted transactions, empty, is told (read_committed, and beside an error) or
-    null."""
+    has_aborted_list: bool = False
+    """Whether the list of aborted transactions is empty (for read_committed, and beside an error) or null."""
     diverging: tuple[int, int] | None = None
-    """(epoch, its end offset) where the client's log parts from ours."""
+    """(leader epoch, its end offset) at which the client's log diverges from this one; None: it does not."""
 
 
-def _topic(out: bytearray, topic: TopicKey, flexible: bool) -> None:
+def _write_topic(out: bytearray, topic: TopicKey, flexible: bool) -> None:
     if isinstance(topic, UUID):
         out += topic.bytes
         return
@@ -75,7 +78,7 @@ def produce_reply(version: int, topics: Sequence[tuple[TopicKey, list[ProduceRes
     flexible = version >= PRODUCE_FLEXIBLE
     out = bytearray(uvarint(len(topics) + 1) if flexible else _I32(len(topics)))
     for topic, partitions in topics:
-        _topic(out, topic, flexible)
+        _write_topic(out, topic, flexible)
         out += uvarint(len(partitions) + 1) if flexible else _I32(len(partitions))
         for index, error, base_offset, log_append_ms, log_start, message in partitions:
             if version < 5:
@@ -99,16 +102,16 @@ def produce_reply(version: int, topics: Sequence[tuple[TopicKey, list[ProduceRes
 
 
 def fetch_reply(version: int, topics: Sequence[tuple[TopicKey, list[FetchResult]]]) -> list[Buffer]:
-    """The body of a Fetch reply: records are pieces of their own where they are large."""
+    """The body of a Fetch reply, in pieces: large records are not copied."""
     flexible = version >= FETCH_FLEXIBLE
     pieces: list[Buffer] = []
     out = bytearray(_FETCH_HEAD_7(0, 0, 0) if version >= 7 else _I32(0))
     out += uvarint(len(topics) + 1) if flexible else _I32(len(topics))
     for topic, partitions in topics:
-        _topic(out, topic, flexible)
+        _write_topic(out, topic, flexible)
         out += uvarint(len(partitions) + 1) if flexible else _I32(len(partitions))
         for fetched in partitions:
-            _fetch_head(out, fetched, version, flexible)
+            _write_fetched(out, fetched, version, flexible)
             records = fetched.records
             if len(records) <= COPIED_BYTES:
                 out += records
@@ -128,17 +131,17 @@ def fetch_reply(version: int, topics: Sequence[tuple[TopicKey, list[FetchResult]
     return pieces
 
 
-def _fetch_head(out: bytearray, fetched: FetchResult, version: int, flexible: bool) -> None:
-    """A partition's fields up to and with the length of its records."""
-    index, error, high_watermark, stable, log_start, records, aborted, _ = fetched
+def _write_fetched(out: bytearray, fetched: FetchResult, version: int, flexible: bool) -> None:
+    """Append a partition's fields up to the length of its records, included."""
+    index, error, high_watermark, last_stable, log_start, records, has_aborted_list, _ = fetched
     if version >= 5:
-        out += _FETCHED_5(index, error, high_watermark, stable, log_start)
+        out += _FETCHED_5(index, error, high_watermark, last_stable, log_start)
     else:
-        out += _FETCHED_4(index, error, high_watermark, stable)
+        out += _FETCHED_4(index, error, high_watermark, last_stable)
     if flexible:
-        out += b"\x01" if aborted else b"\0"
+        out += b"\x01" if has_aborted_list else b"\0"
     else:
-        out += b"\0\0\0\0" if aborted else b"\xff\xff\xff\xff"
+        out += b"\0\0\0\0" if has_aborted_list else b"\xff\xff\xff\xff"
     if version >= 11:
         out += b"\xff\xff\xff\xff"
     out += uvarint(len(records) + 1) if flexible else _I32(len(records))
@@ -151,8 +154,8 @@ _PARTITION_9 = struct.Struct(">hiiiBiBiBB").pack
 
 
 def metadata_partitions(version: int, node: int, epochs: Sequence[int]) -> EncodedArray:
-    """The partitions of a topic in a Metadata reply: all led by `node`, the only replica; `epochs` by
-    partition."""
+    """The partitions of a topic in a Metadata reply. `node`: the leader and only replica of all of them;
+    `epochs`: the leader epoch of each partition, by its index."""
     if version >= METADATA_FLEXIBLE:
         out = bytearray(uvarint(len(epochs) + 1))
         for index, epoch in enumerate(epochs):

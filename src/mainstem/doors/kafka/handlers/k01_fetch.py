@@ -66,7 +66,7 @@ class _PartitionFetch:
         """The partition's partition_request of the reply."""
         partition = self.partition
         if partition is None or self.error:
-            return FetchResult(self.index, self.error, aborted=True)
+            return FetchResult(self.index, self.error, has_aborted_list=True)
         return FetchResult(
             self.index,
             0,
