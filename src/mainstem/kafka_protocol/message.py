@@ -39,11 +39,11 @@ _FLEXIBLE = struct.Struct(">iix")
 
 
 def decode_request(
-    key: int, version: int, body: memoryview, at: int = 0, *, max_elements: int = 1 << 31
+    key: int, version: int, body: memoryview, position: int = 0, *, max_elements: int = 1 << 31
 ) -> Message:
-    """The request that `body[at:]` begins with. ProtocolError, also if all its arrays together have more than
-    `max_elements`."""
-    return read_request(key, version, body, at, max_elements=max_elements)
+    """The request that begins at `position` of `body`. ProtocolError if the bytes do not fit, or if all
+    arrays together have more than `max_elements`."""
+    return read_request(key, version, body, position, max_elements=max_elements)
 
 
 def frame_reply(key: int, version: int, correlation_id: int, body: list[Buffer]) -> list[Buffer]:

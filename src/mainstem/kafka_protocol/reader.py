@@ -1,4 +1,4 @@
-"""Decodes requests and replies from bytes that nobody vouches for.
+"""Decodes requests and replies from untrusted bytes.
 
 Owns: decoding a body, field by field, from the plan compiled for its key and version. Refuses everything that
 does not fit: a count larger than the bytes left could hold, a string past the end, a null where none is
@@ -30,18 +30,18 @@ from mainstem.kafka_protocol.schema import (
 FieldDecoder: TypeAlias = Callable[[memoryview, int], tuple[Any, int]]
 
 MAX_STRING_BYTES = 0x7FFF
-"""As Kafka: a longer string is refused, also where its length is a varint."""
+"""A longer string is refused, as in Kafka, also where its length is a varint."""
 CORRELATION_ID_BYTES = 4
 MAX_TAGS = 1024
 """Tagged fields of one struct. The schemas know four at most."""
 
 
 class ProtocolError(Exception):
-    """The peer sent what the protocol does not allow. The connection cannot go on."""
+    """The peer sent what the protocol does not allow. The connection has to be closed."""
 
 
 class Message:
-    """A request, a reply, or a struct in one: its fields as attributes, under kio's names."""
+    """A request, a reply, or a struct in one. Its fields are attributes, named as in schema.json."""
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__ = fields
@@ -58,15 +58,16 @@ class Message:
         return f"Message({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
 
 
-def read_uvarint(buffer: memoryview, at: int) -> tuple[int, int]:
-    """An unsigned varint of at most 32 bits. IndexError past the end, ProtocolError if it is longer."""
-    byte = buffer[at]
+def read_uvarint(buffer: memoryview, position: int) -> tuple[int, int]:
+    """An unsigned varint, and the position after it. IndexError past the end of the buffer, ProtocolError for
+    more than 32 bits."""
+    byte = buffer[position]
     if byte < 0x80:
-        return byte, at + 1
+        return byte, position + 1
     value, shift = byte & 0x7F, 7
     while True:
-        at += 1
-        byte = buffer[at]
+        position += 1
+        byte = buffer[position]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             break
@@ -75,51 +76,52 @@ def read_uvarint(buffer: memoryview, at: int) -> tuple[int, int]:
             raise ProtocolError("a varint of more than 5 bytes")
     if value > 0xFFFFFFFF:
         raise ProtocolError("a varint of more than 32 bits")
-    return value, at + 1
+    return value, position + 1
 
 
 def read_tags(
-    buffer: memoryview, at: int, known: dict[int, tuple[str, FieldDecoder]], into: dict[str, Any]
+    buffer: memoryview, position: int, known: dict[int, tuple[str, FieldDecoder]], into: dict[str, Any]
 ) -> int:
-    """The tagged fields that end a struct; the unknown ones are skipped. The position after them."""
-    count, at = read_uvarint(buffer, at)
-    if count > MAX_TAGS or count * 2 > len(buffer) - at:
-        raise ProtocolError(f"{count} tagged fields")
+    """Decode the tagged fields that end a struct into `into`, and skip the unknown ones. Returns the position
+    after them."""
+    count, position = read_uvarint(buffer, position)
+    if count > MAX_TAGS or count * 2 > len(buffer) - position:
+        raise ProtocolError(f"{count} tagged fields, more than the frame or the limit of {MAX_TAGS} allows")
     for _ in range(count):
-        tag, at = read_uvarint(buffer, at)
-        size, at = read_uvarint(buffer, at)
-        end = at + size
+        tag, position = read_uvarint(buffer, position)
+        size, position = read_uvarint(buffer, position)
+        end = position + size
         if end > len(buffer):
-            raise ProtocolError("a tagged field past the end of the frame")
+            raise ProtocolError("a tagged field ends past the end of the frame")
         field = known.get(tag)
         if field is not None:
-            into[field[0]], at = field[1](buffer, at)
-            if at != end:
+            into[field[0]], position = field[1](buffer, position)
+            if position != end:
                 raise ProtocolError(f"tagged field {tag} does not end where its size says")
-        at = end
-    return at
+        position = end
+    return position
 
 
 def _length_reader(prefix: str) -> FieldDecoder:
-    """Reads a length, -1 for null: `prefix` is struct's letter, or "compact"."""
+    """The decoder of a length, -1 for null. `prefix`: a format character of `struct`, or "compact"."""
     if prefix == "compact":
 
-        def read_compact(buffer: memoryview, at: int) -> tuple[int, int]:
-            byte = buffer[at]
+        def read_compact(buffer: memoryview, position: int) -> tuple[int, int]:
+            byte = buffer[position]
             if byte < 0x80:
-                return byte - 1, at + 1
-            value, at = read_uvarint(buffer, at)
-            return value - 1, at
+                return byte - 1, position + 1
+            value, position = read_uvarint(buffer, position)
+            return value - 1, position
 
         return read_compact
     number = struct.Struct(">" + prefix)
     size, unpack = number.size, number.unpack_from
 
-    def read(buffer: memoryview, at: int) -> tuple[int, int]:
-        value: int = unpack(buffer, at)[0]
+    def read(buffer: memoryview, position: int) -> tuple[int, int]:
+        value: int = unpack(buffer, position)[0]
         if value < -1:
-            raise ProtocolError(f"a length of {value}")
-        return value, at + size
+            raise ProtocolError(f"a length of {value}, below -1")
+        return value, position + size
 
     return read
 
@@ -127,16 +129,16 @@ def _length_reader(prefix: str) -> FieldDecoder:
 def _string_reader(flexible: bool, nullable: bool, name: str) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "h")
 
-    def read(buffer: memoryview, at: int) -> tuple[str | None, int]:
-        length, at = length_of(buffer, at)
-        end = at + length
+    def read(buffer: memoryview, position: int) -> tuple[str | None, int]:
+        length, position = length_of(buffer, position)
+        end = position + length
         if length < 0:
             if nullable:
-                return None, at
-            raise ProtocolError(f"{name} is null")
+                return None, position
+            raise ProtocolError(f"{name} is null, which this version does not allow")
         if length > MAX_STRING_BYTES or end > len(buffer):
-            raise ProtocolError(f"{name} has {length} bytes")
-        return str(buffer[at:end], "utf-8"), end
+            raise ProtocolError(f"{name} has a length of {length} bytes, too long for a string or the frame")
+        return str(buffer[position:end], "utf-8"), end
 
     return read
 
@@ -144,25 +146,25 @@ def _string_reader(flexible: bool, nullable: bool, name: str) -> FieldDecoder:
 def _bytes_reader(flexible: bool, nullable: bool, name: str, copy: bool) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "i")
 
-    def read(buffer: memoryview, at: int) -> tuple[bytes | memoryview | None, int]:
-        length, at = length_of(buffer, at)
-        end = at + length
+    def read(buffer: memoryview, position: int) -> tuple[bytes | memoryview | None, int]:
+        length, position = length_of(buffer, position)
+        end = position + length
         if length < 0:
             if nullable:
-                return None, at
-            raise ProtocolError(f"{name} is null")
+                return None, position
+            raise ProtocolError(f"{name} is null, which this version does not allow")
         if end > len(buffer):
-            raise ProtocolError(f"{name} has {length} bytes")
-        return (bytes(buffer[at:end]) if copy else buffer[at:end]), end
+            raise ProtocolError(f"{name} has a length of {length} bytes, too long for the frame")
+        return (bytes(buffer[position:end]) if copy else buffer[position:end]), end
 
     return read
 
 
-def _read_uuid(buffer: memoryview, at: int) -> tuple[UUID, int]:
-    end = at + 16
-    raw = bytes(buffer[at:end])
+def _read_uuid(buffer: memoryview, position: int) -> tuple[UUID, int]:
+    end = position + 16
+    raw = bytes(buffer[position:end])
     if len(raw) != 16:
-        raise ProtocolError("a uuid past the end of the frame")
+        raise ProtocolError("a uuid ends past the end of the frame")
     return (UUID(bytes=raw) if any(raw) else NO_UUID), end
 
 
@@ -170,66 +172,66 @@ def _fixed_reader(letter: str) -> FieldDecoder:
     number = struct.Struct(">" + letter)
     size, unpack = number.size, number.unpack_from
 
-    def read(buffer: memoryview, at: int) -> tuple[Any, int]:
-        return unpack(buffer, at)[0], at + size
+    def read(buffer: memoryview, position: int) -> tuple[Any, int]:
+        return unpack(buffer, position)[0], position + size
 
     return read
 
 
 class _ElementCounter:
-    """Counts the elements of one request at a time."""
+    """Counts the elements of all arrays of a request, one request at a time."""
 
-    __slots__ = ("left", "most")
+    __slots__ = ("max_elements", "remaining")
 
     def __init__(self) -> None:
-        self.left = self.most = 0
+        self.remaining = self.max_elements = 0
 
-    def start(self, most: int) -> None:
-        """A new request, of at most so many."""
-        self.left = self.most = most
+    def start(self, max_elements: int) -> None:
+        """A new request, with at most `max_elements`."""
+        self.remaining = self.max_elements = max_elements
 
     def spend(self, count: int) -> None:
-        """So many more. ProtocolError: too many."""
-        self.left -= count
-        if self.left < 0:
-            raise ProtocolError(f"more than {self.most} elements (request_max_elements)")
+        """Count an array of `count` elements. ProtocolError if the request has too many now."""
+        self.remaining -= count
+        if self.remaining < 0:
+            raise ProtocolError(f"more than {self.max_elements} elements (request_max_elements)")
 
 
 _ELEMENT_COUNTER = _ElementCounter()
 
 
 def _counted(length_of: FieldDecoder) -> FieldDecoder:
-    """Reads the length of an array and counts its elements."""
+    """The decoder of an array's length that counts the elements."""
 
-    def read(buffer: memoryview, at: int) -> tuple[int, int]:
-        count, at = length_of(buffer, at)
+    def read(buffer: memoryview, position: int) -> tuple[int, int]:
+        count, position = length_of(buffer, position)
         if count > 0:
             _ELEMENT_COUNTER.spend(count)
-        return count, at
+        return count, position
 
     return read
 
 
 def _array_reader(
-    element: FieldDecoder, smallest: int, flexible: bool, nullable: bool, name: str, metered: bool
+    element: FieldDecoder, min_size: int, flexible: bool, nullable: bool, name: str, metered: bool
 ) -> FieldDecoder:
     length_of = _length_reader("compact" if flexible else "i")
     if metered:
         length_of = _counted(length_of)
 
-    def read(buffer: memoryview, at: int) -> tuple[list[Any] | None, int]:
-        count, at = length_of(buffer, at)
+    def read(buffer: memoryview, position: int) -> tuple[list[Any] | None, int]:
+        count, position = length_of(buffer, position)
         if count < 0:
             if nullable:
-                return None, at
-            raise ProtocolError(f"{name} is null")
-        if count * smallest > len(buffer) - at:
-            raise ProtocolError(f"{name} has {count} elements")
+                return None, position
+            raise ProtocolError(f"{name} is null, which this version does not allow")
+        if count * min_size > len(buffer) - position:
+            raise ProtocolError(f"{name} has a count of {count} elements, more than the frame can hold")
         out = []
         for _ in range(count):
-            value, at = element(buffer, at)
+            value, position = element(buffer, position)
             out.append(value)
-        return out, at
+        return out, position
 
     return read
 
@@ -242,56 +244,56 @@ def _number_array_reader(
         length_of = _counted(length_of)
     size = struct.calcsize(">" + letter)
 
-    def read(buffer: memoryview, at: int) -> tuple[list[Any] | None, int]:
-        count, at = length_of(buffer, at)
+    def read(buffer: memoryview, position: int) -> tuple[list[Any] | None, int]:
+        count, position = length_of(buffer, position)
         if count < 0:
             if nullable:
-                return None, at
-            raise ProtocolError(f"{name} is null")
-        if count * size > len(buffer) - at:
-            raise ProtocolError(f"{name} has {count} elements")
-        return list(struct.unpack_from(f">{count}{letter}", buffer, at)), at + count * size
+                return None, position
+            raise ProtocolError(f"{name} is null, which this version does not allow")
+        if count * size > len(buffer) - position:
+            raise ProtocolError(f"{name} has a count of {count} elements, more than the frame can hold")
+        return list(struct.unpack_from(f">{count}{letter}", buffer, position)), position + count * size
 
     return read
 
 
 def _nullable_struct_reader(inner: FieldDecoder) -> FieldDecoder:
-    """KIP-893: one byte before it, negative for null."""
+    """The decoder of a nullable struct: one byte before it is negative for null (KIP-893)."""
 
-    def read(buffer: memoryview, at: int) -> tuple[Message | None, int]:
-        if buffer[at] >= 0x80:
-            return None, at + 1
-        value: tuple[Message, int] = inner(buffer, at + 1)
+    def read(buffer: memoryview, position: int) -> tuple[Message | None, int]:
+        if buffer[position] >= 0x80:
+            return None, position + 1
+        value: tuple[Message, int] = inner(buffer, position + 1)
         return value
 
     return read
 
 
 def _reader_of(field: Field, version: int, flexible: bool, metered: bool) -> tuple[FieldDecoder, int]:
-    """How to read a field, and its smallest size in bytes."""
+    """The decoder of a field, and the field's minimum size in bytes."""
     nullable = field.is_nullable(version) or (field.tag is not None and field.default is None)
     element: FieldDecoder
     if field.type == "struct":
-        element, smallest = _struct_reader(field.fields, version, flexible, metered)
+        element, min_size = _struct_reader(field.fields, version, flexible, metered)
         if nullable and not field.array:
             return _nullable_struct_reader(element), 1
     elif field.type in FIXED:
-        element, smallest = _fixed_reader(FIXED[field.type]), struct.calcsize(">" + FIXED[field.type])
+        element, min_size = _fixed_reader(FIXED[field.type]), struct.calcsize(">" + FIXED[field.type])
         if field.array:
             numbers = _number_array_reader(FIXED[field.type], flexible, nullable, field.name, metered)
             return numbers, 1 if flexible else 4
     elif field.type == "uuid":
-        element, smallest = _read_uuid, 16
+        element, min_size = _read_uuid, 16
     elif field.type == "string":
         element = _string_reader(flexible, nullable and not field.array, field.name)
-        smallest = 1 if flexible else 2
+        min_size = 1 if flexible else 2
     else:
         element = _bytes_reader(flexible, nullable and not field.array, field.name, field.type == "bytes")
-        smallest = 1 if flexible else 4
+        min_size = 1 if flexible else 4
     if field.array:
-        elements = _array_reader(element, smallest, flexible, nullable, field.name, metered)
+        elements = _array_reader(element, min_size, flexible, nullable, field.name, metered)
         return elements, 1 if flexible else 4
-    return element, smallest
+    return element, min_size
 
 
 def default_message(fields: tuple[Field, ...]) -> Message:
@@ -308,20 +310,21 @@ def _default(field: Field) -> Any:
 def _struct_reader(
     fields: tuple[Field, ...], version: int, flexible: bool, metered: bool = False
 ) -> tuple[FieldDecoder, int]:
-    """The reader of a struct, and its smallest size. Neighbours of fixed size are read with one call."""
+    """The decoder of a struct, and its minimum size in bytes. Adjacent fields of fixed size are decoded in
+    one call."""
     plan: list[tuple[str, FieldDecoder | None, struct.Struct | None, tuple[str, ...]]] = []
     defaults = {f.name: _default(f) for f in fields if f.tag is not None or not f.in_version(version)}
     tags: dict[int, tuple[str, FieldDecoder]] = {}
-    smallest = 1 if flexible else 0
-    run: list[Field] = []
+    min_size = 1 if flexible else 0
+    adjacent: list[Field] = []
 
-    def end_run() -> None:
-        if len(run) == 1:
-            plan.append((run[0].name, _fixed_reader(FIXED[run[0].type]), None, ()))
-        elif run:
-            numbers = struct.Struct(">" + "".join(FIXED[f.type] for f in run))
-            plan.append(("", None, numbers, tuple(f.name for f in run)))
-        run.clear()
+    def end_adjacent() -> None:
+        if len(adjacent) == 1:
+            plan.append((adjacent[0].name, _fixed_reader(FIXED[adjacent[0].type]), None, ()))
+        elif adjacent:
+            numbers = struct.Struct(">" + "".join(FIXED[f.type] for f in adjacent))
+            plan.append(("", None, numbers, tuple(f.name for f in adjacent)))
+        adjacent.clear()
 
     for field in fields:
         if not field.in_version(version):
@@ -330,35 +333,35 @@ def _struct_reader(
             tags[field.tag] = (field.name, _reader_of(field, version, flexible, metered)[0])
             continue
         if field.type in FIXED and not field.array:
-            run.append(field)
-            smallest += struct.calcsize(">" + FIXED[field.type])
+            adjacent.append(field)
+            min_size += struct.calcsize(">" + FIXED[field.type])
             continue
-        end_run()
-        read_one, size = _reader_of(field, version, flexible, metered)
-        smallest += size
-        plan.append((field.name, read_one, None, ()))
-    end_run()
+        end_adjacent()
+        read_field, size = _reader_of(field, version, flexible, metered)
+        min_size += size
+        plan.append((field.name, read_field, None, ()))
+    end_adjacent()
     steps = tuple(plan)
 
-    def read(buffer: memoryview, at: int) -> tuple[Message, int]:
+    def read(buffer: memoryview, position: int) -> tuple[Message, int]:
         out = defaults.copy()
-        for name, read_one, numbers, names in steps:
-            if read_one is not None:
-                out[name], at = read_one(buffer, at)
+        for name, read_field, numbers, names in steps:
+            if read_field is not None:
+                out[name], position = read_field(buffer, position)
             else:
                 assert numbers is not None
-                out.update(zip(names, numbers.unpack_from(buffer, at)))  # noqa: B905 - as many, and hot
-                at += numbers.size
+                out.update(zip(names, numbers.unpack_from(buffer, position)))  # noqa: B905 - equal lengths, hot path
+                position += numbers.size
         if flexible:
-            if buffer[at]:
-                at = read_tags(buffer, at, tags, out)
+            if buffer[position]:
+                position = read_tags(buffer, position, tags, out)
             else:
-                at += 1
+                position += 1
         message = Message()
         message.__dict__ = out  # not Message(**out): it would copy
-        return message, at
+        return message, position
 
-    return read, max(smallest, 1)
+    return read, max(min_size, 1)
 
 
 @cache
@@ -368,17 +371,17 @@ def _request_reader(key: int, version: int, metered: bool) -> FieldDecoder:
 
 
 def read_request(
-    key: int, version: int, body: memoryview, at: int = 0, *, max_elements: int = 1 << 31
+    key: int, version: int, body: memoryview, position: int = 0, *, max_elements: int = 1 << 31
 ) -> Message:
-    """The request that `body[at:]` begins with. ProtocolError if it does not, or if all its arrays together
-    have more than `max_elements`. KeyError for an unknown key: the caller has looked at the versions that it
-    offers. What is left after it is ignored, as Kafka does: librdkafka's Metadata request for all topics has
-    three bytes too many."""
-    # Each element has at least a byte of its own: a short request need not be counted, and most are short.
-    metered = len(body) - at > max_elements
+    """The request that begins at `position`. ProtocolError if the bytes do not fit, or if all arrays together
+    have more than `max_elements`. KeyError for an unknown key: the caller has checked that it is offered.
+    Bytes after the request are ignored, as in Kafka: librdkafka's Metadata request for all topics has three
+    too many."""
+    # Each element has at least one byte: a request of fewer bytes need not be counted, and most are short.
+    metered = len(body) - position > max_elements
     if metered:
         _ELEMENT_COUNTER.start(max_elements)
-    return _read_message(_request_reader(key, version, metered), body, at)
+    return _read_message(_request_reader(key, version, metered), body, position)
 
 
 @cache
@@ -394,20 +397,21 @@ def read_reply(key: int, version: int, frame: memoryview) -> Message:
     return _read_message(partial(_read_after_header, key, version), frame, CORRELATION_ID_BYTES)
 
 
-def _read_after_header(key: int, version: int, frame: memoryview, at: int) -> tuple[Message, int]:
+def _read_after_header(key: int, version: int, frame: memoryview, position: int) -> tuple[Message, int]:
     if has_flexible_reply_header(key, version):
-        at = read_tags(frame, at, {}, {})
-    reply: tuple[Message, int] = _reply_reader(key, version)(frame, at)
+        position = read_tags(frame, position, {}, {})
+    reply: tuple[Message, int] = _reply_reader(key, version)(frame, position)
     return reply
 
 
-def _read_message(read: FieldDecoder, data: memoryview, at: int) -> Message:
-    """What `read` decodes from `data[at:]`. ProtocolError if the bytes do not fit."""
+def _read_message(read: FieldDecoder, data: memoryview, position: int) -> Message:
+    """What `read` decodes from `data[position:]`. ProtocolError if the bytes do not fit."""
     try:
-        message, _ = read(data, at)
+        message, end = read(data, position)
     except (IndexError, struct.error):
         raise ProtocolError("the frame ends inside a field") from None
     except UnicodeDecodeError:
         raise ProtocolError("a string is not UTF-8") from None
+    assert end <= len(data), "a message ends inside its frame"
     assert isinstance(message, Message)
     return message

@@ -1,9 +1,9 @@
-"""The Kafka messages: which fields each one has, in which versions.
+"""The schemas of Kafka's messages: their fields, and the versions that have each field.
 
-Owns: `schema.json`, one entry for each API key, written from kio's dataclasses (themselves generated from
-Apache Kafka's schema files) by `python -m tests.doors.kafka.make_schema`. Refuses: to be edited by hand.
-Called by reader, writer and the tests. kio itself is never imported by the server: it would cost 60 MB and a
-second, and its native reader aborts the process on a hostile count.
+Owns: `schema.json`, one entry for each API key. `python -m tests.doors.kafka.make_schema` writes it from the
+dataclasses of kio, another implementation, which are generated from Apache Kafka's schema files. Refuses: to
+be edited by hand. The server never imports kio itself: that would take 60 MB and a second, and kio's native
+reader aborts the process on a hostile count.
 """
 
 from __future__ import annotations
@@ -25,10 +25,14 @@ class Field(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     type: str
+    """A key of `FIXED`, or "string", "bytes", "records", "uuid", "struct"; of the elements if it is an
+    array."""
     versions: tuple[int, int]
     array: bool = False
     tag: int | None = None
+    """Number of a tagged field (KIP-482); None for a field with a fixed place."""
     nullable: tuple[int, int] | None = None
+    """The versions in which it may be null."""
     default: Any = msgspec.UNSET
     fields: tuple[Field, ...] = ()
 
@@ -44,6 +48,7 @@ class MessageSchema(msgspec.Struct, frozen=True):
 
     versions: tuple[int, int]
     flexible: int
+    """The first version with compact lengths and tagged fields (KIP-482)."""
     fields: tuple[Field, ...]
 
 
@@ -63,7 +68,7 @@ def _table() -> dict[int, msgspec.Raw]:
 
 @cache
 def api(key: int) -> Api:
-    """The schema of an API key; KeyError if Kafka's clients have no such key."""
+    """The schema of an API key. KeyError if Kafka has no such key."""
     return msgspec.json.decode(_table()[key], type=Api)
 
 
@@ -78,7 +83,7 @@ def keys() -> list[int]:
     return sorted(_table())
 
 
-_IMPLICIT: dict[str, Any] = {
+_TYPE_DEFAULTS: dict[str, Any] = {
     "string": "",
     "bytes": b"",
     "records": None,
@@ -89,19 +94,19 @@ _IMPLICIT: dict[str, Any] = {
 
 
 def default_of(field: Field) -> Any:
-    """What a field holds when the message does not say: its schema's default, or Kafka's for its type. Not
-    for structs."""
+    """The value of a field that a message leaves out: the default of its schema, or Kafka's default for its
+    type. Not for structs."""
     if field.default is not msgspec.UNSET and not (field.type == "uuid" and field.default is None):
         if field.type == "datetime_i64" and field.default is None:
             return -1
         return field.default
     if field.array:
         return ()
-    return _IMPLICIT.get(field.type, 0)
+    return _TYPE_DEFAULTS.get(field.type, 0)
 
 
 FIXED = {
     "bool": "?", "int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint16": "H", "uint32": "I",
     "float64": "d", "error_code": "h", "timedelta_i32": "i", "timedelta_i64": "q", "datetime_i64": "q",
 }  # fmt: skip
-"""struct's letter for each type of fixed size. Times are milliseconds on the wire and in messages."""
+"""The format character of `struct` for each type of fixed size. Times are ms on the wire and in messages."""

@@ -1,8 +1,8 @@
-"""Subscriptions and assignments: the messages that the consumers of a group exchange through its coordinator.
+"""Subscriptions and assignments, which the members of a consumer group exchange through its coordinator.
 
-Owns: reading of ConsumerProtocolSubscription and ConsumerProtocolAssignment of any version (only the fields
-that all versions begin with), and writing of version 0. A coordinator passes these bytes on; it has to read
-them only to know which topics a group reads.
+Owns: decoding ConsumerProtocolSubscription and ConsumerProtocolAssignment in any version (only the fields
+that all versions begin with), and encoding version 0. A coordinator passes these bytes on without changes; it
+decodes them only to know which topics a group reads.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ FieldEncoder: TypeAlias = Callable[[bytearray, Any], None]
 
 
 class EncodedArray(bytes):
-    """An array of a reply that is encoded already, with its length, in the version of that reply."""
+    """An array of a reply that is already encoded in the reply's version, with its length."""
 
 
 def uvarint(value: int) -> bytes:
-    """An unsigned varint."""
+    """Encode an unsigned varint. `value`: at least 0."""
     if value < 0x80:
         return value.to_bytes(1, "big")
     out = bytearray()
@@ -36,7 +36,8 @@ def uvarint(value: int) -> bytes:
 
 
 def _length_writer(flexible: bool, letter: str) -> Callable[[int], bytes]:
-    """Encodes a length, -1 for null."""
+    """The encoder of a length, -1 for null. `letter`: its format character of `struct` in inflexible
+    versions."""
     if flexible:
         return lambda length: uvarint(length + 1)
     return struct.Struct(">" + letter).pack
@@ -137,10 +138,10 @@ def _default(field: Field) -> Any:
 
 
 def _is_default(field: Field, value: Any) -> bool:
-    """Whether a tagged field may be left out. Structs: when every field has its default."""
+    """Whether a tagged field may be left out: it has its default; a struct if all its fields have theirs."""
     if field.type == "struct" and not field.array and value is not None:
-        given = vars(value)
-        return all(_is_default(inner, given.get(inner.name, _default(inner))) for inner in field.fields)
+        values = vars(value)
+        return all(_is_default(inner, values.get(inner.name, _default(inner))) for inner in field.fields)
     if field.array and value is not None:
         return len(value) == 0 and default_of(field) is not None
     return bool(value == default_of(field))
@@ -152,36 +153,38 @@ def _struct_writer(fields: tuple[Field, ...], version: int, flexible: bool) -> F
     tagged = sorted((f for f in present if f.tag is not None), key=lambda f: f.tag or 0)
     tag_writers = [(f, uvarint(f.tag or 0), _writer_of(f, version, flexible)) for f in tagged]
     steps: list[tuple[struct.Struct | None, tuple[tuple[str, Any], ...], FieldEncoder | None]] = []
-    run: list[Field] = []
+    adjacent: list[Field] = []
 
-    def end_run() -> None:
-        if run:
-            numbers = struct.Struct(">" + "".join(FIXED[f.type] for f in run))
-            steps.append((numbers, tuple((f.name, _default(f)) for f in run), None))
-            run.clear()
+    def end_adjacent() -> None:
+        if adjacent:
+            numbers = struct.Struct(">" + "".join(FIXED[f.type] for f in adjacent))
+            steps.append((numbers, tuple((f.name, _default(f)) for f in adjacent), None))
+            adjacent.clear()
 
     for field in present:
         if field.tag is not None:
             continue
         if field.type in FIXED and not field.array:
-            run.append(field)
+            adjacent.append(field)
             continue
-        end_run()
+        end_adjacent()
         steps.append((None, ((field.name, _default(field)),), _writer_of(field, version, flexible)))
-    end_run()
+    end_adjacent()
     plan = tuple(steps)
 
     def write(out: bytearray, message: Message) -> None:
         values = vars(message)
         if not values.keys() <= known:
-            raise AssertionError(f"no version has {sorted(values.keys() - known)}, only {sorted(known)}")
-        for numbers, names, write_one in plan:
+            raise AssertionError(
+                f"no version has {sorted(values.keys() - known)}; its fields: {sorted(known)}"
+            )
+        for numbers, names, write_field in plan:
             if numbers is not None:
                 out += numbers.pack(*[values.get(name, default) for name, default in names])
             else:
-                assert write_one is not None
+                assert write_field is not None
                 name, default = names[0]
-                write_one(out, values.get(name, default))
+                write_field(out, values.get(name, default))
         if flexible:
             _write_tags(out, values, tag_writers)
 
@@ -192,11 +195,11 @@ def _write_tags(
     out: bytearray, values: dict[str, Any], writers: list[tuple[Field, bytes, FieldEncoder]]
 ) -> None:
     count, tags = 0, bytearray()
-    for field, tag, write_one in writers:
+    for field, tag, write_field in writers:
         if field.name not in values or _is_default(field, values[field.name]):
             continue
         value = bytearray()
-        write_one(value, values[field.name])
+        write_field(value, values[field.name])
         tags += tag + uvarint(len(value)) + value
         count += 1
     out += uvarint(count) + tags
