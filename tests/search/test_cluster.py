@@ -185,7 +185,7 @@ def test_the_oldest_events_lose_their_filters_when_the_room_is_full(tmp_path: Pa
             await rig.append("orders", 0, rows)
         await run(rig.cluster, SearchRequest(limit=1))
         assert rig.cluster._filters is not None
-        rig.cluster._filters._most_bytes = 40_000
+        rig.cluster._filters._max_bytes = 40_000
         await cover(rig.cluster)
         assert 0 < sum(path.stat().st_size for path in filters(rig)) <= 40_000
         assert max(int(path.stem.split("-")[1]) for path in filters(rig)) > 1_800

@@ -61,7 +61,7 @@ class BrokerConnection:
     """One connection. Replies to requests that the caller gave up are skipped."""
 
     def __init__(self, host: str, port: int) -> None:
-        """OSError, ProtocolError: nobody listens there, or it is not a Kafka broker."""
+        """OSError, ProtocolError: there is no listener, or it is not a Kafka broker."""
         self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
         self._socket.settimeout(REPLY_TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

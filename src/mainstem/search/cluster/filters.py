@@ -1,15 +1,14 @@
-"""Token filters of a cluster's partitions, kept on this machine.
+"""Keeps the token filters of a cluster's partitions on this machine.
 
-Owns: the folder with them, which of them still hold, making the missing ones in the background, and how much
-room they take. Refuses: to keep anything where the cluster has no topic ids, for there a topic that was made
-again cannot be told from the old one. Used by `cluster/search.py`; the files are made and asked by the
-workers.
+It decides which filters are valid, builds missing ones in the background, and limits their total size. The
+workers build and test the files. It keeps no filters for a cluster without topic ids: there, a topic that was
+deleted and created again cannot be distinguished from the old one.
 
-A filter holds as long as the log still has the batches that it was made of. Deletion and compaction only
-take away: then a span may be read in vain, no more. An election that lost events puts others at their
-offsets, in a later leader epoch: so the epoch of a span's last batch is in the filter's name, and before it
-is believed, the partition's leader is asked where that epoch ends (OffsetForLeaderEpoch, KIP-101): it must
-not be before the span.
+A filter is valid as long as the log has the batches from which it was built. Deletion and compaction only
+remove events: a span may then be read in vain, no more. An election that lost events puts other events at
+their offsets, in a later leader epoch. Therefore the file's name has the leader epoch of the span's last
+batch, and before the filter is used, the partition's leader is asked where that epoch ends
+(OffsetForLeaderEpoch, KIP-101): it must not end before the span does.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from mainstem.clock import Clock
 from mainstem.search.blocks.blocks import Block
-from mainstem.search.cluster.plan import SPAN_BYTES, closed_spans, folder_of, mean_bytes
+from mainstem.search.cluster.plan import SPAN_BYTES, closed_spans, filter_folder, mean_bytes
 from mainstem.search.ipc import (
     UNKNOWN,
     BuildFilterReply,
@@ -42,17 +41,18 @@ from mainstem.search.ipc import (
 from mainstem.search.workers.pool import BUILD_PRIORITY, LOOKUP_PRIORITY, WorkerPool
 
 CACHE_BYTES_MAX = 1 << 30
-"""Of all filters of a cluster: about 1 % of what they are of. The oldest events lose theirs first."""
+"""Total size of a cluster's filters: about 1 % of the data that they cover. If it is exceeded, the filters of
+the oldest events are removed."""
 BYTES_PER_S = 16 << 20
-"""Read in the background, at most."""
+"""Maximum rate of reading in the background."""
 SPANS_AT_ONCE = 32
 
 log = logging.getLogger(__name__)
 
 
 def user_cache_folder() -> Path | None:
-    """Where the filters of all clusters are by default: `$XDG_CACHE_HOME/mainstem`. None: this user has no
-    home."""
+    """The default folder of the filters of all clusters: `$XDG_CACHE_HOME/mainstem` or `~/.cache/mainstem`.
+    None: the user has no home directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):
         return Path(base) / "mainstem"
@@ -61,17 +61,17 @@ def user_cache_folder() -> Path | None:
 
 
 async def sleep(clock: Clock, seconds: float) -> None:
-    """Wait so long, or until it is cancelled."""
-    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    timer = clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+    """Wait this many seconds of the clock."""
+    elapsed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = clock.call_later(seconds, lambda: None if elapsed.done() else elapsed.set_result(None))
     try:
-        await over
+        await elapsed
     finally:
         timer.cancel()
 
 
 class ClusterFilterStore:
-    """The filters below `root`, which is of one cluster. `pool` is asked, `builder` makes them."""
+    """The filters of one cluster, below `root`."""
 
     def __init__(
         self,
@@ -85,177 +85,199 @@ class ClusterFilterStore:
         span_bytes: int = SPAN_BYTES,
     ) -> None:
         self._root, self._clock, self._pool, self._builder = root, clock, pool, builder
-        self._most_bytes, self._bytes_a_s, self._span_bytes = max_bytes, bytes_per_s, span_bytes
+        self._max_bytes, self._bytes_per_s, self._span_bytes = max_bytes, bytes_per_s, span_bytes
         self._blocks: dict[str, list[Block]] = {}
+        """The spans with a filter, by the partition's folder, ordered by offset."""
         self._sizes: dict[str, int] = {}
-        self._without: set[tuple[str, int, int]] = set()
+        """Sizes of the filters' files, by path."""
+        self._unfilterable: set[tuple[str, int, int]] = set()
+        """Folder and offsets of the spans that can have no filter."""
         self._restored = False
 
     async def restore(self) -> None:
-        """Find what there is. Once."""
+        """Load the filters of earlier runs, at the first call."""
         if self._restored:
             return
         self._restored = True
-        reply = await self._pool.submit(partial(_restore, str(self._root)), LOOKUP_PRIORITY).final_reply()
+        request = partial(_find_request, str(self._root))
+        reply = await self._pool.submit(request, LOOKUP_PRIORITY).final_reply()
         if not isinstance(reply, FiltersReply):
-            log.warning("token filters of an earlier run are not used: %s", reply)
+            log.warning("the token filters of earlier runs below %s are not used: %s", self._root, reply)
             return
-        self._sizes = await asyncio.to_thread(_sizes, [head.filter_path for head in reply.filters])
-        for head in sorted(reply.filters, key=lambda each: (each.path, each.first_offset)):
-            self._add(head)
+        self._sizes = await asyncio.to_thread(_file_sizes, [info.filter_path for info in reply.filters])
+        for info in sorted(reply.filters, key=lambda info: (info.path, info.first_offset)):
+            self._add(info)
 
-    def _add(self, head: FilterInfo) -> None:
-        """Take in a filter, unless others have some of its offsets."""
-        blocks = self._blocks.setdefault(head.path, [])
+    def _add(self, info: FilterInfo) -> None:
+        """Add a filter, unless another one has some of its offsets."""
+        blocks = self._blocks.setdefault(info.path, [])
         if any(
-            each.first_offset < head.next_offset and head.first_offset < each.next_offset for each in blocks
+            block.first_offset < info.next_offset and info.first_offset < block.next_offset
+            for block in blocks
         ):
             return
         blocks.append(
             Block(
-                head.path,
-                head.start,
-                head.end,
-                head.first_offset,
-                head.next_offset,
-                head.max_ms,
+                info.path,
+                info.start,
+                info.end,
+                info.first_offset,
+                info.next_offset,
+                info.max_ms,
                 closed=True,
-                min_ms=head.min_ms,
-                max_ms=head.max_ms,
-                filter_path=head.filter_path,
+                min_ms=info.min_ms,
+                max_ms=info.max_ms,
+                filter_path=info.filter_path,
             )
         )
-        blocks.sort(key=lambda each: each.first_offset)
+        blocks.sort(key=lambda block: block.first_offset)
 
-    async def blocks(self, held: Sequence[ClusterPartition]) -> dict[tuple[str, int], list[Block]]:
-        """The filters of these partitions that still hold."""
-        verdicts = await self._verdicts(held)
+    def _filtered(self, partition: ClusterPartition) -> Sequence[Block]:
+        """The spans of a partition with a filter, valid or not."""
+        return self._blocks.get(filter_folder(partition), ())
+
+    async def blocks(self, partitions: Sequence[ClusterPartition]) -> dict[tuple[str, int], list[Block]]:
+        """The spans of these partitions with a valid filter."""
+        validity = await self._validity(partitions)
         return {
-            (each.topic, each.partition): [
-                block for block in self._blocks.get(folder_of(each), ()) if verdicts.get(block.filter_path)
+            (partition.topic, partition.partition): [
+                block for block in self._filtered(partition) if validity.get(block.filter_path)
             ]
-            for each in held
+            for partition in partitions
         }
 
-    async def _verdicts(self, held: Sequence[ClusterPartition]) -> dict[str | None, bool]:
-        """Of each filter whether it still holds; nothing of those whose leaders do not say."""
+    async def _validity(self, partitions: Sequence[ClusterPartition]) -> dict[str | None, bool]:
+        """Whether each filter is valid, by its path. Filters whose leaders do not answer are left out."""
         await self.restore()
-        asked = [
-            (each.topic, each.partition, epoch)
-            for each in held
-            for epoch in sorted({_epoch(block) for block in self._blocks.get(folder_of(each), ())})
+        lookups = [
+            (partition.topic, partition.partition, epoch)
+            for partition in partitions
+            for epoch in sorted({_leader_epoch(block) for block in self._filtered(partition)})
         ]
-        if not asked:
+        if not lookups:
             return {}
-        reply = await self._pool.submit(partial(_epochs, asked), LOOKUP_PRIORITY).final_reply()
+        reply = await self._pool.submit(partial(_epochs_request, lookups), LOOKUP_PRIORITY).final_reply()
         if not isinstance(reply, LookUpOffsetsReply):
             return {}
-        ends = dict(zip(asked, reply.results, strict=True))
-        found: dict[str | None, bool] = {}
-        for each in held:
-            for block in self._blocks.get(folder_of(each), ()):
-                epoch, end = ends.get((each.topic, each.partition, _epoch(block)), (UNKNOWN, 0))
+        epoch_ends = dict(zip(lookups, reply.results, strict=True))
+        validity: dict[str | None, bool] = {}
+        for partition in partitions:
+            for block in self._filtered(partition):
+                lookup = partition.topic, partition.partition, _leader_epoch(block)
+                epoch, end = epoch_ends.get(lookup, (UNKNOWN, 0))
                 if epoch != UNKNOWN:
-                    same = epoch == _epoch(block) and end >= block.next_offset
-                    found[block.filter_path] = same and block.next_offset > each.begin
-        return found
+                    is_same_history = epoch == _leader_epoch(block) and end >= block.next_offset
+                    validity[block.filter_path] = is_same_history and block.next_offset > partition.begin
+        return validity
 
-    async def build_missing(self, held: Sequence[ClusterPartition]) -> int:
-        """Make some of the filters that are missing, the newest first, and remove those that hold no more.
-        `held`: all partitions of the cluster. How many were made."""
-        await self._forget(held, await self._verdicts(held))
+    async def build_missing(self, partitions: Sequence[ClusterPartition]) -> int:
+        """Build up to SPANS_AT_ONCE missing filters, the newest first, and remove invalid ones. `partitions`:
+        all partitions of the cluster. Returns how many were built."""
+        await self._remove_invalid(partitions, await self._validity(partitions))
         missing = [
-            ((each.end - high) * mean_bytes(each), each, low, high)
-            for each in held
-            if folder_of(each) and not each.problem
-            for low, high in closed_spans(each, self._blocks.get(folder_of(each), ()), self._span_bytes)
-            if (folder_of(each), low, high) not in self._without
+            ((partition.end - high) * mean_bytes(partition), partition, low, high)
+            for partition in partitions
+            if filter_folder(partition) and not partition.problem
+            for low, high in closed_spans(partition, self._filtered(partition), self._span_bytes)
+            if (filter_folder(partition), low, high) not in self._unfilterable
         ]
-        missing.sort(key=lambda each: each[0])
+        missing.sort(key=lambda span: span[0])
         made = 0
-        for _, each, low, high in missing[:SPANS_AT_ONCE]:
-            reply = await self._built(each, low, high)
+        for _, partition, low, high in missing[:SPANS_AT_ONCE]:
+            reply = await self._build_filter(partition, low, high)
             if isinstance(reply, RequestFailed) and not reply.data_deleted:
-                log.warning("no token filter for %s %d from %d on: %s", *_place(each), low, reply.reason)
-                break  # its broker may be back later
+                log.warning(
+                    "the token filter of topic %s, partition %d, offsets %d to %d could not be built; it is"
+                    " tried again later: %s",
+                    partition.topic,
+                    partition.partition,
+                    low,
+                    high - 1,
+                    reply.reason,
+                )
+                break  # the broker may answer later
             if not isinstance(reply, BuildFilterReply) or reply.filter is None:
-                self._without.add((folder_of(each), low, high))
+                self._unfilterable.add((filter_folder(partition), low, high))
                 continue
             if not await self._make_room(reply.filter):
                 break
             self._add(reply.filter)
             made += 1
-            await sleep(self._clock, (reply.filter.end - reply.filter.start) / self._bytes_a_s)
+            await sleep(self._clock, (reply.filter.end - reply.filter.start) / self._bytes_per_s)
         return made
 
-    async def _built(self, held: ClusterPartition, low: int, high: int) -> Reply:
-        size = max(1, int((high - low) * mean_bytes(held)))
-        unit = Unit(held.topic, held.partition, held.topic_id, 0, size, low, high)
-        folder = str(self._root / folder_of(held))
-        return await self._builder.submit(partial(_build, unit, folder), BUILD_PRIORITY).final_reply()
+    async def _build_filter(self, partition: ClusterPartition, low: int, high: int) -> Reply:
+        size = max(1, int((high - low) * mean_bytes(partition)))
+        unit = Unit(partition.topic, partition.partition, partition.topic_id, 0, size, low, high)
+        folder = str(self._root / filter_folder(partition))
+        return await self._builder.submit(partial(_build_request, unit, folder), BUILD_PRIORITY).final_reply()
 
-    async def _make_room(self, head: FilterInfo) -> bool:
-        """Remove filters of older events for a new one; False: it is the oldest itself, and is removed."""
-        self._sizes |= await asyncio.to_thread(_sizes, [head.filter_path])
-        every = [block for blocks in self._blocks.values() for block in blocks]
-        every.sort(key=lambda each: -(each.max_ms or 0))
-        gone: list[str] = []
-        while sum(self._sizes.values()) > self._most_bytes:
-            oldest = every.pop() if every and (every[-1].max_ms or 0) < head.max_ms else None
-            path = head.filter_path if oldest is None or oldest.filter_path is None else oldest.filter_path
+    async def _make_room(self, info: FilterInfo) -> bool:
+        """Remove filters of older events until a new one fits into the maximum size. False: its own events
+        are the oldest, and it was removed."""
+        self._sizes |= await asyncio.to_thread(_file_sizes, [info.filter_path])
+        newest_first = [block for blocks in self._blocks.values() for block in blocks]
+        newest_first.sort(key=lambda block: -(block.max_ms or 0))
+        removed: list[str] = []
+        while sum(self._sizes.values()) > self._max_bytes:
+            is_older = bool(newest_first) and (newest_first[-1].max_ms or 0) < info.max_ms
+            oldest = newest_first.pop() if is_older else None
+            path = info.filter_path if oldest is None or oldest.filter_path is None else oldest.filter_path
             self._sizes.pop(path, None)
-            gone.append(path)
+            removed.append(path)
             if oldest is None:
                 break
             self._blocks[oldest.path].remove(oldest)
-        if gone:
-            await self._builder.submit(partial(_remove, gone), BUILD_PRIORITY).final_reply()
-        return head.filter_path not in gone
+        await self._remove_files(removed)
+        return info.filter_path not in removed
 
-    async def _forget(self, held: Sequence[ClusterPartition], verdicts: dict[str | None, bool]) -> None:
-        """Remove what is of topics that are gone, of offsets that are gone, or of another history."""
-        live = {folder_of(each) for each in held}
-        gone: list[str] = []
+    async def _remove_invalid(
+        self, partitions: Sequence[ClusterPartition], validity: dict[str | None, bool]
+    ) -> None:
+        """Remove the filters of deleted topics and offsets, of another history, and damaged ones."""
+        live_folders = {filter_folder(partition) for partition in partitions}
+        removed: list[str] = []
         for folder, blocks in list(self._blocks.items()):
-            bad = [
-                each
-                for each in blocks  # one without a file turned out to be damaged
-                if folder not in live or each.filter_path is None or not verdicts.get(each.filter_path, True)
+            invalid = [
+                block
+                for block in blocks
+                if folder not in live_folders
+                or block.filter_path is None  # a search has found that it is damaged
+                or not validity.get(block.filter_path, True)
             ]
-            gone += [each.filter_path for each in bad if each.filter_path is not None]
-            self._blocks[folder] = [each for each in blocks if each not in bad]
+            removed += [block.filter_path for block in invalid if block.filter_path is not None]
+            self._blocks[folder] = [block for block in blocks if block not in invalid]
             if not self._blocks[folder]:
                 del self._blocks[folder]
-        for path in gone:
+        for path in removed:
             self._sizes.pop(path, None)
-        if gone:
-            await self._builder.submit(partial(_remove, gone), BUILD_PRIORITY).final_reply()
+        await self._remove_files(removed)
+
+    async def _remove_files(self, paths: list[str]) -> None:
+        if paths:
+            await self._builder.submit(partial(_remove_request, paths), BUILD_PRIORITY).final_reply()
 
 
-def _epoch(block: Block) -> int:
-    """Of its last batch: its file is named so."""
+def _leader_epoch(block: Block) -> int:
+    """The leader epoch of a span's last batch, from the name of its filter."""
     return int(Path(block.filter_path or "-0").stem.rpartition("-")[2])
 
 
-def _place(held: ClusterPartition) -> tuple[str, int]:
-    return held.topic, held.partition
-
-
-def _sizes(paths: Sequence[str]) -> dict[str, int]:
+def _file_sizes(paths: Sequence[str]) -> dict[str, int]:
     return {path: os.path.getsize(path) for path in paths if os.path.exists(path)}
 
 
-def _restore(root: str, job_id: int) -> FindFiltersRequest:
+def _find_request(root: str, job_id: int) -> FindFiltersRequest:
     return FindFiltersRequest(job_id, root, "")
 
 
-def _epochs(asked: list[tuple[str, int, int]], job_id: int) -> LookUpOffsetsRequest:
-    return LookUpOffsetsRequest(job_id, "epoch", asked)
+def _epochs_request(lookups: list[tuple[str, int, int]], job_id: int) -> LookUpOffsetsRequest:
+    return LookUpOffsetsRequest(job_id, "epoch", lookups)
 
 
-def _build(unit: Unit, folder: str, job_id: int) -> BuildFilterRequest:
+def _build_request(unit: Unit, folder: str, job_id: int) -> BuildFilterRequest:
     return BuildFilterRequest(job_id, unit, folder)
 
 
-def _remove(paths: list[str], job_id: int) -> RemoveFiltersRequest:
+def _remove_request(paths: list[str], job_id: int) -> RemoveFiltersRequest:
     return RemoveFiltersRequest(job_id, paths)

@@ -1,12 +1,12 @@
-"""Search in any Kafka cluster: the log is read through its protocol, batch by batch, by worker processes.
+"""Searches any Kafka cluster, over Kafka's protocol, in worker processes.
 
-Owns: from a request to spans of offsets, and what is told of partitions that cannot be read. Refuses: files
-of the log; and to believe a filter that the cluster does not vouch for (`filters.py`). The command
-line uses it over `--at` where no HTTP door is, and `mainstem console --at` for all its searches.
+It turns a request into spans of offsets, and reports the partitions that cannot be read. It uses a token
+filter only after the cluster has confirmed that it is valid (`filters.py`). The command line uses this search
+with `--at` if the server has no HTTP door, and `mainstem console --at` uses it for all its searches.
 
-It is the local search (`local/search.py`) with other units: a span is fetched where a block is mapped
-(`broker_client.py`), and the same code looks through its batches, most of which are never decompressed into
-events. The engine is asked for one thing: where the brokers are.
+It works like the local search (`local/search.py`), but a span is fetched (`span_reader.py`) where a block is
+mapped into memory. The same code scans the batches, most of which are never decompressed. The engine only
+provides the addresses of the brokers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mainstem.contract import (
 )
 from mainstem.log.storage.record_batch import Record
 from mainstem.search import targets
-from mainstem.search.blocks import buckets as bars
+from mainstem.search.blocks.buckets import bucket_edges, to_buckets
 from mainstem.search.cluster import plan
 from mainstem.search.cluster.filters import ClusterFilterStore, sleep
 from mainstem.search.compare import differences
@@ -72,18 +72,21 @@ from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
 
 PROGRAM = "mainstem.search.cluster.worker"
 WORKERS_MIN = 2
-"""While one waits for the network, the other one works."""
+"""So that one worker can scan while another waits for the network."""
 BUILD_INTERVAL_S = 5.0
-TIME_ROUNDS = 8
-"""So often it is asked for times: they put the spans of several partitions in order, and tell how far back a
-search has come. Twice for very many."""
+"""How often to look for spans that are complete now and lack a token filter."""
+TIME_ROUNDS, TIME_ROUNDS_MIN = 8, 2
+"""Look-ups by time in each partition before a search. They order the spans of several partitions, and show
+how far back a search has come. The minimum is used for more than PARTITIONS_MANY partitions."""
 PARTITIONS_MANY = 100
+NO_TOPIC = "\0"
+"""A glob that fits no topic."""
 
 log = logging.getLogger(__name__)
 
 
 class ClusterSearch:
-    """Implements `contract.Search` over the cluster behind an engine. Closing it leaves the engine open."""
+    """Implements `contract.Search` for the cluster of an engine. Closing it does not close the engine."""
 
     def __init__(
         self,
@@ -94,7 +97,8 @@ class ClusterSearch:
         workers: int | None = None,
         span_bytes: int = plan.SPAN_BYTES,
     ) -> None:
-        """`cache`: the folder of token filters, one folder in it for each cluster; None: none are used."""
+        """`cache`: the folder for the token filters of all clusters; None: no filters are used. `workers`:
+        maximum number of worker processes. `span_bytes`: size of a span."""
         self._engine, self._clock, self._cache = engine, clock, cache
         self._workers, self._span_bytes = workers, span_bytes
         self._pool: WorkerPool | None = None
@@ -107,10 +111,10 @@ class ClusterSearch:
 
     async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
         """See the contract."""
-        run, problems = await self._start(request, want="count" if request.only_count else "events")
+        execution, problems = await self._start(request, output="count" if request.only_count else "events")
         for problem in problems:
             yield problem
-        async with aclosing(run.updates()) as updates:
+        async with aclosing(execution.updates()) as updates:
             async for update in updates:
                 yield update
 
@@ -118,10 +122,10 @@ class ClusterSearch:
         self, request: SearchRequest, fields: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
         """See the contract."""
-        run, problems = await self._start(request, want="fields", fields=fields)
+        execution, problems = await self._start(request, output="fields", fields=fields)
         for problem in problems:
             yield problem
-        async with aclosing(run.facets(top)) as updates:
+        async with aclosing(execution.facets(top)) as updates:
             async for update in updates:
                 yield update
 
@@ -129,37 +133,40 @@ class ClusterSearch:
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
         """See the contract."""
-        selected, ours = await self._tally(selection, fields)
-        others, theirs = await self._tally(baseline, fields)
-        return differences(selected, ours, others, theirs, top)
+        selected, selected_matches = await self._count_values(selection, fields)
+        others, other_matches = await self._count_values(baseline, fields)
+        return differences(selected, selected_matches, others, other_matches, top)
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
     ) -> list[Bucket]:
-        """See the contract; but from look-ups by time: exact where times rise with offsets. What has been
-        compacted away, and marks of transactions, count as events."""
-        held = [each for each in await self._list_partitions(topics) if each.begin < each.end]
+        """See the contract. The counts are differences of offsets that are looked up by time: they are exact
+        if times rise with offsets, and they include compacted events and transaction markers."""
+        partitions = [part for part in await self._list_partitions(topics) if part.begin < part.end]
         if since_ms is None:
-            firsts = [time_ms for time_ms, _ in await self._look_up_times([(each, 0) for each in held])]
-            since_ms = min((each for each in firsts if each >= 0), default=None)
+            firsts = await self._look_up_times([(partition, 0) for partition in partitions])
+            since_ms = min((time_ms for time_ms, _ in firsts if time_ms >= 0), default=None)
         if until_ms is None:
-            lasts = await asyncio.gather(*(self._last_time(each) for each in held))
-            until_ms = max((each + 1 for each in lasts if each is not None), default=None)
-        if since_ms is None or until_ms is None or since_ms >= until_ms or not held:
+            lasts = await asyncio.gather(*(self._last_time(partition) for partition in partitions))
+            until_ms = max((time_ms + 1 for time_ms in lasts if time_ms is not None), default=None)
+        if since_ms is None or until_ms is None or since_ms >= until_ms or not partitions:
             return []
-        edges = bars.bucket_edges(since_ms, until_ms, buckets)
-        asked = [(each, max(0, edge)) for each in held for edge in edges]
-        found = iter(await self._look_up_times(asked))
+        edges = bucket_edges(since_ms, until_ms, buckets)
+        results = iter(
+            await self._look_up_times(
+                [(partition, max(0, edge)) for partition in partitions for edge in edges]
+            )
+        )
         counts = [0.0] * (len(edges) - 1)
-        for each in held:
-            before = each.begin
-            for at in range(len(edges)):
-                _, offset = next(found)
-                offset = max(before, each.end if offset < 0 else offset)
-                if at:
-                    counts[at - 1] += offset - before
-                before = offset
-        return bars.to_buckets(edges, counts)
+        for partition in partitions:
+            previous = partition.begin
+            for edge in range(len(edges)):
+                _, offset = next(results)
+                offset = max(previous, partition.end if offset < 0 else offset)
+                if edge:
+                    counts[edge - 1] += offset - previous
+                previous = offset
+        return to_buckets(edges, counts)
 
     def prepare(self) -> None:
         """See the contract."""
@@ -178,7 +185,7 @@ class ClusterSearch:
     # --- token filters ------------------------------------------------------------------------------------
 
     def start_building_filters(self) -> None:
-        """Make token filters in the background from now on: slowly, the newest events first."""
+        """Build token filters in the background from now on: slowly, those of the newest events first."""
         if self._background_task is None:
             self._background_task = asyncio.get_running_loop().create_task(self._keep_building_filters())
 
@@ -192,26 +199,28 @@ class ClusterSearch:
             await sleep(self._clock, BUILD_INTERVAL_S)
 
     async def build_missing_filters(self) -> int:
-        """Make some of the token filters that are missing; how many. 0: none is missing, or none is kept."""
-        held = await self._list_partitions(["*"])
-        return 0 if self._filters is None else await self._filters.build_missing(held)
+        """Build some of the missing token filters. Returns how many; 0: none is missing, or filters are not
+        used."""
+        partitions = await self._list_partitions(["*"])
+        return 0 if self._filters is None else await self._filters.build_missing(partitions)
 
     # ------------------------------------------------------------------------------------------------------
 
     async def _ready_pool(self) -> WorkerPool:
-        """The workers, which are told where the brokers are."""
+        """The workers, created at the first call with the addresses of the brokers."""
         async with self._opening:
             if self._pool is None:
                 cluster = await self._engine.cluster()
-                brokers = ",".join(f"{each.host}:{each.port}" for each in cluster.brokers)
-                most = self._workers or max(WORKERS_MIN, len(cluster.brokers))
-                pool = WorkerPool(self._clock, workers=most, program=(PROGRAM, brokers))
+                addresses = ",".join(f"{broker.host}:{broker.port}" for broker in cluster.brokers)
+                workers = self._workers or max(WORKERS_MIN, len(cluster.brokers))
+                pool = WorkerPool(self._clock, workers=workers, program=(PROGRAM, addresses))
                 if self._cache is not None and cluster.id:
                     self._builder = WorkerPool(
-                        self._clock, workers=1, nice=BACKGROUND_NICE, program=(PROGRAM, brokers)
+                        self._clock, workers=1, nice=BACKGROUND_NICE, program=(PROGRAM, addresses)
                     )
                     self._filters = ClusterFilterStore(
-                        self._cache / re.sub(r"[^A-Za-z0-9_-]", "_", cluster.id),  # never a path
+                        self._cache
+                        / re.sub(r"[^A-Za-z0-9_-]", "_", cluster.id),  # whatever the id, not a path
                         self._clock,
                         pool,
                         self._builder,
@@ -221,121 +230,134 @@ class ClusterSearch:
         return self._pool
 
     async def _list_partitions(
-        self, globs: Sequence[str], demanded: Sequence[str] | None = None
+        self, globs: Sequence[str], query_globs: Sequence[str] | None = None
     ) -> list[ClusterPartition]:
+        """The partitions of topics; see ListPartitionsRequest. NotReachable."""
         pool = await self._ready_pool()
-        reply = await pool.submit(partial(_survey, list(globs), demanded), LOOKUP_PRIORITY).final_reply()
+        request = partial(_list_request, list(globs), query_globs)
+        reply = await pool.submit(request, LOOKUP_PRIORITY).final_reply()
         if isinstance(reply, RequestFailed):
             raise NotReachable(f"the cluster cannot be searched: {reply.reason}")
         assert isinstance(reply, ListPartitionsReply)
         return reply.partitions
 
-    async def _look_up_times(self, asked: Sequence[tuple[ClusterPartition, int]]) -> list[tuple[int, int]]:
-        """The first (time, offset) at or after each time; -1: none."""
-        if not asked:
+    async def _look_up_times(self, lookups: Sequence[tuple[ClusterPartition, int]]) -> list[tuple[int, int]]:
+        """(time, offset) of the first event at each time (ms) or later; offset -1: there is none."""
+        if not lookups:
             return []
         pool = await self._ready_pool()
-        rows = [(each.topic, each.partition, time_ms) for each, time_ms in asked]
-        reply = await pool.submit(partial(_offsets, rows), LOOKUP_PRIORITY).final_reply()
+        rows = [(partition.topic, partition.partition, time_ms) for partition, time_ms in lookups]
+        reply = await pool.submit(partial(_times_request, rows), LOOKUP_PRIORITY).final_reply()
         if not isinstance(reply, LookUpOffsetsReply):
             raise NotReachable(f"the cluster cannot be searched: {reply}")
         return reply.results
 
-    async def _last_time(self, held: ClusterPartition) -> int | None:
-        """Of the last event of a partition."""
-        low = max(held.begin, held.end - plan.span_events(held, plan.FIRST_BYTES))
-        size = int((held.end - low) * plan.mean_bytes(held))
-        unit = Unit(held.topic, held.partition, held.topic_id, 0, size, low, held.end)
-        job = (await self._ready_pool()).submit(partial(_last_event, unit), LOOKUP_PRIORITY)
+    async def _last_time(self, partition: ClusterPartition) -> int | None:
+        """The time of a partition's last event, ms. None: it was not found."""
+        end = partition.end
+        low = max(partition.begin, end - plan.span_events(partition, plan.FIRST_BYTES))
+        size = int((end - low) * plan.mean_bytes(partition))
+        unit = Unit(partition.topic, partition.partition, partition.topic_id, 0, size, low, end)
+        job = (await self._ready_pool()).submit(partial(_last_event_request, unit), LOOKUP_PRIORITY)
         while not isinstance(reply := await job.replies.get(), ScanMatches):
             if isinstance(reply, ScanReply | RequestFailed):
                 return None
         return reply.rows[0][1]
 
-    async def _tally(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FieldValueCounter, int]:
-        run, _ = await self._start(request, want="fields", fields=fields)
-        async with aclosing(run.updates()) as updates:
+    async def _count_values(
+        self, request: SearchRequest, fields: Sequence[str]
+    ) -> tuple[FieldValueCounter, int]:
+        """The values of fields in all matches, and the number of matches."""
+        execution, _ = await self._start(request, output="fields", fields=fields)
+        async with aclosing(execution.updates()) as updates:
             async for _ in updates:
                 pass
-        return run.value_counter, run.totals.matches
+        return execution.value_counter, execution.totals.matches
 
     async def _start(
-        self, request: SearchRequest, *, want: str, fields: Sequence[str] = ()
+        self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()
     ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
+        """A search that is ready to run, and the partitions that it has to leave out."""
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
-        globs = request.topics
         if request.resume is not None:
-            globs = sorted({each.topic for each in decode_resume_token(request)[1]}) or ["\0"]
-        held = await self._list_partitions(globs, None if request.resume is not None else matcher.topics)
+            topics = sorted({target.topic for target in decode_resume_token(request)[1]})
+            partitions = await self._list_partitions(topics or [NO_TOPIC])
+        else:
+            partitions = await self._list_partitions(request.topics, matcher.topics)
         if request.partitions is not None:
-            held = [each for each in held if each.partition in request.partitions]
+            partitions = [part for part in partitions if part.partition in request.partitions]
         problems = [
-            Unreadable(Position(each.topic, each.partition, each.begin), each.problem)
-            for each in held
-            if each.problem
+            Unreadable(Position(partition.topic, partition.partition, partition.begin), partition.problem)
+            for partition in partitions
+            if partition.problem
         ]
-        from_ms = [each for each in (request.since_ms, matcher.time_range[0]) if each is not None]
-        known = _ListedPartitions(held, await self._start_offsets(held, max(0, *from_ms)) if from_ms else {})
-        request, left = await targets.resolve(known, request, matcher)
-        ordered = order_items(await self._work_items(held, left, request.newest_first), request.newest_first)
-        to_ms = [each for each in (request.until_ms, matcher.time_range[1]) if each is not None]
+        from_ms = [ms for ms in (request.since_ms, matcher.time_range[0]) if ms is not None]
+        to_ms = [ms for ms in (request.until_ms, matcher.time_range[1]) if ms is not None]
+        first_offsets = await self._first_offsets(partitions, max(0, *from_ms)) if from_ms else {}
+        catalog = _ListedPartitions(partitions, first_offsets)
+        request, remaining = await targets.resolve(catalog, request, matcher)
+        items_by_partition = await self._work_items(partitions, remaining, request.newest_first)
+        items = order_items(items_by_partition, request.newest_first)
         pool = await self._ready_pool()
-        await prune(pool, ordered, matcher, max(from_ms, default=None), min(to_ms, default=None))
-        run = ClusterSearchExecution(
-            pool, self._clock, request, now_ms, ordered, left, output=want, fields=fields
+        await prune(pool, items, matcher, max(from_ms, default=None), min(to_ms, default=None))
+        execution = ClusterSearchExecution(
+            pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields
         )
-        run.totals.undecodable += len(problems)
-        return run, problems
+        execution.totals.undecodable += len(problems)
+        return execution, problems
 
-    async def _start_offsets(
-        self, held: Sequence[ClusterPartition], time_ms: int
+    async def _first_offsets(
+        self, partitions: Sequence[ClusterPartition], time_ms: int
     ) -> dict[tuple[str, int], int]:
-        found = await self._look_up_times([(each, time_ms) for each in held])
+        """The offset of the first event at this time or later in each partition; its end if there is none."""
+        results = await self._look_up_times([(partition, time_ms) for partition in partitions])
         return {
-            (each.topic, each.partition): each.end if offset < 0 else offset
-            for each, (_, offset) in zip(held, found, strict=True)
+            (partition.topic, partition.partition): partition.end if offset < 0 else offset
+            for partition, (_, offset) in zip(partitions, results, strict=True)
         }
 
     async def _work_items(
-        self, held: Sequence[ClusterPartition], left: Sequence[Remaining], newest_first: bool
+        self, partitions: Sequence[ClusterPartition], remaining: Sequence[Remaining], newest_first: bool
     ) -> list[list[WorkItem]]:
-        by_place = {(each.topic, each.partition): each for each in held}
-        wanted = [each for each in left if each.low < each.high]
-        asked = [by_place[each.topic, each.partition] for each in wanted]
-        blocks = {} if self._filters is None else await self._filters.blocks(asked)
-        times = await self._time_estimates(asked)
+        """The units of each partition with offsets to search, oldest first."""
+        by_name = {(partition.topic, partition.partition): partition for partition in partitions}
+        wanted = [target for target in remaining if target.low < target.high]
+        searched = [by_name[target.topic, target.partition] for target in wanted]
+        blocks = {} if self._filters is None else await self._filters.blocks(searched)
+        estimates = await self._time_estimates(searched)
         return [
             plan.work_items(
                 partition,
-                each,
-                blocks.get((each.topic, each.partition), []),
-                about,
+                target,
+                blocks.get((target.topic, target.partition), []),
+                estimate,
                 newest_first=newest_first,
                 span_bytes=self._span_bytes,
             )
-            for each, partition, about in zip(wanted, asked, times, strict=True)
+            for target, partition, estimate in zip(wanted, searched, estimates, strict=True)
         ]
 
-    async def _time_estimates(self, held: Sequence[ClusterPartition]) -> list[plan.TimeEstimate]:
-        """About when the events of these partitions were."""
+    async def _time_estimates(self, partitions: Sequence[ClusterPartition]) -> list[plan.TimeEstimate]:
+        """Estimates of the times of these partitions' events."""
         now_ms = self._clock.wall_ms()
-        times = [plan.TimeEstimate(each, now_ms) for each in held]
-        rounds = TIME_ROUNDS if len(held) <= PARTITIONS_MANY else 2
-        for _ in range(rounds):
-            asked = [
-                (each, about, question)
-                for each, about in zip(held, times, strict=True)
-                if (question := about.next_lookup_ms()) is not None
+        estimates = [plan.TimeEstimate(partition, now_ms) for partition in partitions]
+        for _ in range(TIME_ROUNDS if len(partitions) <= PARTITIONS_MANY else TIME_ROUNDS_MIN):
+            lookups = [
+                (partition, estimate, lookup_ms)
+                for partition, estimate in zip(partitions, estimates, strict=True)
+                if (lookup_ms := estimate.next_lookup_ms()) is not None
             ]
-            found = await self._look_up_times([(each, question) for each, _, question in asked])
-            for (_, about, question), (time_ms, offset) in zip(asked, found, strict=True):
-                about.add_lookup(question, time_ms, offset)
-        return times
+            results = await self._look_up_times(
+                [(partition, lookup_ms) for partition, _, lookup_ms in lookups]
+            )
+            for (_, estimate, lookup_ms), (time_ms, offset) in zip(lookups, results, strict=True):
+                estimate.add_lookup(lookup_ms, time_ms, offset)
+        return estimates
 
 
 class ClusterSearchExecution(SearchExecution):
-    """A search whose units turn out larger or smaller than was thought, and may have no broker."""
+    """A search whose sizes are estimates until the units are read, and whose brokers may not answer."""
 
     def _handle_reply(self, reply: Reply | None) -> Iterator[Update]:
         item = self._active[0]
@@ -353,11 +375,10 @@ class ClusterSearchExecution(SearchExecution):
         item.unit = msgspec.structs.replace(item.unit, start=0, end=size)
 
     def _drop_partition(self, unit: Unit) -> None:
-        """What is left of a partition whose broker does not answer: it was told once, and asked for long
-        enough."""
-        kept = [each for each in self._pending if not _same_place(each.unit, unit)]
+        """Give up the rest of a partition whose broker does not answer. It was retried and reported once."""
+        others = [item for item in self._pending if not _is_same_partition(item.unit, unit)]
         self._pending.clear()
-        self._pending.extend(kept)
+        self._pending.extend(others)
 
     def _current_totals(self) -> Totals:
         totals = super()._current_totals()
@@ -366,48 +387,51 @@ class ClusterSearchExecution(SearchExecution):
         return totals
 
 
-def _same_place(one: Unit, other: Unit) -> bool:
-    return one.partition == other.partition and one.topic == other.topic
+def _is_same_partition(unit: Unit, other: Unit) -> bool:
+    return unit.partition == other.partition and unit.topic == other.topic
 
 
 class _ListedPartitions:
-    """What has been surveyed, for `targets.resolve`."""
+    """The partitions that were listed for a search, as the catalog for `targets.resolve`."""
 
-    def __init__(self, held: Sequence[ClusterPartition], begins: dict[tuple[str, int], int]) -> None:
-        self._held = {(each.topic, each.partition): each for each in held}
-        self._begins = begins
+    def __init__(
+        self, partitions: Sequence[ClusterPartition], first_offsets: dict[tuple[str, int], int]
+    ) -> None:
+        """`first_offsets`: of the first event in the search's range of time."""
+        self._partitions = {(partition.topic, partition.partition): partition for partition in partitions}
+        self._first_offsets = first_offsets
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
-        """Those with a partition that was asked for."""
+        """The topics of the listed partitions."""
         counts: dict[str, int] = {}
-        for topic, partition in self._held:
+        for topic, partition in self._partitions:
             counts[topic] = max(partition + 1, counts.get(topic, 0))
         return [TopicSummary(name, count, 0) for name, count in counts.items()]
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
-        """UnknownTopic: not surveyed, or not reachable."""
-        each = self._held.get((topic, partition))
-        if each is None:
+        """The listed bounds. UnknownTopic: the partition was not listed."""
+        listed = self._partitions.get((topic, partition))
+        if listed is None:
             raise UnknownTopic(f"{topic} {partition}")
-        return Bounds(each.begin, each.end)
+        return Bounds(listed.begin, listed.end)
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
-        """As it was looked up."""
-        return self._begins.get((topic, partition))
+        """The offset that was looked up for the search. It does not depend on `time_ms`."""
+        return self._first_offsets.get((topic, partition))
 
 
 def to_record(event: Event) -> Record:
-    """An event as the log has it."""
+    """An event as a record of the log."""
     return Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
 
 
-def _survey(globs: list[str], demanded: Sequence[str] | None, job_id: int) -> ListPartitionsRequest:
-    return ListPartitionsRequest(job_id, globs, None if demanded is None else list(demanded))
+def _list_request(globs: list[str], query_globs: Sequence[str] | None, job_id: int) -> ListPartitionsRequest:
+    return ListPartitionsRequest(job_id, globs, None if query_globs is None else list(query_globs))
 
 
-def _offsets(rows: list[tuple[str, int, int]], job_id: int) -> LookUpOffsetsRequest:
+def _times_request(rows: list[tuple[str, int, int]], job_id: int) -> LookUpOffsetsRequest:
     return LookUpOffsetsRequest(job_id, "time", rows)
 
 
-def _last_event(unit: Unit, job_id: int) -> ScanRequest:
+def _last_event_request(unit: Unit, job_id: int) -> ScanRequest:
     return ScanRequest(job_id, unit, "", 0, None, None, True, 1, UNIT_MATCH_BYTES)
