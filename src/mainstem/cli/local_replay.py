@@ -31,7 +31,7 @@ class LocalReplay:
         search = cast("Search", target.search)  # the search of a cluster has the whole contract
         await target.engine.partitions(request.to)
         clock = LoopClock(asyncio.get_running_loop())
-        job = ReplayJob.of(request.job, request.request)
+        job = ReplayJob.of(request.job, request.matches)
         replay = Replay(target.engine, search, clock, request.to, job)
         if request.is_resumed:
             await asyncio.sleep(SETTLE_S)
@@ -40,7 +40,7 @@ class LocalReplay:
 
     async def count(self) -> tuple[int, ReplayProgress]:
         """How many events it would publish; see `ReplayRunner.count`."""
-        events = await self._replay.count(self._request.request)
+        events = await self._replay.count(self._request.matches)
         progress = self._replay.progress
         counted = ReplayProgress(already_published=progress.already_published, unreadable=progress.unreadable)
         progress.unreadable = 0  # `run` counts the same ranges again
@@ -48,6 +48,6 @@ class LocalReplay:
 
     async def run(self) -> AsyncGenerator[ReplayProgress, None]:
         """Publish the events; see `ReplayRunner.run`."""
-        source = matching_events(self._search, self._request.request)
+        source = matching_events(self._search, self._request.matches)
         async for progress in self._replay.run(source, self._request.rate, asyncio.sleep):
             yield progress

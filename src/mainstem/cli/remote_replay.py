@@ -42,7 +42,7 @@ class RemoteReplay:
     async def _lines(self, *, dry_run: bool) -> AsyncGenerator[ReplayProgressJson, None]:
         body = ReplayRequestJson(
             to=self._request.to,
-            matches=MatchesJson.from_request(self._request.request),
+            matches=MatchesJson.from_request(self._request.matches),
             rate=self._request.rate,
             job=self._request.job,
             dry_run=dry_run,

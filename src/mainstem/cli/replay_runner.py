@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class ReplayRequest:
     """Which events to replay, where to, and how."""
 
-    request: SearchRequest
+    matches: SearchRequest
+    """The search whose matches are replayed."""
     to: str
     """The target topic."""
     rate: int
@@ -33,10 +34,10 @@ class ReplayRequest:
     def resume_command(self, address: str) -> str:
         """The command line that continues the replay. Ages are written as times, so that it means the same
         events."""
-        words = ["mainstem", "replay", self.request.query, "--to", self.to, "--job", self.job]
-        for topic in self.request.topics:
+        words = ["mainstem", "replay", self.matches.query, "--to", self.to, "--job", self.job]
+        for topic in self.matches.topics:
             words += ["--topic", topic]
-        for option, time_ms in (("--since", self.request.since_ms), ("--until", self.request.until_ms)):
+        for option, time_ms in (("--since", self.matches.since_ms), ("--until", self.matches.until_ms)):
             words += [] if time_ms is None else [option, format_iso(time_ms)]
         return shlex.join([*words, "--rate", str(self.rate), "--at", address])
 
