@@ -36,13 +36,13 @@ _ATTRIBUTES = struct.Struct(">h")
 _TIMESTAMP = struct.Struct(">q")
 
 
-def keeping(batch: bytes, kept: Collection[int]) -> bytes:
+def keeping(batch: bytes, kept_deltas: Collection[int]) -> bytes:
     """The batch with only the records at these offset deltas, as Kafka's log cleaner writes it. Offsets,
     times and codec stay; the largest time is that of the remaining records. Without records, only the header
     remains, with no codec and no first time."""
     header = read_header(batch)
     plain = bytes(codecs.decompress(header.codec, memoryview(batch)[HEADER_BYTES:], 64 << 20))
-    remaining = [(time, record) for delta, time, record in _records(plain) if delta in kept]
+    remaining = [(time, record) for delta, time, record in _records(plain) if delta in kept_deltas]
     data = b"".join(record for _, record in remaining)
     if data and header.codec:
         data = codecs.compress(header.codec, data)
@@ -87,13 +87,13 @@ def random_deltas(rng: random.Random, count: int) -> set[int]:
 
 
 async def append(
-    rig: SearchRig, topic: str, partition: int, rows: Sequence[Row], kept: Collection[int], codec: str
+    rig: SearchRig, topic: str, partition: int, rows: Sequence[Row], kept_deltas: Collection[int], codec: str
 ) -> int:
     """Append a batch that lacks records, and return its base offset."""
     log = rig.partition(topic, partition)
     # The log refuses such a batch from clients, so its validation is replaced.
     with patch("mainstem.log.partition.partition.validate", read_header):
-        batch = bytearray(keeping(bytes(build(rows, codec=codec)), kept))
+        batch = bytearray(keeping(bytes(build(rows, codec=codec)), kept_deltas))
         appended = log.append(memoryview(batch))
     await log.when_committed(appended.next_offset)
     return appended.base_offset
@@ -169,9 +169,9 @@ class RewrittenPartition:
             plain = codecs.decompress(header.codec, memoryview(batch)[HEADER_BYTES:], 64 << 20)
             deltas = [delta for delta, _, _ in _records(bytes(plain))]
             chosen = random_deltas(rng, len(deltas))
-            kept = {delta for i, delta in enumerate(deltas) if i in chosen}
-            removed |= {base + delta for delta in deltas if delta not in kept}
-            if kept or rng.random() < 0.3:
-                remaining[base] = keeping(batch, kept)
+            kept_deltas = {delta for i, delta in enumerate(deltas) if i in chosen}
+            removed |= {base + delta for delta in deltas if delta not in kept_deltas}
+            if kept_deltas or rng.random() < 0.3:
+                remaining[base] = keeping(batch, kept_deltas)
         self.batches = remaining
         return removed

@@ -34,14 +34,16 @@ ExpectedEvents = dict[TopicOffset, Record]
 
 @settings(deadline=None)  # the first example imports the decoder
 @given(st.sets(st.integers(0, 9)), st.sampled_from(CODECS))
-def test_a_batch_that_lacks_records_keeps_offsets_and_times_of_the_others(kept: set[int], codec: str) -> None:
+def test_a_batch_that_lacks_records_keeps_offsets_and_times_of_the_others(
+    kept_deltas: set[int], codec: str
+) -> None:
     rows = [(b"k", b"v%d" % i, [("h", b"x")], 1_000 + i) for i in range(10)]
     whole = build(rows, codec=codec)
     assign_offsets(memoryview(whole), 50, 3, None)
-    thinned = keeping(bytes(whole), kept)
+    thinned = keeping(bytes(whole), kept_deltas)
     assert read_header(thinned).is_plausible
     assert read_header(thinned).next_offset == 60
-    assert decode(thinned) == [record for record in decode(whole) if record.offset - 50 in kept]
+    assert decode(thinned) == [record for record in decode(whole) if record.offset - 50 in kept_deltas]
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -87,17 +89,17 @@ async def check_search(
 ) -> None:
     """The hits, their order and contents are right; also when resumed after limits; and so are the facets."""
     wanted = matching(events, request)
-    found = await run(search, request)
-    assert found.unreadable == []
-    assert (found.end.reason, found.end.totals.undecodable) == ("complete", 0)
-    assert sorted(found.places) == sorted(wanted), request
-    for event in found.events:
+    result = await run(search, request)
+    assert result.unreadable == []
+    assert (result.end.reason, result.end.totals.undecodable) == ("complete", 0)
+    assert sorted(result.places) == sorted(wanted), request
+    for event in result.events:
         record = wanted[event.topic, event.partition, event.offset]
         assert (event.timestamp_ms, event.key, event.value, event.headers) == (
             record.timestamp_ms, record.key, record.value, record.headers,
         )  # fmt: skip
-    for partition in {place[:2] for place in found.places}:
-        offsets = [place[2] for place in found.places if place[:2] == partition]
+    for partition in {place[:2] for place in result.places}:
+        offsets = [place[2] for place in result.places if place[:2] == partition]
         assert offsets == sorted(offsets, reverse=request.newest_first)
     await check_resumed(search, request, sorted(wanted), 1 + len(wanted) // rng.randrange(2, 5))
     facets, done = await count_facets(search, request, ["a", "partition"], 1_000)
@@ -124,10 +126,10 @@ async def check_resumed(
             limit=limit,
             resume=token,
         )
-        found = await run(search, limited)
-        places += found.places
-        token = found.end.resume
-        if found.end.reason == "complete":
+        result = await run(search, limited)
+        places += result.places
+        token = result.end.resume
+        if result.end.reason == "complete":
             break
     assert sorted(places) == wanted
 
@@ -146,10 +148,15 @@ def next_batch(rig: SearchRig, rng: random.Random) -> tuple[str, int, Partition,
 
 
 def add_expected(
-    events: ExpectedEvents, topic: str, index: int, base: int, rows: Sequence[Row], kept: Collection[int]
+    events: ExpectedEvents,
+    topic: str,
+    index: int,
+    base: int,
+    rows: Sequence[Row],
+    kept_deltas: Collection[int],
 ) -> None:
     """Add the kept rows of a batch to the expected events."""
-    for delta in kept:
+    for delta in kept_deltas:
         key, value, headers, time_ms = rows[delta]
         events[topic, index, base + delta] = Record(base + delta, time_ms, key, value, tuple(headers))
 
@@ -158,9 +165,9 @@ async def append_thinned(rig: SearchRig, rng: random.Random, events: ExpectedEve
     """Append batches, some of which lack records."""
     for _ in range(batches):
         topic, index, log, rows = next_batch(rig, rng)
-        kept = random_deltas(rng, len(rows))
-        base = await append(rig, topic, index, rows, kept, rng.choice(CODECS))
-        add_expected(events, topic, index, base, rows, kept)
+        kept_deltas = random_deltas(rng, len(rows))
+        base = await append(rig, topic, index, rows, kept_deltas, rng.choice(CODECS))
+        add_expected(events, topic, index, base, rows, kept_deltas)
         if log.segments.active is not None and log.segments.active.size > SEGMENT_BYTES // 4:
             log.roll()
 
@@ -289,18 +296,18 @@ async def check_search_during_compaction(
 ) -> None:
     """Every event that remains is found once; none that was removed before is found."""
     before = matching(await without_deleted(rig, events), request)
-    found: Counter[TopicOffset] = Counter()
+    hit_counts: Counter[TopicOffset] = Counter()
     async with aclosing(rig.cluster.search(request)) as updates:
         async for update in updates:
             if isinstance(update, Hit):
-                found[update.event.topic, update.event.partition, update.event.offset] += 1
+                hit_counts[update.event.topic, update.event.partition, update.event.offset] += 1
             if rng.random() < 0.02:
                 partition = rng.choice(list(logs))
                 remove_expected(events, partition, logs[partition].clean(rng))
     after = matching(await without_deleted(rig, events), request)
-    assert max(found.values(), default=1) == 1
-    assert set(found) <= set(before)
-    assert set(after) <= set(found)
+    assert max(hit_counts.values(), default=1) == 1
+    assert set(hit_counts) <= set(before)
+    assert set(after) <= set(hit_counts)
 
 
 # ----------------------------------------------------------------------------------------------------------

@@ -56,14 +56,14 @@ def parts_of(folder: Path) -> list[Path]:
 async def check(rig: SearchRig, query: str, **more: object) -> SearchResult:
     """Run a search, and check that it finds what brute force finds and that its totals cover all bytes."""
     request = SearchRequest(query=query, limit=None, **more)  # type: ignore[arg-type]  # times
-    found = await run(rig.local, request)
+    result = await run(rig.local, request)
     events = [event for topic in await rig.engine.topics() for event in await rig.events(topic.name)]
-    assert sorted(found.places) == sorted(brute_force(events, request, NOW_MS)), query
-    totals = found.end.totals
+    assert sorted(result.places) == sorted(brute_force(events, request, NOW_MS)), query
+    totals = result.end.totals
     assert totals.total_bytes == totals.scanned_bytes + totals.skipped_bytes + totals.removed_bytes
     assert totals.indexed_bytes <= totals.skipped_bytes
-    assert found.unreadable == []
-    return found
+    assert result.unreadable == []
+    return result
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -131,12 +131,11 @@ def test_a_block_with_a_batch_that_cannot_be_decoded_is_not_indexed(tmp_path: Pa
 
 def test_a_part_of_bytes_that_were_overwritten_is_not_used(tmp_path: Path) -> None:
     units, part = build_numbered_part(tmp_path)
-    assert [each.folder for each in layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions")] == [
-        part.folder
-    ]
+    (on_disk,) = layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions")
+    assert on_disk.folder == part.folder
     path = Path(units[0].path)
     data = bytearray(path.read_bytes())
-    data[units[-1].start + 15] ^= 1  # another leader epoch: the log was cut, and grew again
+    data[units[-1].start + 15] ^= 1  # another leader epoch, as if the log was truncated and written again
     path.write_bytes(data)
     assert layout.find_parts(tmp_path / layout.ROOT, tmp_path / "partitions") == []
     assert parts_of(tmp_path) == []
@@ -294,10 +293,10 @@ def test_a_needle_is_found_without_reading_most_batches(tmp_path: Path) -> None:
         assert before.end.totals.indexed_bytes == 0
         assert "being built" not in (before.end.totals.index_note or "")
         await rig.local.build_missing_parts()
-        found = await check(rig, "needle4711 topic:orders")
-        totals = found.end.totals
+        result = await check(rig, "needle4711 topic:orders")
+        totals = result.end.totals
         assert totals.total_bytes is not None
-        assert len(found.places) == 1
+        assert len(result.places) == 1
         assert totals.indexed_bytes > totals.total_bytes / 2
         assert totals.events < before.end.totals.events
         assert totals.index_note is None
@@ -416,8 +415,8 @@ def test_without_tantivy_no_index_is_used_and_the_totals_say_why(
         await fill_with_needle(rig)
         await rig.local.build_missing_parts()
         await rig.local.build_missing_parts()
-        found = await check(rig, "needle4711 topic:orders")
-        assert "pip install 'mainstem[index]'" in (found.end.totals.index_note or "")
+        result = await check(rig, "needle4711 topic:orders")
+        assert "pip install 'mainstem[index]'" in (result.end.totals.index_note or "")
         assert (await check(rig, "alpha topic:payments")).end.totals.index_note is None
         assert parts_of(rig.folder) == []
 
@@ -435,8 +434,8 @@ def test_no_index_is_built_while_the_disk_has_no_space(
         await fill_with_needle(rig)
         await rig.local.build_missing_parts()
         assert parts_of(rig.folder) == []
-        found = await check(rig, "needle4711 topic:orders")
-        assert found.end.totals.index_note == "not covered by the index: the disk is nearly full"
+        result = await check(rig, "needle4711 topic:orders")
+        assert result.end.totals.index_note == "not covered by the index: the disk is nearly full"
         problems.clear()
         await rig.local.build_missing_parts()
         assert parts_of(rig.folder) != []

@@ -68,9 +68,9 @@ def test_blocks_that_cannot_match_are_skipped(tmp_path: Path) -> None:
         await fill_more(rig)
         assert await rig.local.build_missing_filters() == len(filters(rig)) > 10
         assert await rig.local.build_missing_filters() == 0
-        found = await run(rig.local, SearchRequest(query="needle4711", limit=None))
-        assert len(found.places) == 1
-        totals = found.end.totals
+        result = await run(rig.local, SearchRequest(query="needle4711", limit=None))
+        assert len(result.places) == 1
+        totals = result.end.totals
         assert totals.total_bytes is not None
         assert totals.skipped_bytes > totals.total_bytes // 2
         assert totals.skipped_bytes + totals.scanned_bytes == totals.total_bytes
@@ -93,8 +93,8 @@ def test_filters_of_an_earlier_run_are_used(tmp_path: Path) -> None:
         assert await rig.local.build_missing_filters() > 10
 
     async def second(rig: SearchRig) -> None:
-        found = await run(rig.local, SearchRequest(query="nothinghasthis", limit=None))
-        assert found.end.totals.skipped_bytes > 0
+        result = await run(rig.local, SearchRequest(query="nothinghasthis", limit=None))
+        assert result.end.totals.skipped_bytes > 0
         assert await rig.local.build_missing_filters() == 0
 
     run_on_search_rig(tmp_path, first, block_bytes=BLOCK_BYTES)
@@ -113,8 +113,8 @@ def test_a_damaged_filter_excludes_nothing_and_is_built_again(tmp_path: Path) ->
             for position in [*rng.sample(range(token_filter.PAGE_BYTES, len(data)), 300), 9, 40, 60]:
                 data[position] = 0
             path.write_bytes(rng.choice([bytes(data), b"", bytes(len(data)), bytes(data[:5000])]))
-        found = await run(rig.local, request)
-        assert found.places == expected
+        result = await run(rig.local, request)
+        assert result.places == expected
         rig.local._filtered_topics.clear()
         assert await rig.local.build_missing_filters() > 0
         assert (await run(rig.local, request)).places == expected
@@ -138,8 +138,8 @@ def test_a_filter_that_could_not_be_written_is_built_later(
         rig.local.start_building_filters()
         while rig.local.metric_values()["mainstem_search_filters_made_total"] < 10:
             await asyncio.sleep(0.01)
-        found = await run(rig.local, SearchRequest(query="nothinghasthis", limit=None))
-        assert found.end.totals.skipped_bytes > 0
+        result = await run(rig.local, SearchRequest(query="nothinghasthis", limit=None))
+        assert result.end.totals.skipped_bytes > 0
 
     run_on_search_rig(tmp_path, work, block_bytes=BLOCK_BYTES)
 
@@ -239,9 +239,9 @@ def test_results_equal_brute_force_while_data_is_written_and_deleted(seed: int) 
                     ["alpha", "n:4711", "n14228 beta", "key:4711", "in.b:gamma", "straße", "x"]
                 )
                 request = SearchRequest(query=query, limit=None)
-                found = await run(rig.local, request)
+                result = await run(rig.local, request)
                 expected = brute_force(await rig.events("orders"), request, NOW_MS)
-                assert sorted(found.places) == sorted(expected)
+                assert sorted(result.places) == sorted(expected)
                 if building is not None:
                     await building
 

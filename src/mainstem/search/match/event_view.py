@@ -24,7 +24,7 @@ _SURELY_SHORT = 4_000
 """Bytes. A shorter payload has no number too long for msgspec and no nesting too deep for it."""
 
 
-class FieldReader:
+class QueryFieldReader:
     """Decodes the fields that a query names, selected by their outermost names."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -51,7 +51,7 @@ class EventView:
         self.record = record
         self._row = self._tree = _UNREAD
 
-    def row(self, reader: FieldReader) -> Any:
+    def row(self, reader: QueryFieldReader) -> Any:
         """The fields that the query names; None if the payload is no JSON object. A query has one reader."""
         if self._row is _UNREAD:
             try:

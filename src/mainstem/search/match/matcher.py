@@ -19,7 +19,7 @@ from mainstem.search.match.byte_prefilter import (
     candidate_stretches,
     may_hide_needle,
 )
-from mainstem.search.match.event_view import EventView, FieldReader, path_exists, path_matches
+from mainstem.search.match.event_view import EventView, QueryFieldReader, path_exists, path_matches
 from mainstem.search.match.values import is_null_test, scalar_test, text_test
 from mainstem.search.query import times
 from mainstem.search.query.ast import (
@@ -78,7 +78,7 @@ class Matcher:
         prefilters = [BytePrefilter(clause) for clause in about_bytes]
         prefilters.sort(key=lambda prefilter: prefilter.selectivity, reverse=True)
         self._prefilters = tuple(prefilters)
-        self._check = _Compiler(now_ms, FieldReader(field_names(node))).check(node)
+        self._check = _Compiler(now_ms, QueryFieldReader(field_names(node))).check(node)
 
     @classmethod
     def of(cls, query: str | Node, *, now_ms: int) -> Matcher:
@@ -133,7 +133,7 @@ def cost(node: Node) -> int:
 class _Compiler:
     """Compiles nodes to closures."""
 
-    def __init__(self, now_ms: int, reader: FieldReader) -> None:
+    def __init__(self, now_ms: int, reader: QueryFieldReader) -> None:
         self.now_ms = now_ms
         self.reader = reader
 
@@ -258,7 +258,7 @@ def _local_regex(pattern: str) -> EventCheck:
     return check
 
 
-def _field(path: tuple[str, ...], test: Test, reader: FieldReader) -> EventCheck:
+def _field(path: tuple[str, ...], test: Test, reader: QueryFieldReader) -> EventCheck:
     attribute, rest = reader.attributes.get(path[0]), path[1:]
     passes = _at_path(test)
     scalar_passes = None if rest or isinstance(test, Exists) else scalar_test(test)
