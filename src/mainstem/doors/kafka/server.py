@@ -257,16 +257,16 @@ class KafkaDoor:
     async def drain(self) -> None:
         self._sweeper.cancel()
         self._drained = asyncio.Event()
-        for link in list(self._sockets):
-            link.drain()
+        for client in list(self._sockets):
+            client.drain()
         if self._sockets:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), DRAIN_SECONDS)
 
     async def close(self) -> None:
         self._sweeper.cancel()
-        for link in list(self._sockets):
-            link.abort()
+        for client in list(self._sockets):
+            client.abort()
         await asyncio.sleep(0)
 
     # --- what its sockets call
@@ -276,27 +276,27 @@ class KafkaDoor:
         """No connection is served any more."""
         return self._drained is not None
 
-    def remove(self, link: KafkaSocket) -> None:
+    def remove(self, client: KafkaSocket) -> None:
         """A connection has ended."""
-        if link not in self._sockets:
+        if client not in self._sockets:
             return
-        self._sockets.discard(link)
-        self.note_unsent(link, 0)
-        link.release()
+        self._sockets.discard(client)
+        self.note_unsent(client, 0)
+        client.release()
         if self._drained is not None and not self._sockets:
             self._drained.set()
 
-    def note_unsent(self, link: KafkaSocket, count: int) -> None:
+    def note_unsent(self, client: KafkaSocket, count: int) -> None:
         """A client that stopped reading leaves `count` bytes unread; 0: it reads again."""
-        self._unsent_bytes += count - self._unsent.pop(link, 0)
+        self._unsent_bytes += count - self._unsent.pop(client, 0)
         assert self._unsent_bytes >= 0, "no more is read than was unread"
         if count:
-            self._unsent[link] = count
+            self._unsent[client] = count
             if self._unsent_bytes > UNSENT_ALL_BYTES:
                 self.dispatcher.warn_rate_limited(
                     "unsent", "too much is unread by all clients together: connection closed"
                 )
-                self._loop.call_soon(link.abort)
+                self._loop.call_soon(client.abort)
 
     # --- timeouts
 
@@ -306,13 +306,13 @@ class KafkaDoor:
             left = iter(list(self._sockets))
         now = self.dispatcher.clock.monotonic()
         checked = 0
-        for link in islice(left, SWEEP_TURN):
+        for client in islice(left, SWEEP_TURN):
             checked += 1
-            reason = link.close_reason(now)
+            reason = client.close_reason(now)
             if reason:
                 self.dispatcher.warn_rate_limited("stuck", f"a client {reason}: connection closed")
             if reason is not None:
-                link.abort()
+                client.abort()
         if checked == SWEEP_TURN:
             self._sweeper = self._loop.call_later(0, self._sweep, left)
         else:
@@ -326,17 +326,17 @@ class KafkaDoor:
             return
         now = self.dispatcher.clock.monotonic()
         by_memory = sorted(
-            ((link.unused_memory_bytes(now), id(link), link) for link in self._sockets), reverse=True
+            ((client.unused_memory_bytes(now), id(client), client) for client in self._sockets), reverse=True
         )
         left_bytes = receiving.used_bytes
-        for held_bytes, _, link in by_memory:
+        for held_bytes, _, client in by_memory:
             if not held_bytes or left_bytes <= receiving.max_bytes // 2:
                 break
             left_bytes -= held_bytes
             self.dispatcher.warn_rate_limited(
                 "memory", "a client holds memory for a frame and sends no more: connection closed"
             )
-            link.abort()
+            client.abort()
 
 
 async def open_door(context: DoorContext) -> KafkaDoor:
