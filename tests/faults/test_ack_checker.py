@@ -47,11 +47,11 @@ def test_an_acknowledged_event_that_is_not_there_is_lost(ledger: Ledger) -> None
     assert str(violation) == "lost at flights-0: p#4 was promised at offset 4"
 
 
-def test_a_whole_partition_that_is_gone_is_lost(ledger: Ledger) -> None:
+def test_a_missing_partition_is_lost(ledger: Ledger) -> None:
     assert rules(ledger.judge({})) == ["lost"] * 5
 
 
-def test_an_event_that_a_consumer_was_shown_may_not_go_away(ledger: Ledger) -> None:
+def test_an_event_that_a_consumer_has_read_must_stay(ledger: Ledger) -> None:
     ledger.shown(HERE, 5, event(5))
     assert rules(ledger.judge({HERE: THERE})) == ["lost"]
 
@@ -73,13 +73,13 @@ def test_an_event_at_two_offsets_is_there_twice(ledger: Ledger) -> None:
     assert rules(ledger.judge({HERE: [*THERE, (5, event(4))]})) == ["twice"]
 
 
-def test_an_event_of_a_producer_that_sends_again_may_be_there_twice(ledger: Ledger) -> None:
+def test_an_event_of_a_retrying_producer_may_be_there_twice(ledger: Ledger) -> None:
     again = event(0, "retrying")
     ledger.sent(HERE, again)
     assert ledger.judge({HERE: [*THERE, (5, again), (6, again)]}) == []
 
 
-def test_events_of_one_producer_in_another_order_are_found() -> None:
+def test_events_of_one_producer_in_another_order_are_a_violation() -> None:
     ledger = Ledger()
     for one in EVENTS[:2]:
         ledger.sent(HERE, one)
@@ -94,11 +94,11 @@ def test_events_of_two_producers_have_no_order_between_them() -> None:
     assert ledger.judge({HERE: list(enumerate(mixed))}) == []
 
 
-def test_an_event_that_nobody_sent_is_invented(ledger: Ledger) -> None:
+def test_an_event_that_was_never_sent_is_invented(ledger: Ledger) -> None:
     assert rules(ledger.judge({HERE: [*THERE, (5, event(99))]})) == ["invented"]
 
 
-def test_a_hole_between_offsets_is_a_gap(ledger: Ledger) -> None:
+def test_missing_offsets_between_events_are_a_gap(ledger: Ledger) -> None:
     assert rules(ledger.judge({HERE: [*THERE, (6, event(5))]})) == ["gap"]
 
 
@@ -123,7 +123,7 @@ def test_a_committed_offset_never_goes_back(ledger: Ledger, now: int) -> None:
     assert rules(ledger.judge({HERE: THERE}, {GROUP: now})) == ["back"]
 
 
-def test_a_committed_offset_that_is_gone_went_back(ledger: Ledger) -> None:
+def test_a_missing_committed_offset_went_back(ledger: Ledger) -> None:
     ledger.committing("board", HERE, 3)
     ledger.committed("board", HERE, 3)
     assert rules(ledger.judge({HERE: THERE}, {})) == ["back"]
@@ -137,7 +137,7 @@ def test_a_commit_without_an_answer_may_be_in_force_or_not(ledger: Ledger) -> No
     assert ledger.judge({HERE: THERE}, {GROUP: 4}) == []
 
 
-def test_a_committed_offset_that_nobody_tried_is_ahead(ledger: Ledger) -> None:
+def test_a_committed_offset_that_was_never_sent_is_ahead(ledger: Ledger) -> None:
     ledger.committing("board", HERE, 3)
     ledger.committed("board", HERE, 3)
     ledger.committing("board", HERE, 4)

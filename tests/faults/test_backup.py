@@ -106,7 +106,7 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
         assert min(epochs(restored.data)) > max(epochs(server.data))
 
 
-def test_a_copy_by_other_means_is_noticed(tmp_path: Path) -> None:
+def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")
@@ -126,7 +126,7 @@ def test_a_copy_by_other_means_is_noticed(tmp_path: Path) -> None:
     assert max(epochs(tmp_path / "copy")) == raised, "it is a folder of its own now"
 
 
-def test_what_cannot_be_backed_up_or_restored_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_backup_or_restore_that_is_not_possible_is_refused_in_one_line(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")
@@ -146,7 +146,7 @@ def test_what_cannot_be_backed_up_or_restored_is_told_in_one_line(tmp_path: Path
     assert run("restore", tmp_path / "backup", tmp_path / "again").returncode == ExitCode.FOLDER
 
 
-def test_a_damaged_backup_is_told_when_it_is_restored(tmp_path: Path) -> None:
+def test_a_damaged_backup_is_reported_when_it_is_restored(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")
@@ -162,7 +162,7 @@ def test_a_damaged_backup_is_told_when_it_is_restored(tmp_path: Path) -> None:
     assert "1 places are damaged" in done.stderr
 
 
-def test_a_start_changes_no_file_that_a_copy_has_in_common(tmp_path: Path) -> None:
+def test_a_start_changes_no_file_that_a_backup_shares(tmp_path: Path) -> None:
     """A segment is one file with a copy's (hard link), and the start has to write to it and to cut it."""
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)

@@ -27,7 +27,7 @@ def fetch(caller: SocketClient, topic: str) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_without_descriptors_files_that_are_clean_make_room_for_others(tmp_path: Path) -> None:
+def test_without_descriptors_clean_files_are_closed_for_others(tmp_path: Path) -> None:
     names = [f"t{number}" for number in range(60)]
     with Server(tmp_path / "data") as server:
         good = SocketClient(server)
@@ -48,7 +48,7 @@ def test_without_descriptors_files_that_are_clean_make_room_for_others(tmp_path:
 
 
 @pytest.mark.slow
-def test_without_any_descriptor_single_requests_are_refused_and_all_is_well_after(tmp_path: Path) -> None:
+def test_without_any_descriptor_single_requests_fail_and_later_ones_succeed(tmp_path: Path) -> None:
     names = [f"t{number}" for number in range(60)]
     with Server(tmp_path / "data") as server:
         good = SocketClient(server)

@@ -67,7 +67,7 @@ def injected(
 
 
 @pytest.mark.slow
-def test_a_sync_that_fails_once_costs_what_was_in_flight_and_no_more(tmp_path: Path) -> None:
+def test_a_sync_that_fails_once_fails_only_the_requests_in_flight(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")
@@ -99,9 +99,7 @@ def test_a_sync_that_fails_once_costs_what_was_in_flight_and_no_more(tmp_path: P
         "pwrite64,pread64,preadv2,openat,ftruncate,fdatasync,fsync,rename:error=EINTR:when=2+3",
     ],
 )
-def test_short_writes_go_on_and_calls_that_a_signal_broke_off_are_repeated(
-    tmp_path: Path, fault: str
-) -> None:
+def test_short_writes_are_continued_and_interrupted_calls_repeated(tmp_path: Path, fault: str) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")
@@ -146,7 +144,7 @@ def test_when_every_sync_fails_it_is_read_only_until_the_next_start(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_disk_that_stalls_holds_up_events_and_nothing_else(tmp_path: Path) -> None:
+def test_a_stalled_disk_delays_events_and_nothing_else(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders")

@@ -21,6 +21,8 @@ ALSO = (
     "1970",
     "newest checkpoint",
     "older backup",
+    "Batches are missing",
+    "older version, 0.1.0",
     "symbolic link",
 )
 STATES = ("shown", "part: ", "open", "not here: ")

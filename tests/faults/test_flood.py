@@ -113,7 +113,7 @@ def limit_descriptors(server: Server, soft: int) -> None:
 
 
 @pytest.mark.slow
-def test_without_descriptors_new_clients_wait_and_those_that_are_there_go_on(tmp_path: Path) -> None:
+def test_without_descriptors_new_clients_wait_and_connected_ones_continue(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         good = SocketClient(server)
         good.create("t")
@@ -139,7 +139,7 @@ def test_without_descriptors_new_clients_wait_and_those_that_are_there_go_on(tmp
 
 
 @pytest.mark.slow
-def test_segments_are_opened_while_connections_take_all_that_they_may(tmp_path: Path) -> None:
+def test_segments_can_be_opened_while_connections_use_all_their_descriptors(tmp_path: Path) -> None:
     count = 150
     with Server(tmp_path / "data", max_connections=count) as server:
         good = SocketClient(server)
@@ -157,7 +157,7 @@ def test_segments_are_opened_while_connections_take_all_that_they_may(tmp_path: 
 
 
 @pytest.mark.slow
-def test_after_a_flood_all_is_as_it_was(tmp_path: Path) -> None:
+def test_after_a_flood_the_server_is_as_before(tmp_path: Path) -> None:
     count = 2000
     with Server(tmp_path / "data", first_request_timeout_ms=600_000) as server:
         good = SocketClient(server)
@@ -189,7 +189,7 @@ BEGUN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("begun", BEGUN)
-def test_what_many_begin_and_do_not_finish_costs_bounded_memory(tmp_path: Path, begun: str) -> None:
+def test_many_unfinished_requests_cost_bounded_memory(tmp_path: Path, begun: str) -> None:
     most = 96 * MB
     with Server(tmp_path / "data", queued_max_request_bytes=most, socket_request_max_bytes=64 * MB) as server:
         good = SocketClient(server)

@@ -22,7 +22,7 @@ def on(disk: Path, aside: Path, **settings: object) -> Server:
 
 
 @pytest.mark.slow
-def test_a_full_disk_holds_up_events_alone_and_goes_on_by_itself(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_only_events_and_recovers_without_a_restart(tmp_path: Path) -> None:
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         settings = {"disk_reserve_bytes": 8 << 20, "log_retention_check_interval_ms": 500}
         with on(disk, tmp_path, **settings) as server:
@@ -56,7 +56,7 @@ def test_a_full_disk_holds_up_events_alone_and_goes_on_by_itself(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_before_anybody_looks_loses_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_between_two_checks_loses_nothing(tmp_path: Path) -> None:
     """Without a reserve every write fails by itself: cleanly, and only until there is room."""
     with disks.ext4(tmp_path / "disk", 64) as disk, on(disk, tmp_path, disk_reserve_bytes=0) as server:
         client = AcknowledgedClient(server.at)
@@ -94,7 +94,7 @@ def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_at_the_limit_of_all_data_events_alone_are_held_up(tmp_path: Path) -> None:
+def test_at_the_limit_of_all_data_only_events_are_refused(tmp_path: Path) -> None:
     limits = {"data_max_bytes": 16 << 20, "log_segment_bytes": 1 << 20, "disk_reserve_bytes": 0}
     with Server(tmp_path / "data", **limits) as server:
         client = AcknowledgedClient(server.at)

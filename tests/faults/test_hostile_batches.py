@@ -123,7 +123,7 @@ def peak_bytes(server: Server) -> int:
 
 
 @pytest.mark.slow
-def test_batches_that_lie_are_refused_and_the_next_one_is_taken(tmp_path: Path) -> None:
+def test_batches_with_false_fields_are_refused_and_the_next_one_is_accepted(tmp_path: Path) -> None:
     async def work(server: Server, caller: RawCaller) -> None:
         for number, lie in enumerate(LIES):
             code, offset = await produce(caller, forged(**lie))
@@ -139,7 +139,7 @@ def test_batches_that_lie_are_refused_and_the_next_one_is_taken(tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", BOMBS)
-def test_a_bomb_costs_no_memory_and_hides_nothing(tmp_path: Path, codec: str) -> None:
+def test_a_decompression_bomb_costs_no_memory_and_hides_no_other_event(tmp_path: Path, codec: str) -> None:
     async def work(server: Server, caller: RawCaller) -> None:
         assert await produce(caller, batch(b"before", timestamp_ms=T)) == (0, 0)
         bomb = BOMBS[codec]()

@@ -33,6 +33,6 @@ def test_many_sudden_deaths_lose_nothing_that_was_promised(tmp_path: Path, durab
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the helper in /proc")
-def test_the_death_of_the_helper_process_loses_nothing_that_was_promised(tmp_path: Path) -> None:
+def test_the_death_of_the_sync_process_loses_nothing_that_was_promised(tmp_path: Path) -> None:
     ledger = kill9.run(tmp_path, durability="disk", kills=3, seed=SEED, blow=kill9.kill_sync_process)
     assert ledger.promises

@@ -41,7 +41,7 @@ def part_of_a_produce(size: int, there: int) -> bytes:
 # --- memory that all share ---------------------------------------------------------------------------------
 
 
-def test_who_finds_nothing_left_waits_and_is_woken_in_turn() -> None:
+def test_connections_without_memory_wait_and_are_woken_in_turn() -> None:
     clock = SimClock()
     budget = MemoryBudget(clock, 10 * MB)
     first, second, third, fourth = RecordingWaiter(), RecordingWaiter(), RecordingWaiter(), RecordingWaiter()
@@ -62,7 +62,7 @@ def test_who_finds_nothing_left_waits_and_is_woken_in_turn() -> None:
     assert budget.reserve(fourth, MB)
 
 
-def test_who_left_is_not_woken() -> None:
+def test_a_connection_that_left_is_not_woken() -> None:
     clock = SimClock()
     budget = MemoryBudget(clock, MB)
     owners = [RecordingWaiter() for _ in range(3)]
@@ -73,7 +73,7 @@ def test_who_left_is_not_woken() -> None:
     assert owners[2].woken == 0
 
 
-def test_many_that_are_half_done_never_wait_for_each_other_for_ever() -> None:
+def test_half_received_requests_never_deadlock() -> None:
     clock, pool = SimClock(), BufferPool()
     budget = MemoryBudget(clock, 4 * MB)
     size, done = 2 * MB, 0
@@ -106,7 +106,7 @@ def test_many_that_are_half_done_never_wait_for_each_other_for_ever() -> None:
     assert most <= 4 * MB + size + POOLED_BYTES
 
 
-def test_what_strangers_begin_and_do_not_finish_holds_no_more_than_the_budget() -> None:
+def test_unfinished_first_requests_use_no_more_than_the_budget() -> None:
     pool, budget = BufferPool(), MemoryBudget(SimClock(), 2 * MB)
     readers = [frame_reader(100 * MB, pool, budget, RecordingWaiter()) for _ in range(300)]
     for number, frames in enumerate(readers):
@@ -128,7 +128,7 @@ def test_what_strangers_begin_and_do_not_finish_holds_no_more_than_the_budget() 
     assert budget.used_bytes == 0
 
 
-def test_requests_behind_one_that_waits_cost_what_they_are_long() -> None:
+def test_requests_behind_a_waiting_one_cost_their_length() -> None:
     node = MemoryNode()
     node.create("t")
     clients = [DoorClient(node) for _ in range(50)]
@@ -145,7 +145,7 @@ def test_requests_behind_one_that_waits_cost_what_they_are_long() -> None:
         assert len(client.replies()) == 2
 
 
-def test_a_large_request_behind_one_that_waits_comes_whole() -> None:
+def test_a_large_request_behind_a_waiting_one_arrives_whole() -> None:
     client = DoorClient()
     partition = client.node.partition(client.node.create("t"), 0)
     client.send(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
@@ -156,7 +156,7 @@ def test_a_large_request_behind_one_that_waits_comes_whole() -> None:
     assert client.dispatcher.receiving.used_bytes == 0
 
 
-def test_what_waits_for_the_disk_is_bounded_for_all_and_small_requests_go_on() -> None:
+def test_bytes_waiting_for_the_disk_are_bounded_and_small_requests_continue() -> None:
     node = MemoryNode(settings=Settings(queued_max_request_bytes=2 * MB, socket_request_max_bytes=MB))
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
@@ -182,7 +182,7 @@ def test_what_waits_for_the_disk_is_bounded_for_all_and_small_requests_go_on() -
     assert door.in_flight.used_bytes == 0
 
 
-def test_a_connection_that_ends_gives_back_all_that_it_held() -> None:
+def test_a_connection_that_ends_releases_all_its_memory() -> None:
     node = MemoryNode()
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
@@ -239,7 +239,7 @@ def test_connections_are_counted_by_address_and_in_all() -> None:
     assert guests.admit("a")
 
 
-def test_no_more_than_so_many_come_in_a_second() -> None:
+def test_new_connections_in_a_second_are_limited() -> None:
     clock = SimClock()
     guests = ConnectionLimits(clock, 10_000, 10_000, 10)
     came = 0
@@ -271,7 +271,7 @@ def answered(sock: socket.socket) -> bool:
     return len(sock.recv(4)) == 4
 
 
-def test_one_address_may_not_take_all_connections(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_address_cannot_use_all_connections(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(running: RunningDoor) -> None:
         with contextlib.ExitStack() as open_ones:
             for _ in range(2):
@@ -290,7 +290,7 @@ def test_one_address_may_not_take_all_connections(caplog: pytest.LogCaptureFixtu
     assert "2 connections from 127.0.0.7 (max.connections.per.ip): one more refused" in caplog.text
 
 
-def test_a_new_connection_has_to_send_a_request_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_connection_must_send_a_request_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.05)
 
     async def scenario(running: RunningDoor) -> None:
@@ -330,7 +330,7 @@ def test_a_large_request_on_a_slow_line_may_take_its_time(monkeypatch: pytest.Mo
     run(scenario)
 
 
-def test_who_holds_memory_that_others_wait_for_and_sends_nothing_is_closed(
+def test_a_silent_connection_that_holds_memory_others_wait_for_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.05)
@@ -360,7 +360,7 @@ def test_who_holds_memory_that_others_wait_for_and_sends_nothing_is_closed(
     run(scenario, Settings(queued_max_request_bytes=2 * MB, socket_request_max_bytes=MB))
 
 
-def test_what_all_clients_leave_unread_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unread_replies_of_all_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "UNSENT_ALL_BYTES", 3 * MB)
 
     async def scenario(running: RunningDoor) -> None:
@@ -407,7 +407,7 @@ def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) 
     ]
 
 
-def test_lines_that_were_left_out_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_suppressed_log_lines_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     client = DoorClient()
     warnings, clock = client.dispatcher.warnings, client.clock
     for number in range(4):

@@ -32,7 +32,7 @@ def test_a_folder_behind_a_link_is_one_folder(tmp_path: Path) -> None:
         assert client.read("orders") == client.acknowledged
 
 
-def test_a_batch_of_the_largest_size_is_taken_and_one_byte_more_is_not(tmp_path: Path) -> None:
+def test_a_batch_of_the_largest_size_is_accepted_and_one_byte_more_is_not(tmp_path: Path) -> None:
     largest = Settings().message_max_bytes
     size = 1_000_000 + largest - len(batch(bytes(1_000_000), timestamp_ms=T))
     whole = batch(bytes(size), timestamp_ms=T)

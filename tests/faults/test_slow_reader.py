@@ -28,7 +28,7 @@ while sock.recv(1 << 16):
 
 
 @pytest.mark.slow
-def test_a_client_that_stands_still_costs_bounded_memory_and_is_closed(tmp_path: Path) -> None:
+def test_a_stopped_client_costs_bounded_memory_and_is_closed(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         good = SocketClient(server)
         good.create("t")

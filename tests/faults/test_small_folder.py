@@ -102,7 +102,7 @@ def test_a_tail_that_is_cut_anywhere_is_whole_after_the_start(
 
 
 @pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\x02", b"event"])
-def test_what_lies_behind_the_end_never_passes_for_events(
+def test_bytes_after_the_end_are_never_taken_for_events(
     written: tuple[Files, Files, dict[int, bytes]], filling: bytes
 ) -> None:
     killed, _, whole = written

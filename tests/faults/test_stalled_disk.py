@@ -71,7 +71,7 @@ async def stalled(server: Server) -> None:
 
 
 @pytest.mark.slow
-def test_a_disk_that_does_not_answer_costs_bounded_memory_and_holds_up_events_alone(tmp_path: Path) -> None:
+def test_a_disk_that_does_not_respond_costs_bounded_memory_and_delays_only_events(tmp_path: Path) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0") as server:
         client = AcknowledgedClient(server.at)
         client.create("orders", "bulk")

@@ -170,7 +170,7 @@ def test_after_a_sudden_death_few_descriptors_are_enough_to_start(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_file_system_that_is_read_only_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_read_only_file_system_is_reported_in_one_line(tmp_path: Path) -> None:
     with disks.tmpfs(tmp_path / "disk", 300) as disk:
         server = Server(disk / "data")
         server.log_path = tmp_path / "server.log"

@@ -25,7 +25,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_the_partitions_of_a_client_that_stands_still_go_to_the_others(tmp_path: Path) -> None:
+def test_the_partitions_of_a_stopped_client_are_assigned_to_the_others(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         admin = AdminClient({"bootstrap.servers": server.at, **QUIET})
         admin.create_topics([NewTopic("orders", 4, 1)])["orders"].result(WAIT_S)

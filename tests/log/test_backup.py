@@ -207,7 +207,7 @@ def _any(_: Key) -> bool:
     return True
 
 
-def test_a_commit_that_fails_meanwhile_makes_it_begin_again() -> None:
+def test_a_commit_that_fails_makes_the_backup_begin_again() -> None:
     machine = LogRig().start()
     machine.write(2)
     _, failing = machine.append(fill=b"x")

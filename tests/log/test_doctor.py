@@ -91,7 +91,7 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
     path.write_bytes(data)
 
 
-def test_a_whole_folder_has_no_findings_and_stays_as_it_is(folder: Path) -> None:
+def test_a_whole_folder_has_no_findings_and_is_not_changed(folder: Path) -> None:
     before = content(folder)
     with FolderExamination(str(folder)) as exam:
         state = OfflineState(exam.disk)
@@ -140,7 +140,7 @@ def test_every_length_that_a_segment_was_cut_to_is_found(folder: Path) -> None:
     assert damage(folder) == []
 
 
-def test_a_segment_that_is_gone_is_found(folder: Path) -> None:
+def test_a_missing_segment_is_found(folder: Path) -> None:
     for path, first in zip(segments(folder), range(0, EVENTS, A_SEGMENT), strict=True):
         whole = path.read_bytes()
         path.unlink()
@@ -149,7 +149,7 @@ def test_a_segment_that_is_gone_is_found(folder: Path) -> None:
         path.write_bytes(whole)
 
 
-def test_a_partition_that_is_gone_is_found(folder: Path) -> None:
+def test_a_missing_partition_is_found(folder: Path) -> None:
     shutil.rmtree(segments(folder)[0].parent)
     (found,) = damage(folder)
     assert (found.first_offset, found.last_offset, found.problem) == (0, EVENTS - 1, "the folder is missing")
@@ -159,7 +159,7 @@ def test_a_partition_that_is_gone_is_found(folder: Path) -> None:
     "kind", ["*.index", "*.timeindex", "*.arrivals", "leader-epoch-checkpoint", "producers.snapshot"]
 )
 @pytest.mark.parametrize("garbage", [b"\0" * 7, b"\xff" * 48, b"nonsense"])
-def test_derived_files_are_no_damage(folder: Path, kind: str, garbage: bytes) -> None:
+def test_a_wrong_derived_file_is_not_damage(folder: Path, kind: str, garbage: bytes) -> None:
     (path, *_) = sorted(segments(folder)[0].parent.glob(kind))
     path.write_bytes(garbage)
     found = examined(folder)
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint_is_found(folder: Path, name: str) -> None:
     assert ("derived", name) in {(finding.severity, finding.path) for finding in found}
 
 
-def test_strangers_and_leftovers_are_named_and_left_alone(folder: Path) -> None:
+def test_unknown_files_and_leftovers_are_named_and_left_alone(folder: Path) -> None:
     partition = segments(folder)[0].parent
     (folder / "notes.txt").write_text("mine")
     (partition / "00000000000000000000.log.quarantine").write_bytes(b"abc")
@@ -191,7 +191,7 @@ def test_a_damaged_snapshot_of_the_state_is_found(folder: Path) -> None:
     assert [finding.path for finding in damage(folder)] == [f"state/snapshot-{0:020}"]
 
 
-def test_a_folder_in_use_and_a_folder_of_others_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_in_use_and_one_of_another_program_are_refused(folder: Path, tmp_path: Path) -> None:
     async def beside() -> None:
         loop = asyncio.get_running_loop()
         disk = RealDisk(str(folder), loop)
@@ -223,7 +223,7 @@ def garbled(folder: Path) -> Callable[[int], None]:
     return garble
 
 
-def test_whatever_is_damaged_it_comes_to_an_end(folder: Path, garbled: Callable[[int], None]) -> None:
+def test_an_examination_ends_whatever_is_damaged(folder: Path, garbled: Callable[[int], None]) -> None:
     for _ in range(60):
         garbled(3)
         assert isinstance(examined(folder), list)
@@ -313,7 +313,7 @@ def test_every_flipped_byte_of_a_segment_is_repaired(made: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("how", ["flipped", "cut", "gone", "empty"])
-def test_what_is_not_damaged_is_served_after_a_repair(folder: Path, which: int, how: str) -> None:
+def test_undamaged_events_are_served_after_a_repair(folder: Path, which: int, how: str) -> None:
     whole = events(folder)
     path = segments(folder)[which]
     size = path.stat().st_size // A_SEGMENT
@@ -336,7 +336,7 @@ def test_what_is_not_damaged_is_served_after_a_repair(folder: Path, which: int, 
     assert damage(folder) == []
 
 
-def test_a_partition_that_is_gone_takes_events_again_after_a_repair(folder: Path) -> None:
+def test_a_missing_partition_accepts_events_after_a_repair(folder: Path) -> None:
     shutil.rmtree(segments(folder)[0].parent)
     repaired(folder)
     assert is_whole(folder), examined(folder)
@@ -359,7 +359,7 @@ def test_derived_files_are_built_again(folder: Path, kind: str, garbage: bytes) 
 
 
 @pytest.mark.parametrize("names", [["checkpoint-0"], ["checkpoint-1"], ["checkpoint-0", "checkpoint-1"]])
-def test_a_checkpoint_is_made_and_what_is_around_damage_stays(folder: Path, names: list[str]) -> None:
+def test_a_checkpoint_is_rebuilt_and_the_batches_around_damage_stay(folder: Path, names: list[str]) -> None:
     whole = events(folder)
     for name in names:
         flip(folder / name, 40)
@@ -371,7 +371,7 @@ def test_a_checkpoint_is_made_and_what_is_around_damage_stays(folder: Path, name
     assert served(folder) == whole | {EVENTS: b"new"}
 
 
-def test_a_repair_that_was_cut_off_is_done_again(made: Path, tmp_path: Path) -> None:
+def test_a_repair_that_was_interrupted_is_done_again(made: Path, tmp_path: Path) -> None:
     """Wherever it ends: a start in between loses nothing, and a second repair makes it whole."""
     whole = events(made)
     del whole[EVENTS - 1]
@@ -390,7 +390,7 @@ def test_a_repair_that_was_cut_off_is_done_again(made: Path, tmp_path: Path) -> 
         shutil.rmtree(folder)
 
 
-def test_lost_records_of_the_state_are_named_and_not_given_up(folder: Path) -> None:
+def test_lost_records_of_the_state_are_named_and_kept_lost(folder: Path) -> None:
     (state,) = [path for path in folder.glob("partitions/*-0/*.log") if "0" * 31 + "1-0" in str(path)]
     before = state.read_bytes()
     flip(state, 100)
@@ -401,14 +401,14 @@ def test_lost_records_of_the_state_are_named_and_not_given_up(folder: Path) -> N
     assert len(state.read_bytes()) == len(before)
 
 
-def test_a_damaged_snapshot_that_nobody_needs_is_put_aside(folder: Path) -> None:
+def test_a_damaged_snapshot_that_is_not_needed_is_put_aside(folder: Path) -> None:
     (folder / "state" / f"snapshot-{0:020}").write_bytes(b"no snapshot")
     repaired(folder)
     assert damage(folder) == []
     assert (folder / "state" / f"snapshot-{0:020}.quarantine").read_bytes() == b"no snapshot"
 
 
-def test_whatever_is_damaged_a_repair_comes_to_an_end(folder: Path, garbled: Callable[[int], None]) -> None:
+def test_a_repair_ends_whatever_is_damaged(folder: Path, garbled: Callable[[int], None]) -> None:
     for _ in range(6):
         garbled(3)
         assert isinstance(repaired(folder), list)

@@ -102,7 +102,7 @@ def test_zeros_after_the_end_are_cut_at_each_of_three_starts() -> None:
         machine.write(1)
 
 
-def test_less_than_was_on_disk_is_read_only_and_told_at_every_start() -> None:
+def test_a_partition_shorter_than_its_checkpoint_is_read_only_at_every_start() -> None:
     machine = checkpointed(3, LogRig().config)
     machine.write(1)
     machine.crash("kill")
@@ -123,7 +123,7 @@ def test_less_than_was_on_disk_is_read_only_and_told_at_every_start() -> None:
         machine.stop()
 
 
-def test_with_durability_os_it_goes_on_after_what_is_there_and_says_so() -> None:
+def test_with_durability_os_a_short_partition_continues_after_what_is_there() -> None:
     machine = checkpointed(3)
     machine.crash("kill")
     inode = machine.disk.inode(ACTIVE)
@@ -135,7 +135,7 @@ def test_with_durability_os_it_goes_on_after_what_is_there_and_says_so() -> None
     assert machine.offsets() == [0, 1, 2]
 
 
-def test_a_missing_segment_is_told() -> None:
+def test_a_missing_segment_is_reported() -> None:
     machine = checkpointed(3, LogRig().config)
     machine.crash("kill")
     machine.disk.unlink(ACTIVE)
@@ -144,7 +144,7 @@ def test_a_missing_segment_is_told() -> None:
     assert machine.offsets() == []
 
 
-def test_damage_in_the_middle_of_the_journal_hurts_only_the_partitions_in_it() -> None:
+def test_damage_in_the_middle_of_the_journal_affects_only_the_partitions_in_it() -> None:
     machine = LogRig().start()
     for index in (0, 1, 0, 1):
         machine.write(1, index)
@@ -158,7 +158,7 @@ def test_damage_in_the_middle_of_the_journal_hurts_only_the_partitions_in_it() -
     assert machine.offsets(0) == [0, 1]
 
 
-def test_an_unknown_topic_is_put_aside_and_a_deleted_one_removed() -> None:
+def test_a_partition_of_no_topic_is_quarantined_and_one_of_a_deleted_topic_removed() -> None:
     machine = LogRig().start()
     machine.write(2)
     machine.crash("power").start(lambda _: "unknown")
@@ -204,9 +204,7 @@ def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
 @pytest.mark.parametrize("left", ["the older", "none"])
 @pytest.mark.parametrize("damaged", range(2, 12))
 @pytest.mark.parametrize("byte", [0, 11, 16, 25, 700])
-def test_damage_is_passed_where_nobody_knows_how_far_the_log_was_durable(
-    left: str, damaged: int, byte: int
-) -> None:
+def test_damage_is_skipped_where_the_durable_end_is_not_known(left: str, damaged: int, byte: int) -> None:
     machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(2, size=1000)
@@ -261,7 +259,7 @@ def test_without_any_checkpoint_everything_is_scanned() -> None:
     assert any("no checkpoint" in note for note in machine.report.notes)
 
 
-def test_every_cut_of_the_journals_end_keeps_what_was_before() -> None:
+def test_a_journal_cut_anywhere_keeps_the_groups_before_the_cut() -> None:
     machine = LogRig().start()
     machine.write(3)
     path = "journal/00000000000000000000.jnl"
@@ -331,7 +329,7 @@ def test_any_call_may_fail(code: int) -> None:
         machine.write(1)
 
 
-def test_a_log_start_in_the_journal_is_not_given_up_when_a_file_cannot_be_synced() -> None:
+def test_a_log_start_in_the_journal_survives_a_file_that_cannot_be_synced() -> None:
     machine = LogRig().start()
     machine.write(4)
     machine.log.checkpoint()
@@ -349,7 +347,7 @@ def test_a_log_start_in_the_journal_is_not_given_up_when_a_file_cannot_be_synced
     assert machine.offsets() == [3, 4]
 
 
-def test_what_the_disk_fails_under_is_read_only_though_the_checkpoints_segment_has_gone() -> None:
+def test_a_partition_on_a_failing_disk_is_read_only_though_its_checkpointed_segment_is_deleted() -> None:
     machine = LogRig().start()
     machine.partition(0, SMALL)
     machine.write(1, size=4500)
@@ -369,7 +367,7 @@ def test_what_the_disk_fails_under_is_read_only_though_the_checkpoints_segment_h
     assert machine.offsets() == [1]
 
 
-def test_recovery_cut_off_at_any_call_leads_to_the_same() -> None:
+def test_recovery_interrupted_at_any_call_leads_to_the_same_result() -> None:
     def crashed() -> LogRig:
         machine = LogRig(7).start()
         machine.partition(0, SMALL)
@@ -424,14 +422,14 @@ def test_a_folder_of_an_older_format_is_marked_so_that_an_older_server_refuses_i
         machine.start()
 
 
-def test_the_cluster_id_stays() -> None:
+def test_the_cluster_id_stays_the_same() -> None:
     machine = LogRig().start()
     cluster_id = machine.log.cluster_id
     assert len(cluster_id) == 22
     assert machine.stop().start().log.cluster_id == cluster_id
 
 
-def test_a_locked_or_unusable_folder_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_or_unusable_folder_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = LogRig()
     monkeypatch.setattr(machine.disk, "lock", lambda _: _raise(BlockingIOError()))
     with pytest.raises(LogFolderLocked):
@@ -445,7 +443,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def test_the_names_of_a_deleted_topic_are_not_listed_for_each_few_that_go(
+def test_deleting_a_topic_does_not_list_its_folder_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = LogRig().start()

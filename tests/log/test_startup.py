@@ -40,7 +40,7 @@ def test_many_partitions_are_synced_together(monkeypatch: pytest.MonkeyPatch) ->
     assert [machine.offsets(index) for index in range(100)] == [[0]] * 100
 
 
-def test_of_partitions_that_are_synced_together_only_the_one_that_the_disk_fails_under_is_read_only() -> None:
+def test_a_failing_sync_makes_only_its_own_partition_read_only() -> None:
     machine = LogRig().start()
     for index in range(3):
         machine.write(1, index)
@@ -58,7 +58,7 @@ def test_of_partitions_that_are_synced_together_only_the_one_that_the_disk_fails
     assert [machine.offsets(index) for index in range(3)] == [[0, 1]] * 3
 
 
-def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_once(
+def test_many_segments_without_a_checkpoint_are_recovered_with_few_open_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = LogRig().start()
@@ -81,7 +81,7 @@ def test_many_segments_without_a_checkpoint_are_brought_back_with_few_open_at_on
     assert machine.offsets() == list(range(101))
 
 
-def test_a_start_that_cannot_open_what_it_has_to_sync_is_told_as_an_unusable_folder(
+def test_a_start_that_cannot_open_a_file_to_sync_reports_an_unusable_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = LogRig().start()
