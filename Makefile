@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # As installing does: where Python writes no bytecode, each of the many starts would compile all sources again.
 COMPILE := @$(BIN)/python -m compileall -q src tests
 
-.PHONY: help serve test test-all deps-all lint format types sim soak fuzz bench docs clean
+.PHONY: help serve test test-all deps-all coverage format sim soak fuzz bench docs clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +28,11 @@ test: $(STAMP)   ## format, types, contracts and all tests that need nothing els
 	@$(BIN)/lint-imports --no-cache
 	$(COMPILE)
 	@$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4
+
+coverage: $(STAMP) ## branch coverage of `make test`; fails below the floor in pyproject.toml
+	$(COMPILE)
+	@$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --timeout 300 --cov --cov-report=
+	@$(BIN)/coverage report --skip-covered --skip-empty | tail -n 40
 
 deps-all: $(STAMP) ## fetch the clients of other languages that test-all needs, and a real Apache Kafka
 	@PYTHON=$(PYTHON) bash tests/compat/deps.sh
