@@ -1,4 +1,5 @@
-"""A door on the real machines of topics and producer ids, whose state log and partitions are in memory."""
+"""A Kafka door on the real state machines of topics and producer ids; state log and partitions are in
+memory."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class AdminPartition(MemoryPartition):
 
 
 class AdminNode:
-    """What the handlers need of a node."""
+    """The parts of a node that the handlers use."""
 
     def __init__(self, kit: StateRig) -> None:
         self.kit = kit
@@ -49,7 +50,7 @@ class AdminNode:
 
 
 class AdminClient(DoorClient):
-    """A client of administration. `auto=False`: what is written waits for `kit.log.commit()`."""
+    """An administrator's connection. `auto=False`: appends wait for `kit.log.commit()`."""
 
     def __init__(self, *, auto: bool = True, settings: Settings | None = None) -> None:
         self.kit = StateRig(auto_commit=auto, settings=settings)
@@ -57,14 +58,14 @@ class AdminClient(DoorClient):
         super().__init__(node)
 
     def create(self, *names: str, version: int = 7, **fields: Any) -> list[Message]:
-        """CreateTopics."""
+        """Create topics with one request. Returns the topics of the reply."""
         topics = [new_topic(name, **fields) for name in names]
         answer = self.call(19, version, Message(topics=topics, timeout=1000, validate_only=False))
         return list(answer.topics)
 
 
 def new_topic(name: str, **fields: Any) -> Message:
-    """A topic of CreateTopics."""
+    """One topic of a CreateTopics request."""
     defaults: dict[str, Any] = {
         "num_partitions": 1,
         "replication_factor": 1,
@@ -75,5 +76,5 @@ def new_topic(name: str, **fields: Any) -> Message:
 
 
 def config(name: str, value: str | None, **fields: Any) -> Message:
-    """A setting in a request."""
+    """One setting of a request."""
     return Message(name=name, value=value, **fields)

@@ -1,5 +1,5 @@
-"""One message of each shape, made from the schema alone: the same wherever it is made, so that golden
-vectors need not carry their values."""
+"""Example messages, made from the schema alone. They are always the same, so that golden vectors need not
+store their values."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KINDS = ("full", "empty")
 def example(
     fields: tuple[Field, ...], version: int, kind: str, count: Iterator[int] | None = None
 ) -> Message:
-    """full: every field has a value of its own; empty: nulls where there may be some, else nothing and
-    zero."""
+    """A message with all fields of a version. `kind`: with "full", every field has its own value; with
+    "empty", each is null where that is allowed, else empty or zero."""
     count = count or itertools.count(1)
     return Message(
         **{field.name: _value(field, version, kind, count) for field in fields if field.in_version(version)}
@@ -31,11 +31,11 @@ def _value(field: Field, version: int, kind: str, count: Iterator[int]) -> Any:
         return None
     if field.array:
         length = 0 if not full else 1 if field.type == "struct" else 2
-        return [_one(field, version, kind, count) for _ in range(length)]
-    return _one(field, version, kind, count)
+        return [_element(field, version, kind, count) for _ in range(length)]
+    return _element(field, version, kind, count)
 
 
-def _one(field: Field, version: int, kind: str, count: Iterator[int]) -> Any:
+def _element(field: Field, version: int, kind: str, count: Iterator[int]) -> Any:
     full = kind == "full"
     if field.type == "struct":
         return example(field.fields, version, kind, count)

@@ -1,5 +1,5 @@
-"""A door without a disk and without a socket: topics and partitions in memory, a link that remembers what
-was sent."""
+"""A Kafka door without disk and sockets: topics and partitions are in memory, and the transport records what
+is sent."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class MemoryTimedOffset:
 
 
 class MemoryPartition:
-    """A partition as the handlers see one. `auto`: each append is committed at once. `cold`: reads come
-    later."""
+    """The part of a partition that the handlers use. `auto`: each append is committed at once. `cold`: reads
+    wait until the test calls what is in `reads`."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, bytes]] = []
@@ -82,22 +82,22 @@ class MemoryPartition:
     def commit(self) -> None:
         self.high_watermark = self.log_end_offset
         waiters, self.waiters = self.waiters, []
-        for _, later in waiters:
-            later.resolve(None)
+        for _, committed in waiters:
+            committed.resolve(None)
         for call in list(self.watchers):
             call(self)
 
     def fail(self) -> None:
         waiters, self.waiters = self.waiters, []
-        for _, later in waiters:
-            later.fail(StorageError("the commit failed"))
+        for _, committed in waiters:
+            committed.fail(StorageError("the commit failed"))
 
     def when_committed(self, next_offset: int) -> Promise[None]:
         if self.high_watermark >= next_offset:
             return Promise.resolved(None)
-        later: Promise[None] = Promise()
-        self.waiters.append((next_offset, later))
-        return later
+        committed: Promise[None] = Promise()
+        self.waiters.append((next_offset, committed))
+        return committed
 
     def read(self, offset: int, max_bytes: int) -> MemorySlice | Promise[MemorySlice]:
         if not self.log_start_offset <= offset <= self.high_watermark:
@@ -106,12 +106,12 @@ class MemoryPartition:
         for _, end, data in self.batches:
             if offset < end <= self.high_watermark and (not out or len(out) + len(data) <= max_bytes):
                 out, next_offset = out + data, end
-        found = MemorySlice(out, next_offset)
+        result = MemorySlice(out, next_offset)
         if not self.cold:
-            return found
-        later: Promise[MemorySlice] = Promise()
-        self.reads.append(lambda: later.resolve(found))
-        return later
+            return result
+        read: Promise[MemorySlice] = Promise()
+        self.reads.append(lambda: read.resolve(result))
+        return read
 
     def available_bytes(self, offset: int) -> int:
         return sum(len(data) for _, end, data in self.batches if offset < end <= self.high_watermark)
@@ -206,7 +206,7 @@ class MemoryNode:
 
 
 class RecordingWaiter:
-    """Who reads frames; counts how often it was told that there may be room."""
+    """A waiter that counts how often it was woken because there may be capacity."""
 
     def __init__(self) -> None:
         self.woken = 0
@@ -221,7 +221,7 @@ def frame_reader(
     budget: MemoryBudget | None = None,
     owner: RecordingWaiter | None = None,
 ) -> FrameReader:
-    """A reader of frames that has all the memory it wants, unless a budget says else."""
+    """A frame reader; without `budget` it may use 1 GB."""
     return FrameReader(
         pool or BufferPool(),
         produce_max_bytes,
@@ -231,7 +231,7 @@ def frame_reader(
 
 
 class FakeTransport:
-    """Remembers what a connection does to its socket."""
+    """Records what a connection sends, and whether it is paused or closed."""
 
     def __init__(self) -> None:
         self.sent = bytearray()
@@ -257,7 +257,7 @@ LISTENER = AdvertisedListener("PLAINTEXT", "example.test", 1234)
 
 
 class DoorClient:
-    """One connection to a door in memory. `handlers` replaces the real ones."""
+    """One connection to a door in memory. `handlers` replaces the real handlers."""
 
     def __init__(self, node: MemoryNode | None = None, handlers: dict[int, Handler] | None = None) -> None:
         self.node = node or MemoryNode()
@@ -267,10 +267,11 @@ class DoorClient:
         self.connection = KafkaConnection(self.dispatcher, self.transport, LISTENER, "198.51.100.1:5")
         self._correlation = 0
         self._read = 0
-        self._asked: list[tuple[int, int]] = []
+        self._expected: list[tuple[int, int]] = []
 
     def feed(self, data: bytes, run: bool = True) -> None:
-        """Give bytes as a socket would: as much as fits, while reading is not paused."""
+        """Pass on bytes as a socket would: in pieces that fit, while reading is not paused. BlockingIOError
+        if bytes are left when it stays paused."""
         while data and not self.transport.closed:
             space = self.connection.receive_buffer()
             count = min(len(space), len(data))
@@ -288,27 +289,27 @@ class DoorClient:
         self.feed(self.frame(key, version, message, client_id=client_id))
 
     def frame(self, key: int, version: int, message: Message, *, client_id: str | None = "test") -> bytes:
-        """The bytes of a request, whose reply is expected."""
+        """The bytes of a request; `replies` expects its reply."""
         self._correlation += 1
-        self._asked.append((key, version))
+        self._expected.append((key, version))
         return request_frame(key, version, self._correlation, message, client_id=client_id)
 
     def replies(self) -> list[Message]:
-        """The replies that have come since the last call, decoded; their order and lengths are checked."""
+        """The decoded replies since the last call. AssertionError if their order or lengths are wrong."""
         out = []
         sent = memoryview(bytes(self.transport.sent))
         while self._read + 4 <= len(sent):
             size = int.from_bytes(sent[self._read : self._read + 4], "big")
             body = sent[self._read + 4 : self._read + 4 + size]
             self._read += 4 + size
-            key, version = self._asked.pop(0)
-            expected = self._correlation - len(self._asked)
+            key, version = self._expected.pop(0)
+            expected = self._correlation - len(self._expected)
             assert int.from_bytes(body[:4], "big") == expected
             out.append(decode_reply(key, version, body))
         return out
 
     def call(self, key: int, version: int, message: Message) -> Message:
-        """One request and its reply, which comes at once."""
+        """Send a request and return its reply, which has to be ready at once."""
         self.send(key, version, message)
         (answer,) = self.replies()
         return answer
@@ -325,11 +326,11 @@ def request_frame(
 
 
 def decode_reply(key: int, version: int, frame: memoryview) -> Message:
-    """A reply's frame without its length."""
+    """Decode the frame of a reply, without its length. AssertionError if bytes are left."""
     shape = api(key).response
     flexible = version >= shape.flexible
-    at = 5 if flexible and key != 18 else 4
-    message, end = _struct_reader(shape.fields, version, flexible)[0](frame, at)
+    position = 5 if flexible and key != 18 else 4
+    message, end = _struct_reader(shape.fields, version, flexible)[0](frame, position)
     assert end == len(frame)
     assert isinstance(message, Message)
     return message
@@ -356,10 +357,10 @@ def produce_request(
     )
 
 
-def fetch_request(*asked: tuple[str | UUID, int, int], max_wait: int = 0, **more: Any) -> Message:
-    """(topic, partition, offset) ..."""
+def fetch_request(*positions: tuple[str | UUID, int, int], max_wait: int = 0, **more: Any) -> Message:
+    """A Fetch request for (topic, partition, offset) ..."""
     topics = []
-    for topic, index, offset in asked:
+    for topic, index, offset in positions:
         name = {"topic_id": topic} if isinstance(topic, UUID) else {"topic": topic}
         partition = Message(partition=index, fetch_offset=offset, partition_max_bytes=1 << 20)
         topics.append(Message(**name, partitions=[partition]))

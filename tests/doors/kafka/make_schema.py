@@ -1,9 +1,9 @@
-"""Writes src/mainstem/kafka_protocol/schema.json from kio's dataclasses: `python -m
-tests.doors.kafka.make_schema`.
+"""Writes src/mainstem/kafka_protocol/schema.json from kio's dataclasses.
 
-The table holds every message once, each field with the range of versions that have it, as Apache Kafka's own
-schema files do. The server reads this table instead of importing kio: one module of kio's for each key and
-version would cost it 60 MB and a second. A test writes the table anew and compares.
+Run it with `python -m tests.doors.kafka.make_schema`. The file has every message once; each field has the
+range of versions that have it, as in Apache Kafka's own schema files. The server reads this file instead of
+importing kio, whose modules, one for each key and version, would take 60 MB and a second. A test writes the
+file again and compares.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kio.static.constants import EntityType
 TARGET = Path(__file__).parents[3] / "src/mainstem/kafka_protocol/schema.json"
 BROKER_INTERNAL = {4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 64, 67, 70, 73, 80, 81, 82, 83, 84, 85, 86, 87}
 UNSTABLE = {(22, 6)}
-"""InitProducerId v6 is KIP-939: not released."""
+"""(key, version). InitProducerId v6 is KIP-939, which is not released."""
 
 Field = dict[str, Any]
 
 
 def plain(value: object) -> object:
-    """A default of kio's as JSON: times in milliseconds, no uuid, enums as numbers."""
+    """A default of kio as JSON: times in ms, no uuids, enums as numbers."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, datetime.timedelta):
@@ -77,7 +77,7 @@ def widen(old: list[int], new: list[int]) -> None:
 
 
 def merge(old: list[Field], new: list[Field], where: str) -> list[Field]:
-    """`new` is one version younger than `old`. Keeps the order of both."""
+    """The fields of `old` and of `new`, which is the next version, in the order of both."""
     by_name = {field["name"]: field for field in old}
     for field in new:
         known = by_name.get(field["name"])
@@ -98,17 +98,17 @@ def merge(old: list[Field], new: list[Field], where: str) -> list[Field]:
             known["fields"] = merge(known["fields"], field["fields"], f"{where}.{field['name']}")
     order = [field["name"] for field in new]
     out: list[Field] = []
-    rest = list(old)
+    remaining = list(old)
     for name in order:
         if name in by_name:
-            while rest and rest[0]["name"] not in order:
-                out.append(rest.pop(0))
+            while remaining and remaining[0]["name"] not in order:
+                out.append(remaining.pop(0))
             known = by_name[name]
-            assert rest[0] is known, ("order changed", where, name)
-            out.append(rest.pop(0))
+            assert remaining[0] is known, ("order changed", where, name)
+            out.append(remaining.pop(0))
         else:
             out.append(next(field for field in new if field["name"] == name))
-    return out + rest
+    return out + remaining
 
 
 def message(key: int, versions: list[int], direction: EntityType) -> Field:

@@ -1,9 +1,9 @@
-"""Writes vectors.json: for every key and version offered, a request and a reply in the bytes of another
+"""Writes vectors.json: requests and replies of every offered key and version, encoded by another
 implementation.
 
-The encoder is kafka-python 3's; for the keys that it lacks, kio's. Run it where both are installed: `pip
-install kafka-python==3.0.12 kio==0.6.5 && python -m tests.doors.kafka.make_vectors`. The messages are those
-of examples.py. A vector has no frame and no header, only the body.
+The encoder is that of kafka-python 3, and kio's for the keys that it lacks. Both have to be installed:
+`pip install kafka-python==3.0.12 kio==0.6.5 && python -m tests.doors.kafka.make_vectors`. The messages are
+those of examples.py. A vector is the body of a message, without length and header.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OTHER_NAMES = {
     "topic_authorized_operations": "authorized_operations",
     "cluster_authorized_operations": "authorized_operations",
 }
-"""kafka-python's names where they are not Kafka's own."""
+"""Fields that kafka-python names differently from Kafka."""
 
 
 def kafka_python_classes() -> dict[tuple[int, str], Any]:
@@ -35,14 +35,14 @@ def kafka_python_classes() -> dict[tuple[int, str], Any]:
     import kafka.protocol.sasl  # noqa: F401
     from kafka.protocol.api_message import ApiMessage
 
-    found = {}
+    classes = {}
     waiting = [ApiMessage]
     while waiting:
-        one = waiting.pop()
-        waiting += one.__subclasses__()
-        if getattr(one, "_json", None) and one._class_version is None:
-            found[one.API_KEY, one.type] = one
-    return found
+        message_class = waiting.pop()
+        waiting += message_class.__subclasses__()
+        if getattr(message_class, "_json", None) and message_class._class_version is None:
+            classes[message_class.API_KEY, message_class.type] = message_class
+    return classes
 
 
 def to_kafka_python(
@@ -60,7 +60,7 @@ def to_kafka_python(
         if field.type == "struct" and value is not None:
             kind = getattr(entity, other.type_str)
             if field.array:
-                value = [to_kafka_python(kind, other, field.fields, one, version) for one in value]
+                value = [to_kafka_python(kind, other, field.fields, item, version) for item in value]
             else:
                 value = to_kafka_python(kind, other, field.fields, value, version)
         if other.type_str == "bitfield":
@@ -72,16 +72,16 @@ def to_kafka_python(
 def encode(
     classes: dict[tuple[int, str], Any], key: int, version: int, direction: str, message: Message
 ) -> tuple[str, bytes]:
-    """(whose bytes, bytes)."""
+    """(name of the encoder, bytes)."""
     entity = classes.get((key, direction))
     if entity is None:
         return "kio", oracle.kio_bytes(key, version, direction, message)
     fields = oracle.shape_of(key, direction).fields
-    given = to_kafka_python(entity, entity._struct, fields, message, version)
-    # Not `given.encode()`: its compiled path fails on Metadata replies with two fields of one name.
+    encodable = to_kafka_python(entity, entity._struct, fields, message, version)
+    # Not `encodable.encode()`: its compiled path fails on Metadata replies with two fields of one name.
     flexible = entity.flexible_version_q(version)
     return "kafka-python", bytes(
-        given._struct.encode(given, version=version, compact=flexible, tagged=flexible)
+        encodable._struct.encode(encodable, version=version, compact=flexible, tagged=flexible)
     )
 
 
@@ -93,8 +93,8 @@ def main() -> None:
             for direction in ("request", "response"):
                 for kind in KINDS:
                     message = example(oracle.shape_of(key, direction).fields, version, kind)
-                    by, data = encode(classes, key, version, direction, message)
-                    lines.append(json.dumps([key, version, direction, kind, by, data.hex()]))
+                    encoder, data = encode(classes, key, version, direction, message)
+                    lines.append(json.dumps([key, version, direction, kind, encoder, data.hex()]))
     TARGET.write_text("[\n" + ",\n".join(lines) + "\n]\n")
     print(f"{TARGET}: {len(lines)} vectors, {TARGET.stat().st_size} bytes; {api(0).name} first")
 

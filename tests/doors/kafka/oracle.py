@@ -1,5 +1,7 @@
-"""kio as the judge of our reader and writer: messages of any shape, and the way between them and kio's
-dataclasses."""
+"""Compares the codecs with kio, another implementation.
+
+Owns: random messages of every schema, and their conversion to and from kio's dataclasses.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def entity_of(key: int, version: int, direction: str) -> Any:
 
 
 def scalar(field: Field, rng: random.Random) -> Any:
-    """One value of a field's type; edges are likely."""
+    """A random value of a field's type; edge cases are likely."""
     kind = field.type
     if kind == "string":
         return "".join(rng.choices("abcé…\0😀", k=rng.choice((0, 1, 3, 20, 200))))
@@ -63,18 +65,18 @@ def value(field: Field, version: int, rng: random.Random, depth: int) -> Any:
     if nullable and field.type != "datetime_i64" and rng.random() < 0.3:
         return None
 
-    def one() -> Any:
+    def element() -> Any:
         if field.type == "struct":
             return build(field.fields, version, rng, depth + 1)
         return scalar(field, rng)
 
     if field.array:
-        return [one() for _ in range(rng.choice((0, 1, 2, 3) if depth < 3 else (0, 1)))]
-    return one()
+        return [element() for _ in range(rng.choice((0, 1, 2, 3) if depth < 3 else (0, 1)))]
+    return element()
 
 
 def build(fields: tuple[Field, ...], version: int, rng: random.Random, depth: int = 0) -> Message:
-    """A message with all fields of a version."""
+    """A random message with all fields of a version."""
     out = {}
     for field in fields:
         if field.in_version(version):
@@ -86,37 +88,37 @@ def build(fields: tuple[Field, ...], version: int, rng: random.Random, depth: in
 
 
 def to_kio(entity: type, message: Message) -> Any:
-    """The same as kio's dataclass."""
+    """The message as kio's dataclass."""
     out = {}
     for field in dataclasses.fields(entity):
-        given = getattr(message, field.name)
+        value = getattr(message, field.name)
         kind = classify_field(field)
         if kind.is_array:
             out[field.name] = (
-                None if given is None else tuple(_to_kio_one(field, kind.type_, one) for one in given)
+                None if value is None else tuple(_to_kio_value(field, kind.type_, item) for item in value)
             )
         else:
-            out[field.name] = _to_kio_one(field, kind.type_, given)
+            out[field.name] = _to_kio_value(field, kind.type_, value)
     return entity(**out)
 
 
-def _to_kio_one(field: Any, kind: type, given: Any) -> Any:
-    if given is None:
+def _to_kio_value(field: Any, kind: type, value: Any) -> Any:
+    if value is None:
         return None
     if dataclasses.is_dataclass(kind):
-        return to_kio(kind, given)
+        return to_kio(kind, value)
     match field.metadata["kafka_type"]:
         case "timedelta_i32":
-            return i32Timedelta.parse(datetime.timedelta(milliseconds=given))
+            return i32Timedelta.parse(datetime.timedelta(milliseconds=value))
         case "timedelta_i64":
-            return i64Timedelta.parse(datetime.timedelta(milliseconds=given))
+            return i64Timedelta.parse(datetime.timedelta(milliseconds=value))
         case "datetime_i64":
-            return None if given == -1 else EPOCH + datetime.timedelta(milliseconds=given)
+            return None if value == -1 else EPOCH + datetime.timedelta(milliseconds=value)
         case "error_code":
-            return ErrorCode(given)
+            return ErrorCode(value)
         case "uuid":
-            return None if given == NO_UUID else given
-    return given
+            return None if value == NO_UUID else value
+    return value
 
 
 def from_kio(entity: Any) -> Message:
@@ -126,16 +128,16 @@ def from_kio(entity: Any) -> Message:
     )
 
 
-def _plain(given: Any) -> Any:
-    if dataclasses.is_dataclass(given):
-        return from_kio(given)
-    if isinstance(given, tuple):
-        return [_plain(one) for one in given]
-    if isinstance(given, datetime.timedelta):
-        return round(given.total_seconds() * 1000)
-    if isinstance(given, datetime.datetime):
-        return round(given.timestamp() * 1000)
-    return given
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return from_kio(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime.timedelta):
+        return round(value.total_seconds() * 1000)
+    if isinstance(value, datetime.datetime):
+        return round(value.timestamp() * 1000)
+    return value
 
 
 def kio_bytes(key: int, version: int, direction: str, message: Message) -> bytes:
@@ -152,8 +154,8 @@ def kio_read(key: int, version: int, direction: str, data: bytes) -> Message:
 
 
 def same(field: Field, ours: Any, theirs: Any, version: int) -> bool:
-    """Whether a field that we read is what kio read. kio knows null uuids and times where we have zero and
-    -1."""
+    """Whether both decoded the same value of a field. kio has a null where `ours` has the zero uuid or the
+    time -1."""
     if theirs is None and field.type == "uuid":
         return bool(ours == NO_UUID)
     if theirs is None and field.type == "datetime_i64":

@@ -1,4 +1,5 @@
-"""InitProducerId, DescribeCluster and telemetry: over the wire, in memory."""
+"""The handlers InitProducerId, DescribeCluster, GetTelemetrySubscriptions and PushTelemetry, on a node in
+memory."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def test_producers_get_ids_in_every_version(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(3, 6))
-def test_a_producer_that_names_its_id_gets_the_next_epoch(version: int) -> None:
+def test_a_producer_that_sends_its_id_gets_the_next_epoch(version: int) -> None:
     admin = AdminClient()
     producer(admin, version)
     assert producer(admin, version, producer_id=0, producer_epoch=4) == (OK, 0, 5)
@@ -39,13 +40,13 @@ def test_a_producer_that_names_its_id_gets_the_next_epoch(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(6))
-def test_a_transactional_producer_is_refused_for_good(version: int) -> None:
+def test_a_transactional_producer_is_refused_with_a_final_code(version: int) -> None:
     admin = AdminClient()
     assert producer(admin, version, "orders") == (53, -1, -1)
     assert producer(admin, version, "") == (INVALID_REQUEST, -1, -1)
 
 
-def test_a_disk_that_refuses_gives_no_id() -> None:
+def test_no_id_is_allocated_if_the_disk_refuses() -> None:
     admin = AdminClient()
     admin.kit.log.append_error = "full"
     assert producer(admin, 5) == (STORAGE_ERROR, -1, -1)
@@ -81,8 +82,8 @@ def test_no_metrics_are_wanted() -> None:
     assert answer.client_instance_id.version == 4
     assert (list(answer.requested_metrics), list(answer.accepted_compression_types)) == ([], [])
     assert answer.push_interval == 300_000
-    again = admin.call(71, 0, Message(client_instance_id=UUID(int=9)))
-    assert again.client_instance_id == UUID(int=9)
+    second = admin.call(71, 0, Message(client_instance_id=UUID(int=9)))
+    assert second.client_instance_id == UUID(int=9)
 
 
 def test_metrics_are_dropped_unread() -> None:

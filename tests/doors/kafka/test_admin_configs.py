@@ -1,4 +1,5 @@
-"""DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources: over the wire, in memory."""
+"""The handlers of settings (DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources), on
+topics in memory."""
 
 from __future__ import annotations
 
@@ -21,16 +22,20 @@ SET, DELETE, APPEND, SUBTRACT = range(4)
 TOPIC_CONFIG, STATIC_BROKER_CONFIG, DEFAULT_CONFIG = 1, 4, 5
 
 
+def codes(results: list[Message]) -> list[int]:
+    return [result.error_code for result in results]
+
+
 def describe(
     admin: AdminClient, *resources: tuple[int, str, list[str] | None], version: int = 4, extras: bool = True
 ) -> list[Message]:
-    asked = [
+    requested = [
         Message(resource_type=kind, resource_name=name, configuration_keys=keys)
         for kind, name, keys in resources
     ]
-    request = Message(resources=asked, include_synonyms=extras)
+    request = Message(resources=requested, include_synonyms=extras)
     if version >= 3:
-        request = Message(resources=asked, include_synonyms=extras, include_documentation=extras)
+        request = Message(resources=requested, include_synonyms=extras, include_documentation=extras)
     return list(admin.call(32, version, request).results)
 
 
@@ -40,13 +45,13 @@ def test_settings_of_a_topic_are_described_in_every_version(version: int) -> Non
     admin.create("a", configs=[config("retention.ms", "5")])
     (result,) = describe(admin, (TOPIC, "a", None), version=version)
     assert (result.error_code, result.resource_type, result.resource_name) == (OK, TOPIC, "a")
-    shown = {one.name: one for one in result.configs}
+    shown = {entry.name: entry for entry in result.configs}
     assert len(shown) == 35
-    values = {name: (one.value, one.config_source) for name, one in shown.items()}
+    values = {name: (entry.value, entry.config_source) for name, entry in shown.items()}
     assert values["retention.ms"] == ("5", TOPIC_CONFIG)
     assert values["segment.bytes"] == (str(1 << 21), STATIC_BROKER_CONFIG)
     assert values["cleanup.policy"] == ("delete", DEFAULT_CONFIG)
-    synonyms = [(one.name, one.value, one.source) for one in shown["retention.ms"].synonyms]
+    synonyms = [(value.name, value.value, value.source) for value in shown["retention.ms"].synonyms]
     assert synonyms == [
         ("retention.ms", "5", TOPIC_CONFIG),
         ("log.retention.ms", "604800000", DEFAULT_CONFIG),
@@ -60,15 +65,15 @@ def test_settings_of_a_topic_are_described_in_every_version(version: int) -> Non
         assert "no effect here" in shown["flush.ms"].documentation
 
 
-def test_only_what_is_asked_for_is_told() -> None:
+def test_only_requested_settings_are_described() -> None:
     admin = AdminClient()
     admin.create("a")
     (result,) = describe(admin, (TOPIC, "a", ["retention.ms", "no.such"]), extras=False)
-    (one,) = result.configs
-    assert (one.name, list(one.synonyms), one.documentation) == ("retention.ms", [], None)
+    (entry,) = result.configs
+    assert (entry.name, list(entry.synonyms), entry.documentation) == ("retention.ms", [], None)
 
 
-def test_each_resource_has_its_own_answer() -> None:
+def test_each_resource_has_its_own_error_code() -> None:
     admin = AdminClient()
     results = describe(
         admin,
@@ -82,7 +87,7 @@ def test_each_resource_has_its_own_answer() -> None:
         (METRICS, "m", None),
         (BROKER, "", None),
     )
-    assert [one.error_code for one in results] == [
+    assert codes(results) == [
         UNKNOWN_TOPIC,
         INVALID_TOPIC,
         INVALID_REQUEST,
@@ -94,34 +99,34 @@ def test_each_resource_has_its_own_answer() -> None:
         OK,
     ]
     assert results[2].error_message == "Unexpected broker id, expected 1 or empty string, but received 7"
-    assert all(list(one.configs) == [] for one in results)
+    assert all(list(result.configs) == [] for result in results)
 
 
 def test_the_servers_settings_have_kafkas_names_and_are_read_only() -> None:
     admin = AdminClient(settings=Settings(num_partitions=4))
     (result,) = describe(admin, (BROKER, "1", None))
-    shown = {one.name: one for one in result.configs}
+    shown = {entry.name: entry for entry in result.configs}
     partitions = shown["num.partitions"]
     assert (partitions.value, partitions.config_source, partitions.config_type) == (
         "4",
         STATIC_BROKER_CONFIG,
         3,
     )
-    assert [(one.value, one.source) for one in partitions.synonyms] == [("4", 4), ("1", 5)]
+    assert [(value.value, value.source) for value in partitions.synonyms] == [("4", 4), ("1", 5)]
     assert shown["auto.create.topics.enable"].value == "true"
     assert shown["log.retention.ms"].config_type == 5
     assert shown["default.replication.factor"].value == "1"
     assert shown["node.id"].value == "1"
     assert shown["min.insync.replicas"].value == "1"
-    assert all(one.read_only and not one.is_sensitive for one in result.configs)
+    assert all(entry.read_only and not entry.is_sensitive for entry in result.configs)
     (result,) = describe(admin, (BROKER, "1", ["log.segment.bytes"]))
-    assert [(one.name, one.value) for one in result.configs] == [("log.segment.bytes", str(1 << 30))]
+    assert [(entry.name, entry.value) for entry in result.configs] == [("log.segment.bytes", str(1 << 30))]
 
 
 def alter(
     admin: AdminClient, version: int, *resources: tuple[int, str, dict[str, str | None]], dry: bool = False
 ) -> list[Message]:
-    asked = [
+    requested = [
         Message(
             resource_type=kind,
             resource_name=name,
@@ -129,7 +134,7 @@ def alter(
         )
         for kind, name, settings in resources
     ]
-    return list(admin.call(33, version, Message(resources=asked, validate_only=dry)).responses)
+    return list(admin.call(33, version, Message(resources=requested, validate_only=dry)).responses)
 
 
 def settings_of(admin: AdminClient, name: str = "a") -> dict[str, str]:
@@ -151,20 +156,24 @@ def test_settings_are_replaced_in_every_version(version: int) -> None:
         (BROKER, "2", {}),
         (GROUP, "g", {}),
     )
-    assert [one.error_code for one in results] == [OK, UNKNOWN_TOPIC, *[INVALID_REQUEST] * 3]
+    assert codes(results) == [OK, UNKNOWN_TOPIC, *[INVALID_REQUEST] * 3]
     assert "read-only" in results[2].error_message
     assert (results[1].resource_type, results[1].resource_name) == (TOPIC, "none")
     assert settings_of(admin) == {"retention.ms": "5"}
 
 
-def test_a_replacement_that_is_wrong_changes_nothing() -> None:
+def test_an_invalid_replacement_changes_nothing() -> None:
     admin = AdminClient()
     admin.create("a", configs=[config("segment.ms", "9")])
-    for wrong, code in (({"x": "1"}, INVALID_CONFIG), ({"retention.ms": None}, INVALID_REQUEST)):
-        assert [one.error_code for one in alter(admin, 2, (TOPIC, "a", wrong))] == [code]  # type: ignore[arg-type]
-    assert [one.error_code for one in alter(admin, 2, (TOPIC, "a", {}), dry=True)] == [OK]
-    twice = alter(admin, 2, (TOPIC, "a", {}), (TOPIC, "a", {}))
-    assert [one.error_code for one in twice] == [INVALID_REQUEST] * 2
+    invalid: list[tuple[dict[str, str | None], int]] = [
+        ({"x": "1"}, INVALID_CONFIG),
+        ({"retention.ms": None}, INVALID_REQUEST),
+    ]
+    for config_, code in invalid:
+        assert codes(alter(admin, 2, (TOPIC, "a", config_))) == [code]
+    assert codes(alter(admin, 2, (TOPIC, "a", {}), dry=True)) == [OK]
+    repeated = alter(admin, 2, (TOPIC, "a", {}), (TOPIC, "a", {}))
+    assert codes(repeated) == [INVALID_REQUEST] * 2
     assert settings_of(admin) == {"segment.ms": "9"}
 
 
@@ -172,8 +181,8 @@ def change(
     admin: AdminClient, *changes: tuple[str, int, str | None], version: int = 1, dry: bool = False
 ) -> Message:
     configs = [config(name, value, config_operation=op) for name, op, value in changes]
-    asked = [Message(resource_type=TOPIC, resource_name="a", configs=configs)]
-    (result,) = admin.call(44, version, Message(resources=asked, validate_only=dry)).responses
+    requested = [Message(resource_type=TOPIC, resource_name="a", configs=configs)]
+    (result,) = admin.call(44, version, Message(resources=requested, validate_only=dry)).responses
     assert isinstance(result, Message)
     return result
 
@@ -196,7 +205,7 @@ def test_single_settings_are_changed_in_every_version(version: int) -> None:
     assert settings_of(admin) == {"retention.ms": "5", throttled: ""}
 
 
-def test_changes_that_are_wrong_change_nothing() -> None:
+def test_invalid_changes_change_nothing() -> None:
     admin = AdminClient()
     admin.create("a")
     assert change(admin, ("retention.ms", APPEND, "5")).error_code == INVALID_CONFIG
@@ -218,7 +227,8 @@ def test_resources_that_have_settings_are_listed() -> None:
     admin.create("b", "a")
 
     def shown(types: list[int]) -> list[tuple[str, int]]:
-        return [(one.resource_name, one.resource_type) for one in listed(admin, 1, types).config_resources]
+        resources = listed(admin, 1, types).config_resources
+        return [(resource.resource_name, resource.resource_type) for resource in resources]
 
     assert shown([]) == [("a", TOPIC), ("b", TOPIC), ("1", BROKER)]
     assert shown([TOPIC]) == [("a", TOPIC), ("b", TOPIC)]

@@ -1,5 +1,4 @@
-"""CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords, DescribeTopicPartitions: over the wire, in
-memory."""
+"""The handlers that create, change, delete and describe topics, on topics in memory."""
 
 from __future__ import annotations
 
@@ -41,13 +40,13 @@ def test_topics_are_created_in_every_version(version: int) -> None:
     assert topic.partitions == 3
     if version >= 5:
         assert (made[0].num_partitions, made[0].replication_factor) == (3, 1)
-        shown = {one.name: (one.value, one.config_source, one.read_only) for one in made[0].configs}
+        shown = {entry.name: (entry.value, entry.config_source, entry.read_only) for entry in made[0].configs}
         assert shown["retention.ms"] == ("604800000", 5, False)
     if version >= 7:
         assert made[0].topic_id == topic.id
 
 
-def test_each_topic_has_its_own_answer_in_the_order_asked() -> None:
+def test_each_topic_has_its_own_error_code_in_the_order_of_the_request() -> None:
     admin = AdminClient()
     admin.create("there")
     topics = [
@@ -83,7 +82,7 @@ def test_each_topic_has_its_own_answer_in_the_order_asked() -> None:
     assert answer[5].error_message == "Unknown topic config name: no.such"
     assert answer[6].error_message == "Duplicate topic name."
     assert (answer[3].num_partitions, answer[3].replication_factor, answer[3].topic_id) == (-1, -1, NO_UUID)
-    shown = {one.name: (one.value, one.config_source) for one in answer[8].configs}
+    shown = {entry.name: (entry.value, entry.config_source) for entry in answer[8].configs}
     assert shown["retention.ms"] == ("5", 1)
     assert [topic.name for topic in admin.kit.topics.all()] == ["a", "there", "z"]
 
@@ -95,7 +94,7 @@ def test_validate_only_creates_nothing() -> None:
     assert admin.kit.topics.get("a") is None
 
 
-def test_no_topics_no_answers() -> None:
+def test_a_request_without_topics_creates_none() -> None:
     assert AdminClient().create() == []
 
 
@@ -128,7 +127,7 @@ def test_topics_are_deleted_by_name_in_every_version(version: int) -> None:
     if version == 6:
         request = Message(topics=[Message(name=name, topic_id=NO_UUID) for name in names], timeout=1)
     answer = admin.call(20, version, request).responses
-    # As Kafka has it, a name that no topic can have is no topic's name.
+    # As in Kafka, an invalid name is an unknown topic here.
     assert codes(answer) == [("a", OK), ("none", UNKNOWN_TOPIC), ("b/d", UNKNOWN_TOPIC)]
     assert [topic.name for topic in admin.kit.topics.all()] == ["b"]
     if version >= 5:
@@ -139,8 +138,15 @@ def test_topics_are_deleted_by_id() -> None:
     admin = AdminClient()
     ids = [topic.topic_id for topic in admin.create("a", "b", "c")]
     unknown = ids[0].__class__(int=12345)
-    asked = [(None, ids[0]), (None, unknown), ("b", ids[1]), (None, NO_UUID), ("c", NO_UUID), (None, ids[2])]
-    topics = [Message(name=name, topic_id=id_) for name, id_ in asked]
+    requested = [
+        (None, ids[0]),
+        (None, unknown),
+        ("b", ids[1]),
+        (None, NO_UUID),
+        ("c", NO_UUID),
+        (None, ids[2]),
+    ]
+    topics = [Message(name=name, topic_id=topic_id) for name, topic_id in requested]
     answer = admin.call(20, 6, Message(topics=topics, timeout=1)).responses
     assert codes(answer) == [
         ("a", OK),
@@ -170,7 +176,7 @@ def test_a_topic_named_twice_is_not_deleted() -> None:
 def test_partitions_are_added_in_every_version(version: int) -> None:
     admin = AdminClient()
     admin.create("a", "b", "c", "d")
-    asked = [
+    requested = [
         ("a", 3, None),
         ("b", 1, None),
         ("none", 3, None),
@@ -182,9 +188,9 @@ def test_partitions_are_added_in_every_version(version: int) -> None:
         Message(
             name=name,
             count=count,
-            assignments=None if nodes is None else [Message(broker_ids=one) for one in nodes],
+            assignments=None if nodes is None else [Message(broker_ids=node_ids) for node_ids in nodes],
         )
-        for name, count, nodes in asked
+        for name, count, nodes in requested
     ]
     answer = admin.call(37, version, Message(topics=topics, timeout=1, validate_only=False)).results
     assert codes(answer) == [
@@ -198,7 +204,7 @@ def test_partitions_are_added_in_every_version(version: int) -> None:
     assert [topic.partitions for topic in admin.kit.topics.all()] == [3, 1, 2, 1]
 
 
-def test_added_partitions_may_be_only_checked() -> None:
+def test_validate_only_adds_no_partitions() -> None:
     admin = AdminClient()
     admin.create("a")
     topics = [Message(name="a", count=3, assignments=None)]
@@ -218,18 +224,18 @@ def test_records_are_deleted_in_every_version(version: int) -> None:
     assert topic is not None
     for index in range(3):
         admin.node.partition(topic, index).append(memoryview(batch(b"1", b"2", b"3")))
-    asked = [("a", [(0, 2), (1, -1), (2, 4), (3, 0)]), ("none", [(0, 0)])]
+    requested = [("a", [(0, 2), (1, -1), (2, 4), (3, 0)]), ("none", [(0, 0)])]
     topics = [
         Message(
             name=name, partitions=[Message(partition_index=index, offset=offset) for index, offset in parts]
         )
-        for name, parts in asked
+        for name, parts in requested
     ]
     answer = admin.call(21, version, Message(topics=topics, timeout=1)).topics
     shown = [
-        (one.name, part.partition_index, part.low_watermark, part.error_code)
-        for one in answer
-        for part in one.partitions
+        (topic.name, part.partition_index, part.low_watermark, part.error_code)
+        for topic in answer
+        for part in topic.partitions
     ]
     assert shown == [
         ("a", 0, 2, OK),
@@ -251,14 +257,16 @@ def describe(
     return admin.call(75, 0, Message(topics=topics, response_partition_limit=limit, cursor=after))
 
 
-def pages(admin: AdminClient, names: list[str], limit: int) -> list[list[tuple[str, list[int]]]]:
+def all_pages(admin: AdminClient, names: list[str], limit: int) -> list[list[tuple[str, list[int]]]]:
     cursor: tuple[str, int] | None = None
-    found = []
+    pages = []
     for _ in range(20):
         answer = describe(admin, names, limit, cursor)
-        found.append([(one.name, [part.partition_index for part in one.partitions]) for one in answer.topics])
+        pages.append(
+            [(topic.name, [part.partition_index for part in topic.partitions]) for topic in answer.topics]
+        )
         if answer.next_cursor is None:
-            return found
+            return pages
         cursor = answer.next_cursor.topic_name, answer.next_cursor.partition_index
     raise AssertionError("the cursor does not end")
 
@@ -278,18 +286,18 @@ def test_pages_cover_every_partition_once() -> None:
     admin = AdminClient()
     for name, partitions in (("b", 3), ("a", 2), ("c", 1)):
         admin.create(name, num_partitions=partitions)
-    assert pages(admin, [], 100) == [[("a", [0, 1]), ("b", [0, 1, 2]), ("c", [0])]]
-    assert pages(admin, [], 2) == [[("a", [0, 1])], [("b", [0, 1])], [("b", [2]), ("c", [0])]]
-    assert pages(admin, ["c", "b", "b"], 2) == [[("b", [0, 1])], [("b", [2]), ("c", [0])]]
-    assert pages(admin, [], 5) == [[("a", [0, 1]), ("b", [0, 1, 2])], [("c", [0])]]
-    assert len(pages(admin, [], 0)) == 6, "a page has one partition at least"
+    assert all_pages(admin, [], 100) == [[("a", [0, 1]), ("b", [0, 1, 2]), ("c", [0])]]
+    assert all_pages(admin, [], 2) == [[("a", [0, 1])], [("b", [0, 1])], [("b", [2]), ("c", [0])]]
+    assert all_pages(admin, ["c", "b", "b"], 2) == [[("b", [0, 1])], [("b", [2]), ("c", [0])]]
+    assert all_pages(admin, [], 5) == [[("a", [0, 1]), ("b", [0, 1, 2])], [("c", [0])]]
+    assert len(all_pages(admin, [], 0)) == 6, "a page has one partition at least"
 
 
-def test_a_cursor_whose_topic_is_gone_goes_on_with_the_next() -> None:
+def test_a_cursor_whose_topic_was_deleted_continues_with_the_next_topic() -> None:
     admin = AdminClient()
     admin.create("a", "c")
     answer = describe(admin, [], 10, ("b", 7))
-    assert [one.name for one in answer.topics] == ["c"]
+    assert [topic.name for topic in answer.topics] == ["c"]
     assert [part.partition_index for part in answer.topics[0].partitions] == [0]
 
 

@@ -1,4 +1,4 @@
-"""Reader and writer against kio, over every key and version of the table."""
+"""The codecs of kafka_protocol against kio, for every key and version of the schema."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REPLY_PAIRS = [
 ]
 
 
-def test_schema_table_is_what_kio_gives() -> None:
+def test_the_schema_is_the_one_made_from_kio() -> None:
     assert make_schema.TARGET.read_text() == make_schema.generate()
 
 
@@ -133,7 +133,7 @@ def test_a_request_frame_is_that_of_other_clients(key: int, version: int) -> Non
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(PAIRS), st.randoms(use_true_random=False))
-def test_what_our_writer_writes_our_reader_reads(pair: tuple[int, int], rng: random.Random) -> None:
+def test_a_written_request_is_read_again(pair: tuple[int, int], rng: random.Random) -> None:
     key, version = pair
     shape = api(key).request
     message = oracle.build(shape.fields, version, rng)
@@ -174,7 +174,7 @@ def test_a_damaged_request_is_a_request_or_a_protocol_error(
     data = bytearray(_whole(*pair, seed))
     for _ in range(draw.draw(st.integers(1, 3))):
         if data:
-            at = draw.draw(st.integers(0, len(data) - 1))
+            position = draw.draw(st.integers(0, len(data) - 1))
             patch = draw.draw(
                 st.sampled_from(
                     (
@@ -186,7 +186,7 @@ def test_a_damaged_request_is_a_request_or_a_protocol_error(
                     )
                 )
             )
-            data[at : at + len(patch)] = patch
+            data[position : position + len(patch)] = patch
     try:
         decode_request(*pair, memoryview(data))
     except ProtocolError:
@@ -194,7 +194,7 @@ def test_a_damaged_request_is_a_request_or_a_protocol_error(
 
 
 @pytest.mark.parametrize("count", [b"\x7f\xff\xff\xff", b"\xff\xff\xff\xf0", b"\x00\x10\x00\x00"])
-def test_a_count_buys_no_memory(count: bytes) -> None:
+def test_a_count_allocates_no_memory(count: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError):
@@ -207,7 +207,7 @@ def test_a_count_buys_no_memory(count: bytes) -> None:
 @pytest.mark.parametrize(
     "count", [b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\xff\x7f"]
 )
-def test_a_varint_count_buys_no_memory(count: bytes) -> None:
+def test_a_varint_count_allocates_no_memory(count: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_request(3, 9, memoryview(count + b"\0" * 100))
 
@@ -228,7 +228,7 @@ def test_unknown_tagged_fields_are_skipped() -> None:
         uvarint(1025) + b"\x07\x00" * 1025,
     ],
 )
-def test_bad_tag_sections_are_protocol_errors(tags: bytes) -> None:
+def test_invalid_tagged_fields_are_protocol_errors(tags: bytes) -> None:
     plain = bytes(write_request(18, 3, Message(client_software_name="a", client_software_version="1")))
     with pytest.raises(ProtocolError):
         decode_request(18, 3, memoryview(plain[:-1] + tags))
@@ -252,7 +252,7 @@ def test_text_that_is_not_utf8_is_refused() -> None:
         decode_request(3, 0, memoryview(b"\0\0\0\1\0\2\xff\xfe"))
 
 
-def test_null_where_there_may_be_none_is_refused() -> None:
+def test_null_where_it_is_not_allowed_is_refused() -> None:
     for body in (b"\xff\xff\xff\xff", b"\0\0\0\1\xff\xff"):
         with pytest.raises(ProtocolError):
             decode_request(3, 0, memoryview(body))
@@ -292,5 +292,5 @@ def test_null_is_written_empty_where_the_version_has_no_null() -> None:
 
 def test_the_server_never_imports_kio() -> None:
     code = "import sys, mainstem.doors.kafka.server as s; s.discover(); print('kio' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""A connection's promises: order, limits, and what happens when a request or a handler is wrong."""
+"""Connections: the order of replies, limits, and errors of requests and handlers."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ HEARTBEAT = Message(group_id="g", member_id="m")
 
 
 class ScriptedHandler:
-    """A handler whose answers a test gives."""
+    """A handler whose replies the test sets."""
 
     def __init__(self, key: int = 12, pipelined: bool = False) -> None:
         self.requests: list[Request] = []
-        self.laters: list[Promise[Message]] = []
+        self.replies: list[Promise[Message]] = []
         self.raises: Exception | None = None
         self.handler = Handler(key=key, versions=(0, 4), handle=self._handle, pipelined=pipelined)
 
@@ -42,9 +42,9 @@ class ScriptedHandler:
         if self.raises is not None:
             raise self.raises
         self.requests.append(request)
-        later: Promise[Message] = Promise()
-        self.laters.append(later)
-        return later
+        reply: Promise[Message] = Promise()
+        self.replies.append(reply)
+        return reply
 
 
 def scripted(pipelined: bool = False) -> tuple[DoorClient, ScriptedHandler]:
@@ -52,16 +52,16 @@ def scripted(pipelined: bool = False) -> tuple[DoorClient, ScriptedHandler]:
     return DoorClient(handlers={**discover(), 12: script.handler}), script
 
 
-def test_one_request_after_the_other_unless_pipelined() -> None:
+def test_a_request_waits_for_the_one_before_unless_that_is_pipelined() -> None:
     client, script = scripted()
     client.send(12, 4, HEARTBEAT)
     client.feed(client.frame(12, 4, HEARTBEAT) + client.frame(12, 4, HEARTBEAT), run=True)
-    assert len(script.laters) == 1
+    assert len(script.replies) == 1
     assert client.transport.paused
-    script.laters[0].resolve(Message(error_code=1))
-    assert len(script.laters) == 2
-    script.laters[1].resolve(Message(error_code=2))
-    script.laters[2].resolve(Message(error_code=3))
+    script.replies[0].resolve(Message(error_code=1))
+    assert len(script.replies) == 2
+    script.replies[1].resolve(Message(error_code=2))
+    script.replies[2].resolve(Message(error_code=3))
     assert [answer.error_code for answer in client.replies()] == [1, 2, 3]
     assert not client.transport.paused
 
@@ -69,11 +69,11 @@ def test_one_request_after_the_other_unless_pipelined() -> None:
 def test_pipelined_requests_are_answered_in_order() -> None:
     client, script = scripted(pipelined=True)
     client.feed(b"".join(client.frame(12, 4, HEARTBEAT) for _ in range(3)) + client.frame(18, 0, Message()))
-    assert len(script.laters) == 3
-    for later, code in ((2, 3), (1, 2)):
-        script.laters[later].resolve(Message(error_code=code))
+    assert len(script.replies) == 3
+    for index, code in ((2, 3), (1, 2)):
+        script.replies[index].resolve(Message(error_code=code))
     assert client.replies() == []
-    script.laters[0].resolve(Message(error_code=1))
+    script.replies[0].resolve(Message(error_code=1))
     answers = client.replies()
     assert [answer.error_code for answer in answers] == [1, 2, 3, 0]
     assert answers[3].api_keys
@@ -83,12 +83,12 @@ def test_too_many_unanswered_requests_stop_the_reading() -> None:
     client, script = scripted(pipelined=True)
     frames = b"".join(client.frame(12, 4, HEARTBEAT) for _ in range(MAX_UNANSWERED + 5))
     client.feed(frames)
-    assert len(script.laters) == MAX_UNANSWERED
+    assert len(script.replies) == MAX_UNANSWERED
     assert client.transport.paused
-    for later in list(script.laters):
-        later.resolve(Message())
+    for reply in list(script.replies):
+        reply.resolve(Message())
     client.clock.run()
-    assert len(script.laters) == MAX_UNANSWERED + 5
+    assert len(script.replies) == MAX_UNANSWERED + 5
     assert not client.transport.paused
 
 
@@ -104,7 +104,7 @@ def test_a_client_that_does_not_read_gets_no_further_request_started() -> None:
     assert client.dispatcher.context.slow_clients == 0
 
 
-def test_others_have_their_turn_after_64_kb() -> None:
+def test_other_connections_have_their_turn_after_64_kb() -> None:
     client = DoorClient()
     client.node.create("t")
     frame = client.frame(0, 9, produce_request("t", batch(b"x" * 30_000)))
@@ -121,13 +121,13 @@ def test_others_have_their_turn_after_64_kb() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 17])
-def test_requests_may_come_in_pieces(step: int) -> None:
+def test_requests_may_arrive_in_pieces(step: int) -> None:
     client = DoorClient()
     data = client.frame(18, 3, Message(client_software_name="a", client_software_version="1")) + client.frame(
         3, 12, Message(topics=None)
     )
-    for at in range(0, len(data), step):
-        client.feed(data[at : at + step])
+    for position in range(0, len(data), step):
+        client.feed(data[position : position + step])
     assert len(client.replies()) == 2
 
 
@@ -147,7 +147,7 @@ def test_requests_may_come_in_pieces(step: int) -> None:
         b"\0\0\0\x0e" + b"\0\x03\0\1\0\0\0\1\0\0" + b"\x7f\xff\xff\xff",
     ],
 )
-def test_what_is_no_request_closes_the_connection_with_one_line(
+def test_an_invalid_request_closes_the_connection_with_one_warning(
     data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = DoorClient()
@@ -160,7 +160,7 @@ def test_what_is_no_request_closes_the_connection_with_one_line(
     assert "198.51.100.1:5" in caplog.text
 
 
-def test_lines_about_bad_clients_are_few(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_about_clients_are_rate_limited(caplog: pytest.LogCaptureFixture) -> None:
     client = DoorClient()
     with caplog.at_level(logging.WARNING, "mainstem.kafka"):
         for _ in range(50):
@@ -176,7 +176,7 @@ def test_a_refusal_becomes_the_error_code() -> None:
     assert client.call(12, 4, HEARTBEAT).error_code == ErrorCode.UNKNOWN_MEMBER_ID
     script.raises = None
     client.send(12, 4, HEARTBEAT)
-    script.laters[0].fail(UnknownMember("who?"))
+    script.replies[0].fail(UnknownMember("who?"))
     assert client.replies()[0].error_code == ErrorCode.UNKNOWN_MEMBER_ID
 
 
@@ -193,7 +193,7 @@ def test_a_fault_of_a_handler_is_an_error_code_and_one_traceback(caplog: pytest.
 def test_a_reply_that_cannot_be_encoded_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     client, script = scripted()
     client.send(12, 4, HEARTBEAT)
-    script.laters[0].resolve(Message(error_code="text"))
+    script.replies[0].resolve(Message(error_code="text"))
     assert client.transport.closed
     assert "cannot be encoded" in caplog.text
 
@@ -230,7 +230,7 @@ def test_unknown_version_of_api_versions_is_answered_in_version_0() -> None:
     assert answer.api_keys == [Message(api_key=18, min_version=0, max_version=4)]
 
 
-def test_a_lost_connection_cancels_what_waits() -> None:
+def test_a_lost_connection_cancels_its_waiting_requests() -> None:
     node = MemoryNode()
     topic = node.create("t")
     client = DoorClient(node)
@@ -243,7 +243,7 @@ def test_a_lost_connection_cancels_what_waits() -> None:
     assert client.transport.sent == b""
 
 
-def test_draining_answers_commits_and_drops_waits() -> None:
+def test_draining_answers_commits_and_drops_requests_that_wait() -> None:
     node = MemoryNode()
     partition = node.partition(node.create("t"), 0)
     partition.auto = False
@@ -262,7 +262,7 @@ def test_draining_answers_commits_and_drops_waits() -> None:
     assert producer.transport.closed
 
 
-def test_no_bytes_are_taken_after_the_end() -> None:
+def test_no_bytes_are_accepted_after_the_close() -> None:
     client = DoorClient()
     client.feed(b"GET / HTTP/1.1\r\n" * 10)
     assert client.transport.closed
@@ -302,9 +302,9 @@ def test_a_damaged_request_is_answered_or_ends_the_connection(
     client.node.partition(topic, 0).append(memoryview(batch(b"x")))
     low, high = client.dispatcher.handlers[key].versions
     frame = bytearray(request_frame(key, min(max(version, low), high), 1, message))
-    for at, patch in damage:
-        at = 8 + at % (len(frame) - 8)
-        frame[at : at + len(patch)] = patch[: len(frame) - at]
+    for number, patch in damage:
+        position = 8 + number % (len(frame) - 8)
+        frame[position : position + len(patch)] = patch[: len(frame) - position]
     caplog.clear()
     client.feed(bytes(frame))
     client.clock.advance(1)

@@ -1,4 +1,5 @@
-"""Frames from bytes: however they are cut, and whatever a stranger writes before them."""
+"""The frame reader: every cut of the bytes, hostile lengths, other protocols, and the memory that it
+holds."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def produce(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 7, 64, 1000, 1 << 20])
-def test_frames_come_whole_however_the_bytes_are_cut(step: int) -> None:
+def test_frames_are_whole_however_the_bytes_are_cut(step: int) -> None:
     sent = [produce(size) for size in (8, 9, 100, 4000, 5000, 70_000)]
     assert feed(reader(), b"".join(map(framed, sent)), step) == sent
 
@@ -63,7 +64,7 @@ def test_frames_come_whole_however_the_bytes_are_cut(step: int) -> None:
 @pytest.mark.parametrize(
     "size", [128 << 10, (128 << 10) + 1, 256 << 10, 1 << 20, (1 << 20) + 1, 3_500_000, PRODUCE_MAX]
 )
-def test_large_frames_come_whole(size: int) -> None:
+def test_large_frames_are_whole(size: int) -> None:
     sent = [produce(20), produce(size), produce(30), produce(size), produce(8)]
     assert feed(reader(), b"".join(map(framed, sent)), 60_000) == sent
 
@@ -86,7 +87,7 @@ def test_any_cut_of_any_frames(sizes: list[int], steps: list[int]) -> None:
     assert frames.partial_bytes == 0
 
 
-def test_every_proper_prefix_asks_for_more() -> None:
+def test_every_proper_prefix_needs_more_bytes() -> None:
     data = framed(produce(300))
     for end in range(len(data)):
         frames = reader()
@@ -95,7 +96,7 @@ def test_every_proper_prefix_asks_for_more() -> None:
 
 
 @pytest.mark.parametrize("size", [-1, -(2**31), 0, 7, PRODUCE_MAX + 1, 2**31 - 1])
-def test_a_length_that_cannot_be_is_refused_from_four_bytes(size: int) -> None:
+def test_an_invalid_length_is_refused_after_four_bytes(size: int) -> None:
     with pytest.raises(ProtocolError):
         feed(reader(), size.to_bytes(4, "big", signed=True))
 
@@ -110,12 +111,12 @@ def test_only_produce_may_be_large(key: int) -> None:
 @pytest.mark.parametrize(
     "text", [b"GET / HTTP/1.1\r\n", b"POST /topics", b"PRI * HTTP/2.0", b"\x16\x03\x01\x02\x00\x01\x00\x01"]
 )
-def test_other_protocols_are_named(text: bytes) -> None:
+def test_other_protocols_are_recognized(text: bytes) -> None:
     with pytest.raises(NotKafka):
         feed(reader(), text)
 
 
-def test_a_length_prefix_buys_no_memory() -> None:
+def test_a_length_prefix_allocates_no_memory() -> None:
     tracemalloc.start()
     try:
         pool = BufferPool()
@@ -140,7 +141,7 @@ def test_idle_readers_share_one_buffer() -> None:
         tracemalloc.stop()
 
 
-def test_asking_for_room_borrows_nothing() -> None:
+def test_asking_for_a_buffer_borrows_none() -> None:
     pool = BufferPool()
     tracemalloc.start()
     try:
@@ -154,32 +155,32 @@ def test_asking_for_room_borrows_nothing() -> None:
         tracemalloc.stop()
 
 
-def test_large_frames_after_the_first_take_no_new_memory() -> None:
+def test_large_frames_after_the_first_allocate_no_memory() -> None:
     pool = BufferPool()
-    one = framed(produce(1 << 20))
+    data = framed(produce(1 << 20))
     first, second = reader(pool), reader(pool)
-    feed(first, one)
+    feed(first, data)
     tracemalloc.start()
     try:
         for _ in range(3):
             frames = reader(pool)
-            feed(frames, one[: 600 << 10])
+            feed(frames, data[: 600 << 10])
             frames.close()
-            assert feed(second, one) == [produce(1 << 20)]
+            assert feed(second, data) == [produce(1 << 20)]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 << 20, "of which the frame's copies of this test are three"
+    assert peak < 4 << 20, "three of these megabytes are copies that this test makes"
 
 
-def test_few_large_buffers_are_kept() -> None:
+def test_the_pool_has_few_large_buffers() -> None:
     pool = BufferPool()
     readers = [reader(pool) for _ in range(20)]
     tracemalloc.start()
     try:
         for size in (POOLED_LARGE_BYTES, POOLED_LARGE_BYTES - 1, 200 << 10):
             data = framed(produce(size))
-            for frames in readers:  # all at once: none can take another's
+            for frames in readers:  # all at the same time: none can use the buffer of another
                 feed(frames, data[:-1])
             for frames in readers:
                 assert feed(frames, data[-1:]) == [produce(size)]

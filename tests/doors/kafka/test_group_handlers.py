@@ -1,4 +1,5 @@
-"""The requests of groups as clients send them, in every version: bytes in, bytes out."""
+"""The handlers of consumer groups, in every version, from the bytes of a request to the bytes of its
+reply."""
 
 from __future__ import annotations
 
@@ -57,14 +58,14 @@ class GroupClients:
 class MemberClient:
     """A client that joins and syncs."""
 
-    def __init__(self, party: GroupClients, **change: Any) -> None:
-        self.client = party.client()
+    def __init__(self, clients: GroupClients, **change: Any) -> None:
+        self.client = clients.client()
         self.change = change
         self.id = ""
         self.generation = -1
         self.joined = Message()
 
-    def ask_join(self, version: int) -> None:
+    def send_join(self, version: int) -> None:
         fields: dict[str, Any] = {
             "group_id": GROUP,
             "session_timeout": SESSION_MS,
@@ -79,12 +80,12 @@ class MemberClient:
         self.client.clock.advance(0)
 
     def join(self, version: int = 9) -> Message | None:
-        """Join as clients do: once more if an id is required. None if it has to wait."""
-        self.ask_join(version)
+        """Join as clients do: again with the id if one is required. None if the reply has to wait."""
+        self.send_join(version)
         answers = self.client.replies()
         if answers and answers[0].error_code == ErrorCode.MEMBER_ID_REQUIRED:
             self.id = answers[0].member_id
-            self.ask_join(version)
+            self.send_join(version)
             answers = self.client.replies()
         return self.record(answers[0]) if answers else None
 
@@ -114,7 +115,7 @@ class MemberClient:
 
 
 def strip(key: int, version: int, fields: dict[str, Any]) -> dict[str, Any]:
-    """Only the fields that the version has."""
+    """The fields that the version has."""
     known = {field.name for field in api(key).request.fields if field.in_version(version)}
     return {name: value for name, value in fields.items() if name in known}
 
@@ -133,19 +134,19 @@ def test_all_keys_of_groups_are_offered_in_kafkas_versions() -> None:
 
 
 @pytest.mark.parametrize("version", versions(10))
-def test_the_coordinator_is_where_the_listener_says(version: int) -> None:
+def test_the_coordinator_has_the_advertised_address_of_the_listener(version: int) -> None:
     if version < 4:
-        found = GroupClients().call(10, version, key=GROUP)
+        coordinator = GroupClients().call(10, version, key=GROUP)
     else:
-        (found,) = GroupClients().call(10, version, coordinator_keys=[GROUP]).coordinators
-        assert found.key == GROUP
-    assert (found.error_code, found.node_id) == (OK, 1)
-    assert (found.host, found.port) == (LISTENER.host, LISTENER.port)
+        (coordinator,) = GroupClients().call(10, version, coordinator_keys=[GROUP]).coordinators
+        assert coordinator.key == GROUP
+    assert (coordinator.error_code, coordinator.node_id) == (OK, 1)
+    assert (coordinator.host, coordinator.port) == (LISTENER.host, LISTENER.port)
 
 
 def test_many_coordinators_are_found_at_once() -> None:
     answer = GroupClients().call(10, 4, coordinator_keys=["a", "b"])
-    assert [one.key for one in answer.coordinators] == ["a", "b"]
+    assert [coordinator.key for coordinator in answer.coordinators] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -156,10 +157,10 @@ def test_many_coordinators_are_found_at_once() -> None:
         (9, ErrorCode.INVALID_REQUEST, "coordinator type 9"),
     ],
 )
-def test_other_coordinators_are_refused_with_a_text(kind: int, code: int, word: str) -> None:
-    (one,) = GroupClients().call(10, 6, key_type=kind, coordinator_keys=["x"]).coordinators
-    assert (one.error_code, one.node_id) == (code, -1)
-    assert word in one.error_message
+def test_other_types_of_coordinators_are_refused_with_a_text(kind: int, code: int, word: str) -> None:
+    (coordinator,) = GroupClients().call(10, 6, key_type=kind, coordinator_keys=["x"]).coordinators
+    assert (coordinator.error_code, coordinator.node_id) == (code, -1)
+    assert word in coordinator.error_message
     old = GroupClients().call(10, 2, key="x", key_type=kind)
     assert (old.error_code, old.port) == (code, -1)
 
@@ -168,13 +169,13 @@ def test_other_coordinators_are_refused_with_a_text(kind: int, code: int, word: 
 
 
 @pytest.mark.parametrize("version", versions(11))
-def test_a_member_joins_syncs_lives_and_leaves_in_every_version(version: int) -> None:
-    party = GroupClients()
-    member = party.member(version)
+def test_a_member_joins_syncs_beats_and_leaves_in_every_version(version: int) -> None:
+    clients = GroupClients()
+    member = clients.member(version)
     assert member.joined.error_code == OK
     assert member.joined.leader == member.id
     assert member.joined.protocol_name == "range"
-    assert [one.metadata for one in member.joined.members] == [subscription("flights")]
+    assert [member.metadata for member in member.joined.members] == [subscription("flights")]
     synced = member.sync(min(version, 5), mine=b"plan")
     assert (synced.error_code, synced.assignment) == (OK, b"plan")
     assert member.heartbeat(min(version, 4)) == OK
@@ -182,35 +183,35 @@ def test_a_member_joins_syncs_lives_and_leaves_in_every_version(version: int) ->
     fields = {"group_id": GROUP, "member_id": member.id}
     if leave >= 3:
         fields = {"group_id": GROUP, "members": [Message(member_id=member.id)]}  # type: ignore[dict-item]
-    left = party.call(13, leave, **fields)
+    left = clients.call(13, leave, **fields)
     assert left.error_code == OK
     assert member.heartbeat() == ErrorCode.UNKNOWN_MEMBER_ID
 
 
 def test_version_0_rebalances_within_its_session_timeout() -> None:
-    party = GroupClients()
-    party.member(0)
-    second = MemberClient(party)
+    clients = GroupClients()
+    clients.member(0)
+    second = MemberClient(clients)
     assert second.join(0) is None
-    party.kit.advance_ms(SESSION_MS)
+    clients.kit.advance_ms(SESSION_MS)
     (answer,) = second.client.replies()
     assert answer.error_code == OK
 
 
-def test_a_join_that_waits_holds_up_its_connection_alone() -> None:
-    party = GroupClients()
-    first = party.member()
+def test_a_join_that_waits_delays_only_its_own_connection() -> None:
+    clients = GroupClients()
+    first = clients.member()
     first.sync(mine=b"all")
-    second = MemberClient(party)
+    second = MemberClient(clients)
     assert second.join() is None
     assert first.heartbeat() == ErrorCode.REBALANCE_IN_PROGRESS
-    first.ask_join(9)
-    (leads,) = first.client.replies()
-    (follows,) = second.client.replies()
-    assert len(leads.members) == 2
-    assert follows.members == []
-    second.record(follows)
-    first.record(leads)
+    first.send_join(9)
+    (leader_reply,) = first.client.replies()
+    (follower_reply,) = second.client.replies()
+    assert len(leader_reply.members) == 2
+    assert follower_reply.members == []
+    second.record(follower_reply)
+    first.record(leader_reply)
     waiting = second.fields(14, 5, protocol_type="consumer", protocol_name="range", assignments=[])
     second.client.send(14, 5, waiting)
     assert second.client.replies() == []
@@ -219,9 +220,9 @@ def test_a_join_that_waits_holds_up_its_connection_alone() -> None:
     assert (empty.error_code, empty.assignment) == (OK, b"\0\0\0\0\0\0\xff\xff\xff\xff")
 
 
-def test_an_id_that_is_required_is_told() -> None:
+def test_a_reply_that_requires_an_id_has_it() -> None:
     member = MemberClient(GroupClients())
-    member.ask_join(4)
+    member.send_join(4)
     (answer,) = member.client.replies()
     assert answer.error_code == ErrorCode.MEMBER_ID_REQUIRED
     assert answer.member_id.startswith("test-")
@@ -234,7 +235,7 @@ def test_an_id_that_is_required_is_told() -> None:
     [
         ({"group_id": ""}, ErrorCode.INVALID_GROUP_ID),
         ({"session_timeout": 1}, ErrorCode.INVALID_SESSION_TIMEOUT),
-        ({"member_id": "somebody"}, ErrorCode.UNKNOWN_MEMBER_ID),
+        ({"member_id": "unknown"}, ErrorCode.UNKNOWN_MEMBER_ID),
         ({"protocols": []}, ErrorCode.INCONSISTENT_GROUP_PROTOCOL),
     ],
 )
@@ -245,10 +246,10 @@ def test_a_refused_join_is_a_whole_reply(version: int, change: dict[str, Any], c
 
 
 def test_a_full_group_gives_no_id() -> None:
-    party = GroupClients(group_max_size=1)
-    party.member().sync(mine=b"all")
-    told = party.member().joined
-    assert (told.error_code, told.member_id) == (ErrorCode.GROUP_MAX_SIZE_REACHED, "")
+    clients = GroupClients(group_max_size=1)
+    clients.member().sync(mine=b"all")
+    refused = clients.member().joined
+    assert (refused.error_code, refused.member_id) == (ErrorCode.GROUP_MAX_SIZE_REACHED, "")
 
 
 def test_sync_5_requires_type_and_name_of_the_protocol() -> None:
@@ -264,24 +265,24 @@ def test_a_refused_sync_has_a_code() -> None:
 
 
 def test_members_leave_together_and_by_instance_id() -> None:
-    party = GroupClients()
-    party.member(group_instance_id="w-1").sync(mine=b"all")
-    gone = [Message(member_id="", group_instance_id="w-1", reason="done"), Message(member_id="nobody")]
-    answer = party.call(13, 5, group_id=GROUP, members=gone)
+    clients = GroupClients()
+    clients.member(group_instance_id="w-1").sync(mine=b"all")
+    members = [Message(member_id="", group_instance_id="w-1", reason="done"), Message(member_id="unknown")]
+    answer = clients.call(13, 5, group_id=GROUP, members=members)
     assert answer.error_code == OK
-    assert [(one.group_instance_id, one.error_code) for one in answer.members] == [
+    assert [(member.group_instance_id, member.error_code) for member in answer.members] == [
         ("w-1", OK),
         (None, ErrorCode.UNKNOWN_MEMBER_ID),
     ]
-    assert party.call(13, 2, group_id=GROUP, member_id="x").error_code == ErrorCode.UNKNOWN_MEMBER_ID
+    assert clients.call(13, 2, group_id=GROUP, member_id="x").error_code == ErrorCode.UNKNOWN_MEMBER_ID
 
 
-def test_a_static_leader_that_comes_back_skips_the_assignment_from_version_9_on() -> None:
-    party = GroupClients()
-    party.member(group_instance_id="w-1").sync(mine=b"all")
-    back = party.member(9, group_instance_id="w-1")
+def test_a_static_leader_that_joins_again_skips_the_assignment_from_version_9_on() -> None:
+    clients = GroupClients()
+    clients.member(group_instance_id="w-1").sync(mine=b"all")
+    back = clients.member(9, group_instance_id="w-1")
     assert (back.joined.skip_assignment, back.joined.leader) == (True, back.id)
-    old = party.member(8, group_instance_id="w-1")
+    old = clients.member(8, group_instance_id="w-1")
     assert old.joined.leader == back.id
     assert old.joined.members == []
 
@@ -291,29 +292,33 @@ def test_a_static_leader_that_comes_back_skips_the_assignment_from_version_9_on(
 
 @pytest.mark.parametrize("version", versions(15))
 def test_a_group_is_described(version: int) -> None:
-    party = GroupClients()
-    member = party.member(group_instance_id="w-1")
+    clients = GroupClients()
+    member = clients.member(group_instance_id="w-1")
     member.sync(mine=b"plan")
-    (group,) = party.call(15, version, groups=[GROUP]).groups
+    (group,) = clients.call(15, version, groups=[GROUP]).groups
     assert (group.error_code, group.group_state) == (OK, "Stable")
     assert (group.protocol_type, group.protocol_data) == ("consumer", "range")
-    (one,) = group.members
-    assert (one.member_id, one.client_id, one.client_host) == (member.id, "test", "/198.51.100.1")
-    assert (one.member_metadata, one.member_assignment) == (subscription("flights"), b"plan")
+    (described,) = group.members
+    assert (described.member_id, described.client_id, described.client_host) == (
+        member.id,
+        "test",
+        "/198.51.100.1",
+    )
+    assert (described.member_metadata, described.member_assignment) == (subscription("flights"), b"plan")
     if version >= 4:
-        assert one.group_instance_id == "w-1"
+        assert described.group_instance_id == "w-1"
 
 
 @pytest.mark.parametrize("version", versions(15))
-def test_an_unknown_group_is_dead(version: int) -> None:
-    (group,) = GroupClients().call(15, version, groups=["nobodies"]).groups
+def test_an_unknown_group_is_described_as_dead(version: int) -> None:
+    (group,) = GroupClients().call(15, version, groups=["missing-group"]).groups
     assert group.group_state == "Dead"
     assert group.error_code == (ErrorCode.GROUP_ID_NOT_FOUND if version >= 6 else OK)
     if version >= 6:
-        assert group.error_message == "Group nobodies not found."
+        assert group.error_message == "Group missing-group not found."
 
 
-def test_operations_are_told_to_who_asks() -> None:
+def test_operations_are_described_if_they_are_requested() -> None:
     (group,) = GroupClients().call(15, 5, groups=["g"], include_authorized_operations=True).groups
     assert group.authorized_operations == 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
     (group,) = GroupClients().call(15, 5, groups=["g"], include_authorized_operations=False).groups
@@ -322,33 +327,34 @@ def test_operations_are_told_to_who_asks() -> None:
 
 @pytest.mark.parametrize("version", versions(16))
 def test_groups_are_listed(version: int) -> None:
-    party = GroupClients()
-    party.member().sync(mine=b"all")
-    party.kit.commit(group_id="a-simple-one")
-    groups = party.call(16, version).groups
-    assert [(one.group_id, one.protocol_type) for one in groups] == [
+    clients = GroupClients()
+    clients.member().sync(mine=b"all")
+    clients.kit.commit(group_id="a-simple-one")
+    groups = clients.call(16, version).groups
+    assert [(group.group_id, group.protocol_type) for group in groups] == [
         ("a-simple-one", ""),
         (GROUP, "consumer"),
     ]
     if version >= 4:
-        assert [one.group_state for one in groups] == ["Empty", "Stable"]
-        assert [one.group_id for one in party.call(16, version, states_filter=["stable"]).groups] == [GROUP]
+        assert [group.group_state for group in groups] == ["Empty", "Stable"]
+        (stable,) = clients.call(16, version, states_filter=["stable"]).groups
+        assert stable.group_id == GROUP
     if version >= 5:
-        assert {one.group_type for one in groups} == {"classic"}
-        assert len(party.call(16, version, types_filter=["Classic"]).groups) == 2
-        assert party.call(16, version, types_filter=["consumer"]).groups == []
+        assert {group.group_type for group in groups} == {"classic"}
+        assert len(clients.call(16, version, types_filter=["Classic"]).groups) == 2
+        assert clients.call(16, version, types_filter=["consumer"]).groups == []
 
 
 @pytest.mark.parametrize("version", versions(42))
 def test_groups_are_deleted_each_with_its_own_code(version: int) -> None:
-    party = GroupClients()
-    party.member()
-    party.kit.commit(group_id="simple")
-    results = party.call(42, version, groups_names=[GROUP, "simple", "nobodies", "simple"]).results
-    assert [(one.group_id, one.error_code) for one in results] == [
+    clients = GroupClients()
+    clients.member()
+    clients.kit.commit(group_id="simple")
+    results = clients.call(42, version, groups_names=[GROUP, "simple", "missing-group", "simple"]).results
+    assert [(group.group_id, group.error_code) for group in results] == [
         (GROUP, ErrorCode.NON_EMPTY_GROUP),
         ("simple", OK),
-        ("nobodies", ErrorCode.GROUP_ID_NOT_FOUND),
+        ("missing-group", ErrorCode.GROUP_ID_NOT_FOUND),
     ]
 
 
@@ -359,27 +365,27 @@ def topic_fields(version: int, name: str = "flights") -> dict[str, Any]:
     return {"topic_id": FLIGHTS.id if name == "flights" else UUID(int=9)} if version >= 10 else {"name": name}
 
 
-def commit(party: GroupClients, version: int, name: str = "flights", **fields: Any) -> int:
+def commit(clients: GroupClients, version: int, name: str = "flights", **fields: Any) -> int:
     epoch = {"committed_leader_epoch": 7} if version >= 6 else {}
     partition = Message(partition_index=1, committed_offset=42, committed_metadata="note", **epoch)
     topics = [Message(partitions=[partition], **topic_fields(version, name))]
-    (topic,) = party.call(8, version, group_id=GROUP, topics=topics, **fields).topics
-    (one,) = topic.partitions
-    assert one.partition_index == 1
+    (topic,) = clients.call(8, version, group_id=GROUP, topics=topics, **fields).topics
+    (committed,) = topic.partitions
+    assert committed.partition_index == 1
     assert topic.topic_id == FLIGHTS.id if version >= 10 and name == "flights" else True
-    code: int = one.error_code
+    code: int = committed.error_code
     return code
 
 
 def fetch(
-    party: GroupClients, version: int, topics: list[Message] | None, group_id: str = GROUP
+    clients: GroupClients, version: int, topics: list[Message] | None, group_id: str = GROUP
 ) -> list[Message]:
     if version >= 8:
         groups = [Message(group_id=group_id, topics=topics)]
-        (answer,) = party.call(9, version, groups=groups, require_stable=True).groups
+        (answer,) = clients.call(9, version, groups=groups, require_stable=True).groups
         assert answer.group_id == group_id
     else:
-        answer = party.call(9, version, group_id=group_id, topics=topics)
+        answer = clients.call(9, version, group_id=group_id, topics=topics)
     if version >= 2:
         assert answer.error_code == OK
     return list(answer.topics)
@@ -387,72 +393,72 @@ def fetch(
 
 @pytest.mark.parametrize("version", versions(8))
 def test_offsets_are_committed_in_every_version(version: int) -> None:
-    party = GroupClients()
-    assert commit(party, version) == OK
-    assert party.kit.offsets() == {("flights", 1): 42}
+    clients = GroupClients()
+    assert commit(clients, version) == OK
+    assert clients.kit.offsets() == {("flights", 1): 42}
     unknown = ErrorCode.UNKNOWN_TOPIC_ID if version >= 10 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    assert commit(party, version, "nowhere") == unknown
-    gone: dict[str, Any] = {"generation_id_or_member_epoch": 3, "member_id": "gone"}
-    assert commit(party, version, **gone) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert commit(clients, version, "nowhere") == unknown
+    unknown_member: dict[str, Any] = {"generation_id_or_member_epoch": 3, "member_id": "unknown"}
+    assert commit(clients, version, **unknown_member) == ErrorCode.UNKNOWN_MEMBER_ID
 
 
 @pytest.mark.parametrize("version", versions(9))
-def test_offsets_are_told_in_every_version(version: int) -> None:
-    party = GroupClients()
-    commit(party, 9)
-    (topic,) = fetch(party, version, [Message(partition_indexes=[1, 0], **topic_fields(version))])
-    found, missing = topic.partitions
-    assert (found.partition_index, found.committed_offset, found.metadata) == (1, 42, "note")
+def test_offsets_are_fetched_in_every_version(version: int) -> None:
+    clients = GroupClients()
+    commit(clients, 9)
+    (topic,) = fetch(clients, version, [Message(partition_indexes=[1, 0], **topic_fields(version))])
+    committed, missing = topic.partitions
+    assert (committed.partition_index, committed.committed_offset, committed.metadata) == (1, 42, "note")
     assert (missing.partition_index, missing.committed_offset, missing.metadata) == (0, -1, "")
-    assert (found.error_code, missing.error_code) == (OK, OK)
+    assert (committed.error_code, missing.error_code) == (OK, OK)
     if version >= 5:
-        assert (found.committed_leader_epoch, missing.committed_leader_epoch) == (7, -1)
+        assert (committed.committed_leader_epoch, missing.committed_leader_epoch) == (7, -1)
     assert topic.topic_id == FLIGHTS.id if version >= 10 else topic.name == "flights"
 
 
 @pytest.mark.parametrize("version", versions(9, since=2))
-def test_all_offsets_are_told_in_every_version(version: int) -> None:
-    party = GroupClients()
-    commit(party, 9)
-    (topic,) = fetch(party, version, None)
-    assert [one.partition_index for one in topic.partitions] == [1]
-    assert fetch(party, version, None, "nobodies") == []
+def test_all_offsets_are_fetched_in_every_version(version: int) -> None:
+    clients = GroupClients()
+    commit(clients, 9)
+    (topic,) = fetch(clients, version, None)
+    assert [partition.partition_index for partition in topic.partitions] == [1]
+    assert fetch(clients, version, None, "missing-group") == []
 
 
-def test_offsets_of_many_groups_are_told_at_once() -> None:
-    party = GroupClients()
-    commit(party, 9)
-    groups = [Message(group_id=name, topics=None) for name in (GROUP, "nobodies")]
-    first, second = party.call(9, 8, groups=groups).groups
+def test_offsets_of_several_groups_are_fetched_at_once() -> None:
+    clients = GroupClients()
+    commit(clients, 9)
+    groups = [Message(group_id=name, topics=None) for name in (GROUP, "missing-group")]
+    first, second = clients.call(9, 8, groups=groups).groups
     assert (len(first.topics), len(second.topics)) == (1, 0)
 
 
-def test_an_unknown_topic_id_is_told() -> None:
+def test_an_unknown_topic_id_is_an_error_of_its_partitions() -> None:
     (topic,) = fetch(GroupClients(), 10, [Message(partition_indexes=[0], **topic_fields(10, "nowhere"))])
-    (one,) = topic.partitions
-    assert (one.error_code, one.committed_offset) == (ErrorCode.UNKNOWN_TOPIC_ID, -1)
+    (partition,) = topic.partitions
+    assert (partition.error_code, partition.committed_offset) == (ErrorCode.UNKNOWN_TOPIC_ID, -1)
 
 
-def test_an_error_of_the_group_stands_at_every_partition() -> None:
-    party = GroupClients()
-    party.member().sync(mine=b"all")
-    assert commit(party, 9) == ErrorCode.UNKNOWN_MEMBER_ID
+def test_an_error_of_the_group_is_repeated_for_every_partition() -> None:
+    clients = GroupClients()
+    clients.member().sync(mine=b"all")
+    assert commit(clients, 9) == ErrorCode.UNKNOWN_MEMBER_ID
 
 
 def test_offsets_are_deleted_or_refused() -> None:
-    party = GroupClients()
-    party.member().sync(mine=b"all")
+    clients = GroupClients()
+    clients.member().sync(mine=b"all")
     topics = [
         Message(name=name, partitions=[Message(partition_index=0)]) for name in ("flights", "weather", "no")
     ]
-    answer = party.call(47, 0, group_id=GROUP, topics=topics)
+    answer = clients.call(47, 0, group_id=GROUP, topics=topics)
     assert answer.error_code == OK
-    assert [(one.name, one.partitions[0].error_code) for one in answer.topics] == [
+    assert [(topic.name, topic.partitions[0].error_code) for topic in answer.topics] == [
         ("flights", ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC),
         ("weather", OK),
         ("no", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
     ]
-    missing = party.call(47, 0, group_id="nobodies", topics=topics)
+    missing = clients.call(47, 0, group_id="missing-group", topics=topics)
     assert (missing.error_code, missing.topics) == (ErrorCode.GROUP_ID_NOT_FOUND, [])
 
 
@@ -460,19 +466,19 @@ def test_offsets_are_deleted_or_refused() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 7, 8, 10])
-def test_while_the_state_is_read_again_clients_look_for_the_coordinator(version: int) -> None:
-    party = GroupClients(state=FakeStateLog(auto_commit=False))
-    party.kit.commit()
+def test_clients_look_for_the_coordinator_while_its_state_is_read_again(version: int) -> None:
+    clients = GroupClients(state=FakeStateLog(auto_commit=False))
+    clients.kit.commit()
     topics = [Message(partition_indexes=[0], **topic_fields(version))]
     fields = (
         {"groups": [Message(group_id=GROUP, topics=topics)]}
         if version >= 8
         else {"group_id": GROUP, "topics": topics}
     )
-    client = party.client()
+    client = clients.client()
     client.send(9, version, Message(**fields))
     assert client.replies() == []
-    party.kit.state.fail()
+    clients.kit.state.fail()
     (answer,) = client.replies()
     if version >= 8:
         (answer,) = answer.groups

@@ -1,7 +1,7 @@
-"""The same requests of groups to mainstem and to a real Apache Kafka: the replies must be the same.
+"""The same group requests to mainstem and to a real Apache Kafka have the same replies.
 
-What may differ is listed in `normal`: ids that are random, addresses, texts of errors. Needs Java and the
-jars of `make deps-all`.
+`normal` leaves out what may differ: random ids, addresses, error texts. Needs Java and the jars of
+`make deps-all`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.coordinator.group_rig import subscription
 from tests.doors.kafka.kit import decode_reply, request_frame
 from tests.support.server import Server
 
-COMMIT, FETCH, FIND, JOIN, BEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE, DELETE_OFFSETS = (
+COMMIT, FETCH, FIND, JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE, DELETE_OFFSETS = (
     8, 9, 10, 11, 12, 13, 14, 15, 16, 42, 47,
 )  # fmt: skip
 NOT_COMPARED = {"throttle_time", "error_message", "host", "port", "node_id", "client_host", "metadata_text"}
@@ -31,37 +31,37 @@ STICKY = [Message(name="sticky", metadata=subscription("t"))]
 
 
 class KafkaWire:
-    """One connection."""
+    """One raw connection to a server."""
 
-    def __init__(self, at: str) -> None:
-        host, _, port = at.rpartition(":")
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), 30)
-        self.asked: list[tuple[int, int]] = []
+        self.requested: list[tuple[int, int]] = []
 
     def send(self, key: int, version: int, /, **fields: Any) -> None:
         known = {field.name for field in api(key).request.fields if field.in_version(version)}
         message = Message(**{name: value for name, value in fields.items() if name in known})
-        self.asked.append((key, version))
+        self.requested.append((key, version))
         self.socket.sendall(request_frame(key, version, 1, message, client_id="c"))
 
     def receive(self) -> Message:
         size = int.from_bytes(self._take(4), "big")
-        return decode_reply(*self.asked.pop(0), memoryview(self._take(size)))
+        return decode_reply(*self.requested.pop(0), memoryview(self._take(size)))
 
     def _take(self, count: int) -> bytes:
         out = b""
         while len(out) < count:
             more = self.socket.recv(count - len(out))
-            assert more, "the server hung up"
+            assert more, "the server closed the connection"
             out += more
         return out
 
 
 class Conversation:
-    """A conversation with one server, and what it said."""
+    """Named connections to one server, and the replies on all of them."""
 
-    def __init__(self, at: str, group: str) -> None:
-        self.at = at
+    def __init__(self, address: str, group: str) -> None:
+        self.address = address
         self.group = group
         self.wires: dict[str, KafkaWire] = {}
         self.names: dict[str, str] = {}
@@ -69,14 +69,14 @@ class Conversation:
 
     def wire(self, who: str) -> KafkaWire:
         if who not in self.wires:
-            self.wires[who] = KafkaWire(self.at)
+            self.wires[who] = KafkaWire(self.address)
         return self.wires[who]
 
     def send(self, who: str, key: int, version: int, /, **fields: Any) -> None:
         self.wire(who).send(key, version, **{"group_id": self.group, **fields})
 
     def receive(self, who: str) -> Message:
-        key, version = self.wire(who).asked[0]
+        key, version = self.wire(who).requested[0]
         answer = self.wire(who).receive()
         self.replies.append((who, key, version, self.normal(answer)))
         return answer
@@ -88,15 +88,15 @@ class Conversation:
     def normal(self, value: Any, field: str = "") -> Any:
         if isinstance(value, Message):
             return {
-                name: self.normal(one, name)
-                for name, one in vars(value).items()
-                if name not in NOT_COMPARED and one is not None
+                name: self.normal(inner, name)
+                for name, inner in vars(value).items()
+                if name not in NOT_COMPARED and inner is not None
             }
         if field == "groups" and value and "group_type" in vars(value[0]):
-            # Apache Kafka lists groups in no order.
-            return [self.normal(one) for one in value if one.group_id == self.group]
+            # Apache Kafka lists the groups of all tests, in no order.
+            return [self.normal(group) for group in value if group.group_id == self.group]
         if isinstance(value, list | tuple):
-            items = [self.normal(one, field) for one in value]
+            items = [self.normal(item, field) for item in value]
             # Apache Kafka keeps these in hash tables.
             return sorted(items, key=repr) if field in ("members", "results", "topics") else items
         if field in ("member_id", "leader") and value:
@@ -120,7 +120,7 @@ class Conversation:
         return {**fields, **change}
 
     def join(self, who: str, version: int = 9, **change: Any) -> Message:
-        """Join and wait for the answer, once more if an id is required."""
+        """Join and wait for the reply; again with the id if one is required."""
         answer = self.call(who, JOIN, version, **self.join_fields(**change))
         if answer.error_code == 79:
             change["member_id"] = answer.member_id
@@ -128,12 +128,12 @@ class Conversation:
         return answer
 
     def start_join(self, who: str, version: int = 9, **change: Any) -> None:
-        """Join and do not wait, but for the id."""
+        """Get an id and send the join with it, without waiting for the reply."""
         if not change.get("member_id") and not change.get("group_instance_id") and version >= 4:
             answer = self.call(who, JOIN, version, **self.join_fields(**change))
             change["member_id"] = answer.member_id
         self.send(who, JOIN, version, **self.join_fields(**change))
-        time.sleep(0.2)  # it waits there: nothing tells when it has come
+        time.sleep(0.2)  # the reply waits on the server, which gives no sign that the request has arrived
 
     def as_member(self, joined: Message, **change: Any) -> dict[str, Any]:
         return {
@@ -149,8 +149,8 @@ class Conversation:
     def sync(self, who: str, joined: Message, version: int = 5, **change: Any) -> Message:
         return self.call(who, SYNC, version, **self.as_member(joined, **change))
 
-    def beat(self, who: str, joined: Message, **change: Any) -> Message:
-        return self.call(who, BEAT, 4, **self.as_member(joined, **change))
+    def heartbeat(self, who: str, joined: Message, **change: Any) -> Message:
+        return self.call(who, HEARTBEAT, 4, **self.as_member(joined, **change))
 
     def commit(self, who: str, joined: Message | None = None, version: int = 9, **change: Any) -> Message:
         fields = {} if joined is None else self.as_member(joined)
@@ -160,7 +160,7 @@ class Conversation:
         self.call("admin", DESCRIBE, 5, groups=[self.group])
 
     def pair(self) -> tuple[Message, Message]:
-        """A stable group of two; a leads."""
+        """A stable group of two members, (leader, follower), on the connections a and b."""
         first = self.join("a")
         self.sync("a", first, assignments=[plan(first, b"all")])
         self.start_join("b")
@@ -177,178 +177,186 @@ def plan(joined: Message, data: bytes) -> Message:
 
 
 def offset(name: str = "t", partition: int = 0, metadata: str | None = "note") -> Message:
-    one = Message(partition_index=partition, committed_offset=7, committed_metadata=metadata)
-    return Message(name=name, partitions=[one])
+    committed = Message(partition_index=partition, committed_offset=7, committed_metadata=metadata)
+    return Message(name=name, partitions=[committed])
 
 
 # --- the conversations --------------------------------------------------------------------------------------
 
 
-def one_member_in_every_version(talk: Conversation) -> None:
+def one_member_in_every_version(conversation: Conversation) -> None:
     for version in range(10):
-        joined = talk.join("a", version)
-        talk.sync("a", joined, min(version, 5), assignments=[plan(joined, b"x")])
-        talk.call("a", BEAT, min(version, 4), **talk.as_member(joined))
-        talk.call("admin", DESCRIBE, min(version, 6), groups=[talk.group])
+        joined = conversation.join("a", version)
+        conversation.sync("a", joined, min(version, 5), assignments=[plan(joined, b"x")])
+        conversation.call("a", HEARTBEAT, min(version, 4), **conversation.as_member(joined))
+        conversation.call("admin", DESCRIBE, min(version, 6), groups=[conversation.group])
         leave = min(version, 5)
-        talk.call(
+        conversation.call(
             "a", LEAVE, leave, member_id=joined.member_id, members=[Message(member_id=joined.member_id)]
         )
-        talk.state()
+        conversation.state()
 
 
-def offsets_in_every_version(talk: Conversation) -> None:
+def offsets_in_every_version(conversation: Conversation) -> None:
     for version in range(2, 10):
-        talk.commit("a", version=version)
+        conversation.commit("a", version=version)
     for version in range(1, 10):
         topics = [Message(name="t", partition_indexes=[0, 1]), Message(name="nowhere", partition_indexes=[0])]
-        groups = [Message(group_id=talk.group, topics=topics), Message(group_id="nobodies", topics=topics)]
-        talk.call("a", FETCH, version, topics=topics, groups=groups)
+        groups = [
+            Message(group_id=conversation.group, topics=topics),
+            Message(group_id="missing-group", topics=topics),
+        ]
+        conversation.call("a", FETCH, version, topics=topics, groups=groups)
         if version >= 2:
-            groups = [Message(group_id=talk.group, topics=None), Message(group_id="nobodies", topics=None)]
-            talk.call("a", FETCH, version, topics=None, groups=groups)
+            groups = [
+                Message(group_id=conversation.group, topics=None),
+                Message(group_id="missing-group", topics=None),
+            ]
+            conversation.call("a", FETCH, version, topics=None, groups=groups)
 
 
-def offsets_by_topic_id(talk: Conversation) -> None:
-    wire = talk.wire("a")
+def offsets_by_topic_id(conversation: Conversation) -> None:
+    wire = conversation.wire("a")
     wire.send(3, 12, topics=[Message(topic_id=NO_UUID, name="t")], allow_auto_topic_creation=False)
     known = wire.receive().topics[0].topic_id
     part = Message(partition_index=1, committed_offset=9, committed_leader_epoch=0, committed_metadata="note")
     for topic_id in (known, UUID(int=12345)):
-        talk.call("a", COMMIT, 10, topics=[Message(topic_id=topic_id, partitions=[part])])
+        conversation.call("a", COMMIT, 10, topics=[Message(topic_id=topic_id, partitions=[part])])
         topics = [Message(topic_id=topic_id, partition_indexes=[0, 1, 99])]
-        talk.call("a", FETCH, 10, groups=[Message(group_id=talk.group, topics=topics)])
-    talk.call("a", FETCH, 10, groups=[Message(group_id=talk.group, topics=None)])
+        conversation.call("a", FETCH, 10, groups=[Message(group_id=conversation.group, topics=topics)])
+    conversation.call("a", FETCH, 10, groups=[Message(group_id=conversation.group, topics=None)])
 
 
-def coordinators_and_lists(talk: Conversation) -> None:
-    talk.commit("a")
+def coordinators_and_lists(conversation: Conversation) -> None:
+    conversation.commit("a")
     for version in range(7):
-        talk.call("a", FIND, version, key=talk.group, coordinator_keys=[talk.group])
+        conversation.call("a", FIND, version, key=conversation.group, coordinator_keys=[conversation.group])
     for version in range(6):
-        talk.call("a", LIST, version, states_filter=["Empty", "nonsense"], types_filter=["classic"])
-    talk.call("a", LIST, 5, states_filter=["stable"])
-    talk.call("a", LIST, 5, types_filter=["consumer"])
+        conversation.call("a", LIST, version, states_filter=["Empty", "nonsense"], types_filter=["classic"])
+    conversation.call("a", LIST, 5, states_filter=["stable"])
+    conversation.call("a", LIST, 5, types_filter=["consumer"])
     for version in range(7):
-        talk.call("a", DESCRIBE, version, groups=["nobodies", talk.group])
+        conversation.call("a", DESCRIBE, version, groups=["missing-group", conversation.group])
     for version in range(3):
-        talk.call("a", DELETE, version, groups_names=["nobodies", talk.group])
-        talk.commit("a")
+        conversation.call("a", DELETE, version, groups_names=["missing-group", conversation.group])
+        conversation.commit("a")
 
 
-def refusals(talk: Conversation) -> None:
+def refusals(conversation: Conversation) -> None:
     stranger = Message(member_id="stranger", generation_id=1)
     for version in (0, 5, 9):
-        talk.call("a", JOIN, version, **talk.join_fields(member_id="stranger"))
-        talk.call("a", JOIN, version, **talk.join_fields(session_timeout=1))
-        talk.call("a", JOIN, version, **talk.join_fields(group_id=""))
-        talk.call("a", JOIN, version, **talk.join_fields(protocols=[]))
-        talk.call("a", JOIN, version, **talk.join_fields(protocol_type=""))
+        conversation.call("a", JOIN, version, **conversation.join_fields(member_id="stranger"))
+        conversation.call("a", JOIN, version, **conversation.join_fields(session_timeout=1))
+        conversation.call("a", JOIN, version, **conversation.join_fields(group_id=""))
+        conversation.call("a", JOIN, version, **conversation.join_fields(protocols=[]))
+        conversation.call("a", JOIN, version, **conversation.join_fields(protocol_type=""))
     for version in (0, 3, 5):
-        talk.sync("a", stranger, version)
-        talk.sync("a", stranger, version, group_id="")
-    talk.beat("a", stranger)
-    talk.beat("a", stranger, group_id="")
+        conversation.sync("a", stranger, version)
+        conversation.sync("a", stranger, version, group_id="")
+    conversation.heartbeat("a", stranger)
+    conversation.heartbeat("a", stranger, group_id="")
     for version in (0, 2, 3, 5):
-        gone = [Message(member_id="stranger"), Message(member_id="", group_instance_id="w")]
-        talk.call("a", LEAVE, version, member_id="stranger", members=gone)
-        talk.call("a", LEAVE, version, group_id="", member_id="stranger", members=gone)
-    talk.commit("a", stranger, version=8, group_id="nobodies")
-    talk.commit("a", topics=[offset("nowhere"), offset(partition=99), offset("u", metadata="m" * 5_000)])
-    talk.commit("a", topics=[offset(metadata=None)])
+        members = [Message(member_id="stranger"), Message(member_id="", group_instance_id="w")]
+        conversation.call("a", LEAVE, version, member_id="stranger", members=members)
+        conversation.call("a", LEAVE, version, group_id="", member_id="stranger", members=members)
+    conversation.commit("a", stranger, version=8, group_id="missing-group")
+    conversation.commit(
+        "a", topics=[offset("nowhere"), offset(partition=99), offset("u", metadata="m" * 5_000)]
+    )
+    conversation.commit("a", topics=[offset(metadata=None)])
     topics = [Message(name=name, partitions=[Message(partition_index=0)]) for name in ("t", "nowhere")]
-    talk.call("a", DELETE_OFFSETS, 0, topics=topics)
-    talk.call("a", DELETE_OFFSETS, 0, topics=topics, group_id="nobodies")
+    conversation.call("a", DELETE_OFFSETS, 0, topics=topics)
+    conversation.call("a", DELETE_OFFSETS, 0, topics=topics, group_id="missing-group")
 
 
-def refusals_of_a_group_with_members(talk: Conversation) -> None:
-    joined = talk.join("a")
-    talk.commit("a", joined)
-    talk.beat("a", joined)
+def refusals_of_a_group_with_members(conversation: Conversation) -> None:
+    joined = conversation.join("a")
+    conversation.commit("a", joined)
+    conversation.heartbeat("a", joined)
     changes: list[dict[str, Any]]
     changes = [{"generation_id": 9}, {"member_id": "x"}, {"group_instance_id": "w"}]
     for change in changes:
-        talk.sync("a", joined, **change)
-        talk.beat("a", joined, **change)
-    talk.sync("a", joined, protocol_name="sticky")
-    talk.sync("a", joined, protocol_type="connect")
-    talk.sync("a", joined, protocol_type=None)
-    talk.sync("a", joined, assignments=[plan(joined, b"mine")])
+        conversation.sync("a", joined, **change)
+        conversation.heartbeat("a", joined, **change)
+    conversation.sync("a", joined, protocol_name="sticky")
+    conversation.sync("a", joined, protocol_type="connect")
+    conversation.sync("a", joined, protocol_type=None)
+    conversation.sync("a", joined, assignments=[plan(joined, b"mine")])
     changes = [{"protocol_type": "connect"}, {"protocols": STICKY}, {"member_id": "x"}]
     for change in changes:
-        talk.call("b", JOIN, 9, **talk.join_fields(**change))
-    talk.commit("a", joined)
-    talk.commit("a")
-    talk.commit("a", joined, generation_id_or_member_epoch=5)
-    talk.commit("a", joined, generation_id_or_member_epoch=-1)
-    talk.commit("a", joined, member_id="x")
-    talk.commit("a", joined, group_instance_id="w")
-    talk.call("a", DELETE, 2, groups_names=[talk.group])
+        conversation.call("b", JOIN, 9, **conversation.join_fields(**change))
+    conversation.commit("a", joined)
+    conversation.commit("a")
+    conversation.commit("a", joined, generation_id_or_member_epoch=5)
+    conversation.commit("a", joined, generation_id_or_member_epoch=-1)
+    conversation.commit("a", joined, member_id="x")
+    conversation.commit("a", joined, group_instance_id="w")
+    conversation.call("a", DELETE, 2, groups_names=[conversation.group])
     topics = [Message(name=name, partitions=[Message(partition_index=0)]) for name in ("t", "u")]
-    talk.call("a", DELETE_OFFSETS, 0, topics=topics)
-    talk.call("a", LEAVE, 5, members=[Message(member_id="x"), Message(member_id=joined.member_id)])
-    talk.call("a", DELETE_OFFSETS, 0, topics=topics)
-    talk.state()
+    conversation.call("a", DELETE_OFFSETS, 0, topics=topics)
+    conversation.call("a", LEAVE, 5, members=[Message(member_id="x"), Message(member_id=joined.member_id)])
+    conversation.call("a", DELETE_OFFSETS, 0, topics=topics)
+    conversation.state()
 
 
-def two_members(talk: Conversation) -> None:
-    leader, follower = talk.pair()
-    talk.state()
-    talk.join("b", member_id=follower.member_id)
-    talk.sync("b", follower)
-    talk.start_join("a", member_id=leader.member_id)
-    talk.state()
-    talk.beat("b", follower)
-    talk.commit("b", follower)
-    talk.sync("b", follower)
-    follower = talk.join("b", member_id=follower.member_id)
-    leader = talk.receive("a")
-    talk.state()
-    talk.beat("b", follower)
-    talk.commit("b", follower)
-    talk.join("a", member_id=leader.member_id)
-    talk.send("b", SYNC, 5, **talk.as_member(follower))
-    talk.start_join("c")
-    talk.receive("b")
-    talk.start_join("b", member_id=follower.member_id)
-    talk.call("admin", LEAVE, 5, members=[Message(member_id=follower.member_id)])
-    talk.receive("b")
-    talk.state()
-    talk.join("a", member_id=leader.member_id)
-    talk.receive("c")
-    talk.state()
+def two_members(conversation: Conversation) -> None:
+    leader, follower = conversation.pair()
+    conversation.state()
+    conversation.join("b", member_id=follower.member_id)
+    conversation.sync("b", follower)
+    conversation.start_join("a", member_id=leader.member_id)
+    conversation.state()
+    conversation.heartbeat("b", follower)
+    conversation.commit("b", follower)
+    conversation.sync("b", follower)
+    follower = conversation.join("b", member_id=follower.member_id)
+    leader = conversation.receive("a")
+    conversation.state()
+    conversation.heartbeat("b", follower)
+    conversation.commit("b", follower)
+    conversation.join("a", member_id=leader.member_id)
+    conversation.send("b", SYNC, 5, **conversation.as_member(follower))
+    conversation.start_join("c")
+    conversation.receive("b")
+    conversation.start_join("b", member_id=follower.member_id)
+    conversation.call("admin", LEAVE, 5, members=[Message(member_id=follower.member_id)])
+    conversation.receive("b")
+    conversation.state()
+    conversation.join("a", member_id=leader.member_id)
+    conversation.receive("c")
+    conversation.state()
 
 
-def static_members(talk: Conversation) -> None:
-    one: dict[str, Any] = {"group_instance_id": "w-1"}
-    two: dict[str, Any] = {"group_instance_id": "w-2"}
-    first = talk.join("a", **one)
-    talk.sync("a", first, **one, assignments=[plan(first, b"all")])
-    talk.start_join("b", **two)
-    leader = talk.join("a", member_id=first.member_id, **one)
-    follower = talk.receive("b")
-    talk.send("b", SYNC, 5, **talk.as_member(follower, **two))
-    talk.sync("a", leader, **one, assignments=[plan(leader, b"left"), plan(follower, b"right")])
-    talk.receive("b")
-    back = talk.join("b2", **two)
-    talk.sync("b2", back, **two)
-    for action in (talk.sync, talk.beat, talk.commit):
-        action("b", follower, **two)
-    talk.join("b", member_id=follower.member_id, **two)
-    again = talk.join("a2", 9, **one)
-    talk.sync("a2", again, **one)
-    older = talk.join("a3", 8, **one)
-    talk.sync("a3", older, **one)
-    talk.state()
-    gone = [
-        Message(member_id="", **two),
-        Message(member_id="x", **one),
+def static_members(conversation: Conversation) -> None:
+    first_id: dict[str, Any] = {"group_instance_id": "w-1"}
+    second_id: dict[str, Any] = {"group_instance_id": "w-2"}
+    first = conversation.join("a", **first_id)
+    conversation.sync("a", first, **first_id, assignments=[plan(first, b"all")])
+    conversation.start_join("b", **second_id)
+    leader = conversation.join("a", member_id=first.member_id, **first_id)
+    follower = conversation.receive("b")
+    conversation.send("b", SYNC, 5, **conversation.as_member(follower, **second_id))
+    conversation.sync("a", leader, **first_id, assignments=[plan(leader, b"left"), plan(follower, b"right")])
+    conversation.receive("b")
+    back = conversation.join("b2", **second_id)
+    conversation.sync("b2", back, **second_id)
+    for action in (conversation.sync, conversation.heartbeat, conversation.commit):
+        action("b", follower, **second_id)
+    conversation.join("b", member_id=follower.member_id, **second_id)
+    again = conversation.join("a2", 9, **first_id)
+    conversation.sync("a2", again, **first_id)
+    older = conversation.join("a3", 8, **first_id)
+    conversation.sync("a3", older, **first_id)
+    conversation.state()
+    members = [
+        Message(member_id="", **second_id),
+        Message(member_id="x", **first_id),
         Message(member_id="", group_instance_id="z"),
     ]
-    talk.call("admin", LEAVE, 5, members=gone)
-    talk.beat("a3", older, **one)
-    talk.join("a3", member_id=older.member_id, **one)
-    talk.state()
+    conversation.call("admin", LEAVE, 5, members=members)
+    conversation.heartbeat("a3", older, **first_id)
+    conversation.join("a3", member_id=older.member_id, **first_id)
+    conversation.state()
 
 
 CONVERSATIONS: list[Callable[[Conversation], None]] = [
@@ -367,21 +375,21 @@ CONVERSATIONS: list[Callable[[Conversation], None]] = [
 def servers(tmp_path_factory: pytest.TempPathFactory, real_kafka: str) -> Iterator[tuple[str, str]]:
     folder: Path = tmp_path_factory.mktemp("like-kafka")
     with Server(folder / "data").start() as ours:
-        for at in (ours.at, real_kafka):
+        for address in (ours.at, real_kafka):
             make = Message(name="t", num_partitions=2, replication_factor=1, assignments=[], configs=[])
             other = Message(name="u", num_partitions=2, replication_factor=1, assignments=[], configs=[])
-            with contextlib.closing(Conversation(at, "x")) as talk:
-                talk.wire("a").send(19, 5, topics=[make, other], timeout=20_000, validate_only=False)
-                talk.receive("a")
-                find(talk)
+            with contextlib.closing(Conversation(address, "x")) as conversation:
+                conversation.wire("a").send(19, 5, topics=[make, other], timeout=20_000, validate_only=False)
+                conversation.receive("a")
+                find(conversation)
         yield ours.at, real_kafka
 
 
-def find(talk: Conversation) -> None:
-    """Wait until the coordinator is there: Apache Kafka makes its topic first."""
+def find(conversation: Conversation) -> None:
+    """Wait until the coordinator answers: Apache Kafka creates its topic first."""
     for _ in range(200):
-        found = talk.call("a", FIND, 3, key="x", key_type=0)
-        if found.error_code == 0 and talk.commit("a").topics[0].partitions[0].error_code == 0:
+        coordinator = conversation.call("a", FIND, 3, key="x", key_type=0)
+        if coordinator.error_code == 0 and conversation.commit("a").topics[0].partitions[0].error_code == 0:
             return
         time.sleep(0.1)
     raise AssertionError("no coordinator")
@@ -393,12 +401,12 @@ def find(talk: Conversation) -> None:
 def test_the_replies_are_those_of_apache_kafka(
     servers: tuple[str, str], converse: Callable[[Conversation], None]
 ) -> None:
-    said = []
-    for at in servers:
-        talk = Conversation(at, converse.__name__)
-        with contextlib.closing(talk):
-            converse(talk)
-        said.append(talk.replies)
-    ours, theirs = said
+    replies = []
+    for address in servers:
+        conversation = Conversation(address, converse.__name__)
+        with contextlib.closing(conversation):
+            converse(conversation)
+        replies.append(conversation.replies)
+    ours, theirs = replies
     for step, (mine, kafkas) in enumerate(zip(ours, theirs, strict=True)):
         assert mine == kafkas, f"step {step}: {mine}\n{kafkas}"

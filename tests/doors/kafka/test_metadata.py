@@ -1,4 +1,5 @@
-"""Metadata, ApiVersions, DescribeLogDirs, and the table of keys."""
+"""The handlers that describe the server (Metadata, ApiVersions, DescribeLogDirs, DescribeProducers), and
+their registration."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def named(*names: str, **more: object) -> Message:
 
 
 @pytest.mark.parametrize("version", range(14))
-def test_all_topics(client: DoorClient, node: MemoryNode, version: int) -> None:
+def test_all_topics_are_described(client: DoorClient, node: MemoryNode, version: int) -> None:
     answer = client.call(3, version, Message(topics=[] if version == 0 else None))
     assert [topic.name for topic in answer.topics] == ["__consumer_offsets", "a", "b"]
     broker = answer.brokers[0]
@@ -64,12 +65,12 @@ def test_all_topics_as_librdkafka_asks_for_them(client: DoorClient, version: int
 
 
 @pytest.mark.parametrize("version", range(1, 14))
-def test_an_empty_list_is_no_topics(client: DoorClient, version: int) -> None:
+def test_an_empty_list_describes_no_topics(client: DoorClient, version: int) -> None:
     assert client.call(3, version, Message(topics=[])).topics == []
 
 
 @pytest.mark.parametrize("version", range(14))
-def test_a_missing_topic_is_made_if_all_agree(node: MemoryNode, version: int) -> None:
+def test_a_missing_topic_is_created_if_server_and_request_allow_it(node: MemoryNode, version: int) -> None:
     client = DoorClient(node)
     answer = client.call(3, version, named("new", "a", "new"))
     assert [(topic.name, topic.error_code) for topic in answer.topics] == [("new", 0), ("a", 0)]
@@ -85,21 +86,21 @@ def test_a_missing_topic_is_made_if_all_agree(node: MemoryNode, version: int) ->
     ]
 
 
-def test_a_name_that_cannot_be_is_refused(client: DoorClient) -> None:
+def test_an_invalid_name_is_refused(client: DoorClient) -> None:
     answer = client.call(3, 12, named("no good", ""))
     assert [topic.error_code for topic in answer.topics] == [ErrorCode.INVALID_TOPIC_EXCEPTION] * 2
 
 
 @pytest.mark.parametrize("version", [12, 13])
-def test_topics_by_id(client: DoorClient, node: MemoryNode, version: int) -> None:
+def test_topics_are_described_by_id(client: DoorClient, node: MemoryNode, version: int) -> None:
     known, unknown = node.topics.by_name["a"].id, UUID(int=7)
     topics = [Message(name=None, topic_id=known), Message(name=None, topic_id=unknown)]
-    found, missing = client.call(3, version, Message(topics=topics)).topics
-    assert (found.name, found.error_code) == ("a", 0)
+    topic, missing = client.call(3, version, Message(topics=topics)).topics
+    assert (topic.name, topic.error_code) == ("a", 0)
     assert (missing.name, missing.topic_id, missing.error_code) == (None, unknown, ErrorCode.UNKNOWN_TOPIC_ID)
 
 
-def test_operations_are_told_when_asked(client: DoorClient) -> None:
+def test_operations_are_described_if_they_are_requested(client: DoorClient) -> None:
     request = named("a", include_topic_authorized_operations=True, include_cluster_authorized_operations=True)
     answer = client.call(3, 8, request)
     assert answer.cluster_authorized_operations == CLUSTER_OPERATIONS == 8096
@@ -111,7 +112,7 @@ def test_operations_are_told_when_asked(client: DoorClient) -> None:
 
 
 @pytest.mark.parametrize("version", range(5))
-def test_api_versions_are_the_handlers(client: DoorClient, version: int) -> None:
+def test_api_versions_are_those_of_the_handlers(client: DoorClient, version: int) -> None:
     request = Message(client_software_name="test", client_software_version="1.0")
     answer = client.call(18, version, request)
     table = {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}
@@ -129,14 +130,14 @@ def test_api_versions_refuses_what_kafka_refuses(client: DoorClient) -> None:
 
 
 def test_a_key_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [module for module in pkgutil.iter_modules(handlers.__path__) if module.name.startswith("k")]
-    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: [*found, found[0]])
+    modules = [module for module in pkgutil.iter_modules(handlers.__path__) if module.name.startswith("k")]
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: [*modules, modules[0]])
     with pytest.raises(RuntimeError, match="twice"):
         handlers.discover()
 
 
 @pytest.mark.parametrize("version", range(1, 6))
-def test_log_dirs(client: DoorClient, node: MemoryNode, version: int) -> None:
+def test_the_data_folder_is_described(client: DoorClient, node: MemoryNode, version: int) -> None:
     every = client.call(35, version, Message(topics=None)).results[0]
     assert [(topic.name, len(topic.partitions)) for topic in every.topics] == [
         ("__consumer_offsets", 1),
@@ -148,8 +149,8 @@ def test_log_dirs(client: DoorClient, node: MemoryNode, version: int) -> None:
     assert [p.partition_index for p in topic.partitions] == [1]
 
 
-def test_producers_of_a_partition(client: DoorClient) -> None:
+def test_producers_of_a_partition_are_described(client: DoorClient) -> None:
     request = Message(topics=[Message(name="b", partition_indexes=[0, 9])])
-    here, missing = client.call(61, 0, request).topics[0].partitions
-    assert (here.error_code, here.active_producers) == (0, [])
+    partition, missing = client.call(61, 0, request).topics[0].partitions
+    assert (partition.error_code, partition.active_producers) == (0, [])
     assert missing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

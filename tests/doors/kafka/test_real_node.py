@@ -1,4 +1,4 @@
-"""The door on a real node: every key and version offered, and two real clients."""
+"""The Kafka door on a real node: every offered key and version, and two real clients."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(folder: Path, work: Work) -> None:
 
 
 class RawCaller:
-    """A raw connection."""
+    """One raw connection, with one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -89,7 +89,7 @@ def test_every_key_and_version_offered_is_answered(
         for key, version in PAIRS:
             request = example(api(key).request.fields, version, kind)
             if key == 0:
-                vars(request)["acks"] = 1  # acks=0 has no answer
+                vars(request)["acks"] = 1  # acks=0 has no reply
             try:
                 assert isinstance(await asyncio.wait_for(caller.call(key, version, request), 10), Message)
             except Exception as error:
@@ -120,25 +120,27 @@ def test_topic_ids_from_metadata_work_in_produce_and_fetch(tmp_path: Path) -> No
 def test_confluent_kafka_writes_and_reads(tmp_path: Path) -> None:
     from confluent_kafka import Consumer, Producer
 
-    def client(at: str) -> list[bytes | None]:
-        producer = Producer({"bootstrap.servers": at, "enable.idempotence": True, "compression.type": "lz4"})
+    def client(address: str) -> list[bytes | None]:
+        producer = Producer(
+            {"bootstrap.servers": address, "enable.idempotence": True, "compression.type": "lz4"}
+        )
         for n in range(100):
             producer.produce("t", b"%d" % n)
         assert producer.flush(20) == 0
-        consumer = Consumer({"bootstrap.servers": at, "group.id": "g", "auto.offset.reset": "earliest"})
+        consumer = Consumer({"bootstrap.servers": address, "group.id": "g", "auto.offset.reset": "earliest"})
         consumer.subscribe(["t"])
-        got: list[bytes | None] = []
-        while len(got) < 100:
+        values: list[bytes | None] = []
+        while len(values) < 100:
             message: Any = consumer.poll(10)
             assert message is not None
             assert message.error() is None
-            got.append(message.value())
+            values.append(message.value())
         consumer.close()
-        return got
+        return values
 
     async def work(address: tuple[str, int]) -> None:
-        got = await asyncio.to_thread(client, f"{address[0]}:{address[1]}")
-        assert got == [b"%d" % n for n in range(100)]
+        values = await asyncio.to_thread(client, f"{address[0]}:{address[1]}")
+        assert values == [b"%d" % n for n in range(100)]
 
     run(tmp_path, work)
 
@@ -147,16 +149,16 @@ def test_aiokafka_writes_and_reads(tmp_path: Path) -> None:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     async def work(address: tuple[str, int]) -> None:
-        at = f"{address[0]}:{address[1]}"
-        async with AIOKafkaProducer(bootstrap_servers=at, enable_idempotence=True) as producer:
+        server = f"{address[0]}:{address[1]}"
+        async with AIOKafkaProducer(bootstrap_servers=server, enable_idempotence=True) as producer:
             for n in range(100):
                 await producer.send("t", b"%d" % n)
-        got: list[bytes | None] = []
+        values: list[bytes | None] = []
         async with AIOKafkaConsumer(
-            "t", bootstrap_servers=at, group_id="g", auto_offset_reset="earliest"
+            "t", bootstrap_servers=server, group_id="g", auto_offset_reset="earliest"
         ) as consumer:
-            while len(got) < 100:
-                got.append((await asyncio.wait_for(consumer.getone(), 20)).value)
-        assert got == [b"%d" % n for n in range(100)]
+            while len(values) < 100:
+                values.append((await asyncio.wait_for(consumer.getone(), 20)).value)
+        assert values == [b"%d" % n for n in range(100)]
 
     run(tmp_path, work)

@@ -1,4 +1,5 @@
-"""Produce, Fetch and ListOffsets on partitions in memory."""
+"""The handlers that use partitions (Produce, Fetch, ListOffsets, OffsetForLeaderEpoch), on partitions in
+memory."""
 
 from __future__ import annotations
 
@@ -50,9 +51,7 @@ def fetched(answer: Message) -> list[Message]:
 
 @pytest.mark.parametrize("version", range(3, 14))
 @pytest.mark.parametrize("acks", [1, -1])
-def test_a_batch_is_appended_as_it_came(
-    client: DoorClient, node: MemoryNode, version: int, acks: int
-) -> None:
+def test_a_batch_is_appended_unchanged(client: DoorClient, node: MemoryNode, version: int, acks: int) -> None:
     topic = node.topics.by_name["t"].id if version >= 13 else "t"
     sent = batch(b"a", b"b")
     for expected in (0, 2):
@@ -79,7 +78,9 @@ def test_acks_0_has_no_reply_and_an_error_closes(client: DoorClient, node: Memor
 
 
 @pytest.mark.parametrize("acks", [0, 1])
-def test_every_acks_waits_while_the_disk_is_behind(client: DoorClient, node: MemoryNode, acks: int) -> None:
+def test_every_produce_waits_while_the_disk_is_behind(
+    client: DoorClient, node: MemoryNode, acks: int
+) -> None:
     part(node).auto = False
     node.log.pending_bytes = 100 << 20
     client.send(0, 9, produce_request("t", batch(b"a"), acks=acks))
@@ -97,14 +98,14 @@ def test_a_request_that_waits_for_the_commit_prompts_it_once(client: DoorClient,
     part(node).commit()
 
 
-def test_a_commit_that_fails_is_told(client: DoorClient, node: MemoryNode) -> None:
+def test_a_failed_commit_is_a_storage_error(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
     client.send(0, 9, produce_request("t", batch(b"a")))
     part(node).fail()
     assert produced(client.replies()[0]).error_code == ErrorCode.KAFKA_STORAGE_ERROR
 
 
-def test_a_commit_that_is_late_times_out_once(client: DoorClient, node: MemoryNode) -> None:
+def test_a_late_commit_times_out_once(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
     client.send(0, 9, produce_request("t", batch(b"a"), timeout=500))
     client.clock.advance(0.4)
@@ -153,7 +154,7 @@ def test_refusals_have_kafkas_codes(
     assert produced(client.call(0, 9, produce_request("t", batch(b"x")))).error_code == code
 
 
-def test_what_is_not_a_batch_is_refused(client: DoorClient) -> None:
+def test_an_invalid_batch_is_refused(client: DoorClient) -> None:
     for records in (None, b"", b"x" * 70):
         answer = produced(client.call(0, 9, produce_request("t", records)))
         assert answer.error_code in (ErrorCode.INVALID_RECORD, ErrorCode.CORRUPT_MESSAGE)
@@ -179,13 +180,13 @@ def test_internal_topics_are_not_written_by_clients(client: DoorClient, node: Me
 
 
 @pytest.mark.parametrize("version", range(4, 19))
-def test_fetch_gives_whole_batches(client: DoorClient, node: MemoryNode, version: int) -> None:
+def test_fetch_returns_whole_batches(client: DoorClient, node: MemoryNode, version: int) -> None:
     topic = node.topics.by_name["t"]
     part(node, 2).append(memoryview(batch(b"a", b"b")))
     part(node, 2).append(memoryview(batch(b"c")))
     for offset, first in ((0, 0), (1, 0), (2, 2)):
-        asked = (topic.id if version >= 13 else "t", 2, offset)
-        (answer,) = fetched(client.call(1, version, fetch_request(asked)))
+        requested = (topic.id if version >= 13 else "t", 2, offset)
+        (answer,) = fetched(client.call(1, version, fetch_request(requested)))
         assert (answer.error_code, answer.high_watermark, answer.last_stable_offset) == (0, 3, 3)
         assert batches.read_header(answer.records).base_offset == first
 
@@ -201,7 +202,7 @@ def test_fetch_waits_for_an_event(client: DoorClient, node: MemoryNode) -> None:
     assert part(node, 0).watchers == part(node, 1).watchers == []
 
 
-def test_fetch_gives_up_after_max_wait(client: DoorClient, node: MemoryNode) -> None:
+def test_fetch_is_answered_after_max_wait(client: DoorClient, node: MemoryNode) -> None:
     client.send(1, 12, fetch_request(("t", 0, 0), max_wait=500))
     client.clock.advance(0.6)
     (answer,) = fetched(client.replies()[0])
@@ -210,17 +211,17 @@ def test_fetch_gives_up_after_max_wait(client: DoorClient, node: MemoryNode) -> 
 
 
 def test_fetch_waits_for_min_bytes(client: DoorClient, node: MemoryNode) -> None:
-    one = batch(b"x" * 100)
-    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=10_000, min_bytes=2 * len(one)))
-    part(node).append(memoryview(bytearray(one)))
+    data = batch(b"x" * 100)
+    client.send(1, 12, fetch_request(("t", 0, 0), max_wait=10_000, min_bytes=2 * len(data)))
+    part(node).append(memoryview(bytearray(data)))
     client.clock.run()
     assert client.replies() == []
-    part(node).append(memoryview(bytearray(one)))
+    part(node).append(memoryview(bytearray(data)))
     client.clock.run()
-    assert len(fetched(client.replies()[0])[0].records) == 2 * len(one)
+    assert len(fetched(client.replies()[0])[0].records) == 2 * len(data)
 
 
-def test_uncommitted_batches_are_not_shown(client: DoorClient, node: MemoryNode) -> None:
+def test_uncommitted_batches_are_not_returned(client: DoorClient, node: MemoryNode) -> None:
     part(node).auto = False
     part(node).append(memoryview(batch(b"a")))
     for offset in (0, 1):
@@ -229,8 +230,8 @@ def test_uncommitted_batches_are_not_shown(client: DoorClient, node: MemoryNode)
 
 
 def test_an_error_ends_the_wait(client: DoorClient) -> None:
-    asked = fetch_request(("t", 0, 0), ("t", 0, 5), ("t", 9, 0), ("none", 0, 0), max_wait=10_000)
-    codes = [answer.error_code for answer in fetched(client.call(1, 12, asked))]
+    requested = fetch_request(("t", 0, 0), ("t", 0, 5), ("t", 9, 0), ("none", 0, 0), max_wait=10_000)
+    codes = [answer.error_code for answer in fetched(client.call(1, 12, requested))]
     unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert codes == [0, ErrorCode.OFFSET_OUT_OF_RANGE, unknown, unknown]
     (answer,) = fetched(client.call(1, 13, fetch_request((NO_UUID, 0, 0))))
@@ -242,8 +243,8 @@ def test_fetch_serves_partitions_in_turn(client: DoorClient, node: MemoryNode) -
         part(node, index).append(memoryview(batch(b"x" * 1000)))
     served = set()
     for _ in range(30):
-        asked = fetch_request(*[("t", index, 0) for index in range(3)], max_bytes=100)
-        sizes = [len(answer.records) for answer in fetched(client.call(1, 12, asked))]
+        requested = fetch_request(*[("t", index, 0) for index in range(3)], max_bytes=100)
+        sizes = [len(answer.records) for answer in fetched(client.call(1, 12, requested))]
         assert sum(size > 0 for size in sizes) == 1
         served.add(next(index for index, size in enumerate(sizes) if size))
     assert served == {0, 1, 2}
@@ -254,8 +255,8 @@ def test_fetch_keeps_to_max_bytes_after_the_first_batch(client: DoorClient, node
     for index in range(3):
         for _ in range(4):
             part(node, index).append(memoryview(batch(b"x" * 1000)))
-    asked = fetch_request(*[("t", index, 0) for index in range(3)], max_bytes=5 * size + 10)
-    assert sum(len(answer.records) for answer in fetched(client.call(1, 12, asked))) == 5 * size
+    requested = fetch_request(*[("t", index, 0) for index in range(3)], max_bytes=5 * size + 10)
+    assert sum(len(answer.records) for answer in fetched(client.call(1, 12, requested))) == 5 * size
 
 
 def test_a_full_reply_ends_the_reading(client: DoorClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,8 +271,8 @@ def test_a_full_reply_ends_the_reading(client: DoorClient, monkeypatch: pytest.M
     monkeypatch.setattr(MemoryPartition, "read", counted)
     for index in range(50):
         client.node.partition(topic, index).append(memoryview(batch(b"x" * 1000)))
-    asked = fetch_request(*[("wide", index, 0) for index in range(50)], max_bytes=2500)
-    assert sum(len(answer.records) > 0 for answer in fetched(client.call(1, 12, asked))) == 2
+    requested = fetch_request(*[("wide", index, 0) for index in range(50)], max_bytes=2500)
+    assert sum(len(answer.records) > 0 for answer in fetched(client.call(1, 12, requested))) == 2
     assert len(reads) <= 3
 
 
@@ -291,12 +292,12 @@ def test_read_committed_lists_aborted_transactions(client: DoorClient, node: Mem
 
 def test_beside_an_error_the_list_of_aborted_transactions_is_empty_and_never_null(client: DoorClient) -> None:
     for level in (0, 1):
-        asked = fetch_request(("t", 0, 99), isolation_level=level)
-        (answer,) = fetched(client.call(1, 12, asked))
+        requested = fetch_request(("t", 0, 99), isolation_level=level)
+        (answer,) = fetched(client.call(1, 12, requested))
         assert (answer.error_code, answer.aborted_transactions) == (ErrorCode.OFFSET_OUT_OF_RANGE, [])
 
 
-def test_cold_reads_come_later(client: DoorClient, node: MemoryNode) -> None:
+def test_a_fetch_waits_for_reads_from_the_disk(client: DoorClient, node: MemoryNode) -> None:
     for index in range(2):
         part(node, index).append(memoryview(batch(b"x")))
         part(node, index).cold = True
@@ -315,16 +316,16 @@ def test_leader_epochs_are_checked(client: DoorClient, node: MemoryNode) -> None
     codes = []
     for epoch in (-1, 4, 5, 6):
         partition = Message(partition=0, fetch_offset=0, partition_max_bytes=100, current_leader_epoch=epoch)
-        asked = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
-        codes.append(fetched(client.call(1, 12, asked))[0].error_code)
+        requested = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
+        codes.append(fetched(client.call(1, 12, requested))[0].error_code)
     assert codes == [0, ErrorCode.FENCED_LEADER_EPOCH, 0, ErrorCode.UNKNOWN_LEADER_EPOCH]
 
 
-def test_a_log_that_parts_from_the_clients_is_told(client: DoorClient, node: MemoryNode) -> None:
+def test_a_diverging_log_is_reported(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"x")))
     partition = Message(partition=0, fetch_offset=9, partition_max_bytes=100, last_fetched_epoch=0)
-    asked = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
-    (answer,) = fetched(client.call(1, 12, asked))
+    requested = Message(max_wait=0, min_bytes=1, topics=[Message(topic="t", partitions=[partition])])
+    (answer,) = fetched(client.call(1, 12, requested))
     assert answer.diverging_epoch == Message(epoch=0, end_offset=1)
     assert bytes(answer.records) == b""
 
@@ -336,7 +337,7 @@ def test_fetch_sessions_are_declined(client: DoorClient) -> None:
     assert answer.error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
 
 
-def test_retention_under_a_waiting_fetch_is_an_error(client: DoorClient, node: MemoryNode) -> None:
+def test_retention_while_a_fetch_waits_is_an_error(client: DoorClient, node: MemoryNode) -> None:
     partition = part(node)
     client.send(1, 12, fetch_request(("t", 0, 0), max_wait=60_000))
     partition.log_start_offset = partition.log_end_offset = partition.high_watermark = 7
@@ -346,9 +347,7 @@ def test_retention_under_a_waiting_fetch_is_an_error(client: DoorClient, node: M
 
 
 @pytest.mark.parametrize("version", [12, 13])
-def test_deletion_under_a_waiting_fetch_is_an_error(
-    client: DoorClient, node: MemoryNode, version: int
-) -> None:
+def test_deletion_while_a_fetch_waits_is_an_error(client: DoorClient, node: MemoryNode, version: int) -> None:
     topic = node.topics.by_name["t"].id if version >= 13 else "t"
     client.send(1, version, fetch_request((topic, 0, 0), max_wait=60_000))
     part(node).deleted = True
@@ -358,7 +357,7 @@ def test_deletion_under_a_waiting_fetch_is_an_error(
     assert fetched(client.replies()[0])[0].error_code == expected
 
 
-# --- ListOffsets and the others that ask a partition
+# --- ListOffsets and OffsetForLeaderEpoch
 
 
 def offsets(client: DoorClient, version: int, timestamp: int, epoch: int = -1, topic: str = "t") -> Message:
@@ -369,19 +368,19 @@ def offsets(client: DoorClient, version: int, timestamp: int, epoch: int = -1, t
     return answer
 
 
-def test_offsets_of_times(client: DoorClient, node: MemoryNode) -> None:
+def test_offsets_are_found_by_timestamp(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"a", b"b", timestamp_ms=1000)))
     part(node).append(memoryview(batch(b"c", timestamp_ms=500)))
     for version in range(1, 12):
         assert offsets(client, version, -1).offset == 3
         assert offsets(client, version, -2).offset == 0
-        found = offsets(client, version, 1001)
-        assert (found.offset, found.timestamp, found.error_code) == (1, 1001, 0)
+        match = offsets(client, version, 1001)
+        assert (match.offset, match.timestamp, match.error_code) == (1, 1001, 0)
         assert offsets(client, version, 2000).offset == -1
 
 
 @pytest.mark.parametrize(("time", "since", "offset"), [(-3, 7, 1), (-4, 8, 0), (-5, 9, -1), (-6, 11, -1)])
-def test_special_times_have_their_versions(
+def test_special_timestamps_have_their_first_versions(
     client: DoorClient, node: MemoryNode, time: int, since: int, offset: int
 ) -> None:
     part(node).append(memoryview(batch(b"a", b"b")))
@@ -393,20 +392,20 @@ def test_special_times_have_their_versions(
             assert (answer.error_code, answer.offset) == (0, offset)
 
 
-def test_offsets_of_what_is_not_there(client: DoorClient) -> None:
+def test_unknown_topics_epochs_and_timestamps_are_refused(client: DoorClient) -> None:
     assert offsets(client, 5, -1, topic="none").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert offsets(client, 5, -1, epoch=9).error_code == ErrorCode.UNKNOWN_LEADER_EPOCH
     assert offsets(client, 5, -99).error_code == ErrorCode.UNSUPPORTED_VERSION
 
 
-def test_where_an_epoch_ends(client: DoorClient, node: MemoryNode) -> None:
+def test_the_end_of_a_leader_epoch_is_found(client: DoorClient, node: MemoryNode) -> None:
     part(node).append(memoryview(batch(b"a", b"b")))
     part(node).epoch = 3
     for version in (2, 3, 4):
-        found = []
+        ends = []
         for epoch in (2, 3, 9):
-            asked = Message(partition=0, leader_epoch=epoch)
-            answer = client.call(23, version, Message(topics=[Message(topic="t", partitions=[asked])]))
-            one = answer.topics[0].partitions[0]
-            found.append((one.error_code, one.leader_epoch, one.end_offset))
-        assert found == [(0, -1, -1), (0, 3, 2), (0, 3, 2)]
+            requested = Message(partition=0, leader_epoch=epoch)
+            answer = client.call(23, version, Message(topics=[Message(topic="t", partitions=[requested])]))
+            end = answer.topics[0].partitions[0]
+            ends.append((end.error_code, end.leader_epoch, end.end_offset))
+        assert ends == [(0, -1, -1), (0, 3, 2), (0, 3, 2)]

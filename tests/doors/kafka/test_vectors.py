@@ -1,5 +1,5 @@
-"""Golden vectors of another implementation: read, written, cut and lengthened, for every key and version
-offered."""
+"""Golden vectors of another implementation for every offered key and version: decoded, encoded, cut,
+extended."""
 
 from __future__ import annotations
 
@@ -34,44 +34,44 @@ def vectors() -> dict[tuple[int, int, str, str], bytes]:
     }
 
 
-def of(key: int, direction: str) -> list[tuple[int, str, bytes, Message]]:
+def vectors_of(key: int, direction: str) -> list[tuple[int, str, bytes, Message]]:
     """(version, kind, vector, message) of a key."""
     fields = oracle.shape_of(key, direction).fields
     return [
         (version, kind, vectors()[key, version, direction, kind], example(fields, version, kind))
-        for one, version in OFFERED
+        for offered_key, version in OFFERED
         for kind in KINDS
-        if one == key
+        if offered_key == key
     ]
 
 
 def test_every_key_and_version_offered_has_vectors() -> None:
-    wanted = {
+    expected = {
         (*pair, direction, kind)
         for pair in OFFERED
         for direction in ("request", "response")
         for kind in KINDS
     }
-    assert wanted - vectors().keys() == set()
+    assert expected - vectors().keys() == set()
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_replies_are_the_bytes_of_the_other_implementation(key: int) -> None:
-    for version, kind, data, message in of(key, "response"):
+    for version, kind, data, message in vectors_of(key, "response"):
         assert bytes(write_reply(key, version, message)) == data, (version, kind)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_requests_of_the_other_implementation_are_read(key: int) -> None:
-    for version, kind, data, message in of(key, "request"):
+    for version, kind, data, message in vectors_of(key, "request"):
         read = decode_request(key, version, memoryview(data))
         assert oracle.same_message(api(key).request.fields, read, message, version), (version, kind)
         assert bytes(write_request(key, version, message)) == data, (version, kind)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_cut_request_is_refused_and_a_lengthened_one_is_read(key: int) -> None:
-    for version, _, data, _ in of(key, "request"):
+def test_a_cut_request_is_refused_and_an_extended_one_is_read(key: int) -> None:
+    for version, _, data, _ in vectors_of(key, "request"):
         more = decode_request(key, version, memoryview(data + b"\0"))
         assert more == decode_request(key, version, memoryview(data))
         for end in range(len(data)):
@@ -80,7 +80,7 @@ def test_a_cut_request_is_refused_and_a_lengthened_one_is_read(key: int) -> None
 
 
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
-def test_frames_of_all_requests_come_out_as_they_went_in(step: int) -> None:
+def test_frames_of_all_requests_are_read_unchanged(step: int) -> None:
     bodies = [
         b"\0\0\0\0\0\0\0\0" + data
         for (_, _, direction, _), data in vectors().items()
