@@ -19,7 +19,7 @@ from tests.support.fake_disk import FakeDisk
 TOPIC = UUID(int=7)
 EVENTS = 6
 CONFIG = LogConfig(
-    journal_file_bytes=64 << 10, first_journal_file_bytes=64 << 10, journal_files=2, direct_bytes=1024
+    journal_file_bytes=64 << 10, first_journal_file_bytes=64 << 10, journal_files=2, direct_sync_bytes=1024
 )
 Files = dict[str, bytes]
 

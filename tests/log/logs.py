@@ -22,8 +22,8 @@ CONFIG = LogConfig(
     journal_file_bytes=64 << 10,
     first_journal_file_bytes=48 << 10,
     journal_files=3,
-    direct_bytes=4000,
-    group_bytes=16 << 10,
+    direct_sync_bytes=4000,
+    group_bytes_max=16 << 10,
     checkpoint_interval_s=1000.0,
 )
 OS = LogConfig(durability="os", checkpoint_interval_s=1000.0)

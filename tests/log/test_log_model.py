@@ -37,10 +37,10 @@ CONFIG = LogConfig(
     journal_file_bytes=64 << 10,
     first_journal_file_bytes=48 << 10,
     journal_files=3,
-    journal_file_records=40,
+    journal_file_records_max=40,
     checkpoint_interval_s=0.2,
-    direct_bytes=2000,
-    group_bytes=8 << 10,
+    direct_sync_bytes=2000,
+    group_bytes_max=8 << 10,
 )
 PARTITION = PartitionConfig(segment_bytes=7000, index_interval_bytes=500)
 Faults = Literal["none", "syncs", "segments", "calls"]

@@ -35,10 +35,6 @@ class OutOfOrderSequence(LogError):
     """A batch of an idempotent producer does not follow the producer's last one."""
 
 
-class DuplicateSequence(LogError):
-    """A batch of an idempotent producer was appended before, and its offset is no longer known."""
-
-
 class InvalidProducerEpoch(LogError):
     """A newer instance of this producer has replaced it."""
 

@@ -159,7 +159,6 @@ _LOG_ERRORS: dict[type[BaseException], ErrorCode] = {
     log_errors.BatchTooLarge: ErrorCode.MESSAGE_TOO_LARGE,
     log_errors.InvalidTimestamp: ErrorCode.INVALID_TIMESTAMP,
     log_errors.OutOfOrderSequence: ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-    log_errors.DuplicateSequence: ErrorCode.DUPLICATE_SEQUENCE_NUMBER,
     log_errors.InvalidProducerEpoch: ErrorCode.INVALID_PRODUCER_EPOCH,
     log_errors.OffsetOutOfRange: ErrorCode.OFFSET_OUT_OF_RANGE,
     log_errors.PartitionDeleted: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,

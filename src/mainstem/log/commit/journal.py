@@ -6,7 +6,7 @@ fails. Refuses: to read the journal (`journal_reader.py`), to sync segments in t
 
 Rule numbers are those of FORMAT.md. Appends collect per partition. Appends that arrive during a commit form
 the next group; there is no linger time. The appends of one partition go to the journal with their bytes or,
-from `direct_bytes` on, are synced in their segment without the journal; never both at once (R7).
+from `direct_sync_bytes` on, are synced in their segment without the journal; never both at once (R7).
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Journal:
         self._partitions = partitions
         self._file_pool = JournalFilePool(disk, clock, config, self._schedule)
         smallest_file = min(config.first_journal_file_bytes, config.journal_file_bytes)
-        self._payload_max = smallest_file - 2 * BLOCK - config.direct_bytes
-        self._group_bytes = min(config.group_bytes, self._payload_max)
+        self._payload_max = smallest_file - 2 * BLOCK - config.direct_sync_bytes
+        self._group_bytes = min(config.group_bytes_max, self._payload_max)
         self._pending: dict[CommittedPartition, PendingWrites] = {}
         self._control_records: list[ControlRecord] = []
         self._group_in_flight: CommitGroup | None = None
@@ -134,7 +134,7 @@ class Journal:
 
     def _new_pending(self, partition: CommittedPartition) -> PendingWrites:
         is_state = partition.topic_id == paths.STATE_TOPIC
-        return PendingWrites(partition, self._payload_max if is_state else self._config.direct_bytes)
+        return PendingWrites(partition, self._payload_max if is_state else self._config.direct_sync_bytes)
 
     def segment_rolled(self, partition: CommittedPartition, old: File | None, new: File) -> None:
         if old is not None:
@@ -322,7 +322,7 @@ class Journal:
         """The file for a group of `size` bytes; None: wait until one is free."""
         journal_file = self._current_file
         if journal_file is not None:
-            is_full = journal_file.records >= self._config.journal_file_records
+            is_full = journal_file.records >= self._config.journal_file_records_max
             if not is_full and journal_file.position + size <= journal_file.size:
                 return journal_file
             self._seal_file()
