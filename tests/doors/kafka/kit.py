@@ -230,6 +230,24 @@ def frame_reader(
     )
 
 
+def read_frames(frames: FrameReader, data: bytes, step: int = 1 << 30) -> list[bytes]:
+    """All frames of `data`, given in pieces of at most `step` bytes."""
+    out = []
+    rest = memoryview(data)
+    while rest:
+        space = frames.receive_buffer()
+        count = min(len(space), len(rest), step)
+        space[:count] = rest[:count]
+        space.release()
+        rest = rest[count:]
+        frames.advance(count)
+        while (frame := frames.next()) is not None:
+            out.append(bytes(frame))
+        assert not frames.has_frame
+        assert frames.prepare_receive()
+    return out
+
+
 class FakeTransport:
     """Records what a connection sends, and whether it is paused or closed."""
 

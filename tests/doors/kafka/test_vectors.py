@@ -15,7 +15,7 @@ from mainstem.kafka_protocol.schema import api
 from mainstem.kafka_protocol.writer import write_reply, write_request
 from tests.doors.kafka import oracle
 from tests.doors.kafka.examples import KINDS, example
-from tests.doors.kafka.kit import frame_reader
+from tests.doors.kafka.kit import frame_reader, read_frames
 
 OFFERED = [
     (key, version)
@@ -87,14 +87,4 @@ def test_frames_of_all_requests_are_read_unchanged(step: int) -> None:
         if direction == "request"
     ]
     stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
-    frames, out = frame_reader(1 << 20), []
-    while stream:
-        space = frames.receive_buffer()
-        count = min(len(space), step, len(stream))
-        space[:count] = stream[:count]
-        stream = stream[count:]
-        frames.advance(count)
-        while (frame := frames.next()) is not None:
-            out.append(bytes(frame))
-        frames.prepare_receive()
-    assert out == bodies
+    assert read_frames(frame_reader(1 << 20), stream, step) == bodies
