@@ -22,8 +22,8 @@ def state_records() -> list[bytes]:
     machine.done(machine.node.topics.add_partitions("t", 3))
     machine.done(machine.node.topics.delete("t"))
     data = bytes(machine.node.log.state.read_blocking(0, 1 << 20).data)
-    whole = [data[at : at + header.total_bytes] for at, header in iter_batches(data)]
-    return [bytes(record.value or b"") for each in whole for record in decode(each)]
+    written = [data[start : start + header.total_bytes] for start, header in iter_batches(data)]
+    return [bytes(record.value or b"") for batch in written for record in decode(batch)]
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -37,6 +37,7 @@ def seeds() -> dict[str, list[bytes]]:
     from mainstem.log.storage import record_batch as batches
     from tests.doors.kafka.examples import KINDS, example
     from tests.doors.kafka.kit import fetch_request, produce_request, request_frame
+    from tests.doors.kafka.test_captures import captured, is_offered
 
     handlers = discover()
     keys = sorted(handlers)
@@ -54,6 +55,9 @@ def seeds() -> dict[str, list[bytes]]:
                 out["requests"].append(
                     bytes([index, version - low]) + bytes(write_request(key, version, message))
                 )
+    for request in filter(is_offered, captured()):
+        first_bytes = bytes([keys.index(request.key), request.version - handlers[request.key].versions[0]])
+        out["requests"].append(first_bytes + request.body)
     frame = request_frame(18, 3, 1, Message(client_software_name="a", client_software_version="1"))
     out["frames"] = [b"\xff" + frame * 3, b"\x02" + frame, b"\x40" + request_frame(0, 9, 1, good[0])]
     out["batch"] = [two, zstd]
