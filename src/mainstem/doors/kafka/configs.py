@@ -39,10 +39,10 @@ TYPES: dict[ConfigType, int] = {"boolean": 1, "string": 2, "int": 3, "long": 5, 
 FIXED = {
     "default.replication.factor": (
         "1",
-        "Replicas of a topic that is created without a number: there is one node.",
+        "Replicas of a topic that is created without this number: there is one node.",
     ),
     "delete.topic.enable": ("true", "Topics can be deleted."),
-    "offsets.topic.replication.factor": ("1", "Replicas of what groups have committed: there is one node."),
+    "offsets.topic.replication.factor": ("1", "Replicas of committed offsets: there is one node."),
 }
 """Name -> (value, documentation) of Kafka's settings that tools request of a broker and that have only one
 value here."""

@@ -126,7 +126,7 @@ def _topic(
     else:
         topic = context.topics.get(topic_data.name)
         if topic is None:
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "this topic does not exist"
     if topic.internal:
         return (
             ErrorCode.INVALID_TOPIC_EXCEPTION,
@@ -204,8 +204,8 @@ def on_error(request: Request, code: int) -> Message:
                 name=topic.name,
                 topic_id=topic.topic_id,
                 partition_responses=[
-                    Message(index=part.index, error_code=code, base_offset=-1)
-                    for part in topic.partition_data
+                    Message(index=partition.index, error_code=code, base_offset=-1)
+                    for partition in topic.partition_data
                 ],
             )
             for topic in request.body.topic_data

@@ -63,7 +63,7 @@ class _PartitionFetch:
         return max(1, min(self.max_bytes, partition.available_bytes(self.offset)))
 
     def result(self, read_committed: bool) -> FetchResult:
-        """The partition's partition_request of the reply."""
+        """The partition's part of the reply."""
         partition = self.partition
         if partition is None or self.error:
             return FetchResult(self.index, self.error, has_aborted_list=True)
@@ -153,6 +153,7 @@ class _PendingFetch:
         return key, fetches
 
     def _check(self, fetch: _PartitionFetch, partition: Partition, partition_request: Message) -> None:
+        """Set the error of a request that the partition cannot serve, or where the client's log diverges."""
         fetch.error = leader_epoch_error(partition_request.current_leader_epoch, partition.epoch)
         if fetch.error:
             return
@@ -181,6 +182,7 @@ class _PendingFetch:
         return {fetch.partition for fetch in self._order if fetch.partition is not None}
 
     def _has_enough(self) -> bool:
+        """Whether the reply need not wait: `min_bytes` are available, or a partition has an error."""
         min_bytes: int = self._request.body.min_bytes
         available = 0
         for fetch in self._order:
@@ -198,6 +200,7 @@ class _PendingFetch:
             self._context.clock.call_soon(self._check_waiting)
 
     def _check_waiting(self) -> None:
+        """End the wait if enough can be read, or if a partition was deleted or truncated by retention."""
         self._checking = False
         if self._cancel_on_close is None:
             return
@@ -224,16 +227,17 @@ class _PendingFetch:
             self.reply.resolve(result)
 
     def _stop_waiting(self) -> None:
+        """Release what the wait holds. Also called when the connection is lost."""
         self._cancel_on_close = None
         if self._timer is not None:
             self._timer.cancel()
         for partition in self._partitions():
             partition.unwatch(self._on_watermark_moved)
 
-    def _read(self, rest: Iterator[_PartitionFetch]) -> list[Buffer] | Promise[list[Buffer]]:
+    def _read(self, remaining: Iterator[_PartitionFetch]) -> list[Buffer] | Promise[list[Buffer]]:
         """Read the partitions in turn while the reply may grow. A partition whose bytes are not in the page
         cache is read from the disk only if the reply would otherwise have less than `min_bytes`."""
-        for fetch in rest:
+        for fetch in remaining:
             partition = fetch.partition
             if partition is None or fetch.error or fetch.diverging is not None or self._remaining_bytes <= 0:
                 continue
@@ -249,18 +253,18 @@ class _PendingFetch:
             elif read.done:
                 self._on_read(fetch, read)
             elif self._read_bytes < max(self._request.body.min_bytes, 1):
-                return self._wait_for(fetch, read, rest)
+                return self._wait_for(fetch, read, remaining)
         return self._reply()
 
     def _wait_for(
-        self, fetch: _PartitionFetch, read: Promise[BatchSlice], rest: Iterator[_PartitionFetch]
+        self, fetch: _PartitionFetch, read: Promise[BatchSlice], remaining: Iterator[_PartitionFetch]
     ) -> Promise[list[Buffer]]:
         """Read the other partitions when the disk has returned the bytes of this one."""
         reply = self.reply = self.reply or Promise()
 
         def on_read(read: Promise[BatchSlice]) -> None:
             self._on_read(fetch, read)
-            result = self._read(rest)
+            result = self._read(remaining)
             if isinstance(result, list):
                 reply.resolve(result)
 

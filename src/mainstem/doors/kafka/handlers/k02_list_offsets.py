@@ -23,14 +23,12 @@ from mainstem.promise import Promise, gather
 if TYPE_CHECKING:
     from mainstem.log.partition.partition import Partition, TimedOffset
 
-LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = (
-    -1,
-    -2,
-    -3,
-    -4,
-    -5,
-    -6,
-)
+LATEST = -1
+EARLIEST = -2
+MAX_TIMESTAMP = -3
+EARLIEST_LOCAL = -4
+LATEST_TIERED = -5
+EARLIEST_PENDING_UPLOAD = -6
 _FIRST_VERSIONS = {
     LATEST: 1,
     EARLIEST: 1,

@@ -39,9 +39,11 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 def _objection(
     context: HandlerContext, requested: TopicToDelete, named_twice: set[str], *, repeated: bool
 ) -> str | None:
+    """Why one topic of the request is refused; None if it is not. `named_twice`: topics that the request
+    has both by name and by id."""
     name, topic_id = requested
     if name is not None and topic_id != NO_UUID:
-        return "You may not specify named_twice topic name and topic id."
+        return "You may not specify both topic name and topic id."
     if name is None and topic_id == NO_UUID:
         return "Neither topic name nor id were specified."
     if repeated:

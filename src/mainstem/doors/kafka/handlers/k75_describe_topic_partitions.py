@@ -53,6 +53,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 
 def _page(context: HandlerContext, topics: list[Message], next_page: tuple[str, int] | None) -> HandlerResult:
+    """The reply. `next_page`: (topic, partition) where the next page begins; None if this is the last."""
     next_cursor = (
         None if next_page is None else Message(topic_name=next_page[0], partition_index=next_page[1])
     )
