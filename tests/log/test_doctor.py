@@ -1,5 +1,5 @@
-"""What `mainstem doctor` finds in a data folder: all that is damaged, nothing that is not, and it changes
-nothing. What --repair makes of it: whole, with all that was not damaged."""
+"""`mainstem doctor` finds all damage in a data folder, and nothing else, and changes nothing. With --repair
+the folder is whole again, with everything that was not damaged."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ async def _fill(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that was stopped cleanly: topic orders with 12 events in segments of 4, topic empty. Without
-    the journal's zeros: a clean stop needs none of it."""
+def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder after a clean stop: topic `orders` with 12 events in segments of 4, and an empty topic. The
+    journal's files are removed: after a clean stop they hold only zeros."""
     folder = tmp_path_factory.mktemp("doctor") / "data"
     with asyncio.Runner() as runner:
         runner.run(_fill(folder))
@@ -56,24 +56,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
+def folder(clean_folder: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "data"
-    shutil.copytree(made, copy)
+    shutil.copytree(clean_folder, copy)
     return copy
 
 
-def examined(folder: Path) -> list[Finding]:
-    with FolderExamination(str(folder)) as exam:
-        state = OfflineState(exam.disk)
-        return [*state.findings, *exam.run(lambda key: state.status(key) == "live")]
+def findings_of(folder: Path) -> list[Finding]:
+    with FolderExamination(str(folder)) as examination:
+        state = OfflineState(examination.disk)
+        return [*state.findings, *examination.run(lambda key: state.status(key) == "live")]
 
 
 def damage(folder: Path) -> list[Finding]:
-    return [finding for finding in examined(folder) if finding.severity == "damage"]
+    return [finding for finding in findings_of(folder) if finding.severity == "damage"]
 
 
 def segments(folder: Path) -> list[Path]:
-    """Of orders, partition 0."""
+    """The segments of partition 0 of `orders`."""
     return sorted(path for path in folder.glob("partitions/*-0/*.log") if "0" * 31 + "1-0" not in str(path))
 
 
@@ -93,17 +93,17 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
 
 def test_a_whole_folder_has_no_findings_and_is_not_changed(folder: Path) -> None:
     before = content(folder)
-    with FolderExamination(str(folder)) as exam:
-        state = OfflineState(exam.disk)
-        found = [*state.findings, *exam.run(lambda key: state.status(key) == "live")]
-        assert found == []
-        assert exam.clean
-        assert (state.topic_count(), exam.events) == (2, EVENTS + state.records)
+    with FolderExamination(str(folder)) as examination:
+        state = OfflineState(examination.disk)
+        findings = [*state.findings, *examination.run(lambda key: state.status(key) == "live")]
+        assert findings == []
+        assert examination.clean
+        assert (state.topic_count(), examination.events) == (2, EVENTS + state.records)
         read: list[int] = []
-        exam.read_bytes = read.append
-        list(exam.run())
-        assert sum(read) == exam.total_bytes()
-        names = {state.topic_name(topic_id) for topic_id, _ in exam.partition_keys()}
+        examination.read_bytes = read.append
+        list(examination.run())
+        assert sum(read) == examination.total_bytes()
+        names = {state.topic_name(topic_id) for topic_id, _ in examination.partition_keys()}
     assert names == {"(state log)", "orders"}
     assert content(folder) == before
 
@@ -112,16 +112,16 @@ def test_every_flipped_byte_of_a_segment_is_found_with_its_offset(folder: Path) 
     path = segments(folder)[1]
     whole = path.read_bytes()
     size = len(whole) // A_SEGMENT
-    for at in range(len(whole)):
-        flip(path, at, bit=at % 8)
-        found = damage(folder)
-        offset = A_SEGMENT + at // size
-        hit = [finding for finding in found if finding.first_offset <= offset <= finding.last_offset]
-        assert hit, f"byte {at}: {found}"
+    for position in range(len(whole)):
+        flip(path, position, bit=position % 8)
+        findings = damage(folder)
+        offset = A_SEGMENT + position // size
+        hit = [finding for finding in findings if finding.first_offset <= offset <= finding.last_offset]
+        assert hit, f"byte {position}: {findings}"
         # Offset and epoch are outside of the CRC: there the batch beside it may be meant too.
-        assert len(found) == 1 or at % size < 16, f"byte {at}: {found}"
+        assert len(findings) == 1 or position % size < 16, f"byte {position}: {findings}"
         assert all(
-            A_SEGMENT <= finding.first_offset <= finding.last_offset < 2 * A_SEGMENT for finding in found
+            A_SEGMENT <= finding.first_offset <= finding.last_offset < 2 * A_SEGMENT for finding in findings
         )
         path.write_bytes(whole)
     assert damage(folder) == []
@@ -133,8 +133,12 @@ def test_every_length_that_a_segment_was_cut_to_is_found(folder: Path) -> None:
         size = len(whole) // A_SEGMENT
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
-            found = damage(folder)
-            missing = {offset for one in found for offset in range(one.first_offset, one.last_offset + 1)}
+            findings = damage(folder)
+            missing = {
+                offset
+                for finding in findings
+                for offset in range(finding.first_offset, finding.last_offset + 1)
+            }
             assert missing == set(range(first + length // size, first + A_SEGMENT)), f"{path} {length}"
         path.write_bytes(whole)
     assert damage(folder) == []
@@ -144,15 +148,19 @@ def test_a_missing_segment_is_found(folder: Path) -> None:
     for path, first in zip(segments(folder), range(0, EVENTS, A_SEGMENT), strict=True):
         whole = path.read_bytes()
         path.unlink()
-        offsets = [(one.first_offset, one.last_offset) for one in damage(folder)]
+        offsets = [(finding.first_offset, finding.last_offset) for finding in damage(folder)]
         assert offsets == [(first, first + A_SEGMENT - 1)]
         path.write_bytes(whole)
 
 
 def test_a_missing_partition_is_found(folder: Path) -> None:
     shutil.rmtree(segments(folder)[0].parent)
-    (found,) = damage(folder)
-    assert (found.first_offset, found.last_offset, found.problem) == (0, EVENTS - 1, "the folder is missing")
+    (findings,) = damage(folder)
+    assert (findings.first_offset, findings.last_offset, findings.problem) == (
+        0,
+        EVENTS - 1,
+        "the folder is missing",
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,17 +170,17 @@ def test_a_missing_partition_is_found(folder: Path) -> None:
 def test_a_wrong_derived_file_is_not_damage(folder: Path, kind: str, garbage: bytes) -> None:
     (path, *_) = sorted(segments(folder)[0].parent.glob(kind))
     path.write_bytes(garbage)
-    found = examined(folder)
-    assert {finding.severity for finding in found} <= {"derived"}
+    findings = findings_of(folder)
+    assert {finding.severity for finding in findings} <= {"derived"}
     if not (kind == "*.arrivals" and len(garbage) < 16):  # half a pair is what a crash leaves
-        assert [finding for finding in found if finding.path.endswith(path.name)]
+        assert [finding for finding in findings if finding.path.endswith(path.name)]
 
 
 @pytest.mark.parametrize("name", ["checkpoint-0", "checkpoint-1"])
 def test_a_damaged_checkpoint_is_found(folder: Path, name: str) -> None:
     flip(folder / name, 40)
-    found = examined(folder)
-    assert ("derived", name) in {(finding.severity, finding.path) for finding in found}
+    findings = findings_of(folder)
+    assert ("derived", name) in {(finding.severity, finding.path) for finding in findings}
 
 
 def test_unknown_files_and_leftovers_are_named_and_left_alone(folder: Path) -> None:
@@ -181,7 +189,7 @@ def test_unknown_files_and_leftovers_are_named_and_left_alone(folder: Path) -> N
     (partition / "00000000000000000000.log.quarantine").write_bytes(b"abc")
     (partition / "00000000000000000777.index").write_bytes(b"")
     shutil.copytree(partition, folder / "partitions" / f"{'ab' * 16}-0")
-    notes = {finding.path.rpartition("/")[2]: finding.severity for finding in examined(folder)}
+    notes = {finding.path.rpartition("/")[2]: finding.severity for finding in findings_of(folder)}
     assert notes["notes.txt"] == notes["00000000000000000777.index"] == "note"
     assert notes["00000000000000000000.log.quarantine"] == notes[f"{'ab' * 16}-0"] == "note"
 
@@ -197,14 +205,14 @@ def test_a_folder_in_use_and_one_of_another_program_are_refused(folder: Path, tm
         disk = RealDisk(str(folder), loop)
         disk.lock(".lock")
         with pytest.raises(LogFolderLocked):
-            examined(folder)
+            findings_of(folder)
         disk.close()
 
     with asyncio.Runner() as runner:
         runner.run(beside())
     (tmp_path / "other").mkdir()
     with pytest.raises(LogFolderError):
-        examined(tmp_path / "other")
+        findings_of(tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
 
 
@@ -226,36 +234,38 @@ def garbled(folder: Path) -> Callable[[int], None]:
 def test_an_examination_ends_whatever_is_damaged(folder: Path, garbled: Callable[[int], None]) -> None:
     for _ in range(60):
         garbled(3)
-        assert isinstance(examined(folder), list)
+        assert isinstance(findings_of(folder), list)
 
 
 # --- repair -----------------------------------------------------------------------------------------------
 
 
 def repaired(folder: Path) -> list[Finding]:
-    with FolderExamination(str(folder)) as exam:
-        state = OfflineState(exam.disk)
+    with FolderExamination(str(folder)) as examination:
+        state = OfflineState(examination.disk)
     given_up = lambda key, gap: key != STATE or gap.last_offset < state.first_needed_offset  # noqa: E731
     return list(FolderRepair(str(folder), random.Random(1), given_up, state.redundant_snapshots).run())
 
 
 def is_whole(folder: Path) -> bool:
-    return all(finding.severity == "note" and ".quarantine" in finding.path for finding in examined(folder))
+    return all(
+        finding.severity == "note" and ".quarantine" in finding.path for finding in findings_of(folder)
+    )
 
 
 def events(folder: Path) -> dict[int, bytes | None]:
-    """Of orders, partition 0, by the batches in its files."""
-    found = {}
+    """Offset -> value of partition 0 of `orders`, from the batches in its files."""
+    values = {}
     for path in segments(folder):
         whole = path.read_bytes()
         for at, header in batches.iter_batches(whole):
             for record in batches.decode(whole[at : at + header.total_bytes]):
-                found[record.offset] = record.value
-    return found
+                values[record.offset] = record.value
+    return values
 
 
 async def _serve(folder: Path) -> dict[int, bytes | None]:
-    """Start a server's node on it; what it serves of orders, partition 0, and one event more."""
+    """Start a node on the folder: what it serves of partition 0 of `orders`, after one more event."""
     loop = asyncio.get_running_loop()
     settings = Settings(data=str(folder))
     node = await Node.open(settings, RealDisk(str(folder), loop), LoopClock(loop), random.Random(7))
@@ -289,24 +299,24 @@ def test_repairing_a_whole_folder_changes_nothing(folder: Path) -> None:
     assert content(folder) == before
 
 
-def test_every_flipped_byte_of_a_segment_is_repaired(made: Path, tmp_path: Path) -> None:
-    whole = events(made)
-    size = segments(made)[1].stat().st_size
-    for at in range(0, size, 7):
-        folder = tmp_path / str(at)
-        shutil.copytree(made, folder)
+def test_every_flipped_byte_of_a_segment_is_repaired(clean_folder: Path, tmp_path: Path) -> None:
+    whole = events(clean_folder)
+    size = segments(clean_folder)[1].stat().st_size
+    for position in range(0, size, 7):
+        folder = tmp_path / str(position)
+        shutil.copytree(clean_folder, folder)
         path = segments(folder)[1]
-        flip(path, at, bit=at % 8)
-        hit = A_SEGMENT + at // (size // A_SEGMENT)
+        flip(path, position, bit=position % 8)
+        hit = A_SEGMENT + position // (size // A_SEGMENT)
         damaged = path.read_bytes()
         done = repaired(folder)
-        assert is_whole(folder), f"byte {at}: {examined(folder)}"
+        assert is_whole(folder), f"byte {position}: {findings_of(folder)}"
         now = events(folder)
         lost = set(whole) - set(now)
-        assert lost <= {hit}, f"byte {at}"
-        assert lost == {one.first_offset for one in done if "given up" in one.problem}
+        assert lost <= {hit}, f"byte {position}"
+        assert lost == {finding.first_offset for finding in done if "given up" in finding.problem}
         assert all(now[offset] == whole[offset] for offset in now)
-        kept = b"".join(each.read_bytes() for each in sorted(path.parent.glob("*.log.*.quarantine")))
+        kept = b"".join(file.read_bytes() for file in sorted(path.parent.glob("*.log.*.quarantine")))
         assert not lost or (kept and kept in damaged)
         shutil.rmtree(folder)
 
@@ -330,7 +340,7 @@ def test_undamaged_events_are_served_after_a_repair(folder: Path, which: int, ho
         path.write_bytes(b"")
     assert damage(folder)
     repaired(folder)
-    assert is_whole(folder), examined(folder)
+    assert is_whole(folder), findings_of(folder)
     expected = {offset: value for offset, value in whole.items() if offset not in lost}
     assert served(folder) == expected | {EVENTS: b"new"}, "lost offsets are not given again"
     assert damage(folder) == []
@@ -339,7 +349,7 @@ def test_undamaged_events_are_served_after_a_repair(folder: Path, which: int, ho
 def test_a_missing_partition_accepts_events_after_a_repair(folder: Path) -> None:
     shutil.rmtree(segments(folder)[0].parent)
     repaired(folder)
-    assert is_whole(folder), examined(folder)
+    assert is_whole(folder), findings_of(folder)
     assert served(folder) == {EVENTS: b"new"}
 
 
@@ -352,7 +362,7 @@ def test_derived_files_are_built_again(folder: Path, kind: str, garbage: bytes) 
     (path, *_) = sorted(segments(folder)[0].parent.glob(kind))
     path.write_bytes(garbage)
     repaired(folder)
-    assert is_whole(folder), examined(folder)
+    assert is_whole(folder), findings_of(folder)
     after = {name: value for name, value in content(folder).items() if "quarantine" not in name}
     if "index" in kind or "epoch" in kind:
         assert after == before or garbage == b""
@@ -366,25 +376,25 @@ def test_a_checkpoint_is_rebuilt_and_the_batches_around_damage_stay(folder: Path
     size = segments(folder)[1].stat().st_size // A_SEGMENT
     flip(segments(folder)[1], size + size // 2)
     repaired(folder)
-    assert is_whole(folder), examined(folder)
+    assert is_whole(folder), findings_of(folder)
     del whole[A_SEGMENT + 1]
     assert served(folder) == whole | {EVENTS: b"new"}
 
 
-def test_a_repair_that_was_interrupted_is_done_again(made: Path, tmp_path: Path) -> None:
-    """Wherever it ends: a start in between loses nothing, and a second repair makes it whole."""
-    whole = events(made)
+def test_a_repair_that_was_interrupted_is_done_again(clean_folder: Path, tmp_path: Path) -> None:
+    """Wherever it is interrupted, a start in between loses nothing, and a second repair completes it."""
+    whole = events(clean_folder)
     del whole[EVENTS - 1]
     for steps in range(6):
         folder = tmp_path / str(steps)
-        shutil.copytree(made, folder)
+        shutil.copytree(clean_folder, folder)
         flip(segments(folder)[2], segments(folder)[2].stat().st_size - 3)
-        going = FolderRepair(str(folder), random.Random(1)).run()
+        repair = FolderRepair(str(folder), random.Random(1)).run()
         for _ in range(steps):
-            next(going, None)
-        del going
+            next(repair, None)
+        del repair
         repaired(folder)
-        assert is_whole(folder), examined(folder)
+        assert is_whole(folder), findings_of(folder)
         if steps in (1, 3):
             assert served(folder) == whole | {EVENTS: b"new"}
         shutil.rmtree(folder)
@@ -395,7 +405,7 @@ def test_lost_records_of_the_state_are_named_and_kept_lost(folder: Path) -> None
     before = state.read_bytes()
     flip(state, 100)
     done = repaired(folder)
-    assert [one.consequence for one in done if one.severity == "damage"] == [
+    assert [finding.consequence for finding in done if finding.severity == "damage"] == [
         "not repaired: restore the folder from a backup"
     ]
     assert len(state.read_bytes()) == len(before)

@@ -1,4 +1,4 @@
-"""Starting again: every way a folder can be found."""
+"""The recovery of a data folder in every state that a stop or a crash can leave."""
 
 from __future__ import annotations
 
@@ -193,9 +193,9 @@ def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
     machine.settle(1)
     machine.write(1)
     machine.crash("kill")
-    found = files.load(machine.disk)
-    assert found is not None
-    machine.disk.write_all(files.NAMES[(found.number + (not newest)) % 2], b"x")
+    newest_checkpoint = files.load(machine.disk)
+    assert newest_checkpoint is not None
+    machine.disk.write_all(files.NAMES[(newest_checkpoint.number + (not newest)) % 2], b"x")
     machine.start()
     assert machine.offsets() == [0, 1, 2, 3, 4]
     assert machine.report.fenced == []
@@ -214,9 +214,9 @@ def test_damage_is_skipped_where_the_durable_end_is_not_known(left: str, damaged
     machine.log.checkpoint()
     machine.settle(1)
     before = machine.partition().segments
-    segment = next(one for one in reversed(before) if one.base_offset <= damaged)
+    segment = next(candidate for candidate in reversed(before) if candidate.base_offset <= damaged)
     size = before[0].size // before[1].base_offset
-    at = (damaged - segment.base_offset) * size + byte
+    position = (damaged - segment.base_offset) * size + byte
     machine.crash("kill")
     newest = files.load(machine.disk)
     assert newest is not None
@@ -224,7 +224,7 @@ def test_damage_is_skipped_where_the_durable_end_is_not_known(left: str, damaged
         machine.disk.write_all(name, b"x")
     for path in machine.disk.list("journal"):  # all of it was written over meanwhile
         machine.disk.unlink(f"journal/{path}")
-    machine.disk.inode(segment.path).seen[at] ^= 0x40
+    machine.disk.inode(segment.path).seen[position] ^= 0x40
     for _ in range(2):
         machine.start()
         assert machine.report.fenced == []
@@ -322,9 +322,9 @@ def test_any_call_may_fail(code: int) -> None:
         machine.crash("power").start()
         assert machine.report.fenced == [], (number, machine.report.notes)
         for index, least in enumerate(promised):
-            found = machine.offsets(index)
+            offsets = machine.offsets(index)
             first = machine.partition(index).log_start_offset
-            assert found == list(range(first, first + len(found)))
+            assert offsets == list(range(first, first + len(offsets)))
             assert machine.partition(index).high_watermark >= least, (number, index)
         machine.write(1)
 

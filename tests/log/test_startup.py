@@ -1,4 +1,4 @@
-"""Starting with many files: how many are open and synced together."""
+"""Starts with many files: how many are open at once, and how many are synced together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.log.logs import TOPIC, LogRig
 
 
 def count_syncs(machine: LogRig, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many files each sync of the next start has."""
+    """The number of files in each sync of the next start."""
     synced: list[int] = []
     sync_each_now = machine.disk.sync_each_now
 

@@ -259,7 +259,7 @@ class FolderRepair:
         shutil.rmtree(f"{self._root}/search/{paths.partition_name(*key)}", ignore_errors=True)  # made again
         _sync(f"{self._root}/{paths.PARTITIONS}")
 
-    # --- what is derived ----------------------------------------------------------------------------------
+    # --- derived files ------------------------------------------------------------------------------------
 
     def _rebuild_derived_files(self) -> Iterator[Finding]:
         with FolderExamination(self._root) as examination:
