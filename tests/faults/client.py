@@ -1,4 +1,4 @@
-"""One service with a real client, for tests of real faults: it writes, reads, commits, and remembers what was
+"""A real Kafka client for tests of real faults: it writes, reads, commits, and remembers what was
 acknowledged."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def wait_for(what: Callable[[], bool], why: str) -> None:
 
 
 class AcknowledgedClient:
-    """Everything it does ends within WAIT_S, well or not."""
+    """A client of which every call ends within WAIT_S, successful or not."""
 
     def __init__(self, at: str) -> None:
         self.at = at

@@ -76,7 +76,7 @@ def replace_device(folder: Path, megabytes: int) -> None:
 
 
 def fill(folder: Path, *, leave_bytes: int) -> Path:
-    """Somebody else's file that takes all room but so many bytes."""
+    """A file of another program that leaves `leave_bytes` of free space."""
     path = folder / "somebody-elses"
     system = os.statvfs(folder)
     with path.open("ab") as file:

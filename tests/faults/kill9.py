@@ -47,7 +47,8 @@ def event_of(value: bytes) -> LedgerEvent:
 
 
 class LoadWriter(threading.Thread):
-    """One producer. It sends while `gate` is open, through all deaths of the server, and tells the ledger."""
+    """One producer. It sends while `gate` is open, also over deaths of the server, and reports to the
+    ledger."""
 
     def __init__(
         self,
@@ -206,9 +207,9 @@ def committed_positions(at: str) -> dict[tuple[str, Partition], int]:
     """The group's committed offsets."""
     consumer = Consumer({"bootstrap.servers": at, **CLIENT, "group.id": GROUP})
     asked = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
-    found = consumer.committed(asked, timeout=SETTLE_S)
+    committed = consumer.committed(asked, timeout=SETTLE_S)
     consumer.close()
-    return {(GROUP, (place.topic, place.partition)): place.offset for place in found if place.offset >= 0}
+    return {(GROUP, (place.topic, place.partition)): place.offset for place in committed if place.offset >= 0}
 
 
 @contextlib.contextmanager
@@ -253,17 +254,17 @@ def kill_and_restart(server: Server, rng: random.Random) -> None:
 
 
 def kill_sync_process(server: Server, rng: random.Random) -> None:
-    """kill -9 for the process that waits for the disk: what was in flight has failed, the server goes on."""
+    """kill -9 for the sync process: the requests in flight fail, and the server continues."""
     assert server.process is not None
     pid = server.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert children, "there is no helper"
+    assert children, "there is no sync process"
     os.kill(int(rng.choice(children)), signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def _with_logs(server: Server) -> Iterator[None]:
-    """What fails tells what the server said last."""
+    """Add the server's last log lines to a failure."""
     try:
         yield
     except AssertionError as error:

@@ -38,7 +38,7 @@ DISK_MEGABYTES = 2048
 
 
 def freeze(server: Server, rng: random.Random) -> None:
-    """The whole server stands still for a while, as a machine that is moved or swaps."""
+    """Stop the whole server for a while, as when a machine is moved or swaps."""
     assert server.process is not None
     os.kill(server.process.pid, signal.SIGSTOP)
     time.sleep(rng.uniform(0.1, 4.0))
@@ -69,7 +69,7 @@ def vanish(server: Server, rng: random.Random) -> None:
 
 
 def fill_the_disk(server: Server, rng: random.Random) -> None:
-    """Somebody else takes all the room, and gives it back."""
+    """Fill the disk, and make room again."""
     taken = server.data.with_name("somebody-elses")
     leave = rng.choice((0, 1 << 16, 4 << 20))
     with contextlib.suppress(OSError), taken.open("wb", buffering=0) as file:  # the server takes room too
@@ -80,7 +80,7 @@ def fill_the_disk(server: Server, rng: random.Random) -> None:
 
 
 def fail_a_sync(server: Server, rng: random.Random) -> None:
-    """One fdatasync or fsync of the helper fails; then the server dies and comes back."""
+    """Let one fdatasync or fsync of the sync process fail; then kill and restart the server."""
     (helper, *_) = _children(server)
     inject = f"inject=fdatasync,fsync:error=EIO:when={rng.randint(1, 20)}"
     command = ["strace", "-f", "-q", "-o", "/dev/null", "-p", str(helper), "-e", "trace=fdatasync,fsync"]
@@ -127,10 +127,10 @@ def power_cut(cut: Callable[[], None]) -> Blow:
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """A fault, and what its lives need."""
+    """A kind of fault, and what its runs need."""
 
     blow: Blow | None
-    """None: it needs its own disk."""
+    """None: the fault needs a disk of its own."""
     ends_the_process: bool = False
     small_disk: bool = False
     durability: tuple[str, ...] = ("disk",)
@@ -150,7 +150,7 @@ KINDS = {
 
 
 def missing_requirement(name: str) -> str | None:
-    """What is missing for this kind here."""
+    """What this machine lacks for this kind of fault; None: nothing."""
     if name == "power-cut":
         return lazyfs.why_not()
     if name in ("failed-sync", "crash-point") and not shutil.which("strace"):
@@ -160,7 +160,7 @@ def missing_requirement(name: str) -> str | None:
 
 @dataclass(slots=True)
 class ProcessCost:
-    """What one server's process cost after each fault."""
+    """Memory and descriptors of one server's process after each fault."""
 
     resident_kb: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
@@ -168,7 +168,7 @@ class ProcessCost:
     """By kill -9, of its processes in turn."""
 
     def look(self, server: Server) -> None:
-        """Once more."""
+        """Measure once more."""
         assert server.process is not None
         proc = Path(f"/proc/{server.process.pid}")
         lines = (proc / "status").read_text().splitlines()
@@ -204,8 +204,8 @@ def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, s
         ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow)
     died = f", {seen.deaths} deaths by kill -9" if seen.deaths else ""
     cost = died if kind.ends_the_process else f", {seen}"
-    told = f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"
-    return ledger.promises, seen.deaths, told
+    summary = f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"
+    return ledger.promises, seen.deaths, summary
 
 
 def soak(minutes: float, seed: int, names: list[str]) -> bool:
@@ -218,7 +218,7 @@ def soak(minutes: float, seed: int, names: list[str]) -> bool:
     while time.monotonic() < ends:
         name, life_seed = rng.choice(names), rng.randrange(1 << 32)
         try:
-            kept, died, told = life(name, KINDS[name], A_LIFE, life_seed)
+            kept, died, summary = life(name, KINDS[name], A_LIFE, life_seed)
         except AssertionError as error:
             broken = True
             print(f"BROKEN {name}, seed {life_seed}: {error}", flush=True)
@@ -226,7 +226,7 @@ def soak(minutes: float, seed: int, names: list[str]) -> bool:
         promises += kept
         deaths += died
         faults[name] += A_LIFE
-        print(f"{time.strftime('%H:%M:%S')}  {kept:7,} kept  {told}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')}  {kept:7,} kept  {summary}", flush=True)
     listed = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
     print(
         f"{minutes:g} minutes, {sum(faults.values())} faults ({listed}), {deaths} deaths by kill -9, "

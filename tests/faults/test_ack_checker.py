@@ -81,16 +81,16 @@ def test_an_event_of_a_retrying_producer_may_be_there_twice(ledger: Ledger) -> N
 
 def test_events_of_one_producer_in_another_order_are_a_violation() -> None:
     ledger = Ledger()
-    for one in EVENTS[:2]:
-        ledger.sent(HERE, one)
+    for sent in EVENTS[:2]:
+        ledger.sent(HERE, sent)
     assert rules(ledger.judge({HERE: [(0, EVENTS[1]), (1, EVENTS[0])]})) == ["order"]
 
 
 def test_events_of_two_producers_have_no_order_between_them() -> None:
     ledger = Ledger()
     mixed = [event(1, "a"), event(0, "b"), event(2, "a"), event(1, "b")]
-    for one in mixed:
-        ledger.sent(HERE, one)
+    for sent in mixed:
+        ledger.sent(HERE, sent)
     assert ledger.judge({HERE: list(enumerate(mixed))}) == []
 
 

@@ -32,9 +32,9 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def epochs(folder: Path) -> list[int]:
     """Leader epochs, as the newest checkpoint has them."""
     disk: Disk = ReadOnlyDisk(str(folder))  # type: ignore[assignment]
-    found = checkpoint.load(disk)
-    assert found is not None
-    return [row.epoch for row in found.rows]
+    newest = checkpoint.load(disk)
+    assert newest is not None
+    return [row.epoch for row in newest.rows]
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -152,7 +152,9 @@ def test_a_damaged_backup_is_reported_when_it_is_restored(tmp_path: Path) -> Non
         client.create("orders")
         client.write("orders", 5, 100)
     assert run("backup", server.data, tmp_path / "backup").returncode == ExitCode.DONE
-    (path,) = [each for each in tmp_path.glob("backup/partitions/*/*.log") if b"4 \0" in each.read_bytes()]
+    (path,) = [
+        segment for segment in tmp_path.glob("backup/partitions/*/*.log") if b"4 \0" in segment.read_bytes()
+    ]
     data = bytearray(path.read_bytes())
     data[-20] ^= 1
     path.write_bytes(data)

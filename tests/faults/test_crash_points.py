@@ -20,15 +20,16 @@ from tests.coordinator.test_crashes import CoordinatorRun, small
 from tests.support.simdisk import PowerCut, SimDisk
 
 EVERY = 5
-"""The default suite takes each fifth call, another one first for each fault; the slow one takes all."""
+"""The default suite takes each fifth call, from another first one for each fault; the slow suite takes
+all."""
 SEED = 4
 
 
 class CrashScript(CoordinatorRun):
-    """One run of the script, with a fault at one of its calls."""
+    """One run of a fixed script, with a fault at one of its disk calls."""
 
     def play(self) -> None:
-        """All of it, unless it is cut off."""
+        """Run the whole script, unless a fault ends it."""
         for act in (
             *(self.create, self.wait, self.append, self.append, self.commit, self.producer, self.configure),
             *(self.append, self.wait, self.append, self.checkpoint, self.append, self.snapshot, self.wait),
@@ -38,17 +39,17 @@ class CrashScript(CoordinatorRun):
             self.clock.advance(0.03)
 
     def checkpoint(self) -> None:
-        """What is committed needs no journal any more."""
+        """Make the journal needless for what is committed."""
         self.node.log.checkpoint()
 
     def retention(self) -> None:
-        """Everything is old by now."""
+        """Let retention remove everything: all events are too old by now."""
         topic = self.node.topics.get("a")
         if topic is not None:
             self.node.partition(topic, 0).enforce_retention()
 
     def through(self, fault: Callable[[SimDisk], None], crash: Literal["power", "kill"]) -> int:
-        """Play it with this fault, die, start, judge. The calls that it made."""
+        """Run the script with this fault, crash, start, and judge. Returns the number of calls it made."""
         self.disk.make_folder("")
         self.start()
         before = self.disk.calls
@@ -66,7 +67,7 @@ class CrashScript(CoordinatorRun):
 
 @pytest.fixture(autouse=True)
 def one_small_topic() -> Iterator[None]:
-    """Everything is about one topic, and files are small."""
+    """Use one topic and small files."""
     logging.disable()
     with small(), mock.patch("tests.coordinator.test_crashes.NAMES", ("a",)):
         yield

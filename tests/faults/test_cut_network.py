@@ -34,7 +34,7 @@ def _ip(*arguments: str) -> None:
 
 
 class NetworkNamespace:
-    """A namespace behind a cable. `here` is this machine's address on it, `there` the other one."""
+    """A network namespace behind a cable. `here` is this machine's address on it, `there` the other one."""
 
     def __init__(self) -> None:
         self.name = f"mainstem{os.getpid()}"
@@ -52,7 +52,7 @@ class NetworkNamespace:
         _ip("-n", self.name, "link", "set", "far", "up")
 
     def cut(self) -> None:
-        """From now on nothing comes or goes, and nobody is told."""
+        """Cut the cable: packets are lost from now on, and no side is notified."""
         _ip("-n", self.name, "link", "set", "far", "down")
 
     def established(self) -> int:
@@ -68,13 +68,13 @@ class NetworkNamespace:
 
 @contextlib.contextmanager
 def wire() -> Iterator[NetworkNamespace]:
-    """A cable and a namespace, gone at the end."""
-    found = NetworkNamespace()
+    """A cable and a namespace, removed at the end."""
+    namespace = NetworkNamespace()
     try:
-        found.lay()
-        yield found
+        namespace.lay()
+        yield namespace
     finally:
-        found.remove()
+        namespace.remove()
 
 
 @pytest.mark.slow

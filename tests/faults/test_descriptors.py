@@ -22,8 +22,8 @@ def produce(caller: SocketClient, topic: str) -> int:
 
 def fetch(caller: SocketClient, topic: str) -> tuple[int, int]:
     """The error code of a fetch from the beginning, and how many bytes came."""
-    told = caller.call(1, 12, fetch_request((topic, 0, 0))).responses[0].partitions[0]
-    return int(told.error_code), len(told.records or b"")
+    partition = caller.call(1, 12, fetch_request((topic, 0, 0))).responses[0].partitions[0]
+    return int(partition.error_code), len(partition.records or b"")
 
 
 @pytest.mark.slow
@@ -76,12 +76,14 @@ def test_without_any_descriptor_single_requests_fail_and_later_ones_succeed(tmp_
             assert produce(good, name) == 0, server.logs()
             code, came = fetch(good, name)
             assert (code, came % (written[name] + 1)) == (0, 0)
-        told = server.logs()
-        assert "read-only" not in told, told
-        assert "Traceback" not in told, told
+        logged = server.logs()
+        assert "read-only" not in logged, logged
+        assert "Traceback" not in logged, logged
         good.close()
         server.restart(kill=True)
         good = SocketClient(server)
-        one = fetch(good, names[0])[1] // (written[names[0]] + 1)
-        assert [fetch(good, name) for name in names] == [(0, one * (written[name] + 1)) for name in names]
+        batch_bytes = fetch(good, names[0])[1] // (written[names[0]] + 1)
+        assert [fetch(good, name) for name in names] == [
+            (0, batch_bytes * (written[name] + 1)) for name in names
+        ]
         good.close()

@@ -27,13 +27,15 @@ def ready_journal(data: Path) -> None:
     wait_for(lambda: len(list((data / "journal").glob("*.jnl"))) >= 4, "the journal's files are not made")
 
 
-def helper_of(server: Server) -> int:
+def sync_process_of(server: Server) -> int:
     """The process that waits for the disk: one beside those of the search."""
     assert server.process is not None
     pid = server.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (helper,) = [each for each in children if "/log/helper" in Path(f"/proc/{each}/cmdline").read_text()]
-    return int(helper)
+    (sync_process,) = [
+        child for child in children if "/log/disk/sync_process" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
+    return int(sync_process)
 
 
 @contextlib.contextmanager
@@ -45,10 +47,10 @@ def injected(
     of the server itself, and all of them are written there."""
     if shutil.which("strace") is None:
         pytest.skip("NOT SHOWN HERE: there is no strace")
-    helper = helper_of(server)
-    target = ["-f", "-p", str(helper)]
+    sync_process = sync_process_of(server)
+    target = ["-f", "-p", str(sync_process)]
     if one_thread:
-        threads = sorted(int(each.name) for each in Path(f"/proc/{helper}/task").iterdir())
+        threads = sorted(int(thread.name) for thread in Path(f"/proc/{sync_process}/task").iterdir())
         target = ["-p", str(threads[1])]
     if both is not None:
         assert server.process is not None

@@ -23,7 +23,7 @@ WAIT_S = 10.0
 
 
 class SocketClient:
-    """A client on a plain socket, from an address of its own."""
+    """A client on a plain socket, which may come from an address of its own."""
 
     def __init__(self, server: Server, host: str = "127.0.0.1") -> None:
         self.sock = socket.create_connection((server.host, server.port), WAIT_S, source_address=(host, 0))
@@ -36,7 +36,7 @@ class SocketClient:
         return decode_reply(key, version, memoryview(self.exactly(size)))
 
     def exactly(self, count: int) -> bytes:
-        """So many bytes; ConnectionError if the server closes."""
+        """Read `count` bytes; ConnectionError if the server closes the connection."""
         data = b""
         while len(data) < count:
             piece = self.sock.recv(count - len(data))
@@ -48,9 +48,9 @@ class SocketClient:
     def produce(self, topic: str = "t") -> int:
         """The offset of an event that is durable."""
         answer = self.call(0, 9, produce_request(topic, batch(b"x" * 100), timeout=20_000))
-        ((told,),) = [each.partition_responses for each in answer.responses]
-        assert told.error_code == 0
-        return int(told.base_offset)
+        ((partition,),) = [topic.partition_responses for topic in answer.responses]
+        assert partition.error_code == 0
+        return int(partition.base_offset)
 
     def create(self, topic: str) -> None:
         """Make a topic."""
@@ -73,9 +73,9 @@ def descriptors(server: Server, kind: str = "") -> int:
     """How many the server has open, of one kind (such as "socket")."""
     assert server.process is not None
     count = 0
-    for each in Path(f"/proc/{server.process.pid}/fd").iterdir():
+    for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += os.readlink(each).startswith(kind)
+            count += os.readlink(link).startswith(kind)
     return count
 
 

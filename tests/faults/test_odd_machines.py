@@ -42,11 +42,11 @@ def test_a_batch_of_the_largest_size_is_accepted_and_one_byte_more_is_not(tmp_pa
         caller = await RawCaller.connect((server.host, server.port))
         named = Message(topics=[Message(name="orders")], allow_auto_topic_creation=True)
         await caller.call(3, 9, named)
-        told = []
+        errors = []
         for data in (whole, batch(bytes(size + 1), timestamp_ms=T)):
             answer = await caller.call(0, 9, produce_request("orders", data))
-            told.append(answer.responses[0].partition_responses[0].error_code)
-        assert told == [0, ErrorCode.MESSAGE_TOO_LARGE]
+            errors.append(answer.responses[0].partition_responses[0].error_code)
+        assert errors == [0, ErrorCode.MESSAGE_TOO_LARGE]
         answer = await caller.call(1, 12, fetch_request(("orders", 0, 0)))
         assert bytes(answer.responses[0].partitions[0].records or b"")[21:] == bytes(whole[21:])
         caller.close()

@@ -34,7 +34,7 @@ def test_connections_and_refusals_are_metrics(tmp_path: Path) -> None:
         with socket.create_connection((server.host, server.port)) as browser:
             browser.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert browser.recv(1) == b""
-        told = [name for name in metrics(server) if name.startswith("mainstem_kafka_refusals_total")]
-        assert len(told) == 2
-        for each in good:
-            each.close()
+        refusals = [name for name in metrics(server) if name.startswith("mainstem_kafka_refusals_total")]
+        assert len(refusals) == 2
+        for connection in good:
+            connection.close()

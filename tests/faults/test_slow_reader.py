@@ -36,17 +36,17 @@ def test_a_stopped_client_costs_bounded_memory_and_is_closed(tmp_path: Path) -> 
             answer = good.call(0, 9, produce_request("t", batch(b"x" * 900_000), timeout=20_000))
             assert answer.responses[0].partition_responses[0].error_code == 0
         memory = status(server, "VmRSS")
-        still = [
+        clients = [
             subprocess.Popen(
                 [sys.executable, "-c", GREEDY, server.host, str(server.port)], stdout=subprocess.PIPE
             )
             for _ in range(4)
         ]
         try:
-            for each in still:
-                assert each.stdout is not None
-                assert each.stdout.readline() == b"1\n"
-                each.send_signal(signal.SIGSTOP)
+            for client in clients:
+                assert client.stdout is not None
+                assert client.stdout.readline() == b"1\n"
+                client.send_signal(signal.SIGSTOP)
             took: list[float] = []
             began = time.monotonic()
             while "has not read for" not in server.logs():
@@ -60,10 +60,10 @@ def test_a_stopped_client_costs_bounded_memory_and_is_closed(tmp_path: Path) -> 
             print(f"{len(took)} requests meanwhile: median {took[len(took) // 2] * 1000:.1f} ms,", end=" ")
             print(f"slowest {took[-1] * 1000:.0f} ms")
         finally:
-            for each in still:
-                each.kill()
-                each.wait()
-                if each.stdout is not None:
-                    each.stdout.close()
+            for client in clients:
+                client.kill()
+                client.wait()
+                if client.stdout is not None:
+                    client.stdout.close()
         good.close()
         assert "Traceback" not in server.logs(), server.logs()

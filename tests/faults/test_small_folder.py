@@ -25,7 +25,7 @@ Files = dict[str, bytes]
 
 
 class StartedLog:
-    """A server's log on a copy of these files."""
+    """A log that was started on a copy of these files."""
 
     def __init__(self, files: Files) -> None:
         self.clock = SimClock()
@@ -55,16 +55,16 @@ class StartedLog:
         return self.killed()
 
     def bodies(self) -> dict[int, bytes]:
-        """Offset -> what a reader gets there; what is damaged is left out."""
-        found = {}
+        """Offset -> the batch's body as a reader gets it; damaged batches are left out."""
+        bodies = {}
         for offset in range(self.partition.log_start_offset, self.partition.high_watermark):
             try:
                 data = bytes(self.partition.read_blocking(offset, 1).data)
             except LogError:
                 continue
             assert read_header(data).base_offset == offset
-            found[offset] = data[CRC_FROM:]
-        return found
+            bodies[offset] = data[CRC_FROM:]
+        return bodies
 
 
 @pytest.fixture(scope="module")
@@ -115,36 +115,36 @@ def test_bytes_after_the_end_are_never_taken_for_events(
 def test_any_flipped_byte_of_an_unclean_folder_loses_nothing(
     written: tuple[Files, Files, dict[int, bytes]],
 ) -> None:
-    """What the segment lost the journal has, and what the journal lost is in the segment."""
+    """The journal has what the segment loses, and the segment has what the journal loses."""
     killed, _, whole = written
     for path in sorted(killed):
-        data = killed[path].rstrip(b"\0")  # of the journal, what was used
-        for at in range(0, len(data), 1 if TOPIC.hex in path else 3):
-            hurt = bytearray(killed[path])
-            hurt[at] ^= 1 << at % 8
+        data = killed[path].rstrip(b"\0")  # of a journal file, the part that was used
+        for index in range(0, len(data), 1 if TOPIC.hex in path else 3):
+            damaged = bytearray(killed[path])
+            damaged[index] ^= 1 << index % 8
             try:
-                start = StartedLog(killed | {path: bytes(hurt)})
+                start = StartedLog(killed | {path: bytes(damaged)})
             except LogFolderError:
-                assert path == "meta.properties", f"{path} {at}: refused"
+                assert path == "meta.properties", f"{path} {index}: refused"
                 continue
-            assert start.bodies().items() >= whole.items(), f"{path} {at}"
+            assert start.bodies().items() >= whole.items(), f"{path} {index}"
 
 
 def test_any_flipped_byte_of_a_clean_folder_loses_its_own_batch_at_most(
     written: tuple[Files, Files, dict[int, bytes]],
 ) -> None:
     _, clean, whole = written
-    hurt_path = segment(clean)
+    segment_path = segment(clean)
     for path in sorted(clean):
         if path.startswith("journal/"):
             continue
-        for at in range(len(clean[path])):
-            hurt = bytearray(clean[path])
-            hurt[at] ^= 1 << at % 8
+        for index in range(len(clean[path])):
+            damaged = bytearray(clean[path])
+            damaged[index] ^= 1 << index % 8
             try:
-                found = StartedLog(clean | {path: bytes(hurt)}).bodies()
+                bodies = StartedLog(clean | {path: bytes(damaged)}).bodies()
             except LogFolderError:
-                assert path == "meta.properties", f"{path} {at}: refused"
+                assert path == "meta.properties", f"{path} {index}: refused"
                 continue
-            assert found.items() <= whole.items(), f"{path} {at}: other bytes were served"
-            assert len(found) >= EVENTS - (path == hurt_path), f"{path} {at}"
+            assert bodies.items() <= whole.items(), f"{path} {index}: other bytes were served"
+            assert len(bodies) >= EVENTS - (path == segment_path), f"{path} {index}"

@@ -23,5 +23,5 @@ def test_a_fault_loses_nothing_that_was_promised(name: str) -> None:
     if missing := soak.missing_requirement(name):
         assert "CI" not in os.environ, missing
         pytest.skip(f"NOT SHOWN HERE: {missing}")
-    promises, _, told = soak.life(name, soak.KINDS[name], FAULTS.get(name, 3), random.randrange(1 << 32))
-    assert promises, told
+    promises, _, summary = soak.life(name, soak.KINDS[name], FAULTS.get(name, 3), random.randrange(1 << 32))
+    assert promises, summary

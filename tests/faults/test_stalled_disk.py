@@ -19,7 +19,7 @@ from mainstem.log.disk.disk_stall import PENDING_BYTES_MAX
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
 from tests.doors.kafka.test_real_node import RawCaller
 from tests.faults.client import AcknowledgedClient, wait_for
-from tests.faults.test_failing_disk import helper_of, ready_journal
+from tests.faults.test_failing_disk import ready_journal, sync_process_of
 from tests.support.server import Server
 
 BATCH_BYTES = 900_000
@@ -36,10 +36,10 @@ def memory_bytes(pid: int) -> int:
 def problems(server: Server) -> list[str]:
     try:
         with urllib.request.urlopen(f"http://{server.http}/readyz", timeout=5) as reply:
-            found: list[str] = json.load(reply)["reasons"]
+            reasons: list[str] = json.load(reply)["reasons"]
     except urllib.error.HTTPError as error:
-        found = json.load(error)["reasons"]
-    return found
+        reasons = json.load(error)["reasons"]
+    return reasons
 
 
 async def produce(server: Server, topic: str, data: bytearray, timeout_ms: int) -> int:
@@ -79,7 +79,7 @@ def test_a_disk_that_does_not_respond_costs_bounded_memory_and_delays_only_event
         ready_journal(server.data)
         assert server.process is not None
         before = memory_bytes(server.process.pid)
-        helper = helper_of(server)
+        helper = sync_process_of(server)
         os.kill(helper, signal.SIGSTOP)
         try:
             asyncio.run(asyncio.wait_for(stalled(server), 60))

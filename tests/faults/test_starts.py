@@ -87,7 +87,7 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
 
     filled(tmp_path / "data", work)
     (folder,) = [
-        each for each in (tmp_path / "data" / "partitions").iterdir() if len(list(each.iterdir())) > 9
+        path for path in (tmp_path / "data" / "partitions").iterdir() if len(list(path.iterdir())) > 9
     ]
     assert len(list(folder.glob("*.log"))) == SEGMENTS
     with Server(tmp_path / "data") as server:
@@ -95,11 +95,11 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
         def ends() -> list[int]:
             client = AcknowledgedClient(server.at)
             asked = [OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(1_356_998_400_001)]
-            found = [
+            requests = [
                 client.admin.list_offsets({TopicPartition("orders", 0): spec}, request_timeout=300)
                 for spec in asked
             ]
-            return [each[TopicPartition("orders", 0)].result(120).offset for each in found]
+            return [request[TopicPartition("orders", 0)].result(120).offset for request in requests]
 
         assert ends()[:2] == [0, SEGMENTS]
         for number in range(2):
@@ -180,7 +180,7 @@ def test_a_read_only_file_system_is_reported_in_one_line(tmp_path: Path) -> None
         before = server.logs()
         with pytest.raises(AssertionError, match="not ready"):
             server.start()
-        told = server.logs().removeprefix(before)
-        assert told.startswith("mainstem: data folder")
-        assert told.count("\n") == 1
+        logged = server.logs().removeprefix(before)
+        assert logged.startswith("mainstem: data folder")
+        assert logged.count("\n") == 1
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

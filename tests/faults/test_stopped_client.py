@@ -1,4 +1,5 @@
-"""A client that stands still with its connections open, as a closed laptop does: others get its work."""
+"""A client that is stopped with its connections open, like a closed laptop: other members get its
+partitions."""
 
 from __future__ import annotations
 

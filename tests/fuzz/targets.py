@@ -188,7 +188,7 @@ def batch(data: bytes) -> None:
         if len(out) >= batches.HEADER_BYTES:
             with contextlib.suppress(LogError):
                 records = batches.decode(bytes(out), cap_bytes=1 << 20)
-                assert sum(len(one.value or b"") + len(one.key or b"") for one in records) <= 1 << 20
+                assert sum(len(record.value or b"") + len(record.key or b"") for record in records) <= 1 << 20
 
 
 class BytesFile:
@@ -263,9 +263,9 @@ def segment(data: bytes) -> None:
         file = Path(folder) / f"{0:020d}.log"
         file.write_bytes(data)
         end = 0
-        for one in inspect(str(file)):
-            assert one.position >= end
-            end = one.position + 1
+        for item in inspect(str(file)):
+            assert item.position >= end
+            end = item.position + 1
 
 
 # --- search and HTTP

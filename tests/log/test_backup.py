@@ -45,7 +45,7 @@ class SimSink:
 
 
 class SimulatedMachine(Protocol):
-    """Whose disk is copied."""
+    """A simulated machine whose disk is copied."""
 
     rng: random.Random
 
@@ -54,7 +54,7 @@ class SimulatedMachine(Protocol):
 
 
 class SimTarget:
-    """The copy: another simulated disk, which can have files in common with the source."""
+    """The copy: another simulated disk, which can share files with the source."""
 
     def __init__(self, life: SimulatedMachine) -> None:
         self._life = life
@@ -99,7 +99,7 @@ class SimTarget:
 
 
 class LiveSource:
-    """The folder as it is now: a server that was killed starts on the same one."""
+    """The folder as it is now, also after its server was killed and started again."""
 
     def __init__(self, life: SimulatedMachine) -> None:
         self._life = life
@@ -109,7 +109,7 @@ class LiveSource:
 
 
 class BackupRun(RandomLogRun):
-    """A life with a backup in it."""
+    """A random run of the log during which backups are made."""
 
     def __init__(self, seed: int, faults: Faults) -> None:
         super().__init__(seed, "disk", faults)
