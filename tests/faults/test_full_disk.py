@@ -106,7 +106,7 @@ def test_at_the_limit_of_all_data_only_events_are_refused(tmp_path: Path) -> Non
                 break
             time.sleep(0.1)  # it looks once a second
         assert client.refusals, "nothing was refused: nothing was tested"
-        assert "% of its limit of 1" in server.logs()
+        assert "% of its limit 1" in server.logs()
         assert "the data has reached its limit" in server.logs()
         assert client.commit("orders", 3) == 3
         orders = client.read("orders")
