@@ -135,7 +135,7 @@ def test_requests_behind_a_waiting_one_cost_their_length() -> None:
     for client in clients:
         client.dispatcher = clients[0].dispatcher
         client.connection = connections.KafkaConnection(
-            client.dispatcher, client.transport, client.connection.listener, "198.51.100.1:5"
+            client.dispatcher, client.transport, client.connection.advertised, "198.51.100.1:5"
         )
         client.send(1, 12, fetch_request(("t", 0, 0), max_wait=1000))
         client.send(18, 0, Message())
@@ -165,14 +165,14 @@ def test_bytes_waiting_for_the_disk_are_bounded_and_small_requests_continue() ->
     for client in clients:
         client.dispatcher = door
         client.connection = connections.KafkaConnection(
-            door, client.transport, client.connection.listener, "x:5"
+            door, client.transport, client.connection.advertised, "x:5"
         )
         client.send(0, 9, produce_request("t", batch(b"x" * 500_000)))
     assert len(partition.batches) == 5, "as many as make it more than 2 MB"
     assert door.in_flight.is_full
     heartbeat = DoorClient(node)
     heartbeat.connection = connections.KafkaConnection(
-        door, heartbeat.transport, client.connection.listener, "x:6"
+        door, heartbeat.transport, client.connection.advertised, "x:6"
     )
     assert heartbeat.call(3, 9, Message(topics=[Message(name="t")])).topics
     for _ in range(3):
@@ -396,7 +396,7 @@ def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) 
     for data in (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"POST / HTTP/1.1\r\n"):
         client = DoorClient(first.node)
         client.connection = connections.KafkaConnection(
-            door, client.transport, client.connection.listener, "x:5"
+            door, client.transport, client.connection.advertised, "x:5"
         )
         client.feed(data)
         assert client.transport.closed

@@ -13,8 +13,9 @@ from mainstem.coordinator.topics.topics import TopicMetadata, check_name
 from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.frame import BufferPool, FrameReader
-from mainstem.doors.kafka.handler import AdvertisedListener, Handler, HandlerContext
+from mainstem.doors.kafka.handler import Handler, HandlerContext
 from mainstem.doors.kafka.handlers import discover
+from mainstem.doors.net.address import HostPort
 from mainstem.doors.net.limits import MemoryBudget
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.kafka_protocol.reader import _struct_reader
@@ -271,7 +272,7 @@ class FakeTransport:
         self.closed = True
 
 
-LISTENER = AdvertisedListener("PLAINTEXT", "example.test", 1234)
+ADVERTISED = HostPort("example.test", 1234)
 
 
 class DoorClient:
@@ -282,7 +283,7 @@ class DoorClient:
         self.clock: SimClock = self.node.clock
         self.dispatcher = Dispatcher(HandlerContext(node=self.node), handlers or discover())  # type: ignore[arg-type]
         self.transport = FakeTransport()
-        self.connection = KafkaConnection(self.dispatcher, self.transport, LISTENER, "198.51.100.1:5")
+        self.connection = KafkaConnection(self.dispatcher, self.transport, ADVERTISED, "198.51.100.1:5")
         self._correlation = 0
         self._read = 0
         self._expected: list[tuple[int, int]] = []

@@ -10,7 +10,7 @@ import pytest
 from mainstem.coordinator.producer_ids import BLOCK_IDS, EPOCH_MAX
 from mainstem.kafka_protocol.message import NO_UUID, Message
 from tests.doors.kafka.admin_kit import INVALID_REQUEST, OK, STORAGE_ERROR, AdminClient
-from tests.doors.kafka.kit import LISTENER
+from tests.doors.kafka.kit import ADVERTISED
 
 
 def producer(
@@ -59,8 +59,8 @@ def test_the_cluster_is_one_node_at_the_advertised_address(version: int) -> None
     (broker,) = answer.brokers
     assert (broker.broker_id, broker.host, broker.port, broker.rack) == (
         1,
-        LISTENER.host,
-        LISTENER.port,
+        ADVERTISED.host,
+        ADVERTISED.port,
         None,
     )
     assert answer.cluster_authorized_operations == 8096

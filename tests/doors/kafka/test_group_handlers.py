@@ -21,7 +21,7 @@ from tests.coordinator.group_rig import (
     group_rig,
     subscription,
 )
-from tests.doors.kafka.kit import LISTENER, DoorClient, MemoryNode
+from tests.doors.kafka.kit import ADVERTISED, DoorClient, MemoryNode
 from tests.support.fake_state import FakeStateLog
 
 OK = 0
@@ -141,7 +141,7 @@ def test_the_coordinator_has_the_advertised_address_of_the_listener(version: int
         (coordinator,) = GroupClients().call(10, version, coordinator_keys=[GROUP]).coordinators
         assert coordinator.key == GROUP
     assert (coordinator.error_code, coordinator.node_id) == (OK, 1)
-    assert (coordinator.host, coordinator.port) == (LISTENER.host, LISTENER.port)
+    assert (coordinator.host, coordinator.port) == (ADVERTISED.host, ADVERTISED.port)
 
 
 def test_many_coordinators_are_found_at_once() -> None:

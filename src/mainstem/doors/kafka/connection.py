@@ -23,7 +23,8 @@ from typing import Any, Protocol
 from mainstem.clock import Clock
 from mainstem.doors.kafka.dispatch import Dispatcher
 from mainstem.doors.kafka.frame import PRODUCE, FrameReader, NotKafka
-from mainstem.doors.kafka.handler import AdvertisedListener, CloseConnection, HandlerResult, Request
+from mainstem.doors.kafka.handler import CloseConnection, HandlerResult, Request
+from mainstem.doors.net.address import HostPort
 from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
 from mainstem.promise import Promise
 
@@ -93,19 +94,19 @@ class KafkaConnection:
         "_transport",
         "_turn_scheduled",
         "_unanswered_bytes",
+        "advertised",
         "blocked_since",
         "has_sent_request",
         "last_activity_at",
-        "listener",
         "peer",
     )
 
     def __init__(
-        self, dispatcher: Dispatcher, transport: KafkaTransport, listener: AdvertisedListener, peer: str
+        self, dispatcher: Dispatcher, transport: KafkaTransport, advertised: HostPort, peer: str
     ) -> None:
         self._dispatcher = dispatcher
         self._transport = transport
-        self.listener = listener
+        self.advertised = advertised
         self.peer = peer
         self._frames = FrameReader(
             dispatcher.pool, dispatcher.settings.socket_request_max_bytes, dispatcher.receiving, self

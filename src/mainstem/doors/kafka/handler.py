@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mainstem.clock import Clock
 from mainstem.coordinator.errors import UnknownTopicOrPartition
+from mainstem.doors.net.address import HostPort
 from mainstem.kafka_protocol.message import Buffer, Message
 from mainstem.promise import Promise
 from mainstem.settings import Settings
@@ -49,21 +50,12 @@ class CloseConnection(Exception):
     logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdvertisedListener:
-    """A listener as clients see it: the host and the port that they are to connect to."""
-
-    name: str
-    host: str
-    port: int
-
-
 class ClientConnection(Protocol):
     """The connection that a request arrived on."""
 
     @property
-    def listener(self) -> AdvertisedListener:
-        """The listener that accepted the connection."""
+    def advertised(self) -> HostPort:
+        """The advertised address of the listener that accepted the connection."""
 
     def on_close(self, call: Callable[[], None]) -> Callable[[], None]:
         """Run `call` when the connection is lost. Returns a function that cancels this."""

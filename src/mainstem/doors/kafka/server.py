@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.dispatch import Dispatcher
-from mainstem.doors.kafka.handler import AdvertisedListener, HandlerContext
+from mainstem.doors.kafka.handler import HandlerContext
 from mainstem.doors.kafka.handlers import discover
 from mainstem.kafka_protocol.message import Buffer
 
 if TYPE_CHECKING:
     from mainstem.doors.contract import DoorContext, Listener, MetricSample
     from mainstem.doors.net.accepted import AcceptedConnection
+    from mainstem.doors.net.address import HostPort
     from mainstem.doors.net.warning_log import WarningLog
     from mainstem.node import Node
 
@@ -50,9 +51,9 @@ class KafkaSocket(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_accepted",
+        "_advertised",
         "_connection",
         "_door",
-        "_listener",
         "_transport",
         "accepted_at",
         "progress",
@@ -60,9 +61,9 @@ class KafkaSocket(asyncio.BufferedProtocol):
         "unsent",
     )
 
-    def __init__(self, door: KafkaDoor, listener: AdvertisedListener, accepted: AcceptedConnection) -> None:
+    def __init__(self, door: KafkaDoor, advertised: HostPort, accepted: AcceptedConnection) -> None:
         self._door = door
-        self._listener = listener
+        self._advertised = advertised
         self._accepted = accepted
         self._transport: asyncio.Transport | None = None
         self._connection: KafkaConnection | None = None
@@ -89,7 +90,7 @@ class KafkaSocket(asyncio.BufferedProtocol):
         _tune(transport.get_extra_info("socket"))
         name = transport.get_extra_info("peername")
         peer = f"{name[0]}:{name[1]}" if name else "unknown"
-        self._connection = KafkaConnection(self._door.dispatcher, self, self._listener, peer)
+        self._connection = KafkaConnection(self._door.dispatcher, self, self._advertised, peer)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         assert self._connection is not None
@@ -221,7 +222,6 @@ class KafkaDoor:
         self._unsent: dict[KafkaSocket, int] = {}
         self._unsent_bytes = 0
         self._loop = asyncio.get_running_loop()
-        self._advertised: dict[Listener, AdvertisedListener] = {}
         self._drained: asyncio.Event | None = None
         """Exists from the beginning of `drain`; set when no connection is left."""
         self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -233,12 +233,7 @@ class KafkaDoor:
         return len(self._sockets)
 
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
-        advertised = self._advertised.get(listener)
-        if advertised is None:
-            address = listener.advertised
-            advertised = AdvertisedListener(listener.name, address.host, address.port)
-            self._advertised[listener] = advertised
-        accepted = KafkaSocket(self, advertised, connection)
+        accepted = KafkaSocket(self, listener.advertised, connection)
         self._sockets.add(accepted)
         connection.attach(self._loop, accepted)
 

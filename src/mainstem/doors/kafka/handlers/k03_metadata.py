@@ -82,10 +82,10 @@ def _by_id(context: HandlerContext, topic_id: UUID, operations: int, version: in
 
 
 def _reply(context: HandlerContext, request: Request, topics: list[Message]) -> Message:
-    listener = request.connection.listener
+    address = request.connection.advertised
     is_requested = request.body.include_cluster_authorized_operations
     return Message(
-        brokers=[Message(node_id=context.node_id, host=listener.host, port=listener.port, rack=context.rack)],
+        brokers=[Message(node_id=context.node_id, host=address.host, port=address.port, rack=context.rack)],
         cluster_id=context.cluster_id,
         controller_id=context.node_id,
         cluster_authorized_operations=CLUSTER_OPERATIONS if is_requested else NOT_REQUESTED,

@@ -37,8 +37,8 @@ def _coordinator(context: HandlerContext, request: Request, **key: str) -> Messa
             error_code=code,
             error_message=text,
         )
-    listener = request.connection.listener
-    return Message(**key, node_id=context.node_id, host=listener.host, port=listener.port, error_message=None)
+    address = request.connection.advertised
+    return Message(**key, node_id=context.node_id, host=address.host, port=address.port, error_message=None)
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:

@@ -28,9 +28,13 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
         return _refusal(ErrorCode.MISMATCHED_ENDPOINT_TYPE, text)
     if kind != BROKERS:
         return _refusal(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {kind}")
-    listener = request.connection.listener
+    address = request.connection.advertised
     broker = Message(
-        broker_id=context.node_id, host=listener.host, port=listener.port, rack=context.rack, is_fenced=False
+        broker_id=context.node_id,
+        host=address.host,
+        port=address.port,
+        rack=context.rack,
+        is_fenced=False,
     )
     is_requested = request.body.include_cluster_authorized_operations
     return Message(
