@@ -30,15 +30,15 @@ def test_records_of_a_fenced_partition_in_a_valid_group_are_void(crash: Literal[
         rig.disk.sync_fails = 0.0
         others.result()
         faster_count += mine.error is not None
-        kept = 2 if mine.error is not None else 3
+        committed_count = 2 if mine.error is not None else 3
         rig.settle(3)
         assert rig.partition(0).fence_reason is None
         rig.append(0, fill=b"new", size=5000)
         rig.settle()
         rig.crash(crash).start()
         assert rig.report.fenced == [], (seed, rig.report.notes)
-        assert rig.offsets(0) == list(range(kept + 1)), seed
-        assert b"new" * 5000 in bytes(rig.partition(0).read_blocking(kept, 1 << 20).data), seed
+        assert rig.offsets(0) == list(range(committed_count + 1)), seed
+        assert b"new" * 5000 in bytes(rig.partition(0).read_blocking(committed_count, 1 << 20).data), seed
     assert faster_count > 5, "the group was never faster than the segment: nothing was tested"
 
 

@@ -43,23 +43,23 @@ def test_kafkas_dump_tool_reports_no_mismatch(tmp_path: Path) -> None:
     if shutil.which("java") is None or not JARS.is_dir():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Java and the jars of tests/compat/java")
     rng = random.Random(3)
-    bench = PartitionRig(PartitionConfig(segment_bytes=200_000))
+    rig = PartitionRig(PartitionConfig(segment_bytes=200_000))
     for n in range(BATCHES):
         records = [
             (b"k", rng.randbytes(rng.randint(0, 300)), (("h", b"x"),), rng.randint(0, 50_000) + n * 10)
             for _ in range(rng.randint(1, 20))
         ]
-        bench.partition.append(memoryview(build(records, codec=rng.choice(codecs.NAMES))))
+        rig.partition.append(memoryview(build(records, codec=rng.choice(codecs.NAMES))))
         if n % 100 == 77:
-            bench.checkpoint()
+            rig.checkpoint()
         if n == 150:
-            bench.restart()
+            rig.restart()
         if n == 300:
-            bench.crash()
+            rig.crash()
         if n == 450:
-            bench.partition.config = PartitionConfig(segment_bytes=200_000, log_append_time=True)
-    bench.partition.close()
-    for name, data in bench.disk.files.items():
+            rig.partition.config = PartitionConfig(segment_bytes=200_000, log_append_time=True)
+    rig.partition.close()
+    for name, data in rig.disk.files.items():
         (tmp_path / name.rpartition("/")[2]).write_bytes(data)
     out, errors = dump(tmp_path, "--deep-iteration", "--verify-index-only")
     assert out.count("isvalid: true") == BATCHES

@@ -33,7 +33,7 @@ class DirectSyncs:
         self.in_flight[writes.partition] = writes
 
     def end(self, partition: CommittedPartition) -> None:
-        """The direct sync has ended and its result is handled: a checkpoint that waited for it goes on."""
+        """The direct sync has ended and its result is handled: a checkpoint that waited for it continues."""
         callback = self._on_blocked.pop(partition, None)
         if callback is not None:
             self.blocked.add(partition)

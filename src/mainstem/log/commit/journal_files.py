@@ -142,10 +142,14 @@ class JournalFilePool:
     def release(self, first_seq: int, fenced: set[PartitionKey]) -> None:
         """A checkpoint is durable that needs no file below `first_seq`, except for fenced partitions. A file
         after a failed one is kept until that one is released: its base group annuls the failed group (R5)."""
-        kept: list[JournalFile] = []
+        still_live: list[JournalFile] = []
         for file in self.live:
-            if file.seq >= first_seq or not fenced.isdisjoint(file.keys) or (kept and kept[-1].failed):
-                kept.append(file)
+            if (
+                file.seq >= first_seq
+                or not fenced.isdisjoint(file.keys)
+                or (still_live and still_live[-1].failed)
+            ):
+                still_live.append(file)
             elif file.failed:
                 file.file.close()
                 try:
@@ -155,8 +159,8 @@ class JournalFilePool:
             else:
                 file.header = None
                 self._free.append(file)
-        is_freed = len(kept) < len(self.live)
-        self.live = kept
+        is_freed = len(still_live) < len(self.live)
+        self.live = still_live
         if is_freed:
             self._create_missing()
             self._on_freed()

@@ -65,7 +65,7 @@ class _ClientChannel:
         self.socket = end
         self.process = process
         self.keeps_descriptors = keeps_descriptors
-        self.kept = _NO_DESCRIPTORS
+        self.kept_descriptors = _NO_DESCRIPTORS
         """The server's descriptors of the last request, which the process keeps open."""
         self.queued: deque[_SyncRequest] = deque()
         self.in_flight: dict[int, _SyncRequest] = {}
@@ -122,8 +122,8 @@ class SyncClient:
 
     def on_descriptor_closed(self, descriptor: int) -> None:
         """The server is about to close this descriptor: the process must not keep its copy open."""
-        if self._channels and self._channels[JOURNAL].kept == [descriptor]:
-            self._channels[JOURNAL].kept = _NO_DESCRIPTORS
+        if self._channels and self._channels[JOURNAL].kept_descriptors == [descriptor]:
+            self._channels[JOURNAL].kept_descriptors = _NO_DESCRIPTORS
             self.submit(JOURNAL, sync_process.SYNC, lambda: ([], 0, []))
 
     def stalled_s(self, channel: int) -> float:
@@ -169,7 +169,7 @@ class SyncClient:
                 continue
             assert len(descriptors) <= sync_process.DESCRIPTORS_MAX, "the process would lose descriptors"
             self._next_id = (self._next_id + 1) & 0xFFFFFFFF
-            is_repeated = channel.keeps_descriptors and descriptors == channel.kept
+            is_repeated = channel.keeps_descriptors and descriptors == channel.kept_descriptors
             operation = sync_process.SYNC_AGAIN if is_repeated else request.operation
             counts = (files, len(descriptors) - files)
             message = sync_process.REQUEST.pack(self._next_id, operation, *counts, *request.arguments)
@@ -180,7 +180,7 @@ class SyncClient:
                     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
                     channel.socket.sendmsg([message], rights)
                     if channel.keeps_descriptors:
-                        channel.kept = descriptors
+                        channel.kept_descriptors = descriptors
             except BlockingIOError:
                 channel.queued.appendleft(request)
                 if not channel.in_flight:
