@@ -1,5 +1,6 @@
-"""Search of a cluster beyond what it has in common with the local one: filters of spans, the wire, brokers
-that go away. Over mainstem's own Kafka door; test_cluster_kafka.py does it over Apache Kafka."""
+"""The parts of a cluster search that the local search does not have: token filters of spans, Kafka's
+protocol, and brokers that do not answer. Over mainstem's own Kafka door; test_cluster_kafka.py uses Apache
+Kafka."""
 
 from __future__ import annotations
 
@@ -36,10 +37,11 @@ from tests.search.test_search import QUERIES, fill
 SPAN = 2 << 10
 
 
-async def cover(search: ClusterSearch) -> int:
+async def build_all_filters(search: ClusterSearch) -> int:
+    """Build all missing filters. Returns how many."""
     made = 0
-    while some := await search.build_missing_filters():
-        made += some
+    while made_now := await search.build_missing_filters():
+        made += made_now
     return made
 
 
@@ -48,8 +50,8 @@ def filters(rig: SearchRig) -> list[Path]:
 
 
 @asynccontextmanager
-async def another(rig: SearchRig) -> AsyncIterator[ClusterSearch]:
-    """As if the program had been started again."""
+async def restarted_search(rig: SearchRig) -> AsyncIterator[ClusterSearch]:
+    """A new search over the same cluster and the same filters, as after a restart of the program."""
     first = rig.cluster
     search = ClusterSearch(
         first._engine, first._clock, cache=rig.folder / "cache", workers=1, span_bytes=SPAN
@@ -63,24 +65,24 @@ async def another(rig: SearchRig) -> AsyncIterator[ClusterSearch]:
 # --- filters ----------------------------------------------------------------------------------------------
 
 
-def test_spans_are_skipped_that_cannot_match(tmp_path: Path) -> None:
+def test_spans_that_cannot_match_are_skipped(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, batches=20)
         needle: list[Row] = [(None, b'{"id":"needle4711"}', (), NOW_MS)]
         await rig.append("orders", 0, needle)
         await fill_more(rig)
-        assert await cover(rig.cluster) == len(filters(rig)) > 10
-        found = await run(rig.cluster, SearchRequest(query="needle4711", limit=None))
-        assert len(found.places) == 1
-        totals = found.end.totals
+        assert await build_all_filters(rig.cluster) == len(filters(rig)) > 10
+        result = await run(rig.cluster, SearchRequest(query="needle4711", limit=None))
+        assert len(result.places) == 1
+        totals = result.end.totals
         assert totals.skipped_bytes > totals.scanned_bytes
         assert totals.total_bytes == totals.skipped_bytes + totals.scanned_bytes
         events = await rig.events("orders") + await rig.events("payments")
-        async with another(rig) as later:
+        async with restarted_search(rig) as restarted:
             for query in QUERIES:
                 request = SearchRequest(query=query, limit=None)
-                found = await run(later, request)
-                assert set(found.places) == brute_force(events, request, NOW_MS), query
+                result = await run(restarted, request)
+                assert set(result.places) == brute_force(events, request, NOW_MS), query
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
@@ -92,15 +94,15 @@ async def fill_more(rig: SearchRig) -> None:
         await rig.append("orders", rng.randrange(3), rows)
 
 
-def test_a_topic_made_again_is_not_answered_from_old_filters(tmp_path: Path) -> None:
+def test_the_filters_of_a_deleted_topic_are_not_used_for_a_new_topic_of_the_same_name(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         for word in (b"old", b"new"):
             await rig.engine.create_topic("orders", partitions=1)
             for _ in range(20):
                 await rig.append("orders", 0, [(None, word, (), NOW_MS)] * 50)
-            found = await run(rig.cluster, SearchRequest(query=word.decode(), limit=None))
-            assert len(found.places) == 1_000
-            await cover(rig.cluster)
+            result = await run(rig.cluster, SearchRequest(query=word.decode(), limit=None))
+            assert len(result.places) == 1_000
+            await build_all_filters(rig.cluster)
             assert filters(rig)
             if word == b"old":
                 old = filters(rig)
@@ -110,15 +112,15 @@ def test_a_topic_made_again_is_not_answered_from_old_filters(tmp_path: Path) -> 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-def test_filters_go_with_what_was_deleted(tmp_path: Path) -> None:
+def test_filters_are_removed_with_their_data(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, partitions=1)
-        await cover(rig.cluster)
+        await build_all_filters(rig.cluster)
         count = len(filters(rig))
         await rig.engine.delete_topic("payments")
         end = (await rig.engine.bounds("orders", 0)).end
         await rig.engine.delete_records("orders", 0, end // 2)
-        await cover(rig.cluster)
+        await build_all_filters(rig.cluster)
         assert 0 < len(filters(rig)) < count
         events = await rig.events("orders")
         request = SearchRequest(query="alpha", limit=None)
@@ -127,33 +129,35 @@ def test_filters_go_with_what_was_deleted(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-def test_damaged_filters_are_ignored_and_made_again(tmp_path: Path) -> None:
+def test_damaged_filters_are_ignored_and_built_again(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, batches=10)
-        await cover(rig.cluster)
+        await build_all_filters(rig.cluster)
         whole = {path: path.read_bytes() for path in filters(rig)}
         request = SearchRequest(query="n14228 AND 4711", limit=None)
         expected = sorted((await run(rig.local, request)).places)
         for number, (path, data) in enumerate(whole.items()):
-            at = random.Random(number).randrange(len(data))
-            path.write_bytes(data[:at] if number % 3 == 0 else data[:at] + b"\xff\x00" + data[at + 2 :])
+            position = random.Random(number).randrange(len(data))
+            cut, overwritten = data[:position], data[:position] + b"\xff\x00" + data[position + 2 :]
+            path.write_bytes(cut if number % 3 == 0 else overwritten)
         assert sorted((await run(rig.cluster, request)).places) == expected
-        async with another(rig) as later:
-            assert sorted((await run(later, request)).places) == expected
-            await cover(later)
-            assert sorted((await run(later, request)).places) == expected
+        async with restarted_search(rig) as restarted:
+            assert sorted((await run(restarted, request)).places) == expected
+            await build_all_filters(restarted)
+            assert sorted((await run(restarted, request)).places) == expected
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: Path) -> None:
-    """As after an election of a broker that lacked events: the same offsets, a later leader epoch."""
+def test_filters_of_events_that_the_cluster_lost_are_not_used(tmp_path: Path) -> None:
+    """As after the election of a broker that lacked events: other events at the same offsets, in a later
+    leader epoch."""
 
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=1)
         for _ in range(20):
             await rig.append("orders", 0, [(None, b"word", (), NOW_MS)] * 50)
-        await cover(rig.cluster)
+        await build_all_filters(rig.cluster)
         made = filters(rig)
         request = SearchRequest(query="other", limit=None)
         totals = (await run(rig.cluster, request)).end.totals
@@ -168,16 +172,16 @@ def test_filters_of_a_history_that_the_cluster_lost_are_not_believed(tmp_path: P
                 unit, str(path.with_name(name)), token_filter.FilterBuilder(), 0, 0, bytes(newer)
             )
             path.unlink()
-        async with another(rig) as later:
-            assert (await run(later, request)).end.totals.skipped_bytes == 0
+        async with restarted_search(rig) as restarted:
+            assert (await run(restarted, request)).end.totals.skipped_bytes == 0
             assert len(filters(rig)) == len(made)
-            await cover(later)
+            await build_all_filters(restarted)
         assert {path.name.rpartition("-")[2] for path in filters(rig)} == {"0.tokens"}
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-def test_the_oldest_events_lose_their_filters_when_the_room_is_full(tmp_path: Path) -> None:
+def test_the_filters_of_the_oldest_events_are_removed_when_the_cache_is_full(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=1)
         for number in range(20):
@@ -186,20 +190,20 @@ def test_the_oldest_events_lose_their_filters_when_the_room_is_full(tmp_path: Pa
         await run(rig.cluster, SearchRequest(limit=1))
         assert rig.cluster._filters is not None
         rig.cluster._filters._max_bytes = 40_000
-        await cover(rig.cluster)
+        await build_all_filters(rig.cluster)
         assert 0 < sum(path.stat().st_size for path in filters(rig)) <= 40_000
         assert max(int(path.stem.split("-")[1]) for path in filters(rig)) > 1_800
-        await cover(rig.cluster)
+        await build_all_filters(rig.cluster)
         assert sum(path.stat().st_size for path in filters(rig)) <= 40_000
 
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-# --- brokers that go away ---------------------------------------------------------------------------------
+# --- brokers that do not answer ---------------------------------------------------------------------------
 
 
 class FakeClusterEngine:
-    """An engine that knows where brokers are, and nothing else."""
+    """An engine that only returns the addresses of brokers."""
 
     def __init__(self, *ports: int) -> None:
         self._brokers = tuple(Broker(number, "127.0.0.1", port) for number, port in enumerate(ports))
@@ -229,8 +233,8 @@ def unused_port() -> int:
         return port
 
 
-@pytest.mark.slow  # it is asked again for ten seconds
-def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
+@pytest.mark.slow  # the search retries for ten seconds
+def test_a_broker_that_stops_is_reported_and_the_totals_stay_correct(
     tmp_path: Path,
 ) -> None:
     async def work(rig: SearchRig) -> None:
@@ -254,7 +258,7 @@ def test_a_broker_that_goes_away_is_told_of_and_the_totals_stay_true(
     run_on_search_rig(tmp_path, work, block_bytes=SPAN)
 
 
-# --- what comes over the wire -----------------------------------------------------------------------------
+# --- replies and requests ---------------------------------------------------------------------------------
 
 
 def batch(offset: int, *texts: bytes) -> bytes:
@@ -263,29 +267,30 @@ def batch(offset: int, *texts: bytes) -> bytes:
     return bytes(data)
 
 
-def test_what_is_cut_off_or_behind_the_span_is_left_out() -> None:
-    one, two, three = batch(10, b"a", b"b"), batch(20, b"c"), batch(30, b"d")
-    chunk = visible_batches(memoryview(one + two + three), [], 10, 25)
-    assert (bytes(chunk.data), chunk.high, chunk.size) == (one + two, 25, len(one + two))
-    chunk = visible_batches(memoryview(one + two[:-1]), [], 10, 25)
-    assert (bytes(chunk.data), chunk.high) == (one, 12)
+def test_incomplete_batches_and_those_behind_the_span_are_left_out() -> None:
+    first, second, third = batch(10, b"a", b"b"), batch(20, b"c"), batch(30, b"d")
+    chunk = visible_batches(memoryview(first + second + third), [], 10, 25)
+    assert (bytes(chunk.data), chunk.high, chunk.size) == (first + second, 25, len(first + second))
+    chunk = visible_batches(memoryview(first + second[:-1]), [], 10, 25)
+    assert (bytes(chunk.data), chunk.high) == (first, 12)
 
 
-def test_batches_that_compaction_has_emptied_are_passed_over() -> None:
+def test_batches_that_compaction_has_emptied_are_skipped() -> None:
     emptied = bytearray(batch(20, b"c"))
     emptied[57:61] = bytes(4)
     chunk = visible_batches(memoryview(batch(10, b"a") + bytes(emptied) + batch(30, b"d")), [], 10, 40)
     assert (bytes(chunk.data), chunk.high, chunk.unreadable) == (batch(10, b"a") + batch(30, b"d"), 31, [])
 
 
-def test_gaps_between_batches_are_no_damage() -> None:
+def test_gaps_between_batches_of_a_cluster_are_not_damage() -> None:
     data = batch(10, b"word") + batch(500, b"word") + batch(501, b"word")
     chunk = visible_batches(memoryview(data), [], 10, 600)
-    assert [each.offset for each in locate_batches(chunk.data, offset_gaps=True)] == [10, 500, 501]
-    assert all(each.header is not None for each in locate_batches(chunk.data, offset_gaps=True))
+    batches = list(locate_batches(chunk.data, offset_gaps=True))
+    assert [located.offset for located in batches] == [10, 500, 501]
+    assert all(located.header is not None for located in batches)
 
 
-def test_records_of_an_older_format_are_told_of() -> None:
+def test_records_of_an_older_format_are_reported() -> None:
     old = bytearray(batch(20, b"c"))
     old[16] = 1
     chunk = visible_batches(memoryview(batch(10, b"a") + bytes(old) + batch(30, b"d")), [], 10, 40)
@@ -293,12 +298,12 @@ def test_records_of_an_older_format_are_told_of() -> None:
     assert bytes(chunk.data) == batch(10, b"a") + batch(30, b"d")
 
 
-def test_bytes_that_are_no_batches_are_no_progress() -> None:
+def test_bytes_that_are_not_a_batch_do_not_advance_the_chunk() -> None:
     chunk = visible_batches(memoryview(b"\x00" * 200), [], 10, 40)
     assert (chunk.high, len(chunk.data)) == (10, 0)
 
 
-def test_requests_are_those_that_kafkas_own_schemas_describe() -> None:
+def test_requests_follow_kafkas_schemas() -> None:
     from kio.schema.fetch.v4.request import FetchRequest as ByName
     from kio.schema.fetch.v13.request import FetchRequest as ById
     from kio.schema.list_offsets.v2.request import ListOffsetsRequest
@@ -349,7 +354,7 @@ REPLIES: list[tuple[BrokerRequest, Callable[[Message], object]]] = [
 
 
 @pytest.mark.parametrize(("request_", "read"), REPLIES)
-def test_replies_that_do_not_fit_are_refused_and_cost_nothing(
+def test_random_bytes_are_a_reply_or_a_protocol_error(
     request_: BrokerRequest, read: Callable[[Message], object]
 ) -> None:
     rng = random.Random(4)
@@ -369,7 +374,7 @@ def test_the_records_of_a_reply_are_not_copied() -> None:
     assert records.obj is frame
 
 
-def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
+def test_a_span_larger_than_the_retained_bytes_is_searched_backwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mainstem.search.cluster.span_reader.RETAINED_BYTES", 3_000)
@@ -383,7 +388,7 @@ def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
 
         def read() -> list[int]:
             cluster = BrokerClient([("127.0.0.1", port)], BlockingClock())
-            topic_id = next(each.id for each in cluster.fetch_metadata(["orders"]).topics)
+            topic_id = next(topic.id for topic in cluster.fetch_metadata(["orders"]).topics)
             span = SpanReader(
                 cluster, TopicIdPartition("orders", topic_id, 0), 30, 1_170, 1_000, lambda: False
             )
@@ -402,36 +407,36 @@ def test_a_span_larger_than_memory_should_hold_is_still_searched_backwards(
 # --- spans ------------------------------------------------------------------------------------------------
 
 
-def held(begin: int, end: int, size: int = 0) -> ClusterPartition:
+def cluster_partition(begin: int, end: int, size: int = 0) -> ClusterPartition:
     return ClusterPartition("t", uuid4().hex, False, 0, begin, end, size, "")
 
 
 def test_spans_nest_whatever_the_size_of_events_becomes() -> None:
     for size in (1_000, 100_000, 10_000_000, 1 << 40):
-        spans = list(cut_spans(held(700, 1_000_000, size), 700, 1_000_000))
-        step = span_events(held(700, 1_000_000, size))
+        partition = cluster_partition(700, 1_000_000, size)
+        spans = list(cut_spans(partition, 700, 1_000_000))
+        step = span_events(partition)
         assert step & (step - 1) == 0
         assert spans[0][0] == 700
         assert spans[-1][1] == 1_000_000
-        assert all(one[1] == other[0] and one[1] % step == 0 for one, other in pairwise(spans))
+        assert all(span[1] == after[0] and span[1] % step == 0 for span, after in pairwise(spans))
 
 
-def test_the_span_that_still_grows_is_not_closed() -> None:
-    each = held(0, 1_000, 1_000 * 100)
-    closed = list(closed_spans(each, [], 64 * 100))
-    assert closed == [(at, at + 64) for at in range(0, 960, 64)]
+def test_a_span_that_may_grow_is_not_closed() -> None:
+    closed = list(closed_spans(cluster_partition(0, 1_000, 1_000 * 100), [], 64 * 100))
+    assert closed == [(low, low + 64) for low in range(0, 960, 64)]
 
 
-def test_times_are_about_those_of_the_events() -> None:
+def test_estimated_times_are_close_to_the_times_of_the_events() -> None:
     def time_of(offset: int) -> int:
         return 1_000_000 + offset * 10 + (5_000_000 if offset >= 700 else 0)
 
-    times = TimeEstimate(held(0, 1_000), 90_000_000)
+    estimate = TimeEstimate(cluster_partition(0, 1_000), 90_000_000)
     for _ in range(12):
-        asked = times.next_lookup_ms()
-        if asked is None:
+        lookup_ms = estimate.next_lookup_ms()
+        if lookup_ms is None:
             break
-        offset = next((each for each in range(1_000) if time_of(each) >= asked), -1)
-        times.add_lookup(asked, time_of(offset) if offset >= 0 else -1, offset)
+        first = next((offset for offset in range(1_000) if time_of(offset) >= lookup_ms), -1)
+        estimate.add_lookup(lookup_ms, time_of(first) if first >= 0 else -1, first)
     for offset in range(25, 1_000, 50):
-        assert abs(times.time_at(offset) - time_of(offset)) < 3_000_000
+        assert abs(estimate.time_at(offset) - time_of(offset)) < 3_000_000

@@ -1,4 +1,4 @@
-"""A worker process alone: what it answers over its pipes, and when it ends."""
+"""A search worker on its own: its replies over the pipes, its priority, and when it ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mainstem.search.workers.pool import WorkerPool
 
 
 class WorkerUnderTest:
-    """One process."""
+    """A worker process and its pipes."""
 
     def __init__(self, nice: int) -> None:
         self.process = subprocess.Popen(
@@ -81,7 +81,7 @@ def started(*, nice: int) -> Iterator[WorkerUnderTest]:
 def unit(tmp_path: Path) -> Unit:
     path, offset, data = tmp_path / f"{0:020}.log", 0, b""
     for number in range(20):
-        rows = [(b"k", f"word {number} {at}".encode(), (), 1_000) for at in range(50)]
+        rows = [(b"k", f"word {number} {row}".encode(), (), 1_000) for row in range(50)]
         batch = build(rows, codec="lz4")
         assign_offsets(memoryview(batch), offset, 0, None)
         offset += len(rows)
@@ -101,10 +101,11 @@ def scan(unit: Unit, query: str, **more: object) -> ScanRequest:
         "max_bytes": 1 << 30,
         **more,
     }
-    return ScanRequest(unit=unit, query=query, **settings)  # type: ignore[arg-type]  # each is of its field's type
+    return ScanRequest(unit=unit, query=query, **settings)  # type: ignore[arg-type]  # a dict of mixed types
 
 
-def all_of(worker: WorkerUnderTest) -> tuple[list[int], Reply]:
+def read_scan(worker: WorkerUnderTest) -> tuple[list[int], Reply]:
+    """The offsets of all matches, and the final reply."""
     offsets: list[int] = []
     while True:
         reply = worker.reply()
@@ -114,26 +115,26 @@ def all_of(worker: WorkerUnderTest) -> tuple[list[int], Reply]:
             return offsets, reply
 
 
-def test_it_answers_what_it_finds_and_then_how_much_it_has_read(worker: WorkerUnderTest, unit: Unit) -> None:
+def test_a_scan_returns_its_matches_and_then_its_totals(worker: WorkerUnderTest, unit: Unit) -> None:
     worker.send(scan(unit, "word"))
-    offsets, last = all_of(worker)
+    offsets, last = read_scan(worker)
     assert offsets == list(reversed(range(1000)))
     assert last == ScanReply(1, unit.end, 0, 1000, 1000, None)
 
 
-def test_it_stops_at_a_limit_and_says_where(worker: WorkerUnderTest, unit: Unit) -> None:
-    for most in ({"limit": 7}, {"max_bytes": 7 * 70}):
-        worker.send(scan(unit, "word", **most))
-        offsets, last = all_of(worker)
+def test_a_scan_stops_at_a_limit_and_reports_where(worker: WorkerUnderTest, unit: Unit) -> None:
+    for limit in ({"limit": 7}, {"max_bytes": 7 * 70}):
+        worker.send(scan(unit, "word", **limit))
+        offsets, last = read_scan(worker)
         assert isinstance(last, ScanReply)
         assert last.stopped_at == offsets[-1] == 1000 - len(offsets)
         assert 1 <= len(offsets) <= 10
 
 
-def test_only_the_offsets_that_are_wanted(worker: WorkerUnderTest, unit: Unit) -> None:
+def test_only_the_offsets_of_the_unit_are_searched(worker: WorkerUnderTest, unit: Unit) -> None:
     part = Unit(unit.topic, 0, unit.path, unit.start, unit.end, 130, 190)
     worker.send(scan(part, "word", newest_first=False))
-    offsets, last = all_of(worker)
+    offsets, last = read_scan(worker)
     assert offsets == list(range(130, 190))
     assert isinstance(last, ScanReply)
     assert last.skipped_bytes > unit.end // 2
@@ -141,43 +142,43 @@ def test_only_the_offsets_that_are_wanted(worker: WorkerUnderTest, unit: Unit) -
 
 def test_a_cancelled_request_ends_early(worker: WorkerUnderTest, unit: Unit) -> None:
     worker.send(CancelRequest(1), scan(unit, "word"))
-    offsets, last = all_of(worker)
+    offsets, last = read_scan(worker)
     assert isinstance(last, ScanReply)
     assert len(offsets) < 1000
 
 
-def test_what_is_gone_and_what_is_wrong_is_answered(
+def test_deleted_data_and_invalid_requests_are_answered(
     worker: WorkerUnderTest, unit: Unit, tmp_path: Path
 ) -> None:
-    gone = Unit("orders", 0, str(tmp_path / "gone.log"), 0, 10, 0, 10)
+    deleted = Unit("orders", 0, str(tmp_path / "deleted.log"), 0, 10, 0, 10)
     shorter = Unit("orders", 0, unit.path, 0, unit.end + 1, 0, 10)
     folder = Unit("orders", 0, str(tmp_path), 0, 10, 0, 10)
-    worker.send(scan(gone, "word"), scan(shorter, "word"), scan(folder, "word"), scan(unit, "a:("))
-    failures = [worker.reply() for _ in range(4)]
-    assert [each.data_deleted for each in failures if isinstance(each, RequestFailed)] == [
+    worker.send(scan(deleted, "word"), scan(shorter, "word"), scan(folder, "word"), scan(unit, "a:("))
+    replies = [worker.reply() for _ in range(4)]
+    assert [reply.data_deleted for reply in replies if isinstance(reply, RequestFailed)] == [
         True,
         True,
         False,
         False,
     ]
     worker.send(scan(unit, "word", limit=1))
-    assert all_of(worker)[0] == [999]
+    assert read_scan(worker)[0] == [999]
 
 
-def test_it_leaves_signals_to_the_server(worker: WorkerUnderTest, unit: Unit) -> None:
+def test_a_worker_ignores_the_terminals_signals(worker: WorkerUnderTest, unit: Unit) -> None:
     worker.send(scan(unit, "word", limit=1))
-    all_of(worker)
+    read_scan(worker)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         worker.process.send_signal(number)
     worker.send(scan(unit, "word", limit=1))
-    assert all_of(worker)[0] == [999]
+    assert read_scan(worker)[0] == [999]
 
 
-def test_it_leaves_the_processor_to_the_server(worker: WorkerUnderTest, unit: Unit) -> None:
+def test_a_worker_has_a_lower_priority_than_the_server(worker: WorkerUnderTest, unit: Unit) -> None:
     with started(nice=BACKGROUND_NICE) as builder:
-        for each in (worker, builder):
-            each.send(scan(unit, "word", limit=1))
-            all_of(each)
+        for process in (worker, builder):
+            process.send(scan(unit, "word", limit=1))
+            read_scan(process)
         assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) >= 5
         assert os.getpriority(os.PRIO_PROCESS, builder.process.pid) == BACKGROUND_NICE
         if sys.platform == "linux":
@@ -194,12 +195,13 @@ async def _session_of_a_worker(folder: Path) -> int:
         await pool.close()
 
 
-def test_it_shares_the_session_of_the_server_or_its_priority_would_count_for_nothing(tmp_path: Path) -> None:
+def test_a_worker_stays_in_the_servers_session(tmp_path: Path) -> None:
+    """In a session of its own, its priority would have no effect (sched(7), autogroup)."""
     assert asyncio.run(_session_of_a_worker(tmp_path)) == os.getsid(0)
 
 
-def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
-    """A whole client, argparse and the metadata of distributions would be half of the time of its start."""
+def test_a_worker_imports_only_what_it_uses(unit: Unit) -> None:
+    """A whole client, argparse and the metadata of distributions would take half of its start time."""
     program = (
         "import sys\n"
         "from mainstem.search.workers import bootstrap\n"
@@ -207,14 +209,14 @@ def test_it_starts_without_what_it_does_not_use(unit: Unit) -> None:
         "from mainstem.log.storage import record_batch\n"
         "from mainstem.search.workers import worker\n"
         "data = open(sys.argv[1], 'rb').read()\n"
-        "print(sum(len(record_batch.decode(data[at : at + head.total_bytes]))"
-        " for at, head in record_batch.iter_batches(data)))\n"
+        "print(sum(len(record_batch.decode(data[start : start + header.total_bytes]))"
+        " for start, header in record_batch.iter_batches(data)))\n"
         "print(*sys.modules)\n"
     )
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, unit.path], capture_output=True, text=True, check=True
     )
-    events, modules = found.stdout.splitlines()
+    events, modules = completed.stdout.splitlines()
     assert int(events) == 1000
     heavy = {"aiokafka.client", "argparse", "asyncio", "importlib.metadata", "logging", "mainstem.contract"}
     assert heavy & set(modules.split()) == set()
@@ -238,5 +240,7 @@ async def _prepared(folder: Path) -> None:
         await pool.close()
 
 
-def test_one_that_was_started_early_is_the_one_that_answers_and_ends_when_idle(tmp_path: Path) -> None:
+def test_a_worker_that_was_started_early_executes_the_first_request_and_ends_when_idle(
+    tmp_path: Path,
+) -> None:
     asyncio.run(_prepared(tmp_path))

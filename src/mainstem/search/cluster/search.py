@@ -25,14 +25,12 @@ from mainstem.clock import Clock
 from mainstem.contract import (
     Bounds,
     Engine,
-    Event,
     NotReachable,
     Position,
     StreamError,
     TopicSummary,
     UnknownTopic,
 )
-from mainstem.log.storage.record_batch import Record
 from mainstem.search import targets
 from mainstem.search.blocks.buckets import bucket_edges, to_buckets
 from mainstem.search.cluster import plan
@@ -418,11 +416,6 @@ class _ListedPartitions:
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """The offset that was looked up for the search. It does not depend on `time_ms`."""
         return self._first_offsets.get((topic, partition))
-
-
-def to_record(event: Event) -> Record:
-    """An event as a record of the log."""
-    return Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
 
 
 def _list_request(globs: list[str], query_globs: Sequence[str] | None, job_id: int) -> ListPartitionsRequest:
