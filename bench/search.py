@@ -1,9 +1,10 @@
-"""`python -m bench.search`: a needle in the log, beside what people use today on the same data.
+"""Measures a search for one event in a large log, and the tools that people use for it today, on the same
+data.
 
 python -m bench.search [--gb N | --events N] [--folder DIR] [--repeats N] [--indexed] [--workers N]
 
 Real events of about 1 KB with fresh ids (see `bench.events`), one topic of 4 partitions. With `--folder` the
-data is kept for the next run. Prints medians and ratios, asserts nothing, and names what it did not measure.
+data is kept for the next run. It prints medians and ratios, and names what it did not measure.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from mainstem.search.local.search import LogSearch
 from mainstem.settings import Settings
 
 SUBSTRING = f"*{NEEDLE[1:-1]}*"
-"""Finds the needle as well, but no token filter can exclude anything for it."""
+"""It finds the needle too, but token filters cannot exclude blocks for it."""
 COMMON = "jfk"
 NOT_MEASURED = {
     "kafka-ui, Redpanda Console, AKHQ, Conduktor, Kpow": "graphical, page by page",
@@ -57,7 +58,7 @@ class SearchTiming:
 
 
 async def timed(search: LogSearch, request: SearchRequest) -> SearchTiming:
-    """From asking to the first match and to the end."""
+    """Run a search. Times from the call to the first match and to the end."""
     began = time.perf_counter()
     first = 0.0
     last: Done | None = None
@@ -72,14 +73,14 @@ async def timed(search: LogSearch, request: SearchRequest) -> SearchTiming:
 
 
 async def median_of(repeats: int, work: Callable[[], Awaitable[SearchTiming]]) -> SearchTiming:
-    """The run in the middle."""
+    """The run with the median time."""
     runs = [await work() for _ in range(repeats)]
     return sorted(runs, key=lambda run: run.seconds)[repeats // 2]
 
 
 @asynccontextmanager
 async def opened(folder: Path, workers: int | None, *, indexed: bool = False) -> AsyncIterator[LogSearch]:
-    """A search over the folder, as just after a server's start."""
+    """A search over the folder, as it is right after a start of the server."""
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
     settings = Settings(data=str(folder), durability="os")
@@ -95,18 +96,18 @@ async def opened(folder: Path, workers: int | None, *, indexed: bool = False) ->
 
 
 async def measure(folder: Path, data: Filled, workers: int | None, repeats: int, say: Say) -> float:
-    """All figures of our own. The seconds of the needle with filters."""
+    """Measure our own search. Returns the seconds of the needle with token filters."""
     needle = SearchRequest(query=NEEDLE, limit=None)
     plain = SearchRequest(query=SUBSTRING, limit=None)
     common = SearchRequest(query=COMMON, limit=100)
     async with opened(folder, workers) as search:
-        await timed(search, needle)  # brings the log into the page cache
-        took = await median_of(repeats, lambda: timed(search, plain))
-        assert took.done.totals.matches == 1
-        rate = data.payload / took.seconds
+        await timed(search, needle)  # reads the log into the page cache
+        timing = await median_of(repeats, lambda: timed(search, plain))
+        assert timing.done.totals.matches == 1
+        rate = data.payload / timing.seconds
         say(
             "plain scan",
-            f"{took.seconds:.2f} s, {rate / 1e9:.2f} GB/s of payload, {search.pool.workers} workers",
+            f"{timing.seconds:.2f} s, {rate / 1e9:.2f} GB/s of payload, {search.pool.workers} workers",
         )
         began = time.perf_counter()
         blocks = await search.build_missing_filters()
@@ -118,29 +119,31 @@ async def measure(folder: Path, data: Filled, workers: int | None, repeats: int,
             )
         say("token filters take", f"{size / data.payload:.2%} of payload")
     async with opened(folder, workers) as search:
-        took = await timed(search, common)
-        say("common word, first search", f"first after {took.first_s:.3f} s, 100 after {took.seconds:.3f} s")
-        took = await timed(search, common)
-        say("common word", f"first after {took.first_s:.3f} s, 100 after {took.seconds:.3f} s")
+        for label in ("common word, first search", "common word"):
+            timing = await timed(search, common)
+            say(label, f"first after {timing.first_s:.3f} s, 100 after {timing.seconds:.3f} s")
     async with opened(folder, workers) as search:
-        took = await timed(search, needle)
-        say("needle, first search", f"{took.seconds:.3f} s")
-        took = await median_of(repeats, lambda: timed(search, needle))
-        assert took.done.totals.matches == 1
-        totals = took.done.totals
-        say("needle", f"{took.seconds:.3f} s, {totals.skipped_bytes / (totals.total_bytes or 1):.1%} skipped")
+        timing = await timed(search, needle)
+        say("needle, first search", f"{timing.seconds:.3f} s")
+        timing = await median_of(repeats, lambda: timed(search, needle))
+        assert timing.done.totals.matches == 1
+        totals = timing.done.totals
+        say(
+            "needle",
+            f"{timing.seconds:.3f} s, {totals.skipped_bytes / (totals.total_bytes or 1):.1%} skipped",
+        )
         traced = SearchRequest(query=f'"{data.last_id}"', limit=1000)
         traces = await median_of(repeats, lambda: timed(search, traced))
         say("trace of an id", f"{traces.seconds:.3f} s")
-        for what in ("histogram, first", "histogram"):
+        for label in ("histogram, first", "histogram"):
             began = time.perf_counter()
             await search.histogram((), None, None, 100)
-            say(what, f"{time.perf_counter() - began:.3f} s")
-    return took.seconds
+            say(label, f"{time.perf_counter() - began:.3f} s")
+    return timing.seconds
 
 
 async def measure_indexed(folder: Path, data: Filled, workers: int | None, repeats: int, say: Say) -> None:
-    """The needle once more, with the full-text index."""
+    """Measure the needle with the full-text index."""
     needle = SearchRequest(query=NEEDLE, limit=None)
     root = folder / layout.ROOT
     async with opened(folder, workers, indexed=True) as search:
@@ -155,35 +158,35 @@ async def measure_indexed(folder: Path, data: Filled, workers: int | None, repea
         say("index takes", f"{size / data.payload:.1%} of payload")
     async with opened(folder, workers, indexed=True) as search:
         await search.build_missing_parts()
-        took = await timed(search, needle)
-        say("needle, indexed, first search", f"{took.seconds:.3f} s")
-        took = await median_of(repeats, lambda: timed(search, needle))
-        assert took.done.totals.matches == 1
-        totals = took.done.totals
+        timing = await timed(search, needle)
+        say("needle, indexed, first search", f"{timing.seconds:.3f} s")
+        timing = await median_of(repeats, lambda: timed(search, needle))
+        assert timing.done.totals.matches == 1
+        totals = timing.done.totals
         share = totals.indexed_bytes / (totals.total_bytes or 1)
-        say("needle, indexed", f"{took.seconds:.3f} s, {share:.1%} answered by the index")
+        say("needle, indexed", f"{timing.seconds:.3f} s, {share:.1%} answered by the index")
 
 
 # ----------------------------------------------------------------------------------------------------------
-# what people use today
+# the tools that people use today
 
 
-def others(folder: Path, ours_s: float, repeats: int, say: Say) -> None:
-    """The same needle through a consumer and grep, from the same server."""
-    reader: list[tuple[str, list[str]]] = []
+def measure_others(folder: Path, ours_s: float, repeats: int, say: Say) -> None:
+    """Measure the same needle with a consumer and grep, and with kaskade, from the same server."""
+    readers: list[tuple[str, list[str]]] = []
     with Server(folder, durability="os") as server:
         if shutil.which("kcat"):
             command = ["kcat", "-C", "-b", server.at, "-t", TOPIC, "-o", "beginning", "-e", "-q"]
-            reader.append(("kcat -C | grep", command))
+            readers.append(("kcat -C | grep", command))
         else:
             say("kcat -C | grep", "not measured: kcat is not installed")
         if shutil.which("java") and list(apache_kafka.JARS.glob("kafka_2.13-*.jar")):
             consumer = apache_kafka.java("512m", "org.apache.kafka.tools.consumer.ConsoleConsumer")
             consumer += ["--bootstrap-server", server.at, "--topic", TOPIC, "--from-beginning"]
-            reader.append(("console consumer | grep", [*consumer, "--timeout-ms", "3000"]))
+            readers.append(("console consumer | grep", [*consumer, "--timeout-ms", "3000"]))
         else:
             say("console consumer | grep", "not measured: its jars are missing (make deps-all)")
-        for name, command in reader:
+        for name, command in readers:
             runs = [_grep(command) for _ in range(repeats if "kcat" in name else 1)]
             seconds = statistics.median(runs)
             say(name, f"{seconds:.2f} s, {seconds / ours_s:,.0f} times as long as ours")
@@ -198,16 +201,16 @@ def others(folder: Path, ours_s: float, repeats: int, say: Say) -> None:
 
 
 def _grep(command: Sequence[str]) -> float:
-    """Seconds until the needle was found: the rest is left unread."""
+    """Seconds until the command has printed the whole topic and grep has found the needle in it."""
     with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as reader:
-            found = subprocess.run(
+            grep = subprocess.run(
                 ["grep", "-c", NEEDLE], stdin=reader.stdout, capture_output=True, text=True, check=False
             )
             seconds = time.perf_counter() - began
-        assert found.stdout.strip() == "1", f"{command[0]} did not find it"
-    # The console consumer waits for more before it gives up.
+        assert grep.stdout.strip() == "1", f"{command[0]} did not find the needle"
+    # The console consumer waits for more events before it ends.
     return seconds - (3.0 if "--timeout-ms" in command else 0.0)
 
 
@@ -215,14 +218,16 @@ def _grep(command: Sequence[str]) -> float:
 
 
 def main() -> None:
-    """Fill, measure, print."""
+    """Fill a log, measure, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.search", description="A needle in the log.")
     parser.add_argument("--gb", type=float, default=1.0, help="payload, GB")
-    parser.add_argument("--events", type=int, help="about so many events of 1 KB instead")
-    parser.add_argument("--folder", type=Path, help="where the data is made, and kept for the next run")
+    parser.add_argument("--events", type=int, help="number of events of about 1 KB; replaces --gb")
+    parser.add_argument("--folder", type=Path, help="folder of the data, which is kept for the next run")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each figure")
-    parser.add_argument("--indexed", action="store_true", help="also with a full-text index")
-    parser.add_argument("--workers", type=int, help="processes that search; else as a server has")
+    parser.add_argument("--indexed", action="store_true", help="measure also with a full-text index")
+    parser.add_argument(
+        "--workers", type=int, help="number of worker processes; default: as many as a server has"
+    )
     options = parser.parse_args()
     payload = int((options.gb if options.events is None else options.events / 1e6) * 1e9)
     temporary = None if options.folder else tempfile.TemporaryDirectory(prefix="bench-")
@@ -240,7 +245,7 @@ def main() -> None:
         ours_s = asyncio.run(measure(folder, data, options.workers, options.repeats, say))
         if options.indexed:
             asyncio.run(measure_indexed(folder, data, options.workers, options.repeats, say))
-        others(folder, ours_s, options.repeats, say)
+        measure_others(folder, ours_s, options.repeats, say)
         search_load.measure(options.repeats, say)
     finally:
         if temporary is not None:

@@ -1,7 +1,7 @@
-"""What searching costs producers, and how soon an event can be found.
+"""Measures what token filters cost producers, and how soon an acknowledged event is found.
 
-A server without an HTTP door, one that has a door but cannot write token filters, and one that makes them, in
-turns. The client runs in this process, on the same cores as the server. Used by `bench.search`.
+It compares a server without an HTTP door, one with a door that cannot write token filters, and one that
+builds them, in turns. The client runs in this process, on the same cores as the server.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ WARM_S, TOP_S = 3.0, 6.0
 INCOMING = 30_000
 """Events a second."""
 STEADY_S = 12.0
-ALONE, DOOR, FILTERS = MODES = ("no HTTP door", "HTTP door", "filters are made")
+ALONE, DOOR, FILTERS = MODES = ("no HTTP door", "HTTP door", "token filters")
 Say = Callable[[str, str], None]
 
 
 class TopRate(NamedTuple):
-    """A producer's top rate, and what the server had of the processors meanwhile."""
+    """The top rate of a producer, and the processor time of the server during it."""
 
     rate: float
     """MB/s of payload."""
     cpu: float
-    """Seconds of processor for each GB."""
+    """Processor seconds of the server for each GB."""
     waited: float
-    """Seconds that it was ready and waited for a processor, for each second."""
+    """Share of the time in which the server was ready to run and waited for a processor."""
 
 
 @contextmanager
 def serving(mode: str) -> Iterator[Server]:
-    """A fresh server."""
+    """A new server with an empty topic."""
     with tempfile.TemporaryDirectory(prefix="bench-") as parent:
         door = {} if mode == ALONE else {"http": "127.0.0.1:0"}
         with Server(Path(parent) / "data", durability="os", **door) as server:
             if mode == DOOR:
-                # A file where their folder should be: after one that failed none is tried for a minute.
+                # A file in place of the filters' folder: after a failure, no filter is built for a minute.
                 (server.data / "search").write_bytes(b"")
             admin = AdminClient({"bootstrap.servers": server.at, "log_level": 0})
             admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(60)
@@ -60,23 +60,23 @@ def serving(mode: str) -> Iterator[Server]:
 
 
 def top_rate(server: Server, batches: Batches) -> TopRate:
-    """As fast as it goes, once all processes have started."""
+    """Produce as fast as possible, and measure after WARM_S, when all processes have started."""
     connection = wire.RawConnection(server.at)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
-    on_their_way: deque[int] = deque()
+    in_flight: deque[int] = deque()
     size = 0
     used: tuple[float, float] | None = None
     began = time.perf_counter()
     while (now := time.perf_counter()) - began < WARM_S + TOP_S:
         if used is None and now - began >= WARM_S:
             used = _processor(server)
-        if len(on_their_way) < IN_FLIGHT:
+        if len(in_flight) < IN_FLIGHT:
             buffer, template = batches.next(_now_ms())
             connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
-            on_their_way.append(template.payload)
+            in_flight.append(template.payload)
             continue
         check_reply(connection)
-        acknowledged = on_their_way.popleft()
+        acknowledged = in_flight.popleft()
         size += acknowledged if now - began >= WARM_S else 0
     cpu, waited = _processor(server)
     connection.close()
@@ -85,22 +85,22 @@ def top_rate(server: Server, batches: Batches) -> TopRate:
 
 
 def _processor(server: Server) -> tuple[float, float]:
-    """Seconds that the server's main thread had a processor, and waited for one."""
+    """Seconds that the server's main thread has run, and seconds that it has waited for a processor."""
     assert server.process is not None
     ran, waited, _ = Path(f"/proc/{server.process.pid}/schedstat").read_text().split()
     return int(ran) / 1e9, int(waited) / 1e9
 
 
-def steady(server: Server, batches: Batches, *, look: bool) -> tuple[float, list[float]]:
-    """At INCOMING events a second: the 99th percentile of the time to an acknowledgement in ms, and, with
-    `look`, the seconds from an acknowledgement until its event was found. What waited counts from when it
-    should have gone."""
+def steady(server: Server, batches: Batches, *, search: bool) -> tuple[float, list[float]]:
+    """Produce INCOMING events a second. Returns the 99th percentile of the time to an acknowledgement, in ms,
+    counted from the moment at which a batch was due; and with `search`, the seconds from an acknowledgement
+    until a search finds the event."""
     connection = wire.RawConnection(server.at)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
-    took: list[float] = []
-    found: list[float] = []
+    latencies_ms: list[float] = []
+    search_s: list[float] = []
     began = due = time.perf_counter()
-    asked = began + 2.0
+    next_search = began + 2.0
     while due - began < STEADY_S:
         pause = due - time.perf_counter()
         if pause > 0:
@@ -108,19 +108,19 @@ def steady(server: Server, batches: Batches, *, look: bool) -> tuple[float, list
         buffer, template = batches.next(_now_ms())
         connection.send(wire.produce(TOPIC, [(0, bytes(buffer))]))
         check_reply(connection)
-        took.append((time.perf_counter() - due) * 1000)
+        latencies_ms.append((time.perf_counter() - due) * 1000)
         due += len(template.ids) / INCOMING
-        if look and due > asked:
-            # The incoming events wait meanwhile and are then sent at once: they are not counted as late.
-            began_looking = time.perf_counter()
-            found.append(_until_found(server, connection, f"mark{len(found)}x"))
-            spent = time.perf_counter() - began_looking
-            due, began, asked = due + spent, began + spent, asked + spent + 1.0
+        if search and due > next_search:
+            # No events are sent during the search, and those after it are not counted as late.
+            search_began = time.perf_counter()
+            search_s.append(_seconds_until_found(server, connection, f"mark{len(search_s)}x"))
+            paused_s = time.perf_counter() - search_began
+            due, began, next_search = due + paused_s, began + paused_s, next_search + paused_s + 1.0
     connection.close()
-    return statistics.quantiles(took, n=100)[98], found
+    return statistics.quantiles(latencies_ms, n=100)[98], search_s
 
 
-def _until_found(server: Server, connection: wire.RawConnection, mark: str) -> float:
+def _seconds_until_found(server: Server, connection: wire.RawConnection, mark: str) -> float:
     row = (None, f'{{"mark":"{mark}"}}'.encode(), (), _now_ms())
     connection.send(wire.produce(TOPIC, [(0, bytes(build([row])))]))
     check_reply(connection)
@@ -140,30 +140,30 @@ def _until_found(server: Server, connection: wire.RawConnection, mark: str) -> f
 
 
 def measure(repeats: int, say: Say) -> None:
-    """All modes in turn."""
-    made = templates()
+    """Measure all modes, in turns."""
+    batch_templates = templates()
     tops: dict[str, list[TopRate]] = {mode: [] for mode in MODES}
-    late: dict[str, list[float]] = {mode: [] for mode in MODES}
+    p99s_ms: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(repeats):
         for mode in MODES:
             with serving(mode) as server:
-                tops[mode].append(top_rate(server, Batches(made)))
+                tops[mode].append(top_rate(server, Batches(batch_templates)))
             with serving(mode) as server:
-                late[mode].append(steady(server, Batches(made), look=False)[0])
+                p99s_ms[mode].append(steady(server, Batches(batch_templates), search=False)[0])
     with serving(FILTERS) as server:
-        found = steady(server, Batches(made), look=True)[1]
+        search_s = steady(server, Batches(batch_templates), search=True)[1]
     alone = statistics.median(top.rate for top in tops[ALONE])
     for mode in MODES:
-        rate, cpu, waited = (statistics.median(each) for each in zip(*tops[mode], strict=True))
-        p99 = statistics.median(late[mode])
+        rate, cpu, waited = (statistics.median(values) for values in zip(*tops[mode], strict=True))
+        p99_ms = statistics.median(p99s_ms[mode])
         say(
             f"producer, {mode}",
             f"{rate:,.0f} MB/s at most ({rate / alone:.0%}), {cpu:.2f} s of the server for each GB, "
-            f"{waited:.0%} of the time it waits for a processor; p99 at {INCOMING:,}/s {p99:.2f} ms",
+            f"{waited:.0%} of the time it waits for a processor; p99 at {INCOMING:,}/s {p99_ms:.2f} ms",
         )
     say(
         "found after acknowledged",
-        f"{statistics.median(found):.3f} s, at most {max(found):.3f}, {len(found)} tries",
+        f"{statistics.median(search_s):.3f} s, at most {max(search_s):.3f} s, {len(search_s)} searches",
     )
 
 

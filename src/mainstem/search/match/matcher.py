@@ -7,7 +7,7 @@ cannot match (see `query.necessary_terms`). Time limits are the scan's matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -50,6 +50,9 @@ from mainstem.search.text.payload import is_binary, text_of
 from mainstem.search.text.regex import compiled, finder, is_local
 from mainstem.search.text.tokens import tokens
 
+if TYPE_CHECKING:
+    from mainstem.contract import Event  # only for types: workers start faster without it
+
 EventCheck: TypeAlias = Callable[[EventView], bool]
 
 
@@ -89,6 +92,11 @@ class Matcher:
     def matches(self, topic: str, partition: int, record: Record) -> bool:
         """Whether the event matches the query."""
         return self._check(EventView(topic, partition, record))
+
+    def matches_event(self, event: Event) -> bool:
+        """As `matches`, for an event of an engine."""
+        record = Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
+        return self.matches(event.topic, event.partition, record)
 
     def may_match(self, raw: Buffer) -> bool:
         """Whether decompressed batches, or other bytes with whole records, may contain a matching event.

@@ -63,19 +63,13 @@ def _filter(query: str, now_ms: int) -> Callable[[Event], bool] | None:
     """Whether an event matches the query; None: there is no query."""
     if not query.strip():
         return None
-    from mainstem.log.storage.record_batch import Record  # imported only if there is a query
-    from mainstem.search.match.matcher import Matcher
+    from mainstem.search.match.matcher import Matcher  # imported only if there is a query
 
     try:
         matcher = Matcher.of(query, now_ms=now_ms)
     except QueryError as error:
         raise query_problem(error) from None
-
-    def matches(event: Event) -> bool:
-        record = Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
-        return matcher.matches(event.topic, event.partition, record)
-
-    return matches
+    return matcher.matches_event
 
 
 async def _start_offset(call: Call, topic: str, partition: int, bounds: Bounds, start: str) -> int:
