@@ -1,5 +1,4 @@
-"""Both kinds of search over a real log on a real disk, with real workers: what they find, in which order, and
-what they tell."""
+"""Both kinds of search over a real log, with real workers: their matches, order, totals and updates."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import pytest
 
 from mainstem.contract import InvalidArgument
 from mainstem.log.storage.record_batch import build
-from mainstem.search import execution as running
+from mainstem.search import execution
 from mainstem.search.contract import Hit, SearchRequest
 from mainstem.search.query.parser import QueryError
 from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, count_facets, run, run_on_search_rig
@@ -24,7 +23,7 @@ WORDS = ("alpha", "beta", "GAMMA", "n14228", "4711", "4711.0", "straße", "\\u00
 
 
 def some_rows(rng: random.Random, count: int, at_ms: int) -> list[Row]:
-    """Events of every kind of payload."""
+    """Random rows with every kind of payload."""
     rows: list[Row] = []
     for _ in range(count):
         word, other = rng.choice(WORDS), rng.choice(WORDS)
@@ -44,7 +43,7 @@ def some_rows(rng: random.Random, count: int, at_ms: int) -> list[Row]:
 
 
 async def fill(rig: SearchRig, seed: int = 1, *, batches: int = 40, partitions: int = 3) -> None:
-    """Two topics of random events, in batches of all codecs."""
+    """Create two topics with random events, in batches of all codecs."""
     rng = random.Random(seed)
     for topic in ("orders", "payments"):
         await rig.engine.create_topic(topic, partitions=partitions)
@@ -60,7 +59,7 @@ QUERIES = (
 )  # fmt: skip
 
 
-def test_what_is_found_is_what_brute_force_finds(tmp_path: Path) -> None:
+def test_a_search_finds_what_brute_force_finds(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         events = await rig.events("orders") + await rig.events("payments")
@@ -69,30 +68,30 @@ def test_what_is_found_is_what_brute_force_finds(tmp_path: Path) -> None:
                 request = SearchRequest(query=query, limit=None, since_ms=since, until_ms=until)
                 expected = brute_force(events, request, NOW_MS)
                 for search in rig.searches():
-                    found = await run(search, request)
-                    assert sorted(found.places) == sorted(expected), (query, type(search).__name__)
-                    assert found.end.reason == "complete"
-                    assert found.end.resume is None
-                    assert found.end.totals.share == 1.0
-                    assert found.end.totals.matches == len(expected)
+                    result = await run(search, request)
+                    assert sorted(result.places) == sorted(expected), (query, type(search).__name__)
+                    assert result.end.reason == "complete"
+                    assert result.end.resume is None
+                    assert result.end.totals.share == 1.0
+                    assert result.end.totals.matches == len(expected)
 
     run_on_search_rig(tmp_path, work)
 
 
-def test_each_partitions_matches_come_newest_first_or_oldest_first(tmp_path: Path) -> None:
+def test_the_matches_of_a_partition_are_in_the_requested_order(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         for search in rig.searches():
             for newest_first in (True, False):
-                found = await run(search, SearchRequest(query="beta", limit=None, newest_first=newest_first))
-                for where in {place[:2] for place in found.places}:
-                    offsets = [place[2] for place in found.places if place[:2] == where]
+                result = await run(search, SearchRequest(query="beta", limit=None, newest_first=newest_first))
+                for partition in {place[:2] for place in result.places}:
+                    offsets = [place[2] for place in result.places if place[:2] == partition]
                     assert offsets == sorted(offsets, reverse=newest_first)
 
     run_on_search_rig(tmp_path, work)
 
 
-def test_a_search_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
+def test_a_search_resumes_after_its_limit(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         for search in rig.searches():
@@ -115,23 +114,23 @@ def test_a_search_goes_on_where_its_limit_stopped_it(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_a_search_that_was_broken_off_goes_on_from_the_last_token_that_it_told(
+def test_a_cancelled_search_resumes_from_its_last_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         whole = await run(rig.local, SearchRequest(query="alpha", limit=None))
-        for pause_s, often in ((0.0, True), (1e9, False)):
-            monkeypatch.setattr(running, "TOKEN_INTERVAL_S", pause_s)
-            found = await run(rig.local, SearchRequest(query="alpha", limit=None))
-            tokens = [each.resume for each in found.progress if each.resume is not None]
-            assert (len(tokens) == len(found.progress) > 1) if often else len(tokens) == 1
+        for interval_s, is_frequent in ((0.0, True), (1e9, False)):
+            monkeypatch.setattr(execution, "TOKEN_INTERVAL_S", interval_s)
+            result = await run(rig.local, SearchRequest(query="alpha", limit=None))
+            tokens = [update.resume for update in result.progress if update.resume is not None]
+            assert (len(tokens) == len(result.progress) > 1) if is_frequent else len(tokens) == 1
             for token in tokens[:: 1 + len(tokens) // 3] + tokens[-1:]:
                 rest = await run(rig.local, SearchRequest(query="alpha", limit=None, resume=token))
                 assert set(whole.places[len(whole.places) - len(rest.places) :]) == set(rest.places)
-            assert len(whole.places) > len(rest.places) or not often
+            assert len(whole.places) > len(rest.places) or not is_frequent
 
-    monkeypatch.setattr(running, "PROGRESS_INTERVAL_S", 0.0)
+    monkeypatch.setattr(execution, "PROGRESS_INTERVAL_S", 0.0)
     run_on_search_rig(tmp_path, work, workers=1, block_bytes=4096)
 
 
@@ -150,7 +149,7 @@ def test_a_token_of_another_search_is_refused(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_a_query_that_is_wrong_points_at_its_column(tmp_path: Path) -> None:
+def test_a_query_with_a_mistake_is_refused(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         for search in rig.searches():
             with pytest.raises(QueryError):
@@ -159,12 +158,12 @@ def test_a_query_that_is_wrong_points_at_its_column(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_topics_and_partitions_are_chosen(tmp_path: Path) -> None:
+def test_a_search_is_restricted_to_topics_and_partitions(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         for search in rig.searches():
-            found = await run(search, SearchRequest(topics=["pay*"], partitions=[1], limit=None))
-            assert {place[:2] for place in found.places} == {("payments", 1)}
+            result = await run(search, SearchRequest(topics=["pay*"], partitions=[1], limit=None))
+            assert {place[:2] for place in result.places} == {("payments", 1)}
             nothing = await run(search, SearchRequest(topics=["none"], limit=None))
             assert nothing.places == []
             assert nothing.end.reason == "complete"
@@ -172,19 +171,19 @@ def test_topics_and_partitions_are_chosen(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_only_the_number_is_told_when_only_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_search_for_the_count_alone_has_no_hits(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         expected = len((await run(rig.local, SearchRequest(query="alpha", limit=None))).events)
         for search in rig.searches():
-            found = await run(search, SearchRequest(query="alpha", limit=None, only_count=True))
-            assert found.events == []
-            assert found.end.totals.matches == expected
+            result = await run(search, SearchRequest(query="alpha", limit=None, only_count=True))
+            assert result.events == []
+            assert result.end.totals.matches == expected
 
     run_on_search_rig(tmp_path, work)
 
 
-def test_all_bytes_are_accounted_for(tmp_path: Path) -> None:
+def test_the_totals_cover_all_bytes(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         for query in ("alpha", "", "offset:[3 TO 9]"):
@@ -194,7 +193,7 @@ def test_all_bytes_are_accounted_for(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_a_time_budget_ends_a_search_that_can_go_on(tmp_path: Path) -> None:
+def test_a_search_resumes_after_its_time_budget(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         for search in rig.searches():
@@ -215,16 +214,16 @@ def test_a_damaged_batch_is_reported_and_the_rest_is_searched(tmp_path: Path) ->
             await rig.append("orders", 0, rows)
         ((path, start, end),) = await rig.engine.byte_ranges("orders", 0, 0, 50)
         size = (end - start) // 5
-        for at, lost in ((2 * size + 100, range(20, 30)), (3 * size + 8, range(20, 40))):
-            # Once in the records, once in the next header's length: then it is one stretch of damage.
+        for position, lost in ((2 * size + 100, range(20, 30)), (3 * size + 8, range(20, 40))):
+            # First damage the records, then the length in the next header; both form one damaged range.
             with open(rig.folder / path, "r+b") as file:
-                file.seek(at)
+                file.seek(position)
                 file.write(b"\xff")
             for query in ("word", "batch", "a:word OR word"):
-                found = await run(rig.local, SearchRequest(query=query, limit=None))
-                assert [each.position.offset for each in found.unreadable] == [20]
-                assert found.end.totals.undecodable == 1
-                assert {place[2] for place in found.places} == set(range(50)) - set(lost)
+                result = await run(rig.local, SearchRequest(query=query, limit=None))
+                assert [unreadable.position.offset for unreadable in result.unreadable] == [20]
+                assert result.end.totals.undecodable == 1
+                assert {place[2] for place in result.places} == set(range(50)) - set(lost)
 
     run_on_search_rig(tmp_path, work)
 
@@ -241,7 +240,7 @@ def test_deletion_during_a_search_is_no_error(tmp_path: Path) -> None:
                     for partition in range(3):
                         await rig.engine.delete_records("orders", partition, -1)
                 last = update
-        assert last.reason == "complete"  # type: ignore[union-attr]  # the last one is Done
+        assert last.reason == "complete"  # type: ignore[union-attr]  # the last update is Done
         after = await run(rig.local, SearchRequest(limit=None))
         assert after.places == []
 
@@ -256,27 +255,27 @@ def test_a_cancelled_search_frees_its_worker(tmp_path: Path) -> None:
                 async for update in updates:
                     if isinstance(update, Hit):
                         break
-        found = await run(rig.local, SearchRequest(query="alpha", limit=None))
-        assert found.end.reason == "complete"
+        result = await run(rig.local, SearchRequest(query="alpha", limit=None))
+        assert result.end.reason == "complete"
         assert len(rig.local.pool.pids) == 1
 
     run_on_search_rig(tmp_path, work, workers=1)
 
 
-def test_a_worker_that_dies_is_an_error_of_its_range_only(tmp_path: Path) -> None:
+def test_a_worker_that_dies_does_not_end_the_search(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
         await run(rig.local, SearchRequest(query="alpha"))
         async with aclosing(rig.local.search(SearchRequest(limit=None))) as updates:
-            killed, reasons = False, []
+            killed, other_updates = False, []
             async for update in updates:
                 if isinstance(update, Hit) and not killed:
                     for pid in rig.local.pool.pids:
                         os.kill(pid, signal.SIGKILL)
                     killed = True
                 elif not isinstance(update, Hit):
-                    reasons.append(update)
-        assert reasons[-1].reason == "complete"  # type: ignore[union-attr]  # the last one is Done
+                    other_updates.append(update)
+        assert other_updates[-1].reason == "complete"  # type: ignore[union-attr]  # the last update is Done
         again = await run(rig.local, SearchRequest(limit=None))
         assert again.unreadable == []
 
@@ -310,56 +309,57 @@ def test_the_histogram_has_every_event(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_the_histogram_is_the_same_when_blocks_are_known(tmp_path: Path) -> None:
+def test_the_histogram_is_the_same_with_token_filters(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=2)
         for second in range(60):
             rows: list[Row] = [(None, b"x" * 50, (), NOW_MS + second * 1000)] * (second % 7 + 20)
             await rig.append("orders", second % 2, rows)
         search = rig.local
-        several = [(None, None, 60), (None, None, 7), (NOW_MS + 9_500, NOW_MS + 31_000, 5)]
-        before = [await search.histogram(["orders"], *each) for each in several]
-        again = [await search.histogram(["orders"], *each) for each in several]
+        requests = [(None, None, 60), (None, None, 7), (NOW_MS + 9_500, NOW_MS + 31_000, 5)]
+        before = [await search.histogram(["orders"], *request) for request in requests]
+        again = [await search.histogram(["orders"], *request) for request in requests]
         assert await search.build_missing_filters() > 10
-        covered = [await search.histogram(["orders"], *each) for each in several]
-        assert before == again == covered
+        with_filters = [await search.histogram(["orders"], *request) for request in requests]
+        assert before == again == with_filters
         await rig.engine.delete_records("orders", 0, 100)
-        left = sum(bucket.count for bucket in await search.histogram(["orders"], None, None, 60))
-        assert left == sum(bucket.count for bucket in before[0]) - 100
+        remaining = sum(bucket.count for bucket in await search.histogram(["orders"], None, None, 60))
+        assert remaining == sum(bucket.count for bucket in before[0]) - 100
 
     run_on_search_rig(tmp_path, work, block_bytes=2 << 10)
 
 
-def test_what_is_acknowledged_is_found_by_a_search_that_begins_then(tmp_path: Path) -> None:
+def test_an_acknowledged_event_is_found_by_the_next_search(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=1)
         for number in range(60):
-            covering = asyncio.create_task(rig.local.build_missing_filters()) if number % 7 == 0 else None
+            building = asyncio.create_task(rig.local.build_missing_filters()) if number % 7 == 0 else None
             await rig.append("orders", 0, [(None, f"mark{number}x".encode() + b" y" * 300, (), NOW_MS)])
-            found = await run(rig.local, SearchRequest(query=f"mark{number}x", limit=1))
-            assert found.places == [("orders", 0, number)]
-            if covering is not None:
-                await covering
+            result = await run(rig.local, SearchRequest(query=f"mark{number}x", limit=1))
+            assert result.places == [("orders", 0, number)]
+            if building is not None:
+                await building
 
     run_on_search_rig(tmp_path, work, block_bytes=4 << 10)
 
 
-def test_progress_is_told_within_a_block(tmp_path: Path) -> None:
+def test_progress_is_reported_within_a_block(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=1)
-        known = rig.node.topics.get("orders")
-        assert known is not None
-        held = rig.node.partition(known, 0)
-        rows: list[Row] = [(None, b"\\u0077" + b" word" * 200, (), NOW_MS)] * 64  # opened: it hides a w
+        log = rig.partition("orders", 0)
+        rows: list[Row] = [
+            (None, b"\\u0077" + b" word" * 200, (), NOW_MS)
+        ] * 64  # Decoded, because of the escaped w.
         for _ in range(400):
-            held.append(memoryview(build(rows)))
-        await held.when_committed(held.log_end_offset)
-        found = await run(rig.local, SearchRequest(query='"word nothing"', limit=None))
-        shares = [each.totals.share for each in found.progress]
+            log.append(memoryview(build(rows)))
+        await log.when_committed(log.log_end_offset)
+        result = await run(rig.local, SearchRequest(query='"word nothing"', limit=None))
+        all_totals = [update.totals for update in result.progress]
+        shares = [totals.share for totals in all_totals]
         assert shares == sorted(shares)
         assert any(0 < share < 1 for share in shares)
-        assert any(0 < each.totals.scanned_bytes < (each.totals.total_bytes or 0) for each in found.progress)
-        assert found.end.totals.scanned_bytes == found.end.totals.total_bytes
+        assert any(0 < totals.scanned_bytes < (totals.total_bytes or 0) for totals in all_totals)
+        assert result.end.totals.scanned_bytes == result.end.totals.total_bytes
 
     run_on_search_rig(tmp_path, work, block_bytes=1 << 30)
 
@@ -379,14 +379,14 @@ def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
             assert facets.values["state"] == [("ok", 80), ("failed", 20)]
             assert facets.values["origin"] == [("JFK", 60), ("LGA", 40)]
             assert facets.values["header.via"] == [("web", 100)]
-            every, _ = await count_facets(search, request, [], 3)
-            some, done = await count_facets(search, SearchRequest(query="", limit=7), [], 3)
-            assert (some.events, done.reason) == (7, "limit")
-            assert {"topic", "partition", "key", "n"} <= set(every.values)
-            different = await search.compare(
+            all_fields, _ = await count_facets(search, request, [], 3)
+            limited, done = await count_facets(search, SearchRequest(query="", limit=7), [], 3)
+            assert (limited.events, done.reason) == (7, "limit")
+            assert {"topic", "partition", "key", "n"} <= set(all_fields.values)
+            differences = await search.compare(
                 SearchRequest(query="state:failed", limit=None), SearchRequest(query="state:ok", limit=None)
             )
-            best = next(each for each in different if each.field == "origin" and each.value == "JFK")
-            assert (best.selected, best.baseline, best.lift) == (20, 40, 2.0)
+            (jfk,) = [diff for diff in differences if (diff.field, diff.value) == ("origin", "JFK")]
+            assert (jfk.selected, jfk.baseline, jfk.lift) == (20, 40, 2.0)
 
     run_on_search_rig(tmp_path, work)

@@ -1,6 +1,6 @@
-"""A search while the log moves: what was there when it began and is there when it ends is found, once.
+"""A search while the log changes finds each event once that exists from its start to its end.
 
-What was gone before, or came later, is not."""
+Events that were deleted before, or appended later, are not found."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ async def append(rig: SearchRig, rng: random.Random, batches: int) -> None:
         await rig.append("orders", rng.randrange(PARTITIONS), rows, codec=rng.choice(CODECS))
 
 
-async def move(rig: SearchRig, rng: random.Random) -> None:
-    """All that can happen to a log, now this, now that, until it is cancelled."""
-    covering: asyncio.Task[int] | None = None
+async def change_log(rig: SearchRig, rng: random.Random) -> None:
+    """Append, delete, roll, enforce retention, build and remove filters at random, until cancelled."""
+    building: asyncio.Task[int] | None = None
     try:
         while True:
             match rng.randrange(5):
@@ -41,54 +41,52 @@ async def move(rig: SearchRig, rng: random.Random) -> None:
                     step = (bounds.end - bounds.begin) // 6
                     await rig.engine.delete_records("orders", index, bounds.begin + step)
                 case 2:
-                    known = rig.node.topics.get("orders")
-                    assert known is not None
-                    rig.node.partition(known, rng.randrange(PARTITIONS)).roll()
+                    rig.partition("orders", rng.randrange(PARTITIONS)).roll()
                 case 3:
-                    most = rng.choice([SEGMENT_BYTES, 4 * SEGMENT_BYTES])
-                    await rig.engine.alter_topic("orders", {"retention.bytes": str(most)})
+                    size_max = rng.choice([SEGMENT_BYTES, 4 * SEGMENT_BYTES])
+                    await rig.engine.alter_topic("orders", {"retention.bytes": str(size_max)})
                     rig.node.enforce_retention()
-                case 4 if covering is None or covering.done():
-                    covering = asyncio.create_task(rig.local.build_missing_filters())
+                case 4 if building is None or building.done():
+                    building = asyncio.create_task(rig.local.build_missing_filters())
                 case _:
                     for path in rig.folder.glob("search/*/*.tokens"):
                         path.unlink(missing_ok=True)
             await asyncio.sleep(rng.choice([0, 0, 0.002]))
     finally:
-        if covering is not None:
-            await covering
+        if building is not None:
+            await building
 
 
-async def found_while_moving(rig: SearchRig, rng: random.Random, request: SearchRequest) -> None:
+async def check_search_during_changes(rig: SearchRig, rng: random.Random, request: SearchRequest) -> None:
     before = brute_force(await rig.events("orders"), request, NOW_MS)
-    moving: asyncio.Task[None] | None = None
-    found: list[tuple[str, int, int]] = []
+    changing: asyncio.Task[None] | None = None
+    hits: list[tuple[str, int, int]] = []
     last: Done | None = None
     async with aclosing(rig.local.search(request)) as updates:
         async for update in updates:
-            if moving is None:
-                moving = asyncio.create_task(move(rig, random.Random(rng.random())))
+            if changing is None:
+                changing = asyncio.create_task(change_log(rig, random.Random(rng.random())))
             if isinstance(update, Hit):
                 event = update.event
-                found.append((event.topic, event.partition, event.offset))
+                hits.append((event.topic, event.partition, event.offset))
                 await asyncio.sleep(rng.choice([0, 0, 0, 0.002]))
             elif isinstance(update, Done):
                 last = update
-    if moving is not None:
-        moving.cancel()
-        await asyncio.wait([moving])
-        assert moving.cancelled(), moving
+    if changing is not None:
+        changing.cancel()
+        await asyncio.wait([changing])
+        assert changing.cancelled(), changing
     after = brute_force(await rig.events("orders"), request, NOW_MS)
     assert last is not None
     assert last.totals.undecodable == 0
-    assert len(set(found)) == len(found)
-    assert set(found) <= before
-    assert before & after <= set(found)
+    assert len(set(hits)) == len(hits)
+    assert set(hits) <= before
+    assert before & after <= set(hits)
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 1 << 30))
-def test_what_stays_is_found_and_what_is_gone_is_not(seed: int) -> None:
+def test_a_search_during_changes_finds_the_events_that_remain(seed: int) -> None:
     rng = random.Random(seed)
 
     async def work(folder: Path) -> None:
@@ -99,7 +97,7 @@ def test_what_stays_is_found_and_what_is_gone_is_not(seed: int) -> None:
                 request = SearchRequest(
                     query=rng.choice(QUERIES), limit=None, newest_first=rng.random() < 0.5
                 )
-                await found_while_moving(rig, rng, request)
+                await check_search_during_changes(rig, rng, request)
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(work(Path(folder)))

@@ -1,4 +1,4 @@
-"""What has not moved is not planned again; what has moved, was deleted or made again, is found."""
+"""The blocks of a partition are planned again only if it has changed; new and deleted topics are noticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROW = (None, b'{"order": "4711"}', (), NOW_MS)
 REQUEST = SearchRequest(query="4711", limit=None)
 
 
-def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
+def test_a_topic_keeps_its_summary_until_it_changes(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         for name in ("orders", "returns"):
             await rig.engine.create_topic(name, partitions=2)
@@ -19,12 +19,12 @@ def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
         orders, returns = await rig.engine.topics()
         await rig.append("orders", 0, [ROW, ROW])
         await rig.engine.create_topic("shipments")
-        again, same, new = await rig.engine.topics()
-        assert same is returns
-        assert (orders.written, again.written, new.written) == (1, 3, 0)
+        changed, unchanged, new = await rig.engine.topics()
+        assert unchanged is returns
+        assert (orders.written, changed.written, new.written) == (1, 3, 0)
         await rig.engine.delete_records("orders", 0, 1)
         await rig.engine.delete_topic("returns")
-        assert [(each.name, each.events) for each in await rig.engine.topics()] == [
+        assert [(topic.name, topic.events) for topic in await rig.engine.topics()] == [
             ("orders", 2),
             ("shipments", 0),
         ]
@@ -32,7 +32,7 @@ def test_a_topic_keeps_its_summary_until_it_moves(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work)
 
 
-def test_a_plan_is_of_one_topic_and_one_time_only(tmp_path: Path) -> None:
+def test_a_plan_is_not_used_after_appends_or_for_a_new_topic_of_the_same_name(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=1)
         await rig.append("orders", 0, [ROW])
