@@ -34,10 +34,10 @@ def inner(target: str, arguments: list[str]) -> None:
 def run(target: str, seconds: int, keep: bool) -> int:
     """Fuzz one target; the exit code of the fuzzer."""
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
-    kept, new = folder / "kept", folder / "new"
-    kept.mkdir()
+    corpus, new = folder / "kept", folder / "new"
+    corpus.mkdir()
     new.mkdir()
-    archives.extract(target, kept)
+    archives.extract(target, corpus)
     command = [sys.executable, "-m", "tests.fuzz", "--inner", target, "--"]
     limits = [
         f"-max_len={LENGTHS.get(target, 1000)}",
@@ -46,7 +46,7 @@ def run(target: str, seconds: int, keep: bool) -> int:
         f"-artifact_prefix={folder}/",
         "-print_final_stats=1",
     ]
-    done = subprocess.run([*command, f"-max_total_time={seconds}", *limits, str(new), str(kept)])
+    done = subprocess.run([*command, f"-max_total_time={seconds}", *limits, str(new), str(corpus)])
     print(f"{target}: exit code {done.returncode}; new inputs and failures are in {folder}", flush=True)
     if keep and done.returncode == 0:
         archives.add(target, (file.read_bytes() for file in new.iterdir()))

@@ -33,13 +33,13 @@ def load(target: str) -> dict[str, bytes]:
 
 def add(target: str, inputs: Iterable[bytes]) -> None:
     """Keep these inputs too."""
-    kept = load(target) | {hashlib.sha1(data).hexdigest(): data for data in inputs}
+    inputs_by_hash = load(target) | {hashlib.sha1(data).hexdigest(): data for data in inputs}
     CORPUS.mkdir(exist_ok=True)
     with tarfile.open(path_of(target), "w:xz", preset=9) as archive:
-        for name in sorted(kept):
+        for name in sorted(inputs_by_hash):
             member = tarfile.TarInfo(name)
-            member.size = len(kept[name])
-            archive.addfile(member, io.BytesIO(kept[name]))
+            member.size = len(inputs_by_hash[name])
+            archive.addfile(member, io.BytesIO(inputs_by_hash[name]))
 
 
 def extract(target: str, folder: Path) -> None:

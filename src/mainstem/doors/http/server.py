@@ -45,7 +45,7 @@ HEAD_BYTES = 64 << 10
 """Maximum size of a request's line and headers."""
 
 
-class _Server(uvicorn.Server):
+class _UvicornServer(uvicorn.Server):
     """uvicorn without its sockets and signals, and without its ten looks a second at whether it should
     stop."""
 
@@ -118,7 +118,7 @@ class HttpDoor:
             timeout_graceful_shutdown=DRAIN_SECONDS,
             h11_max_incomplete_event_size=HEAD_BYTES,
         )
-        self._server = _Server(self._config)
+        self._server = _UvicornServer(self._config)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

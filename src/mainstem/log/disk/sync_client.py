@@ -41,7 +41,7 @@ _IN_FLIGHT_MAX = 16
 """Requests of one channel in the socket at a time. Others are queued here, where they need no descriptor."""
 
 
-class _SyncRequest:
+class _DiskRequest:
     __slots__ = ("arguments", "descriptors", "operation", "promise")
 
     def __init__(
@@ -67,8 +67,8 @@ class _ClientChannel:
         self.keeps_descriptors = keeps_descriptors
         self.kept_descriptors = _NO_DESCRIPTORS
         """The server's descriptors of the last request, which the process keeps open."""
-        self.queued: deque[_SyncRequest] = deque()
-        self.in_flight: dict[int, _SyncRequest] = {}
+        self.queued: deque[_DiskRequest] = deque()
+        self.in_flight: dict[int, _DiskRequest] = {}
         self.received = bytearray()
         self.busy_since_s = 0.0
         """Loop time of the last reply, or of the first request that was sent while none was in flight."""
@@ -103,7 +103,7 @@ class SyncClient:
     ) -> Promise[Errnos]:
         """Queue a request. `descriptors` is called when it is sent; `arguments` are position and length.
         Fails with OSError."""
-        request = _SyncRequest(operation, descriptors, arguments)
+        request = _DiskRequest(operation, descriptors, arguments)
         if self._closed:
             request.promise.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))
             return request.promise
@@ -229,7 +229,7 @@ class SyncClient:
         for request, errnos in replies:
             self._complete(request, errnos)
 
-    def _complete(self, request: _SyncRequest, errnos: Errnos) -> None:
+    def _complete(self, request: _DiskRequest, errnos: Errnos) -> None:
         try:
             request.promise.resolve(errnos)
         except Exception as error:  # raised by a caller's callback; the other replies must still be passed on
