@@ -156,6 +156,7 @@ def test_topics_are_deleted_by_id() -> None:
         ("c", INVALID_REQUEST),
         (None, INVALID_REQUEST),
     ]
+    assert answer[2].error_message == "You may not specify both topic name and topic id."
     assert answer[0].topic_id == ids[0]
     assert answer[1].topic_id == unknown
     assert [topic.name for topic in admin.kit.topics.all()] == ["b", "c"]

@@ -182,7 +182,8 @@ class KafkaConnection:
 
     def drain(self) -> None:
         """The server stops: start nothing, answer the requests that wait for a commit, then close. Requests
-        that wait for events or for other members are not answered: the client repeats them elsewhere."""
+        that wait for events or for other members are not answered: the client repeats them after it has
+        connected again."""
         self._stopping = True
         if self._slots and any(slot.request is not None and slot.pipelined for slot in self._slots):
             self._update_reading()

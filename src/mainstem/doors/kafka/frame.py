@@ -95,7 +95,7 @@ class FrameReader:
         "_end",
         "_held_bytes",
         "_large",
-        "_large_need",
+        "_large_frame_bytes",
         "_owner",
         "_pool",
         "_pooled",
@@ -119,7 +119,7 @@ class FrameReader:
         """Where the bytes begin and end that are not in a frame yet: in the large buffer if there is one,
         else in the pooled one."""
         self._large: bytearray | None = None
-        self._large_need = 0
+        self._large_frame_bytes = 0
         """Length of the frame that the large buffer is for."""
         self._borrowed: bytearray | None = None
         """A large buffer of the pool: with the frame that is arriving, or the one that `next` returned
@@ -156,21 +156,23 @@ class FrameReader:
             self._end = len(self._remainder)
             self._remainder = b""
         self._end += count
-        assert self._large is None or self._end <= self._large_need, "no byte of the next frame is in it"
+        assert self._large is None or self._end <= self._large_frame_bytes, (
+            "no byte of the next frame is in it"
+        )
 
     def next(self) -> memoryview | None:
         """The next whole frame without its length, writable, or None if bytes are missing. Valid until
         `prepare_receive` is called. ProtocolError: the connection cannot go on."""
         large = self._large
         if large is not None:
-            if self._end < self._large_need:
+            if self._end < self._large_frame_bytes:
                 return None
             self._large = None
             self._start = self._end = 0
             self._release_budget()
             if self._borrowed is None:
-                self._pool.add_large_for(self._large_need)
-            return memoryview(large)[: self._large_need]
+                self._pool.add_large_for(self._large_frame_bytes)
+            return memoryview(large)[: self._large_frame_bytes]
         if self._pooled is None:
             if not self._remainder or not self.has_frame:
                 return None
@@ -194,7 +196,7 @@ class FrameReader:
     def has_frame(self) -> bool:
         """Whether `next` would return a frame, or raise ProtocolError."""
         if self._large is not None:
-            return self._end >= self._large_need
+            return self._end >= self._large_frame_bytes
         waiting = self.partial_bytes
         if waiting < 4:
             return False
@@ -204,7 +206,7 @@ class FrameReader:
     @property
     def next_bytes(self) -> int:
         """The length of the next frame. Only if `has_frame`."""
-        return self._large_need if self._large is not None else self._next_bytes()
+        return self._large_frame_bytes if self._large is not None else self._next_bytes()
 
     @property
     def next_key(self) -> int:
@@ -233,7 +235,7 @@ class FrameReader:
         if large is None:
             self._release_borrowed()
         else:
-            return self._end < self._held_bytes or self._end == self._large_need or self._grow()
+            return self._end < self._held_bytes or self._end == self._large_frame_bytes or self._grow()
         pooled = self._pooled
         if pooled is None:
             return True
@@ -337,7 +339,7 @@ class FrameReader:
             large = bytearray(received)
         else:
             memoryview(large)[: len(received)] = received  # a slice of the bytearray would copy it twice
-        self._large, self._large_need = large, size
+        self._large, self._large_frame_bytes = large, size
         self._start, self._end = 0, len(received)
         self._release_pooled(pooled)
         self._add_held(self._end)
@@ -345,9 +347,9 @@ class FrameReader:
     def _grow(self) -> bool:
         """Reserve budget for more bytes of a large frame. False: there is none now."""
         held_bytes = self._held_bytes
-        more = min(MAX_GROW_BYTES, max(held_bytes, MIN_GROW_BYTES), self._large_need - held_bytes)
+        more = min(MAX_GROW_BYTES, max(held_bytes, MIN_GROW_BYTES), self._large_frame_bytes - held_bytes)
         if not self._budget.reserve(self._owner, more):
             return False
         self._held_bytes += more
-        assert self._held_bytes <= self._large_need, "no more is reserved than the frame needs"
+        assert self._held_bytes <= self._large_frame_bytes, "no more is reserved than the frame needs"
         return True

@@ -26,9 +26,11 @@ REFUSALS = {
 
 
 def _coordinator(context: HandlerContext, request: Request, **key: str) -> Message:
-    kind = request.body.key_type
-    if kind != GROUP:
-        code, text = REFUSALS.get(kind, (ErrorCode.INVALID_REQUEST, f"unknown coordinator type {kind}"))
+    key_type = request.body.key_type
+    if key_type != GROUP:
+        code, text = REFUSALS.get(
+            key_type, (ErrorCode.INVALID_REQUEST, f"unknown coordinator type {key_type}")
+        )
         return Message(
             **key,
             node_id=-1,

@@ -38,7 +38,8 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 
 def on_unsupported_version(context: HandlerContext, request: Request, rest: memoryview) -> HandlerResult:
-    """See the card. The body cannot be decoded, because its version is unknown."""
+    """The reply to an unknown version: in version 0, with key 18 alone. The body of the request cannot be
+    decoded, because its version is unknown."""
     reply = Message(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_key(context.handlers[18])])
     body: list[Buffer] = [write_reply(18, 0, reply)]
     return body

@@ -20,14 +20,14 @@ BROKERS, CONTROLLERS = 1, 2
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    kind = request.body.endpoint_type
-    if kind == CONTROLLERS:
+    endpoint_type = request.body.endpoint_type
+    if endpoint_type == CONTROLLERS:
         text = (
             "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
         )
         return _refusal(ErrorCode.MISMATCHED_ENDPOINT_TYPE, text)
-    if kind != BROKERS:
-        return _refusal(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {kind}")
+    if endpoint_type != BROKERS:
+        return _refusal(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {endpoint_type}")
     address = request.connection.advertised
     broker = Message(
         broker_id=context.node_id,
