@@ -71,7 +71,7 @@ class ClusterMetadata(NamedTuple):
     topics: list[ClusterTopic]
 
 
-class OffsetLookup(NamedTuple):
+class LookedUpOffset(NamedTuple):
     """The result of ListOffsets or OffsetForLeaderEpoch for one partition: (time, offset) or (epoch, end
     offset)."""
 
@@ -163,10 +163,10 @@ def list_offsets_request(times: Mapping[TopicPartition, int]) -> BrokerRequest:
     return BrokerRequest(LIST_OFFSETS, LIST_OFFSETS_VERSION, message)
 
 
-def list_offsets_reply(reply: Message) -> dict[TopicPartition, OffsetLookup]:
+def list_offsets_reply(reply: Message) -> dict[TopicPartition, LookedUpOffset]:
     """The times and offsets in a reply to ListOffsets; offset -1 if there is no such event."""
     return {
-        (topic.name, row.partition_index): OffsetLookup(row.error_code, row.timestamp, row.offset)
+        (topic.name, row.partition_index): LookedUpOffset(row.error_code, row.timestamp, row.offset)
         for topic in reply.topics
         for row in topic.partitions
     }
@@ -184,10 +184,10 @@ def leader_epoch_request(epochs: Mapping[TopicPartition, int]) -> BrokerRequest:
     return BrokerRequest(LEADER_EPOCH, LEADER_EPOCH_VERSION, Message(topics=topics))
 
 
-def leader_epoch_reply(reply: Message) -> dict[TopicPartition, OffsetLookup]:
+def leader_epoch_reply(reply: Message) -> dict[TopicPartition, LookedUpOffset]:
     """The epochs and their end offsets in a reply to OffsetForLeaderEpoch."""
     return {
-        (topic.topic, row.partition): OffsetLookup(row.error_code, row.leader_epoch, row.end_offset)
+        (topic.topic, row.partition): LookedUpOffset(row.error_code, row.leader_epoch, row.end_offset)
         for topic in reply.topics
         for row in topic.partitions
     }

@@ -23,13 +23,13 @@ from mainstem.search.cluster.broker_client import (
     ClusterError,
     refusal,
 )
-from mainstem.search.cluster.client_protocol import ClusterTopic, OffsetLookup, TopicPartition
+from mainstem.search.cluster.client_protocol import ClusterTopic, LookedUpOffset, TopicPartition
 from mainstem.search.contract import topic_is_requested
 from mainstem.search.ipc import UNKNOWN, ClusterPartition, ListPartitionsRequest, LookUpOffsetsRequest
 
-LookupResult: TypeAlias = OffsetLookup | ClusterError
+LookupResult: TypeAlias = LookedUpOffset | ClusterError
 LookupCall: TypeAlias = Callable[
-    [BrokerConnection, Mapping[TopicPartition, int]], dict[TopicPartition, OffsetLookup]
+    [BrokerConnection, Mapping[TopicPartition, int]], dict[TopicPartition, LookedUpOffset]
 ]
 """Asks one broker about some of the partitions that it leads."""
 
@@ -45,7 +45,7 @@ def list_partitions(cluster: BrokerClient, request: ListPartitionsRequest) -> li
     ]
     partitions = [(topic.name, row.partition) for topic in topics for row in topic.partitions]
     begins = _ask_leaders(cluster, dict.fromkeys(partitions, wire.EARLIEST), _list_offsets)
-    readable = [partition for partition, begin in begins.items() if isinstance(begin, OffsetLookup)]
+    readable = [partition for partition, begin in begins.items() if isinstance(begin, LookedUpOffset)]
     ends = _ask_leaders(cluster, dict.fromkeys(readable, wire.LATEST), _list_offsets)
     sizes = _sizes(cluster, readable)
     return [
@@ -73,8 +73,8 @@ def _cluster_partition(
         topic.id.hex if topic.id is not None else "",
         topic.internal,
         partition,
-        begin.offset if isinstance(begin, OffsetLookup) else 0,
-        end.offset if isinstance(end, OffsetLookup) else 0,
+        begin.offset if isinstance(begin, LookedUpOffset) else 0,
+        end.offset if isinstance(end, LookedUpOffset) else 0,
         size,
         problem,
     )
@@ -98,7 +98,7 @@ def look_up_offsets(cluster: BrokerClient, request: LookUpOffsetsRequest) -> lis
     pairs = []
     for number, where in lookups:
         result = results[number].get(where)
-        if isinstance(result, OffsetLookup):
+        if isinstance(result, LookedUpOffset):
             pairs.append((result.time_or_epoch, result.offset))
         else:
             pairs.append((UNKNOWN, UNKNOWN))
@@ -107,26 +107,26 @@ def look_up_offsets(cluster: BrokerClient, request: LookUpOffsetsRequest) -> lis
 
 def _list_offsets(
     connection: BrokerConnection, times: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, OffsetLookup]:
+) -> dict[TopicPartition, LookedUpOffset]:
     return wire.list_offsets_reply(connection.call(wire.list_offsets_request(times)))
 
 
 def _leader_epochs(
     connection: BrokerConnection, epochs: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, OffsetLookup]:
+) -> dict[TopicPartition, LookedUpOffset]:
     if not wire.supports(connection.versions, wire.LEADER_EPOCH, wire.LEADER_EPOCH_VERSION):
-        return dict.fromkeys(epochs, OffsetLookup(0, UNKNOWN, UNKNOWN))
+        return dict.fromkeys(epochs, LookedUpOffset(0, UNKNOWN, UNKNOWN))
     return wire.leader_epoch_reply(connection.call(wire.leader_epoch_request(epochs)))
 
 
 def _log_dirs(
     connection: BrokerConnection, partitions: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, OffsetLookup]:
+) -> dict[TopicPartition, LookedUpOffset]:
     """Sizes, in the place of offsets."""
     if not wire.supports(connection.versions, wire.LOG_DIRS, wire.LOG_DIRS_VERSION):
         return {}
     sizes = wire.log_dirs_reply(connection.call(wire.log_dirs_request(partitions)))
-    return {partition: OffsetLookup(0, 0, size) for partition, size in sizes.items()}
+    return {partition: LookedUpOffset(0, 0, size) for partition, size in sizes.items()}
 
 
 def _ask_leaders(
@@ -142,9 +142,9 @@ def _ask_leaders(
             answers = _ask_leader(cluster, group, call)
             for partition in group:
                 answer = answers.get(partition) if isinstance(answers, dict) else answers
-                if isinstance(answer, OffsetLookup) and answer.error == 0:
+                if isinstance(answer, LookedUpOffset) and answer.error == 0:
                     results[partition] = answer
-                elif isinstance(answer, OffsetLookup) and answer.error not in RETRIABLE | {UNKNOWN_TOPIC}:
+                elif isinstance(answer, LookedUpOffset) and answer.error not in RETRIABLE | {UNKNOWN_TOPIC}:
                     results[partition] = refusal(answer.error)
                 elif isinstance(answer, ClusterError):
                     problems[partition] = answer
@@ -178,7 +178,7 @@ def _by_leader(
 
 def _ask_leader(
     cluster: BrokerClient, group: Mapping[TopicPartition, int], call: LookupCall
-) -> dict[TopicPartition, OffsetLookup] | ClusterError:
+) -> dict[TopicPartition, LookedUpOffset] | ClusterError:
     """What the leader of these partitions answers, or why it does not."""
     try:
         connection = cluster.leader(next(iter(group)))
