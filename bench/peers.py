@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.compat.apache_kafka import free_port
+from tests.support.ports import free_port
 
 from bench.folders import data_folder
 from bench.servers import Missing, ServerUnderTest, running

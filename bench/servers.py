@@ -22,6 +22,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.compat import apache_kafka
+from tests.support.ports import free_port
 from tests.support.server import Server
 
 from bench.folders import data_folder
@@ -140,8 +141,8 @@ def apache(durability: str, folder: Path | None = None) -> Iterator[ServerUnderT
         if folder is None:
             folder = stack.enter_context(data_folder())
         folder.mkdir(exist_ok=True)
-        port = apache_kafka.free_port()
-        text = apache_kafka.SETTINGS.format(port=port, controller=apache_kafka.free_port(), folder=folder)
+        port = free_port()
+        text = apache_kafka.SETTINGS.format(port=port, controller=free_port(), folder=folder)
         if durability == "disk":
             text += "log.flush.interval.messages=1\n"
         settings = folder / "server.properties"

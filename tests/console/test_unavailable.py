@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from tests.support.ports import free_port
 from tests.support.server import Server
 
 pytestmark = pytest.mark.slow
@@ -22,10 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def empty_server(tmp_path: Path) -> Iterator[Server]:
     """A server without topics whose address is the same after a restart."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with Server(tmp_path / "data", http=f"127.0.0.1:{port}", log_level="warning") as server:
+    with Server(tmp_path / "data", http=f"127.0.0.1:{free_port()}", log_level="warning") as server:
         yield server
 
 

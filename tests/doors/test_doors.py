@@ -30,6 +30,7 @@ from mainstem.serve.server import Running, start
 from tests import docs_blocks
 from tests.doors import echo
 from tests.doors.kafka.kit import decode_reply, request_frame
+from tests.support.ports import free_port
 
 Scenario = Callable[[Running], Awaitable[None]]
 
@@ -158,9 +159,7 @@ def test_it_is_in_the_settings_and_in_the_docs(with_echo: None) -> None:
 def test_doors_at_one_address_get_the_connections_that_speak_their_protocol(
     tmp_path: Path, with_echo: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        shared = HostPort.of(free)
+    shared = HostPort("127.0.0.1", free_port())
 
     async def scenario(running: Running) -> None:
         assert running.addresses == dict.fromkeys(("kafka", "http", "echo"), (shared,))
@@ -177,9 +176,7 @@ def test_doors_at_one_address_get_the_connections_that_speak_their_protocol(
 def test_a_connection_that_sends_nothing_is_closed_and_one_at_the_end_too(
     tmp_path: Path, with_echo: None
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        shared = HostPort.of(free)
+    shared = HostPort("127.0.0.1", free_port())
 
     async def scenario(running: Running) -> None:
         assert await talk(shared) == b""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -33,6 +32,7 @@ from mainstem.search.contract import Done, Hit, SearchRequest, Unreadable
 from mainstem.search.ipc import ClusterPartition, Unit
 from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, run, run_on_search_rig
 from tests.search.test_search import QUERIES, fill
+from tests.support.ports import free_port
 
 SPAN = 2 << 10
 
@@ -212,9 +212,9 @@ class FakeClusterEngine:
         return ClusterInfo("c", 0, self._brokers)
 
 
-def test_a_cluster_that_does_not_answer_is_an_error(unused_port: int) -> None:
+def test_a_cluster_that_does_not_answer_is_an_error() -> None:
     async def work() -> None:
-        engine: Any = FakeClusterEngine(unused_port)
+        engine: Any = FakeClusterEngine(free_port())
         search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()))
         try:
             with pytest.raises(NotReachable, match="connection refused"):
@@ -223,14 +223,6 @@ def test_a_cluster_that_does_not_answer_is_an_error(unused_port: int) -> None:
             await search.close()
 
     asyncio.run(work())
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.slow  # the search retries for ten seconds

@@ -178,16 +178,16 @@ def audit_fields(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [fields for fields in lines if fields["action"] != "create-topic"]
 
 
-def create_orders(door: RunningHttpDoor) -> None:
-    """Create a topic `orders` of two partitions, with twenty events of alternating cities."""
-    door.create_topic("orders", 2)
+def create_orders(door: RunningHttpDoor, topic: str = "orders", **fields: str) -> None:
+    """Create a topic of two partitions, with twenty events of alternating cities that also have `fields`."""
+    door.create_topic(topic, 2)
     rows = [
         {
-            "value": {"order": number, "city": "Zürich" if number % 2 else "Bern"},
+            "value": {"order": number, "city": "Zürich" if number % 2 else "Bern", **fields},
             "key": f"k{number % 3}",
             "timestamp_ms": 1_600_000_000_000 + number * 1000,
             "partition": number % 2,
         }
         for number in range(20)
     ]
-    assert door.post("topics/orders/events", rows).status_code == 200
+    assert door.post(f"topics/{topic}/events", rows).status_code == 200

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.doors.http.door_kit import RunningHttpDoor, problem, running_door
+from tests.doors.http.door_kit import RunningHttpDoor, create_orders, problem, running_door
 
 SHOP = ["orders", "payments"]
 
@@ -19,18 +19,8 @@ SHOP = ["orders", "payments"]
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHttpDoor]:
     with running_door(tmp_path_factory.mktemp("search") / "data") as running:
-        for topic in ("orders", "payments"):
-            running.create_topic(topic, 2)
-            rows = [
-                {
-                    "value": {"order": number, "city": "Zürich" if number % 2 else "Bern", "from": topic},
-                    "key": f"k{number % 3}",
-                    "timestamp_ms": 1_600_000_000_000 + number * 1000,
-                    "partition": number % 2,
-                }
-                for number in range(20)
-            ]
-            assert running.post(f"topics/{topic}/events", rows).status_code == 200
+        for topic in SHOP:
+            create_orders(running, topic, **{"from": topic})
         yield running
 
 

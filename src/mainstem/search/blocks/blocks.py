@@ -145,6 +145,22 @@ class Block:
     time_span: TimeSpan | None = None
     """Its times and number of events, for histograms; None: unknown."""
 
+    @classmethod
+    def of_filter(cls, info: FilterInfo) -> Block:
+        """The closed block that a token filter belongs to."""
+        block = cls(
+            info.path,
+            info.start,
+            info.end,
+            info.first_offset,
+            info.next_offset,
+            info.max_ms,
+            closed=True,
+            filter_path=info.filter_path,
+        )
+        block.apply_filter_info(info)
+        return block
+
     def apply_filter_info(self, info: FilterInfo) -> None:
         """Set the times and the number of events from its token filter."""
         self.min_ms, self.max_ms = info.min_ms, info.max_ms
@@ -168,18 +184,7 @@ class BlockMap:
                 self.orphaned_filters.append(info.filter_path)  # Two runs divided the segment differently.
                 continue
             end = info.path, info.end
-            block = Block(
-                info.path,
-                info.start,
-                info.end,
-                info.first_offset,
-                info.next_offset,
-                info.max_ms,
-                True,
-                filter_path=info.filter_path,
-            )
-            block.apply_filter_info(info)
-            self.blocks.append(block)
+            self.blocks.append(Block.of_filter(info))
 
     def uncut_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[UncutRange]:
         """The parts of the partition's committed ranges that no closed block covers. Removes the blocks of

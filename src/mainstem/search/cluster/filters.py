@@ -116,20 +116,7 @@ class ClusterFilterStore:
             for block in blocks
         ):
             return
-        blocks.append(
-            Block(
-                info.path,
-                info.start,
-                info.end,
-                info.first_offset,
-                info.next_offset,
-                info.max_ms,
-                closed=True,
-                min_ms=info.min_ms,
-                max_ms=info.max_ms,
-                filter_path=info.filter_path,
-            )
-        )
+        blocks.append(Block.of_filter(info))
         blocks.sort(key=lambda block: block.first_offset)
 
     def _filtered(self, partition: ClusterPartition) -> Sequence[Block]:
