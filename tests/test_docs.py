@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 import pytest
 from confluent_kafka.admin import AdminClient
 
+import mainstem
 from mainstem.serve import options as server_options
 from tests import docs_blocks
 from tests.support.server import READY, Server
@@ -218,6 +220,17 @@ def test_every_place_in_the_code_that_the_architecture_names_exists() -> None:
         if not (SOURCE / file).exists() or thing not in names_in(SOURCE / file)
     ]
     assert wrong == []
+
+
+def indented_code(docstring: str) -> str:
+    """The indented lines of a docstring, dedented."""
+    return textwrap.dedent("\n".join(line for line in docstring.splitlines() if line.startswith("    ")))
+
+
+def test_the_packages_own_example_is_code() -> None:
+    code = indented_code(mainstem.__doc__ or "")
+    assert "connect(" in code
+    compile(code, "mainstem.__doc__", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_every_dependency_has_its_reason() -> None:

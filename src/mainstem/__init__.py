@@ -1,7 +1,7 @@
 """mainstem: one durable event stream for your services.
 
-async with mainstem.connect("127.0.0.1:9092") as stream: await stream.publish("orders",
-[mainstem.NewEvent(b'{"id": 1}', key=b"1")])
+    async with mainstem.connect("127.0.0.1:9092") as stream:
+        await stream.publish("orders", [mainstem.NewEvent(b'{"id": 1}', key=b"1")])
 
 `connect` connects to a mainstem server or to any Kafka cluster. The methods of the result are described in
 `mainstem.contract`; nothing else is public. Importing this package does not import a client library;

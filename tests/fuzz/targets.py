@@ -153,10 +153,10 @@ class RequestsTarget:
         assert size + 4 == len(sent)
         if key == 18:
             return  # its version may be another one than was asked for
-        at = 9 if version >= api(key).response.flexible else 8
+        header_bytes = 9 if version >= api(key).response.flexible else 8
         reader = entity_reader(entity_of(key, version, "response"))
-        _, size = reader(memoryview(sent), at)
-        assert at + size == len(sent)
+        _, size = reader(memoryview(sent), header_bytes)
+        assert header_bytes + size == len(sent)
 
 
 # --- the log
@@ -181,9 +181,9 @@ def batch(data: bytes) -> None:
             assert batches.crc_matches(bytes(out), batches.read_header(out))
             assert header.total_bytes == len(out)
         end = 0
-        for at, header in batches.iter_batches(bytes(out)):
-            assert at == end
-            end = at + header.total_bytes
+        for position, header in batches.iter_batches(bytes(out)):
+            assert position == end
+            end = position + header.total_bytes
         assert end <= len(out)
         if len(out) >= batches.HEADER_BYTES:
             with contextlib.suppress(LogError):
@@ -222,7 +222,7 @@ def journal(data: bytes) -> None:
         for group in journal_format.read_groups(BytesFile(content), header):  # type: ignore[arg-type]
             assert group.number > number
             number = group.number
-            assert all(one.payload_position + one.length <= len(content) for one in group.records)
+            assert all(record.payload_position + record.length <= len(content) for record in group.records)
 
 
 def files(data: bytes) -> None:

@@ -190,14 +190,14 @@ class BackupRun(RandomLogRun):
                 offset = int(str(error).rpartition(" ")[2])
                 continue
             assert data, f"nothing at {offset} of {end}"
-            for at, header in record_batch.iter_batches(data):
-                whole = data[at : at + header.total_bytes]
+            for position, header in record_batch.iter_batches(data):
+                whole = data[position : position + header.total_bytes]
                 assert record_batch.crc_matches(whole, header)
-                found = header.next_offset, body_of(whole)
+                stored = header.next_offset, body_of(whole)
                 if header.base_offset < before.safe:
-                    assert before.kept[header.base_offset] == found
-                elif min(now.kept, default=0) <= header.base_offset < now.safe:
-                    assert now.kept[header.base_offset] == found, "another event has its place"
+                    assert before.batches[header.base_offset] == stored
+                elif min(now.batches, default=0) <= header.base_offset < now.safe:
+                    assert now.batches[header.base_offset] == stored, "another event has its place"
                 else:
                     assert body_of(whole) in now.tried[header.base_offset]
                 offset = header.next_offset

@@ -58,7 +58,7 @@ RATES: dict[Faults, tuple[float, ...]] = {
 class PartitionModel:
     """What one partition must contain."""
 
-    kept: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    batches: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     """base offset -> (next offset, body) of each batch that was accepted and not rolled back."""
     safe: int = 0
     """Nothing below this offset may be lost: it was acknowledged or visible."""
@@ -74,8 +74,8 @@ class PartitionModel:
     last_sent: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
     def appended(self, base: int, next_offset: int, body: bytes) -> None:
-        self.kept = {offset: batch for offset, batch in self.kept.items() if batch[0] <= base}
-        self.kept[base] = (next_offset, body)
+        self.batches = {offset: batch for offset, batch in self.batches.items() if batch[0] <= base}
+        self.batches[base] = (next_offset, body)
         self.tried.setdefault(base, set()).add(body)
 
 
@@ -268,14 +268,14 @@ class RandomLogRun:
         except LogError:
             return
         if done.duplicate:
-            first = model.kept.get(done.base_offset)
+            first = model.batches.get(done.base_offset)
             is_deleted = first is None and done.base_offset < partition.log_start_offset
             assert is_deleted or first == (done.next_offset, body)
         else:
             assert done.base_offset == end
             assert done.next_offset == end + header.count
             start = partition.log_start_offset
-            copies = [batch for batch in model.kept.values() if batch[1] == body and batch[0] > start]
+            copies = [batch for batch in model.batches.values() if batch[1] == body and batch[0] > start]
             assert producer < 0 or not copies, "an idempotent producer's batch is there twice"
             model.appended(done.base_offset, done.next_offset, body)
         if producer >= 0:
@@ -288,14 +288,15 @@ class RandomLogRun:
         def call(promise: Promise[None]) -> None:
             if promise.error is None:
                 assert (
-                    done.next_offset <= model.log_start_requested or model.kept[done.base_offset][1] == body
+                    done.next_offset <= model.log_start_requested
+                    or model.batches[done.base_offset][1] == body
                 )
                 model.safe = max(model.safe, done.next_offset)
-            elif model.kept.get(done.base_offset) == (done.next_offset, body):
+            elif model.batches.get(done.base_offset) == (done.next_offset, body):
                 assert done.duplicate or done.base_offset >= model.safe, "it was visible"
                 # Fenced with its commit under way: it failed, but it may yet be there.
                 if not done.duplicate and partition.log_end_offset <= done.base_offset:
-                    del model.kept[done.base_offset]
+                    del model.batches[done.base_offset]
 
         return call
 
@@ -325,7 +326,7 @@ class RandomLogRun:
     def compare(self, model: PartitionModel, data: bytes, offset: int) -> None:
         assert data
         for position, header in record_batch.iter_batches(data):
-            assert model.kept[header.base_offset] == (
+            assert model.batches[header.base_offset] == (
                 header.next_offset,
                 body_of(data[position : position + header.total_bytes]),
             )
@@ -374,7 +375,7 @@ class RandomLogRun:
                 assert header.leader_epoch >= epoch
                 body = body_of(whole)
                 if header.base_offset < model.safe:
-                    assert model.kept[header.base_offset] == (header.next_offset, body)
+                    assert model.batches[header.base_offset] == (header.next_offset, body)
                 else:
                     assert body in model.tried.get(header.base_offset, ())
                 batches[header.base_offset] = (header.next_offset, body)
@@ -382,7 +383,7 @@ class RandomLogRun:
                 offset, epoch = header.next_offset, header.leader_epoch
         bodies = [body for _, body in batches.values()]
         assert len(bodies) == len(set(bodies)), "a batch is there twice"
-        model.kept = batches
+        model.batches = batches
         model.safe = end
         model.log_start = partition.log_start_offset
         for producer in (1, 2):

@@ -27,7 +27,7 @@ class Card:
     low: int
     high: int
     advertised: int
-    """The lowest version that ApiVersions tells; below `low` where Apache Kafka does so too."""
+    """The lowest version that ApiVersions reports; below `low` where Apache Kafka does so too."""
     behaviour: str
     notes: str
     left_out: str
