@@ -58,6 +58,7 @@ def test_without_any_descriptor_single_requests_fail_and_later_ones_succeed(tmp_
         good.close()
         server.restart()
         good = SocketClient(server)
+        good.create(names[0])  # the first request loads the door's code
         limit_descriptors(server, descriptors(server) + 10)
         written = dict.fromkeys(names, 1)
         with flood(server, 40):
