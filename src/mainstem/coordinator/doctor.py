@@ -7,6 +7,7 @@ Refuses: writing, and raising an error: what cannot be read becomes a finding.
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from typing import Literal, cast
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from mainstem.coordinator.topics.types import TopicCreated, TopicDeleted
 from mainstem.log import paths
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError
-from mainstem.log.offline.doctor import Key, ReadOnlyDisk
+from mainstem.log.offline.doctor import Key, ReadOnlyDisk, ReadOnlyFile
 from mainstem.log.offline.doctor_scan import Finding
 from mainstem.log.offline.inspect import InspectedBatch, inspect
 from mainstem.log.storage import record_batch
@@ -123,18 +124,21 @@ class OfflineState:
         for base in bases:
             path = f"{folder}/{paths.segment_name(base)}"
             try:
-                for item in inspect(f"{self._disk.root}/{path}"):
-                    if isinstance(item, InspectedBatch) and item.crc_ok and item.header.next_offset > start:
-                        self._read_batch(path, item, start)
+                with closing(self._disk.open(path)) as file:
+                    for item in inspect(f"{self._disk.root}/{path}"):
+                        if (
+                            isinstance(item, InspectedBatch)
+                            and item.crc_ok
+                            and item.header.next_offset > start
+                        ):
+                            self._read_batch(file, item, start)
             except (LogError, OSError) as error:
                 then = "what this record says is not known; the server refuses to start on it"
                 self.findings.append(Finding("damage", path, str(error), then, *STATE))
         return True
 
-    def _read_batch(self, path: str, item: InspectedBatch, start: int) -> None:
-        with open(f"{self._disk.root}/{path}", "rb") as file:
-            file.seek(item.position)
-            data = file.read(item.header.total_bytes)
+    def _read_batch(self, file: ReadOnlyFile, item: InspectedBatch, start: int) -> None:
+        data = file.pread(item.header.total_bytes, item.position)
         for record in record_batch.decode(data):
             if record.offset >= start:
                 try:
@@ -144,4 +148,4 @@ class OfflineState:
                     what = (
                         f"the record at offset {record.offset} is about a topic that does not exist: {error}"
                     )
-                    self.findings.append(Finding("damage", path, what, then, *STATE))
+                    self.findings.append(Finding("damage", file.path, what, then, *STATE))

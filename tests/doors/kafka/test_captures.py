@@ -13,13 +13,12 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, Request
 from mainstem.doors.kafka.handlers import discover
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
-from mainstem.kafka_protocol.schema import api
+from mainstem.kafka_protocol.schema import API_VERSIONS, api
 from mainstem.kafka_protocol.writer import write_request
 from tests.compat import capture
 from tests.doors.kafka import oracle
 from tests.doors.kafka.kit import DoorClient, decode_reply, frame_reader, read_frames
 
-API_VERSIONS = 18
 FILE_BYTES_MAX = 150_000
 HEADER_BYTES = 14
 """Length, key, version, correlation id, length of the client id."""

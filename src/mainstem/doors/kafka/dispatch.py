@@ -37,8 +37,6 @@ from mainstem.settings import Settings
 
 log = logging.getLogger("mainstem.kafka")
 
-API_VERSIONS = 18
-
 
 class Dispatcher:
     """The parts that all connections of the door share."""

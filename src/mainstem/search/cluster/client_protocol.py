@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.kafka_protocol.schema import API_VERSIONS
 
-FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, LEADER_EPOCH, LOG_DIRS = 1, 2, 3, 18, 23, 35
+FETCH, LIST_OFFSETS, METADATA, LEADER_EPOCH, LOG_DIRS = 1, 2, 3, 23, 35
 FETCH_BY_NAME, FETCH_BY_ID = 4, 13
 METADATA_WITHOUT_IDS, METADATA_WITH_IDS = 4, 12
 LIST_OFFSETS_VERSION, LEADER_EPOCH_VERSION, LOG_DIRS_VERSION = 2, 2, 1
