@@ -59,7 +59,7 @@ class LoopClock:
 
 
 class BlockingClock:
-    """The real clock of a process without an event loop, which may block: a search worker."""
+    """The real clock where blocking is allowed: a search worker, a thread of the Kafka engine."""
 
     def wall_ms(self) -> int:
         """See `Clock`."""

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 import mainstem
-from mainstem.contract import InvalidArgument, NotReachable
+from mainstem.clock import BlockingClock
+from mainstem.contract import InvalidArgument, NewEvent, NotReachable
 from mainstem.engines.kafka.engine import KafkaEngine
 from tests.support.server import Server
 
@@ -31,6 +32,35 @@ def test_one_address_of_several_is_enough(server: Server) -> None:
     async def work() -> None:
         async with mainstem.connect(f"127.0.0.1:1,{server.at}") as stream:
             assert (await stream.cluster()).id
+
+    asyncio.run(work())
+
+
+class FixedWallClock(BlockingClock):
+    """The real clock, except that it is always 5 s after the epoch."""
+
+    def wall_ms(self) -> int:
+        return 5_000
+
+
+def test_the_lag_of_a_group_is_measured_on_the_clock_of_the_engine(server: Server) -> None:
+    async def work() -> None:
+        engine = await KafkaEngine.connect(server.at, timeout_s=10, clock=FixedWallClock())
+        try:
+            await engine.create_topic("clocked", partitions=1, settings={"retention.ms": "-1"})
+            await engine.publish(
+                "clocked", [NewEvent(b"%d" % i, timestamp_ms=1_000 * i) for i in range(1, 4)]
+            )
+            member = await engine.join("clocked-group", ["clocked"], start="earliest")
+            read = 0
+            while not read:
+                read = len((await member.read(max_events=1)).events)
+            await member.commit()
+            (position,) = (await engine.group("clocked-group")).positions
+            await member.close()
+        finally:
+            await engine.close()
+        assert (position.lag, position.lag_ms) == (2, 3_000)
 
     asyncio.run(work())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -37,6 +36,7 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
+from mainstem.clock import BlockingClock
 from mainstem.contract import (
     NO_SETTINGS,
     Bounds,
@@ -68,8 +68,11 @@ T = TypeVar("T")
 class KafkaEngine:
     """Implements `Engine`. Created with `connect`, inside a running event loop."""
 
-    def __init__(self, address: str, *, timeout_s: float = 5.0, publish_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float, publish_timeout_s: float, clock: BlockingClock
+    ) -> None:
         self._address = address
+        self._clock = clock
         self._timeout_s = timeout_s
         self._publish_timeout_s = publish_timeout_s
         self._common: dict[str, Any] = {
@@ -92,12 +95,22 @@ class KafkaEngine:
 
     @classmethod
     async def connect(
-        cls, address: str, *, timeout_s: float = 5.0, publish_timeout_s: float = 60.0
+        cls,
+        address: str,
+        *,
+        timeout_s: float = 5.0,
+        publish_timeout_s: float = 60.0,
+        clock: BlockingClock | None = None,
     ) -> KafkaEngine:
         """Connect to the cluster at `address` (HOST:PORT, several with commas). NotReachable after about
-        `timeout_s`."""
+        `timeout_s`. `clock` is the machine's unless a test passes another."""
         await probe_tcp(address, timeout_s)
-        engine = cls(address, timeout_s=timeout_s, publish_timeout_s=publish_timeout_s)
+        engine = cls(
+            address,
+            timeout_s=timeout_s,
+            publish_timeout_s=publish_timeout_s,
+            clock=clock or BlockingClock(),
+        )
         try:
             engine._admin = AdminClient(engine._common)
             await engine.cluster()
@@ -142,7 +155,7 @@ class KafkaEngine:
                         topic, event.value, event.key, on_delivery=partial(delivered, index), **options
                     )
                 except BufferError:
-                    time.sleep(0.005)  # the queue is full; the polling thread drains it
+                    self._clock.sleep(0.005)  # the queue is full; the polling thread drains it
                     continue
                 except KafkaException as error:
                     pending.set_result(index, error.args[0])
@@ -188,14 +201,14 @@ class KafkaEngine:
             for position in start:
                 if position.topic == topic and not 0 <= position.partition < count:
                     raise UnknownTopic(f"topic {topic}: there is no partition {position.partition}")
-        return KafkaReader(self._threads, self._common, start)
+        return KafkaReader(self._threads, self._common, self._clock, start)
 
     async def join(
         self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
     ) -> KafkaMember:
         """See the contract."""
         await self._describe(topics)
-        return KafkaMember(self._threads, self._common, group, topics, start)
+        return KafkaMember(self._threads, self._common, self._clock, group, topics, start)
 
     # --- admin --------------------------------------------------------------------------------------------
 
@@ -216,15 +229,15 @@ class KafkaEngine:
         return sorted(summaries, key=attrgetter("name"))
 
     def _list_names(self) -> list[str]:
-        deadline = time.monotonic() + self._timeout_s
+        deadline = self._clock.monotonic() + self._timeout_s
         while True:
             try:
                 return list(self._client().list_topics(timeout=self._timeout_s).topics)
             except KafkaException as error:
                 # librdkafka drops its first connection, and the requests on it, once it knows the brokers.
-                if error.args[0].code() != KafkaError._TRANSPORT or time.monotonic() > deadline:
+                if error.args[0].code() != KafkaError._TRANSPORT or self._clock.monotonic() > deadline:
                     raise translate(error, self._address) from None
-                time.sleep(0.02)
+                self._clock.sleep(0.02)
 
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
@@ -329,8 +342,10 @@ class KafkaEngine:
             for key, offset in offsets.items()
             if key in bounds and offset < bounds[key].end
         ]
-        times = await self._in_thread(event_times_at, self._common, behind, self._timeout_s) if behind else {}
-        now_ms = time.time_ns() // 1_000_000
+        times: dict[tuple[str, int], int] = {}
+        if behind:
+            times = await self._in_thread(event_times_at, self._common, self._clock, behind, self._timeout_s)
+        now_ms = self._clock.wall_ms()
         positions = []
         for key in sorted(keys):
             offset = offsets.get(key)
@@ -455,7 +470,7 @@ class KafkaEngine:
     ) -> dict[tuple[str, int], int]:
         pending = [TopicPartition(*key) for key in keys]
         offsets: dict[tuple[str, int], int] = {}
-        deadline = time.monotonic() + self._timeout_s
+        deadline = self._clock.monotonic() + self._timeout_s
         while pending:
             futures = self._client().list_offsets(dict.fromkeys(pending, spec), **self._timeout)
             pending = []
@@ -478,5 +493,5 @@ class KafkaEngine:
         """Whether to retry for a partition without a leader: it exists, and the deadline has not passed."""
         with contextlib.suppress(UnknownTopic):
             exists = partition.partition < await self.partitions(partition.topic)
-            return exists and time.monotonic() < deadline
+            return exists and self._clock.monotonic() < deadline
         return False

@@ -7,13 +7,13 @@ that cannot be decoded.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from mainstem.clock import BlockingClock
 from mainstem.contract import Event, Position, ReadResult
 from mainstem.engines.kafka.errors import UNREADABLE, translate
 
@@ -50,8 +50,9 @@ def event_of(message: Message) -> Event:
 class _PollingConsumer:
     """A librdkafka consumer that one call at a time uses."""
 
-    def __init__(self, executor: Executor, consumer: Consumer, subject: str) -> None:
+    def __init__(self, executor: Executor, clock: BlockingClock, consumer: Consumer, subject: str) -> None:
         self._executor = executor
+        self._clock = clock
         self._consumer = consumer
         self._subject = subject
         self._positions: dict[tuple[str, int], int] = {}
@@ -64,10 +65,10 @@ class _PollingConsumer:
 
     async def read(self, *, max_events: int = 1_000, wait_ms: int = 1_000) -> ReadResult:
         """See the contract."""
-        deadline = time.monotonic() + wait_ms / 1000
+        deadline = self._clock.monotonic() + wait_ms / 1000
         async with self._lock:
             while True:
-                left_s = deadline - time.monotonic()
+                left_s = deadline - self._clock.monotonic()
                 result = await self._in_thread(self._poll, max_events, max(0.0, min(left_s, POLL_S)))
                 if result or left_s <= POLL_S:
                     return result
@@ -127,7 +128,9 @@ class _PollingConsumer:
 class KafkaReader(_PollingConsumer):
     """Implements the contract's Reader."""
 
-    def __init__(self, executor: Executor, common: dict[str, Any], start: Sequence[Position]) -> None:
+    def __init__(
+        self, executor: Executor, common: dict[str, Any], clock: BlockingClock, start: Sequence[Position]
+    ) -> None:
         settings = {
             **common,
             **CONSUMER_SETTINGS,
@@ -135,7 +138,7 @@ class KafkaReader(_PollingConsumer):
             "auto.offset.reset": "error",
         }
         topics = ", ".join(sorted({position.topic for position in start}))
-        super().__init__(executor, Consumer(settings), f"reading {topics}")
+        super().__init__(executor, clock, Consumer(settings), f"reading {topics}")
         self._positions.update({(position.topic, position.partition): position.offset for position in start})
         self._assign()
 
@@ -166,12 +169,13 @@ class KafkaMember(_PollingConsumer):
         self,
         executor: Executor,
         common: dict[str, Any],
+        clock: BlockingClock,
         group: str,
         topics: Sequence[str],
         start: Literal["earliest", "latest"],
     ) -> None:
         settings = {**common, **CONSUMER_SETTINGS, "group.id": group, "auto.offset.reset": start}
-        super().__init__(executor, Consumer(settings), f"group {group}")
+        super().__init__(executor, clock, Consumer(settings), f"group {group}")
         self._consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._revoked)
 
     def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -196,7 +200,7 @@ class KafkaMember(_PollingConsumer):
 
 
 def event_times_at(
-    common: dict[str, Any], positions: Sequence[Position], timeout_s: float
+    common: dict[str, Any], clock: BlockingClock, positions: Sequence[Position], timeout_s: float
 ) -> dict[tuple[str, int], int]:
     """The time (ms) of the event at each position, for those that can be read within the timeout. Blocks."""
     settings = {
@@ -209,12 +213,12 @@ def event_times_at(
     }
     consumer = Consumer(settings)
     times: dict[tuple[str, int], int] = {}
-    deadline = time.monotonic() + timeout_s
+    deadline = clock.monotonic() + timeout_s
     try:
         consumer.assign(
             [TopicPartition(position.topic, position.partition, position.offset) for position in positions]
         )
-        while len(times) < len(positions) and time.monotonic() < deadline:
+        while len(times) < len(positions) and clock.monotonic() < deadline:
             message = consumer.poll(POLL_S)
             if message is None or message.error() is not None:
                 continue
