@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # As installing does: where Python writes no bytecode, each of the many starts would compile all sources again.
 COMPILE := @$(BIN)/python -m compileall -q src tests
 
-.PHONY: help serve test test-all deps-all coverage format sim soak fuzz bench docs clean
+.PHONY: help serve test test-all deps-all coverage format sim soak fuzz bench docs drift clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -58,6 +58,9 @@ fuzz: deps-all   ## look for inputs that break it, a minute for each reader (ARG
 bench: $(STAMP)  ## how fast, how small, beside its peers (ARGS="--full --report")
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group bench
 	@$(BIN)/python -m bench $(ARGS)
+
+drift: $(STAMP)  ## print how the newest Kafka schemas (kio's) differ from ours; never fails, changes nothing
+	-@$(BIN)/python -m tests.doors.kafka.drift
 
 docs: $(STAMP)   ## write the tables in docs/ that are made from the code
 	@$(BIN)/python -m tests.docs_blocks
