@@ -1,7 +1,8 @@
 """The contract of a search: requests, updates, totals and resume tokens.
 
-Two classes implement it: `local/search.py` searches the files of this machine, `cluster/search.py` any Kafka
-cluster. The same tests run over both.
+Owns: what a search accepts and returns, and the encoding of resume tokens. Refuses: to search. Two classes
+implement it: `local/search.py` searches the files of this machine, `cluster/search.py` any Kafka cluster. The
+same tests run over both.
 
 Order of matches: with `newest_first`, offsets fall within each partition. Between partitions, the order is by
 time in units of about 8 MiB of one partition: the matches of a unit come together, and units come in the
@@ -56,14 +57,15 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A matching event."""
+    """An update of a search: a matching event."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A range that could not be searched: damaged, too large when decompressed, or its worker died."""
+    """An update of a search: a range of a partition that could not be searched, because it is damaged, is too
+    large when decompressed, cannot be fetched, or its worker died. The search continues with other ranges."""
 
     position: Position
     """The first offset of the range."""
@@ -101,12 +103,12 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """An intermediate report, at most one every 100 ms."""
+    """An update of a search: how far it is. At most one every 100 ms."""
 
     totals: Totals
     resume: str | None
-    """Token to resume here if the search is cancelled. None: use the previous token; matches found since then
-    are found again."""
+    """Token with which a new search goes on from here if this one is cancelled. None: use the token of an
+    earlier Progress; the matches returned since then are returned again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Done:
     reason: Reason
     totals: Totals
     resume: str | None
-    """Token to resume here; None after `complete`."""
+    """Token with which a new search goes on from here; None after `complete`."""
 
 
 Update: TypeAlias = Hit | Progress | Unreadable | Done
@@ -153,7 +155,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """The most frequent values of fields over the matches."""
+    """The result of a facet search: the most frequent values of fields over the matches."""
 
     events: int
     """Number of matches counted."""
@@ -166,7 +168,7 @@ class Search(Protocol):
 
     def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
         """Yield Hits as they are found, Progress and Unreadable updates, and Done last. Closing the generator
-        cancels the work. Raises QueryError, InvalidArgument (bad resume token), any StreamError."""
+        cancels the search. Raises QueryError, InvalidArgument (bad resume token), any StreamError."""
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
@@ -222,8 +224,8 @@ def encode_resume_token(request: SearchRequest, remaining: list[tuple[str, int, 
 
 
 def decode_resume_token(request: SearchRequest) -> tuple[SearchRequest, list[Remaining]]:
-    """The request in the order of its token, and the offsets still to be searched. Raises InvalidArgument if
-    `resume` is not a token, or the token of another query."""
+    """Returns the request, in the order of its resume token, and the offsets that the token leaves to be
+    searched. Raises InvalidArgument if `resume` is not a token, or is the token of another query."""
     text = request.resume or ""
     try:
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -31,13 +31,13 @@ class FieldValueCounter:
         self.counters: dict[str, Counter[str]] = {name: Counter() for name in fields}
 
     def add(self, topic: str, partition: int, record: Record) -> None:
-        """Count an event. Equal values of a field count once."""
+        """Count the values of a matching event. A value that a field has several times counts once."""
         for name, value in set(_values(topic, partition, record)):
             if not self._fields or name in self._fields:
                 self._count(name, value, 1)
 
     def merge(self, other: Mapping[str, Mapping[str, int]]) -> None:
-        """Add the counts of another counter."""
+        """Add the counts of another counter, by field and value, as a search worker returns them."""
         for name, values in other.items():
             for value, count in values.items():
                 self._count(name, value, count)

@@ -1,7 +1,7 @@
 """Resolves a search request to partitions and offset ranges.
 
-It selects topics by glob, clips offsets to the request's times, and drops what was deleted since an
-interrupted search.
+Owns: which topics the globs select, the offsets that the request's times and the query leave, and dropping
+what was deleted since an interrupted search. Refuses: to read events; it asks only for topics and offsets.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ async def in_turns(items: Sequence[T]) -> AsyncIterator[T]:
 async def resolve(
     engine: TopicCatalog, request: SearchRequest, matcher: Matcher
 ) -> tuple[SearchRequest, list[Remaining]]:
-    """The request (after a resume token, in the token's order) and the offsets to search in each partition.
-    Raises InvalidArgument if the resume token is invalid."""
+    """Returns the request and the offsets to search in each partition. If the request has a resume token, the
+    topics, offsets and order are those of the token. Raises InvalidArgument if the token is invalid."""
     if request.resume is not None:
         request, remaining = decode_resume_token(request)
         remaining = await drop_deleted(engine, remaining)
@@ -68,7 +68,8 @@ def _clip(target: Remaining, low: int | None, high: int | None) -> None:
 async def requested_partitions(
     engine: TopicCatalog, request: SearchRequest, query_globs: Sequence[str] | None = None
 ) -> list[Remaining]:
-    """The requested partitions with all their offsets. Internal topics need a glob that fits them."""
+    """The partitions that a request selects, with all their offsets. Without globs, internal topics are left
+    out."""
     topics = await engine.topics(internal=bool(request.topics))
     return await partitions_of(
         engine,
@@ -96,7 +97,8 @@ async def partitions_of(
 
 
 async def drop_deleted(engine: TopicCatalog, remaining: Sequence[Remaining]) -> list[Remaining]:
-    """The same offsets without those deleted in the meantime."""
+    """The same ranges, clipped to the offsets that the partitions have now. Ranges of deleted topics are left
+    out."""
     existing = []
     async for target in in_turns(remaining):
         try:

@@ -1,6 +1,7 @@
 """Searches raw bytes for the byte clauses of a query, so that most batches are never decoded.
 
-Why the clauses are correct is proven in `query.necessary_terms`.
+Owns: fast searches for the needles of a clause. A negative result is certain, a positive one is not. Refuses:
+to derive clauses, and to prove that they exclude no match (`query/necessary_terms.py`).
 
 RE2 searches a memory map directly: for one literal at 2 to 3 GB/s ignoring case, and at 8 to 15 GB/s with
 exact case if the first byte is rare. Python's `find` and `lower` reach 1 GB/s, and RE2 with several literals
@@ -42,7 +43,7 @@ _NEEDLE_ESCAPE = compiled_raw(_needle_escape()).search
 
 
 def alternatives(clause: Clause) -> tuple[bytes, ...]:
-    """The byte strings of which a match has at least one in `raw.lower()`."""
+    """The byte strings of a clause: `raw.lower()` of a matching event has at least one of them."""
     strings = [needle.encode() for needle in sorted(clause.needles)]
     strings += sorted(raw.lower() for raw in clause.raw)
     return (*strings, *(_EXPONENTS if clause.or_exponent else ()))
@@ -63,7 +64,8 @@ class BytePrefilter:
         self._searches = (*searches, *(compiled_raw(pattern).search for pattern in patterns))
 
     def may_match(self, raw: Buffer) -> bool:
-        """Whether bytes of many records may satisfy it. Ignores \\u escapes: see `may_hide_needle`."""
+        """Whether bytes of many records may satisfy the clause. It ignores needles that are written with \\u
+        escapes: see `may_hide_needle`."""
         return any(search(raw) is not None for search in self._searches)
 
     def stretches_that_may_match(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
@@ -79,7 +81,8 @@ class BytePrefilter:
         return stretches
 
     def record_may_match(self, record: Record) -> bool:
-        """Whether one record may satisfy the clause. A needle never spans value, key and header values."""
+        """Whether one record may satisfy the clause: its value, its key or a header's value may have a
+        needle."""
         if record.value is not None and self._text(record.value):
             return True
         if record.key is not None and self._text(record.key):

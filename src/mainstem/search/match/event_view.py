@@ -1,5 +1,8 @@
 """Decodes an event lazily while it is matched: only the parts that the query tests.
 
+Owns: the decoded parts of one event, and looking up paths in them. Refuses: to decide whether a value matches
+(`values.py`).
+
 The fields that a query names are decoded alone first; msgspec skips the others in C, which is 3 times as
 fast. It does not check everything that it skips (UTF-8, for example), and an event whose payload is not JSON
 has no fields. So a field that matches counts only if `is_json` confirms the payload. A field that does not
@@ -52,7 +55,8 @@ class EventView:
         self._row = self._tree = _UNREAD
 
     def row(self, reader: QueryFieldReader) -> Any:
-        """The fields that the query names; None if the payload is no JSON object. A query has one reader."""
+        """The decoded fields that the query names, as attributes; None if the payload is no JSON object. All
+        calls must pass the same reader, because the result is kept."""
         if self._row is _UNREAD:
             try:
                 self._row = None if self.record.value is None else reader.decode(self.record.value)

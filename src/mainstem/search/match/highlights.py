@@ -1,4 +1,4 @@
-"""Lists the positive terms of a query, in a form that a page can highlight without a parser.
+"""Lists the terms of a query that are not negated, in a form that a page can highlight without a parser.
 
 Regular expressions are left out, because a browser's engine may need unbounded time for them. So are topic,
 partition, offset and time, which every event has.
@@ -20,17 +20,19 @@ from mainstem.search.text.tokens import tokens
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """One test to highlight: `words`, `glob`, or a range between `low` and `high`."""
+    """What to highlight in the shown events for one term of a query: `words` side by side, texts that match
+    `glob`, or values in the range from `low` to `high`."""
 
     place: Literal["text", "field", "key", "header"]
     path: tuple[str, ...] = ()
     """For a field, its names; for a header, its name."""
     words: tuple[str, ...] = ()
-    """Tokens side by side in one text; each is a case-folded pattern with `*`, `?` and backslashes."""
+    """Patterns of tokens side by side in one text, case-folded. `*` is any run of characters, `?` one
+    character; a backslash escapes the next character."""
     glob: str | None = None
-    """A case-folded pattern of the whole text."""
+    """A pattern that the whole case-folded text matches; `*`, `?` and backslashes as in `words`."""
     number: str | None = None
-    """In addition to `glob`: JSON numbers of this value match, too."""
+    """A number. JSON numbers of this value match too, however they are spelled (4711, 4711.0, 4.711e3)."""
     literal: bool = False
     """Whether the value was in quotes that change its meaning: `"null"` is not null."""
     low: Bound | None = None

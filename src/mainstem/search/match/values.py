@@ -1,7 +1,8 @@
 """Tests of one value: equality, glob patterns, regular expressions, ranges.
 
-This is what `field:value` means for each type of JSON value and for the text of keys and headers.
-docs/SEARCH.md explains it to users.
+Owns: what `field:value` means for each type of JSON value and for the text of keys and headers;
+docs/SEARCH.md explains it to users. Refuses: to find the value in an event (`event_view.py`), and free text
+(`text/freetext.py`).
 
 - Equality: the case-folded texts of scalar and query are equal. JSON numbers are also equal by value, unless
   the query's number is in quotes. `null` without quotes also matches JSON's null; in quotes it is only text.
@@ -27,7 +28,7 @@ TextTest: TypeAlias = Callable[[str], bool]
 
 
 def scalar_test(test: Test) -> ScalarTest:
-    """The test of a JSON scalar as `payload.decode_for_matching` returns it."""
+    """Returns a function that tests a JSON scalar as `payload.decode_for_matching` returns it."""
     match test:
         case Text():
             return _equality(test)
@@ -41,7 +42,7 @@ def scalar_test(test: Test) -> ScalarTest:
 
 
 def text_test(test: Test) -> TextTest:
-    """The test of the text of a key or of a header's value."""
+    """Returns a function that tests the text of a key or of a header's value."""
     match test:
         case Text(text):
             folded = text.casefold()
@@ -58,7 +59,8 @@ def text_test(test: Test) -> TextTest:
 
 
 def is_null_test(test: Test) -> bool:
-    """Whether null, an absent key or an empty header value matches."""
+    """Whether a null field, an absent key or a header without value passes the test: only for `null` without
+    quotes."""
     return isinstance(test, Text) and not test.quoted and test.text.casefold() == "null"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class QueryError(ValueError):
-    """A query cannot be parsed. The message is for the person who typed it."""
+    """Raised for a query that cannot be parsed. Its message is for the person who typed it."""
 
     def __init__(self, message: str, column: int = 0, length: int = 1) -> None:
         super().__init__(message)

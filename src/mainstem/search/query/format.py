@@ -1,6 +1,7 @@
 """Writes a syntax tree as query text, in one canonical spelling: `parse(format_query(node)) == node`.
 
-Brackets and quotes are written only where they are needed.
+Owns: where brackets, quotes and backslashes are needed; it writes no others. Refuses: to check the tree,
+which must be one that `parse` can return.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def _nested(node: Node) -> str:
 
 
 def format_path(path: tuple[str, ...]) -> str:
-    """The name of a payload field as a query spells it before the colon."""
+    """The path of a payload field as a query spells it before the colon: names joined by dots, in quotes
+    where a name has other characters or would be read as `key`, `topic`, AND or the like."""
     names = [name if _BARE_NAME.fullmatch(name) else _quoted(name) for name in path]
     if path[0] in RESERVED | OPERATORS or path[0].startswith("-"):
         names[0] = _quoted(path[0])
@@ -60,7 +62,8 @@ def format_path(path: tuple[str, ...]) -> str:
 
 
 def format_target(target: TermTarget) -> str:
-    """A target as a query spells it before the colon."""
+    """The tested part of an event as a query spells it before the colon: `key`, `header.NAME`, a field's
+    path."""
     if target.kind == "field":
         return format_path(target.path)
     if target.kind == "header":

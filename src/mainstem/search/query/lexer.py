@@ -1,7 +1,7 @@
 """Splits a query's text into words, resolving escapes and quotes.
 
-It finds where a word begins and ends and which of its characters are literal. Fields and values are the
-parser's matter.
+Owns: where a word begins and ends, and which of its characters are literal. Refuses: to interpret words as
+fields or values (`parser.py`). A text that cannot be split raises QueryError.
 """
 
 from __future__ import annotations

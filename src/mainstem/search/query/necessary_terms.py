@@ -1,5 +1,8 @@
 """Derives the tokens and bytes that every matching event must contain: the basis for skipping data unread.
 
+Owns: the clauses of a query, its bounds of time, partition and offset, and the proofs that no match is
+excluded. Refuses: to read or test data (`match/`, `blocks/`).
+
 A query gives a conjunction of `Clause`s. An event or block that contradicts one of them cannot match. It is
 always correct to have fewer clauses, down to none. So the proofs below only show that each clause is implied
 by the query, not that the set is complete.

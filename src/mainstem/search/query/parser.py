@@ -5,11 +5,14 @@
     and     = not { [ "AND" ] not }
     not     = { "NOT" } primary
     primary = "(" or ")" | name ":" value | regex | phrase | word | "*"
-    value   = "(" values as above ")" | regex | phrase | word | range
+    value   = "(" values ")" | regex | phrase | word | range
+    values  = as `or`, with `value` in the place of `primary`
     range   = ( ">" | ">=" | "<" | "<=" ) bound | ( "[" | "{" ) bound "TO" bound ( "]" | "}" )
 
-The parser does not guess: an operator of another query language is an error that says how to write it here.
-Every error has its column. A list of values is a short form: `a:(b OR c)` is `a:b OR a:c`.
+A list of values is a short form: `a:(b OR c)` is `a:b OR a:c`.
+
+Owns: the grammar, and the message and column of each QueryError. Refuses: to guess: an operator of another
+query language raises a QueryError that says how to write it here. Values are checked in `validation.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ FOREIGN = {
 
 
 def parse(text: str) -> Node:
-    """Parse a query. Raises QueryError, which points at the mistake."""
+    """The syntax tree of a query. Raises QueryError with the column of the mistake."""
     if len(text) > LENGTH_MAX:
         raise QueryError(f"a query has at most {LENGTH_MAX:,} characters", LENGTH_MAX, len(text) - LENGTH_MAX)
     for column, character in enumerate(text):
@@ -302,7 +305,8 @@ class _Parser:
 
 
 def quotes_matter(word: Word) -> bool:
-    """Whether the quotes or backslashes of this value change its meaning."""
+    """Whether the quotes or backslashes of this value change its meaning: `"1"` is text and not a number,
+    `"null"` is a word and not JSON's null."""
     if word.is_plain:
         return False
     return number_of(word.text) is not None or word.text.casefold() == "null"

@@ -1,6 +1,7 @@
 """Parses the times in a query: `2013-06-01`, `2013-06-01T10:00Z`, `-2d`, `now`.
 
-The current time is an argument. A time without an offset is UTC.
+Owns: the accepted forms of a time, and the interval that each of them means. Refuses: to read a clock; the
+current time is an argument. A time without an offset from UTC is UTC.
 
 A date is the whole day, and a month or year likewise. So `[2013-06-01 TO 2013-06-02]` is two days, and
 `>2013-06-01` begins on the next day. A time of day is an instant at the end of a range. Alone it is the whole

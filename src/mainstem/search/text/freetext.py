@@ -24,7 +24,7 @@ def token_patterns(pattern: str) -> list[str]:
 
 
 def words_test(wanted: Sequence[str]) -> Callable[[str], bool]:
-    """A test whether a text has these tokens, side by side and in this order."""
+    """Returns a function that tests whether a text has these tokens, side by side and in this order."""
     longest = max(wanted, key=len)
 
     def test(text: str) -> bool:
@@ -36,7 +36,8 @@ def words_test(wanted: Sequence[str]) -> Callable[[str], bool]:
 
 
 def patterns_test(pattern: str) -> Callable[[str], bool]:
-    """A test whether a text has tokens side by side that match a free word with wildcards."""
+    """Returns a function that tests whether a text has tokens, side by side, that match a free word with
+    wildcards."""
     folded = [globs.fold(part) for part in token_patterns(pattern)]
     tests = [globs.glob_test(part) for part in folded]
     longest = max((literal for part in folded for literal in globs.literals(part)), key=len, default="")

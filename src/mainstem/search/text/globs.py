@@ -47,7 +47,7 @@ def fold(pattern: str) -> str:
 
 
 def glob_test(pattern: str) -> Callable[[str], bool]:
-    """A test whether a whole text matches the pattern."""
+    """Returns a function that tests whether a whole text matches the pattern."""
     shape = "".join(character if is_wildcard else "a" for character, is_wildcard in parts(pattern))
     literal = "".join(literals(pattern))
     if set(shape) == {"*"}:

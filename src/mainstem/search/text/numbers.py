@@ -17,13 +17,14 @@ NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,999})(?:\.[0-9]{1,1000})?(?:[eE][+-]?[
 
 
 class SpelledNumber(str):
-    """The spelling of a number with a point or an exponent in a JSON payload."""
+    """A JSON number with a decimal point or an exponent, kept as the text in the payload: 1.50 stays "1.50".
+    It marks the text as a number, because a JSON string is a plain `str`."""
 
     __slots__ = ()
 
 
 def number_of(text: str) -> Number | None:
-    """The exact value of a text that is a JSON number; None for any other text."""
+    """The exact value of a text that is a JSON number within the limits of NUMBER; None for other texts."""
     if not NUMBER.fullmatch(text):
         return None
     if text.isdigit() or text[1:].isdigit():

@@ -44,7 +44,7 @@ def compiled(pattern: str) -> Any:
 
 
 def finder(pattern: str) -> Callable[[str], bool]:
-    """A test whether an expression matches anywhere in a text.
+    """Returns a function that tests whether an expression matches anywhere in a text.
 
     It searches the text's UTF-8 bytes, so that RE2 need not convert positions to characters."""
     search = compiled(pattern).search

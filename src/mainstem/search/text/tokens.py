@@ -1,7 +1,8 @@
-"""Splits events into tokens and fields, and lists the tokens that a token filter must hold.
+"""Splits events into tokens and fields, and lists the tokens that a token filter must have.
 
-`filter_tokens` is the only source of token filters: `Matcher.required_tokens` is correct only for filters
-that hold everything it yields.
+Owns: what a token is, and which tokens of an event a token filter has. `Matcher.required_tokens` is correct
+only for filters that have everything that `filter_tokens` returns. Refuses: to test whether an event matches
+(`match/`), and to write filters (`blocks/token_filter.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _RUN = re.compile(r"[^\W_]+")
 """`\\w` without the underscore is what str.isalnum accepts."""
 
 EXPONENT_TOKEN = "#e"
-"""Marks the filter of a block that has a number with an exponent: 4711 may be spelled 4.711e3. No other token
-contains a #."""
+"""A token that a filter has if an event of its block has a number with an exponent: a search for 4711 must
+read the block, because 4711 may be spelled 4.711e3. No other token contains a #."""
 
 _EXPONENT = re.compile(r"(?:^|[\s:,\[])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?=$|[\s,\]}])")
 
@@ -59,9 +60,8 @@ def scalars(value: Any) -> Iterator[Scalar]:
 
 
 def fields(value: Any) -> Iterator[tuple[tuple[str, ...], Scalar]]:
-    """Path and scalar of every scalar in a field. Array indexes are not part of a path.
-
-    `query.format.format_path` spells a path as a query does."""
+    """Yield every scalar that lies in a field of a parsed JSON value, with its path: the names of the fields
+    around it, from the outermost to the innermost. The scalars of an array have the path of the array."""
     stack: list[tuple[tuple[str, ...], Any]] = [((), value)]
     while stack:
         path, value = stack.pop()
@@ -74,7 +74,7 @@ def fields(value: Any) -> Iterator[tuple[tuple[str, ...], Scalar]]:
 
 
 def filter_tokens(record: Record) -> set[str]:
-    """Every token that a token filter must hold for an event. It may have more, such as field names.
+    """The tokens that a token filter must have for this event, and perhaps further ones, such as field names.
 
     A JSON payload without a backslash is not parsed: it contains the text of every scalar unchanged, and
     between scalars only characters that are neither letters nor digits (quotes, brackets, colons, commas,
