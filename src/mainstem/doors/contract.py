@@ -3,6 +3,8 @@
 A door serves one protocol. Its folder below `mainstem.doors` declares it as a `Door`, which costs nothing to
 import, and one line in `mainstem.doors` adds it to `DOORS`. Flags, settings, the ready line, `/readyz`,
 metrics and docs are derived from that declaration. The code behind it is imported at its first connection.
+Owns: `Door`, `Listener`, and what the server and an open door know of each other (`DoorContext`, `OpenDoor`,
+`DoorStatus`). Refuses: to import the code of any door, because every start imports this module.
 
 A listener is one bound address. A door may have several listeners, and a listener several doors: an accepted
 connection goes to the door whose bytes it sends (`Door.sniff`).
@@ -45,7 +47,7 @@ class MetricDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUsage:
-    """Bytes: of the log's files, and of the file system that they are on."""
+    """Disk space in bytes: used by the log's files, and free and total of the file system that holds them."""
 
     used_bytes: int
     free_bytes: int
@@ -63,7 +65,7 @@ class Listener:
     advertised: HostPort
     """The address that clients are given to connect to."""
     doors: tuple[str, ...]
-    """Names of the doors behind it."""
+    """Names of the doors that serve its connections."""
 
 
 class OpenDoor(Protocol):
@@ -71,7 +73,7 @@ class OpenDoor(Protocol):
 
     @property
     def connections(self) -> int:
-        """How many it serves now."""
+        """The number of connections that the door serves now."""
 
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
         """Serve a connection that `listener` accepted. The door owns it from here, and calls
@@ -79,7 +81,8 @@ class OpenDoor(Protocol):
 
     @property
     def http_app(self) -> HttpApp | None:
-        """What answers the paths below `Door.http_prefix` on the HTTP door; None without a prefix."""
+        """The ASGI application for requests of the HTTP door whose path begins with `Door.http_prefix`; None
+        if the door has no prefix."""
 
     def problems(self) -> Sequence[str]:
         """Why the door does not serve as it should, one line each; `/readyz` reports them."""
@@ -101,9 +104,9 @@ class DoorStatus:
     name: str
     title: str
     flag: str
-    """What turns it on."""
+    """The command-line flag that turns the door on."""
     addresses: tuple[HostPort, ...] = ()
-    """Where it is served; empty if it is off."""
+    """The addresses that the door listens on; empty if it is off."""
     advertised: tuple[HostPort, ...] = ()
     """The addresses that clients are given, in the order of `addresses`."""
     off_reason: str = ""
@@ -115,12 +118,13 @@ class DoorStatus:
 
     @property
     def is_on(self) -> bool:
-        """Whether it is served."""
+        """Whether the door listens for connections."""
         return bool(self.addresses)
 
     @property
     def text(self) -> str:
-        """`127.0.0.1:9092`, several with commas, or `off`, with the reason if there is one."""
+        """The status in one line: `127.0.0.1:9092`, several addresses with commas, or `off`, with the reason
+        if there is one."""
         if self.addresses:
             return ",".join(map(str, self.addresses))
         return f"off ({self.off_reason})" if self.off_reason else "off"
@@ -136,21 +140,22 @@ class DoorContext:
     cluster_address: str
     """HOST:PORT where Kafka clients connect to the log; empty if they cannot."""
     listeners: tuple[Listener, ...]
-    """Those of this door."""
+    """The listeners of this door."""
     warnings: WarningLog
     """For warnings about clients of this door."""
     statuses: Callable[[], Sequence[DoorStatus]]
-    """All doors of the server, this one included."""
+    """Returns the status of every door of the server, this one included."""
     search: Callable[[], Search]
-    """The server's search, made at the first call."""
+    """Returns the server's search, which is created at the first call."""
     version: str
-    """Of mainstem."""
+    """The version of mainstem."""
     read_only: bool = False
     """Whether the engine refuses every change."""
     http_mounts: Mapping[str, Callable[[], Awaitable[HttpApp]]] = field(default_factory=dict)
-    """For the HTTP door: the prefixes of other doors, and what opens each of these doors."""
+    """For the HTTP door: by the path prefix of each other door that has one, the function that opens that
+    door and returns its ASGI application."""
     disk_usage: Callable[[], DiskUsage] | None = None
-    """None: the log is not on this machine."""
+    """Returns the disk space of the log; None if the log is on another machine."""
     node: Node | None = None
     """The log and coordinator themselves, for doors that declare `needs_node`."""
 
@@ -166,7 +171,7 @@ class Door:
     """The folder's name; also the name of the setting and the flag for its address, and of its metrics'
     label."""
     title: str
-    """As it is written for people: Kafka, HTTP."""
+    """The name of the door that people read: Kafka, HTTP."""
     port: int
     """The usual port of its protocol."""
     sniff: Callable[[bytes], bool | None]
@@ -187,7 +192,7 @@ class Door:
     uses_search: bool = False
     """It searches: the server keeps token filters for it."""
     on_by_default: bool = False
-    """Served when nothing is said. A taken port then fails the start."""
+    """Whether the door is on without any setting or flag. If its port is then taken, the start fails."""
     preload: bool = False
     """Its code is imported soon after the start, also without a connection."""
 

@@ -47,7 +47,8 @@ def decode_request(
 
 
 def frame_reply(key: int, version: int, correlation_id: int, body: list[Buffer]) -> list[Buffer]:
-    """Length and reply header before the pieces of a body."""
+    """The whole frame of a reply whose body is encoded: length and reply header, then the pieces of
+    `body`."""
     size = 0
     for piece in body:
         size += len(piece)
@@ -71,6 +72,6 @@ def encode_request(key: int, version: int, correlation_id: int, client_id: str, 
 
 
 def decode_reply(key: int, version: int, frame: memoryview) -> Message:
-    """The reply in a frame without its length. ProtocolError. The caller has matched the correlation id, the
-    first four bytes, to the request that it sent."""
+    """The reply in a frame without its length. ProtocolError if the bytes do not fit. The caller has matched
+    the correlation id, the first four bytes, to the request that it sent."""
     return read_reply(key, version, frame)

@@ -33,11 +33,11 @@ MAX_STRING_BYTES = 0x7FFF
 """A longer string is refused, as in Kafka, also where its length is a varint."""
 CORRELATION_ID_BYTES = 4
 MAX_TAGS = 1024
-"""Tagged fields of one struct. The schemas know four at most."""
+"""Most tagged fields of one struct that are accepted. The schemas know four at most."""
 
 
 class ProtocolError(Exception):
-    """The peer sent what the protocol does not allow. The connection has to be closed."""
+    """The error for bytes that the protocol does not allow. The connection to the peer has to be closed."""
 
 
 class Message:
@@ -187,7 +187,7 @@ class _ElementCounter:
         self.remaining = self.max_elements = 0
 
     def start(self, max_elements: int) -> None:
-        """A new request, with at most `max_elements`."""
+        """Begin to count a new request, which may have at most `max_elements`."""
         self.remaining = self.max_elements = max_elements
 
     def spend(self, count: int) -> None:

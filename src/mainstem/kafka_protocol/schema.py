@@ -53,7 +53,7 @@ class MessageSchema(msgspec.Struct, frozen=True):
 
 
 class Api(msgspec.Struct, frozen=True):
-    """One API key."""
+    """The schemas of an API key: its request and its reply."""
 
     name: str
     request: MessageSchema

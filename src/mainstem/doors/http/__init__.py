@@ -19,7 +19,7 @@ METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTION
 
 
 def sniff(first_bytes: bytes) -> bool | None:
-    """A request begins with its method."""
+    """Whether the bytes begin with an HTTP method; None: they may be the beginning of one."""
     if first_bytes.startswith(METHODS):
         return True
     return None if any(method.startswith(first_bytes) for method in METHODS) else False
@@ -43,7 +43,7 @@ DOOR = Door(
             name="http_hosts",
             type=str,
             default="",
-            doc="Names by which browsers may call the HTTP door beside localhost, with commas.",
+            doc="Host names for the HTTP door in browsers, in addition to localhost, with commas.",
             metavar="NAMES",
             has_flag=True,
         ),
@@ -51,14 +51,14 @@ DOOR = Door(
             name="http_read_only",
             type=bool,
             default=False,
-            doc="Refuse every change that is asked for by HTTP.",
+            doc="Refuse every HTTP request that would change something.",
             has_flag=True,
         ),
         SettingDefinition(
             name="http_max_body_bytes",
             type=int,
             default=16_777_216,
-            doc="Maximum body of an HTTP request, bytes; of NDJSON, each line.",
+            doc="Maximum size of the body of an HTTP request, in bytes; for NDJSON, of each line.",
             minimum=1024,
         ),
     ),

@@ -72,7 +72,7 @@ class PathRoute:
         except contract.StreamError as error:
             return problem.from_error(error).response()
         except Exception:
-            log.exception("%s %s failed", request.method, request.url.path)
+            log.exception("%s %s failed; the client got status 500", request.method, request.url.path)
             return Problem("failed", "an unexpected error; the server's log has the details").response()
 
 

@@ -32,7 +32,7 @@ AuditValue: TypeAlias = str | int | bool | None
 
 
 class AuditLine:
-    """What is known of an action. Its `counts` grow while it runs."""
+    """The audit line of one action: collected while the action runs, written at its end."""
 
     def __init__(self, action: str, peer: str, *, dry_run: bool, details: dict[str, AuditValue]) -> None:
         self._head: dict[str, AuditValue] = {"action": action, "peer": peer, "dry_run": dry_run, **details}
@@ -90,7 +90,7 @@ def write(fields: dict[str, AuditValue]) -> None:
 
 
 def matches_details(matches: MatchesJson) -> dict[str, AuditValue]:
-    """What a line says of the matches that were exported or replayed."""
+    """The fields of an audit line that say which matches are exported or replayed."""
     details: dict[str, AuditValue] = {"query": matches.query, "topics": ",".join(matches.topics) or "*"}
     if matches.partitions is not None:
         details["partitions"] = ",".join(map(str, matches.partitions))

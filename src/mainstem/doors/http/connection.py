@@ -41,7 +41,8 @@ into a pager."""
 
 
 class HttpConnection(H11Protocol):
-    """uvicorn's connection with limits."""
+    """One client's connection: uvicorn's HTTP/1.1 protocol with deadlines and a maximum number of
+    connections."""
 
     def __init__(self, clock: Clock, on_closed: Callable[[], None], **protocol_arguments: Any) -> None:
         super().__init__(**protocol_arguments)

@@ -64,9 +64,9 @@ class HttpContext:
     disk_usage: Callable[[], DiskUsage] | None
     """Returns the disk usage of the log; None: the log is on another machine."""
     door_statuses: Callable[[], Sequence[DoorStatus]]
-    """Every door of the server, this one included."""
+    """Returns the status of every door of the server, this one included."""
     search: Callable[[], Search]
-    """The search, which is created when it is first used."""
+    """Returns the search, which is created at the first call."""
     search_slots: asyncio.Semaphore
     """Has a slot for each search that may run at the same time."""
     running_replays: set[tuple[str, str]] = field(default_factory=set)

@@ -1,7 +1,7 @@
-"""Paths of the HTTP door that other doors answer.
+"""Passes requests of the HTTP door to other doors, by the prefix of their path.
 
-Owns: from a path to the door that declared its prefix (`Door.http_prefix`). Refuses: to let a request around
-the guard, which is in front of it. A door that is off has no paths here: they are not found.
+Owns: which door answers a path: the one that declared its prefix (`Door.http_prefix`). Refuses: requests that
+the guard has not checked; it is in front of this. The paths of a door that is off get status 404.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MountedApps:
         self._mounts = mounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if self._mounts and scope["type"] == "http":
             for prefix, open_app in self._mounts.items():
                 if scope["path"].startswith(prefix):
@@ -43,8 +43,13 @@ class MountedApps:
         try:
             app = await open_app()
         except Exception:
-            log.exception("%s: the door that answers this path cannot be opened", scope["path"])
-            problem = Problem("failed", "the door that answers this path cannot be opened; the log has it")
+            log.exception(
+                "%s: the door that answers this path cannot be opened; the client got status 500",
+                scope["path"],
+            )
+            problem = Problem(
+                "failed", "the door for this path cannot be opened; the server's log has the details"
+            )
             await problem.response()(scope, receive, send)
         else:
             await app(scope, receive, send)

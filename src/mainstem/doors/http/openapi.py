@@ -1,7 +1,8 @@
 """The OpenAPI 3.1 document, made from the declarations of the routes.
 
-Owns: nothing written by hand. Every declared route is in the document with its parameters, bodies, replies
-and problems. The schemas are those of the types with which bodies are read and replies are written.
+Owns: the document. Every declared route is in it with its parameters, bodies, replies and problems. Refuses:
+any part that is written by hand: the texts are the docstrings of the routes, and the schemas are those of the
+types with which bodies are read and replies are written.
 """
 
 from __future__ import annotations

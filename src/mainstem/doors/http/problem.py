@@ -52,7 +52,7 @@ class Problem(Exception):
         }
 
     def response(self) -> Response:
-        """The response that sends it."""
+        """The HTTP response that reports this problem."""
         return Response(msgspec.json.encode(self.members()), self.status, self.headers, MEDIA_TYPE)
 
 

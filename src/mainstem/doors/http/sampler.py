@@ -146,11 +146,11 @@ class Sampler:
                 self._failed = False
             except StreamError as error:
                 if not self._failed:
-                    log.warning("statistics are not updated: %s", error)
+                    log.warning("statistics are not updated until the event log can be read again: %s", error)
                 self._failed = True
             except Exception:
                 if not self._failed:
-                    log.exception("statistics are not updated")
+                    log.exception("statistics are not updated until sampling succeeds again")
                 self._failed = True
             cost_s = self._clock.monotonic() - started_s
             await pause(max(TOPICS_PERIOD_S, cost_s * COST_FACTOR))

@@ -1,4 +1,4 @@
-"""Runs the searches of this door: at most SEARCHES_MAX at once, counted for the metrics.
+"""Runs the searches of the HTTP door: at most SEARCHES_MAX at once, counted for the metrics.
 
 Owns: the limit, and turning errors of queries into problems. What a query means, and how a search is
 executed, is in `mainstem.search`.

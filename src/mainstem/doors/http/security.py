@@ -1,7 +1,7 @@
-"""The guard around the whole application, and the headers of every answer.
+"""Checks every HTTP request before any route sees it, and adds the security headers to every response.
 
-Owns: those headers, and how a request that `doors/net/http_guard.py` forbids is answered. It is one layer for
-all routes: a new route cannot forget it.
+Owns: those headers, and the response to a request that `doors/net/http_guard.py` forbids. It is one layer
+around all routes, so that no new route can miss it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class GuardedApp:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return  # no websockets here: the server closes them
 

@@ -46,8 +46,7 @@ HEAD_BYTES = 64 << 10
 
 
 class _UvicornServer(uvicorn.Server):
-    """uvicorn without its sockets and signals, and without its ten looks a second at whether it should
-    stop."""
+    """uvicorn without its sockets and signals, and without its ten checks a second whether to stop."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -63,8 +62,8 @@ class _UvicornServer(uvicorn.Server):
 
 
 class HttpDoor:
-    """Serves HTTP on the connections that it is given, from `start` to `close`. The engine is its owner's to
-    close."""
+    """Serves HTTP on the connections that it is given, from `start` to `close`. It does not close the
+    engine."""
 
     def __init__(
         self,
@@ -122,7 +121,7 @@ class HttpDoor:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """From now on connections are accepted."""
+        """Start uvicorn and the sampling task. Afterwards `accept` may be called."""
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it logs its start; so do we, once
         serving = asyncio.create_task(self._server._serve([]), name="http")
         accepts = asyncio.create_task(self._server.accepts.wait())
@@ -162,7 +161,7 @@ class HttpDoor:
         return ()
 
     async def drain(self) -> None:
-        self.context.closing.set()  # what streams ends
+        self.context.closing.set()  # ends the responses that stream
         self._server.stop.set()
         for task in self._tasks:
             await task
@@ -173,7 +172,7 @@ class HttpDoor:
 
 
 async def open_door(context: DoorContext) -> HttpDoor:
-    """See `mainstem.doors.contract.Door.load`."""
+    """Create and start the HTTP door. The server calls this through `Door.load`."""
     addresses = [listener.address for listener in context.listeners]
     names = [address.host for address in addresses]
     advertise = context.settings.advertise

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def sniff(first_bytes: bytes) -> bool | None:
-    """A request begins with its length, less than 2 GiB, and no text protocol begins with a byte below
-    0x20."""
+    """Whether the bytes can begin a Kafka request: it begins with its length, less than 2 GiB, and no text
+    protocol begins with a byte below 0x20."""
     return first_bytes[0] < 0x20
 
 
@@ -42,7 +42,7 @@ DOOR = Door(
         "mainstem_kafka_refusals_total": MetricDefinition(
             "counter",
             ("kind",),
-            "Kafka clients that were refused, delayed or closed, by the kind of the log line.",
+            "Kafka clients that were refused, delayed or disconnected, by kind of warning.",
         ),
     },
     needs_advertised_address=True,

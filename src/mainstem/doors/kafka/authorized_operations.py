@@ -13,7 +13,7 @@ NOT_REQUESTED = -(1 << 31)
 
 
 class AclOperation(IntEnum):
-    """Kafka's `AclOperation`, as far as a resource here has it."""
+    """The operations of Kafka's `AclOperation` that a topic, a group or the cluster supports."""
 
     READ = 3
     WRITE = 4

@@ -31,10 +31,10 @@ class ResourceType(IntEnum):
 
 
 SOURCES: dict[ConfigSource, int] = {"topic": 1, "static": 4, "default": 5}
-"""Kafka's `DescribeConfigsResponse.ConfigSource`."""
+"""The number of each source of a value: Kafka's `DescribeConfigsResponse.ConfigSource`."""
 
 TYPES: dict[ConfigType, int] = {"boolean": 1, "string": 2, "int": 3, "long": 5, "double": 6, "list": 7}
-"""Kafka's `DescribeConfigsResponse.ConfigType`."""
+"""The number of each type of a value: Kafka's `DescribeConfigsResponse.ConfigType`."""
 
 FIXED = {
     "default.replication.factor": (
@@ -44,14 +44,14 @@ FIXED = {
     "delete.topic.enable": ("true", "Topics can be deleted."),
     "offsets.topic.replication.factor": ("1", "Replicas of committed offsets: there is one node."),
 }
-"""Name -> (value, documentation) of Kafka's settings that tools request of a broker and that have only one
-value here."""
+"""Kafka's broker settings that tools request and that can have only one value here: name -> (value,
+documentation)."""
 
 _LONG_NAME = re.compile(r"\.(ms|bytes)$")
 
 
 def check_broker(name: str, node_id: int) -> None:
-    """InvalidRequest if the name of a broker is not this one's. The empty name means all brokers."""
+    """Raise InvalidRequest unless `name` is the id of this broker, or empty, which means all brokers."""
     if name in ("", str(node_id)):
         return
     if not name.isascii() or not name.isdigit():
@@ -156,7 +156,8 @@ def _type_of(name: str, value: str) -> ConfigType:
 def alter_resources(
     resources: Sequence[Message], node_id: int, change: Callable[[Message], Promise[TopicMetadata]]
 ) -> Promise[Message]:
-    """The reply to a change of settings. `change` changes one topic; every other resource is refused."""
+    """The reply to AlterConfigs and IncrementalAlterConfigs, with one result for each resource. `change`
+    changes one topic; every other resource is refused."""
     repeated = duplicates((resource.resource_type, resource.resource_name) for resource in resources)
 
     def start(resource: Message) -> Promise[TopicMetadata]:

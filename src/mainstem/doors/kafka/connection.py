@@ -31,8 +31,8 @@ from mainstem.promise import Promise
 MAX_UNANSWERED = 256
 """Most requests of a connection that are started and not answered."""
 MAX_UNANSWERED_BYTES = 16 << 20
-"""Most bytes of these requests. A Produce that waits for its commit holds no buffer here, but the journal
-holds its bytes."""
+"""Most bytes of a connection's requests that are started and not answered. A Produce that waits for its
+commit holds no buffer here, but the journal holds its bytes."""
 MAX_PARKED_BYTES = 4 << 20
 """Most bytes of a connection's replies that wait for an earlier one."""
 TURN_BYTES = 64 << 10
@@ -78,7 +78,8 @@ class _ReplySlot:
 
 
 class KafkaConnection:
-    """See the module. Implements `handler.ClientConnection` and `CapacityWaiter`."""
+    """One client's connection: receives the client's bytes, and writes the replies to `transport`. Implements
+    `handler.ClientConnection` and `CapacityWaiter`."""
 
     __slots__ = (
         "_blocker",
@@ -199,7 +200,7 @@ class KafkaConnection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for new requests; replies may still be unsent."""
+        """Whether the connection starts no more requests; replies may still be unsent."""
         return self._closed
 
     @property
@@ -214,7 +215,7 @@ class KafkaConnection:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the shared memory that its unfinished frame holds."""
+        """Bytes of the budget `Dispatcher.receiving` that the unfinished frame of this connection holds."""
         return self._frames.held_bytes
 
     # --- ClientConnection, called by handlers ------------------------------------------------------------
@@ -346,8 +347,8 @@ class KafkaConnection:
         self._send_or_park(request, result, len(frame), pipelined)
 
     def _send_or_park(self, request: Request, result: HandlerResult, size: int, pipelined: bool) -> None:
-        """Send the reply if it is ready and no earlier one is missing; else reserve its place in the
-        order."""
+        """Send the reply if its handler has finished and all earlier replies of the connection are sent.
+        Otherwise keep the reply, or a place for it, until they are."""
         if isinstance(result, Promise):
             if not result.done:
                 self._park(request, result, size, pipelined)

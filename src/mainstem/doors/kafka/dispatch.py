@@ -39,7 +39,8 @@ log = logging.getLogger("mainstem.kafka")
 
 
 class Dispatcher:
-    """The parts that all connections of the door share."""
+    """Runs the requests of all connections of the door, with the handlers, buffers and limits that they
+    share."""
 
     def __init__(
         self, context: HandlerContext, handlers: dict[int, Handler], warnings: WarningLog | None = None
@@ -140,7 +141,7 @@ class Dispatcher:
         """The reply with the error code of an exception. CloseConnection if the reply has no such field."""
         if not is_refusal(error):
             log.error(
-                "API key %d version %d from %s failed",
+                "request with API key %d version %d from %s failed unexpectedly",
                 request.key,
                 request.version,
                 request.peer,

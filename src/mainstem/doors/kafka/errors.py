@@ -1,6 +1,7 @@
 """Kafka's error codes, and the code of each error of the log and the coordinator.
 
-Owns: `ErrorCode`, and `code_of`, the only mapping from exceptions to codes.
+Owns: `ErrorCode`, and `code_of`, the only mapping from exceptions to codes. Refuses: a code of its own for an
+exception that it does not know: that is a fault of the server, and the code is UNKNOWN_SERVER_ERROR.
 """
 
 from __future__ import annotations
@@ -181,14 +182,15 @@ def code_of(error: BaseException) -> ErrorCode:
 
 
 def leader_epoch_error(client_epoch: int, leader_epoch: int) -> int:
-    """0, or the code that makes a client with another leader epoch than the partition's fetch metadata again
-    (KIP-320). -1: the client does not know the epoch, which is no error."""
+    """The error code for a client that believes in `client_epoch` (KIP-320). 0 if that is the leader epoch of
+    the partition, or -1: the client does not know it. The other codes make the client fetch metadata
+    again."""
     if client_epoch in (-1, leader_epoch):
         return 0
     return ErrorCode.FENCED_LEADER_EPOCH if client_epoch < leader_epoch else ErrorCode.UNKNOWN_LEADER_EPOCH
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the error is an answer to the client. If not, it is a fault of the server and belongs in its
-    log."""
+    """Whether the error is an expected one, whose text the client gets. Any other error is a fault of the
+    server, which logs it with its traceback."""
     return isinstance(error, log_errors.LogError) or isinstance(getattr(error, "code", None), str)

@@ -38,7 +38,7 @@ _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN",
 
 
 class NotKafka(ProtocolError):
-    """A client speaks another protocol on this port."""
+    """The error for a client that speaks HTTP or TLS on the Kafka port."""
 
 
 class BufferPool:

@@ -1,7 +1,7 @@
 """The contract between the door and the handlers of API keys.
 
 Owns: `Request`, `HandlerContext`, `Handler`. Each file of `handlers/` ends in one `HANDLER`; the routing
-table and the reply to ApiVersions are derived from them. Handlers never see a socket.
+table and the reply to ApiVersions are derived from them. Refuses: to show a socket to a handler.
 
 A handler returns one of
 - a `Message`: the reply;
@@ -46,8 +46,8 @@ NODE_ID = 1
 
 
 class CloseConnection(Exception):
-    """The connection is to be closed without a reply, as Kafka does for some requests. The message is
-    logged."""
+    """Raised by a handler to close the connection without a reply, as Kafka does for some requests. The
+    message is logged."""
 
 
 class ClientConnection(Protocol):
@@ -88,8 +88,9 @@ class HandlerContext:
     replies get, so that the unsent bytes of all connections together are bounded."""
 
     def fault(self, operation: str, error: BaseException) -> None:
-        """Log a fault of the server, with its traceback."""
-        log.error("%s failed", operation, exc_info=error)
+        """Log an unexpected error in `operation` with its traceback: a fault of the server, not of the
+        client's request."""
+        log.error("%s failed unexpectedly", operation, exc_info=error)
 
     @property
     def log(self) -> Log:
@@ -116,7 +117,7 @@ class HandlerContext:
         return self.node.log.cluster_id
 
     def partition(self, topic_name: str, index: int) -> Partition:
-        """The partition of a topic by name. UnknownTopicOrPartition."""
+        """A partition by the name of its topic. UnknownTopicOrPartition if it does not exist."""
         topic = self.topics.get(topic_name)
         if topic is None:
             raise UnknownTopicOrPartition(f"there is no topic {topic_name}")

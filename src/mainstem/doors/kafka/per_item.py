@@ -23,7 +23,8 @@ log = logging.getLogger("mainstem.kafka")
 def reply_for(
     result: Promise[T], on_success: Callable[[T], Message], on_refusal: Callable[[int, str], Message]
 ) -> Promise[Message]:
-    """The item's message: `on_success(value)`, or `on_refusal(error code, text for people)`. Never fails."""
+    """The message of one item of a reply: `on_success(value)`, or `on_refusal(error code, text for people)`.
+    Never fails."""
     reply: Promise[Message] = Promise()
 
     def finish(result: Promise[T]) -> None:
@@ -42,7 +43,8 @@ def reply_for(
 
 
 def error_text(error: BaseException) -> str:
-    """The text that a client gets. Of a fault of the server it gets none of the details: they are logged."""
+    """The text of an error for the client. A fault of the server is logged, and the client gets no
+    details."""
     if is_refusal(error):
         return str(error)
     log.error("one item of a request failed; the others are not affected", exc_info=error)

@@ -1,4 +1,4 @@
-"""The Kafka door's sockets.
+"""Serves the sockets of the Kafka door.
 
 Owns: one object for each socket, the timeouts of idle and stuck connections, draining at the end. Refuses: to
 wait for ever for a request, for the rest of one, or for a client to read its replies. The limits on
@@ -29,19 +29,21 @@ if TYPE_CHECKING:
 
 UNSENT_HIGH_BYTES = 256 << 10
 UNSENT_LOW_BYTES = 64 << 10
-"""A client that leaves more than HIGH unread gets no further request started until all but LOW is read."""
+"""When more than UNSENT_HIGH_BYTES of replies to a client are unsent, none of its further requests is started
+until at most UNSENT_LOW_BYTES are."""
 STUCK_SECONDS = 30.0
-"""A client that reads less than 64 KB of its replies in this time is closed."""
+"""A client that leaves replies unread, and reads less than 64 KB of them in this time, is disconnected."""
 UNSENT_ALL_BYTES = 256 << 20
-"""What all clients together may leave unread; the client that exceeds it is closed."""
+"""Most bytes of replies that all clients together may leave unread; the client that exceeds it is
+disconnected."""
 PARTIAL_SECONDS = 60.0
 PRESSED_SECONDS = 10.0
-"""How long a frame may stay unfinished without another 64 KB of it; PRESSED: if other connections wait for
-memory, and this one holds much."""
+"""How long a connection may leave a frame unfinished without sending another 64 KB of it. PRESSED_SECONDS
+holds if other connections wait for memory and this one holds much of it."""
 PROGRESS_BYTES = 64 << 10
 SWEEP_SECONDS = 5.0
 SWEEP_TURN = 500
-"""Connections that are checked before everything else has its turn."""
+"""Number of connections that are checked at once; then other tasks may run."""
 DRAIN_SECONDS = 10.0
 KEEPALIVE_SECONDS = 60
 
@@ -75,7 +77,7 @@ class KafkaSocket(asyncio.BufferedProtocol):
         noticeably."""
 
     def release(self) -> None:
-        """Give up its place in the limits."""
+        """Free the place of this connection in the limits."""
         self._accepted.closed()
 
     # --- asyncio's side
@@ -150,8 +152,8 @@ class KafkaSocket(asyncio.BufferedProtocol):
             self._connection.drain()
 
     def close_reason(self, now: float) -> str | None:
-        """Why this connection has to end now, or None; empty if it was merely idle, which is logged
-        nowhere."""
+        """Why this connection has to be closed now; empty: it was only idle, which is not logged. None: it
+        may stay."""
         connection = self._connection
         if connection is None:
             return None
@@ -177,7 +179,7 @@ class KafkaSocket(asyncio.BufferedProtocol):
         return stalled
 
     def _unread_reason(self, connection: KafkaConnection, since: float, now: float) -> str | None:
-        """Of a client that does not read what is sent to it."""
+        """As `close_reason`, for a client that does not read its replies."""
         assert self._transport is not None
         unsent = self._transport.get_write_buffer_size()
         seen_since, before = self.unsent
@@ -190,7 +192,7 @@ class KafkaSocket(asyncio.BufferedProtocol):
         return None
 
     def _stalled_reason(self, connection: KafkaConnection, now: float) -> str | None:
-        """Of a client that has sent a part of a frame."""
+        """As `close_reason`, for a client that has sent only a part of a frame."""
         size, progress_bytes = connection.partial_frame_bytes, PROGRESS_BYTES
         if size is None and self._door.dispatcher.receiving.is_contended:
             # It waits for memory, and keeps what it holds from others.
@@ -207,7 +209,8 @@ class KafkaSocket(asyncio.BufferedProtocol):
         return f"has not finished a frame in {PARTIAL_SECONDS:.0f} s"
 
     def unused_memory_bytes(self, now: float) -> int:
-        """Bytes that it holds of the shared memory, if it has made no use of them for a while; else 0."""
+        """Bytes of the budget `Dispatcher.receiving` that this connection holds, if it has received nothing
+        noticeable for PRESSED_SECONDS; else 0."""
         if self._connection is None or now - self.stalled_since < PRESSED_SECONDS:
             return 0
         return self._connection.held_bytes
@@ -268,11 +271,11 @@ class KafkaDoor:
 
     @property
     def is_closing(self) -> bool:
-        """No connection is served any more."""
+        """Whether `drain` has begun: new connections are not served."""
         return self._drained is not None
 
     def remove(self, client: KafkaSocket) -> None:
-        """A connection has ended."""
+        """Forget a connection that has ended, and free its place in the limits."""
         if client not in self._sockets:
             return
         self._sockets.discard(client)
@@ -282,14 +285,15 @@ class KafkaDoor:
             self._drained.set()
 
     def note_unsent(self, client: KafkaSocket, count: int) -> None:
-        """A client that stopped reading leaves `count` bytes unread; 0: it reads again."""
+        """Record that a client that stopped reading leaves `count` bytes unread; 0: it reads again.
+        Disconnects it if all clients together leave too much unread."""
         self._unsent_bytes += count - self._unsent.pop(client, 0)
         assert self._unsent_bytes >= 0, "no more is read than was unread"
         if count:
             self._unsent[client] = count
             if self._unsent_bytes > UNSENT_ALL_BYTES:
                 self.dispatcher.warn_rate_limited(
-                    "unsent", "too much is unread by all clients together: connection closed"
+                    "unsent", "all clients together leave too many bytes of replies unread: connection closed"
                 )
                 self._loop.call_soon(client.abort)
 
@@ -335,7 +339,7 @@ class KafkaDoor:
 
 
 async def open_door(context: DoorContext) -> KafkaDoor:
-    """See `mainstem.doors.contract.Door.load`."""
+    """Create the Kafka door. The server calls this through `Door.load`."""
     assert context.node is not None, "the Kafka door needs the node"
     return KafkaDoor(context.node, context.warnings)
 

@@ -41,7 +41,7 @@ class AcceptedConnection:
         task.add_done_callback(_attaching.discard)
 
     def refuse(self) -> None:
-        """Close it, unserved."""
+        """Close the connection without serving it."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.close()
@@ -49,7 +49,7 @@ class AcceptedConnection:
         self.closed()
 
     def closed(self) -> None:
-        """The connection has ended: its place is free. Idempotent."""
+        """Record that the connection has ended, which frees its place in the limits. Idempotent."""
         limits, self._limits = self._limits, None
         if limits is not None:
             limits.release(self.host)

@@ -1,9 +1,9 @@
 """Accepts the connections of one listening socket, no more than the limits allow.
 
 Owns: the listening socket, and when connections are accepted. Refuses: an address that has too many
-connections already (closed at once, as Apache Kafka does). While there are `max.connections`, faster than
-`max.connection.creation.rate`, or while the process has no descriptor left, it accepts none: new clients wait
-in the operating system's queue, where they cost nothing.
+connections already (closed at once, as Apache Kafka does). It accepts none while `max.connections` are open,
+beyond the rate `max.connection.creation.rate`, and while the process has no descriptor left: new clients then
+wait in the operating system's queue, where they cost nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mainstem.doors.net.limits import ConnectionLimits
 
 BACKLOG = 1024
 CONNECTIONS_PER_TURN = 32
-"""Connections that are accepted before everything else has its turn."""
+"""Number of connections that are accepted at once; then other tasks may run."""
 RETRY_SECONDS = 1.0
 """Pause when descriptors or memory are exhausted, unless a connection ends before."""
 
@@ -45,7 +45,7 @@ class Acceptor:
         self._accepting = self._closed = False
 
     def start(self) -> None:
-        """Listen and accept."""
+        """Begin to listen, and accept connections until `close`."""
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
         self._limits.on_release(self._on_release)
@@ -70,7 +70,7 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept_some)
 
     def _pause(self, seconds: float | None = None) -> None:
-        """Accept none for some seconds, or until a connection ends."""
+        """Accept no connection for some seconds, or until another one ends; None: only until one ends."""
         if self._accepting:
             self._accepting = False
             self._loop.remove_reader(self._listener)

@@ -15,7 +15,8 @@ PORT_MAX = 65_535
 
 
 class AddressError(ValueError):
-    """A text that is no address. The message is one line: where it stood, what it said, what is expected."""
+    """The error for a text that is not an address. Its message is one line: the setting or flag, the text,
+    and what is expected."""
 
 
 @dataclass(frozen=True, slots=True)

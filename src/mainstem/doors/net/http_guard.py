@@ -1,8 +1,8 @@
-"""The one guard of every door that speaks HTTP: Host, Origin and Sec-Fetch-Site, before any route.
+"""Checks Host, Origin and Sec-Fetch-Site of every request to a door that speaks HTTP, before any route.
 
 Owns: which names a server may be called by, and which requests of browsers are let through. Refuses: names
 that this server does not have (DNS rebinding), and requests that pages of other sites make, for every method
-and on loopback too: so no simple cross-site POST reaches a route. How a refusal looks is the door's own.
+and on loopback too: so no simple cross-site POST reaches a route. Each door decides how its refusal looks.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class ForbiddenRequest(Exception):
-    """A request that neither a program nor a page of this server sent. The message says what gives it
-    away."""
+    """The error for a request that neither a program nor a page of this server sent. The message names the
+    header that shows it."""
 
     def __init__(self, kind: Literal["forbidden-host", "forbidden-origin"], detail: str) -> None:
         super().__init__(detail)

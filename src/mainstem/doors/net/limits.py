@@ -1,7 +1,8 @@
 """Limits that all connections of a door share, and how much of them one may take.
 
 Owns: `InFlightLimit` and `MemoryBudget`, bytes that connections hold together and who waits for some;
-`ConnectionLimits`, how many connections there are, by address and by rate.
+`ConnectionLimits`, how many connections there are, by address and by rate. Refuses: a connection above the
+limit of its address, and memory above the budget; a connection without memory waits for `on_capacity`.
 
 Memory before authentication is bounded by these, not by what clients announce: the server stops reading from
 a connection that has no buffer space left.
@@ -42,15 +43,15 @@ class InFlightLimit:
 
     @property
     def is_full(self) -> bool:
-        """No more should be started."""
+        """Whether `max_bytes` are in flight, so that no more should be started."""
         return self.used_bytes >= self.max_bytes
 
     def add(self, count: int) -> None:
-        """`count` bytes more are in flight."""
+        """Count `count` more bytes as in flight."""
         self.used_bytes += count
 
     def release(self, count: int) -> None:
-        """`count` bytes less are in flight."""
+        """Count `count` bytes as no longer in flight, and wake those that wait."""
         self.used_bytes -= count
         assert self.used_bytes >= 0, "no more bytes are released than were added"
         if self._waiting:
@@ -61,7 +62,7 @@ class InFlightLimit:
         self._waiting[waiter] = None
 
     def stop_waiting(self, waiter: CapacityWaiter) -> None:
-        """Do not wake it."""
+        """Do not wake `waiter` any more."""
         self._waiting.pop(waiter, None)
 
     def _wake_soon(self) -> None:
@@ -95,7 +96,7 @@ class MemoryBudget(InFlightLimit):
 
     @property
     def is_contended(self) -> bool:
-        """Some connection waits for memory that others hold."""
+        """Whether a connection waits for memory that others hold."""
         return bool(self._waiting) or self._favoured is not None
 
     def reserve(self, waiter: CapacityWaiter, count: int) -> bool:
@@ -110,7 +111,8 @@ class MemoryBudget(InFlightLimit):
         return True
 
     def stop_waiting(self, waiter: CapacityWaiter) -> None:
-        """It needs no more memory: another connection may be favoured."""
+        """Do not wake `waiter` any more: it needs no memory. If it was favoured, another connection may
+        be."""
         super().stop_waiting(waiter)
         if waiter is self._favoured:
             self._favoured = None
@@ -150,7 +152,7 @@ class ConnectionLimits:
 
     @property
     def is_full(self) -> bool:
-        """There is no room for one more."""
+        """Whether `max_connections` are open."""
         return self.count >= self.max_connections
 
     def delay_s(self) -> float:
@@ -175,7 +177,8 @@ class ConnectionLimits:
         return True
 
     def release(self, address: str) -> None:
-        """A connection from this address has ended."""
+        """Count one connection from this address less, because it has ended, and run the `on_release`
+        calls."""
         self.count -= 1
         assert self.count >= 0, "a connection is released once"
         left = self._by_address[address] - 1

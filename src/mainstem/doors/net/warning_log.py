@@ -1,4 +1,4 @@
-"""Warnings about clients, limited in rate: a flood of bad clients must not fill the log.
+"""Logs warnings about clients, limited in rate: a flood of bad clients must not fill the log.
 
 Owns: when each kind of warning was logged last, how many were suppressed since, and the count of each kind.
 """

@@ -9,7 +9,7 @@ from mainstem.http_api.cluster import BrokerJson, ClusterJson, DoorJson
 
 
 async def show_cluster(call: Call) -> Response:
-    """Show the cluster."""
+    """Show the cluster: its brokers, and the version and the doors of this server."""
     info = await call.engine.cluster()
     context = call.context
     return json_response(

@@ -1,4 +1,8 @@
-"""Deletes events of a partition, and previews what a change of settings would delete."""
+"""Deletes events of a partition, and previews what a change of settings would delete.
+
+Owns: counting the events and bytes that a deletion removes. Refuses: an offset after the end of a partition.
+If the engine cannot compute what a change of settings deletes, the preview is an estimate and says so.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,8 @@ from mainstem.timespec import format_iso
 
 
 async def _bytes_of(call: Call, topic: str, partition: int, begin: int, end: int) -> int | None:
-    """Bytes of the batches with these offsets; None: not known."""
+    """Size in bytes of the batches with offsets from `begin` to below `end`; None: the engine does not
+    know."""
     if not isinstance(call.engine, HasFiles):
         return None
     ranges = await call.engine.byte_ranges(topic, partition, begin, end) if begin < end else []

@@ -1,4 +1,8 @@
-"""Consumer groups: list them with their lag in events and in time, show, reset and delete them."""
+"""Consumer groups: list them with their lag in events and in time, show, reset and delete them.
+
+Owns: the JSON of groups, and the offsets that a reset moves a group to. Refuses: to reset or delete a group
+that has members.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +129,7 @@ async def show_group(call: Call) -> Response:
 
 
 async def reset_group(call: Call) -> Response:
-    """Set where a group continues to read. It must have no members."""
+    """Set where a group continues to read. The group must have no members."""
     name = call.path_parameter("group")
     body = await call.json_body(ResetJson)
     try:
@@ -189,7 +193,7 @@ async def _partitions(
 
 
 async def delete_group(call: Call) -> Response:
-    """Delete a group with its positions. It must have no members."""
+    """Delete a group with its positions. The group must have no members."""
     name = call.path_parameter("group")
     with audit.action(call, "delete-group", dry_run=call.query.dry_run, group=name) as line:
         info = await call.engine.group(name)

@@ -30,20 +30,26 @@ METRICS: dict[str, MetricDefinition] = {
     "kafka_server_brokertopicmetrics_messagesin_total": MetricDefinition(
         "counter", ("topic",), "Events written to the topic: the sum of the end offsets of its partitions."
     ),
-    "kafka_topic_partitions": MetricDefinition("gauge", ("topic",), "Partitions of the topic."),
-    "mainstem_topic_events": MetricDefinition("gauge", ("topic",), "Offsets that the topic has."),
+    "kafka_topic_partitions": MetricDefinition("gauge", ("topic",), "Number of partitions of the topic."),
+    "mainstem_topic_events": MetricDefinition(
+        "gauge", ("topic",), "Events in the topic now: end offsets minus log starts."
+    ),
     "mainstem_topic_bytes": MetricDefinition("gauge", ("topic",), "Bytes of the topic's segments."),
-    "kafka_server_replicamanager_partitioncount": MetricDefinition("gauge", (), "Partitions of all topics."),
-    "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Topics."),
+    "kafka_server_replicamanager_partitioncount": MetricDefinition(
+        "gauge", (), "Number of partitions of all topics."
+    ),
+    "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Number of topics."),
     "mainstem_door_connections": MetricDefinition("gauge", ("door",), "Connections of the door."),
     "kafka_consumergroup_current_offset": MetricDefinition(
-        "gauge", ("consumergroup", "topic", "partition"), "Committed position."
+        "gauge", ("consumergroup", "topic", "partition"), "Committed offset of the group."
     ),
     "kafka_consumergroup_lag": MetricDefinition(
-        "gauge", ("consumergroup", "topic", "partition"), "Unread events."
+        "gauge", ("consumergroup", "topic", "partition"), "Events after the group's committed offset."
     ),
     "kafka_consumergroup_lag_seconds": MetricDefinition(
-        "gauge", ("consumergroup", "topic", "partition"), "How long the next unread event has waited."
+        "gauge",
+        ("consumergroup", "topic", "partition"),
+        "Seconds that the group's next unread event has waited.",
     ),
     "kafka_consumergroup_members": MetricDefinition("gauge", ("consumergroup",), "Members of the group."),
     "kafka_log_log_size": MetricDefinition("gauge", (), "Bytes of the log's files, all topics together."),
@@ -52,9 +58,7 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_ready": MetricDefinition(
         "gauge", (), "1: events can be written and read, as /readyz reports; 0: not."
     ),
-    "mainstem_problems": MetricDefinition(
-        "gauge", (), "Partitions and logs that are read-only after an error."
-    ),
+    "mainstem_problems": MetricDefinition("gauge", (), "Number of problems that /readyz reports."),
     "mainstem_log_read_only": MetricDefinition(
         "gauge", (), "1: nothing can be written until the server is restarted."
     ),
@@ -65,10 +69,10 @@ METRICS: dict[str, MetricDefinition] = {
         "gauge", (), "Bytes appended that the disk has not confirmed yet."
     ),
     "mainstem_reserve_bytes": MetricDefinition(
-        "gauge", (), "Bytes of the disk that are kept free of events."
+        "gauge", (), "Free disk space in bytes below which topics accept no events."
     ),
     "mainstem_reserve_full": MetricDefinition(
-        "gauge", (), "1: topics accept no events because the disk is too full."
+        "gauge", (), "1: topics accept no events, because the disk or the log is too full; 0: they do."
     ),
     "mainstem_recovery_clean": MetricDefinition(
         "gauge", (), "1: the server had been stopped cleanly before its last start."
@@ -103,7 +107,7 @@ METRICS: dict[str, MetricDefinition] = {
 
 
 def topic_samples(context: HttpContext) -> Iterator[MetricSample]:
-    """Samples of the topics with most events; the others are summed up."""
+    """Samples of the TOPICS_MAX topics to which most events were written; the others are one sum."""
     topics = list(context.sampler.topics)  # by name
     topics.sort(key=attrgetter("written"), reverse=True)  # stable
     for topic in topics[:TOPICS_MAX]:

@@ -1,7 +1,7 @@
 """Publishing: one event, an array, a stream of lines, CloudEvents.
 
-Owns: the forms of a request, and what the reply says of each event. A successful reply means that all
-events are durable. Refuses: nothing that the topic accepts.
+Owns: the forms of a request, and what the reply reports of each event. A successful reply means that all
+events are durable. Refuses: bodies above the limits, but no single event that the topic would accept.
 The size of a body is limited, except for lines (NDJSON): they are published in slices as they arrive.
 """
 

@@ -1,4 +1,8 @@
-"""Help with writing a query: whether it parses, and which fields there are."""
+"""Help with writing a query: whether it parses, and which fields the payloads have.
+
+Owns: how many topics, partitions and events are sampled for their fields. Refuses: to read more than these.
+The parser and the matcher are in `mainstem.search`.
+"""
 
 from __future__ import annotations
 

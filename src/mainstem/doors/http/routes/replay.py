@@ -127,7 +127,8 @@ async def _chosen_events(
 
 
 async def _lines(call: Call, body: ReplayRequestJson, run: Replay) -> AsyncGenerator[bytes, None]:
-    """The reply, from looking for earlier runs of the job to the end."""
+    """The lines of the reply. Finds what earlier runs of the job have published, then publishes the rest (in
+    a dry run: counts it) and reports the progress."""
     details: dict[str, audit.AuditValue] = {"to": body.to, "job": run.job.id}
     if body.matches is not None:
         details |= audit.matches_details(body.matches)

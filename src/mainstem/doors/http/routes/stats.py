@@ -1,4 +1,8 @@
-"""Statistics: rates, disk usage, and the history of the last 24 hours."""
+"""Statistics: rates, disk usage, and the history of the last 24 hours.
+
+Owns: the JSON of the statistics. Refuses: to measure anything for a request: the numbers are those that the
+sampler has collected, and only the disk usage is read anew.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Topics: list, create, describe, change and delete them."""
+"""Topics: list, create, describe, change and delete them.
+
+Owns: the JSON of topics and their settings. Refuses: nothing itself; the engine refuses invalid names,
+settings and numbers of partitions, and its errors become problems.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ SLICE_TOPICS = 1000
 
 
 async def list_topics(call: Call) -> Response:
-    """List topics."""
+    """List topics with their size and rates."""
     query: TopicsQuery = call.query
     fragment = query.q.lower()
     topics = await call.engine.topics(internal=query.internal)
@@ -144,7 +148,7 @@ async def delete_topic(call: Call) -> Response:
 
 
 async def alter_topic(call: Call) -> Response:
-    """Change settings of a topic."""
+    """Change settings of a topic, and show the topic afterwards."""
     name = call.path_parameter("topic")
     body = await call.json_body(SettingsJson)
     with audit.action(call, "change-settings", topic=name, **_settings_detail(body.settings)):
@@ -153,7 +157,7 @@ async def alter_topic(call: Call) -> Response:
 
 
 async def add_partitions(call: Call) -> Response:
-    """Increase the number of partitions."""
+    """Increase the number of partitions of a topic."""
     name = call.path_parameter("topic")
     body = await call.json_body(AddPartitionsJson)
     with audit.action(call, "add-partitions", topic=name) as line:

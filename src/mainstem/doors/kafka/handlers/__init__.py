@@ -1,7 +1,7 @@
 """The handlers: one file for each API key, `kNN_name.py`, which ends in its HANDLER.
 
-Owns: finding them. Refuses: a key that two files declare, or a file name with another key than its handler.
-The routing table and the reply to ApiVersions are made only from what `discover` returns.
+Owns: finding the handlers. Refuses: a key that two files declare, or a file name with another key than its
+handler. The routing table and the reply to ApiVersions are made only from what `discover` returns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """0 Produce.
 
-Versions: 3-13, advertised from 0: librdkafka before 2.11.1 sends uncompressed otherwise (librdkafka#4956).
-Versions 0-2 carry record formats older than Kafka 0.11; a request in one of them closes the connection, as in
-Apache Kafka 4.
+Versions: 3-13, advertised from 0: librdkafka before 2.11.1 sends its batches uncompressed if version 0 is not
+advertised (librdkafka#4956). Versions 0-2 carry record formats older than Kafka 0.11; a request in one of
+them closes the connection, as in Apache Kafka 4.
 Behaviour: appends one v2 batch to each partition, without re-encoding it. acks=-1 is answered after the
 commit, acks=1 after the write, acks=0 not at all; as in Kafka, an error with acks=0 closes the connection.
 Each partition has its own error code. If the commit takes longer than the request's timeout, the answer is
@@ -31,7 +31,7 @@ from mainstem.kafka_protocol.message import Message
 from mainstem.promise import Promise
 
 BACKLOG_BYTES = 64 << 20
-"""If more than this waits for the disk, requests with acks=0 and acks=1 wait for their commit too."""
+"""If more bytes than this wait for the disk, requests with acks=0 and acks=1 wait for their commit, too."""
 
 Results = list[tuple[TopicKey, list[ProduceResult]]]
 
@@ -104,7 +104,7 @@ def _key(request: Request, topic_data: Message) -> TopicKey:
 
 
 def _refusal(request: Request) -> tuple[ErrorCode, str] | None:
-    """Why the whole request is refused; None if it is not."""
+    """The error code and text if the whole request is refused; None if it is not."""
     if request.body.acks not in (-1, 0, 1):
         return ErrorCode.INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"
     if request.body.transactional_id is not None:
@@ -118,7 +118,7 @@ def _refusal(request: Request) -> tuple[ErrorCode, str] | None:
 def _topic(
     context: HandlerContext, request: Request, topic_data: Message
 ) -> TopicMetadata | tuple[ErrorCode, str]:
-    """The topic that the batches are for, or why it accepts none."""
+    """The topic that the batches are for, or the error code and text if it does not accept them."""
     if request.version >= PRODUCE_TOPIC_IDS:
         topic = context.topics.by_id(topic_data.topic_id)
         if topic is None:
@@ -197,7 +197,7 @@ def _reply(request: Request, results: Results) -> Reply:
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The same error for every partition."""
+    """The reply with the error `code` for every partition of the request."""
     return Message(
         responses=[
             Message(

@@ -80,7 +80,7 @@ class _PartitionFetch:
 
 
 class _PendingFetch:
-    """One request, from the wait for events to the reply."""
+    """One Fetch request, from the wait for events to the reply."""
 
     __slots__ = (
         "_cancel_on_close",
@@ -309,7 +309,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The same error for every partition."""
+    """The reply with the error `code` for every partition of the request."""
     return Message(
         responses=[
             Message(

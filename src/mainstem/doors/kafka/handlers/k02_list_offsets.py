@@ -114,7 +114,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The same error for every partition."""
+    """The reply with the error `code` for every partition of the request."""
     return Message(
         topics=[
             Message(

@@ -121,7 +121,7 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The same error for every requested topic."""
+    """The reply with the error `code` for every requested topic."""
     return Message(
         error_code=code, topics=[_topic_error(code, topic.name or "") for topic in request.body.topics or ()]
     )

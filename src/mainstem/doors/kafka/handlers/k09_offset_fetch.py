@@ -49,7 +49,7 @@ def _partition(fetched: PartitionOffset) -> Message:
 
 
 def _topics(fetched: Sequence[TopicOffsets], *, by_group: bool) -> list[Message]:
-    """From v8 on, when topics are listed by group, each one has an id as well."""
+    """The topics of the reply. From v8 on, where they are listed by group, each has an id as well."""
     return [
         Message(
             name=topic.topic.name,

@@ -22,7 +22,8 @@ REFUSALS = {
     ),
     SHARE: (ErrorCode.INVALID_REQUEST, "this server has no share groups yet: use a consumer group"),
 }
-"""Codes that no client retries: librdkafka retries every other refusal of a transaction's coordinator."""
+"""The error code and text for each type of coordinator that this server does not have. No client retries
+these codes: librdkafka retries every other refusal of a transaction's coordinator."""
 
 
 def _coordinator(context: HandlerContext, request: Request, **key: str) -> Message:

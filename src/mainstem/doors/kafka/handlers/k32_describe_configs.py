@@ -64,7 +64,7 @@ def _entries(context: HandlerContext, requested: Message, body: Message) -> list
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The same error for every resource, as in Kafka: the reply has no error code of its own."""
+    """The reply with the error `code` for every resource, as in Kafka: it has no error code of its own."""
     results = [
         Message(
             resource_type=resource.resource_type,

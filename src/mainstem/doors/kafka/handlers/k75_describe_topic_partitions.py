@@ -21,7 +21,7 @@ from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult,
 from mainstem.kafka_protocol.message import Message
 
 PARTITIONS_MAX = 2000
-"""Kafka's `max.request.partition.size.limit`."""
+"""Most partitions of one reply: the default of Kafka's `max.request.partition.size.limit`."""
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
@@ -84,7 +84,7 @@ def _topic(context: HandlerContext, topic: TopicMetadata, indexes: Iterable[int]
 
 
 def on_error(request: Request, code: int) -> Message:
-    """The same error for every named topic, as in Kafka: the reply has no error code of its own."""
+    """The reply with the error `code` for every named topic, as in Kafka: it has no error code of its own."""
     return Message(
         topics=[Message(name=topic.name, error_code=code, partitions=[]) for topic in request.body.topics]
     )
