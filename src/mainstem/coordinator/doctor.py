@@ -50,7 +50,7 @@ class OfflineState:
             ]
 
     def topic_name(self, topic_id: UUID) -> str | None:
-        """The name of a topic, also of one that is being deleted; None if no topic has this id."""
+        """The name of the topic with this id, also if it is being deleted; None if no topic has the id."""
         if topic_id == paths.STATE_TOPIC:
             return STATE_NAME
         return self._names.get(topic_id)

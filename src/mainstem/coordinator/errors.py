@@ -1,8 +1,9 @@
 """The errors of the coordinator.
 
 Owns: one class for each error, with Kafka's error code, so that the Kafka door needs no table of its own and
-every other door can translate it. The message is for people: it names the object and says what would work.
-A failed disk is `mainstem.log.errors.StorageError` instead.
+every other door can translate it. A class docstring says what was wrong with the request. The message is for
+people: it names the object and says what would work. Refuses: failures of the disk, which are
+`mainstem.log.errors.StorageError`.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ class CoordinatorError(Exception):
 
     @property
     def message(self) -> str:
-        """The message, for people."""
+        """The text of the error, for people."""
         return str(self)
 
 
 class InvalidRequest(CoordinatorError):
-    """The request contradicts itself."""
+    """The error for a request that contradicts itself."""
 
     code = "INVALID_REQUEST"
 
 
 class UnsupportedVersion(CoordinatorError):
-    """The request needs something that this server does not support in this version of the protocol."""
+    """The error for a request that needs something that this server does not support in this version of the
+    protocol."""
 
     code = "UNSUPPORTED_VERSION"
 
@@ -37,49 +39,50 @@ class UnsupportedVersion(CoordinatorError):
 
 
 class UnknownTopicOrPartition(CoordinatorError):
-    """No topic has this name, or the topic has no partition of this index."""
+    """The error if no topic has the requested name, or the topic has no partition of the requested index."""
 
     code = "UNKNOWN_TOPIC_OR_PARTITION"
 
 
 class UnknownTopicId(CoordinatorError):
-    """No topic has this id."""
+    """The error if no topic has the requested id."""
 
     code = "UNKNOWN_TOPIC_ID"
 
 
 class TopicAlreadyExists(CoordinatorError):
-    """A topic of this name exists already."""
+    """The error for creating a topic whose name another topic has."""
 
     code = "TOPIC_ALREADY_EXISTS"
 
 
 class InvalidTopicName(CoordinatorError):
-    """The name breaks Kafka's rule, or collides with the name of another topic."""
+    """The error for a topic name that breaks Kafka's rule, or that differs from that of another topic only in
+    `.` and `_`."""
 
     code = "INVALID_TOPIC_EXCEPTION"
 
 
 class InvalidPartitions(CoordinatorError):
-    """The number of partitions is not possible."""
+    """The error for a number of partitions that a topic cannot have."""
 
     code = "INVALID_PARTITIONS"
 
 
 class InvalidReplicationFactor(CoordinatorError):
-    """The number of replicas is not 1. This server keeps one replica."""
+    """The error for a number of replicas other than 1. This server keeps one replica."""
 
     code = "INVALID_REPLICATION_FACTOR"
 
 
 class InvalidReplicaAssignment(CoordinatorError):
-    """A replica is assigned to a node that does not exist."""
+    """The error for a new partition whose replica is assigned to a node that does not exist."""
 
     code = "INVALID_REPLICA_ASSIGNMENT"
 
 
 class InvalidConfig(CoordinatorError):
-    """The setting does not exist, or does not accept the value."""
+    """The error for a topic setting that does not exist, or that does not accept the value."""
 
     code = "INVALID_CONFIG"
 
@@ -88,8 +91,8 @@ class InvalidConfig(CoordinatorError):
 
 
 class TransactionsUnsupported(CoordinatorError):
-    """The producer is transactional, and transactions are not supported. Fatal for every client: none retries
-    it."""
+    """The error for a transactional producer: transactions are not supported. Every client treats it as fatal
+    and does not retry."""
 
     code = "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
 
@@ -98,50 +101,52 @@ class TransactionsUnsupported(CoordinatorError):
 
 
 class InvalidGroupId(CoordinatorError):
-    """The name is not a valid name of a group."""
+    """The error for a name that a group cannot have."""
 
     code = "INVALID_GROUP_ID"
 
 
 class GroupIdNotFound(CoordinatorError):
-    """No group has this name."""
+    """The error if no group has the requested name."""
 
     code = "GROUP_ID_NOT_FOUND"
 
 
 class NonEmptyGroup(CoordinatorError):
-    """The group has members, so it cannot be deleted."""
+    """The error for deleting a group, or its offsets, while it has members."""
 
     code = "NON_EMPTY_GROUP"
 
 
 class GroupSubscribed(CoordinatorError):
-    """The group reads the topic, so its offsets cannot be deleted."""
+    """The error for deleting a group's offsets of a topic that its members read."""
 
     code = "GROUP_SUBSCRIBED_TO_TOPIC"
 
 
 class GroupFull(CoordinatorError):
-    """The group has `group.max.size` members."""
+    """The error for joining a group that has `group.max.size` members already."""
 
     code = "GROUP_MAX_SIZE_REACHED"
 
 
 class InconsistentProtocol(CoordinatorError):
-    """The member has another protocol type than the others, or no assignor in common with them."""
+    """The error for a join by a client that has another protocol type than the group's members, or no
+    assignor in common with them."""
 
     code = "INCONSISTENT_GROUP_PROTOCOL"
 
 
 class InvalidSessionTimeout(CoordinatorError):
-    """The session timeout is not between `group.min.session.timeout.ms` and
-    `group.max.session.timeout.ms`."""
+    """The error for a join whose session timeout is not between the settings `group.min.session.timeout.ms`
+    and `group.max.session.timeout.ms`."""
 
     code = "INVALID_SESSION_TIMEOUT"
 
 
 class MemberIdRequired(CoordinatorError):
-    """A new member has to join again with the id in this error."""
+    """The reply to the first join of a new member: it has to join again with the id in this error
+    (KIP-394)."""
 
     code = "MEMBER_ID_REQUIRED"
 
@@ -151,41 +156,43 @@ class MemberIdRequired(CoordinatorError):
 
 
 class UnknownMember(CoordinatorError):
-    """The group has no such member, or has it no more. The member has to join again."""
+    """The error if the group does not have the member, or has it no longer. The client has to join again as a
+    new member."""
 
     code = "UNKNOWN_MEMBER_ID"
 
 
 class RemovedMember(UnknownMember):
-    """The member was removed from the group while its request waited. Its id is not valid any more."""
+    """The error for a waiting request of a member that is removed from the group. Its id is not valid any
+    more."""
 
 
 class FencedInstance(CoordinatorError):
-    """Another member has joined with the same `group.instance.id`."""
+    """The error for a static member after another client has joined with the same `group.instance.id`."""
 
     code = "FENCED_INSTANCE_ID"
 
 
 class IllegalGeneration(CoordinatorError):
-    """The request is for another generation than the group's current one."""
+    """The error for a request that names another generation than the group's current one."""
 
     code = "ILLEGAL_GENERATION"
 
 
 class RebalanceInProgress(CoordinatorError):
-    """The group is rebalancing. The member has to join again."""
+    """The error for a member's request while its group is rebalancing. The member has to join again."""
 
     code = "REBALANCE_IN_PROGRESS"
 
 
 class OffsetMetadataTooLarge(CoordinatorError):
-    """The metadata of an offset is longer than `offset.metadata.max.bytes`."""
+    """The error for committing an offset whose metadata is longer than `offset.metadata.max.bytes`."""
 
     code = "OFFSET_METADATA_TOO_LARGE"
 
 
 class NotCoordinator(CoordinatorError):
-    """The coordinator reloads its state after a failure of the disk. The client has to find the coordinator
-    and retry."""
+    """The error for group requests while the coordinator reloads its state after a failure of the disk. The
+    client has to find the coordinator again and retry."""
 
     code = "NOT_COORDINATOR"

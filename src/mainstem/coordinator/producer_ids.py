@@ -24,7 +24,7 @@ EPOCH_MAX = 32766
 
 
 class ProducerIdBlock(StateRecord, frozen=True, array_like=True, tag="producer-id-block"):
-    """All ids below `end` may be allocated."""
+    """State record: a block of producer ids was reserved, and all ids below `end` may be allocated."""
 
     end: int
 

@@ -28,7 +28,7 @@ class StateMachines(NamedTuple):
 
     @classmethod
     def create(cls, settings: Settings, clock: Clock, rng: random.Random) -> StateMachines:
-        """Create the machines without any state. `connect` has to follow before the first request."""
+        """Create the machines without any state. Call `connect` before the first request."""
         topics = Topics(settings, rng)
         return cls(topics, ProducerIds(), Groups(settings, clock, rng, topics))
 

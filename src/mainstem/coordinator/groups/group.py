@@ -52,7 +52,8 @@ Any -> Dead: the group is deleted or has expired.
 
 
 class ClassicGroup:
-    """A group: its recorded facts and its soft state."""
+    """A group: the facts that its record in the state log has, and the soft state that a restart forgets
+    (waiting requests, timers)."""
 
     def __init__(self, group_id: str, record: GroupRecord | None = None) -> None:
         self.group_id = group_id
@@ -93,7 +94,7 @@ class ClassicGroup:
         self.state = GroupState.STABLE if self.members else GroupState.EMPTY
 
     def record(self) -> GroupRecord:
-        """The group as it is recorded."""
+        """The record of the group for the state log."""
         return GroupRecord(
             group_id=self.group_id,
             generation=self.generation,
@@ -249,7 +250,8 @@ class ClassicGroup:
         return topics
 
     def may_read(self, topic: str) -> bool:
-        """Whether a member may read `topic`. True if consumers do not say what they read."""
+        """Whether some member may be reading `topic`. True for consumers whose subscription cannot be
+        decoded, because they might read it. Not a question of permission."""
         topics = self.subscribed_topics()
         return self.protocol_type == CONSUMER_PROTOCOL if topics is None else topic in topics
 
@@ -270,7 +272,8 @@ class ClassicGroup:
         return member
 
     def member_of_generation(self, heartbeat: Heartbeat) -> GroupMember:
-        """See `member_of`; also checks the generation. IllegalGeneration."""
+        """The member, as by `member_of`. IllegalGeneration if the request is not of the group's
+        generation."""
         member = self.member_of(heartbeat.member_id, heartbeat.instance_id)
         if heartbeat.generation != self.generation:
             raise IllegalGeneration(
@@ -328,12 +331,12 @@ class ClassicGroup:
         return SyncReply(self.protocol_type, self.protocol, member.assignment)
 
     def listing(self) -> GroupListing:
-        """The group as an item of a list."""
+        """The group as ListGroups shows it."""
         return GroupListing(self.group_id, self.protocol_type or "", self.state)
 
     def view(self) -> GroupView:
-        """The group as DescribeGroups shows it. While it rebalances, the assignments are those from
-        before."""
+        """The group as DescribeGroups shows it. While it rebalances, the assignments are those of the
+        previous generation."""
         stable = self.state is GroupState.STABLE
         return GroupView(
             group_id=self.group_id,

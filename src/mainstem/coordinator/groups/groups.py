@@ -70,8 +70,8 @@ Fetched = list[TopicOffsets]
 
 
 class Groups:
-    """The state machine of consumer groups. `runtime` is set once, before the first request. `start` has to
-    follow every load."""
+    """The state machine of consumer groups. `runtime` is set once, before the first request. The node calls
+    `start` after every load of the state."""
 
     RECORDS: ClassVar[tuple[type[msgspec.Struct], ...]] = (
         GroupRecord,
@@ -121,7 +121,8 @@ class Groups:
         self._clear_records()
 
     def start(self) -> None:
-        """Start the sessions of all members, and the timer of expiry. Called after each load."""
+        """Start the sessions of all members, and the timer that deletes expired offsets. Called after each
+        load of the state."""
         for group_id, record in self._records.items():
             group = self._find(group_id) if record.members else None
             if group is not None and len(group.members) > self._settings.group_max_size:
@@ -157,8 +158,8 @@ class Groups:
         return group
 
     def _drop(self, group_id: str) -> None:
-        """Drop the live group. Its waiting requests fail in the next turn, when the state is consistent
-        again."""
+        """Drop the live group, so that its next request builds it again from its record. Its waiting requests
+        fail in the next turn of the event loop, when the state is consistent again."""
         group = self._live.pop(group_id, None)
         if group is None:
             return
@@ -442,7 +443,8 @@ def _send_replies(decision: Decision, failure: CoordinatorError | None) -> None:
 
 
 def _fail_if_waiting(reply: Promise[Any], error: BaseException | None) -> None:
-    """Fail a request whose decision failed, unless it was failed already because its group was dropped."""
+    """Fail a request whose decision did not become durable, unless it has failed already because its group
+    was dropped."""
     if error is not None and not reply.done:
         reply.fail(error)
 

@@ -45,7 +45,7 @@ class Decision:
 
 
 class PendingReply(Generic[T]):
-    """A reply to a waiting request, sent when the decision is durable."""
+    """The reply to a client's request, sent when the records of the decision are durable."""
 
     __slots__ = ("error", "promise", "value")
 
@@ -97,7 +97,7 @@ class GroupMember:
         self.protocols = record.protocols
         self.assignment = record.assignment
         self.is_new = False
-        """It has no reply to its first join yet, so it cannot send heartbeats."""
+        """Whether the member has no reply to its first join yet; until then it cannot send heartbeats."""
         self.pending_join: Promise[JoinReply] | None = None
         self.pending_sync: Promise[SyncReply] | None = None
         self.deadline = 0.0
@@ -172,12 +172,12 @@ class GroupMember:
         return True
 
     def reject(self, decision: Decision, error: CoordinatorError) -> None:
-        """Fail the requests that wait: it is not a member any more."""
+        """Fail the waiting join and sync of the client with `error`, because it is not a member any more."""
         self.reply_to_join(decision, None, error)
         self.reply_to_sync(decision, None, error)
 
     def cancel_timer(self) -> None:
-        """Stop watching the session."""
+        """Cancel the timer that ends the session if no heartbeat arrives in time."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -48,10 +48,10 @@ class TopicLookup(Protocol):
     """The part of `Topics` that finds a topic."""
 
     def get(self, name: str) -> TopicMetadata | None:
-        """The topic of that name."""
+        """The topic of that name; None if there is none."""
 
     def by_id(self, topic_id: UUID) -> TopicMetadata | None:
-        """The topic with that id."""
+        """The topic with that id; None if there is none."""
 
 
 class CommittedOffsets:
@@ -65,14 +65,14 @@ class CommittedOffsets:
     # --- records ------------------------------------------------------------------------------------------
 
     def apply_commit(self, record: OffsetsCommitted) -> None:
-        """Apply the record of a commit."""
+        """Apply a state record of committed offsets."""
         group = self._groups.setdefault(record.group_id, {})
         for topic_id, partition, offset in record.offsets:
             assert partition >= 0, "a committed offset is of a partition that existed"
             group.setdefault(topic_id, {})[partition] = offset
 
     def apply_deletion(self, record: OffsetsDeleted) -> None:
-        """Apply the record of a deletion."""
+        """Apply a state record of deleted offsets."""
         group = self._groups.get(record.group_id, {})
         for topic_id, partition in record.partitions:
             partitions = group.get(topic_id, {})

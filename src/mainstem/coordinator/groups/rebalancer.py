@@ -307,10 +307,11 @@ class GroupRebalancer:
         for member in list(group.members.values()):
             if member.pending_join is not None or member.instance_id is not None:
                 continue
-            log.info("group %s: member %s did not join again in time", group.group_id, member.member_id)
+            log.info("group %s: member %s is removed: no join in time", group.group_id, member.member_id)
             self._remove(decision, group, member, "did not join in time")
         if group.members and not group.elect_joined_leader():
-            log.warning("group %s: no member joined again; waiting further", group.group_id)
+            wait_ms = group.rebalance_timeout_ms
+            log.warning("group %s: no member joined in time; waiting %d ms more", group.group_id, wait_ms)
             self._wait_for_joins(group)
             return
         group.new_member_joined = False
@@ -410,19 +411,19 @@ class GroupRebalancer:
     # --- heartbeats and leaving ---------------------------------------------------------------------------
 
     def heartbeat(self, group: ClassicGroup, heartbeat: Heartbeat) -> None:
-        """Extend the member's session. RebalanceInProgress: it has to join again."""
+        """Extend the session of a member. RebalanceInProgress: the member has to join again."""
         member = group.member_of_generation(heartbeat)
         self.extend_session(group, member)
         if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
 
     def extend_session(self, group: ClassicGroup, member: GroupMember) -> None:
-        """Start the member's session again: it has shown that it is alive."""
+        """Restart the session timeout of a member: its request has shown that the client is alive."""
         self._start_session(group, member)
 
     def leave(self, decision: Decision, group: ClassicGroup, request: LeaveRequest) -> None:
-        """Remove a member. UnknownMember, FencedInstance. After the last one of a request,
-        `rebalance_after_leave` has to follow."""
+        """Remove a member. UnknownMember, FencedInstance. The caller calls `rebalance_after_leave` after the
+        last removal of a request."""
         if not request.member_id:
             old_id = None if request.instance_id is None else group.instances.get(request.instance_id)
             if old_id is None:
@@ -450,7 +451,7 @@ class GroupRebalancer:
     def _expire_pending(self, decision: Decision, group: ClassicGroup, member_id: str) -> None:
         if group.remove_pending(member_id):
             log.info(
-                "group %s: a client got the member id %s and did not join with it in time",
+                "group %s: the new member id %s is dropped: no client joined with it in time",
                 group.group_id,
                 member_id,
             )
@@ -458,7 +459,7 @@ class GroupRebalancer:
 
     def _expire_session(self, decision: Decision, group: ClassicGroup, member: GroupMember) -> None:
         assert group.members.get(member.member_id) is member, "only a member of the group has a session timer"
-        log.info("group %s: member %s sent no heartbeat in time", group.group_id, member.member_id)
+        log.info("group %s: member %s is removed: no heartbeat in time", group.group_id, member.member_id)
         self._remove(decision, group, member, "sent no heartbeat in time")
         self.rebalance_after_leave(decision, group, f"member {member.member_id} sent no heartbeat in time")
 
@@ -476,7 +477,7 @@ class GroupRebalancer:
             self._start_timer(group, member)
 
     def _start_timer(self, group: ClassicGroup, member: GroupMember) -> None:
-        """Start the timer for the present deadline of the session."""
+        """Start the timer that fires at the present deadline of the member's session."""
         member.cancel_timer()
         member.timer_due = member.deadline
         wait_s = max(member.deadline - self._clock.monotonic(), 0.0)

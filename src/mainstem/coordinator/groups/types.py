@@ -1,7 +1,8 @@
 """The value types of consumer groups: the records of their state machine, its requests and its replies.
 
-All are immutable. Times are milliseconds; `*_ms` of records is wall-clock time since 1970. A committed offset
-is that of the next record to read.
+Owns: the shape of these types; all are immutable. Refuses: rules and state, which are in `groups.py`. Times
+are milliseconds; `*_ms` of records is wall-clock time since 1970. A committed offset is that of the next
+record to read.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class GroupState(Enum):
 
 
 class MemberRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A member at the end of a rebalance."""
+    """A member at the end of a rebalance: a part of `GroupRecord`."""
 
     member_id: str
     instance_id: str | None
@@ -50,8 +51,8 @@ class MemberRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GroupRecord(StateRecord, frozen=True, array_like=True, tag="group-saved"):
-    """A group at the end of a rebalance with its members and their assignments, so that they keep these after
-    a restart.
+    """State record: a group at the end of a rebalance, with its members and their assignments, so that they
+    keep these after a restart.
 
     `state_since_ms`: when the group entered its state. The retention of the offsets of an empty group counts
     from then on (KIP-211).
@@ -67,14 +68,14 @@ class GroupRecord(StateRecord, frozen=True, array_like=True, tag="group-saved"):
 
 
 class GroupTombstone(StateRecord, frozen=True, array_like=True, tag="group-forgotten"):
-    """The group and all its offsets were deleted."""
+    """State record: a group and all its committed offsets were deleted."""
 
     group_id: str
 
 
 class CommittedOffset(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A committed offset. `leader_epoch` -1: not known. `expire_ms`: when it expires, if the client said so
-    (OffsetCommit before v5); -1: by the server's retention (KIP-211)."""
+    """A group's position in a partition. `leader_epoch` -1: not known. `expire_ms`: when it expires, if the
+    client said so (OffsetCommit before v5); -1: by the server's retention (KIP-211)."""
 
     offset: int
     leader_epoch: int
@@ -84,15 +85,16 @@ class CommittedOffset(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class OffsetsCommitted(StateRecord, frozen=True, array_like=True, tag="offsets-committed"):
-    """Offsets were committed: (topic id, partition, offset). The id is used and not the name, so that a new
-    topic with the name of a deleted one has no offsets."""
+    """State record: a group committed offsets, each (topic id, partition, offset). The id is used and not the
+    name, so that a new topic with the name of a deleted one has no offsets."""
 
     group_id: str
     offsets: tuple[tuple[UUID, int, CommittedOffset], ...]
 
 
 class OffsetsDeleted(StateRecord, frozen=True, array_like=True, tag="offsets-forgotten"):
-    """Offsets were deleted, have expired, or their topic was deleted: (topic id, partition)."""
+    """State record: the committed offsets of these (topic id, partition) were deleted, have expired, or their
+    topic was deleted."""
 
     group_id: str
     partitions: tuple[tuple[UUID, int], ...]
@@ -131,7 +133,7 @@ class JoinedMember(msgspec.Struct, frozen=True):
 
 
 class JoinReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The member has joined a generation. `members` is empty except for the leader."""
+    """The reply to a join: the member is in this generation. `members` is empty except for the leader."""
 
     member_id: str
     generation: int
@@ -156,7 +158,7 @@ class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncReply(msgspec.Struct, frozen=True):
-    """A member's assignment."""
+    """The reply to a sync: the member's assignment, as the leader encoded it."""
 
     protocol_type: str | None
     protocol: str | None
@@ -173,7 +175,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaveRequest(msgspec.Struct, frozen=True):
-    """A member that leaves, or that an administrator removes by its instance id, without a member id."""
+    """A request to remove a member: the member itself leaves, or an administrator removes it by its instance
+    id without a member id."""
 
     member_id: str
     instance_id: str | None = None
@@ -184,7 +187,7 @@ class LeaveRequest(msgspec.Struct, frozen=True):
 
 
 class GroupListing(msgspec.Struct, frozen=True):
-    """A group as an item of a list."""
+    """A group as ListGroups shows it: without its members."""
 
     group_id: str
     protocol_type: str
@@ -227,7 +230,7 @@ class TopicRef(msgspec.Struct, frozen=True):
 
 
 class NewOffset(msgspec.Struct, frozen=True):
-    """An offset to commit."""
+    """An offset that a client asks to commit."""
 
     partition: int
     offset: int
@@ -248,7 +251,8 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionOffset(msgspec.Struct, frozen=True):
-    """The committed offset of a partition, None if there is none; or an error."""
+    """The reply for a partition to a request for committed offsets: the offset, None if there is none; or an
+    error."""
 
     partition: int
     offset: CommittedOffset | None
@@ -256,7 +260,7 @@ class PartitionOffset(msgspec.Struct, frozen=True):
 
 
 class TopicOffsets(msgspec.Struct, frozen=True):
-    """The committed offsets of a topic."""
+    """The reply for a topic to a request for committed offsets."""
 
     topic: TopicRef
     partitions: tuple[PartitionOffset, ...]

@@ -22,15 +22,17 @@ RECORD_VERSION = 1
 
 
 class StateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A fact that a state machine remembers. Subclasses are frozen and array-like too, and have a `tag`."""
+    """Base of the records of the state log. A record is one fact that a state machine remembers. Every
+    subclass is frozen and array-like too, and has a `tag`."""
 
 
 class StateDamaged(LogFolderError):
-    """The coordinator's state cannot be read. The message says where, and what to do."""
+    """The error for a state log or a snapshot that cannot be read. The message says where, and what to do."""
 
 
 class StateTooNew(LogFolderError):
-    """A newer mainstem wrote the coordinator's state."""
+    """The error for a state log or a snapshot that a newer mainstem wrote, so that this one cannot read
+    it."""
 
 
 class RecordCodec:

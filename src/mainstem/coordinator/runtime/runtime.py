@@ -52,10 +52,12 @@ class StateMachine(Protocol):
         before."""
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
-        """Records that build the present state from nothing. The caller consumes them in the same turn."""
+        """Records that build the present state from nothing. The caller consumes them in the same turn of the
+        event loop, before the state can change."""
 
     def reset(self) -> None:
-        """Forget the state, and fail the requests that wait in the machine. A load follows."""
+        """Forget the state, and fail the requests that wait in the machine. The runtime then loads the state
+        again from the state log."""
 
 
 class StateLog(Protocol):
@@ -91,10 +93,10 @@ class Runtime:
         self._durable = 0
         """All records below it are durable."""
         self._load_count = 0
-        """Rises with each load, so that a callback of the state before it can be recognised."""
+        """Rises with each load of the state, so that a commit callback from before the load is ignored."""
         self._tail_bytes = 0
         self._tail_records = 0
-        """Of the state log since the last snapshot."""
+        """Bytes and records of the state log since the last snapshot. At a limit, a snapshot is taken."""
         self._snapshotting = False
         self._closed = False
         self.fenced: str | None = "not loaded yet"
@@ -142,7 +144,7 @@ class Runtime:
 
     @property
     def all_durable(self) -> bool:
-        """Whether the machines serve and all their state is durable."""
+        """Whether requests are accepted and the commit of every record of the state log is done."""
         return self.fenced is None and self._durable >= self._end
 
     def _append(self, records: Sequence[msgspec.Struct]) -> None:
@@ -185,7 +187,7 @@ class Runtime:
     def _fence(self, error: BaseException) -> None:
         self._load_count += 1
         self.fenced = f"a commit of the state log failed ({error})"
-        log.error("%s: loading the state again from the log", self.fenced)
+        log.error("%s: its requests fail, and the state is loaded again from the log", self.fenced)
         parked, self._parked = self._parked, deque()
         self._clock.call_soon(self._reload)
         for _, promise, _, _ in parked:
@@ -198,10 +200,14 @@ class Runtime:
             self._load()
         except (LogError, OSError) as error:
             self.fenced = f"the state cannot be read ({error})"
-            log.error("%s: next attempt in %.0f s", self.fenced, RELOAD_RETRY_S)
+            log.error(
+                "%s: topic and group requests fail until it can; next attempt in %.0f s",
+                self.fenced,
+                RELOAD_RETRY_S,
+            )
             self._clock.call_later(RELOAD_RETRY_S, self._reload)
             return
-        log.info("the state is loaded again, up to offset %d of the state log", self._end)
+        log.info("the coordinator serves again: its state is loaded up to offset %d of the log", self._end)
         for callback in self.on_reloaded:
             callback()
 
@@ -290,7 +296,9 @@ class Runtime:
         valid; but the offsets from `end` on will be assigned again."""
         assert offset > end, "a snapshot is moved back only if the log ends before it"
         log.warning(
-            "the state log ends at %d, before its snapshot at %d: going on with the snapshot", end, offset
+            "the state log ends at %d, before the snapshot %d: the snapshot is used, nothing has to be done",
+            end,
+            offset,
         )
         encoded = [self._codec.encode(record) for record in self._records()]
         data = snapshot.pack(end, len(encoded), [snapshot.frame(encoded)])
@@ -354,7 +362,9 @@ class Runtime:
         self._snapshotting = False
         if written.error is not None:
             log.error(
-                "the snapshot of the state at %d was not written (%s): the log is kept", offset, written.error
+                "the coordinator's snapshot at %d was not written (%s): the state log grows until one is",
+                offset,
+                written.error,
             )
             return
         try:
@@ -366,12 +376,12 @@ class Runtime:
                 assert oldest_kept <= self._durable, "the state log is deleted only below a durable snapshot"
                 self._partition.delete_records(oldest_kept).then(self._on_log_shortened)
         except (LogError, OSError) as error:
-            log.error("the state log was not shortened: %s", error)
+            log.error("the state log keeps records that no snapshot needs: %s", error)
 
     @staticmethod
     def _on_log_shortened(shortened: Promise[int]) -> None:
         if shortened.error is not None:
-            log.error("the state log was not shortened: %s", shortened.error)
+            log.error("the state log keeps records that no snapshot needs: %s", shortened.error)
 
     def close(self) -> None:
         """Refuse further requests. Parked replies are sent when the log's last commit is done."""

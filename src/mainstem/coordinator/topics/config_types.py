@@ -42,7 +42,7 @@ class TopicDefaults(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
-    """A topic setting."""
+    """The declaration of a topic setting: a row of the table in `topic_configs.py`."""
 
     name: str
     type: ConfigType
@@ -63,7 +63,7 @@ class TopicConfig:
         return self.doc if self.has_effect else f"{self.doc} Accepted for Kafka's tools; no effect here."
 
     def parse(self, text: str) -> ConfigValue:
-        """Parse and check a value. InvalidConfig has Kafka's text."""
+        """Parse and check the text of a value. Raises InvalidConfig with Kafka's text."""
         value = self._typed(text.strip())
         problem = self.check(value)
         if problem is not None:
@@ -92,7 +92,7 @@ class TopicConfig:
         return InvalidConfig(f"Invalid value {text[:100]} for configuration {self.name}: {problem}")
 
     def default_in(self, defaults: TopicDefaults) -> str:
-        """The value in a topic that does not set it."""
+        """The value of this setting in a topic that does not set it."""
         return self.default if self.defaults_field is None else str(getattr(defaults, self.defaults_field))
 
     def default_source(self, defaults: TopicDefaults) -> ConfigSource:

@@ -382,7 +382,8 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in _T
 
 
 def validate_configs(config: Mapping[str, str | None]) -> dict[str, str]:
-    """Validate settings. Returns them as they are to be stored. InvalidConfig names the first invalid one."""
+    """Validate the settings of a topic and return them as they are stored. InvalidConfig names the first one
+    that is not valid."""
     missing = sorted(name for name, value in config.items() if value is None)
     if missing:
         raise InvalidConfig(f"Null value not supported for topic configs: {', '.join(missing)}")
@@ -396,7 +397,7 @@ def validate_configs(config: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def find_config(name: str) -> TopicConfig:
-    """The setting of that name. InvalidConfig if there is none."""
+    """The topic setting of that name. InvalidConfig if there is none."""
     config = TOPIC_CONFIGS.get(name)
     if config is None:
         raise InvalidConfig(f"Unknown topic config name: {name[:249]}")

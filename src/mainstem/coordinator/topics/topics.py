@@ -163,7 +163,7 @@ class Topics:
         return self._sorted
 
     def status(self, topic_id: UUID) -> TopicStatus:
-        """Whether a topic with this id exists, was deleted, or is not known."""
+        """Whether a topic with this id exists, was deleted (its tombstone is kept), or is not known."""
         if topic_id in self._by_id:
             return "live"
         return "deleted" if topic_id in self._tombstones else "unknown"
@@ -320,7 +320,8 @@ class Topics:
         return self._notify(self.runtime.write(decide), self.on_deleted)
 
     def purge(self, topic_id: UUID) -> Promise[None]:
-        """Drop a tombstone after the log has deleted the topic's files. Fails with StorageError."""
+        """Drop the tombstone of a deleted topic, after the log has deleted its files. Fails with
+        StorageError."""
         return self.runtime.write(
             lambda: ((TopicPurged(topic_id),) if topic_id in self._tombstones else (), None)
         )
@@ -362,14 +363,15 @@ class Topics:
     def set_config(
         self, name: str, config: Mapping[str, str | None], *, validate_only: bool = False
     ) -> Promise[TopicMetadata]:
-        """Replace all settings. Fails with UnknownTopicOrPartition, InvalidConfig, StorageError."""
+        """Replace all settings of a topic. Fails with UnknownTopicOrPartition, InvalidConfig,
+        StorageError."""
         return self._configure(name, lambda _: topic_configs.validate_configs(config), validate_only)
 
     def alter_config(
         self, name: str, changes: Sequence[ConfigChange], *, validate_only: bool = False
     ) -> Promise[TopicMetadata]:
-        """Change some settings. Fails with UnknownTopicOrPartition, InvalidConfig, InvalidRequest,
-        StorageError."""
+        """Change some settings of a topic and keep the others. Fails with UnknownTopicOrPartition,
+        InvalidConfig, InvalidRequest, StorageError."""
 
         def new(topic: TopicMetadata) -> dict[str, str]:
             if len({change.name for change in changes}) != len(changes):

@@ -1,4 +1,8 @@
-"""The value types of topics, the records of their state machine, and the rules for names."""
+"""The value types of topics, the records of their state machine, and the rules for names.
+
+Owns: Kafka's rule for topic names, and the prefix that is reserved for the server. Refuses: state and input
+or output; `topics.py` has the state.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,8 @@ class TopicMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChange:
-    """A change of one setting. `value` is None for delete only."""
+    """One requested change of a topic setting: set, delete (`value` is None), append to or subtract from a
+    list."""
 
     name: str
     op: Literal["set", "delete", "append", "subtract"]
@@ -44,7 +49,7 @@ class ConfigChange:
 
 
 class TopicCreated(StateRecord, frozen=True, array_like=True, tag="topic-created"):
-    """A topic was created."""
+    """State record: a topic was created."""
 
     id: UUID
     name: str
@@ -53,28 +58,29 @@ class TopicCreated(StateRecord, frozen=True, array_like=True, tag="topic-created
 
 
 class PartitionsAdded(StateRecord, frozen=True, array_like=True, tag="topic-grown"):
-    """The topic has `partitions` partitions now."""
+    """State record: partitions were added to a topic, which has `partitions` of them now."""
 
     id: UUID
     partitions: int
 
 
 class TopicConfigured(StateRecord, frozen=True, array_like=True, tag="topic-configured"):
-    """The settings of the topic were replaced by these."""
+    """State record: all settings of a topic were replaced by `config`."""
 
     id: UUID
     config: dict[str, str]
 
 
 class TopicDeleted(StateRecord, frozen=True, array_like=True, tag="topic-deleted"):
-    """The topic was deleted. Its id is kept as a tombstone until the log has deleted its files."""
+    """State record: a topic was deleted. Its id is kept as a tombstone until the log has deleted its
+    files."""
 
     id: UUID
     name: str
 
 
 class TopicPurged(StateRecord, frozen=True, array_like=True, tag="topic-forgotten"):
-    """The log has deleted the topic's files: the tombstone is dropped."""
+    """State record: the log has deleted the files of a deleted topic, so its tombstone is dropped."""
 
     id: UUID
 
