@@ -24,43 +24,45 @@ class StreamError(Exception):
     """Base of all errors of an engine. The message says in one line what failed and where."""
 
     results: Sequence[Position | StreamError] = ()
-    """Of a `publish` that failed: the position or the error of each event, in order."""
+    """Only for a `publish` that failed: the position or the error of each event, in order."""
 
 
 class NotReachable(StreamError):
-    """The server does not respond, or cannot accept the call now. A later attempt may succeed."""
+    """The error if the server does not respond, or cannot accept the call now. A later attempt may
+    succeed."""
 
 
 class UnknownTopic(StreamError):
-    """The topic or the partition does not exist."""
+    """The error if the topic or the partition does not exist."""
 
 
 class TopicExists(StreamError):
-    """A topic of this name exists already."""
+    """The error for creating a topic whose name another topic has."""
 
 
 class UnknownGroup(StreamError):
-    """The consumer group does not exist."""
+    """The error if the consumer group does not exist."""
 
 
 class GroupInUse(StreamError):
-    """The group has members, so it cannot be deleted and its positions cannot be set."""
+    """The error for deleting a group or setting its positions while it has members."""
 
 
 class PositionOutOfRange(StreamError):
-    """The offset is before the partition's first event or after its end."""
+    """The error for an offset before the partition's first event or after its end."""
 
 
 class EventTooLarge(StreamError):
-    """The event is larger than the topic's `max.message.bytes`."""
+    """The error for publishing an event larger than the topic's `max.message.bytes`."""
 
 
 class InvalidArgument(StreamError):
-    """The server does not accept this name, number or setting."""
+    """The error for a name, number or setting that the server does not accept."""
 
 
 class NotAllowed(StreamError):
-    """The server requires credentials, or these credentials do not permit the call."""
+    """The error if the caller's credentials are missing or do not permit the call, or the door is
+    read-only."""
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class TopicSummary:
-    """A topic as an item of a list."""
+    """A topic in the list of topics: its counts, without partitions and settings."""
 
     name: str
     partitions: int
@@ -283,7 +285,7 @@ class GroupPosition:
 
 @dataclass(frozen=True, slots=True)
 class GroupSummary:
-    """A consumer group as an item of a list."""
+    """A consumer group in the list of groups: its name and state."""
 
     name: str
     state: str
@@ -322,7 +324,7 @@ class ClusterInfo:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the engine can write and read events."""
+    """The result of a health check: whether the engine can write and read events, and its problems if not."""
 
     ok: bool
     problems: tuple[str, ...] = ()
@@ -375,7 +377,8 @@ class Admin(Protocol):
         """The cluster and its brokers."""
 
     async def health(self) -> Health:
-        """Whether the engine works. Never raises: the result lists the problems."""
+        """Check whether the engine can write and read events. Never raises: an engine that cannot is a result
+        that lists its problems."""
 
 
 class Engine(EventLog, Admin, Protocol):
@@ -390,7 +393,7 @@ class Engine(EventLog, Admin, Protocol):
 
 
 class PartitionFiles(NamedTuple):
-    """The files of a partition."""
+    """The files of a partition, as they were when `partition_files` returned."""
 
     folder: str
     """Relative to the data folder. No two topics ever have the same one."""

@@ -38,7 +38,8 @@ def _refuse(action: str) -> NoReturn:
 
 
 class _RefusedChanges:
-    """The calls that change something: each raises NotAllowed."""
+    """The calls of the contract that change something. Each raises NotAllowed, because the door is
+    read-only."""
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
         """Refused."""

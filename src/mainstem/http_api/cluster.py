@@ -1,4 +1,4 @@
-"""The cluster: its brokers, and what this server serves."""
+"""The JSON of the cluster: its brokers, and the doors of this server."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ class BrokerJson(msgspec.Struct):
 
 
 class DoorJson(msgspec.Struct):
-    """A door of the server."""
+    """A door of the server: a protocol that it serves, and where."""
 
     name: str
     title: str
-    addresses: Annotated[list[str], Meta(description="Where it is served; empty if it is off.")]
+    addresses: Annotated[
+        list[str], Meta(description="Addresses at which the door is served; empty if it is off.")
+    ]
     off_reason: Annotated[
-        str, Meta(description="Why it is off although it was asked for; empty if it is on, or was not.")
+        str, Meta(description="Why the door is off although it was asked for; empty: it is on, or was not.")
     ]
     flag: Annotated[str, Meta(description="The flag of `mainstem serve` that turns it on.")]
 
 
 class ClusterJson(msgspec.Struct, rename={"kafka_address": "at"}):
-    """The cluster; one that mainstem serves has one broker."""
+    """The cluster that this API belongs to; a mainstem server is a cluster of one broker."""
 
     id: str
     controller: int
     brokers: list[BrokerJson]
-    kafka_address: Annotated[str, Meta(description="HOST:PORT for Kafka clients.")]
+    kafka_address: Annotated[str, Meta(description="HOST:PORT to which Kafka clients connect.")]
     version: Annotated[str, Meta(description="The version of mainstem.")]
     read_only: Annotated[bool, Meta(description="Whether the HTTP API refuses every change.")]
     embedded: Annotated[

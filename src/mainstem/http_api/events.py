@@ -1,4 +1,8 @@
-"""Events in JSON: as they are read, and as they are published."""
+"""The JSON of events, as they are read and as they are published, and of the requests for them.
+
+Owns: the fields of these requests and replies, with their limits and descriptions, and how bytes are
+represented in JSON. Refuses: the conversion of events, which the HTTP door does.
+"""
 
 from __future__ import annotations
 
@@ -128,10 +132,12 @@ class ReadQuery(msgspec.Struct):
 
 
 class EventPageJson(msgspec.Struct):
-    """Events of one partition, oldest first."""
+    """The reply with a page of events of one partition, oldest first."""
 
     events: list[EventJson]
-    unreadable: Annotated[list[int], Meta(description="Offsets where damaged ranges begin.")]
+    unreadable: Annotated[
+        list[int], Meta(description="Offsets at which damaged ranges begin; their events are skipped.")
+    ]
     next: Annotated[int, Meta(description="The `offset` of the next page.")]
     begin: Annotated[int, Meta(description="The first offset that the partition still has.")]
     end: Annotated[int, Meta(description="The offset that the next published event will get.")]

@@ -1,4 +1,8 @@
-"""Consumer groups: pages of them, one in full, and the requests that reset and delete them."""
+"""The JSON of consumer groups: pages of them, one in full, and the requests that reset and delete them.
+
+Owns: the fields of these requests and replies, with their limits and descriptions. Refuses: finding stalled
+positions and moving them, which the HTTP door and the engine do.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +28,25 @@ class StalledPositionJson(msgspec.Struct):
 
     topic: str
     partition: int
-    for_ms: Annotated[int, Meta(description="How long it has not moved, as far as this server has observed.")]
+    for_ms: Annotated[
+        int, Meta(description="How long the position has not moved while this server observed it, ms.")
+    ]
     client_id: Annotated[str | None, Meta(description="null: the partition is assigned to no member.")]
     host: str | None
 
 
 class GroupJson(msgspec.Struct):
-    """A group in a list."""
+    """A consumer group in the list of groups: its state, lag and longest stalled position, without
+    members."""
 
     group: str
     state: str
     members: int
     topics: list[str]
     lag: Annotated[int | None, Meta(description="Unread events; null: the group has no position yet.")]
-    lag_ms: Annotated[int | None, Meta(description="How long the oldest unread event has waited, ms.")]
+    lag_ms: Annotated[
+        int | None, Meta(description="How long the oldest unread event of the group has waited, ms.")
+    ]
     lag_per_s: Annotated[
         float | None,
         Meta(description="Growth of the lag in events per second; negative while the group catches up."),
@@ -66,7 +75,7 @@ class MemberJson(msgspec.Struct):
 
 
 class GroupPositionJson(msgspec.Struct):
-    """How far a group has read a partition."""
+    """A group's position in a partition, and its lag."""
 
     topic: str
     partition: int
@@ -93,7 +102,7 @@ class GroupDetailJson(msgspec.Struct):
 
 
 class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a group continues to read."""
+    """The request to reset a group: where it continues to read."""
 
     JSON_SCHEMA: ClassVar = {"examples": [{"to": "earliest", "topics": ["orders"], "dry_run": True}]}
 
@@ -119,7 +128,7 @@ class ResetJson(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MoveJson(msgspec.Struct):
-    """The change of one position."""
+    """The change of a group's position in one partition, made by a reset."""
 
     topic: str
     partition: int
@@ -128,7 +137,7 @@ class MoveJson(msgspec.Struct):
 
 
 class ResetDoneJson(msgspec.Struct):
-    """What a reset changes."""
+    """The reply to a reset of a group: what it changed, or in a dry run would change."""
 
     group: str
     dry_run: bool
@@ -138,7 +147,7 @@ class ResetDoneJson(msgspec.Struct):
 
 
 class DeletedGroupJson(msgspec.Struct):
-    """What the deletion of a group removes."""
+    """The reply to the deletion of a group: what it removed, or in a dry run would remove."""
 
     group: str
     dry_run: bool

@@ -1,4 +1,4 @@
-"""Liveness and readiness."""
+"""The JSON of the health checks: liveness and readiness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LiveJson(msgspec.Struct):
 
 
 class ReadyJson(msgspec.Struct):
-    """Whether events can be written and read, and if not, why."""
+    """The reply to the readiness check: whether events can be written and read, and if not, why."""
 
     ready: bool
     reasons: Annotated[list[str], Meta(description="Why the server is not ready; empty if it is.")]

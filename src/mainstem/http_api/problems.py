@@ -1,7 +1,8 @@
 """Refusals as RFC 9457 problems: their kinds, their JSON, and the errors of the contract that they report.
 
 Owns: the one table of kinds; docs/HTTP.md lists it and a test compares them. The door turns errors into
-problems with `kind_of`, and the client turns problems back into errors with `error_of`.
+problems with `kind_of`, and the client turns problems back into errors with `error_of`. Refuses: writing the
+replies, which the HTTP door does.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ _ERRORS_OF_KINDS: dict[str, type[contract.StreamError]] = {
 
 
 class ProblemJson(msgspec.Struct):
-    """What went wrong (RFC 9457), and what to do. Some kinds have further members."""
+    """The body of every refusal (RFC 9457): what went wrong, and what to do. Some kinds have further
+    members."""
 
     type: str
     title: str
@@ -127,7 +129,7 @@ class ProblemJson(msgspec.Struct):
 
     @property
     def kind(self) -> str:
-        """The key in KINDS; a kind of a later version has none."""
+        """The problem's key in KINDS. A kind that a later version added is not in KINDS."""
         return self.type.removeprefix(URN)
 
 

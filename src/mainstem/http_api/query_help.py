@@ -15,7 +15,7 @@ class QueryCheckQuery(msgspec.Struct):
 
 
 class QueryErrorJson(msgspec.Struct):
-    """Why a query cannot be parsed, and where."""
+    """The error of a query that cannot be parsed: why, and where."""
 
     message: str
     column: Annotated[int, Meta(description="Where the error begins; characters, from 0.")]
@@ -23,7 +23,7 @@ class QueryErrorJson(msgspec.Struct):
 
 
 class BoundJson(msgspec.Struct):
-    """One end of a range."""
+    """The lower or upper bound of a range in a query, such as the 60 of `>60`."""
 
     text: str
     inclusive: bool
@@ -38,9 +38,12 @@ class HighlightJson(msgspec.Struct, omit_defaults=True):
         list[str], Meta(description="For a field, its names from the outside in; for a header, its name.")
     ] = []
     words: Annotated[
-        list[str], Meta(description="Case-folded tokens; `*`, `?` and backslashes have their meaning.")
+        list[str],
+        Meta(description="Case-folded tokens to highlight; `*` and `?` are wildcards, a backslash escapes."),
     ] = []
-    glob: Annotated[str | None, Meta(description="Case-folded; it matches the whole text.")] = None
+    glob: Annotated[
+        str | None, Meta(description="Case-folded wildcard pattern that the whole text matches.")
+    ] = None
     number: Annotated[str | None, Meta(description="A number of this value matches, too.")] = None
     literal: Annotated[bool, Meta(description='`"null"` in quotes is a text, not null.')] = False
     low: BoundJson | None = None
@@ -57,7 +60,9 @@ class QueryCheckJson(msgspec.Struct):
 class FieldsQuery(msgspec.Struct):
     """Which fields to list."""
 
-    topic: Annotated[str, Meta(description="Fields of this topic; empty: of the busiest topics.")] = ""
+    topic: Annotated[
+        str, Meta(description="Fields of this topic; empty: of the topics with the most events written now.")
+    ] = ""
     prefix: Annotated[str, Meta(description="Only names that begin with this text, in any case.")] = ""
 
 

@@ -1,4 +1,8 @@
-"""Exports and replays: which events they concern, and how a replay reports its progress."""
+"""The JSON of exports and replays: which events they concern, and how a replay reports its progress.
+
+Owns: the fields of these requests and replies, with their limits and descriptions. Refuses: running a replay,
+which the HTTP door does.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +82,7 @@ class ChosenEventJson(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def is_changed(self) -> bool:
-        """Whether any part is replaced."""
+        """Whether any part of the event is replaced before it is published."""
         return not (self.value is UNSET and self.key is UNSET and self.headers is UNSET)
 
 
@@ -101,7 +105,8 @@ class ReplayRequestJson(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReplayProgressJson(msgspec.Struct):
-    """How far the replay has got. The last line has `done`, or the `problem` that ended it."""
+    """A line of the reply to a replay request: its progress. The last line has `done`, or the `problem` that
+    ended the replay."""
 
     to: str
     job: str
@@ -112,7 +117,9 @@ class ReplayProgressJson(msgspec.Struct):
         int, Meta(description="Number of ranges that could not be read; their events are not replayed.")
     ] = 0
     events: Annotated[
-        int | None, Meta(description="For a dry run: how many events the replay would publish.")
+        int | None, Meta(description="Only in a dry run: how many events the replay would publish.")
     ] = None
     done: bool = False
-    problem: Annotated[dict[str, Any] | None, Meta(description="Why it ended before it was done.")] = None
+    problem: Annotated[
+        dict[str, Any] | None, Meta(description="Why the replay ended before it was done.")
+    ] = None

@@ -1,4 +1,8 @@
-"""Searches: what to look for, and the updates, histograms, facets, comparisons and traces that answer it."""
+"""The JSON of searches, and of the updates, histograms, facets, comparisons and traces that answer them.
+
+Owns: the fields of these requests and replies, with their limits and descriptions. Refuses: searching;
+`mainstem.search` does it and has types of its own, which `SearchJson.request` makes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ BudgetSeconds = Annotated[float, Meta(gt=0, le=BUDGET_MAX_S)]
 
 
 class SearchJson(msgspec.Struct, forbid_unknown_fields=True):
-    """What to look for, and where."""
+    """The request for a search: what to look for, and where."""
 
     query: Annotated[
         str, Meta(max_length=10_000, description="See docs/SEARCH.md; empty: every event matches.")
@@ -37,7 +41,9 @@ class SearchJson(msgspec.Struct, forbid_unknown_fields=True):
         Meta(description="Maximum number of matches; null: all."),
     ] = 100
     newest_first: bool = True
-    resume: Annotated[str | None, Meta(description="`resume` of an earlier search of the same query.")] = None
+    resume: Annotated[
+        str | None, Meta(description="Continue an earlier search of the same query: its `resume`.")
+    ] = None
     budget_s: Annotated[BudgetSeconds | None, Meta(description="Stop after this many seconds.")] = None
     only_count: Annotated[bool, Meta(description="Return no hits, only the totals.")] = False
     encoding: Annotated[
@@ -87,11 +93,17 @@ class UnreadableJson(msgspec.Struct):
 
 
 class TotalsJson(msgspec.Struct):
-    """How far a search has got. The fields are those of `mainstem.search.contract.Totals`."""
+    """How far a search has got: counts since its start. The fields are those of
+    `mainstem.search.contract.Totals`."""
 
     scanned_bytes: int
-    skipped_bytes: Annotated[int, Meta(description="Bytes not read, because nothing in them can match.")]
-    indexed_bytes: Annotated[int, Meta(description="The skipped bytes that a full-text index ruled out.")]
+    skipped_bytes: Annotated[
+        int,
+        Meta(description="Bytes that were not read, because a filter or an index rules out a match in them."),
+    ]
+    indexed_bytes: Annotated[
+        int, Meta(description="Those of the skipped bytes that a full-text index ruled out.")
+    ]
     removed_bytes: Annotated[int, Meta(description="Bytes deleted before the search reached them.")]
     total_bytes: Annotated[
         int | None, Meta(description="Bytes to search in all; null: not known for this cluster.")
@@ -99,7 +111,7 @@ class TotalsJson(msgspec.Struct):
     events: Annotated[int, Meta(description="Events that were decoded and compared.")]
     matches: int
     undecodable: Annotated[int, Meta(description="Number of ranges that could not be read.")]
-    share: Annotated[float, Meta(description="The share that has been searched, 0 to 1.")]
+    share: Annotated[float, Meta(description="The share of all bytes to search that is done, 0 to 1.")]
     reached_ms: int | None
     elapsed_s: float
     partitions: int
@@ -120,7 +132,7 @@ class ProgressJson(msgspec.Struct):
 
 
 class DoneJson(msgspec.Struct):
-    """The end of a search."""
+    """The last update of a search: why it ended, and its totals."""
 
     reason: Annotated[Literal["complete", "limit", "budget"], Meta(description="Why the search ended.")]
     totals: TotalsJson
@@ -142,7 +154,7 @@ class FacetsJson(msgspec.Struct):
 
 
 class UpdateJson(msgspec.Struct, omit_defaults=True):
-    """A line of the reply. It has exactly one of these fields."""
+    """A line of the reply to a search. It has exactly one of these fields."""
 
     hit: EventJson | None = None
     facets: Annotated[
@@ -178,7 +190,8 @@ class BucketJson(msgspec.Struct):
 
 
 class HistogramJson(msgspec.Struct):
-    """Equal spans of time; none if there are no events."""
+    """The reply with the histogram: the number of events in equal spans of time; no spans if there are no
+    events."""
 
     buckets: list[BucketJson]
 
@@ -215,7 +228,8 @@ class DifferenceJson(msgspec.Struct):
 
 
 class CompareJson(msgspec.Struct):
-    """The values that differ most, the largest difference first."""
+    """The reply to a comparison of two searches: the values that differ most, the largest difference
+    first."""
 
     differences: list[DifferenceJson]
 
@@ -237,7 +251,7 @@ class TraceQuery(msgspec.Struct):
 
 
 class TraceJson(msgspec.Struct):
-    """The events that have the value, sorted by time."""
+    """The reply to a trace: the events that have the value, sorted by time."""
 
     events: list[EventJson]
     unreadable: list[UnreadableJson]

@@ -1,4 +1,4 @@
-"""Statistics: rates, disk usage, and the history of the last 24 hours."""
+"""The JSON of statistics: rates, disk usage, and the history of the last 24 hours."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ BUSIEST_TOPICS_MAX = 20
 
 
 class RatesJson(msgspec.Struct):
-    """Events per second now: an average over a few seconds."""
+    """The present rates of the whole log in events per second, averaged over a few seconds."""
 
-    in_per_s: Annotated[float, Meta(description="Written.")]
-    out_per_s: Annotated[float, Meta(description="Read and committed by consumer groups.")]
+    in_per_s: Annotated[float, Meta(description="Events written per second.")]
+    out_per_s: Annotated[float, Meta(description="Events read and committed by consumer groups per second.")]
 
 
 class TopicRatesJson(msgspec.Struct):
@@ -34,7 +34,8 @@ class DiskJson(msgspec.Struct):
 
 
 class RateHistoryJson(msgspec.Struct):
-    """Events per second, one value per minute from `from_ms` on; null: not known."""
+    """The rates of the last 24 hours in events per second, one value per minute from `from_ms` on; null: not
+    known for that minute."""
 
     from_ms: int
     step_s: int
@@ -43,7 +44,8 @@ class RateHistoryJson(msgspec.Struct):
 
 
 class LagHistoryJson(msgspec.Struct):
-    """The lag of a consumer group, one value per minute from `from_ms` on; null: not known."""
+    """The lag of a consumer group in the last 24 hours, in events and ms: one value per minute from `from_ms`
+    on; null: not known for that minute."""
 
     from_ms: int
     step_s: int
@@ -63,7 +65,7 @@ class StatsJson(msgspec.Struct):
     rates: RatesJson
     busiest: Annotated[
         list[TopicRatesJson],
-        Meta(description=f"The {BUSIEST_TOPICS_MAX} topics to which most events are written."),
+        Meta(description=f"The {BUSIEST_TOPICS_MAX} topics with the most events written per second now."),
     ]
     disk: Annotated[DiskJson | None, Meta(description="null: the log is on another machine.")]
     history: RateHistoryJson

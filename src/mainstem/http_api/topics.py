@@ -1,4 +1,8 @@
-"""Topics: pages of them, one in full, and the requests that change them."""
+"""The JSON of topics: pages of them, one in full, and the requests that change them.
+
+Owns: the fields of these requests and replies, with their limits and descriptions. Refuses: checking settings
+and changing topics, which the engine does.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,22 @@ class TopicsQuery(msgspec.Struct):
 
 
 class TopicJson(msgspec.Struct):
-    """A topic in a list."""
+    """A topic in the list of topics: counts and rates, without partitions and settings."""
 
     topic: str
     partitions: int
     events: int
     internal: bool
-    bytes: Annotated[int | None, Meta(description="Bytes of its files; null: the server does not report it.")]
-    in_per_s: Annotated[float, Meta(description="Events per second written to it.")]
-    out_per_s: Annotated[float, Meta(description="Events per second read by consumer groups.")]
+    bytes: Annotated[
+        int | None,
+        Meta(description="Bytes of the topic's files, one replica; null: not known for this cluster."),
+    ]
+    in_per_s: Annotated[float, Meta(description="Events written to the topic per second now.")]
+    out_per_s: Annotated[float, Meta(description="Events read by consumer groups per second now.")]
 
 
 class TopicsJson(msgspec.Struct):
-    """A page of topics, sorted by name."""
+    """The reply with a page of the list of topics, sorted by name."""
 
     topics: list[TopicJson]
     total: Annotated[int, Meta(description="Number of topics that match `q`.")]
@@ -40,7 +47,7 @@ class TopicsJson(msgspec.Struct):
 
 
 class NewTopicJson(msgspec.Struct, forbid_unknown_fields=True):
-    """A topic to create."""
+    """The request to create a topic."""
 
     JSON_SCHEMA: ClassVar = {
         "examples": [{"topic": "orders", "partitions": 4, "settings": {"retention.ms": "604800000"}}]
@@ -60,7 +67,9 @@ class PartitionJson(msgspec.Struct):
     leader: int
     replicas: list[int]
     in_sync: list[int]
-    bytes: Annotated[int | None, Meta(description="Bytes of its files; null: the server does not report it.")]
+    bytes: Annotated[
+        int | None, Meta(description="Bytes of the partition's files; null: not known for this cluster.")
+    ]
 
 
 class SettingJson(msgspec.Struct):
@@ -92,13 +101,13 @@ class TopicDetailJson(msgspec.Struct):
 
 
 class DryRunQuery(msgspec.Struct):
-    """Whether to do it or only to report it."""
+    """Query parameter of a deletion: whether to delete, or only to report what would be deleted."""
 
     dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False
 
 
 class DeletedTopicJson(msgspec.Struct):
-    """What the deletion of a topic removes."""
+    """The reply to the deletion of a topic: what it removed, or in a dry run would remove."""
 
     topic: str
     dry_run: bool
@@ -107,7 +116,8 @@ class DeletedTopicJson(msgspec.Struct):
 
 
 class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
-    """Settings to change. null resets a setting to its default; settings not named here are not changed."""
+    """The request to change settings of a topic. null resets a setting to its default; settings not named
+    here are not changed."""
 
     JSON_SCHEMA: ClassVar = {"examples": [{"settings": {"retention.ms": "86400000", "segment.ms": None}}]}
 
@@ -115,7 +125,7 @@ class SettingsJson(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AddPartitionsJson(msgspec.Struct, forbid_unknown_fields=True):
-    """The new number of partitions of a topic."""
+    """The request to add partitions to a topic: the new number of them."""
 
     total: PartitionCount
 
@@ -139,7 +149,7 @@ class DeletionPreviewJson(msgspec.Struct):
 
 
 class DeleteRecordsJson(msgspec.Struct, forbid_unknown_fields=True):
-    """Which events of a partition to delete."""
+    """The request to delete the events of a partition before an offset."""
 
     partition: PartitionNumber
     before: Annotated[
@@ -149,7 +159,7 @@ class DeleteRecordsJson(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DeletedRecordsJson(msgspec.Struct, rename={"deleted": "gone"}):
-    """What a deletion of events removes."""
+    """The reply to a deletion of events: what it removed, or in a dry run would remove."""
 
     topic: str
     dry_run: bool
@@ -157,7 +167,8 @@ class DeletedRecordsJson(msgspec.Struct, rename={"deleted": "gone"}):
 
 
 class SettingsPreviewJson(msgspec.Struct):
-    """What retention would delete under changed settings, the next time it runs."""
+    """The reply to a preview of topic settings: what retention would delete under them, the next time it
+    runs."""
 
     topic: str
     exact: Annotated[

@@ -1,7 +1,8 @@
 """A consumer group member in the same process as the coordinator, for the embedded engine.
 
 Owns: joining, the assignment when this member is the leader, heartbeats and rejoining. It can share a group
-with any Kafka client that offers the `range` assignor.
+with any Kafka client that offers the `range` assignor. Refuses: the rules of groups, which the coordinator
+has, and commits after its partitions were assigned to other members.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class EmbeddedMember:
         self._joined = False
         self._closed = False
         self._positions: dict[TopicPartition, int] = {}
-        """After the events that `read` has returned in this generation: what `commit` commits."""
+        """Partition -> the offset after the last event that `read` has returned in this generation. `commit`
+        commits these offsets."""
         self._heartbeat_task: asyncio.Task[None] | None = None
         self._join_task: asyncio.Task[None] | None = None
 

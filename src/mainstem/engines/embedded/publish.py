@@ -1,7 +1,7 @@
 """Appends events to partitions in batches, for the embedded engine.
 
 Owns: the choice of a partition by key, and the size of batches. Batches are not compressed, because they do
-not cross a network.
+not cross a network. Refuses: the look-up of topics, and raising errors: each event gets a result of its own.
 """
 
 from __future__ import annotations
@@ -107,5 +107,5 @@ def _failed(error: Exception, topic: str, count: int) -> list[PublishResult]:
 
 
 async def results_of(promises: list[Promise[list[PublishResult]]]) -> list[list[PublishResult]]:
-    """Wait for all batches."""
+    """The result of each event, once all batches are durable or have failed."""
     return [promise.result() for promise in await gather(promises)]

@@ -1,6 +1,7 @@
 """Reads partitions and decodes their batches to events, for the embedded engine.
 
-Owns: the position in each partition, the events that are decoded ahead, and the wait for new events.
+Owns: the position in each partition, the events that are decoded ahead, and the wait for new events. Refuses:
+group membership, which `member.py` has, and blocking the event loop on the disk.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class _PartitionCursor:
         self.read_offset = offset
         """Where the next batch is read from."""
         self.decoded: deque[Event | Position] = deque()
-        """Events, and the start of each batch that cannot be decoded."""
+        """Events that were decoded and not returned yet, and the start of each batch that cannot be
+        decoded."""
 
     def move(self, offset: int) -> None:
         self.offset = self.read_offset = offset
@@ -52,7 +54,7 @@ class _PartitionCursor:
             self.offset = self.read_offset
 
     async def _read_some(self) -> bool:
-        """Read and decode some batches; False: there are none."""
+        """Read and decode the next batches into `decoded`. False at the high watermark: there are none."""
         batches: BatchSlice | Promise[BatchSlice]
         try:
             batches = self.partition.read(self.read_offset, READ_BYTES)

@@ -1,4 +1,4 @@
-"""Caches the list of topics: only the summaries of topics that changed are made again.
+"""Caches the summaries of the list of topics, and renews only those of topics that changed.
 
 Owns: one summary of each topic, and how a change is noticed. Refuses: notifications by the log, which would
 make each append slower. Checking 10,000 partitions for a change takes 2 ms, in slices.
@@ -29,7 +29,7 @@ class _ListedTopic:
     summary: TopicSummary
 
     def refresh(self) -> None:
-        """Replace the summary if it changed."""
+        """Replace the topic's cached summary if its partitions have changed since."""
         summary = _summarise(self.topic, self.partitions)
         if summary != self.summary:
             self.summary = summary
@@ -37,8 +37,8 @@ class _ListedTopic:
 
 @dataclass(slots=True)
 class _TopicListing:
-    """All topics, until one is created, deleted or altered. The last three lists have an item for each
-    partition."""
+    """The cached list of all topics. A new listing replaces it when a topic is created, deleted or altered.
+    The last three lists have an item for each partition."""
 
     topics: Sequence[TopicMetadata] = ()
     """The coordinator's own list: it makes another one when a topic changes."""
@@ -46,9 +46,10 @@ class _TopicListing:
     partitions: list[Partition] = field(default_factory=list)
     owners: list[_ListedTopic] = field(default_factory=list)
     fingerprints: list[int] = field(default_factory=list)
-    """Of each partition when it was last checked: a sum that each append, deletion, roll and truncation
-    changes. All of them raise it, except the roll of a segment and the truncation of events that were never
-    committed. -1: never checked."""
+    """A number for each partition, as it was when the partition was last checked; if it differs now, the
+    topic's summary is renewed. It is a sum that every append, deletion, roll and truncation changes; all of
+    them raise it, except the roll of a segment and the truncation of events that were never committed. -1:
+    never checked."""
 
 
 class TopicSummaries:

@@ -11,7 +11,7 @@ from mainstem.contract import Bounds, MemberInfo, PartitionInfo, Setting
 
 
 def partition_info(description: Any, bounds: Bounds) -> PartitionInfo:
-    """Of a TopicPartitionInfo, which has no type stub."""
+    """The contract's PartitionInfo for librdkafka's TopicPartitionInfo, which has no type stub."""
     return PartitionInfo(
         description.id,
         bounds.begin,
@@ -23,13 +23,13 @@ def partition_info(description: Any, bounds: Bounds) -> PartitionInfo:
 
 
 def topic_setting(entry: ConfigEntry) -> Setting:
-    """Of a topic's configuration entry."""
+    """The contract's Setting for librdkafka's configuration entry of a topic."""
     is_default = entry.source != ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return Setting(entry.name, entry.value, is_default, bool(entry.is_read_only))
 
 
 def member_info(description: MemberDescription) -> MemberInfo:
-    """Of a group member."""
+    """The contract's MemberInfo for librdkafka's description of a group member."""
     assigned = [
         (partition.topic, partition.partition) for partition in description.assignment.topic_partitions
     ]

@@ -1,7 +1,7 @@
 """Reads through librdkafka: one consumer for each reader or member, polled in a thread of the engine.
 
 Owns: the settings of the consumers, the conversion of their messages to events, and the skipping of batches
-that cannot be decoded.
+that cannot be decoded. Refuses: polling in the event loop, and two polls of one consumer at a time.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ HTTP_LISTENER = "mainstem.http.listener"
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a broker says about its cluster."""
+    """The reply of `fetch_server_info`: what a server says about its cluster and its HTTP door."""
 
     cluster_id: str
     http_listener: str | None
