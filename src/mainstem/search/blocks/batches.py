@@ -1,8 +1,8 @@
 """Maps a range of a segment file and locates its batches, including the damage between them.
 
-It follows the batch headers and finds the next whole batch after damage. A length in a header is not trusted,
-and damage does not end the walk. Only committed bytes are mapped: they are never truncated, and a memory map
-reads only the pages that are used.
+Owns: following the batch headers, and finding the next whole batch after damage. Refuses: to trust a length
+in a header, and to decode records. Only committed bytes are mapped: they are never truncated, and a memory
+map reads only the pages that are used.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _NO_OFFSET_ABOVE = 1 << 62
 
 
 class LocatedBatch(NamedTuple):
-    """A batch, or a damaged range, between two positions; a damaged range without bytes is offsets that no
-    batch has."""
+    """A batch or a damaged range, between two positions. A damaged range without bytes means that the offsets
+    from `offset` on are missing: no batch has them."""
 
     position: int
     end: int
@@ -43,14 +43,15 @@ class LocatedBatch(NamedTuple):
 
 
 class DataDeleted(Exception):
-    """The file does not exist any more or is too short, because its data was deleted."""
+    """Raised if data to be searched was deleted in the meantime: its file does not exist or is too short, or
+    its topic does not exist any more."""
 
 
 class MappedRange:
     """A read-only memory map of a file from `start` to `end`. A context manager."""
 
     def __init__(self, path: str, start: int, end: int) -> None:
-        """Raises DataDeleted, OSError."""
+        """Raises DataDeleted if the file is missing or ends before `end`, OSError if it cannot be mapped."""
         assert 0 <= start < end, f"the range {start} to {end} of {path} is not empty"
         self._from = start - start % mmap.ALLOCATIONGRANULARITY
         try:

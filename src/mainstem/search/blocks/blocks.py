@@ -3,6 +3,8 @@
 A closed block never changes: its bytes are committed, and the committed log only loses whole segments. The
 range after the last closed block is divided again each time.
 
+Owns: where blocks begin and end, and which are closed. Refuses: to decode records, and to write to the log.
+
 Only a few batch headers are read: a boundary is looked up in the `.index` file, whose entries are checked
 against the header that they name, and then found by following headers. `cut_blocks` runs in the workers,
 `BlockMap` in the server.

@@ -15,8 +15,8 @@ from mainstem.search.ipc import TimeSpan, Unit
 def count_within_buckets(
     timed: Iterable[tuple[Unit, TimeSpan]], edges: Sequence[int]
 ) -> tuple[list[float], list[Unit]]:
-    """Count the units that lie in one bucket. Returns the counts by bucket, and the units that cross an edge,
-    whose headers must be read."""
+    """Count the events of the units whose times lie in one bucket. Returns the counts by bucket, and the
+    units whose times cross an edge: their batch headers must be read."""
     counts = [0.0] * (len(edges) - 1)
     crossing = []
     for unit, span in timed:

@@ -29,7 +29,7 @@ def _headers(unit: Unit) -> Iterator[BatchHeader]:
 
 
 def unit_times(units: Iterable[Unit]) -> list[TimeSpan | None]:
-    """The times and number of events of each unit; None: its file was deleted."""
+    """The least and the largest time, and the number of events, of each unit; None: its file was deleted."""
     times: list[TimeSpan | None] = []
     for unit in units:
         min_ms, max_ms, events = 1 << 62, -1, 0

@@ -1,8 +1,12 @@
 """Token filters: files that show which search blocks cannot match, without reading the blocks.
 
-The `.tokens` file of a block has a Bloom filter of all tokens of its events, their exact times, and a proof
-that it belongs to these bytes of the log. Filters are optional: if one is missing or damaged, its block is
-read. The workers build and test them.
+The `.tokens` file of a block has a Bloom filter of all tokens of its events, the least and the largest of
+their times, and a proof that it belongs to these bytes of the log. Filters are optional: if one is missing or
+damaged, its block is read.
+
+Owns: the file format, and building, testing, finding and removing the files, in the search workers. Refuses:
+to decide which filters are built (`local/token_filter_store.py`, `cluster/filters.py`), and what a token is
+(`text/tokens.py`).
 
     page 0     | "MSTOKEN1" | segment base, start, end, first offset, next offset  5 x int64 |
                | least, largest time  2 x int64 | events, pages  2 x uint32 |
@@ -58,7 +62,7 @@ _EXPONENT = re2.compile(rb"(?:^|[\s:,\[])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?:
 
 
 class UnusableFilter(Exception):
-    """The file is damaged, missing, or belongs to another block."""
+    """Raised for a filter file that is too short or damaged; its block must be read."""
 
 
 class ProbeBits(NamedTuple):
@@ -200,7 +204,7 @@ def _write(target: str, head: bytes, pages: Sequence[bytearray]) -> None:
 
 
 class _FilterHead(NamedTuple):
-    """Page 0 of a filter's file, as the drawing at the top names its fields."""
+    """The fields of page 0 of a filter's file, in the order of the file format."""
 
     magic: bytes
     base: int
@@ -291,8 +295,8 @@ def _entries(folder: str) -> list[str]:
 
 
 def read_filter_info(path: Path) -> tuple[FilterInfo, bytes] | None:
-    """What a filter's head says, without a segment's path, and the header of its last batch. None: it is
-    damaged."""
+    """The block that a filter's first page describes, without the path of a segment, and the header of the
+    block's last batch. None: the file is damaged or missing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -305,7 +309,8 @@ def read_filter_info(path: Path) -> tuple[FilterInfo, bytes] | None:
 
 
 def _verified(path: str, partition: str) -> FilterInfo | None:
-    """What a filter's head says; None if the partition's segment does not have its last batch."""
+    """The block that a filter's first page describes. None: the file is damaged, or the segment does not have
+    the filter's last batch at its position."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

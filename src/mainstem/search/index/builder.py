@@ -1,8 +1,11 @@
 """The process that builds, checks and removes index parts: `python -m mainstem.search.index.builder`.
 
-It reads closed blocks of the log and never writes to the log. It needs no more memory than HEAP_BYTES and two
-batches. It never leaves an incomplete part under the name of a complete one. `manager.py` starts it at low
-priority and sends it requests as to any search worker. It ends when the server closes the pipe.
+An index part is the piece of the full-text index that covers some closed blocks of one segment.
+
+Owns: how a part is built from its blocks, with no more memory than HEAP_BYTES and two batches. Refuses: to
+write to the log, to leave an incomplete part under the name of a complete one, and to decide which part is
+built next: `manager.py` does, starts this process at low priority and sends it requests as to any search
+worker. The process ends when the server closes the pipe.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ BATCH_BYTES_MAX = 64 << 20
 
 
 class BuildCancelled(Exception):
-    """The request to build the part was cancelled."""
+    """Raised in a build whose request was cancelled; the incomplete part is removed."""
 
 
 def build_part(root: Path, blocks: Sequence[Unit], is_cancelled: Callable[[], bool]) -> IndexPart:
-    """Build the part of these blocks. Raises DataDeleted, BuildCancelled, ValueError (tantivy), OSError."""
+    """Build the index part of these blocks below `root`. Raises DataDeleted, BuildCancelled, ValueError (an
+    error of tantivy) and OSError; then no part is left."""
     segment = Path(blocks[0].path)
     target = root / segment.parent.name / layout.part_name(parse_segment(segment.name) or 0, blocks[0].start)
     partial = target.with_name(target.name + layout.PARTIAL)
@@ -52,7 +56,8 @@ def build_part(root: Path, blocks: Sequence[Unit], is_cancelled: Callable[[], bo
 def _write_files(
     folder: Path, blocks: Sequence[Unit], is_cancelled: Callable[[], bool]
 ) -> list[tuple[int, int]]:
-    """Write all files of a part. Returns the positions of blocks that are not indexed."""
+    """Write all files of a part. Returns start and end of the blocks that are not indexed, because a batch in
+    them cannot be decoded."""
     import tantivy
 
     from mainstem.search.index import terms

@@ -1,7 +1,8 @@
 """The files of index parts, and the checks that a part is whole and belongs to these bytes of the log.
 
-Parts are optional: if one is missing or damaged, its blocks are searched without it. This module does not
-import tantivy; only `terms.py`, `builder.py` and `reader.py` do.
+Owns: the names and formats of the files, and removing parts. Parts are optional: if one is missing or
+damaged, its blocks are searched without it. Refuses: to import tantivy; only `terms.py`, `builder.py` and
+`reader.py` do.
 
     search-index/<topic id>-<partition>/<segment base>-<start>/
         manifest     "MSINDEX1" | msgpack of PartManifest | CRC32C of all before, uint32
@@ -49,11 +50,12 @@ _LOCK_PREFIX = ".tantivy-"
 
 
 class DamagedPart(Exception):
-    """The part does not fit its manifest, or the manifest is missing or damaged."""
+    """Raised for an index part that must not be used: it is incomplete, differs from its manifest, was built
+    by another version of tantivy, or belongs to other bytes of the log."""
 
 
 class PartManifest(msgspec.Struct, array_like=True, frozen=True):
-    """The content of a part, and the checksums of its files."""
+    """The manifest of an index part: which bytes of the log it covers, and the checksums of its files."""
 
     tantivy_version: str
     base: int
@@ -111,7 +113,7 @@ def write_manifest(folder: Path, manifest: PartManifest) -> None:
 
 
 def read_manifest(folder: Path) -> PartManifest:
-    """Raises DamagedPart if the manifest is missing or damaged."""
+    """The manifest of the part in this folder. Raises DamagedPart if it is missing or damaged."""
     try:
         data = (folder / MANIFEST).read_bytes()
     except OSError as error:
@@ -126,8 +128,8 @@ def read_manifest(folder: Path) -> PartManifest:
 
 
 def fingerprint(folder: str) -> str:
-    """A digest of the files' names, sizes, times and inodes, which changes when a file does. Raises
-    OSError."""
+    """A digest of the names, sizes, times and inodes of a part's files, which changes when a file does.
+    Raises OSError."""
     rows = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -138,7 +140,8 @@ def fingerprint(folder: str) -> str:
 
 
 def check_part(folder: Path, partition: Path, tantivy_version: str) -> IndexPart:
-    """Read a part in full. Raises DamagedPart if it must not be used."""
+    """Read an index part in full and compare it with its manifest and with the log. Returns the part with its
+    fingerprint. Raises DamagedPart if it must not be used."""
     try:
         part_fingerprint = fingerprint(str(folder))
         manifest = read_manifest(folder)
@@ -156,8 +159,8 @@ def check_part(folder: Path, partition: Path, tantivy_version: str) -> IndexPart
 
 
 def find_parts(root: Path, partitions: Path) -> list[IndexPart]:
-    """Find the parts of an earlier run, without checking them. Incomplete parts, and parts whose data was
-    deleted, are removed."""
+    """Find the index parts of an earlier run below `root`. They are not checked yet: their fingerprint is
+    empty. Incomplete parts, and parts whose data was deleted, are removed."""
     parts = []
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         if parse_partition(folder.name) is None:

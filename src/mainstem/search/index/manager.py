@@ -1,11 +1,11 @@
 """Keeps the index parts of the topics that are set to be indexed, and applies them to searches.
 
-It decides which blocks form a part and what to do next: remove, check or build, one part at a time, the
-newest first. It has no queue: missing parts follow from the existing blocks and parts. It never delays a
-search: data without a checked part is searched without the index.
+An index part is the piece of the full-text index that covers some closed blocks of one segment.
 
-It runs on the server's event loop and never imports tantivy. Parts are built in `builder.py`'s process and
-queried in the search workers.
+Owns: which blocks form a part, and what is done next: one part at a time is removed, checked or built, the
+newest first. There is no queue: missing parts follow from the existing blocks and parts. Refuses: to delay a
+search (data without a checked part is searched without the index), and to import tantivy: parts are built in
+`builder.py`'s process and queried in the search workers.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class IndexManager:
         space_problem: Callable[[], str | None] = lambda: None,
         part_blocks: int = PART_BLOCKS,
     ) -> None:
-        """`find_blocks` returns the blocks of partitions. `space_problem` says why the disk has no space for
-        an index; None: it has."""
+        """`find_blocks` returns the blocks of partitions. `space_problem` returns why the disk has no space
+        for an index, None if it has."""
         self._root = data / layout.ROOT
         self._partitions_root = data / "partitions"
         self._pool, self._engine = pool, engine
@@ -129,7 +129,8 @@ class IndexManager:
     async def apply(
         self, items: Sequence[WorkItem], clauses: Iterable[Iterable[str]], newest_first: bool
     ) -> list[WorkItem]:
-        """The items of a search, with those that a checked part covers cut down to candidate batches."""
+        """Apply the index to a search. Returns its items in order; an item that a checked part covers is
+        replaced by items of the batches that may match, or marked as excluded if there are none."""
         token_clauses = [sorted(clause) for clause in clauses]
         if not token_clauses or not self._parts or self._unavailable:
             return list(items)
@@ -144,7 +145,8 @@ class IndexManager:
         return remaining
 
     def incomplete_reason(self, items: Iterable[WorkItem]) -> str | None:
-        """Why parts of the index are missing for some of these items. None: no part is missing."""
+        """Why some of these items are searched without the index, for the user. None: the index is complete,
+        or their topics are not indexed."""
         if not self._partitions:
             return None
         folders = {str(Path(item.block.path).parent) for item in items if not item.indexed}
@@ -157,7 +159,7 @@ class IndexManager:
         return f"the index is being built: {missing} parts are missing" if missing else None
 
     def _part_of(self, item: WorkItem) -> IndexPart | None:
-        """The checked part that covers the whole item."""
+        """The checked index part that covers all bytes of the item; None: there is none."""
         parts = self._parts.get(item.unit.path, ())
         index = bisect_right(parts, item.unit.start, key=lambda part: part.start) - 1
         if index < 0:
@@ -188,7 +190,10 @@ class IndexManager:
         return candidates
 
     def _mark_unchecked(self, part: IndexPart) -> None:
-        log.warning("index part %s has changed and is checked again", part.folder)
+        log.warning(
+            "files of the full-text index part %s have changed; it is not used until it is checked again",
+            part.folder,
+        )
         parts = self._parts.get(part.path, [])
         if part in parts:
             parts[parts.index(part)] = msgspec.structs.replace(part, fingerprint="")
@@ -203,7 +208,9 @@ class IndexManager:
                 if await self.work_once():
                     continue
             except StreamError as error:
-                log.warning("the search index could not be updated: %s", error)
+                log.warning(
+                    "the full-text index could not be updated; tried again in %.0f s: %s", REFRESH_S, error
+                )
             try:
                 await asyncio.wait_for(closed.wait(), REFRESH_S)
             except TimeoutError:
@@ -241,7 +248,7 @@ class IndexManager:
             self._stop(self._unavailable)
 
     async def _restore(self) -> None:
-        """Find the parts of an earlier run, once."""
+        """Load the list of index parts that an earlier run left, once."""
         if self._restored:
             return
         self._restored = True
@@ -252,7 +259,7 @@ class IndexManager:
             if isinstance(reply, PartsReply):
                 self._add(reply.parts)
             else:
-                log.warning("the search index of an earlier run is not used: %s", reply)
+                log.warning("the full-text index of an earlier run is not used and is built again: %s", reply)
 
     async def _update_partitions(
         self, changed: Sequence[Remaining], folders: dict[tuple[str, int], str]
@@ -288,7 +295,7 @@ class IndexManager:
             ]
 
     async def _remove_unneeded(self) -> None:
-        """Remove the parts of segments that were deleted or are not to be indexed any more."""
+        """Remove the index parts of segments that were deleted or whose topic is not indexed any more."""
         unneeded = []
         for path in list(self._parts):
             partition = self._partitions.get(str(Path(path).parent))
@@ -298,7 +305,8 @@ class IndexManager:
             await self._builder.submit(partial(_remove_request, unneeded), BUILD_PRIORITY).final_reply()
 
     async def work_once(self) -> bool:
-        """Check or build one part, the newest. False: there is nothing to do, or it cannot be done now."""
+        """Check the newest unchecked index part, or build the newest missing one. False: there is none, or it
+        cannot be built now."""
         if self._unavailable:
             return False
         unchecked = [part for parts in self._parts.values() for part in parts if not part.fingerprint]
@@ -331,9 +339,13 @@ class IndexManager:
         if isinstance(reply, PartsReply) and reply.parts:
             self._add(reply.parts)
         elif isinstance(reply, RequestFailed):
-            log.warning("index part %s could not be checked: %s", part.folder, reply.reason)
+            log.warning(
+                "the full-text index part %s could not be checked and is built again: %s",
+                part.folder,
+                reply.reason,
+            )
         else:
-            log.warning("index part %s was damaged and is built again", part.folder)
+            log.warning("the full-text index part %s was damaged; removed, to be built again", part.folder)
         self._update_missing(str(Path(part.path).parent))
 
     async def _build(self, folder: str, part_blocks: PartBlocks) -> None:
@@ -363,7 +375,13 @@ class IndexManager:
             self._failures[first.path, first.start] += 1
             if not reply.data_deleted:
                 log.warning(
-                    "no index part for %s from position %d: %s", first.path, first.start, reply.reason
+                    "a part of the full-text index, of %s from byte %d on, could not be built (attempt %d of"
+                    " %d); searches read this range without the index: %s",
+                    first.path,
+                    first.start,
+                    self._failures[first.path, first.start],
+                    ATTEMPTS_MAX,
+                    reply.reason,
                 )
         self._update_missing(folder)
 

@@ -1,6 +1,7 @@
 """Queries index parts: which batches of the log may match. Needs tantivy.
 
-It keeps some parts open. A part whose files changed since it was checked is not used.
+Owns: the open index parts of this process, at most OPEN_MAX. Refuses: to use a part whose files changed since
+it was checked, and to read the log.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from mainstem.search.ipc import CandidateBatch, QueryPartsReply, QueryPartsReque
 OPEN_MAX = 256
 """Maximum open parts. Each has some mapped files; opening one takes 0.3 ms."""
 CANDIDATES_MAX = 1024
-"""If more batches of a part may match, the query has no answer for it. A part has some 2,000 batches of 64
-KB."""
+"""If more batches of a part may match, its blocks are read in full: the index would save little. A part has
+some 2,000 batches of 64 KB."""
 
 
 @dataclass(slots=True)
@@ -31,13 +32,14 @@ class _OpenPart:
 
 
 class IndexReader:
-    """Queries parts, and keeps the last ones open. Not thread-safe."""
+    """Queries index parts, and keeps those that were used last open. Not thread-safe."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, _OpenPart] = OrderedDict()
 
     def query(self, request: QueryPartsRequest) -> QueryPartsReply:
-        """Query the parts of the request. Never fails: parts that cannot be queried are in `changed`."""
+        """The batches that may match, of each index part in the request. Never fails: a part that cannot be
+        queried has None and is listed in `changed`, so that the server checks it again."""
         self._close_removed()
         query = terms.query(request.clauses)
         candidates: list[list[CandidateBatch] | None] = []
@@ -60,7 +62,8 @@ class IndexReader:
             self._close_part(folder)
 
     def _open_part(self, folder: str, fingerprint: str) -> _OpenPart:
-        """Raises any error of tantivy, OSError, layout.DamagedPart."""
+        """The open part in this folder, opened if necessary. Raises any error of tantivy, OSError,
+        layout.DamagedPart (its files changed)."""
         if layout.fingerprint(folder) != fingerprint:
             raise layout.DamagedPart(f"files of {folder} changed since they were checked")
         part = self._open.get(folder)

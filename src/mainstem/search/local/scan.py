@@ -1,8 +1,9 @@
 """Scans one unit, a few MiB of batches, for the events that match a query.
 
-The tests run from cheap to expensive: times in the batch headers, the bytes of many batches at once, CRC, the
-bytes of decompressed batches, records. At most one decompressed batch is in memory. A batch that cannot be
-decoded is reported as damage. Processes and messages are in `workers/worker.py`.
+Owns: the order of the tests, from cheap to expensive: times in the batch headers, the bytes of many batches
+at once, CRC, the bytes of decompressed batches, records. At most one decompressed batch is in memory. A batch
+that cannot be decoded is reported as damage, and the scan continues. Refuses: processes and messages
+(`workers/worker.py`), and to read from brokers.
 
 The header's largest timestamp is an upper bound of a batch's times, as in Kafka's own look-up by time. There
 is no lower bound (the base timestamp is that of the first record, and later records may be older), except
@@ -60,7 +61,8 @@ class CompiledQuery:
 
 @dataclass(slots=True)
 class ScanResult:
-    """The result of a scan, so far or at its end."""
+    """The counts of the scan of one unit, so far or at its end, and the matches that are not passed on
+    yet."""
 
     bytes: int = 0
     skipped_bytes: int = 0
@@ -73,7 +75,7 @@ class ScanResult:
 
 @dataclass(slots=True)
 class ScanTask:
-    """What to do with the matches of a unit, and when to stop."""
+    """The options and callbacks of the scan of one unit: what to do with matches, and when to stop."""
 
     newest_first: bool
     limit: int
@@ -137,7 +139,8 @@ class _UnitScan:
         self.result = ScanResult()
 
     def search(self, group: Sequence[LocatedBatch]) -> bool:
-        """Search adjacent batches. True: a limit is reached, and the scan is over."""
+        """Search adjacent batches. True: the limit of matches or of bytes is reached, and the scan is
+        over."""
         may_match = self._may_match(group)
         for batch in reversed(group) if self._task.newest_first else group:
             if self._search_batch(batch, batch.position in may_match):
@@ -145,7 +148,7 @@ class _UnitScan:
         return False
 
     def flush(self) -> None:
-        """Pass the matches on."""
+        """Pass the matches since the last flush to `on_matches` of the task."""
         if self.result.rows:
             self._task.on_matches(self.result.rows)
             self.result.rows = []
@@ -210,7 +213,7 @@ class _UnitScan:
         return bool(records) and self._search_records(records)
 
     def _records(self, batch: memoryview, header: BatchHeader, may_match: bool) -> list[Record]:
-        """The records of a batch; empty if its bytes exclude a match. CorruptBatch."""
+        """The records of a batch; empty if its bytes exclude a match. Raises CorruptBatch."""
         if not crc_matches(batch, header):
             raise CorruptBatch(f"the batch at offset {header.base_offset} is damaged")
         if not may_match:

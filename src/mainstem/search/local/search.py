@@ -1,8 +1,9 @@
 """Searches the log in the files of this machine.
 
-It turns a request into units of work: topics, partitions and blocks, in the order of the search. Worker
-processes read the log, never the server's own process. It knows the engine only as a SearchableLog, which
-returns the files and byte ranges of a partition.
+Owns: turning a request into units of work: topics, partitions and blocks, in the order of the search; and
+building token filters in the background. Refuses: to read the log in the server's own process, which worker
+processes do, and to know the engine other than as a SearchableLog, which returns the files and byte ranges of
+a partition.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ SortableItem = tuple[int, int, WorkItem]
 
 @dataclass(slots=True)
 class _PartitionPlan:
-    """The blocks of a partition. Valid while it has these offsets."""
+    """The blocks of a partition. The plan is valid while the partition begins and ends with the same
+    offsets."""
 
     folder: str
     begin: int
@@ -68,12 +70,13 @@ class _PartitionPlan:
 
 @dataclass(slots=True)
 class _FilteredTopic:
-    """A topic whose closed blocks have token filters, as far as they can."""
+    """A topic of which every closed block has a token filter, except those that can have none."""
 
     summary: TopicSummary
-    """As the engine returned it then. The engine returns another object when the topic has changed."""
+    """The topic as the engine returned it when its filters were built. The engine returns another object when
+    the topic has changed."""
     folders: dict[str, str]
-    """The folder of each partition, in the engine's and in the blocks' form."""
+    """The folders of its partitions: by the path that the engine returns, the path in the blocks."""
 
 
 log = logging.getLogger(__name__)
@@ -176,7 +179,7 @@ class LogSearch:
         self.pool.prepare()
 
     def metric_values(self) -> dict[str, float]:
-        """The values of its metrics, by name."""
+        """The values of the search's metrics, by name."""
         return {
             "mainstem_search_filters_made_total": self._filters_made,
             "mainstem_search_workers": len(self.pool.pids),
@@ -211,7 +214,9 @@ class LogSearch:
                 self._filters_made += await self._filter_store.retry_failed()
                 await self.build_missing_filters()
             except StreamError as error:
-                log.warning("token filters: %s", error)
+                log.warning(
+                    "token filters could not be built; tried again in %.0f s: %s", BUILD_INTERVAL_S, error
+                )
             try:
                 await asyncio.wait_for(self._closed.wait(), BUILD_INTERVAL_S)
             except TimeoutError:

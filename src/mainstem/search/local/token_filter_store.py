@@ -1,7 +1,7 @@
 """Keeps the token filters of all closed blocks, and tests them for a search.
 
-It knows which blocks have a filter, builds missing filters one at a time in a separate process at the lowest
-priority, and removes filters with their data. It never delays a search: a block without a filter is read.
+Owns: which blocks have a filter, building missing filters one at a time in a separate process at the lowest
+priority, and removing filters with their data. Refuses: to delay a search: a block without a filter is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mainstem.search.workers.pool import BUILD_PRIORITY, SEARCH_PRIORITY, Worker
 FILTERS_AT_ONCE = 256
 """Filters in one request to a worker."""
 RETRY_DELAY_S = 60.0
-"""Delay after a filter that could not be built."""
+"""Seconds before the next attempt after a filter could not be built."""
 MissingFilters = dict[tuple[str, int], tuple[str, int, Block]]
 """Topic, partition and block, by the block's file and position."""
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class TokenFilterStore:
-    """The filters below `data/search`, of the log below `data/partitions`."""
+    """The token filters below `data/search` for the log below `data/partitions`."""
 
     def __init__(self, data: Path, clock: Clock, pool: WorkerPool) -> None:
         self._root = data / "search"
