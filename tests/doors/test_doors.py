@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import json
 import re
 import signal
@@ -23,7 +24,7 @@ from mainstem import doors
 from mainstem.doors.contract import Door, Opener
 from mainstem.doors.net.address import HostPort
 from mainstem.kafka_protocol.message import Message
-from mainstem.serve import options
+from mainstem.serve import listeners, options
 from mainstem.serve.binding import plan_doors
 from mainstem.serve.errors import CannotServe
 from mainstem.serve.server import Running, start
@@ -367,6 +368,28 @@ def test_a_door_that_cannot_be_opened_closes_its_connections_and_is_tried_again(
 
 
 # --- start and close ---
+
+
+def test_without_descriptors_for_its_code_a_door_lets_its_connections_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [OSError(errno.EMFILE, "Too many open files") for _ in range(3)]
+
+    def load() -> Opener:
+        if failures:
+            raise failures.pop()
+        return echo.DOOR.load()
+
+    replaced(monkeypatch, load)
+    monkeypatch.setattr(listeners, "RETRY_SECONDS", 0.01)
+
+    async def scenario(running: Running) -> None:
+        (address,) = running.addresses["echo"]
+        assert await talk(address, b"ECHO early") == b"ECHO early"
+
+    run(tmp_path / "data", scenario, echo="127.0.0.1:0")
+    assert failures == []
+    assert "connections have to wait: Too many open files" in caplog.text
 
 
 def test_a_server_in_this_process_starts_again_and_leaves_nothing_open(tmp_path: Path) -> None:

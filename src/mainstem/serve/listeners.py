@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door, DoorStatus, Listener, OpenDoor, Opener
 from mainstem.doors.net.accepted import AcceptedConnection
-from mainstem.doors.net.acceptor import Acceptor
+from mainstem.doors.net.acceptor import EXHAUSTED_ERRNOS, RETRY_SECONDS, Acceptor
 from mainstem.doors.net.limits import ConnectionLimits, connections_within_descriptors
 from mainstem.doors.net.warning_log import WarningLog
 from mainstem.serve.binding import BoundListener
@@ -85,8 +85,8 @@ class DoorSlot:
 
     async def _open(self) -> None:
         try:
-            opener = await _load_in_thread(self.door)
-            self.opened = await opener(self._make_context(self.door, self.listeners, self.warnings))
+            while self.opened is None and not self._closing:
+                await self._try_to_open()
         except Exception:
             log.exception("the %s door cannot be opened; its connections are closed", self.door.title)
         self._opening = None  # after a failure the next connection tries again
@@ -96,6 +96,17 @@ class DoorSlot:
                 connection.refuse()
             else:
                 self.opened.accept(connection, listener)
+
+    async def _try_to_open(self) -> None:
+        """Open the door; wait before the next try if the process has no descriptors or memory left."""
+        try:
+            opener = await _load_in_thread(self.door)
+            self.opened = await opener(self._make_context(self.door, self.listeners, self.warnings))
+        except OSError as error:
+            if error.errno not in EXHAUSTED_ERRNOS:
+                raise
+            self.warnings.warn("open", f"connections have to wait: {error.strerror}")
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
         """Finish what is in progress, then end every connection."""

@@ -424,6 +424,7 @@ class KafkaConnection:
         assert self._parked_bytes >= 0, "no reply is counted as sent twice"
         self._dispatcher.in_flight.release(before - self._unanswered_bytes - self._parked_bytes)
         if not slots:
+            assert self._unanswered_bytes == self._parked_bytes == 0, "without requests nothing is in flight"
             self._slots = None
         if out and not self._closed:
             self._transport.write(out)

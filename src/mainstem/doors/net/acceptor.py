@@ -21,7 +21,7 @@ CONNECTIONS_PER_TURN = 32
 RETRY_SECONDS = 1.0
 """Pause when descriptors or memory are exhausted, unless a connection ends before."""
 
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+EXHAUSTED_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
@@ -94,7 +94,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
+                if error.errno not in EXHAUSTED_ERRNOS:
                     continue  # that client is gone already
                 self._warn("accept", f"connections have to wait: {error.strerror}")
                 self._pause(RETRY_SECONDS)

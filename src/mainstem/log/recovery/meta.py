@@ -135,7 +135,9 @@ def encode(meta: Meta) -> bytes:
 
 
 def _write(disk: Disk, meta: Meta) -> None:
+    assert 0 <= meta.epoch_floor <= _EPOCH_MAX, "an epoch fits into a batch"
     disk.replace_now(paths.META, encode(meta))
+    assert read(disk) == meta, "the file reads back as it was written"
 
 
 def _parse(data: bytes) -> dict[str, str]:

@@ -29,6 +29,7 @@ class LeaderEpochs:
         if self.entries and self.entries[-1][0] >= epoch:
             return
         self.truncate(offset)
+        assert not self.entries or self.entries[-1] < (epoch, offset), "epochs and their offsets rise"
         self.entries.append((epoch, offset))
         self.dirty = True
 

@@ -69,6 +69,7 @@ def encode(snapshot: ProducerSnapshot) -> bytes:
     ]
     parts.append(_COUNT.pack(len(snapshot.windows)))
     for producer_id, window in snapshot.windows.items():
+        assert 1 <= len(window.batches) <= WINDOW_BATCHES, "a producer's window has one to five batches"
         parts.append(_PRODUCER.pack(producer_id, window.epoch, window.arrival_ms, len(window.batches)))
         parts += (_BATCH.pack(*batch) for batch in window.batches)
     body = b"".join(parts)
