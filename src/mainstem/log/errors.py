@@ -8,57 +8,62 @@ class LogError(Exception):
 
 
 class CorruptBatch(LogError):
-    """The bytes are not a whole v2 batch, or their CRC32C is wrong."""
+    """Raised for bytes that are not a whole v2 batch or whose CRC32C is wrong, from a client or from the
+    disk."""
 
 
 class InvalidBatch(LogError):
-    """A whole batch whose header contradicts itself, or of a kind that this log does not accept."""
+    """Raised for a whole batch whose header contradicts itself, or of a kind that this log does not
+    accept."""
 
 
 class UnsupportedFormat(LogError):
-    """Magic 0 or 1: record formats before Kafka 0.11."""
+    """Raised for a batch with magic 0 or 1: a record format older than Kafka 0.11."""
 
 
 class UnsupportedCompression(LogError):
-    """A codec that does not exist."""
+    """Raised for a batch whose header names a compression codec that does not exist."""
 
 
 class BatchTooLarge(LogError):
-    """Larger than the topic's `max.message.bytes`."""
+    """Raised for a batch that is larger than the topic's `max.message.bytes` or `segment.bytes`."""
 
 
 class InvalidTimestamp(LogError):
-    """Outside `message.timestamp.before.max.ms` / `message.timestamp.after.max.ms`."""
+    """Raised for a batch whose timestamps contradict each other, or are outside the topic's
+    `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`."""
 
 
 class OutOfOrderSequence(LogError):
-    """A batch of an idempotent producer does not follow the producer's last one."""
+    """Raised for a batch of an idempotent producer whose sequence numbers do not follow its last batch."""
 
 
 class InvalidProducerEpoch(LogError):
-    """A newer instance of this producer has replaced it."""
+    """Raised for a batch of an idempotent producer that a newer instance, with a higher epoch, has
+    replaced."""
 
 
 class OffsetOutOfRange(LogError):
-    """The offset is before the log start or after the end."""
+    """Raised if the requested offset is before the log start or after the end of the log."""
 
 
 class PartitionDeleted(LogError):
-    """The topic was deleted, perhaps while the request waited."""
+    """Raised if the partition's topic was deleted, perhaps while the request waited."""
 
 
 class StorageError(LogError):
-    """The disk failed: the partition or the whole log is read-only, or a read failed."""
+    """Raised if the disk failed: a read or write failed, or the partition or the whole log is read-only."""
 
 
 class DiskFull(StorageError):
-    """Too little space is free: topics accept no events until there is more. Everything else still works."""
+    """Raised for an append to a topic while too little disk space is free. Everything but appending to topics
+    still works."""
 
 
 class LogFolderError(LogError):
-    """The data folder cannot be used: another server has locked it, its format is newer, or it is not
-    writable."""
+    """Raised if the data folder cannot be used: another server has locked it, its format is newer, or it is
+    not writable."""
 
 
 class LogFolderLocked(LogFolderError):
-    """Another server has locked the data folder."""
+    """Raised if another server has locked the data folder."""

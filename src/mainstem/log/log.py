@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Log:
-    """Made by `open`. It can be appended to after `recover`."""
+    """The log of one data folder. `open` creates it; it accepts appends after `recover`."""
 
     def __init__(
         self, disk: Disk, clock: Clock, rng: random.Random, config: LogConfig, startup: Startup
@@ -58,7 +58,8 @@ class Log:
         self._context = LogContext(disk, clock, config)
         self._topics: dict[UUID, dict[int, Partition]] = {}
         self._deletions: dict[UUID, list[Promise[None]]] = {}
-        """By deleted topic, for each partition: done when neither journal nor checkpoint refers to it."""
+        """For each deleted topic, one promise per partition: done when neither journal nor checkpoint refers
+        to the partition."""
         self._closing: Promise[None] | None = None
         self.state = self._add_partition(STATE, PartitionConfig(), startup.recover_state())
         """The internal state partition."""
@@ -121,7 +122,8 @@ class Log:
 
     @property
     def read_only(self) -> str | None:
-        """Why nothing can be written; None in normal work. Only a restart ends this state."""
+        """Why the whole log rejects writes; None if it accepts them. Only a restart ends the read-only
+        state."""
         return self._committer.read_only
 
     @property
@@ -130,17 +132,17 @@ class Log:
         return self._committer.pending_bytes
 
     def commit_now_if_idle(self) -> None:
-        """A request has been appended and waits: start its commit at once, unless other appends are likely to
-        join it."""
+        """Start the commit of the pending appends at once, unless other appends are likely to join it. Called
+        when a request has been appended and waits for its commit."""
         self._committer.commit_now_if_idle()
 
     def total_bytes(self) -> int:
-        """Bytes of all segments."""
+        """Bytes of all segments of all partitions."""
         return sum(partition.size_bytes() for partition in self.partitions())
 
     def adopt(self) -> None:
-        """Mark a folder that was copied as a folder of its own: its start has raised the epochs. Blocks.
-        OSError."""
+        """Record that a copied data folder is an original from now on, because its start has raised the
+        leader epochs. Blocks. OSError."""
         self._meta = meta.adopt(self._disk, self._meta)
 
     def checkpoint(self) -> Promise[None]:
@@ -228,14 +230,17 @@ class Log:
             try:
                 partition.close()
             except (OSError, LogError) as error:
-                log.warning("closing %s: %s", partition.folder, error)
+                log.warning("closing partition %s failed: %s", partition.folder, error)
         if self._startup is not None or self.read_only is not None:
             self._finish_close()
             return
 
         def stored(promise: Promise[None]) -> None:
             if promise.error is not None:
-                log.warning("this is not a clean stop, so the next start will recover: %s", promise.error)
+                log.warning(
+                    "the last checkpoint failed: not a clean stop, the next start will recover: %s",
+                    promise.error,
+                )
             self._finish_close()
 
         self._checkpointer.request_final().then(stored)

@@ -105,7 +105,8 @@ def damaged_files(disk: Disk) -> list[str]:
 
 
 def store(disk: Disk, checkpoint: Checkpoint) -> Promise[None]:
-    """Make it durable in its own file; the previous checkpoint stays as it is."""
+    """Write `checkpoint` durably to the file of its number; the previous checkpoint, in the other file, stays
+    as it is."""
     return disk.replace(NAMES[checkpoint.number % 2], encode(checkpoint))
 
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class CommitBarrier(Protocol):
-    """The committer, as a checkpoint sees it."""
+    """What a checkpoint needs of the committer: to begin between two groups, and to pass on failed syncs."""
 
     def when_idle(self, begin: Callable[[int, int], None]) -> None:
         """Call `begin(first seq, next group)` once no group is in flight, with all later groups in a new
@@ -46,7 +46,7 @@ class CommitBarrier(Protocol):
         """Seq of the oldest file that a fenced partition still needs; `first_seq` if there is none."""
 
     def checkpoint_begins(self) -> bool:
-        """A checkpoint begins. True if it is urgent: half of the journal is in use."""
+        """Called when a checkpoint begins. True if it is urgent, because half of the journal is in use."""
 
     def is_trusted(self, key: PartitionKey) -> bool:
         """A successful sync of this partition's files proves that they are durable: no sync of them failed,
@@ -58,19 +58,21 @@ class CommitBarrier(Protocol):
         (R10)."""
 
     def when_direct_sync_blocked(self, partition: CommittedPartition, callback: Callable[[], None]) -> None:
-        """Call it as soon as no direct sync of the partition is in flight, with new ones blocked."""
+        """Call `callback` once no direct sync of the partition is in flight; new ones are blocked from then
+        on."""
 
     def unblock_direct_sync(self, partition: CommittedPartition) -> None:
-        """Direct syncs may start again."""
+        """Allow direct syncs of the partition again."""
 
     def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
-        """A sync of one of the partition's files failed (R10)."""
+        """Called when the checkpoint's sync of one of the partition's files failed. The committer makes the
+        partition read-only and, if the journal has its bytes, repairs it (R10)."""
 
     def checkpoint_stored(self, first_seq: int) -> None:
-        """The checkpoint that began with this seq is durable."""
+        """Called when the checkpoint that began with journal seq `first_seq` is durable."""
 
     def refers_to(self, key: PartitionKey) -> bool:
-        """A live journal file has records of this partition."""
+        """Whether a live journal file has records of this partition."""
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class _CheckpointRun:
     next_group: int
     dirty: dict[CommittedPartition, _DirtyFiles]
     rows: dict[CommittedPartition, CheckpointRow]
-    """Rows to store. A partition leaves it when it is deleted or a sync of it fails."""
+    """Rows to store. A partition's row is removed if the partition is deleted or a sync of it fails."""
     is_final: bool
     requests: list[Promise[None]]
     urgent: bool
@@ -177,7 +179,7 @@ class Checkpointer:
             self._timer = self._clock.call_later(self._config.checkpoint_interval_s, self._due)
 
     def close_after_sync(self, file: File) -> None:
-        """The file is sealed: close it once it is synced."""
+        """Close the file of a sealed segment once it is synced."""
         self._sealed.add(file)
         self._rolls += 1
         if self._rolls >= ROLLS_PER_CHECKPOINT_MAX:
@@ -423,4 +425,7 @@ def _save_side_files(partition: CommittedPartition) -> None:
     try:
         partition.save_side_files()
     except OSError as error:  # not fatal: indexes and snapshot can be built again from the log
-        log.warning("the indexes of %s-%d could not be written: %s", *partition_key(partition), error)
+        log.warning(
+            "the indexes of partition %s-%d could not be written; they are rebuilt from the log when needed: %s",
+            *partition_key(partition), error,
+        )  # fmt: skip

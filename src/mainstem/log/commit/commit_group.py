@@ -30,9 +30,9 @@ class PendingWrites:
     def __init__(self, partition: CommittedPartition, direct_sync_bytes: int) -> None:
         self.partition = partition
         self.topic_id = partition.topic_id.bytes
-        """As a journal record has it."""
+        """The topic id, as a journal record has it."""
         self.direct_sync_bytes = direct_sync_bytes
-        """From this many bytes of batches on, the segment is synced directly."""
+        """If the batches have at least this many bytes, the segment is synced directly."""
         self.files: dict[int, File] = {}
         """Files written to, by base offset of the segment."""
         self.pieces: list[Buffer] = []
@@ -44,9 +44,9 @@ class PendingWrites:
         self.byte_count = 0
         """Bytes of batches, in the journal or not."""
         self.sync_directly = False
-        """The segments are synced in place of a journal group."""
+        """True: the segments are synced, in place of a journal group with these records."""
         self.dropped = False
-        """The partition was fenced or deleted in the meantime, so the result of the sync is ignored."""
+        """True: the partition was fenced or deleted meanwhile, so the result of the sync is ignored."""
         self.end_offset = 0
         self.segment = 0
         self.position = 0
@@ -85,7 +85,8 @@ class CommitGroup:
 def control_record(
     partition: CommittedPartition, kind: int, offset: int, segment: int, position: int
 ) -> ControlRecord:
-    """An EPOCH or LOGSTART record at this place."""
+    """Make an EPOCH or LOGSTART record of the partition: `offset` is where the epoch or the log begins, at
+    `position` of `segment`."""
     topic_id, index = partition_key(partition)
     fields = (offset, offset, segment, position, 0, 0)
     record = JournalRecord(kind, topic_id.bytes, index, partition.epoch, *fields)
@@ -93,7 +94,8 @@ def control_record(
 
 
 def drop_control_records(records: list[ControlRecord], partition: CommittedPartition) -> list[ControlRecord]:
-    """The records of other partitions; those of `partition`, which is deleted, fail with PartitionDeleted."""
+    """Return the records of other partitions. Those of `partition`, which is deleted, fail with
+    PartitionDeleted."""
     for record in records:
         if record.partition is partition:
             record.promise.fail(PartitionDeleted("the topic was deleted"))
@@ -101,15 +103,19 @@ def drop_control_records(records: list[ControlRecord], partition: CommittedParti
 
 
 def notify_committed(writes: PendingWrites) -> None:
-    """Inform the partition that `writes` are durable."""
+    """Report to the partition that `writes` are durable, so that it moves its high watermark and resolves
+    what waits for it. An error in a callback is logged, not raised."""
     try:
         writes.partition.on_committed(writes.end_offset, writes.segment, writes.position)
     except Exception:  # raised by a waiter; the other partitions of the group must still be notified
-        log.exception("a callback failed after a commit of %s-%d", *partition_key(writes.partition))
+        log.exception(
+            "the commit of partition %s-%d is durable, but a callback after it failed (a fault of mainstem)",
+            *partition_key(writes.partition),
+        )
 
 
 def complete(promise: Promise[None], error: BaseException | None) -> None:
-    """Pass a result on, unless the promise already has one."""
+    """Resolve `promise`, or fail it with `error`. Does nothing if it already has a result."""
     if promise.done:
         return
     if error is None:

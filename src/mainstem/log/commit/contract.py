@@ -57,7 +57,7 @@ class PendingWrite:
 
 
 class CommittedPartition(Protocol):
-    """A partition, as the commit sees it."""
+    """What the commit needs of a partition."""
 
     topic_id: UUID
     index: int
@@ -68,7 +68,7 @@ class CommittedPartition(Protocol):
 
     @property
     def deleted(self) -> bool:
-        """Its topic was deleted."""
+        """Whether the partition's topic was deleted."""
 
     def on_committed(self, offset: int, segment: int, position: int) -> None:
         """All bytes below `position` of the segment with base offset `segment` are durable, so `offset` is
@@ -80,13 +80,14 @@ class CommittedPartition(Protocol):
         `epoch` by one, restore the producer windows. Appends are refused until `resume()`."""
 
     def resume(self) -> None:
-        """The EPOCH record of the new epoch is durable: accept appends again."""
+        """Accept appends again: the EPOCH record of the new epoch is durable."""
 
     def fence(self, reason: str) -> None:
         """The disk failed under this partition: it is read-only from now on, and all pending appends fail."""
 
     def unfence(self) -> None:
-        """The partition's bytes were written again and synced."""
+        """End the read-only state that `fence` began: the partition's committed bytes were written again and
+        synced."""
 
     def checkpoint_row(self) -> CheckpointRow:
         """The partition's row of a checkpoint that begins now."""
@@ -111,7 +112,8 @@ class Committer(Protocol):
         Copies the data before it returns. With durability "os" it calls `on_committed` before it returns."""
 
     def segment_rolled(self, partition: CommittedPartition, old: File, new: File) -> None:
-        """A new segment was made. The commit closes `old` once it is synced."""
+        """Note that `new` is the file of the active segment from now on. The committer closes `old`, the file
+        of the sealed segment, once it is synced."""
 
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
         """Record a new log start offset durably. Files below it may be unlinked when the Promise is done."""

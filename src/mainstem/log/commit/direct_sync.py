@@ -24,16 +24,17 @@ class DirectSyncs:
         """What to call once the direct sync of a partition has ended."""
 
     def may_start(self, partition: CommittedPartition) -> bool:
-        """No other sync of the partition's segments is in flight."""
+        """Whether no other sync of the partition's segments is in flight."""
         return partition not in self.in_flight and partition not in self.blocked
 
     def begin(self, writes: PendingWrites) -> None:
-        """A direct sync of `writes` is submitted."""
+        """Note that a direct sync of `writes` has been submitted."""
         assert self.may_start(writes.partition), "two syncs of one file at the same time hide an error (R10)"
         self.in_flight[writes.partition] = writes
 
     def end(self, partition: CommittedPartition) -> None:
-        """The direct sync has ended and its result is handled: a checkpoint that waited for it continues."""
+        """Note that the direct sync has ended and its result is handled. A checkpoint that waited for it
+        continues."""
         callback = self._on_blocked.pop(partition, None)
         if callback is not None:
             self.blocked.add(partition)
@@ -54,5 +55,5 @@ class DirectSyncs:
             self._on_blocked[partition] = callback
 
     def unblock(self, partition: CommittedPartition) -> None:
-        """Direct syncs may start again."""
+        """Allow direct syncs of the partition again."""
         self.blocked.discard(partition)

@@ -12,9 +12,9 @@ from mainstem.log.commit.contract import PartitionKey
 
 
 class FencedPartitions:
-    """A partition is fenced, then repaired, then covered by a checkpoint that began after the repair; when
-    that checkpoint is durable, the partition leaves this set. Until it is covered, its records pin journal
-    files."""
+    """The fenced (read-only) partitions. A partition is fenced, then repaired, then covered by a checkpoint
+    that began after the repair; when that checkpoint is durable, the partition leaves this set. Until it is
+    covered, journal files with records of it are not reused."""
 
     def __init__(self) -> None:
         self._fenced: set[PartitionKey] = set()
@@ -25,31 +25,33 @@ class FencedPartitions:
         return key in self._fenced
 
     def fence(self, key: PartitionKey) -> None:
-        """A sync of one of its segments failed, also if that was so before."""
+        """Add a partition of which a segment sync failed. If it failed before, its earlier repair no longer
+        counts."""
         self._fenced.add(key)
         self._repaired.discard(key)
         self._covered.discard(key)
 
     def mark_repaired(self, key: PartitionKey) -> None:
-        """Everything committed was written again and synced, or the partition is deleted."""
+        """Note that everything committed of a partition was written again and synced, or that the partition
+        is deleted."""
         self._repaired.add(key)
 
     def is_trusted(self, key: PartitionKey) -> bool:
-        """A successful sync of its files proves that they are durable."""
+        """Whether a successful sync of the partition's files proves that they are durable."""
         return key not in self._fenced or key in self._repaired
 
     def checkpoint_begins(self) -> None:
-        """The rows of this checkpoint include all partitions that are repaired now."""
+        """Note that a checkpoint begins: its rows include all partitions that are repaired now."""
         self._covered = set(self._repaired)
 
     def checkpoint_stored(self) -> None:
-        """The checkpoint that began last is durable."""
+        """Remove the partitions that the last checkpoint covers: it is durable."""
         self._fenced -= self._covered
         self._repaired -= self._covered
         self._covered = set()
 
     @property
     def pinning(self) -> set[PartitionKey]:
-        """Partitions whose records keep journal files alive; those that the checkpoint in progress covers do
-        not."""
+        """Partitions whose journal records must be kept: the fenced ones, without those that the checkpoint
+        in progress covers."""
         return self._fenced - self._covered

@@ -84,22 +84,22 @@ class Journal:
         self._idle_callbacks: list[Callable[[int, int], None]] = []
         self._drain_requests: list[Promise[None]] = []
         self._awaiting_epoch: set[CommittedPartition] = set()
-        """Rolled back after a failed sync; their EPOCH records are written first, alone."""
+        """Partitions rolled back after a failed sync; their EPOCH records are written first, alone."""
         self._last_sync_failed = False
         self._fenced = FencedPartitions()
         self.read_only: str | None = None
-        """Why nothing is written any more; None in normal work."""
+        """Why the whole log rejects writes; None if it accepts them."""
         self.pending_bytes = 0
         """Bytes appended and neither durable nor failed."""
         checkpointer.barrier = self
 
     def start(self, next_seq: int, next_group: int) -> None:
-        """Called once, when the log has recovered."""
+        """Begin after recovery. The first file used gets `next_seq`, the first group `next_group`."""
         self._next_seq, self._next_group = next_seq, next_group
         self._file_pool.start()
 
     def stop(self) -> None:
-        """The log closes: nothing is in flight."""
+        """Create no more journal files. Called when the log closes and nothing is in flight."""
         self._file_pool.stop()
 
     # What partitions ask for (Committer).
@@ -379,7 +379,7 @@ class Journal:
     def _group_failed(self, group: CommitGroup, error: BaseException) -> None:
         """The outcome is unknown, which counts as failed: the appends fail, and a fresh file, whose first
         group records the new epochs, annuls the group (R5, R8). If that fails too, all writes stop."""
-        log.error("journal file %s failed: %s", group.journal_file.file.path, error)
+        log.error("journal file %s failed; appends in flight fail: %s", group.journal_file.file.path, error)
         group.journal_file.failed = True
         self._seal_file()
         self._next_group = group.number
@@ -423,7 +423,7 @@ class Journal:
         if self.read_only is not None:
             return
         self.read_only = reason
-        log.critical("the whole log is read-only: %s", reason)
+        log.critical("the whole log is read-only: %s; check the disk, then restart", reason)
         control_records, self._control_records = self._control_records, []
         for record in control_records:
             complete(record.promise, StorageError(reason))
@@ -472,7 +472,7 @@ class Journal:
         return any(key in file.keys for file in self._file_pool.live)
 
     def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
-        """Fail what is not committed, and write again from the journal what is (R10)."""
+        """Fail its uncommitted appends, make it read-only and repair it from the journal (FORMAT.md, R10)."""
         self._drop_pending(partition)
         self._fenced.fence(partition_key(partition))
         partition.roll_back()

@@ -32,7 +32,7 @@ class JournalFile:
     """One file of the pool."""
 
     number: int
-    """In its name. Says nothing about its contents: the header's seq does."""
+    """Number in the file's name. It says nothing about the contents: the header's seq does."""
     file: File
     size: int
     header: JournalFileHeader | None = None
@@ -48,7 +48,7 @@ class JournalFile:
 
     @property
     def seq(self) -> int:
-        """Of its present use."""
+        """The seq of the file's present use."""
         assert self.header is not None, "a free file has no seq"
         return self.header.seq
 
@@ -63,14 +63,15 @@ class JournalFilePool:
         self._on_freed = on_freed
         self._free: list[JournalFile] = []
         self.live: list[JournalFile] = []
-        """In use, by seq."""
+        """Files that hold records still needed, by seq."""
         self._creating = False
         self._creation_failed = False
         self._stopped = False
         self._next_number = 0
 
     def start(self) -> None:
-        """The log has recovered: all existing files are free. Creates missing ones in the background."""
+        """Called after recovery. Existing files are opened and can be overwritten; if there are fewer than
+        configured, more are created in the background."""
         for name in self._disk.list(paths.JOURNAL):
             number = paths.parse_journal_file(name)
             if number is None:
@@ -85,7 +86,7 @@ class JournalFilePool:
         self._create_missing()
 
     def stop(self) -> None:
-        """The log closes: create no more files."""
+        """Create no more files: the log closes."""
         self._stopped = True
 
     def _create_missing(self) -> None:
@@ -120,7 +121,7 @@ class JournalFilePool:
         self._disk.zero_file(path, size).then(created)
 
     def acquire(self, header: JournalFileHeader) -> JournalFile | None:
-        """A free file for this use, or None: wait for `on_freed`."""
+        """Take a free file for the use that `header` describes. None: all are in use, wait for `on_freed`."""
         if not self._free:
             self._create_missing()
             return None
@@ -132,7 +133,7 @@ class JournalFilePool:
         return file
 
     def is_half_used(self) -> bool:
-        """More than half of the files are live."""
+        """Whether more than half of the files are live."""
         return 2 * len(self.live) > self._config.journal_files
 
     def pinned(self, fenced: set[PartitionKey], below: int) -> list[JournalFile]:
@@ -140,8 +141,9 @@ class JournalFilePool:
         return [file for file in self.live if file.seq < below and not fenced.isdisjoint(file.keys)]
 
     def release(self, first_seq: int, fenced: set[PartitionKey]) -> None:
-        """A checkpoint is durable that needs no file below `first_seq`, except for fenced partitions. A file
-        after a failed one is kept until that one is released: its base group annuls the failed group (R5)."""
+        """Free the files with a seq less than `first_seq`, which a durable checkpoint no longer needs, except
+        those with records of `fenced` partitions. A file after a failed one is kept until that one is
+        released: its base group annuls the failed group (R5)."""
         still_live: list[JournalFile] = []
         for file in self.live:
             if (
@@ -155,7 +157,11 @@ class JournalFilePool:
                 try:
                     self._disk.unlink(file.file.path)
                 except OSError as error:
-                    log.warning("%s, which failed, could not be deleted: %s", file.file.path, error)
+                    log.warning(
+                        "failed journal file %s could not be deleted; it is not reused: %s",
+                        file.file.path,
+                        error,
+                    )
             else:
                 file.header = None
                 self._free.append(file)

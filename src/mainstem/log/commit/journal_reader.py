@@ -29,9 +29,9 @@ class JournalContents:
     next_group: int = 1
     """Number of the next group."""
     notes: list[str] = field(default_factory=list)
-    """Damage, for the recovery report."""
+    """Damage found in the files, as lines for the recovery report."""
     is_complete: bool = False
-    """No file that was used since the checkpoint is missing or was overwritten since."""
+    """True: no file that was used since the checkpoint is missing, or was overwritten since."""
 
     def records_of(self, key: PartitionKey) -> tuple[list[JournalRecord], Callable[[JournalRecord], bytes]]:
         """One partition's records, and a function that reads the batches of one of them."""

@@ -29,16 +29,17 @@ class PageCacheCommitter:
     def __init__(self, checkpointer: Checkpointer) -> None:
         self._checkpointer = checkpointer
         self._next = (1, 1)
-        """(seq, group) that the next journal would begin with."""
+        """(seq, group) with which a journal would continue; checkpoints store them."""
         self._failed: set[PartitionKey] = set()
         checkpointer.barrier = self
 
     def start(self, next_seq: int, next_group: int) -> None:
-        """Called once, when the log has recovered."""
+        """Begin after recovery. Checkpoints store `next_seq` and `next_group` for a later start with a
+        journal."""
         self._next = (next_seq, next_group)
 
     def stop(self) -> None:
-        """Nothing is ever in flight."""
+        """Does nothing: no commit is ever in flight."""
 
     # What partitions ask for (Committer).
 
@@ -62,10 +63,10 @@ class PageCacheCommitter:
     # What the log asks for.
 
     def commit_now_if_idle(self) -> None:
-        """Every append is committed already."""
+        """Does nothing: every append is committed already."""
 
     def drain(self) -> Promise[None]:
-        """Every append is committed already."""
+        """A promise that is already done: every append is committed already."""
         return Promise.resolved(None)
 
     # What checkpoints ask for (CommitBarrier).
@@ -89,16 +90,16 @@ class PageCacheCommitter:
         callback()
 
     def unblock_direct_sync(self, partition: CommittedPartition) -> None:
-        """There is no direct sync."""
+        """Does nothing: there are no direct syncs."""
 
     def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
         self._failed.add(partition_key(partition))
         reason = f"the disk failed: {error}"
-        log.error("%s-%d is read-only: %s", *partition_key(partition), reason)
+        log.error("partition %s-%d is read-only until a restart: %s", *partition_key(partition), reason)
         partition.fence(reason)
 
     def checkpoint_stored(self, first_seq: int) -> None:
-        """There is no journal file to free."""
+        """Does nothing: there is no journal file to free."""
 
     def refers_to(self, key: PartitionKey) -> bool:
         return False

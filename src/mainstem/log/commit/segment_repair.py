@@ -131,14 +131,16 @@ class SegmentRepair:
         self._close()
         if self._is_needed(self._partition):
             key = partition_key(self._partition)
-            log.warning("%s-%d was written again and synced; it accepts events again", *key)
+            log.warning("partition %s-%d was written again and synced; it accepts events again", *key)
             self._on_done(self._partition)
 
     def _failed(self, error: BaseException) -> None:
         self._close()
         self._retry_s = min(2 * self._retry_s, _RETRY_S_MAX)
         key = partition_key(self._partition)
-        log.warning("%s-%d is still read-only: %s; next attempt in %g s", *key, error, self._retry_s)
+        log.warning(
+            "partition %s-%d is still read-only, next attempt in %g s: %s", *key, self._retry_s, error
+        )
         self.start()
 
     def _close(self) -> None:

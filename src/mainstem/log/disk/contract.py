@@ -28,7 +28,7 @@ class File(Protocol):
 
     @property
     def path(self) -> str:
-        """Relative to the data folder."""
+        """Path of the file, relative to the data folder."""
 
     def pwrite(self, data: Buffer, position: int) -> None:
         """Write all of `data`, also when the system writes only a part at a time. OSError: a part of it may
@@ -72,7 +72,7 @@ class Disk(Protocol):
         """Open for reading and writing; `create` makes the file. FileExistsError: it exists already."""
 
     def exists(self, path: str) -> bool:
-        """There is a file or folder of this name."""
+        """Whether there is a file or folder of this name."""
 
     def size(self, path: str) -> int:
         """Bytes in a file. FileNotFoundError."""
@@ -87,7 +87,7 @@ class Disk(Protocol):
         """Remove the folder and all its contents. It may be missing."""
 
     def rename(self, source: str, target: str) -> None:
-        """Atomic; replaces `target`."""
+        """Rename a file or folder atomically. A file `target` is replaced."""
 
     def unlink(self, path: str) -> None:
         """Delete the file. It may be missing. An open File of it still works until it is closed."""

@@ -48,14 +48,14 @@ class StallMonitor:
 
     @property
     def problem(self) -> str | None:
-        """For the health report; None while the disk responds."""
+        """The stall as a sentence for the health report; None while the disk responds."""
         if self.stalled_s < STALL_AFTER_S:
             return None
         return f"the disk has not responded for {self.stalled_s:.0f} s"
 
     @property
     def rejection_reason(self) -> str | None:
-        """Why topics accept no events; None in normal work."""
+        """Why topics accept no events: too many bytes wait for a stalled disk. None: they accept events."""
         if self._pending_bytes() < PENDING_BYTES_MAX:
             return None
         return f"{PENDING_BYTES_MAX >> 20} MB wait for the disk"

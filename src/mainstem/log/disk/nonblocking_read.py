@@ -32,7 +32,7 @@ class ReadSource(Protocol):
     """Something that can be read from: a segment."""
 
     def file(self) -> File:
-        """Its open file. LogError if it was deleted."""
+        """The source's open file. LogError if it was deleted."""
 
 
 ReadRequest: TypeAlias = tuple[ReadSource, int, int]

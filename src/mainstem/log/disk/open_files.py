@@ -62,7 +62,7 @@ class OpenFiles:
         self._scan_threshold = self._limit
         """When more files than this are open, closable ones are searched for."""
         self._open: OrderedDict[EvictableFile, None] = OrderedDict()
-        """The least recently used first."""
+        """Open files, the least recently used first."""
         self._spare_descriptors: list[int] = []
         self.collecting = False
         """The descriptors of a request are being collected: none may be closed before it is sent."""
@@ -96,7 +96,8 @@ class OpenFiles:
         return False
 
     def release_spares(self) -> None:
-        """Close the reserve, for the next call. It is filled again when the next file is opened."""
+        """Close the reserved descriptors, so that the caller can open as many. They are reserved again when
+        the next file is opened."""
         for descriptor in self._spare_descriptors:
             os.close(descriptor)
         self._spare_descriptors = []
@@ -114,7 +115,7 @@ class OpenFiles:
             self._scan_threshold = max(self._limit, len(self._open) + self._slack)
 
     def on_used(self, file: EvictableFile) -> None:
-        """The file was just used."""
+        """Note that the file was just used."""
         self._open.move_to_end(file)
 
     def on_closed(self, file: EvictableFile) -> None:
@@ -131,7 +132,7 @@ class OpenFiles:
 
 
 def is_essential(path: str) -> bool:
-    """Nothing can be acknowledged without this file of the data folder: it is of the journal."""
+    """Whether a file of the data folder belongs to the journal, without which nothing can be acknowledged."""
     return path.startswith(paths.JOURNAL)
 
 

@@ -62,7 +62,7 @@ class RealFile:
 
     @property
     def is_open(self) -> bool:
-        """The file has a descriptor now."""
+        """Whether the file has a descriptor now."""
         return self._descriptor >= 0
 
     def pwrite(self, data: Buffer, position: int) -> None:
@@ -139,7 +139,7 @@ class RealDisk:
     def __init__(self, root: str | Path, loop: asyncio.AbstractEventLoop, *, open_files: int = 4096) -> None:
         self.root = os.path.abspath(root)
         self.files = OpenFiles(open_files)
-        """For `RealFile`."""
+        """The files with a descriptor. Used by `RealFile`."""
         self.max_unsynced_files = self.files.max_unsynced_files
         self._client = SyncClient(loop, self.files.release_spares)
         self._lock = -1

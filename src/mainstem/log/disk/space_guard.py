@@ -36,14 +36,14 @@ class SpaceGuard:
     def __init__(
         self, disk: Disk, clock: Clock, reserve_bytes: int, max_bytes: int, data_bytes: Callable[[], int]
     ) -> None:
-        """`reserve_bytes`: -1 means 5 % of the file system, at most 1 GiB; 0 means none. `max_bytes`: limit
-        on `data_bytes()`; 0 means none."""
+        """`reserve_bytes`: space to keep free; -1 means 5 % of the file system, at most 1 GiB, and 0 none.
+        `max_bytes`: limit on `data_bytes()`, the bytes of all segments; 0 means none."""
         self.rejection_reason: str | None = None
-        """Why topics accept no events; None in normal work."""
+        """Why topics accept no events (disk full, or data limit reached); None if they accept them."""
         self.free_bytes = 0
-        """At the last check."""
+        """Free bytes of the file system, at the last check."""
         self.capacity_bytes = 0
-        """Of the file system; 0: it does not report its size."""
+        """Size of the file system; 0: it does not report its size."""
         self.on_full: list[Callable[[], object]] = []
         """Called when events begin to be rejected: whatever can free space should do so now."""
         self._disk = disk
@@ -91,12 +91,12 @@ class SpaceGuard:
         )
 
     def check(self) -> None:
-        """Check now. A file system that cannot be checked counts as not full."""
+        """Check now. If the file system cannot be checked, the result of the check before remains."""
         try:
             self.free_bytes, self.capacity_bytes = self._disk.free_bytes(), self._disk.capacity_bytes()
         except OSError as error:
             if not self._check_failed:
-                log.error("the free space of the disk cannot be determined: %s", error)
+                log.error("the free space of the disk cannot be checked; the last result remains: %s", error)
             self._check_failed = True
             return
         self._check_failed = False
@@ -139,7 +139,7 @@ class SpaceGuard:
 
 
 def _crosses_mark(percent: int, warned: int) -> bool:
-    """A mark above the last warning is reached."""
+    """Whether `percent` has reached a mark above the last one that was warned of."""
     return _highest_mark(percent) > warned
 
 

@@ -86,12 +86,12 @@ class SyncClient:
         self._channels: list[_ClientChannel] = []
         self._next_id = 0
         self._has_replied = True
-        """The last process that was started has replied to something."""
+        """Whether the process that was started last has replied to any request."""
         self._closed = False
 
     @property
     def pid(self) -> int | None:
-        """Of the running process."""
+        """Process id of the running sync process."""
         return self._process.pid if self._process else None
 
     def submit(
@@ -133,7 +133,7 @@ class SyncClient:
         return self._loop.time() - self._channels[channel].busy_since_s
 
     def start(self) -> None:
-        """Start the process now rather than at the first request. OSError."""
+        """Start the sync process now rather than at the first request. OSError."""
         if self._process is None and not self._closed:
             self._start()
 
@@ -264,7 +264,7 @@ class SyncClient:
             process.wait()
 
     def close(self) -> None:
-        """Stop the process; requests in flight fail."""
+        """Stop the sync process. Requests in flight fail."""
         self._closed = True
         channels = self._channels
         self._stop_process(kill=False)

@@ -69,7 +69,7 @@ def sync_result(descriptor: int, folder: bool) -> int:
 
 
 def prefetch(descriptor: int, position: int, length: int) -> None:
-    """Read a range, so that it is in the page cache."""
+    """Read a range of a file, so that it is in the page cache for the server."""
     while length > 0:
         chunk = os.pread(descriptor, min(length, _CHUNK_BYTES), position)
         if not chunk:
@@ -157,7 +157,7 @@ class Channel:
 
 
 def main(descriptors: list[int]) -> None:
-    """Serve these sockets, one for each channel, until they close."""
+    """Run the sync process: serve these sockets, one for each channel, until the server closes them."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     threads = []
