@@ -114,12 +114,20 @@ class Node:
             try:
                 self.log.adopt()
             except OSError as error:
-                log.error("the data folder stays marked as a copy until the next start: %s", error)
+                log.error(
+                    "the folder is still marked as a copy of another; the next start tries again: %s",
+                    error,
+                )
         if clamped.error is not None:
-            log.error("committed offsets after the end of the log could not be set back: %s", clamped.error)
+            log.error(
+                "committed offsets beyond the log could not be set back; the next start tries again: %s",
+                clamped.error,
+            )
         elif clamped.result():
             log.warning(
-                "%d committed offsets were after the end of the log: set back to it", clamped.result()
+                "%d committed offsets of groups were after the end of their partition and are set back to it,"
+                " because its last events were lost",
+                clamped.result(),
             )
 
     # --- partitions ---------------------------------------------------------------------------------------
@@ -187,7 +195,11 @@ class Node:
 
         def on_deleted(deleted: Promise[None]) -> None:
             if deleted.error is not None:
-                log.error("topic %s is deleted but not all of it is removed: %s", topic_id, deleted.error)
+                log.error(
+                    "not all files of the deleted topic %s are removed; trying again: %s",
+                    topic_id,
+                    deleted.error,
+                )
                 self.clock.call_later(DELETION_RETRY_S, lambda: self._delete_from_log(topic_id))
             elif self._closing is None:
                 self.topics.purge(topic_id).then(self._log_deletion_error)
@@ -202,7 +214,7 @@ class Node:
     @staticmethod
     def _log_deletion_error(done: Promise[None]) -> None:
         if done.error is not None:
-            log.error("after the deletion of a topic: %s", done.error)
+            log.error("a record about a deleted topic could not be written: %s", done.error)
 
     def _on_state_reloaded(self) -> None:
         self._partitions.clear()
@@ -253,7 +265,10 @@ class Node:
     @staticmethod
     def _log_retention_error(partition: Partition, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, PartitionDeleted):
-            log.warning("retention of %s-%d: %s", partition.topic_id, partition.index, error)
+            log.warning(
+                "retention of %s-%d failed; the next run tries again: %s",
+                partition.topic_id, partition.index, error,
+            )  # fmt: skip
 
     # --- stop ---------------------------------------------------------------------------------------------
 

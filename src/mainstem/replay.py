@@ -80,9 +80,9 @@ class ReplayProgress:
     """How many events a replay has published and skipped."""
 
     published: int = 0
-    """By this run."""
+    """Events that this run has published."""
     already_published: int = 0
-    """By earlier runs of this job, as found in the target."""
+    """Events that earlier runs of this job have published, as found in the target."""
     unreadable: int = 0
     """Ranges of the source that could not be read and were skipped."""
 
@@ -95,7 +95,7 @@ class _ReplayedOffsets:
         self._floors: dict[tuple[str, int], int] = {}
         """(topic, partition) -> the highest offset that was dropped from the window."""
         self._windows: dict[tuple[str, int], list[int]] = {}
-        """(topic, partition) -> a heap of offsets."""
+        """(topic, partition) -> a heap of the offsets in the window."""
         self._positions: set[Position] = set()
 
     def add(self, position: Position) -> None:

@@ -426,6 +426,6 @@ def _save_side_files(partition: CommittedPartition) -> None:
         partition.save_side_files()
     except OSError as error:  # not fatal: indexes and snapshot can be built again from the log
         log.warning(
-            "the indexes of partition %s-%d could not be written; they are rebuilt from the log when needed: %s",
+            "the indexes of partition %s-%d could not be written; they can be rebuilt from the log: %s",
             *partition_key(partition), error,
         )  # fmt: skip

@@ -114,12 +114,12 @@ class BackupTarget(Protocol):
 
 
 class SourceChanged(Exception):
-    """The source has changed so that the copy has to begin again."""
+    """Raised when the source has changed so that the copy must begin again."""
 
 
 @dataclass(slots=True)
 class BackupSummary:
-    """What a backup did."""
+    """What a backup has copied."""
 
     partitions: int = 0
     shared_bytes: int = 0
@@ -246,7 +246,7 @@ class Backup:
 
     def _groups_end(self, path: str, epochs: dict[Key, int]) -> int:
         """The end of the groups in a journal file; the bytes after it are of earlier uses. Epochs that begin
-        in the file are added to `found`."""
+        in the file are added to `epochs`."""
         end = form.BLOCK
         with contextlib.closing(self._source.open(path)) as file:
             header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
@@ -260,8 +260,8 @@ class Backup:
         return end
 
     def _state(self, rows: dict[Key, CheckpointRow]) -> Iterator[int]:
-        """Copy snapshots before the state log: a snapshot may be newer than the log's end, but not older than
-        its beginning."""
+        """Copy the state: snapshots before the state log, because a snapshot may be newer than the log's end,
+        but not older than its beginning."""
         snapshots = [name for name in self._source.list(STATE_FOLDER) if SNAPSHOT.fullmatch(name)]
         for name in snapshots:
             self._write(f"{STATE_FOLDER}/{name}", self._source.read_all(f"{STATE_FOLDER}/{name}"))

@@ -5,8 +5,8 @@ backup; `doctor` then reads what was written. Refuses: a target that is not empt
 that is copied.
 
 The cluster id stays the same: a client takes another id for another cluster, but a restored folder has the
-same topics, groups and positions. Leader epochs tell clients that the events after the backup are lost
-(`meta.py`).
+same topics, groups and positions. A client learns from the leader epochs that the events after the backup
+are lost (`meta.py`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FolderSink:
 
 
 class FolderTarget:
-    """`backup.Target` on this machine: a new folder."""
+    """The `BackupTarget` on this machine: a new folder."""
 
     def __init__(self, source: str, root: str) -> None:
         """LogFolderError: `root` is not empty, or lies in the folder that is copied."""

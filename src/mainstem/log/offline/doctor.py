@@ -88,7 +88,7 @@ class FolderExamination:
         format."""
         self.disk = ReadOnlyDisk(root)
         self.partitions = 0
-        """Partitions examined so far; so are the next two."""
+        """Partitions examined so far. `batches` and `events` count their batches and events."""
         self.batches = 0
         self.events = 0
         self.read_bytes: Callable[[int], None] = lambda _: None

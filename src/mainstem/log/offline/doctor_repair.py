@@ -160,7 +160,8 @@ class FolderRepair:
         return CheckpointRow(*key, epoch, bases[0] if bases else 0, segment, position, end)
 
     async def _settle_journal(self) -> None:
-        """A start and a clean stop of the log alone."""
+        """Apply the journal to the segments: start the log alone, without the coordinator, and stop it
+        cleanly."""
         loop = asyncio.get_running_loop()
         disk = RealDisk(self._root, loop)
         log = Log.open(disk, LoopClock(loop), self._rng, LogConfig())
@@ -205,7 +206,7 @@ class FolderRepair:
 
     @staticmethod
     def _was_interrupted(row: CheckpointRow) -> bool:
-        """An earlier repair of the partition was interrupted."""
+        """Whether an earlier repair of the partition was interrupted."""
         return row.position == _BEYOND_ANY_FILE
 
     def _plans(self, row: CheckpointRow) -> list[SegmentPlan]:
@@ -321,7 +322,7 @@ def _plan_segment(path: str, plan: SegmentPlan, after: int, epochs_from_to: tupl
 
 
 def _lost_ranges(first: int, end: int, epoch: int) -> list[LostRange]:
-    """Ranges that one batch each can span."""
+    """Split the lost offsets from `first` to before `end` into ranges that one batch each can span."""
     span = record_batch.SPAN_MAX
     return [LostRange(start, min(start + span, end) - 1, epoch) for start in range(first, end, span)]
 

@@ -35,7 +35,8 @@ SERVED_AROUND = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing in the folder that is not as a clean stop leaves it."""
+    """A finding: one line of `doctor`'s report, about something in the folder that is not as a clean stop
+    leaves it."""
 
     severity: Severity
     """damage: something that was acknowledged cannot be read; derived: only a file is wrong that is built
@@ -59,7 +60,7 @@ class DurableExtent:
     row: CheckpointRow | None = None
     """None: no checkpoint can be read."""
     clean: bool = False
-    """The last stop was clean: the segments hold everything."""
+    """True: the last stop was clean, so the segments hold everything."""
     journal: list[JournalRecord] = field(default_factory=list)
     """The partition's records in the journal."""
 
@@ -140,7 +141,7 @@ class PartitionExamination:
         return Finding(severity, path, problem, consequence, self._topic, self._index, first, last)
 
     def missing_offsets(self, first: int, last: int, path: str) -> Finding:
-        """The finding for offsets that no batch has."""
+        """The `Finding` that says that no batch has the offsets from `first` to `last`."""
         problem = "no batch has these offsets"
         consequence = (
             "the partition is read-only from the next start on; restore the file from a backup,"
@@ -205,7 +206,8 @@ class PartitionExamination:
         return None
 
     def damaged_bytes(self, base: int, path: str, start: int, end: int, first: int, last: int) -> Finding:
-        """The finding for damaged bytes."""
+        """The `Finding` that says that bytes `start` to `end` of the segment file `path` are no valid
+        batches, and which offsets are lost with them."""
         severity = self.extent.severity_of(base, start, end)
         if last < first:
             first = last = -1  # which offsets the bytes held is not known
@@ -219,7 +221,7 @@ class PartitionExamination:
         return self._finding(severity, path, problem, consequence, first, last)
 
     def misplaced_batch(self, path: str, position: int, problem: str, first: int, last: int) -> Finding:
-        """The finding for a valid batch that does not belong where it is."""
+        """The `Finding` that says that a valid batch does not belong where it is in the segment file."""
         return self._finding("damage", path, f"at byte {position:,} {problem}", SERVED_AROUND, first, last)
 
     # --- derived files ------------------------------------------------------------------------------------
@@ -327,7 +329,7 @@ class _SegmentWalk:
         """Position -> last relative offset of the batches that the index has entries for."""
         self.max_timestamp = -1
         self.is_damaged = False
-        """The segment is damaged somewhere, so that its index cannot be judged."""
+        """True: the segment is damaged somewhere, so that its index cannot be judged."""
         self._exam = examination
         self._base = base
         self._after = after

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class ScanInvalidated(Exception):
-    """The batches that were visited do not count: one turned out to be damaged (the segment remembers that),
-    or the log was cut meanwhile. Begin the scan again."""
+    """Raised by a scan whose visited batches do not count: one turned out to be damaged (the segment
+    remembers that), or the log was truncated meanwhile. The caller begins the scan again."""
 
 
 # --- a segment of an open partition -----------------------------------------------------------------------
@@ -101,15 +101,15 @@ def remember_missing(segment: Segment, position: int, offset: int, next_offset: 
     if damage not in segment.damaged_ranges:
         segment.add_damage(damage)
         log.error(
-            "%s: no batch has offsets %d to %d; they cannot be read, what follows can",
+            "%s: no batch has offsets %d to %d; they cannot be read, later ones can; run `mainstem doctor`",
             segment.path, offset, next_offset - 1,
         )  # fmt: skip
     return damage
 
 
 def header_fits(header: BatchHeader, position: int, offset: int, end: tuple[int, int]) -> bool:
-    """`header` can be that of a batch at `position` with base offset `offset`, in a log that ends at `end`
-    (position, offset)."""
+    """Whether `header` can be that of a batch at `position` with base offset `offset`, in a log that ends at
+    `end` (position, offset)."""
     return (
         header.base_offset == offset
         and header.is_plausible
@@ -119,7 +119,7 @@ def header_fits(header: BatchHeader, position: int, offset: int, end: tuple[int,
 
 
 def batch_is_valid(segment: Segment, position: int, header: BatchHeader) -> ReadSteps[bool]:
-    """The batch at `position` is complete and its CRC is right."""
+    """Whether the batch at `position` is complete and its CRC is right."""
     data = yield segment, header.total_bytes, position
     return len(data) == header.total_bytes and crc_matches(data, header)
 
@@ -140,7 +140,8 @@ def find_damage(
     if segment.damage_at_position(position) is None:
         segment.add_damage(damage)
         log.error(
-            "%s: bytes %d to %d are damaged; offsets %d to %d cannot be read, what follows can",
+            "%s: bytes %d to %d are damaged; offsets %d to %d cannot be read, later ones can"
+            "; run `mainstem doctor`",
             segment.path, damage.position, damage.end_position, damage.offset, damage.next_offset - 1,
         )  # fmt: skip
     return damage
@@ -196,7 +197,7 @@ class BatchRun:
     data: memoryview
     next_offset: int
     epoch: int
-    """Leader epoch of the last one."""
+    """Leader epoch of the last batch."""
 
 
 def valid_run_at(

@@ -130,7 +130,7 @@ class IndexLoader:
         return index if index.truncate_to_entries(snapshot.index_entries) else None
 
     def _last_entry_holds(self, segment: Segment, index: SegmentIndex) -> ReadSteps[bool]:
-        """The last entry of `.index` agrees with the batch header at its position."""
+        """Whether the last entry of `.index` agrees with the batch header at its position."""
         limit = self._segments.log_limit(segment)
         position, last_relative = index.position_before(limit[1] - segment.base_offset)
         if last_relative is None:

@@ -46,14 +46,15 @@ _DONE: Promise[None] = Promise.resolved(None)
 
 
 class AppendedBatch(NamedTuple):
-    """Where a batch is in the log."""
+    """Where an appended batch is in the log: the result of `Partition.append`."""
 
     base_offset: int
     next_offset: int
     log_append_ms: int
     """Wall ms that all its records have as timestamp; -1: they keep their own (CreateTime)."""
     duplicate: bool
-    """It was appended before, and is not appended again; the offsets are those of the first time."""
+    """True: the batch was appended before, and is not appended again; the offsets are those of the first
+    time."""
 
 
 class Partition:
@@ -85,9 +86,9 @@ class Partition:
         self._clock = context.clock
         self._committer = committer
         self._awaits_epoch = False
-        """A commit failed, and the epoch that began then is not durable yet: nothing is appended."""
+        """True: a commit failed, and the epoch that began then is not durable yet; appends are refused."""
         self._truncation_pending = False
-        """The files still have bytes that were cut from the log."""
+        """True: the files still have bytes that were truncated from the log."""
         self._last_base_offset = -1
         """Base offset of the newest batch of this run; -1: there is none."""
         segments = Segments(context, paths.partition_folder(topic_id, index), config, state)
@@ -289,7 +290,7 @@ class Partition:
     def fence(self, reason: str) -> None:
         """See `CommittedPartition`."""
         if self.fence_reason is None:
-            log.error("%s: read-only: %s", self.folder, reason)
+            log.error("%s: read-only, appends fail: %s", self.folder, reason)
         self.fence_reason = reason
         self._waiters.fail(StorageError(reason))
         self._waiters.notify_watchers()
@@ -307,7 +308,7 @@ class Partition:
         self._side_files.save_at_checkpoint()
 
     def checkpoint_row(self) -> CheckpointRow:
-        """See `CheckpointedPartition`."""
+        """See `CommittedPartition`."""
         segments = self.segments
         return CheckpointRow(
             self.topic_id,
@@ -364,14 +365,15 @@ class Partition:
 
     @property
     def deleted(self) -> bool:
-        """The topic was deleted."""
+        """Whether the topic was deleted."""
         return self.segments.deleted
 
     # --- waiting ------------------------------------------------------------------------------------------
 
     def when_committed(self, next_offset: int) -> Promise[None]:
-        """Done when the high watermark has reached `next_offset`. Fails with StorageError if that commit
-        fails, with PartitionDeleted if the topic is deleted."""
+        """A promise that is done when the high watermark has reached `next_offset`. It fails with
+        StorageError if the commit of the appends before `next_offset` fails, with PartitionDeleted if the
+        topic is deleted."""
         segments = self.segments
         if next_offset <= segments.high_watermark:
             return _DONE

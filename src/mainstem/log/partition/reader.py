@@ -39,7 +39,7 @@ class BatchSlice(NamedTuple):
 
     data: Buffer
     next_offset: int
-    """The offset after the last one: where to read next."""
+    """The offset after the last record: where to read next."""
 
 
 class PartitionReader:
@@ -52,7 +52,7 @@ class PartitionReader:
         """Offset -> the segment and the position at which its batch begins; the longest unused first."""
 
     def forget_cursors(self) -> None:
-        """The log was cut, or segments were deleted."""
+        """Forget where sequential readers stopped: the log was truncated, or segments were deleted."""
         self._cursors.clear()
 
     def read(self, offset: int, max_bytes: int, past_watermark: bool) -> BatchSlice | Promise[BatchSlice]:

@@ -114,7 +114,7 @@ class Retention:
                 segments[0].unlink()
             except OSError as error:
                 path = segments[0].path
-                log.warning("%s: not unlinked, the next retention run tries again: %s", path, error)
+                log.warning("%s could not be deleted; the next retention run tries again: %s", path, error)
                 return
             segments.drop_first()
             self._reader.forget_cursors()
@@ -153,7 +153,8 @@ class Retention:
         return newest_ms
 
     def _delete_expired(self, now_ms: int, newest_ms: dict[int, int]) -> Promise[int]:
-        """Delete the segments that are too old or too many; bytes removed."""
+        """Delete the segments that are too old, or beyond the size limit. The result is the number of bytes
+        deleted."""
         segments = self._segments
         count = self._count_expired(segments.config, self._deletable(), now_ms, newest_ms)
         count = max(count, self._count_over_size(segments.config, count))

@@ -62,11 +62,11 @@ class Segments:
         self.last_arrival_ms = state.arrivals[-1][0] if state.arrivals else -1
         """Wall ms at which the newest batch arrived; -1: not known."""
         self.accepts_appends = False
-        """The active segment is open for writing and the producer windows are loaded."""
+        """True: the active segment is open for writing and the producer windows are loaded."""
         self.deleted = False
-        """The topic was deleted."""
+        """True: the topic was deleted."""
         self.truncation_count = 0
-        """Rises when the end of the log is cut: bytes that were read before may not be there any more."""
+        """Number of truncations. If it has risen, bytes that were read before may no longer be there."""
         unclean = () if state.clean else state.segments[:-1]
         self._incomplete_side_files = frozenset(base for base in unclean if base >= state.replayed_segment)
         """Base offsets of the segments whose side files may be incomplete."""
@@ -126,8 +126,9 @@ class Segments:
         return segment
 
     def is_active_full(self, size: int, next_offset: int, now_ms: int) -> bool:
-        """The active segment has no space for a batch of `size` bytes that ends before `next_offset`, or is
-        too old for it (Kafka: LogSegment.shouldRoll; age counts from the arrival of its first batch)."""
+        """Whether the active segment has no space for a batch of `size` bytes that ends before `next_offset`,
+        or is too old for it (Kafka: LogSegment.shouldRoll; age counts from the arrival of its first
+        batch)."""
         segment, config = self.active, self.config
         assert segment is not None, "a partition that accepts appends has an active segment"
         segment_size = segment.size
@@ -184,12 +185,14 @@ class Segments:
         self.log_end_offset = log_end
 
     def advance_log_start(self, offset: int) -> None:
-        """Offsets below `offset` are durably given up."""
+        """Make `offset` the log start offset, as the committer has durably recorded. Offsets below cannot be
+        read any more."""
         assert self.log_start_offset <= offset <= self.requested_log_start, "the log start only rises"
         self.set_offsets(offset, self.high_watermark, self.log_end_offset)
 
     def truncate_to_watermark(self) -> None:
-        """The log ends at the high watermark again; the segments that begin after it are still listed."""
+        """Make the log end at the high watermark again. The segments that begin after it remain in the
+        list."""
         self.truncation_count += 1
         self.set_offsets(self.log_start_offset, self.high_watermark, self.high_watermark)
 
@@ -222,13 +225,13 @@ class Segments:
     # --- side files ---------------------------------------------------------------------------------------
 
     def has_complete_side_files(self, segment: Segment) -> bool:
-        """False: the index files of `segment` were not finished and synced before the last stop."""
+        """Whether the index files of `segment` hold all of it and were synced before the last stop."""
         return segment is not self.active and segment.base_offset not in self._incomplete_side_files
 
     def mark_side_files_complete(self, segment: Segment) -> None:
-        """The index files of `segment` hold all of it."""
+        """Note that the index files of `segment` hold all of it."""
         self._incomplete_side_files -= {segment.base_offset}
 
     def mark_side_files_incomplete(self, segment: Segment) -> None:
-        """`segment` was sealed before its index was loaded."""
+        """Note that the index files of `segment` lack entries: it was sealed before its index was loaded."""
         self._incomplete_side_files |= {segment.base_offset}

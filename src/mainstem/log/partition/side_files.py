@@ -80,14 +80,18 @@ class SideFiles:
             for file in files:
                 file.close()
             if promise.error is not None:
-                log.warning("%s: its side files could not be synced: %s", segment.path, promise.error)
+                log.warning(
+                    "%s: its side files were not synced; a power cut may damage them: %s",
+                    segment.path,
+                    promise.error,
+                )
 
         segments.mark_side_files_complete(segment)
         segments.context.indexes.mark_used(segment)
         disk.sync(files, background=True).then(on_synced)
 
     def save_at_stop(self) -> None:
-        """Write all of them at a clean stop, when everything is committed. The last checkpoint syncs them.
+        """Write all side files at a clean stop, when everything is committed. The last checkpoint syncs them.
         Blocks."""
         segments, active = self._segments, self._segments.active
         if active is None:
@@ -164,4 +168,6 @@ def restore_arrivals(segments: Segments, journaled: Sequence[tuple[int, int]]) -
         try:
             segment.save_side_files(min(end_offset, segments.high_watermark))
         except OSError as error:
-            log.warning("%s: its arrivals were not saved: %s", segment.path, error)
+            log.warning(
+                "%s: arrival times were not saved and may be lost at the next start: %s", segment.path, error
+            )

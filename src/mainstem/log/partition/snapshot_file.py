@@ -53,12 +53,12 @@ class SnapshotFile:
             return None
         snapshot = producer_snapshot.decode(context.disk.read_all(self._path))
         if snapshot is None or not context.run_blocking(self._names_a_batch(snapshot)):
-            log.warning("%s does not belong to this log; the log is read instead", self._path)
+            log.warning("%s does not match the log; producer state is rebuilt from the log", self._path)
             return None
         return snapshot
 
     def _names_a_batch(self, snapshot: ProducerSnapshot) -> ReadSteps[bool]:
-        """The log has the batch that the snapshot names as the last one it covers."""
+        """Whether the log has the batch that the snapshot names as the last one it covers."""
         segments = self._segments
         segment = segments.with_base(snapshot.segment)
         if segment is None or snapshot.offset > segments.high_watermark:

@@ -43,7 +43,8 @@ class WatermarkWaiters(Generic[Watched]):
         return promise
 
     def advance(self, watermark: int) -> None:
-        """The watermark has reached `watermark`."""
+        """Resolve the promises for offsets up to `watermark`, which the high watermark has reached, and call
+        all callbacks."""
         promises = self._promises
         while promises and promises[0][0] <= watermark:
             promises.popleft()[1].resolve(None)

@@ -48,7 +48,7 @@ class Meta:
     """`Disk.identity` of the `.lock` beside this file; `COPY` in a copy; empty in a folder that was made
     before the field existed."""
     epoch_floor: int = 0
-    """No partition may have a smaller leader epoch."""
+    """Smallest leader epoch that a partition may have."""
 
 
 def load(disk: Disk, rng: random.Random) -> Meta:

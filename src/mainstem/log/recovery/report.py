@@ -13,14 +13,14 @@ from mainstem.log.recovery.partition_recovery import RecoveredPartition
 
 @dataclass(slots=True)
 class RecoveryReport:
-    """One start."""
+    """What one start of the log found and did."""
 
     clean: bool
-    """The last stop was clean, so that nothing was scanned."""
+    """True: the last stop was clean, so nothing was scanned."""
     is_new: bool = False
-    """The data folder did not exist and was made."""
+    """True: the data folder did not exist and was made."""
     is_copy: bool = False
-    """The data folder is a copy of another, and this is its first start."""
+    """True: the data folder is a copy of another, and this is its first start."""
     partitions: int = 0
     """Partitions recovered, the state partition included."""
     replayed_bytes: int = 0

@@ -57,11 +57,11 @@ class Startup:
         self._rows = {(row.topic_id, row.index): row for row in self.checkpoint.rows}
         has_data = any(paths.parse_partition(name) for name in disk.list(paths.PARTITIONS))
         self._complete = not damaged and (newest is not None or not has_data)
-        """The newest checkpoint is known: a partition without a row was made after it."""
+        """True: the newest checkpoint is known, so a partition without a row was made after it."""
         self.clean = (
             self.checkpoint.clean and not self._journal.live_paths and (newest is not None or not has_data)
         )
-        """The last stop was clean."""
+        """True: the last stop was clean."""
         # With durability os, a power cut leaves holes after the end that a checkpoint knows: none may stay.
         self._end_is_known = self._complete or self._journal.is_complete or config.durability == "os"
         is_new = newest is None and not has_data
@@ -110,9 +110,9 @@ class Startup:
     def recover_partitions(
         self, status: Callable[[UUID], Literal["live", "deleted", "unknown"]]
     ) -> dict[PartitionKey, RecoveredState]:
-        """Recover the other partitions; `status` tells what is known of a topic id. Partitions of live topics
-        are returned, those of deleted topics are removed, and those that no topic has are moved to
-        `quarantine/`. LogFolderError."""
+        """Recover the other partitions. `status` returns what the state log says of a topic id. Partitions of
+        live topics are returned, those of deleted topics are removed, and those that no topic has are moved
+        to `quarantine/`. LogFolderError."""
         names = [paths.parse_partition(name) for name in self._disk.list(paths.PARTITIONS)]
         keys = {name[:2] for name in names if name is not None and not name[2]}
         deleted_keys = {name[:2] for name in names if name is not None and name[2]}

@@ -44,7 +44,7 @@ class ArrivalIndex:
         """When the newest batch arrived, even if it has no pair; -1: there is none."""
 
     def add(self, wall_ms: int, offset: int) -> None:
-        """A batch at relative `offset` arrived at `wall_ms`, not before the previous one."""
+        """Note that a batch at relative `offset` arrived at `wall_ms`, not before the previous one."""
         assert wall_ms >= self.last_ms, "arrival times never decrease"
         self.last_ms = wall_ms
         if not self.times or wall_ms - self.times[-1] >= SPACING_MS:
@@ -52,7 +52,7 @@ class ArrivalIndex:
             self.offsets.append(offset)
 
     def seal(self, offset: int) -> None:
-        """The segment ends: the batch at relative `offset` is its last one. Add a pair for it."""
+        """Add a pair for the batch at relative `offset`, which is the last one: the segment ends."""
         if self.times and self.last_ms > self.times[-1] and offset > self.offsets[-1]:
             self.times.append(self.last_ms)
             self.offsets.append(offset)

@@ -45,8 +45,8 @@ class SegmentIndex:
     def append(
         self, last_offset: int, position: int, size: int, max_timestamp: int, interval_bytes: int
     ) -> None:
-        """A batch was appended at `position`. Adds an entry if more than `interval_bytes` were appended since
-        the last one."""
+        """Note that a batch was appended at `position`. Adds an entry if more than `interval_bytes` were
+        appended since the last one."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
@@ -78,8 +78,8 @@ class SegmentIndex:
             self._time_offsets.append(self.max_timestamp_offset)
 
     def is_full(self, index_bytes: int) -> bool:
-        """One more entry would not fit into files of `index_bytes`. One time entry is reserved for the
-        seal."""
+        """Whether one more entry would not fit into index files of `index_bytes`. One time entry is reserved
+        for the seal."""
         return (
             len(self._offsets) >= index_bytes // OFFSET_ENTRY_BYTES
             or len(self._times) >= index_bytes // TIME_ENTRY_BYTES - 1
@@ -94,7 +94,7 @@ class SegmentIndex:
         del self._times[keep:], self._time_offsets[keep:]
 
     def resume_position(self) -> int:
-        """Resets the counters to the last entries. Returns the position from which batches must be added with
+        """Reset the counters to the last entries. Return the position from which batches must be added with
         `add_header`, so that the index is as if it had never been interrupted."""
         self.bytes_since_entry = 0
         self.max_timestamp = self._times[-1] if self._times else -1
@@ -141,15 +141,15 @@ class SegmentIndex:
         return bisect_left(self._offsets, offset), bisect_left(self._time_offsets, offset)
 
     def memory_bytes(self) -> int:
-        """Taken by the lists."""
+        """Bytes of memory that the two indexes use."""
         return len(self._offsets) * 8 + len(self._times) * 12
 
     def offset_bytes(self, first: int = 0, end: int | None = None) -> bytes:
-        """The `.index` file from entry `first` to before `end`."""
+        """Bytes of the `.index` file, from entry `first` to before `end`."""
         return _interleave(self._offsets[first:end], self._positions[first:end])
 
     def time_bytes(self, first: int = 0, end: int | None = None) -> bytes:
-        """The `.timeindex` file from entry `first` to before `end`."""
+        """Bytes of the `.timeindex` file, from entry `first` to before `end`."""
         times = _big_endian(self._times[first:end])
         offsets = _big_endian(self._time_offsets[first:end])
         out = bytearray(len(times) // 8 * TIME_ENTRY_BYTES)

@@ -21,11 +21,11 @@ class LeaderEpochs:
     def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
         self.entries = entries or []
         self.dirty = False
-        """Changed since the file was last written."""
+        """True: the epochs have changed since the file was last written."""
 
     def begin(self, epoch: int, offset: int) -> None:
-        """`epoch` is in force from `offset` on. Epochs that began there or later have no batch and are
-        removed."""
+        """Add `epoch`, which is in force from `offset` on. Epochs that began there or later have no batch and
+        are removed."""
         if self.entries and self.entries[-1][0] >= epoch:
             return
         self.truncate(offset)
@@ -34,13 +34,13 @@ class LeaderEpochs:
         self.dirty = True
 
     def truncate(self, offset: int) -> None:
-        """The log now ends at `offset`: remove the epochs that began there or later."""
+        """Remove the epochs that began at `offset` or later: the log now ends there."""
         while self.entries and self.entries[-1][1] >= offset:
             self.entries.pop()
             self.dirty = True
 
     def advance_log_start(self, offset: int) -> None:
-        """The log now begins at `offset`: remove the epochs that ended before it, and let the one in force
+        """Remove the epochs that ended before `offset`, where the log now begins, and let the one in force
         there begin there."""
         i = self._entry_at(offset)
         if i > 0:

@@ -48,7 +48,7 @@ class ProducerSnapshot:
     index_entries: tuple[int, int] | None
     """How many entries of `.index` and of `.timeindex` are valid; None: the index was not in memory."""
     windows: Mapping[int, ProducerWindow]
-    """By producer id."""
+    """Producer windows, by producer id."""
 
 
 _NO_INDEX = 0xFFFF_FFFF

@@ -25,30 +25,30 @@ MAX_SEQUENCE = (1 << 31) - 1
 
 
 class ProducerBatch(NamedTuple):
-    """One batch of a producer."""
+    """One of the last batches of a producer: its sequence numbers and offsets."""
 
     first_sequence: int
     last_sequence: int
     base_offset: int
     next_offset: int
     max_timestamp: int
-    """ms; with LogAppendTime, the time of the append."""
+    """Largest timestamp of its records, ms; with LogAppendTime, the time of the append."""
 
 
 class ProducerWindow(NamedTuple):
-    """One producer's state. It is never changed, only replaced: restoring the previous one undoes a failed
-    commit."""
+    """The epoch and the last batches of one producer. A window is never changed, only replaced: restoring the
+    previous one undoes a failed commit."""
 
     epoch: int
     batches: tuple[ProducerBatch, ...]
-    """Oldest first, at least one."""
+    """The last batches, oldest first; at least one."""
     arrival_ms: int
     """When the last batch arrived, wall-clock ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerState:
-    """One producer, as DescribeProducers returns it."""
+    """What is known of one producer, as DescribeProducers returns it."""
 
     producer_id: int
     producer_epoch: int
@@ -66,11 +66,10 @@ class ProducerWindows:
         """(next offset, producer id, previous window) of each batch that is not committed yet."""
 
     def find_duplicate(self, header: BatchHeader, now_ms: int) -> ProducerBatch | None:
-        """The earlier batch if this one is a duplicate; None if it may be appended.
+        """Return the batch as it was appended first, if this one is a duplicate; None if it may be appended.
 
         An unknown producer may begin with any sequence, as with Kafka: retention may have removed its earlier
-        batches. OutOfOrderSequence, InvalidProducerEpoch.
-        """
+        batches. OutOfOrderSequence, InvalidProducerEpoch."""
         window = self._windows.get(header.producer_id)
         if window is None or age_ms(window.arrival_ms, now_ms) > self.expiry_ms:
             return None
@@ -97,7 +96,8 @@ class ProducerWindows:
         return None
 
     def append(self, header: BatchHeader, base_offset: int, max_timestamp: int, arrival_ms: int) -> None:
-        """A batch that passed `find_duplicate` is in the log at `base_offset`, not committed yet."""
+        """Note that a batch that passed `find_duplicate` is in the log at `base_offset`, not committed
+        yet."""
         producer_id = header.producer_id
         previous = self._windows.get(producer_id)
         next_offset = base_offset + header.last_offset_delta + 1
@@ -116,7 +116,8 @@ class ProducerWindows:
         self._undo.append((next_offset, producer_id, previous))
 
     def commit(self, offset: int) -> None:
-        """Batches that end at or before `offset` are committed and can no longer be rolled back."""
+        """Note that the batches that end at or before `offset` are committed and can no longer be rolled
+        back."""
         undo = self._undo
         while undo and undo[0][0] <= offset:
             undo.popleft()
@@ -128,7 +129,7 @@ class ProducerWindows:
             _set_window(self._windows, producer_id, previous)
 
     def replay(self, header: BatchHeader, arrival_ms: int) -> None:
-        """A committed batch was read from the log, in order of offsets. It was validated when it was
+        """Add a committed batch that was read from the log, in order of offsets. It was validated when it was
         appended."""
         if header.producer_id >= 0 and not header.is_control:
             known = self._windows.get(header.producer_id)

@@ -55,7 +55,7 @@ class BatchHeader(NamedTuple):
 
     base_offset: int
     length: int
-    """Bytes after this field."""
+    """Bytes of the batch after this field."""
     leader_epoch: int
     magic: int
     crc: int
@@ -66,7 +66,7 @@ class BatchHeader(NamedTuple):
     max_timestamp: int
     """The largest timestamp of all records, ms; with LogAppendTime, the timestamp of every record."""
     producer_id: int
-    """-1: not idempotent."""
+    """Producer id; -1: the producer is not idempotent."""
     producer_epoch: int
     base_sequence: int
     count: int  # type: ignore[assignment]  # Kafka's word; hides tuple.count
@@ -103,8 +103,8 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_plausible(self) -> bool:
-        """This may be the header of a batch of this log; the bytes after it are not checked. A batch without
-        records has only a header: it spans offsets that were removed or lost."""
+        """Whether this may be the header of a batch of this log; the bytes after it are not checked. A batch
+        without records has only a header: it spans offsets that were removed or lost."""
         return (
             self.magic == MAGIC
             and self.length >= HEADER_BYTES - LENGTH_OVERHEAD
@@ -121,7 +121,7 @@ class Record:
 
     offset: int
     timestamp_ms: int
-    """-1: none."""
+    """Timestamp, ms; -1: the record has none."""
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
@@ -133,7 +133,7 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
 
 
 def crc_matches(batch: Buffer, header: BatchHeader) -> bool:
-    """The CRC32C of `batch`, one whole batch, equals the one in its header."""
+    """Whether the CRC32C of `batch`, one whole batch, equals the one in its header."""
     return bool(crc32c(memoryview(batch)[CRC_FROM:]) == header.crc)
 
 
@@ -177,8 +177,8 @@ def validate(buffer: memoryview) -> BatchHeader:
 
 
 def validate_age(header: BatchHeader, wall_ms: int, max_age_ms: int) -> None:
-    """InvalidTimestamp: the first record is more than `max_age_ms` old. The header has no other record's
-    timestamp, except the largest one."""
+    """Check the age of a batch. InvalidTimestamp: its first record is more than `max_age_ms` old. The header
+    has no other record's timestamp, except the largest one."""
     oldest = header.base_timestamp
     if oldest != -1 and wall_ms - oldest > max_age_ms:
         raise InvalidTimestamp(f"timestamp {oldest} is more than {max_age_ms} ms old")

@@ -20,7 +20,8 @@ SUFFIXES = (".log", ".index", ".timeindex", ".arrivals")
 
 
 class DamagedRange(NamedTuple):
-    """Bytes that are not whole batches (none, if a batch is missing), and the offsets that are lost."""
+    """A damaged part of a segment: bytes that are not valid batches (an empty range if batches are missing),
+    and the offsets that are lost with them."""
 
     position: int
     end_position: int
@@ -45,27 +46,29 @@ class Segment:
         self.writer: File | None = None
         """The file of the active segment, once it was appended to."""
         self.deleted = False
-        """Its files are unlinked, or about to be."""
+        """True: the segment's files are unlinked, or about to be."""
         self.index: SegmentIndex | None = None
-        """None while it is not in memory. Appends do not change it then; loading adds the batches it has
-        missed."""
+        """The segment's index; None while it is not in memory. Appends do not change it then; loading adds
+        the batches it has missed."""
         self.index_rebuilt = False
-        """The index was built from the log since the start: doing so again would give the same."""
+        """True: the index was built from the log since the start, and building it again would give the
+        same."""
         self.max_timestamp: int | None = None
         """Largest timestamp of a sealed segment, ms; -1: no record has one; None: not known yet."""
         self.last_batch_position = -1
         """Position of the last batch that was appended since the start; -1: none."""
         self.truncation_count = 0
-        """Rises when the segment is truncated: bytes that were read before may no longer be there."""
+        """Number of truncations of the segment. If it has risen, bytes that were read before may no longer be
+        there."""
         self.damaged_ranges: list[DamagedRange] = []
-        """Damage that is known, by position."""
+        """Damaged ranges that are known, by position."""
         self._read_file: File | None = None
         self._arrivals: ArrivalIndex | None = None
         self._saved_index_entries: tuple[int, int] | None = (0, 0)
-        """Entries (offsets, times) that are in the files; None: the files have other entries and must be
-        rewritten."""
+        """Index entries (offsets, times) that are in the files; None: the files have other entries and must
+        be rewritten."""
         self._saved_arrival_pairs: int | None = 0
-        """Pairs that are in the file; None: the file has other pairs and must be rewritten."""
+        """Arrival pairs that are in the file; None: the file has other pairs and must be rewritten."""
         self._verified_by_writes = (0, 0)
         self._verified_by_reads = (0, 0)
 
@@ -94,8 +97,8 @@ class Segment:
         return self._size
 
     def mark_deleted(self) -> None:
-        """The files are about to be unlinked: later reads raise PartitionDeleted. The writer stays open: the
-        committer may still use it."""
+        """Mark the segment as deleted: its files are about to be unlinked, and later reads raise
+        PartitionDeleted. The writer stays open: the committer may still use it."""
         self.deleted = True
         self._context.indexes.remove(self)
         if self._read_file is not None:
@@ -103,7 +106,7 @@ class Segment:
             self._read_file = None
 
     def close_writer(self) -> None:
-        """The committer no longer needs the writer."""
+        """Close the writer, which the committer no longer needs."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
@@ -117,7 +120,7 @@ class Segment:
     # --- growing ------------------------------------------------------------------------------------------
 
     def extend(self, position: int, size: int) -> None:
-        """`size` verified bytes were appended at `position`."""
+        """Note that `size` bytes of valid batches were appended at `position`."""
         assert size > 0, "a batch is never empty"
         self._size = position + size
         self.last_batch_position = position
@@ -125,8 +128,8 @@ class Segment:
         self._verified_by_writes = (start if end == position and end > start else position, position + size)
 
     def truncate(self, position: int, offset: int) -> None:
-        """The log file now ends at `position`, which is `offset`. The caller continues the index from its
-        `resume_position`."""
+        """Note that the log file now ends at `position`, which is `offset`. The caller continues the index
+        from its `resume_position`."""
         self._size = position
         self.truncation_count += 1
         self.last_batch_position = -1
@@ -144,28 +147,28 @@ class Segment:
     # --- verified and damaged ranges ----------------------------------------------------------------------
 
     def is_verified(self, start: int, end: int) -> bool:
-        """All batches in the range were checked against their CRCs since the start, when written or when
-        read."""
+        """Whether all batches in the range were checked against their CRCs since the start, when written or
+        when read."""
         for low, high in (self._verified_by_reads, self._verified_by_writes, self._verified_by_reads):
             if low <= start < high:
                 start = high
         return start >= end
 
     def mark_verified(self, start: int, end: int) -> None:
-        """The batches in the range have valid CRCs. Only one range of reads is remembered, because readers
-        move forward."""
+        """Note that the batches in the range have valid CRCs. Only one range of reads is remembered, because
+        readers move forward."""
         low, high = self._verified_by_reads
         self._verified_by_reads = (low, max(high, end)) if low <= start <= high else (start, end)
 
     def damage_at_position(self, position: int) -> DamagedRange | None:
-        """The damage that includes `position`."""
+        """The damaged range that includes `position`; None if there is none."""
         for damage in self.damaged_ranges:
             if damage.position <= position < damage.end_position:
                 return damage
         return None
 
     def damage_at_offset(self, offset: int) -> DamagedRange | None:
-        """The damage in which `offset` is lost."""
+        """The damaged range in which `offset` is lost; None if there is none."""
         for damage in self.damaged_ranges:
             if damage.offset <= offset < damage.next_offset:
                 return damage
