@@ -1,4 +1,4 @@
-"""Decodes requests and replies from untrusted bytes.
+"""Decodes Kafka's requests and replies from untrusted bytes.
 
 Owns: decoding a body, field by field, from the plan compiled for its key and version. Refuses everything that
 does not fit: a count larger than the bytes left could hold, a string past the end, a null where none is
@@ -201,7 +201,7 @@ _ELEMENT_COUNTER = _ElementCounter()
 
 
 def _counted(length_of: FieldDecoder) -> FieldDecoder:
-    """The decoder of an array's length that counts the elements."""
+    """The decoder of an array's length that also counts the elements against the limit of the request."""
 
     def read(buffer: memoryview, position: int) -> tuple[int, int]:
         count, position = length_of(buffer, position)
@@ -297,7 +297,7 @@ def _reader_of(field: Field, version: int, flexible: bool, metered: bool) -> tup
 
 
 def default_message(fields: tuple[Field, ...]) -> Message:
-    """A struct whose fields all have their defaults."""
+    """A Message for a struct whose fields all have their defaults."""
     return Message(**{field.name: _default(field) for field in fields})
 
 

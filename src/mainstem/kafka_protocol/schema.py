@@ -32,7 +32,7 @@ class Field(msgspec.Struct, frozen=True, gc=False):
     tag: int | None = None
     """Number of a tagged field (KIP-482); None for a field with a fixed place."""
     nullable: tuple[int, int] | None = None
-    """The versions in which it may be null."""
+    """The versions in which the field may be null; None: in no version."""
     default: Any = msgspec.UNSET
     fields: tuple[Field, ...] = ()
 

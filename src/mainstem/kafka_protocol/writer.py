@@ -1,4 +1,4 @@
-"""Encodes replies and requests.
+"""Encodes Kafka's replies and requests.
 
 Owns: encoding a body from a Message, by the plan compiled for its key and version; fields that the version
 lacks are left out, and fields that the message does not set get the schema's default. Refuses a field that no

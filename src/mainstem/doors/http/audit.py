@@ -26,7 +26,7 @@ log = logging.getLogger("mainstem.audit")
 log.setLevel(logging.INFO)
 
 TEXT_CHARACTERS_MAX = 500
-"""Characters of a value that a client chose; the rest is cut off."""
+"""Most characters that an audit line shows of a value that a client chose; the rest is cut off."""
 AuditOutcome = Literal["done", "refused", "failed", "cut-off"]
 AuditValue: TypeAlias = str | int | bool | None
 
@@ -45,7 +45,7 @@ class AuditLine:
         self.counts |= counts
 
     def fail(self, outcome: AuditOutcome, why: str) -> None:
-        """Record that the action was not successful."""
+        """Record that the action was not successful, and the reason `why`."""
         self.outcome, self._why = outcome, why
 
     def fail_with(self, error: Problem | StreamError) -> None:
@@ -61,8 +61,9 @@ class AuditLine:
 
 @contextmanager
 def action(call: Call, name: str, *, dry_run: bool = False, **details: AuditValue) -> Iterator[AuditLine]:
-    """Run an action in this context; its line is written at the end. `details` name its object. Errors pass
-    through."""
+    """The context of one action of a client, such as the deletion of a topic. At its end the audit line is
+    written, also after an error, which is raised again. `details`: fields that name the object of the
+    action."""
     client = call.request.client
     line = AuditLine(name, client.host if client is not None else "unknown", dry_run=dry_run, details=details)
     try:

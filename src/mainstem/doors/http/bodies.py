@@ -39,7 +39,8 @@ _COMMA = re.compile(rb"[ \t\r\n]{0,64},")
 
 
 async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> AsyncIterator[bytes]:
-    """The body as it arrives. With `endless` only pauses are limited, not the total time."""
+    """The parts of the body as they arrive. With `endless` only pauses are limited, not the total time.
+    Raises the problem `slow-body` if the body takes too long or the client leaves."""
     stream = aiter(request.stream())
     started, received = clock.monotonic(), 0
     while True:
@@ -61,7 +62,7 @@ async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> As
 
 
 async def read_whole(request: Request, clock: Clock, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes."""
+    """The whole body. Raises the problem `body-too-large` if it has more than `limit` bytes."""
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise too_large(limit)

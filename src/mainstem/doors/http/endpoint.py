@@ -40,7 +40,7 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 @dataclass(slots=True)
 class SearchStats:
-    """Counters of all searches since the start."""
+    """Counters of the searches of the HTTP door: those that are running, and totals since the start."""
 
     running: int = 0
     total: int = 0
@@ -184,7 +184,7 @@ class Call:
         return bodies.read_json(data or b"{}", body_type)
 
     async def whole_body(self) -> bytes:
-        """The whole body, up to the server's limit."""
+        """The whole body. Raises the problem `body-too-large` above the limit `http_max_body_bytes`."""
         return await bodies.read_whole(self.request, self.context.clock, self.context.max_body_bytes)
 
     def body_chunks(self) -> AsyncIterator[bytes]:

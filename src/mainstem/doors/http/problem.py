@@ -16,8 +16,8 @@ from mainstem.http_api.problems import KINDS, MEDIA_TYPE, URN, kind_of
 
 
 class Problem(Exception):
-    """A refusal. `kind` is a key of KINDS, `detail` one sentence on this case, `members` further JSON
-    members."""
+    """Refuses a request: raised by a route, and sent as an RFC 9457 problem. `kind` is a key of KINDS,
+    `detail` one sentence on this case, `members` further JSON members."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """The HTTP status of the response."""
         return KINDS[self.kind].status
 
     def members(self) -> dict[str, Any]:
-        """The members of the JSON object."""
+        """The members of the JSON object that the response sends."""
         return {
             "type": URN + self.kind,
             "title": KINDS[self.kind].title,

@@ -37,7 +37,7 @@ DOOR = Door(
     kafka_listener_setting="listeners",
     metrics={
         "kafka_server_socket_server_metrics_connection_count": MetricDefinition(
-            "gauge", (), "Connections of the Kafka door."
+            "gauge", (), "Open connections of the Kafka door."
         ),
         "mainstem_kafka_refusals_total": MetricDefinition(
             "counter",

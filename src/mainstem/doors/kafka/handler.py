@@ -126,7 +126,8 @@ class HandlerContext:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One API key: the versions that are accepted, inclusive, and the function that handles a request."""
+    """The declaration of one API key: the accepted versions, inclusive, and the function that handles a
+    request."""
 
     key: int
     versions: tuple[int, int]

@@ -52,7 +52,7 @@ def error_text(error: BaseException) -> str:
 
 
 def attempt(call: Callable[[], Promise[T]]) -> Promise[T]:
-    """`call()`; if it raises an exception, a failed promise with it."""
+    """The promise that `call` returns; if `call` raises an exception, a promise that has failed with it."""
     try:
         return call()
     except Exception as error:
@@ -60,7 +60,7 @@ def attempt(call: Callable[[], Promise[T]]) -> Promise[T]:
 
 
 def gather_replies(items: Sequence[Promise[Message]]) -> Promise[list[Message]]:
-    """All messages, in the order of `items`, when the last one is done."""
+    """A promise of all messages, in the order of `items`. It is done when the last item is."""
     return gather(list(items)).map(lambda messages: [message.result() for message in messages])
 
 

@@ -33,8 +33,8 @@ class AcceptedConnection:
         return self._socket
 
     def attach(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol) -> None:
-        """Let `protocol` serve the socket. If the client is gone by then, its `connection_lost` is called
-        and `connection_made` is not."""
+        """Let `protocol` serve the socket. If the client has closed the connection by then,
+        `protocol.connection_lost` is called and `connection_made` is not."""
         sock, self._socket = self.socket, None
         task = loop.create_task(_attach(loop, sock, protocol))
         _attaching.add(task)

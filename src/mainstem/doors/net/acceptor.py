@@ -25,8 +25,8 @@ EXHAUSTED_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """One listening socket. `on_accepted` gets each connection's socket and the client's address; `warn`
-    takes the kind and the text of a warning."""
+    """One listening socket. `on_accepted` is called with the socket and the client's address of each
+    connection; `warn` with the kind and the text of a warning."""
 
     def __init__(
         self,
@@ -82,7 +82,9 @@ class Acceptor:
         for _ in range(CONNECTIONS_PER_TURN):
             if self._limits.is_full:
                 limit = self._limits.max_connections
-                self._warn("connections", f"{limit} connections (max.connections): more have to wait")
+                self._warn(
+                    "connections", f"{limit} connections are open (max.connections): new ones have to wait"
+                )
                 self._pause()
                 return
             wait_s = self._limits.delay_s()
@@ -95,8 +97,8 @@ class Acceptor:
                 return
             except OSError as error:
                 if error.errno not in EXHAUSTED_ERRNOS:
-                    continue  # that client is gone already
-                self._warn("accept", f"connections have to wait: {error.strerror}")
+                    continue  # the client has closed the connection already
+                self._warn("accept", f"new connections have to wait: {error.strerror}")
                 self._pause(RETRY_SECONDS)
                 return
             self._admit(sock, name[0])

@@ -39,7 +39,7 @@ METRICS: dict[str, MetricDefinition] = {
         "gauge", (), "Number of partitions of all topics."
     ),
     "kafka_controller_kafkacontroller_globaltopiccount": MetricDefinition("gauge", (), "Number of topics."),
-    "mainstem_door_connections": MetricDefinition("gauge", ("door",), "Connections of the door."),
+    "mainstem_door_connections": MetricDefinition("gauge", ("door",), "Open connections of the door."),
     "kafka_consumergroup_current_offset": MetricDefinition(
         "gauge", ("consumergroup", "topic", "partition"), "Committed offset of the group."
     ),
@@ -60,7 +60,7 @@ METRICS: dict[str, MetricDefinition] = {
     ),
     "mainstem_problems": MetricDefinition("gauge", (), "Number of problems that /readyz reports."),
     "mainstem_log_read_only": MetricDefinition(
-        "gauge", (), "1: nothing can be written until the server is restarted."
+        "gauge", (), "1: nothing can be written until the server is restarted; 0: writing works."
     ),
     "mainstem_partitions_read_only": MetricDefinition(
         "gauge", (), "Partitions that are fenced because they are damaged or their disk failed."
@@ -75,7 +75,7 @@ METRICS: dict[str, MetricDefinition] = {
         "gauge", (), "1: topics accept no events, because the disk or the log is too full; 0: they do."
     ),
     "mainstem_recovery_clean": MetricDefinition(
-        "gauge", (), "1: the server had been stopped cleanly before its last start."
+        "gauge", (), "1: the server was stopped cleanly before its last start; 0: it was not."
     ),
     "mainstem_recovery_replayed_bytes": MetricDefinition(
         "gauge", (), "Bytes that the last start replayed from the journal."
@@ -88,7 +88,7 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_recovery_quarantined_partitions": MetricDefinition(
         "gauge", (), "Partitions that the last start moved to quarantine because no topic has their id."
     ),
-    "mainstem_searches_running": MetricDefinition("gauge", (), "Searches that are running."),
+    "mainstem_searches_running": MetricDefinition("gauge", (), "Searches that are running now."),
     "mainstem_searches_total": MetricDefinition("counter", (), "Searches since the start."),
     "mainstem_search_scanned_bytes_total": MetricDefinition(
         "counter", (), "Bytes of the log that searches have read."

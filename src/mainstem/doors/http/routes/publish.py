@@ -54,8 +54,8 @@ def _is_fatal(error: StreamError) -> bool:
 
 @dataclass(slots=True)
 class _PublishResults:
-    """The results of the events so far, in order. Two arrays, because 100,000 positions as objects are too
-    many."""
+    """The results of the events that one request has published so far, in order. They are two arrays, because
+    100,000 positions would be too many objects."""
 
     partitions: array[int] = field(default_factory=lambda: array("l"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
@@ -216,7 +216,8 @@ async def _array(
 
 @dataclass(slots=True)
 class _LineResults:
-    """The results of the lines so far, and the events that are not published yet."""
+    """The results of the lines that one request has sent so far, and the events that are not published
+    yet."""
 
     published: int = 0
     failed: int = 0

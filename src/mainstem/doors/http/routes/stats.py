@@ -44,7 +44,7 @@ def _disk(usage: DiskUsage | None) -> DiskJson | None:
 
 
 async def show_stats(call: Call) -> Response:
-    """Show rates, disk usage and the last 24 hours of the whole event log."""
+    """Show the whole event log: current rates, disk usage, and the rates of the last 24 hours."""
     context = call.context
     sampler = context.sampler
     active = [(name, rate) for name, rate in sampler.inbound.items() if rate.per_s]  # few of 10,000
@@ -69,7 +69,7 @@ async def show_stats(call: Call) -> Response:
 
 
 async def show_topic_stats(call: Call) -> Response:
-    """Show the last 24 hours of a topic."""
+    """Show the rates of a topic in the last 24 hours."""
     name = call.path_parameter("topic")
     sampler = call.context.sampler
     if name not in sampler.inbound:
@@ -81,7 +81,7 @@ async def show_topic_stats(call: Call) -> Response:
 
 
 async def show_group_stats(call: Call) -> Response:
-    """Show the last 24 hours of a consumer group's lag."""
+    """Show the lag of a consumer group in the last 24 hours."""
     name = call.path_parameter("group")
     sample = call.context.sampler.groups.get(name)
     if sample is None:

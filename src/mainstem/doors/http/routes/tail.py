@@ -60,7 +60,7 @@ async def tail(call: Call) -> Response:
 
 
 def _filter(query: str, now_ms: int) -> Callable[[Event], bool] | None:
-    """Whether an event matches the query; None: there is no query."""
+    """A function that returns whether an event matches the query; None if there is no query."""
     if not query.strip():
         return None
     from mainstem.search.match.matcher import Matcher  # imported only if there is a query
@@ -94,7 +94,7 @@ def _parse_event_id(event_id: str) -> dict[int, int]:
 
 
 class _TailStream:
-    """The tail of one client."""
+    """The server-sent events of one client that follows a topic."""
 
     def __init__(
         self, call: Call, topic: str, reader: Reader, rate: int, matches: Callable[[Event], bool] | None
