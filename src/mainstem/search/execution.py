@@ -1,8 +1,8 @@
 """Executes one search: sends its units to the workers and turns their replies into updates.
 
-It decides which units are with the workers, returns their matches in the order of the units, whichever worker
-is faster, counts what was searched, and stops at the limit or the time budget. It does not plan
-(`local/search.py`, `cluster/plan.py`).
+Owns: which units are with the workers, the order of the matches (that of the units, whichever worker is
+faster), the counts of what was searched, and stopping at the limit or the time budget. Refuses: to plan the
+units (`local/search.py`, `cluster/plan.py`).
 
 Memory is bounded: a few units are with the workers at a time, each with at most UNIT_MATCH_BYTES of matches.
 A unit with more matches is submitted again for the rest once the caller has received those.
@@ -58,7 +58,7 @@ NO_LIMIT = 1 << 31
 
 @dataclass(slots=True)
 class WorkItem:
-    """A unit of a search, and its share of the progress."""
+    """A unit of a search: its batches, its place in the order of time, and how much of it was searched."""
 
     unit: Unit
     time_ms: int
@@ -75,13 +75,14 @@ class WorkItem:
 
     @property
     def size(self) -> int:
-        """Bytes that the progress counts for this item."""
+        """Bytes of the log by which the search's progress advances when this unit is finished."""
         return self.unit.end - self.unit.start if self.covered_bytes is None else self.covered_bytes
 
 
 class SearchExecution:
-    """A search. `items` are in the order of the search. `remaining` changes as the search advances, so that
-    the caller must not use it any more. `output`: `events`, `count` or `fields`, as in ScanRequest."""
+    """A search in progress. `items` are its units, in the order of the search. `remaining` are the offsets
+    still to be searched; the search changes them as it advances, so that the caller must not use them any
+    more. `output`: `events`, `count` or `fields`, as in ScanRequest."""
 
     def __init__(
         self,
@@ -107,7 +108,8 @@ class SearchExecution:
         self.value_counter = FieldValueCounter(fields)
 
     async def updates(self) -> AsyncGenerator[Update, None]:
-        """The updates of the search; Done is the last. Closing the generator cancels what the workers do."""
+        """Run the search, and yield its updates; Done is the last. Closing the generator cancels the requests
+        to the workers."""
         try:
             reason: Reason = "complete"
             while self._dispatch():

@@ -1,8 +1,9 @@
 """The messages between the server and its search workers, over pipes.
 
-A frame is 4 bytes of length, big-endian, then a message in msgpack. There is no version number, because the
-server starts the workers: both sides run the same code. Each request has an id; all its replies have the same
-id, and one of FINAL_REPLIES ends it.
+Owns: the requests and replies, and their frames: 4 bytes of length, big-endian, then a message in msgpack.
+There is no version number, because the server starts the workers: both sides run the same code. Each request
+has an id; all its replies have the same id, and one of FINAL_REPLIES ends it. Refuses: to read or write the
+pipes (`workers/`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 LENGTH = struct.Struct(">I")
 UNKNOWN = -2
-"""Time, epoch and offset of a look-up that no broker answered."""
+"""In the result of a look-up, in place of time or epoch and of the offset: no broker answered."""
 
 
 class Unit(msgspec.Struct, array_like=True, frozen=True):
@@ -33,7 +34,8 @@ class Unit(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ScanRequest(msgspec.Struct, tag="scan"):
-    """Search a unit. Replies: ScanMatches, ScanDamage and ScanProgress while it runs, then ScanReply."""
+    """A request to search a unit. Replies: ScanMatches, ScanDamage and ScanProgress during the scan, then
+    ScanReply."""
 
     id: int
     unit: Unit
@@ -62,7 +64,7 @@ class UncutRange(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CutBlocksRequest(msgspec.Struct, tag="cut-blocks"):
-    """Divide ranges into blocks of about `block_bytes`. Reply: CutBlocksReply."""
+    """A request to divide ranges of segments into blocks of about `block_bytes`. Reply: CutBlocksReply."""
 
     id: int
     ranges: list[UncutRange]
@@ -70,15 +72,16 @@ class CutBlocksRequest(msgspec.Struct, tag="cut-blocks"):
 
 
 class UnitTimesRequest(msgspec.Struct, tag="unit-times"):
-    """Read the times and the numbers of events of units from batch headers. Reply: UnitTimesReply."""
+    """A request to read the times and the numbers of events of units from batch headers. Reply:
+    UnitTimesReply."""
 
     id: int
     units: list[Unit]
 
 
 class CountByTimeRequest(msgspec.Struct, tag="count-by-time"):
-    """Count the events of units in buckets of time, from batch headers. `edges`: of the buckets, ms. Reply:
-    CountByTimeReply."""
+    """A request to count the events of units in buckets of time, from batch headers. `edges`: the times
+    between which the buckets lie, ms. Reply: CountByTimeReply."""
 
     id: int
     units: list[Unit]
@@ -103,8 +106,8 @@ class FilterInfo(msgspec.Struct, array_like=True, frozen=True):
 
 
 class BuildFilterRequest(msgspec.Struct, tag="build-filter"):
-    """Build the token filter of a block. `filter_path`: its file; of a cluster, its folder. Reply:
-    BuildFilterReply."""
+    """A request to build the token filter of a block. `filter_path`: the file to write; for a cluster, the
+    folder for it. Reply: BuildFilterReply."""
 
     id: int
     unit: Unit
@@ -112,7 +115,8 @@ class BuildFilterRequest(msgspec.Struct, tag="build-filter"):
 
 
 class TestFiltersRequest(msgspec.Struct, tag="test-filters"):
-    """Test which blocks may have a token of each clause. Reply: TestFiltersReply."""
+    """A request to test, by their token filters, which blocks may have a token of each clause. Reply:
+    TestFiltersReply."""
 
     id: int
     filters: list[tuple[str, int, int]]
@@ -121,7 +125,7 @@ class TestFiltersRequest(msgspec.Struct, tag="test-filters"):
 
 
 class FindFiltersRequest(msgspec.Struct, tag="find-filters"):
-    """Find the valid token filters below `root`. Reply: FiltersReply."""
+    """A request to list the valid token filters below `root`. Reply: FiltersReply."""
 
     id: int
     root: str
@@ -130,14 +134,14 @@ class FindFiltersRequest(msgspec.Struct, tag="find-filters"):
 
 
 class RemoveFiltersRequest(msgspec.Struct, tag="remove-filters"):
-    """Remove token filters whose data was deleted. Reply: an empty FiltersReply."""
+    """A request to remove these token filters. Reply: an empty FiltersReply."""
 
     id: int
     filter_paths: list[str]
 
 
 class IndexPart(msgspec.Struct, array_like=True, frozen=True):
-    """A part of the full-text index: it covers a range of a segment."""
+    """An index part: the piece of the full-text index that covers a range of a segment."""
 
     folder: str
     path: str
@@ -150,7 +154,7 @@ class IndexPart(msgspec.Struct, array_like=True, frozen=True):
 
 
 class FindPartsRequest(msgspec.Struct, tag="find-parts"):
-    """Find the index parts below `root`. To the index builder. Reply: PartsReply."""
+    """A request to the index builder to list the index parts below `root`. Reply: PartsReply."""
 
     id: int
     root: str
@@ -158,16 +162,16 @@ class FindPartsRequest(msgspec.Struct, tag="find-parts"):
 
 
 class CheckPartRequest(msgspec.Struct, tag="check-part"):
-    """Read a part in full and check it. To the index builder. Reply: PartsReply with this part, or with none:
-    the part was damaged, and was removed."""
+    """A request to the index builder to read an index part in full and check it. Reply: PartsReply with this
+    part, or an empty one if the part was damaged; it is removed then."""
 
     id: int
     part: IndexPart
 
 
 class BuildPartRequest(msgspec.Struct, tag="build-part"):
-    """Build the index part of these closed, adjacent blocks of one segment. To the index builder. Reply:
-    PartsReply."""
+    """A request to the index builder to build the index part of these closed, adjacent blocks of one segment.
+    Reply: PartsReply with the new part."""
 
     id: int
     root: str
@@ -175,14 +179,15 @@ class BuildPartRequest(msgspec.Struct, tag="build-part"):
 
 
 class RemovePartsRequest(msgspec.Struct, tag="remove-parts"):
-    """Remove parts. To the index builder. Reply: an empty PartsReply."""
+    """A request to the index builder to remove these index parts. Reply: an empty PartsReply."""
 
     id: int
     folders: list[str]
 
 
 class QueryPartsRequest(msgspec.Struct, tag="query-parts"):
-    """Find the batches that have a token of each clause. Reply: QueryPartsReply."""
+    """A request to find, in index parts, the batches that have a token of each clause. Reply:
+    QueryPartsReply."""
 
     id: int
     parts: list[tuple[str, str]]
@@ -191,7 +196,7 @@ class QueryPartsRequest(msgspec.Struct, tag="query-parts"):
 
 
 class ListPartitionsRequest(msgspec.Struct, tag="list-partitions"):
-    """List the partitions of the requested topics. To a worker of a cluster. Reply: ListPartitionsReply."""
+    """A request to a worker of a cluster to list the partitions of topics. Reply: ListPartitionsReply."""
 
     id: int
     globs: list[str]
@@ -201,7 +206,7 @@ class ListPartitionsRequest(msgspec.Struct, tag="list-partitions"):
 
 
 class LookUpOffsetsRequest(msgspec.Struct, tag="look-up-offsets"):
-    """Look up offsets by time, or the ends of leader epochs. To a worker of a cluster. Reply:
+    """A request to a worker of a cluster to look up offsets by time, or the ends of leader epochs. Reply:
     LookUpOffsetsReply."""
 
     id: int
@@ -212,7 +217,8 @@ class LookUpOffsetsRequest(msgspec.Struct, tag="look-up-offsets"):
 
 
 class CancelRequest(msgspec.Struct, tag="cancel"):
-    """Stop working on the request with this id. Its final reply is still sent."""
+    """A request to stop working on the request with this id. It has no reply of its own; the stopped request
+    still gets its final reply."""
 
     id: int
 
@@ -244,14 +250,14 @@ Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, by
 
 
 class ScanMatches(msgspec.Struct, tag="scan-matches"):
-    """Matching events, in the requested order."""
+    """A reply to ScanRequest, with some of its matching events, in the requested order. More may follow."""
 
     id: int
     rows: list[Row]
 
 
 class ScanProgress(msgspec.Struct, tag="scan-progress"):
-    """How many bytes of a unit are done so far."""
+    """A reply during a scan: how many bytes of the unit were read and skipped so far."""
 
     id: int
     bytes: int
@@ -259,7 +265,8 @@ class ScanProgress(msgspec.Struct, tag="scan-progress"):
 
 
 class ScanDamage(msgspec.Struct, tag="scan-damage"):
-    """A range that begins at this offset could not be searched."""
+    """A reply to ScanRequest: a range that begins at this offset could not be searched. The scan
+    continues."""
 
     id: int
     offset: int
@@ -267,7 +274,7 @@ class ScanDamage(msgspec.Struct, tag="scan-damage"):
 
 
 class ScanReply(msgspec.Struct, tag="scan-reply"):
-    """The result of a ScanRequest."""
+    """The final reply to a ScanRequest: what was read, how many events match, and where the scan stopped."""
 
     id: int
     bytes: int
@@ -297,7 +304,7 @@ class BlockRange(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CutBlocksReply(msgspec.Struct, tag="cut-blocks-reply"):
-    """The blocks of the ranges. Ranges of deleted files are left out."""
+    """The final reply to CutBlocksRequest: the blocks of the ranges. Ranges of deleted files are left out."""
 
     id: int
     blocks: list[BlockRange]
@@ -312,42 +319,44 @@ class TimeSpan(NamedTuple):
 
 
 class UnitTimesReply(msgspec.Struct, tag="unit-times-reply"):
-    """The times of each unit; None: its data was deleted."""
+    """The final reply to UnitTimesRequest: the times of each unit; None: its data was deleted."""
 
     id: int
     spans: list[TimeSpan | None]
 
 
 class CountByTimeReply(msgspec.Struct, tag="count-by-time-reply"):
-    """Number of events in each bucket. Events of a batch that spans buckets are shared out."""
+    """The final reply to CountByTimeRequest: the number of events in each bucket. The events of a batch that
+    spans several buckets count as evenly spread over its time."""
 
     id: int
     counts: list[float]
 
 
 class BuildFilterReply(msgspec.Struct, tag="build-filter-reply"):
-    """The filter that was built; None: this block can have none."""
+    """The final reply to BuildFilterRequest: the filter that was built; None: this block can have none."""
 
     id: int
     filter: FilterInfo | None
 
 
 class TestFiltersReply(msgspec.Struct, tag="test-filters-reply"):
-    """Of each filter MAY_MATCH, CANNOT_MATCH or UNUSABLE (`blocks/token_filter.py`)."""
+    """The final reply to TestFiltersRequest: for each filter MAY_MATCH, CANNOT_MATCH or UNUSABLE
+    (`blocks/token_filter.py`)."""
 
     id: int
     results: list[int]
 
 
 class FiltersReply(msgspec.Struct, tag="filters-reply"):
-    """Valid filters."""
+    """The final reply to FindFiltersRequest and RemoveFiltersRequest: valid token filters."""
 
     id: int
     filters: list[FilterInfo]
 
 
 class PartsReply(msgspec.Struct, tag="parts-reply"):
-    """Valid index parts."""
+    """The final reply to the requests to find, check, build and remove index parts: valid index parts."""
 
     id: int
     parts: list[IndexPart]
@@ -365,7 +374,7 @@ class CandidateBatch(msgspec.Struct, array_like=True, frozen=True):
 
 
 class QueryPartsReply(msgspec.Struct, tag="query-parts-reply"):
-    """The batches that may match, of each part, by position."""
+    """The final reply to QueryPartsRequest: the batches of each index part that may match, by position."""
 
     id: int
     candidates: list[list[CandidateBatch] | None]
@@ -392,14 +401,14 @@ class ClusterPartition(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ListPartitionsReply(msgspec.Struct, tag="list-partitions-reply"):
-    """The partitions of a cluster."""
+    """The final reply to ListPartitionsRequest: the partitions of the requested topics."""
 
     id: int
     partitions: list[ClusterPartition]
 
 
 class LookUpOffsetsReply(msgspec.Struct, tag="look-up-offsets-reply"):
-    """The result of each look-up, in order."""
+    """The final reply to LookUpOffsetsRequest: the result of each look-up, in order."""
 
     id: int
     results: list[tuple[int, int]]
@@ -408,12 +417,12 @@ class LookUpOffsetsReply(msgspec.Struct, tag="look-up-offsets-reply"):
 
 
 class RequestFailed(msgspec.Struct, tag="request-failed"):
-    """The request failed."""
+    """The final reply to a request that failed."""
 
     id: int
     reason: str
     data_deleted: bool = False
-    """Whether it failed because the data was deleted in the meantime."""
+    """Whether the request failed because its data was deleted in the meantime."""
 
 
 _Reply: TypeAlias = (
@@ -444,7 +453,7 @@ FINAL_REPLIES = (
     QueryPartsReply,
     PartsReply,
 )
-"""One of these is the last reply to a request."""
+"""The final replies: exactly one of them ends each request."""
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _REQUEST = msgspec.msgpack.Decoder(Request)

@@ -27,7 +27,7 @@ REPLY_TIMEOUT_S = 15.0
 RETRY_S = 10.0
 """How long to retry while a partition has no leader or a broker does not answer."""
 PAUSE_S = 0.2
-"""Between two attempts."""
+"""Seconds between two attempts."""
 REPLY_BYTES_MIN, REPLY_BYTES_MAX = 4, 256 << 20
 """The smallest reply is a correlation id."""
 
@@ -46,7 +46,7 @@ _REPLY_SIZE = struct.Struct(">i")
 
 
 class ClusterError(Exception):
-    """A broker refused a request or did not answer. The text is for people."""
+    """Raised if a broker refused a request or did not answer. Its text is shown to the user."""
 
 
 class SentRequest(NamedTuple):
@@ -58,10 +58,11 @@ class SentRequest(NamedTuple):
 
 
 class BrokerConnection:
-    """One connection. Replies to requests that the caller gave up are skipped."""
+    """A connection to one broker. Replies to requests that the caller gave up are skipped."""
 
     def __init__(self, host: str, port: int) -> None:
-        """OSError, ProtocolError: there is no listener, or it is not a Kafka broker."""
+        """Connect, and ask for the broker's versions. Raises OSError if there is no listener, ProtocolError
+        if it is not a Kafka broker."""
         self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
         self._socket.settimeout(REPLY_TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,14 +70,15 @@ class BrokerConnection:
         self.versions = wire.api_versions_reply(self.call(wire.api_versions_request()))
 
     def send(self, request: BrokerRequest) -> SentRequest:
-        """Send a request. `receive` returns its reply. OSError."""
+        """Send a request. `receive` returns its reply. Raises OSError."""
         self._correlation_id += 1
         key, version, message = request
         self._socket.sendall(encode_request(key, version, self._correlation_id, wire.CLIENT_ID, message))
         return SentRequest(self._correlation_id, key, version)
 
     def receive(self, sent: SentRequest) -> Message:
-        """The reply to a request. OSError, ProtocolError: the connection cannot be used any more."""
+        """Wait for the reply to a request. Raises OSError, ProtocolError; then the connection cannot be used
+        any more."""
         while True:
             (size,) = _REPLY_SIZE.unpack(self._read_exactly(_REPLY_SIZE.size))
             if not REPLY_BYTES_MIN <= size <= REPLY_BYTES_MAX:
@@ -86,7 +88,7 @@ class BrokerConnection:
                 return decode_reply(sent.key, sent.version, frame)
 
     def call(self, request: BrokerRequest) -> Message:
-        """Send a request and return its reply. OSError, ProtocolError."""
+        """Send a request and return its reply. Raises OSError, ProtocolError."""
         return self.receive(self.send(request))
 
     def _read_exactly(self, size: int) -> memoryview:
@@ -117,7 +119,7 @@ class BrokerClient:
         self._no_metadata_since: float | None = None
 
     def connection(self, host: str, port: int) -> BrokerConnection:
-        """The connection to this broker, opened if necessary. ClusterError."""
+        """The connection to this broker, opened if necessary. Raises ClusterError if it does not answer."""
         address = host, port
         if address not in self._connections:
             try:
@@ -129,7 +131,7 @@ class BrokerClient:
         return self._connections[address]
 
     def discard(self, failed: BrokerConnection) -> None:
-        """Close a connection that failed; the next call opens another one."""
+        """Close a connection that failed; the next request to its broker opens a new one."""
         failed.close()
         self._connections = {
             address: connection
@@ -138,7 +140,8 @@ class BrokerClient:
         }
 
     def fetch_metadata(self, topics: Sequence[str] | None) -> ClusterMetadata:
-        """Brokers and topics (None: all), from the first broker that answers. ClusterError: none does."""
+        """The brokers of the cluster and these topics (None: all), from the first broker that answers. Raises
+        ClusterError if none does."""
         known = [(broker.host, broker.port) for broker in self._brokers.values()]
         problem = ClusterError("no broker is known")
         for host, port in dict.fromkeys([*self._connections, *known, *self._addresses]):
@@ -165,7 +168,8 @@ class BrokerClient:
         raise problem
 
     def leader(self, partition: TopicPartition) -> BrokerConnection:
-        """A connection to the partition's leader, according to the last metadata. ClusterError."""
+        """A connection to the partition's leader, according to the last metadata. Raises ClusterError if
+        there is no leader or it does not answer."""
         if partition not in self._leaders:
             self.fetch_metadata([partition[0]])
         broker = self._leading_broker(partition)
@@ -178,8 +182,8 @@ class BrokerClient:
         self._leaders.pop(partition, None)
 
     def retry_time_left_s(self, partition: TopicPartition) -> float:
-        """How long to go on retrying, s. The time is counted once for a broker that is down, not once for
-        each of its partitions."""
+        """How many seconds to go on retrying requests about this partition. RETRY_S begins when its broker
+        stops answering, so that a broker that is down is not waited for again with each of its partitions."""
         broker = self._leading_broker(partition)
         down_since = None if broker is None else self._down_since.get((broker.host, broker.port))
         failing_since = [since for since in (down_since, self._no_metadata_since) if since is not None]
@@ -196,7 +200,7 @@ class BrokerClient:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a connection failed, for the text of a ClusterError."""
+    """Why a connection failed, in words for the text of a ClusterError."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):

@@ -66,7 +66,7 @@ class ClusterTopic(NamedTuple):
 
 
 class ClusterMetadata(NamedTuple):
-    """The brokers of a cluster and the topics that were asked for."""
+    """The content of a Metadata reply: the brokers of a cluster and the requested topics."""
 
     brokers: list[BrokerAddress]
     topics: list[ClusterTopic]
@@ -82,12 +82,12 @@ class LookedUpOffset(NamedTuple):
 
 
 class FetchReply(NamedTuple):
-    """The part of a Fetch reply that is about its one partition."""
+    """The reply to a Fetch of one partition."""
 
     error: int
     throttled_ms: int
     last_stable_offset: int
-    """What follows is not committed; -1: unknown."""
+    """Events from this offset on are not committed; -1: unknown."""
     aborted: list[tuple[int, int]]
     """(producer id, first offset) of the aborted transactions in these records."""
     records: memoryview
@@ -95,7 +95,7 @@ class FetchReply(NamedTuple):
 
 
 def supports(versions: VersionRanges, key: int, version: int) -> bool:
-    """Whether a broker with these versions answers this one."""
+    """Whether a broker that offers these versions accepts requests of this version."""
     least, largest = versions.get(key, (version + 1, version))
     return least <= version <= largest
 
@@ -119,7 +119,7 @@ def _by_topic(
 
 
 def api_versions_request() -> BrokerRequest:
-    """ApiVersions: which versions does the broker offer?"""
+    """The request ApiVersions: which versions of each request does the broker offer?"""
     return BrokerRequest(API_VERSIONS, 0, Message())
 
 
@@ -129,7 +129,8 @@ def api_versions_reply(reply: Message) -> VersionRanges:
 
 
 def metadata_request(topics: Sequence[str] | None, *, ids: bool) -> BrokerRequest:
-    """Metadata of these topics; None: of all. It creates no topic. `ids`: see `has_topic_ids`."""
+    """The request Metadata for these topics; None: for all. It creates no topic. `ids`: whether the broker
+    identifies topics by id (`has_topic_ids`)."""
     names = None if topics is None else [Message(name=name) for name in topics]
     version = METADATA_WITH_IDS if ids else METADATA_WITHOUT_IDS
     return BrokerRequest(METADATA, version, Message(topics=names, allow_auto_topic_creation=False))
@@ -152,8 +153,8 @@ def metadata_reply(reply: Message) -> ClusterMetadata:
 
 
 def list_offsets_request(times: Mapping[TopicPartition, int]) -> BrokerRequest:
-    """ListOffsets: in each partition, the first committed event at this time (ms) or later; or EARLIEST or
-    LATEST."""
+    """The request ListOffsets: which is, in each partition, the first committed event at this time (ms) or
+    later? The time may be EARLIEST or LATEST."""
     topics = [
         Message(name=topic, partitions=rows)
         for topic, rows in _by_topic(
@@ -174,8 +175,8 @@ def list_offsets_reply(reply: Message) -> dict[TopicPartition, LookedUpOffset]:
 
 
 def leader_epoch_request(epochs: Mapping[TopicPartition, int]) -> BrokerRequest:
-    """OffsetForLeaderEpoch (KIP-101): in each partition, where does the last batch of this epoch, or of the
-    nearest earlier one, end?"""
+    """The request OffsetForLeaderEpoch (KIP-101): where does, in each partition, the last batch of this
+    epoch, or of the nearest earlier one, end?"""
     topics = [
         Message(topic=topic, partitions=rows)
         for topic, rows in _by_topic(
@@ -195,7 +196,7 @@ def leader_epoch_reply(reply: Message) -> dict[TopicPartition, LookedUpOffset]:
 
 
 def log_dirs_request(partitions: Iterable[TopicPartition]) -> BrokerRequest:
-    """DescribeLogDirs: how many bytes does the broker store of these partitions?"""
+    """The request DescribeLogDirs: how many bytes does the broker store of these partitions?"""
     topics = [
         Message(topic=topic, partitions=rows) for topic, rows in _by_topic(partitions, lambda where: where[1])
     ]
@@ -217,8 +218,8 @@ def log_dirs_reply(reply: Message) -> dict[TopicPartition, int]:
 def fetch_request(
     topic: str, topic_id: UUID | None, partition: int, offset: int, *, wait_ms: int, max_bytes: int
 ) -> BrokerRequest:
-    """Fetch the committed events of one partition from `offset` on: by id, or by name if `topic_id` is None.
-    The reply has at least one batch, whatever its size, if there is one."""
+    """The request Fetch for the committed events of one partition from `offset` on. It names the topic by id,
+    or by name if `topic_id` is None. The reply has at least one batch, whatever its size, if there is one."""
     row = Message(partition=partition, fetch_offset=offset, partition_max_bytes=max_bytes)
     message = Message(
         max_wait=wait_ms,
@@ -231,7 +232,7 @@ def fetch_request(
 
 
 def fetch_reply(reply: Message) -> FetchReply:
-    """The reply to a Fetch of one partition."""
+    """The content of a reply to a Fetch of one partition."""
     rows = [row for topic in reply.responses for row in topic.partitions]
     if reply.error_code or not rows:
         return FetchReply(reply.error_code, reply.throttle_time, -1, [], memoryview(b""))

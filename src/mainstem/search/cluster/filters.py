@@ -1,8 +1,8 @@
 """Keeps the token filters of a cluster's partitions on this machine.
 
-It decides which filters are valid, builds missing ones in the background, and limits their total size. The
-workers build and test the files. It keeps no filters for a cluster without topic ids: there, a topic that was
-deleted and created again cannot be distinguished from the old one.
+Owns: which filters are valid, building missing ones in the background, and the limit of their total size. The
+workers build and test the files. Refuses: to keep filters for a cluster without topic ids: there, a topic
+that was deleted and created again cannot be distinguished from the old one.
 
 A filter is valid as long as the log has the batches from which it was built. Deletion and compaction only
 remove events: a span may then be read in vain, no more. An election that lost events puts other events at
@@ -44,7 +44,7 @@ CACHE_BYTES_MAX = 1 << 30
 """Total size of a cluster's filters: about 1 % of the data that they cover. If it is exceeded, the filters of
 the oldest events are removed."""
 BYTES_PER_S = 16 << 20
-"""Maximum rate of reading in the background."""
+"""Maximum bytes per second to read from the cluster to build filters in the background."""
 SPANS_AT_ONCE = 32
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ async def sleep(clock: Clock, seconds: float) -> None:
 
 
 class ClusterFilterStore:
-    """The filters of one cluster, below `root`."""
+    """The token filters of one cluster, in the folder `root`."""
 
     def __init__(
         self,
@@ -102,14 +102,18 @@ class ClusterFilterStore:
         request = partial(_find_request, str(self._root))
         reply = await self._pool.submit(request, LOOKUP_PRIORITY).final_reply()
         if not isinstance(reply, FiltersReply):
-            log.warning("the token filters of earlier runs below %s are not used: %s", self._root, reply)
+            log.warning(
+                "the token filters of earlier runs below %s could not be loaded and are built again: %s",
+                self._root,
+                reply,
+            )
             return
         self._sizes = await asyncio.to_thread(_file_sizes, [info.filter_path for info in reply.filters])
         for info in sorted(reply.filters, key=lambda info: (info.path, info.first_offset)):
             self._add(info)
 
     def _add(self, info: FilterInfo) -> None:
-        """Add a filter, unless another one has some of its offsets."""
+        """Add a filter to those of its partition, unless another filter covers some of its offsets."""
         blocks = self._blocks.setdefault(info.path, [])
         if any(
             block.first_offset < info.next_offset and info.first_offset < block.next_offset
@@ -134,7 +138,8 @@ class ClusterFilterStore:
         }
 
     async def _validity(self, partitions: Sequence[ClusterPartition]) -> dict[str | None, bool]:
-        """Whether each filter is valid, by its path. Filters whose leaders do not answer are left out."""
+        """Whether each filter of these partitions is valid, by its path. Filters of partitions whose leaders
+        do not answer are left out."""
         await self.restore()
         lookups = [
             (partition.topic, partition.partition, epoch)
@@ -221,7 +226,8 @@ class ClusterFilterStore:
     async def _remove_invalid(
         self, partitions: Sequence[ClusterPartition], validity: dict[str | None, bool]
     ) -> None:
-        """Remove the filters of deleted topics and offsets, of another history, and damaged ones."""
+        """Remove the filters of deleted topics and offsets, of batches that an election lost, and damaged
+        ones."""
         live_folders = {filter_folder(partition) for partition in partitions}
         removed: list[str] = []
         for folder, blocks in list(self._blocks.items()):

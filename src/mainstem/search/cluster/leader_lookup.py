@@ -1,7 +1,7 @@
 """Asks the leaders of many partitions at once: bounds, offsets by time, ends of leader epochs and sizes.
 
-Owns: one request to each leader, however many partitions it leads, and retries while partitions have no
-leader. Refuses: to fail because of one partition: its problem is part of the answer. Blocking: for search
+Owns: sending one request to each leader, however many partitions it leads, and retrying while partitions have
+no leader. Refuses: to fail because of one partition: its problem is part of the result. Blocking: for search
 workers.
 """
 
@@ -31,11 +31,12 @@ LookupResult: TypeAlias = LookedUpOffset | ClusterError
 LookupCall: TypeAlias = Callable[
     [BrokerConnection, Mapping[TopicPartition, int]], dict[TopicPartition, LookedUpOffset]
 ]
-"""Asks one broker about some of the partitions that it leads."""
+"""A function that asks one broker about some of the partitions that it leads."""
 
 
 def list_partitions(cluster: BrokerClient, request: ListPartitionsRequest) -> list[ClusterPartition]:
-    """The partitions of the requested topics, with bounds and sizes. ClusterError: no broker answers."""
+    """The partitions of the requested topics, with bounds and sizes. Raises ClusterError if no broker
+    answers."""
     topics = [
         topic
         for topic in cluster.fetch_metadata(None).topics
@@ -65,7 +66,8 @@ def list_partitions(cluster: BrokerClient, request: ListPartitionsRequest) -> li
 def _cluster_partition(
     topic: ClusterTopic, partition: int, begin: LookupResult, end: LookupResult | None, size: int
 ) -> ClusterPartition:
-    """`end`: None if the partition was deleted after `begin` was looked up; it is empty then."""
+    """The description of a partition from the results of the look-ups of its bounds. `end`: None if the
+    partition was deleted after `begin` was looked up; it is then described as empty."""
     end = begin if end is None else end
     problem = next((str(bound) for bound in (begin, end) if isinstance(bound, ClusterError)), "")
     return ClusterPartition(
@@ -122,7 +124,8 @@ def _leader_epochs(
 def _log_dirs(
     connection: BrokerConnection, partitions: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, LookedUpOffset]:
-    """Sizes, in the place of offsets."""
+    """The sizes of partitions on this broker, each in the field `offset` of a LookedUpOffset, so that all
+    look-ups have one type."""
     if not wire.supports(connection.versions, wire.LOG_DIRS, wire.LOG_DIRS_VERSION):
         return {}
     sizes = wire.log_dirs_reply(connection.call(wire.log_dirs_request(partitions)))
@@ -179,7 +182,8 @@ def _by_leader(
 def _ask_leader(
     cluster: BrokerClient, group: Mapping[TopicPartition, int], call: LookupCall
 ) -> dict[TopicPartition, LookedUpOffset] | ClusterError:
-    """What the leader of these partitions answers, or why it does not."""
+    """The results of `call` for partitions with one leader, or the ClusterError if the leader does not
+    answer."""
     try:
         connection = cluster.leader(next(iter(group)))
     except ClusterError as error:
@@ -192,7 +196,7 @@ def _ask_leader(
 
 
 def _drop_deleted(cluster: BrokerClient, values: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """The same partitions without those of deleted topics. Their leaders are looked up again."""
+    """Returns these partitions without those of deleted topics, and updates the leaders of the others."""
     for partition in values:
         cluster.forget_leader(partition)
     deleted: set[str] = set()

@@ -1,6 +1,6 @@
 """Divides the partitions of a cluster into spans, the units in which it is searched.
 
-It decides where spans begin and end, and estimates when their events were written. It sends no requests.
+Owns: where spans begin and end, and estimates of when their events were written. Refuses: to send requests.
 Spans lie on a grid whose step is a power of two of offsets: if the step changes with the size of events, the
 smaller spans still nest in the larger ones, so that a token filter of an old span remains usable.
 """
@@ -42,8 +42,8 @@ def filter_folder(partition: ClusterPartition) -> str:
 
 
 def uncovered_ranges(blocks: Sequence[Block], low: int, high: int) -> Iterator[tuple[int, int]]:
-    """The ranges of offsets from `low` to before `high` that no block has. `blocks` are ordered and do not
-    overlap."""
+    """The ranges of offsets from `low` to before `high` that are in none of `blocks`, which are ordered and
+    do not overlap."""
     for block in blocks:
         if block.next_offset <= low:
             continue

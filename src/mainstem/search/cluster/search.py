@@ -1,8 +1,9 @@
 """Searches any Kafka cluster, over Kafka's protocol, in worker processes.
 
-It turns a request into spans of offsets, and reports the partitions that cannot be read. It uses a token
-filter only after the cluster has confirmed that it is valid (`filters.py`). The command line uses this search
-with `--at` if the server has no HTTP door, and `mainstem console --at` uses it for all its searches.
+Owns: turning a request into spans of offsets, and reporting the partitions that cannot be read. Refuses: to
+read events in the calling process, and to use a token filter before the cluster has confirmed that it is
+valid (`filters.py`). The command line uses this search with `--at` if the server has no HTTP door, and
+`mainstem console --at` uses it for all its searches.
 
 It works like the local search (`local/search.py`), but a span is fetched (`span_reader.py`) where a block is
 mapped into memory. The same code scans the batches, most of which are never decompressed. The engine only
@@ -108,7 +109,7 @@ class ClusterSearch:
     # --- the contract -------------------------------------------------------------------------------------
 
     async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
-        """See the contract."""
+        """Implements `Search.search`."""
         execution, problems = await self._start(request, output="count" if request.only_count else "events")
         for problem in problems:
             yield problem
@@ -119,7 +120,7 @@ class ClusterSearch:
     async def facets(
         self, request: SearchRequest, fields: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
-        """See the contract."""
+        """Implements `Search.facets`."""
         execution, problems = await self._start(request, output="fields", fields=fields)
         for problem in problems:
             yield problem
@@ -130,7 +131,7 @@ class ClusterSearch:
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
-        """See the contract."""
+        """Implements `Search.compare`."""
         selected, selected_matches = await self._count_values(selection, fields)
         others, other_matches = await self._count_values(baseline, fields)
         return differences(selected, selected_matches, others, other_matches, top)
@@ -138,8 +139,9 @@ class ClusterSearch:
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
     ) -> list[Bucket]:
-        """See the contract. The counts are differences of offsets that are looked up by time: they are exact
-        if times rise with offsets, and they include compacted events and transaction markers."""
+        """Implements `Search.histogram`. The counts are differences of offsets that are looked up by time:
+        they are exact if times rise with offsets, and they include compacted events and transaction
+        markers."""
         partitions = [part for part in await self._list_partitions(topics) if part.begin < part.end]
         if since_ms is None:
             firsts = await self._look_up_times([(partition, 0) for partition in partitions])
@@ -167,12 +169,12 @@ class ClusterSearch:
         return to_buckets(edges, counts)
 
     def prepare(self) -> None:
-        """See the contract."""
+        """Implements `Search.prepare`."""
         if self._pool is not None:
             self._pool.prepare()
 
     async def close(self) -> None:
-        """See the contract."""
+        """Implements `Search.close`."""
         if self._background_task is not None:
             self._background_task.cancel()
             await asyncio.wait([self._background_task])
@@ -193,7 +195,9 @@ class ClusterSearch:
                 if await self.build_missing_filters():
                     continue
             except StreamError as error:
-                log.warning("token filters: %s", error)
+                log.warning(
+                    "token filters could not be built; tried again in %.0f s: %s", BUILD_INTERVAL_S, error
+                )
             await sleep(self._clock, BUILD_INTERVAL_S)
 
     async def build_missing_filters(self) -> int:
@@ -230,7 +234,8 @@ class ClusterSearch:
     async def _list_partitions(
         self, globs: Sequence[str], query_globs: Sequence[str] | None = None
     ) -> list[ClusterPartition]:
-        """The partitions of topics; see ListPartitionsRequest. NotReachable."""
+        """The partitions of the topics that the globs select, as in ListPartitionsRequest. Raises
+        NotReachable if no broker answers."""
         pool = await self._ready_pool()
         request = partial(_list_request, list(globs), query_globs)
         reply = await pool.submit(request, LOOKUP_PRIORITY).final_reply()
@@ -240,7 +245,8 @@ class ClusterSearch:
         return reply.partitions
 
     async def _look_up_times(self, lookups: Sequence[tuple[ClusterPartition, int]]) -> list[tuple[int, int]]:
-        """(time, offset) of the first event at each time (ms) or later; offset -1: there is none."""
+        """(time, offset) of the first event at each time (ms) or later; offset -1: there is none. Raises
+        NotReachable."""
         if not lookups:
             return []
         pool = await self._ready_pool()
@@ -251,7 +257,8 @@ class ClusterSearch:
         return reply.results
 
     async def _last_time(self, partition: ClusterPartition) -> int | None:
-        """The time of a partition's last event, ms. None: it was not found."""
+        """The time of a partition's last committed event, ms. None: it could not be read, or the newest
+        offsets have no event."""
         end = partition.end
         low = max(partition.begin, end - plan.span_events(partition, plan.FIRST_BYTES))
         size = int((end - low) * plan.mean_bytes(partition))
@@ -275,7 +282,8 @@ class ClusterSearch:
     async def _start(
         self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()
     ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
-        """A search that is ready to run, and the partitions that it has to leave out."""
+        """Plan a search. Returns the search, ready to run, and an Unreadable for each partition that it
+        leaves out, because its offsets are unknown."""
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
         if request.resume is not None:
@@ -373,7 +381,8 @@ class ClusterSearchExecution(SearchExecution):
         item.unit = msgspec.structs.replace(item.unit, start=0, end=size)
 
     def _drop_partition(self, unit: Unit) -> None:
-        """Give up the rest of a partition whose broker does not answer. It was retried and reported once."""
+        """Drop the units of a partition that are left after one of them failed: its broker was retried and
+        the failure reported already, and each further unit would be retried again."""
         others = [item for item in self._pending if not _is_same_partition(item.unit, unit)]
         self._pending.clear()
         self._pending.extend(others)
@@ -407,7 +416,7 @@ class _ListedPartitions:
         return [TopicSummary(name, count, 0) for name, count in counts.items()]
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
-        """The listed bounds. UnknownTopic: the partition was not listed."""
+        """The bounds of a listed partition. Raises UnknownTopic if the partition was not listed."""
         listed = self._partitions.get((topic, partition))
         if listed is None:
             raise UnknownTopic(f"{topic} {partition}")

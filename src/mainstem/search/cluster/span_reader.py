@@ -1,9 +1,9 @@
 """Reads a span of offsets of one partition from its leader. Blocking: for search workers.
 
 Owns: which batches are visible: neither transaction markers nor batches of aborted transactions (Kafka's
-rules for `read_committed`), nor the empty batches that compaction leaves; and retries while the leader moves
-or is away. Refuses: to decode records, and to take a missing answer for the end: a span ends at its last
-offset, at the last stable offset, or where the broker has no batch any more.
+rules for `read_committed`), nor the empty batches that compaction leaves; and retrying while the leader moves
+or is away. Refuses: to decode records, and to treat a missing reply as the end of the data: a span ends at
+its last offset, at the last stable offset, or where the broker has no further batch.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class FetchedChunk:
     data: memoryview
     """The visible batches, one after the other."""
     unreadable: list[tuple[int, str]] = field(default_factory=list)
-    """(offset, reason) of what cannot be read."""
+    """(first offset, reason) of each range of the chunk that cannot be read."""
 
 
 def visible_batches(
@@ -120,7 +120,8 @@ def visible_batches(
 
 
 def _is_plausible(header: BatchHeader) -> bool:
-    """As `record_batch.plausible`, but a batch that compaction has emptied is a batch."""
+    """Whether the header can be that of a batch of any Kafka broker. Unlike `BatchHeader.is_plausible`, it
+    accepts a batch without records that is longer than its header. The caller has checked `magic`."""
     return (
         header.length >= HEADER_BYTES - LENGTH_OVERHEAD
         and header.base_offset >= 0
@@ -129,8 +130,8 @@ def _is_plausible(header: BatchHeader) -> bool:
 
 
 class _AbortedTransactions:
-    """Decides which batches belong to aborted transactions, in the order of offsets, as Kafka's consumer
-    does."""
+    """Decides which batches belong to aborted transactions, as Kafka's consumer does. Batches must be passed
+    in the order of their offsets."""
 
     def __init__(self, aborted: Sequence[tuple[int, int]]) -> None:
         self._upcoming = deque(sorted(aborted, key=lambda transaction: transaction[1]))
@@ -179,11 +180,12 @@ class SpanReader:
         return self._partition.topic, self._partition.partition
 
     def forwards(self) -> Iterator[FetchedChunk]:
-        """The chunks of the span, oldest first. DataDeleted, ClusterError. It ends early when cancelled."""
+        """The chunks of the span, oldest first. They end early when the request is cancelled. Raises
+        DataDeleted, ClusterError."""
         return self._chunks(self._low, self._high)
 
     def backwards(self) -> Iterator[FetchedChunk]:
-        """The chunks of the span, newest first. Errors as `forwards`."""
+        """The chunks of the span, newest first. Raises DataDeleted, ClusterError."""
         chunks: list[tuple[int, int, FetchedChunk | None]] = []
         retained_bytes, oldest_retained = 0, 0
         for chunk in self.forwards():
@@ -228,7 +230,8 @@ class SpanReader:
                     return
 
     def _prefetch(self, offset: int, high: int) -> None:
-        """Send the next request now: the broker works on it while the caller searches this chunk."""
+        """Send the request for the next chunk now: the broker works on it while the caller searches the last
+        one."""
         if offset < high:
             try:
                 connection = self._cluster.leader(self._topic_partition)
@@ -253,8 +256,8 @@ class SpanReader:
         )
 
     def _fetch_with_retries(self, offset: int, high: int) -> FetchReply:
-        """A reply without error. _FetchOutOfRange, DataDeleted; ClusterError, after retries if they may
-        help."""
+        """The reply to a Fetch from `offset`, without an error. Raises _FetchOutOfRange, DataDeleted, and
+        ClusterError: at once if retries cannot help, else when the time for retries is over."""
         clock = self._cluster.clock
         started = clock.monotonic()
         while True:
@@ -306,8 +309,8 @@ class SpanReader:
         return topic.error == 0 and topic_id is not None and topic.id != topic_id
 
     def _log_start_after(self, offset: int, high: int) -> int:
-        """Where the partition begins now, which is after `offset`. DataDeleted: not within the span.
-        ClusterError."""
+        """The first offset that the partition has now, if it is between `offset` and `high`. Raises
+        DataDeleted if it is not, because the rest of the span was deleted, and ClusterError."""
         partition = self._topic_partition
         try:
             reply = self._cluster.leader(partition).call(
@@ -324,4 +327,4 @@ class SpanReader:
 
 
 class _FetchOutOfRange(Exception):
-    """The log does not have the offset (any more)."""
+    """Raised if the leader does not have the fetched offset, because older events were deleted."""

@@ -39,7 +39,7 @@ PARTIAL_MS = 3_600_000
 
 
 class ClusterSearchWorker(SearchWorker):
-    """Executes requests about a cluster."""
+    """Executes the server's requests, one after the other, on the partitions of a Kafka cluster."""
 
     def __init__(self, pipes: WorkerPipes, cluster: BrokerClient) -> None:
         super().__init__(pipes)
@@ -62,7 +62,7 @@ class ClusterSearchWorker(SearchWorker):
             return ipc.RequestFailed(request.id, str(error))
 
     def _scan_unit(self, unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
-        """As `scan_unit`, for batches that come from a broker."""
+        """Scan a unit, as `scan_unit` does, but fetch its batches from a broker."""
         span = self._span_reader(unit, task.is_cancelled)
         result = ScanResult()
         for chunk in span.backwards() if task.newest_first else span.forwards():
@@ -89,7 +89,8 @@ class ClusterSearchWorker(SearchWorker):
         )
 
     def _build_filter(self, request: ipc.BuildFilterRequest) -> FilterInfo | None:
-        """Build the filter of a span; None: it can have none, or the request was cancelled."""
+        """Build the token filter of a span and write its file. None: the span can have no filter, or the
+        request was cancelled."""
         unit = request.unit
         builder, size, last_header = token_filter.FilterBuilder(), 0, b""
         for chunk in self._span_reader(unit, lambda: self._pipes.is_cancelled(request.id)).forwards():
@@ -128,7 +129,8 @@ def _add_events(chunk: FetchedChunk, builder: token_filter.FilterBuilder) -> boo
 
 
 def _with_folder(info: FilterInfo, path: Path) -> FilterInfo:
-    """The same with the name of the partition's folder in place of a segment."""
+    """Returns `info` with the path of its file, and with the name of the partition's folder in place of the
+    path of a segment."""
     return msgspec.structs.replace(info, filter_path=str(path), path=path.parent.name)
 
 
@@ -147,7 +149,7 @@ def stored_filters(root: Path, now_ms: int) -> Iterator[FilterInfo]:
 
 
 def filter_name(info: FilterInfo, last_header: bytes) -> str:
-    """The name of a filter's file, without its suffix."""
+    """The name of a token filter's file, without its suffix: offsets and leader epoch."""
     return f"{info.first_offset:020}-{info.next_offset}-{read_header(last_header).leader_epoch}"
 
 

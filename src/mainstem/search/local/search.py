@@ -120,7 +120,7 @@ class LogSearch:
     # --- the contract -------------------------------------------------------------------------------------
 
     async def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]:
-        """See the contract."""
+        """Implements `Search.search`."""
         execution = await self._start(request, output="count" if request.only_count else "events")
         async with aclosing(execution.updates()) as updates:
             async for update in updates:
@@ -129,7 +129,7 @@ class LogSearch:
     async def facets(
         self, request: SearchRequest, fields: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
-        """See the contract."""
+        """Implements `Search.facets`."""
         execution = await self._start(request, output="fields", fields=fields)
         async with aclosing(execution.facets(top)) as updates:
             async for update in updates:
@@ -138,7 +138,7 @@ class LogSearch:
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
     ) -> list[Difference]:
-        """See the contract."""
+        """Implements `Search.compare`."""
         selected, selected_matches = await self._count_values(selection, fields)
         others, other_matches = await self._count_values(baseline, fields)
         return differences(selected, selected_matches, others, other_matches, top)
@@ -146,7 +146,7 @@ class LogSearch:
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
     ) -> list[Bucket]:
-        """See the contract."""
+        """Implements `Search.histogram`."""
         remaining = await targets.requested_partitions(self._engine, SearchRequest(topics=topics))
         units: list[tuple[Unit, Block]] = []
         async for target, blocks in targets.in_turns(await self._blocks(remaining)):
@@ -175,7 +175,7 @@ class LogSearch:
         return to_buckets(edges, counts)
 
     def prepare(self) -> None:
-        """See the contract."""
+        """Implements `Search.prepare`."""
         self.pool.prepare()
 
     def metric_values(self) -> dict[str, float]:
@@ -186,7 +186,7 @@ class LogSearch:
         }
 
     async def close(self) -> None:
-        """See the contract."""
+        """Implements `Search.close`."""
         self._closed.set()
         for task in self._background_tasks:
             task.cancel()

@@ -1,8 +1,9 @@
 """The pool of worker processes, as the server's event loop uses it.
 
-It starts processes when they are first needed, or a little before, stops idle ones, and passes requests on by
-priority, one at a time to each process. If a process dies, its request fails. It never blocks the loop. It
-does not limit what a worker sends: each request limits the size of its own replies.
+Owns: starting processes when they are first needed, or a little before, stopping idle ones, and passing
+requests on by priority, one at a time to each process. If a process dies, its request fails. Refuses: to
+block the event loop, to repeat a request, and to limit what a worker sends: each request limits the size of
+its own replies.
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ class WorkerPool:
         return bool(self._waiting) or any(worker.job is not None for worker in self._processes)
 
     def prepare(self) -> None:
-        """Have an idle process ready, because a search may come soon. It is stopped after `idle_s` as
-        usual."""
+        """Start a process if there is none, because a search is likely soon. If no request uses it for
+        `idle_s`, it is stopped."""
         for process in self._processes:
             if process.job is None:
                 self._mark_idle(process)
@@ -129,7 +130,8 @@ class WorkerPool:
             self._start()
 
     def submit(self, make: Callable[[int], Request], priority: int = SEARCH_PRIORITY) -> WorkerJob:
-        """Submit the request that `make` returns for a new id."""
+        """Queue a request for the workers, and return the job on which its replies arrive. `make` builds the
+        request from its id. If the pool is closed, the job fails at once with RequestFailed."""
         job = WorkerJob(next(self._ids), None)
         job.request = make(job.id)
         if self._closed:
@@ -140,7 +142,8 @@ class WorkerPool:
         return job
 
     def cancel(self, job: WorkerJob) -> None:
-        """Cancel a request. Its replies are dropped, except for the final one."""
+        """Cancel a request. Its worker stops between two batches. Further replies are dropped, except for the
+        final one."""
         job.cancelled = True
         if job.process is not None and not job.done:
             job.process.send(ipc.CancelRequest(job.id))
@@ -248,7 +251,7 @@ class WorkerPool:
             self._assign()
 
     async def close(self) -> None:
-        """Stop all processes. Waiting requests fail."""
+        """Stop all processes; those that do not end within CLOSE_S are killed. Waiting requests fail."""
         self._closed = True
         for _, _, job in self._waiting:
             self._end(job, RequestFailed(job.id, "the search was closed"))

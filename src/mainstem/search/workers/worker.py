@@ -1,9 +1,10 @@
 """The search worker, a process that executes one request after the other.
 
-It reads requests from standard input and writes replies to standard output. It looks for CancelRequest
-between batches, never writes to the log, and answers a failed request with RequestFailed instead of ending.
-It ends when the server's end of the pipe closes, also after the server was killed. `bootstrap.py` starts it
-as a new process, not as a fork of the server: `python -m mainstem.search.workers.worker`.
+Owns: the pipes (requests on standard input, replies on standard output) and what is done for each request. It
+looks for CancelRequest between batches, and answers a failed request with RequestFailed instead of ending. It
+ends when the server's end of the pipe closes, also after the server was killed. Refuses: to write to the log,
+and two requests at the same time. `bootstrap.py` starts it as a new process, not as a fork of the server:
+`python -m mainstem.search.workers.worker`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ CANCELLED_IDS = 10_000
 
 
 class WorkerPipes:
-    """Requests in, replies out, over two file descriptors."""
+    """The two pipes of a worker: it reads requests from one file descriptor and writes replies to the
+    other."""
 
     def __init__(self, source: int, sink: int) -> None:
         self._source, self._sink = source, sink
@@ -80,7 +82,7 @@ class WorkerPipes:
 
 
 class SearchWorker:
-    """Executes requests about the files of this machine."""
+    """Executes the server's requests, one after the other, on the files of this machine."""
 
     def __init__(self, pipes: WorkerPipes) -> None:
         self._pipes = pipes
