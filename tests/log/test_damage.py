@@ -4,6 +4,7 @@ ends."""
 from __future__ import annotations
 
 import random
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,22 @@ def sequential(rig: PartitionRig) -> set[int]:
     return offsets
 
 
+def reported(rig: PartitionRig) -> set[int]:
+    """Every offset that the error of a read names as damaged."""
+    offsets: set[int] = set()
+    for offset in range(rig.partition.log_start_offset, rig.partition.high_watermark):
+        try:
+            result_of(rig, rig.partition.read(offset, 1))
+        except CorruptBatch as error:
+            ((first, last),) = re.findall(r"offsets (\d+) to (\d+) are damaged", str(error))
+            named = set(range(int(first), int(last) + 1))
+        else:
+            continue
+        assert offset in named
+        offsets |= named
+    return offsets
+
+
 @pytest.mark.parametrize("cold", [False, True])
 @pytest.mark.parametrize("which", [0, 1, 3, BATCHES - 1])
 def test_any_flipped_byte_loses_at_most_its_own_batch(which: int, cold: bool) -> None:
@@ -121,6 +138,7 @@ def test_reads_continue_after_damage_over_many_batches() -> None:
         everything = set(range(rig.partition.high_watermark))
         assert everything - damaged <= sequential(rig)
         assert everything - damaged <= readable(rig)
+        assert readable(rig) | reported(rig) == everything
         for timestamp in (0, 1050, 1100):
             record = result_of(rig, rig.partition.offset_for_time(timestamp))
             assert record is None or isinstance(record, TimedOffset)
@@ -133,7 +151,8 @@ def test_a_truncated_file_loses_only_its_end() -> None:
     end = max(end for _, _, end, _, _ in of_file)
     for size in range(0, end, 13):
         rig, placed = filled()
-        _ = [segment.size for segment in rig.partition.segments]
+        for segment in rig.partition.segments:
+            assert segment.size, "each segment knows its size from before the cut"
         del rig.disk.files[path][size:]
         remaining = {
             offset
@@ -142,6 +161,7 @@ def test_a_truncated_file_loses_only_its_end() -> None:
             for offset in range(base, next_offset)
         }
         assert readable(rig) == remaining
+        assert reported(rig) == set(range(rig.partition.high_watermark)) - remaining
 
 
 def break_nothing(data: bytearray) -> bytearray:

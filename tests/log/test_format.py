@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
+from uuid import UUID
 
 import mainstem.log
+from mainstem.coordinator.producer_ids import ProducerIdBlock
+from mainstem.coordinator.runtime import snapshot
+from mainstem.coordinator.runtime.records import RECORD_VERSION, RecordCodec
+from mainstem.coordinator.topics.types import TopicCreated
+from mainstem.log.commit import journal_format
+from mainstem.log.recovery import meta
 from mainstem.log.storage import index, producer_snapshot, record_batch
 from mainstem.log.storage.arrival_index import PAIR, ArrivalIndex
 from mainstem.log.storage.index import SegmentIndex
 from mainstem.log.storage.leader_epochs import LeaderEpochs
 from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
+from mainstem.search.blocks import token_filter
+from mainstem.search.index import layout
 
 PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
 
@@ -79,6 +89,54 @@ def test_the_example_of_a_snapshot() -> None:
             is None
         )
     assert producer_snapshot.decode(data + b"\0") is None
+
+
+def test_the_example_of_a_state_snapshot() -> None:
+    data = example("state-snapshot")
+    codec = RecordCodec([TopicCreated, ProducerIdBlock])
+    records = [codec.decode(record, "in the example") for record in snapshot.unpack(data, 3, "the example")]
+    assert records == [
+        TopicCreated(UUID(int=77), "orders", 2, {"retention.ms": "-1"}),
+        ProducerIdBlock(1000),
+    ]
+    assert snapshot.pack(3, 2, [snapshot.frame([codec.encode(record) for record in records])]) == data
+
+
+def rulers(part: str) -> list[list[int]]:
+    """The positions above the drawings of a part."""
+    text = PAGE.partition(f"\n## {part}\n")[2].partition("\n## ")[0]
+    return [
+        [int(number) for number in match[1].split()]
+        for match in re.finditer(r"^(?: group: )? +(0(?: +[0-9]+)+)$", text, re.MULTILINE)
+    ]
+
+
+def positions(*fields: str) -> list[int]:
+    """Where these fields of a struct begin, and its end."""
+    return [struct.calcsize(">" + "".join(fields[:count])) for count in range(len(fields) + 1)]
+
+
+def test_the_drawings_of_the_journal_and_the_state_snapshot_show_the_positions_of_their_fields() -> None:
+    header, group = rulers("Journal")
+    assert header == [
+        *positions("8s", "I", "16s", "Q", "Q", "Q"),
+        journal_format.BLOCK,
+        2 * journal_format.BLOCK,
+    ]
+    assert group == positions("4s", "I", "Q", "Q", "I", "I")
+    assert group[-1] == journal_format.GROUP.size
+    (fields,) = rulers("State snapshot")
+    assert fields == positions("8s", "H", "q", "I", "Q", "I")
+    assert fields[-1] == snapshot.HEADER_BYTES
+
+
+def test_the_page_names_the_versions_and_magics_of_the_code() -> None:
+    assert f"\nFormat {meta.VERSION}. " in PAGE
+    assert f"`version={meta.VERSION}` in `meta.properties`" in PAGE
+    assert f"a version of their own, {snapshot.VERSION}." in PAGE
+    assert snapshot.VERSION == RECORD_VERSION
+    for magic in (token_filter.MAGIC, layout.MAGIC):
+        assert f"`{magic.decode()}`" in PAGE
 
 
 def test_the_example_of_leader_epochs() -> None:

@@ -77,7 +77,7 @@ def test_a_last_batch_cut_or_damaged_at_every_byte_is_cut_off_and_kept_aside() -
             inode.truncate(0)
             inode.write(0, damaged)
             log = Log.open(again.disk, SimClock(), random.Random(1), OS)
-            log.recover(lambda _: "live")
+            report = log.recover(lambda _: "live")
             offset = at - 2 * size
             # Base offset and epoch are not covered by the CRC, but have to follow.
             if len(damaged) == len(whole) and 12 <= offset < 16:
@@ -85,6 +85,9 @@ def test_a_last_batch_cut_or_damaged_at_every_byte_is_cut_off_and_kept_aside() -
                 continue
             assert log.partition(TOPIC, 0).high_watermark == 2, (at, len(damaged))
             rest = damaged[2 * size :]
+            assert report.truncated_bytes == len(rest)
+            cut = [f"{FOLDER}: cut {len(rest)} bytes after the end of segment 0"] if rest else []
+            assert [note for note in report.notes if "cut" in note] == cut
             kept = f"{ACTIVE}.{2 * size}.quarantine"
             if rest.strip(b"\0"):
                 assert again.disk.read_all(kept)[: len(rest)] == rest
@@ -98,6 +101,8 @@ def test_zeros_after_the_end_are_cut_at_each_of_three_starts() -> None:
         inode.truncate(len(inode.seen) + 10_000)
         machine.crash("kill").start()
         assert machine.partition().high_watermark == expected
+        assert machine.report.truncated_bytes == 10_000
+        assert machine.report.notes == [f"{FOLDER}: cut 10000 bytes after the end of segment 0"]
         assert not any(name.endswith("quarantine") for name in machine.disk.list(FOLDER))
         machine.write(1)
 
@@ -141,6 +146,7 @@ def test_a_missing_segment_is_reported() -> None:
     machine.disk.unlink(ACTIVE)
     machine.start()
     assert machine.report.fenced == [(TOPIC, 0)]
+    assert any("read-only" in note for note in machine.report.notes)
     assert machine.offsets() == []
 
 
@@ -195,8 +201,10 @@ def test_one_damaged_checkpoint_is_survived(newest: bool) -> None:
     machine.crash("kill")
     newest_checkpoint = files.load(machine.disk)
     assert newest_checkpoint is not None
-    machine.disk.write_all(files.NAMES[(newest_checkpoint.number + (not newest)) % 2], b"x")
+    damaged = files.NAMES[(newest_checkpoint.number + (not newest)) % 2]
+    machine.disk.write_all(damaged, b"x")
     machine.start()
+    assert f"{damaged} is damaged" in machine.report.notes
     assert machine.offsets() == [0, 1, 2, 3, 4]
     assert machine.report.fenced == []
 
