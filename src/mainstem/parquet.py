@@ -46,7 +46,7 @@ class ParquetSink(Protocol):
 
 
 def require_pyarrow() -> None:
-    """InvalidArgument, with what to do, if pyarrow is not installed."""
+    """Check that pyarrow is installed. If not, InvalidArgument says what to do."""
     if importlib.util.find_spec("pyarrow") is None:
         raise InvalidArgument(
             "Parquet needs pyarrow, which is not installed here: pip install 'mainstem[parquet]'"

@@ -180,7 +180,7 @@ class Replay:
                 if isinstance(update, Done):
                     self.progress.unreadable = update.totals.undecodable
                     return update.totals.matches
-        raise StreamError("the search was cut off")
+        raise StreamError("the search ended before it had read all events")
 
     async def count_fresh(self, source: AsyncGenerator[SourceItem, None]) -> int:
         """Count the events of `source` that the job would publish."""
@@ -283,4 +283,4 @@ async def matching_events(search: Search, request: SearchRequest) -> AsyncGenera
             elif isinstance(update, Unreadable):
                 yield update
     if not done:
-        raise StreamError("the search was cut off")
+        raise StreamError("the search ended before it had read all events")

@@ -146,7 +146,8 @@ class Log:
         self._meta = meta.adopt(self._disk, self._meta)
 
     def checkpoint(self) -> Promise[None]:
-        """Make everything that is committed durable without the journal."""
+        """Make a checkpoint. When it is done, everything committed is durable in the segments, without the
+        journal."""
         return self._checkpointer.request()
 
     # Deleting a topic. Its tombstone is committed, so a start after a crash continues the deletion.

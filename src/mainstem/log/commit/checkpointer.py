@@ -108,9 +108,9 @@ class Checkpointer:
         self.rows: dict[PartitionKey, CheckpointRow] = {}
         """Rows of the last durable checkpoint."""
         self._durable_names: dict[PartitionKey, frozenset[File]] = {}
-        """Newest files whose names are durable."""
+        """The newest segment files of each partition whose names in the folder are durable."""
         self._durable_names_at_start: dict[PartitionKey, str] = {}
-        """Path of the segment that the recovered row names."""
+        """For each partition, path of the segment that its row named after recovery: its name is durable."""
         self._frozen_keys: frozenset[PartitionKey] = frozenset()
         self._dirty: dict[CommittedPartition, _DirtyFiles] = {}
         self._dirty_bytes = 0
@@ -226,8 +226,8 @@ class Checkpointer:
         return [paths.partition_folder(*key)]
 
     def mark_names_durable(self, partition: CommittedPartition, files: Iterable[File]) -> None:
-        """The folders of these files are synced. Kept by file, not by path: a segment that was rolled back is
-        created again under the same name."""
+        """Note that the folders of these files are synced, so that their names are durable. Noted by file,
+        not by path: a segment that was rolled back is created again under the same name."""
         self._durable_names[partition_key(partition)] = frozenset(files)
 
     def _due(self) -> None:

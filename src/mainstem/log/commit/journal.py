@@ -80,7 +80,7 @@ class Journal:
         self._next_group = 1
         self._scheduled = False
         self._single_writer_groups = 0
-        """Groups of one batch in a row during which no other append arrived."""
+        """Number of consecutive groups of one batch during which no other append arrived."""
         self._idle_callbacks: list[Callable[[int, int], None]] = []
         self._drain_requests: list[Promise[None]] = []
         self._awaiting_epoch: set[CommittedPartition] = set()
@@ -90,7 +90,7 @@ class Journal:
         self.read_only: str | None = None
         """Why the whole log rejects writes; None if it accepts them."""
         self.pending_bytes = 0
-        """Bytes appended and neither durable nor failed."""
+        """Bytes of appends that are neither durable nor failed yet."""
         checkpointer.barrier = self
 
     def start(self, next_seq: int, next_group: int) -> None:
@@ -184,7 +184,7 @@ class Journal:
             self._start_commits()
 
     def drain(self) -> Promise[None]:
-        """Done when nothing is in flight or pending."""
+        """A promise that is done when no append is in flight or pending."""
         promise: Promise[None] = Promise()
         self._drain_requests.append(promise)
         self._schedule()
@@ -266,14 +266,14 @@ class Journal:
         self._schedule()
 
     def _run_idle_callbacks(self) -> None:
-        """No group is in flight: checkpoints begin here."""
+        """Called when no group is in flight: let the checkpoints that wait for this begin."""
         callbacks, self._idle_callbacks = self._idle_callbacks, []
         for begin in callbacks:
             self._seal_file()
             begin(self._next_seq, self._next_group)
 
     def _seal_file(self) -> None:
-        """Later groups are written to another file."""
+        """Stop writing to the current file: later groups are written to another one."""
         if self._current_file is not None:
             self._current_file = None
             self._next_seq += 1

@@ -62,8 +62,8 @@ class LogContext:
         return StorageError(what)
 
     def run(self, steps: ReadSteps[T]) -> T | Promise[T]:
-        """The result, if the page cache has all bytes that are requested; otherwise a Promise. Errors: those
-        of `steps`; StorageError for an OSError."""
+        """Run a read. Returns its result if the page cache has all bytes that it requests; otherwise a
+        Promise of it. Errors: those of `steps`; StorageError for an OSError."""
         request: ReadRequest | None
         try:
             request = next(steps)
@@ -89,7 +89,8 @@ class LogContext:
         return result if isinstance(result, Promise) else Promise.resolved(result)
 
     def run_blocking(self, steps: ReadSteps[T]) -> T:
-        """The result. Blocks on the disk: for start-up, shutdown and small files. Errors as with `run`."""
+        """Run a read and return its result. Blocks on the disk: for start-up, shutdown and small files.
+        Errors as with `run`."""
         try:
             request = next(steps)
             while True:
@@ -195,7 +196,7 @@ class IndexCache:
         self._bytes = 0
 
     def mark_used(self, holder: Evictable) -> None:
-        """The index of `holder` was just used."""
+        """Note that the index of `holder` was just used. If all indexes are above the limit, evict others."""
         self.remove(holder)
         size = self._holders[holder] = holder.index_bytes()
         self._bytes += size
@@ -206,5 +207,5 @@ class IndexCache:
         assert self._bytes >= 0, "each holder is counted once"
 
     def remove(self, holder: Evictable) -> None:
-        """The holder is deleted or active again: its index is not evicted."""
+        """Remove `holder`, which is deleted or active again: its index must not be evicted."""
         self._bytes -= self._holders.pop(holder, 0)

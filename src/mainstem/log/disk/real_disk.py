@@ -358,8 +358,8 @@ class RealDisk:
         return self._sync_results(channel, files, folders).map(_raise_first)
 
     def _sync_journal(self, file: File) -> Promise[None]:
-        """Every event waits for this sync. It has a channel of its own, to which the descriptor is passed
-        once."""
+        """Sync the journal file. Every event waits for this sync, so it has a channel of its own, to which
+        the descriptor is passed once."""
         assert isinstance(file, RealFile), "a disk syncs only its own files"
         written = file.written
         out: Promise[None] = Promise()
@@ -378,7 +378,7 @@ class RealDisk:
         return out
 
     def on_descriptor_closed(self, descriptor: int) -> None:
-        """For `RealFile`: it is about to close this descriptor."""
+        """Called by `RealFile` before it closes this descriptor."""
         self._client.on_descriptor_closed(descriptor)
 
     def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:

@@ -121,7 +121,7 @@ class SyncClient:
         return request.promise
 
     def on_descriptor_closed(self, descriptor: int) -> None:
-        """The server is about to close this descriptor: the process must not keep its copy open."""
+        """Called before the server closes this descriptor: the sync process must not keep its copy open."""
         if self._channels and self._channels[JOURNAL].kept_descriptors == [descriptor]:
             self._channels[JOURNAL].kept_descriptors = _NO_DESCRIPTORS
             self.submit(JOURNAL, sync_process.SYNC, lambda: ([], 0, []))

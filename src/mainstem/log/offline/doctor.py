@@ -149,8 +149,8 @@ class FolderExamination:
         )
 
     def run(self, is_live: Callable[[Key], bool] = lambda _: True) -> Iterator[Finding]:
-        """Read everything and yield what is not as a clean stop leaves it. `is_live`: a topic has the
-        partition."""
+        """Read everything and yield a finding for each thing that is not as a clean stop leaves it. `is_live`
+        returns whether a topic has the partition."""
         yield from self._folder()
         keys = self.partition_keys()
         for key in keys:

@@ -76,7 +76,7 @@ class SegmentPlan:
     base: int
     parts: list[KeptBatch | LostRange] = field(default_factory=list)
     removed: list[tuple[int, int]] = field(default_factory=list)
-    """(start, end) of bytes that are in no part."""
+    """(start, end) of bytes that are in no part: the repair moves them to a `*.quarantine` file."""
 
     @property
     def is_changed(self) -> bool:
@@ -98,8 +98,8 @@ class FolderRepair:
         may_give_up: Callable[[Key, LostRange], bool] = lambda key, gap: True,
         needless_files: Sequence[str] = (),
     ) -> None:
-        """`may_give_up`: whether the partition can do without these offsets; if not, it is left as it is.
-        `needless_files`: damaged files of the coordinator that it does not need."""
+        """`may_give_up` returns whether the partition can do without these offsets; if not, it is left as it
+        is. `needless_files`: damaged files of the coordinator that it does not need."""
         self._root = os.path.abspath(root)
         self._rng = rng
         self._needless_files = needless_files

@@ -34,7 +34,7 @@ class TimedOffset(NamedTuple):
 
 
 class OffsetLookup:
-    """The look-ups of one partition."""
+    """The look-ups of one partition: offsets by record time or arrival time, arrival times by offset."""
 
     __slots__ = ("_index_loader", "_segments")
 

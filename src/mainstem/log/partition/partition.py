@@ -458,13 +458,13 @@ class Partition:
     # --- deleting -----------------------------------------------------------------------------------------
 
     def delete_records(self, before: int) -> Promise[int]:
-        """Delete the records before offset `before` (-1: all that are committed). The new log start offset,
-        once it is durable. OffsetOutOfRange."""
+        """Delete the records before offset `before` (-1: all that are committed). Returns the new log start
+        offset, once it is durable. OffsetOutOfRange."""
         return self._retention.delete_records(before)
 
     def enforce_retention(self) -> Promise[int]:
-        """Roll by age, and delete whole segments that are older or more than the topic's settings allow.
-        Bytes deleted."""
+        """Seal the active segment if it is old enough, and delete whole segments that are older or more than
+        the topic's settings allow. Returns the number of bytes deleted."""
         if self.segments.deleted or self.fence_reason is not None or not self.segments:
             return Promise.resolved(0)
         return self._retention.enforce()

@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RecoveredPartition:
-    """The result for one partition. Nothing of it is durable before `files` and `folder` are synced."""
+    """The result of recovering one partition. Nothing of it is durable before `files` and `folder` are
+    synced."""
 
     state: RecoveredState
     checkpoint_row: CheckpointRow

@@ -79,7 +79,7 @@ class Startup:
             )
         self._unsynced: dict[PartitionKey, RecoveredPartition] = {}
         self._unsynced_names = 0
-        """Files and folders in `_unsynced`."""
+        """Number of files and folders in `_unsynced`."""
         self._new_rows: dict[PartitionKey, CheckpointRow] = {}
         self._states: dict[PartitionKey, RecoveredState] = {}
 

@@ -156,7 +156,7 @@ def validate(buffer: memoryview) -> BatchHeader:
         raise CorruptBatch(f"CRC32C of a batch of {size} bytes is wrong: it was damaged in transit")
     attributes = header.attributes
     if attributes & CODEC_MASK > codecs.ZSTD:
-        raise UnsupportedCompression(f"there is no codec {attributes & CODEC_MASK}")
+        raise UnsupportedCompression(f"there is no compression codec {attributes & CODEC_MASK}")
     if header.base_offset:  # Kafka: UnifiedLog.analyzeAndValidateRecords
         raise InvalidBatch(f"base offset {header.base_offset}: a client's batch begins at 0")
     if header.count < 1 or header.count != header.last_offset_delta + 1:
@@ -165,14 +165,15 @@ def validate(buffer: memoryview) -> BatchHeader:
         raise _refused_attributes(attributes)
     if header.max_timestamp < header.base_timestamp or header.base_timestamp < -1:
         raise InvalidTimestamp(
-            f"largest timestamp {header.max_timestamp} of a batch whose first is {header.base_timestamp}"
+            f"the largest timestamp {header.max_timestamp} of the batch is less than"
+            f" its first, {header.base_timestamp}, or that is less than -1"
         )
     if header.producer_id >= 0:
         if header.producer_epoch < 0 or header.base_sequence < 0:
             state = f"epoch {header.producer_epoch}, sequence {header.base_sequence}"
-            raise InvalidBatch(f"producer {header.producer_id} with {state}")
+            raise InvalidBatch(f"producer {header.producer_id} has {state}: both must be at least 0")
     elif header.producer_id != -1:
-        raise InvalidBatch(f"producer id {header.producer_id}")
+        raise InvalidBatch(f"producer id {header.producer_id}: it must be at least -1")
     return header
 
 
@@ -356,7 +357,7 @@ def decode(batch: Buffer, *, cap_bytes: int = 64 << 20) -> list[Record]:
 def decompressed(batch: memoryview, header: BatchHeader, cap_bytes: int) -> Buffer:
     """The bytes of a whole batch's records, decompressed. CorruptBatch: damaged, or more than `cap_bytes`."""
     if header.codec > codecs.ZSTD:
-        raise CorruptBatch(f"there is no codec {header.codec}")
+        raise CorruptBatch(f"there is no compression codec {header.codec}")
     return codecs.decompress(header.codec, batch[HEADER_BYTES:], cap_bytes)
 
 
