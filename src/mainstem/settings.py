@@ -22,12 +22,12 @@ REPLACED = {"no_http": "--doors kafka (the setting doors), which names the doors
 
 
 class SettingsError(Exception):
-    """A setting that cannot be used. The message is one line: what, where, what to do."""
+    """The error for a setting that cannot be used. The message is one line: what, where, what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingDefinition:
-    """The declaration of a setting."""
+    """The declaration of one setting of the server or of a door."""
 
     name: str
     type: Any
@@ -42,13 +42,13 @@ class SettingDefinition:
     """The placeholder of the value in help texts; empty for those without one."""
     has_flag: bool = False
     flag_name: str | None = None
-    """The flag, if it is not `--` and the name."""
+    """The setting's flag of `mainstem serve`, if it is not `--` and the name."""
     usual: str = ""
-    """What holds if the default, None, is kept: for help texts, docs and DescribeConfigs."""
+    """The value in effect if the default, None, is kept; shown in help texts, docs and DescribeConfigs."""
 
     @property
     def flag(self) -> str:
-        """The flag of `mainstem serve`."""
+        """The flag of `mainstem serve` that sets it."""
         return self.flag_name or "--" + self.name.replace("_", "-")
 
     @property
@@ -60,7 +60,7 @@ class SettingDefinition:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that it may have, if they are few."""
+        """The permitted values of a setting that is a choice; empty for others."""
         values = get_args(self.type)
         return () if type(None) in values else values
 
@@ -76,12 +76,16 @@ class Settings:
     """The settings of one server. They do not change while it runs."""
 
     data: str = setting(
-        "mainstem-data", "log.dirs", "Folder of the log; made if missing.", has_flag=True, metavar="DIR"
+        "mainstem-data",
+        "log.dirs",
+        "Data folder of the server; made if missing.",
+        has_flag=True,
+        metavar="DIR",
     )
     doors: str | None = setting(
         None,
         None,
-        "Doors to open, with commas, or all; if not given, also those that are given an address.",
+        "Doors to open, with commas, or all; if not given, also each door that has an address.",
         has_flag=True,
         metavar="NAMES",
         usual="kafka,http",
@@ -96,50 +100,56 @@ class Settings:
     advertise: str | None = setting(
         None,
         "advertised.listeners",
-        "HOST:PORT that clients are given to connect to.",
+        "HOST:PORT to which clients are directed, if it is not the bound address.",
         has_flag=True,
         metavar="HOST:PORT",
     )
     durability: Literal["disk", "os"] = setting(
-        "disk", None, "disk: acks=all waits for the disk; os: for the page cache.", has_flag=True
+        "disk",
+        None,
+        "What acks=all waits for. disk: the events are on disk; os: they are in the page cache.",
+        has_flag=True,
     )
     allow_anonymous: bool = setting(
-        False, None, "Permit an address other than loopback without authentication.", has_flag=True
+        False, None, "Permit addresses that other machines reach, without authentication.", has_flag=True
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", None, "Least severe line to log.", has_flag=True
+        "info", None, "Lowest level of lines that are logged.", has_flag=True
     )
     log_json: bool = setting(False, None, "Log as JSON lines.", has_flag=True)
 
     num_partitions: int = setting(
-        1, "num.partitions", "Partitions of a topic that is created without a number.", minimum=1
+        1,
+        "num.partitions",
+        "Partitions of a topic that is created without a number of partitions.",
+        minimum=1,
     )
     auto_create_topics: bool = setting(
-        True, "auto.create.topics.enable", "Create a topic at the first request for it."
+        True, "auto.create.topics.enable", "Create a missing topic when a client first asks for it."
     )
     message_max_bytes: int = setting(
-        1_048_588, "message.max.bytes", "Default of max.message.bytes, bytes.", minimum=1
+        1_048_588, "message.max.bytes", "Default of a topic's max.message.bytes, bytes.", minimum=1
     )
     log_segment_bytes: int = setting(
-        1 << 30, "log.segment.bytes", "Default of segment.bytes, bytes.", minimum=1 << 20
+        1 << 30, "log.segment.bytes", "Default of a topic's segment.bytes, bytes.", minimum=1 << 20
     )
-    log_roll_ms: int = setting(604_800_000, "log.roll.ms", "Default of segment.ms, ms.", minimum=1)
+    log_roll_ms: int = setting(604_800_000, "log.roll.ms", "Default of a topic's segment.ms, ms.", minimum=1)
     log_retention_ms: int = setting(
-        604_800_000, "log.retention.ms", "Default of retention.ms, ms; -1: for ever.", minimum=-1
+        604_800_000, "log.retention.ms", "Default of a topic's retention.ms, ms; -1: for ever.", minimum=-1
     )
     log_retention_bytes: int = setting(
-        -1, "log.retention.bytes", "Default of retention.bytes, bytes; -1: no limit.", minimum=-1
+        -1, "log.retention.bytes", "Default of a topic's retention.bytes, bytes; -1: no limit.", minimum=-1
     )
     disk_reserve_bytes: int = setting(
         -1,
         None,
-        "Topics reject writes while less is free, bytes; -1: 5 % of the file system, at most 1 GiB; 0: off.",
+        "Reject writes while less of the disk is free, bytes; -1: 5 % of it, at most 1 GiB; 0: never.",
         minimum=-1,
     )
     data_max_bytes: int = setting(
         0,
         None,
-        "Topics reject writes while all segments together are larger, bytes; 0: no limit.",
+        "Reject writes to topics while all segments together are larger, bytes; 0: no limit.",
         minimum=0,
         has_flag=True,
         flag_name="--max-data",
@@ -148,18 +158,24 @@ class Settings:
     log_retention_check_interval_ms: int = setting(
         300_000,
         "log.retention.check.interval.ms",
-        "Interval in which old segments are looked for and deleted, ms.",
+        "Interval between two runs of retention, which deletes old segments, ms.",
         minimum=1,
     )
 
     group_initial_rebalance_delay_ms: int = setting(
-        0, "group.initial.rebalance.delay.ms", "Wait for more members of a new group, ms.", minimum=0
+        0,
+        "group.initial.rebalance.delay.ms",
+        "How long the first rebalance of a new group waits for more members, ms.",
+        minimum=0,
     )
     group_min_session_timeout_ms: int = setting(
-        6_000, "group.min.session.timeout.ms", "Minimum session.timeout.ms allowed, ms.", minimum=1
+        6_000, "group.min.session.timeout.ms", "Minimum session.timeout.ms of a group member, ms.", minimum=1
     )
     group_max_session_timeout_ms: int = setting(
-        1_800_000, "group.max.session.timeout.ms", "Maximum session.timeout.ms allowed, ms.", minimum=1
+        1_800_000,
+        "group.max.session.timeout.ms",
+        "Maximum session.timeout.ms of a group member, ms.",
+        minimum=1,
     )
     group_max_size: int = setting(2_147_483_647, "group.max.size", "Maximum members of a group.", minimum=1)
     offsets_retention_minutes: int = setting(
@@ -169,7 +185,10 @@ class Settings:
         minimum=1,
     )
     offset_metadata_max_bytes: int = setting(
-        4_096, "offset.metadata.max.bytes", "Maximum metadata of a committed offset, bytes.", minimum=0
+        4_096,
+        "offset.metadata.max.bytes",
+        "Maximum size of the metadata of a committed offset, bytes.",
+        minimum=0,
     )
     producer_id_expiration_ms: int = setting(
         86_400_000,
@@ -188,41 +207,46 @@ class Settings:
         10_000, None, "Close a new connection that sends no complete request in this time, ms.", minimum=1
     )
     max_connections: int = setting(
-        10_000, "max.connections", "Maximum connections of a door; more wait until one ends.", minimum=1
+        10_000,
+        "max.connections",
+        "Maximum connections of a door; further ones wait until one ends.",
+        minimum=1,
     )
     max_connections_per_ip: int = setting(
         5_000,
         "max.connections.per.ip",
-        "Maximum connections of a door from one address; more are closed.",
+        "Maximum connections of a door from one address; further ones are closed.",
         minimum=1,
     )
     max_connection_creation_rate: int = setting(
         2_147_483_647,
         "max.connection.creation.rate",
-        "Maximum new connections of a door a second; more wait.",
+        "Maximum new connections of a door per second; further ones wait.",
         minimum=1,
     )
     socket_request_max_bytes: int = setting(
         104_857_600,
         "socket.request.max.bytes",
-        "Maximum Produce request, bytes; other requests: 1 MiB.",
+        "Maximum size of a Produce request, bytes; other requests: 1 MiB.",
         minimum=1024,
     )
     queued_max_request_bytes: int = setting(
         268_435_456,
         "queued.max.request.bytes",
-        "Maximum bytes of requests being received; the same again for requests in progress.",
+        "Maximum bytes of all requests being received; the same again for requests in progress.",
         minimum=1 << 20,
     )
     request_max_elements: int = setting(
-        100_000, None, "Maximum partitions, names and other elements of one request.", minimum=1
+        100_000, None, "Maximum number of partitions, names and other elements in one request.", minimum=1
     )
-    fetch_max_bytes: int = setting(57_671_680, "fetch.max.bytes", "Maximum Fetch reply, bytes.", minimum=1024)
+    fetch_max_bytes: int = setting(
+        57_671_680, "fetch.max.bytes", "Maximum size of a Fetch reply, bytes.", minimum=1024
+    )
 
     door_values: Mapping[str, Any] = field(default_factory=dict)
     """Values of the doors' own settings, by name."""
     door_definitions: tuple[SettingDefinition, ...] = ()
-    """Their declarations."""
+    """The declarations of the doors' own settings."""
 
     def entries(self) -> Iterator[tuple[SettingDefinition, Any]]:
         """Every setting and its value."""

@@ -364,7 +364,7 @@ def test_a_door_that_cannot_be_opened_closes_its_connections_and_is_tried_again(
         assert await talk(address, b"ECHO x") == b"ECHO x"
 
     run(tmp_path / "data", scenario, echo="127.0.0.1:0")
-    assert "the Echo door cannot be opened; its connections are closed" in caplog.text
+    assert "the Echo door cannot be opened: its connections are closed" in caplog.text
 
 
 # --- start and close ---

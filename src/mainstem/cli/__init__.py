@@ -66,7 +66,7 @@ def mainstem() -> None:
 
 
 def main() -> None:
-    """The `mainstem` command."""
+    """Entry point of the `mainstem` command: run the command line and exit with its code."""
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,7 +1,8 @@
 """What the commands share: `--at`, connecting to the server, and output for people or for programs.
 
 Owns: the choice between the two forms of output. A terminal gets aligned columns and colours; a pipe gets
-lines of columns separated by tabs, without a header; `--json` gives one JSON object per line.
+lines of columns separated by tabs, without a header; `--json` gives one JSON object per line. Refuses:
+importing a client when this module is imported, because `mainstem --help` would wait for it.
 """
 
 from __future__ import annotations

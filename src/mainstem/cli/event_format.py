@@ -1,5 +1,8 @@
 """Formats events as lines: for a terminal, for a pipe, as JSON.
 
+Owns: the three formats, and the names of the JSON fields. Refuses: control characters of an event on a
+terminal, which are escaped.
+
 The JSON of an event (docs/CLI.md) has: topic, partition, offset, timestamp (ISO 8601; null if the event has
 none), timestamp_ms, key, key_format, value, value_format, headers. A format is `json` (the value is
 embedded), `text`, `base64` or `null`.

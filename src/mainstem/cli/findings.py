@@ -1,4 +1,5 @@
-"""Findings of an offline examination of a data folder: collects them and prints them."""
+"""Collects and prints the findings of `doctor` and `restore`: what is damaged in a data folder or worth a
+note."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ COLOURS = {"damage": "red", "derived": "yellow", "note": None}
 
 
 def find_all(examination: FolderExamination, state: OfflineState) -> Iterator[Finding]:
-    """Examine the state and all other files of the folder."""
+    """Examine all files of the data folder, and yield a finding for each damage or note."""
     from mainstem.log.offline.doctor_scan import Finding
     from mainstem.search.index import unavailable_reason
 
@@ -32,7 +33,7 @@ def find_all(examination: FolderExamination, state: OfflineState) -> Iterator[Fi
 
 
 def show_finding(finding: Finding, state: OfflineState, *, as_json: bool = False) -> None:
-    """Print one finding."""
+    """Print one finding of an examined data folder: what is damaged, where, and what follows from it."""
     topic = None if finding.topic_id is None else state.topic_name(finding.topic_id) or str(finding.topic_id)
     numbers = [
         None if number < 0 else number

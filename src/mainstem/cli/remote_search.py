@@ -1,6 +1,7 @@
 """Searching through the HTTP door of a mainstem server, whose own workers search.
 
-Owns: converting the JSON of the door to the types of the search contract.
+Owns: converting the JSON of the door to the types of the search contract. Refuses: replies that are not those
+of a mainstem server, with StreamError.
 """
 
 from __future__ import annotations

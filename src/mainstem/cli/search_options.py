@@ -2,6 +2,7 @@
 
 Owns: the choice of the way: the server's HTTP door if it has one that can be reached, else the Kafka
 protocol; and the exit codes, which are those of grep: 0 for matches, 1 for none, 2 or more for an error.
+Refuses: an HTTP door that belongs to another cluster than the one at `--at`.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchTarget:
-    """The server or cluster at HOST:PORT, and how it is searched."""
+    """What a search runs on: the server or cluster at HOST:PORT, and whether its HTTP door searches."""
 
     search: Searcher
     door: str | None

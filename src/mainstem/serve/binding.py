@@ -1,8 +1,9 @@
-"""Which doors are on, and the sockets that their listeners are bound to.
+"""Decides which doors are on, and binds the sockets of their listeners.
 
 Owns: the meaning of `--doors`, `--bind` and each door's address, whether an address is safe to serve on, and
-what a taken port means. Two doors that are given the same address share one listener. The sockets do not
-listen yet: until the log is recovered, clients are refused and try again.
+what a taken port means. Two doors with the same address share one listener. The sockets do not listen yet:
+until the log is recovered, clients are refused and try again. Refuses: settings that contradict each other,
+and addresses that other machines reach, unless that is permitted.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ ALL_DOORS = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorPlan:
-    """A door that shall be on, and where."""
+    """A door that the settings turn on, and the addresses to bind for it."""
 
     door: Door
     addresses: tuple[HostPort, ...]
     flag: str
-    """What the addresses come from: the door's own flag, or --bind."""
+    """The flag that set the addresses, for messages: the door's own flag, or --bind."""
     must_bind: bool
     """Whether a taken port fails the start; else the door is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundListener:
-    """A listener and its socket."""
+    """A listener and its bound socket, which does not listen yet."""
 
     listener: Listener
     socket: socket.socket
@@ -99,7 +100,7 @@ def _addresses(given: str | None, door: Door, settings: Settings) -> Iterator[Ho
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """An AddressError becomes CannotServe."""
+    """Convert an AddressError raised in the context to CannotServe(usage), which has its message."""
     try:
         yield
     except AddressError as error:
@@ -145,7 +146,7 @@ def bind_listeners(
                     raise
                 off_reasons[plan.door.name] = f"port {address.port} in use"
                 log.warning(
-                    "the %s door is off: %s; %s HOST:PORT gives it another port",
+                    "the %s door is off: %s; %s HOST:PORT gives it another port at the next start",
                     plan.door.title,
                     error,
                     plan.door.flag,

@@ -87,7 +87,9 @@ def _cache_folder(data: str | None) -> Path | None:
         return folder
     if data is not None:
         raise CannotServe("folder", f"--data {data}: {problem}")
-    log.warning("searches are not made faster by token filters: %s: %s", folder, problem)
+    log.warning(
+        "no token filters, so searches read all events: %s: %s; --data names another", folder, problem
+    )
     return None
 
 

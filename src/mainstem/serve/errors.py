@@ -1,4 +1,4 @@
-"""Why a server does not start."""
+"""The error for a server that does not start."""
 
 from __future__ import annotations
 

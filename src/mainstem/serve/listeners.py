@@ -36,7 +36,7 @@ SUPPRESSED_SECONDS = 5.0
 
 
 class DoorSlot:
-    """A door that is on: closed at first, opened by its first connection."""
+    """A door that is on. Its code is imported, and the door opened, at its first connection."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class DoorSlot:
         self._closing = False
 
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
-        """Hand the connection over now, or when the door is open."""
+        """Hand the connection to the door: now if the door is open, else as soon as it is."""
         if self.opened is not None and not self._closing:
             self.opened.accept(connection, listener)
         elif self._closing:
@@ -88,7 +88,10 @@ class DoorSlot:
             while self.opened is None and not self._closing:
                 await self._try_to_open()
         except Exception:
-            log.exception("the %s door cannot be opened; its connections are closed", self.door.title)
+            log.exception(
+                "the %s door cannot be opened: its connections are closed, and the next one tries again",
+                self.door.title,
+            )
         self._opening = None  # after a failure the next connection tries again
         waiting, self._waiting = self._waiting, []
         for connection, listener in waiting:
@@ -118,7 +121,7 @@ class DoorSlot:
             await self.opened.close()
 
     def status(self) -> DoorStatus:
-        """The door as the server reports it."""
+        """The door's status as the ready line, the health check and the console show it."""
         opened = self.opened
         return DoorStatus(
             name=self.door.name,
@@ -167,7 +170,7 @@ class Listeners:
                 self._slots[door.name] = DoorSlot(door, listeners, limits, warnings, make_context)
 
     def start(self) -> None:
-        """Accept connections, and begin to import the doors that are wanted also without one."""
+        """Begin to accept connections, and open the doors that are needed before their first connection."""
         for bound in self._bound:
             slots = [self._slots[name] for name in bound.listener.doors]
             acceptor = Acceptor(
@@ -185,7 +188,8 @@ class Listeners:
                 slot.open_soon()
 
     def http_mounts(self) -> dict[str, Callable[[], Awaitable[HttpApp]]]:
-        """By prefix, what opens each door with paths on the HTTP door."""
+        """For each door with paths on the HTTP door: the prefix of the paths -> the function that opens
+        it."""
         return {
             slot.door.http_prefix: slot.open_http_app
             for slot in self._slots.values()
@@ -193,7 +197,7 @@ class Listeners:
         }
 
     def statuses(self) -> list[DoorStatus]:
-        """Every door, on or off."""
+        """The status of every door, on or off."""
         return [
             self._slots[door.name].status()
             if door.name in self._slots
@@ -226,7 +230,7 @@ class Listeners:
         self._timer = self._loop.call_later(SUPPRESSED_SECONDS, self._log_suppressed)
 
     def _handler(self, slots: Sequence[DoorSlot], listener: Listener) -> Callable[[socket.socket, str], None]:
-        """What is done with an accepted connection."""
+        """The callback for an accepted connection: hand it to the only door, or look at its first bytes."""
 
         def hand_over(sock: socket.socket, host: str) -> None:
             slots[0].accept(AcceptedConnection(sock, host, slots[0].limits), listener)

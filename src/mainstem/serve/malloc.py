@@ -21,7 +21,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed() -> None:
-    """Change the settings of this process, if its C library has them."""
+    """Make malloc keep freed memory in this process. Does nothing if its C library is not glibc."""
     if sys.platform != "linux":
         return
     import ctypes  # takes 4 ms, so not while the server starts

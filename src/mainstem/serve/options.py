@@ -12,12 +12,12 @@ from mainstem.settings import SettingDefinition, Settings
 
 
 def of_doors() -> tuple[SettingDefinition, ...]:
-    """The settings that doors declare."""
+    """The declarations of the settings that doors declare."""
     return tuple(definition for door in doors.DOORS for definition in door.definitions)
 
 
 def definitions() -> list[SettingDefinition]:
-    """All settings of a server."""
+    """The declarations of all settings of a server."""
     return settings.definitions(of_doors())
 
 

@@ -1,6 +1,6 @@
-"""The server's search: made at its first use, or soon after the start where token filters are kept.
+"""The server's search, which is created at its first use, or soon after the start to build token filters.
 
-Owns: when it begins and ends. No start waits for it.
+Owns: when the search is created and closed. The start of a server does not wait for it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from mainstem.search.contract import Search
 
 TOKEN_FILTERS_AFTER_S = 1.0
-"""Token filters begin to be made this long after the start."""
+"""Time from the start of the server to the first token filter that is built."""
 INDEX_SPARE_BYTES = 256 << 20
-"""A part of an index is some 30 MB, and twice that while it is made."""
+"""Free space above the reserve that the index leaves. An index file has some 30 MB, and twice that while it
+is built."""
 
 
 class LazySearch:
-    """A search that is made when it is first asked for."""
+    """Creates the search when it is first used."""
 
     def __init__(self, make: Callable[[], Search]) -> None:
         self._make = make
@@ -34,17 +35,17 @@ class LazySearch:
         self._timer: asyncio.TimerHandle | None = None
 
     def get(self) -> Search:
-        """The search."""
+        """The search; it is created now if this is its first use."""
         if self._search is None:
             self._search = self._make()
         return self._search
 
     def prepare_later(self) -> None:
-        """Make it a second after the start, so that its token filters are there when somebody searches."""
+        """Create the search a second after the start, so that token filters exist when somebody searches."""
         self._timer = asyncio.get_running_loop().call_later(TOKEN_FILTERS_AFTER_S, self.get)
 
     async def close(self) -> None:
-        """End it, if it was made."""
+        """Close the search, if it was created."""
         if self._timer is not None:
             self._timer.cancel()
         if self._search is not None:
@@ -52,7 +53,7 @@ class LazySearch:
 
 
 def local_search(engine: EmbeddedEngine, folder: Path, node: Node) -> Search:
-    """The search over this machine's log, which begins to make its token filters."""
+    """Create the search over this machine's log. It begins to build token filters in the background."""
     from mainstem.search.local.search import LogSearch
 
     search = LogSearch(
@@ -63,7 +64,8 @@ def local_search(engine: EmbeddedEngine, folder: Path, node: Node) -> Search:
 
 
 def index_space_problem(guard: SpaceGuard) -> str | None:
-    """Why an index gets no more of the disk: it stops growing well before topics do. None: there is space."""
+    """Why full-text indexes must not grow now; None if the disk has space. They stop well before the reserve
+    at which topics reject writes."""
     if guard.rejection_reason is not None:
         return guard.rejection_reason
     spare_bytes = guard.free_bytes - guard.reserve_bytes

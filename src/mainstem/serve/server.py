@@ -71,7 +71,7 @@ class Running:
         return {status.name: status.addresses for status in self.statuses() if status.is_on}
 
     def statuses(self) -> Sequence[DoorStatus]:
-        """Every door, on or off."""
+        """The status of every door, on or off."""
         return self._listeners.statuses()
 
     def doors_text(self) -> str:
@@ -124,7 +124,7 @@ def _serve(
     bound: Sequence[BoundListener],
     off_reasons: Mapping[str, str],
 ) -> Running:
-    """Accept clients."""
+    """Create the engine, the search and the listeners, and begin to accept clients."""
     from mainstem import __version__
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.engines.read_only import read_only

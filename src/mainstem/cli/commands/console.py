@@ -26,7 +26,9 @@ from mainstem.cli.exit_codes import ExitCode
 )
 @click.option("--http-read-only", is_flag=True, help="Refuse every change.")
 @click.option(
-    "--allow-anonymous", is_flag=True, help="Allow an address other than loopback without authentication."
+    "--allow-anonymous",
+    is_flag=True,
+    help="Permit addresses that other machines reach, without authentication.",
 )
 def command(
     address: str, http: str, http_hosts: str, data: str | None, http_read_only: bool, allow_anonymous: bool

@@ -1,4 +1,8 @@
-"""The command `mainstem doctor`: checks a data folder for damage, and repairs it."""
+"""The command `mainstem doctor`: checks a data folder for damage, and repairs it.
+
+Owns: its options, output and exit codes. Refuses: a folder that a server is using, and changes without
+`--repair`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,11 @@ if TYPE_CHECKING:
 
 @click.command("doctor", short_help="Report damage in a data folder; with --repair, repair it.")
 @click.option("--data", metavar="DIR", default="mainstem-data", show_default=True, help="The data folder.")
-@click.option("--repair", is_flag=True, help="Then repair the damage.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Repair the damage that was found; removed bytes are kept in *.quarantine files.",
+)
 @json_option
 def command(data: str, repair: bool, as_json: bool) -> int:
     """Check all data in the data folder of a stopped server and report what is damaged. Changes nothing

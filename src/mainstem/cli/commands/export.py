@@ -1,4 +1,8 @@
-"""The command `mainstem export`: writes all matches of a query to a file."""
+"""The command `mainstem export`: writes all matches of a query to a file.
+
+Owns: its options and the three file formats. Refuses: an incomplete file under the given name, and Parquet on
+a terminal.
+"""
 
 from __future__ import annotations
 

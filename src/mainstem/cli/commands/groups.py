@@ -1,4 +1,8 @@
-"""The command `mainstem groups`: lists, describes, resets and deletes consumer groups."""
+"""The command `mainstem groups`: lists, describes, resets and deletes consumer groups.
+
+Owns: its options and columns. Refuses: changing a group without `--execute` (reset) or a confirmation
+(delete).
+"""
 
 from __future__ import annotations
 
@@ -125,12 +129,12 @@ def _print_for_people(info: GroupInfo) -> None:
     "--to",
     required=True,
     metavar="WHERE",
-    help="earliest, latest, an OFFSET, a TIME (ISO 8601, UTC) or -10m.",
+    help="earliest, latest, an OFFSET, a TIME (ISO 8601, UTC) or an age such as -10m.",
 )
 @click.option(
     "--topic", "topics", multiple=True, help="Only this topic; required for one that it has not read yet."
 )
-@click.option("--execute", is_flag=True, help="Do it; without this option, only show the changes.")
+@click.option("--execute", is_flag=True, help="Make the changes; without this option, only show them.")
 @at_option
 @json_option
 def reset_group(

@@ -1,4 +1,7 @@
-"""The command `mainstem inspect`: shows the batches of a segment file."""
+"""The command `mainstem inspect`: shows the batches of a segment file.
+
+Owns: its options and columns. Refuses: changing a file; the segment is only read.
+"""
 
 from __future__ import annotations
 

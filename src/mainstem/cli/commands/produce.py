@@ -1,4 +1,8 @@
-"""The command `mainstem produce`: publishes lines as events."""
+"""The command `mainstem produce`: publishes lines as events.
+
+Owns: its options, the batches in flight and the report of bad lines. Refuses: more batches in flight than its
+limit, so that memory stays bounded for input of any length.
+"""
 
 from __future__ import annotations
 

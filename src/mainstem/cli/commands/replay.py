@@ -1,4 +1,8 @@
-"""The command `mainstem replay`: publishes all matches of a query again."""
+"""The command `mainstem replay`: publishes all matches of a query again.
+
+Owns: its options, the confirmation and the output. Refuses: a replay without a confirmation (`--yes` is one),
+and publishing by itself: `RemoteReplay` or `LocalReplay` does that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The command `mainstem search`: finds events in all topics."""
+"""The command `mainstem search`: finds events in all topics.
+
+Owns: its options and output. Refuses: two forms of output at once. Searching, progress and exit codes are in
+`search_options.py`.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ FACET_VALUES = 20
 @click.option("--oldest-first", is_flag=True, help="Start with the oldest events.")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header.")
-@click.option("--count", "count", is_flag=True, help="Print only the number of matches.")
+@click.option("--count", "count", is_flag=True, help="Print the number of matches instead of events.")
 @click.option(
     "--facet",
     "fields",

@@ -1,4 +1,4 @@
-"""`mainstem serve`."""
+"""The command `mainstem serve`: runs the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mainstem.settings import REPLACED, SettingDefinition, SettingsError, replac
 
 
 def _with_settings(command: Any) -> Any:
-    """An option for each setting that has a flag, with the help and the default that it declares."""
+    """Add to `command` an option for each setting that has a flag, with the setting's help and default."""
     for definition in reversed(options.definitions()):
         if definition.has_flag:
             command = _option(definition)(command)
@@ -34,7 +34,7 @@ def _option(definition: SettingDefinition) -> Any:
 
 
 class _ServeCommand(click.Command):
-    """Refuses flags of earlier versions with what replaces them."""
+    """The command, which refuses a flag of an earlier version with an error that names its replacement."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for name, replacement in REPLACED.items():

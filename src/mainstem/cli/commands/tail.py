@@ -1,4 +1,8 @@
-"""The command `mainstem tail`: shows events, and further ones as they are written."""
+"""The command `mainstem tail`: shows events, and further ones as they are written.
+
+Owns: its options, and the order in which the events of several partitions are shown. Refuses: start and end
+positions together with `--group`, other than `earliest` and `latest` as the start.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,10 @@ def _start_point(ctx: click.Context, param: click.Parameter, text: str | None) -
     help="earliest, latest, an OFFSET, a TIME (ISO 8601, UTC) or an age such as -10m.  [default: latest]",
 )
 @click.option(
-    "--until", metavar="WHERE", callback=_start_point, help="Stop there; latest: at the present end."
+    "--until",
+    metavar="WHERE",
+    callback=_start_point,
+    help="Stop at this place, given as for --from; latest: at the present end.",
 )
 @click.option(
     "-n", "count", type=click.IntRange(min=1), help="Stop after N events; without --from, show the last N."
@@ -95,7 +102,7 @@ def command(
 
 @dataclass(slots=True)
 class _ReadRange:
-    """Where reading a partition starts, and where it ends; None: never."""
+    """The offset at which reading a partition starts, and the one at which it ends; None: it never ends."""
 
     start: int
     end: int | None

@@ -1,4 +1,7 @@
-"""The command `mainstem topics`: lists, creates, describes, alters and deletes topics."""
+"""The command `mainstem topics`: lists, creates, describes, alters and deletes topics.
+
+Owns: its options and columns. Refuses: deleting a topic without a confirmation (`--yes` is one).
+"""
 
 from __future__ import annotations
 
@@ -124,7 +127,9 @@ def _print_for_people(info: TopicInfo) -> None:
 @command.command("alter")
 @click.argument("name", metavar="TOPIC")
 @at_option
-@click.option("--partitions", type=click.IntRange(min=1), help="Increase the number of partitions to this.")
+@click.option(
+    "--partitions", type=click.IntRange(min=1), help="Increase the number of partitions to this total."
+)
 @click.option(
     "--config",
     "settings",
