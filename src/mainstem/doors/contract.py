@@ -1,4 +1,4 @@
-"""What a door is, and what a listener is.
+"""The contract between the server and its doors, with the declarations of doors and listeners.
 
 A door serves one protocol. Its folder below `mainstem.doors` declares it as a `Door`, which costs nothing to
 import, and one line in `mainstem.doors` adds it to `DOORS`. Flags, settings, the ready line, `/readyz`,
@@ -59,9 +59,9 @@ class Listener:
     """One address that connections are accepted on."""
 
     name: str
-    """As Kafka names listeners: PLAINTEXT."""
+    """The name of the listener, as in Kafka: PLAINTEXT."""
     address: HostPort
-    """What the socket is bound to."""
+    """The address that the socket is bound to."""
     advertised: HostPort
     """The address that clients are given to connect to."""
     doors: tuple[str, ...]
@@ -132,7 +132,7 @@ class DoorStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorContext:
-    """What the server gives to a door that it opens."""
+    """The objects and settings that the server passes to a door when it opens the door."""
 
     settings: Settings
     clock: Clock
@@ -142,7 +142,7 @@ class DoorContext:
     listeners: tuple[Listener, ...]
     """The listeners of this door."""
     warnings: WarningLog
-    """For warnings about clients of this door."""
+    """Logs warnings about clients of this door, limited in rate."""
     statuses: Callable[[], Sequence[DoorStatus]]
     """Returns the status of every door of the server, this one included."""
     search: Callable[[], Search]
@@ -186,15 +186,16 @@ class Door:
     http_prefix: str = ""
     """The prefix of its paths on the HTTP door, such as `/echo/`; `OpenDoor.http_app` answers them."""
     needs_advertised_address: bool = False
-    """Its protocol gives clients the address to connect to, so a wildcard address needs `--advertise`."""
+    """Whether the protocol sends clients the address to connect to. If so, a wildcard address needs
+    `--advertise`."""
     needs_node: bool = False
-    """It is served from log and coordinator directly, not through the engine alone."""
+    """Whether the door uses log and coordinator directly (`DoorContext.node`), not only the engine."""
     uses_search: bool = False
-    """It searches: the server keeps token filters for it."""
+    """Whether the door searches. If so, the server builds token filters."""
     on_by_default: bool = False
     """Whether the door is on without any setting or flag. If its port is then taken, the start fails."""
     preload: bool = False
-    """Its code is imported soon after the start, also without a connection."""
+    """Whether the door's code is imported soon after the start, also without a connection."""
 
     @property
     def flag(self) -> str:

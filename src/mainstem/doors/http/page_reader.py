@@ -18,7 +18,8 @@ FIRST_READ_TIMEOUT_S = 10.0
 
 @dataclass(slots=True)
 class EventPage:
-    """What a bounded read returned, and the bounds of the partition at that time."""
+    """The result of a bounded read: the events, the offsets that could not be read, where to read on, and
+    the bounds of the partition when the read began."""
 
     begin: int
     end: int

@@ -70,7 +70,7 @@ class _ReplySlot:
 
     def __init__(self, request: Request, size: int, pipelined: bool) -> None:
         self.request: Request | None = request
-        """None once its handler has replied."""
+        """The request; None once its handler has replied."""
         self.size = size
         self.pipelined = pipelined
         self.pieces: list[Buffer] | None = None

@@ -126,7 +126,7 @@ class Dispatcher:
             return None
 
     def encode_promised(self, request: Request, reply: Promise[Any]) -> list[Buffer] | None:
-        """As `encode`, for the result of a promise, which is done."""
+        """As `encode`, for a promise that is done: the reply is its value or, if it failed, an error."""
         error = reply.error
         if error is None:
             return self.encode(request, reply.result())

@@ -49,7 +49,7 @@ class ProduceResult(NamedTuple):
 
 
 class FetchResult(NamedTuple):
-    """What was read from one partition. -1: unknown."""
+    """The result of reading from one partition. -1: unknown."""
 
     partition: int
     error: int

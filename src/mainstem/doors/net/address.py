@@ -59,7 +59,7 @@ class HostPort:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it means all addresses of this machine, so that no client can connect to it."""
+        """Whether the host means all addresses of this machine, as 0.0.0.0: no client can connect to it."""
         with contextlib.suppress(ValueError):
             return ipaddress.ip_address(self.host).is_unspecified
         return not self.host

@@ -24,7 +24,7 @@ class WarningLog:
         self._last: dict[str, tuple[float, int, str]] = {}
         """By kind: when a line was logged, how many were suppressed since, the text of the last of them."""
         self.counts: dict[str, int] = {}
-        """How often each kind occurred, logged or not."""
+        """How often each kind of warning occurred, logged or not."""
 
     def warn(self, kind: str, text: str) -> None:
         """Log one line, at most one of each kind in 10 s. The next one, or `log_suppressed`, says how many

@@ -56,7 +56,7 @@ async def delete_records(call: Call) -> Response:
 
 
 async def _preview(call: Call, topic: str, partition: int, first_kept: int) -> DeletionPreviewJson:
-    """What a deletion of all events before offset `first_kept` would remove."""
+    """A preview of the deletion of all events before offset `first_kept`."""
     bounds = await call.engine.bounds(topic, partition)
     return DeletionPreviewJson(
         partition=partition,

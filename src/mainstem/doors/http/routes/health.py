@@ -27,8 +27,8 @@ async def readyz(call: Call) -> Response:
 
 
 def _notes(call: Call) -> list[str]:
-    """What the last start moved to quarantine. None of it was acknowledged, but an administrator should look
-    at it."""
+    """Notes on what the last start moved to quarantine, one line each. No acknowledged event is among it, but
+    an administrator should look at it."""
     if not isinstance(call.engine, ReportsMetrics):
         return []
     values = call.engine.metric_values()
