@@ -176,13 +176,13 @@ def measure_others(folder: Path, ours_s: float, repeats: int, say: Say) -> None:
     readers: list[tuple[str, list[str]]] = []
     with Server(folder, durability="os") as server:
         if shutil.which("kcat"):
-            command = ["kcat", "-C", "-b", server.at, "-t", TOPIC, "-o", "beginning", "-e", "-q"]
+            command = ["kcat", "-C", "-b", server.address, "-t", TOPIC, "-o", "beginning", "-e", "-q"]
             readers.append(("kcat -C | grep", command))
         else:
             say("kcat -C | grep", "not measured: kcat is not installed")
         if shutil.which("java") and list(apache_kafka.JARS.glob("kafka_2.13-*.jar")):
             consumer = apache_kafka.java("512m", "org.apache.kafka.tools.consumer.ConsoleConsumer")
-            consumer += ["--bootstrap-server", server.at, "--topic", TOPIC, "--from-beginning"]
+            consumer += ["--bootstrap-server", server.address, "--topic", TOPIC, "--from-beginning"]
             readers.append(("console consumer | grep", [*consumer, "--timeout-ms", "3000"]))
         else:
             say("console consumer | grep", "not measured: its jars are missing (make deps-all)")
@@ -192,7 +192,7 @@ def measure_others(folder: Path, ours_s: float, repeats: int, say: Say) -> None:
             say(name, f"{seconds:.2f} s, {seconds / ours_s:,.0f} times as long as ours")
         why = search_kaskade.missing()
         if why is None:
-            seconds = search_kaskade.seconds(server.at, TOPIC, NEEDLE)
+            seconds = search_kaskade.seconds(server.address, TOPIC, NEEDLE)
             say("kaskade, value contains", f"{seconds:.2f} s, {seconds / ours_s:,.0f} times as long as ours")
         else:
             say("kaskade, value contains", f"not measured: {why}")

@@ -54,14 +54,14 @@ def serving(mode: str) -> Iterator[Server]:
             if mode == DOOR:
                 # A file in place of the filters' folder: after a failure, no filter is built for a minute.
                 (server.data / "search").write_bytes(b"")
-            admin = AdminClient({"bootstrap.servers": server.at, "log_level": 0})
+            admin = AdminClient({"bootstrap.servers": server.address, "log_level": 0})
             admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(60)
             yield server
 
 
 def top_rate(server: Server, batches: Batches) -> TopRate:
     """Produce as fast as possible, and measure after WARM_S, when all processes have started."""
-    connection = wire.RawConnection(server.at)
+    connection = wire.RawConnection(server.address)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
     in_flight: deque[int] = deque()
     size = 0
@@ -95,7 +95,7 @@ def steady(server: Server, batches: Batches, *, search: bool) -> tuple[float, li
     """Produce INCOMING events a second. Returns the 99th percentile of the time to an acknowledgement, in ms,
     counted from the moment at which a batch was due; and with `search`, the seconds from an acknowledgement
     until a search finds the event."""
-    connection = wire.RawConnection(server.at)
+    connection = wire.RawConnection(server.address)
     accepted(connection, wire.produce(TOPIC, [(0, bytes(batches.next(_now_ms())[0]))]))
     latencies_ms: list[float] = []
     search_s: list[float] = []

@@ -127,7 +127,7 @@ def mainstem(durability: str, folder: Path | None = None) -> Iterator[ServerUnde
         ready_s = time.perf_counter() - began
         assert server.process is not None
         try:
-            yield ServerUnderTest(server.at, server.process.pid, began, ready_s, folder)
+            yield ServerUnderTest(server.address, server.process.pid, began, ready_s, folder)
         finally:
             server.stop(timeout_s=300)
 

@@ -66,7 +66,7 @@ def test_the_readmes_first_minute_runs_as_it_is_written(server: Server) -> None:
     outputs: dict[str, str] = {}
     for command in commands:
         assert command[0] == "mainstem", f"the first minute needs nothing else: {command}"
-        done = run([sys.executable, "-m", *command], server.at)
+        done = run([sys.executable, "-m", *command], server.address)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         outputs[" ".join(command)] = done.stdout
     counts = {
@@ -76,12 +76,12 @@ def test_the_readmes_first_minute_runs_as_it_is_written(server: Server) -> None:
 
 
 def test_the_readmes_python_runs_as_it_is_written(server: Server) -> None:
-    AdminClient({"bootstrap.servers": server.at}).list_topics(timeout=10)
+    AdminClient({"bootstrap.servers": server.address}).list_topics(timeout=10)
     programs = fences(page("README.md"), "python")
     assert len(programs) == 2
     for program in programs:
         assert DEFAULT_AT in program
-        done = run([sys.executable, "-c", program.replace(DEFAULT_AT, server.at)], server.at)
+        done = run([sys.executable, "-c", program.replace(DEFAULT_AT, server.address)], server.address)
         assert done.returncode == 0, done.stderr
         assert "paid" in done.stdout
 

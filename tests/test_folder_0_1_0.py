@@ -80,7 +80,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedFolder]:
 
 def read_all(server: Server, topic: str, partition: int, end: int) -> list[Message]:
     """Every event of the partition up to offset `end`."""
-    consumer = Consumer({"bootstrap.servers": server.at, "group.id": "reader", "enable.auto.commit": False})
+    consumer = Consumer(
+        {"bootstrap.servers": server.address, "group.id": "reader", "enable.auto.commit": False}
+    )
     events: list[Message] = []
     consumer.assign([TopicPartition(topic, partition, TOPICS[topic].log_start)])
     while len(events) < end - TOPICS[topic].log_start:
@@ -120,7 +122,7 @@ def test_the_journal_gives_back_what_the_segments_lack(opened: OpenedFolder) -> 
 
 
 def test_every_group_position_is_there(opened: OpenedFolder) -> None:
-    admin = AdminClient({"bootstrap.servers": opened.server.at})
+    admin = AdminClient({"bootstrap.servers": opened.server.address})
     for group, expected in POSITIONS.items():
         (request,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
         committed = request.result(WAIT_S).topic_partitions
@@ -131,7 +133,7 @@ def test_every_group_position_is_there(opened: OpenedFolder) -> None:
 
 
 def test_topics_and_their_settings_are_as_they_were(opened: OpenedFolder) -> None:
-    admin = AdminClient({"bootstrap.servers": opened.server.at})
+    admin = AdminClient({"bootstrap.servers": opened.server.address})
     listed = admin.list_topics(timeout=WAIT_S).topics
     assert DELETED_TOPIC not in listed
     assert {name: len(topic.partitions) for name, topic in listed.items()} == {

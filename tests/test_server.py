@@ -56,11 +56,11 @@ def test_ctrl_c_stops_cleanly_too_and_the_next_start_knows(tmp_path: Path) -> No
 
 def test_events_are_there_after_a_restart_and_after_a_kill(tmp_path: Path) -> None:
     server = Server(tmp_path / "data").start()
-    assert command("produce", "t", address=server.at, stdin="one\n").code == 0
+    assert command("produce", "t", address=server.address, stdin="one\n").code == 0
     server.restart()
-    assert command("produce", "t", address=server.at, stdin="two\n").code == 0
+    assert command("produce", "t", address=server.address, stdin="two\n").code == 0
     server.restart(kill=True)
-    done = command("tail", "t", "--from", "earliest", "--until", "latest", address=server.at)
+    done = command("tail", "t", "--from", "earliest", "--until", "latest", address=server.address)
     assert [row[5] for row in done.rows] == ["one", "two"]
     server.stop()
 
@@ -88,7 +88,7 @@ def test_a_second_server_on_the_folder_is_refused(tmp_path: Path) -> None:
         done = refused(tmp_path, "--kafka", "127.0.0.1:0")
         assert done.code == ExitCode.LOCKED
         assert f"data folder {tmp_path / 'data'} is in use by another server" in done.err
-        assert command("topics", "list", address=server.at).code == 0
+        assert command("topics", "list", address=server.address).code == 0
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -58,6 +58,6 @@ def mainstem(server: Server) -> Mainstem:
     """`mainstem("topics", "list")` against the module's server."""
 
     def run(*arguments: str, stdin: str | bytes = b"", **environ: str) -> CommandResult:
-        return command(*arguments, stdin=stdin, address=server.at, **environ)
+        return command(*arguments, stdin=stdin, address=server.address, **environ)
 
     return run

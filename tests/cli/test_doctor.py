@@ -24,7 +24,7 @@ def doctor(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_folder_is_examined_when_its_server_has_stopped(tmp_path: Path, kill: bool) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
-        producer = Producer({"bootstrap.servers": server.at, "log_level": 0})
+        producer = Producer({"bootstrap.servers": server.address, "log_level": 0})
         for number in range(50):
             producer.produce("orders", f"order {number}".encode() * 50)
             producer.flush(30)
@@ -42,7 +42,7 @@ def test_a_folder_is_examined_when_its_server_has_stopped(tmp_path: Path, kill: 
 def test_damage_is_reported_by_topic_and_offset(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
-        producer = Producer({"bootstrap.servers": server.at, "log_level": 0})
+        producer = Producer({"bootstrap.servers": server.address, "log_level": 0})
         for number in range(3):
             producer.produce("orders", f"order {number}".encode() * 50)
             producer.flush(30)
@@ -63,7 +63,7 @@ def test_damage_is_reported_by_topic_and_offset(tmp_path: Path) -> None:
 def test_a_repair_reports_its_changes_and_clients_skip_the_gap(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         for _ in range(3):
             client.write("orders", 1, 1000)
@@ -80,7 +80,7 @@ def test_a_repair_reports_its_changes_and_clients_skip_the_gap(tmp_path: Path) -
     assert done.stderr.endswith("; no damage\n")
     assert doctor("--data", data).returncode == ExitCode.DONE
     with Server(data) as server:
-        client.at = server.at
+        client.address = server.address
         assert [offset for offset, _ in client.read("orders")] == [0, 2]
         client.write("orders", 1, 1000)
         assert [offset for offset, _ in client.read("orders")] == [0, 2, 3]
@@ -105,7 +105,7 @@ def test_a_path_that_is_not_a_folder_is_reported_and_unchanged(tmp_path: Path) -
 def test_an_index_that_cannot_be_built_is_noted(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with Server(data) as server:
-        create = ["topics", "create", "orders", "--at", server.at, "--config", "mainstem.search=indexed"]
+        create = ["topics", "create", "orders", "--at", server.address, "--config", "mainstem.search=indexed"]
         subprocess.run([sys.executable, "-m", "mainstem", *create], check=True, timeout=60)
     assert doctor("--data", data).stdout == ""
     without = "import sys; sys.modules['tantivy'] = None; from mainstem.cli import main; main()"

@@ -28,7 +28,7 @@ ORDERS = 40
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("replay") / "data", request.param) as running:
         lines = "".join(f'{{"order":{number}}}\n' for number in range(ORDERS))
-        assert command("produce", "orders", "--key", "order", stdin=lines, address=running.at).code == 0
+        assert command("produce", "orders", "--key", "order", stdin=lines, address=running.address).code == 0
         yield running
 
 
@@ -118,32 +118,32 @@ def test_an_impossible_replay_is_refused(server: Server, mainstem: Mainstem) -> 
     unnamed = mainstem("replay", "*", "--to", to, "--yes", "--job", "a b")
     assert unnamed.code == 2
     assert "is not a job's id" in unnamed.err
-    assert not replayed(server.at, to)
+    assert not replayed(server.address, to)
 
 
 def test_a_person_may_say_no(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "declined")
-    running = ReplayTerminal(server.at, "*", "--topic", "orders", "--to", to)
+    running = ReplayTerminal(server.address, "*", "--topic", "orders", "--to", to)
     running.until(lambda shown: "[y/N]" in shown)
     os.write(running._screen, b"n\n")
     assert running.end() == 130
     assert f"Publish 40 events into topic {to}, at most 1,000 per second (about < 1 s)?" in running.shown
-    assert not replayed(server.at, to)
+    assert not replayed(server.address, to)
 
 
 def test_ctrl_c_at_the_question_ends_it(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "interrupted-early")
-    running = ReplayTerminal(server.at, "*", "--topic", "orders", "--to", to)
+    running = ReplayTerminal(server.address, "*", "--topic", "orders", "--to", to)
     running.until(lambda shown: "[y/N]" in shown)
     running.process.send_signal(signal.SIGINT)
     assert running.end() == 130
-    assert not replayed(server.at, to)
+    assert not replayed(server.address, to)
 
 
 def test_ctrl_c_stops_it_and_the_printed_command_continues_it(server: Server, mainstem: Mainstem) -> None:
     to = target(mainstem, "interrupted")
     order = ("*", "--topic", "orders", "--to", to, "--rate", "8", "--yes", "--until", "2100-01-01")
-    running = ReplayTerminal(server.at, *order)
+    running = ReplayTerminal(server.address, *order)
     running.until(lambda shown: " 4 of 40 events" in shown)
     running.process.send_signal(signal.SIGINT)
     assert running.end() == 130
@@ -155,7 +155,7 @@ def test_ctrl_c_stops_it_and_the_printed_command_continues_it(server: Server, ma
         assert "is running already" in done.err  # the server notices the closed connection a moment later
     assert done.code == 0, done.err
     assert 0 < int(done.rows[0][2]) < ORDERS
-    counts = replayed(server.at, to)
+    counts = replayed(server.address, to)
     assert (len(counts), counts.total()) == (ORDERS, ORDERS)
 
 
@@ -172,14 +172,14 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, by: str,
     chance = random.Random(f"{by} {killed}")
     with serving(tmp_path / "data", by) as server:
         lines = "".join(f'{{"order":{number},"of":"k{number % 97}"}}\n' for number in range(MANY))
-        command("topics", "create", "many", "--partitions", "4", address=server.at)
-        command("topics", "create", "again", "--partitions", "3", address=server.at)
-        assert command("produce", "many", "--key", "of", stdin=lines, address=server.at).code == 0
+        command("topics", "create", "many", "--partitions", "4", address=server.address)
+        command("topics", "create", "again", "--partitions", "3", address=server.address)
+        assert command("produce", "many", "--key", "of", stdin=lines, address=server.address).code == 0
         order = ("replay", "order:*", "--topic", "many", "--to", "again", "--job", "k9")
         breaks = 0
         while True:
-            client = start(server.at, *order, "--rate", "2500", "--yes")
-            if wait_for(client, server, written(server.at, "again") + chance.randint(1, 4_000)):
+            client = start(server.address, *order, "--rate", "2500", "--yes")
+            if wait_for(client, server, written(server.address, "again") + chance.randint(1, 4_000)):
                 break
             breaks += 1
             if killed == "client":
@@ -189,7 +189,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, by: str,
                 server.restart(kill=True)
                 client.wait(60)
         assert breaks >= 1
-        counts = replayed(server.at, "again")
+        counts = replayed(server.address, "again")
     assert [place for place, times in counts.items() if times > 1] == []
     assert len(counts) == MANY
 
@@ -205,7 +205,7 @@ def start(address: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 def wait_for(client: subprocess.Popen[bytes], server: Server, events: int) -> bool:
     """Wait until the target has this many events or the client has ended; returns whether it has finished."""
-    while client.poll() is None and written(server.at, "again") < events:
+    while client.poll() is None and written(server.address, "again") < events:
         time.sleep(0.02)
     # 2: the server has not noticed yet that the client before was killed.
     assert client.poll() in (None, 0, 2)

@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def orders(server: Server) -> None:
     """Create two topics with events about order 4711."""
     for topic, stdin in (("orders", ORDERS), ("payments", '{"paid":"4711","at":1370000100}\n')):
-        assert command("produce", topic, "--timestamp", "at", stdin=stdin, address=server.at).code == 0
+        assert command("produce", topic, "--timestamp", "at", stdin=stdin, address=server.address).code == 0
 
 
 def test_a_pipe_gets_one_json_object_per_line_newest_first(mainstem: Mainstem) -> None:
@@ -113,14 +113,14 @@ def test_an_export_has_all_matches_in_order(mainstem: Mainstem, tmp_path: Path) 
 def test_it_reports_when_it_has_to_use_the_kafka_protocol(mainstem: Mainstem, server: Server) -> None:
     message = mainstem("search", "4711").err
     by_kafka = (
-        f"mainstem: the server at {server.at} serves no HTTP; reading every event by the Kafka protocol"
+        f"mainstem: the server at {server.address} serves no HTTP; reading every event by the Kafka protocol"
     )
     assert message.startswith(by_kafka) if not server.http else message == ""
 
 
 def test_events_are_exact_byte_for_byte(mainstem: Mainstem, server: Server) -> None:
     value = b'{ "n": 1.10,\t"bytes": "\xc3\xbc"}'
-    assert command("produce", "exact", stdin=value + b"\n\xff\xfe\n", address=server.at).code == 0
+    assert command("produce", "exact", stdin=value + b"\n\xff\xfe\n", address=server.address).code == 0
     done = mainstem("export", "--topic", "exact")
     first, second = done.out.splitlines()
     assert value.decode() in first
@@ -153,7 +153,7 @@ def test_an_export_that_fails_leaves_no_file(mainstem: Mainstem, tmp_path: Path)
 
 def test_a_terminal_shows_the_progress(server: Server) -> None:
     ours, theirs = pty.openpty()
-    environ = {**os.environ, "MAINSTEM_AT": server.at}
+    environ = {**os.environ, "MAINSTEM_AT": server.address}
     arguments = [sys.executable, "-m", "mainstem", "search", "4711"]
     done = subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=theirs, env=environ, timeout=60)
     os.close(theirs)
@@ -170,7 +170,7 @@ def test_a_closed_pipe_ends_it_quietly(server: Server) -> None:
         arguments,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "MAINSTEM_AT": server.at},
+        env={**os.environ, "MAINSTEM_AT": server.address},
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None

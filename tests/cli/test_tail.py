@@ -85,7 +85,7 @@ def test_a_missing_topic_is_not_created(mainstem: Mainstem) -> None:
 
 def follow(server: Server, topic: str, *, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "mainstem", "tail", topic, "--from", "earliest", "--at", server.at],
+        [sys.executable, "-m", "mainstem", "tail", topic, "--from", "earliest", "--at", server.address],
         stdout=stdout,
         stderr=stderr,
     )
@@ -152,10 +152,10 @@ def test_a_terminal_gets_colours_and_no_control_characters_of_events(
 
 def test_a_damaged_batch_is_counted_and_skipped(tmp_path: Path) -> None:
     server = Server(tmp_path / "data").start()
-    command("topics", "create", "hurt", address=server.at)
+    command("topics", "create", "hurt", address=server.address)
     for text in ("one", "two", "three"):
         lines = f"{text * 20}\n" * 50
-        assert command("produce", "hurt", address=server.at, stdin=lines).code == 0
+        assert command("produce", "hurt", address=server.address, stdin=lines).code == 0
     server.stop()
     files = (tmp_path / "data" / "partitions").glob("*/*.log")
     (segment,) = [segment_file for segment_file in files if b"twotwo" in segment_file.read_bytes()]
@@ -166,7 +166,7 @@ def test_a_damaged_batch_is_counted_and_skipped(tmp_path: Path) -> None:
     assert done.code == 4
     assert [row[-1] for row in done.rows] == ["ok", "damaged", "ok"]
     with server.start():
-        done = command("tail", "hurt", "--from", "earliest", "--until", "latest", address=server.at)
+        done = command("tail", "hurt", "--from", "earliest", "--until", "latest", address=server.address)
     assert [row[5] for row in done.rows] == ["one" * 20] * 50 + ["three" * 20] * 50
     assert done.code == 4
     assert done.err.splitlines() == [

@@ -141,7 +141,7 @@ def against_mainstem(name: str, folder: Path) -> None:
     """The whole of one client's test: the suite against a fresh server gives what the report card says."""
     need(name)
     with Server(folder / "data").start() as server:
-        result = run(name, server.at)
+        result = run(name, server.address)
     check(name, result)
 
 

@@ -115,7 +115,7 @@ def newest_events(bootstrap: str, topic: str, count: int) -> list[Any]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("console")
     with Server(folder / "data", http="127.0.0.1:0", log_level="warning") as running:
-        fill(running.at)
+        fill(running.address)
         yield running
 
 

@@ -129,13 +129,13 @@ def serve(data: str, folder: str = "") -> None:
         signal.signal(number, signal.default_int_handler)  # a background job ignores Ctrl-C otherwise
     with Server(data, http="127.0.0.1:0", log_level="warning") as server:
         stop = threading.Event()
-        webhooks = fill(server.at, Path(folder) if folder else None)
+        webhooks = fill(server.address, Path(folder) if folder else None)
         work: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = [
-            (feed, (server.at, webhooks, stop), {}),
-            (consume, (server.at, "dashboard", ["webhooks"], stop), {"per_s": 2_000}),
-            (consume, (server.at, "billing", ["flights"], stop), {"per_s": 60}),
-            (consume, (server.at, "notifier", ["webhooks"], stop), {"per_s": 40, "commits": 30}),
-            (consume, (server.at, "refunds", ["refunds"], stop), {"per_s": 5_000}),
+            (feed, (server.address, webhooks, stop), {}),
+            (consume, (server.address, "dashboard", ["webhooks"], stop), {"per_s": 2_000}),
+            (consume, (server.address, "billing", ["flights"], stop), {"per_s": 60}),
+            (consume, (server.address, "notifier", ["webhooks"], stop), {"per_s": 40, "commits": 30}),
+            (consume, (server.address, "refunds", ["refunds"], stop), {"per_s": 5_000}),
         ]
         threads = [threading.Thread(target=run, args=args, kwargs=more) for run, args, more in work]
         for thread in threads:

@@ -25,7 +25,7 @@ def traffic(server: Server) -> Iterator[threading.Event]:
     over, hang = threading.Event(), threading.Event()
 
     def publish() -> None:
-        producer = Producer({"bootstrap.servers": server.at, "log_level": 0})
+        producer = Producer({"bootstrap.servers": server.address, "log_level": 0})
         while not over.wait(0.1):
             producer.produce("late", b'{"late": true}')
             producer.poll(0)
@@ -33,7 +33,7 @@ def traffic(server: Server) -> Iterator[threading.Event]:
 
     def consume(group: str, hangs: bool) -> None:
         settings = {
-            "bootstrap.servers": server.at,
+            "bootstrap.servers": server.address,
             "group.id": group,
             "client.id": f"{group}-7",
             "log_level": 0,
@@ -78,7 +78,7 @@ def test_a_consumer_that_stops_committing_is_stuck(show: Open, traffic: threadin
 def test_a_reset_is_undone(show: Open, server: Server) -> None:
     consumer = Consumer(
         {
-            "bootstrap.servers": server.at,
+            "bootstrap.servers": server.address,
             "group.id": "undone",
             "auto.offset.reset": "earliest",
             "log_level": 0,

@@ -24,7 +24,7 @@ def large_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with `TOPICS` topics."""
     folder = tmp_path_factory.mktemp("large_server")
     with Server(folder / "data", http="127.0.0.1:0", log_level="warning", durability="os") as server:
-        admin = AdminClient({"bootstrap.servers": server.at})
+        admin = AdminClient({"bootstrap.servers": server.address})
         for first in range(0, TOPICS, BATCH):
             names = [f"shop.{number % 40:02}.orders.{number:05}" for number in range(first, first + BATCH)]
             topics = [NewTopic(name, num_partitions=1) for name in names]

@@ -38,7 +38,7 @@ def test_topics_are_filtered_sorted_and_opened_by_keys(show: Open) -> None:
 
 def test_thousands_of_topics_are_a_few_rows(show: Open, server: Server) -> None:
     names = [f"many.{number:05}" for number in range(1_500)]
-    admin = AdminClient({"bootstrap.servers": server.at})
+    admin = AdminClient({"bootstrap.servers": server.address})
     for creation in admin.create_topics([NewTopic(name, num_partitions=1) for name in names]).values():
         creation.result()
     try:

@@ -216,7 +216,7 @@ def test_a_cancelled_flight_is_replayed(show: Open, server: Server) -> None:
     page.get_by_text("1 event will be published to again").wait_for()
     page.get_by_role("button", name="Replay", exact=True).click()
     page.get_by_text("Published 1 event to again").wait_for()
-    page = show(f"#/event/again/0/{newest_events(server.at, 'again', 1)[0].offset()}")
+    page = show(f"#/event/again/0/{newest_events(server.address, 'again', 1)[0].offset()}")
     page.get_by_role("tab", name="Headers 3").click()
     page.get_by_text("mainstem-replayed-from").wait_for()
     assert "flights/" in page.locator(".headers").inner_text()

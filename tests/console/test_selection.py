@@ -53,7 +53,7 @@ def test_selected_matches_are_replayed_and_exported(show: Open, server: Server) 
     page.get_by_text("Published 2 events to again").wait_for()
     origins = {
         dict(event.headers())["mainstem-replayed-from"].decode()
-        for event in newest_events(server.at, "again", 2)
+        for event in newest_events(server.address, "again", 2)
     }
     assert origins == {f"flights/{place.replace(':', '/')}" for place in places}
     page.get_by_role("button", name="Clear the selection").click()
@@ -76,7 +76,7 @@ def test_an_event_is_edited_before_it_is_published_again(show: Open, server: Ser
     assert "4711" in dialog.locator(".diff-add").first.inner_text()
     dialog.get_by_role("button", name="Publish", exact=True).click()
     page.get_by_text("Published 1 event to again").wait_for()
-    [event] = newest_events(server.at, "again", 1)
+    [event] = newest_events(server.address, "again", 1)
     headers = dict(event.headers())
     assert event.key() == b"mended"
     assert json.loads(event.value()) == before | {"refund": 4711, "by": EVIL}
@@ -85,10 +85,10 @@ def test_an_event_is_edited_before_it_is_published_again(show: Open, server: Ser
 
 def test_unchanged_parts_stay_byte_for_byte(show: Open, server: Server) -> None:
     raw = b'{ "a":1,\t"b": "\\u00e9" }'
-    producer = Producer({"bootstrap.servers": server.at})
+    producer = Producer({"bootstrap.servers": server.address})
     producer.produce("refunds", raw, key=b"\xff\x00")
     producer.flush(10)
-    page = show(f"#/event/refunds/0/{newest_events(server.at, 'refunds', 1)[0].offset()}")
+    page = show(f"#/event/refunds/0/{newest_events(server.address, 'refunds', 1)[0].offset()}")
     page.get_by_role("button", name="Edit and publish…").click()
     dialog = page.get_by_role("dialog")
     assert dialog.get_by_label("Key", exact=True).is_disabled()
@@ -96,7 +96,7 @@ def test_unchanged_parts_stay_byte_for_byte(show: Open, server: Server) -> None:
     dialog.get_by_text("without changes").wait_for()
     dialog.get_by_role("button", name="Publish", exact=True).click()
     page.get_by_text("Published 1 event to again").wait_for()
-    [event] = newest_events(server.at, "again", 1)
+    [event] = newest_events(server.address, "again", 1)
     assert (event.key(), event.value()) == (b"\xff\x00", raw)
 
 

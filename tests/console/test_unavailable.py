@@ -79,7 +79,7 @@ def test_the_overview_reports_a_full_disk(tmp_path: Path, page: Any) -> None:
 
 def test_a_read_only_console_says_so_and_has_no_buttons(tmp_path: Path, page: Any) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0", http_read_only="true") as server:
-        Producer({"bootstrap.servers": server.at}).list_topics("orders", 10)
+        Producer({"bootstrap.servers": server.address}).list_topics("orders", 10)
         page.goto(f"http://{server.http}/#/overview")
         page.get_by_text("this console cannot change, publish or replay anything").wait_for()
         page.get_by_role("link", name="Topics", exact=True).click()
@@ -89,7 +89,16 @@ def test_a_read_only_console_says_so_and_has_no_buttons(tmp_path: Path, page: An
 
 
 def test_a_console_in_front_of_a_cluster_says_so(empty_server: Server, page: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mainstem", "console", "--at", empty_server.at, "--http", "127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "mainstem",
+        "console",
+        "--at",
+        empty_server.address,
+        "--http",
+        "127.0.0.1:0",
+    ]
     command += ["--data", str(tmp_path / "filters")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as console:
         try:

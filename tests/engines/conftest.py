@@ -63,7 +63,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     if request.param == "embedded":
         opener = lambda: embedded(tmp_path)  # noqa: E731
     elif request.param == "kafka":
-        address = request.getfixturevalue("server").at
+        address = request.getfixturevalue("server").address
         opener = lambda: kafka(address)  # noqa: E731
     else:
         address = request.getfixturevalue("real_kafka")

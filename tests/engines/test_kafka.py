@@ -18,7 +18,7 @@ from tests.support.server import Server
 
 def test_connect_is_the_public_way_in_and_out(server: Server) -> None:
     async def work() -> None:
-        async with mainstem.connect(server.at) as stream:
+        async with mainstem.connect(server.address) as stream:
             (position,) = await stream.publish("public", [mainstem.NewEvent(b"hello", key=b"k")])
             reader = await stream.reader([position])
             result = await reader.read(wait_ms=10_000)
@@ -30,7 +30,7 @@ def test_connect_is_the_public_way_in_and_out(server: Server) -> None:
 
 def test_one_address_of_several_is_enough(server: Server) -> None:
     async def work() -> None:
-        async with mainstem.connect(f"127.0.0.1:1,{server.at}") as stream:
+        async with mainstem.connect(f"127.0.0.1:1,{server.address}") as stream:
             assert (await stream.cluster()).id
 
     asyncio.run(work())
@@ -45,7 +45,7 @@ class FixedWallClock(BlockingClock):
 
 def test_the_lag_of_a_group_is_measured_on_the_clock_of_the_engine(server: Server) -> None:
     async def work() -> None:
-        engine = await KafkaEngine.connect(server.at, timeout_s=10, clock=FixedWallClock())
+        engine = await KafkaEngine.connect(server.address, timeout_s=10, clock=FixedWallClock())
         try:
             await engine.create_topic("clocked", partitions=1, settings={"retention.ms": "-1"})
             await engine.publish(

@@ -1,19 +1,19 @@
-"""The ack checker: remembers every promise a server made, and judges after each restart whether it kept them.
+"""The ack checker: records every promise a server made, and checks after each restart that it kept them.
 
 Owns: the ledger of promises (acknowledged events, events that a consumer was shown, committed offsets) and
-the rules by which they are judged. Knows no client and no server: whoever drives them tells it what was
-sent, what was acknowledged and what is there now; its own test feeds it each kind of violation. Safe to use
-from several threads.
+the rules by which they are judged. It contains no client and no server: the test that runs them reports what
+was sent, what was acknowledged and what is there now. Its own test feeds it every kind of violation. Safe to
+use from several threads.
 
 The rules:
 - lost: an event was acknowledged, or shown to a consumer, and is not there.
-- changed: another event stands at an offset that was acknowledged or shown.
-- twice: an event stands at two offsets although its producer never sent it twice, or is idempotent.
-- order: two events of one producer stand in another order than they were sent.
-- invented: an event is there that nobody sent.
+- changed: another event is at an offset that was acknowledged or shown.
+- twice: an event is at two offsets although its producer never sent it twice, or is idempotent.
+- order: two events of one producer are not in the order in which they were sent.
+- invented: an event is there that no producer sent.
 - gap: the offsets of a partition do not follow each other one by one.
-- back: a committed offset is less than the last one that was acknowledged, or gone.
-- ahead: a committed offset is one that nobody tried to commit after the last one acknowledged.
+- back: a committed offset is less than the last one that was acknowledged, or is missing.
+- ahead: a committed offset is one that no consumer tried to commit after the last one acknowledged.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Partition = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """What identifies an event: who sent it, as its how-manieth to this partition, and a hash of its
-    payload."""
+    """What identifies an event: its source, its number among the events of that source in this partition, and
+    a hash of its payload."""
 
     source: str
     number: int
@@ -61,12 +61,12 @@ class Violation:
 
 
 @dataclass(slots=True)
-class _Position:
+class LedgerPosition:
     """What is known of one group's committed offset in one partition."""
 
     acknowledged: int = -1
     tried: set[int] = field(default_factory=set)
-    """Commits sent since then whose answer never came: any of them may be in force."""
+    """Commits sent since then that got no answer: any of them may be in force."""
 
 
 @dataclass(slots=True)
@@ -74,18 +74,18 @@ class Ledger:
     """All promises of one server's life, over all its deaths.
 
     `may_repeat`: the sources whose client sends again when it does not know (a plain producer with
-    retries): what they sent may be there twice, and a repeated event may stand behind a later one.
+    retries): what they sent may be there twice, and a repeated event may be behind a later one.
     """
 
     may_repeat: frozenset[str] = frozenset()
     _sent: dict[Partition, set[LedgerEvent]] = field(default_factory=dict)
     _promised: dict[Partition, dict[int, LedgerEvent]] = field(default_factory=dict)
-    _positions: dict[tuple[str, Partition], _Position] = field(default_factory=dict)
+    _positions: dict[tuple[str, Partition], LedgerPosition] = field(default_factory=dict)
     _broken: list[Violation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sent(self, where: Partition, event: LedgerEvent) -> None:
-        """Told before the event leaves: from now on it may be there."""
+        """Call it before the event is sent: from now on it may be there."""
         with self._lock:
             self._sent.setdefault(where, set()).add(event)
 
@@ -105,21 +105,21 @@ class Ledger:
                 self._broken.append(Violation("changed", partition_name(where), text))
 
     def committing(self, group: str, where: Partition, offset: int) -> None:
-        """Told before a commit leaves."""
+        """Call it before a commit is sent."""
         with self._lock:
-            self._positions.setdefault((group, where), _Position()).tried.add(offset)
+            self._positions.setdefault((group, where), LedgerPosition()).tried.add(offset)
 
     def committed(self, group: str, where: Partition, offset: int) -> None:
         """The server acknowledged this commit; commits of one group to one partition are made one after the
         other."""
         with self._lock:
-            position = self._positions.setdefault((group, where), _Position())
+            position = self._positions.setdefault((group, where), LedgerPosition())
             position.acknowledged = offset
             position.tried.clear()
 
     @property
     def promises(self) -> int:
-        """How many events are promised, so that a test can tell that it tested something."""
+        """How many events are promised. A test asserts that there were enough of them to show something."""
         with self._lock:
             return sum(map(len, self._promised.values()))
 
@@ -136,71 +136,71 @@ class Ledger:
         (others are 0).
         """
         with self._lock:
-            found = list(self._broken)
+            violations = list(self._broken)
             for where in sorted({*there, *self._promised}):
                 start = (log_starts or {}).get(where, 0)
-                found += self._judge_partition(where, list(there.get(where, ())), start)
+                violations += self._judge_partition(where, list(there.get(where, ())), start)
             if positions is not None:
-                found += self._judge_positions(positions)
-            return found
+                violations += self._judge_positions(positions)
+            return violations
 
     def _judge_partition(
         self, where: Partition, there: list[tuple[int, LedgerEvent]], log_start: int
     ) -> list[Violation]:
         def broken(rule: Rule, what: str) -> None:
-            found.append(Violation(rule, partition_name(where), what))
+            violations.append(Violation(rule, partition_name(where), what))
 
-        found: list[Violation] = []
-        at = dict(there)
+        violations: list[Violation] = []
+        events = dict(there)
         for offset, event in sorted(self._promised.get(where, {}).items()):
             if offset < log_start:
                 continue
-            if offset not in at:
+            if offset not in events:
                 broken("lost", f"{event} was promised at offset {offset}")
-            elif at[offset] != event:
-                broken("changed", f"{event} was promised at offset {offset}, {at[offset]} is there")
+            elif events[offset] != event:
+                broken("changed", f"{event} was promised at offset {offset}, {events[offset]} is there")
         for (before, _), (offset, _) in pairwise([(log_start - 1, None), *there]):
             if offset != before + 1:
                 broken("gap", f"offset {offset} follows {before}")
-        found += self._judge_repeats(where, there)
-        found += self._judge_order(where, there)
-        return found
+        violations += self._judge_repeats(where, there)
+        violations += self._judge_order(where, there)
+        return violations
 
     def _judge_repeats(self, where: Partition, there: list[tuple[int, LedgerEvent]]) -> list[Violation]:
-        found: list[Violation] = []
+        violations: list[Violation] = []
         sent = self._sent.get(where, set())
         first: dict[LedgerEvent, int] = {}
         for offset, event in there:
             if event not in sent:
-                found.append(Violation("invented", partition_name(where), f"{event} at offset {offset}"))
+                violations.append(Violation("invented", partition_name(where), f"{event} at offset {offset}"))
             elif event in first and event.source not in self.may_repeat:
                 text = f"{event} at offsets {first[event]} and {offset}"
-                found.append(Violation("twice", partition_name(where), text))
+                violations.append(Violation("twice", partition_name(where), text))
             first.setdefault(event, offset)
-        return found
+        return violations
 
     def _judge_order(self, where: Partition, there: list[tuple[int, LedgerEvent]]) -> list[Violation]:
-        found: list[Violation] = []
+        violations: list[Violation] = []
         last: dict[str, LedgerEvent] = {}
         for offset, event in there:
             before = last.get(event.source)
             if before is not None and event.number < before.number and event.source not in self.may_repeat:
-                found.append(
+                violations.append(
                     Violation("order", partition_name(where), f"{event} at offset {offset} behind {before}")
                 )
             last[event.source] = event
-        return found
+        return violations
 
     def _judge_positions(self, positions: Mapping[tuple[str, Partition], int]) -> list[Violation]:
-        found: list[Violation] = []
+        violations: list[Violation] = []
         for (group, where), known in self._positions.items():
             now = positions.get((group, where), -1)
             if now == known.acknowledged or now in known.tried:
                 continue
             rule: Rule = "back" if now < known.acknowledged else "ahead"
             text = f"{now}; acknowledged was {known.acknowledged}, tried {sorted(known.tried)}"
-            found.append(Violation(rule, f"{group} in {partition_name(where)}", text))
-        return found
+            violations.append(Violation(rule, f"{group} in {partition_name(where)}", text))
+        return violations
 
 
 def partition_name(where: Partition) -> str:

@@ -23,9 +23,9 @@ def wait_for(what: Callable[[], bool], why: str) -> None:
 class AcknowledgedClient:
     """A client of which every call ends within WAIT_S, successful or not."""
 
-    def __init__(self, at: str) -> None:
-        self.at = at
-        self.admin = AdminClient({"bootstrap.servers": at, **QUIET})
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.admin = AdminClient({"bootstrap.servers": address, **QUIET})
         self.acknowledged: list[tuple[int, bytes]] = []
         self.refusals: list[KafkaError] = []
 
@@ -35,7 +35,7 @@ class AcknowledgedClient:
 
     def producer(self, timeout_ms: int) -> Producer:
         return Producer(
-            {"bootstrap.servers": self.at, "acks": "all", "message.timeout.ms": timeout_ms, **QUIET}
+            {"bootstrap.servers": self.address, "acks": "all", "message.timeout.ms": timeout_ms, **QUIET}
         )
 
     def answered(self, error: KafkaError | None, message: Message) -> None:
@@ -56,10 +56,10 @@ class AcknowledgedClient:
 
     def read(self, topic: str) -> list[tuple[int, bytes]]:
         consumer = Consumer(
-            {"bootstrap.servers": self.at, "group.id": "judge", "enable.partition.eof": True, **QUIET}
+            {"bootstrap.servers": self.address, "group.id": "judge", "enable.partition.eof": True, **QUIET}
         )
         consumer.assign([TopicPartition(topic, 0, 0)])
-        found: list[tuple[int, bytes]] = []
+        events: list[tuple[int, bytes]] = []
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             message = consumer.poll(1.0)
@@ -69,21 +69,21 @@ class AcknowledgedClient:
                 offset, value = message.offset(), message.value()
                 assert offset is not None
                 assert value is not None
-                found.append((offset, value))
+                events.append((offset, value))
         consumer.close()
-        return found
+        return events
 
     def commit(self, topic: str, offset: int) -> int:
         """Commit and ask: what the server then says."""
-        consumer = Consumer({"bootstrap.servers": self.at, "group.id": "billing", **QUIET})
+        consumer = Consumer({"bootstrap.servers": self.address, "group.id": "billing", **QUIET})
         try:
             consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
-            (told,) = consumer.committed([TopicPartition(topic, 0)], timeout=WAIT_S)
-            return int(told.offset)
+            (committed,) = consumer.committed([TopicPartition(topic, 0)], timeout=WAIT_S)
+            return int(committed.offset)
         finally:
             consumer.close()
 
     def lost(self, topic: str) -> list[int]:
         """Offsets of acknowledged events that are not there any more, or are others."""
-        found = dict(self.read(topic))
-        return [offset for offset, value in self.acknowledged if found.get(offset) != value]
+        events = dict(self.read(topic))
+        return [offset for offset, value in self.acknowledged if events.get(offset) != value]

@@ -28,7 +28,7 @@ def _unmount(folder: Path) -> None:
 
 @contextlib.contextmanager
 def tmpfs(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system in memory that holds so much, mounted at `folder`."""
+    """A file system in memory of this size, mounted at `folder`."""
     folder.mkdir()
     _mount("-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder)
     try:
@@ -39,9 +39,10 @@ def tmpfs(folder: Path, megabytes: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def ext4(folder: Path, megabytes: int, *, backed_megabytes: int | None = None) -> Iterator[Path]:
-    """An ext4 of this size on a loop device, mounted at `folder`; its image lies in a tmpfs beside. With
-    `backed_megabytes` the tmpfs holds only so much of it: what is written back beyond that fails, and only
-    then."""
+    """An ext4 of this size on a loop device, mounted at `folder`; its image is in a tmpfs next to it.
+
+    With `backed_megabytes` the tmpfs has room for no more than that of the image. A write beyond it fails
+    only when the kernel writes the page back."""
     with tmpfs(folder.with_name(folder.name + "-image"), backed_megabytes or megabytes + 1) as below:
         image = below / "image"
         with image.open("wb") as file:
@@ -62,8 +63,8 @@ def ext4(folder: Path, megabytes: int, *, backed_megabytes: int | None = None) -
 
 
 def replace_device(folder: Path, megabytes: int) -> None:
-    """Give the ext4 at `folder` a device that works: forget what only the page cache had, check, mount again.
-    Nobody may use it."""
+    """Replace the device of the ext4 at `folder` by one that works: drop what was only in the page cache,
+    check, mount again. No process may have a file open in it."""
     below = folder.with_name(folder.name + "-image")
     for _ in range(100):  # the process that waited for the disk outlives a killed server for a moment
         if subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode == 0:

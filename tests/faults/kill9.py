@@ -53,7 +53,7 @@ class LoadWriter(threading.Thread):
     def __init__(
         self,
         name: str,
-        at: str,
+        address: str,
         ledger: Ledger,
         config: dict[str, object],
         size: int,
@@ -61,7 +61,7 @@ class LoadWriter(threading.Thread):
         seed: int,
     ) -> None:
         super().__init__(name=name, daemon=True)
-        settings = {"bootstrap.servers": at, **CLIENT, **config}
+        settings = {"bootstrap.servers": address, **CLIENT, **config}
         self._producer = Producer(settings)
         self._ledger = ledger
         self._size = size
@@ -111,11 +111,11 @@ class LoadWriter(threading.Thread):
 class LoadReader(threading.Thread):
     """One consumer of a group: remembers what it was shown, and commits its place now and then."""
 
-    def __init__(self, at: str, ledger: Ledger, seed: int) -> None:
+    def __init__(self, address: str, ledger: Ledger, seed: int) -> None:
         super().__init__(name="reader", daemon=True)
         self._consumer = Consumer(
             {
-                "bootstrap.servers": at,
+                "bootstrap.servers": address,
                 "group.id": GROUP,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
@@ -169,21 +169,21 @@ class LoadReader(threading.Thread):
                     self.commits += 1
 
 
-def read_all_events(at: str) -> dict[Partition, list[tuple[int, LedgerEvent]]]:
+def read_all_events(address: str) -> dict[Partition, list[tuple[int, LedgerEvent]]]:
     """Every event that is there, by one read from the start to the end."""
     consumer = Consumer(
         {
-            "bootstrap.servers": at,
+            "bootstrap.servers": address,
             **CLIENT,
             "group.id": "judge",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
         },
     )
-    found: dict[Partition, list[tuple[int, LedgerEvent]]] = {
+    events: dict[Partition, list[tuple[int, LedgerEvent]]] = {
         (TOPIC, number): [] for number in range(PARTITIONS)
     }
-    consumer.assign([TopicPartition(topic, number, 0) for topic, number in found])
+    consumer.assign([TopicPartition(topic, number, 0) for topic, number in events])
     ends = 0
     deadline = time.monotonic() + SETTLE_S
     while ends < PARTITIONS:
@@ -198,14 +198,14 @@ def read_all_events(at: str) -> dict[Partition, list[tuple[int, LedgerEvent]]]:
             assert value is not None
             assert partition is not None
             assert offset is not None
-            found[TOPIC, partition].append((offset, event_of(value)))
+            events[TOPIC, partition].append((offset, event_of(value)))
     consumer.close()
-    return found
+    return events
 
 
-def committed_positions(at: str) -> dict[tuple[str, Partition], int]:
+def committed_positions(address: str) -> dict[tuple[str, Partition], int]:
     """The group's committed offsets."""
-    consumer = Consumer({"bootstrap.servers": at, **CLIENT, "group.id": GROUP})
+    consumer = Consumer({"bootstrap.servers": address, **CLIENT, "group.id": GROUP})
     asked = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
     committed = consumer.committed(asked, timeout=SETTLE_S)
     consumer.close()
@@ -213,7 +213,9 @@ def committed_positions(at: str) -> dict[tuple[str, Partition], int]:
 
 
 @contextlib.contextmanager
-def under_load(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[list[LoadWriter], LoadReader]]:
+def under_load(
+    address: str, ledger: Ledger, rng: random.Random
+) -> Iterator[tuple[list[LoadWriter], LoadReader]]:
     """All writers and the reader, running; the gates are closed."""
     kinds = {
         "idempotent": (IDEMPOTENT, 300, 0.006),
@@ -222,10 +224,10 @@ def under_load(at: str, ledger: Ledger, rng: random.Random) -> Iterator[tuple[li
         "plain-bulk": ({**PLAIN, **BULK}, 60_000, 0.05),
     }
     writers = [
-        LoadWriter(name, at, ledger, config, size, pause_s, rng.randrange(1 << 32))
+        LoadWriter(name, address, ledger, config, size, pause_s, rng.randrange(1 << 32))
         for name, (config, size, pause_s) in kinds.items()
     ]
-    reader = LoadReader(at, ledger, rng.randrange(1 << 32))
+    reader = LoadReader(address, ledger, rng.randrange(1 << 32))
     workers: list[LoadWriter | LoadReader] = [*writers, reader]
     for worker in workers:
         worker.start()
@@ -283,10 +285,10 @@ def run(
     rng = random.Random(seed)
     ledger = Ledger()
     with Server(folder / "data", durability=durability, log_level="warning") as server:
-        admin = AdminClient({"bootstrap.servers": server.at, **CLIENT})
+        admin = AdminClient({"bootstrap.servers": server.address, **CLIENT})
         topic = NewTopic(TOPIC, PARTITIONS, 1, config={"segment.bytes": str(SEGMENT_BYTES)})
         admin.create_topics([topic])[TOPIC].result(SETTLE_S)
-        with under_load(server.at, ledger, rng) as (writers, reader), _with_logs(server):
+        with under_load(server.address, ledger, rng) as (writers, reader), _with_logs(server):
             for death in range(kills):
                 for writer in writers:
                     writer.gate.set()
@@ -296,7 +298,7 @@ def run(
                     writer.settle()
                 reader.paused.set()
                 assert reader.resting.wait(SETTLE_S), "the reader hangs"
-                broken = ledger.judge(read_all_events(server.at), committed_positions(server.at))
+                broken = ledger.judge(read_all_events(server.address), committed_positions(server.address))
                 assert not broken, "\n".join([f"seed {seed}, death {death + 1}:", *map(str, broken[:20])])
                 reader.paused.clear()
         assert reader.commits, "the group never committed: nothing was tested"

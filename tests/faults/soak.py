@@ -3,10 +3,10 @@ by the ack checker after each.
 
     python -m tests.faults.soak [--minutes M] [--seed N] [--only KIND ...]
 
-Owns: the kinds of fault that leave the clients alive, and the telling. Writers, reader and judgement are
+Owns: the kinds of fault that leave the clients alive, and the report. Writers, reader and judgement are
 kill9's. A life is one data folder: it is judged whole after each fault, so lives are short, and each begins
-anew. Memory and open files are told for the lives in which the process never ends. Exit code 1, with seed and
-every broken promise, if one is broken.
+with an empty folder. Memory and open files are reported for the lives in which the process never ends. Exit
+code 1, with seed and every broken promise, if one is broken.
 """
 
 from __future__ import annotations
@@ -218,15 +218,15 @@ def soak(minutes: float, seed: int, names: list[str]) -> bool:
     while time.monotonic() < ends:
         name, life_seed = rng.choice(names), rng.randrange(1 << 32)
         try:
-            kept, died, summary = life(name, KINDS[name], A_LIFE, life_seed)
+            life_promises, died, summary = life(name, KINDS[name], A_LIFE, life_seed)
         except AssertionError as error:
             broken = True
             print(f"BROKEN {name}, seed {life_seed}: {error}", flush=True)
             continue
-        promises += kept
+        promises += life_promises
         deaths += died
         faults[name] += A_LIFE
-        print(f"{time.strftime('%H:%M:%S')}  {kept:7,} kept  {summary}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')}  {life_promises:7,} kept  {summary}", flush=True)
     listed = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
     print(
         f"{minutes:g} minutes, {sum(faults.values())} faults ({listed}), {deaths} deaths by kill -9, "

@@ -22,9 +22,9 @@ THERE = list(enumerate(EVENTS))
 def ledger() -> Ledger:
     """Five events sent and acknowledged at offsets 0 to 4, and a sixth sent without an answer."""
     ledger = Ledger(may_repeat=frozenset({"retrying"}))
-    for offset, one in THERE:
-        ledger.sent(HERE, one)
-        ledger.acknowledged(HERE, offset, one)
+    for offset, acknowledged_event in THERE:
+        ledger.sent(HERE, acknowledged_event)
+        ledger.acknowledged(HERE, offset, acknowledged_event)
     ledger.sent(HERE, event(5))
     return ledger
 

@@ -52,12 +52,12 @@ def frozen(ledger: Ledger) -> Ledger:
     return Ledger(_sent=ledger._sent, _promised=promised, _positions=positions)
 
 
-def judge(before: Ledger, at: str) -> None:
+def judge(before: Ledger, address: str) -> None:
     """All that was promised is at this server, and no position is behind it or ahead of it."""
-    there = kill9.read_all_events(at)
+    there = kill9.read_all_events(address)
     broken = before.judge(there)
     assert not broken, "\n".join(map(str, broken[:20]))
-    now = kill9.committed_positions(at)
+    now = kill9.committed_positions(address)
     for (group, where), known in before._positions.items():
         ends = 1 + max((offset for offset, _ in there[where]), default=-1)
         assert known.acknowledged <= now.get((group, where), -1) <= ends
@@ -74,11 +74,11 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
     befores: list[Ledger] = []
     backup = tmp_path
     with Server(tmp_path / "data", log_level="warning") as server:
-        admin = AdminClient({"bootstrap.servers": server.at, **kill9.CLIENT})
+        admin = AdminClient({"bootstrap.servers": server.address, **kill9.CLIENT})
         config = {"segment.bytes": str(kill9.SEGMENT_BYTES)}
         topic = NewTopic(kill9.TOPIC, kill9.PARTITIONS, 1, config=config)
         admin.create_topics([topic])[kill9.TOPIC].result(30)
-        with kill9.under_load(server.at, ledger, rng) as (writers, reader):
+        with kill9.under_load(server.address, ledger, rng) as (writers, reader):
             for writer in writers:
                 writer.gate.set()
             deadline = time.monotonic() + 80
@@ -100,15 +100,15 @@ def test_all_that_was_acknowledged_before_a_backup_is_in_it(tmp_path: Path) -> N
         done = run("restore", backup, tmp_path / f"restored-{number}")
         assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
         with Server(tmp_path / f"restored-{number}") as restored:
-            judge(before, restored.at)
-            AcknowledgedClient(restored.at).write(kill9.TOPIC, 3, 1000)
+            judge(before, restored.address)
+            AcknowledgedClient(restored.address).write(kill9.TOPIC, 3, 1000)
         assert content(backup) == as_made
         assert min(epochs(restored.data)) > max(epochs(server.data))
 
 
 def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 5, 100)
     subprocess.run(["cp", "-a", tmp_path / "data", tmp_path / "copy"], check=True)
@@ -116,7 +116,7 @@ def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:
     before = max(epochs(tmp_path / "moved"))
     for name, is_copy in (("moved", False), ("copy", True)):
         with Server(tmp_path / name) as server:
-            client.at = server.at
+            client.address = server.address
             assert client.lost("orders") == []
         assert ("is a copy of another" in server.logs()) == is_copy
         assert (max(epochs(tmp_path / name)) > before + 60_000) == is_copy
@@ -128,7 +128,7 @@ def test_a_copy_by_other_means_is_detected(tmp_path: Path) -> None:
 
 def test_a_backup_or_restore_that_is_not_possible_is_refused_in_one_line(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 5, 100)
         refused = [
@@ -148,7 +148,7 @@ def test_a_backup_or_restore_that_is_not_possible_is_refused_in_one_line(tmp_pat
 
 def test_a_damaged_backup_is_reported_when_it_is_restored(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 5, 100)
     assert run("backup", server.data, tmp_path / "backup").returncode == ExitCode.DONE
@@ -167,7 +167,7 @@ def test_a_damaged_backup_is_reported_when_it_is_restored(tmp_path: Path) -> Non
 def test_a_start_changes_no_file_that_a_backup_shares(tmp_path: Path) -> None:
     """A segment is one file with a copy's (hard link), and the start has to write to it and to cut it."""
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 20, 1000)
         server.kill()
@@ -180,5 +180,5 @@ def test_a_start_changes_no_file_that_a_backup_shares(tmp_path: Path) -> None:
         assert "cut 200 bytes" in server.logs(), server.logs()
         assert (tmp_path / "copy").read_bytes() == before
         assert segment.read_bytes() == before[:-200]
-        client.at = server.at
+        client.address = server.address
         assert client.lost("orders") == []

@@ -1,4 +1,4 @@
-"""A network that goes away under a member of a group: no packet tells the server that its client is gone.
+"""A network that goes away under a member of a group: no packet informs the server of the loss.
 
 The member runs in a network namespace of its own, behind a pair of virtual interfaces, whose end here is then
 taken down: what either side sends is lost, and no connection is reset. It needs root; without, the test is
@@ -82,10 +82,10 @@ def test_the_partitions_of_a_client_behind_a_cut_network_go_to_the_others(tmp_pa
     with wire() as cable:
         settings = {"kafka": f"{cable.here}:0", "allow_anonymous": "true", "connections_max_idle_ms": 8000}
         with Server(tmp_path / "data", **settings) as server:
-            admin = AdminClient({"bootstrap.servers": server.at, **QUIET})
+            admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
             admin.create_topics([NewTopic("orders", 4, 1)])["orders"].result(WAIT_S)
             far = subprocess.Popen(
-                ["ip", "netns", "exec", cable.name, sys.executable, "-c", MEMBER, server.at],
+                ["ip", "netns", "exec", cable.name, sys.executable, "-c", MEMBER, server.address],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
@@ -97,7 +97,7 @@ def test_the_partitions_of_a_client_behind_a_cut_network_go_to_the_others(tmp_pa
                 cable.cut()
                 _another_gets_all(server)
                 assert far.poll() is None, "it lives, and knows nothing"
-                wait_for(lambda: cable.established() == 0, "connections to nobody stay open")
+                wait_for(lambda: cable.established() == 0, "connections to the lost client stay open")
                 wait_for(lambda: descriptors(server, "socket") < 12, "descriptors are left")
             finally:
                 far.kill()
@@ -109,7 +109,7 @@ def test_the_partitions_of_a_client_behind_a_cut_network_go_to_the_others(tmp_pa
 
 def _another_gets_all(server: Server) -> None:
     other = Consumer(
-        {"bootstrap.servers": server.at, "group.id": "billing", "session.timeout.ms": 6000, **QUIET}
+        {"bootstrap.servers": server.address, "group.id": "billing", "session.timeout.ms": 6000, **QUIET}
     )
     other.subscribe(["orders"])
 

@@ -21,7 +21,7 @@ def produce(caller: SocketClient, topic: str) -> int:
 
 
 def fetch(caller: SocketClient, topic: str) -> tuple[int, int]:
-    """The error code of a fetch from the beginning, and how many bytes came."""
+    """The error code of a fetch from the beginning, and how many bytes it returned."""
     partition = caller.call(1, 12, fetch_request((topic, 0, 0))).responses[0].partitions[0]
     return int(partition.error_code), len(partition.records or b"")
 
@@ -75,8 +75,8 @@ def test_without_any_descriptor_single_requests_fail_and_later_ones_succeed(tmp_
         limit_descriptors(server, 4096)  # what is not synced stays open, and is more than that until then
         for name in names:
             assert produce(good, name) == 0, server.logs()
-            code, came = fetch(good, name)
-            assert (code, came % (written[name] + 1)) == (0, 0)
+            code, fetched_bytes = fetch(good, name)
+            assert (code, fetched_bytes % (written[name] + 1)) == (0, 0)
         logged = server.logs()
         assert "read-only" not in logged, logged
         assert "Traceback" not in logged, logged

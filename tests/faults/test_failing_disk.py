@@ -71,7 +71,7 @@ def injected(
 @pytest.mark.slow
 def test_a_sync_that_fails_once_fails_only_the_requests_in_flight(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -84,7 +84,7 @@ def test_a_sync_that_fails_once_fails_only_the_requests_in_flight(tmp_path: Path
                 raise AssertionError("no sync failed: nothing was tested")
         client.write("orders", 20, 1000)
         written = len(client.acknowledged)
-        assert client.refusals == [], "the client was told to try again, and that worked"
+        assert client.refusals == [], "the client got a retriable error, and its retry worked"
         assert client.lost("orders") == []
         assert len(client.read("orders")) == written, "what was refused is not there"
         server.restart(kill=True)
@@ -103,17 +103,17 @@ def test_a_sync_that_fails_once_fails_only_the_requests_in_flight(tmp_path: Path
 )
 def test_short_writes_are_continued_and_interrupted_calls_repeated(tmp_path: Path, fault: str) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         ready_journal(server.data)
-        told = tmp_path / "calls"
-        with injected(server, fault, both=told):
+        trace_path = tmp_path / "calls"
+        with injected(server, fault, both=trace_path):
             for size in (10, 1_000, 300_000):  # the last ones go straight to their segment
                 for _ in range(10):
                     client.write("orders", 3, size)
             client.create("more")
             assert client.lost("orders") == []
-        assert told.read_text().count("(INJECTED)") >= 10, "nothing was tested"
+        assert trace_path.read_text().count("(INJECTED)") >= 10, "nothing was tested"
         assert client.refusals == []
         assert len(client.acknowledged) == 90
         server.restart(kill=True)
@@ -124,7 +124,7 @@ def test_short_writes_are_continued_and_interrupted_calls_repeated(tmp_path: Pat
 @pytest.mark.slow
 def test_when_every_sync_fails_it_is_read_only_until_the_next_start(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -148,7 +148,7 @@ def test_when_every_sync_fails_it_is_read_only_until_the_next_start(tmp_path: Pa
 @pytest.mark.slow
 def test_a_stalled_disk_delays_events_and_nothing_else(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -171,7 +171,7 @@ def test_write_back_that_fails_after_a_good_write_loses_nothing_acknowledged(tmp
         server = Server(disk / "data", disk_reserve_bytes=0)
         server.log_path = tmp_path / "server.log"  # not on the disk that fails
         with server:
-            client = AcknowledgedClient(server.at)
+            client = AcknowledgedClient(server.address)
             client.create("orders")
             client.write("orders", 20, 1000)
             ready_journal(server.data)
@@ -184,7 +184,7 @@ def test_write_back_that_fails_after_a_good_write_loses_nothing_acknowledged(tmp
             server.kill()
         disks.replace_device(disk, 600)
         with server.start():
-            client.at = server.at
+            client.address = server.address
             assert client.lost("orders") == []
             client.write("orders", 1, 1000)
             assert client.lost("orders") == []

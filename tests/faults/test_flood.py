@@ -88,7 +88,7 @@ def cpu_s(server: Server) -> float:
 
 @contextlib.contextmanager
 def flood(server: Server, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many connections from many addresses of this machine, each of which has sent these bytes."""
+    """`count` connections from many addresses of this machine; `data` was sent on each."""
     open_ones: list[socket.socket] = []
     try:
         for number in range(count):
@@ -147,7 +147,7 @@ def test_segments_can_be_opened_while_connections_use_all_their_descriptors(tmp_
         for name in names:
             good.create(name)
         with flood(server, count + 50):
-            wait_for(lambda: "max.connections" in server.logs(), "the limit is not told")
+            wait_for(lambda: "max.connections" in server.logs(), "the limit is not logged")
             for name in names:
                 assert good.produce(name) == 0
                 answer = good.call(1, 12, fetch_request((name, 0, 0)))

@@ -26,7 +26,7 @@ def test_a_full_disk_refuses_only_events_and_recovers_without_a_restart(tmp_path
     with disks.tmpfs(tmp_path / "disk", 64) as disk:
         settings = {"disk_reserve_bytes": 8 << 20, "log_retention_check_interval_ms": 500}
         with on(disk, tmp_path, **settings) as server:
-            client = AcknowledgedClient(server.at)
+            client = AcknowledgedClient(server.address)
             client.create("orders", "old")
             client.write("old", 20, 50_000)
             client.acknowledged.clear()
@@ -59,7 +59,7 @@ def test_a_full_disk_refuses_only_events_and_recovers_without_a_restart(tmp_path
 def test_a_disk_that_fills_up_between_two_checks_loses_nothing(tmp_path: Path) -> None:
     """Without a reserve every write fails by itself: cleanly, and only until there is room."""
     with disks.ext4(tmp_path / "disk", 64) as disk, on(disk, tmp_path, disk_reserve_bytes=0) as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 20, 1000)
         taken = disks.fill(disk, leave_bytes=0)
@@ -79,7 +79,7 @@ def test_a_disk_that_fills_up_between_two_checks_loses_nothing(tmp_path: Path) -
 @pytest.mark.slow
 def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path) -> None:
     with disks.tmpfs(tmp_path / "disk", 64) as disk, on(disk, tmp_path) as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 50, 10_000)
         server.kill()
@@ -97,7 +97,7 @@ def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path) -> None:
 def test_at_the_limit_of_all_data_only_events_are_refused(tmp_path: Path) -> None:
     limits = {"data_max_bytes": 16 << 20, "log_segment_bytes": 1 << 20, "disk_reserve_bytes": 0}
     with Server(tmp_path / "data", **limits) as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders", "old")
         client.write("old", 15, 700_000)
         for _ in range(60):

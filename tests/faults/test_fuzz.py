@@ -33,9 +33,9 @@ def test_the_kept_inputs_do_no_harm(target: str) -> None:
 
 
 def test_the_corpus_is_of_the_targets_and_small() -> None:
-    kept = [path.name.removesuffix(archives.SUFFIX) for path in archives.CORPUS.iterdir()]
-    assert set(NAMES) == set(fuzz_targets()) == set(kept)
-    assert len(kept) == len(NAMES)
+    archived = [path.name.removesuffix(archives.SUFFIX) for path in archives.CORPUS.iterdir()]
+    assert set(NAMES) == set(fuzz_targets()) == set(archived)
+    assert len(archived) == len(NAMES)
     assert sum(len(data) for name in NAMES for data in archives.load(name).values()) < CORPUS_BYTES_MAX
 
 

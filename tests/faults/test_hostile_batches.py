@@ -43,8 +43,8 @@ def forged(**fields: int) -> bytearray:
     """A batch that says this, with a right CRC."""
     data = batch(b"good", timestamp_ms=T)
     for name, value in fields.items():
-        at, form = FIELDS[name]
-        struct.pack_into(form, data, at, value)
+        position, form = FIELDS[name]
+        struct.pack_into(form, data, position, value)
     return sealed(data)
 
 
@@ -103,15 +103,15 @@ def with_server(folder: Path, work: Callable[[Server, RawCaller], Awaitable[None
 async def produce(caller: RawCaller, data: bytearray) -> tuple[int, int]:
     """(error code, offset)."""
     answer = await caller.call(0, 9, produce_request("orders", data, timeout=20_000))
-    ((told,),) = [topic.partition_responses for topic in answer.responses]
-    return told.error_code, told.base_offset
+    ((partition,),) = [topic.partition_responses for topic in answer.responses]
+    return partition.error_code, partition.base_offset
 
 
 async def fetched(caller: RawCaller, offset: int) -> bytes:
     answer = await caller.call(1, 12, fetch_request(("orders", 0, offset)))
-    ((told,),) = [topic.partitions for topic in answer.responses]
-    assert told.error_code == 0
-    return bytes(told.records or b"")
+    ((partition,),) = [topic.partitions for topic in answer.responses]
+    assert partition.error_code == 0
+    return bytes(partition.records or b"")
 
 
 def peak_bytes(server: Server) -> int:
@@ -149,8 +149,8 @@ def test_a_decompression_bomb_costs_no_memory_and_hides_no_other_event(tmp_path:
             partition = Message(partition_index=0, current_leader_epoch=-1, timestamp=moment)
             asked = Message(replica_id=-1, topics=[Message(name="orders", partitions=[partition])])
             answer = await asyncio.wait_for(caller.call(2, 7, asked), 30)
-            ((told,),) = [topic.partitions for topic in answer.topics]
-            assert told.error_code in (0, ErrorCode.CORRUPT_MESSAGE)
+            ((response,),) = [topic.partitions for topic in answer.topics]
+            assert response.error_code in (0, ErrorCode.CORRUPT_MESSAGE)
         assert b"before" in await fetched(caller, 0)
         assert b"behind" in await fetched(caller, 2)
         assert peak_bytes(server) < 300 << 20

@@ -88,9 +88,9 @@ def test_half_received_requests_never_deadlock() -> None:
             frames = readers[number]
             while left[number] and frames.prepare_receive():
                 space = frames.receive_buffer()
-                at = len(data) - left[number]
+                offset = len(data) - left[number]
                 count = min(len(space), left[number], 100_000)
-                space[:count] = data[at : at + count]
+                space[:count] = data[offset : offset + count]
                 space.release()
                 frames.advance(count)
                 left[number] -= count
@@ -121,8 +121,8 @@ def test_unfinished_first_requests_use_no_more_than_the_budget() -> None:
             assert frames.next() is None
         frames.prepare_receive()
     assert budget.used_bytes <= 2 * MB + len(readers) * REMAINDER_BYTES
-    held = sum(frames.held_bytes for frames in readers)
-    assert held == budget.used_bytes
+    held_bytes = sum(frames.held_bytes for frames in readers)
+    assert held_bytes == budget.used_bytes
     for frames in readers:
         frames.close()
     assert budget.used_bytes == 0
@@ -242,13 +242,13 @@ def test_connections_are_counted_by_address_and_in_all() -> None:
 def test_new_connections_in_a_second_are_limited() -> None:
     clock = SimClock()
     guests = ConnectionLimits(clock, 10_000, 10_000, 10)
-    came = 0
+    admitted = 0
     for _ in range(400):
         while not guests.delay_s():
             guests.admit("a")
-            came += 1
+            admitted += 1
         clock.advance(0.01)
-    assert came == 10 + 39
+    assert admitted == 10 + 39
 
 
 @contextlib.contextmanager
@@ -275,8 +275,8 @@ def test_one_address_cannot_use_all_connections(caplog: pytest.LogCaptureFixture
     async def scenario(running: RunningDoor) -> None:
         with contextlib.ExitStack() as open_ones:
             for _ in range(2):
-                one = open_ones.enter_context(from_address("127.0.0.7", running.address))
-                assert await asyncio.to_thread(answered, one)
+                client = open_ones.enter_context(from_address("127.0.0.7", running.address))
+                assert await asyncio.to_thread(answered, client)
             late = open_ones.enter_context(from_address("127.0.0.7", running.address))
             assert await asyncio.to_thread(refused, late)
             other = open_ones.enter_context(from_address("127.0.0.8", running.address))
@@ -321,8 +321,8 @@ def test_a_large_request_on_a_slow_line_may_take_its_time(monkeypatch: pytest.Mo
         client = await running.connect()
         await client.call(18, 0, Message())
         frame = request_frame(0, 9, 2, produce_request("t", batch(b"x" * 900_000)))
-        for at in range(0, len(frame), 30_000):
-            client.send(frame[at : at + 30_000])
+        for offset in range(0, len(frame), 30_000):
+            client.send(frame[offset : offset + 30_000])
             await asyncio.sleep(0.04)
         assert (await client.answer(0, 9)).responses[0].partition_responses[0].error_code == 0
         client.close()
@@ -378,7 +378,9 @@ def test_unread_replies_of_all_clients_are_bounded(monkeypatch: pytest.MonkeyPat
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         unsent = sum(
-            one._transport.get_write_buffer_size() for one in running.door._sockets if one._transport
+            connection._transport.get_write_buffer_size()
+            for connection in running.door._sockets
+            if connection._transport
         )
         assert unsent <= 5 * MB
         for sock in socks:
@@ -400,8 +402,8 @@ def test_each_other_protocol_has_its_own_line(caplog: pytest.LogCaptureFixture) 
         )
         client.feed(data)
         assert client.transport.closed
-    told = [record.getMessage() for record in caplog.records]
-    assert [line.partition(" by ")[0] for line in told] == [
+    messages = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" by ")[0] for line in messages] == [
         "HTTP spoken on the Kafka port",
         "TLS spoken on the Kafka port, which is plaintext",
     ]

@@ -22,13 +22,13 @@ def test_a_folder_behind_a_link_is_one_folder(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("real")
     with Server(tmp_path / "link") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 3, 100)
         with pytest.raises(AssertionError, match="in use by another server"):
             Server(tmp_path / "real").start()
     with Server(tmp_path / "real") as server:
-        client.at = server.at
+        client.address = server.address
         assert client.read("orders") == client.acknowledged
 
 

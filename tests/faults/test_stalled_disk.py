@@ -73,7 +73,7 @@ async def stalled(server: Server) -> None:
 @pytest.mark.slow
 def test_a_disk_that_does_not_respond_costs_bounded_memory_and_delays_only_events(tmp_path: Path) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders", "bulk")
         client.write("orders", 20, 1000)
         ready_journal(server.data)
@@ -84,7 +84,7 @@ def test_a_disk_that_does_not_respond_costs_bounded_memory_and_delays_only_event
         try:
             asyncio.run(asyncio.wait_for(stalled(server), 60))
             assert memory_bytes(server.process.pid) - before < ALLOWED_BYTES
-            wait_for(lambda: "the disk has not responded for" in server.logs(), "nobody says so")
+            wait_for(lambda: "the disk has not responded for" in server.logs(), "the stall is not logged")
             assert [text for text in problems(server) if text.startswith("the disk has not responded for")]
         finally:
             os.kill(helper, signal.SIGCONT)

@@ -61,7 +61,7 @@ def test_ten_thousand_topics_are_served_again_after_a_stop_and_after_kill_9(tmp_
 
     filled(tmp_path / "data", work)
     with Server(tmp_path / "data") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         assert len(client.admin.list_topics(timeout=30).topics) == TOPICS
         client.write("topic-00007", 3, 100)
         server.restart(kill=True)
@@ -93,7 +93,7 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
     with Server(tmp_path / "data") as server:
 
         def ends() -> list[int]:
-            client = AcknowledgedClient(server.at)
+            client = AcknowledgedClient(server.address)
             asked = [OffsetSpec.earliest(), OffsetSpec.latest(), OffsetSpec.for_timestamp(1_356_998_400_001)]
             requests = [
                 client.admin.list_offsets({TopicPartition("orders", 0): spec}, request_timeout=300)
@@ -103,7 +103,7 @@ def test_a_partition_of_thirty_thousand_segments_is_served_after_a_stop_and_afte
 
         assert ends()[:2] == [0, SEGMENTS]
         for number in range(2):
-            AcknowledgedClient(server.at).write("orders", 3, 100)
+            AcknowledgedClient(server.address).write("orders", 3, 100)
             server.restart(kill=True)
             assert ends()[:2] == [0, SEGMENTS + 3 * (number + 1)]
         assert descriptors(server) < 4_096 + 100  # of segments, the most that stay open; of others
@@ -120,7 +120,7 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
     rng = random.Random(3)
     server = Server(tmp_path / "data")
     with server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 500, 10_000)
         server.kill()
@@ -138,7 +138,7 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
             codes.add(begun.wait(30))
         assert codes <= {0, -signal.SIGTERM}, "it ends cleanly, or before it has touched anything"
         server.start()
-        client.at = server.at
+        client.address = server.address
         assert client.lost("orders") == []
         assert "Traceback" not in server.logs()
 
@@ -146,7 +146,7 @@ def test_a_signal_while_it_starts_ends_it_and_loses_nothing(tmp_path: Path) -> N
 def test_after_a_sudden_death_few_descriptors_are_enough_to_start(tmp_path: Path) -> None:
     partitions, descriptors_max = 200, 128
     with Server(tmp_path / "data", durability="os") as server:
-        client = AcknowledgedClient(server.at)
+        client = AcknowledgedClient(server.address)
         client.admin.create_topics([NewTopic("wide", partitions)])["wide"].result(30)
         producer = client.producer(30_000)
         for number in range(partitions):
@@ -175,7 +175,7 @@ def test_a_read_only_file_system_is_reported_in_one_line(tmp_path: Path) -> None
         server = Server(disk / "data")
         server.log_path = tmp_path / "server.log"
         with server:
-            AcknowledgedClient(server.at).create("orders")
+            AcknowledgedClient(server.address).create("orders")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         before = server.logs()
         with pytest.raises(AssertionError, match="not ready"):

@@ -28,10 +28,10 @@ while True:
 @pytest.mark.slow
 def test_the_partitions_of_a_stopped_client_are_assigned_to_the_others(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
-        admin = AdminClient({"bootstrap.servers": server.at, **QUIET})
+        admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
         admin.create_topics([NewTopic("orders", 4, 1)])["orders"].result(WAIT_S)
         still = subprocess.Popen(
-            [sys.executable, "-c", MEMBER, server.at],
+            [sys.executable, "-c", MEMBER, server.address],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -42,7 +42,7 @@ def test_the_partitions_of_a_stopped_client_are_assigned_to_the_others(tmp_path:
             still.send_signal(signal.SIGSTOP)
             other = Consumer(
                 {
-                    "bootstrap.servers": server.at,
+                    "bootstrap.servers": server.address,
                     "group.id": "billing",
                     "session.timeout.ms": 6000,
                     "max.poll.interval.ms": 10_000,
@@ -55,7 +55,7 @@ def test_the_partitions_of_a_stopped_client_are_assigned_to_the_others(tmp_path:
                 other.poll(0.2)
                 return len(other.assignment()) == 4
 
-            wait_for(has_all, "the client that stands still keeps its partitions")
+            wait_for(has_all, "the stopped client keeps its partitions")
             other.close()
         finally:
             still.kill()

@@ -22,11 +22,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with the sample in `flights`, one partition, as auto-create makes it."""
     with Server(tmp_path_factory.mktemp("examples") / "data", log_level="warning") as server:
-        producer = Producer({"bootstrap.servers": server.at, "linger.ms": 20})
+        producer = Producer({"bootstrap.servers": server.address, "linger.ms": 20})
         for line in flights.sample():
             producer.produce("flights", line, timestamp=flights.time_ms(line))
         assert producer.flush(60) == 0
-        yield server.at
+        yield server.address
 
 
 def first_lines(name: str, address: str, count: int) -> list[str]:

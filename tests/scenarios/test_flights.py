@@ -253,10 +253,10 @@ def run(folder: Path, lines: list[bytes], size: Size) -> None:
     first = len(lines) - 500
     deaths = {first // 3 // 500 * 500, first * 2 // 3 // 500 * 500}
     with Server(folder / "data", log_retention_check_interval_ms=200, log_level="warning") as server:
-        admin = AdminClient({"bootstrap.servers": server.at, **QUIET})
+        admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
         topic = NewTopic(TOPIC, size.partitions, 1, config={"segment.bytes": str(size.segment_bytes)})
         admin.create_topics([topic])[TOPIC].result(PATIENCE_S)
-        airport = Airport(server.at, lines, size)
+        airport = Airport(server.address, lines, size)
 
         def die(sent: int) -> None:
             if sent in deaths:
@@ -265,7 +265,7 @@ def run(folder: Path, lines: list[bytes], size: Size) -> None:
         airport.send(0, first, on_progress=die)
         assert airport.acknowledged == first
 
-        everything = replay(server.at, size, None)
+        everything = replay(server.address, size, None)
         there = {
             where: [(offset, airport.event(line)) for offset, line in events]
             for where, events in everything.items()
@@ -273,22 +273,22 @@ def run(folder: Path, lines: list[bytes], size: Size) -> None:
         assert airport.ledger.judge(there) == []
         assert payloads(everything) == sorted(lines[:first])
 
-        assert board(server.at, first) == everything
-        assert asyncio.run(delays(server.at, first)) == everything
+        assert board(server.address, first) == everything
+        assert asyncio.run(delays(server.address, first)) == everything
 
-        late = replay(server.at, size, JUNE_MS)
+        late = replay(server.address, size, JUNE_MS)
         assert payloads(late) == sorted(line for line in lines[:first] if flights.time_ms(line) >= JUNE_MS)
 
-        keep_only(server.at, size)
-        starts = wait_for_log_starts(server.at, size)
-        replayed = replay(server.at, size, None)
+        keep_only(server.address, size)
+        starts = wait_for_log_starts(server.address, size)
+        replayed = replay(server.address, size, None)
         for where, events in replayed.items():
             assert events[0][0] >= starts[where]
             assert events == [(offset, line) for offset, line in everything[where] if offset >= events[0][0]]
 
         airport.send(first, len(lines))
-        assert payloads(board(server.at, 500)) == sorted(lines[first:])
-        assert payloads(asyncio.run(delays(server.at, 500))) == sorted(lines[first:])
+        assert payloads(board(server.address, 500)) == sorted(lines[first:])
+        assert payloads(asyncio.run(delays(server.address, 500))) == sorted(lines[first:])
         assert server.stop() == 0
 
 

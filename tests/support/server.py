@@ -19,8 +19,8 @@ READY = re.compile(
 
 
 class Server:
-    """`Server(tmp_path).start()`; afterwards `at` is HOST:PORT. A context manager: stopped at the end, if
-    it lives.
+    """`Server(tmp_path).start()`; afterwards `address` is HOST:PORT. A context manager: stopped at the end,
+    if it lives.
 
     Settings are given as keywords (`log_segment_bytes=1048576`) and travel as MAINSTEM_* variables. Standard
     error goes to `<data>.log`, so that a failed test can show it: `logs()`.
@@ -39,10 +39,10 @@ class Server:
         self.host = ""
         self.port = 0
         self.http = ""
-        """HOST:PORT of the HTTP door; empty if it has none. Give http="127.0.0.1:0" for one."""
+        """HOST:PORT of the HTTP door; empty if it has none. Set http="127.0.0.1:0" for one."""
 
     @property
-    def at(self) -> str:
+    def address(self) -> str:
         """HOST:PORT to connect to."""
         return f"{self.host}:{self.port}"
 

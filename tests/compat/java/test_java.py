@@ -25,7 +25,7 @@ def test_java_clients_pass_the_cases_of_the_report_card(tmp_path: Path) -> None:
 def test_kafkas_tools_pass_and_its_dump_tool_reads_our_segments(tmp_path: Path) -> None:
     suites.need("java_tools")
     with Server(tmp_path / "data", log_segment_bytes=SEGMENT_BYTES).start() as server:
-        tools = suites.run("java_tools", server.at)
+        tools = suites.run("java_tools", server.address)
         assert server.stop() == 0, server.logs()
     segments = {path.parent for path in (tmp_path / "data").rglob("*.log") if int(path.stem) > 0}
     assert segments, "no partition was rolled"

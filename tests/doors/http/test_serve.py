@@ -44,8 +44,8 @@ def client(address: str) -> httpx.Client:
 def test_the_ready_line_and_kafka_clients_get_its_address(tmp_path: Path) -> None:
     with Server(tmp_path / "data", http="127.0.0.1:0") as server, client(server.http) as http:
         assert http.get("/readyz").json()["ready"] is True
-        assert http.get("/api/v1/cluster").json()["at"] == server.at
-        admin = AdminClient({"bootstrap.servers": server.at})
+        assert http.get("/api/v1/cluster").json()["at"] == server.address
+        admin = AdminClient({"bootstrap.servers": server.address})
         resource = ConfigResource(ResourceType.BROKER, "1")
         settings = admin.describe_configs([resource])[resource].result(timeout=10)
         assert settings["mainstem.http.listener"].value == server.http
@@ -60,7 +60,7 @@ def test_the_ready_line_and_kafka_clients_get_its_address(tmp_path: Path) -> Non
 def test_it_is_not_served_unless_it_is_on(tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         assert "http=" not in server.ready_line
-        admin = AdminClient({"bootstrap.servers": server.at})
+        admin = AdminClient({"bootstrap.servers": server.address})
         resource = ConfigResource(ResourceType.BROKER, "1")
         settings = admin.describe_configs([resource])[resource].result(timeout=10)
         assert not settings["mainstem.http.listener"].value
@@ -140,7 +140,7 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
     with (
         Server(tmp_path / "data") as server,
         subprocess.Popen(
-            [*command, "--at", server.at],
+            [*command, "--at", server.address],
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -152,7 +152,7 @@ def test_the_console_in_front_of_a_cluster(tmp_path: Path) -> None:
             r"mainstem console ready  http://(\S+)/  kafka=(\S+)\n", process.stdout.readline()
         )
         assert ready is not None
-        assert ready[2] == server.at
+        assert ready[2] == server.address
         with client(ready[1]) as http:
             rows = [{"value": {"id": number}} for number in range(5)]
             assert http.post("/api/v1/topics/far/events", json=rows).json()["published"] == 5

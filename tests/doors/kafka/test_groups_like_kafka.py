@@ -375,14 +375,14 @@ CONVERSATIONS: list[Callable[[Conversation], None]] = [
 def servers(tmp_path_factory: pytest.TempPathFactory, real_kafka: str) -> Iterator[tuple[str, str]]:
     folder: Path = tmp_path_factory.mktemp("like-kafka")
     with Server(folder / "data").start() as ours:
-        for address in (ours.at, real_kafka):
+        for address in (ours.address, real_kafka):
             make = Message(name="t", num_partitions=2, replication_factor=1, assignments=[], configs=[])
             other = Message(name="u", num_partitions=2, replication_factor=1, assignments=[], configs=[])
             with contextlib.closing(Conversation(address, "x")) as conversation:
                 conversation.wire("a").send(19, 5, topics=[make, other], timeout=20_000, validate_only=False)
                 conversation.receive("a")
                 find(conversation)
-        yield ours.at, real_kafka
+        yield ours.address, real_kafka
 
 
 def find(conversation: Conversation) -> None:
