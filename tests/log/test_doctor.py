@@ -85,9 +85,9 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-def flip(path: Path, at: int, bit: int = 0) -> None:
+def flip(path: Path, position: int, bit: int = 0) -> None:
     data = bytearray(path.read_bytes())
-    data[at] ^= 1 << bit
+    data[position] ^= 1 << bit
     path.write_bytes(data)
 
 
@@ -258,8 +258,8 @@ def events(folder: Path) -> dict[int, bytes | None]:
     values = {}
     for path in segments(folder):
         whole = path.read_bytes()
-        for at, header in batches.iter_batches(whole):
-            for record in batches.decode(whole[at : at + header.total_bytes]):
+        for position, header in batches.iter_batches(whole):
+            for record in batches.decode(whole[position : position + header.total_bytes]):
                 values[record.offset] = record.value
     return values
 
@@ -272,20 +272,20 @@ async def _serve(folder: Path) -> dict[int, bytes | None]:
     topic = node.topics.get("orders")
     assert topic is not None
     partition = node.partition(topic, 0)
-    found: dict[int, bytes | None] = {}
+    values: dict[int, bytes | None] = {}
     offset = partition.log_start_offset
     while offset < partition.high_watermark:
         part = partition.read_blocking(offset, 1 << 20)
-        for at, header in batches.iter_batches(part.data):
-            whole = bytes(part.data[at : at + header.total_bytes])
-            found |= {record.offset: record.value for record in batches.decode(whole)}
+        for position, header in batches.iter_batches(part.data):
+            whole = bytes(part.data[position : position + header.total_bytes])
+            values |= {record.offset: record.value for record in batches.decode(whole)}
         offset = part.next_offset
     data = batches.build([(b"k", b"new", (), 1_356_998_500_000)])
     done = partition.append(memoryview(data))
     await partition.when_committed(done.next_offset)
-    found[done.base_offset] = b"new"
+    values[done.base_offset] = b"new"
     await node.close()
-    return found
+    return values
 
 
 def served(folder: Path) -> dict[int, bytes | None]:
@@ -316,8 +316,8 @@ def test_every_flipped_byte_of_a_segment_is_repaired(clean_folder: Path, tmp_pat
         assert lost <= {hit}, f"byte {position}"
         assert lost == {finding.first_offset for finding in done if "given up" in finding.problem}
         assert all(now[offset] == whole[offset] for offset in now)
-        kept = b"".join(file.read_bytes() for file in sorted(path.parent.glob("*.log.*.quarantine")))
-        assert not lost or (kept and kept in damaged)
+        quarantined = b"".join(file.read_bytes() for file in sorted(path.parent.glob("*.log.*.quarantine")))
+        assert not lost or (quarantined and quarantined in damaged)
         shutil.rmtree(folder)
 
 

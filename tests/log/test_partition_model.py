@@ -20,7 +20,7 @@ from tests.log.partition_rig import PartitionRig
 
 
 @dataclass
-class ExpectedPartition:
+class ModelPartition:
     """What the partition should hold."""
 
     records: list[tuple[int, int, int]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class PartitionMachine(RuleBasedStateMachine):
         committer = ImmediateCommitter() if immediate else ManualCommitter()
         self.rig = PartitionRig(config, committer=committer)
         self.rig.disk.cold = cold
-        self.model = ExpectedPartition()
+        self.model = ModelPartition()
         self.waiting: list[tuple[int, Promise[None]]] = []
         self.watermark_moves = 0
         self.rig.partition.watch(self._on_watermark)

@@ -69,8 +69,11 @@ def test_a_last_batch_cut_or_damaged_at_every_byte_is_cut_off_and_kept_aside() -
     machine.write(2)
     whole = bytes(machine.disk.inode(ACTIVE).seen)
     size = len(whole) // 3
-    for at in range(2 * size, len(whole)):
-        for damaged in (whole[:at], whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :]):
+    for position in range(2 * size, len(whole)):
+        for damaged in (
+            whole[:position],
+            whole[:position] + bytes((whole[position] ^ 1,)) + whole[position + 1 :],
+        ):
             again = LogRig(config=OS)
             again.disk = machine.disk
             inode = again.disk.inode(ACTIVE)
@@ -78,20 +81,20 @@ def test_a_last_batch_cut_or_damaged_at_every_byte_is_cut_off_and_kept_aside() -
             inode.write(0, damaged)
             log = Log.open(again.disk, SimClock(), random.Random(1), OS)
             report = log.recover(lambda _: "live")
-            offset = at - 2 * size
+            offset = position - 2 * size
             # Base offset and epoch are not covered by the CRC, but have to follow.
             if len(damaged) == len(whole) and 12 <= offset < 16:
                 assert log.partition(TOPIC, 0).high_watermark in (2, 3)
                 continue
-            assert log.partition(TOPIC, 0).high_watermark == 2, (at, len(damaged))
+            assert log.partition(TOPIC, 0).high_watermark == 2, (position, len(damaged))
             rest = damaged[2 * size :]
             assert report.truncated_bytes == len(rest)
             cut = [f"{FOLDER}: cut {len(rest)} bytes after the end of segment 0"] if rest else []
             assert [note for note in report.notes if "cut" in note] == cut
-            kept = f"{ACTIVE}.{2 * size}.quarantine"
+            quarantine = f"{ACTIVE}.{2 * size}.quarantine"
             if rest.strip(b"\0"):
-                assert again.disk.read_all(kept)[: len(rest)] == rest
-                again.disk.unlink(kept)
+                assert again.disk.read_all(quarantine)[: len(rest)] == rest
+                again.disk.unlink(quarantine)
 
 
 def test_zeros_after_the_end_are_cut_at_each_of_three_starts() -> None:
@@ -274,10 +277,12 @@ def test_a_journal_cut_anywhere_keeps_the_groups_before_the_cut() -> None:
     whole = bytes(machine.disk.inode(path).seen)
     end = len(whole.rstrip(b"\0"))
     segment = bytes(machine.disk.inode(ACTIVE).seen)
-    for at in range(3 * 4096, end, 7):
+    for position in range(3 * 4096, end, 7):
         again = LogRig().start()
         again.write(3)
-        again.disk.inode(path).seen[:] = bytes(again.disk.inode(path).seen[:at]).ljust(len(whole), b"\0")
+        again.disk.inode(path).seen[:] = bytes(again.disk.inode(path).seen[:position]).ljust(
+            len(whole), b"\0"
+        )
         again.disk.inode(ACTIVE).seen[:] = segment[: len(segment) // 3 * 2]
         again.crash("kill").start()
         assert again.offsets() == [0, 1]

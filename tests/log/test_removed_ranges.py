@@ -45,9 +45,15 @@ def written(folder: Path) -> Events:
         async with open_search_rig(folder, workers=1) as rig:
             await rig.engine.create_topic(TOPIC, partitions=1)
             for number in range(BATCHES):
-                values = [b"%d " % (number * RECORDS + at) + b"x" * 700 for at in range(RECORDS)]
+                values = [
+                    b"%d " % (number * RECORDS + number_in_batch) + b"x" * 700
+                    for number_in_batch in range(RECORDS)
+                ]
                 await rig.append(TOPIC, 0, [(b"k", value, [], NOW_MS + number) for value in values])
-                events.update((number * RECORDS + at, value) for at, value in enumerate(values))
+                events.update(
+                    (number * RECORDS + number_in_batch, value)
+                    for number_in_batch, value in enumerate(values)
+                )
 
     asyncio.run(work())
     return events
@@ -85,8 +91,8 @@ class RawBatch(NamedTuple):
 def batches_of(segment: Path) -> list[RawBatch]:
     data = segment.read_bytes()
     return [
-        RawBatch(header.base_offset, header.last_offset, data[at : at + header.total_bytes])
-        for at, header in iter_batches(data)
+        RawBatch(header.base_offset, header.last_offset, data[position : position + header.total_bytes])
+        for position, header in iter_batches(data)
     ]
 
 
@@ -284,7 +290,7 @@ def test_reading_reports_a_gap_and_serves_what_is_around(folder: Path, gap: tupl
     async def work(rig: SearchRig) -> None:
         partition = rig.partition(TOPIC, 0)
         for _ in range(2):  # the second time from what is remembered
-            found: set[int] = set()
+            readable: set[int] = set()
             damaged: set[int] = set()
             offset = partition.log_start_offset
             while offset < partition.high_watermark:
@@ -295,17 +301,17 @@ def test_reading_reports_a_gap_and_serves_what_is_around(folder: Path, gap: tupl
                     damaged |= set(range(offset, after))
                     offset = after
                     continue
-                found |= {
+                readable |= {
                     record.offset
-                    for at, header in iter_batches(read.data)
-                    for record in decode(bytes(read.data[at : at + header.total_bytes]))
+                    for position, header in iter_batches(read.data)
+                    for record in decode(bytes(read.data[position : position + header.total_bytes]))
                 }
                 assert read.next_offset > offset
                 offset = read.next_offset
             lost = set(range(gap[0], gap[1] + 1))
             assert lost <= damaged
-            assert found | damaged == set(range(BATCHES * RECORDS))
-            assert not found & damaged
+            assert readable | damaged == set(range(BATCHES * RECORDS))
+            assert not readable & damaged
             assert len(damaged - lost) <= RECORDS  # of the batch behind it, whose offset may be what is wrong
 
     opened(folder, work)
@@ -359,9 +365,9 @@ def test_search_reports_a_gap(
             request = SearchRequest(query="*", limit=None, newest_first=newest_first)
             result = await run(rig.local, request)
             assert [unreadable.position.offset for unreadable in result.unreadable] == [inner_gap[0]]
-            found = {offset for *_, offset in result.places}
-            assert found.isdisjoint(range(inner_gap[0], inner_gap[1] + 1))
-            assert len(found) >= len(original[1]) - (inner_gap[1] + 1 - inner_gap[0]) - RECORDS
+            offsets = {offset for *_, offset in result.places}
+            assert offsets.isdisjoint(range(inner_gap[0], inner_gap[1] + 1))
+            assert len(offsets) >= len(original[1]) - (inner_gap[1] + 1 - inner_gap[0]) - RECORDS
             while await rig.local.build_missing_filters():  # no filter may hide it
                 pass
 
