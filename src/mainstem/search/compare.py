@@ -15,7 +15,8 @@ def differences(
     baseline_events: int,
     top: int,
 ) -> list[Difference]:
-    """The `top` values whose shares differ most, the largest difference first."""
+    """The `top` field values whose shares of the selected and of the baseline events differ most, the largest
+    difference first."""
     differences_found = []
     for name in {**selected.counters, **baseline.counters}:
         selected_counts = selected.counters.get(name, Counter())

@@ -50,7 +50,7 @@ class SearchRequest:
     """Resume token of an earlier search with the same query. Topics, partitions and order are taken from
     it."""
     budget_s: float | None = None
-    """Stop after this many seconds."""
+    """Stop the search after this many seconds, with the reason `budget`. None: no limit."""
     only_count: bool = False
     """Return only the totals, no Hits."""
 
@@ -201,7 +201,7 @@ class Search(Protocol):
 
 @dataclass(slots=True)
 class Remaining:
-    """The offsets of a partition that are still to be searched."""
+    """The range of offsets of a partition that is still to be searched: from `low` to before `high`."""
 
     topic: str
     partition: int

@@ -62,16 +62,17 @@ class WorkItem:
 
     unit: Unit
     time_ms: int
-    """About the newest time of its events; negative: unknown."""
+    """About the newest time of the unit's events; negative: unknown."""
     block: Block
     job: WorkerJob | None = None
     excluded: bool = False
-    """Whether no event in it can match."""
+    """Whether no event of the unit can match; it is not sent to a worker then."""
     scanned_bytes: int = 0
     indexed: bool = False
     """Whether the full-text index was applied: the unit has only batches that may match, or is excluded."""
     covered_bytes: int | None = None
-    """Bytes of the unit together with those beside it that the index excluded. None: of the unit alone."""
+    """Bytes of the unit and of the range beside it that the index excluded. None: the index excluded no
+    range, and only the bytes of the unit count."""
 
     @property
     def size(self) -> int:
@@ -169,7 +170,7 @@ class SearchExecution:
     # --- requests to the workers ---------------------------------------------------------------------------
 
     def _dispatch(self) -> bool:
-        """Keep the workers busy. False: no unit is left."""
+        """Submit units until enough of them are with the workers. False: all units are finished."""
         while self._pending and len(self._active) < 2 * self._pool.workers + 2:
             item = self._pending.popleft()
             if not item.excluded:

@@ -148,9 +148,9 @@ class IndexPart(msgspec.Struct, array_like=True, frozen=True):
     start: int
     end: int
     unindexed: list[tuple[int, int]]
-    """Ranges within it that it does not cover."""
+    """Ranges (start, end) between `start` and `end` that the part does not cover."""
     fingerprint: str
-    """Identifies its files as they were when they were checked; empty: not checked yet."""
+    """Identifies the part's files as they were when they were checked; empty: not checked yet."""
 
 
 class FindPartsRequest(msgspec.Struct, tag="find-parts"):
@@ -300,7 +300,7 @@ class BlockRange(msgspec.Struct, array_like=True, frozen=True):
     time_ms: int
     """Largest time in its batch headers."""
     closed: bool
-    """Whether it is complete."""
+    """Whether the block is complete. An open block may still grow."""
 
 
 class CutBlocksReply(msgspec.Struct, tag="cut-blocks-reply"):
@@ -378,7 +378,7 @@ class QueryPartsReply(msgspec.Struct, tag="query-parts-reply"):
 
     id: int
     candidates: list[list[CandidateBatch] | None]
-    """None: too many batches to be of use, or the part is among `changed`."""
+    """By part. None: the part is of no use, because too many batches may match, or it is in `changed`."""
     changed: list[int]
     """Indexes of the parts whose files are not those that were checked."""
 
@@ -388,16 +388,16 @@ class ClusterPartition(msgspec.Struct, array_like=True, frozen=True):
 
     topic: str
     topic_id: str
-    """In hex; empty: the cluster has no topic ids."""
+    """The topic's id in hex; empty: the cluster has no topic ids."""
     internal: bool
     partition: int
     begin: int
     end: int
     """The last stable offset: events before it are committed."""
     bytes: int
-    """Size on its leader; 0: unknown."""
+    """Size of the partition on its leader; 0: unknown."""
     problem: str
-    """Why its offsets are unknown; empty: they are known."""
+    """Why the partition's offsets are unknown; empty: they are known."""
 
 
 class ListPartitionsReply(msgspec.Struct, tag="list-partitions-reply"):
@@ -461,7 +461,7 @@ _REPLY = msgspec.msgpack.Decoder(Reply)
 
 
 def frame(message: Request | Reply) -> bytes:
-    """The frame of a message."""
+    """The bytes that carry a message through a pipe: its length and its body."""
     body = _ENCODE(message)
     return LENGTH.pack(len(body)) + body
 

@@ -37,7 +37,7 @@ class LocatedBatch(NamedTuple):
 
     @property
     def next_offset(self) -> int:
-        """The offset after the batch."""
+        """The offset after the batch. Not for a damaged range: its last offset is unknown."""
         assert self.header is not None, "which offsets damage had is not known"
         return self.header.next_offset
 

@@ -34,7 +34,8 @@ OPEN_END = 1 << 62
 
 
 def cut_blocks(ranges: Iterable[UncutRange], block_bytes: int) -> list[BlockRange]:
-    """Divide ranges into blocks, oldest first. A file that was deleted gives none."""
+    """Divide ranges of segment files into blocks, oldest first. The ranges of a deleted file give no
+    blocks."""
     blocks: list[BlockRange] = []
     for uncut in ranges:
         try:
@@ -133,15 +134,15 @@ class Block:
     first_offset: int
     next_offset: int
     time_ms: int
-    """About the newest time of its events."""
+    """About the newest time of the block's events."""
     closed: bool
-    """Whether it is complete. An open block may still grow."""
+    """Whether the block is complete. An open block may still grow."""
     min_ms: int | None = None
-    """Exact least time of its events; None: unknown."""
+    """Exact least time of the block's events; None: unknown."""
     max_ms: int | None = None
-    """Exact largest time of its events; None: unknown."""
+    """Exact largest time of the block's events; None: unknown."""
     filter_path: str | None = None
-    """Its token filter; None: it has none yet."""
+    """Path of the block's token filter; None: it has none yet."""
     unfilterable: bool = False
     """Whether no token filter can be built for it."""
     time_span: TimeSpan | None = None
@@ -164,7 +165,7 @@ class Block:
         return block
 
     def apply_filter_info(self, info: FilterInfo) -> None:
-        """Set the times and the number of events from its token filter."""
+        """Copy the times and the number of events from the description of the block's token filter."""
         self.min_ms, self.max_ms = info.min_ms, info.max_ms
         if info.events and info.min_ms >= 0:
             self.time_span = TimeSpan(info.min_ms, info.max_ms, info.events)
@@ -179,7 +180,8 @@ class BlockMap:
     """Token filters of blocks that this map no longer has."""
 
     def restore(self, filters: Sequence[FilterInfo]) -> None:
-        """Add the blocks of token filters from an earlier run."""
+        """Add the blocks that token filters of an earlier run describe. Filters that overlap others become
+        orphans."""
         end: tuple[str, int] = ("", 0)
         for info in sorted(filters, key=lambda info: (info.path, info.start)):
             if (info.path, info.start) < end:

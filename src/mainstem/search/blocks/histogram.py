@@ -54,8 +54,8 @@ def _times(header: BatchHeader) -> tuple[int, int]:
 
 
 def _events_in_unit(header: BatchHeader, unit: Unit) -> int:
-    """Events of the batch in the unit's offsets. A batch that lacks records counts by its share of
-    offsets."""
+    """The number of events of the batch that lie in the unit's offsets. If only a part of the batch's offsets
+    lies in the unit, the batch counts by that share of them."""
     offsets = header.last_offset_delta + 1
     outside = max(0, unit.low - header.base_offset) + max(0, header.next_offset - unit.high)
     return max(0, header.count * (offsets - outside) // offsets)

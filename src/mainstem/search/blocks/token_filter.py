@@ -43,7 +43,7 @@ MAGIC = b"MSTOKEN1"
 SUFFIX = ".tokens"
 PARTIAL = ".partial"
 _NAME = re.compile(r"[0-9]{20}(-[0-9]+-[0-9]+)?\.tokens(\.partial)?")
-"""Filters of a cluster have the longer name."""
+"""Name of a filter's file. Filters of a cluster's spans have the longer form, with end offset and epoch."""
 PAGE_BYTES = 4096
 _FILTER_BYTES = PAGE_BYTES - 4
 _FILTER_BITS = _FILTER_BYTES * 8
@@ -66,7 +66,7 @@ class UnusableFilter(Exception):
 
 
 class ProbeBits(NamedTuple):
-    """The bits of a token in a filter."""
+    """The bits that a filter must have set if it has a token: `bits` within one `page`."""
 
     page: int
     bits: tuple[int, ...]
@@ -108,7 +108,7 @@ def batch_tokens(records: Sequence[Record]) -> set[bytes]:
 
 
 class FilterBuilder:
-    """Collects the tokens and times of a block's events for its filter."""
+    """Collects the tokens and times of a block's events, from which the block's filter is written."""
 
     def __init__(self) -> None:
         self.tokens: set[bytes] = set()
@@ -332,7 +332,7 @@ def _verified(path: str, partition: str) -> FilterInfo | None:
 
 
 def remove_filters(paths: Iterable[str]) -> None:
-    """Remove filters, and folders that are empty afterwards."""
+    """Remove the files of these filters, and folders that are empty afterwards. Other paths are ignored."""
     for path in filter(is_filter_path, map(Path, paths)):
         path.unlink(missing_ok=True)
         try:

@@ -25,15 +25,16 @@ from mainstem.search.cluster.client_protocol import (
 CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 15.0
 RETRY_S = 10.0
-"""How long to retry while a partition has no leader or a broker does not answer."""
+"""Seconds to retry while a partition has no leader or a broker does not answer."""
 PAUSE_S = 0.2
 """Seconds between two attempts."""
 REPLY_BYTES_MIN, REPLY_BYTES_MAX = 4, 256 << 20
-"""The smallest reply is a correlation id."""
+"""Limits of a reply's size. The smallest reply is a correlation id."""
 
 OUT_OF_RANGE, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, INCONSISTENT_ID = 1, 3, 100, 103
 RETRIABLE = frozenset({5, 6, 7, 8, 9, 13, 56, 74, 75, 78})
-"""Errors that pass: the partition has no leader at the moment, or another one; the broker is starting."""
+"""Error codes after which a request is repeated: the partition has no leader at the moment, or another one;
+the broker is starting."""
 ERROR_TEXTS = {
     -1: "the broker failed to read it",
     2: "the broker reports that it is damaged",
@@ -211,5 +212,5 @@ def reason_of(error: Exception) -> str:
 
 
 def refusal(code: int) -> ClusterError:
-    """The error for an error code of a reply."""
+    """The ClusterError, with a text for the user, for an error code of a reply."""
     return ClusterError(ERROR_TEXTS.get(code, f"the broker refuses the request with error {code}"))

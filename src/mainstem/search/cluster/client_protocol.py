@@ -32,7 +32,7 @@ TopicPartition = tuple[str, int]
 
 
 class BrokerRequest(NamedTuple):
-    """A request of one version."""
+    """A request to a broker: API key, version and content."""
 
     key: int
     version: int

@@ -61,7 +61,7 @@ def user_cache_folder() -> Path | None:
 
 
 async def sleep(clock: Clock, seconds: float) -> None:
-    """Wait this many seconds of the clock."""
+    """Wait, without blocking the event loop, until `clock` has advanced by this many seconds."""
     elapsed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     timer = clock.call_later(seconds, lambda: None if elapsed.done() else elapsed.set_result(None))
     try:
@@ -205,8 +205,8 @@ class ClusterFilterStore:
         return await self._builder.submit(partial(_build_request, unit, folder), BUILD_PRIORITY).final_reply()
 
     async def _make_room(self, info: FilterInfo) -> bool:
-        """Remove filters of older events until a new one fits into the maximum size. False: its own events
-        are the oldest, and it was removed."""
+        """Remove the filters of the oldest events until the new filter `info` fits into the maximum size.
+        False: the new filter has the oldest events itself, and was removed."""
         self._sizes |= await asyncio.to_thread(_file_sizes, [info.filter_path])
         newest_first = [block for blocks in self._blocks.values() for block in blocks]
         newest_first.sort(key=lambda block: -(block.max_ms or 0))

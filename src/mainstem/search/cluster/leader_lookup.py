@@ -135,7 +135,9 @@ def _log_dirs(
 def _ask_leaders(
     cluster: BrokerClient, values: Mapping[TopicPartition, int], call: LookupCall
 ) -> dict[TopicPartition, LookupResult]:
-    """Ask the leader of each partition, and retry where there is none. Deleted partitions are left out."""
+    """The results of `call` for all partitions, each from its leader. It is repeated for up to RETRY_S if
+    there is no leader or it does not answer; a partition without a result then has a ClusterError. Deleted
+    partitions are left out."""
     results: dict[TopicPartition, LookupResult] = {}
     pending = dict(values)
     deadline = cluster.clock.monotonic() + RETRY_S

@@ -96,7 +96,8 @@ class TimeEstimate:
         return 1 if self._times[0] == 0 else (self._times[widest - 1] + self._times[widest]) // 2
 
     def _width(self, index: int) -> int:
-        """The offsets between this known time and the one before; 0 if nothing lies between the times."""
+        """The number of offsets between this known time and the one before; 0 if the two times are equal or
+        adjacent."""
         if self._times[index] - self._times[index - 1] <= 1:
             return 0
         return self._offsets[index] - self._offsets[index - 1]

@@ -71,9 +71,9 @@ from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
 
 PROGRAM = "mainstem.search.cluster.worker"
 WORKERS_MIN = 2
-"""So that one worker can scan while another waits for the network."""
+"""Minimum number of workers: one can scan while another waits for the network."""
 BUILD_INTERVAL_S = 5.0
-"""How often to look for spans that are complete now and lack a token filter."""
+"""Seconds between two searches for complete spans that lack a token filter."""
 TIME_ROUNDS, TIME_ROUNDS_MIN = 8, 2
 """Look-ups by time in each partition before a search. They order the spans of several partitions, and show
 how far back a search has come. The minimum is used for more than PARTITIONS_MANY partitions."""
@@ -404,7 +404,7 @@ class _ListedPartitions:
     def __init__(
         self, partitions: Sequence[ClusterPartition], first_offsets: dict[tuple[str, int], int]
     ) -> None:
-        """`first_offsets`: of the first event in the search's range of time."""
+        """`first_offsets`: by partition, the offset of the first event in the search's range of time."""
         self._partitions = {(partition.topic, partition.partition): partition for partition in partitions}
         self._first_offsets = first_offsets
 

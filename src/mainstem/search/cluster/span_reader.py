@@ -45,7 +45,8 @@ from mainstem.search.cluster.client_protocol import BrokerRequest, FetchReply, T
 FETCH_BYTES = 4 << 20
 FETCH_BYTES_MIN = 64 << 10
 FETCH_MARGIN = 1.1
-"""Fetch this much more than the expected size of the rest of a span: usually one request is then enough."""
+"""Factor by which a request is larger than the expected size of the rest of a span: usually one is then
+enough."""
 FETCH_WAIT_MS = 500
 THROTTLE_PAUSE_MAX_S = 1.0
 EMPTY_REPLIES_MAX = 3
@@ -71,9 +72,9 @@ class FetchedChunk:
 
     low: int
     high: int
-    """It contains every visible batch from offset `low` up to this one, exclusive."""
+    """The chunk has every visible batch with offsets from `low` to before `high`."""
     size: int
-    """Bytes that were read for it."""
+    """Bytes that were read for the chunk, with invisible batches."""
     data: memoryview
     """The visible batches, one after the other."""
     unreadable: list[tuple[int, str]] = field(default_factory=list)

@@ -28,7 +28,8 @@ from mainstem.search.workers.worker import SearchWorker, serve_requests
 HEAP_BYTES = 64 << 20
 """Memory that tantivy may use before it writes a segment of its index."""
 BATCH_BYTES_MAX = 64 << 20
-"""If a batch is larger when decompressed, its block is not indexed. A search reports such a batch."""
+"""If a batch is larger when decompressed, its block is not indexed. A search reports such a batch as
+unreadable."""
 
 
 class BuildCancelled(Exception):
@@ -108,7 +109,7 @@ def _tokens(batch: memoryview) -> set[bytes] | None:
 
 
 class IndexWorker(SearchWorker):
-    """Handles the server's requests for index parts."""
+    """The worker that handles the server's requests to find, check, build and remove index parts."""
 
     def run(self) -> None:
         """Handle requests until the pipe closes."""

@@ -58,7 +58,7 @@ RANGES_MAX = 32
 """A block with more candidate ranges is read whole, which is faster."""
 REFRESH_S = 2.0
 RETRY_DELAY_S = 60.0
-"""Delay after a build that failed because the disk was full."""
+"""Seconds before the next build after one failed because the disk was full."""
 ATTEMPTS_MAX = 3
 """Maximum attempts to build a part in one run of the server."""
 NO_SPACE = os.strerror(errno.ENOSPC)
@@ -77,9 +77,9 @@ class _IndexedPartition:
     topic: str
     index: int
     bounds: tuple[int, int]
-    """Its first offset and its end at the last refresh."""
+    """The partition's first offset and its end at the last refresh."""
     blocks: list[Block]
-    """Its closed blocks, oldest first."""
+    """The partition's closed blocks, oldest first."""
     segments: set[str]
     newest_segment: str
     """The segment that may still get more blocks."""
@@ -113,9 +113,9 @@ class IndexManager:
         )
         self._restored = False
         self._parts: dict[str, list[IndexPart]] = {}
-        """By segment, ordered by position."""
+        """The index parts of each segment, by the segment's path, ordered by position."""
         self._partitions: dict[str, _IndexedPartition] = {}
-        """By the partition's folder."""
+        """The indexed partitions, by folder."""
         self._failures: Counter[tuple[str, int]] = Counter()
         """Failed builds of a part, by segment and position."""
         self._stopped: str | None = None
@@ -174,7 +174,8 @@ class IndexManager:
     async def _query(
         self, parts: dict[str, IndexPart], clauses: list[list[str]]
     ) -> dict[str, list[CandidateBatch] | None]:
-        """The candidate batches of each part, by folder. None: the part could not be queried."""
+        """The candidate batches of each part, by folder. None: the part could not be queried or is of no
+        use."""
         all_parts = list(parts.values())
         groups = [all_parts[i : i + PARTS_AT_ONCE] for i in range(0, len(all_parts), PARTS_AT_ONCE)]
         jobs = [
@@ -402,7 +403,7 @@ class IndexManager:
         self._stopped = None
 
     async def close(self) -> None:
-        """End the builder's process."""
+        """Stop the process that builds index parts."""
         await self._builder.close()
 
 

@@ -87,7 +87,7 @@ class ScanTask:
     on_damage: Callable[[int, str], None]
     is_cancelled: Callable[[], bool]
     on_progress: Callable[[ScanResult], None]
-    """Called after each group but the last."""
+    """Called with the counts so far after each group of batches but the last."""
 
 
 def scan_unit(unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
@@ -190,7 +190,7 @@ class _UnitScan:
         return positions
 
     def _search_batch(self, batch: LocatedBatch, may_match: bool) -> bool:
-        """Search one batch. True: a limit is reached."""
+        """Search one batch. True: the limit of matches or of bytes is reached."""
         unit, result, header = self._unit, self.result, batch.header
         size = batch.end - batch.position
         if header is None and not size:
@@ -224,7 +224,7 @@ class _UnitScan:
         return records_in(batch, header, data)
 
     def _search_records(self, records: Sequence[Record]) -> bool:
-        """Search the records of a batch. True: a limit is reached."""
+        """Search the records of a batch. True: the limit of matches or of bytes is reached."""
         unit, result, matches, task = self._unit, self.result, self._query.matches, self._task
         for record in reversed(records) if task.newest_first else records:
             if not unit.low <= record.offset < unit.high:

@@ -48,9 +48,9 @@ RANGES_AT_ONCE = 256
 UNITS_AT_ONCE = 64
 TOPICS_AT_ONCE = 100
 BUILD_INTERVAL_S = 2.0
-"""How often to look for blocks that are complete now and lack a token filter."""
+"""Seconds between two searches for complete blocks that lack a token filter."""
 ByteRanges = list[tuple[str, int, int]]
-"""Path, start and end of each."""
+"""Path, start and end of each range."""
 SortableItem = tuple[int, int, WorkItem]
 
 
@@ -63,9 +63,9 @@ class _PartitionPlan:
     begin: int
     end: int
     ranges: ByteRanges
-    """Its committed bytes; empty once they are divided into blocks."""
+    """The partition's committed bytes; empty once they are divided into blocks."""
     blocks: list[Block] = field(default_factory=list)
-    """Oldest first, with the open block."""
+    """The partition's blocks, oldest first, with the open one."""
 
 
 @dataclass(slots=True)
@@ -110,9 +110,9 @@ class LogSearch:
             data, clock, self.pool, engine, self._blocks, space_problem=space_problem, part_blocks=part_blocks
         )
         self._plans: dict[str, _PartitionPlan] = {}
-        """By the partition's folder."""
+        """The plan of each partition, by its folder."""
         self._filtered_topics: dict[str, _FilteredTopic] = {}
-        """By name."""
+        """The topics whose filters are built, by name."""
         self._background_tasks: list[asyncio.Task[None]] = []
         self._closed = asyncio.Event()
         self._filters_made = 0

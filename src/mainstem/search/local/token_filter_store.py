@@ -38,7 +38,7 @@ FILTERS_AT_ONCE = 256
 RETRY_DELAY_S = 60.0
 """Seconds before the next attempt after a filter could not be built."""
 MissingFilters = dict[tuple[str, int], tuple[str, int, Block]]
-"""Topic, partition and block, by the block's file and position."""
+"""Blocks without a filter, as (topic, partition, block), by the block's file and position."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class TokenFilterStore:
         self._clock = clock
         self._retry_at = 0.0
         self._postponed = MissingFilters()
-        """Filters to build at `_retry_at`."""
+        """The filters that could not be built, to be built again at `_retry_at`."""
         self._restored = False
         self.block_maps: dict[str, BlockMap] = {}
         """The closed blocks of each partition, by its folder."""

@@ -74,9 +74,9 @@ class Matcher:
         self.time_range: Interval = bounds_of(node, "time", lambda test: times.time_bounds(test, now_ms))
         """Bounds of record timestamps in ms: from, and to (exclusive). None is open."""
         self.partition_range: Interval = bounds_of(node, "partition", number_bounds)
-        """Bounds of partition numbers, as time_range."""
+        """Bounds of partition numbers: from, and to (exclusive). None is open."""
         self.offset_range: Interval = bounds_of(node, "offset", number_bounds)
-        """Bounds of offsets, as time_range."""
+        """Bounds of offsets: from, and to (exclusive). None is open."""
         self.topics: tuple[str, ...] | None = topic_globs(node)
         """Case-sensitive globs of which the topic of every match fits one. None: any topic may match."""
         prefilters = [BytePrefilter(clause) for clause in about_bytes]
@@ -318,7 +318,8 @@ def _header(name: str, test: Test) -> EventCheck:
 
 
 def _topic(test: Test) -> EventCheck:
-    """The check of a topic's name. As in Kafka, case counts."""
+    """Returns the check of a topic's name. Unlike in other texts, upper and lower case differ, as in
+    Kafka."""
     match test:
         case Text(text):
             return lambda view: view.topic == text

@@ -69,7 +69,8 @@ def parse(text: str) -> Node:
 
 
 def target_of(word: Word) -> TermTarget:
-    """The target that a name denotes: a payload field if its first part is quoted or escaped."""
+    """The part of an event that a name before a colon denotes: `key`, `topic` and the like, unless quoted or
+    escaped; else a header or a payload field."""
     path = word.path()
     length = word.end - word.start
     first_is_plain = word.quote_at != word.start and not any(literal for _, literal in word.characters[:7])

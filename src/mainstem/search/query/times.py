@@ -46,7 +46,8 @@ class TimeInterval(msgspec.Struct, frozen=True):
 
 
 def parse_time(text: str, now_ms: int) -> TimeInterval:
-    """Parse one time. Raises ValueError, whose message lists the accepted forms."""
+    """The interval that one time in a query denotes. Raises ValueError, whose message lists the accepted
+    forms."""
     try:
         return _parse(text, now_ms)
     except (ValueError, OverflowError):

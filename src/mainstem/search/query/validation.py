@@ -38,7 +38,7 @@ def _check_ends_agree(test: Range, column: int, length: int) -> None:
 
 
 def check_test(target: TermTarget, test: Test, column: int, length: int) -> None:
-    """Raise QueryError if the test makes no sense for this target."""
+    """Raise QueryError if this part of an event cannot be tested so, such as `topic` with a range."""
     match target.kind:
         case "text":
             _check_free_text(test, column, length)

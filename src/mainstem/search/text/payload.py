@@ -35,7 +35,8 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 def decode(value: bytes | None) -> Payload:
-    """Decode for display. Never raises."""
+    """Decode a payload, key or header value for display. Never raises: bytes that are not JSON are text or
+    binary."""
     if value is None:
         return Payload("null")
     try:

@@ -23,7 +23,7 @@ from mainstem.search import ipc
 from mainstem.search.ipc import FINAL_REPLIES, LENGTH, Reply, Request, RequestFailed
 
 IDLE_S = 60.0
-"""An idle process is stopped after this time."""
+"""A process that has no request for this many seconds is stopped."""
 SEARCH_NICE = 10
 """Niceness of processes that search: a user waits for them, but producers and consumers have priority."""
 CLOSE_S = 5.0
@@ -45,7 +45,7 @@ class WorkerJob:
     request: Request | None
     replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
     process: _WorkerProcess | None = None
-    """The process that works on it; None: it waits."""
+    """The process that works on the request; None: the request waits."""
     progress: ipc.ScanProgress | None = None
     """The last progress report of a scan."""
     cancelled: bool = False
@@ -225,7 +225,7 @@ class WorkerPool:
         job.replies.put_nowait(reply)
 
     def _mark_idle(self, process: _WorkerProcess) -> None:
-        """Send the process a waiting request, or start its idle time."""
+        """Send the process a waiting request; if there is none, stop the process after the idle time."""
         self._assign()
         if process.job is None and not self._closed:
             if process.idle is not None:

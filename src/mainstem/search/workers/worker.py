@@ -29,7 +29,7 @@ COMPILED_QUERIES_MAX = 16
 PROGRESS_BYTES = 2 << 20
 """Bytes to scan between two ScanProgress messages."""
 CANCELLED_IDS = 10_000
-"""A cancelled id is forgotten when ids have advanced by this much: its request has ended."""
+"""The id of a cancelled request is dropped when ids have advanced by this number: the request has ended."""
 
 
 class WorkerPipes:
