@@ -58,7 +58,7 @@ class Node:
         self.topics.on_configured.append(self._on_topic_configured)
         self.runtime.on_reloaded.append(self._on_state_reloaded)
         self.recovery_report: RecoveryReport | None = None
-        """What the start found and repaired."""
+        """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
         self._retention_timer: Timer | None = None
         self._closing: Promise[None] | None = None

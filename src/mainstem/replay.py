@@ -77,7 +77,7 @@ class ReplayJob:
 
 @dataclass(slots=True)
 class ReplayProgress:
-    """How many events a replay has published and skipped."""
+    """The counts of a replay: what it has published and skipped."""
 
     published: int = 0
     """Events that this run has published."""

@@ -106,7 +106,7 @@ def test_an_invalid_group_before_a_valid_one_is_reported_as_damage() -> None:
     data = form.encode_header(HEADER) + parts[0] + bytes(broken) + parts[2]
     assert numbers(data) == [(100, False), (102, True)]
     contents = journal_reader.read_journal(journal(data), FOLDER, 1, 1)
-    assert contents.notes == [f"{paths.journal_file_path(0)}: damaged before group 102"]
+    assert contents.notes == [f"{paths.journal_file_path(0)}: the journal is damaged before group 102"]
     assert contents.next_group == 103
 
 

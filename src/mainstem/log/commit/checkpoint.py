@@ -26,8 +26,8 @@ NAMES = ("checkpoint-0", "checkpoint-1")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
-    """One partition: all bytes below `position` of the segment with base offset `segment` are durable in
-    it."""
+    """The row of one partition: all bytes below `position` of the segment with base offset `segment` are
+    durable in it."""
 
     topic_id: UUID
     index: int
@@ -65,7 +65,7 @@ def _pack(row: CheckpointRow) -> bytes:
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    """The file's bytes."""
+    """The bytes of the checkpoint's file."""
     rows = b"".join(map(_pack, checkpoint.rows))
     flags = CLEAN if checkpoint.clean else 0
     fields = (1, flags, checkpoint.number, checkpoint.first_seq, checkpoint.next_group, len(checkpoint.rows))

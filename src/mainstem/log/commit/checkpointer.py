@@ -49,8 +49,8 @@ class CommitBarrier(Protocol):
         """Called when a checkpoint begins. True if it is urgent, because half of the journal is in use."""
 
     def is_trusted(self, key: PartitionKey) -> bool:
-        """A successful sync of this partition's files proves that they are durable: no sync of them failed,
-        or everything was written again since (R10)."""
+        """Whether a successful sync of this partition's files proves that they are durable: no sync of them
+        failed, or everything was written again since (R10)."""
 
     def block_direct_sync(self, partition: CommittedPartition) -> bool:
         """Start no direct sync of the partition until `unblock_direct_sync`; False if one is in flight. Of
@@ -198,7 +198,8 @@ class Checkpointer:
         return self.request()
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
-        """The partition is deleted. Done when neither a row nor a live journal file refers to it."""
+        """Drop the row of a deleted partition. Done when neither a row nor a live journal file refers to
+        it."""
         promise: Promise[None] = Promise()
         dirty = self._dirty.pop(partition, None)
         if dirty is not None:

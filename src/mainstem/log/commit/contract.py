@@ -83,7 +83,7 @@ class CommittedPartition(Protocol):
         """Accept appends again: the EPOCH record of the new epoch is durable."""
 
     def fence(self, reason: str) -> None:
-        """The disk failed under this partition: it is read-only from now on, and all pending appends fail."""
+        """Make the partition read-only, because the disk failed under it. All pending appends fail."""
 
     def unfence(self) -> None:
         """End the read-only state that `fence` began: the partition's committed bytes were written again and

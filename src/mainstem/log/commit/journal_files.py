@@ -38,11 +38,11 @@ class JournalFile:
     header: JournalFileHeader | None = None
     """Header of its present use; None: free."""
     position: int = BLOCK
-    """Where the next group is written."""
+    """Position at which the next group is written."""
     records: int = 0
     """Records written in its present use."""
     failed: bool = False
-    """A sync of it failed: it is never written again, and deleted once it is not needed (R5)."""
+    """True: a sync of the file failed. It is never written again, and deleted once it is not needed (R5)."""
     keys: set[PartitionKey] = field(default_factory=set)
     """Partitions that have records in it."""
 

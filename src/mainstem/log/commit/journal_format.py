@@ -37,7 +37,8 @@ class JournalFileHeader:
 
     folder_id: UUID
     seq: int
-    """Rises with each use of any file, so that a group of an earlier use is never taken for one of this."""
+    """Number of this use of the file. It rises with each use of any journal file, so that a group of an
+    earlier use is never taken for one of this."""
     salt: int
     """64 random bits, part of every group's CRC."""
     base_group: int
@@ -70,16 +71,16 @@ class JournalRecord(NamedTuple):
 
 
 class JournalGroup(NamedTuple):
-    """One group that was read."""
+    """One commit group that was read from a journal file."""
 
     number: int
     records: list[JournalRecord]
     after_damage: bool
-    """Bytes before it, which must have been groups, are damaged."""
+    """True: the bytes before this group, which must have been groups, are damaged."""
 
 
 def encode_header(header: JournalFileHeader) -> bytes:
-    """The whole header block."""
+    """Encode the header as a whole block."""
     body = header.folder_id.bytes + struct.pack(">QQQ", header.seq, header.salt, header.base_group)
     block = HEADER_MAGIC + struct.pack(">I", crc32c(body)) + body
     return block.ljust(BLOCK, b"\0")
@@ -96,7 +97,7 @@ def decode_header(block: bytes, folder_id: UUID) -> JournalFileHeader | None:
 
 
 def encode_record(record: JournalRecord) -> bytes:
-    """The record without the batches that follow it."""
+    """Encode the record, without the batches that follow it in the file."""
     return RECORD.pack(*record[:-1])
 
 

@@ -79,7 +79,7 @@ def _read_file(
         if following is not None and group.number >= following.base_group:
             break  # its sync failed: the next file annuls it (R5)
         if group.after_damage:
-            contents.notes.append(f"{file.path}: damaged before group {group.number}")
+            contents.notes.append(f"{file.path}: the journal is damaged before group {group.number}")
         end_group = group.number + 1
         for record in group.records:
             key = (UUID(bytes=record.topic), record.partition)
@@ -89,6 +89,6 @@ def _read_file(
     if following is not None and is_consecutive and end_group < following.base_group:
         missing = following.base_group - end_group
         contents.notes.append(
-            f"{file.path}: damaged after group {end_group - 1}, {missing} groups are missing"
+            f"{file.path}: the journal is damaged after group {end_group - 1}, {missing} groups are missing"
         )
     contents.next_group = max(contents.next_group, end_group)

@@ -107,10 +107,10 @@ class BackupTarget(Protocol):
         """Write a derived file, without syncing it."""
 
     def keep_only(self, wanted_paths: set[str]) -> None:
-        """Remove every other file."""
+        """Remove all files of the target except these."""
 
     def sync_folders(self) -> None:
-        """Make all names durable."""
+        """Make the names of all files of the target durable."""
 
 
 class SourceChanged(Exception):

@@ -62,7 +62,7 @@ class KeptBatch:
 
 @dataclass(frozen=True, slots=True)
 class LostRange:
-    """Offsets that no valid batch has."""
+    """A range of offsets that no valid batch has."""
 
     first_offset: int
     last_offset: int
@@ -106,7 +106,8 @@ class FolderRepair:
         self._may_give_up = may_give_up
 
     def run(self) -> Iterator[Finding]:
-        """Repair. LogFolderError, LogFolderLocked: as `FolderExamination`; OSError."""
+        """Repair the folder, and yield what was done. LogFolderError, LogFolderLocked: as
+        `FolderExamination`; OSError."""
         with FolderExamination(self._root) as examination:
             checkpoint, clean, keys = examination.checkpoint, examination.clean, examination.partition_keys()
             damaged = checkpoints.damaged_files(cast(Disk, examination.disk))
@@ -344,7 +345,7 @@ def _pieces(path: str, start: int, end: int) -> Iterator[bytes]:
 
 
 def _quarantine(root: str, path: str, start: int, end: int) -> str:
-    """Keep bytes that will be removed. Returns the name of the file that has them."""
+    """Keep bytes that will be removed from a segment in a `*.quarantine` file. Returns its name."""
     name = f"{path}.{start}.quarantine"
     _write_file(f"{root}/{name}", _pieces(f"{root}/{path}", start, end))
     return name

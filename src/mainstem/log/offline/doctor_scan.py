@@ -58,7 +58,7 @@ class DurableExtent:
     """How far a partition is known to be durable, from checkpoint and journal."""
 
     row: CheckpointRow | None = None
-    """None: no checkpoint can be read."""
+    """The row in the newest checkpoint; None: no checkpoint can be read."""
     clean: bool = False
     """True: the last stop was clean, so the segments hold everything."""
     journal: list[JournalRecord] = field(default_factory=list)

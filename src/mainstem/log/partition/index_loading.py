@@ -205,4 +205,6 @@ def header_at_entry(
 
 def _log_failure(promise: Promise[SegmentIndex]) -> None:
     if promise.error is not None and not isinstance(promise.error, PartitionDeleted):
-        log.warning("an index could not be loaded; the next read tries again: %s", promise.error)
+        log.warning(
+            "the index of a segment could not be loaded; the next read tries again: %s", promise.error
+        )

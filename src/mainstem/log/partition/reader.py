@@ -35,7 +35,7 @@ SKIP_BYTES_MIN = 16 << 10
 
 
 class BatchSlice(NamedTuple):
-    """Whole batches, one after the other."""
+    """Whole batches, one after the other: the result of a read."""
 
     data: Buffer
     next_offset: int

@@ -439,7 +439,9 @@ class _PartitionReplay:
         size = self._disk.size(path)
         if size:
             self._disk.rename(path, f"{path}.quarantine")
-            self._note(f"put segment {segment} aside: none of its {size} bytes continues the log")
+            self._note(
+                f"renamed segment {segment} to *.quarantine: none of its {size} bytes continues the log"
+            )
         else:
             self._disk.unlink(path)
         self._result.truncated_bytes += size
@@ -463,7 +465,7 @@ class _PartitionReplay:
                 position += record.length
             self._changed[_QUARANTINE_FILE] = self._disk.open(path)
             self._names_changed = True
-        self._note(f"read-only: {problem}, but its files end at offset {self._offset}")
+        self._note(f"read-only: {problem}, but its files end at offset {self._offset}; run `mainstem doctor`")
         present = self._row(self._epoch + 1)
         self._finish(present)
         if row is None and last is not None:

@@ -69,7 +69,7 @@ class Startup:
         if self._is_copy:
             self.report.notes.append(
                 "the data folder is a copy of another: leader epochs continue from"
-                f" {self.meta.epoch_floor}, so that clients notice"
+                f" {self.meta.epoch_floor}, so that clients notice the events it lacks"
             )
         self.report.notes += self._journal.notes
         self.report.notes += [f"{name} is damaged" for name in damaged]
