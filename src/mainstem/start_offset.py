@@ -1,4 +1,4 @@
-"""Resolves a place in a topic (`latest`, an offset, a time) to an offset of a partition, with any engine."""
+"""Resolves a start point (`latest`, an offset, a time) to an offset of a partition, with any engine."""
 
 from __future__ import annotations
 

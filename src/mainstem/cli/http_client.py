@@ -21,7 +21,7 @@ from mainstem.search.query.errors import QueryError
 
 CONNECT_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 120.0
-"""How long a reply may pause; a search reports its progress far more often."""
+"""How long a reply may send nothing before it is given up; a search reports its progress far more often."""
 READ_BYTES = 256 << 10
 LINE_BYTES_MAX = 256 << 20
 PROBLEM_BYTES_MAX = 1 << 20

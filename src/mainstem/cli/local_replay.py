@@ -39,7 +39,7 @@ class LocalReplay:
         return cls(search, request, replay)
 
     async def count(self) -> tuple[int, ReplayProgress]:
-        """How many events it would publish; see `ReplayRunner.count`."""
+        """See `ReplayRunner.count`: the number of events that the replay would publish."""
         events = await self._replay.count(self._request.matches)
         progress = self._replay.progress
         counted = ReplayProgress(already_published=progress.already_published, unreadable=progress.unreadable)

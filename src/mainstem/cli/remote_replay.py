@@ -13,7 +13,8 @@ from mainstem.http_api.replay import MatchesJson, ReplayProgressJson, ReplayRequ
 from mainstem.replay import ReplayProgress
 
 COUNTING_TIMEOUT_S = 3_600.0
-"""How long the door may send nothing: it first counts, and looks for events that the job has published."""
+"""How long the HTTP door may send nothing: it first counts the events, and looks for those that the job has
+published already."""
 
 
 class RemoteReplay:
@@ -25,7 +26,7 @@ class RemoteReplay:
         self._request = request
 
     async def count(self) -> tuple[int, ReplayProgress]:
-        """How many events it would publish; see `ReplayRunner.count`."""
+        """See `ReplayRunner.count`: the number of events that the replay would publish."""
         async for line in self._lines(dry_run=True):
             if line.events is not None:
                 return line.events, _progress(line)

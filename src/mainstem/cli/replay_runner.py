@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """Which events to replay, where to, and how."""
+    """The replay that the command line asks for: which events, into which topic, and how fast."""
 
     matches: SearchRequest
     """The search whose matches are replayed."""
@@ -43,10 +43,10 @@ class ReplayRequest:
 
 
 class ReplayRunner(Protocol):
-    """Runs one job, through the HTTP door or by the Kafka protocol."""
+    """Runs one replay job, through the HTTP door or by the Kafka protocol."""
 
     async def count(self) -> tuple[int, ReplayProgress]:
-        """How many events it would publish, and the progress of earlier runs of the job."""
+        """How many events the replay would publish, and the progress of earlier runs of the job."""
 
     def run(self) -> AsyncGenerator[ReplayProgress, None]:
-        """Publish the events; yields the progress from time to time."""
+        """Publish the events that the job has not published yet; yields the progress from time to time."""

@@ -41,7 +41,7 @@ class OfflineState:
         self._topics = Topics(Settings(), random.Random(0))
         self._codec = RecordCodec(StateMachines.record_types())
         self.first_needed_offset, has_snapshot = self._read_snapshots()
-        """Offset of the state log from which its records are needed."""
+        """Offset of the state log from which records are needed, because the snapshot does not have them."""
         self.redundant_snapshots: list[str] = []
         """Paths of damaged snapshots that a start does not need."""
         if self._read_log(self.first_needed_offset, has_snapshot):
@@ -56,7 +56,8 @@ class OfflineState:
         return self._names.get(topic_id)
 
     def status(self, key: Key) -> Literal["live", "deleted", "unknown"]:
-        """Whether the partition belongs to a topic."""
+        """Whether the partition belongs to a topic that exists (live), was deleted, or is not in the
+        state."""
         if key == STATE:
             return "live"
         topic = self._topics.by_id(key[0])
@@ -94,7 +95,7 @@ class OfflineState:
                     self._apply(record, f"in {path}")
             except (StateDamaged, StateTooNew, OSError) as error:
                 is_oldest = offset == offsets[-1]
-                then = "there is no older one" if is_oldest else "the next start uses the one before it"
+                then = "there is no older snapshot" if is_oldest else "the next start uses an older snapshot"
                 self.findings.append(Finding("damage" if is_oldest else "derived", path, str(error), then))
                 continue
             self._check_older([older for older in offsets if older < offset])
@@ -109,7 +110,7 @@ class OfflineState:
                 for record in snapshot.unpack(self._disk.read_all(path), offset, path):
                     self._codec.decode(record, f"in {path}")
             except (StateDamaged, StateTooNew, OSError) as error:
-                self.findings.append(Finding("derived", path, str(error), "a newer one is whole"))
+                self.findings.append(Finding("derived", path, str(error), "a newer snapshot is whole"))
 
     def _read_log(self, start: int, has_snapshot: bool) -> bool:
         """Apply the records from `start` on. False if earlier records are needed and the log does not have
@@ -144,7 +145,7 @@ class OfflineState:
                 try:
                     self._apply(record.value or b"", f"at offset {record.offset} of the state log")
                 except KeyError as error:
-                    then = "a record before it is lost"
+                    then = "an earlier record of the state log is lost"
                     what = (
                         f"the record at offset {record.offset} is about a topic that does not exist: {error}"
                     )

@@ -1,4 +1,4 @@
-"""Field types with bounds that several requests share: offsets, partitions, times, names."""
+"""The types, with bounds, of fields that several requests have: offsets, partitions, times, names."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ FACET_VALUES = 20
     type=click.IntRange(min=0),
     help=f"Stop after N matches; 0: all.  [default: {DEFAULT_MATCHES}; with --count and --facet: all]",
 )
-@click.option("--oldest-first", is_flag=True, help="Start with the oldest events.")
+@click.option("--oldest-first", is_flag=True, help="Show the oldest matches first; by default, the newest.")
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, with a header.")
 @click.option("--count", "count", is_flag=True, help="Print the number of matches instead of events.")

@@ -61,7 +61,7 @@ def _start_point(ctx: click.Context, param: click.Parameter, text: str | None) -
 @click.option(
     "-n", "count", type=click.IntRange(min=1), help="Stop after N events; without --from, show the last N."
 )
-@click.option("--group", help="Read as a member of this consumer group, and commit.")
+@click.option("--group", help="Read as a member of this consumer group, and commit what was shown.")
 @json_option
 def command(
     topics: tuple[str, ...],

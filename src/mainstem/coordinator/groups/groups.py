@@ -215,9 +215,9 @@ class Groups:
     # --- membership ---------------------------------------------------------------------------------------
 
     def join(self, request: JoinRequest) -> Promise[JoinReply]:
-        """Join the next generation; done when it begins. Fails with InvalidGroupId, InvalidSessionTimeout,
-        GroupFull, InconsistentProtocol, MemberIdRequired, UnknownMember, FencedInstance, RebalanceInProgress
-        (a newer join replaced this one), NotCoordinator."""
+        """Join the group's next generation; the promise is done when that begins. Fails with InvalidGroupId,
+        InvalidSessionTimeout, GroupFull, InconsistentProtocol, MemberIdRequired, UnknownMember,
+        FencedInstance, RebalanceInProgress (a newer join replaced this one), NotCoordinator."""
         reply: Promise[JoinReply] = Promise()
         decided = self._decide(request.group_id, lambda decision: self._join(decision, request, reply))
         decided.then(lambda done: _fail_if_waiting(reply, done.error))
@@ -239,9 +239,9 @@ class Groups:
         self._rebalancer.join(decision, group, request, reply)
 
     def sync(self, request: SyncRequest) -> Promise[SyncReply]:
-        """Return the member's assignment; done when the leader has sent it. Fails with InvalidGroupId,
-        UnknownMember, FencedInstance, IllegalGeneration, InconsistentProtocol, RebalanceInProgress,
-        NotCoordinator."""
+        """A promise of the member's assignment, done when the group's leader has sent it. Fails with
+        InvalidGroupId, UnknownMember, FencedInstance, IllegalGeneration, InconsistentProtocol,
+        RebalanceInProgress, NotCoordinator."""
         reply: Promise[SyncReply] = Promise()
 
         def sync(decision: Decision) -> None:
@@ -259,8 +259,8 @@ class Groups:
         )
 
     def leave(self, group_id: str, requests: Sequence[LeaveRequest]) -> Promise[MemberErrors]:
-        """Remove members. The value has the error of each or None: UnknownMember, FencedInstance. Fails with
-        InvalidGroupId, NotCoordinator."""
+        """Remove members from a group. The promise has an error or None for each request: UnknownMember,
+        FencedInstance. Fails with InvalidGroupId, NotCoordinator."""
         return self._decide(group_id, lambda decision: self._leave(decision, group_id, requests))
 
     def _leave(self, decision: Decision, group_id: str, requests: Sequence[LeaveRequest]) -> MemberErrors:
@@ -336,7 +336,7 @@ class Groups:
     # --- offsets ------------------------------------------------------------------------------------------
 
     def commit(self, request: CommitRequest) -> Promise[PartitionErrors]:
-        """Commit offsets. The value has the error of each partition or None: UnknownTopicOrPartition,
+        """Commit offsets. The promise has an error or None for each partition: UnknownTopicOrPartition,
         UnknownTopicId, OffsetMetadataTooLarge. Fails with UnknownMember, FencedInstance, IllegalGeneration,
         RebalanceInProgress, NotCoordinator."""
         return self._decide(request.group_id, lambda decision: self._commit(decision, request))
@@ -372,7 +372,7 @@ class Groups:
     def delete_offsets(
         self, group_id: str, selection: Sequence[tuple[TopicRef, Sequence[int]]]
     ) -> Promise[PartitionErrors]:
-        """Delete offsets of topics that no member reads. The value has the error of each partition or None:
+        """Delete offsets of topics that no member reads. The promise has an error or None for each partition:
         UnknownTopicOrPartition, GroupSubscribed. Fails with GroupIdNotFound, NonEmptyGroup,
         NotCoordinator."""
 
@@ -388,15 +388,16 @@ class Groups:
         return self._decide(group_id, delete)
 
     def delete_topic_offsets(self, topic_id: UUID) -> Promise[None]:
-        """Delete the offsets of a deleted topic. Those that a crash leaves are deleted by the next expiry."""
+        """Delete the committed offsets of a deleted topic. If a crash prevents it, the next expiry does
+        it."""
         return self._decide(
             "", lambda decision: decision.records.extend(self._offsets.topic_deletion_records(topic_id))
         )
 
     def clamp_to_log_end(self, end_of: Callable[[UUID, int], int]) -> Promise[int]:
-        """Set the offsets after the end of their partition back to that end. The value is their number. After
-        a power cut with durability=os the offsets of lost events are assigned again, and a group that had
-        read the lost events must not miss the new ones."""
+        """Set committed offsets beyond the end of their partition back to that end. The promise has their
+        number. After a power cut with durability=os the offsets of lost events are assigned again, and a
+        group that had read the lost events must not miss the new ones."""
 
         def clamp(decision: Decision) -> int:
             records = self._offsets.clamp_records(end_of)

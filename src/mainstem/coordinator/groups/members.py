@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 
 def empty_assignment(protocol_type: str | None) -> bytes:
-    """The assignment of a member that the leader left out. A consumer decodes it, so it gets a valid one
-    without topics. (Kafka sends no bytes, on which some clients fail or join again for ever.) For other
+    """The encoded assignment for a member that the leader left out. A consumer decodes it, so it gets a valid
+    one without topics. (Kafka sends no bytes, on which some clients fail or join again for ever.) For other
     protocol types the encoding is not known, so it is no bytes."""
     return EMPTY_ASSIGNMENT if protocol_type == CONSUMER_PROTOCOL else b""
 
@@ -101,15 +101,15 @@ class GroupMember:
         self.pending_join: Promise[JoinReply] | None = None
         self.pending_sync: Promise[SyncReply] | None = None
         self.deadline = 0.0
-        """When its session ends, monotonic seconds. A heartbeat moves only the deadline; the timer checks it
-        when it fires."""
+        """When the member's session ends, monotonic seconds. A heartbeat moves only the deadline; the timer
+        checks the deadline when it fires."""
         self.timer_due = 0.0
-        """When the timer fires, monotonic seconds."""
+        """When the timer of the session fires, monotonic seconds; never after `deadline`."""
         self.timer: Timer | None = None
 
     @classmethod
     def from_request(cls, member_id: str, request: JoinRequest, assignment: bytes) -> GroupMember:
-        """A new member, as its request describes it."""
+        """A new member with the attributes of its join request."""
         return cls(
             MemberRecord(
                 member_id=member_id,
@@ -124,7 +124,7 @@ class GroupMember:
         )
 
     def record(self) -> MemberRecord:
-        """The member as it is recorded."""
+        """The member's part of the group's state record."""
         return MemberRecord(
             member_id=self.member_id,
             instance_id=self.instance_id,

@@ -210,7 +210,8 @@ class CommittedOffsets:
         return [OffsetsDeleted(group.group_id, tuple(deleted))] if deleted else [], errors
 
     def clamp_records(self, end_of: Callable[[UUID, int], int]) -> list[OffsetsCommitted]:
-        """Records that set the offsets after the end of their partition back to that end, in every group."""
+        """Records that set committed offsets beyond the end of their partition back to that end, for all
+        groups."""
         records = []
         for group_id in self._groups:
             clamped = tuple(

@@ -53,8 +53,8 @@ GroupAction = Callable[[Decision], None]
 
 
 class GroupRebalancer:
-    """The rules of all groups. `submit(group, action)` runs the action of a timer as a decision of that
-    group."""
+    """Applies Kafka's rules for joins, rebalances and sessions to every group. `submit(group, action)` runs
+    the action of a timer as a decision of that group."""
 
     def __init__(
         self,

@@ -99,9 +99,9 @@ class Topics:
         self._tombstones: dict[UUID, str] = {}
         self._sorted: list[TopicMetadata] | None = None
         self._partitions = 0
-        """Of all topics together."""
+        """Number of partitions of all topics together."""
         self._durable_partitions: dict[UUID, int] = {}
-        """For topics with partitions that are not durable yet: how many are."""
+        """Topic id -> number of its partitions whose creation is durable, while not all of them are."""
 
     def apply(self, record: Any) -> None:
         """See `StateMachine`."""

@@ -57,7 +57,8 @@ NODE_ID = 1
 
 @contextmanager
 def _translated(subject: str) -> Iterator[None]:
-    """Raise errors of the log and the coordinator as errors of the contract; `subject` begins the message."""
+    """Convert errors of the log and the coordinator that the context raises to errors of the contract;
+    `subject` begins the message."""
     try:
         yield
     except StreamError:

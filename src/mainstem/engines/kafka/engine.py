@@ -434,7 +434,8 @@ class KafkaEngine:
             raise translate(error, subject) from None
 
     async def _single_result(self, futures: Mapping[Any, Future[Any]], subject: str) -> Any:
-        """The result of a call about one item. librdkafka returns a future for each item of a call."""
+        """The result of an admin call with a single item, such as one topic. librdkafka returns a future for
+        each item of a call."""
         (future,) = futures.values()
         return await self._wait(future, subject)
 

@@ -1,4 +1,4 @@
-"""Publishes through librdkafka.
+"""Publishes events to a Kafka cluster through librdkafka.
 
 Owns: the settings of its producer, and the delivery reports of one `publish` call.
 """
