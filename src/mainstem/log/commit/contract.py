@@ -64,7 +64,7 @@ class CommittedPartition(Protocol):
     epoch: int
     """partitionLeaderEpoch of the next batch."""
     fence_reason: str | None
-    """Why the partition is read-only; None in normal work."""
+    """Why the partition is read-only; None if it accepts appends."""
 
     @property
     def deleted(self) -> bool:

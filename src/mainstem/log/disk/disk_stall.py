@@ -37,12 +37,12 @@ class StallMonitor:
         self._timer: Timer | None = None
 
     def start(self) -> None:
-        """Check now and then once a second."""
+        """Check now, and then once a second."""
         self.check()
         self._timer = self._clock.call_later(CHECK_INTERVAL_S, self.start)
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 

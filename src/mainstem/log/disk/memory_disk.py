@@ -161,7 +161,7 @@ class MemoryDisk:
         return Promise.resolved([None for _ in (*files, *folders)])
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
-        """There is nothing to sync."""
+        """Does nothing: there is nothing to sync."""
 
     def sync_each_now(self, files: Sequence[File], folders: Sequence[str]) -> SyncResults:
         return [None for _ in (*files, *folders)]

@@ -71,11 +71,11 @@ class SpaceGuard:
         return -(-100 * (self.capacity_bytes - self.free_bytes) // self.capacity_bytes)
 
     def start(self) -> None:
-        """Check now and then periodically."""
+        """Check now, and then once a second, or ten times a second while the disk is nearly full."""
         self._check_periodically()
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -154,5 +154,5 @@ def _highest_mark(percent: int) -> int:
 
 
 def format_megabytes(count: int) -> str:
-    """A number of bytes for a message."""
+    """Format a number of bytes as megabytes, for a message."""
     return f"{count / 1e6:,.1f} MB" if count < 10_000_000 else f"{count / 1e6:,.0f} MB"

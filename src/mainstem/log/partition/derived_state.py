@@ -46,9 +46,9 @@ class DerivedState:
         self._start_epoch = start_epoch
         self._was_clean = was_clean
         self.loaded_windows: ProducerWindows | None = None
-        """None until the first use of `windows`."""
+        """The producer windows; None until they are first used."""
         self.loaded_epochs: LeaderEpochs | None = None
-        """None until the first use of `epochs`."""
+        """The leader epochs; None until they are first used."""
 
     @property
     def windows(self) -> ProducerWindows:

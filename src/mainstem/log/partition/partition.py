@@ -82,7 +82,7 @@ class Partition:
         self.epoch = state.epoch
         """Leader epoch of the next batch."""
         self.fence_reason = state.fence_reason
-        """Why the partition is read-only; None in normal work."""
+        """Why the partition is read-only; None if it accepts appends."""
         self._clock = context.clock
         self._committer = committer
         self._awaits_epoch = False

@@ -39,7 +39,7 @@ class RecoveredState:
     """Base offset of the segment in which the bytes begin that came after the last checkpoint."""
 
     replayed_position: int = 0
-    """Position in that segment at which they begin."""
+    """Position in `replayed_segment` at which those bytes begin."""
 
     arrivals: tuple[tuple[int, int], ...] = ()
     """(wall ms, base offset) of batches that arrived after the last checkpoint, rising, from the journal. The

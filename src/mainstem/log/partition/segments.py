@@ -58,7 +58,7 @@ class Segments:
         self.committed_segment = state.segments[-1] if state.segments else state.end_offset
         """Base offset of the segment in which the committed bytes end."""
         self.committed_position = state.end_position
-        """Position in that segment at which they end."""
+        """Position in that segment at which the committed bytes end."""
         self.last_arrival_ms = state.arrivals[-1][0] if state.arrivals else -1
         """Wall ms at which the newest batch arrived; -1: not known."""
         self.accepts_appends = False

@@ -38,7 +38,7 @@ class SegmentIndex:
         self.max_timestamp = -1
         """The largest timestamp of all batches so far, ms; -1: none has one."""
         self.max_timestamp_offset = 0
-        """Last offset, relative, of the first batch with that timestamp."""
+        """Relative last offset of the first batch with the largest timestamp."""
 
     # --- growing ------------------------------------------------------------------------------------------
 

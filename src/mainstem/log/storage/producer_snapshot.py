@@ -30,7 +30,7 @@ _BATCH = struct.Struct(">iiqqq")
 
 @dataclass(frozen=True, slots=True)
 class ProducerSnapshot:
-    """The contents of one snapshot file."""
+    """The contents of one snapshot file: state as of one committed place in the log ("the place" below)."""
 
     segment: int
     """Base offset of the segment that contains the place."""
@@ -42,9 +42,9 @@ class ProducerSnapshot:
     """Where the last batch before the place begins in that segment; -1: the place is the segment's
     beginning."""
     last_batch_crc: int
-    """That batch's CRC field."""
+    """CRC field of the last batch before the place."""
     last_arrival_ms: int
-    """When that batch arrived, wall-clock ms; -1: unknown."""
+    """When the last batch before the place arrived, wall-clock ms; -1: unknown."""
     index_entries: tuple[int, int] | None
     """How many entries of `.index` and of `.timeindex` are valid; None: the index was not in memory."""
     windows: Mapping[int, ProducerWindow]

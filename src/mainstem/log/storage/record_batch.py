@@ -324,7 +324,7 @@ _NULL = b"\x01"
 
 
 def _varint(value: int) -> bytes:
-    """Zigzag variable-length integer, up to 64 bits."""
+    """Encode an integer of up to 64 bits in zigzag variable length."""
     if 0 <= value < 64:
         return _SMALL_VARINTS[value]
     rest = (value << 1) ^ (value >> 63)
