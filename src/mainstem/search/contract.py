@@ -160,7 +160,7 @@ class Facets:
     events: int
     """Number of matches counted."""
     values: dict[str, list[ValueCount]] = field(default_factory=dict)
-    """By field: values with their number of events, the most frequent first."""
+    """The values of each field with their number of events, the most frequent first."""
 
 
 class Search(Protocol):

@@ -146,7 +146,7 @@ class Block:
     unfilterable: bool = False
     """Whether no token filter can be built for it."""
     time_span: TimeSpan | None = None
-    """Its times and number of events, for histograms; None: unknown."""
+    """The block's least and largest time and number of events, for histograms; None: unknown."""
 
     @classmethod
     def of_filter(cls, info: FilterInfo) -> Block:

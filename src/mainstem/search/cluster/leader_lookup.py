@@ -194,7 +194,7 @@ def _ask_leader(
         return call(connection, group)
     except (OSError, ProtocolError) as error:
         cluster.discard(connection)
-        return ClusterError(f"its broker did not answer: {error}")
+        return ClusterError(f"the partition's broker did not answer: {error}")
 
 
 def _drop_deleted(cluster: BrokerClient, values: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

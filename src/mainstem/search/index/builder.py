@@ -117,9 +117,9 @@ class IndexWorker(SearchWorker):
             try:
                 reply: Reply = ipc.PartsReply(request.id, self._parts(request))
             except DataDeleted:
-                reply = ipc.RequestFailed(request.id, "its data was deleted", data_deleted=True)
+                reply = ipc.RequestFailed(request.id, "the data was deleted", data_deleted=True)
             except BuildCancelled:
-                reply = ipc.RequestFailed(request.id, "it was cancelled")
+                reply = ipc.RequestFailed(request.id, "the build was cancelled")
             except BaseException as error:
                 # tantivy reports a panic with a PanicException, which is no Exception.
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

@@ -69,8 +69,8 @@ class BytePrefilter:
         return any(search(raw) is not None for search in self._searches)
 
     def stretches_that_may_match(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
-        """As `may_match` for many stretches at once: the numbers of those that may satisfy the clause. They
-        lie side by side in `raw` and end at `ends`."""
+        """Tests many stretches of bytes, such as batches, at once. They lie side by side in `raw` and end at
+        `ends`. Returns the numbers of those that may satisfy the clause, each judged as by `may_match`."""
         stretches: set[int] = set()
         for search in self._searches:
             position = 0

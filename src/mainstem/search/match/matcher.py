@@ -95,7 +95,7 @@ class Matcher:
         return self._check(EventView(topic, partition, record))
 
     def matches_event(self, event: Event) -> bool:
-        """As `matches`, for an event of an engine."""
+        """Whether an event, as an engine returns it, matches the query."""
         record = Record(event.offset, event.timestamp_ms, event.key, event.value, event.headers)
         return self.matches(event.topic, event.partition, record)
 
@@ -107,8 +107,9 @@ class Matcher:
         )
 
     def stretches_that_may_match(self, raw: Buffer, ends: Sequence[int]) -> set[int]:
-        """As `may_match` for many stretches at once: the numbers of those that may match. They lie side by
-        side in `raw` and end at `ends`."""
+        """Tests many stretches of bytes, such as batches, at once. They lie side by side in `raw` and end at
+        `ends`. Returns the numbers of those that may contain a matching event; for the others it is certain
+        that they do not."""
         return candidate_stretches(self._prefilters, raw, ends)
 
 

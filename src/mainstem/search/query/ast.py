@@ -47,7 +47,7 @@ class Bound(msgspec.Struct, frozen=True):
     text: str
     inclusive: bool
     quoted: bool = False
-    """As in Text: a quoted number is text."""
+    """Whether the bound was a number in quotes: it is compared as text then."""
 
 
 class Range(msgspec.Struct, frozen=True):

@@ -246,7 +246,7 @@ class WorkerPool:
         job, process.job = process.job, None
         code = await process.process.wait()
         if job is not None:
-            self._end(job, RequestFailed(job.id, f"its search worker ended with exit code {code}"))
+            self._end(job, RequestFailed(job.id, f"the search worker ended with exit code {code}"))
         if not self._closed:
             self._assign()
 

@@ -94,13 +94,13 @@ class SearchWorker:
             try:
                 self._pipes.send(self._handle(request))
             except DataDeleted:
-                self._pipes.send(ipc.RequestFailed(request.id, "its data was deleted", data_deleted=True))
+                self._pipes.send(ipc.RequestFailed(request.id, "the data was deleted", data_deleted=True))
             except (OSError, ValueError) as error:
                 if isinstance(error, BrokenPipeError):
                     return
                 self._pipes.send(ipc.RequestFailed(request.id, str(error)))
             except MemoryError:
-                self._pipes.send(ipc.RequestFailed(request.id, "not enough memory"))
+                self._pipes.send(ipc.RequestFailed(request.id, "the search worker lacks memory"))
 
     def _handle(self, request: Request) -> Reply:
         if isinstance(request, ipc.ScanRequest):
