@@ -33,7 +33,7 @@ class StartedLog:
         self.disk.files = {path: bytearray(data) for path, data in files.items()}
         self.disk.folders = {path.rpartition("/")[0] for path in files}
         self.log = Log.open(self.disk, self.clock, random.Random(3), CONFIG)
-        self.log.recover(lambda _: "live")
+        self.report = self.log.recover(lambda _: "live")
         self.clock.advance(1)
         self.partition = self.log.partition(TOPIC, 0)
 
@@ -98,7 +98,9 @@ def test_a_tail_that_is_cut_anywhere_is_whole_after_the_start(
     killed, _, whole = written
     path = segment(killed)
     for length in range(len(killed[path])):
-        goes_on(killed | {path: killed[path][:length]}, whole)
+        damaged = killed | {path: killed[path][:length]}
+        assert StartedLog(damaged).report.replayed_bytes >= len(killed[path]) - length
+        goes_on(damaged, whole)
 
 
 @pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\x02", b"event"])
@@ -109,7 +111,11 @@ def test_bytes_after_the_end_are_never_taken_for_events(
     path = segment(killed)
     for length in (1, 7, 11, 12, 60, 61, 62, 100, 511, 512, 4095, 4096, 4097, 8192, 70_000):
         tail = (filling * length)[:length]
-        goes_on(killed | {path: killed[path] + tail}, whole)
+        damaged = killed | {path: killed[path] + tail}
+        report = StartedLog(damaged).report
+        assert report.truncated_bytes == length
+        assert [note for note in report.notes if f"cut {length} bytes" in note]
+        goes_on(damaged, whole)
 
 
 def test_any_flipped_byte_of_an_unclean_folder_loses_nothing(
