@@ -31,7 +31,9 @@ class StalledPositionJson(msgspec.Struct):
     for_ms: Annotated[
         int, Meta(description="How long the position has not moved while this server observed it, ms.")
     ]
-    client_id: Annotated[str | None, Meta(description="null: the partition is assigned to no member.")]
+    client_id: Annotated[
+        str | None, Meta(description="Of the member that has the partition; null: none has.")
+    ]
     host: str | None
 
 

@@ -20,7 +20,7 @@ class TopicsQuery(msgspec.Struct):
     q: Annotated[str, Meta(description="Only names that contain this text, in any case.")] = ""
     limit: Annotated[int, Meta(ge=1, le=10_000, description="Maximum number of topics.")] = 100
     after: Annotated[str, Meta(description="Only names after this one: `next` of the previous page.")] = ""
-    internal: Annotated[bool, Meta(description="Include the server's internal topics.")] = False
+    internal: Annotated[bool, Meta(description="Whether to list the server's internal topics, too.")] = False
 
 
 class TopicJson(msgspec.Struct):
