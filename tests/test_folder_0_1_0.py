@@ -115,7 +115,7 @@ def test_every_event_is_there(opened: OpenedFolder, name: str, partition: int) -
 
 
 def test_the_journal_gives_back_what_the_segments_lack(opened: OpenedFolder) -> None:
-    (line,) = [line for line in opened.server.logs().splitlines() if "recovered: " in line]
+    (line,) = [line for line in opened.server.logs().splitlines() if "opened the log: " in line]
     assert "the last stop was not clean" in line
     assert " 0 bytes replayed from the journal" not in line
     assert "0 partitions read-only" in line

@@ -17,7 +17,7 @@ PREFIX = "MAINSTEM_"
 OTHER_VARIABLES = frozenset({"MAINSTEM_AT", "MAINSTEM_CONFIG"})
 """Variables with the prefix that are no settings: the command line reads them."""
 
-REPLACED = {"no_http": "--doors kafka (the setting doors), which names the doors that shall be on"}
+REPLACED = {"no_http": "--doors kafka (setting `doors`: the doors to open)"}
 """Settings of earlier versions, and what replaces each."""
 
 

@@ -89,7 +89,7 @@ class Log:
             self._add_partition(key, PartitionConfig(), state)
         for note in startup.report.notes:
             log.warning("%s", note)
-        log.info("recovered: %s", startup.report.summary())
+        log.info("opened the log: %s", startup.report.summary())
         return startup.report
 
     def _add_partition(self, key: PartitionKey, config: PartitionConfig, state: RecoveredState) -> Partition:

@@ -51,7 +51,7 @@ class RecoveryReport:
     def summary(self) -> str:
         """The whole report in one line, for the log."""
         if self.is_new:
-            return "nothing: the data folder is new"
+            return "a new data folder"
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
         if self.clean:
             return f"{partitions}; the last stop was clean"
