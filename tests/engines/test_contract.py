@@ -389,6 +389,22 @@ def test_positions_can_be_set_only_for_a_group_without_members(run: Run) -> None
     run(work)
 
 
+def test_a_position_of_deleted_events_does_not_delay_the_group(run: Run) -> None:
+    async def work(engine: Engine) -> None:
+        topic, group = await made(engine, partitions=2), name("group")
+        await engine.publish(topic, [NewEvent(b"x", partition=number % 2) for number in range(10)])
+        await engine.set_positions(group, [Position(topic, 0, 1), Position(topic, 1, 1)])
+        await engine.delete_records(topic, 0, 3)
+        await engine.delete_records(topic, 1, -1)
+        start = time.monotonic()
+        positions = (await engine.group(group)).positions
+        assert time.monotonic() - start < 8
+        assert [(position.offset, position.end) for position in positions] == [(1, 5), (1, 5)]
+        assert positions[0].lag_ms is not None
+
+    run(work)
+
+
 def test_the_cluster_lists_its_brokers(run: Run) -> None:
     async def work(engine: Engine) -> None:
         cluster = await engine.cluster()

@@ -338,9 +338,9 @@ class KafkaEngine:
                 keys |= {(topic, partition) for partition in range(await self.partitions(topic))}
         bounds = await self._bounds(keys, missing_ok=True)
         behind = [
-            Position(*key, offset)
+            Position(*key, max(offset, bounds[key].begin))  # what is before the begin was deleted
             for key, offset in offsets.items()
-            if key in bounds and offset < bounds[key].end
+            if key in bounds and max(offset, bounds[key].begin) < bounds[key].end
         ]
         times: dict[tuple[str, int], int] = {}
         if behind:
