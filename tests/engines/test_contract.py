@@ -396,9 +396,8 @@ def test_a_position_of_deleted_events_does_not_delay_the_group(run: Run) -> None
         await engine.set_positions(group, [Position(topic, 0, 1), Position(topic, 1, 1)])
         await engine.delete_records(topic, 0, 3)
         await engine.delete_records(topic, 1, -1)
-        start = time.monotonic()
-        positions = (await engine.group(group)).positions
-        assert time.monotonic() - start < 8
+        async with asyncio.timeout(8):  # less than the time that the Kafka engine waits for an event
+            positions = (await engine.group(group)).positions
         assert [(position.offset, position.end) for position in positions] == [(1, 5), (1, 5)]
         assert positions[0].lag_ms is not None
 
