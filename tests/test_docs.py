@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 from confluent_kafka.admin import AdminClient
 
@@ -84,6 +86,39 @@ def test_the_readmes_python_runs_as_it_is_written(server: Server) -> None:
         done = run([sys.executable, "-c", program.replace(DEFAULT_AT, server.address)], server.address)
         assert done.returncode == 0, done.stderr
         assert "paid" in done.stdout
+
+
+def curl(command: str, address: str) -> httpx.Response:
+    """The request of a `curl` command of the docs, sent to our server."""
+    url, headers, body = "", {}, None
+    words = iter(shlex.split(command)[1:])
+    for word in words:
+        if word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            body = next(words)
+        elif word != "-s":
+            url = word.replace("localhost:8080", f"http://{address}")
+    return httpx.request("GET" if body is None else "POST", url, headers=headers, content=body)
+
+
+def test_the_http_pages_commands_run_as_they_are_written(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", http="127.0.0.1:0") as server:
+        run_http_commands(server.http)
+
+
+def run_http_commands(address: str) -> None:
+    """Send the requests that docs/HTTP.md shows, and check what they return."""
+    read, publish, search, replay = fences(page("HTTP.md"), "sh")
+    events = json.dumps([{"value": {"total": number}} for number in range(18)])
+    assert curl(publish.partition(" -d ")[0].replace("orders", "orders-dead") + f" -d '{events}'", address)
+    assert curl(publish, address).json()["events"] == [{"partition": 0, "offset": 0}]
+    assert [event["key"] for event in curl(read, address).json()["events"]] == ["4711"]
+    lines = [json.loads(line) for line in curl(search, address).text.splitlines()]
+    assert [line["hit"]["offset"] for line in lines if "hit" in line] == [0]
+    last = json.loads(curl(replay, address).text.splitlines()[-1])
+    assert (last["published"], last["done"], last["problem"]) == (1, True, None)
 
 
 def test_the_readme_shows_a_ready_line_as_the_server_prints_it() -> None:
