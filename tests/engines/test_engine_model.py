@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -20,7 +20,6 @@ from hypothesis.stateful import (
 from mainstem.contract import Bounds, Engine, Event, NewEvent, Position, PositionOutOfRange, UnknownTopic
 from tests.engines.conftest import Run
 from tests.engines.test_contract import NOON, made, name, read
-from tests.support.server import Server
 
 Result = TypeVar("Result")
 PARTITIONS = 2
@@ -40,15 +39,6 @@ NEW_EVENTS = st.lists(
     min_size=1,
     max_size=8,
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on which a group's first member does not wait for others."""
-    with Server(
-        tmp_path_factory.mktemp("engine") / "data", group_initial_rebalance_delay_ms=0
-    ) as running_server:
-        yield running_server
 
 
 class ExpectedPartition:
