@@ -83,7 +83,8 @@ def scope_options(command: F) -> F:
 
 
 class Searcher(Protocol):
-    """The part of `mainstem.search.contract.Search` that these commands use."""
+    """The part of `mainstem.search.contract.Search` that these commands use. A client of an HTTP door that
+    searches, which is no whole `Search`, has it too."""
 
     def search(self, request: SearchRequest) -> AsyncGenerator[Update, None]: ...
 

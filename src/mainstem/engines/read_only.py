@@ -83,7 +83,8 @@ class _RefusedChanges:
 
 
 class ReadOnlyEngine(_RefusedChanges):
-    """Implements the reading part of `Engine` and of its capabilities. Created by `read_only`."""
+    """Wraps an engine for a read-only door: passes on the calls that read, those of its capabilities too, and
+    refuses those that change something. Created by `read_only`."""
 
     def __init__(self, engine: Engine) -> None:
         for name in READS:

@@ -21,7 +21,12 @@ class ReadyJson(msgspec.Struct):
     reasons: Annotated[list[str], Meta(description="Why the server is not ready; empty if it is.")]
     notes: Annotated[
         list[str],
-        Meta(description="What an administrator should look at after the last start, though all works."),
+        Meta(
+            description=(
+                "What the last start put aside, for an administrator to look at: writes that a crash"
+                " interrupted, partitions that no topic has. No acknowledged event is among it."
+            )
+        ),
     ]
     doors: Annotated[
         dict[str, str],

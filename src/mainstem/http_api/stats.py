@@ -28,9 +28,9 @@ class TopicRatesJson(msgspec.Struct):
 class DiskJson(msgspec.Struct):
     """Disk usage in bytes."""
 
-    used_bytes: Annotated[int, Meta(description="Used by the log.")]
-    free_bytes: Annotated[int, Meta(description="Free on the log's file system.")]
-    total_bytes: Annotated[int, Meta(description="Size of the log's file system.")]
+    used_bytes: Annotated[int, Meta(description="Size of the files that hold the log's events, in bytes.")]
+    free_bytes: Annotated[int, Meta(description="Bytes free on the log's file system.")]
+    total_bytes: Annotated[int, Meta(description="Size of the log's file system, in bytes.")]
 
 
 class RateHistoryJson(msgspec.Struct):
@@ -67,5 +67,10 @@ class StatsJson(msgspec.Struct):
         list[TopicRatesJson],
         Meta(description=f"The {BUSIEST_TOPICS_MAX} topics with the most events written per second now."),
     ]
-    disk: Annotated[DiskJson | None, Meta(description="null: the log is on another machine.")]
+    disk: Annotated[
+        DiskJson | None,
+        Meta(
+            description="Disk usage of the log; null if this server is a client of the cluster that has it."
+        ),
+    ]
     history: RateHistoryJson

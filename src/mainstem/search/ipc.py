@@ -289,7 +289,7 @@ class ScanReply(msgspec.Struct, tag="scan-reply"):
 
 
 class BlockRange(msgspec.Struct, array_like=True, frozen=True):
-    """A block of a segment."""
+    """A block of a segment: successive batches that are searched as one unit and share a token filter."""
 
     path: str
     start: int

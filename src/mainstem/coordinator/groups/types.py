@@ -260,7 +260,7 @@ class PartitionOffset(msgspec.Struct, frozen=True):
 
 
 class TopicOffsets(msgspec.Struct, frozen=True):
-    """The reply for a topic to a request for committed offsets."""
+    """One topic's part of the reply to a request for committed offsets: the replies for its partitions."""
 
     topic: TopicRef
     partitions: tuple[PartitionOffset, ...]

@@ -43,7 +43,7 @@ DOOR = Door(
             name="http_hosts",
             type=str,
             default="",
-            doc="Host names for the HTTP door in browsers, in addition to localhost, with commas.",
+            doc="Names that the Host header of HTTP requests may give, besides localhost; with commas.",
             metavar="NAMES",
             has_flag=True,
         ),

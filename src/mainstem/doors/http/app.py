@@ -50,7 +50,7 @@ class PathRoute:
         assert len(self._by_method) == len(endpoints), "a method of a path is declared once"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Send the response of the endpoint that serves the request's method on this path, or a problem."""
         response = await self._respond(Request(scope, receive))
         try:
             await response(scope, receive, send)

@@ -29,7 +29,7 @@ class MountedApps:
         self._mounts = mounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass one request to the application whose prefix its path begins with, else to `app`."""
         if self._mounts and scope["type"] == "http":
             for prefix, open_app in self._mounts.items():
                 if scope["path"].startswith(prefix):

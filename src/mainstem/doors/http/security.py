@@ -38,7 +38,8 @@ class GuardedApp:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Pass one request to the application if the guard allows it, else answer it with the problem. Either
+        reply gets the security headers."""
         if scope["type"] != "http":
             return  # no websockets here: the server closes them
 

@@ -46,7 +46,8 @@ HEAD_BYTES = 64 << 10
 
 
 class _UvicornServer(uvicorn.Server):
-    """uvicorn without its sockets and signals, and without its ten checks a second whether to stop."""
+    """uvicorn for connections that the door is given: it opens no sockets and handles no signals, and instead
+    of ten checks a second whether to stop it waits for `stop`."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

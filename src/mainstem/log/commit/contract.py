@@ -120,4 +120,5 @@ class Committer(Protocol):
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         """The partition is deleted: drop its pending writes (the partition itself fails its waiters with
-        PartitionDeleted). Done when neither journal nor checkpoint refers to it."""
+        PartitionDeleted). Done when neither journal nor checkpoint refers to it; its files may be unlinked
+        before that."""

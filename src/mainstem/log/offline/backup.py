@@ -134,8 +134,8 @@ class Backup:
     def __init__(
         self, source: BackupSource, target: BackupTarget, read_state: Callable[[], Callable[[Key], bool]]
     ) -> None:
-        """`read_state` is called once the state is copied, and returns a function that says whether a topic
-        has a partition."""
+        """`read_state` is called once the state is copied. It reads the copy and returns a function that says
+        whether a topic has a partition; partitions that no topic has are left out of the backup."""
         self.summary = BackupSummary()
         self._source = source
         self._target = target

@@ -346,7 +346,7 @@ class Partition:
 
     @property
     def log_end_offset(self) -> int:
-        """The offset of the next record."""
+        """The offset that the next appended record will get. Those below it need not be committed yet."""
         return self.segments.log_end_offset
 
     @property

@@ -225,9 +225,9 @@ class _PartitionReplay:
         return self._result
 
     def shorter_than_acknowledged(self, row: CheckpointRow, durability: Durability) -> RecoveredPartition:
-        """Recover a partition that is shorter than its row. With durability disk, it becomes read-only with
-        the batches that are there. Durability os promises nothing about power cuts: the partition continues
-        after the batches that are there."""
+        """Recover a partition whose files end before the end offset in `row`, its row in the checkpoint. With
+        durability disk, acknowledged events are lost: it becomes read-only with the batches that are there.
+        Durability os promises nothing about power cuts: the partition continues after those batches."""
         self._to_last_whole_batch(row)
         text = f"ends at offset {self._offset}, but {row.end_offset} was on disk"
         if durability == "os":

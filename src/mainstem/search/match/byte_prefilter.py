@@ -129,7 +129,8 @@ def _search(needle: bytes) -> Callable[..., Any]:
 
 
 def may_hide_needle(raw: Buffer, begin: int, end: int) -> bool:
-    """Whether the bytes from `begin` to `end` have a \\u escape of a character that may be in a needle."""
+    """Whether the bytes from `begin` to `end` have a \\u escape of a character that may be in a needle: then
+    a search for the needle's bytes may miss it."""
     first = _ESCAPE(raw, begin, end)
     return first is not None and _NEEDLE_ESCAPE(raw, first.start(), end) is not None
 

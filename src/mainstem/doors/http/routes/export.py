@@ -105,7 +105,7 @@ class _DownloadBuffer:
         return len(self._buffer)
 
     def write(self, data: bytes) -> int:
-        """Append bytes; as in `io.RawIOBase`."""
+        """Append all of `data` and return its length; as in `io.RawIOBase`."""
         self._buffer += data
         return len(data)
 

@@ -69,7 +69,7 @@ async def show_stats(call: Call) -> Response:
 
 
 async def show_topic_stats(call: Call) -> Response:
-    """Show the rates of a topic in the last 24 hours."""
+    """Show a topic's events per second, written and read by groups, for each minute of the last 24 hours."""
     name = call.path_parameter("topic")
     sampler = call.context.sampler
     if name not in sampler.inbound:
