@@ -472,7 +472,7 @@ class Journal:
         return any(key in file.keys for file in self._file_pool.live)
 
     def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
-        """A sync failed: fail its uncommitted appends; read-only until repaired from the journal (R10)."""
+        """A sync failed: fail its appends; read-only until repaired from the journal (FORMAT.md, R10)."""
         self._drop_pending(partition)
         self._fenced.fence(partition_key(partition))
         partition.roll_back()

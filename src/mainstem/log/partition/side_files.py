@@ -81,7 +81,7 @@ class SideFiles:
                 file.close()
             if promise.error is not None:
                 log.warning(
-                    "%s: its side files were not synced; a power cut may damage them: %s",
+                    "%s: its side files were not synced; a power cut may damage them, but no events: %s",
                     segment.path,
                     promise.error,
                 )

@@ -179,8 +179,8 @@ class ClusterFilterStore:
             reply = await self._build_filter(partition, low, high)
             if isinstance(reply, RequestFailed) and not reply.data_deleted:
                 log.warning(
-                    "the token filter of topic %s, partition %d, offsets %d to %d could not be built; it is"
-                    " tried again later: %s",
+                    "the token filter of topic %s, partition %d, offsets %d to %d could not be built;"
+                    " searches read these events until a later attempt succeeds: %s",
                     partition.topic,
                     partition.partition,
                     low,
