@@ -112,7 +112,8 @@ def run_http_commands(address: str) -> None:
     """Send the requests that docs/HTTP.md shows, and check what they return."""
     read, publish, search, replay = fences(page("HTTP.md"), "sh")
     events = json.dumps([{"value": {"total": number}} for number in range(18)])
-    assert curl(publish.partition(" -d ")[0].replace("orders", "orders-dead") + f" -d '{events}'", address)
+    to_dead = publish.partition(" -d ")[0].replace("orders", "orders-dead")
+    assert curl(f"{to_dead} -d '{events}'", address).status_code == 200
     assert curl(publish, address).json()["events"] == [{"partition": 0, "offset": 0}]
     assert [event["key"] for event in curl(read, address).json()["events"]] == ["4711"]
     lines = [json.loads(line) for line in curl(search, address).text.splitlines()]
