@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.scenarios import flights
+from tests.support.interfaces import interfaces
 from tests.support.server import Server
 
 CHROMIUM = "/usr/bin/chromium"
@@ -158,9 +159,10 @@ def show(server: Server, browser: Any) -> Iterator[Open]:
         page.goto(f"http://{server.http}/{where}")
         return page
 
-    yield open_page
-    for context in contexts:
-        for page in context.pages:
-            assert page.evaluate("window.pwned") is None, "text of an event was executed"
-        context.close()
+    with interfaces(change=False):
+        yield open_page
+        for context in contexts:
+            for page in context.pages:
+                assert page.evaluate("window.pwned") is None, "text of an event was executed"
+            context.close()
     assert errors == []

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.faults.client import QUIET, WAIT_S, wait_for
 from tests.faults.test_flood import descriptors
 from tests.faults.test_stopped_client import MEMBER
+from tests.support.interfaces import interfaces
 from tests.support.server import Server
 
 
@@ -70,14 +71,16 @@ class NetworkNamespace:
 def wire() -> Iterator[NetworkNamespace]:
     """A cable and a namespace, removed at the end."""
     namespace = NetworkNamespace()
-    try:
-        namespace.lay()
-        yield namespace
-    finally:
-        namespace.remove()
+    with interfaces(change=True):
+        try:
+            namespace.lay()
+            yield namespace
+        finally:
+            namespace.remove()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it may wait for tests with a browser
 def test_the_partitions_of_a_client_behind_a_cut_network_go_to_the_others(tmp_path: Path) -> None:
     with wire() as cable:
         settings = {"kafka": f"{cable.here}:0", "allow_anonymous": "true", "connections_max_idle_ms": 8000}
