@@ -65,7 +65,12 @@ def read(disk: Disk) -> Meta:
     """Read the file. LogFolderError: as `load`, or there is no such file."""
     if not disk.exists(paths.META):
         raise LogFolderError(f"this is not a data folder of mainstem: it has no {paths.META}")
-    values = _parse(disk.read_all(paths.META))
+    return decode(disk.read_all(paths.META))
+
+
+def decode(data: bytes) -> Meta:
+    """The contents of the file's bytes. LogFolderError: the format is newer, or the bytes are unreadable."""
+    values = _parse(data)
     try:
         version = int(values["version"])
     except (KeyError, ValueError):
@@ -136,8 +141,9 @@ def encode(meta: Meta) -> bytes:
 
 def _write(disk: Disk, meta: Meta) -> None:
     assert 0 <= meta.epoch_floor <= _EPOCH_MAX, "an epoch fits into a batch"
-    disk.replace_now(paths.META, encode(meta))
-    assert read(disk) == meta, "the file reads back as it was written"
+    data = encode(meta)
+    assert decode(data) == meta, "what is written is read as the same"
+    disk.replace_now(paths.META, data)
 
 
 def _parse(data: bytes) -> dict[str, str]:
