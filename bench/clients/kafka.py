@@ -286,12 +286,12 @@ def join(address: str, topic: str, *, members: int) -> Result:
     lines = [wire.RawConnection(address) for _ in range(members)]
     _have_coordinator(lines[0], group)
     joined: dict[int, wire.JoinResult] = {}
-    names = [b""] * members
+    names = [""] * members
     began = time.perf_counter()
     with selectors.DefaultSelector() as waiting:
         for number, line in enumerate(lines):
             waiting.register(line, selectors.EVENT_READ, number)
-            line.send(wire.join_group(group, b""))
+            line.send(wire.join_group(group, ""))
         while len(joined) < members or len({reply.generation for reply in joined.values()}) > 1:
             ready = waiting.select(0.01)
             for key, _ in ready:
@@ -322,7 +322,7 @@ def _have_coordinator(line: wire.RawConnection, group: str) -> None:
     while time.monotonic() < deadline:
         line.send(wire.find_coordinator(group))
         if not wire.coordinator_error(line.reply()):
-            line.send(wire.join_group(f"{group}-first", b""))
+            line.send(wire.join_group(f"{group}-first", ""))
             if not wire.joined(line.reply()).error:
                 return
         time.sleep(0.1)

@@ -1,7 +1,8 @@
-"""The few Kafka messages that the raw client needs, framed by hand, so that the client costs almost no CPU.
+"""The few Kafka messages of the raw client; Produce and Fetch are framed by hand, to cost little CPU.
 
 Owns: Produce 7, Fetch 11, ApiVersions 2, FindCoordinator 2, JoinGroup 3 and SyncGroup 2: versions without
-tagged fields. Refuses: to be a general client; it understands only the replies of a healthy server.
+tagged fields. Those of groups are encoded and decoded by `mainstem.kafka_protocol`. Refuses: to be a general
+client; it understands only the replies of a healthy server.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mainstem.kafka_protocol.message import Message, decode_reply, encode_request
+
 PRODUCE, FETCH, FIND_COORDINATOR, JOIN_GROUP, SYNC_GROUP, API_VERSIONS = 0, 1, 10, 11, 14, 18
-_CLIENT = b"\x00\x05bench"
+CLIENT_ID = "bench"
+_CLIENT = b"\x00\x05" + CLIENT_ID.encode()
 _INT = struct.Struct(">i")
 _HEADER = struct.Struct(">hhi")
 _FETCHED = struct.Struct(">ihqqq")
@@ -138,19 +142,25 @@ def next_offset(records: memoryview) -> int:
 
 def find_coordinator(group: str) -> bytes:
     """A FindCoordinator request for a group. Apache Kafka creates its offsets topic at the first one."""
-    return frame(FIND_COORDINATOR, 2, _text(group.encode()) + b"\0")
+    return _request(FIND_COORDINATOR, 2, Message(key=group, key_type=0))
 
 
 def coordinator_error(reply: memoryview) -> int:
     """The error code of a FindCoordinator reply."""
-    return int(struct.unpack_from(">h", reply, 8)[0])
+    return int(decode_reply(FIND_COORDINATOR, 2, reply).error_code)
 
 
-def join_group(group: str, member: bytes) -> bytes:
+def join_group(group: str, member: str) -> bytes:
     """A JoinGroup request of a member that knows one assignor; no member id: it is a new one."""
-    parts = [_text(group.encode()), struct.pack(">ii", 30_000, 60_000), _text(member), _text(b"consumer")]
-    parts += [struct.pack(">i", 1), _text(b"range"), _INT.pack(0)]
-    return frame(JOIN_GROUP, 3, b"".join(parts))
+    message = Message(
+        group_id=group,
+        session_timeout=30_000,
+        rebalance_timeout=60_000,
+        member_id=member,
+        protocol_type="consumer",
+        protocols=[Message(name="range", metadata=b"")],
+    )
+    return _request(JOIN_GROUP, 3, message)
 
 
 class JoinResult(NamedTuple):
@@ -158,36 +168,30 @@ class JoinResult(NamedTuple):
 
     error: int
     generation: int
-    leader: bytes
-    member: bytes
+    leader: str
+    member: str
 
 
 def joined(reply: memoryview) -> JoinResult:
-    """The head of a JoinGroup reply."""
-    _, _, error, generation = struct.unpack_from(">iihi", reply)
-    position, strings = 14, []
-    for _ in range(3):
-        (length,) = struct.unpack_from(">h", reply, position)
-        strings.append(bytes(reply[position + 2 : position + 2 + length]))
-        position += 2 + length
-    return JoinResult(error, generation, strings[1], strings[2])
+    """The fields of a JoinGroup reply."""
+    message = decode_reply(JOIN_GROUP, 3, reply)
+    return JoinResult(message.error_code, message.generation_id, message.leader, message.member_id)
 
 
-def sync_group(group: str, generation: int, member: bytes, plan: Sequence[tuple[bytes, bytes]]) -> bytes:
+def sync_group(group: str, generation: int, member: str, plan: Sequence[tuple[str, bytes]]) -> bytes:
     """A SyncGroup request; `plan`: member id -> assignment, from the leader."""
-    parts = [_text(group.encode()), _INT.pack(generation), _text(member), _INT.pack(len(plan))]
-    for name, assignment in plan:
-        parts += [_text(name), _INT.pack(len(assignment)), assignment]
-    return frame(SYNC_GROUP, 2, b"".join(parts))
+    assignments = [Message(member_id=name, assignment=assignment) for name, assignment in plan]
+    message = Message(group_id=group, generation_id=generation, member_id=member, assignments=assignments)
+    return _request(SYNC_GROUP, 2, message)
 
 
 def sync_error(reply: memoryview) -> int:
     """The error code of a SyncGroup reply."""
-    return int(struct.unpack_from(">h", reply, 8)[0])
+    return int(decode_reply(SYNC_GROUP, 2, reply).error_code)
 
 
-def _text(data: bytes) -> bytes:
-    return struct.pack(">h", len(data)) + data
+def _request(key: int, version: int, message: Message) -> bytes:
+    return encode_request(key, version, 0, CLIENT_ID, message)
 
 
 class RawConnection:
