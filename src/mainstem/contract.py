@@ -177,7 +177,8 @@ class EventLog(Protocol):
         """The number of partitions. UnknownTopic."""
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
-        """The partition's first offset and its end, the high watermark. UnknownTopic."""
+        """The partition's first offset and its end, the high watermark. It counts every event that a producer
+        knows of already, whatever its acks, unless the disk fails or stalls. UnknownTopic."""
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """The offset of the first event with a timestamp of `time_ms` or later; None if there is none."""

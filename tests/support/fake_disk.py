@@ -67,6 +67,8 @@ class FakeDisk(MemoryDisk):
         self.prefetched: set[tuple[str, int, int]] = set()
         self.fail: Callable[[str, str], bool] = lambda call, path: False
         """(call, path) -> the call fails with ENOSPC."""
+        self.slow_syncs: list[Promise[None]] | None = None
+        """Syncs that the test ends, see `end_syncs`; None: each ends at once."""
         self.stalled_s = 0.0
         self.free = 1 << 40
         self.capacity = 1 << 41
@@ -125,7 +127,17 @@ class FakeDisk(MemoryDisk):
             self.count("sync", "")
         except OSError as error:
             return Promise.failed(error)
+        if self.slow_syncs is not None:
+            sync: Promise[None] = Promise()
+            self.slow_syncs.append(sync)
+            return sync
         return super().sync(files, folders, background=background)
+
+    def end_syncs(self, error: OSError | None = None) -> None:
+        """End the syncs in `slow_syncs`, and let those after them end at once."""
+        syncs, self.slow_syncs = self.slow_syncs or [], None
+        for sync in syncs:
+            sync.resolve(None) if error is None else sync.fail(error)
 
     def sync_now(self, files: Sequence[File], folders: Sequence[str] = ()) -> None:
         self.count("sync_now", "")

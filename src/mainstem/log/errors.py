@@ -47,6 +47,10 @@ class OffsetOutOfRange(LogError):
     """Raised if the requested offset is before the log start or after the end of the log."""
 
 
+class NotCommittedYet(LogError):
+    """Raised if what a request needs is in the log, but its commit takes longer than the request may wait."""
+
+
 class PartitionDeleted(LogError):
     """Raised if the partition's topic was deleted, perhaps while the request waited."""
 

@@ -61,6 +61,7 @@ class MemoryPartition:
         self.cold = False
         self.refuse: Exception | None = None
         self.deleted = False
+        self.fence_reason: str | None = None
         self.reads: list[Callable[[], None]] = []
         self.watchers: list[Callable[[Any], None]] = []
         self.waiters: list[tuple[int, Promise[None]]] = []

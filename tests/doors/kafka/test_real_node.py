@@ -145,6 +145,34 @@ def test_confluent_kafka_writes_and_reads(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_an_event_that_was_acknowledged_with_acks_1_is_there_for_what_follows(tmp_path: Path) -> None:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+    from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+    async def work(address: tuple[str, int]) -> None:
+        server = f"{address[0]}:{address[1]}"
+        partition = TopicPartition("t", 0)
+        admin = AIOKafkaAdminClient(bootstrap_servers=server)
+        await admin.start()
+        async with (
+            AIOKafkaProducer(bootstrap_servers=server, acks=1) as producer,
+            AIOKafkaConsumer(bootstrap_servers=server) as consumer,
+        ):
+            for n in range(10):
+                time = 1_000_000 * n
+                sent = await producer.send_and_wait("t", b"x", timestamp_ms=time)
+                assert (await consumer.end_offsets([partition]))[partition] == sent.offset + 1
+                sent = await producer.send_and_wait("t", b"x", timestamp_ms=time + 1)
+                by_time = (await consumer.offsets_for_times({partition: time + 1}))[partition]
+                assert (by_time.offset, by_time.timestamp) == (sent.offset, time + 1)
+                sent = await producer.send_and_wait("t", b"x", timestamp_ms=time + 2)
+                await admin.delete_records({partition: RecordsToDelete(before_offset=sent.offset + 1)})
+                assert (await consumer.beginning_offsets([partition]))[partition] == sent.offset + 1
+        await admin.close()
+
+    run(tmp_path, work)
+
+
 def test_aiokafka_writes_and_reads(tmp_path: Path) -> None:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 

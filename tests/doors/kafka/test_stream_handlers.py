@@ -330,10 +330,24 @@ def test_a_diverging_log_is_reported(client: DoorClient, node: MemoryNode) -> No
     assert bytes(answer.records) == b""
 
 
-def test_fetch_sessions_are_declined(client: DoorClient) -> None:
-    answer = client.call(1, 12, fetch_request(("t", 0, 0), session_epoch=0))
-    assert (answer.session_id, answer.error_code) == (0, 0)
-    answer = client.call(1, 12, fetch_request(("t", 0, 0), session_id=7, session_epoch=1))
+@pytest.mark.parametrize("version", [7, 10, 12])
+def test_a_fetch_that_names_all_its_partitions_is_served_whatever_its_session_id(
+    client: DoorClient, node: MemoryNode, version: int
+) -> None:
+    part(node).append(memoryview(batch(b"a")))
+    for session_id, epoch in [(0, 0), (0, -1), (7, 0), (7, -1), (-1, 0)]:
+        request = fetch_request(("t", 0, 0), session_id=session_id, session_epoch=epoch)
+        answer = client.call(1, version, request)
+        assert (answer.session_id, answer.error_code) == (0, 0)
+        assert len(bytes(fetched(answer)[0].records)) > 60
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 2**31 - 1, -2])
+@pytest.mark.parametrize("session_id", [0, 7])
+def test_a_fetch_that_continues_a_session_is_declined(
+    client: DoorClient, session_id: int, epoch: int
+) -> None:
+    answer = client.call(1, 12, fetch_request(("t", 0, 0), session_id=session_id, session_epoch=epoch))
     assert answer.error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
 
 

@@ -162,6 +162,7 @@ _LOG_ERRORS: dict[type[BaseException], ErrorCode] = {
     log_errors.OutOfOrderSequence: ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
     log_errors.InvalidProducerEpoch: ErrorCode.INVALID_PRODUCER_EPOCH,
     log_errors.OffsetOutOfRange: ErrorCode.OFFSET_OUT_OF_RANGE,
+    log_errors.NotCommittedYet: ErrorCode.OFFSET_NOT_AVAILABLE,
     log_errors.PartitionDeleted: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
     log_errors.StorageError: ErrorCode.KAFKA_STORAGE_ERROR,
     log_errors.LogFolderError: ErrorCode.KAFKA_STORAGE_ERROR,

@@ -48,9 +48,10 @@ from mainstem.engines.embedded.publish import PublishResult, append, partition_o
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries
 from mainstem.kafka_protocol.subscription import read_assignment
+from mainstem.log.partition.commit_wait import delete_when_committed, when_end_committed
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
-from mainstem.promise import Promise
+from mainstem.promise import Promise, gather
 
 NODE_ID = 1
 
@@ -130,12 +131,15 @@ class EmbeddedEngine:
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
         log_partition = self._partition(topic, partition)
+        await self._end_committed(log_partition)
         return Bounds(log_partition.log_start_offset, log_partition.high_watermark)
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """See the contract."""
+        log_partition = self._partition(topic, partition)
+        await self._end_committed(log_partition)
         with _of_topic(topic):
-            timed_offset = await self._partition(topic, partition).offset_for_time(time_ms)
+            timed_offset = await log_partition.offset_for_time(time_ms)
         return None if timed_offset is None else timed_offset.offset
 
     async def reader(self, start: Sequence[Position]) -> EmbeddedReader:
@@ -206,9 +210,10 @@ class EmbeddedEngine:
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
         topic = await self._node.runtime.read(self._topic(name))
+        log_partitions = [self._node.partition(topic, index) for index in range(topic.partitions)]
+        await self._end_committed(*log_partitions)
         partitions = []
-        for index in range(topic.partitions):
-            partition = self._node.partition(topic, index)
+        for index, partition in enumerate(log_partitions):
             partitions.append(
                 PartitionInfo(
                     index,
@@ -265,7 +270,7 @@ class EmbeddedEngine:
     async def delete_records(self, topic: str, partition: int, before: int) -> int:
         """See the contract."""
         with _translated(f"topic {topic}, partition {partition}"):
-            return await self._partition(topic, partition).delete_records(before)
+            return await delete_when_committed(self._partition(topic, partition), self._node.clock, before)
 
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""
@@ -382,6 +387,14 @@ class EmbeddedEngine:
 
     async def close(self) -> None:
         """See the contract. Does not close the node, which the engine does not own."""
+
+    async def _end_committed(self, *partitions: Partition) -> None:
+        """Wait until what Kafka's clients have appended with acks=0 or acks=1 can be read. While the disk
+        fails or does not answer, readers get what is committed."""
+        if self._node.stall_monitor.problem:
+            return
+        behind = [part for part in partitions if part.log_end_offset > part.high_watermark]
+        await gather([when_end_committed(partition, self._node.clock) for partition in behind])
 
     # --- lookups ------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
     log.InvalidBatch: contract.InvalidArgument,
     log.InvalidTimestamp: contract.InvalidArgument,
     log.OffsetOutOfRange: contract.PositionOutOfRange,
+    log.NotCommittedYet: contract.NotReachable,
     log.PartitionDeleted: contract.UnknownTopic,
     log.StorageError: contract.NotReachable,
     log.DiskFull: contract.NotReachable,

@@ -41,7 +41,9 @@ from mainstem.kafka_protocol.subscription import (
     write_assignment,
     write_subscription,
 )
+from mainstem.log.partition.commit_wait import when_end_committed
 from mainstem.node import Node
+from mainstem.promise import gather
 
 SESSION_TIMEOUT_MS = 45_000
 REBALANCE_TIMEOUT_MS = 60_000
@@ -212,6 +214,8 @@ class EmbeddedMember:
                 partition = self._find_partition(*key)
             except UnknownTopic:
                 continue  # deleted while the group rebalanced
+            # A position, or the latest, may be after events with acks=1 that are not committed yet.
+            await gather([when_end_committed(partition, self._node.clock)])
             begin, end = partition.log_start_offset, partition.high_watermark
             default = begin if self._start == "earliest" else end
             offset = committed.get(key, default)

@@ -9,7 +9,8 @@ whose bytes must be read from the disk is left out of a reply that has enough wi
 by the next request.
 Notes: v5 adds the log start offset, v7 sessions (KIP-227), v9 the leader epoch (KIP-320), v11 the rack; v12
 is flexible and reports where the client's log diverges; v13 names topics by id (KIP-516).
-Left out: fetch sessions: the session id is always 0, which turns them off; followers; preferred_read_replica,
+Left out: fetch sessions: the session id is always 0, which turns them off, and a request that continues one
+(an epoch other than 0 and -1) is refused with FETCH_SESSION_ID_NOT_FOUND; followers; preferred_read_replica,
 which is always -1; aborted transactions: for read_committed their list is empty and the last stable offset is
 the high watermark, because there are no transactions yet; current_leader and node_endpoints, because there is
 only one node.
@@ -37,6 +38,10 @@ client is served."""
 SLOW_REPLIES_BYTES = 64 << 20
 """Most bytes, approximately, of all replies that slow clients have not read yet."""
 READ_COMMITTED = 1
+FULL_FETCH_NEW_SESSION = 0
+FULL_FETCH_WITHOUT_SESSION = -1
+"""The session epochs of a request that names all its partitions, whatever its session id: it ends the session
+of that id, if there is one (Kafka: FetchMetadata.isFull)."""
 HASH_MULTIPLIER = 2654435761
 """Knuth's multiplicative hash: successive correlation ids begin with partitions far apart."""
 
@@ -159,6 +164,8 @@ class _PendingFetch:
             return
         if partition_request.last_fetched_epoch >= 0:
             epoch, end = partition.epoch_end(partition_request.last_fetched_epoch)
+            if epoch == partition.epoch:
+                end = partition.log_end_offset  # the client may know of events that are not committed yet
             if epoch < 0:
                 fetch.error = ErrorCode.OFFSET_OUT_OF_RANGE
             elif epoch < partition_request.last_fetched_epoch or end < fetch.offset:
@@ -303,7 +310,7 @@ class _PendingFetch:
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
     body = request.body
-    if body.session_id or body.session_epoch > 0:
+    if body.session_epoch not in (FULL_FETCH_NEW_SESSION, FULL_FETCH_WITHOUT_SESSION):
         return Message(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     return _PendingFetch(context, request).start()
 

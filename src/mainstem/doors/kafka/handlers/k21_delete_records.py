@@ -2,10 +2,12 @@
 
 Versions: 0-2.
 Behaviour: moves the log start of each partition to the requested offset; the reply waits until that is
-durable. Whole segments below it are removed afterwards. -1 means the high watermark. An offset past the high
-watermark, or below -1, is OFFSET_OUT_OF_RANGE; one below the log start changes nothing.
+durable. Whole segments below it are removed afterwards. -1 means the end of the log. What is to be deleted is
+committed first, for a producer with acks=0 or acks=1 knows of it already; if that takes longer than the
+request's timeout, or 5 s, OFFSET_NOT_AVAILABLE. An offset past the end of the log, or below -1, is
+OFFSET_OUT_OF_RANGE; one below the log start changes nothing.
 Notes: v2 is flexible.
-Left out: the timeout: only the disk is waited for.
+Left out: the timeout of the deletion itself: only the disk is waited for.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from mainstem.coordinator.topics.topics import unknown_topic_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import attempt, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
+from mainstem.log.partition.commit_wait import delete_when_committed, wait_limit_s
 from mainstem.promise import Promise
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
+    limit_s = wait_limit_s(request.body.timeout)
     topics = [
-        gather_replies([_partition(context, topic.name, partition) for partition in topic.partitions]).map(
+        gather_replies([_partition(context, topic.name, item, limit_s) for item in topic.partitions]).map(
             lambda partitions, name=topic.name: Message(name=name, partitions=partitions)  # type: ignore[misc]
         )
         for topic in request.body.topics
@@ -27,14 +31,15 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     return gather_replies(topics).map(lambda messages: Message(topics=messages))
 
 
-def _partition(context: HandlerContext, name: str, requested: Message) -> Promise[Message]:
+def _partition(context: HandlerContext, name: str, requested: Message, limit_s: float) -> Promise[Message]:
     index = requested.partition_index
 
     def start() -> Promise[int]:
         topic = context.topics.get(name)
         if topic is None:
             raise unknown_topic_error(name)
-        return context.node.partition(topic, index).delete_records(requested.offset)
+        partition = context.node.partition(topic, index)
+        return delete_when_committed(partition, context.clock, requested.offset, limit_s)
 
     return reply_for(
         attempt(start),

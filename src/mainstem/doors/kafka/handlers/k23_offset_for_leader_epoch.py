@@ -3,7 +3,7 @@
 Versions: 2-4.
 Behaviour: finds the largest epoch up to the requested one that has batches in the log, and its end offset. A
 client that has read past that offset has read events that a crash removed (KIP-320). -1 and -1 if there is no
-such epoch.
+such epoch. Waits until what was appended before the request is committed, as ListOffsets does.
 Notes: v3 adds the replica id; v4 is flexible.
 Left out: nothing.
 """
@@ -13,35 +13,42 @@ from __future__ import annotations
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.doors.kafka.errors import code_of, leader_epoch_error
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
+from mainstem.doors.kafka.per_item import gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
+from mainstem.log.partition.commit_wait import when_end_committed
+from mainstem.promise import Promise
 
 
 def _partition_reply(index: int, error: int, epoch: int = -1, end_offset: int = -1) -> Message:
     return Message(partition=index, error_code=error, leader_epoch=epoch, end_offset=end_offset)
 
 
-def _end_of_epoch(context: HandlerContext, name: str, requested: Message) -> Message:
+def _end_of_epoch(context: HandlerContext, name: str, requested: Message) -> Promise[Message]:
     index = requested.partition
     try:
         partition = context.partition(name, index)
     except CoordinatorError as error:
-        return _partition_reply(index, code_of(error))
+        return Promise.resolved(_partition_reply(index, code_of(error)))
     error_code = leader_epoch_error(requested.current_leader_epoch, partition.epoch)
     if error_code:
-        return _partition_reply(index, error_code)
-    return _partition_reply(index, 0, *partition.epoch_end(requested.leader_epoch))
+        return Promise.resolved(_partition_reply(index, error_code))
+    return reply_for(
+        when_end_committed(partition, context.clock).map(
+            lambda _: partition.epoch_end(requested.leader_epoch)
+        ),
+        lambda end: _partition_reply(index, 0, *end),
+        lambda code, _: _partition_reply(index, code),
+    )
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    return Message(
-        topics=[
-            Message(
-                topic=topic.topic,
-                partitions=[_end_of_epoch(context, topic.topic, partition) for partition in topic.partitions],
-            )
-            for topic in request.body.topics
-        ]
-    )
+    topics = [
+        gather_replies([_end_of_epoch(context, topic.topic, item) for item in topic.partitions]).map(
+            lambda partitions, name=topic.topic: Message(topic=name, partitions=partitions)  # type: ignore[misc]
+        )
+        for topic in request.body.topics
+    ]
+    return gather_replies(topics).map(lambda messages: Message(topics=messages))
 
 
 def on_error(request: Request, code: int) -> Message:
