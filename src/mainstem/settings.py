@@ -227,7 +227,7 @@ class Settings:
     socket_request_max_bytes: int = setting(
         104_857_600,
         "socket.request.max.bytes",
-        "Maximum size of a Produce request, bytes; other requests: 1 MiB.",
+        "Maximum size of a request, bytes.",
         minimum=1024,
     )
     queued_max_request_bytes: int = setting(

@@ -12,6 +12,7 @@ ROWS = [str(number) for number in range(1, 26)]
 ALSO = (
     "SIGTERM",
     "Two servers",
+    "above 1 MiB",
     "newer or older version",
     "cannot be written",
     "10,000 topics",

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from mainstem.doors.kafka.frame import POOLED_BYTES, REMAINDER_BYTES, BufferPool
 from mainstem.doors.net.limits import ConnectionLimits, MemoryBudget
 from mainstem.kafka_protocol.message import Message, ProtocolError, decode_request
 from mainstem.kafka_protocol.writer import write_request
+from mainstem.promise import Promise
 from mainstem.settings import Settings
 from tests.doors.kafka.kit import (
     DoorClient,
@@ -36,6 +38,13 @@ MB = 1 << 20
 def part_of_a_produce(size: int, there: int) -> bytes:
     """The beginning of a Produce request of `size` bytes."""
     return size.to_bytes(4, "big") + b"\0\0\0\x09" + bytes(there - 4)
+
+
+class StillGroups:
+    """Groups whose joins wait for ever."""
+
+    def join(self, request: Any) -> Promise[Any]:
+        return Promise()
 
 
 # --- memory that all share ---------------------------------------------------------------------------------
@@ -223,6 +232,25 @@ def test_a_request_of_too_many_elements_ends_the_connection(caplog: pytest.LogCa
     client.send(3, 9, Message(topics=[Message(name="") for _ in range(200)]))
     assert client.transport.closed
     assert "more than 100 elements (request_max_elements)" in caplog.text
+
+
+def test_a_request_above_the_setting_is_logged_as_that(caplog: pytest.LogCaptureFixture) -> None:
+    client = DoorClient(MemoryNode(settings=Settings(socket_request_max_bytes=100_000)))
+    client.feed((2 << 20).to_bytes(4, "big") + b"\0\x0b\0\x03")
+    assert client.transport.closed
+    assert "a request of 2097152 bytes is above socket.request.max.bytes (100000)" in caplog.text
+    assert "protocol" not in caplog.text
+
+
+def test_a_waiting_request_is_counted_as_what_it_holds() -> None:
+    client = DoorClient(MemoryNode(groups=StillGroups()))
+    protocols = [Message(name="range", metadata=b"x" * (20 << 20))]
+    client.send(11, 3, Message(group_id="g", protocol_type="consumer", protocols=protocols))
+    parked = client.dispatcher.parked
+    assert 40 << 20 < parked.used_bytes < 60 << 20
+    assert not parked.is_full, "others' fetches of many partitions begin"
+    client.connection.lost()
+    assert parked.used_bytes == 0
 
 
 # --- connections -------------------------------------------------------------------------------------------

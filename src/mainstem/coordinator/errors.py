@@ -191,6 +191,13 @@ class OffsetMetadataTooLarge(CoordinatorError):
     code = "OFFSET_METADATA_TOO_LARGE"
 
 
+class CommitTooLarge(CoordinatorError):
+    """The error for committing offsets whose metadata together does not fit into one record of the state
+    log."""
+
+    code = "INVALID_COMMIT_OFFSET_SIZE"
+
+
 class NotCoordinator(CoordinatorError):
     """The error for group requests while the coordinator reloads its state after a failure of the disk. The
     client has to find the coordinator again and retry."""

@@ -4,7 +4,7 @@ Owns: decoding a body, field by field, from the plan compiled for its key and ve
 does not fit: a count larger than the bytes left could hold, a string past the end, a null where none is
 allowed; and requests with more elements than the caller allows, because an element of two bytes becomes an
 object of hundreds. There is one error, ProtocolError; nothing is allocated before its size was checked
-against the bytes that are there.
+against the bytes that are there (RequestTooLarge, a kind of it, for too many elements).
 
 Unknown tagged fields are skipped (KIP-482). `records` are memoryviews into the frame, everything else is
 copied.
@@ -38,6 +38,10 @@ MAX_TAGS = 1024
 
 class ProtocolError(Exception):
     """The error for bytes that the protocol does not allow. The connection to the peer has to be closed."""
+
+
+class RequestTooLarge(ProtocolError):
+    """The error for a request above a limit of the receiver. The bytes may be as the protocol has them."""
 
 
 class Message:
@@ -194,7 +198,7 @@ class _ElementCounter:
         """Count an array of `count` elements. ProtocolError if the request has too many now."""
         self.remaining -= count
         if self.remaining < 0:
-            raise ProtocolError(f"more than {self.max_elements} elements (request_max_elements)")
+            raise RequestTooLarge(f"more than {self.max_elements} elements (request_max_elements)")
 
 
 _ELEMENT_COUNTER = _ElementCounter()

@@ -218,7 +218,7 @@ class RecordingWaiter:
 
 
 def frame_reader(
-    produce_max_bytes: int,
+    request_max_bytes: int,
     pool: BufferPool | None = None,
     budget: MemoryBudget | None = None,
     owner: RecordingWaiter | None = None,
@@ -226,7 +226,7 @@ def frame_reader(
     """A frame reader; without `budget` it may use 1 GB."""
     return FrameReader(
         pool or BufferPool(),
-        produce_max_bytes,
+        request_max_bytes,
         budget or MemoryBudget(SimClock(), 1 << 30),
         owner or RecordingWaiter(),
     )

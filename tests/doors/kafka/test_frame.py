@@ -18,16 +18,16 @@ from mainstem.doors.kafka.frame import (
     NotKafka,
 )
 from mainstem.doors.net.limits import MemoryBudget
-from mainstem.kafka_protocol.reader import ProtocolError
+from mainstem.kafka_protocol.reader import ProtocolError, RequestTooLarge
 from tests.doors.kafka.kit import RecordingWaiter, frame_reader, read_frames
 
-PRODUCE_MAX = 8 << 20
+REQUEST_MAX = 8 << 20
 
 
 def reader(
     pool: BufferPool | None = None, budget: MemoryBudget | None = None, owner: RecordingWaiter | None = None
 ) -> FrameReader:
-    return frame_reader(PRODUCE_MAX, pool, budget, owner)
+    return frame_reader(REQUEST_MAX, pool, budget, owner)
 
 
 def framed(payload: bytes) -> bytes:
@@ -46,7 +46,7 @@ def test_frames_are_whole_however_the_bytes_are_cut(step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [128 << 10, (128 << 10) + 1, 256 << 10, 1 << 20, (1 << 20) + 1, 3_500_000, PRODUCE_MAX]
+    "size", [128 << 10, (128 << 10) + 1, 256 << 10, 1 << 20, (1 << 20) + 1, 3_500_000, REQUEST_MAX]
 )
 def test_large_frames_are_whole(size: int) -> None:
     sent = [produce(20), produce(size), produce(30), produce(size), produce(8)]
@@ -79,17 +79,21 @@ def test_every_proper_prefix_needs_more_bytes() -> None:
         assert read_frames(frames, data[end:]) == [data[4:]]
 
 
-@pytest.mark.parametrize("size", [-1, -(2**31), 0, 7, PRODUCE_MAX + 1, 2**31 - 1])
+@pytest.mark.parametrize("size", [-1, -(2**31), 0, 7, REQUEST_MAX + 1, 2**31 - 1])
 def test_an_invalid_length_is_refused_after_four_bytes(size: int) -> None:
     with pytest.raises(ProtocolError):
         read_frames(reader(), size.to_bytes(4, "big", signed=True))
 
 
-@pytest.mark.parametrize("key", [1, 3, 18, 99, -1])
-def test_only_produce_may_be_large(key: int) -> None:
-    head = ((1 << 20) + 1).to_bytes(4, "big") + key.to_bytes(2, "big", signed=True)
-    with pytest.raises(ProtocolError):
-        read_frames(reader(), head, 1)
+@pytest.mark.parametrize("key", [0, 3, 8, 11, 99])
+def test_a_request_of_any_key_may_be_as_large_as_the_setting(key: int) -> None:
+    frame = key.to_bytes(2, "big") + bytes((1 << 20) + 1)
+    assert read_frames(reader(), framed(frame), 60_000) == [frame]
+
+
+def test_a_length_above_the_setting_is_no_violation_of_the_protocol() -> None:
+    with pytest.raises(RequestTooLarge, match=r"above socket\.request\.max\.bytes"):
+        read_frames(reader(), (REQUEST_MAX + 1).to_bytes(4, "big"))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_a_length_prefix_allocates_no_memory() -> None:
         pool = BufferPool()
         readers = [reader(pool) for _ in range(5)]
         for frames in readers:
-            read_frames(frames, PRODUCE_MAX.to_bytes(4, "big") + produce(100))
+            read_frames(frames, REQUEST_MAX.to_bytes(4, "big") + produce(100))
         assert tracemalloc.get_traced_memory()[1] < 5 * (1 << 20) + 3 * POOLED_BYTES
     finally:
         tracemalloc.stop()

@@ -98,7 +98,7 @@ HOSTILE = [
     request_frame(3, 12, 1, Message(topics=None))[:-1] + b"\xff",
     b"\0\0\0\x0a\x7f\xff\0\0\0\0\0\1\xff\xff",
     b"\0\0\0\x0a\0\1\x7f\xff\0\0\0\1\xff\xff",
-    b"\x00\x20\x00\x00\x00\x03" + b"x" * 10_000,
+    b"\x07\x00\x00\x00\x00\x03" + b"x" * 10_000,
 ]
 
 
@@ -113,7 +113,8 @@ def test_hostile_clients_beside_a_good_one(loop: Any) -> None:
             bad.close()
             answer = await good.call(3, 12, Message(topics=None))
             assert answer.topics[0].name == "t"
-        for data in (b"", b"\0", b"\0\0\0", b"\0\0\0\x0a\0", b"\x05\0\0\0\0\0" + b"y" * 9000):
+        large = [b"\x05\0\0\0\0" + key + b"y" * 9000 for key in (b"\0", b"\x03")]
+        for data in (b"", b"\0", b"\0\0\0", b"\0\0\0\x0a\0", *large):
             half = await running.connect()
             half.send(data)
             await asyncio.sleep(0.01)

@@ -338,7 +338,7 @@ class Groups:
     def commit(self, request: CommitRequest) -> Promise[PartitionErrors]:
         """Commit offsets. The promise has an error or None for each partition: UnknownTopicOrPartition,
         UnknownTopicId, OffsetMetadataTooLarge. Fails with UnknownMember, FencedInstance, IllegalGeneration,
-        RebalanceInProgress, NotCoordinator."""
+        RebalanceInProgress, CommitTooLarge, NotCoordinator."""
         return self._decide(request.group_id, lambda decision: self._commit(decision, request))
 
     def _commit(self, decision: Decision, request: CommitRequest) -> PartitionErrors:

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from mainstem.coordinator.errors import (
+    CommitTooLarge,
     CoordinatorError,
     GroupSubscribed,
     OffsetMetadataTooLarge,
@@ -39,6 +40,10 @@ from mainstem.log.storage.arrival_index import age_ms
 
 SNAPSHOT_OFFSETS_MAX = 1_000
 """Offsets in one record of a snapshot, at most."""
+COMMIT_BYTES_MAX = 24 << 20
+"""Most bytes of one commit, which is one record: less than a batch of the state log may have."""
+OFFSET_BYTES = 100
+"""Most bytes of a committed offset in a record, without its metadata."""
 
 PartitionErrors = list[list[CoordinatorError | None]]
 """For each topic of a request and each of its partitions, in the order of the request: an error or None."""
@@ -126,8 +131,10 @@ class CommittedOffsets:
         raise UnknownTopicId(f"there is no topic with id {ref.id}")
 
     def commit(self, request: CommitRequest, now_ms: int) -> tuple[list[OffsetsCommitted], PartitionErrors]:
-        """The record of the offsets that can be committed, and the error of each partition."""
+        """The record of the offsets that can be committed, and the error of each partition.
+        CommitTooLarge."""
         expire_ms = -1 if request.retention_ms < 0 else now_ms + request.retention_ms
+        left_bytes = COMMIT_BYTES_MAX
         offsets: list[tuple[UUID, int, CommittedOffset]] = []
         errors: PartitionErrors = []
         for ref, partitions in request.topics:
@@ -143,6 +150,10 @@ class CommittedOffsets:
                 if error is None:
                     offset = CommittedOffset(new.offset, new.leader_epoch, new.metadata, now_ms, expire_ms)
                     offsets.append((topic.id, new.partition, offset))
+                    characters = len(new.metadata)
+                    left_bytes -= OFFSET_BYTES + (characters if new.metadata.isascii() else 4 * characters)
+        if left_bytes < 0:
+            raise CommitTooLarge(f"{len(offsets)} offsets have more than {COMMIT_BYTES_MAX} bytes together")
         return [OffsetsCommitted(request.group_id, tuple(offsets))] if offsets else [], errors
 
     def _commit_error(self, topic: TopicMetadata, partition: int, metadata: str) -> CoordinatorError | None:

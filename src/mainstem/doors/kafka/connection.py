@@ -26,6 +26,7 @@ from mainstem.doors.kafka.frame import PRODUCE, FrameReader, NotKafka
 from mainstem.doors.kafka.handler import CloseConnection, HandlerResult, Request
 from mainstem.doors.net.address import HostPort
 from mainstem.kafka_protocol.message import Buffer, Message, ProtocolError
+from mainstem.kafka_protocol.reader import RequestTooLarge
 from mainstem.promise import Promise
 
 MAX_UNANSWERED = 256
@@ -40,12 +41,22 @@ TURN_SECONDS = 0.0005
 """A connection that has used one of these in a turn of the event loop waits until the others had theirs."""
 
 PARKED_WEIGHT = 16
-"""Approximate bytes of memory that a waiting request holds for each of its own bytes: its decoded objects."""
+"""Approximate bytes of memory that a waiting request holds for each of its first PARKED_DENSE_BYTES: its
+decoded objects."""
+PARKED_DENSE_BYTES = 1 << 20
+"""As many bytes as the elements that a request may have need at most. Further ones belong to long strings and
+metadata, and are counted twice: in the request and as decoded."""
 SMALL_BYTES = 4 << 10
 """If a connection has nothing unanswered, a request of at most this size starts whatever all the others have
 in flight, so that heartbeats and fetches continue while the disk is behind."""
 
 _HEADER = struct.Struct(">hhih")
+
+
+def _parked_memory_bytes(size: int) -> int:
+    """Approximate bytes of memory that a request of `size` bytes holds while it waits."""
+    dense = min(size, PARKED_DENSE_BYTES)
+    return dense * PARKED_WEIGHT + (size - dense) * 2
 
 
 class KafkaTransport(Protocol):
@@ -283,6 +294,11 @@ class KafkaConnection:
         except NotKafka as error:
             self._dispatcher.warn_rate_limited(str(error), f"{error} by {self.peer}: connection closed")
             self.close()
+        except RequestTooLarge as error:
+            self._dispatcher.warn_rate_limited(
+                "too large", f"{self.peer}: {error}; connection closed (docs/SETTINGS.md, Limits)"
+            )
+            self.close()
         except ProtocolError as error:
             self._dispatcher.warn_rate_limited(
                 "protocol", f"{self.peer} violates the protocol: {error}; connection closed"
@@ -342,7 +358,7 @@ class KafkaConnection:
             self.close()
             return
         except ProtocolError as error:
-            raise ProtocolError(f"in a request of API key {key} version {version}: {error}") from None
+            raise type(error)(f"in a request of API key {key} version {version}: {error}") from None
         pipelined = handler is not None and handler.pipelined
         self._send_or_park(request, result, len(frame), pipelined)
 
@@ -378,7 +394,7 @@ class KafkaConnection:
         self._dispatcher.in_flight.add(size)
         if not pipelined:
             self._blocker = slot
-            self._dispatcher.parked.add(size * PARKED_WEIGHT)
+            self._dispatcher.parked.add(_parked_memory_bytes(size))
 
         def on_reply(reply: Promise[Any]) -> None:
             if self._slots is None:  # the connection was lost
@@ -406,7 +422,7 @@ class KafkaConnection:
         """Let the next request start: the one that it waited for is answered, or the connection is lost."""
         blocker, self._blocker = self._blocker, None
         if blocker is not None:
-            self._dispatcher.parked.release(blocker.size * PARKED_WEIGHT)
+            self._dispatcher.parked.release(_parked_memory_bytes(blocker.size))
 
     def _send_ready(self) -> None:
         """Send the replies that do not wait for an earlier one."""

@@ -1,8 +1,9 @@
 """Splits the bytes of a connection into frames, without a socket.
 
 Owns: the buffers that the next bytes are read into, and the frames in them: four bytes of length, then that
-number of bytes. Refuses, before it allocates memory: a length that is negative or above the maximum of its
-API key, and other protocols on this port. There is one error, ProtocolError (NotKafka for other protocols).
+number of bytes. Refuses, before it allocates memory: a length that is negative or above
+`socket.request.max.bytes`, and other protocols on this port. There is one error, ProtocolError (NotKafka for
+other protocols, RequestTooLarge for a length that may be honest).
 
 A connection holds no buffer between frames. Bytes are read into one of a few shared buffers of 256 KB; a
 small remainder after the last whole frame is copied out of it. A frame of more than 128 KB gets one of a few
@@ -18,7 +19,7 @@ length.
 from __future__ import annotations
 
 from mainstem.doors.net.limits import CapacityWaiter, MemoryBudget
-from mainstem.kafka_protocol.reader import ProtocolError
+from mainstem.kafka_protocol.reader import ProtocolError, RequestTooLarge
 
 POOLED_BYTES = 256 << 10
 LARGE_FRAME_BYTES = 128 << 10
@@ -30,8 +31,6 @@ MAX_GROW_BYTES = 1 << 20
 MIN_GROW_BYTES = 16 << 10
 REMAINDER_BYTES = 4 << 10
 """Most bytes of an incomplete frame that a connection holds outside of the budget."""
-SMALL_REQUEST_BYTES = 1 << 20
-"""Most bytes of every request but Produce."""
 PRODUCE = 0
 
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC", b"PRI ")
@@ -99,16 +98,16 @@ class FrameReader:
         "_owner",
         "_pool",
         "_pooled",
-        "_produce_max",
         "_remainder",
+        "_request_max",
         "_start",
     )
 
     def __init__(
-        self, pool: BufferPool, produce_max_bytes: int, budget: MemoryBudget, owner: CapacityWaiter
+        self, pool: BufferPool, request_max_bytes: int, budget: MemoryBudget, owner: CapacityWaiter
     ) -> None:
         self._pool = pool
-        self._produce_max = produce_max_bytes
+        self._request_max = request_max_bytes
         self._budget = budget
         self._owner = owner
         self._held_bytes = 0
@@ -183,8 +182,8 @@ class FrameReader:
         if waiting < 4:
             return None
         size = int.from_bytes(pooled[start : start + 4], "big", signed=True)
-        if (size > SMALL_REQUEST_BYTES or size < 8) and not self._check_size(size, pooled, start, waiting):
-            return None
+        if size > self._request_max or size < 8:
+            raise self._size_error(size, bytes(pooled[start : start + 4]))
         if waiting < size + 4:
             if size > LARGE_FRAME_BYTES:
                 self._move_to_large(size, pooled)
@@ -201,7 +200,7 @@ class FrameReader:
         if waiting < 4:
             return False
         size = self._next_bytes()
-        return waiting >= size + 4 or (size > SMALL_REQUEST_BYTES and waiting >= 6)
+        return waiting >= size + 4 or size > self._request_max
 
     @property
     def next_bytes(self) -> int:
@@ -309,26 +308,17 @@ class FrameReader:
             return int.from_bytes(self._remainder[:4], "big", signed=True)
         return int.from_bytes(self._pooled[self._start : self._start + 4], "big", signed=True)
 
-    def _check_size(self, size: int, pooled: bytearray, start: int, waiting: int) -> bool:
-        """Whether a frame may have an unusual size; False while its API key, which decides, has not arrived.
-        ProtocolError if it may not."""
-        head = bytes(pooled[start : start + 4])
+    def _size_error(self, size: int, head: bytes) -> ProtocolError:
+        """Why no frame has this size, which `head`, its first four bytes, say."""
         if size < 8:
-            raise ProtocolError(f"a frame of {size} bytes, shorter than a request header")
-        if size > self._produce_max:
-            if head in _HTTP:
-                raise NotKafka("HTTP spoken on the Kafka port")
-            if head[:2] == b"\x16\x03":
-                raise NotKafka("TLS spoken on the Kafka port, which is plaintext")
-            raise ProtocolError(
-                f"a frame of {size} bytes, more than socket.request.max.bytes ({self._produce_max})"
-            )
-        if waiting < 6:
-            return False
-        key = int.from_bytes(pooled[start + 4 : start + 6], "big", signed=True)
-        if key != PRODUCE:
-            raise ProtocolError(f"a frame of {size} bytes for API key {key}, more than {SMALL_REQUEST_BYTES}")
-        return True
+            return ProtocolError(f"a frame of {size} bytes, shorter than a request header")
+        if head in _HTTP:
+            return NotKafka("HTTP spoken on the Kafka port")
+        if head[:2] == b"\x16\x03":
+            return NotKafka("TLS spoken on the Kafka port, which is plaintext")
+        return RequestTooLarge(
+            f"a request of {size} bytes is above socket.request.max.bytes ({self._request_max})"
+        )
 
     def _move_to_large(self, size: int, pooled: bytearray) -> None:
         """Move the beginning of a frame to a buffer of its own, which has no space for more yet."""

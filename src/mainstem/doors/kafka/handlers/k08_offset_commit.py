@@ -6,7 +6,8 @@ its generation, also while the members join again; between join and assignment i
 Generation -1 without a member id (consumers outside of the group, tools that reset offsets) is accepted while
 the group has no members, and refused with UNKNOWN_MEMBER_ID otherwise. A commit counts as a heartbeat. An
 error of the group is repeated for every partition; unknown topics and partitions, and metadata longer than
-offset.metadata.max.bytes, are errors of their partitions only.
+offset.metadata.max.bytes, are errors of their partitions only. More than 24 MiB in one request are refused
+whole (INVALID_COMMIT_OFFSET_SIZE).
 Notes: v2-4 may set how long the offsets are kept; v6 adds the leader epoch, v7 the instance id, v9 the errors
 of KIP-848; v10 names topics by id (KIP-516; unknown: UNKNOWN_TOPIC_ID).
 Left out: member epochs of the consumer protocol (KIP-848); transactional commits.
