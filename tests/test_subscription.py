@@ -61,7 +61,7 @@ def test_incomplete_bytes_are_refused() -> None:
     for end in range(len(subscribed)):
         assert read_subscription(subscribed[:end]) is None
     for end in range(len(assigned)):
-        assert read_assignment(assigned[:end]) == ()
+        assert read_assignment(assigned[:end]) is None
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_incomplete_bytes_are_refused() -> None:
     ],
 )
 def test_an_invalid_assignment_is_empty(data: bytes) -> None:
-    assert read_assignment(data) == ()
+    assert read_assignment(data) is None

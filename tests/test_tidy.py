@@ -222,7 +222,7 @@ MAY_ASK_THE_MACHINE = {
     "doors/kafka/server.py": "schedules the sweep of its connections on the loop that owns the sockets",
     "doors/net/acceptor.py": "schedules the next attempt to accept on the loop that owns the socket",
     "engines/embedded/member.py": "sends heartbeats at real intervals, as a member at a socket does",
-    "engines/kafka/engine.py": "waits on the loop for a leader; its other times are of the clock it gets",
+    "engines/kafka/admin_calls.py": "waits on the loop for a leader; its deadline is of the clock it gets",
     "log/disk/sync_client.py": "is half of the real disk: retries a full socket on the loop that owns it",
     "serve/listeners.py": "schedules work on the loop that owns the listening sockets",
     "serve/search.py": "schedules the first search of the server on the loop",

@@ -265,6 +265,8 @@ class MemberInfo:
     instance_id: str | None
     assigned: tuple[tuple[str, int], ...]
     """(topic, partition), sorted."""
+    undecoded_bytes: int = 0
+    """Size of an assignment that is not Kafka's, so that `assigned` is empty; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +304,9 @@ class GroupInfo:
     assignor: str
     members: tuple[MemberInfo, ...]
     positions: tuple[GroupPosition, ...]
+    protocol_type: str = "consumer"
+    """What the members agree on: consumer; connect, sr (a schema registry) and others. Empty for a group that
+    has positions only."""
 
 
 @dataclass(frozen=True, slots=True)

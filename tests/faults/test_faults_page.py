@@ -25,6 +25,8 @@ ALSO = (
     "Batches are missing",
     "older version, 0.1.0",
     "symbolic link",
+    "no client can read",
+    "leads nowhere",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 

@@ -47,12 +47,15 @@ def with_engine(address: str, work: Callable[[Engine], Awaitable[T]]) -> T:
     there."""
     import asyncio
 
+    from mainstem.contract import NotReachable
     from mainstem.engines.kafka.engine import KafkaEngine
 
     async def connect_and_work() -> T:
         engine = await KafkaEngine.connect(address)
         try:
             return await work(engine)
+        except NotReachable as error:
+            raise await engine.explain(error) from None
         finally:
             await engine.close()
 

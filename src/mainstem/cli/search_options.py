@@ -26,7 +26,7 @@ from mainstem.cli.common import (
     style_error,
 )
 from mainstem.cli.exit_codes import ExitCode
-from mainstem.contract import StreamError
+from mainstem.contract import NotReachable, StreamError
 from mainstem.timespec import format_iso, parse_start_point
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ def with_search(address: str, query: str, work: Callable[[SearchTarget], Awaitab
     become USAGE, because FAILED means that there are no matches."""
     import asyncio
 
-    from mainstem.contract import NotReachable
     from mainstem.search.match.matcher import Matcher
     from mainstem.search.query.parser import QueryError
 
@@ -153,6 +152,8 @@ async def connect_search(address: str) -> AsyncIterator[SearchTarget]:
     search = ClusterSearch(engine, LoopClock(asyncio.get_running_loop()), cache=user_cache_folder())
     try:
         yield SearchTarget(search, None, engine)
+    except NotReachable as error:
+        raise await engine.explain(error) from None
     finally:
         await search.close()
         await engine.close()

@@ -56,6 +56,10 @@ class GroupJson(msgspec.Struct):
     stuck: Annotated[
         StalledPositionJson | None, Meta(description="The position that has stalled longest; null: none has.")
     ]
+    problem: Annotated[
+        str | None,
+        Meta(description="Why the group cannot be described: only its name and state are known."),
+    ] = None
 
 
 class GroupsJson(msgspec.Struct):
@@ -74,6 +78,13 @@ class MemberJson(msgspec.Struct):
     host: str
     instance_id: str | None
     assigned: list[tuple[str, int]]
+    undecoded_bytes: Annotated[
+        int,
+        Meta(
+            description="Size of an assignment that is not one of Kafka's consumers, so that `assigned` is"
+            " empty; 0: there is none."
+        ),
+    ] = 0
 
 
 class GroupPositionJson(msgspec.Struct):
@@ -101,6 +112,10 @@ class GroupDetailJson(msgspec.Struct):
     ]
     members: list[MemberJson]
     positions: list[GroupPositionJson]
+    protocol_type: Annotated[
+        str,
+        Meta(description="consumer; connect and others exchange assignments that are not Kafka's."),
+    ] = "consumer"
 
 
 class ResetJson(msgspec.Struct, forbid_unknown_fields=True):

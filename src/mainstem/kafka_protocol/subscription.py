@@ -46,9 +46,9 @@ def write_assignment(partitions: Sequence[tuple[str, int]]) -> bytes:
     return b"".join(parts) + _NULL_USER_DATA
 
 
-def read_assignment(data: bytes) -> tuple[tuple[str, int], ...]:
-    """Decode the (topic, partition) pairs that are assigned to a member, sorted. Empty if the bytes are not
-    an assignment."""
+def read_assignment(data: bytes) -> tuple[tuple[str, int], ...] | None:
+    """Decode the (topic, partition) pairs that are assigned to a member, sorted; None if the bytes are not an
+    assignment."""
     reader = _FieldReader(data, _VERSION_BYTES)
     partitions: list[tuple[str, int]] = []
     try:
@@ -56,7 +56,7 @@ def read_assignment(data: bytes) -> tuple[tuple[str, int], ...]:
             topic = reader.string()
             partitions += [(topic, reader.int32()) for _ in range(reader.count())]
     except (struct.error, UnicodeDecodeError):
-        return ()
+        return None
     return tuple(sorted(partitions))
 
 

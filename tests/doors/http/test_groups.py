@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mainstem.contract import Position
+from mainstem.contract import GroupInfo, Position, StreamError
 from mainstem.engines.embedded.engine import EmbeddedEngine
 from tests.doors.http.door_kit import RunningHttpDoor, problem
 
@@ -128,3 +128,23 @@ def test_refused_group_requests(
     door: RunningHttpDoor, group: str, body: object, status: int, kind: str
 ) -> None:
     problem(door.post(f"groups/{group}/reset", body), status, kind)
+
+
+def test_a_group_that_cannot_be_described_is_listed_with_the_reason(
+    door: RunningHttpDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = create_filled_topic(door, "described")
+    for group in ("described-a", "described-b"):
+        assert door.post(f"groups/{group}/reset", {"to": "2", "topics": [topic]}).status_code == 200
+    describe = door.engine.group
+
+    async def fail_for_a(name: str) -> GroupInfo:
+        if name == "described-a":
+            raise StreamError("group described-a: its coordinator is not known")
+        return await describe(name)
+
+    monkeypatch.setattr(door.engine, "group", fail_for_a)
+    first, second = door.get("groups", q="described")["groups"]
+    assert (first["state"], first["lag"]) == ("Empty", None)
+    assert first["problem"] == "group described-a: its coordinator is not known"
+    assert (second["lag"], second["problem"]) == (6, None)

@@ -14,6 +14,7 @@ import click
 from mainstem.cli.common import (
     at_option,
     confirm,
+    escape_controls,
     is_terminal,
     json_option,
     print_json,
@@ -26,7 +27,7 @@ from mainstem.start_offset import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
 
 if TYPE_CHECKING:
-    from mainstem.contract import Engine, GroupInfo, Position
+    from mainstem.contract import Engine, GroupInfo, MemberInfo, Position
 
 
 @click.group("groups")
@@ -62,7 +63,8 @@ def describe_groups(names: tuple[str, ...], address: str, as_json: bool) -> None
     The lag is given in events and in time: how long ago the next unread event happened, by its timestamp. In
     a pipe, the first column is the type of the line: `group` (name, state, assignor), `position` (group,
     topic, partition, offset, end, lag, lag in seconds, member), `member` (group, member id, client id, host,
-    partitions).
+    partitions, or that its assignment cannot be read). Groups of Kafka Connect and of schema registries have
+    members without partitions.
     """
 
     async def work(engine: Engine) -> list[GroupInfo]:
@@ -82,6 +84,15 @@ def _client_ids(info: GroupInfo) -> dict[tuple[str, int], str]:
     return {partition: member.client_id for member in info.members for partition in member.assigned}
 
 
+def _undecoded(info: GroupInfo, member: MemberInfo) -> str:
+    """What is said instead of a member's partitions if its assignment is not Kafka's; empty if it is."""
+    if not member.undecoded_bytes:
+        return ""
+    if info.protocol_type in ("consumer", ""):
+        return f"assignment cannot be read: {member.undecoded_bytes} bytes"
+    return f"assignment of protocol {info.protocol_type}: {member.undecoded_bytes} bytes"
+
+
 def _print_for_programs(info: GroupInfo) -> None:
     client_ids = _client_ids(info)
     rows: list[tuple[object, ...]] = [("group", info.name, info.state, info.assignor)]
@@ -90,7 +101,9 @@ def _print_for_programs(info: GroupInfo) -> None:
         client_id = client_ids.get((p.topic, p.partition))
         rows.append(("position", info.name, p.topic, p.partition, p.offset, p.end, p.lag, lag_s, client_id))
     for member in info.members:
-        assigned = ",".join(f"{topic}:{partition}" for topic, partition in member.assigned)
+        assigned = _undecoded(info, member) or ",".join(
+            f"{topic}:{partition}" for topic, partition in member.assigned
+        )
         rows.append(("member", info.name, member.id, member.client_id, member.host, assigned))
     for row in rows:
         click.echo("\t".join(tab_cell(cell) for cell in row))
@@ -98,10 +111,8 @@ def _print_for_programs(info: GroupInfo) -> None:
 
 def _print_for_people(info: GroupInfo) -> None:
     lag = sum(position.lag or 0 for position in info.positions)
-    summary = f"{lag:,} events behind" if lag else "nothing unread"
-    click.echo(
-        f"{style(info.name, bold=True)}  {info.state}  {summary if info.positions else 'no positions'}"
-    )
+    summary = f"{lag:,} events behind" if lag else "nothing unread" if info.positions else "no positions"
+    click.echo(f"{style(escape_controls(info.name), bold=True)}  {info.state}  {summary}")
     client_ids = _client_ids(info)
     if info.positions:
         rows = [
@@ -118,9 +129,10 @@ def _print_for_people(info: GroupInfo) -> None:
         ]
         print_rows(("topic", "partition", "position", "end", "lag", "behind", "member"), rows, indent="  ")
     for member in info.members:
-        assigned = ", ".join(f"{topic} {partition}" for topic, partition in member.assigned) or "nothing"
+        partitions = ", ".join(f"{topic} {partition}" for topic, partition in member.assigned) or "nothing"
         host = member.host.removeprefix("/")  # as Kafka reports it
-        click.echo(style(f"  member {member.client_id} at {host}: {assigned}", dim=True))
+        line = f"member {member.client_id} at {host}: {_undecoded(info, member) or partitions}"
+        click.echo(style(f"  {escape_controls(line)}", dim=True))
 
 
 @command.command("reset")

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from mainstem.clock import Clock
-from mainstem.contract import Engine, GroupInfo, StreamError, TopicSummary, UnknownGroup
+from mainstem.contract import Engine, GroupInfo, StreamError, TopicSummary
 from mainstem.doors.http.stalled_groups import StallDetector
 
 log = logging.getLogger("mainstem.http")
@@ -192,8 +192,8 @@ class Sampler:
         for summary in summaries[:GROUPS_MAX]:
             try:
                 info = await self._engine.group(summary.name)
-            except UnknownGroup:
-                continue  # deleted in the meantime
+            except StreamError:
+                continue  # deleted in the meantime, or it alone cannot be described
             sample = self.groups.get(summary.name)
             if sample is None:
                 sample = GroupSample(info)

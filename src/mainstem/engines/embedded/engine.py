@@ -47,7 +47,7 @@ from mainstem.engines.embedded.member import EmbeddedMember
 from mainstem.engines.embedded.publish import PublishResult, append, partition_of, results_of
 from mainstem.engines.embedded.read import EmbeddedReader
 from mainstem.engines.embedded.topics import TopicSummaries
-from mainstem.kafka_protocol.subscription import read_assignment
+from mainstem.engines.group_members import member_info
 from mainstem.log.partition.commit_wait import delete_when_committed, when_end_committed
 from mainstem.log.partition.partition import Partition
 from mainstem.node import Node
@@ -285,16 +285,18 @@ class EmbeddedEngine:
         if view is None:
             raise UnknownGroup(f"group {name}: there is no such group")
         members = tuple(
-            MemberInfo(
+            member_info(
+                view.protocol_type,
                 member.member_id,
                 member.client_id,
                 member.client_host,
                 member.instance_id,
-                read_assignment(member.assignment),
+                member.assignment,
             )
             for member in view.members
         )
-        return GroupInfo(name, view.state.value, view.protocol, members, await self._positions(view, members))
+        positions = await self._positions(view, members)
+        return GroupInfo(name, view.state.value, view.protocol, members, positions, view.protocol_type)
 
     async def _positions(self, view: GroupView, members: Sequence[MemberInfo]) -> tuple[GroupPosition, ...]:
         offsets: dict[tuple[str, int], int] = {}

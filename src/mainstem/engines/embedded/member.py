@@ -152,10 +152,19 @@ class EmbeddedMember:
             except (RebalanceInProgress, IllegalGeneration):
                 pass
         assert self._generation >= 0, "a member that joined has a generation"
-        self._reader.assign(await self._start_positions(read_assignment(sync_reply.assignment)))
+        self._reader.assign(await self._start_positions(self._read(sync_reply.assignment)))
         self._joined = True
         if self._heartbeat_task is None:
             self._heartbeat_task = asyncio.create_task(self._send_heartbeats())
+
+    def _read(self, assignment: bytes) -> tuple[TopicPartition, ...]:
+        """The partitions that the group's leader, which may be any client, has assigned to this member."""
+        assigned = read_assignment(assignment) if assignment else ()
+        if assigned is None:
+            raise StreamError(
+                f"group {self._group}: the assignment of its leader cannot be read: {len(assignment)} bytes"
+            )
+        return assigned
 
     def _join_request(self) -> JoinRequest:
         return JoinRequest(

@@ -1,13 +1,12 @@
-"""Converts librdkafka's descriptions of partitions, members, settings and groups to types of the contract."""
+"""Converts librdkafka's descriptions of partitions and settings to types of the contract."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState
-from confluent_kafka.admin import ConfigEntry, ConfigSource, MemberDescription
+from confluent_kafka.admin import ConfigEntry, ConfigSource
 
-from mainstem.contract import Bounds, MemberInfo, PartitionInfo, Setting
+from mainstem.contract import Bounds, PartitionInfo, Setting
 
 
 def partition_info(description: Any, bounds: Bounds) -> PartitionInfo:
@@ -26,22 +25,3 @@ def topic_setting(entry: ConfigEntry) -> Setting:
     """The contract's Setting for librdkafka's configuration entry of a topic."""
     is_default = entry.source != ConfigSource.DYNAMIC_TOPIC_CONFIG.value
     return Setting(entry.name, entry.value, is_default, bool(entry.is_read_only))
-
-
-def member_info(description: MemberDescription) -> MemberInfo:
-    """The contract's MemberInfo for librdkafka's description of a group member."""
-    assigned = [
-        (partition.topic, partition.partition) for partition in description.assignment.topic_partitions
-    ]
-    return MemberInfo(
-        description.member_id,
-        description.client_id,
-        description.host,
-        description.group_instance_id,
-        tuple(sorted(assigned)),
-    )
-
-
-def group_state(state: ConsumerGroupState) -> str:
-    """The state as Kafka spells it: PREPARING_REBALANCING -> PreparingRebalance."""
-    return "".join(part.capitalize() for part in state.name.split("_")).replace("Rebalancing", "Rebalance")

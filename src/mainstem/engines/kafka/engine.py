@@ -7,25 +7,15 @@ loop, and creating a topic by looking it up. It treats a mainstem server like an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from confluent_kafka import (
-    ConsumerGroupState,
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -33,7 +23,6 @@ from confluent_kafka.admin import (
     NewTopic,
     OffsetSpec,
     ResourceType,
-    TopicDescription,
 )
 
 from mainstem.clock import BlockingClock
@@ -43,7 +32,6 @@ from mainstem.contract import (
     Broker,
     ClusterInfo,
     GroupInfo,
-    GroupPosition,
     GroupSummary,
     Health,
     InvalidArgument,
@@ -54,15 +42,20 @@ from mainstem.contract import (
     StreamError,
     TopicInfo,
     TopicSummary,
-    UnknownGroup,
     UnknownTopic,
 )
-from mainstem.engines.kafka.conversions import group_state, member_info, partition_info, topic_setting
-from mainstem.engines.kafka.errors import LEADER_UNAVAILABLE, translate
-from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish, probe_tcp
-from mainstem.engines.kafka.read import KafkaMember, KafkaReader, event_times_at
-
-T = TypeVar("T")
+from mainstem.engines.kafka.admin_calls import AdminCalls
+from mainstem.engines.kafka.conversions import partition_info, topic_setting
+from mainstem.engines.kafka.errors import translate
+from mainstem.engines.kafka.groups import KafkaGroups
+from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish
+from mainstem.engines.kafka.reachability import (
+    AddressLeadsNowhere,
+    advertised_address_problem,
+    await_cluster,
+    check_listening,
+)
+from mainstem.engines.kafka.read import KafkaMember, KafkaReader
 
 
 class KafkaEngine:
@@ -73,7 +66,6 @@ class KafkaEngine:
     ) -> None:
         self._address = address
         self._clock = clock
-        self._timeout_s = timeout_s
         self._publish_timeout_s = publish_timeout_s
         self._common: dict[str, Any] = {
             "bootstrap.servers": address,
@@ -86,7 +78,10 @@ class KafkaEngine:
             "broker.address.family": "any",
         }
         self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="mainstem-kafka")
-        self._admin: AdminClient | None = None
+        self._admin = AdminCalls(
+            address, self._common, threads=self._threads, clock=clock, timeout_s=timeout_s
+        )
+        self._groups = KafkaGroups(self._admin)
         self._producer: Producer | None = None
         self._polling_thread: threading.Thread | None = None
         self._enqueue_lock = asyncio.Lock()
@@ -104,25 +99,32 @@ class KafkaEngine:
     ) -> KafkaEngine:
         """Connect to the cluster at `address` (HOST:PORT, several with commas). NotReachable after about
         `timeout_s`. `clock` is the machine's unless a test passes another."""
-        await probe_tcp(address, timeout_s)
-        engine = cls(
-            address,
-            timeout_s=timeout_s,
-            publish_timeout_s=publish_timeout_s,
-            clock=clock or BlockingClock(),
-        )
+        await check_listening(address, timeout_s)
         try:
-            engine._admin = AdminClient(engine._common)
-            await engine.cluster()
+            engine = cls(
+                address,
+                timeout_s=timeout_s,
+                publish_timeout_s=publish_timeout_s,
+                clock=clock or BlockingClock(),
+            )
         except KafkaException as error:
             raise translate(error, address) from None
-        except NotReachable:
+        try:
+            await await_cluster(engine.cluster(), address)
+        except NotReachable as error:
             await engine.close()
+            if isinstance(error, AddressLeadsNowhere):
+                raise
             why = f" ({engine._last_error})" if engine._last_error else ""
             raise NotReachable(
                 f"what listens at {address} does not answer as a Kafka server in {timeout_s:g} s{why}"
             ) from None
         return engine
+
+    async def explain(self, error: NotReachable) -> NotReachable:
+        """The error to report for one that a call has raised: names the address that the cluster gives its
+        clients, if it is that which cannot be reached."""
+        return await advertised_address_problem(self._address) or error
 
     def _on_error(self, error: KafkaError) -> None:
         self._last_error = str(error.str())
@@ -135,7 +137,7 @@ class KafkaEngine:
             return []
         pending = PendingPublish(topic, len(events), asyncio.get_running_loop())
         async with self._enqueue_lock:  # keeps the order of the calls
-            await self._in_thread(self._enqueue, topic, events, pending)
+            await self._admin.in_thread(self._enqueue, topic, events, pending)
         return await pending.done
 
     def _enqueue(self, topic: str, events: Sequence[NewEvent], pending: PendingPublish) -> None:
@@ -178,17 +180,17 @@ class KafkaEngine:
 
     async def partitions(self, topic: str) -> int:
         """See the contract."""
-        return len((await self._describe([topic]))[0].partitions)
+        return await self._admin.partitions(topic)
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
-        bounds = await self._bounds([(topic, partition)])
+        bounds = await self._admin.bounds([(topic, partition)])
         return bounds[topic, partition]
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """See the contract."""
         spec = OffsetSpec.for_timestamp(time_ms)
-        offsets = await self._list_offsets([(topic, partition)], spec)
+        offsets = await self._admin.list_offsets([(topic, partition)], spec)
         offset = offsets[topic, partition]
         return None if offset < 0 else offset
 
@@ -207,18 +209,20 @@ class KafkaEngine:
         self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
     ) -> KafkaMember:
         """See the contract."""
-        await self._describe(topics)
+        await self._admin.describe(topics)
         return KafkaMember(self._threads, self._common, self._clock, group, topics, start)
 
     # --- admin --------------------------------------------------------------------------------------------
 
     async def topics(self, *, internal: bool = False) -> list[TopicSummary]:
         """See the contract."""
-        names = await self._in_thread(self._list_names)
-        described = await self._describe(names, missing_ok=True) if names else []
+        names = await self._admin.in_thread(self._admin.list_names)
+        described = await self._admin.describe(names, missing_ok=True) if names else []
         described = [topic for topic in described if internal or not topic.is_internal]
         keys = [(topic.name, partition.id) for topic in described for partition in topic.partitions]
-        bounds_by_key = await self._bounds(keys, missing_ok=True)  # a topic may be deleted in the meantime
+        bounds_by_key = await self._admin.bounds(
+            keys, missing_ok=True
+        )  # a topic may be deleted in the meantime
         summaries = []
         for topic in described:
             keys = [(topic.name, partition.id) for partition in topic.partitions]
@@ -228,21 +232,10 @@ class KafkaEngine:
             summaries.append(TopicSummary(topic.name, len(keys), events, topic.is_internal, written))
         return sorted(summaries, key=attrgetter("name"))
 
-    def _list_names(self) -> list[str]:
-        deadline = self._clock.monotonic() + self._timeout_s
-        while True:
-            try:
-                return list(self._client().list_topics(timeout=self._timeout_s).topics)
-            except KafkaException as error:
-                # librdkafka drops its first connection, and the requests on it, once it knows the brokers.
-                if error.args[0].code() != KafkaError._TRANSPORT or self._clock.monotonic() > deadline:
-                    raise translate(error, self._address) from None
-                self._clock.sleep(0.02)
-
     async def topic(self, name: str) -> TopicInfo:
         """See the contract."""
-        described = (await self._describe([name]))[0]
-        bounds = await self._bounds([(name, partition.id) for partition in described.partitions])
+        described = (await self._admin.describe([name]))[0]
+        bounds = await self._admin.bounds([(name, partition.id) for partition in described.partitions])
         return TopicInfo(
             name,
             # librdkafka prints base64; Kafka and its other clients print base64url.
@@ -257,8 +250,8 @@ class KafkaEngine:
 
     async def _settings(self, name: str) -> tuple[Setting, ...]:
         resource = ConfigResource(ResourceType.TOPIC, name)
-        futures = self._client().describe_configs([resource], **self._timeout)
-        configs = await self._single_result(futures, f"topic {name}")
+        futures = self._admin.client.describe_configs([resource], **self._admin.timeout)
+        configs = await self._admin.single_result(futures, f"topic {name}")
         return tuple(topic_setting(entry) for entry in sorted(configs.values(), key=attrgetter("name")))
 
     async def create_topic(
@@ -266,16 +259,12 @@ class KafkaEngine:
     ) -> None:
         """See the contract."""
         new_topic = NewTopic(name, -1 if partitions is None else partitions, -1, config=dict(settings))
-        await self._change(
-            lambda: self._client().create_topics([new_topic], **self._timeout), f"topic {name}"
-        )
+        await self._admin.change(f"topic {name}", self._admin.client.create_topics, [new_topic])
 
     async def add_partitions(self, name: str, total: int) -> None:
         """See the contract."""
         new_partitions = NewPartitions(name, total)
-        await self._change(
-            lambda: self._client().create_partitions([new_partitions], **self._timeout), f"topic {name}"
-        )
+        await self._admin.change(f"topic {name}", self._admin.client.create_partitions, [new_partitions])
 
     async def alter_topic(self, name: str, settings: Mapping[str, str | None]) -> None:
         """See the contract."""
@@ -288,100 +277,41 @@ class KafkaEngine:
             for setting_name, value in settings.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-        await self._change(
-            lambda: self._client().incremental_alter_configs([resource], **self._timeout), f"topic {name}"
-        )
+        await self._admin.change(f"topic {name}", self._admin.client.incremental_alter_configs, [resource])
 
     async def delete_topic(self, name: str) -> None:
         """See the contract."""
-        await self._change(lambda: self._client().delete_topics([name], **self._timeout), f"topic {name}")
+        await self._admin.change(f"topic {name}", self._admin.client.delete_topics, [name])
 
     async def delete_records(self, topic: str, partition: int, before: int) -> int:
         """See the contract."""
-        futures = self._client().delete_records([TopicPartition(topic, partition, before)], **self._timeout)
-        deleted = await self._single_result(futures, f"topic {topic}, partition {partition}")
+        futures = self._admin.client.delete_records(
+            [TopicPartition(topic, partition, before)], **self._admin.timeout
+        )
+        deleted = await self._admin.single_result(futures, f"topic {topic}, partition {partition}")
         return int(deleted.low_watermark)
 
     async def groups(self) -> list[GroupSummary]:
         """See the contract."""
-        listed = await self._wait(self._client().list_consumer_groups(**self._timeout), self._address)
-        groups = [GroupSummary(group.group_id, group_state(group.state)) for group in listed.valid]
-        return sorted(groups, key=attrgetter("name"))
+        return await self._groups.list()
 
     async def group(self, name: str) -> GroupInfo:
         """See the contract."""
-        described = await self._single_result(
-            self._client().describe_consumer_groups([name], **self._timeout), f"group {name}"
-        )
-        if described.state == ConsumerGroupState.DEAD:
-            raise UnknownGroup(f"group {name}: there is no such group")
-        members = tuple(member_info(member) for member in described.members)
-        positions = await self._group_positions(
-            name, {topic for member in members for topic, _ in member.assigned}
-        )
-        return GroupInfo(name, group_state(described.state), described.partition_assignor, members, positions)
-
-    async def _group_positions(self, name: str, topics: set[str]) -> tuple[GroupPosition, ...]:
-        """The positions in all partitions of the topics that the group has read or that are assigned to
-        it."""
-        request = [ConsumerGroupTopicPartitions(name)]
-        futures = self._client().list_consumer_group_offsets(request, **self._timeout)
-        committed = await self._single_result(futures, f"group {name}")
-        offsets = {
-            (partition.topic, partition.partition): partition.offset
-            for partition in committed.topic_partitions
-            if partition.offset >= 0
-        }
-        keys = set(offsets)
-        for topic in topics | {topic for topic, _ in offsets}:
-            with contextlib.suppress(UnknownTopic):  # it was deleted; the group still has its positions
-                keys |= {(topic, partition) for partition in range(await self.partitions(topic))}
-        bounds = await self._bounds(keys, missing_ok=True)
-        behind = [
-            Position(*key, max(offset, bounds[key].begin))  # what is before the begin was deleted
-            for key, offset in offsets.items()
-            if key in bounds and max(offset, bounds[key].begin) < bounds[key].end
-        ]
-        times: dict[tuple[str, int], int] = {}
-        if behind:
-            times = await self._in_thread(event_times_at, self._common, self._clock, behind, self._timeout_s)
-        now_ms = self._clock.wall_ms()
-        positions = []
-        for key in sorted(keys):
-            offset = offsets.get(key)
-            end = bounds[key].end if key in bounds else offset or 0
-            if offset is None:
-                positions.append(GroupPosition(*key, None, end, None, None))
-                continue
-            time_ms = times.get(key, -1)
-            lag_ms = 0 if offset >= end else max(0, now_ms - time_ms) if time_ms >= 0 else None
-            positions.append(GroupPosition(*key, offset, end, max(0, end - offset), lag_ms))
-        return tuple(positions)
+        return await self._groups.describe(name)
 
     async def set_positions(self, group: str, positions: Sequence[Position]) -> None:
         """See the contract."""
-        if not positions:
-            return
-        offsets = [
-            TopicPartition(position.topic, position.partition, position.offset) for position in positions
-        ]
-        request = [ConsumerGroupTopicPartitions(group, offsets)]
-        futures = self._client().alter_consumer_group_offsets(request, **self._timeout)
-        altered = await self._single_result(futures, f"group {group}")
-        for partition in altered.topic_partitions:
-            if partition.error is not None:
-                subject = f"group {group}, {partition.topic} partition {partition.partition}"
-                raise translate(partition.error, subject)
+        await self._groups.set_positions(group, positions)
 
     async def delete_group(self, name: str) -> None:
         """See the contract."""
-        await self._change(
-            lambda: self._client().delete_consumer_groups([name], **self._timeout), f"group {name}"
-        )
+        await self._groups.delete(name)
 
     async def cluster(self) -> ClusterInfo:
         """See the contract."""
-        cluster = await self._wait(self._client().describe_cluster(**self._timeout), self._address)
+        cluster = await self._admin.wait(
+            self._admin.client.describe_cluster(**self._admin.timeout), self._address
+        )
         brokers = [Broker(node.id, node.host, node.port) for node in cluster.nodes]
         brokers.sort(key=attrgetter("id"))
         controller = cluster.controller.id if cluster.controller else -1
@@ -390,8 +320,8 @@ class KafkaEngine:
     async def health(self) -> Health:
         """See the contract. A problem is a cluster that does not respond, or a partition without a leader."""
         try:
-            names = await self._in_thread(self._list_names)
-            described = await self._describe(names) if names else []
+            names = await self._admin.in_thread(self._admin.list_names)
+            described = await self._admin.describe(names) if names else []
         except StreamError as error:
             return Health(False, (str(error),))
         problems = tuple(
@@ -406,93 +336,10 @@ class KafkaEngine:
         """See the contract."""
         if self._closed:
             return
+        await self._groups.close()
         if self._producer is not None:
-            await self._in_thread(self._producer.flush, self._publish_timeout_s)
+            await self._admin.in_thread(self._producer.flush, self._publish_timeout_s)
         self._closed = True
         if self._polling_thread is not None:
-            await self._in_thread(self._polling_thread.join)
+            await self._admin.in_thread(self._polling_thread.join)
         self._threads.shutdown(wait=False)
-
-    # --- calls of librdkafka ------------------------------------------------------------------------------
-
-    @property
-    def _timeout(self) -> dict[str, float]:
-        return {"request_timeout": self._timeout_s}
-
-    def _client(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = AdminClient(self._common)
-        return self._admin
-
-    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
-
-    async def _wait(self, future: Future[Any], subject: str) -> Any:
-        try:
-            return await asyncio.wrap_future(future)
-        except KafkaException as error:
-            raise translate(error, subject) from None
-
-    async def _single_result(self, futures: Mapping[Any, Future[Any]], subject: str) -> Any:
-        """The result of an admin call with a single item, such as one topic. librdkafka returns a future for
-        each item of a call."""
-        (future,) = futures.values()
-        return await self._wait(future, subject)
-
-    async def _change(self, call: Callable[[], Mapping[Any, Future[Any]]], subject: str) -> None:
-        try:
-            futures = call()
-        except (KafkaException, ValueError, TypeError) as error:  # librdkafka refuses to send it
-            if isinstance(error, KafkaException):
-                raise translate(error, subject) from None
-            raise InvalidArgument(f"{subject}: {error}") from None
-        await self._single_result(futures, subject)
-
-    async def _describe(self, names: Iterable[str], *, missing_ok: bool = False) -> list[TopicDescription]:
-        futures = self._client().describe_topics(TopicCollection(list(names)), **self._timeout)
-        topics = []
-        for name, future in futures.items():
-            with contextlib.suppress(*([UnknownTopic] if missing_ok else [])):
-                topics.append(await self._wait(future, f"topic {name}"))
-        return topics
-
-    async def _bounds(
-        self, keys: Iterable[tuple[str, int]], *, missing_ok: bool = False
-    ) -> dict[tuple[str, int], Bounds]:
-        keys = list(keys)
-        begins, ends = await asyncio.gather(
-            self._list_offsets(keys, OffsetSpec.earliest(), missing_ok=missing_ok),
-            self._list_offsets(keys, OffsetSpec.latest(), missing_ok=missing_ok),
-        )
-        return {key: Bounds(begins[key], ends[key]) for key in keys if key in begins and key in ends}
-
-    async def _list_offsets(
-        self, keys: Iterable[tuple[str, int]], spec: OffsetSpec, *, missing_ok: bool = False
-    ) -> dict[tuple[str, int], int]:
-        pending = [TopicPartition(*key) for key in keys]
-        offsets: dict[tuple[str, int], int] = {}
-        deadline = self._clock.monotonic() + self._timeout_s
-        while pending:
-            futures = self._client().list_offsets(dict.fromkeys(pending, spec), **self._timeout)
-            pending = []
-            for partition, future in futures.items():
-                subject = f"topic {partition.topic}, partition {partition.partition}"
-                try:
-                    listed = await asyncio.wrap_future(future)
-                    offsets[partition.topic, partition.partition] = listed.offset
-                except KafkaException as error:
-                    is_transient = error.args[0].code() in LEADER_UNAVAILABLE
-                    if is_transient and await self._may_get_leader(partition, deadline):
-                        pending.append(partition)
-                    elif not missing_ok or not isinstance(translate(error, subject), UnknownTopic):
-                        raise translate(error, subject) from None
-            if pending:
-                await asyncio.sleep(0.05)
-        return offsets
-
-    async def _may_get_leader(self, partition: TopicPartition, deadline: float) -> bool:
-        """Whether to retry for a partition without a leader: it exists, and the deadline has not passed."""
-        with contextlib.suppress(UnknownTopic):
-            exists = partition.partition < await self.partitions(partition.topic)
-            return exists and self._clock.monotonic() < deadline
-        return False

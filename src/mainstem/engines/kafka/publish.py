@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable
 from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from mainstem.contract import InvalidArgument, NotReachable, Position, StreamError
+from mainstem.contract import Position, StreamError
 from mainstem.engines.kafka.errors import translate
 
 PRODUCER_SETTINGS: dict[str, Any] = {
@@ -65,32 +64,3 @@ class PendingPublish:
         error = next(result for result in results if isinstance(result, StreamError))
         error.results = [result for result in results if result is not None]
         self.done.set_exception(error)
-
-
-async def probe_tcp(addresses: str, timeout_s: float) -> None:
-    """Check that at least one address accepts TCP connections. librdkafka would retry until its timeout.
-    NotReachable, InvalidArgument."""
-    problems: list[str] = []
-
-    async def accepts_connections(address: str) -> bool:
-        host, _, port = address.strip().rpartition(":")
-        if not host or not port.isdigit():
-            raise InvalidArgument(f"{address!r} is not HOST:PORT")
-        try:
-            _, writer = await asyncio.wait_for(
-                asyncio.open_connection(host.strip("[]"), int(port)), timeout_s
-            )
-        except OSError as error:
-            is_refused = isinstance(error, ConnectionRefusedError) or "onnect call failed" in str(error)
-            is_timeout = isinstance(error, TimeoutError)
-            problems.append("connection refused" if is_refused else "no answer" if is_timeout else str(error))
-            return False
-        writer.close()
-        return True
-
-    probes: list[Awaitable[bool]] = [accepts_connections(address) for address in addresses.split(",")]
-    if not any(await asyncio.gather(*probes)):
-        reasons = ", ".join(dict.fromkeys(problems))
-        raise NotReachable(
-            f"no server at {addresses} ({reasons}); start one with: mainstem serve, or give --at HOST:PORT"
-        )

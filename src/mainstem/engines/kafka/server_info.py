@@ -7,6 +7,7 @@ a mainstem server instead of reading every event through Kafka's protocol.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from mainstem.contract import NotReachable
 from mainstem.engines.kafka.errors import translate
-from mainstem.engines.kafka.publish import probe_tcp
+from mainstem.engines.kafka.reachability import await_cluster, check_listening
 
 HTTP_LISTENER = "mainstem.http.listener"
 
@@ -30,13 +31,17 @@ class ServerInfo:
     mainstem server, or it does not permit the question."""
 
 
+async def _answer(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
 async def fetch_server_info(address: str, *, timeout_s: float = 5.0) -> ServerInfo:
     """Ask the server at HOST:PORT (several with commas). NotReachable if none responds."""
-    await probe_tcp(address, timeout_s)
+    await check_listening(address, timeout_s)
     timeouts: dict[str, Any] = {"request_timeout": timeout_s}
     admin = AdminClient({"bootstrap.servers": address, "client.id": "mainstem", "log_level": 0})
     try:
-        cluster = await asyncio.wrap_future(admin.describe_cluster(**timeouts))
+        cluster = await await_cluster(_answer(admin.describe_cluster(**timeouts)), address)
         node = cluster.controller or (cluster.nodes[0] if cluster.nodes else None)
         if node is None:
             return ServerInfo(cluster.cluster_id, None)

@@ -1,4 +1,4 @@
-"""Connections to the brokers of a cluster. Blocking: for search workers.
+"""Connections to the brokers of a cluster. Blocking: for search workers and for threads of the Kafka engine.
 
 Owns: one connection to each broker, which broker leads which partition, and how long to retry while a broker
 does not answer or a partition has no leader. Refuses: TLS and authentication, like the Kafka engine, and to
@@ -61,14 +61,18 @@ class SentRequest(NamedTuple):
 class BrokerConnection:
     """A connection to one broker. Replies to requests that the caller gave up are skipped."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Connect, and ask for the broker's versions. Raises OSError if there is no listener, ProtocolError
-        if it is not a Kafka broker."""
-        self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
-        self._socket.settimeout(REPLY_TIMEOUT_S)
+    def __init__(self, host: str, port: int, timeout_s: float = REPLY_TIMEOUT_S) -> None:
+        """Connect, and ask for the broker's versions. Raises OSError if there is no listener, or no reply in
+        `timeout_s`; ProtocolError if it is not a Kafka broker."""
+        self._socket = socket.create_connection((host, port), min(CONNECT_TIMEOUT_S, timeout_s))
+        self._socket.settimeout(timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._correlation_id = 0
-        self.versions = wire.api_versions_reply(self.call(wire.api_versions_request()))
+        try:
+            self.versions = wire.api_versions_reply(self.call(wire.api_versions_request()))
+        except BaseException:
+            self._socket.close()
+            raise
 
     def send(self, request: BrokerRequest) -> SentRequest:
         """Send a request. `receive` returns its reply. Raises OSError."""
@@ -108,10 +112,14 @@ class BrokerConnection:
 
 
 class BrokerClient:
-    """The brokers of a cluster. `addresses`: (host, port) of those to contact first."""
+    """The brokers of a cluster. `addresses`: (host, port) of those to contact first. `timeout_s`: how long a
+    broker may take to reply."""
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], clock: BlockingClock) -> None:
+    def __init__(
+        self, addresses: Sequence[tuple[str, int]], clock: BlockingClock, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> None:
         self.clock = clock
+        self._timeout_s = timeout_s
         self._addresses = list(addresses)
         self._brokers: dict[int, BrokerAddress] = {}
         self._connections: dict[tuple[str, int], BrokerConnection] = {}
@@ -124,7 +132,7 @@ class BrokerClient:
         address = host, port
         if address not in self._connections:
             try:
-                self._connections[address] = BrokerConnection(host, port)
+                self._connections[address] = BrokerConnection(host, port, self._timeout_s)
             except (OSError, ProtocolError) as error:
                 self._down_since.setdefault(address, self.clock.monotonic())
                 raise ClusterError(f"broker {host}:{port} does not answer ({reason_of(error)})") from None

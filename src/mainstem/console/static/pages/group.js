@@ -168,14 +168,21 @@ function positionLink({ topic, partition, offset }) {
   return h("a", { href, title: "The next event to read" }, formatCount(offset));
 }
 
-function memberTable({ members }) {
+function assignedCell({ assigned, undecoded_bytes: bytes }, protocolType) {
+  if (!bytes) return formatCount(assigned.length);
+  const isConsumer = ["consumer", "", undefined].includes(protocolType);
+  const what = isConsumer ? "assignment cannot be read" : `assignment of protocol ${protocolType}`;
+  return h("span.muted", {}, singleLine(`${what}: ${plural(bytes, "byte")}`, 120));
+}
+
+function memberTable({ members, protocol_type: protocolType }) {
   if (!members.length) return h("p.notice", {}, "This group has no members at the moment.");
   const instance = ({ instance_id: id }) => (id == null ? h("span.muted", {}, "–") : singleLine(id, 80));
   const columns = [
     { text: "Client", cell: (member) => singleLine(member.client_id, 80) },
     { text: "Host", cell: (member) => hostName(member.host) },
     { text: "Instance", cell: instance },
-    { text: "Partitions", kind: "num", cell: (member) => formatCount(member.assigned.length) },
+    { text: "Partitions", kind: "num", cell: (member) => assignedCell(member, protocolType) },
     { text: "Member ID", cell: (member) => h("code", {}, singleLine(member.id, 60)) },
   ];
   return table(columns, members, "Members");

@@ -158,7 +158,8 @@ export class GroupsPage {
   }
 }
 
-function stateCell({ state, members, stuck }) {
+function stateCell({ state, members, stuck, problem }) {
+  if (problem) return h("span.stacked", {}, stateTag(state), h("span.muted", {}, singleLine(problem, 200)));
   if (stuck) {
     const detail = members ? memberName(stuck) : "no members";
     return h("span.stacked", {}, h("span", {}, stuckTag(stuck, members)), h("span.muted", {}, detail));

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
-from mainstem.contract import GroupInfo, Position, UnknownGroup
+from mainstem.contract import GroupInfo, GroupSummary, Position, StreamError, UnknownGroup
 from mainstem.doors.http import audit
 from mainstem.doors.http.endpoint import JSON, Call, Endpoint, json_response
 from mainstem.doors.http.problem import Problem
@@ -89,9 +89,17 @@ def _detail(call: Call, info: GroupInfo) -> GroupDetailJson:
         lag_per_s=growth,
         stuck=stalled,
         members=[
-            MemberJson(member.id, member.client_id, member.host, member.instance_id, list(member.assigned))
+            MemberJson(
+                member.id,
+                member.client_id,
+                member.host,
+                member.instance_id,
+                list(member.assigned),
+                member.undecoded_bytes,
+            )
             for member in info.members
         ],
+        protocol_type=info.protocol_type,
         positions=[
             GroupPositionJson(
                 topic=position.topic,
@@ -103,6 +111,21 @@ def _detail(call: Call, info: GroupInfo) -> GroupDetailJson:
             )
             for position in info.positions
         ],
+    )
+
+
+def _undescribed(summary: GroupSummary, problem: str) -> GroupJson:
+    """The row of a group that cannot be described: no reason to show no other group."""
+    return GroupJson(
+        group=summary.name,
+        state=summary.state,
+        members=0,
+        topics=[],
+        lag=None,
+        lag_ms=None,
+        lag_per_s=None,
+        stuck=None,
+        problem=problem,
     )
 
 
@@ -119,6 +142,8 @@ async def list_groups(call: Call) -> Response:
             rows.append(_row(call, await call.engine.group(summary.name)))
         except UnknownGroup:
             continue  # deleted since it was listed
+        except StreamError as error:
+            rows.append(_undescribed(summary, str(error)))
     next_after = page[-1].name if len(remaining) > len(page) else None
     return json_response(GroupsJson(rows, len(matching), next_after))
 

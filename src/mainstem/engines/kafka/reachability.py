@@ -1,0 +1,115 @@
+"""Finds out why a cluster cannot be reached: no server, another protocol, or an address that leads nowhere.
+
+Owns: the texts of these errors. A client connects twice: to the address that it is given, and then to the
+addresses with which the cluster answers, which librdkafka reports like a server that is silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from mainstem.clock import BlockingClock
+from mainstem.contract import InvalidArgument, NotReachable
+from mainstem.search.cluster.broker_client import BrokerClient, ClusterError
+
+T = TypeVar("T")
+
+PROBE_TIMEOUT_S = 2.0
+ANSWER_S = 0.25
+"""Seconds in which a cluster usually answers. After that it is asked which addresses it gives its clients."""
+
+
+class AddressLeadsNowhere(NotReachable):
+    """The error for a cluster that answers, but gives its clients an address that cannot be reached."""
+
+
+def parse_addresses(text: str) -> list[tuple[str, int]]:
+    """HOST:PORT, several with commas, as (host, port). InvalidArgument."""
+    addresses = []
+    for address in text.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+            raise InvalidArgument(f"{address!r} is not HOST:PORT")
+        addresses.append((host.strip("[]"), int(port)))
+    return addresses
+
+
+async def connection_problem(host: str, port: int, timeout_s: float) -> str | None:
+    """Why no TCP connection to this address can be made; None if it can."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout_s)
+    except TimeoutError:
+        return "no answer"
+    except OSError as error:
+        # asyncio reports several failed addresses of a host in one OSError without a number.
+        is_refused = isinstance(error, ConnectionRefusedError) or "onnect call failed" in str(error)
+        return "connection refused" if is_refused else error.strerror or str(error)
+    writer.close()
+    return None
+
+
+async def check_listening(addresses: str, timeout_s: float) -> None:
+    """Check that at least one address accepts TCP connections. librdkafka would retry until its timeout.
+    NotReachable, InvalidArgument."""
+    probes = [connection_problem(host, port, timeout_s) for host, port in parse_addresses(addresses)]
+    problems = await asyncio.gather(*probes)
+    if None not in problems:
+        reasons = ", ".join(dict.fromkeys(problem for problem in problems if problem is not None))
+        raise NotReachable(
+            f"no server at {addresses} ({reasons}); start one with: mainstem serve, or give --at HOST:PORT"
+        )
+
+
+async def await_cluster(answer: Coroutine[Any, Any, T], addresses: str) -> T:
+    """The answer of the cluster at `addresses`. AddressLeadsNowhere: if an address that the cluster gives its
+    clients cannot be reached; at once, if none of them can. Otherwise the error of `answer`."""
+    waiting = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait([waiting], timeout=ANSWER_S)
+        if waiting.done() and waiting.exception() is None:
+            return waiting.result()
+        problems = await _advertised_problems(addresses)
+        if problems and None not in problems.values():
+            raise _unreachable(addresses, problems)
+        try:
+            return await waiting
+        except Exception:
+            if any(problems.values()):
+                raise _unreachable(addresses, problems) from None
+            raise
+    finally:
+        waiting.cancel()
+
+
+async def advertised_address_problem(addresses: str) -> NotReachable | None:
+    """The error for a cluster that answers at `addresses`, but gives clients an address that cannot be
+    reached from here; None if that is not the reason."""
+    problems = await _advertised_problems(addresses)
+    return _unreachable(addresses, problems) if any(problems.values()) else None
+
+
+async def _advertised_problems(addresses: str) -> dict[tuple[str, int], str | None]:
+    """Why each broker's address cannot be reached; None if it can. Empty if the cluster does not answer."""
+    brokers = await asyncio.to_thread(_advertised_brokers, parse_addresses(addresses))
+    probes = [connection_problem(host, port, PROBE_TIMEOUT_S) for host, port in brokers]
+    return dict(zip(brokers, await asyncio.gather(*probes), strict=True))
+
+
+def _unreachable(addresses: str, problems: Mapping[tuple[str, int], str | None]) -> AddressLeadsNowhere:
+    (host, port), problem = next(item for item in problems.items() if item[1] is not None)
+    return AddressLeadsNowhere(
+        f"{addresses} gives clients the address {host}:{port} (--advertise), which cannot be reached from"
+        f" here: {problem}"
+    )
+
+
+def _advertised_brokers(addresses: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    cluster = BrokerClient(addresses, BlockingClock(), PROBE_TIMEOUT_S)
+    try:
+        return [(broker.host, broker.port) for broker in cluster.fetch_metadata([]).brokers]
+    except ClusterError:
+        return []
+    finally:
+        cluster.close()
