@@ -170,6 +170,8 @@ class EventLog(Protocol):
         Idempotent: a retry inside the call never duplicates an event. If events fail, the call waits for the
         others and raises the error of the first one that failed; its `results` have the result of each event.
         Events of one partition keep their order, also across calls made before the first one has returned.
+        Without events it raises what it would raise for any, as far as that is known without asking a
+        cluster, and creates nothing.
         UnknownTopic (also if the server does not create topics automatically), EventTooLarge, NotReachable.
         """
 

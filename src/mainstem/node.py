@@ -169,6 +169,13 @@ class Node:
 
         Fails with UnknownTopicOrPartition (automatic creation is off), InvalidTopicName, StorageError.
         """
+        return self._get_or_create(name, validate_only=False)
+
+    def check_auto_create(self, name: str) -> Promise[TopicMetadata]:
+        """Fails as `auto_create` would, and creates nothing."""
+        return self._get_or_create(name, validate_only=True)
+
+    def _get_or_create(self, name: str, *, validate_only: bool) -> Promise[TopicMetadata]:
         topic = self.topics.get(name)
         if topic is not None:
             return self.runtime.read(topic)
@@ -178,7 +185,7 @@ class Node:
             return Promise.failed(
                 InvalidTopicName(f"'{name}' is an internal topic of Kafka: it is not created automatically")
             )
-        return self.topics.create(name)
+        return self.topics.create(name, validate_only=validate_only)
 
     # --- changes of topics --------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ ALSO = (
     "SIGTERM",
     "Two servers",
     "above 1 MiB",
+    "HTTP bodies that are never finished",
     "newer or older version",
     "cannot be written",
     "10,000 topics",

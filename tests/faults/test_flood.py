@@ -7,8 +7,10 @@ import contextlib
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -202,3 +204,35 @@ def test_many_unfinished_requests_cost_bounded_memory(tmp_path: Path, begun: str
             assert status(server, "VmHWM") - memory < most
         good.close()
         assert "Traceback" not in server.logs(), server.logs()
+
+
+@pytest.mark.slow
+def test_unfinished_http_bodies_cost_bounded_memory(tmp_path: Path) -> None:
+    body_bytes = 16 * MB
+    with Server(tmp_path / "data", http="127.0.0.1:0") as server, contextlib.ExitStack() as stack:
+        host, _, port = server.http.rpartition(":")
+        head = f"POST /api/v1/topics/t/events HTTP/1.1\r\nHost: {server.http}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n"
+
+        def send_all_but_one_byte() -> None:
+            with contextlib.suppress(OSError):  # it may be refused before its end
+                sock = stack.enter_context(socket.create_connection((host, int(port)), WAIT_S))
+                sock.sendall(head.encode())
+                for _ in range(body_bytes // MB - 1):
+                    sock.sendall(bytes(MB))
+                sock.sendall(bytes(MB - 1))
+
+        small = HTTPConnection(host, int(port), timeout=WAIT_S)
+        stack.callback(small.close)
+        small.request("GET", "/livez")
+        assert small.getresponse().read()
+        before = status(server, "VmRSS")
+        threads = [threading.Thread(target=send_all_but_one_byte) for _ in range(30)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert status(server, "VmHWM") - before < 200 * MB
+        body, headers = b'{"value": "small"}', {"content-type": "application/json"}
+        small.request("POST", "/api/v1/topics/t/events", body, headers)
+        assert small.getresponse().status == 200

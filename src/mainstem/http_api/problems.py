@@ -89,7 +89,9 @@ KINDS: dict[str, ProblemKind] = {
         431, "The request line and headers are too large", "Keep them below 64 KiB."
     ),
     "failed": ProblemKind(500, "The server failed", "See the server's log; trying again may help."),
-    "busy": ProblemKind(503, "Too many searches are running", "Try again when other searches have ended."),
+    "busy": ProblemKind(
+        503, "The server has no capacity for this request now", "Try again when other requests have ended."
+    ),
     "crowded": ProblemKind(
         503, "There are too many connections", "Reuse connections instead of opening more."
     ),

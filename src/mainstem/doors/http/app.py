@@ -65,8 +65,10 @@ class PathRoute:
             allowed = ", ".join(sorted(self._by_method))
             detail = f"this path does not accept {request.method}; use {allowed}"
             return Problem("method", detail, headers={"allow": allowed}).response()
+        call = None
         try:
-            return await match.handle(Call(self._context, match, request))
+            call = Call(self._context, match, request)
+            return await match.handle(call)
         except Problem as error:
             return error.response()
         except contract.StreamError as error:
@@ -74,6 +76,9 @@ class PathRoute:
         except Exception:
             log.exception("%s %s failed; the client got status 500", request.method, request.url.path)
             return Problem("failed", "an unexpected error; the server's log has the details").response()
+        finally:
+            if call is not None:
+                call.body_memory.close()
 
 
 class _EveryMethodRoute(Route):

@@ -13,19 +13,23 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
 
 from mainstem.doors.http.problem import Problem
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Message
+
     from mainstem.clock import Clock
+    from mainstem.doors.http.body_memory import BodyMemory
 
 T = TypeVar("T")
 
+PROGRESS_BYTES = 64 << 10
 SILENCE_TIMEOUT_S = 30.0
-"""Maximum pause between two parts of a body."""
-MIN_BYTES_PER_S = 4_096
-"""Minimum average speed at which a body of limited length must arrive, after the first SILENCE_TIMEOUT_S."""
+"""How long the next PROGRESS_BYTES of a body, or the rest of it, may take to arrive."""
+WANTED_TIMEOUT_S = 10.0
+"""The same while other bodies wait for the memory that this one holds."""
 COMMAND_BYTES_MAX = 1 << 20
 """Maximum size of a body without events."""
 PIECE_BYTES = 128 << 10
@@ -38,39 +42,63 @@ _BLANKS = b" \t\r\n"
 _COMMA = re.compile(rb"[ \t\r\n]{0,64},")
 
 
-async def chunks(request: Request, clock: Clock, *, endless: bool = False) -> AsyncIterator[bytes]:
-    """The parts of the body as they arrive. With `endless` only pauses are limited, not the total time.
-    Raises the problem `slow-body` if the body takes too long or the client leaves."""
-    stream = aiter(request.stream())
-    started, received = clock.monotonic(), 0
+async def chunks(
+    request: Request, clock: Clock, memory: BodyMemory, *, endless: bool = False
+) -> AsyncIterator[bytes]:
+    """The parts of the body as they arrive. Raises the problem `slow-body` if PROGRESS_BYTES of it, or the
+    rest, take too long, or if the client leaves. An `endless` body may trickle in as long as it holds no
+    counted memory; only its pauses are limited then."""
+    last_s = clock.monotonic()
+    received = since_last = 0
     while True:
-        left_s = SILENCE_TIMEOUT_S
-        if not endless:
-            deadline = started + SILENCE_TIMEOUT_S + received / MIN_BYTES_PER_S
-            left_s = min(left_s, deadline - clock.monotonic())
-        try:
-            chunk = await asyncio.wait_for(anext(stream), max(0.0, left_s))
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            detail = f"{received} bytes arrived in {clock.monotonic() - started:.0f} seconds"
-            raise Problem("slow-body", detail) from None
-        except ClientDisconnect:
-            raise Problem("slow-body", "the client closed the connection") from None
+        message = await _next_message(request, clock, memory, last_s, received)
+        if message["type"] == "http.disconnect":
+            raise Problem("slow-body", "the client closed the connection")
+        chunk = message.get("body", b"")
         received += len(chunk)
-        yield chunk
+        since_last += len(chunk)
+        arrived_s = clock.monotonic()
+        if since_last >= PROGRESS_BYTES or (endless and not memory.is_counted):
+            last_s, since_last = arrived_s, 0
+        if chunk:
+            yield chunk
+        last_s += clock.monotonic() - arrived_s  # the server's own time does not count
+        if not message.get("more_body", False):
+            return
 
 
-async def read_whole(request: Request, clock: Clock, limit: int) -> bytes:
-    """The whole body. Raises the problem `body-too-large` if it has more than `limit` bytes."""
+async def _next_message(
+    request: Request, clock: Clock, memory: BodyMemory, last_s: float, received: int
+) -> Message:
+    """The next part, unless SILENCE_TIMEOUT_S have passed since `last_s`, or WANTED_TIMEOUT_S if others wait
+    for the memory."""
+    while True:
+        limit_s = min(SILENCE_TIMEOUT_S, WANTED_TIMEOUT_S) if memory.is_wanted else SILENCE_TIMEOUT_S
+        left_s = last_s + limit_s - clock.monotonic()
+        try:
+            # In steps: others may begin to wait for the memory meanwhile.
+            return await asyncio.wait_for(request.receive(), max(0.0, min(left_s, WANTED_TIMEOUT_S)))
+        except TimeoutError:
+            if left_s > WANTED_TIMEOUT_S:
+                continue
+            detail = (
+                f"{received} bytes arrived, and less than {PROGRESS_BYTES} of them in {limit_s:g} seconds"
+            )
+            raise Problem("slow-body", detail) from None
+
+
+async def read_whole(request: Request, clock: Clock, memory: BodyMemory, limit: int) -> bytes:
+    """The whole body. Raises the problem `body-too-large` if it has more than `limit` bytes, `busy` if there
+    is no memory for it."""
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise too_large(limit)
     body = bytearray()
-    async for chunk in chunks(request, clock):
-        body += chunk
-        if len(body) > limit:
+    async for chunk in chunks(request, clock, memory):
+        if len(body) + len(chunk) > limit:
             raise too_large(limit)
+        await memory.hold(len(body) + len(chunk))
+        body += chunk
     return bytes(body)
 
 

@@ -23,6 +23,7 @@ from mainstem.http_api.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock, Timer
+    from mainstem.doors.net.warning_log import WarningLog
 
 uvicorn_log = logging.getLogger("mainstem.http.wire")
 uvicorn_log.setLevel(logging.ERROR)  # uvicorn would write a line for every malformed request
@@ -35,18 +36,52 @@ HEAD_TIMEOUT_S = 10.0
 """Maximum time from the first byte of a request to the end of its headers."""
 LINGER_S = 5.0
 """How long the rest of a request is read and discarded if its response was sent before it had arrived."""
+UNREAD_BYTES_MAX = 128 << 20
+"""Bytes of responses that all clients together may leave unread. Beyond it the client that has read nothing
+for the longest time is disconnected."""
 WRITE_TIMEOUT_S = 300.0
 """How long a client may read nothing of a response. It is long because a person may have piped the response
 into a pager."""
+
+
+class UnreadResponses:
+    """What the clients of all connections have not read of their responses."""
+
+    def __init__(self, warnings: WarningLog) -> None:
+        self._warnings = warnings
+        self._connections: dict[HttpConnection, None] = {}
+        """Connections whose client does not read, beginning with the one that has not for the longest."""
+
+    def add(self, connection: HttpConnection) -> None:
+        """The client of this connection has stopped to read. Beyond UNREAD_BYTES_MAX, end connections."""
+        self._connections[connection] = None
+        unread_bytes = sum(other.unread_bytes for other in self._connections)
+        for other in list(self._connections):
+            if unread_bytes <= UNREAD_BYTES_MAX:
+                break
+            unread_bytes -= other.unread_bytes
+            self._warnings.warn("unread", "a client does not read its response, and others neither: closed")
+            other.abort()
+
+    def remove(self, connection: HttpConnection) -> None:
+        """The client of this connection has read, or is gone."""
+        self._connections.pop(connection, None)
 
 
 class HttpConnection(H11Protocol):
     """One client's connection: uvicorn's HTTP/1.1 protocol with deadlines and a maximum number of
     connections."""
 
-    def __init__(self, clock: Clock, on_closed: Callable[[], None], **protocol_arguments: Any) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        unread: UnreadResponses,
+        on_closed: Callable[[], None],
+        **protocol_arguments: Any,
+    ) -> None:
         super().__init__(**protocol_arguments)
         self._clock = clock
+        self._unread = unread
         self._on_closed = on_closed
         self.logger = uvicorn_log
         self._deadline: Timer | None = None
@@ -67,6 +102,7 @@ class HttpConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio when the connection is closed."""
         self._on_closed()
+        self._unread.remove(self)
         self._cancel_deadline()
         self._cancel_write_deadline()
         if self.transport is not None:  # else the client was gone before it was served
@@ -113,11 +149,23 @@ class HttpConnection(H11Protocol):
         """Called by asyncio when the client does not read what was written."""
         super().pause_writing()
         self._set_write_deadline()
+        self._unread.add(self)
 
     def resume_writing(self) -> None:
         """Called by asyncio when the client has read it."""
         super().resume_writing()
         self._cancel_write_deadline()
+        self._unread.remove(self)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of responses that the client has not read."""
+        return int(self.transport.get_write_buffer_size())
+
+    def abort(self) -> None:
+        """Close the connection without waiting for the client."""
+        self._unread.remove(self)
+        self.transport.abort()
 
     # --- deadlines ----------------------------------------------------------------------------------------
 
@@ -138,15 +186,15 @@ class HttpConnection(H11Protocol):
         self._refuse(Problem("slow-request", f"its headers took longer than {HEAD_TIMEOUT_S:g} seconds"))
 
     def _set_write_deadline(self) -> None:
-        if self._write_deadline is None and self.transport.get_write_buffer_size():
-            self._write_deadline = self._clock.call_later(WRITE_TIMEOUT_S, self._abort)
+        if self._write_deadline is None and self.unread_bytes:
+            self._write_deadline = self._clock.call_later(WRITE_TIMEOUT_S, self._abort_if_unread)
 
-    def _abort(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
+    def _abort_if_unread(self) -> None:
+        if self.unread_bytes:
+            self.abort()
 
     def _cancel_write_deadline_if_read(self) -> None:
-        if not self.transport.get_write_buffer_size():
+        if not self.unread_bytes:
             self._cancel_write_deadline()
 
     def _cancel_write_deadline(self) -> None:

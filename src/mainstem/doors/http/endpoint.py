@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from mainstem.doors.http import bodies
+from mainstem.doors.http.body_memory import BodyMemory
 from mainstem.doors.http.problem import Problem
 from mainstem.promise import Promise
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mainstem.contract import Engine
     from mainstem.doors.contract import DiskUsage, DoorStatus
     from mainstem.doors.http.sampler import Sampler
+    from mainstem.doors.net.limits import MemoryBudget
     from mainstem.search.contract import Search
 
 T = TypeVar("T")
@@ -56,6 +58,8 @@ class HttpContext:
     clock: Clock
     sampler: Sampler
     max_body_bytes: int
+    body_budget: MemoryBudget
+    """The memory that the bodies of all requests share."""
     read_only: bool
     version: str
     """The version of mainstem."""
@@ -124,6 +128,7 @@ class Call:
     def __init__(self, context: HttpContext, endpoint: Endpoint, request: Request) -> None:
         self.context = context
         self.engine = context.engine
+        self.body_memory = BodyMemory(context.body_budget, context.clock)
         self.request = request
         self._endpoint = endpoint
         self.media = content_type(request)
@@ -180,16 +185,18 @@ class Call:
         if self.media != JSON:
             raise unsupported_media_type(self.media, (JSON,))
         limit = min(bodies.COMMAND_BYTES_MAX, self.context.max_body_bytes)
-        data = await bodies.read_whole(self.request, self.context.clock, limit)
+        data = await bodies.read_whole(self.request, self.context.clock, self.body_memory, limit)
         return bodies.read_json(data or b"{}", body_type)
 
     async def whole_body(self) -> bytes:
         """The whole body. Raises the problem `body-too-large` above the limit `http_max_body_bytes`."""
-        return await bodies.read_whole(self.request, self.context.clock, self.context.max_body_bytes)
+        limit = self.context.max_body_bytes
+        return await bodies.read_whole(self.request, self.context.clock, self.body_memory, limit)
 
     def body_chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, without a limit of its length."""
-        return bodies.chunks(self.request, self.context.clock, endless=True)
+        """The body as it arrives, without a limit of its length. The caller counts what it holds of it in
+        `body_memory`."""
+        return bodies.chunks(self.request, self.context.clock, self.body_memory, endless=True)
 
 
 class StreamedResponse(StreamingResponse):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from mainstem.doors.http.app import build
-from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection
+from mainstem.doors.http.body_memory import budget_bytes
+from mainstem.doors.http.connection import IDLE_TIMEOUT_S, HttpConnection, UnreadResponses
 from mainstem.doors.http.endpoint import HttpContext, SearchStats
 from mainstem.doors.http.endpoints import ENDPOINTS
 from mainstem.doors.http.mounts import MountedApps
@@ -25,6 +26,8 @@ from mainstem.doors.http.security import GuardedApp
 from mainstem.doors.http.static_files import static_routes
 from mainstem.doors.net.address import HostPort
 from mainstem.doors.net.http_guard import HttpGuard
+from mainstem.doors.net.limits import MemoryBudget
+from mainstem.doors.net.warning_log import WarningLog
 
 if TYPE_CHECKING:
     from mainstem.clock import Clock
@@ -81,8 +84,10 @@ class HttpDoor:
         disk_usage: Callable[[], DiskUsage] | None = None,
         door_statuses: Callable[[], Sequence[DoorStatus]] = tuple,
         http_mounts: Mapping[str, Callable[[], Awaitable[HttpApp]]] | None = None,
+        warnings: WarningLog | None = None,
     ) -> None:
         closing = asyncio.Event()
+        self._unread = UnreadResponses(warnings or WarningLog(clock, logging.getLogger("mainstem.http")))
         self._clock = clock
         self._sampler = Sampler(engine, clock)
         self.context = HttpContext(
@@ -90,6 +95,7 @@ class HttpDoor:
             clock=clock,
             sampler=self._sampler,
             max_body_bytes=max_body_bytes,
+            body_budget=MemoryBudget(clock, budget_bytes(max_body_bytes)),
             read_only=read_only,
             version=version,
             kafka_address=kafka_address,
@@ -144,6 +150,7 @@ class HttpDoor:
     def accept(self, connection: AcceptedConnection, listener: Listener) -> None:
         protocol = HttpConnection(
             self._clock,
+            self._unread,
             connection.closed,
             config=self._config,
             server_state=self._server.server_state,
@@ -193,6 +200,7 @@ async def open_door(context: DoorContext) -> HttpDoor:
         disk_usage=context.disk_usage,
         door_statuses=context.statuses,
         http_mounts=context.http_mounts,
+        warnings=context.warnings,
     )
     await door.start()
     return door

@@ -90,12 +90,15 @@ class EmbeddedEngine:
 
     async def publish(self, topic: str, events: Sequence[NewEvent]) -> list[Position]:
         """See the contract."""
-        if not events:
-            return []
         with _of_topic(topic):
-            metadata = await self._node.auto_create(topic)
+            if events:
+                metadata = await self._node.auto_create(topic)
+            else:
+                await self._node.check_auto_create(topic)
         if self._node.rejection_reason is not None:
             raise NotReachable(f"topic {topic}: {self._node.rejection_reason}")
+        if not events:
+            return []
         keyless_partition = next(self._publish_count) % metadata.partitions
         by_partition: dict[int, list[int]] = {}
         """Partition -> indexes in `events`."""

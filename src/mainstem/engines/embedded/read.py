@@ -22,13 +22,16 @@ READ_BYTES = 256 << 10
 DECODED_EVENTS = 500
 """Decoding stops after the batch that reaches this number of events. A batch is always decoded whole."""
 
+DECODED_BYTES = 16 << 20
+"""While a reader has decoded this much and not returned it, it decodes no further partition."""
+
 FindPartition = Callable[[str, int], Partition]
 
 
 class _PartitionCursor:
     """Reads one partition: the decoded events that were not returned yet, and the offset to read next."""
 
-    __slots__ = ("decoded", "offset", "partition", "read_offset", "topic")
+    __slots__ = ("decoded", "decoded_bytes", "offset", "partition", "read_offset", "topic")
 
     def __init__(self, topic: str, partition: Partition, offset: int) -> None:
         self.topic = topic
@@ -40,10 +43,13 @@ class _PartitionCursor:
         self.decoded: deque[Event | Position] = deque()
         """Events that were decoded and not returned yet, and the start of each batch that cannot be
         decoded."""
+        self.decoded_bytes = 0
+        """Bytes of the last events that were decoded, until all of them have been returned."""
 
     def move(self, offset: int) -> None:
         self.offset = self.read_offset = offset
         self.decoded.clear()
+        self.decoded_bytes = 0
 
     async def fill(self) -> None:
         """Decode more, if nothing is decoded: up to the next batch that has a record, for a removed range is
@@ -74,6 +80,7 @@ class _PartitionCursor:
                     self.decoded.extend(
                         self._event(record) for record in records if record.offset >= self.read_offset
                     )
+                    self.decoded_bytes += sum(map(_size_bytes, records))
             self.read_offset = max(self.read_offset, header.next_offset)
             if len(self.decoded) >= DECODED_EVENTS:
                 break
@@ -100,8 +107,13 @@ class _PartitionCursor:
             else:
                 unreadable.append(item)
         if not self.decoded:
+            self.decoded_bytes = 0
             self.offset = max(self.offset, self.read_offset)
         assert self.offset <= self.read_offset, "a reader's position is never after what was read"
+
+
+def _size_bytes(record: Record) -> int:
+    return len(record.value or b"") + len(record.key or b"")
 
 
 class EmbeddedReader:
@@ -155,11 +167,12 @@ class EmbeddedReader:
         events: list[Event] = []
         unreadable: list[Position] = []
         cursors = list(self._cursors.values())
+        may_decode = sum(cursor.decoded_bytes for cursor in cursors) < DECODED_BYTES
         # Another partition is read first each time, so that a busy one does not starve the others.
         self._first_cursor += 1
         for i in range(len(cursors)):
             cursor = cursors[(self._first_cursor + i) % len(cursors)]
-            if not cursor.decoded and len(events) < max_events:
+            if may_decode and not cursor.decoded and len(events) < max_events:
                 try:
                     await cursor.fill()
                 except StreamError:

@@ -70,8 +70,8 @@ async def _preview(call: Call, topic: str, partition: int, first_kept: int) -> D
 async def _time_at(call: Call, topic: str, partition: int, offset: int, end: int) -> str | None:
     if offset >= end:
         return None
-    page = await read_page(call, topic, partition, offset, limit=1, max_bytes=1)
-    return format_iso(page.events[0].timestamp_ms) or None if page.events else None
+    events = await read_page(call, topic, partition, offset, limit=1, max_bytes=1)
+    return format_iso(events[0].timestamp_ms) or None if events else None
 
 
 async def preview_settings(call: Call) -> Response:

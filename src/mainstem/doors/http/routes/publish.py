@@ -110,6 +110,7 @@ def _ends_json(ends: dict[int, int]) -> list[PartitionOffsetJson]:
 async def publish(call: Call) -> Response:
     """Publish events: one, an array, a stream of lines, or CloudEvents."""
     topic = call.path_parameter("topic")
+    await call.engine.publish(topic, [])  # a topic that takes no events is refused before its body is read
     if call.media == NDJSON:
         return await _publish_lines(call, topic)
     slices = await _slices(call)
@@ -238,14 +239,17 @@ async def _publish_lines(call: Call, topic: str) -> Response:
     line_number = 0
     partial_line = bytearray()
     async for chunk in call.body_chunks():
-        partial_line += chunk
-        *lines, tail = partial_line.split(b"\n")
-        partial_line = bytearray(tail)
+        lines, line_end, rest = chunk.rpartition(b"\n")  # only new bytes are searched
+        await call.body_memory.hold(len(partial_line) + len(chunk) + results.pending_bytes)
+        if line_end:
+            partial_line += lines
+            for line in partial_line.split(b"\n"):
+                line_number += 1
+                await _add_line(call, topic, results, line_number, bytes(line))
+            partial_line.clear()
+        partial_line += rest
         if len(partial_line) > call.context.max_body_bytes:
             raise too_large(call.context.max_body_bytes)
-        for line in lines:
-            line_number += 1
-            await _add_line(call, topic, results, line_number, bytes(line))
     if partial_line:
         await _add_line(call, topic, results, line_number + 1, bytes(partial_line))
     await _flush(call, topic, results)

@@ -91,10 +91,9 @@ async def _newest_events(call: Call, topic: str, *, must_exist: bool) -> list[Ev
         for partition in range(min(SAMPLED_PARTITIONS, await call.engine.partitions(topic))):
             bounds = await call.engine.bounds(topic, partition)
             start = max(bounds.begin, bounds.end - SAMPLED_EVENTS)
-            page = await read_page(
+            events += await read_page(
                 call, topic, partition, start, limit=SAMPLED_EVENTS, max_bytes=SAMPLED_BYTES
             )
-            events += page.events
     except StreamError as error:
         if must_exist and isinstance(error, UnknownTopic):
             raise

@@ -118,12 +118,12 @@ async def _chosen_events(
 ) -> AsyncGenerator[SourceItem, None]:
     for chosen in chosen_events:
         bounds = await call.engine.bounds(chosen.topic, chosen.partition)
-        page = await read_page(call, chosen.topic, chosen.partition, chosen.offset, limit=1, max_bytes=1)
-        if not bounds.begin <= chosen.offset < bounds.end or not page.events:
+        events = await read_page(call, chosen.topic, chosen.partition, chosen.offset, limit=1, max_bytes=1)
+        if not bounds.begin <= chosen.offset < bounds.end or not events:
             place = f"topic {chosen.topic}, partition {chosen.partition}"
             raise PositionOutOfRange(f"{place}: there is no event with offset {chosen.offset}")
-        if page.events[0].offset == chosen.offset:
-            yield _replaced(page.events[0], chosen)
+        if events[0].offset == chosen.offset:
+            yield _replaced(events[0], chosen)
 
 
 async def _lines(call: Call, body: ReplayRequestJson, run: Replay) -> AsyncGenerator[bytes, None]:

@@ -24,6 +24,10 @@ from mainstem.search.query.errors import QueryError
 MEDIA = "text/event-stream"
 SLICE_EVENTS = 100
 """Maximum number of events that are read and sent together."""
+SLICE_BYTES = 256 << 10
+"""Fewer events are read together if they would have more bytes, as large as the last ones were."""
+FIRST_SLICE_EVENTS = 10
+"""Events that are read together before it is known how large they are."""
 HEARTBEAT_S = 10.0
 """A comment is sent after this time without an event, so that the client sees that the connection lives."""
 WAIT_MS = 500
@@ -109,6 +113,7 @@ class _TailStream:
         self._clock = call.context.clock
         self._second_started_s = self._last_sent_s = self._clock.monotonic()
         self._left_in_second = rate
+        self._slice_events = FIRST_SLICE_EVENTS
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The bytes of the stream. It ends when the server stops, or with a `problem`."""
@@ -123,7 +128,7 @@ class _TailStream:
 
     async def _step(self) -> AsyncIterator[bytes]:
         """Read once and send what was read."""
-        max_events = SLICE_EVENTS
+        max_events = self._slice_events
         if self._rate:
             if self._clock.monotonic() - self._second_started_s >= 1.0:
                 self._second_started_s, self._left_in_second = self._clock.monotonic(), self._rate
@@ -145,6 +150,8 @@ class _TailStream:
             yield _message("unreadable", json_line(place))
         if batch.events:
             self._left_in_second -= len(batch.events)
+            size = sum(len(event.value or b"") + len(event.key or b"") for event in batch.events)
+            self._slice_events = max(1, min(SLICE_EVENTS, SLICE_BYTES * len(batch.events) // max(1, size)))
             matching = [event for event in batch.events if self._matches is None or self._matches(event)]
             if matching:
                 self._last_sent_s = self._clock.monotonic()
