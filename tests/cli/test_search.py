@@ -96,6 +96,24 @@ def test_csv_and_facets(mainstem: Mainstem) -> None:
     ]
 
 
+def test_numbers_are_printed_and_counted_as_they_are_spelled(mainstem: Mainstem) -> None:
+    payloads = [
+        f'{{"n":{number}}}' for number in ("1234567890123456788", "1234567890123456789", "1e400", "1.10")
+    ]
+    assert mainstem("produce", "spelled", stdin="\n".join([*payloads, '{"n":1.1}']) + "\n").code == 0
+    facets = mainstem("search", "n:*", "--topic", "spelled", "--facet", "n", "--oldest-first")
+    counted = {value: count for _, value, count in facets.rows}
+    assert counted == {"1234567890123456788": "1", "1234567890123456789": "1", "1e400": "1", "1.10": "2"}
+    for command_line in (
+        ("search", "n:*", "--topic", "spelled", "--json"),
+        ("search", "n:*", "--topic", "spelled", "--csv"),
+        ("tail", "spelled", "--from", "earliest", "--until", "latest", "--json"),
+        ("export", "n:*", "--topic", "spelled"),
+    ):
+        printed = mainstem(*command_line).out.replace('""', '"')
+        assert all(payload in printed for payload in payloads), command_line
+
+
 def test_a_trace_is_by_time_over_all_topics(mainstem: Mainstem) -> None:
     done = mainstem("trace", "4711")
     assert [json.loads(line)["topic"] for line in done.out.splitlines()] == ["orders", "payments"]

@@ -25,6 +25,7 @@ ALSO = (
     "older backup",
     "Batches are missing",
     "older version, 0.1.0",
+    "same in binary floating point",
     "symbolic link",
     "no client can read",
     "leads nowhere",

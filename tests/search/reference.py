@@ -5,6 +5,7 @@ It shares with the matcher only the syntax tree and the parsing of times, which 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from mainstem.search.query.ast import (
     Test,
     Text,
 )
+from mainstem.search.query.format import format_target
 
 
 @dataclass(frozen=True)
@@ -338,3 +340,36 @@ def matches(node: Node, topic: str, partition: int, record: Record, now_ms: int)
         case Term(TermTarget("time"), test):
             return time_passes(test, record.timestamp_ms, now_ms)
     raise AssertionError(node)
+
+
+def facet_values(topic: str, partition: int, record: Record) -> set[tuple[str, Any]]:
+    """The fields of an event with their values: a Fraction for a number, otherwise the text."""
+    values: list[tuple[str, Any]] = [("topic", topic), ("partition", str(partition))]
+    if record.key is not None:
+        values.append(("key", as_text(record.key)))
+    for name, content in record.headers:
+        if content is not None:
+            values.append((format_target(TermTarget("header", (name,))), as_text(content)))
+    if record.value is not None:
+        with contextlib.suppress(NotJson):
+            values += [
+                (format_target(TermTarget("field", path)), facet_value(scalar))
+                for path, scalar in scalars_in_fields(as_json(record.value), ())
+            ]
+    return set(values)
+
+
+def facet_value(scalar: Any) -> Any:
+    number = numeric(text_of_scalar(scalar)) if isinstance(scalar, ReferenceNumber) else None
+    return text_of_scalar(scalar) if number is None else number
+
+
+def scalars_in_fields(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from scalars_in_fields(child, (*path, name))
+    elif isinstance(value, list):
+        for child in value:
+            yield from scalars_in_fields(child, path)
+    elif path:
+        yield path, value

@@ -17,8 +17,9 @@ from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import Record, assign_offsets, build, decode, read_header
 from mainstem.search.blocks import histogram
 from mainstem.search.contract import Hit, Search, SearchRequest
-from mainstem.search.facets import FieldValueCounter
+from mainstem.search.facets import FacetCounts
 from mainstem.search.ipc import Unit
+from mainstem.search.match.field_counter import FieldValueCounter
 from mainstem.search.query.parser import parse
 from tests.search import reference
 from tests.search.compacted import RewrittenPartition, append, begin_epoch, keeping, random_deltas
@@ -106,8 +107,10 @@ async def check_search(
     assert (facets.events, done.reason) == (len(wanted), "complete")
     counter = FieldValueCounter(["a", "partition"])
     for (topic, index, _), record in wanted.items():
-        counter.add(topic, index, record)
-    assert facets.values == counter.top(1_000)
+        counter.add(topic, index, [record])
+    counts = FacetCounts(["a", "partition"])
+    counts.merge(counter.counts())
+    assert facets.values == counts.top(1_000)
 
 
 async def check_resumed(

@@ -36,7 +36,7 @@ from mainstem.search.contract import (
     Update,
     encode_resume_token,
 )
-from mainstem.search.facets import FieldValueCounter
+from mainstem.search.facets import FacetCounts
 from mainstem.search.ipc import (
     Reply,
     Request,
@@ -106,7 +106,7 @@ class SearchExecution:
         self._started = self._last_progress = self._token_due = clock.monotonic()
         self._finished_bytes = 0
         self.totals = Totals(total_bytes=sum(item.size for item in items), partitions=len(remaining))
-        self.value_counter = FieldValueCounter(fields)
+        self.facet_counts = FacetCounts(fields)
 
     async def updates(self) -> AsyncGenerator[Update, None]:
         """Run the search, and yield its updates; Done is the last. Closing the generator cancels the requests
@@ -142,7 +142,7 @@ class SearchExecution:
         async with aclosing(self.updates()) as updates:
             async for update in updates:
                 if isinstance(update, Done):
-                    yield Facets(self.totals.matches, self.value_counter.top(top))
+                    yield Facets(self.totals.matches, self.facet_counts.top(top))
                 yield update
 
     def _current_totals(self) -> Totals:
@@ -242,7 +242,7 @@ class SearchExecution:
         item.scanned_bytes += reply.bytes
         if self._output != "events":
             totals.matches += reply.matches
-            self.value_counter.merge(reply.value_counts)
+            self.facet_counts.merge(reply.value_counts)
         elif reply.stopped_at is not None:
             rest = self._unscanned_part(unit, reply.stopped_at)
             if rest is not None:

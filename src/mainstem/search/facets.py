@@ -1,4 +1,9 @@
-"""Counts the values of fields over matching events, in bounded memory.
+"""The counts of facets: the values of fields over matching events, in bounded memory.
+
+Owns: what counts as one value, and a state that can be merged, whichever worker has counted which events.
+Values that are equal count as one: numbers by their exact value (1.10 and 1.1), all others by their text. A
+number is shown as it was spelled first, so that a search for what is shown finds what was counted. Refuses:
+to read events (`match/field_counter.py`).
 
 A field with more than VALUES_MAX different values loses its rarest ones. Counts stay exact for fields with
 fewer values, and close for the frequent values of the others.
@@ -6,14 +11,11 @@ fewer values, and close for the frequent values of the others.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from heapq import nlargest, nsmallest
 from typing import TYPE_CHECKING
 
-from mainstem.log.storage.record_batch import Record
-from mainstem.search.query.ast import TermTarget
-from mainstem.search.query.format import format_path, format_target
-from mainstem.search.text import payload, tokens
+import msgspec
 
 if TYPE_CHECKING:
     from mainstem.search.contract import ValueCount  # only for types: workers start faster without it
@@ -23,56 +25,68 @@ FIELDS_MAX = 200
 VALUE_CHARACTERS_MAX = 200
 
 
-class FieldValueCounter:
-    """Counts the values of the given fields; without any, of the first FIELDS_MAX fields of the events."""
+class FieldCounts(msgspec.Struct, array_like=True):
+    """The values of one field with their number of events, as workers return them."""
+
+    texts: dict[str, int]
+    """Values other than numbers, and numbers without an exact value."""
+    numbers: dict[str, int]
+    """Numbers, in their canonical spelling."""
+    spellings: dict[str, str]
+    """How numbers are shown, if not in their canonical spelling."""
+
+    def merge(self, other: FieldCounts) -> None:
+        """Add the counts of other events."""
+        for value, spelling in other.spellings.items():
+            if value not in self.numbers:
+                self.spellings[value] = spelling
+        for mine, others in ((self.texts, other.texts), (self.numbers, other.numbers)):
+            for value, count in others.items():
+                mine[value] = mine.get(value, 0) + count
+        self.prune()
+
+    def prune(self) -> None:
+        """Drop the rarest values if there are far too many."""
+        if len(self.texts) + len(self.numbers) <= 2 * VALUES_MAX:
+            return
+        for mine in (self.texts, self.numbers):
+            frequent = nlargest(VALUES_MAX, mine.items(), key=lambda item: item[1])
+            mine.clear()
+            mine.update(frequent)
+        self.spellings = {
+            value: spelling for value, spelling in self.spellings.items() if value in self.numbers
+        }
+
+    def shown(self, spellings: Mapping[str, str]) -> dict[str, int]:
+        """The counts by the values as they are shown, with these spellings of numbers."""
+        shown = dict(self.texts)
+        for value, count in self.numbers.items():
+            text = spellings.get(value, value)
+            shown[text] = shown.get(text, 0) + count
+        return shown
+
+
+class FacetCounts:
+    """The counts of all fields: the given ones, or without any the first FIELDS_MAX that are merged."""
 
     def __init__(self, fields: Sequence[str] = ()) -> None:
-        self._fields = frozenset(fields)
-        self.counters: dict[str, Counter[str]] = {name: Counter() for name in fields}
+        self.fields: dict[str, FieldCounts] = {name: FieldCounts({}, {}, {}) for name in fields}
+        self._is_open = not fields
 
-    def add(self, topic: str, partition: int, record: Record) -> None:
-        """Count the values of a matching event. A value that a field has several times counts once."""
-        for name, value in set(_values(topic, partition, record)):
-            if not self._fields or name in self._fields:
-                self._count(name, value, 1)
-
-    def merge(self, other: Mapping[str, Mapping[str, int]]) -> None:
-        """Add the counts of another counter, by field and value, as a search worker returns them."""
-        for name, values in other.items():
-            for value, count in values.items():
-                self._count(name, value, count)
-
-    def _count(self, name: str, value: str, count: int) -> None:
-        counter = self.counters.get(name)
-        if counter is None:
-            if len(self.counters) >= FIELDS_MAX:
-                return
-            counter = self.counters[name] = Counter()
-        counter[value] += count
-        if len(counter) > 2 * VALUES_MAX:
-            self.counters[name] = Counter(dict(counter.most_common(VALUES_MAX)))
+    def merge(self, other: Mapping[str, FieldCounts]) -> None:
+        """Add the counts of other events, by field. `other` must not be used any more."""
+        for name, counts in other.items():
+            mine = self.fields.get(name)
+            if mine is not None:
+                mine.merge(counts)
+            elif self._is_open and len(self.fields) < FIELDS_MAX:
+                self.fields[name] = counts
 
     def top(self, limit: int) -> dict[str, list[ValueCount]]:
         """The most frequent values of each field, at most `limit`. Equal counts are ordered by value."""
         return {
-            name: sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:limit]
-            for name, counter in self.counters.items()
+            name: nsmallest(
+                limit, counts.shown(counts.spellings).items(), key=lambda item: (-item[1], item[0])
+            )
+            for name, counts in self.fields.items()
         }
-
-
-def _values(topic: str, partition: int, record: Record) -> Iterator[tuple[str, str]]:
-    yield "topic", topic
-    yield "partition", str(partition)
-    if record.key is not None:
-        yield "key", _text(record.key)
-    for name, content in record.headers:
-        if content is not None:
-            yield format_target(TermTarget("header", (name,))), _text(content)
-    decoded = payload.decode(record.value)
-    if decoded.kind == "json":
-        for path, scalar in tokens.fields(decoded.parsed):
-            yield format_path(path), tokens.scalar_text(scalar)[:VALUE_CHARACTERS_MAX]
-
-
-def _text(content: bytes) -> str:
-    return payload.text_of(content)[:VALUE_CHARACTERS_MAX]

@@ -13,6 +13,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from mainstem.search.facets import FieldCounts
+
 LENGTH = struct.Struct(">I")
 UNKNOWN = -2
 """In the result of a look-up, in place of time or epoch and of the offset: no broker answered."""
@@ -284,7 +286,7 @@ class ScanReply(msgspec.Struct, tag="scan-reply"):
     matches: int
     stopped_at: int | None
     """Offset of the last event searched, if the scan stopped at a limit. None: the unit is finished."""
-    value_counts: dict[str, dict[str, int]] = {}
+    value_counts: dict[str, FieldCounts] = {}
     """Counts of values by field."""
 
 

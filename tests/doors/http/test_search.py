@@ -134,6 +134,25 @@ def test_facets_count_all_matches(door: RunningHttpDoor) -> None:
     assert len(facets["fields"]["key"]) == 2
 
 
+def test_numbers_are_counted_and_found_exactly(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("exact-numbers")
+    numbers = ["1234567890123456788", "1234567890123456789", "0.1000000000000000001", "0.1", "1e400", "1.10"]
+    for number in [*numbers, "1.1", "1e399"]:
+        sent = b'{"value":{"n":%s}}' % number.encode()
+        headers = {"content-type": "application/json"}
+        assert door.http.post(f"/api/v1/topics/{topic}/events", content=sent, headers=headers).is_success
+    scope = {"topics": [topic]}
+    *_, last, _ = door.post_lines("facets", {**scope, "fields": ["n"], "newest_first": False})
+    values = {row["value"]: row["count"] for row in last["facets"]["fields"]["n"]}
+    assert values == dict.fromkeys(numbers, 1) | {"1.10": 2, "1e399": 1}
+    for value, count in values.items():
+        reply = door.http.post("/api/v1/search", json={**scope, "query": f"n:{value}"}).content
+        assert reply.count(b'{"hit":') == count
+        assert b'"value":{"n":%s}' % value.encode() in reply
+    examples = door.get("query/fields", topic=topic, prefix="n")["fields"]
+    assert [field["example"] for field in examples] == ["1e399"] or examples[0]["example"] in numbers
+
+
 def test_a_comparison_lists_the_distinguishing_values(door: RunningHttpDoor) -> None:
     body = {"selection": {"query": "city:bern"}, "baseline": {"query": "NOT city:bern"}, "fields": ["city"]}
     rows = door.post("compare", body).json()["differences"]

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+import msgspec
 from crc32c import crc32c
 
 from mainstem.log.disk.contract import Buffer
@@ -115,9 +115,9 @@ class BatchHeader(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event of a batch, as its user sees it."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One event of a batch, as its user sees it. A Struct, because it is made 4 times as fast as a
+    dataclass: a search makes millions."""
 
     offset: int
     timestamp_ms: int

@@ -49,7 +49,7 @@ from mainstem.search.contract import (
     decode_resume_token,
 )
 from mainstem.search.execution import UNIT_MATCH_BYTES, SearchExecution, WorkItem
-from mainstem.search.facets import FieldValueCounter
+from mainstem.search.facets import FacetCounts
 from mainstem.search.ipc import (
     ClusterPartition,
     ListPartitionsReply,
@@ -269,15 +269,13 @@ class ClusterSearch:
                 return None
         return reply.rows[0][1]
 
-    async def _count_values(
-        self, request: SearchRequest, fields: Sequence[str]
-    ) -> tuple[FieldValueCounter, int]:
+    async def _count_values(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FacetCounts, int]:
         """The values of fields in all matches, and the number of matches."""
         execution, _ = await self._start(request, output="fields", fields=fields)
         async with aclosing(execution.updates()) as updates:
             async for _ in updates:
                 pass
-        return execution.value_counter, execution.totals.matches
+        return execution.facet_counts, execution.totals.matches
 
     async def _start(
         self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()

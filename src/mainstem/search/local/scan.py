@@ -20,8 +20,9 @@ from mainstem.log.errors import CorruptBatch
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import BatchHeader, Record, crc_matches, decompressed, records_in
 from mainstem.search.blocks.batches import LocatedBatch, MappedRange, locate_batches
-from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import Row, Unit
+from mainstem.search.match.event_view import EventView
+from mainstem.search.match.field_counter import FieldValueCounter
 from mainstem.search.match.matcher import Matcher
 
 BATCH_BYTES_MAX = 64 << 20
@@ -39,6 +40,8 @@ class CompiledQuery:
     def __init__(self, query: str, now_ms: int, since_ms: int | None, until_ms: int | None) -> None:
         self.matcher = Matcher.of(query, now_ms=now_ms)
         self._since_ms, self._until_ms = since_ms, until_ms
+        self.any_time = since_ms is None and until_ms is None
+        """Whether the request includes records of any time."""
         query_from_ms, query_to_ms = self.matcher.time_range
         self.from_ms = max((ms for ms in (query_from_ms, since_ms) if ms is not None), default=None)
         self.to_ms = min((ms for ms in (query_to_ms, until_ms) if ms is not None), default=None)
@@ -49,14 +52,12 @@ class CompiledQuery:
             return False
         return not (self.to_ms is not None and header.log_append_time and header.max_timestamp >= self.to_ms)
 
-    def matches(self, topic: str, partition: int, record: Record) -> bool:
-        """Whether the record matches the query and the times of the request."""
+    def is_in_time_range(self, record: Record) -> bool:
+        """Whether the record is within the times of the request; the query tests its own."""
         time_ms = record.timestamp_ms
         if self._since_ms is not None and time_ms < self._since_ms:
             return False
-        if self._until_ms is not None and time_ms >= self._until_ms:
-            return False
-        return self.matcher.matches(topic, partition, record)
+        return self._until_ms is None or time_ms < self._until_ms
 
 
 @dataclass(slots=True)
@@ -225,24 +226,37 @@ class _UnitScan:
 
     def _search_records(self, records: Sequence[Record]) -> bool:
         """Search the records of a batch. True: the limit of matches or of bytes is reached."""
-        unit, result, matches, task = self._unit, self.result, self._query.matches, self._task
+        unit, query, task, result = self._unit, self._query, self._task, self.result
+        low, high, topic, partition = unit.low, unit.high, unit.topic, unit.partition
+        may_pass, check = query.is_in_time_range, query.matcher.check
+        any_time, any_event = query.any_time, query.matcher.matches_all
+        limit = task.limit - result.matches
+        matches: list[Record] = []
+        events = 0
         for record in reversed(records) if task.newest_first else records:
-            if not unit.low <= record.offset < unit.high:
+            if not low <= record.offset < high:
                 continue
-            result.events += 1
-            if matches(unit.topic, unit.partition, record):
-                self._add_match(record)
-                if result.matches >= task.limit or result.row_bytes >= task.max_bytes:
+            events += 1
+            if (any_time or may_pass(record)) and (any_event or check(EventView(topic, partition, record))):
+                matches.append(record)
+                if task.return_rows:
+                    result.row_bytes += _row_bytes(record)
+                if len(matches) >= limit or result.row_bytes >= task.max_bytes:
                     result.stopped_at = record.offset
-                    return True
-        return False
-
-    def _add_match(self, record: Record) -> None:
-        result, task = self.result, self._task
-        result.matches += 1
+                    break
+        result.events += events
+        result.matches += len(matches)
         if task.value_counter is not None:
-            task.value_counter.add(self._unit.topic, self._unit.partition, record)
+            task.value_counter.add(topic, partition, matches)
         elif task.return_rows:
-            result.rows.append((record.offset, record.timestamp_ms, record.key, record.value, record.headers))
-            result.row_bytes += ROW_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-            result.row_bytes += sum(len(name) + len(content or b"") for name, content in record.headers)
+            result.rows += [
+                (record.offset, record.timestamp_ms, record.key, record.value, record.headers)
+                for record in matches
+            ]
+        return result.stopped_at is not None
+
+
+def _row_bytes(record: Record) -> int:
+    """The memory of a match, roughly."""
+    size = ROW_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
+    return size + sum(len(name) + len(content or b"") for name, content in record.headers)

@@ -25,7 +25,7 @@ from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, t
 from mainstem.search.compare import differences
 from mainstem.search.contract import Bucket, Difference, Facets, Remaining, SearchRequest, Update
 from mainstem.search.execution import SearchExecution, WorkItem
-from mainstem.search.facets import FieldValueCounter
+from mainstem.search.facets import FacetCounts
 from mainstem.search.index.manager import PART_BLOCKS, IndexManager
 from mainstem.search.ipc import (
     BlockRange,
@@ -279,15 +279,13 @@ class LogSearch:
 
     # ------------------------------------------------------------------------------------------------------
 
-    async def _count_values(
-        self, request: SearchRequest, fields: Sequence[str]
-    ) -> tuple[FieldValueCounter, int]:
+    async def _count_values(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FacetCounts, int]:
         """The values of fields in all matches, and the number of matches."""
         execution = await self._start(request, output="fields", fields=fields)
         async with aclosing(execution.updates()) as updates:
             async for _ in updates:
                 pass
-        return execution.value_counter, execution.totals.matches
+        return execution.facet_counts, execution.totals.matches
 
     async def _start(
         self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()

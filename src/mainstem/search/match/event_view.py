@@ -19,20 +19,25 @@ import msgspec
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.match.values import ScalarTest
 from mainstem.search.text.numbers import SpelledNumber
-from mainstem.search.text.payload import NOT_JSON, decode_for_matching, text_of
+from mainstem.search.text.payload import NOT_JSON, json_of, text_of
 from mainstem.search.text.tokens import scalar_text
 
-_UNREAD: Any = object()
+UNREAD: Any = object()
 _SURELY_SHORT = 4_000
 """Bytes. A shorter payload has no number too long for msgspec and no nesting too deep for it."""
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether msgspec can decode a field of this name to an attribute: it rejects names that JSON would have
+    to escape."""
+    return not any(character < " " or character in '"\\' for character in name)
 
 
 class QueryFieldReader:
     """Decodes the fields that a query names, selected by their outermost names."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        # msgspec rejects names that JSON would have to escape. These fields are read from the whole tree.
-        plain = [name for name in dict.fromkeys(names) if not any(c < " " or c in '"\\' for c in name)]
+        plain = filter(is_plain_name, dict.fromkeys(names))  # the others are read from the whole tree
         self.attributes = {name: f"f{number}" for number, name in enumerate(plain)}
         row = msgspec.defstruct(
             "Row",
@@ -43,36 +48,31 @@ class QueryFieldReader:
         self.decode = msgspec.json.Decoder(row, float_hook=SpelledNumber).decode
 
 
-class EventView:
-    """An event with the parts of it that are decoded so far."""
+class EventView(msgspec.Struct, gc=False):
+    """An event with the parts of it that are decoded so far. A Struct, because one is made for each event
+    that a search tests."""
 
-    __slots__ = ("_row", "_tree", "partition", "record", "topic")
-
-    def __init__(self, topic: str, partition: int, record: Record) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.record = record
-        self._row = self._tree = _UNREAD
+    topic: str
+    partition: int
+    record: Record
+    fields: Any = UNREAD
+    """What `row` has returned; UNREAD before its first call."""
+    _tree: Any = UNREAD
 
     def row(self, reader: QueryFieldReader) -> Any:
         """The decoded fields that the query names, as attributes; None if the payload is no JSON object. All
         calls must pass the same reader, because the result is kept."""
-        if self._row is _UNREAD:
+        if self.fields is UNREAD:
             try:
-                self._row = None if self.record.value is None else reader.decode(self.record.value)
+                self.fields = None if self.record.value is None else reader.decode(self.record.value)
             except NOT_JSON:
-                self._row = None
-        return self._row
+                self.fields = None
+        return self.fields
 
     def tree(self) -> Any:
         """The payload as JSON, numbers as spelled; UNSET if it is not JSON."""
-        if self._tree is _UNREAD:
-            try:
-                self._tree = (
-                    msgspec.UNSET if self.record.value is None else decode_for_matching(self.record.value)
-                )
-            except NOT_JSON:
-                self._tree = msgspec.UNSET
+        if self._tree is UNREAD:
+            self._tree = json_of(self.record.value)
         return self._tree
 
     def is_json(self) -> bool:

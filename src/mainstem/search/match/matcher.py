@@ -20,7 +20,13 @@ from mainstem.search.match.byte_prefilter import (
     candidate_stretches,
     may_hide_needle,
 )
-from mainstem.search.match.event_view import EventView, QueryFieldReader, path_exists, path_matches
+from mainstem.search.match.event_view import (
+    UNREAD,
+    EventView,
+    QueryFieldReader,
+    path_exists,
+    path_matches,
+)
 from mainstem.search.match.values import is_null_test, scalar_test, text_test
 from mainstem.search.query import times
 from mainstem.search.query.ast import (
@@ -82,7 +88,9 @@ class Matcher:
         prefilters = [BytePrefilter(clause) for clause in about_bytes]
         prefilters.sort(key=lambda prefilter: prefilter.selectivity, reverse=True)
         self._prefilters = tuple(prefilters)
-        self._check = _Compiler(now_ms, QueryFieldReader(field_names(node))).check(node)
+        self.matches_all = isinstance(node, Everything)
+        """Whether every event matches."""
+        self.check = _Compiler(now_ms, QueryFieldReader(field_names(node))).check(node)
 
     @classmethod
     def of(cls, query: str | Node, *, now_ms: int) -> Matcher:
@@ -92,7 +100,7 @@ class Matcher:
 
     def matches(self, topic: str, partition: int, record: Record) -> bool:
         """Whether the event matches the query."""
-        return self._check(EventView(topic, partition, record))
+        return self.check(EventView(topic, partition, record))
 
     def matches_event(self, event: Event) -> bool:
         """Whether an event, as an engine returns it, matches the query."""
@@ -275,14 +283,17 @@ def _field(path: tuple[str, ...], test: Test, reader: QueryFieldReader) -> Event
     scalar_passes = None if rest or isinstance(test, Exists) else scalar_test(test)
 
     def check(view: EventView) -> bool:
-        row = view.row(reader)
+        row = view.fields
+        if row is UNREAD:
+            row = view.row(reader)
         if row is None or attribute is None:
             tree = view.tree()
             return tree is not msgspec.UNSET and passes(tree, path)
         value = getattr(row, attribute)
         if value is msgspec.UNSET:
             return False
-        if scalar_passes is None or type(value) in (list, dict):
+        kind = type(value)
+        if scalar_passes is None or kind is dict or kind is list:
             return passes(value, rest) and view.is_json()
         return scalar_passes(value) and view.is_json()
 

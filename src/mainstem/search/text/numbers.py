@@ -14,6 +14,9 @@ Number: TypeAlias = int | Decimal
 
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,999})(?:\.[0-9]{1,1000})?(?:[eE][+-]?[0-9]{1,5})?")
 """JSON's grammar with a bounded length. A longer number has no value; it is compared as text only."""
+_PLAIN_DIGITS = 15
+"""A whole number of at most this many digits is its own canonical spelling."""
+_PLAIN_END = 10**_PLAIN_DIGITS
 
 
 class SpelledNumber(str):
@@ -30,3 +33,24 @@ def number_of(text: str) -> Number | None:
     if text.isdigit() or text[1:].isdigit():
         return int(text)
     return Decimal(text)
+
+
+def canonical(number: int | SpelledNumber) -> str | None:
+    """The spelling that all spellings of the same value share: `15`, `-2`, `123e-2`, `1e400`. None: the
+    number has no value, because it is longer than NUMBER permits."""
+    if type(number) is int and -_PLAIN_END < number < _PLAIN_END:
+        return str(number)
+    spelling = str(number)
+    if not NUMBER.fullmatch(spelling):
+        return None
+    mantissa, _, exponent_text = spelling.lower().partition("e")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, fraction = mantissa.removeprefix("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    significant = digits.rstrip("0")
+    if not significant:
+        return "0"
+    exponent = int(exponent_text or 0) - len(fraction) + len(digits) - len(significant)
+    if exponent >= 0 and len(significant) + exponent <= _PLAIN_DIGITS:
+        return sign + significant + "0" * exponent
+    return f"{sign}{significant}e{exponent}"

@@ -59,10 +59,11 @@ def scalars(value: Any) -> Iterator[Scalar]:
             yield value
 
 
-def fields(value: Any) -> Iterator[tuple[tuple[str, ...], Scalar]]:
+def fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Scalar]]:
     """Yield every scalar that lies in a field of a parsed JSON value, with its path: the names of the fields
-    around it, from the outermost to the innermost. The scalars of an array have the path of the array."""
-    stack: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    around it, from the outermost to the innermost. The scalars of an array have the path of the array. `path`
+    is that of the value itself."""
+    stack: list[tuple[tuple[str, ...], Any]] = [(path, value)]
     while stack:
         path, value = stack.pop()
         if isinstance(value, dict):

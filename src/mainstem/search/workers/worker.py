@@ -20,9 +20,9 @@ from mainstem.log.storage.record_batch import record_parser
 from mainstem.search import ipc
 from mainstem.search.blocks import blocks, histogram, token_filter
 from mainstem.search.blocks.batches import DataDeleted
-from mainstem.search.facets import FieldValueCounter
 from mainstem.search.ipc import LENGTH, Reply, Request
 from mainstem.search.local.scan import CompiledQuery, ScanResult, ScanTask, scan_unit
+from mainstem.search.match.field_counter import FieldValueCounter
 
 COMPILED_QUERIES_MAX = 16
 """Compiled queries to keep for later units of the same search."""
@@ -145,7 +145,6 @@ class SearchWorker:
             on_progress=self._progress_sender(request.id),
         )
         result = self._scan_unit(request.unit, self._compiled(request), task)
-        counters = {} if value_counter is None else value_counter.counters
         return ipc.ScanReply(
             request.id,
             result.bytes,
@@ -153,7 +152,7 @@ class SearchWorker:
             result.events,
             result.matches,
             result.stopped_at,
-            {name: dict(counter) for name, counter in counters.items()},
+            {} if value_counter is None else value_counter.counts(),
         )
 
     def _progress_sender(self, request_id: int) -> Callable[[ScanResult], None]:

@@ -55,7 +55,7 @@ async def check_query(call: Call) -> Response:
 
 async def query_fields(call: Call) -> Response:
     """List fields in the payloads of the newest events, to complete a query."""
-    from mainstem.search.text.payload import decode
+    from mainstem.search.text.payload import json_of
     from mainstem.search.text.tokens import fields, scalar_text
 
     query: FieldsQuery = call.query
@@ -63,8 +63,7 @@ async def query_fields(call: Call) -> Response:
     examples: dict[str, str] = {}
     for topic in [query.topic] if query.topic else _busiest_topics(call):
         for event in await _newest_events(call, topic, must_exist=bool(query.topic)):
-            payload = decode(event.value)
-            for path, scalar in fields(payload.parsed) if payload.kind == "json" else ():
+            for path, scalar in fields(json_of(event.value)):
                 name = ".".join(path)
                 if name.lower().startswith(query.prefix.lower()):
                     counts[name] = counts.get(name, 0) + 1
