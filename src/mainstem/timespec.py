@@ -15,6 +15,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECONDS_MAX = 100_000_000_000
 """A smaller number is seconds since 1970 (until the year 5138), any other is milliseconds (from 1973)."""
 
+TIME_MS_MAX = (1 << 63) - 1
+"""The latest time that an event can have."""
+
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _RELATIVE = re.compile(r"-(?:\d+(?:ms|s|m|h|d|w))+")
 _PART = re.compile(r"(\d+)(ms|[smhdw])")
@@ -66,7 +69,9 @@ def parse_event_time(value: object) -> int:
         except ValueError:
             raise ValueError(f"{value!r} is not an ISO 8601 time") from None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return int(value * 1000) if value < SECONDS_MAX else int(value)
+        time_ms = int(value * 1000) if value < SECONDS_MAX else int(value)
+        if time_ms <= TIME_MS_MAX:
+            return time_ms
     raise ValueError(f"{value!r} is not a time")
 
 

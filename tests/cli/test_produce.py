@@ -123,3 +123,28 @@ def test_a_failure_is_one_line_however_many_batches_are_in_flight(mainstem: Main
     summary, error = done.err.splitlines()
     assert summary.startswith("produced 0 events, ")
     assert error.startswith("mainstem: topic narrow: there is no such")
+
+
+def test_a_key_stays_as_it_is_spelled(mainstem: Mainstem) -> None:
+    spelled = ["1.10", "1e2", "-0", "0.1000000000000000055511151231257827", "123456789012345678901234567890"]
+    lines = "".join(f'{{"k": {number} }}\n' for number in [*spelled, '"1.10"', '"caf\\u00e9"', "false"])
+    assert mainstem("produce", "spelled", "--key", "k", stdin=lines).code == 0
+    keys = [row["key"] for row in events(mainstem, "spelled")]
+    assert keys == [*spelled, "1.10", "caf\u00e9", "false"]
+
+
+def test_a_line_that_is_nested_too_deeply_is_a_bad_line(mainstem: Mainstem) -> None:
+    deep = ["[" * 100_000, '{"k":"a","x":' + "[" * 1_000 + "]" * 1_000 + "}", '{"k":' + "[" * 5_000 + "}"]
+    done = mainstem("produce", "nested", "--key", "k", stdin="\n".join(['{"k":"a"}', *deep, '{"k":"b"}']))
+    assert done.code == 4
+    problems = done.err.splitlines()
+    assert problems[0].startswith("standard input, line 2: ")
+    assert problems[1] == "standard input, line 3: nested too deeply to be read"
+    assert problems[2] == "standard input, line 4: nested too deeply to be read"
+    assert [row["key"] for row in events(mainstem, "nested")] == ["a", "b"]
+
+
+def test_a_time_that_no_event_can_have_is_a_bad_line(mainstem: Mainstem) -> None:
+    done = mainstem("produce", "late", "--timestamp", "at", stdin='{"at":1e300}\n{"at":1e400}\n')
+    assert done.code == 4
+    assert done.err.splitlines()[0] == "standard input, line 1: 1e+300 is not a time"

@@ -29,6 +29,8 @@ ALSO = (
     "symbolic link",
     "no client can read",
     "leads nowhere",
+    "header name that is not UTF-8",
+    "100,000 deep",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 

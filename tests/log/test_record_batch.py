@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -30,7 +31,9 @@ from mainstem.log.storage.record_batch import (
     read_header,
     validate,
 )
+from mainstem.log.storage.record_fields import parse_records
 from tests.log.batches import batch
+from tests.support.raw_batches import RawHeaders, RawRecord, batch_with_names
 
 FIELDS = {
     "base_offset": (0, ">q"),
@@ -241,3 +244,44 @@ def test_false_records_with_a_valid_crc_raise_corrupt_batch() -> None:
                 decode(data)
             except CorruptBatch:
                 continue
+
+
+@pytest.mark.parametrize("codec", codecs.NAMES)
+def test_a_header_name_that_is_not_utf8_is_decoded_with_replacement_characters(codec: str) -> None:
+    odd: RawHeaders = [(b"caf\xe9", b"x"), (b"caf\xe9", None), (b"\xff\xfe\xff\xfe", b"")]
+    records: list[RawRecord] = [
+        (b"k", b"first", [], 1_000),
+        (None, None, odd, 999),
+        (b"", b"\xff", [(b"name", b"z")], 2_000),
+    ]
+    data = memoryview(bytearray(batch_with_names(records, codec=codec)))
+    assign_offsets(data, 40, 2, None)
+    assert decode(data) == [
+        Record(40, 1_000, b"k", b"first"),
+        Record(41, 999, None, None, (("caf\ufffd", b"x"), ("caf\ufffd", None), ("\ufffd" * 4, b""))),
+        Record(42, 2_000, b"", b"\xff", (("name", b"z"),)),
+    ]
+    assign_offsets(data, 40, 2, 7_000)
+    assert [record.timestamp_ms for record in decode(data)] == [7_000] * 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(records=records)
+def test_the_slow_parser_agrees_with_the_fast_one(records) -> None:  # type: ignore[no-untyped-def]
+    data = build(records)
+    parsed = parse_records(bytes(data[HEADER_BYTES:]), len(records))
+    first_ms = records[0][3]
+    assert [
+        (fields.key, fields.value, fields.headers, first_ms + fields.timestamp_delta) for fields in parsed
+    ] == records
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=60), position=st.integers(0, 200), byte=st.integers(0, 255))
+def test_the_slow_parser_raises_value_error_for_damage(data: bytes, position: int, byte: int) -> None:
+    names = [(b"caf\xe9", b"x"), (b"caf\xe9", None)]
+    damaged = bytearray(batch_with_names([(b"k", b"v", names, 1), (None, b"w", [], 2)])[HEADER_BYTES:])
+    damaged[position % len(damaged)] = byte
+    for candidate in (bytes(damaged), data, bytes(damaged)[: position % len(damaged)]):
+        with contextlib.suppress(ValueError):
+            list(parse_records(candidate, 2))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mainstem.cli.common import escape_controls, tab_cell
+from mainstem.search.text.payload import NOT_JSON
 from mainstem.timespec import format_iso
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def json_line(event: Event) -> str:
 def _as_json(value: bytes) -> msgspec.Raw | None:
     try:
         raw = _RAW.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
     # In JSON a line end can only be between tokens, never inside one.
     return (

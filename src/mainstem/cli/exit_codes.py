@@ -22,7 +22,8 @@ class ExitCode(IntEnum):
     NOT_REACHABLE = 3, "No server responds at `--at`, or it stopped responding."
     BAD_INPUT = (
         4,
-        "`produce`: some lines were bad; `tail`, `search`, `inspect`, `doctor`, `restore`: there is damage.",
+        "`produce`: some lines were bad; `tail`, `search`, `trace`, `export`, `replay`, `inspect`, `doctor`,"
+        " `restore`: there is damage, and what was damaged is left out.",
     )
     REFUSED = (
         5,

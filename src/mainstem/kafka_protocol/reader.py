@@ -142,7 +142,8 @@ def _string_reader(flexible: bool, nullable: bool, name: str) -> FieldDecoder:
             raise ProtocolError(f"{name} is null, which this version does not allow")
         if length > MAX_STRING_BYTES or end > len(buffer):
             raise ProtocolError(f"{name} has a length of {length} bytes, too long for a string or the frame")
-        return str(buffer[position:end], "utf-8"), end
+        # As Kafka decodes strings: what is not UTF-8 becomes a replacement character.
+        return str(buffer[position:end], "utf-8", "replace"), end
 
     return read
 
@@ -414,8 +415,6 @@ def _read_message(read: FieldDecoder, data: memoryview, position: int) -> Messag
         message, end = read(data, position)
     except (IndexError, struct.error):
         raise ProtocolError("the frame ends inside a field") from None
-    except UnicodeDecodeError:
-        raise ProtocolError("a string is not UTF-8") from None
     assert end <= len(data), "a message ends inside its frame"
     assert isinstance(message, Message)
     return message

@@ -247,9 +247,9 @@ def test_strings_longer_than_kafka_allows_are_refused() -> None:
         decode_request(18, 3, memoryview(data))
 
 
-def test_text_that_is_not_utf8_is_refused() -> None:
-    with pytest.raises(ProtocolError):
-        decode_request(3, 0, memoryview(b"\0\0\0\1\0\2\xff\xfe"))
+def test_text_that_is_not_utf8_is_decoded_with_replacement_characters_as_kafka_does() -> None:
+    (topic,) = decode_request(3, 0, memoryview(b"\0\0\0\1\0\4caf\xe9")).topics
+    assert topic.name == "caf\ufffd"
 
 
 def test_null_where_it_is_not_allowed_is_refused() -> None:

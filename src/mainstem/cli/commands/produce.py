@@ -118,7 +118,7 @@ def _event_maker(
 
     if key is None and timestamp is None:
         return lambda line: NewEvent(line, None, headers, None, partition)
-    from mainstem.cli.field_extractor import FieldExtractor, key_bytes
+    from mainstem.cli.field_extractor import FieldExtractor, decoded, key_bytes
     from mainstem.timespec import parse_event_time
 
     extractor = FieldExtractor([path for path in (key, timestamp) if path is not None])
@@ -126,7 +126,7 @@ def _event_maker(
     def make_event(line: bytes) -> NewEvent:
         values = extractor.extract(line)
         event_key = key_bytes(values[0]) if key is not None else None
-        time_ms = parse_event_time(values[-1]) if timestamp is not None else None
+        time_ms = parse_event_time(decoded(values[-1])) if timestamp is not None else None
         return NewEvent(line, event_key, headers, time_ms, partition)
 
     return make_event

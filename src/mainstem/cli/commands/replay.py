@@ -91,11 +91,12 @@ def command(
             line.clear()
         if dry_run or not events:
             _report(replay, events, progress, as_json, verb="would publish")
+            if progress.unreadable:
+                return ExitCode.BAD_INPUT
             return ExitCode.DONE if events or progress.already_published else ExitCode.FAILED
         if not yes and not await _confirmed(_question(replay, events, progress)):
             raise click.Abort
-        await _run(runner, replay, events, address, as_json)
-        return ExitCode.DONE
+        return await _run(runner, replay, events, address, as_json)
 
     return with_search(address, query, work)
 
@@ -143,9 +144,9 @@ def _question(replay: ReplayRequest, events: int, progress: ReplayProgress) -> s
     )
 
 
-async def _run(runner: ReplayRunner, replay: ReplayRequest, events: int, address: str, as_json: bool) -> None:
-    """Publish the events and show the progress. If the replay is interrupted, print the command that
-    continues it."""
+async def _run(runner: ReplayRunner, replay: ReplayRequest, events: int, address: str, as_json: bool) -> int:
+    """Publish the events and show the progress; returns the exit code. If the replay is interrupted, print
+    the command that continues it."""
     import asyncio
 
     from mainstem.contract import StreamError
@@ -167,6 +168,7 @@ async def _run(runner: ReplayRunner, replay: ReplayRequest, events: int, address
         raise
     line.clear()
     _report(replay, progress.published, progress, as_json, verb="published")
+    return ExitCode.BAD_INPUT if progress.unreadable else ExitCode.DONE
 
 
 def _report(

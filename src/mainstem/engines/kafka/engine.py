@@ -48,12 +48,14 @@ from mainstem.engines.kafka.admin_calls import AdminCalls
 from mainstem.engines.kafka.conversions import partition_info, topic_setting
 from mainstem.engines.kafka.errors import translate
 from mainstem.engines.kafka.groups import KafkaGroups
+from mainstem.engines.kafka.headers import HeaderReader
 from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish
 from mainstem.engines.kafka.reachability import (
     AddressLeadsNowhere,
     advertised_address_problem,
     await_cluster,
     check_listening,
+    parse_addresses,
 )
 from mainstem.engines.kafka.read import KafkaMember, KafkaReader
 
@@ -82,6 +84,7 @@ class KafkaEngine:
             address, self._common, threads=self._threads, clock=clock, timeout_s=timeout_s
         )
         self._groups = KafkaGroups(self._admin)
+        self._headers = HeaderReader(parse_addresses(address), clock, timeout_s)
         self._producer: Producer | None = None
         self._polling_thread: threading.Thread | None = None
         self._enqueue_lock = asyncio.Lock()
@@ -203,14 +206,14 @@ class KafkaEngine:
             for position in start:
                 if position.topic == topic and not 0 <= position.partition < count:
                     raise UnknownTopic(f"topic {topic}: there is no partition {position.partition}")
-        return KafkaReader(self._threads, self._common, self._clock, start)
+        return KafkaReader(self._threads, self._common, self._clock, self._headers, start)
 
     async def join(
         self, group: str, topics: Sequence[str], *, start: Literal["earliest", "latest"]
     ) -> KafkaMember:
         """See the contract."""
         await self._admin.describe(topics)
-        return KafkaMember(self._threads, self._common, self._clock, group, topics, start)
+        return KafkaMember(self._threads, self._common, self._clock, self._headers, group, topics, start)
 
     # --- admin --------------------------------------------------------------------------------------------
 
@@ -337,6 +340,7 @@ class KafkaEngine:
         if self._closed:
             return
         await self._groups.close()
+        await self._admin.in_thread(self._headers.close)
         if self._producer is not None:
             await self._admin.in_thread(self._producer.flush, self._publish_timeout_s)
         self._closed = True

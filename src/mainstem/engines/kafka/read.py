@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from operator import methodcaller
 from typing import Any, Literal, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from mainstem.clock import BlockingClock
-from mainstem.contract import Event, Position, ReadResult
+from mainstem.contract import Event, Headers, Position, ReadResult
 from mainstem.engines.kafka.errors import UNREADABLE, translate
+from mainstem.engines.kafka.headers import HeaderReader
 
 T = TypeVar("T")
 
@@ -34,25 +36,35 @@ CONSUMER_SETTINGS: dict[str, Any] = {
 }
 
 
-def event_of(message: Message) -> Event:
+_headers_of: Callable[[Message], list[tuple[str, bytes | None]] | None] = methodcaller("headers")
+"""`message.headers()`. If a name is not UTF-8, it returns a broken list, with an exception beside it. A call
+in Python may use that list; a call from C checks it and raises SystemError."""
+
+
+def event_of(message: Message, header_reader: HeaderReader) -> Event:
     """The event in a message that has no error."""
-    return Event(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        tuple(message.headers() or ()),
-    )
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    try:
+        headers: Headers = tuple(_headers_of(message) or ())
+    except (SystemError, UnicodeDecodeError):
+        headers = header_reader.read(topic, partition, offset)
+    return Event(topic, partition, offset, message.timestamp()[1], message.key(), message.value(), headers)
 
 
 class _PollingConsumer:
     """A librdkafka consumer that one call at a time uses."""
 
-    def __init__(self, executor: Executor, clock: BlockingClock, consumer: Consumer, subject: str) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        clock: BlockingClock,
+        headers: HeaderReader,
+        consumer: Consumer,
+        subject: str,
+    ) -> None:
         self._executor = executor
         self._clock = clock
+        self._header_reader = headers
         self._consumer = consumer
         self._subject = subject
         self._positions: dict[tuple[str, int], int] = {}
@@ -94,7 +106,7 @@ class _PollingConsumer:
         for message in messages:
             error = message.error()
             if error is None:
-                event = event_of(message)
+                event = event_of(message, self._header_reader)
                 positions[event.topic, event.partition] = event.offset + 1
                 events.append(event)
             elif error.code() in UNREADABLE:
@@ -129,7 +141,12 @@ class KafkaReader(_PollingConsumer):
     """Implements the contract's Reader."""
 
     def __init__(
-        self, executor: Executor, common: dict[str, Any], clock: BlockingClock, start: Sequence[Position]
+        self,
+        executor: Executor,
+        common: dict[str, Any],
+        clock: BlockingClock,
+        headers: HeaderReader,
+        start: Sequence[Position],
     ) -> None:
         settings = {
             **common,
@@ -138,7 +155,7 @@ class KafkaReader(_PollingConsumer):
             "auto.offset.reset": "error",
         }
         topics = ", ".join(sorted({position.topic for position in start}))
-        super().__init__(executor, clock, Consumer(settings), f"reading {topics}")
+        super().__init__(executor, clock, headers, Consumer(settings), f"reading {topics}")
         self._positions.update({(position.topic, position.partition): position.offset for position in start})
         self._assign()
 
@@ -170,12 +187,13 @@ class KafkaMember(_PollingConsumer):
         executor: Executor,
         common: dict[str, Any],
         clock: BlockingClock,
+        headers: HeaderReader,
         group: str,
         topics: Sequence[str],
         start: Literal["earliest", "latest"],
     ) -> None:
         settings = {**common, **CONSUMER_SETTINGS, "group.id": group, "auto.offset.reset": start}
-        super().__init__(executor, clock, Consumer(settings), f"group {group}")
+        super().__init__(executor, clock, headers, Consumer(settings), f"group {group}")
         self._consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._revoked)
 
     def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:

@@ -26,6 +26,7 @@ from mainstem.log.errors import (
     UnsupportedFormat,
 )
 from mainstem.log.storage import codecs
+from mainstem.log.storage.record_fields import parse_records
 
 HEADER_BYTES = 61
 LENGTH_OVERHEAD = 12
@@ -404,5 +405,26 @@ def _decode_plain(batch: Buffer) -> list[Record]:
             Record(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))
             for record in parser(batch)
         ]
+    except UnicodeDecodeError:  # the name of a header, which is no damage
+        return _decode_any_names(batch)
     except (corrupt, ValueError, IndexError, OverflowError, MemoryError) as error:
+        raise CorruptBatch(f"the records of a batch are damaged: {error}") from None
+
+
+def _decode_any_names(batch: Buffer) -> list[Record]:
+    """As `_decode_plain`, also if names of headers are not UTF-8: they get replacement characters."""
+    header = read_header(batch)
+    has_append_time = header.attributes & LOG_APPEND_TIME
+    try:
+        return [
+            Record(
+                header.base_offset + fields.offset_delta,
+                header.max_timestamp if has_append_time else header.base_timestamp + fields.timestamp_delta,
+                fields.key,
+                fields.value,
+                fields.headers,
+            )
+            for fields in parse_records(bytes(memoryview(batch)[HEADER_BYTES:]), header.count)
+        ]
+    except (ValueError, OverflowError, MemoryError) as error:
         raise CorruptBatch(f"the records of a batch are damaged: {error}") from None
