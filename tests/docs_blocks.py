@@ -34,13 +34,11 @@ NOT_OFFERED = {
         {4, 5, 6, 7, 52, 53, 54, 56, 58, 59, 62, 63, 64, 67, 70, 73, 80, 81, 82, 83, 84, 85, 86, 87}
     ),
     "Transactions, not yet": {24, 25, 26, 27, 28, 65, 66},
-    "Authentication and access rules, not yet": {17, 29, 30, 31, 36, 38, 39, 40, 41, 50, 51},
+    "Authentication, not yet": {17, 36, 38, 39, 40, 41},
     "The newer consumer protocol (KIP-848), not yet: clients use the classic one": {68, 69},
     "Share groups (KIP-932) and their admin calls, not yet": {76, 77, 78, 79, 90, 91, 92},
     "Groups of Kafka Streams (KIP-1071), not yet: Streams uses the classic protocol": {88, 89},
-    "Quotas, not yet": {48, 49},
-    "Moving replicas and electing leaders: there is one replica, on one machine": {34, 43, 45, 46},
-    "Features and quorum of a cluster's controllers": {55, 57},
+    "Features of a cluster's controllers": {57},
 }
 """Why each key of Kafka's schema that has no handler has none."""
 

@@ -3,8 +3,8 @@
     .cache/compat/python/bin/python -m tests.compat.compare_with_kafka KAFKA_ADDRESS MAINSTEM_ADDRESS [PROBE…]
 
 Both servers should be fresh. kafka-python's codec writes and reads the frames. Owns: the connection, the
-comparison, what is left out of it. The probes are in produce_probes.py and
-admin_probes.py. A tool for people; no test asserts on it.
+comparison, what is left out of it. The probes are in produce_probes.py,
+admin_probes.py and cluster_probes.py. A tool for people; no test asserts on it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import struct
 import sys
 from typing import Any
 
-from tests.compat import admin_probes, produce_probes
+from tests.compat import admin_probes, cluster_probes, produce_probes
 from tests.compat.probing import PROBES, ProbedServer, request_class, response_class
 
-__all__ = ["admin_probes", "produce_probes"]
+__all__ = ["admin_probes", "cluster_probes", "produce_probes"]
 
 IGNORED = {
     "throttle_time_ms",

@@ -40,7 +40,7 @@ if ! lacks java default-jdk-headless && ! lacks mvn maven; then
   (cd "$here/java" && { mvn -B -q -o package >/dev/null 2>&1 || try mvn -B -q package; })
 fi
 if ! lacks go golang; then
-  (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama)
+  (cd "$here/go" && try go build -o "../../../$built/bin/" ./franz ./sarama ./kafka_go)
 fi
 if ! lacks npm npm; then
   (cd "$here/node" && { cmp -s package-lock.json node_modules/.installed || { try npm ci --silent && cp package-lock.json node_modules/.installed; }; })

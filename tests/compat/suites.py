@@ -73,6 +73,7 @@ SUITES: Mapping[str, Suite] = {
         _java("java_dump_log", "Tools", "classes", "lib/*"),
         _go("franz"),
         _go("sarama"),
+        _go("kafka_go"),
         Suite("kafkajs", ("node", str(HERE / "node" / "suite.mjs")), HERE / "node" / "node_modules"),
     )
 }

@@ -143,9 +143,11 @@ def test_the_source_of_a_value_is_described() -> None:
     settings = Settings(log_retention_ms=1000)
     (unset,) = topic_configs.describe_configs({}, settings, ["retention.ms"])
     assert (unset.value, unset.source) == ("1000", "static")
+    assert unset.synonyms == (("log.retention.ms", "1000", "static"),)
+    (unset,) = topic_configs.describe_configs({}, Settings(log_segment_bytes=4096), ["segment.bytes"])
     assert unset.synonyms == (
-        ("log.retention.ms", "1000", "static"),
-        ("log.retention.ms", "604800000", "default"),
+        ("log.segment.bytes", "4096", "static"),
+        ("log.segment.bytes", "1073741824", "default"),
     )
     (entry,) = topic_configs.describe_configs({"retention.ms": "5"}, settings, ["retention.ms", "nonsense"])
     assert (entry.value, entry.source, entry.synonyms[0]) == ("5", "topic", ("retention.ms", "5", "topic"))

@@ -84,7 +84,7 @@ async def send(
     name: str, values: list[Any], config: dict[str, Any] | None = None, **fields: Any
 ) -> list[Any]:
     """Produce the values, batched, and wait for the acknowledgements."""
-    base = {"bootstrap_servers": Address.value, "linger_ms": 5, "acks": "all"}
+    base = {"bootstrap_servers": Address.value, "linger_ms": 5}
     async with AIOKafkaProducer(**(base | (config or {}))) as producer:
         futures = [await producer.send(name, value, **fields) for value in values]
         return list(await asyncio.wait_for(asyncio.gather(*futures), WAIT))

@@ -52,10 +52,7 @@ def test_settings_of_a_topic_are_described_in_every_version(version: int) -> Non
     assert values["segment.bytes"] == (str(1 << 21), STATIC_BROKER_CONFIG)
     assert values["cleanup.policy"] == ("delete", DEFAULT_CONFIG)
     synonyms = [(value.name, value.value, value.source) for value in shown["retention.ms"].synonyms]
-    assert synonyms == [
-        ("retention.ms", "5", TOPIC_CONFIG),
-        ("log.retention.ms", "604800000", DEFAULT_CONFIG),
-    ]
+    assert synonyms == [("retention.ms", "5", TOPIC_CONFIG)]
     if version >= 3:
         types = {
             name: shown[name].config_type for name in ("retention.ms", "segment.bytes", "cleanup.policy")
@@ -114,7 +111,8 @@ def test_the_servers_settings_have_kafkas_names_and_are_read_only() -> None:
     )
     assert [(value.value, value.source) for value in partitions.synonyms] == [("4", 4), ("1", 5)]
     assert shown["auto.create.topics.enable"].value == "true"
-    assert shown["log.retention.ms"].config_type == 5
+    names = ("log.retention.ms", "log.segment.bytes", "fetch.max.bytes")
+    assert [shown[name].config_type for name in names] == [5, 3, 3]
     assert shown["default.replication.factor"].value == "1"
     assert shown["node.id"].value == "1"
     assert shown["min.insync.replicas"].value == "1"
@@ -141,6 +139,49 @@ def settings_of(admin: AdminClient, name: str = "a") -> dict[str, str]:
     topic = admin.kit.topics.get(name)
     assert topic is not None
     return dict(topic.config)
+
+
+def test_a_setting_of_the_broker_that_has_no_default_is_null_as_in_kafka() -> None:
+    admin = AdminClient()
+    (result,) = describe(admin, (BROKER, "1", None))
+    shown = {entry.name: entry for entry in result.configs}
+    times = ("log.retention.ms", "log.roll.ms", "log.roll.jitter.ms", "log.flush.interval.ms")
+    for name in ("advertised.listeners", *times):
+        entry = shown[name]
+        assert (entry.value, entry.config_source, entry.synonyms) == (None, DEFAULT_CONFIG, [])
+    assert shown["log.retention.hours"].value == shown["log.roll.hours"].value == "168"
+
+    admin = AdminClient(settings=Settings(log_retention_ms=7))
+    (result,) = describe(admin, (BROKER, "1", ["log.retention.ms"]))
+    (entry,) = result.configs
+    assert (entry.value, entry.config_source) == ("7", STATIC_BROKER_CONFIG)
+    assert [(value.value, value.source) for value in entry.synonyms] == [("7", STATIC_BROKER_CONFIG)]
+
+
+def test_a_topics_settings_have_only_the_synonyms_that_kafka_has() -> None:
+    admin = AdminClient(settings=Settings(log_retention_ms=7))
+    admin.create("a", configs=[config("segment.ms", "9")])
+    (result,) = describe(admin, (TOPIC, "a", None))
+    synonyms = {
+        entry.name: (entry.value, [(value.name, value.value) for value in entry.synonyms])
+        for entry in result.configs
+    }
+    assert synonyms["retention.ms"] == ("7", [("log.retention.ms", "7")])
+    assert synonyms["segment.ms"] == ("9", [("segment.ms", "9")])
+    assert synonyms["flush.ms"] == ("9223372036854775807", [])
+    assert synonyms["segment.jitter.ms"] == ("0", [])
+    assert synonyms["segment.bytes"] == ("1073741824", [("log.segment.bytes", "1073741824")])
+    for name in ("leader.replication.throttled.replicas", "remote.storage.enable", "mainstem.search"):
+        assert synonyms[name][1] == []
+
+
+def test_to_delete_settings_of_the_server_changes_nothing_and_succeeds() -> None:
+    admin = AdminClient()
+    for operation, code in ((1, OK), (0, INVALID_REQUEST)):
+        configs = [config("leader.replication.throttled.rate", None, config_operation=operation)]
+        requested = [Message(resource_type=BROKER, resource_name="1", configs=configs)]
+        answer = admin.call(44, 1, Message(resources=requested, validate_only=False))
+        assert codes(answer.responses) == [code]
 
 
 @pytest.mark.parametrize("version", range(3))

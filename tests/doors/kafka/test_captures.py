@@ -23,6 +23,9 @@ FILE_BYTES_MAX = 150_000
 HEADER_BYTES = 14
 """Length, key, version, correlation id, length of the client id."""
 
+BYTES_TOO_MANY = {("kafka_go", 29): 1}
+"""(client, key) -> bytes after the end of the request, which servers ignore."""
+
 
 class CapturedRequest(NamedTuple):
     client: str
@@ -33,13 +36,14 @@ class CapturedRequest(NamedTuple):
 
     @property
     def body(self) -> bytes:
-        """What follows the header."""
+        """What follows the header, as far as Kafka's schema has it."""
         start = HEADER_BYTES + max(0, int.from_bytes(self.frame[12:14], "big", signed=True))
         if self.version >= api(self.key).request.flexible:
             assert self.frame[start] == 0, "no client sends tagged fields in the header"
             start += 1
         quirk = discovered()[self.key].body_offset_quirk
-        return self.frame[quirk(self.version, memoryview(self.frame), start) if quirk else start :]
+        end = len(self.frame) - BYTES_TOO_MANY.get((self.client, self.key), 0)
+        return self.frame[quirk(self.version, memoryview(self.frame), start) if quirk else start : end]
 
 
 @cache

@@ -31,6 +31,13 @@ from mainstem.log.config import PartitionConfig
 _THROTTLED = re.compile(r"\*|[0-9]+:[0-9]+", re.ASCII)
 
 
+BROKER_NAMES_WITHOUT_DEFAULT = frozenset(
+    {"log.flush.interval.ms", "log.retention.ms", "log.roll.jitter.ms", "log.roll.ms"}
+)
+"""Settings of the broker that have no default in Kafka, because one in another unit counts while they are not
+set (log.retention.hours ...). DescribeConfigs shows null for them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigEntry:
     """A setting of a topic with its value, as DescribeConfigs shows it."""
@@ -39,7 +46,8 @@ class ConfigEntry:
     value: str
     source: ConfigSource
     synonyms: tuple[tuple[str, str, ConfigSource], ...]
-    """(name, value, source) of the value and of the defaults behind it, by precedence."""
+    """(name, value, source) of the settings that give the value and of those behind them, by precedence.
+    As in Kafka, without a default that the broker's setting does not have."""
 
 
 def _cleanup_policy(value: ConfigValue) -> str | None:
@@ -433,10 +441,15 @@ def _entry(config: TopicConfig, value: str | None, defaults: TopicDefaults) -> C
     synonyms: list[tuple[str, str, ConfigSource]] = []
     if value is not None:
         synonyms.append((config.name, value, "topic"))
-    if config.default_source(defaults) == "static":
-        synonyms.append((config.broker_name or config.name, config.default_in(defaults), "static"))
-    synonyms.append((config.broker_name or config.name, config.default, "default"))
-    return ConfigEntry(config, synonyms[0][1], synonyms[0][2], tuple(synonyms))
+    source = config.default_source(defaults)
+    default = config.default_in(defaults)
+    if source == "static":
+        synonyms.append((config.broker_name or config.name, default, source))
+    if config.broker_name is not None and config.broker_name not in BROKER_NAMES_WITHOUT_DEFAULT:
+        synonyms.append((config.broker_name, config.default, "default"))
+    if value is not None:
+        return ConfigEntry(config, value, "topic", tuple(synonyms))
+    return ConfigEntry(config, default, source, tuple(synonyms))
 
 
 def effective_value(config: Mapping[str, str], name: str, defaults: TopicDefaults) -> ConfigValue:

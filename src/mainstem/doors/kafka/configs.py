@@ -6,13 +6,12 @@ to change the server's own settings.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 from mainstem.coordinator.errors import InvalidRequest
 from mainstem.coordinator.topics.config_types import ConfigSource, ConfigType
-from mainstem.coordinator.topics.topic_configs import TOPIC_CONFIGS, ConfigEntry
+from mainstem.coordinator.topics.topic_configs import BROKER_NAMES_WITHOUT_DEFAULT, TOPIC_CONFIGS, ConfigEntry
 from mainstem.coordinator.topics.topics import TopicMetadata
 from mainstem.doors.kafka.per_item import attempt, duplicates, gather_replies, reply_for
 from mainstem.kafka_protocol.message import Message
@@ -42,12 +41,20 @@ FIXED = {
         "Replicas of a topic that is created without this number: there is one node.",
     ),
     "delete.topic.enable": ("true", "Topics can be deleted."),
+    "log.retention.hours": ("168", "The default of log.retention.ms, in hours. Set log.retention.ms."),
+    "log.roll.hours": ("168", "The default of log.roll.ms, in hours."),
     "offsets.topic.replication.factor": ("1", "Replicas of committed offsets: there is one node."),
 }
 """Kafka's broker settings that tools request and that can have only one value here: name -> (value,
 documentation)."""
 
-_LONG_NAME = re.compile(r"\.(ms|bytes)$")
+SET, DELETE = 0, 1
+"""Operations of IncrementalAlterConfigs; all of AlterConfigs set."""
+
+LONG_NAMES = frozenset(
+    {"connections.max.idle.ms", "log.retention.check.interval.ms", "queued.max.request.bytes"}
+)
+"""The numbers among the server's own settings that are of type long in Kafka; the others are int."""
 
 
 def check_broker(name: str, node_id: int) -> None:
@@ -95,10 +102,11 @@ def broker_entries(
     for name, (value, default, kind, text) in sorted(_broker_settings(settings, node_id).items()):
         if requested is not None and name not in requested:
             continue
-        static = value != default
-        source = SOURCES["static" if static else "default"]
-        values = [Message(name=name, value=value, source=source)]
-        if static and default is not None:
+        source = SOURCES["static" if value != default else "default"]
+        values = []
+        if value != default:
+            values.append(Message(name=name, value=value, source=source))
+        if default is not None:
             values.append(Message(name=name, value=default, source=SOURCES["default"]))
         entries.append(
             Message(
@@ -115,9 +123,13 @@ def broker_entries(
     return entries
 
 
-def _broker_settings(settings: Settings, node_id: int) -> dict[str, tuple[str, str | None, ConfigType, str]]:
-    """Name -> (value, default, type, documentation)."""
-    broker_settings: dict[str, tuple[str, str | None, ConfigType, str]] = {
+BrokerSetting = tuple[str | None, str | None, ConfigType, str]
+"""(value, default, type, documentation)"""
+
+
+def _broker_settings(settings: Settings, node_id: int) -> dict[str, BrokerSetting]:
+    """The server's settings by Kafka's names."""
+    broker_settings: dict[str, BrokerSetting] = {
         name: (value, value, _type_of(name, value), documentation)
         for name, (value, documentation) in FIXED.items()
     }
@@ -134,8 +146,12 @@ def _broker_settings(settings: Settings, node_id: int) -> dict[str, tuple[str, s
     for definition, value in settings.entries():
         if definition.kafka is not None:
             text = _text(value)
-            kind = _type_of(definition.kafka, text)
+            of_topics = broker_settings.get(definition.kafka)
+            kind = _type_of(definition.kafka, text) if of_topics is None else of_topics[2]
             broker_settings[definition.kafka] = (text, definition.shown_default, kind, definition.doc)
+    for name in ("advertised.listeners", *BROKER_NAMES_WITHOUT_DEFAULT):
+        value_shown, default, kind, documentation = broker_settings[name]
+        broker_settings[name] = (None if value_shown == default else value_shown, None, kind, documentation)
     return broker_settings
 
 
@@ -150,7 +166,7 @@ def _type_of(name: str, value: str) -> ConfigType:
         return "boolean"
     if not value.lstrip("-").isdigit():
         return "list" if name.endswith(("listeners", "dirs")) else "string"
-    return "long" if _LONG_NAME.search(name) else "int"
+    return "long" if name in LONG_NAMES else "int"
 
 
 def alter_resources(
@@ -160,13 +176,15 @@ def alter_resources(
     changes one topic; every other resource is refused."""
     repeated = duplicates((resource.resource_type, resource.resource_name) for resource in resources)
 
-    def start(resource: Message) -> Promise[TopicMetadata]:
+    def start(resource: Message) -> Promise[TopicMetadata] | Promise[None]:
         if (resource.resource_type, resource.resource_name) in repeated:
             raise InvalidRequest("Each resource must appear at most once.")
         if resource.resource_type == ResourceType.TOPIC:
             return change(resource)
         if resource.resource_type == ResourceType.BROKER:
             check_broker(resource.resource_name, node_id)
+            if all(getattr(config, "config_operation", SET) == DELETE for config in resource.configs):
+                return Promise.resolved(None)  # tools delete limits that they may have set; there are none
             raise InvalidRequest(
                 "The server's settings are read-only while it runs: set them when you start `mainstem serve`."
             )

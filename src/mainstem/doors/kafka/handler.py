@@ -116,6 +116,11 @@ class HandlerContext:
     def cluster_id(self) -> str:
         return self.node.log.cluster_id
 
+    def has_partition(self, topic_name: str, index: int) -> bool:
+        """Whether there is such a topic, with a partition of that index."""
+        topic = self.topics.get(topic_name)
+        return topic is not None and 0 <= index < topic.partitions
+
     def partition(self, topic_name: str, index: int) -> Partition:
         """A partition by the name of its topic. UnknownTopicOrPartition if it does not exist."""
         topic = self.topics.get(topic_name)

@@ -22,7 +22,6 @@ func config() *sarama.Config {
 	made := sarama.NewConfig()
 	made.Version = sarama.MaxVersion
 	made.Producer.Return.Successes = true
-	made.Producer.RequiredAcks = sarama.WaitForAll // with less, mainstem shows a record only after the next commit, 10 ms later at most
 	made.Producer.Partitioner = sarama.NewManualPartitioner
 	made.Consumer.Offsets.Initial = sarama.OffsetOldest
 	made.Consumer.Offsets.AutoCommit.Enable = false

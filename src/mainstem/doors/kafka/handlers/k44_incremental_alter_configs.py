@@ -4,7 +4,8 @@ Versions: 0-1.
 Behaviour: sets, deletes, appends to or subtracts from single settings of topics (KIP-339). Append and
 subtract are for lists; they start from the default if nothing is set. The changes of a topic are made
 together or not at all; the reply waits until they are durable. A resource or a setting named twice is refused
-with INVALID_REQUEST, and so is the server itself: its settings are read-only while it runs.
+with INVALID_REQUEST, and so is a change of the server's own settings, which are read-only while it runs. To
+delete one of those is no change, for none is set.
 Notes: v1 is flexible.
 Left out: groups, client metrics and loggers (INVALID_REQUEST).
 """

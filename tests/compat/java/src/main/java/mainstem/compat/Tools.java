@@ -83,6 +83,11 @@ public final class Tools {
         cases.add("log-dirs", Tools::logDirs);
         cases.add("broker-api-versions", Tools::apiVersions);
         cases.add("transactions-describe-producers", Tools::describeProducers);
+        cases.add("leader-election", Tools::leaderElection);
+        cases.add("reassign-partitions", Tools::reassign);
+        cases.add("metadata-quorum", Tools::quorum);
+        cases.add("configs-of-users-and-clients", Tools::configsOfUsers);
+        cases.add("acls-without-an-authorizer", Tools::acls);
         cases.add("verifiable-producer-and-consumer", Tools::verifiable);
         for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
             cases.add("producer-perf-" + codec, () -> producerPerf(codec));
@@ -305,6 +310,49 @@ public final class Tools {
         String name = topic(1);
         produce(name, lines(3));
         contains(admin("org.apache.kafka.tools.TransactionsCommand", "describe-producers", "--topic", name, "--partition", "0"), "ProducerId", "LastSequence");
+    }
+
+    // What a cluster has and one node has not.
+
+    private static void leaderElection() throws Exception {
+        String command = "org.apache.kafka.tools.LeaderElectionCommand";
+        String name = topic(2);
+        contains(admin(command, "--election-type", "preferred", "--topic", name, "--partition", "1"), "Valid replica already elected for partitions " + name + "-1");
+        admin(command, "--election-type", "unclean", "--all-topic-partitions");
+    }
+
+    private static void reassign() throws Exception {
+        String command = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+        String name = topic(1);
+        Path file = Files.createTempFile("reassign", ".json");
+        Files.writeString(file, "{\"version\":1,\"partitions\":[{\"topic\":\"" + name + "\",\"partition\":0,\"replicas\":[1],\"log_dirs\":[\"any\"]}]}");
+        contains(admin(command, "--list"), "No partition reassignments found");
+        contains(admin(command, "--execute", "--reassignment-json-file", file.toString()), "Successfully started partition reassignment for " + name + "-0");
+        contains(admin(command, "--verify", "--reassignment-json-file", file.toString()), "Reassignment of partition " + name + "-0 is completed");
+        contains(admin(command, "--cancel", "--reassignment-json-file", file.toString()), "None of the specified partition reassignments are active");
+        Files.delete(file);
+    }
+
+    private static void quorum() throws Exception {
+        String command = "org.apache.kafka.tools.MetadataQuorumCommand";
+        contains(admin(command, "describe", "--status"), "LeaderId:               1\n", "CurrentVoters:          [{\"id\": 1");
+        contains(admin(command, "describe", "--replication"), "Leader");
+    }
+
+    private static void configsOfUsers() throws Exception {
+        for (String kind : List.of("users", "clients", "ips")) {
+            admin(CONFIGS, "--describe", "--entity-type", kind);
+        }
+    }
+
+    private static void acls() throws Exception {
+        try {
+            admin("org.apache.kafka.tools.AclCommand", "--list");
+        } catch (AssertionError refused) {
+            contains(refused.getMessage(), "SecurityDisabledException");
+            return;
+        }
+        throw new AssertionError("access rules were listed");
     }
 
     // Load.
