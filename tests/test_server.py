@@ -15,6 +15,7 @@ import pytest
 from mainstem.cli.exit_codes import ExitCode
 from mainstem.doors.net.address import AddressError, HostPort
 from mainstem.serve.binding import advertised_address
+from mainstem.serve.descriptors import DESCRIPTORS_NEEDED
 from mainstem.serve.server import data_folder
 from mainstem.settings import Settings
 from tests.cli.conftest import CommandResult, command
@@ -41,6 +42,17 @@ def test_the_ready_line_is_all_that_standard_output_gets(tmp_path: Path) -> None
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, "")
     assert "stopped cleanly" in server.logs()
+
+
+def test_too_few_open_files_refuse_the_start_and_the_line_says_how_many_are_needed(tmp_path: Path) -> None:
+    arguments = f"--data {tmp_path / 'data'} --kafka 127.0.0.1:0 --doors kafka"
+    shell = f"ulimit -n 24 && exec {sys.executable} -m mainstem serve {arguments}"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (ExitCode.REFUSED, "", 1)
+    assert done.stderr.startswith("mainstem: only 24 files may be open, and a server needs at least ")
+    needed = int(done.stderr.split("at least ")[1].split(",")[0])
+    assert needed - 16 < DESCRIPTORS_NEEDED < needed
+    assert not (tmp_path / "data").exists()
 
 
 def test_ctrl_c_stops_cleanly_too_and_the_next_start_knows(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,30 @@ def test_without_any_descriptor_single_requests_fail_and_later_ones_succeed(tmp_
             (0, batch_bytes * (written[name] + 1)) for name in names
         ]
         good.close()
+
+
+@pytest.mark.slow
+def test_without_any_descriptor_http_answers_busy_and_later_requests_succeed(tmp_path: Path) -> None:
+    with Server(tmp_path / "data", http="127.0.0.1:0") as server:
+        client = HTTPConnection(server.http, timeout=10)
+
+        def status(method: str, path: str, body: bytes | None = None) -> int:
+            client.request(method, path, body, {"content-type": "application/json"} if body else {})
+            reply = client.getresponse()
+            members = reply.read()
+            if reply.status == 503 and path == "/":
+                assert b'"urn:mainstem:busy"' in members
+                assert reply.headers["retry-after"] == "1"
+            return reply.status
+
+        assert status("GET", "/livez") == 200
+        limit_descriptors(server, descriptors(server))
+        assert [status("GET", path) for path in ("/metrics", "/api/v1/topics", "/readyz")] == [200] * 3
+        assert status("GET", "/") == 503, "its file cannot be opened"
+        assert status("POST", "/api/v1/search", b"{}") in (200, 503), "its workers cannot be started"
+        assert status("POST", "/api/v1/topics/t/events", b'{"value": 1}') == 503
+        limit_descriptors(server, 4096)
+        assert status("GET", "/") == 200
+        assert status("POST", "/api/v1/search", b"{}") == 200
+        assert "Traceback" not in server.logs(), server.logs()
+        client.close()

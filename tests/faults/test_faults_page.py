@@ -14,6 +14,7 @@ ALSO = (
     "Two servers",
     "above 1 MiB",
     "HTTP bodies that are never finished",
+    "a proxy in front",
     "newer or older version",
     "cannot be written",
     "10,000 topics",

@@ -27,7 +27,8 @@ class ExitCode(IntEnum):
     )
     REFUSED = (
         5,
-        "`serve`: unsafe settings (public address without authentication, wildcard without `--advertise`).",
+        "`serve`: unsafe settings (public address without authentication, wildcard without `--advertise`),"
+        " or too few open files permitted.",
     )
     ADDRESS = 6, "`serve`: the address is in use or cannot be bound."
     FOLDER = (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mainstem.doors.contract import Door, DoorContext, Listener
 from mainstem.doors.http import DOOR as HTTP
 from mainstem.serve.binding import bind_listeners, plan_doors
+from mainstem.serve.descriptors import check_descriptors
 from mainstem.serve.errors import CannotServe
 from mainstem.serve.server import loop_factory, on_signals
 from mainstem.settings import Settings, load
@@ -61,6 +62,7 @@ def run(settings: ConsoleSettings, ready: Callable[[str], None]) -> None:
         of_doors=HTTP.definitions,
     )
     with ExitStack() as sockets, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        check_descriptors()
         plans = plan_doors(of_door, (HTTP,))
         cache = _cache_folder(settings.data)
         bound, _ = bind_listeners(of_door, plans, sockets)
@@ -105,7 +107,7 @@ async def _serve(
     from mainstem.engines.kafka.engine import KafkaEngine
     from mainstem.engines.read_only import read_only
     from mainstem.serve.listeners import Listeners
-    from mainstem.serve.search import LazySearch
+    from mainstem.serve.search import LazySearch, import_cluster_search
 
     stop = asyncio.Event()
     on_signals(stop)
@@ -127,7 +129,7 @@ async def _serve(
             read_only=settings.read_only,
         )
 
-    listeners = Listeners(bound, (HTTP,), {}, of_door, clock, make_context)
+    listeners = Listeners(bound, (HTTP,), {}, of_door, clock, make_context, import_cluster_search)
     try:
         listeners.start()
         search.prepare_later()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Reason = Literal["usage", "refused", "address", "folder", "locked"]
+Reason = Literal["usage", "refused", "address", "folder", "locked", "limit"]
 
 
 class CannotServe(Exception):
@@ -14,6 +14,6 @@ class CannotServe(Exception):
         super().__init__(message)
         self.reason = reason
         """usage: settings that make no sense; refused: unsafe as asked; address: cannot be bound; folder:
-        cannot be used; locked: another server has it."""
+        cannot be used; locked: another server has it; limit: the system permits too little."""
         self.errno = errno
         """The operating system's reason, where there is one."""

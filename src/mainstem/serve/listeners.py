@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mainstem.doors.contract import Door, DoorStatus, Listener, OpenDoor, Opener
 from mainstem.doors.net.accepted import AcceptedConnection
-from mainstem.doors.net.acceptor import EXHAUSTED_ERRNOS, RETRY_SECONDS, Acceptor
+from mainstem.doors.net.acceptor import RETRY_SECONDS, Acceptor, is_exhausted
 from mainstem.doors.net.limits import ConnectionLimits, connections_within_descriptors
 from mainstem.doors.net.warning_log import WarningLog
 from mainstem.serve.binding import BoundListener
@@ -45,6 +45,7 @@ class DoorSlot:
         limits: ConnectionLimits,
         warnings: WarningLog,
         make_context: Callable[[Door, tuple[Listener, ...], WarningLog], DoorContext],
+        preload: Callable[[], None],
     ) -> None:
         self.door = door
         self.listeners = listeners
@@ -52,6 +53,7 @@ class DoorSlot:
         self.warnings = warnings
         self.opened: OpenDoor | None = None
         self._make_context = make_context
+        self._preload = preload
         self._waiting: list[tuple[AcceptedConnection, Listener]] = []
         self._opening: asyncio.Task[None] | None = None
         self._closing = False
@@ -103,12 +105,12 @@ class DoorSlot:
     async def _try_to_open(self) -> None:
         """Open the door; wait before the next try if the process has no descriptors or memory left."""
         try:
-            opener = await _load_in_thread(self.door)
+            opener = await _load_in_thread(self.door, self._preload)
             self.opened = await opener(self._make_context(self.door, self.listeners, self.warnings))
-        except OSError as error:
-            if error.errno not in EXHAUSTED_ERRNOS:
+        except (OSError, ImportError) as error:
+            if not is_exhausted(error):
                 raise
-            self.warnings.warn("open", f"connections have to wait: {error.strerror}")
+            self.warnings.warn("open", f"connections have to wait: {getattr(error, 'strerror', error)}")
             await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
@@ -137,7 +139,8 @@ class DoorSlot:
 
 
 class Listeners:
-    """All listening sockets of a server and the doors behind them."""
+    """All listening sockets of a server and the doors behind them. `preload` imports what engine and search
+    import at their first use; it is called in a thread, before a door that searches is opened."""
 
     def __init__(
         self,
@@ -147,6 +150,7 @@ class Listeners:
         settings: Settings,
         clock: Clock,
         make_context: Callable[[Door, tuple[Listener, ...], WarningLog], DoorContext],
+        preload: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._bound = bound
@@ -167,7 +171,7 @@ class Listeners:
                     settings.max_connection_creation_rate,
                 )
                 warnings = WarningLog(clock, logging.getLogger(f"mainstem.{door.name}"))
-                self._slots[door.name] = DoorSlot(door, listeners, limits, warnings, make_context)
+                self._slots[door.name] = DoorSlot(door, listeners, limits, warnings, make_context, preload)
 
     def start(self) -> None:
         """Begin to accept connections, and open the doors that are needed before their first connection."""
@@ -287,7 +291,7 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
         loop.remove_reader(sock)
 
 
-async def _load_in_thread(door: Door) -> Opener:
+async def _load_in_thread(door: Door, preload: Callable[[], None]) -> Opener:
     """Import the door's code in a thread of its own: other connections are served meanwhile."""
     loop = asyncio.get_running_loop()
     loaded: asyncio.Future[Opener] = loop.create_future()
@@ -304,6 +308,8 @@ async def _load_in_thread(door: Door) -> Opener:
     def load() -> None:
         try:
             opener = door.load()
+            if door.uses_search:
+                preload()
         except BaseException as error:
             loop.call_soon_threadsafe(set_result, None, error)
         else:

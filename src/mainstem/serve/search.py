@@ -6,6 +6,7 @@ Owns: when the search is created and closed. The start of a server does not wait
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,19 @@ def local_search(engine: EmbeddedEngine, folder: Path, node: Node) -> Search:
     )
     search.start_building_filters()
     return search
+
+
+def import_local_search() -> None:
+    """Import what the first search and the first read of this machine's log need. Blocks for some 80 ms."""
+    from mainstem.log.storage.record_batch import record_parser
+
+    importlib.import_module("mainstem.search.local.search")
+    record_parser()
+
+
+def import_cluster_search() -> None:
+    """Import what the first search of a cluster needs."""
+    importlib.import_module("mainstem.search.cluster.search")
 
 
 def index_space_problem(guard: SpaceGuard) -> str | None:

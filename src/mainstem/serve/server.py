@@ -28,6 +28,7 @@ from mainstem.doors.contract import DiskUsage, Door, DoorContext, DoorStatus, Li
 from mainstem.doors.net.address import HostPort
 from mainstem.serve import malloc
 from mainstem.serve.binding import BoundListener, bind_listeners, plan_doors
+from mainstem.serve.descriptors import check_descriptors
 from mainstem.serve.errors import CannotServe
 from mainstem.settings import Settings
 
@@ -94,6 +95,7 @@ async def start(settings: Settings) -> Running:
     """Start a server in the running loop; it accepts clients when this returns. CannotServe if it does not
     start: nothing is left open then."""
     with contextlib.ExitStack() as sockets:
+        check_descriptors()
         plans = plan_doors(settings, all_doors.DOORS)
         bound, off_reasons = bind_listeners(settings, plans, sockets)
         settings = _with_bound_addresses(settings, bound)
@@ -129,7 +131,7 @@ def _serve(
     from mainstem.engines.embedded.engine import EmbeddedEngine
     from mainstem.engines.read_only import read_only
     from mainstem.serve.listeners import Listeners
-    from mainstem.serve.search import LazySearch, local_search
+    from mainstem.serve.search import LazySearch, import_local_search, local_search
 
     doors = all_doors.DOORS
     address = _advertised_address(bound, doors)
@@ -158,7 +160,7 @@ def _serve(
             node=node if door.needs_node else None,
         )
 
-    listeners = Listeners(bound, doors, off_reasons, settings, node.clock, make_context)
+    listeners = Listeners(bound, doors, off_reasons, settings, node.clock, make_context, import_local_search)
     listeners.start()
     running = Running(settings, folder, node, engine, listeners, search)
     if any(door.uses_search and door.name in running.addresses for door in doors):

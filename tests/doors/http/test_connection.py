@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -63,6 +64,51 @@ def assert_problem(answer: bytes, status: int, kind: str) -> dict[str, Any]:
 def test_bytes_that_are_not_a_request_get_a_problem(door: RunningHttpDoor, line: bytes) -> None:
     with open_socket(door) as sock:
         sock.sendall(line)
+        assert_problem(receive_all(sock), 400, "bad-request")
+
+
+ELEVEN_BYTES = b'{"value":1}'
+CHUNKS = b"b\r\n" + ELEVEN_BYTES + b"\r\n0\r\n\r\n"
+AMBIGUOUS = [
+    (b"Content-Length: 11\r\nTransfer-Encoding: chunked", CHUNKS),
+    (b"Transfer-Encoding: chunked\r\nContent-Length: 400", CHUNKS),
+    (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", CHUNKS),
+    (b"Transfer-Encoding: xchunked", CHUNKS),
+    (b"Transfer-Encoding: gzip, chunked", CHUNKS),
+    (b"Transfer-Encoding: identity", CHUNKS),
+    (b"Transfer-Encoding: \x0bchunked", CHUNKS),
+    (b"Transfer-Encoding : chunked", CHUNKS),
+    (b"Transfer-Encoding: chunked", CHUNKS.replace(b"b\r\n", b"b\n", 1)),
+    (b"Transfer-Encoding: chunked", b"0x" + CHUNKS),
+    (b"Content-Length: 11\r\nContent-Length: 12", ELEVEN_BYTES),
+    (b"Content-Length: 11, 12", ELEVEN_BYTES),
+    (b"Content-Length: +11", ELEVEN_BYTES),
+    (b"Content-Length: -1", ELEVEN_BYTES),
+    (b"Content-Length: " + b"9" * 400, ELEVEN_BYTES),
+    (b"Content-Length:\r\n 11\r\n 12", ELEVEN_BYTES),
+    (b"X: a\rContent-Length: 11", ELEVEN_BYTES),
+]
+
+
+@pytest.mark.parametrize(("framing", "body"), AMBIGUOUS)
+def test_a_body_whose_end_is_not_certain_ends_the_connection(
+    door: RunningHttpDoor, framing: bytes, body: bytes
+) -> None:
+    """What follows is never taken for a request: a proxy in front may have passed it on as a part of the
+    body."""
+    path = b"POST /api/v1/topics/framed/events HTTP/1.1\r\nHost: %s\r\n" % door.address.encode()
+    smuggled = b"DELETE /api/v1/topics/framed HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with open_socket(door) as sock:
+        sock.sendall(path + b"Content-Type: application/json\r\n" + framing + b"\r\n\r\n" + body + smuggled)
+        answer = receive_all(sock)
+    assert len(re.findall(rb"HTTP/1\.1 [0-9]", answer)) == 1
+    assert_problem(answer, 400, "bad-request")
+
+
+def test_http_1_0_has_no_transfer_encoding(door: RunningHttpDoor) -> None:
+    head = f"POST /api/v1/search HTTP/1.0\r\nHost: {door.address}\r\nContent-Type: application/json\r\n"
+    with open_socket(door) as sock:
+        sock.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS)
         assert_problem(receive_all(sock), 400, "bad-request")
 
 

@@ -56,6 +56,11 @@ def command(
         console.run(settings, ready=click.echo)
     except CannotServe as error:
         print_error(str(error))
-        codes = {"usage": ExitCode.USAGE, "refused": ExitCode.REFUSED, "folder": ExitCode.FOLDER}
+        codes = {
+            "usage": ExitCode.USAGE,
+            "refused": ExitCode.REFUSED,
+            "limit": ExitCode.REFUSED,
+            "folder": ExitCode.FOLDER,
+        }
         return codes.get(error.reason, ExitCode.ADDRESS)
     return ExitCode.DONE

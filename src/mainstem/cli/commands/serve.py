@@ -84,6 +84,7 @@ def command(config: str | None, **flags: object) -> int:
             "address": ExitCode.ADDRESS,
             "folder": ExitCode.FOLDER,
             "locked": ExitCode.LOCKED,
+            "limit": ExitCode.REFUSED,
         }
         return codes[error.reason]
     return ExitCode.DONE

@@ -26,8 +26,10 @@ def sniff(first_bytes: bytes) -> bool | None:
 
 
 def _load() -> Opener:
+    from mainstem.doors.http.preload import preload
     from mainstem.doors.http.server import open_door
 
+    preload()
     return open_door
 
 

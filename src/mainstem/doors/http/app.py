@@ -73,9 +73,8 @@ class PathRoute:
             return error.response()
         except contract.StreamError as error:
             return problem.from_error(error).response()
-        except Exception:
-            log.exception("%s %s failed; the client got status 500", request.method, request.url.path)
-            return Problem("failed", "an unexpected error; the server's log has the details").response()
+        except Exception as error:
+            return problem.from_failure(error, request.scope).response()
         finally:
             if call is not None:
                 call.body_memory.close()

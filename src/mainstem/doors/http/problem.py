@@ -6,13 +6,22 @@ Owns: the form of a refusal: an RFC 9457 problem with a cause and advice. Its ki
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import logging
+import os
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response
 
 from mainstem import contract
+from mainstem.doors.net.acceptor import is_exhausted
 from mainstem.http_api.problems import KINDS, MEDIA_TYPE, URN, kind_of
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+log = logging.getLogger("mainstem.http")
 
 
 class Problem(Exception):
@@ -59,3 +68,13 @@ class Problem(Exception):
 def from_error(error: contract.StreamError, **members: Any) -> Problem:
     """The problem that reports an error of the engine."""
     return Problem(kind_of(error), str(error), **members)
+
+
+def from_failure(error: Exception, scope: Scope) -> Problem:
+    """The problem that reports any other error: `busy` if the process has no descriptors or memory left, else
+    `failed`, and then the traceback is logged."""
+    if is_exhausted(error):
+        why = getattr(error, "strerror", None) or os.strerror(errno.EMFILE)
+        return Problem("busy", f"the server has run out of resources: {why}", headers={"retry-after": "1"})
+    log.error("%s %s failed; the client got status 500", scope["method"], scope["path"], exc_info=error)
+    return Problem("failed", "an unexpected error; the server's log has the details")

@@ -1,14 +1,16 @@
 """Checks every HTTP request before any route sees it, and adds the security headers to every response.
 
-Owns: those headers, and the response to a request that `doors/net/http_guard.py` forbids. It is one layer
-around all routes, so that no new route can miss it.
+Owns: those headers, the response to a request that `doors/net/http_guard.py` forbids or whose body has no
+certain end, and the response if a route fails before it has begun one. It is one layer around all routes, so
+that no new route can miss it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mainstem.doors.http.problem import Problem
+from mainstem.doors.http.problem import Problem, from_failure
 from mainstem.doors.net.http_guard import ForbiddenRequest, HttpGuard
 
 if TYPE_CHECKING:
@@ -42,16 +44,46 @@ class GuardedApp:
         reply gets the security headers."""
         if scope["type"] != "http":
             return  # no websockets here: the server closes them
+        has_begun = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 others = [header for header in message["headers"] if header[0].lower() not in _NAMES]
                 message["headers"] = [*others, *_RAW_HEADERS]
             await send(message)
 
         try:
+            check_framing(scope["http_version"], scope["headers"])
             self._guard.check(scope["method"], scope["headers"])
-        except ForbiddenRequest as error:
-            await Problem(error.kind, error.detail).response()(scope, receive, send_with_headers)
-        else:
             await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if has_begun:
+                raise
+            await _problem_of(error, scope).response()(scope, receive, send_with_headers)
+
+
+def _problem_of(error: Exception, scope: Scope) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ForbiddenRequest):
+        return Problem(error.kind, error.detail)
+    return from_failure(error, scope)
+
+
+def check_framing(http_version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise the problem `bad-request`, which closes the connection, if it is not certain where the body ends:
+    a proxy in front may have taken the rest for another request (RFC 9112, 6.1 and 6.3)."""
+    names = [name for name, _ in headers if name in (b"content-length", b"transfer-encoding")]
+    if b"transfer-encoding" not in names:
+        return
+    if len(names) > 1 or http_version != "1.1":
+        detail = (
+            "it has Content-Length beside Transfer-Encoding"
+            if b"content-length" in names
+            else "its Transfer-Encoding is given twice"
+            if len(names) > 1
+            else f"HTTP/{http_version} has no Transfer-Encoding"
+        )
+        raise Problem("bad-request", detail, headers={"connection": "close"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 
@@ -22,6 +23,14 @@ RETRY_SECONDS = 1.0
 """Pause when descriptors or memory are exhausted, unless a connection ends before."""
 
 EXHAUSTED_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether the process or the machine had no descriptors or memory left for what failed; an import may
+    have."""
+    if isinstance(error, ImportError):  # of a shared library: it has no errno
+        return any(os.strerror(number) in str(error) for number in EXHAUSTED_ERRNOS)
+    return isinstance(error, OSError) and error.errno in EXHAUSTED_ERRNOS
 
 
 class Acceptor:
@@ -96,7 +105,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno not in EXHAUSTED_ERRNOS:
+                if not is_exhausted(error):
                     continue  # the client has closed the connection already
                 self._warn("accept", f"new connections have to wait: {error.strerror}")
                 self._pause(RETRY_SECONDS)

@@ -1,0 +1,100 @@
+"""Sends the first request of every route to a server in this process, and prints the modules that it imported
+for them, as JSON: `python -m tests.doors.http.first_requests FOLDER`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+from mainstem.doors import DOORS
+from mainstem.doors.http.endpoint import Endpoint
+from mainstem.doors.http.endpoints import ENDPOINTS
+from mainstem.serve.server import Running, loop_factory, start
+from mainstem.settings import load
+
+TOPIC, GROUP = "first", "readers"
+BODIES: dict[str, object] = {
+    "create_topic": {"topic": TOPIC},
+    "alter_topic": {"settings": {"retention.ms": "3600000"}},
+    "add_partitions": {"total": 2},
+    "delete_records": {"partition": 0, "before": 0, "dry_run": True},
+    "preview_settings": {"settings": {"retention.ms": "3600000"}},
+    "publish": [{"key": "a", "value": {"n": 1}, "timestamp": "2013-06-01T12:00:00Z"}, {"value": "text"}],
+    "search": {"query": "n:1", "topics": [TOPIC]},
+    "facets": {"query": "", "topics": [TOPIC], "fields": ["n"]},
+    "compare": {"selection": {"query": "n:1"}, "baseline": {"query": ""}},
+    "export": {"query": "", "topics": [TOPIC], "format": "csv"},
+    "replay": {"to": TOPIC, "events": [{"topic": TOPIC, "partition": 0, "offset": 0}]},
+    "reset_group": {"topics": [TOPIC], "to": "earliest"},
+}
+QUERIES = {
+    "read_events": "time=2013-06-01",
+    "tail": "from=begin&q=n:1",
+    "histogram": f"topics={TOPIC}",
+    "trace": f"value=a&topics={TOPIC}",
+    "check_query": "q=n:1",
+    "query_fields": f"topic={TOPIC}",
+}
+LAST = ("delete_group", "delete_topic")
+OTHERS = (("GET", "/"), ("GET", "/static/app.js"), ("GET", "/nothing"), ("BREW", "/livez"))
+
+
+def requests() -> Iterator[tuple[str, str, bytes | None]]:
+    """Method, path and body of each request; the topic and the group exist until the end."""
+    for endpoint in sorted(ENDPOINTS, key=lambda endpoint: ("", *LAST).index(_name_if_last(endpoint))):
+        yield from _requests_of(endpoint)
+    for method, path in OTHERS:
+        yield method, path, None
+
+
+def _name_if_last(endpoint: Endpoint) -> str:
+    name = endpoint.handle.__name__
+    return name if name in LAST else ""
+
+
+def _requests_of(endpoint: Endpoint) -> Iterator[tuple[str, str, bytes | None]]:
+    name = endpoint.handle.__name__
+    path = endpoint.path.replace("{topic}", TOPIC).replace("{group:text}", GROUP).replace("{partition}", "0")
+    body = BODIES.get(name)
+    yield (
+        endpoint.method,
+        f"{path}?{QUERIES[name]}" if name in QUERIES else path,
+        None if body is None else json.dumps(body).encode(),
+    )
+
+
+def _send(address: str, replies: dict[str, int]) -> None:
+    for method, path, body in requests():
+        connection = HTTPConnection(address, timeout=30)
+        connection.request(method, path, body, {} if body is None else {"content-type": "application/json"})
+        reply = connection.getresponse()
+        if not path.startswith(f"/api/v1/topics/{TOPIC}/tail"):  # which never ends
+            reply.read()
+        replies[f"{method} {path}"] = reply.status
+        connection.close()
+
+
+async def _main(folder: str) -> None:
+    values = {"data": folder, "kafka": "127.0.0.1:0", "http": "127.0.0.1:0"}
+    running: Running = await start(
+        load(values, of_doors=[setting for door in DOORS for setting in door.definitions])
+    )
+    replies: dict[str, int] = {}
+    while any(slot.opened is None for slot in running._listeners._slots.values()):
+        await asyncio.sleep(0.01)
+    before = set(sys.modules)
+    client = threading.Thread(target=_send, args=(str(running.addresses["http"][0]), replies))
+    client.start()
+    while client.is_alive():
+        await asyncio.sleep(0.01)
+    print(json.dumps({"imported": sorted(set(sys.modules) - before), "replies": replies}))
+    await running.close()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_main(sys.argv[1]))
