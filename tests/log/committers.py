@@ -13,6 +13,7 @@ class ManualCommitter:
     def __init__(self) -> None:
         self.pending: list[PendingWrite] = []
         self.log_starts: list[tuple[CommittedPartition, int, Promise[None]]] = []
+        self.to_repair: list[CommittedPartition] = []
         self.rolls = 0
         self.last_arrival_ms = 0
         self.arrivals: list[tuple[int, int]] = []
@@ -29,6 +30,9 @@ class ManualCommitter:
     def segment_rolled(self, partition: CommittedPartition, old: File, new: File) -> None:
         self.rolls += 1
         old.close()
+
+    def repair(self, partition: CommittedPartition) -> None:
+        self.to_repair.append(partition)
 
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
         promise: Promise[None] = Promise()

@@ -29,6 +29,7 @@ from mainstem.log.log import Log
 from mainstem.log.partition.partition import AppendedBatch, Partition
 from mainstem.log.storage import record_batch
 from mainstem.promise import Promise
+from tests.log.logs import Status
 from tests.support.clock import SimClock
 from tests.support.simdisk import PowerCut, SimDisk
 
@@ -43,13 +44,14 @@ CONFIG = LogConfig(
     group_bytes_max=8 << 10,
 )
 PARTITION = PartitionConfig(segment_bytes=7000, index_interval_bytes=500)
-Faults = Literal["none", "syncs", "segments", "calls"]
+Faults = Literal["none", "syncs", "segments", "calls", "hiccups"]
 
 RATES: dict[Faults, tuple[float, ...]] = {
     "none": (0.0,),
     "calls": (0.0,),
     "syncs": (0.005, 0.05),
     "segments": (0.05, 0.5),
+    "hiccups": (0.0, 0.3),
 }
 """Probability that a sync fails."""
 
@@ -99,6 +101,8 @@ class RandomLogRun:
         self.starts = 0
         self.crashes = Counter[str]()
         """By kind. A clean stop also ends in one."""
+        self.stops = 0
+        """How often all writes stopped for a while."""
         self.log: Log
 
     def start(self) -> None:
@@ -119,7 +123,7 @@ class RandomLogRun:
             self.damage_checkpoint()
             try:
                 self.log = Log.open(self.disk, self.clock, self.rng, config)
-                report = self.log.recover(lambda _: "live")
+                report = self.log.recover(self.status)
             except PowerCut:
                 self.choose_crash()
                 continue
@@ -139,6 +143,10 @@ class RandomLogRun:
             self.disk.cut_at, self.disk.sync_fails = -1, 0.0
             self.disk.fail.clear()
             return
+
+    def status(self, topic_id: UUID) -> Status:
+        """What the state log says of a topic."""
+        return "live"
 
     def fail_at_start(self) -> bool:
         """Let the disk fail during recovery, sometimes."""
@@ -177,7 +185,7 @@ class RandomLogRun:
             self.disk.cold = self.rng.choice((0.0, 0.2))
             self.disk.slow_s = self.rng.choice((0.0005, 0.02))
             self.disk.sync_fails = self.rng.choice(RATES[self.faults])
-            self.disk.sync_fails_in = "partitions/" if self.faults == "segments" else ""
+            self.disk.sync_fails_in = "partitions/" if self.faults in ("segments", "hiccups") else ""
             if self.faults == "calls":
                 for _ in range(self.rng.randint(1, 4)):
                     number = self.disk.calls + self.rng.randint(1, steps * 4)
@@ -187,6 +195,8 @@ class RandomLogRun:
             try:
                 for _ in range(steps):
                     self.step()
+                if self.rng.random() < 0.5:
+                    self.heal()
                 if self.rng.random() < 0.3 and self.faults == "none":
                     clean = True  # the power may fail once the stop is complete
                     self.stop()
@@ -199,6 +209,24 @@ class RandomLogRun:
             for index in range(len(self.models)):
                 self.check(index, clean)
             self.damaged = False
+
+    def heal(self) -> None:
+        """The disk works again: soon all partitions accept events, without a restart."""
+        self.disk.sync_fails = 0.0
+        self.disk.fail.clear()
+        self.clock.advance(25)
+        self.mark_visible()
+        assert self.log.read_only is None
+        for index in range(len(self.models)):
+            partition = self.partition(index)
+            assert partition.fence_reason is None, partition.fence_reason
+            safe = self.models[index].safe
+            self.names += 1
+            data = record_batch.build([(b"%d" % self.names, b"again", (), 1_356_998_400_000)])
+            self.send(index, data, -1, 0)
+            self.clock.advance(1)
+            assert partition.log_end_offset == partition.high_watermark
+            assert self.models[index].safe > safe, "an event was not accepted"
 
     def stop(self) -> None:
         closed = self.log.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstem.log.disk import open_files, sync_process
+from mainstem.log.disk import open_files, sync_client, sync_process
 from mainstem.log.disk.real_disk import RealDisk, RealFile
 
 
@@ -232,18 +232,26 @@ def test_when_the_sync_process_dies_its_requests_fail_and_later_ones_work(tmp_pa
     run(tmp_path, script)
 
 
-def test_a_sync_process_that_never_replied_is_not_restarted(
+def test_a_sync_process_that_never_replied_is_started_again_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)")
-    monkeypatch.setattr("mainstem.log.disk.sync_process.__file__", str(broken))
+    working = sync_process.__file__
+    monkeypatch.setattr(sync_process, "__file__", str(broken))
+    monkeypatch.setattr(sync_client, "RESTART_WAIT_S", 0.05)
 
     async def script(disk: RealDisk) -> None:
         file = disk.open("f", create=True)
-        for _ in range(3):
-            with pytest.raises(OSError):
-                await disk.sync([file])
+        with pytest.raises(OSError, match="the sync process died"):
+            await disk.sync([file])
+        assert disk._client.pid is None
+        with pytest.raises(OSError, match="died before its first reply"):
+            await disk.sync([file])
+        assert disk._client.pid is None, "no process is started at once"
+        monkeypatch.setattr(sync_process, "__file__", working)
+        await asyncio.sleep(0.06)
+        await disk.sync([file])
 
     run(tmp_path, script)
 

@@ -9,6 +9,7 @@ other. After a failed sync the page cache still shows what the disk does not hav
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import random
@@ -93,10 +94,12 @@ class SimDisk:
         """Probability that a read finds the page cache empty."""
         self.sync_fails = 0.0
         """Probability that the sync of one file or folder fails."""
-        self.sync_fails_in = ""
-        """Only syncs of paths that begin with this fail."""
+        self.sync_fails_in: str | tuple[str, ...] = ""
+        """Only syncs of paths that begin with this, or with one of these, fail."""
         self.failed: list[str] = []
         """Paths whose sync failed."""
+        self._in_flight: dict[Promise[SyncResults], tuple[Callable[[], SyncResults], int | None]] = {}
+        """Work of the sync process that is not done, and how many results it has; None: it is no sync."""
         self.slow_s = 0.002
         self.trace: list[str] = []
         self.history = hashlib.blake2b(digest_size=16)
@@ -344,10 +347,12 @@ class SimDisk:
                 remaining.append(change)
         self.names = remaining
 
-    def _later(self, work: Callable[[], SyncResults]) -> Promise[SyncResults]:
+    def _later(self, work: Callable[[], SyncResults], count: int | None = None) -> Promise[SyncResults]:
         out: Promise[SyncResults] = Promise()
 
         def run() -> None:
+            if self._in_flight.pop(out, None) is None:
+                return
             try:
                 results = work()
             except OSError as error:
@@ -355,8 +360,23 @@ class SimDisk:
             else:
                 out.resolve(results)
 
+        self._in_flight[out] = work, count
         self.clock.call_later(self.rng.random() * self.slow_s, run)
         return out
+
+    def kill_sync_process(self) -> None:
+        """Everything that the sync process has in flight fails, whether it was done or not: its result
+        is lost."""
+        lost, self._in_flight = self._in_flight, {}
+        for out, (work, count) in lost.items():
+            error = OSError(errno.EIO, "injected: the sync process died")
+            if self.rng.random() < 0.5:
+                with contextlib.suppress(OSError):
+                    work()
+            if count is not None:
+                out.resolve([error] * count)
+            else:
+                out.fail(error)
 
     def _sync_all(self, files: Sequence[File], folders: Sequence[str]) -> Promise[SyncResults]:
         if error := _try(self.step, "ask sync"):
@@ -371,7 +391,7 @@ class SimDisk:
             results += [_try(self._sync_folder, name, known) for name in folders]
             return results
 
-        return self._later(work)
+        return self._later(work, len(files) + len(folders))
 
     def _inode_of(self, file: File) -> SimInode:
         assert isinstance(file, SimFile)

@@ -50,7 +50,7 @@ class Log:
         self._checkpointer = Checkpointer(disk, clock, config)
         self._committer: Journal | PageCacheCommitter
         if config.durability == "os":
-            self._committer = PageCacheCommitter(self._checkpointer)
+            self._committer = PageCacheCommitter(clock, self._checkpointer)
         else:
             self._committer = Journal(
                 disk, clock, rng, config, startup.meta.folder_id, self._checkpointer, self.partitions
@@ -122,8 +122,8 @@ class Log:
 
     @property
     def read_only(self) -> str | None:
-        """Why the whole log rejects writes; None if it accepts them. Only a restart ends the read-only
-        state."""
+        """Why the whole log rejects writes at the moment; None if it accepts them. It tries again by
+        itself."""
         return self._committer.read_only
 
     @property

@@ -22,6 +22,7 @@ from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
 from mainstem.log.commit.contract import CommittedPartition, PartitionKey, partition_key
 from mainstem.log.config import LogConfig
 from mainstem.log.disk.contract import Disk, File, SyncResults
+from mainstem.log.errors import StorageError
 from mainstem.promise import Promise, gather
 
 _RETRY_S = 1.0
@@ -47,6 +48,10 @@ class CommitBarrier(Protocol):
 
     def checkpoint_begins(self) -> bool:
         """Called when a checkpoint begins. True if it is urgent, because half of the journal is in use."""
+
+    def defers_checkpoints(self) -> bool:
+        """Whether a checkpoint that the journal does not need has to wait, because a disk that has just
+        failed under a partition may need a moment (R10). `resume_deferred` ends it."""
 
     def is_trusted(self, key: PartitionKey) -> bool:
         """Whether a successful sync of this partition's files proves that they are durable: no sync of them
@@ -119,6 +124,8 @@ class Checkpointer:
         self._run: _CheckpointRun | None = None
         self._requests: list[Promise[None]] = []
         self._scheduled = False
+        self._is_needed = False
+        """Whether the scheduled checkpoint may not be deferred."""
         self._is_final = False
         self._timer: Timer | None = None
         self._forgotten: list[tuple[PartitionKey, Promise[None]]] = []
@@ -185,17 +192,18 @@ class Checkpointer:
         if self._rolls >= ROLLS_PER_CHECKPOINT_MAX:
             self.schedule()
 
-    def request(self) -> Promise[None]:
-        """Request a checkpoint that begins after this call. Done when it is durable."""
+    def request(self, *, needed: bool = False) -> Promise[None]:
+        """Request a checkpoint that begins after this call. Done when it is durable. `needed`: see
+        `schedule`."""
         promise: Promise[None] = Promise()
         self._requests.append(promise)
-        self.schedule()
+        self.schedule(needed=needed)
         return promise
 
     def request_final(self) -> Promise[None]:
         """As `request`, at a clean stop: nothing is written after it."""
         self._is_final = True
-        return self.request()
+        return self.request(needed=True)
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         """Drop the row of a deleted partition. Done when neither a row nor a live journal file refers to
@@ -213,6 +221,21 @@ class Checkpointer:
         self._forgotten.append((key, promise))
         self.schedule()
         return promise
+
+    def when_past(self, partition: CommittedPartition, offset: int) -> Promise[None]:
+        """Done when no start will look for what is below `offset`: the durable row is at it or after it, or
+        points into the segment with it, which is kept (R11). StorageError: the row cannot get there."""
+        row = self.rows.get(partition_key(partition))
+        if row is not None and offset < row.end_offset:
+            return Promise.resolved(None)
+
+        def check(_: None) -> None:
+            row = self.rows.get(partition_key(partition))
+            if row is None or row.end_offset < offset:
+                raise StorageError(partition.fence_reason or f"the checkpoint does not reach offset {offset}")
+
+        self.mark_dirty(partition, {})
+        return self.request().map(check)
 
     def folders_to_sync(self, partition: CommittedPartition, files: Iterable[File]) -> list[str]:
         """Folders to sync before bytes in these files count as durable; none once their names are durable
@@ -235,15 +258,23 @@ class Checkpointer:
         self._timer = None
         self.schedule()
 
-    def schedule(self) -> None:
-        """Make a checkpoint as soon as possible."""
-        if not self._scheduled:
+    def schedule(self, *, needed: bool = False) -> None:
+        """Make a checkpoint as soon as possible. `needed`: also while others are deferred, because the
+        journal, or the repair of a partition, waits for it."""
+        if not self._scheduled or (needed and not self._is_needed):
             self._scheduled = True
+            self._is_needed |= needed
             if self._run is None:
                 self._clock.call_soon(self._next)
 
-    def _next(self) -> None:
+    def resume_deferred(self) -> None:
+        """Begin the checkpoint that was deferred, if there is one."""
         if self._scheduled and self._run is None:
+            self._clock.call_soon(self._next)
+
+    def _next(self) -> None:
+        is_due = self._is_needed or not self.barrier.defers_checkpoints()
+        if self._scheduled and self._run is None and is_due:
             self.barrier.when_idle(self._begin)
 
     # One checkpoint: rows, side files, segment files, folders, the checkpoint file.
@@ -251,7 +282,7 @@ class Checkpointer:
     def _begin(self, first_seq: int, next_group: int) -> None:
         if self._run is not None or not self._scheduled:
             return
-        self._scheduled = False
+        self._scheduled = self._is_needed = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -397,7 +428,7 @@ class Checkpointer:
             if partition in run.rows:
                 dirty.files.update(self._dirty[partition].files if partition in self._dirty else {})
                 self._dirty[partition] = dirty
-        self._scheduled = True  # so that nothing else starts one before the timer does
+        self._scheduled = self._is_needed = True  # so that nothing else starts one before the timer does
         self._clock.call_later(_RETRY_S, self._next)
         failed = OSError(f"checkpoint: {error}")
         for promise in run.requests:

@@ -11,7 +11,7 @@ import logging
 from mainstem.log.commit import journal_format
 from mainstem.log.commit.contract import CommittedPartition, partition_key
 from mainstem.log.commit.journal_files import JournalFile
-from mainstem.log.commit.journal_format import JournalRecord
+from mainstem.log.commit.journal_format import BLOCK, JournalRecord
 from mainstem.log.disk.contract import Buffer, File
 from mainstem.log.errors import PartitionDeleted
 from mainstem.promise import Promise
@@ -80,6 +80,29 @@ class CommitGroup:
         self.journal_file = journal_file
         self.writes = writes
         self.control_records = control_records
+
+
+def write_group(group: CommitGroup) -> None:
+    """Write the group to its journal file, after the file's header if it is the first one. OSError."""
+    journal_file = group.journal_file
+    header = journal_file.header
+    assert header is not None, "a group is written to a live file"
+    assert not journal_file.failed, "nothing is written to a file whose sync failed (R5)"
+    assert group.number >= header.base_group, "the base group is the file's first one"
+    records: list[Buffer] = [record.data for record in group.control_records]
+    for writes in group.writes:
+        records += writes.pieces
+    count = len(group.control_records) + sum(writes.record_count for writes in group.writes)
+    seed = journal_format.crc_seed(header.salt)
+    pieces = journal_format.encode_group(seed, header.seq, group.number, count, records)
+    position = journal_file.position
+    if position == BLOCK:
+        pieces.insert(0, journal_format.encode_header(header))
+        position = 0
+    data = b"".join(pieces)
+    assert not (position | len(data)) % BLOCK, "no write touches a block that is already acknowledged"
+    journal_file.position = position + len(data)
+    journal_file.file.pwrite(data, position)
 
 
 def control_record(

@@ -115,6 +115,10 @@ class Committer(Protocol):
         """Note that `new` is the file of the active segment from now on. The committer closes `old`, the file
         of the sealed segment, once it is synced."""
 
+    def repair(self, partition: CommittedPartition) -> None:
+        """The partition is read-only because its files could not be cut: make them end at the committed end
+        in the background, then let it accept appends again."""
+
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
         """Record a new log start offset durably. Files below it may be unlinked when the Promise is done."""
 

@@ -28,15 +28,15 @@ from mainstem.log.commit.commit_group import (
     control_record,
     drop_control_records,
     notify_committed,
+    write_group,
 )
 from mainstem.log.commit.contract import CommittedPartition, PartitionKey, PendingWrite, partition_key
 from mainstem.log.commit.direct_sync import DirectSyncs
-from mainstem.log.commit.fenced_partitions import FencedPartitions
-from mainstem.log.commit.journal_files import PINNED_FILES_MAX, JournalFile, JournalFilePool
+from mainstem.log.commit.journal_files import JournalFile, JournalFilePool
 from mainstem.log.commit.journal_format import APPEND, BLOCK, EPOCH, LOGSTART, RECORD, RECORD_BYTES
-from mainstem.log.commit.segment_repair import SegmentRepair
+from mainstem.log.commit.partition_repair import PartitionRepair
 from mainstem.log.config import LogConfig
-from mainstem.log.disk.contract import Buffer, Disk, File
+from mainstem.log.disk.contract import Disk, File
 from mainstem.log.errors import StorageError
 from mainstem.promise import Promise
 
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 SINGLE_WRITER_GROUPS = 16
 """Groups of one batch in a row after which a producer counts as the only one. Fewer happen by chance, also
 with many producers."""
+RESUME_RETRY_S = 1.0
+RESUME_RETRY_S_MAX = 8.0
 
 
 class Journal:
@@ -86,9 +88,14 @@ class Journal:
         self._awaiting_epoch: set[CommittedPartition] = set()
         """Partitions rolled back after a failed sync; their EPOCH records are written first, alone."""
         self._last_sync_failed = False
-        self._fenced = FencedPartitions()
+        self._repair = PartitionRepair(
+            disk, clock, checkpointer, self._file_pool, self._record_epoch, lambda: self.read_only
+        )
+        self._fenced = self._repair.states
+        self._resume_wait_s = RESUME_RETRY_S
+        self._stopped = False
         self.read_only: str | None = None
-        """Why the whole log rejects writes; None if it accepts them."""
+        """Why the whole log rejects writes at the moment; None if it accepts them."""
         self.pending_bytes = 0
         """Bytes of appends that are neither durable nor failed yet."""
         checkpointer.barrier = self
@@ -99,8 +106,11 @@ class Journal:
         self._file_pool.start()
 
     def stop(self) -> None:
-        """Create no more journal files. Called when the log closes and nothing is in flight."""
+        """Create no more journal files, repair nothing. Called when the log closes and nothing is in
+        flight."""
+        self._stopped = True
         self._file_pool.stop()
+        self._repair.stop()
 
     # What partitions ask for (Committer).
 
@@ -141,35 +151,18 @@ class Journal:
             self._checkpointer.close_after_sync(old)
 
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
-        out: Promise[None] = Promise()
+        recorded = self._add_control_record(partition, LOGSTART, offset, offset, 0)
+        return recorded.chain(lambda _: self._checkpointer.when_past(partition, offset))
 
-        def committed(promise: Promise[None]) -> None:
-            if promise.error is not None:
-                out.fail(promise.error)
-                return
-            row = self._checkpointer.rows.get(partition_key(partition))
-            if row is not None and offset < row.end_offset:
-                out.resolve(None)  # the segment that the checkpoint points to is kept
-                return
-            # The checkpoint may point at or before what will be unlinked: a later one is needed first (R11).
-            self._checkpointer.mark_dirty(partition, {})
-            self._checkpointer.request().then(lambda stored: checkpointed(stored.error))
-
-        def checkpointed(error: BaseException | None) -> None:
-            row = self._checkpointer.rows.get(partition_key(partition))
-            if error is None and (row is None or row.end_offset < offset):
-                error = StorageError(
-                    partition.fence_reason or f"the checkpoint does not reach offset {offset}"
-                )
-            complete(out, error)
-
-        self._add_control_record(partition, LOGSTART, offset, offset, 0).then(committed)
-        return out
+    def repair(self, partition: CommittedPartition) -> None:
+        self._awaiting_epoch.discard(partition)
+        self._repair.fence(partition)
+        self._roll_back(partition)
 
     def forget_partition(self, partition: CommittedPartition) -> Promise[None]:
         self._drop_pending(partition)
         self._awaiting_epoch.discard(partition)
-        self._fenced.mark_repaired(partition_key(partition))
+        self._repair.forget(partition)
         self._control_records = drop_control_records(self._control_records, partition)
         self._schedule()
         return self._checkpointer.forget_partition(partition)
@@ -221,8 +214,9 @@ class Journal:
         self._scheduled = False
         if self.read_only is None:
             self._start_direct_syncs()
-            if self._group_in_flight is None:
-                self._run_idle_callbacks()
+        if self._group_in_flight is None:
+            self._run_idle_callbacks()
+            if self.read_only is None:
                 self._start_group()
         in_flight = self._direct_syncs.in_flight or self._group_in_flight
         if self._drain_requests and not (self._pending or self._control_records or in_flight):
@@ -254,14 +248,13 @@ class Journal:
         del self._direct_syncs.in_flight[partition]
         self.pending_bytes -= writes.byte_count
         assert self.pending_bytes >= 0, "no byte is committed twice"
-        if not writes.dropped:
-            if error is None:
-                self._checkpointer.mark_names_durable(partition, writes.files.values())
-                # Again: a checkpoint may have begun in the meantime.
-                self._checkpointer.mark_dirty(partition, writes.files)
-                notify_committed(writes)
-            else:
-                self.segment_failed(partition, error)
+        if error is not None and not partition.deleted and partition not in self._fenced:
+            self.segment_failed(partition, error)  # also if it was dropped: no later sync will show the error
+        elif error is None and not writes.dropped:
+            self._checkpointer.mark_names_durable(partition, writes.files.values())
+            # Again: a checkpoint may have begun in the meantime.
+            self._checkpointer.mark_dirty(partition, writes.files)
+            notify_committed(writes)
         self._direct_syncs.end(partition)
         self._schedule()
 
@@ -312,7 +305,7 @@ class Journal:
         journal_file.keys.update(partition_key(writes.partition) for writes in all_writes)
         journal_file.keys.update(partition_key(record.partition) for record in control_records)
         try:
-            self._write(group)
+            write_group(group)
         except OSError as error:
             self._clock.call_soon(lambda error=error: self._group_done(group, error))  # type: ignore[misc]
             return
@@ -326,34 +319,16 @@ class Journal:
             if not is_full and journal_file.position + size <= journal_file.size:
                 return journal_file
             self._seal_file()
-            self._checkpointer.schedule()
+            self._checkpointer.schedule(needed=True)
         salt = self._rng.getrandbits(64)
         header = journal_format.JournalFileHeader(self._folder_id, self._next_seq, salt, self._next_group)
         self._current_file = self._file_pool.acquire(header)
-        if self._current_file is None and self._file_pool.live:
-            self._checkpointer.schedule()
+        if self._current_file is None:
+            if reason := self._file_pool.why_exhausted():
+                self._stop_writing(reason)
+            elif self._file_pool.live:
+                self._checkpointer.schedule(needed=True)
         return self._current_file
-
-    def _write(self, group: CommitGroup) -> None:
-        journal_file = group.journal_file
-        header = journal_file.header
-        assert header is not None, "a group is written to a live file"
-        assert not journal_file.failed, "nothing is written to a file whose sync failed (R5)"
-        assert group.number >= header.base_group, "the base group is the file's first one"
-        records: list[Buffer] = [record.data for record in group.control_records]
-        for writes in group.writes:
-            records += writes.pieces
-        count = len(group.control_records) + sum(writes.record_count for writes in group.writes)
-        seed = journal_format.crc_seed(header.salt)
-        pieces = journal_format.encode_group(seed, header.seq, group.number, count, records)
-        position = journal_file.position
-        if position == BLOCK:
-            pieces.insert(0, journal_format.encode_header(header))
-            position = 0
-        data = b"".join(pieces)
-        assert not (position | len(data)) % BLOCK, "no write touches a block that is already acknowledged"
-        journal_file.position = position + len(data)
-        journal_file.file.pwrite(data, position)
 
     # The sync of a group has ended.
 
@@ -367,7 +342,7 @@ class Journal:
         if error is not None:
             self._group_failed(group, error)
             return
-        self._last_sync_failed = False
+        self._last_sync_failed, self._resume_wait_s = False, RESUME_RETRY_S
         for writes in group.writes:
             if not writes.dropped:
                 notify_committed(writes)
@@ -378,14 +353,15 @@ class Journal:
 
     def _group_failed(self, group: CommitGroup, error: BaseException) -> None:
         """The outcome is unknown, which counts as failed: the appends fail, and a fresh file, whose first
-        group records the new epochs, annuls the group (R5, R8). If that fails too, all writes stop."""
+        group records the new epochs, annuls the group (R5, R8). If that fails too, all writes stop for a
+        while."""
         log.error("journal file %s failed; appends in flight fail: %s", group.journal_file.file.path, error)
         group.journal_file.failed = True
         self._seal_file()
         self._next_group = group.number
         failed_before, self._last_sync_failed = self._last_sync_failed, True
-        failed = [writes.partition for writes in group.writes if not writes.dropped]
         direct = self._direct_syncs.in_flight
+        failed = [writes.partition for writes in group.writes if not writes.dropped]
         failed += [
             partition for partition in self._pending if partition not in direct and partition not in failed
         ]
@@ -393,24 +369,31 @@ class Journal:
         control_records, self._control_records = [*group.control_records, *self._control_records], []
         for record in control_records:
             complete(record.promise, failure)
-        if failed_before or self.read_only is not None:
+        for partition in failed:
+            self._roll_back(partition)
+        self._awaiting_epoch.update(partition for partition in failed if partition not in self._fenced)
+        if failed_before:
             self._stop_writing(f"the journal failed twice in a row: {error}")
             return
-        for partition in failed:
-            self._drop_pending(partition)  # here: what fails in one partition may make others append
-            partition.roll_back()
-        self._awaiting_epoch = {partition for partition in failed if partition.fence_reason is None}
         for partition in list(self._awaiting_epoch):
             self._begin_epoch(partition)
         self._checkpointer.schedule()
         self._schedule()
 
+    def _roll_back(self, partition: CommittedPartition) -> None:
+        """Fail what the partition has not committed. If its files cannot be cut, they are repaired."""
+        self._drop_pending(partition)  # first: what fails in one partition may make others append
+        partition.roll_back()
+        if partition.fence_reason not in (None, self.read_only) and partition not in self._fenced:
+            self._repair.fence(partition)
+
     def _begin_epoch(self, partition: CommittedPartition) -> None:
-        """The partition was rolled back: make its new epoch durable, then resume it."""
+        """The partition was rolled back: make its new epoch durable, then resume it. If that fails, all
+        writes stop, and a checkpoint makes it durable."""
 
         def durable(promise: Promise[None]) -> None:
-            self._awaiting_epoch.discard(partition)
             if promise.error is None:
+                self._awaiting_epoch.discard(partition)
                 partition.resume()
 
         self._record_epoch(partition).then(durable)
@@ -419,18 +402,52 @@ class Journal:
         row = partition.checkpoint_row()
         return self._add_control_record(partition, EPOCH, row.end_offset, row.segment, row.position)
 
+    # All writes stop for a while.
+
     def _stop_writing(self, reason: str) -> None:
-        if self.read_only is not None:
-            return
+        """Reject all writes until a checkpoint is durable and a journal file is free."""
+        assert self.read_only is None, "a group is in flight only while writes are accepted"
         self.read_only = reason
-        log.critical("the whole log is read-only: %s; check the disk, then restart", reason)
+        wait_s = self._resume_wait_s
+        log.critical("the whole log is read-only: %s; next attempt in %g s; check the disk", reason, wait_s)
         control_records, self._control_records = self._control_records, []
         for record in control_records:
             complete(record.promise, StorageError(reason))
         for partition in self._partitions():
-            self._drop_pending(partition)
-            partition.roll_back()
-            partition.fence(reason)
+            # Asked here: what failed in an earlier partition may have made this one append.
+            if partition in self._pending or partition in self._direct_syncs.in_flight:
+                self._roll_back(partition)
+                self._awaiting_epoch.add(partition)
+            if partition.fence_reason is None:
+                partition.fence(reason)
+        self._try_to_resume_later()
+        self._schedule()
+
+    def _try_to_resume_later(self) -> None:
+        self._clock.call_later(self._resume_wait_s, self._try_to_resume)
+        self._resume_wait_s = min(2 * self._resume_wait_s, RESUME_RETRY_S_MAX)
+
+    def _try_to_resume(self) -> None:
+        """A checkpoint with the new epochs takes the place of their records (R8)."""
+        if self._stopped:
+            return
+        if self._direct_syncs.in_flight or not self._file_pool.has_free:
+            self._try_to_resume_later()
+            return
+        for partition in self._awaiting_epoch:
+            self._checkpointer.mark_dirty(partition, {})
+        self._checkpointer.request(needed=True).then(self._resume_after)
+
+    def _resume_after(self, checkpoint: Promise[None]) -> None:
+        if checkpoint.error is not None or not self._file_pool.has_free:
+            self._try_to_resume_later()
+            return
+        reason, self.read_only = self.read_only, None
+        self._awaiting_epoch.clear()
+        for partition in self._partitions():
+            if partition.fence_reason == reason:
+                self._repair.unfence(partition)
+        log.warning("the log accepts events again")
         self._schedule()
 
     # What checkpoints ask for (CommitBarrier).
@@ -440,8 +457,8 @@ class Journal:
         self._schedule()
 
     def first_seq_needed(self, first_seq: int) -> int:
-        pinned = self._file_pool.pinned(self._fenced.pinning, first_seq)
-        return min((file.seq for file in pinned), default=first_seq)
+        needed = self._file_pool.needed(self._fenced.pinning, first_seq)
+        return min((file.seq for file in needed), default=first_seq)
 
     def checkpoint_begins(self) -> bool:
         self._fenced.checkpoint_begins()
@@ -457,44 +474,24 @@ class Journal:
         self._direct_syncs.unblock(partition)
         self._schedule()
 
+    def defers_checkpoints(self) -> bool:
+        return self._repair.first_attempt_pending
+
     def is_trusted(self, key: PartitionKey) -> bool:
         return self._fenced.is_trusted(key)
 
     def checkpoint_stored(self, first_seq: int) -> None:
-        self._fenced.checkpoint_stored()
+        repaired = self._fenced.checkpoint_stored()
         self._file_pool.release(first_seq, self._fenced.pinning)
-        pinned = self._file_pool.pinned(self._fenced.pinning, first_seq)
-        # A failed file does not count: it has left the pool anyway.
-        if sum(not file.failed for file in pinned) > PINNED_FILES_MAX:
-            self._stop_writing("partitions that the disk failed under need more than two journal files")
+        for partition in repaired:
+            self._repair.end(partition)
+        self._schedule()
 
     def refers_to(self, key: PartitionKey) -> bool:
         return any(key in file.keys for file in self._file_pool.live)
 
     def segment_failed(self, partition: CommittedPartition, error: BaseException) -> None:
-        """A sync failed: fail its appends; read-only until repaired from the journal (FORMAT.md, R10)."""
-        self._drop_pending(partition)
-        self._fenced.fence(partition_key(partition))
-        partition.roll_back()
-        partition.fence(f"the disk failed under it: {error}")
-        self._repair(partition)
-
-    def _repair(self, partition: CommittedPartition) -> None:
-        args = (self._disk, self._clock, partition, self._file_pool)
-        SegmentRepair(*args, self._needs_repair, self._repair_done).start()
-
-    def _needs_repair(self, partition: CommittedPartition) -> bool:
-        is_fenced = partition_key(partition) in self._fenced
-        return self.read_only is None and is_fenced and partition in self._partitions()
-
-    def _repair_done(self, partition: CommittedPartition) -> None:
-        def durable(promise: Promise[None]) -> None:
-            if promise.error is not None:
-                self._repair(partition)
-                return
-            self._fenced.mark_repaired(partition_key(partition))
-            partition.unfence()
-            partition.resume()
-            self._checkpointer.mark_dirty(partition, {})
-
-        self._record_epoch(partition).then(durable)
+        reason = f"the disk failed under it: {error}"
+        log.error("partition %s-%d: read-only, appends fail: %s", *partition_key(partition), reason)
+        self.repair(partition)
+        partition.fence(reason)

@@ -21,8 +21,9 @@ from mainstem.log.disk.contract import Disk, File
 from mainstem.promise import Promise
 
 _RETRY_S = 1.0
-PINNED_FILES_MAX = 2
-"""Files that fenced partitions may keep alive before all writes stop (R10)."""
+FILES_MAX_FACTOR = 2
+"""The pool has at most this many times the configured number of files: files that fenced partitions need are
+replaced by others, which are deleted afterwards (R10)."""
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ class JournalFile:
     """Records written in its present use."""
     failed: bool = False
     """True: a sync of the file failed. It is never written again, and deleted once it is not needed (R5)."""
+    pinned: bool = False
+    """True: a checkpoint no longer needs the file, but a fenced partition does (R10), or the annulment of a
+    failed group that one needs."""
     keys: set[PartitionKey] = field(default_factory=set)
     """Partitions that have records in it."""
 
@@ -54,18 +58,19 @@ class JournalFile:
 
 
 class JournalFilePool:
-    """All journal files. `on_freed` is called when a file has become free."""
+    """All journal files. `on_changed` is called when a file has become free, and when none can be created."""
 
-    def __init__(self, disk: Disk, clock: Clock, config: LogConfig, on_freed: Callable[[], None]) -> None:
+    def __init__(self, disk: Disk, clock: Clock, config: LogConfig, on_changed: Callable[[], None]) -> None:
         self._disk = disk
         self._clock = clock
         self._config = config
-        self._on_freed = on_freed
+        self._on_changed = on_changed
         self._free: list[JournalFile] = []
         self.live: list[JournalFile] = []
         """Files that hold records still needed, by seq."""
         self._creating = False
-        self._creation_failed = False
+        self._creation_error: OSError | None = None
+        """Why the last attempt to create a file failed."""
         self._stopped = False
         self._next_number = 0
 
@@ -89,9 +94,17 @@ class JournalFilePool:
         """Create no more files: the log closes."""
         self._stopped = True
 
+    def _usable_count(self) -> int:
+        """How many files are in the ring: free, or free again after a checkpoint."""
+        return len(self._free) + sum(not (file.failed or file.pinned) for file in self.live)
+
+    def _is_at_limit(self) -> bool:
+        count = len(self._free) + sum(not file.failed for file in self.live)
+        return count >= FILES_MAX_FACTOR * self._config.journal_files
+
     def _create_missing(self) -> None:
-        count = len(self._free) + sum(not live.failed for live in self.live)
-        if self._stopped or self._creating or count >= self._config.journal_files:
+        count = self._usable_count()
+        if self._stopped or self._creating or count >= self._config.journal_files or self._is_at_limit():
             return
         self._creating = True
         number, self._next_number = self._next_number, self._next_number + 1
@@ -106,37 +119,54 @@ class JournalFilePool:
                 promise.result()
                 self._free.append(JournalFile(number, self._disk.open(path), size))
             except OSError as error:
-                if not self._creation_failed:
+                if self._creation_error is None:
                     log.warning(
                         "a journal file of %d MB could not be created: %s; next attempt every %g s",
                         size >> 20, error, _RETRY_S,
                     )  # fmt: skip
-                self._creation_failed = True
+                self._creation_error = error
                 self._clock.call_later(_RETRY_S, self._create_missing)
+                self._on_changed()
                 return
-            self._creation_failed = False
-            self._on_freed()
+            self._creation_error = None
+            self._on_changed()
             self._create_missing()
 
         self._disk.zero_file(path, size).then(created)
 
     def acquire(self, header: JournalFileHeader) -> JournalFile | None:
-        """Take a free file for the use that `header` describes. None: all are in use, wait for `on_freed`."""
+        """Take a free file for the use of `header`. None: all are in use, and `on_changed` will be called."""
         if not self._free:
             self._create_missing()
             return None
         assert not self.live or self.live[-1].seq < header.seq, "seq rises with each use of a file"
         file = self._free.pop(0)
         assert not file.failed, "a file whose sync failed is never used again (R5)"
-        file.header, file.position, file.records, file.keys = header, BLOCK, 0, set()
+        file.header, file.position, file.records, file.keys, file.pinned = header, BLOCK, 0, set(), False
         self.live.append(file)
         return file
 
-    def is_half_used(self) -> bool:
-        """Whether more than half of the files are live."""
-        return 2 * len(self.live) > self._config.journal_files
+    @property
+    def has_free(self) -> bool:
+        """Whether a file is free."""
+        return bool(self._free)
 
-    def pinned(self, fenced: set[PartitionKey], below: int) -> list[JournalFile]:
+    def why_exhausted(self) -> str | None:
+        """Why no file is free, none can be created now and no checkpoint would free one; None while a file
+        can be had."""
+        if self._free or any(not (file.failed or file.pinned) for file in self.live):
+            return None
+        if self._creation_error is not None:
+            return f"no journal file can be created: {self._creation_error}"
+        if self._is_at_limit():
+            return "partitions that the disk failed under need all journal files"
+        return None
+
+    def is_half_used(self) -> bool:
+        """Whether more than half of the ring is live."""
+        return 2 * sum(not (file.failed or file.pinned) for file in self.live) > self._config.journal_files
+
+    def needed(self, fenced: set[PartitionKey], below: int) -> list[JournalFile]:
         """Live files with a seq less than `below` that have records of a fenced partition (R10)."""
         return [file for file in self.live if file.seq < below and not fenced.isdisjoint(file.keys)]
 
@@ -145,28 +175,27 @@ class JournalFilePool:
         those with records of `fenced` partitions. A file after a failed one is kept until that one is
         released: its base group annuls the failed group (R5)."""
         still_live: list[JournalFile] = []
+        released: list[JournalFile] = []
         for file in self.live:
-            if (
-                file.seq >= first_seq
-                or not fenced.isdisjoint(file.keys)
-                or (still_live and still_live[-1].failed)
-            ):
+            file.pinned = file.seq < first_seq
+            if not file.pinned or not fenced.isdisjoint(file.keys) or (still_live and still_live[-1].failed):
                 still_live.append(file)
-            elif file.failed:
-                file.file.close()
-                try:
-                    self._disk.unlink(file.file.path)
-                except OSError as error:
-                    log.warning(
-                        "failed journal file %s could not be deleted; it is not reused: %s",
-                        file.file.path,
-                        error,
-                    )
             else:
-                file.header = None
-                self._free.append(file)
-        is_freed = len(still_live) < len(self.live)
+                released.append(file)
         self.live = still_live
-        if is_freed:
-            self._create_missing()
-            self._on_freed()
+        for file in released:
+            file.header, file.pinned = None, False
+            if file.failed or self._usable_count() >= self._config.journal_files:
+                self._delete(file)
+            else:
+                self._free.append(file)
+        self._create_missing()
+        if released:
+            self._on_changed()
+
+    def _delete(self, file: JournalFile) -> None:
+        file.file.close()
+        try:
+            self._disk.unlink(file.file.path)
+        except OSError as error:
+            log.warning("journal file %s could not be deleted; it is not reused: %s", file.file.path, error)

@@ -123,10 +123,12 @@ def padded_group_bytes(payload: int) -> int:
     return -(-(GROUP.size + payload) // BLOCK) * BLOCK
 
 
-def read_groups(file: File, header: JournalFileHeader) -> Iterator[JournalGroup]:
-    """The valid groups of a file, in order. An invalid group before a valid one is damage: it is skipped, and
-    the next group has `after_damage`. Blocks."""
-    size = file.size()
+def read_groups(
+    file: File, header: JournalFileHeader, end_position: int | None = None
+) -> Iterator[JournalGroup]:
+    """The valid groups of a file, in order, up to `end_position` or its end. An invalid group before a valid
+    one is damage: it is skipped, and the next group has `after_damage`. Blocks."""
+    size = file.size() if end_position is None else end_position
     position, expected, damaged = BLOCK, header.base_group, False
     seed = crc_seed(header.salt)
     while position < size:

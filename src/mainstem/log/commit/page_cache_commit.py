@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from mainstem.clock import Clock
 from mainstem.log.commit.checkpointer import Checkpointer
 from mainstem.log.commit.contract import CommittedPartition, PartitionKey, PendingWrite, partition_key
 from mainstem.log.disk.contract import File
 from mainstem.promise import Promise
+
+_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,8 @@ class PageCacheCommitter:
     pending_bytes = 0
     """Always 0: nothing waits for the disk."""
 
-    def __init__(self, checkpointer: Checkpointer) -> None:
+    def __init__(self, clock: Clock, checkpointer: Checkpointer) -> None:
+        self._clock = clock
         self._checkpointer = checkpointer
         self._next = (1, 1)
         """(seq, group) with which a journal would continue; checkpoints store them."""
@@ -53,6 +57,15 @@ class PageCacheCommitter:
         if old is not None:
             self._checkpointer.close_after_sync(old)
 
+    def repair(self, partition: CommittedPartition) -> None:
+        def cut() -> None:
+            if not partition.deleted and partition_key(partition) not in self._failed:
+                partition.unfence()
+                if partition.fence_reason is not None:
+                    self.repair(partition)
+
+        self._clock.call_later(_RETRY_S, cut)
+
     def record_log_start(self, partition: CommittedPartition, offset: int) -> Promise[None]:
         self._checkpointer.mark_dirty(partition, {})
         return self._checkpointer.request()
@@ -78,6 +91,9 @@ class PageCacheCommitter:
         return first_seq
 
     def checkpoint_begins(self) -> bool:
+        return False
+
+    def defers_checkpoints(self) -> bool:
         return False
 
     def is_trusted(self, key: PartitionKey) -> bool:

@@ -5,8 +5,8 @@ files, to decide what is synced (`real_disk.py` does both), and to run without a
 
 When the process dies, every request in flight fails: it is not known whether its sync happened, and a second
 sync could falsely succeed (the kernel reports a write error once). A new process is started for the next
-request, unless the one that died had not replied to anything: then requests fail until the server is started
-again.
+request. If the one that died had not replied to anything, requests fail for a second before that, so that a
+process that cannot run does not cost all of the processor.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ Errnos: TypeAlias = list[int]
 
 _SOCKET_TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
 _NO_DESCRIPTORS: list[int] = [-1]
+RESTART_WAIT_S = 1.0
+"""After the death of a process that had not replied to anything."""
 _IN_FLIGHT_MAX = 16
 """Requests of one channel in the socket at a time. Others are queued here, where they need no descriptor."""
 
@@ -87,6 +89,8 @@ class SyncClient:
         self._next_id = 0
         self._has_replied = True
         """Whether the process that was started last has replied to any request."""
+        self._restart_at_s = 0.0
+        """Loop time before which no process is started."""
         self._closed = False
 
     @property
@@ -108,8 +112,8 @@ class SyncClient:
             request.promise.fail(OSError(errno.ESHUTDOWN, "the disk is closed"))
             return request.promise
         if self._process is None:
-            if not self._has_replied:
-                request.promise.fail(OSError(errno.EIO, "the sync process died twice in a row"))
+            if self._loop.time() < self._restart_at_s:
+                request.promise.fail(OSError(errno.EIO, "the sync process died before its first reply"))
                 return request.promise
             try:
                 self._start()
@@ -240,6 +244,8 @@ class SyncClient:
             return
         channels = self._channels
         self._stop_process(kill=True)
+        if not self._has_replied:
+            self._restart_at_s = self._loop.time() + RESTART_WAIT_S
         lost = [request for channel in channels for request in (*channel.in_flight.values(), *channel.queued)]
         for request in lost:
             try:

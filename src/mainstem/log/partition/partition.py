@@ -204,7 +204,8 @@ class Partition:
             file.truncate(position)
         except OSError as truncate_error:
             self._truncation_pending = True
-            self.fence(f"a failed write could not be undone: {truncate_error}")
+            self._fence_until_cut(f"a failed write could not be undone: {truncate_error}")
+            self._committer.repair(self)
         return self.segments.context.write_error(self.folder, f"writing failed: {error}")
 
     def _activate(self) -> None:
@@ -289,8 +290,6 @@ class Partition:
 
     def fence(self, reason: str) -> None:
         """See `CommittedPartition`."""
-        if self.fence_reason is None:
-            log.error("%s: read-only, appends fail: %s", self.folder, reason)
         self.fence_reason = reason
         self._waiters.fail(StorageError(reason))
         self._waiters.notify_watchers()
@@ -321,7 +320,7 @@ class Partition:
 
     def _truncate(self) -> None:
         """Make the log end at the high watermark. If its files cannot be cut, the partition is fenced, and
-        this is done again before it accepts appends."""
+        this is done again before it accepts appends; the committer, which asked for it, repairs it."""
         self.segments.truncate_to_watermark()
         self.derived.truncate_to_watermark()
         self.reader.forget_cursors()
@@ -330,7 +329,11 @@ class Partition:
             truncation.truncate_files(self.segments, self._index_loader, self._on_writer_replaced)
             self._truncation_pending = False
         except OSError as error:
-            self.fence(f"uncommitted bytes could not be cut: {error}")
+            self._fence_until_cut(f"uncommitted bytes could not be cut: {error}")
+
+    def _fence_until_cut(self, reason: str) -> None:
+        log.error("%s: read-only, appends fail: %s", self.folder, reason)
+        self.fence(reason)
 
     # --- offsets and settings -----------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ METRICS: dict[str, MetricDefinition] = {
     ),
     "mainstem_problems": MetricDefinition("gauge", (), "Number of problems that /readyz reports."),
     "mainstem_log_read_only": MetricDefinition(
-        "gauge", (), "1: nothing can be written until the server is restarted; 0: writing works."
+        "gauge", (), "1: the disk failed, and nothing can be written until it works again; 0: writing works."
     ),
     "mainstem_partitions_read_only": MetricDefinition(
         "gauge", (), "Partitions that are fenced because they are damaged or their disk failed."
