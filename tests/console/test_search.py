@@ -93,6 +93,18 @@ def test_all_matches_are_counted_on_the_server(show: Open) -> None:
     page.get_by_text(f"Over all {EVENTS:,} matches").wait_for()
 
 
+def test_the_matches_are_compared_with_the_rest_on_the_server(show: Open) -> None:
+    page = show("#/search?topics=flights")
+    search(page, "carrier:UA AND topic:flights")
+    page.get_by_role("button", name="Compare with the rest").click()
+    page.get_by_text(re.compile(r"Share among the matches / among all other events\.\s*$")).wait_for()
+    fields = page.locator(".facet-difference p").all_inner_texts()
+    assert "origin" in fields
+    assert "carrier" not in fields
+    page.get_by_role("button", name="Back to the facets").click()
+    page.locator("details.facet").first.wait_for()
+
+
 def test_events_that_a_continued_search_repeats_are_shown_once(show: Open) -> None:
     page = show("#/search?topics=flights")
     match_count(page)

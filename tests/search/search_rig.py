@@ -19,7 +19,16 @@ from mainstem.log.partition.partition import Partition
 from mainstem.log.storage.record_batch import Record, build
 from mainstem.node import Node
 from mainstem.search.cluster.search import ClusterSearch
-from mainstem.search.contract import Done, Facets, Hit, Progress, Search, SearchRequest, Unreadable
+from mainstem.search.contract import (
+    Comparison,
+    Done,
+    Facets,
+    Hit,
+    Progress,
+    Search,
+    SearchRequest,
+    Unreadable,
+)
 from mainstem.search.local.search import LogSearch
 from mainstem.search.match.matcher import Matcher
 from mainstem.settings import Settings
@@ -104,6 +113,21 @@ async def count_facets(
     assert isinstance(facets, Facets)
     assert isinstance(done, Done)
     return facets, done
+
+
+async def compared(
+    search: Search,
+    selection: SearchRequest,
+    baseline: SearchRequest,
+    fields: Sequence[str] = (),
+    top: int = 20,
+) -> tuple[Comparison, Done]:
+    """The comparison of two searches, and its last update."""
+    async with aclosing(search.compare(selection, baseline, fields, top)) as updates:
+        *_, comparison, done = [update async for update in updates if not isinstance(update, Progress)]
+    assert isinstance(comparison, Comparison)
+    assert isinstance(done, Done)
+    return comparison, done
 
 
 async def run(search: Search, request: SearchRequest) -> SearchResult:

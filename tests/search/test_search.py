@@ -16,7 +16,16 @@ from mainstem.log.storage.record_batch import build
 from mainstem.search import execution
 from mainstem.search.contract import Hit, SearchRequest
 from mainstem.search.query.parser import QueryError
-from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, count_facets, run, run_on_search_rig
+from tests.search.search_rig import (
+    NOW_MS,
+    Row,
+    SearchRig,
+    brute_force,
+    compared,
+    count_facets,
+    run,
+    run_on_search_rig,
+)
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 WORDS = ("alpha", "beta", "GAMMA", "n14228", "4711", "4711.0", "straße", "\\u0041lpha", "\u212aelvin", "x")
@@ -383,9 +392,11 @@ def test_facets_and_compare_count_the_matches(tmp_path: Path) -> None:
             limited, done = await count_facets(search, SearchRequest(query="", limit=7), [], 3)
             assert (limited.events, done.reason) == (7, "limit")
             assert {"topic", "partition", "key", "n"} <= set(all_fields.values)
-            differences = await search.compare(
-                SearchRequest(query="state:failed", limit=None), SearchRequest(query="state:ok", limit=None)
-            )
+            failed, ok = (SearchRequest(query=f"state:{state}", limit=None) for state in ("failed", "ok"))
+            comparison, done = await compared(search, failed, ok)
+            assert (done.reason, done.totals.share, done.totals.matches) == ("complete", 1.0, 100)
+            assert (comparison.selected, comparison.baseline) == (20, 80)
+            differences = comparison.differences
             (jfk,) = [diff for diff in differences if (diff.field, diff.value) == ("origin", "JFK")]
             assert (jfk.selected, jfk.baseline, jfk.lift) == (20, 40, 2.0)
 

@@ -153,12 +153,38 @@ class FacetsJson(msgspec.Struct):
     fields: dict[str, list[ValueJson]]
 
 
+class DifferenceJson(msgspec.Struct):
+    """A value that is more, or less, frequent in the selection than in the baseline."""
+
+    field: str
+    value: str
+    selected: int
+    selected_share: float
+    baseline: int
+    baseline_share: float
+
+
+class ComparisonJson(msgspec.Struct):
+    """The values that differ most between two searches, the largest difference first."""
+
+    selected: Annotated[int, Meta(description="Number of selected events that were counted.")]
+    baseline: Annotated[int, Meta(description="Number of baseline events that were counted.")]
+    differences: list[DifferenceJson]
+
+
 class UpdateJson(msgspec.Struct, omit_defaults=True):
     """A line of the reply to a search. It has exactly one of these fields."""
 
     hit: EventJson | None = None
     facets: Annotated[
-        FacetsJson | None, Meta(description="The counted values; sent in the line before `done`.")
+        FacetsJson | None,
+        Meta(
+            description="The values counted so far, once a second, and all of them in the line before `done`."
+        ),
+    ] = None
+    comparison: Annotated[
+        ComparisonJson | None,
+        Meta(description="The differences so far, once a second, and at the end in the line before `done`."),
     ] = None
     progress: ProgressJson | None = None
     unreadable: UnreadableJson | None = None
@@ -214,24 +240,6 @@ class CompareRequestJson(msgspec.Struct, forbid_unknown_fields=True):
     baseline: FacetsRequestJson
     fields: list[str] = []
     top: Annotated[int, Meta(ge=1, le=1_000)] = 20
-
-
-class DifferenceJson(msgspec.Struct):
-    """A value that is more, or less, frequent in the selection than in the baseline."""
-
-    field: str
-    value: str
-    selected: int
-    selected_share: float
-    baseline: int
-    baseline_share: float
-
-
-class CompareJson(msgspec.Struct):
-    """The reply to a comparison of two searches: the values that differ most, the largest difference
-    first."""
-
-    differences: list[DifferenceJson]
 
 
 class TraceQuery(msgspec.Struct):

@@ -1,38 +1,155 @@
-"""Compares how frequent field values are in two sets of matches."""
+"""Compares how frequent field values are in the matches of two searches.
+
+Owns: running both searches side by side, so that they are compared over about the same events at any time,
+and the ranking of the differences. Refuses: to count values (`facets.py`).
+"""
 
 from __future__ import annotations
 
-from mainstem.search.contract import Difference
-from mainstem.search.facets import FacetCounts, FieldCounts
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from heapq import nsmallest
+
+from mainstem.clock import Clock
+from mainstem.search.contract import (
+    PARTIAL_INTERVAL_S,
+    Comparison,
+    Difference,
+    Done,
+    Progress,
+    Totals,
+    Unreadable,
+    Update,
+)
+from mainstem.search.execution import SearchExecution
+from mainstem.search.facets import FieldCounts
+from mainstem.search.match.own_terms import OwnTerms
+from mainstem.search.targets import yield_to_loop
+
+NO_COUNTS = FieldCounts({}, {}, {})
+
+
+class ComparedSearches:
+    """Two searches that count values, of the selection and of the baseline, and their comparison so far."""
+
+    def __init__(
+        self,
+        executions: Sequence[SearchExecution],
+        own_terms: OwnTerms | None,
+        top: int,
+    ) -> None:
+        """`executions`: of the selection and of the baseline. `own_terms`: those of both queries, which are
+        left out; None: of fields that were asked for by name, nothing is left out."""
+        self._executions = executions
+        self._own_terms, self._top = own_terms, top
+        self._unreadable: set[Unreadable] = set()
+
+    async def updates(self, clock: Clock) -> AsyncGenerator[Update | Comparison, None]:
+        """As `Search.compare`."""
+        ends: dict[int, Done] = {}
+        partial_due = clock.monotonic() + PARTIAL_INTERVAL_S
+        async with AsyncExitStack() as stack:
+            running = [
+                await stack.enter_async_context(aclosing(execution.updates()))
+                for execution in self._executions
+            ]
+            while len(ends) < len(running):
+                number = self._behind(ends)
+                update = await anext(running[number])
+                if isinstance(update, Done):
+                    ends[number] = update
+                elif isinstance(update, Progress):
+                    yield Progress(self._totals(), None)
+                    if clock.monotonic() >= partial_due:
+                        yield await self.comparison()
+                        partial_due = clock.monotonic() + PARTIAL_INTERVAL_S
+                elif isinstance(update, Unreadable) and update not in self._unreadable:
+                    self._unreadable.add(update)
+                    yield update
+        yield await self.comparison()
+        reasons = [end.reason for end in ends.values()]
+        yield Done(
+            next((reason for reason in reasons if reason != "complete"), "complete"), self._totals(), None
+        )
+
+    def _behind(self, ends: dict[int, Done]) -> int:
+        """The number of the search that is further from its end."""
+        unfinished = [number for number in range(len(self._executions)) if number not in ends]
+        return min(unfinished, key=lambda number: self._executions[number].totals_so_far().share)
+
+    def _totals(self) -> Totals:
+        selection, baseline = (execution.totals_so_far() for execution in self._executions)
+        total_bytes = None
+        if selection.total_bytes is not None and baseline.total_bytes is not None:
+            total_bytes = selection.total_bytes + baseline.total_bytes
+        return Totals(
+            scanned_bytes=selection.scanned_bytes + baseline.scanned_bytes,
+            skipped_bytes=selection.skipped_bytes + baseline.skipped_bytes,
+            indexed_bytes=selection.indexed_bytes + baseline.indexed_bytes,
+            removed_bytes=selection.removed_bytes + baseline.removed_bytes,
+            total_bytes=total_bytes,
+            events=selection.events + baseline.events,
+            matches=selection.matches + baseline.matches,
+            undecodable=len(self._unreadable),
+            share=(selection.share + baseline.share) / 2,
+            elapsed_s=max(selection.elapsed_s, baseline.elapsed_s),
+            partitions=max(selection.partitions, baseline.partitions),
+            index_note=selection.index_note or baseline.index_note,
+        )
+
+    async def comparison(self) -> Comparison:
+        """The values counted so far, compared."""
+        selection, baseline = self._executions
+        selected, others = selection.totals.matches, baseline.totals.matches
+        ranked: list[Difference] = []
+        fields, baseline_fields = selection.facet_counts.fields, baseline.facet_counts.fields
+        for name in {**fields, **baseline_fields}:
+            rows = differences(
+                name,
+                fields.get(name, NO_COUNTS),
+                selected,
+                baseline_fields.get(name, NO_COUNTS),
+                others,
+            )
+            if self._own_terms is not None:
+                rows = [row for row in rows if not self._is_trivial(row)]
+            ranked += nsmallest(self._top, rows, key=_rank)
+            await yield_to_loop()
+        return Comparison(selected, others, nsmallest(self._top, ranked, key=_rank))
+
+    def _is_trivial(self, difference: Difference) -> bool:
+        """Whether a difference follows from the queries alone: one of them asks for the value, or excludes
+        it."""
+        own_terms, field = self._own_terms, difference.field
+        assert own_terms is not None
+        if field in own_terms.fields and not (difference.selected and difference.baseline):
+            return True
+        return own_terms.tests(field, difference.value)
 
 
 def differences(
-    selected: FacetCounts,
-    selected_events: int,
-    baseline: FacetCounts,
-    baseline_events: int,
-    top: int,
+    name: str, selection: FieldCounts, selected_events: int, baseline: FieldCounts, baseline_events: int
 ) -> list[Difference]:
-    """The `top` field values whose shares of the selected and of the baseline events differ most, the largest
-    difference first."""
-    differences_found = []
-    nothing = FieldCounts({}, {}, {})
-    for name in {**selected.fields, **baseline.fields}:
-        ours, theirs = selected.fields.get(name, nothing), baseline.fields.get(name, nothing)
-        spellings = {**theirs.spellings, **ours.spellings}  # the same for both, to find equal numbers
-        selected_counts, baseline_counts = ours.shown(spellings), theirs.shown(spellings)
-        for value in {**selected_counts, **baseline_counts}:
-            selected_count, baseline_count = selected_counts.get(value, 0), baseline_counts.get(value, 0)
-            selected_share = selected_count / selected_events if selected_events else 0.0
-            baseline_share = baseline_count / baseline_events if baseline_events else 0.0
-            differences_found.append(
-                Difference(name, value, selected_count, selected_share, baseline_count, baseline_share)
-            )
-    differences_found.sort(
-        key=lambda difference: (
-            -abs(difference.selected_share - difference.baseline_share),
-            difference.field,
-            difference.value,
+    """The values of a field with their shares of the selected and of the baseline events."""
+    spellings = {**baseline.spellings, **selection.spellings}  # the same for both, to find equal numbers
+    selected_counts, baseline_counts = selection.shown(spellings), baseline.shown(spellings)
+    return [
+        Difference(
+            name,
+            value,
+            selected := selected_counts.get(value, 0),
+            selected / selected_events if selected_events else 0.0,
+            others := baseline_counts.get(value, 0),
+            others / baseline_events if baseline_events else 0.0,
         )
+        for value in {**selected_counts, **baseline_counts}
+    ]
+
+
+def _rank(difference: Difference) -> tuple[float, str, str]:
+    """The largest difference of the shares first."""
+    return (
+        -abs(difference.selected_share - difference.baseline_share),
+        difference.field,
+        difference.value,
     )
-    return differences_found[:top]

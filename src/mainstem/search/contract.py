@@ -25,6 +25,8 @@ from mainstem.contract import Event, InvalidArgument, Position
 DEFAULT_LIMIT = 100
 PROGRESS_INTERVAL_S = 0.1
 """Minimum seconds between two Progress updates."""
+PARTIAL_INTERVAL_S = 1.0
+"""Minimum seconds between two results so far of a count."""
 
 Reason: TypeAlias = Literal["complete", "limit", "budget"]
 ValueCount: TypeAlias = tuple[str, int]
@@ -154,8 +156,21 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result of a comparison, so far or at its end: the values whose shares differ most."""
+
+    selected: int
+    """Number of selected events counted."""
+    baseline: int
+    """Number of baseline events counted."""
+    differences: list[Difference]
+    """The largest difference of the shares first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facets:
-    """The result of a facet search: the most frequent values of fields over the matches."""
+    """The result of a facet search, so far or at its end: the most frequent values of fields over the
+    matches."""
 
     events: int
     """Number of matches counted."""
@@ -180,14 +195,19 @@ class Search(Protocol):
     def facets(
         self, request: SearchRequest, fields: Sequence[str], top: int
     ) -> AsyncGenerator[Update | Facets, None]:
-        """Search, and yield one Facets before Done instead of Hits: the `top` most frequent values of each
-        field. A field is `topic`, `partition`, `key`, `header.NAME` or a path into JSON. Without fields, the
-        first 200 fields of the matches are counted. Done says whether all matches were counted."""
+        """Search, and yield Facets instead of Hits: the `top` most frequent values of each field; some on the
+        way, at most one every PARTIAL_INTERVAL_S, and the last one before Done. A field is `topic`,
+        `partition`, `key`, `header.NAME` or a path into JSON. Without fields, the first 200 fields of the
+        matches are counted, and values that the query names are left out. Done says whether all matches were
+        counted."""
 
-    async def compare(
+    def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
-    ) -> list[Difference]:
-        """The `top` values whose shares differ most between two searches, the largest difference first."""
+    ) -> AsyncGenerator[Update | Comparison, None]:
+        """Search both, and yield Comparisons instead of Hits: the `top` values whose shares differ most; some
+        on the way, at most one every PARTIAL_INTERVAL_S, and the last one before Done. Progress and Done have
+        the totals of both. Without fields, differences that follow from the queries themselves are left
+        out."""
 
     def prepare(self) -> None:
         """Start a worker, because a search is likely. It ends if none comes within a minute."""

@@ -23,6 +23,7 @@ from mainstem.clock import Clock
 from mainstem.contract import Event, Position
 from mainstem.search.blocks.blocks import Block
 from mainstem.search.contract import (
+    PARTIAL_INTERVAL_S,
     PROGRESS_INTERVAL_S,
     Done,
     Facets,
@@ -34,6 +35,7 @@ from mainstem.search.contract import (
     Totals,
     Unreadable,
     Update,
+    ValueCount,
     encode_resume_token,
 )
 from mainstem.search.facets import FacetCounts
@@ -47,7 +49,8 @@ from mainstem.search.ipc import (
     ScanRequest,
     Unit,
 )
-from mainstem.search.targets import in_turns
+from mainstem.search.match.own_terms import OwnTerms
+from mainstem.search.targets import in_turns, yield_to_loop
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 
 UNIT_MATCH_BYTES = 4 << 20
@@ -128,24 +131,43 @@ class SearchExecution:
                     token = await self._token() if now >= self._token_due else None
                     if token is not None:
                         self._token_due = now + TOKEN_INTERVAL_S * len(self._remaining)
-                    yield Progress(self._current_totals(), token)
+                    yield Progress(self.totals_so_far(), token)
             if reason == "complete":
                 self.totals.share = 1.0
-            yield Done(reason, self._current_totals(), None if reason == "complete" else await self._token())
+            yield Done(reason, self.totals_so_far(), None if reason == "complete" else await self._token())
         finally:
             for item in self._active:
                 if item.job is not None:
                     self._pool.cancel(item.job)
 
     async def facets(self, top: int) -> AsyncGenerator[Update | Facets, None]:
-        """The updates of a search with output `fields`, and before Done the `top` values of each field."""
+        """The updates of a search with output `fields`, and the `top` values of each field, also before
+        Done."""
+        partial_due = self._clock.monotonic() + PARTIAL_INTERVAL_S
+        own_terms = None if self._fields else OwnTerms(self._request.query)
         async with aclosing(self.updates()) as updates:
             async for update in updates:
-                if isinstance(update, Done):
-                    yield Facets(self.totals.matches, self.facet_counts.top(top))
+                is_due = isinstance(update, Progress) and self._clock.monotonic() >= partial_due
+                if is_due or isinstance(update, Done):
+                    yield await self._facets(top, own_terms)
+                    partial_due = self._clock.monotonic() + PARTIAL_INTERVAL_S
                 yield update
 
-    def _current_totals(self) -> Totals:
+    async def _facets(self, top: int, own_terms: OwnTerms | None) -> Facets:
+        """The values counted so far. `own_terms`: those of the query, which are left out."""
+        values: dict[str, list[ValueCount]] = {}
+        events = self.totals.matches
+        for name in list(self.facet_counts.fields):
+            is_named = None
+            if own_terms is not None and own_terms.may_name(name):
+                is_named = partial(own_terms.names, name)
+            counted = self.facet_counts.top(name, top, is_named)
+            if counted or is_named is None:
+                values[name] = counted
+            await yield_to_loop()
+        return Facets(events, values)
+
+    def totals_so_far(self) -> Totals:
         totals = replace(self.totals, elapsed_s=self._clock.monotonic() - self._started)
         finished_bytes = self._finished_bytes
         for item in self._active:
@@ -171,7 +193,10 @@ class SearchExecution:
 
     def _dispatch(self) -> bool:
         """Submit units until enough of them are with the workers. False: all units are finished."""
-        while self._pending and len(self._active) < 2 * self._pool.workers + 2:
+        # What is counted beyond a limit could not be taken back.
+        counts_to_limit = self._output != "events" and self._limit != NO_LIMIT
+        active_max = 1 if counts_to_limit else 2 * self._pool.workers + 2
+        while self._pending and len(self._active) < active_max:
             item = self._pending.popleft()
             if not item.excluded:
                 item.job = self._pool.submit(partial(self._scan_request, item.unit))

@@ -11,8 +11,9 @@ fewer values, and close for the frequent values of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest, nsmallest
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -82,11 +83,19 @@ class FacetCounts:
             elif self._is_open and len(self.fields) < FIELDS_MAX:
                 self.fields[name] = counts
 
-    def top(self, limit: int) -> dict[str, list[ValueCount]]:
-        """The most frequent values of each field, at most `limit`. Equal counts are ordered by value."""
-        return {
-            name: nsmallest(
-                limit, counts.shown(counts.spellings).items(), key=lambda item: (-item[1], item[0])
-            )
-            for name, counts in self.fields.items()
-        }
+    def top(
+        self, name: str, limit: int, is_left_out: Callable[[str], bool] | None = None
+    ) -> list[ValueCount]:
+        """The most frequent values of a field, at most `limit`, without those that are left out. Equal counts
+        are ordered by value."""
+        counts = self.fields[name]
+        shown = counts.shown(counts.spellings)
+        if is_left_out is None:
+            return nsmallest(limit, shown.items(), key=_rank)
+        ranked = sorted(shown.items(), key=_rank)
+        return list(islice((item for item in ranked if not is_left_out(item[0])), limit))
+
+
+def _rank(item: ValueCount) -> tuple[int, str]:
+    value, count = item
+    return -count, value

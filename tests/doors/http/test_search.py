@@ -155,9 +155,12 @@ def test_numbers_are_counted_and_found_exactly(door: RunningHttpDoor) -> None:
 
 def test_a_comparison_lists_the_distinguishing_values(door: RunningHttpDoor) -> None:
     body = {"selection": {"query": "city:bern"}, "baseline": {"query": "NOT city:bern"}, "fields": ["city"]}
-    rows = door.post("compare", body).json()["differences"]
+    *_, last, end = door.post_lines("compare", body)
+    rows = last["comparison"]["differences"]
     assert {row["value"].lower() for row in rows} == {"bern", "zürich"}
     assert rows[0]["field"] == "city"
+    assert (end["done"]["reason"], end["done"]["totals"]["share"]) == ("complete", 1)
+    assert end["done"]["totals"]["matches"] == last["comparison"]["selected"] + last["comparison"]["baseline"]
 
 
 def test_a_trace_is_in_order_of_time(door: RunningHttpDoor) -> None:

@@ -136,7 +136,7 @@ async def _print_facets(
         results.append(result)
 
     done = await run_updates(target, request, target.search.facets(request, fields, FACET_VALUES), on_result)
-    (facets,) = results
+    facets = results[-1]  # the others were results so far
     if done.reason == "budget":
         print_error(f"only the first {facets.events:,} matches were counted")
     for field in fields:

@@ -11,13 +11,14 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from mainstem.doors.http.problem import Problem
-from mainstem.search.contract import Done, Facets, Progress, Totals, Update
+from mainstem.search.contract import Comparison, Done, Facets, Progress, Totals, Update
 from mainstem.search.query.errors import QueryError
 
 if TYPE_CHECKING:
     from mainstem.doors.http.endpoint import Call
 
-Updates: TypeAlias = AsyncGenerator[Update | Facets, None]
+AnyUpdate: TypeAlias = Update | Facets | Comparison
+Updates: TypeAlias = AsyncGenerator[AnyUpdate, None]
 
 SEARCHES_MAX = 16
 """Maximum number of searches that run at the same time, over all clients."""

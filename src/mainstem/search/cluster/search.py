@@ -36,10 +36,10 @@ from mainstem.search import targets
 from mainstem.search.blocks.buckets import bucket_edges, to_buckets
 from mainstem.search.cluster import plan
 from mainstem.search.cluster.filters import ClusterFilterStore, sleep
-from mainstem.search.compare import differences
+from mainstem.search.compare import ComparedSearches
 from mainstem.search.contract import (
     Bucket,
-    Difference,
+    Comparison,
     Facets,
     Remaining,
     SearchRequest,
@@ -49,7 +49,6 @@ from mainstem.search.contract import (
     decode_resume_token,
 )
 from mainstem.search.execution import UNIT_MATCH_BYTES, SearchExecution, WorkItem
-from mainstem.search.facets import FacetCounts
 from mainstem.search.ipc import (
     ClusterPartition,
     ListPartitionsReply,
@@ -66,6 +65,7 @@ from mainstem.search.ipc import (
 from mainstem.search.local.search import order_items
 from mainstem.search.local.token_filter_store import prune
 from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
 from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
 
@@ -130,11 +130,19 @@ class ClusterSearch:
 
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
-    ) -> list[Difference]:
+    ) -> AsyncGenerator[Update | Comparison, None]:
         """Implements `Search.compare`."""
-        selected, selected_matches = await self._count_values(selection, fields)
-        others, other_matches = await self._count_values(baseline, fields)
-        return differences(selected, selected_matches, others, other_matches, top)
+        own_terms = None if fields else OwnTerms(selection.query, baseline.query)
+        started = [
+            await self._start(request, output="fields", fields=fields) for request in (selection, baseline)
+        ]
+        for problem in dict.fromkeys(problem for _, problems in started for problem in problems):
+            yield problem
+        executions = [execution for execution, _ in started]
+        compared = ComparedSearches(executions, own_terms, top)
+        async with aclosing(compared.updates(self._clock)) as updates:
+            async for update in updates:
+                yield update
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
@@ -269,14 +277,6 @@ class ClusterSearch:
                 return None
         return reply.rows[0][1]
 
-    async def _count_values(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FacetCounts, int]:
-        """The values of fields in all matches, and the number of matches."""
-        execution, _ = await self._start(request, output="fields", fields=fields)
-        async with aclosing(execution.updates()) as updates:
-            async for _ in updates:
-                pass
-        return execution.facet_counts, execution.totals.matches
-
     async def _start(
         self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()
     ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
@@ -385,8 +385,8 @@ class ClusterSearchExecution(SearchExecution):
         self._pending.clear()
         self._pending.extend(others)
 
-    def _current_totals(self) -> Totals:
-        totals = super()._current_totals()
+    def totals_so_far(self) -> Totals:
+        totals = super().totals_so_far()
         if totals.total_bytes:
             totals.share = min(1.0, self._finished_bytes / totals.total_bytes)
         return totals

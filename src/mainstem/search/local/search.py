@@ -22,10 +22,9 @@ from mainstem.contract import SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
 from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, to_buckets
-from mainstem.search.compare import differences
-from mainstem.search.contract import Bucket, Difference, Facets, Remaining, SearchRequest, Update
+from mainstem.search.compare import ComparedSearches
+from mainstem.search.contract import Bucket, Comparison, Facets, Remaining, SearchRequest, Update
 from mainstem.search.execution import SearchExecution, WorkItem
-from mainstem.search.facets import FacetCounts
 from mainstem.search.index.manager import PART_BLOCKS, IndexManager
 from mainstem.search.ipc import (
     BlockRange,
@@ -42,6 +41,7 @@ from mainstem.search.ipc import (
 )
 from mainstem.search.local.token_filter_store import TokenFilterStore
 from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
 
 RANGES_AT_ONCE = 256
@@ -137,11 +137,16 @@ class LogSearch:
 
     async def compare(
         self, selection: SearchRequest, baseline: SearchRequest, fields: Sequence[str] = (), top: int = 20
-    ) -> list[Difference]:
+    ) -> AsyncGenerator[Update | Comparison, None]:
         """Implements `Search.compare`."""
-        selected, selected_matches = await self._count_values(selection, fields)
-        others, other_matches = await self._count_values(baseline, fields)
-        return differences(selected, selected_matches, others, other_matches, top)
+        own_terms = None if fields else OwnTerms(selection.query, baseline.query)
+        executions = [
+            await self._start(request, output="fields", fields=fields) for request in (selection, baseline)
+        ]
+        compared = ComparedSearches(executions, own_terms, top)
+        async with aclosing(compared.updates(self._clock)) as updates:
+            async for update in updates:
+                yield update
 
     async def histogram(
         self, topics: Sequence[str], since_ms: int | None, until_ms: int | None, buckets: int
@@ -278,14 +283,6 @@ class LogSearch:
             await self._index_manager.refresh()
 
     # ------------------------------------------------------------------------------------------------------
-
-    async def _count_values(self, request: SearchRequest, fields: Sequence[str]) -> tuple[FacetCounts, int]:
-        """The values of fields in all matches, and the number of matches."""
-        execution = await self._start(request, output="fields", fields=fields)
-        async with aclosing(execution.updates()) as updates:
-            async for _ in updates:
-                pass
-        return execution.facet_counts, execution.totals.matches
 
     async def _start(
         self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()

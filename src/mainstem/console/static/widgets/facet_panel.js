@@ -26,6 +26,7 @@ export class FacetPanel {
   #differences = null;
   #openFacets = new Map();
   #search;
+  #stop;
   #note = h("p.hint", { role: "status" });
   #list = h("div.facet-list");
   #countButton;
@@ -33,9 +34,11 @@ export class FacetPanel {
 
   /**
    * `filter(term, exclude)` changes the query. `count` and `compare` start those requests; null: not offered.
+   * `stop()` ends the one that runs.
    */
-  constructor({ filter, count, compare }) {
+  constructor({ filter, count, compare, stop }) {
     this.#filter = filter;
+    this.#stop = stop;
     this.#search = h("input", {
       type: "search",
       placeholder: "Find a field",
@@ -100,13 +103,17 @@ export class FacetPanel {
     replaceContent(this.#note, this.#noteText());
     const isCounted = Boolean(this.#exactCounts || this.#differences) || this.#countedShare !== null;
     if (this.#countButton) this.#countButton.hidden = !this.#eventCount || isCounted;
-    if (this.#compareButton) this.#compareButton.hidden = !this.#eventCount || Boolean(this.#differences);
+    if (this.#compareButton)
+      this.#compareButton.hidden =
+        !this.#eventCount || Boolean(this.#differences) || this.#countedShare !== null;
     replaceContent(this.#list, this.#differences ? this.#differenceViews() : this.#facetViews());
   }
 
   #noteText() {
-    if (this.#countedShare !== null) return `Counting … ${Math.floor(this.#countedShare * 100)} %`;
-    if (this.#differences) return "Share among the matches / among all other events";
+    const counting =
+      this.#countedShare === null ? "" : `Counting … ${Math.floor(this.#countedShare * 100)} %`;
+    if (this.#differences) return `Share among the matches / among all other events. ${counting}`;
+    if (counting) return counting;
     if (this.#exactCounts) {
       const partly = this.#exactCounts.complete ? "" : ", as far as they were searched";
       return `Over all ${plural(this.#exactCounts.events, "match")}${partly}`;
@@ -206,7 +213,10 @@ export class FacetPanel {
 
   #differenceViews() {
     const searchText = this.#searchText;
-    const back = () => this.showDifferences(null);
+    const back = () => {
+      this.#stop();
+      this.showDifferences(null);
+    };
     const views = this.#differences
       .filter(({ field }) => field.toLowerCase().includes(searchText))
       .map(({ field, value, selected_share: share, baseline_share: baseline }) =>

@@ -22,11 +22,11 @@ from mainstem.doors.http.endpoint import (
     json_response,
 )
 from mainstem.doors.http.events_json import event_to_json, event_to_json_in_slices, parse_time
-from mainstem.doors.http.search_slots import Updates, search_slot, start_search
+from mainstem.doors.http.search_slots import AnyUpdate, Updates, search_slot, start_search
 from mainstem.http_api.search import (
     BucketJson,
-    CompareJson,
     CompareRequestJson,
+    ComparisonJson,
     DifferenceJson,
     DoneJson,
     FacetsJson,
@@ -42,7 +42,16 @@ from mainstem.http_api.search import (
     UpdateJson,
     ValueJson,
 )
-from mainstem.search.contract import Done, Facets, Hit, Progress, SearchRequest, Totals, Unreadable, Update
+from mainstem.search.contract import (
+    Comparison,
+    Done,
+    Facets,
+    Hit,
+    Progress,
+    SearchRequest,
+    Totals,
+    Unreadable,
+)
 
 FACETS_BUDGET_S = 60.0
 
@@ -51,7 +60,7 @@ def _totals(totals: Totals) -> TotalsJson:
     return TotalsJson(**asdict(totals))
 
 
-def _update_to_json(update: Update | Facets) -> UpdateJson:
+def _update_to_json(update: AnyUpdate) -> UpdateJson:
     match update:
         case Hit(event):
             return UpdateJson(hit=event_to_json(event))
@@ -65,6 +74,9 @@ def _update_to_json(update: Update | Facets) -> UpdateJson:
                 name: [ValueJson(value, count) for value, count in counts] for name, counts in values.items()
             }
             return UpdateJson(facets=FacetsJson(events, fields))
+        case Comparison(selected, baseline, differences):
+            rows = [DifferenceJson(**asdict(difference)) for difference in differences]
+            return UpdateJson(comparison=ComparisonJson(selected, baseline, rows))
         case Done(reason, totals, resume):
             return UpdateJson(done=DoneJson(reason, _totals(totals), resume))
 
@@ -115,16 +127,19 @@ async def facets(call: Call) -> Response:
 
 
 async def compare(call: Call) -> Response:
-    """List the values that distinguish the events of one search from those of another."""
+    """List the values that distinguish the events of one search from those of another: with progress, one
+    JSON object per line.
+
+    Closing the connection cancels it."""
     body = await call.json_body(CompareRequestJson)
-    async with search_slot(call):
-        differences = await call.context.search().compare(
-            body.selection.request(budget_s=FACETS_BUDGET_S),
-            body.baseline.request(budget_s=FACETS_BUDGET_S),
-            body.fields,
-            body.top,
-        )
-    return json_response(CompareJson([DifferenceJson(**asdict(difference)) for difference in differences]))
+    comparison = call.context.search().compare(
+        body.selection.request(budget_s=FACETS_BUDGET_S),
+        body.baseline.request(budget_s=FACETS_BUDGET_S),
+        body.fields,
+        body.top,
+    )
+    updates, release = await start_search(call, comparison)
+    return StreamedResponse(_lines(call, updates, exact=False), NDJSON, release)
 
 
 async def trace(call: Call) -> Response:
@@ -190,7 +205,8 @@ ENDPOINTS = (
         handle=compare,
         tag="search",
         bodies={JSON: CompareRequestJson},
-        reply=CompareJson,
+        reply=UpdateJson,
+        media=NDJSON,
         problems=_PROBLEMS,
     ),
     Endpoint(

@@ -1,6 +1,6 @@
 /** The facets of a search, and the requests that count or compare all matches on the server. */
 
-import { canUse, post, streamLines } from "../../lib/api.js";
+import { canUse, streamLines } from "../../lib/api.js";
 import { errorNotice, openDialog } from "../../widgets/components.js";
 import { FacetPanel } from "../../widgets/facet_panel.js";
 
@@ -18,6 +18,7 @@ export class SearchFacets {
       filter,
       count: canUse("post", "facets") ? () => this.#count() : null,
       compare: canUse("post", "compare") ? () => this.#compare() : null,
+      stop: () => this.#stop(),
     });
     this.element = this.#panel.element;
   }
@@ -41,35 +42,47 @@ export class SearchFacets {
     this.#counting = null;
   }
 
-  async #count() {
+  #stop() {
     this.dispose();
-    const counting = new AbortController();
-    this.#counting = counting;
-    const request = { ...this.#query.matches(), top: VALUES_PER_FIELD };
+    this.#panel.showCountProgress(null);
+  }
+
+  async #count() {
     let counts = null;
-    try {
-      for await (const { facets, progress, done } of streamLines("facets", request, counting.signal)) {
-        if (counting !== this.#counting) return;
-        if (facets) counts = facets;
-        else if (progress) this.#panel.showCountProgress(progress.totals.share);
-        else if (done) this.#panel.showExactCounts(exactCounts(counts, done));
-      }
-    } catch (error) {
-      if (counting !== this.#counting || error.name === "AbortError") return;
-      this.#panel.showCountProgress(null);
-      openDialog("The matches could not be counted", errorNotice(error));
-    }
+    const request = { ...this.#query.matches(), top: VALUES_PER_FIELD };
+    await this.#stream("facets", request, "The matches could not be counted", ({ facets, done }) => {
+      if (facets) counts = facets;
+      else if (done) this.#panel.showExactCounts(exactCounts(counts, done));
+    });
   }
 
   /** Compare the matches with all other events of the same topics and times. */
   async #compare() {
     const { query, ...scope } = this.#query.matches();
     const baseline = { query: query ? `NOT (${query})` : "", ...scope };
+    const request = { selection: { query, ...scope }, baseline };
+    await this.#stream("compare", request, "The matches could not be compared", ({ comparison, done }) => {
+      if (comparison) this.#panel.showDifferences(comparison.differences);
+      else if (done) this.#panel.showCountProgress(null);
+    });
+  }
+
+  /** Read the lines of a request, which replaces the one before it, and show its progress. */
+  async #stream(path, request, failure, handle) {
+    this.dispose();
+    const counting = new AbortController();
+    this.#counting = counting;
+    this.#panel.showCountProgress(0);
     try {
-      const reply = await post("compare", { selection: { query, ...scope }, baseline });
-      this.#panel.showDifferences(reply.differences);
+      for await (const line of streamLines(path, request, counting.signal)) {
+        if (counting !== this.#counting) return;
+        if (line.progress) this.#panel.showCountProgress(line.progress.totals.share);
+        else handle(line);
+      }
     } catch (error) {
-      openDialog("The matches could not be compared", errorNotice(error));
+      if (counting !== this.#counting || error.name === "AbortError") return;
+      this.#panel.showCountProgress(null);
+      openDialog(failure, errorNotice(error));
     }
   }
 }

@@ -1,0 +1,105 @@
+"""The field values that a query itself asks for, which say nothing new about its matches.
+
+Owns: leaving them out where values are ranked: of the matches of `carrier:UA`, all have the carrier UA.
+Refuses: to test events (`matcher.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from mainstem.search.match.values import is_null_test, scalar_test, text_test
+from mainstem.search.query.ast import And, Glob, Node, Not, Or, Regex, Term, Test, Text
+from mainstem.search.query.format import format_target
+from mainstem.search.query.necessary_terms import number_bounds
+from mainstem.search.query.parser import parse
+from mainstem.search.text.freetext import patterns_test, words_test
+from mainstem.search.text.numbers import SpelledNumber, number_of
+from mainstem.search.text.regex import finder
+from mainstem.search.text.tokens import tokens
+
+ValueTest = Callable[[str], bool]
+
+
+class OwnTerms:
+    """The terms of one or several queries, as tests of the values that facets show."""
+
+    def __init__(self, *queries: str) -> None:
+        """Raises QueryError."""
+        self.fields: set[str] = set()
+        """The names of the fields that the queries test."""
+        self._named: dict[str, list[ValueTest]] = {}
+        self._tested: dict[str, list[ValueTest]] = {}
+        for term in (term for query in queries for term in _terms(parse(query))):
+            name = format_target(term.target) if term.target.kind != "text" else ""
+            test = _value_test(term)
+            self._tested.setdefault(name, []).append(test)
+            if isinstance(term.test, Text):
+                self._named.setdefault(name, []).append(test)
+        self.fields.update(name for name in self._tested if name)
+
+    def may_name(self, field: str) -> bool:
+        """Whether a query may name some value of the field."""
+        return field in self._named or "" in self._named
+
+    def names(self, field: str, value: str) -> bool:
+        """Whether a query names this value of the field, as `carrier:UA` and the word `ua` do."""
+        return _any_passes(self._named, field, value)
+
+    def tests(self, field: str, value: str) -> bool:
+        """Whether a test of a query passes this value of the field, as `dep_delay:>120` does 121."""
+        return _any_passes(self._tested, field, value)
+
+
+def _any_passes(tests: dict[str, list[ValueTest]], field: str, value: str) -> bool:
+    return any(test(value) for test in (*tests.get(field, ()), *tests.get("", ())))
+
+
+def _terms(node: Node) -> Iterator[Term]:
+    match node:
+        case Term():
+            yield node
+        case Not(child):
+            yield from _terms(child)
+        case And(children) | Or(children):
+            for child in children:
+                yield from _terms(child)
+
+
+def _value_test(term: Term) -> ValueTest:
+    test = term.test
+    match term.target.kind:
+        case "text":
+            return _free_test(test)
+        case "field":
+            return _field_test(test)
+        case "partition" | "offset":
+            begin, end = number_bounds(test)
+            return lambda value: (begin is None or int(value) >= begin) and (end is None or int(value) < end)
+        case "time":
+            return lambda value: False
+        case _:
+            return text_test(test)
+
+
+def _free_test(test: Test) -> ValueTest:
+    match test:
+        case Text(text):
+            return words_test(tokens(text))
+        case Glob(pattern):
+            return patterns_test(pattern)
+        case Regex(pattern):
+            return finder(pattern)
+        case _:
+            raise AssertionError("a test of free text is a Text, Glob or Regex")
+
+
+def _field_test(test: Test) -> ValueTest:
+    """A test of a value's text, which was a string or a number."""
+    passes = scalar_test(test)
+    passes_null = is_null_test(test)
+    return lambda value: (
+        passes(value)
+        or (number_of(value) is not None and passes(SpelledNumber(value)))
+        or (passes_null and value == "null")
+    )
