@@ -36,6 +36,12 @@ class UnknownTopic(StreamError):
     """The error if the topic or the partition does not exist."""
 
 
+def no_partition(topic: str, partition: int, count: int) -> str:
+    """The text of an UnknownTopic for a partition that the topic does not have."""
+    present = "only partition 0" if count == 1 else f"partitions 0 to {count - 1}"
+    return f"topic {topic}: there is no partition {partition}; it has {present}"
+
+
 class TopicExists(StreamError):
     """The error for creating a topic whose name another topic has."""
 

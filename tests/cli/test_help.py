@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mainstem.cli import mainstem
+from mainstem.cli import mainstem, run
 from mainstem.cli.exit_codes import ExitCode
 from tests.cli.conftest import command
 
@@ -97,3 +97,22 @@ if __name__ == "__main__":
     before, rest = PAGE.read_text().split("<!-- exit codes -->")
     after = rest.split("<!-- /exit codes -->")[1]
     PAGE.write_text(f"{before}<!-- exit codes -->\n{exit_codes_table()}\n<!-- /exit codes -->{after}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("produce", "t", "--header", "caf\udce9=x"),
+        ("produce", "t\udce9"),
+        ("tail", "t\udce9"),
+        ("search", "word", "--topic", "t\udce9"),
+        ("groups", "describe", "g\udce9"),
+        ("topics", "create", "t", "--config", "a=\udce9"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_an_argument_that_is_not_utf8_is_refused(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*arguments, "--at", "127.0.0.1:1"]) == ExitCode.USAGE
+    assert capsys.readouterr().err.splitlines()[-2].endswith(" is not UTF-8")

@@ -77,7 +77,10 @@ def test_an_event_that_the_server_refuses_is_reported_by_line(mainstem: Mainstem
     mainstem("topics", "create", "small", "--config", "max.message.bytes=1000")
     done = mainstem("produce", "small", stdin="a\n" + "b" * 5_000 + "\nc\n")
     assert done.code == 4
-    assert "standard input, line 2: topic small: " in done.err
+    problem = "topic small: larger than the topic accepts (max.message.bytes)"
+    assert done.err.splitlines()[0] == f"standard input, line 2: {problem}"
+    assert done.err.splitlines()[1].endswith("; 1 bad line left out")
+    assert sorted(row["value"] for row in events(mainstem, "small")) == ["a", "c"]
 
 
 def test_compressed_files_are_read_directly(mainstem: Mainstem, tmp_path: Path) -> None:
@@ -113,7 +116,10 @@ def test_a_partition_can_be_chosen(mainstem: Mainstem) -> None:
     assert [row["partition"] for row in events(mainstem, "chosen")] == [2, 2]
     done = mainstem("produce", "chosen", "--partition", "5", stdin="a\n")
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith("mainstem: topic chosen: there is no such")
+    assert (
+        done.err.splitlines()[-1]
+        == "mainstem: topic chosen: there is no partition 5; it has partitions 0 to 2"
+    )
 
 
 def test_a_failure_is_one_line_however_many_batches_are_in_flight(mainstem: Mainstem) -> None:
@@ -122,7 +128,7 @@ def test_a_failure_is_one_line_however_many_batches_are_in_flight(mainstem: Main
     assert done.code == 1
     summary, error = done.err.splitlines()
     assert summary.startswith("produced 0 events, ")
-    assert error.startswith("mainstem: topic narrow: there is no such")
+    assert error == "mainstem: topic narrow: there is no partition 5; it has only partition 0"
 
 
 def test_a_key_stays_as_it_is_spelled(mainstem: Mainstem) -> None:
@@ -148,3 +154,18 @@ def test_a_time_that_no_event_can_have_is_a_bad_line(mainstem: Mainstem) -> None
     done = mainstem("produce", "late", "--timestamp", "at", stdin='{"at":1e300}\n{"at":1e400}\n')
     assert done.code == 4
     assert done.err.splitlines()[0] == "standard input, line 1: 1e+300 is not a time"
+
+
+def test_a_line_whose_time_is_refused_takes_no_other_line_with_it(mainstem: Mainstem) -> None:
+    times = [1_700_000_000 + number for number in range(40)]
+    times[7] = times[30] = 99_999_999_999  # in the year 5138
+    lines = "".join(f'{{"at":{time_s}}}\n' for time_s in times)
+    done = mainstem("produce", "refused", "--timestamp", "at", stdin=lines)
+    assert done.code == 4
+    why = (
+        "topic refused: its time is too far in the future or in the past for the topic"
+        " (message.timestamp.after.max.ms, message.timestamp.before.max.ms)"
+    )
+    assert done.err.splitlines()[:2] == [f"standard input, line {number}: {why}" for number in (8, 31)]
+    published = sorted(row["timestamp_ms"] // 1000 for row in events(mainstem, "refused"))
+    assert published == [time_s for time_s in times if time_s < 99_999_999_999]

@@ -173,3 +173,48 @@ def test_a_damaged_batch_is_counted_and_skipped(tmp_path: Path) -> None:
         "mainstem: hurt 0@50: damaged, skipped",
         "mainstem: 1 damaged range could not be read",
     ]
+
+
+def test_an_offset_beyond_the_end_is_reported(mainstem: Mainstem) -> None:
+    mainstem("topics", "create", "short", "--partitions", "2")
+    mainstem("produce", "short", "--partition", "1", stdin="a\nb\nc\n")
+    done = mainstem("tail", "short", "--from", "1795983497895", "--until", "latest")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "mainstem: --from 1795983497895: offset 1,795,983,497,895 is beyond the end of short, which is 3;"
+        " for the time, write 2026-11-29T20:18:17.895Z\n"
+    )
+    done = mainstem("tail", "short", "--from", "earliest", "--until", "4")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "mainstem: --until 4: offset 4 is beyond the end of short, which is 3\n"
+    done = mainstem("tail", "short", "--from", "2", "--until", "latest")
+    assert (done.code, [row[-1] for row in done.rows]) == (0, ["c"])
+    assert done.err == "mainstem: --from 2: short partition 0 ends at 0\n"
+    done = mainstem("groups", "reset", "short-group", "--topic", "short", "--to", "99")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "mainstem: --to 99: offset 99 is beyond the end of short, which is 3\n"
+
+
+def test_output_in_a_pipe_is_utf8_whatever_the_encoding(mainstem: Mainstem) -> None:
+    mainstem("produce", "euro", stdin="caf\u00e9 \u20ac\n")
+    for name, encoding in (("PYTHONIOENCODING", "latin-1"), ("PYTHONIOENCODING", "ascii"), ("LC_ALL", "C")):
+        done = mainstem("tail", "euro", "-n", "1", **{name: encoding})
+        assert (done.code, done.rows[0][-1]) == (0, "caf\u00e9 \u20ac")
+
+
+def test_a_terminal_gets_escapes_for_characters_that_it_has_not(server: Server) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mainstem", "topics", "describe", "caf\u00e9-\u20ac"],
+            env={**os.environ, "MAINSTEM_AT": server.address, "PYTHONIOENCODING": "latin-1"},
+            stdout=theirs,
+            stderr=theirs,
+            timeout=60,
+        )
+        shown = os.read(ours, 10_000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 1
+    assert shown.startswith(b"mainstem: topic caf\xe9-\\u20ac: ")

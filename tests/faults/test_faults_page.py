@@ -32,6 +32,8 @@ ALSO = (
     "leads nowhere",
     "header name that is not UTF-8",
     "100,000 deep",
+    "not plain lines",
+    "offset beyond the end",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 

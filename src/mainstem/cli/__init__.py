@@ -8,6 +8,7 @@ click.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -67,7 +68,18 @@ def mainstem() -> None:
 
 def main() -> None:
     """Entry point of the `mainstem` command: run the command line and exit with its code."""
+    set_output_encodings()
     sys.exit(run(sys.argv[1:]))
+
+
+def set_output_encodings() -> None:
+    """Let output never fail for a character: in a pipe it is UTF-8, whatever the locale; on a terminal that
+    has not the character, it is escaped (`\\u20ac`)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if not stream.isatty():
+                stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(arguments: list[str]) -> int:

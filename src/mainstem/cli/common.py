@@ -42,9 +42,28 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
+FILE_PARAMETERS = frozenset({"files", "output", "data"})
+"""Parameters whose bytes need not be UTF-8, because they are paths."""
+
+
+def refuse_broken_text() -> None:
+    """Refuse arguments of the command that are not UTF-8. Names and texts go over the wire, where such bytes
+    could not be written; librdkafka would end the process. Raises UsageError."""
+    for name, value in click.get_current_context().params.items():
+        if isinstance(value, dict):
+            value = tuple(f"{key}={text}" for key, text in value.items())
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and name not in FILE_PARAMETERS:
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise click.UsageError(f"{name}: {text[:100]!a} is not UTF-8") from None
+
+
 def with_engine(address: str, work: Callable[[Engine], Awaitable[T]]) -> T:
     """Run `work` on the engine at HOST:PORT, then close the engine. Raises NotReachable if no server responds
     there."""
+    refuse_broken_text()
     import asyncio
 
     from mainstem.contract import NotReachable

@@ -1,6 +1,8 @@
-"""Reads lines of files and of standard input in bounded memory; `.zst` and `.gz` files are decompressed.
+"""Reads lines of files and of standard input in bounded memory; what is gzip or zstd is decompressed.
 
-Owns: `InputLines`. Refuses: lines longer than LINE_BYTES_MAX, which are skipped and reported.
+Owns: `InputLines`, and how compression is recognized: by the first bytes, whatever the name of the file.
+Refuses: lines longer than LINE_BYTES_MAX, which are skipped and reported, and other compressions, whose bytes
+would become events. A byte order mark at the start is no part of the first line.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 18
 LINE_BYTES_MAX = 64 << 20
@@ -29,6 +31,17 @@ with open(sys.argv[1], "rb") as file:
     except (cramjam.DecompressionError, OSError) as error:
         sys.exit(str(error))
 """
+
+
+GZIP, ZSTD, BYTE_ORDER_MARK = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xef\xbb\xbf"
+UNREADABLE_FORMATS = (
+    (b"\xfd7zXZ\x00", "is compressed with xz", "xz -dc"),
+    (b"BZh91AY&SY", "is compressed with bzip2", "bzip2 -dc"),
+    (b"\x04\x22\x4d\x18", "is compressed with lz4", "lz4 -dc"),
+    (b"PK\x03\x04", "is a zip file", "unzip -p"),
+)
+"""First bytes of what this module cannot read, what it is, and the command that makes lines of it."""
+MAGIC_BYTES = 10
 
 
 class InputError(Exception):
@@ -65,30 +78,48 @@ class InputLines:
 
     def _chunks(self, path: str) -> Iterator[bytes]:
         if path == "-":
-            yield from self._plain(sys.stdin.buffer)
-        elif path.endswith(".zst"):
-            yield from self._zstd(path)
-        elif path.endswith(".gz"):
-            yield from self._gzip(path)
-        else:
-            with open(path, "rb", buffering=0) as file:
-                yield from self._plain(file)
+            yield from self._decoded(path, sys.stdin.buffer)
+            return
+        with open(path, "rb") as file:
+            yield from self._decoded(path, file)
 
-    def _plain(self, file: IO[bytes] | io.RawIOBase) -> Iterator[bytes]:
+    def _decoded(self, path: str, file: BinaryIO) -> Iterator[bytes]:
+        assert isinstance(file, io.BufferedReader), "standard input and files are buffered"
+        # Only what is there: a slow pipe is not waited for, and no compressor writes less than this at once.
+        magic = file.peek(MAGIC_BYTES)[:MAGIC_BYTES]
+        name = "standard input" if path == "-" else path
+        if magic[:2] in (b"\xff\xfe", b"\xfe\xff") and 0 in magic[2:4]:  # with a character of ASCII
+            command = "iconv -f UTF-16 -t UTF-8 FILE | mainstem produce TOPIC"
+            raise InputError(f"{name} is UTF-16; make lines of it: {command}")
+        for prefix, what, command in UNREADABLE_FORMATS:
+            if magic.startswith(prefix):
+                raise InputError(f"{name} {what}; make lines of it: {command} FILE | mainstem produce TOPIC")
+        if magic.startswith(ZSTD):
+            if not Path(path).is_file():
+                command = "zstd -dc FILE | mainstem produce TOPIC"
+                raise InputError(f"{name} is compressed with zstd; name a file, or: {command}")
+            chunks = self._zstd(path)
+        elif magic.startswith(GZIP):
+            chunks = self._gzip(file)
+        else:
+            chunks = self._plain(file)
+        yield from _without_byte_order_mark(chunks)
+
+    def _plain(self, file: io.BufferedReader) -> Iterator[bytes]:
         # read1 returns the bytes that are available: the writer of a pipe may be slow, and its first lines
         # must not wait for later ones.
-        read = getattr(file, "read1", file.read)
-        while chunk := read(CHUNK_BYTES):
+        while chunk := file.read1(CHUNK_BYTES):
             self.read_bytes += len(chunk)
             yield chunk
 
-    def _gzip(self, path: str) -> Iterator[bytes]:
+    def _gzip(self, stored: io.BufferedReader) -> Iterator[bytes]:
         import gzip
 
-        with open(path, "rb") as stored, gzip.open(stored, "rb") as file:
-            read_before = self.read_bytes
-            while chunk := file.read(CHUNK_BYTES):
-                self.read_bytes = read_before + stored.tell()
+        read_before = self.read_bytes
+        with gzip.open(stored, "rb") as file:
+            while chunk := file.read1(CHUNK_BYTES):
+                if stored.seekable():
+                    self.read_bytes = read_before + stored.tell()
                 yield chunk
 
     def _zstd(self, path: str) -> Iterator[bytes]:
@@ -112,6 +143,16 @@ class InputLines:
             finally:
                 child.kill()
         self.read_bytes = read_before + stored_bytes
+
+
+def _without_byte_order_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if start != BYTE_ORDER_MARK[: len(start)]:
+            break
+    yield start.removeprefix(BYTE_ORDER_MARK)
+    yield from chunks
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[tuple[int, bytes | None]]:

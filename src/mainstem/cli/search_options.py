@@ -23,6 +23,7 @@ from mainstem.cli.common import (
     format_size,
     plural,
     print_error,
+    refuse_broken_text,
     style_error,
 )
 from mainstem.cli.exit_codes import ExitCode
@@ -107,6 +108,7 @@ class SearchTarget:
 def with_search(address: str, query: str, work: Callable[[SearchTarget], Awaitable[int]]) -> int:
     """Run `work` on the search of what is at HOST:PORT; returns the exit code. Errors are reported here and
     become USAGE, because FAILED means that there are no matches."""
+    refuse_broken_text()
     import asyncio
 
     from mainstem.search.match.matcher import Matcher

@@ -23,6 +23,7 @@ from mainstem.cli.common import (
     tab_cell,
     with_engine,
 )
+from mainstem.cli.offsets import check_offset
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
 
@@ -174,6 +175,7 @@ def reset_group(
         partitions = {partition for partition in old_offsets if not topics or partition[0] in topics}
         for topic in topics or {topic for topic, _ in old_offsets}:
             partitions |= {(topic, partition) for partition in range(await engine.partitions(topic))}
+        await check_offset(engine, "--to", start_point, partitions)
         changes = []
         for topic, partition in sorted(partitions):
             new_offset = await resolve_offset(engine, topic, partition, start_point)

@@ -78,7 +78,8 @@ def command(
 ) -> int:
     """Write each line of FILE (by default, or for -, of standard input) as an event to TOPIC.
 
-    The line is the value, unchanged; blank lines are skipped. Files ending in .zst or .gz are decompressed.
+    The line is the value, unchanged; blank lines are skipped. gzip and zstd are decompressed, whatever the
+    names of the files.
     With --key or --timestamp, every line must be a JSON object with that field; a null key makes an event
     without a key. A bad line is reported with its number, and the other lines are written (exit code 4).
     """
@@ -188,14 +189,24 @@ class _Producer:
             if not results:
                 self._fail(error)
                 return
+        refused = _LineBatch(batch.path)
+        problem = ""
         for number, event, result in zip(batch.line_numbers, batch.events, results, strict=True):
             if isinstance(result, Position):
                 self._tally.events += 1
                 self._tally.bytes += len(event.value or b"")
             elif isinstance(result, (EventTooLarge, InvalidArgument)):
-                self._report_bad_line(batch.path, number, str(result))
+                refused.add(number, event)
+                problem = str(result)
             else:
                 self._fail(result)
+        if len(refused.events) == 1:
+            self._report_bad_line(batch.path, refused.line_numbers[0], problem)
+        elif refused.events and not self._stopped:
+            # A server refuses all events that travel together because of one of them. So they travel again,
+            # in ever smaller groups.
+            for half in refused.halves():
+                await self._publish(engine, half)
 
     def _fail(self, error: StreamError) -> None:
         self._stopped = True
@@ -221,12 +232,11 @@ class _Producer:
             self._report_bad_line(batch.path, number, "longer than 64 MiB")
         elif line:
             try:
-                batch.events.append(self._make_event(line))
+                event = self._make_event(line)
             except ValueError as error:
                 self._report_bad_line(batch.path, number, str(error))
             else:
-                batch.line_numbers.append(number)
-                batch.bytes += len(line)
+                batch.add(number, event)
 
     def _report_bad_line(self, path: str, number: int, why: str) -> None:
         self._tally.bad_lines += 1
@@ -247,6 +257,20 @@ class _LineBatch:
     line_numbers: list[int] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
     bytes: int = 0
+
+    def add(self, line_number: int, event: NewEvent) -> None:
+        """Add the event of a line."""
+        self.line_numbers.append(line_number)
+        self.events.append(event)
+        self.bytes += len(event.value or b"")
+
+    def halves(self) -> tuple[_LineBatch, _LineBatch]:
+        """The events in two batches, in the same order."""
+        middle = len(self.events) // 2
+        return (
+            _LineBatch(self.path, self.line_numbers[:middle], self.events[:middle]),
+            _LineBatch(self.path, self.line_numbers[middle:], self.events[middle:]),
+        )
 
 
 def _raise_first(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -24,6 +24,7 @@ from mainstem.cli.common import (
     with_engine,
 )
 from mainstem.cli.exit_codes import ExitCode
+from mainstem.cli.offsets import check_offset
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import StartPoint, parse_start_point
 
@@ -134,7 +135,10 @@ class _TopicTail:
     async def between(self, engine: Engine, start: StartPoint, until: StartPoint | None) -> None:
         """Show events from one point to another, or without end."""
         ranges: dict[tuple[str, int], _ReadRange] = {}
-        for topic, partition in await _partitions(engine, self._topics):
+        partitions = await _partitions(engine, self._topics)
+        await check_offset(engine, "--from", start, partitions)
+        await check_offset(engine, "--until", until, partitions)
+        for topic, partition in partitions:
             begin = await resolve_offset(engine, topic, partition, start)
             end = None if until is None else await resolve_offset(engine, topic, partition, until)
             if end is None or begin < end:

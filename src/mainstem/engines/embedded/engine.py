@@ -37,6 +37,7 @@ from mainstem.contract import (
     TopicSummary,
     UnknownGroup,
     UnknownTopic,
+    no_partition,
 )
 from mainstem.coordinator.errors import NonEmptyGroup
 from mainstem.coordinator.groups.types import CommitRequest, GroupView, NewOffset, TopicRef
@@ -412,7 +413,7 @@ class EmbeddedEngine:
     def _partition(self, name: str, index: int) -> Partition:
         topic = self._topic(name)
         if not 0 <= index < topic.partitions:
-            raise UnknownTopic(f"topic {name}: there is no partition {index}")
+            raise UnknownTopic(no_partition(name, index, topic.partitions))
         return self._node.partition(topic, index)
 
 

@@ -7,6 +7,7 @@ loop, and creating a topic by looking it up. It treats a mainstem server like an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ from mainstem.contract import (
     TopicInfo,
     TopicSummary,
     UnknownTopic,
+    no_partition,
 )
 from mainstem.engines.kafka.admin_calls import AdminCalls
 from mainstem.engines.kafka.conversions import partition_info, topic_setting
@@ -141,7 +143,23 @@ class KafkaEngine:
         pending = PendingPublish(topic, len(events), asyncio.get_running_loop())
         async with self._enqueue_lock:  # keeps the order of the calls
             await self._admin.in_thread(self._enqueue, topic, events, pending)
-        return await pending.done
+        try:
+            return await pending.done
+        except UnknownTopic as error:
+            chosen = max((event.partition for event in events if event.partition is not None), default=-1)
+            explained = await self._explain_partition(topic, chosen, error)
+            explained.results = [
+                explained if isinstance(result, UnknownTopic) else result for result in error.results
+            ]
+            raise explained from None
+
+    async def _explain_partition(self, topic: str, partition: int, error: UnknownTopic) -> UnknownTopic:
+        """The error if it is the partition that is missing, and not the topic; otherwise `error`."""
+        with contextlib.suppress(UnknownTopic):
+            count = await self._admin.partitions(topic)
+            if partition >= count:
+                return UnknownTopic(no_partition(topic, partition, count))
+        return error
 
     def _enqueue(self, topic: str, events: Sequence[NewEvent], pending: PendingPublish) -> None:
         producer = self._get_producer()
@@ -187,7 +205,10 @@ class KafkaEngine:
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the contract."""
-        bounds = await self._admin.bounds([(topic, partition)])
+        try:
+            bounds = await self._admin.bounds([(topic, partition)])
+        except UnknownTopic as error:
+            raise await self._explain_partition(topic, partition, error) from None
         return bounds[topic, partition]
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
@@ -205,7 +226,7 @@ class KafkaEngine:
             count = await self.partitions(topic)
             for position in start:
                 if position.topic == topic and not 0 <= position.partition < count:
-                    raise UnknownTopic(f"topic {topic}: there is no partition {position.partition}")
+                    raise UnknownTopic(no_partition(topic, position.partition, count))
         return KafkaReader(self._threads, self._common, self._clock, self._headers, start)
 
     async def join(

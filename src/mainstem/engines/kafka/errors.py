@@ -57,6 +57,25 @@ _CLASSES: dict[type[contract.StreamError], tuple[int, ...]] = {
 }
 _BY_CODE = {code: error_class for error_class, codes in _CLASSES.items() for code in codes}
 
+_TEXTS_BY_CODE = {
+    KafkaError._MSG_TIMED_OUT: (
+        "not acknowledged in time; the server's log says why (disk full, disk not responding)"
+    ),
+    KafkaError.INVALID_TIMESTAMP: (
+        "its time is too far in the future or in the past for the topic (message.timestamp.after.max.ms,"
+        " message.timestamp.before.max.ms)"
+    ),
+    KafkaError.MSG_SIZE_TOO_LARGE: "larger than the topic accepts (max.message.bytes)",
+    KafkaError.RECORD_LIST_TOO_LARGE: "larger than a segment of the topic (segment.bytes)",
+    KafkaError.INVALID_RECORD: "the server refuses the event; a compacted topic needs a key",
+    KafkaError.TOPIC_EXCEPTION: (
+        "not a valid name: letters, digits, dots, underscores and dashes, at most 249; or an internal topic"
+    ),
+    KafkaError.KAFKA_STORAGE_ERROR: "the server's disk failed; its log says what to do",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "the server does not know the compression",
+}
+"""Texts for error codes of which librdkafka says too little."""
+
 UNREADABLE = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
 """Error codes that a consumer reports for a batch that it cannot decode."""
 
@@ -77,13 +96,12 @@ def translate(error: KafkaError | KafkaException, subject: str) -> contract.Stre
     if isinstance(error, KafkaException):
         error = error.args[0]
     error_class = _BY_CODE.get(error.code(), contract.StreamError)
+    text = _TEXTS_BY_CODE.get(error.code(), "")
     texts = {
         contract.UnknownTopic: "there is no such topic or partition",
         contract.TopicExists: "exists already",
         contract.UnknownGroup: "there is no such group",
         contract.GroupInUse: "the group has members; stop them first",
     }
-    text = texts.get(error_class) or str(error.str()).strip().rstrip(".")
-    if error.code() == KafkaError._MSG_TIMED_OUT:
-        text = "not acknowledged in time; the server's log says why (disk full, disk not responding)"
+    text = text or texts.get(error_class) or str(error.str()).strip().rstrip(".")
     return error_class(f"{subject}: {text}")
