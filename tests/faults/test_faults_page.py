@@ -27,6 +27,7 @@ ALSO = (
     "Batches are missing",
     "older version, 0.1.0",
     "same in binary floating point",
+    "of one user beside everybody's searches",
     "symbolic link",
     "no client can read",
     "leads nowhere",

@@ -25,11 +25,12 @@ from mainstem.search.blocks.batches import locate_batches
 from mainstem.search.cluster import client_protocol as wire
 from mainstem.search.cluster.broker_client import BrokerClient
 from mainstem.search.cluster.client_protocol import BrokerRequest
+from mainstem.search.cluster.messages import ClusterPartition
 from mainstem.search.cluster.plan import TimeEstimate, closed_spans, cut_spans, span_events
 from mainstem.search.cluster.search import ClusterSearch
 from mainstem.search.cluster.span_reader import SpanReader, TopicIdPartition, visible_batches
 from mainstem.search.contract import Done, Hit, SearchRequest, Unreadable
-from mainstem.search.ipc import ClusterPartition, Unit
+from mainstem.search.ipc import Unit
 from tests.search.search_rig import NOW_MS, Row, SearchRig, brute_force, run, run_on_search_rig
 from tests.search.test_search import QUERIES, fill
 from tests.support.ports import free_port

@@ -40,6 +40,7 @@ from mainstem.search.contract import (
 )
 from mainstem.search.facets import FacetCounts
 from mainstem.search.ipc import (
+    Paused,
     Reply,
     Request,
     RequestFailed,
@@ -48,10 +49,12 @@ from mainstem.search.ipc import (
     ScanReply,
     ScanRequest,
     Unit,
+    ValueCounts,
 )
 from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.targets import in_turns, yield_to_loop
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
+from mainstem.search.workers.schedule import JobGroup
 
 UNIT_MATCH_BYTES = 4 << 20
 TOKEN_INTERVAL_S = 1e-4
@@ -71,6 +74,8 @@ class WorkItem:
     excluded: bool = False
     """Whether no event of the unit can match; it is not sent to a worker then."""
     scanned_bytes: int = 0
+    counted_matches: int = 0
+    """Matches of the unit that are counted in the totals, if the search returns no events."""
     indexed: bool = False
     """Whether the full-text index was applied: the unit has only batches that may match, or is excluded."""
     covered_bytes: int | None = None
@@ -99,7 +104,10 @@ class SearchExecution:
         *,
         output: str = "events",
         fields: Sequence[str] = (),
+        group: JobGroup[WorkerJob] | None = None,
     ) -> None:
+        """`group`: the account of the search with the workers; several executions may be one search."""
+        self._group: JobGroup[WorkerJob] = JobGroup() if group is None else group
         self._pool, self._clock, self._request, self._now_ms = pool, clock, request, now_ms
         self._pending = deque(items)
         self._active: deque[WorkItem] = deque()
@@ -117,7 +125,12 @@ class SearchExecution:
         try:
             reason: Reason = "complete"
             while self._dispatch():
-                for update in self._handle_reply(await self._next_reply()):
+                reply = await self._next_reply()
+                if isinstance(reply, ValueCounts):
+                    self.facet_counts.merge({reply.field: reply.counts})
+                    await yield_to_loop()
+                    continue  # the matches that were counted follow with Paused or ScanReply
+                for update in self._handle_reply(reply):
                     yield update
                 if self.totals.matches >= self._limit:
                     reason = "limit"
@@ -199,7 +212,7 @@ class SearchExecution:
         while self._pending and len(self._active) < active_max:
             item = self._pending.popleft()
             if not item.excluded:
-                item.job = self._pool.submit(partial(self._scan_request, item.unit))
+                item.job = self._pool.submit(partial(self._scan_request, item.unit), self._group)
             self._active.append(item)
         return bool(self._active)
 
@@ -251,6 +264,8 @@ class SearchExecution:
         elif isinstance(reply, ScanDamage):
             totals.undecodable += 1
             yield Unreadable(Position(unit.topic, unit.partition, reply.offset), reply.reason)
+        elif isinstance(reply, Paused):
+            self._count_matches(item, reply.rest.so_far.matches)
         elif isinstance(reply, ScanReply):
             self._handle_scan_reply(item, reply)
         elif isinstance(reply, RequestFailed):
@@ -265,20 +280,25 @@ class SearchExecution:
         unit, totals = item.unit, self.totals
         totals.events += reply.events
         item.scanned_bytes += reply.bytes
-        if self._output != "events":
-            totals.matches += reply.matches
-            self.facet_counts.merge(reply.value_counts)
-        elif reply.stopped_at is not None:
+        self._count_matches(item, reply.matches)
+        if self._output == "events" and reply.stopped_at is not None:
             rest = self._unscanned_part(unit, reply.stopped_at)
             if rest is not None:
                 item.unit = rest
-                item.job = self._pool.submit(partial(self._scan_request, rest))
+                item.job = self._pool.submit(partial(self._scan_request, rest), self._group)
                 return
         scanned = min(unit.end - unit.start, item.scanned_bytes)
         totals.scanned_bytes += scanned
         totals.skipped_bytes += item.size - scanned
         totals.indexed_bytes += item.size - scanned if item.indexed else 0
         self._finish(item)
+
+    def _count_matches(self, item: WorkItem, matches: int) -> None:
+        """Add the matches of an item that were not counted yet. `matches`: those since the start of its
+        scan."""
+        if self._output != "events":
+            self.totals.matches += matches - item.counted_matches
+            item.counted_matches = matches
 
     def _unscanned_part(self, unit: Unit, stopped_at: int) -> Unit | None:
         """The part of a unit after this offset, in the order of the search. None: there is none."""

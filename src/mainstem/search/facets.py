@@ -11,7 +11,7 @@ fewer values, and close for the frequent values of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import nlargest, nsmallest
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -45,6 +45,14 @@ class FieldCounts(msgspec.Struct, array_like=True):
             for value, count in others.items():
                 mine[value] = mine.get(value, 0) + count
         self.prune()
+
+    def split(self, size: int) -> Iterator[FieldCounts]:
+        """The same counts in parts of at most `size` values."""
+        for is_number, mine in ((False, self.texts), (True, self.numbers)):
+            values = iter(mine.items())
+            while part := dict(islice(values, size)):
+                spellings = {value: self.spellings[value] for value in part if value in self.spellings}
+                yield FieldCounts({}, part, spellings) if is_number else FieldCounts(part, {}, {})
 
     def prune(self) -> None:
         """Drop the rarest values if there are far too many."""

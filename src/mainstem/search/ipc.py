@@ -1,9 +1,9 @@
 """The messages between the server and its search workers, over pipes.
 
-Owns: the requests and replies, and their frames: 4 bytes of length, big-endian, then a message in msgpack.
-There is no version number, because the server starts the workers: both sides run the same code. Each request
-has an id; all its replies have the same id, and one of FINAL_REPLIES ends it. Refuses: to read or write the
-pipes (`workers/`).
+Owns: the requests and replies (those about clusters are in `cluster/messages.py`), and their frames: 4 bytes
+of length, big-endian, then a message in msgpack. There is no version number, because the server starts the
+workers: both sides run the same code. Each request has an id; all its replies have the same id, and one of
+FINAL_REPLIES ends it. Refuses: to read or write the pipes (`workers/`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from mainstem.search.cluster.messages import (
+    ListPartitionsReply,
+    ListPartitionsRequest,
+    LookUpOffsetsReply,
+    LookUpOffsetsRequest,
+)
 from mainstem.search.facets import FieldCounts
 
 LENGTH = struct.Struct(">I")
-UNKNOWN = -2
-"""In the result of a look-up, in place of time or epoch and of the offset: no broker answered."""
+VALUES_A_REPLY = 1_000
+"""Maximum number of values in one ValueCounts."""
 
 
 class Unit(msgspec.Struct, array_like=True, frozen=True):
@@ -35,9 +41,22 @@ class Unit(msgspec.Struct, array_like=True, frozen=True):
     """Only events with these offsets are searched; `high` is exclusive."""
 
 
+class ScanCounts(msgspec.Struct, array_like=True, frozen=True):
+    """The counts of a scan so far. It is passed on when a scan is paused, so that all replies to a request
+    count from the beginning of its unit."""
+
+    bytes: int = 0
+    skipped_bytes: int = 0
+    """Bytes of batches of which only the header was read, because their times or offsets cannot match."""
+    events: int = 0
+    matches: int = 0
+    row_bytes: int = 0
+    """About the memory of the matches that were returned."""
+
+
 class ScanRequest(msgspec.Struct, tag="scan"):
-    """A request to search a unit. Replies: ScanMatches, ScanDamage and ScanProgress during the scan, then
-    ScanReply."""
+    """A request to search a unit. Replies: ScanMatches, ValueCounts, ScanDamage and ScanProgress during the
+    scan, then ScanReply; or Paused, if the scan has taken its share of time or was asked to pause."""
 
     id: int
     unit: Unit
@@ -51,8 +70,10 @@ class ScanRequest(msgspec.Struct, tag="scan"):
     max_bytes: int
     """Stop when the matches have this many bytes."""
     output: str = "events"
-    """`events`, `count` (no ScanMatches) or `fields` (value counts at the end)."""
+    """`events`, `count` (no ScanMatches) or `fields` (ValueCounts instead of ScanMatches)."""
     fields: tuple[str, ...] = ()
+    so_far: ScanCounts = ScanCounts()
+    """What the scan of the unit counted before it was paused."""
 
 
 class UncutRange(msgspec.Struct, array_like=True, frozen=True):
@@ -197,25 +218,11 @@ class QueryPartsRequest(msgspec.Struct, tag="query-parts"):
     clauses: list[list[str]]
 
 
-class ListPartitionsRequest(msgspec.Struct, tag="list-partitions"):
-    """A request to a worker of a cluster to list the partitions of topics. Reply: ListPartitionsReply."""
+class PauseRequest(msgspec.Struct, tag="pause"):
+    """A request to pause the request with this id, because a more urgent one waits. It has no reply of its
+    own. A scan is answered with Paused soon; other requests are not paused."""
 
     id: int
-    globs: list[str]
-    """Globs of topic names; empty: all topics but internal ones."""
-    query_globs: list[str] | None
-    """Globs of topic names that the query requires; None: it requires none."""
-
-
-class LookUpOffsetsRequest(msgspec.Struct, tag="look-up-offsets"):
-    """A request to a worker of a cluster to look up offsets by time, or the ends of leader epochs. Reply:
-    LookUpOffsetsReply."""
-
-    id: int
-    kind: str
-    """`time` or `epoch`."""
-    lookups: list[tuple[str, int, int]]
-    """Topic, partition, and the time (ms) or the epoch."""
 
 
 class CancelRequest(msgspec.Struct, tag="cancel"):
@@ -235,6 +242,7 @@ _Request: TypeAlias = (
     | FindFiltersRequest
     | RemoveFiltersRequest
     | CancelRequest
+    | PauseRequest
 )
 Request: TypeAlias = (
     _Request
@@ -275,6 +283,24 @@ class ScanDamage(msgspec.Struct, tag="scan-damage"):
     reason: str
 
 
+class ValueCounts(msgspec.Struct, tag="value-counts"):
+    """A reply to ScanRequest with output `fields`: some of the values of a field, with the numbers of matches
+    that have them since the last reply about the field. At most VALUES_A_REPLY, so that the server merges
+    little at a time."""
+
+    id: int
+    field: str
+    counts: FieldCounts
+
+
+class Paused(msgspec.Struct, tag="paused"):
+    """The reply to a request that is paused, in place of its final reply: the request, with the same id, with
+    which any worker can go on. The replies before it count; `rest` returns no match again."""
+
+    id: int
+    rest: ScanRequest
+
+
 class ScanReply(msgspec.Struct, tag="scan-reply"):
     """The final reply to a ScanRequest: what was read, how many events match, and where the scan stopped."""
 
@@ -286,8 +312,6 @@ class ScanReply(msgspec.Struct, tag="scan-reply"):
     matches: int
     stopped_at: int | None
     """Offset of the last event searched, if the scan stopped at a limit. None: the unit is finished."""
-    value_counts: dict[str, FieldCounts] = {}
-    """Counts of values by field."""
 
 
 class BlockRange(msgspec.Struct, array_like=True, frozen=True):
@@ -385,39 +409,6 @@ class QueryPartsReply(msgspec.Struct, tag="query-parts-reply"):
     """Indexes of the parts whose files are not those that were checked."""
 
 
-class ClusterPartition(msgspec.Struct, array_like=True, frozen=True):
-    """A partition of a cluster, and its committed events."""
-
-    topic: str
-    topic_id: str
-    """The topic's id in hex; empty: the cluster has no topic ids."""
-    internal: bool
-    partition: int
-    begin: int
-    end: int
-    """The last stable offset: events before it are committed."""
-    bytes: int
-    """Size of the partition on its leader; 0: unknown."""
-    problem: str
-    """Why the partition's offsets are unknown; empty: they are known."""
-
-
-class ListPartitionsReply(msgspec.Struct, tag="list-partitions-reply"):
-    """The final reply to ListPartitionsRequest: the partitions of the requested topics."""
-
-    id: int
-    partitions: list[ClusterPartition]
-
-
-class LookUpOffsetsReply(msgspec.Struct, tag="look-up-offsets-reply"):
-    """The final reply to LookUpOffsetsRequest: the result of each look-up, in order."""
-
-    id: int
-    results: list[tuple[int, int]]
-    """The time and the offset of the first event at the requested time or later; or the epoch and its end
-    offset. Offset -1: there is none. UNKNOWN: no broker answered."""
-
-
 class RequestFailed(msgspec.Struct, tag="request-failed"):
     """The final reply to a request that failed."""
 
@@ -431,6 +422,8 @@ _Reply: TypeAlias = (
     ScanMatches
     | ScanProgress
     | ScanDamage
+    | ValueCounts
+    | Paused
     | ScanReply
     | CutBlocksReply
     | UnitTimesReply

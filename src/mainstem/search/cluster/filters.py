@@ -22,23 +22,25 @@ from pathlib import Path
 
 from mainstem.clock import Clock
 from mainstem.search.blocks.blocks import Block
+from mainstem.search.cluster.messages import (
+    UNKNOWN,
+    ClusterPartition,
+    LookUpOffsetsReply,
+    LookUpOffsetsRequest,
+)
 from mainstem.search.cluster.plan import SPAN_BYTES, closed_spans, filter_folder, mean_bytes
 from mainstem.search.ipc import (
-    UNKNOWN,
     BuildFilterReply,
     BuildFilterRequest,
-    ClusterPartition,
     FilterInfo,
     FiltersReply,
     FindFiltersRequest,
-    LookUpOffsetsReply,
-    LookUpOffsetsRequest,
     RemoveFiltersRequest,
     Reply,
     RequestFailed,
     Unit,
 )
-from mainstem.search.workers.pool import BUILD_PRIORITY, LOOKUP_PRIORITY, WorkerPool
+from mainstem.search.workers.pool import WorkerPool
 
 CACHE_BYTES_MAX = 1 << 30
 """Total size of a cluster's filters: about 1 % of the data that they cover. If it is exceeded, the filters of
@@ -100,7 +102,7 @@ class ClusterFilterStore:
             return
         self._restored = True
         request = partial(_find_request, str(self._root))
-        reply = await self._pool.submit(request, LOOKUP_PRIORITY).final_reply()
+        reply = await self._pool.submit(request).final_reply()
         if not isinstance(reply, FiltersReply):
             log.warning(
                 "the token filters of earlier runs below %s could not be loaded and are built again: %s",
@@ -148,7 +150,7 @@ class ClusterFilterStore:
         ]
         if not lookups:
             return {}
-        reply = await self._pool.submit(partial(_epochs_request, lookups), LOOKUP_PRIORITY).final_reply()
+        reply = await self._pool.submit(partial(_epochs_request, lookups)).final_reply()
         if not isinstance(reply, LookUpOffsetsReply):
             return {}
         epoch_ends = dict(zip(lookups, reply.results, strict=True))
@@ -202,7 +204,7 @@ class ClusterFilterStore:
         size = max(1, int((high - low) * mean_bytes(partition)))
         unit = Unit(partition.topic, partition.partition, partition.topic_id, 0, size, low, high)
         folder = str(self._root / filter_folder(partition))
-        return await self._builder.submit(partial(_build_request, unit, folder), BUILD_PRIORITY).final_reply()
+        return await self._builder.submit(partial(_build_request, unit, folder)).final_reply()
 
     async def _make_room(self, info: FilterInfo) -> bool:
         """Remove the filters of the oldest events until the new filter `info` fits into the maximum size.
@@ -248,7 +250,7 @@ class ClusterFilterStore:
 
     async def _remove_files(self, paths: list[str]) -> None:
         if paths:
-            await self._builder.submit(partial(_remove_request, paths), BUILD_PRIORITY).final_reply()
+            await self._builder.submit(partial(_remove_request, paths)).final_reply()
 
 
 def _leader_epoch(block: Block) -> int:

@@ -24,8 +24,13 @@ from mainstem.search.cluster.broker_client import (
     refusal,
 )
 from mainstem.search.cluster.client_protocol import ClusterTopic, LookedUpOffset, TopicPartition
+from mainstem.search.cluster.messages import (
+    UNKNOWN,
+    ClusterPartition,
+    ListPartitionsRequest,
+    LookUpOffsetsRequest,
+)
 from mainstem.search.contract import topic_is_requested
-from mainstem.search.ipc import UNKNOWN, ClusterPartition, ListPartitionsRequest, LookUpOffsetsRequest
 
 LookupResult: TypeAlias = LookedUpOffset | ClusterError
 LookupCall: TypeAlias = Callable[

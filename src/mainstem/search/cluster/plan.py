@@ -11,9 +11,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from mainstem.search.blocks.blocks import Block
+from mainstem.search.cluster.messages import ClusterPartition
 from mainstem.search.contract import Remaining
 from mainstem.search.execution import WorkItem
-from mainstem.search.ipc import ClusterPartition, Unit
+from mainstem.search.ipc import Unit
 
 SPAN_BYTES = 8 << 20
 FIRST_BYTES = 512 << 10

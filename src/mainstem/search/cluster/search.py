@@ -36,6 +36,13 @@ from mainstem.search import targets
 from mainstem.search.blocks.buckets import bucket_edges, to_buckets
 from mainstem.search.cluster import plan
 from mainstem.search.cluster.filters import ClusterFilterStore, sleep
+from mainstem.search.cluster.messages import (
+    ClusterPartition,
+    ListPartitionsReply,
+    ListPartitionsRequest,
+    LookUpOffsetsReply,
+    LookUpOffsetsRequest,
+)
 from mainstem.search.compare import ComparedSearches
 from mainstem.search.contract import (
     Bucket,
@@ -49,25 +56,14 @@ from mainstem.search.contract import (
     decode_resume_token,
 )
 from mainstem.search.execution import UNIT_MATCH_BYTES, SearchExecution, WorkItem
-from mainstem.search.ipc import (
-    ClusterPartition,
-    ListPartitionsReply,
-    ListPartitionsRequest,
-    LookUpOffsetsReply,
-    LookUpOffsetsRequest,
-    Reply,
-    RequestFailed,
-    ScanMatches,
-    ScanReply,
-    ScanRequest,
-    Unit,
-)
+from mainstem.search.ipc import Reply, RequestFailed, ScanMatches, ScanReply, ScanRequest, Unit
 from mainstem.search.local.search import order_items
 from mainstem.search.local.token_filter_store import prune
 from mainstem.search.match.matcher import Matcher
 from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
-from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
+from mainstem.search.workers.pool import WorkerJob, WorkerPool
+from mainstem.search.workers.schedule import JobGroup
 
 PROGRAM = "mainstem.search.cluster.worker"
 WORKERS_MIN = 2
@@ -133,8 +129,10 @@ class ClusterSearch:
     ) -> AsyncGenerator[Update | Comparison, None]:
         """Implements `Search.compare`."""
         own_terms = None if fields else OwnTerms(selection.query, baseline.query)
+        group: JobGroup[WorkerJob] = JobGroup()
         started = [
-            await self._start(request, output="fields", fields=fields) for request in (selection, baseline)
+            await self._start(request, output="fields", fields=fields, group=group)
+            for request in (selection, baseline)
         ]
         for problem in dict.fromkeys(problem for _, problems in started for problem in problems):
             yield problem
@@ -246,7 +244,7 @@ class ClusterSearch:
         NotReachable if no broker answers."""
         pool = await self._ready_pool()
         request = partial(_list_request, list(globs), query_globs)
-        reply = await pool.submit(request, LOOKUP_PRIORITY).final_reply()
+        reply = await pool.submit(request).final_reply()
         if isinstance(reply, RequestFailed):
             raise NotReachable(f"the cluster cannot be searched: {reply.reason}")
         assert isinstance(reply, ListPartitionsReply)
@@ -259,7 +257,7 @@ class ClusterSearch:
             return []
         pool = await self._ready_pool()
         rows = [(partition.topic, partition.partition, time_ms) for partition, time_ms in lookups]
-        reply = await pool.submit(partial(_times_request, rows), LOOKUP_PRIORITY).final_reply()
+        reply = await pool.submit(partial(_times_request, rows)).final_reply()
         if not isinstance(reply, LookUpOffsetsReply):
             raise NotReachable(f"the cluster cannot be searched: {reply}")
         return reply.results
@@ -271,17 +269,22 @@ class ClusterSearch:
         low = max(partition.begin, end - plan.span_events(partition, plan.FIRST_BYTES))
         size = int((end - low) * plan.mean_bytes(partition))
         unit = Unit(partition.topic, partition.partition, partition.topic_id, 0, size, low, end)
-        job = (await self._ready_pool()).submit(partial(_last_event_request, unit), LOOKUP_PRIORITY)
+        job = (await self._ready_pool()).submit(partial(_last_event_request, unit))
         while not isinstance(reply := await job.replies.get(), ScanMatches):
             if isinstance(reply, ScanReply | RequestFailed):
                 return None
         return reply.rows[0][1]
 
     async def _start(
-        self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()
+        self,
+        request: SearchRequest,
+        *,
+        output: str,
+        fields: Sequence[str] = (),
+        group: JobGroup[WorkerJob] | None = None,
     ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
-        """Plan a search. Returns the search, ready to run, and an Unreadable for each partition that it
-        leaves out, because its offsets are unknown."""
+        """Plan a search, which is part of `group`. Returns the search, ready to run, and an Unreadable for
+        each partition that it leaves out, because its offsets are unknown."""
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
         if request.resume is not None:
@@ -304,9 +307,18 @@ class ClusterSearch:
         items_by_partition = await self._work_items(partitions, remaining, request.newest_first)
         items = order_items(items_by_partition, request.newest_first)
         pool = await self._ready_pool()
-        await prune(pool, items, matcher, max(from_ms, default=None), min(to_ms, default=None))
+        group = JobGroup() if group is None else group
+        await prune(pool, items, matcher, max(from_ms, default=None), min(to_ms, default=None), group)
         execution = ClusterSearchExecution(
-            pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields
+            pool,
+            self._clock,
+            request,
+            now_ms,
+            items,
+            remaining,
+            output=output,
+            fields=fields,
+            group=group,
         )
         execution.totals.undecodable += len(problems)
         return execution, problems

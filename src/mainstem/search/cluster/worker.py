@@ -29,8 +29,14 @@ from mainstem.search import ipc
 from mainstem.search.blocks import token_filter
 from mainstem.search.cluster.broker_client import BrokerClient, ClusterError
 from mainstem.search.cluster.leader_lookup import list_partitions, look_up_offsets
+from mainstem.search.cluster.messages import (
+    ListPartitionsReply,
+    ListPartitionsRequest,
+    LookUpOffsetsReply,
+    LookUpOffsetsRequest,
+)
 from mainstem.search.cluster.span_reader import FetchedChunk, SpanReader, TopicIdPartition
-from mainstem.search.ipc import FilterInfo, Reply, Request, Unit
+from mainstem.search.ipc import FilterInfo, Reply, Request, ScanCounts, Unit
 from mainstem.search.local.scan import CompiledQuery, ScanResult, ScanTask, scan_bytes
 from mainstem.search.workers.worker import SearchWorker, WorkerPipes, serve_requests
 
@@ -47,10 +53,10 @@ class ClusterSearchWorker(SearchWorker):
 
     def _handle(self, request: Request) -> Reply:
         try:
-            if isinstance(request, ipc.ListPartitionsRequest):
-                return ipc.ListPartitionsReply(request.id, list_partitions(self._cluster, request))
-            if isinstance(request, ipc.LookUpOffsetsRequest):
-                return ipc.LookUpOffsetsReply(request.id, look_up_offsets(self._cluster, request))
+            if isinstance(request, ListPartitionsRequest):
+                return ListPartitionsReply(request.id, list_partitions(self._cluster, request))
+            if isinstance(request, LookUpOffsetsRequest):
+                return LookUpOffsetsReply(request.id, look_up_offsets(self._cluster, request))
             if isinstance(request, ipc.BuildFilterRequest):
                 return ipc.BuildFilterReply(request.id, self._build_filter(request))
             if isinstance(request, ipc.FindFiltersRequest):
@@ -61,15 +67,23 @@ class ClusterSearchWorker(SearchWorker):
         except ClusterError as error:
             return ipc.RequestFailed(request.id, str(error))
 
+    def _is_slice_over(self, request: ipc.ScanRequest, started: float) -> bool:
+        """Only what was asked for: a span that goes on after a pause is fetched again in part."""
+        return self._pipes.is_interrupted(request.id)
+
     def _scan_unit(self, unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
-        """Scan a unit, as `scan_unit` does, but fetch its batches from a broker."""
+        """Scan a unit, as `scan_unit` does, but fetch its batches from a broker. It pauses between chunks."""
         span = self._span_reader(unit, task.is_cancelled)
-        result = ScanResult()
+        result = ScanResult.after(task.so_far)
         for chunk in span.backwards() if task.newest_first else span.forwards():
             for offset, reason in chunk.unreadable:
                 task.on_damage(offset, reason)
             rest = replace(
-                task, limit=task.limit - result.matches, max_bytes=task.max_bytes - result.row_bytes
+                task,
+                limit=task.limit - result.matches,
+                max_bytes=task.max_bytes - result.row_bytes,
+                should_pause=task.is_cancelled,
+                so_far=ScanCounts(),
             )
             chunk_result = scan_bytes(chunk.data, unit, query, rest, offset_gaps=True)
             result.bytes += chunk.size - chunk_result.skipped_bytes
@@ -80,6 +94,10 @@ class ClusterSearchWorker(SearchWorker):
             result.stopped_at = chunk_result.stopped_at
             if result.stopped_at is not None:
                 break
+            if task.should_pause():
+                result.rest = _rest_of_span(unit, chunk, newest_first=task.newest_first)
+                if result.rest is not None:
+                    break
             task.on_progress(result)
         return result
 
@@ -108,6 +126,15 @@ class ClusterSearchWorker(SearchWorker):
         target = Path(request.filter_path) / f"{unit.low:020}-{unit.high}-{epoch}{token_filter.SUFFIX}"
         info = token_filter.write_filter(measured, str(target), builder, 0, 0, last_header)
         return _with_folder(info, target)
+
+
+def _rest_of_span(unit: Unit, chunk: FetchedChunk, *, newest_first: bool) -> Unit | None:
+    """What is left of a span after a chunk of it. None: nothing is."""
+    low, high = (unit.low, chunk.low) if newest_first else (chunk.high, unit.high)
+    if low >= high:
+        return None
+    expected_bytes = (unit.end - unit.start) * (high - low) // (unit.high - unit.low)
+    return msgspec.structs.replace(unit, end=unit.start + expected_bytes, low=low, high=high)
 
 
 def topic_id_partition(unit: Unit) -> TopicIdPartition:

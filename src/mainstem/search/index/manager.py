@@ -44,7 +44,8 @@ from mainstem.search.ipc import (
     Unit,
 )
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
-from mainstem.search.workers.pool import BUILD_PRIORITY, SEARCH_PRIORITY, WorkerPool
+from mainstem.search.workers.pool import WorkerJob, WorkerPool
+from mainstem.search.workers.schedule import JobGroup
 
 PART_BLOCKS = 16
 """Blocks of a part: about 128 MiB of log. A part has some ten files. Opening it takes 0.3 ms, so that a
@@ -127,7 +128,11 @@ class IndexManager:
     # --- applying -----------------------------------------------------------------------------------------
 
     async def apply(
-        self, items: Sequence[WorkItem], clauses: Iterable[Iterable[str]], newest_first: bool
+        self,
+        items: Sequence[WorkItem],
+        clauses: Iterable[Iterable[str]],
+        newest_first: bool,
+        group: JobGroup[WorkerJob],
     ) -> list[WorkItem]:
         """Apply the index to a search. Returns its items in order; an item that a checked part covers is
         replaced by items of the batches that may match, or marked as excluded if there are none."""
@@ -136,7 +141,7 @@ class IndexManager:
             return list(items)
         parts = [None if item.excluded else self._part_of(item) for item in items]
         candidates = await self._query(
-            {part.folder: part for part in parts if part is not None}, token_clauses
+            {part.folder: part for part in parts if part is not None}, token_clauses, group
         )
         remaining: list[WorkItem] = []
         for item, part in zip(items, parts, strict=True):
@@ -172,22 +177,20 @@ class IndexManager:
         return part
 
     async def _query(
-        self, parts: dict[str, IndexPart], clauses: list[list[str]]
+        self, parts: dict[str, IndexPart], clauses: list[list[str]], group: JobGroup[WorkerJob]
     ) -> dict[str, list[CandidateBatch] | None]:
         """The candidate batches of each part, by folder. None: the part could not be queried or is of no
         use."""
         all_parts = list(parts.values())
-        groups = [all_parts[i : i + PARTS_AT_ONCE] for i in range(0, len(all_parts), PARTS_AT_ONCE)]
-        jobs = [
-            self._pool.submit(partial(_query_request, group, clauses), SEARCH_PRIORITY) for group in groups
-        ]
+        together = [all_parts[i : i + PARTS_AT_ONCE] for i in range(0, len(all_parts), PARTS_AT_ONCE)]
+        jobs = [self._pool.submit(partial(_query_request, some, clauses), group) for some in together]
         candidates: dict[str, list[CandidateBatch] | None] = dict.fromkeys(parts)
-        for group, job in zip(groups, jobs, strict=True):
+        for some, job in zip(together, jobs, strict=True):
             reply = await job.final_reply()
             if isinstance(reply, QueryPartsReply):
-                candidates.update(zip((part.folder for part in group), reply.candidates, strict=True))
+                candidates.update(zip((part.folder for part in some), reply.candidates, strict=True))
                 for number in reply.changed:
-                    self._mark_unchecked(group[number])
+                    self._mark_unchecked(some[number])
         return candidates
 
     def _mark_unchecked(self, part: IndexPart) -> None:
@@ -255,7 +258,7 @@ class IndexManager:
         self._restored = True
         if self._root.is_dir():
             reply = await self._builder.submit(
-                partial(_find_request, str(self._root), str(self._partitions_root)), BUILD_PRIORITY
+                partial(_find_request, str(self._root), str(self._partitions_root))
             ).final_reply()
             if isinstance(reply, PartsReply):
                 self._add(reply.parts)
@@ -303,7 +306,7 @@ class IndexManager:
             if partition is None or path not in partition.segments:
                 unneeded += [part.folder for part in self._parts.pop(path)]
         if unneeded:
-            await self._builder.submit(partial(_remove_request, unneeded), BUILD_PRIORITY).final_reply()
+            await self._builder.submit(partial(_remove_request, unneeded)).final_reply()
 
     async def work_once(self) -> bool:
         """Check the newest unchecked index part, or build the newest missing one. False: there is none, or it
@@ -333,7 +336,7 @@ class IndexManager:
         return True
 
     async def _check(self, part: IndexPart) -> None:
-        reply = await self._builder.submit(partial(_check_request, part), BUILD_PRIORITY).final_reply()
+        reply = await self._builder.submit(partial(_check_request, part)).final_reply()
         parts = self._parts.get(part.path, [])
         if part in parts:
             parts.remove(part)
@@ -363,9 +366,7 @@ class IndexManager:
             )
             for block in part_blocks
         ]
-        reply = await self._builder.submit(
-            partial(_build_request, str(self._root), units), BUILD_PRIORITY
-        ).final_reply()
+        reply = await self._builder.submit(partial(_build_request, str(self._root), units)).final_reply()
         if isinstance(reply, PartsReply):
             self._add(reply.parts)
         elif isinstance(reply, RequestFailed) and NO_SPACE in reply.reason:

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
+
 from mainstem.log.errors import CorruptBatch
 from mainstem.log.storage import codecs
 from mainstem.log.storage.record_batch import BatchHeader, Record, crc_matches, decompressed, records_in
 from mainstem.search.blocks.batches import LocatedBatch, MappedRange, locate_batches
-from mainstem.search.ipc import Row, Unit
+from mainstem.search.ipc import Row, ScanCounts, Unit
 from mainstem.search.match.event_view import EventView
 from mainstem.search.match.field_counter import FieldValueCounter
 from mainstem.search.match.matcher import Matcher
@@ -30,6 +32,9 @@ BATCH_BYTES_MAX = 64 << 20
 GROUP_BYTES = 512 << 10
 """Bytes of batches that are prefiltered together: large enough for few calls, small enough that the bytes are
 still in the processor's cache when the batches are scanned."""
+PAUSE_EVENTS = 256
+"""A scan can pause after each batch of which it has decoded something, and within a batch after this many
+events."""
 ROW_OVERHEAD_BYTES = 64
 """Memory of a match besides its key, value and headers, roughly."""
 
@@ -72,6 +77,19 @@ class ScanResult:
     stopped_at: int | None = None
     rows: list[Row] = field(default_factory=list)
     row_bytes: int = 0
+    rest: Unit | None = None
+    """What is still to be searched, if the scan was paused. None: nothing is, or the scan stopped at a
+    limit."""
+
+    @classmethod
+    def after(cls, so_far: ScanCounts) -> ScanResult:
+        """The result of a scan that goes on after a pause."""
+        counts = so_far.bytes, so_far.skipped_bytes, so_far.events, so_far.matches
+        return cls(*counts, row_bytes=so_far.row_bytes)
+
+    def counts(self) -> ScanCounts:
+        """The counts, to go on with after a pause."""
+        return ScanCounts(self.bytes, self.skipped_bytes, self.events, self.matches, self.row_bytes)
 
 
 @dataclass(slots=True)
@@ -87,34 +105,45 @@ class ScanTask:
     on_matches: Callable[[list[Row]], None]
     on_damage: Callable[[int, str], None]
     is_cancelled: Callable[[], bool]
+    should_pause: Callable[[], bool]
+    """Called wherever the scan can pause, after it has searched something. True: it pauses. It is true, too,
+    of a cancelled scan."""
     on_progress: Callable[[ScanResult], None]
     """Called with the counts so far after each group of batches but the last."""
+    so_far: ScanCounts
+    """What was counted before a pause."""
 
 
 def scan_unit(unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
     """Search a unit of a segment. Raises DataDeleted if its file was deleted."""
     with MappedRange(unit.path, unit.start, unit.end) as file:
         file.prefetch()
-        return scan_bytes(file.view, unit, query, task)
+        result = scan_bytes(file.view, unit, query, task)
+        if result.rest is not None:
+            start, end = unit.start + result.rest.start, unit.start + result.rest.end
+            result.rest = msgspec.structs.replace(result.rest, start=start, end=end)
+        return result
 
 
 def scan_bytes(
     view: memoryview, unit: Unit, query: CompiledQuery, task: ScanTask, *, offset_gaps: bool = False
 ) -> ScanResult:
     """Search batches in memory: all batches of a unit, or with `offset_gaps` some of them (see
-    `locate_batches`)."""
-    scan = _UnitScan(view, unit, query, task)
+    `locate_batches`). Positions in the rest of a paused scan are relative to `view`."""
     end_offset = None if offset_gaps else unit.high
     batches = list(locate_batches(view, end_offset=end_offset, offset_gaps=offset_gaps))
+    scan = _UnitScan(view, unit, query, task, batches)
     for group in _batch_groups(batches, task.newest_first):
-        if task.is_cancelled():
-            break
-        reached_limit = scan.search(group)
+        is_over = scan.search(group)
         scan.flush()
-        if reached_limit:
+        if is_over:
             break
         task.on_progress(scan.result)
     return scan.result
+
+
+def _is_compressed(batch: LocatedBatch) -> bool:
+    return batch.header is not None and batch.header.codec != codecs.NONE
 
 
 def _batch_groups(batches: Sequence[LocatedBatch], newest_first: bool) -> Iterator[list[LocatedBatch]]:
@@ -135,18 +164,64 @@ def _batch_groups(batches: Sequence[LocatedBatch], newest_first: bool) -> Iterat
 class _UnitScan:
     """The scan of one unit."""
 
-    def __init__(self, view: memoryview, unit: Unit, query: CompiledQuery, task: ScanTask) -> None:
+    def __init__(
+        self,
+        view: memoryview,
+        unit: Unit,
+        query: CompiledQuery,
+        task: ScanTask,
+        batches: Sequence[LocatedBatch],
+    ) -> None:
         self._view, self._unit, self._query, self._task = view, unit, query, task
-        self.result = ScanResult()
+        self._beside_damage = {
+            batch.position
+            for pair in pairwise(batches)
+            if pair[0].header is None or pair[1].header is None
+            for batch in pair
+        }
+        """Positions of batches after which the scan does not pause: the rest must begin and end with whole
+        batches, or the damage would be seen differently."""
+        self.result = ScanResult.after(task.so_far)
 
     def search(self, group: Sequence[LocatedBatch]) -> bool:
-        """Search adjacent batches. True: the limit of matches or of bytes is reached, and the scan is
-        over."""
+        """Search adjacent batches. True: the limit of matches or of bytes is reached, or the scan has paused;
+        it is over."""
         may_match = self._may_match(group)
-        for batch in reversed(group) if self._task.newest_first else group:
+        ordered = group[::-1] if self._task.newest_first else group
+        for batch in ordered:
+            events = self.result.events
             if self._search_batch(batch, batch.position in may_match):
                 return True
+            is_costly = self.result.events > events or _is_compressed(batch) or batch is ordered[-1]
+            if is_costly and self._pauses_after(batch):
+                return True
         return False
+
+    def _pauses_after(self, batch: LocatedBatch) -> bool:
+        """Whether the scan pauses now, after this batch. It goes on if nothing is left."""
+        if batch.header is None or batch.position in self._beside_damage or not self._task.should_pause():
+            return False
+        if self._task.newest_first:
+            return self._set_rest(0, batch.position, self._unit.low, batch.header.base_offset)
+        return self._set_rest(batch.end, len(self._view), batch.header.next_offset, self._unit.high)
+
+    def _pauses_within(self, batch: LocatedBatch, offset: int) -> bool:
+        """Whether the scan pauses now, after this event of the batch. After its last, the batch is
+        finished."""
+        assert batch.header is not None, "events are those of a batch"
+        last = batch.header.base_offset if self._task.newest_first else batch.next_offset - 1
+        if offset == last or not self._task.should_pause():
+            return False
+        if self._task.newest_first:
+            return self._set_rest(0, batch.end, self._unit.low, offset)
+        return self._set_rest(batch.position, len(self._view), offset + 1, self._unit.high)
+
+    def _set_rest(self, start: int, end: int, low: int, high: int) -> bool:
+        low, high = max(low, self._unit.low), min(high, self._unit.high)
+        if start >= end or low >= high:
+            return False
+        self.result.rest = msgspec.structs.replace(self._unit, start=start, end=end, low=low, high=high)
+        return True
 
     def flush(self) -> None:
         """Pass the matches since the last flush to `on_matches` of the task."""
@@ -191,7 +266,7 @@ class _UnitScan:
         return positions
 
     def _search_batch(self, batch: LocatedBatch, may_match: bool) -> bool:
-        """Search one batch. True: the limit of matches or of bytes is reached."""
+        """Search one batch. True: the limit of matches or of bytes is reached, or the scan has paused."""
         unit, result, header = self._unit, self.result, batch.header
         size = batch.end - batch.position
         if header is None and not size:
@@ -211,7 +286,10 @@ class _UnitScan:
         except CorruptBatch as error:
             self._task.on_damage(max(unit.low, header.base_offset), str(error))
             return False
-        return bool(records) and self._search_records(records)
+        is_over = bool(records) and self._search_records(batch, records)
+        if result.rest is not None:
+            result.bytes -= size  # counted when the batch is finished
+        return is_over
 
     def _records(self, batch: memoryview, header: BatchHeader, may_match: bool) -> list[Record]:
         """The records of a batch; empty if its bytes exclude a match. Raises CorruptBatch."""
@@ -224,8 +302,9 @@ class _UnitScan:
             return []
         return records_in(batch, header, data)
 
-    def _search_records(self, records: Sequence[Record]) -> bool:
-        """Search the records of a batch. True: the limit of matches or of bytes is reached."""
+    def _search_records(self, batch: LocatedBatch, records: Sequence[Record]) -> bool:
+        """Search the records of a batch. True: the limit of matches or of bytes is reached, or the scan has
+        paused."""
         unit, query, task, result = self._unit, self._query, self._task, self.result
         low, high, topic, partition = unit.low, unit.high, unit.topic, unit.partition
         may_pass, check = query.is_in_time_range, query.matcher.check
@@ -244,6 +323,8 @@ class _UnitScan:
                 if len(matches) >= limit or result.row_bytes >= task.max_bytes:
                     result.stopped_at = record.offset
                     break
+            if events % PAUSE_EVENTS == 0 and self._pauses_within(batch, record.offset):
+                break
         result.events += events
         result.matches += len(matches)
         if task.value_counter is not None:
@@ -253,7 +334,7 @@ class _UnitScan:
                 (record.offset, record.timestamp_ms, record.key, record.value, record.headers)
                 for record in matches
             ]
-        return result.stopped_at is not None
+        return result.stopped_at is not None or result.rest is not None
 
 
 def _row_bytes(record: Record) -> int:

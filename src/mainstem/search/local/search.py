@@ -42,7 +42,8 @@ from mainstem.search.ipc import (
 from mainstem.search.local.token_filter_store import TokenFilterStore
 from mainstem.search.match.matcher import Matcher
 from mainstem.search.match.own_terms import OwnTerms
-from mainstem.search.workers.pool import LOOKUP_PRIORITY, WorkerPool
+from mainstem.search.workers.pool import WorkerJob, WorkerPool
+from mainstem.search.workers.schedule import JobGroup
 
 RANGES_AT_ONCE = 256
 UNITS_AT_ONCE = 64
@@ -140,8 +141,10 @@ class LogSearch:
     ) -> AsyncGenerator[Update | Comparison, None]:
         """Implements `Search.compare`."""
         own_terms = None if fields else OwnTerms(selection.query, baseline.query)
+        group: JobGroup[WorkerJob] = JobGroup()
         executions = [
-            await self._start(request, output="fields", fields=fields) for request in (selection, baseline)
+            await self._start(request, output="fields", fields=fields, group=group)
+            for request in (selection, baseline)
         ]
         compared = ComparedSearches(executions, own_terms, top)
         async with aclosing(compared.updates(self._clock)) as updates:
@@ -285,8 +288,15 @@ class LogSearch:
     # ------------------------------------------------------------------------------------------------------
 
     async def _start(
-        self, request: SearchRequest, *, output: str, fields: Sequence[str] = ()
+        self,
+        request: SearchRequest,
+        *,
+        output: str,
+        fields: Sequence[str] = (),
+        group: JobGroup[WorkerJob] | None = None,
     ) -> SearchExecution:
+        """Plan a search. `group`: the search that it is part of; None: it is one of its own."""
+        group = JobGroup() if group is None else group
         now_ms = self._clock.wall_ms()
         matcher = Matcher.of(request.query, now_ms=now_ms)
         request, remaining = await targets.resolve(self._engine, request, matcher)
@@ -306,11 +316,19 @@ class LogSearch:
         from_ms = max((ms for ms in (times[0], request.since_ms) if ms is not None), default=None)
         to_ms = min((ms for ms in (times[1], request.until_ms) if ms is not None), default=None)
         clauses = matcher.required_tokens
-        items = await self._index_manager.apply(items, clauses, request.newest_first)
-        await self._filter_store.prune(items, matcher, from_ms, to_ms)
+        items = await self._index_manager.apply(items, clauses, request.newest_first, group)
+        await self._filter_store.prune(items, matcher, from_ms, to_ms, group)
         await targets.yield_to_loop()
         execution = SearchExecution(
-            self.pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields
+            self.pool,
+            self._clock,
+            request,
+            now_ms,
+            items,
+            remaining,
+            output=output,
+            fields=fields,
+            group=group,
         )
         execution.totals.index_note = self._index_manager.incomplete_reason(items) if clauses else None
         return execution
@@ -390,10 +408,7 @@ class LogSearch:
             spans.append(block.time_span if is_whole_block[-1] else None)
         unknown = [i for i, span in enumerate(spans) if span is None]
         groups = [unknown[start : start + UNITS_AT_ONCE] for start in range(0, len(unknown), UNITS_AT_ONCE)]
-        jobs = [
-            self.pool.submit(partial(_times_request, [units[i][0] for i in group]), LOOKUP_PRIORITY)
-            for group in groups
-        ]
+        jobs = [self.pool.submit(partial(_times_request, [units[i][0] for i in group])) for group in groups]
         for group, job in zip(groups, jobs, strict=True):
             reply = await job.final_reply()
             if not isinstance(reply, UnitTimesReply):
@@ -407,7 +422,7 @@ class LogSearch:
     async def _count(self, units: Sequence[Unit], edges: list[int]) -> list[float]:
         """The number of events of these units in each bucket."""
         groups = [list(units[start : start + UNITS_AT_ONCE]) for start in range(0, len(units), UNITS_AT_ONCE)]
-        jobs = [self.pool.submit(partial(_count_request, group, edges), LOOKUP_PRIORITY) for group in groups]
+        jobs = [self.pool.submit(partial(_count_request, group, edges)) for group in groups]
         counts = [0.0] * (len(edges) - 1)
         for job in jobs:
             reply = await job.final_reply()

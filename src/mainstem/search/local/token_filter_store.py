@@ -31,7 +31,8 @@ from mainstem.search.ipc import (
 from mainstem.search.match.matcher import Matcher
 from mainstem.search.targets import in_turns
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
-from mainstem.search.workers.pool import BUILD_PRIORITY, SEARCH_PRIORITY, WorkerPool
+from mainstem.search.workers.pool import WorkerJob, WorkerPool
+from mainstem.search.workers.schedule import JobGroup
 
 FILTERS_AT_ONCE = 256
 """Filters in one request to a worker."""
@@ -81,10 +82,15 @@ class TokenFilterStore:
     # --- testing --------------------------------------------------------------------------------------------
 
     async def prune(
-        self, items: Sequence[WorkItem], matcher: Matcher, from_ms: int | None, to_ms: int | None
+        self,
+        items: Sequence[WorkItem],
+        matcher: Matcher,
+        from_ms: int | None,
+        to_ms: int | None,
+        group: JobGroup[WorkerJob],
     ) -> None:
-        """Mark the items in which no event can match as excluded."""
-        await prune(self._pool, items, matcher, from_ms, to_ms)
+        """Mark the items in which no event can match as excluded. `group`: the search."""
+        await prune(self._pool, items, matcher, from_ms, to_ms, group)
 
     # --- building -----------------------------------------------------------------------------------------
 
@@ -138,9 +144,7 @@ class TokenFilterStore:
             topic, partition, block.path, block.start, block.end, block.first_offset, block.next_offset
         )
         target = self._root / Path(block.path).parent.name / f"{block.first_offset:020}{token_filter.SUFFIX}"
-        return await self._builder.submit(
-            partial(_build_request, unit, str(target)), BUILD_PRIORITY
-        ).final_reply()
+        return await self._builder.submit(partial(_build_request, unit, str(target))).final_reply()
 
     async def remove_orphans(self, live_folders: set[str]) -> None:
         """Remove the filters of deleted data. `live_folders`: the folders of all partitions with events."""
@@ -154,7 +158,7 @@ class TokenFilterStore:
             orphaned += blocks.orphaned_filters
             blocks.orphaned_filters = []
         if orphaned:
-            await self._builder.submit(partial(_remove_request, orphaned), BUILD_PRIORITY).final_reply()
+            await self._builder.submit(partial(_remove_request, orphaned)).final_reply()
 
     async def close(self) -> None:
         """Stop the process that builds filters."""
@@ -162,7 +166,12 @@ class TokenFilterStore:
 
 
 async def prune(
-    pool: WorkerPool, items: Sequence[WorkItem], matcher: Matcher, from_ms: int | None, to_ms: int | None
+    pool: WorkerPool,
+    items: Sequence[WorkItem],
+    matcher: Matcher,
+    from_ms: int | None,
+    to_ms: int | None,
+    group: JobGroup[WorkerJob],
 ) -> None:
     """Mark the items in which no event can match as excluded: by the times of their blocks, then by the token
     filters of those that the index has not cut down."""
@@ -181,12 +190,12 @@ async def prune(
     if not clauses or not filtered:
         return
     groups = [filtered[start : start + FILTERS_AT_ONCE] for start in range(0, len(filtered), FILTERS_AT_ONCE)]
-    jobs = [pool.submit(partial(_test_request, group, clauses), SEARCH_PRIORITY) for group in groups]
-    for group, job in zip(groups, jobs, strict=True):
+    jobs = [pool.submit(partial(_test_request, items_at_once, clauses), group) for items_at_once in groups]
+    for items_at_once, job in zip(groups, jobs, strict=True):
         reply = await job.final_reply()
         if not isinstance(reply, TestFiltersReply):
             continue  # untested blocks are read
-        for item, result in zip(group, reply.results, strict=True):
+        for item, result in zip(items_at_once, reply.results, strict=True):
             item.excluded = result == token_filter.CANNOT_MATCH
             if result == token_filter.UNUSABLE:
                 item.block.filter_path = None

@@ -1,16 +1,16 @@
 """The pool of worker processes, as the server's event loop uses it.
 
 Owns: starting processes when they are first needed, or a little before, stopping idle ones, and passing
-requests on by priority, one at a time to each process. If a process dies, its request fails. Refuses: to
-block the event loop, to repeat a request, and to limit what a worker sends: each request limits the size of
-its own replies.
+requests on, one at a time to each process, in the order of the schedule (`schedule.py`). A scan that a more
+urgent request waits for is asked to pause, and goes on later, in any process. If a process dies, its request
+fails. Refuses: to block the event loop, to repeat a request, and to limit what a worker sends: each request
+limits the size of its own replies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import os
 import subprocess
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from mainstem.clock import Clock, Timer
 from mainstem.search import ipc
 from mainstem.search.ipc import FINAL_REPLIES, LENGTH, Reply, Request, RequestFailed
+from mainstem.search.workers.schedule import JobGroup, Schedule
 
 IDLE_S = 60.0
 """A process that has no request for this many seconds is stopped."""
@@ -28,13 +29,14 @@ SEARCH_NICE = 10
 """Niceness of processes that search: a user waits for them, but producers and consumers have priority."""
 CLOSE_S = 5.0
 """A worker stops between two batches. One that has not stopped after this time is killed."""
-SEARCH_PRIORITY, LOOKUP_PRIORITY, BUILD_PRIORITY = 0, 1, 2
-"""Priorities of requests; the lowest number is first."""
+WORKERS_MIN = 2
+"""Number of workers on two cores: producers have priority by niceness, and searches use what is left."""
 
 
 def default_workers() -> int:
-    """Number of workers by default: one core is left to the server."""
-    return max(1, (os.cpu_count() or 1) - 1)
+    """Number of workers by default: one core is left to the server, if two or more remain."""
+    cores = os.cpu_count() or 1
+    return min(cores, max(WORKERS_MIN, cores - 1))
 
 
 @dataclass(slots=True)
@@ -43,9 +45,15 @@ class WorkerJob:
 
     id: int
     request: Request | None
+    """The request; after a pause, the one with which to go on."""
+    group: JobGroup[WorkerJob]
     replies: asyncio.Queue[Reply] = field(default_factory=asyncio.Queue)
     process: _WorkerProcess | None = None
-    """The process that works on the request; None: the request waits."""
+    """The process that works on the request; None: the request waits, or is done."""
+    started: float = 0.0
+    """When the process got the request, by the monotonic clock."""
+    pausing: bool = False
+    """Whether the process was asked to pause."""
     progress: ipc.ScanProgress | None = None
     """The last progress report of a scan."""
     cancelled: bool = False
@@ -98,7 +106,7 @@ class WorkerPool:
         self._idle_s = idle_s
         self._command = (sys.executable, "-m", "mainstem.search.workers.bootstrap", str(nice), *program)
         self._ids = itertools.count(1)
-        self._waiting: list[tuple[int, int, WorkerJob]] = []
+        self._waiting: Schedule[WorkerJob] = Schedule()
         self._processes: list[_WorkerProcess] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = 0
@@ -129,31 +137,34 @@ class WorkerPool:
         if not self._processes and not self._starting and not self._closed:
             self._start()
 
-    def submit(self, make: Callable[[int], Request], priority: int = SEARCH_PRIORITY) -> WorkerJob:
+    def submit(self, make: Callable[[int], Request], group: JobGroup[WorkerJob] | None = None) -> WorkerJob:
         """Queue a request for the workers, and return the job on which its replies arrive. `make` builds the
-        request from its id. If the pool is closed, the job fails at once with RequestFailed."""
-        job = WorkerJob(next(self._ids), None)
+        request from its id. `group`: the search that the request is part of; None: it is one of its own. If
+        the pool is closed, the job fails at once with RequestFailed."""
+        job = WorkerJob(next(self._ids), None, JobGroup() if group is None else group)
         job.request = make(job.id)
         if self._closed:
             self._end(job, RequestFailed(job.id, "the search was closed"))
             return job
-        heapq.heappush(self._waiting, (priority, job.id, job))
+        self._waiting.add(job, job.group)
         self._assign()
+        self._pause_for_next()
         return job
 
     def cancel(self, job: WorkerJob) -> None:
-        """Cancel a request. Its worker stops between two batches. Further replies are dropped, except for the
-        final one."""
+        """Cancel a request. Its worker stops where a scan can pause. Further replies are dropped, except for
+        the final one; a request that waits has no reply at all."""
+        if job.done or job.cancelled:
+            return
         job.cancelled = True
-        if job.process is not None and not job.done:
+        if job.process is not None:
             job.process.send(ipc.CancelRequest(job.id))
+        else:
+            self._waiting.remove(job, job.group)
 
     def _assign(self) -> None:
         """Send waiting requests to idle processes. Start another process if none is idle."""
         while self._waiting:
-            if self._waiting[0][2].cancelled:
-                heapq.heappop(self._waiting)
-                continue
             idle = next((worker for worker in self._processes if worker.job is None), None)
             if idle is None:
                 if len(self._processes) + self._starting < self._workers_max and self._starting < len(
@@ -161,13 +172,27 @@ class WorkerPool:
                 ):
                     self._start()
                 return
-            job = heapq.heappop(self._waiting)[2]
+            job = self._waiting.pop()
             assert job.request is not None
             assert not job.done, "a request that is done does not wait"
             idle.job, job.process = job, idle
+            job.started, job.pausing = self._clock.monotonic(), False
             if idle.idle is not None:
                 idle.idle.cancel()
             idle.send(job.request)
+
+    def _pause_for_next(self) -> None:
+        """Ask a process to pause, if the next request is more urgent than what the processes work on."""
+        running = [process.job for process in self._processes if process.job is not None]
+        if not self._waiting or self._starting or any(job.pausing for job in running):
+            return
+        now = self._clock.monotonic()
+        paused = self._waiting.to_pause(
+            (job, job.group, now - job.started) for job in running if not job.cancelled
+        )
+        if paused is not None and paused.process is not None:
+            paused.pausing = True
+            paused.process.send(ipc.PauseRequest(paused.id))
 
     def _start(self) -> None:
         self._starting += 1
@@ -190,8 +215,7 @@ class WorkerPool:
             )
         except OSError as error:
             self._starting -= 1
-            while self._waiting and not self._processes:
-                job = heapq.heappop(self._waiting)[2]
+            for job in () if self._processes else self._waiting.drain():
                 self._end(job, RequestFailed(job.id, f"no search worker can be started: {error}"))
             return
         self._starting -= 1
@@ -210,14 +234,28 @@ class WorkerPool:
         job = process.job
         if job is None or job.id != reply.id:
             return
-        if isinstance(reply, FINAL_REPLIES):
-            process.job = None
+        if isinstance(reply, ipc.Paused):
+            self._release(process, job)
+            if not job.cancelled:
+                job.request = reply.rest
+                job.replies.put_nowait(reply)
+                self._waiting.add(job, job.group, first=True)
+            else:
+                self._end(job, RequestFailed(job.id, "the request was cancelled"))
+            self._mark_idle(process)
+        elif isinstance(reply, FINAL_REPLIES):
+            self._release(process, job)
             self._end(job, reply)
             self._mark_idle(process)
         elif isinstance(reply, ipc.ScanProgress):
             job.progress = reply
         elif not job.cancelled:
             job.replies.put_nowait(reply)
+
+    def _release(self, process: _WorkerProcess, job: WorkerJob) -> None:
+        """Take the job from its process, and charge its group for the time."""
+        process.job = job.process = None
+        self._waiting.release(job.group, self._clock.monotonic() - job.started)
 
     def _end(self, job: WorkerJob, reply: Reply) -> None:
         assert not job.done, "a request has one final reply"
@@ -227,6 +265,7 @@ class WorkerPool:
     def _mark_idle(self, process: _WorkerProcess) -> None:
         """Send the process a waiting request; if there is none, stop the process after the idle time."""
         self._assign()
+        self._pause_for_next()
         if process.job is None and not self._closed:
             if process.idle is not None:
                 process.idle.cancel()
@@ -243,7 +282,9 @@ class WorkerPool:
             self._processes.remove(process)
         if process.idle is not None:
             process.idle.cancel()
-        job, process.job = process.job, None
+        job = process.job
+        if job is not None:
+            self._release(process, job)
         code = await process.process.wait()
         if job is not None:
             self._end(job, RequestFailed(job.id, f"the search worker ended with exit code {code}"))
@@ -253,9 +294,8 @@ class WorkerPool:
     async def close(self) -> None:
         """Stop all processes; those that do not end within CLOSE_S are killed. Waiting requests fail."""
         self._closed = True
-        for _, _, job in self._waiting:
+        for job in self._waiting.drain():
             self._end(job, RequestFailed(job.id, "the search was closed"))
-        self._waiting.clear()
         for process in self._processes:
             if process.job is not None:
                 process.send(ipc.CancelRequest(process.job.id))

@@ -1,10 +1,11 @@
 """The search worker, a process that executes one request after the other.
 
-Owns: the pipes (requests on standard input, replies on standard output) and what is done for each request. It
-looks for CancelRequest between batches, and answers a failed request with RequestFailed instead of ending. It
-ends when the server's end of the pipe closes, also after the server was killed. Refuses: to write to the log,
-and two requests at the same time. `bootstrap.py` starts it as a new process, not as a fork of the server:
-`python -m mainstem.search.workers.worker`.
+Owns: the pipes (requests on standard input, replies on standard output), what is done for each request, and
+the end of a scan's slice: after SLICE_S, or when the server asks for it, a scan is answered with Paused. It
+looks for CancelRequest at the same places, and answers a failed request with RequestFailed instead of ending.
+It ends when the server's end of the pipe closes, also after the server was killed. Refuses: to write to the
+log, and two requests at the same time. `bootstrap.py` starts it as a new process, not as a fork of the
+server: `python -m mainstem.search.workers.worker`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+import msgspec
+
+from mainstem.clock import BlockingClock
 from mainstem.log.storage.record_batch import record_parser
 from mainstem.search import ipc
 from mainstem.search.blocks import blocks, histogram, token_filter
@@ -26,6 +30,8 @@ from mainstem.search.match.field_counter import FieldValueCounter
 
 COMPILED_QUERIES_MAX = 16
 """Compiled queries to keep for later units of the same search."""
+SLICE_S = 0.1
+"""A scan pauses after this many seconds, at the next place where it can."""
 PROGRESS_BYTES = 2 << 20
 """Bytes to scan between two ScanProgress messages."""
 CANCELLED_IDS = 10_000
@@ -41,6 +47,7 @@ class WorkerPipes:
         self._bytes = bytearray()
         self._waiting: deque[Request] = deque()
         self._cancelled: set[int] = set()
+        self._pausing: int | None = None
         self._ended = False
 
     def next(self) -> Request | None:
@@ -54,6 +61,10 @@ class WorkerPipes:
         while not self._ended and select.select([self._source], [], [], 0)[0]:
             self._receive()
         return self._ended or request_id in self._cancelled
+
+    def is_interrupted(self, request_id: int) -> bool:
+        """Whether this request was cancelled or asked to pause, or the server has ended."""
+        return self.is_cancelled(request_id) or self._pausing == request_id
 
     def _receive(self) -> None:
         received = os.read(self._source, 1 << 20)
@@ -71,7 +82,10 @@ class WorkerPipes:
                     cancelled for cancelled in self._cancelled if cancelled > request.id - CANCELLED_IDS
                 }
                 self._cancelled.add(request.id)
+            elif isinstance(request, ipc.PauseRequest):
+                self._pausing = request.id
             else:
+                self._pausing = None  # it was for an earlier slice
                 self._waiting.append(request)
 
     def send(self, reply: Reply) -> None:
@@ -86,6 +100,7 @@ class SearchWorker:
 
     def __init__(self, pipes: WorkerPipes) -> None:
         self._pipes = pipes
+        self._clock = BlockingClock()
         self._queries: OrderedDict[tuple[object, ...], CompiledQuery] = OrderedDict()
 
     def run(self) -> None:
@@ -131,8 +146,9 @@ class SearchWorker:
         return ipc.CountByTimeReply(request.id, histogram.count_by_time(request.units, request.edges))
 
     def _scan(self, request: ipc.ScanRequest) -> Reply:
-        send = self._pipes.send
+        send, pipes = self._pipes.send, self._pipes
         value_counter = FieldValueCounter(request.fields) if request.output == "fields" else None
+        started = self._clock.monotonic()
         task = ScanTask(
             request.newest_first,
             request.limit,
@@ -141,30 +157,36 @@ class SearchWorker:
             value_counter=value_counter,
             on_matches=lambda rows: send(ipc.ScanMatches(request.id, rows)),
             on_damage=lambda offset, reason: send(ipc.ScanDamage(request.id, offset, reason)),
-            is_cancelled=lambda: self._pipes.is_cancelled(request.id),
-            on_progress=self._progress_sender(request.id),
+            is_cancelled=lambda: pipes.is_cancelled(request.id),
+            should_pause=lambda: self._is_slice_over(request, started),
+            on_progress=self._progress_sender(request),
+            so_far=request.so_far,
         )
         result = self._scan_unit(request.unit, self._compiled(request), task)
+        for name, counts in () if value_counter is None else value_counter.counts().items():
+            for some in counts.split(ipc.VALUES_A_REPLY):
+                send(ipc.ValueCounts(request.id, name, some))
+        if result.rest is not None and not pipes.is_cancelled(request.id):
+            rest = msgspec.structs.replace(request, unit=result.rest, so_far=result.counts())
+            return ipc.Paused(request.id, rest)
         return ipc.ScanReply(
-            request.id,
-            result.bytes,
-            result.skipped_bytes,
-            result.events,
-            result.matches,
-            result.stopped_at,
-            {} if value_counter is None else value_counter.counts(),
+            request.id, result.bytes, result.skipped_bytes, result.events, result.matches, result.stopped_at
         )
 
-    def _progress_sender(self, request_id: int) -> Callable[[ScanResult], None]:
+    def _is_slice_over(self, request: ipc.ScanRequest, started: float) -> bool:
+        """Whether the scan is to pause. The worker of a cluster overrides this."""
+        return self._clock.monotonic() - started >= SLICE_S or self._pipes.is_interrupted(request.id)
+
+    def _progress_sender(self, request: ipc.ScanRequest) -> Callable[[ScanResult], None]:
         """A function that sends ScanProgress after every PROGRESS_BYTES."""
-        reported_bytes = 0
+        reported_bytes = request.so_far.bytes + request.so_far.skipped_bytes
 
         def report(result: ScanResult) -> None:
             nonlocal reported_bytes
             finished_bytes = result.bytes + result.skipped_bytes
             if finished_bytes - reported_bytes >= PROGRESS_BYTES:
                 reported_bytes = finished_bytes
-                self._pipes.send(ipc.ScanProgress(request_id, result.bytes, result.skipped_bytes))
+                self._pipes.send(ipc.ScanProgress(request.id, result.bytes, result.skipped_bytes))
 
         return report
 
