@@ -39,6 +39,7 @@ class StateRig:
 
     def restart(self) -> None:
         """Load the state again as after kill -9: without what was not durable."""
+        self.runtime.close()  # what is left of the process writes no more
         self.log.fail()
         self.seed += 1
         self.open()

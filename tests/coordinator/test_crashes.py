@@ -52,8 +52,8 @@ def small() -> Iterator[None]:
     """Small journal files, and a snapshot after a few records."""
     with (
         mock.patch("mainstem.node.LogConfig", small_log),
-        mock.patch("mainstem.coordinator.runtime.runtime.SNAPSHOT_TAIL_RECORDS", 12),
-        mock.patch("mainstem.coordinator.runtime.runtime.SNAPSHOT_SLICE_RECORDS", 2),
+        mock.patch("mainstem.coordinator.runtime.snapshots.TAIL_RECORDS", 12),
+        mock.patch("mainstem.coordinator.runtime.snapshots.SLICE_BYTES", 100),
     ):
         yield
 

@@ -20,7 +20,7 @@ from mainstem.coordinator.groups.types import (
     OffsetsCommitted,
     TopicRef,
 )
-from mainstem.coordinator.runtime import runtime as module
+from mainstem.coordinator.runtime import snapshots as module
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.state_machines import StateMachines
 from mainstem.log.disk.contract import Disk
@@ -64,10 +64,10 @@ class CoordinatorRig:
 
 
 class StateReplay(RuleBasedStateMachine):
-    @initialize(seed=st.integers(0, 1 << 30), slice_records=st.integers(1, 4))
-    def begin(self, seed: int, slice_records: int) -> None:
-        self.slice_before = module.SNAPSHOT_SLICE_RECORDS
-        module.SNAPSHOT_SLICE_RECORDS = slice_records
+    @initialize(seed=st.integers(0, 1 << 30), slice_bytes=st.integers(1, 400))
+    def begin(self, seed: int, slice_bytes: int) -> None:
+        self.slice_before = module.SLICE_BYTES
+        module.SLICE_BYTES = slice_bytes
         self.seed = seed
         self.clock, self.disk = SimClock(), FakeStateDisk()
         self.log = FakeStateLog(auto_commit=False)
@@ -75,7 +75,7 @@ class StateReplay(RuleBasedStateMachine):
         self.states_by_log_end = {0: self.live.state()}
 
     def teardown(self) -> None:
-        module.SNAPSHOT_SLICE_RECORDS = self.slice_before
+        module.SLICE_BYTES = self.slice_before
 
     @invariant()
     def remember(self) -> None:
@@ -157,6 +157,7 @@ class StateReplay(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
+        self.live.runtime.close()  # what is left of the process writes no more
         self.log.fail()
         self.seed += 1
         self.live = CoordinatorRig(self.log, self.disk, self.clock, self.seed)

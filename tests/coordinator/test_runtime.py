@@ -15,6 +15,7 @@ from mainstem.log.errors import StorageError
 from mainstem.log.storage import record_batch as batches
 from mainstem.promise import Promise
 from tests.coordinator.state_rig import StateRig, code, done
+from tests.support.fake_state import FakeStateDisk, packed_snapshot
 
 
 def names(rig: StateRig) -> list[str]:
@@ -260,7 +261,7 @@ def test_a_damaged_snapshot_is_refused_and_the_previous_one_used(
 
 
 def test_every_flipped_byte_of_a_snapshot_is_noticed() -> None:
-    data = snapshot.pack(7, 2, [snapshot.frame([b"one", b"two"])])
+    data = packed_snapshot(7, [b"one", b"two"])
     assert [bytes(record) for record in snapshot.unpack(data, 7, "x")] == [b"one", b"two"]
     for position in range(len(data)):
         flipped = bytearray(data)
@@ -291,7 +292,7 @@ def test_a_snapshot_has_only_durable_state() -> None:
     rig = StateRig(auto_commit=False)
     rig.topics.create("a", 1, {})
     take(rig)
-    assert rig.disk.files == {}
+    assert snapshot.offsets(rig.disk) == []  # type: ignore[arg-type]
     rig.log.commit()
     assert snapshot.offsets(rig.disk) == [1]  # type: ignore[arg-type]
     rig.topics.create("b", 1, {})
@@ -303,7 +304,7 @@ def test_a_snapshot_has_only_durable_state() -> None:
 
 
 def test_records_written_during_a_snapshot_are_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_SLICE_RECORDS", 1)
+    monkeypatch.setattr("mainstem.coordinator.runtime.snapshots.SLICE_BYTES", 1)
     rig = StateRig()
     for name in "abc":
         rig.create(name)
@@ -319,7 +320,7 @@ def test_records_written_during_a_snapshot_are_not_in_it(monkeypatch: pytest.Mon
 
 
 def test_many_records_since_the_last_snapshot_trigger_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainstem.coordinator.runtime.runtime.SNAPSHOT_TAIL_RECORDS", 10)
+    monkeypatch.setattr("mainstem.coordinator.runtime.snapshots.TAIL_RECORDS", 10)
     rig = StateRig()
     for n in range(35):
         rig.create(f"t{n}")
@@ -330,13 +331,79 @@ def test_many_records_since_the_last_snapshot_trigger_another(monkeypatch: pytes
     assert len(names(rig)) == 35
 
 
+def test_the_next_snapshot_is_due_when_the_log_after_the_last_is_as_large_as_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mainstem.coordinator.runtime.snapshots.TAIL_RECORDS", 1)
+    rig = StateRig()
+    written, offsets = 0, [0]
+    for n in range(400):
+        rig.create(f"t{n}")
+        rig.clock.run()
+        newest = snapshot.offsets(rig.disk)[0]  # type: ignore[arg-type]
+        if newest != offsets[-1]:
+            offsets.append(newest)
+            written += len(rig.disk.files[snapshot.path_of(newest)])
+    log_bytes = sum(len(batches.build([(None, b"x" * 60, (), 0)])) for _ in range(400))
+    assert written < 2 * log_bytes, "each byte of the log costs about one of snapshots"
+    assert len(offsets) < 20
+
+
+def test_a_restart_remembers_how_large_the_last_snapshot_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = StateRig()
+    for n in range(100):
+        rig.create(f"t{n}")
+    take(rig)
+    monkeypatch.setattr("mainstem.coordinator.runtime.snapshots.TAIL_RECORDS", 1)
+    rig.restart()
+    rig.create("another")
+    rig.clock.run()
+    assert snapshot.offsets(rig.disk) == [100]  # type: ignore[arg-type]
+
+
+def test_a_turn_of_a_snapshot_encodes_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainstem.coordinator.runtime.snapshots.SLICE_BYTES", 2_000)
+    rig = StateRig()
+    for n in range(500):
+        rig.create(f"t{n}")
+    turns: list[int] = []
+    encode = RecordCodec.encode
+
+    def counted(codec: RecordCodec, record: msgspec.Struct) -> bytes:
+        data = encode(codec, record)
+        turns[-1] += len(data)
+        return data
+
+    monkeypatch.setattr(RecordCodec, "encode", counted)
+    turns.append(0)
+    rig.runtime.take_snapshot()
+    while rig.clock.ready:
+        turns.append(0)
+        rig.clock.turn()
+    assert snapshot.offsets(rig.disk) == [500]  # type: ignore[arg-type]
+    assert len(turns) > 10
+    assert max(turns) < 2_000 + 200, "the slice, and the record that exceeds it"
+    assert rig.disk.largest_write < 2_000 + 500 * 4, "the file is never in memory as a whole"
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 1000, 70_000, 3_000_000])
+def test_a_snapshot_is_read_in_pieces_as_it_was_written(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "READ_BYTES", 1000)
+    records = [b"x" * size, b"", b"y" * 30] * 3
+    disk: Any = FakeStateDisk()
+    path = snapshot.path_of(7)
+    disk.files[path] = packed_snapshot(7, records)
+    assert [bytes(record) for record in snapshot.read(disk, path, 7)] == records
+
+
 def test_a_snapshot_that_cannot_be_written_changes_nothing() -> None:
     rig = StateRig()
     rig.create("a")
-    rig.disk.replace_error = OSError(28, "No space left on device")
-    take(rig)
-    assert rig.disk.files == {}
-    rig.disk.replace_error = None
+    for fails in ("write_error", "sync_error"):
+        setattr(rig.disk, fails, OSError(28, "No space left on device"))
+        take(rig)
+        assert rig.disk.files == {}
+        setattr(rig.disk, fails, None)
     take(rig)
     assert snapshot.offsets(rig.disk) == [1]  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ ALSO = (
     "above 1 MiB",
     "HTTP bodies that are never finished",
     "a proxy in front",
+    "million committed offsets",
     "newer or older version",
     "cannot be written",
     "10,000 topics",

@@ -233,7 +233,10 @@ def files(data: bytes) -> None:
     with contextlib.suppress(LogFolderError):
         list(state_snapshot.unpack(data, 5, "snapshot-5"))
     with contextlib.suppress(LogFolderError):
-        list(state_snapshot.unpack(state_snapshot.pack(5, len(data) % 7, [data]), 5, "snapshot-5"))
+        fields = struct.pack(
+            ">8sHqIQ", state_snapshot.MAGIC, state_snapshot.VERSION, 5, len(data) % 7, len(data)
+        )
+        list(state_snapshot.unpack(fields + struct.pack(">I", crc32c(fields + data)) + data, 5, "snapshot-5"))
 
 
 class StateRecordsTarget:

@@ -21,6 +21,7 @@ from mainstem.log.storage.leader_epochs import LeaderEpochs
 from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
 from mainstem.search.blocks import token_filter
 from mainstem.search.index import layout
+from tests.support.fake_state import packed_snapshot
 
 PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
 
@@ -99,7 +100,7 @@ def test_the_example_of_a_state_snapshot() -> None:
         TopicCreated(UUID(int=77), "orders", 2, {"retention.ms": "-1"}),
         ProducerIdBlock(1000),
     ]
-    assert snapshot.pack(3, 2, [snapshot.frame([codec.encode(record) for record in records])]) == data
+    assert packed_snapshot(3, [codec.encode(record) for record in records]) == data
 
 
 def rulers(part: str) -> list[list[int]]:

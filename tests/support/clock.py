@@ -39,12 +39,21 @@ class SimClock:
         heapq.heappush(self._timers, (self.now + seconds, next(self._order), timer))
         return timer
 
+    @property
+    def ready(self) -> int:
+        """Number of calls of the next turn."""
+        return len(self._ready)
+
+    def turn(self) -> None:
+        """Run the calls that are ready: one turn of the loop."""
+        ready, self._ready = self._ready, []
+        for call in ready:
+            call()
+
     def run(self) -> None:
         """Run all calls that are ready, and those that they make ready."""
         while self._ready:
-            ready, self._ready = self._ready, []
-            for call in ready:
-                call()
+            self.turn()
 
     def advance(self, seconds: float) -> None:
         """Move time forward and fire the timers that become due, in order."""

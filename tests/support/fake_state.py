@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from mainstem.log.disk.contract import Buffer
+from collections.abc import Sequence
+from typing import cast
+
+from mainstem.coordinator.runtime.snapshot import SnapshotWriter, path_of
+from mainstem.log.disk.contract import Buffer, Disk
 from mainstem.log.errors import OffsetOutOfRange, StorageError
 from mainstem.log.partition.partition import AppendedBatch, BatchSlice
 from mainstem.log.storage import record_batch
@@ -72,12 +76,40 @@ class FakeStateLog:
         return Promise.resolved(before)
 
 
+class FakeStateFile:
+    """An open file of `FakeStateDisk`."""
+
+    def __init__(self, disk: FakeStateDisk, path: str) -> None:
+        self.disk, self.path = disk, path
+
+    def pwrite(self, data: Buffer, position: int) -> None:
+        if self.disk.write_error is not None:
+            raise self.disk.write_error
+        self.disk.largest_write = max(self.disk.largest_write, len(data))
+        before = self.disk.files[self.path]
+        padded = before + bytes(max(position - len(before), 0))
+        self.disk.files[self.path] = padded[:position] + bytes(data) + padded[position + len(data) :]
+
+    def pread(self, length: int, position: int) -> bytes:
+        return self.disk.files[self.path][position : position + length]
+
+    def size(self) -> int:
+        return len(self.disk.files[self.path])
+
+    def close(self) -> None:
+        pass
+
+
 class FakeStateDisk:
-    """The calls of `Disk` that the coordinator makes. `replace_error`: what each replacement fails with."""
+    """The calls of `Disk` that the coordinator makes. `write_error`, `sync_error`: what each write or sync
+    fails with."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.replace_error: OSError | None = None
+        self.write_error: OSError | None = None
+        self.sync_error: OSError | None = None
+        self.largest_write = 0
+        """Bytes of the largest write."""
 
     def list(self, folder: str) -> list[str]:
         return sorted(path[len(folder) + 1 :] for path in self.files if path.startswith(folder + "/"))
@@ -85,17 +117,31 @@ class FakeStateDisk:
     def exists(self, path: str) -> bool:
         return True
 
-    def read_all(self, path: str) -> bytes:
-        return self.files[path]
-
     def unlink(self, path: str) -> None:
         self.files.pop(path, None)
 
-    def replace_now(self, path: str, data: Buffer) -> None:
-        self.files[path] = bytes(data)
+    def open(self, path: str, *, create: bool = False) -> FakeStateFile:
+        assert create == (path not in self.files)
+        self.files.setdefault(path, b"")
+        return FakeStateFile(self, path)
 
-    def replace(self, path: str, data: Buffer) -> Promise[None]:
-        if self.replace_error is not None:
-            return Promise.failed(self.replace_error)
-        self.files[path] = bytes(data)
-        return Promise.resolved(None)
+    def rename(self, source: str, target: str) -> None:
+        self.files[target] = self.files.pop(source)
+
+    def sync(
+        self, files: Sequence[FakeStateFile], folders: Sequence[str] = (), *, background: bool = False
+    ) -> Promise[None]:
+        return Promise.resolved(None) if self.sync_error is None else Promise.failed(self.sync_error)
+
+    def sync_now(self, files: Sequence[FakeStateFile], folders: Sequence[str] = ()) -> None:
+        self.sync(files, folders).result()
+
+
+def packed_snapshot(offset: int, records: Sequence[bytes]) -> bytes:
+    """The bytes of a snapshot file."""
+    disk = FakeStateDisk()
+    writer = SnapshotWriter(cast(Disk, disk), offset)
+    writer.add(records)
+    writer.finish()
+    writer.publish()
+    return disk.files[path_of(offset)]

@@ -12,9 +12,11 @@ that were returned but not used are forgotten.
 
 from __future__ import annotations
 
+import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, groupby, islice
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -35,6 +37,7 @@ from mainstem.coordinator.groups.group import ClassicGroup
 from mainstem.coordinator.groups.members import Decision
 from mainstem.coordinator.groups.offsets import CommittedOffsets, PartitionErrors, TopicLookup
 from mainstem.coordinator.groups.rebalancer import GroupAction, GroupRebalancer
+from mainstem.coordinator.groups.topic_deletion import TopicDeletion
 from mainstem.coordinator.groups.types import (
     CommitRequest,
     GroupListing,
@@ -54,13 +57,16 @@ from mainstem.coordinator.groups.types import (
     TopicRef,
 )
 from mainstem.coordinator.runtime.runtime import Runtime
-from mainstem.promise import Promise
+from mainstem.coordinator.runtime.walked_map import WalkedMap
+from mainstem.promise import Promise, gather
 from mainstem.settings import Settings
+from mainstem.turns import run_in_turns
 
 EXPIRY_INTERVAL_S = 600.0
 """How often expired offsets are deleted (Kafka's offsets.retention.check.interval.ms)."""
-EXPIRY_GROUPS_PER_TURN = 500
-"""Groups that are checked in one turn of the loop."""
+GROUPS_PER_TURN = 500
+"""Groups that are listed or checked in one turn of the loop; a topic of a group counts as one, too, and four
+of its offsets."""
 
 T = TypeVar("T")
 MemberErrors = list[CoordinatorError | None]
@@ -84,15 +90,12 @@ class Groups:
     def __init__(self, settings: Settings, clock: Clock, rng: random.Random, topics: TopicLookup) -> None:
         self._settings = settings
         self._clock = clock
-        self._topics = topics
         self._rebalancer = GroupRebalancer(settings, clock, rng, self._submit)
         self._live: dict[str, ClassicGroup] = {}
         self._started = False
-        self._clear_records()
-
-    def _clear_records(self) -> None:
-        self._records: dict[str, GroupRecord] = {}
-        self._offsets = CommittedOffsets(self._topics, self._settings.offset_metadata_max_bytes)
+        self._records: WalkedMap[GroupRecord] = WalkedMap()
+        self._offsets = CommittedOffsets(topics, settings.offset_metadata_max_bytes)
+        self._topic_deletion = TopicDeletion(clock, self._offsets, self._write)
 
     # --- the state machine --------------------------------------------------------------------------------
 
@@ -106,24 +109,24 @@ class Groups:
             case OffsetsDeleted():
                 self._offsets.apply_deletion(record)
             case GroupTombstone():
-                self._records.pop(record.group_id, None)
+                self._records.remove(record.group_id)
                 self._offsets.remove_group(record.group_id)
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
         """See `StateMachine`."""
-        yield from self._records.values()
-        yield from self._offsets.snapshot()
+        return chain((record for _, record in self._records.walk()), self._offsets.snapshot())
 
     def reset(self) -> None:
         """See `StateMachine`. Waiting joins and syncs fail with NotCoordinator."""
         for group_id in list(self._live):
             self._drop(group_id)
-        self._clear_records()
+        self._records.clear()
+        self._offsets.clear()
 
     def start(self) -> None:
         """Start the sessions of all members, and the timer that deletes expired offsets. Called after each
         load of the state."""
-        for group_id, record in self._records.items():
+        for group_id, record in self._records.walk():
             group = self._find(group_id) if record.members else None
             if group is not None and len(group.members) > self._settings.group_max_size:
                 self._submit(group, partial(self._shrink, group))
@@ -141,12 +144,18 @@ class Groups:
     def _find(self, group_id: str) -> ClassicGroup | None:
         group = self._live.get(group_id)
         if group is None:
-            record = self._records.get(group_id)
-            if record is None and not self._offsets.has(group_id):
+            if not self._is_known(group_id):
                 return None
-            group = self._live[group_id] = ClassicGroup(group_id, record)
+            group = self._live[group_id] = self._view(group_id)
             self._rebalancer.start_sessions(group)
         return group
+
+    def _is_known(self, group_id: str) -> bool:
+        return group_id in self._live or group_id in self._records or self._offsets.has(group_id)
+
+    def _view(self, group_id: str) -> ClassicGroup:
+        """The group as it is now, to be looked at: it does not become a live one by that."""
+        return self._live.get(group_id) or ClassicGroup(group_id, self._records.get(group_id))
 
     def _require(self, group_id: str) -> ClassicGroup:
         """The group of a member. UnknownMember: the group does not exist, so it has no members."""
@@ -194,13 +203,9 @@ class Groups:
         _send_replies(decision, _not_coordinator(str(error)))
 
     def _drop_if_unused(self, group_id: str) -> None:
+        """Drop the live group if it has no members: its record and offsets are all that is known of it."""
         group = self._live.get(group_id)
-        if (
-            group is not None
-            and group.is_unused
-            and group_id not in self._records
-            and not self._offsets.has(group_id)
-        ):
+        if group is not None and group.is_unused:
             group.close()
             del self._live[group_id]
 
@@ -288,31 +293,41 @@ class Groups:
         wanted_states = {state.lower() for state in states}
         wanted_types = {type_.lower() for type_ in types}
 
-        def read() -> Listings:
-            listings = []
-            for group_id in sorted(self._ids()):
-                group = self._find(group_id)
-                assert group is not None, "each known id is the id of a group"
-                listing = group.listing()
-                if wanted_states and listing.state.value.lower() not in wanted_states:
-                    continue
-                if not wanted_types or listing.type in wanted_types:
-                    listings.append(listing)
-            return listings
+        listings: Listings = []
 
-        return self._read("", read)
+        def is_wanted(listing: GroupListing) -> bool:
+            is_in_state = not wanted_states or listing.state.value.lower() in wanted_states
+            return is_in_state and (not wanted_types or listing.type in wanted_types)
+
+        def steps() -> Iterator[int]:
+            ids, runs = self._ids(), []
+            while run := sorted(islice(ids, GROUPS_PER_TURN)):
+                runs.append(run)
+                yield len(run)
+            for group_id, _ in groupby(heapq.merge(*runs)):
+                listing = self._view(group_id).listing()
+                if is_wanted(listing):
+                    listings.append(listing)
+                yield 1
+
+        listed = run_in_turns(self._clock, steps(), GROUPS_PER_TURN)
+        return listed.chain(lambda _: self._read("", lambda: listings))
 
     def describe(self, group_ids: Sequence[str]) -> Promise[Views]:
         """The groups with their members; None for one that does not exist."""
 
         def read() -> Views:
-            groups = [self._find(group_id) for group_id in group_ids]
-            return [None if group is None else group.view() for group in groups]
+            return [
+                self._view(group_id).view() if self._is_known(group_id) else None for group_id in group_ids
+            ]
 
         return self._read("", read)
 
-    def _ids(self) -> set[str]:
-        return {*self._live, *self._records, *self._offsets.groups()}
+    def _ids(self) -> Iterator[str]:
+        """The names of all groups of this moment, in no order, some of them twice."""
+        offsets, records = self._offsets.all_groups(), self._records.walk()
+        live = list(self._live)
+        return chain((name for name, _ in offsets), (name for name, _ in records), live)
 
     def delete(self, group_id: str) -> Promise[None]:
         """Delete an empty group and its offsets. Fails with GroupIdNotFound, NonEmptyGroup,
@@ -390,47 +405,58 @@ class Groups:
     def delete_topic_offsets(self, topic_id: UUID) -> Promise[None]:
         """Delete the committed offsets of a deleted topic. If a crash prevents it, the next expiry does
         it."""
-        return self._decide(
-            "", lambda decision: decision.records.extend(self._offsets.topic_deletion_records(topic_id))
-        )
+        return self._topic_deletion.delete(topic_id)
 
     def clamp_to_log_end(self, end_of: Callable[[UUID, int], int]) -> Promise[int]:
         """Set committed offsets beyond the end of their partition back to that end. The promise has their
         number. After a power cut with durability=os the offsets of lost events are assigned again, and a
-        group that had read the lost events must not miss the new ones."""
+        group that had read the lost events must not miss the new ones. For a start: not in turns."""
+        count = 0
+        written: list[Promise[None]] = []
+        for record in self._offsets.clamp_records(end_of):
+            count += len(record.offsets)
+            written.append(self._write([record]))
+        return gather(written).map(lambda done: [promise.result() for promise in done]).map(lambda _: count)
 
-        def clamp(decision: Decision) -> int:
-            records = self._offsets.clamp_records(end_of)
-            decision.records += records
-            return sum(len(record.offsets) for record in records)
-
-        return self._decide("", clamp)
+    def _write(self, records: Sequence[msgspec.Struct]) -> Promise[None]:
+        return self._decide("", lambda decision: decision.records.extend(records))
 
     # --- expiry -------------------------------------------------------------------------------------------
 
     def _expire(self) -> None:
-        self._clock.call_later(EXPIRY_INTERVAL_S, self._expire)
-        self._expire_some(sorted(self._ids()))
+        def on_expired(expired: Promise[None]) -> None:
+            self._clock.call_later(EXPIRY_INTERVAL_S, self._expire)
+            expired.result()
 
-    def _expire_some(self, group_ids: Sequence[str]) -> None:
-        for group_id in group_ids[:EXPIRY_GROUPS_PER_TURN]:
-            self._decide(group_id, partial(self._expire_group, group_id))
-        remaining = group_ids[EXPIRY_GROUPS_PER_TURN:]
-        if remaining:
-            self._clock.call_soon(lambda: self._expire_some(remaining))
+        run_in_turns(self._clock, self._expiry_steps(), GROUPS_PER_TURN).then(on_expired)
 
-    def _expire_group(self, group_id: str, decision: Decision) -> None:
-        group = self._find(group_id)
-        if group is None:
-            return
+    def _expiry_steps(self) -> Iterator[int]:
+        """Delete expired offsets, topic by topic of each group, and the groups that nothing is left of."""
         retention_ms = self._settings.offsets_retention_minutes * 60_000
-        records = self._offsets.expiry_records(group, self._clock.wall_ms(), retention_ms)
-        left_count = self._offsets.count(group_id) - sum(len(record.partitions) for record in records)
-        assert left_count >= 0, "only committed offsets expire"
-        if group.is_unused and not left_count:
-            self._delete(decision, group)
-        else:
-            decision.records += records
+        for group_id, topics in self._offsets.all_groups():
+            reads: frozenset[str] | None = None
+            generation = -1
+            for topic_id, partitions in topics.items():
+                group = self._view(group_id)
+                if group.generation != generation:
+                    generation, reads = group.generation, group.subscribed_topics()
+                now_ms = self._clock.wall_ms()
+                record = self._offsets.expired(group, topic_id, reads, now_ms, retention_ms)
+                if record is not None:
+                    self._write([record])
+                yield 1 + len(partitions) // 4
+            self._delete_if_unused(group_id)
+        for group_id, _ in self._records.walk():
+            self._delete_if_unused(group_id)
+            yield 1
+
+    def _delete_if_unused(self, group_id: str) -> None:
+        """Delete a group without members, pending ids and offsets."""
+        self._drop_if_unused(group_id)
+        if group_id in self._records and not self._offsets.has(group_id) and self._view(group_id).is_unused:
+            group = self._find(group_id)
+            assert group is not None, "a group with a record is there"
+            self._decide(group_id, lambda decision: self._delete(decision, group))
 
 
 def _not_coordinator(reason: str) -> NotCoordinator:

@@ -186,7 +186,7 @@ class LeaveRequest(msgspec.Struct, frozen=True):
 # --- views --------------------------------------------------------------------------------------------------
 
 
-class GroupListing(msgspec.Struct, frozen=True):
+class GroupListing(msgspec.Struct, frozen=True, gc=False):
     """A group as ListGroups shows it: without its members."""
 
     group_id: str

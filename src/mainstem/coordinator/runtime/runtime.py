@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
@@ -24,18 +24,20 @@ from mainstem.clock import Clock
 from mainstem.coordinator.errors import CoordinatorError
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec, StateDamaged, StateTooNew
+from mainstem.coordinator.runtime.snapshots import Snapshots
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogError, StorageError
 from mainstem.log.partition.partition import AppendedBatch, BatchSlice
 from mainstem.log.storage import record_batch
 from mainstem.promise import Promise
+from mainstem.turns import run_in_turns
 
 T = TypeVar("T")
 
-SNAPSHOT_TAIL_BYTES = 16 << 20
-SNAPSHOT_TAIL_RECORDS = 100_000
-SNAPSHOT_SLICE_RECORDS = 2_000
-READ_BYTES = 4 << 20
+READ_BYTES = 256 << 10
+"""Bytes of the state log that are applied in one turn of a reload."""
+SNAPSHOT_RECORDS_PER_TURN = 1_000
+"""Records of a snapshot that are applied in one turn of a reload."""
 RELOAD_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -52,8 +54,9 @@ class StateMachine(Protocol):
         before."""
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
-        """Records that build the present state from nothing. The caller consumes them in the same turn of the
-        event loop, before the state can change."""
+        """Records that build the present state from nothing. They may be consumed in later turns of the event
+        loop: they stay those of this moment, whatever is applied meanwhile. The call itself walks over no
+        more than references, and takes milliseconds for a million groups."""
 
     def reset(self) -> None:
         """Forget the state, and fail the requests that wait in the machine. The runtime then loads the state
@@ -94,10 +97,7 @@ class Runtime:
         """All records below it are durable."""
         self._load_count = 0
         """Rises with each load of the state, so that a commit callback from before the load is ignored."""
-        self._tail_bytes = 0
-        self._tail_records = 0
-        """Bytes and records of the state log since the last snapshot. At a limit, a snapshot is taken."""
-        self._snapshotting = False
+        self._snapshots = Snapshots(disk, partition, clock, machines, self._codec)
         self._closed = False
         self.fenced: str | None = "not loaded yet"
         """Why requests are refused; None in normal operation."""
@@ -132,7 +132,7 @@ class Runtime:
         parked = self._park(reply, None)
         load_count = self._load_count
         self._partition.when_committed(self._end).then(lambda done: self._on_committed(load_count, done))
-        if self._tail_bytes >= SNAPSHOT_TAIL_BYTES or self._tail_records >= SNAPSHOT_TAIL_RECORDS:
+        if self._snapshots.is_due:
             self.take_snapshot()
         return parked
 
@@ -154,8 +154,7 @@ class Runtime:
         appended = self._partition.append(memoryview(data))
         assert appended.base_offset >= self._end, "the end of the state log never decreases without a reload"
         self._end = appended.next_offset
-        self._tail_bytes += len(data)
-        self._tail_records += len(records)
+        self._snapshots.add_tail(len(data), len(records))
         for record in records:
             self._apply[type(record)](record)
 
@@ -186,6 +185,7 @@ class Runtime:
 
     def _fence(self, error: BaseException) -> None:
         self._load_count += 1
+        self._snapshots.abandon()
         self.fenced = f"a commit of the state log failed ({error})"
         log.error("%s: its requests fail, and the state is loaded again from the log", self.fenced)
         parked, self._parked = self._parked, deque()
@@ -194,11 +194,15 @@ class Runtime:
             promise.fail(StorageError(f"not durable: {error}"))
 
     def _reload(self) -> None:
+        if not self._closed:
+            run_in_turns(self._clock, self._load(), 1).then(lambda done: self._on_reloaded(done.error))
+
+    def _on_reloaded(self, error: BaseException | None) -> None:
         if self._closed:
             return
-        try:
-            self._load()
-        except (LogError, OSError) as error:
+        if error is not None:
+            if not isinstance(error, LogError | OSError):
+                raise error
             self.fenced = f"the state cannot be read ({error})"
             log.error(
                 "%s: topic and group requests fail until it can; next attempt in %.0f s",
@@ -221,18 +225,21 @@ class Runtime:
             self._disk.make_folder(snapshot.FOLDER)
             self._disk.sync_now([], [""])
         snapshot.remove_leftovers(self._disk)
-        self._load()
+        for _ in self._load():
+            pass
 
-    def _load(self) -> None:
+    def _load(self) -> Iterator[int]:
+        """Load the state. Yields between two turns of the event loop; no request is accepted meanwhile."""
         self._load_count += 1
-        self._tail_bytes = self._tail_records = 0
-        offset = self._load_snapshot()
+        self._snapshots.loaded(0)
+        offset = yield from self._load_snapshot()
         end = self._partition.high_watermark
         if offset > end:
             self._move_snapshot_back(offset, end)
             offset = end
         while offset < end:
             offset = self._load_slice(offset)
+            yield 1
         assert offset == end, "the state is loaded up to the end of the state log"
         self._end = self._durable = end
         self.fenced = None
@@ -247,12 +254,13 @@ class Runtime:
                     f"the state log has no batch {location}, before its end {self._partition.high_watermark}"
                 )
             view = memoryview(batches.data)
-            self._tail_bytes += len(view)
+            records = 0
             for position, header in record_batch.iter_batches(view):
                 for record in record_batch.decode(view[position : position + header.total_bytes]):
                     if record.offset >= offset:
                         self._apply_bytes(record.value or b"", f"at offset {record.offset} of the state log")
-                        self._tail_records += 1
+                        records += 1
+            self._snapshots.add_tail(len(view), records)
         except (StateDamaged, StateTooNew):
             raise
         except LogError as error:
@@ -262,7 +270,7 @@ class Runtime:
             ) from error
         return batches.next_offset
 
-    def _load_snapshot(self) -> int:
+    def _load_snapshot(self) -> Generator[int, None, int]:
         """Apply the newest snapshot that is not damaged. Returns the offset from which the log has to be
         applied."""
         start = self._partition.log_start_offset
@@ -273,12 +281,17 @@ class Runtime:
             path = snapshot.path_of(offset)
             self._reset()
             try:
-                for record in snapshot.unpack(self._disk.read_all(path), offset, path):
+                size = 0
+                for number, record in enumerate(snapshot.read(self._disk, path, offset), 1):
                     self._apply_bytes(record, f"in {path}")
+                    size += len(record)
+                    if number % SNAPSHOT_RECORDS_PER_TURN == 0:
+                        yield 1
             except (StateDamaged, OSError) as error:
                 damage.append(str(error))
                 log.error("%s: not used; trying the snapshot before it and more of the log", error)
                 continue
+            self._snapshots.loaded(size)
             return offset
         self._reset()
         if start > 0:
@@ -300,9 +313,7 @@ class Runtime:
             end,
             offset,
         )
-        encoded = [self._codec.encode(record) for record in self._records()]
-        data = snapshot.pack(end, len(encoded), [snapshot.frame(encoded)])
-        self._disk.replace_now(snapshot.path_of(end), data)
+        self._snapshots.write_now(end)
         for later_offset in snapshot.offsets(self._disk):
             if later_offset > end:
                 self._disk.unlink(snapshot.path_of(later_offset))
@@ -315,76 +326,15 @@ class Runtime:
         record = self._codec.decode(data, location)
         self._apply[type(record)](record)
 
-    # --- snapshot -----------------------------------------------------------------------------------------
-
-    def _records(self) -> list[msgspec.Struct]:
-        return [record for machine in self._machines for record in machine.snapshot()]
-
     def take_snapshot(self) -> None:
         """Write the present state to a snapshot file, then delete the records of the log that no snapshot
-        needs. Continues in the background.
-
-        The records are collected at once (they are immutable), encoded in slices, and written when all state
-        that they show is durable. Does nothing while another snapshot is being written.
-        """
-        if self._snapshotting or self.fenced is not None or self._closed:
-            return
-        self._snapshotting = True
-        self._tail_bytes = self._tail_records = 0
-        self._encode(self._load_count, self._end, self._records(), 0, [])
-
-    def _encode(
-        self, load_count: int, offset: int, records: list[msgspec.Struct], start: int, parts: list[bytes]
-    ) -> None:
-        if load_count != self._load_count:
-            self._snapshotting = False
-            return
-        end = start + SNAPSHOT_SLICE_RECORDS
-        parts.append(snapshot.frame([self._codec.encode(record) for record in records[start:end]]))
-        if end < len(records):
-            self._clock.call_soon(lambda: self._encode(load_count, offset, records, end, parts))
-            return
-        data = snapshot.pack(offset, len(records), parts)
-        self._partition.when_committed(offset).then(lambda done: self._write_snapshot(done, offset, data))
-
-    def _write_snapshot(self, committed: Promise[None], offset: int, data: bytes) -> None:
-        if committed.error is not None:
-            self._snapshotting = False
-            return
-        assert self._partition.high_watermark >= offset, "a snapshot shows only durable state"
-        try:
-            written = self._disk.replace(snapshot.path_of(offset), data)
-        except OSError as error:
-            written = Promise.failed(error)
-        written.then(lambda done: self._on_snapshot_written(done, offset))
-
-    def _on_snapshot_written(self, written: Promise[None], offset: int) -> None:
-        self._snapshotting = False
-        if written.error is not None:
-            log.error(
-                "the coordinator's snapshot at %d was not written (%s): the state log grows until one is",
-                offset,
-                written.error,
-            )
-            return
-        try:
-            offsets = snapshot.offsets(self._disk)
-            for old_offset in offsets[snapshot.SNAPSHOTS_KEPT :]:
-                self._disk.unlink(snapshot.path_of(old_offset))
-            if len(offsets) >= snapshot.SNAPSHOTS_KEPT:
-                oldest_kept = offsets[snapshot.SNAPSHOTS_KEPT - 1]
-                assert oldest_kept <= self._durable, "the state log is deleted only below a durable snapshot"
-                self._partition.delete_records(oldest_kept).then(self._on_log_shortened)
-        except (LogError, OSError) as error:
-            log.error("the state log keeps records that no snapshot needs: %s", error)
-
-    @staticmethod
-    def _on_log_shortened(shortened: Promise[int]) -> None:
-        if shortened.error is not None:
-            log.error("the state log keeps records that no snapshot needs: %s", shortened.error)
+        needs. Continues in the background; does nothing while another snapshot is being written."""
+        if self.fenced is None and not self._closed:
+            self._snapshots.take(self._end)
 
     def close(self) -> None:
         """Refuse further requests. Parked replies are sent when the log's last commit is done."""
         self._closed = True
+        self._snapshots.abandon()
         if self.fenced is None:
             self.fenced = "the server is shutting down"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -140,10 +141,12 @@ class Topics:
 
     def snapshot(self) -> Iterable[msgspec.Struct]:
         """See `StateMachine`."""
-        for topic in self.all():
-            yield TopicCreated(topic.id, topic.name, topic.partitions, dict(topic.config))
-        for topic_id in sorted(self._tombstones):
-            yield TopicDeleted(topic_id, self._tombstones[topic_id])
+        topics = (
+            TopicCreated(topic.id, topic.name, topic.partitions, dict(topic.config))
+            for topic in list(self._by_id.values())
+        )
+        tombstones = (TopicDeleted(id_, name) for id_, name in list(self._tombstones.items()))
+        return chain(topics, tombstones)
 
     # --- reading ------------------------------------------------------------------------------------------
 
