@@ -85,7 +85,8 @@ class NewEvent:
     key: bytes | None = None
     headers: Headers = ()
     timestamp_ms: int | None = None
-    """None: the time of publishing."""
+    """None: the time of publishing. `publish` refuses a negative one with InvalidArgument, and the Kafka
+    engine 0, too."""
     partition: int | None = None
     """None: chosen by the key with murmur2, as Java's client does, so that all clients choose the same; any
     partition for an event without a key."""

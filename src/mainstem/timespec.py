@@ -65,9 +65,12 @@ def parse_event_time(value: object) -> int:
     ValueError says what is wrong with it."""
     if isinstance(value, str):
         try:
-            return parse_iso(value)
+            time_ms = parse_iso(value)
         except ValueError:
             raise ValueError(f"{value!r} is not an ISO 8601 time") from None
+        if time_ms < 0:
+            raise ValueError(f"{value!r} is before 1970")
+        return time_ms
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
         time_ms = int(value * 1000) if value < SECONDS_MAX else int(value)
         if time_ms <= TIME_MS_MAX:

@@ -150,6 +150,21 @@ def test_a_line_that_is_nested_too_deeply_is_a_bad_line(mainstem: Mainstem) -> N
     assert [row["key"] for row in events(mainstem, "nested")] == ["a", "b"]
 
 
+def test_a_time_that_cannot_be_written_is_a_bad_line_and_never_another_time(mainstem: Mainstem) -> None:
+    lines = [{"at": when} for when in (0, "1970-01-01", "1969-12-31T23:59:59.999Z", -1, 0.001, "1970-01-02")]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    done = mainstem("produce", "epoch", "--timestamp", "at", stdin=text)
+    assert done.code == 4
+    problems = done.err.splitlines()
+    assert problems[0] == "standard input, line 3: '1969-12-31T23:59:59.999Z' is before 1970"
+    assert problems[1] == "standard input, line 4: -1 is not a time"
+    for number, line in ((1, problems[2]), (2, problems[3])):
+        assert line.startswith(
+            f"standard input, line {number}: an event of the time 0 (1970-01-01T00:00:00Z) "
+        )
+    assert [row["timestamp_ms"] for row in events(mainstem, "epoch")] == [1, 86_400_000]
+
+
 def test_a_time_that_no_event_can_have_is_a_bad_line(mainstem: Mainstem) -> None:
     done = mainstem("produce", "late", "--timestamp", "at", stdin='{"at":1e300}\n{"at":1e400}\n')
     assert done.code == 4

@@ -63,6 +63,31 @@ async def read(reader: Reader | Member, count: int) -> list[Event]:
     return events
 
 
+def test_the_time_of_an_event_is_kept_or_refused_and_never_another(run: Run) -> None:
+    async def work(engine: Engine) -> None:
+        topic = await made(engine)
+        times_ms = [0, -1, -2, -NOON, 1, NOON]
+        with pytest.raises(InvalidArgument) as caught:
+            await engine.publish(
+                topic, [NewEvent(b"%d" % time_ms, timestamp_ms=time_ms) for time_ms in times_ms]
+            )
+        accepted_ms = [
+            time_ms
+            for time_ms, result in zip(times_ms, caught.value.results, strict=True)
+            if isinstance(result, Position)
+        ]
+        assert accepted_ms in ([0, 1, NOON], [1, NOON]), "librdkafka cannot send 0"
+        assert all(isinstance(result, (Position, InvalidArgument)) for result in caught.value.results)
+        reader = await engine.reader([Position(topic, 0, 0)])
+        events = await read(reader, len(accepted_ms))
+        assert [(event.timestamp_ms, event.value) for event in events] == [
+            (time_ms, b"%d" % time_ms) for time_ms in accepted_ms
+        ]
+        assert await engine.offset_for_time(topic, 0, -1) == 0, "before all, not Kafka's code for the end"
+
+    run(work)
+
+
 def values(events: Sequence[Event]) -> list[bytes | None]:
     return [event.value for event in events]
 

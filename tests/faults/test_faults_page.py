@@ -16,6 +16,7 @@ ALSO = (
     "HTTP bodies that are never finished",
     "a proxy in front",
     "million committed offsets",
+    "An event of the time 0",
     "newer or older version",
     "cannot be written",
     "10,000 topics",

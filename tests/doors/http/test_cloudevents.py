@@ -101,6 +101,69 @@ def test_binary_mode(door: RunningHttpDoor) -> None:
     assert row["headers"]["content-type"] == "image/png"
 
 
+HEADERS_OF_BASE: list[tuple[bytes, bytes]] = [
+    (f"ce-{name}".encode(), value.encode()) for name, value in BASE.items()
+] + [(b"content-type", b"text/plain")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "subject"),
+    [
+        (b"Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
+        ("Zürich €".encode(), "Zürich €"),
+        (b'"a %22b%22 \\" \\\\ c"', 'a "b" " \\ c'),
+        (b'"%5C%22"', '\\"'),
+        (b'"half', '"half'),
+        (b'a"b"', 'a"b"'),
+        (b'""', ""),
+        (b"%2525", "%25"),
+        (b"100% %zz", "100% %zz"),
+        (b"a+b", "a+b"),
+    ],
+)
+def test_an_attribute_in_a_header_is_unquoted_and_then_percent_decoded_once(
+    door: RunningHttpDoor, sent: bytes, subject: str
+) -> None:
+    topic = door.create_topic(f"ce-header-{next(COUNT)}")
+    headers = [*HEADERS_OF_BASE, (b"ce-subject", sent)]
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", content=b"x", headers=headers)
+    assert reply.status_code == 200, reply.text
+    assert last_event(door, topic)["headers"]["ce_subject"] == subject
+
+
+@pytest.mark.parametrize(
+    ("header", "detail"),
+    [
+        ((b"ce-subject", b"%FF"), "the header ce-subject is not UTF-8"),
+        ((b"ce-subject", b"%C3%28"), "the header ce-subject is not UTF-8"),
+        ((b"ce-subject", b"%C0%A0"), "the header ce-subject is not UTF-8"),
+        ((b"ce-subject", b"%ED%A0%80"), "the header ce-subject is not UTF-8"),
+        ((b"ce-subject", "Zürich".encode("latin-1")), "the header ce-subject is not UTF-8"),
+        ((b"ce-subject", b'"\xff"'), "the header ce-subject is not UTF-8"),
+        ((b"ce-id", b"again"), "the header ce-id is given twice"),
+    ],
+)
+def test_a_header_that_is_no_attribute_is_refused(
+    door: RunningHttpDoor, header: tuple[bytes, bytes], detail: str
+) -> None:
+    topic = door.create_topic(f"ce-header-{next(COUNT)}")
+    headers = [*HEADERS_OF_BASE, header]
+    reply = door.http.post(f"/api/v1/topics/{topic}/events", content=b"x", headers=headers)
+    assert problem(reply, 400, "invalid")["detail"] == detail
+    assert door.get(f"topics/{topic}")["events"] == 0
+
+
+def test_a_content_type_of_any_text_is_stored_as_it_is(door: RunningHttpDoor) -> None:
+    topic = door.create_topic("ce-content-type")
+    base, path = HEADERS_OF_BASE[:-1], f"/api/v1/topics/{topic}/events"
+    of_text = (b"content-type", 'text/plain; name="Zürich %20"'.encode())
+    assert door.http.post(path, content=b"x", headers=[*base, of_text]).status_code == 200
+    assert last_event(door, topic)["headers"]["content-type"] == 'text/plain; name="Zürich %20"'
+    of_bytes = (b"content-type", b"text/plain; name=\xff")
+    reply = door.http.post(path, content=b"x", headers=[*base, of_bytes])
+    assert problem(reply, 400, "invalid")["detail"] == "the header content-type is not UTF-8"
+
+
 @pytest.mark.parametrize(
     ("event", "detail"),
     [

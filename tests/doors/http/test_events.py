@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -137,6 +138,35 @@ def test_a_payload_nested_without_end_is_text(nested: bytes) -> None:
     event_json = event_to_json(Event("t", 0, 0, 0, None, nested))
     assert event_json.value_encoding == "text"
     assert json.loads(msgspec.json.encode(event_json))["value"] == nested.decode()
+
+
+@pytest.mark.parametrize("member", [{"timestamp_ms": 0}, {"timestamp": "1970-01-01"}, {"timestamp_ms": 1}])
+def test_an_event_of_1970_keeps_its_time(door: RunningHttpDoor, member: dict[str, Any]) -> None:
+    topic = door.create_topic(f"time-{next(COUNT)}")
+    assert door.post(f"topics/{topic}/events", {"value": 1} | member).status_code == 200
+    (row,) = door.get(f"topics/{topic}/partitions/0/events", time="1970-01-01")["events"]
+    assert row["timestamp_ms"] == member.get("timestamp_ms", 0)
+    assert row["timestamp"].startswith("1970-01-01T00:00:00.00")
+
+
+@pytest.mark.parametrize("member", [{"timestamp_ms": -1}, {"timestamp": "1969-12-31T23:59:59.999Z"}])
+def test_an_event_before_1970_is_refused(door: RunningHttpDoor, member: dict[str, Any]) -> None:
+    topic = door.create_topic(f"time-{next(COUNT)}")
+    assert door.post(f"topics/{topic}/events", {"value": 1} | member).status_code in (400, 422)
+    assert door.get(f"topics/{topic}")["events"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("topics/%FF", "bad-path"),
+        ("groups/caf%E9", "bad-path"),
+        ("query/check?q=%FF", "invalid"),
+        ("topics?prefix=%C3%28", "invalid"),
+    ],
+)
+def test_an_address_that_is_not_utf_8_is_refused(door: RunningHttpDoor, path: str, kind: str) -> None:
+    assert "UTF-8" in problem(door.http.get(f"/api/v1/{path}"), 400, kind)["detail"]
 
 
 def test_numbers_in_json_keep_their_digits(door: RunningHttpDoor) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
@@ -41,6 +42,17 @@ class _AnyText(Convertor[str]):
 register_url_convertor("text", _AnyText())
 
 
+def _check_utf8(scope: Scope) -> None:
+    """Raise a problem if the path or the query string is not UTF-8. Otherwise its bytes would be replaced,
+    and the request would mean another topic, group or text than it names."""
+    for kind, text in (("bad-path", scope["raw_path"]), ("invalid", scope["query_string"])):
+        try:
+            unquote_to_bytes(text).decode()
+        except UnicodeDecodeError:
+            what = "path" if kind == "bad-path" else "query string"
+            raise Problem(kind, f"the percent-encoded bytes in the {what} are not UTF-8") from None
+
+
 class PathRoute:
     """The ASGI application of one path: it calls the endpoint of the request's method."""
 
@@ -67,6 +79,7 @@ class PathRoute:
             return Problem("method", detail, headers={"allow": allowed}).response()
         call = None
         try:
+            _check_utf8(request.scope)
             call = Call(self._context, match, request)
             return await match.handle(call)
         except Problem as error:

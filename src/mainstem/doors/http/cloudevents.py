@@ -11,9 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Meta, Raw
@@ -31,6 +31,9 @@ STRING_ATTRIBUTES = (
 )
 REQUIRED = ("specversion", "id", "source", "type")
 
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+"""A quoted string (RFC 9110, 5.6.4); `_ESCAPED` is a quoted pair in it."""
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _NAME = re.compile(r"[a-z0-9]{1,64}")
 _JSON_TYPE = re.compile(r"[^/]+/(?:[^;]*\+)?json(?:\s*;.*)?", re.IGNORECASE)
 
@@ -73,10 +76,37 @@ def is_binary(headers: Mapping[str, str], media: str) -> bool:
     return "ce-specversion" in headers and not media.startswith("application/cloudevents")
 
 
-def from_headers(headers: Mapping[str, str], body: bytes) -> NewEvent:
-    """The event of a request in binary mode: the headers are attributes, the body is the data."""
-    attributes = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
-    return _event(attributes, headers.get("content-type"), body or None)
+def from_headers(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> NewEvent:
+    """The event of a request in binary mode: the headers are attributes, the body is the data. Headers are
+    bytes, names in lower case."""
+    attributes: dict[str, str] = {}
+    content_type = None
+    for raw_name, value in headers:
+        if raw_name == b"content-type":
+            content_type = _utf8(value, "content-type")
+        elif raw_name.startswith(b"ce-"):
+            name = raw_name[3:].decode("ascii")  # HTTP permits no other characters in a name
+            if name in attributes:
+                raise Problem("invalid", f"the header ce-{name[:64]} is given twice")
+            attributes[name] = _attribute_of_header(name, value)
+    return _event(attributes, content_type, body or None)
+
+
+def _attribute_of_header(name: str, value: bytes) -> str:
+    """The text of an attribute: quotes are removed first, then percent-encoding is decoded once, and the
+    result must be UTF-8 (http-protocol-binding.md, 3.1.3.2). Bytes that are not encoded are taken as UTF-8,
+    too."""
+    quoted = _QUOTED.fullmatch(value)
+    if quoted is not None:
+        value = _ESCAPED.sub(rb"\1", quoted[1])
+    return _utf8(unquote_to_bytes(value), f"ce-{name[:64]}")
+
+
+def _utf8(value: bytes, header: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Problem("invalid", f"the header {header} is not UTF-8") from None
 
 
 def from_json(members: dict[str, Raw]) -> NewEvent:

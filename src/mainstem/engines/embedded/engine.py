@@ -103,7 +103,14 @@ class EmbeddedEngine:
         keyless_partition = next(self._publish_count) % metadata.partitions
         by_partition: dict[int, list[int]] = {}
         """Partition -> indexes in `events`."""
+        results: list[PublishResult | None] = [None] * len(events)
         for i, event in enumerate(events):
+            if event.timestamp_ms is not None and event.timestamp_ms < 0:
+                before_1970 = (
+                    f"topic {topic}: an event cannot have the time {event.timestamp_ms}: it is before 1970"
+                )
+                results[i] = InvalidArgument(before_1970)
+                continue
             if event.partition is not None:
                 partition_index = event.partition
             elif event.key is not None:
@@ -111,7 +118,6 @@ class EmbeddedEngine:
             else:
                 partition_index = keyless_partition
             by_partition.setdefault(partition_index, []).append(i)
-        results: list[PublishResult | None] = [None] * len(events)
         now_ms = self._node.clock.wall_ms()
         pending: list[tuple[list[int], list[Promise[list[PublishResult]]]]] = []
         for partition_index, indexes in by_partition.items():

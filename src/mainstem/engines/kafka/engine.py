@@ -51,7 +51,7 @@ from mainstem.engines.kafka.conversions import partition_info, topic_setting
 from mainstem.engines.kafka.errors import translate
 from mainstem.engines.kafka.groups import KafkaGroups
 from mainstem.engines.kafka.headers import HeaderReader
-from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish
+from mainstem.engines.kafka.publish import PRODUCER_SETTINGS, PendingPublish, time_refusal
 from mainstem.engines.kafka.reachability import (
     AddressLeadsNowhere,
     advertised_address_problem,
@@ -165,6 +165,10 @@ class KafkaEngine:
         producer = self._get_producer()
         delivered = pending.delivered
         for index, event in enumerate(events):
+            refusal = time_refusal(event.timestamp_ms)
+            if refusal is not None:
+                pending.set_result(index, refusal)
+                continue
             options: dict[str, Any] = {}
             if event.timestamp_ms is not None:
                 options["timestamp"] = event.timestamp_ms
@@ -213,7 +217,7 @@ class KafkaEngine:
 
     async def offset_for_time(self, topic: str, partition: int, time_ms: int) -> int | None:
         """See the contract."""
-        spec = OffsetSpec.for_timestamp(time_ms)
+        spec = OffsetSpec.for_timestamp(max(0, time_ms))
         offsets = await self._admin.list_offsets([(topic, partition)], spec)
         offset = offsets[topic, partition]
         return None if offset < 0 else offset

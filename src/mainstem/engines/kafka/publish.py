@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from mainstem.contract import Position, StreamError
+from mainstem.contract import InvalidArgument, Position, StreamError
 from mainstem.engines.kafka.errors import translate
 
 PRODUCER_SETTINGS: dict[str, Any] = {
@@ -33,14 +33,14 @@ class PendingPublish:
         self._topic = topic
         self._loop = loop
         self._pending_count = count
-        self._results: list[Position | KafkaError | None] = [None] * count
+        self._results: list[Position | KafkaError | StreamError | None] = [None] * count
         self._lock = threading.Lock()
 
     def delivered(self, index: int, error: KafkaError | None, message: Message) -> None:
         """Callback for librdkafka's delivery report of one event."""
         self.set_result(index, error or Position(self._topic, message.partition(), message.offset()))
 
-    def set_result(self, index: int, result: Position | KafkaError) -> None:
+    def set_result(self, index: int, result: Position | KafkaError | StreamError) -> None:
         """Set the result of one event. May be called in any thread."""
         self._results[index] = result
         with self._lock:
@@ -64,3 +64,16 @@ class PendingPublish:
         error = next(result for result in results if isinstance(result, StreamError))
         error.results = [result for result in results if result is not None]
         self.done.set_exception(error)
+
+
+def time_refusal(time_ms: int | None) -> InvalidArgument | None:
+    """The error for an event whose time librdkafka would not send as it is; None if it would. For librdkafka
+    0 means "now" (`rd_kafka_msg_new0`), and -1 is Kafka's "no time"."""
+    if time_ms is None or time_ms > 0:
+        return None
+    if time_ms == 0:
+        return InvalidArgument(
+            "an event of the time 0 (1970-01-01T00:00:00Z) cannot be written through Kafka's client library,"
+            " which would write the present time instead; leave the time out or give another"
+        )
+    return InvalidArgument(f"an event cannot have the time {time_ms}: it is before 1970")

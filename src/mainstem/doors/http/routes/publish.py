@@ -163,7 +163,7 @@ async def _slices(call: Call) -> Callable[[], AsyncIterator[Sequence[NewEvent]]]
     time, so that they need not all be held in memory."""
     media = call.media
     if cloudevents.is_binary(call.request.headers, media):
-        binary_event = cloudevents.from_headers(call.request.headers, await call.whole_body())
+        binary_event = cloudevents.from_headers(call.request.scope["headers"], await call.whole_body())
         return lambda: _single(binary_event)
     if media not in (JSON, cloudevents.STRUCTURED, cloudevents.BATCH):
         raise unsupported_media_type(media, (JSON, NDJSON, cloudevents.STRUCTURED, cloudevents.BATCH))

@@ -23,6 +23,7 @@ from mainstem.doors.http.endpoint import (
 )
 from mainstem.doors.http.events_json import event_to_json, event_to_json_in_slices, parse_time
 from mainstem.doors.http.search_slots import AnyUpdate, Updates, search_slot, start_search
+from mainstem.http_api.events import EventJson
 from mainstem.http_api.search import (
     BucketJson,
     CompareRequestJson,
@@ -160,7 +161,7 @@ async def trace(call: Call) -> Response:
     finally:
         await release()
     events = [line.hit for line in lines if line.hit is not None]
-    events.sort(key=lambda event: (event.timestamp_ms or -1, event.topic, event.partition, event.offset))
+    events.sort(key=_by_time)
     unreadable = [line.unreadable for line in lines if line.unreadable is not None]
     done = lines[-1].done
     assert done is not None, "a search ends with Done"
@@ -168,6 +169,13 @@ async def trace(call: Call) -> Response:
 
 
 _PROBLEMS = ("query", "busy")
+
+
+def _by_time(event: EventJson) -> tuple[int, str, int, int]:
+    """Events without a time come first."""
+    time_ms = -1 if event.timestamp_ms is None else event.timestamp_ms
+    return time_ms, event.topic, event.partition, event.offset
+
 
 ENDPOINTS = (
     Endpoint(
