@@ -32,6 +32,9 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds since an arbitrary origin. Never decreases."""
 
+    def cpu(self) -> float:
+        """Seconds of CPU time that the calling thread has used."""
+
     def call_soon(self, call: Callable[[], None]) -> None:
         """Run `call` in the next turn of the event loop."""
 
@@ -50,6 +53,9 @@ class LoopClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def cpu(self) -> float:
+        return time.thread_time()
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._loop.call_soon(call)

@@ -68,6 +68,23 @@ def test_an_unreachable_server_is_reported_and_the_page_recovers(empty_server: S
     page.get_by_text("reading and writing").wait_for()
 
 
+def test_the_overview_says_how_old_its_figures_are(empty_server: Server, page: Any) -> None:
+    old = {"age_ms": 95_000, "groups_age_ms": 300_000}
+
+    def answer_as_a_busy_server(route: Any) -> None:
+        reply = route.fetch()
+        route.fulfill(response=reply, json=reply.json() | old)
+
+    page.route("**/api/v1/stats", answer_as_a_busy_server)
+    page.goto(f"http://{empty_server.http}/#/overview")
+    notice = page.locator(".notice.warn").get_by_text("The server is busy")
+    notice.wait_for()
+    text = notice.inner_text()
+    assert "topics and rates are 1 min 35 s old, lag and stalled groups are 5 min old" in text
+    old |= {"age_ms": 900, "groups_age_ms": 20_000}
+    notice.wait_for(state="detached")
+
+
 def test_the_overview_reports_a_full_disk(tmp_path: Path, page: Any) -> None:
     more_than_the_disk = shutil.disk_usage(tmp_path).total
     with Server(tmp_path / "data", http="127.0.0.1:0", disk_reserve_bytes=more_than_the_disk) as server:

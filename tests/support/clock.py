@@ -20,7 +20,7 @@ class SimClock:
 
     def __init__(self, wall_ms: int = 1_356_998_400_000) -> None:
         self.wall = wall_ms
-        self.now = 0.0
+        self.now = self.cpu_s = 0.0
         self._ready: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, SimTimer]] = []
         self._order = itertools.count()
@@ -30,6 +30,9 @@ class SimClock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def cpu(self) -> float:
+        return self.cpu_s
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._ready.append(call)

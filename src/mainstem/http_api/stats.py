@@ -57,6 +57,14 @@ class StatsJson(msgspec.Struct):
     """Statistics of the whole event log."""
 
     at_ms: Annotated[int, Meta(description="When the topics were last sampled, ms since 1970; 0: not yet.")]
+    age_ms: Annotated[
+        int | None,
+        Meta(description="How old the figures of topics and rates are; null: there are none yet."),
+    ]
+    groups_age_ms: Annotated[
+        int | None,
+        Meta(description="How old the figures of groups are: the growth of their lag, and their stalls."),
+    ]
     started_ms: int
     topics: int
     partitions: int

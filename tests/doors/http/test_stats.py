@@ -75,6 +75,51 @@ class SamplerRig:
         asyncio.run(self.sampler.sample_groups())
 
 
+@pytest.mark.parametrize("cpu_s", [0.0, 0.02, 0.3, 60.0])
+def test_the_pause_after_a_sample_counts_its_cpu_time_and_is_bounded(cpu_s: float) -> None:
+    """However long the sample took on the clock because others had the CPU."""
+    rig, pauses_s, closing = SamplerRig(), [], asyncio.Event()
+    rig.engine.written["a"] = 1
+    rig.engine.positions["g"] = [("a", 0, 1)]
+    list_topics = rig.engine.topics
+
+    async def topics(*, internal: bool = False) -> list[TopicSummary]:
+        rig.clock.advance(7)
+        rig.clock.cpu_s += cpu_s
+        return await list_topics(internal=internal)
+
+    rig.engine.topics = topics  # type: ignore[method-assign]
+    ages_ms: list[tuple[int | None, int | None]] = []
+
+    async def pause(seconds: float) -> None:
+        pauses_s.append(seconds)
+        rig.clock.advance(seconds)
+        ages_ms.append((rig.sampler.topics_age_ms(), rig.sampler.groups_age_ms()))
+        if len(pauses_s) == 10:
+            closing.set()
+
+    assert (rig.sampler.topics_age_ms(), rig.sampler.groups_age_ms()) == (None, None)
+    asyncio.run(rig.sampler.run(pause, closing))
+    assert pauses_s == [pytest.approx(min(10.0, max(1.0, cpu_s * 100)))] * 10
+    assert {topics_age for topics_age, _ in ages_ms} == {round(pauses_s[0] * 1000)}
+    assert max(groups_age or 0 for _, groups_age in ages_ms) <= 1000 * (30 + 7 + 10)
+
+
+def test_the_age_of_the_figures_is_shown(door: RunningHttpDoor) -> None:
+    stats = door.get("stats")
+    assert stats["age_ms"] is None or 0 <= stats["age_ms"] < 30_000
+
+
+def test_statistics_that_cannot_be_updated_say_how_old_they_are() -> None:
+    rig = SamplerRig()
+    rig.sample_topics_after(1, a=1)
+    rig.sample_groups_after(1, g=[("a", 0, 1)])
+    rig.engine.failing = True
+    with pytest.raises(NotReachable):
+        rig.sample_topics_after(60)
+    assert (rig.sampler.topics_age_ms(), rig.sampler.groups_age_ms()) == (61_000, 60_000)
+
+
 def test_a_rate_rises_and_falls() -> None:
     rig = SamplerRig()
     rig.sample_topics_after(1, a=1_000_000)

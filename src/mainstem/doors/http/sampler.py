@@ -1,9 +1,10 @@
 """Samples rates and lag for the statistics: events written, events read, and unread events of groups.
 
 Owns: one task that samples the end offsets of all topics about every second and the groups about every ten
-seconds; the current rates; and a history of 24 hours in steps of one minute. Refuses: to use more than a
-hundredth of the time (where sampling is slow, it samples less often), and more memory than its limits allow:
-topics and groups above the limits count only in the totals.
+seconds; the current rates and how old they are; and a history of 24 hours in steps of one minute. Refuses:
+to use much more than a hundredth of the CPU (where sampling is expensive, it samples less often, but it never
+pauses for long), and more memory than its limits allow: topics and groups above the limits count only in the
+totals.
 """
 
 from __future__ import annotations
@@ -29,10 +30,23 @@ GROUPS_MAX = 500
 """Maximum number of groups that are sampled: the first ones by name."""
 TOPICS_PERIOD_S = 1.0
 GROUPS_PERIOD_S = 10.0
+TOPICS_PAUSE_MAX_S = 10.0
+GROUPS_PAUSE_MAX_S = 30.0
 COST_FACTOR = 100
-"""The pause after a sample is at least this many times as long as the sample took."""
+"""The pause after a sample is this many times the CPU time that the sample took, within the limits above. The
+time on the clock does not count: most of it may have gone to others, or to waiting for a cluster."""
 SMOOTHING_S = 5.0
 """Time constant of the moving average of current rates."""
+
+
+def topics_pause_s(cpu_s: float) -> float:
+    """The pause after a sample of the topics that took `cpu_s` of CPU time."""
+    return min(TOPICS_PAUSE_MAX_S, max(TOPICS_PERIOD_S, cpu_s * COST_FACTOR))
+
+
+def groups_pause_s(cpu_s: float) -> float:
+    """The pause after a sample of the groups that took `cpu_s` of CPU time."""
+    return min(GROUPS_PAUSE_MAX_S, max(GROUPS_PERIOD_S, cpu_s * COST_FACTOR))
 
 
 class MinuteSeries:
@@ -125,7 +139,7 @@ class Sampler:
         self._topics_sampled_s = self._groups_sampled_s = clock.monotonic()
         self._minute = self._current_minute()
         self._minute_started_s = clock.monotonic()
-        self._failed = False
+        self._failed = self._has_groups = False
 
     def _current_minute(self) -> int:
         return self._clock.wall_ms() // 1000 // STEP_S
@@ -135,14 +149,15 @@ class Sampler:
         unchanged."""
         next_groups_s = self._clock.monotonic()
         while not closing.is_set():
-            started_s = self._clock.monotonic()
+            started_s, started_cpu_s = self._clock.monotonic(), self._clock.cpu()
+            pause_s = TOPICS_PERIOD_S
             try:
                 await self.sample_topics()
+                topics_cpu_s = self._clock.cpu()
+                pause_s = topics_pause_s(topics_cpu_s - started_cpu_s)
                 if started_s >= next_groups_s:
-                    groups_started_s = self._clock.monotonic()
                     await self.sample_groups()
-                    cost_s = self._clock.monotonic() - groups_started_s
-                    next_groups_s = groups_started_s + max(GROUPS_PERIOD_S, cost_s * COST_FACTOR)
+                    next_groups_s = started_s + groups_pause_s(self._clock.cpu() - topics_cpu_s)
                 self._failed = False
             except StreamError as error:
                 if not self._failed:
@@ -152,8 +167,18 @@ class Sampler:
                 if not self._failed:
                     log.exception("statistics are not updated until sampling succeeds again")
                 self._failed = True
-            cost_s = self._clock.monotonic() - started_s
-            await pause(max(TOPICS_PERIOD_S, cost_s * COST_FACTOR))
+            await pause(pause_s)
+
+    def topics_age_ms(self) -> int | None:
+        """How old the figures of the topics are; None: there are none yet."""
+        return self._age_ms(self._topics_sampled_s) if self.sampled_ms else None
+
+    def groups_age_ms(self) -> int | None:
+        """How old the figures of the groups are; None: there are none yet."""
+        return self._age_ms(self._groups_sampled_s) if self._has_groups else None
+
+    def _age_ms(self, sampled_s: float) -> int:
+        return max(0, round((self._clock.monotonic() - sampled_s) * 1000))
 
     async def sample_topics(self) -> None:
         """Sample the end offsets of all topics."""
@@ -202,7 +227,7 @@ class Sampler:
             sample.info = info
             sample.stalls.observe(info, now_s)
             samples[summary.name] = sample
-        self.groups = samples
+        self.groups, self._has_groups = samples, True
         for topic in {*read, *self.outbound}:
             rate = self.outbound.setdefault(topic, EventRate(0))
             rate.observe(rate.total + read.get(topic, 0), seconds)

@@ -16,6 +16,8 @@ const LOADS_PER_GROUP_LOAD = 5;
 const ROWS_MAX = 10;
 const LISTED_LAG_MS = 10_000;
 const LATE_MS = 60_000;
+const OLD_MS = 15_000;
+const GROUPS_OLD_MS = 45_000;
 const LITTLE_FREE_SHARE = 0.1;
 
 export class OverviewPage {
@@ -80,9 +82,20 @@ function healthView({ ok, problems, notes }, stats) {
   return [
     clusterInfo().read_only ? h("p.notice.spaced", {}, readOnly) : null,
     ok ? healthyView(stats) : unhealthyView(problems),
+    ageView(stats),
     notes.map((note) => h("p.notice.warn.spaced", {}, icon("warn"), visibleText(note))),
     closedDoorsView(),
   ];
+}
+
+/** How old the figures are, if the server has not updated them for a while; else null. */
+function ageView({ age_ms: ageMs, groups_age_ms: groupsAgeMs }) {
+  const old = [
+    ageMs > OLD_MS ? `topics and rates are ${formatDuration(ageMs)} old` : null,
+    groupsAgeMs > GROUPS_OLD_MS ? `lag and stalled groups are ${formatDuration(groupsAgeMs)} old` : null,
+  ].filter(Boolean);
+  if (old.length === 0) return null;
+  return h("p.notice.warn.spaced", {}, icon("warn"), `The server is busy: the figures of ${old.join(", ")}.`);
 }
 
 /** The doors that are off, each with the flag that turns it on; null if there are none. */

@@ -52,6 +52,8 @@ async def show_stats(call: Call) -> Response:
     return json_response(
         StatsJson(
             at_ms=sampler.sampled_ms,
+            age_ms=sampler.topics_age_ms(),
+            groups_age_ms=sampler.groups_age_ms(),
             started_ms=sampler.started_ms,
             topics=len(sampler.topics),
             partitions=sum(topic.partitions for topic in sampler.topics),
