@@ -126,6 +126,34 @@ def test_results_so_far_come_while_values_are_counted(
     run_on_search_rig(tmp_path, work, workers=1, block_bytes=4096)
 
 
+def test_two_searches_of_the_same_events_read_each_of_them_once(tmp_path: Path) -> None:
+    async def work(rig: SearchRig) -> None:
+        await fill(rig)
+        for number, (query, baseline) in enumerate(
+            [
+                ("carrier:UA", "NOT (carrier:UA)"),
+                ("dep_delay:>60 JFK", "dep_delay:<0"),
+                ("", "dest:ATL"),
+                ("ATL", ""),
+            ]
+        ):
+            search = rig.searches()[number % 2]
+            selection = SearchRequest(query=query, limit=None)
+            once, done = await compared(
+                search, selection, SearchRequest(query=baseline, limit=None), top=5_000
+            )
+            assert done.totals.events == FLIGHTS or "" not in (query, baseline)
+            assert done.totals.events <= FLIGHTS
+            # Another budget makes them two searches, each of which reads all events that it cannot exclude.
+            other = SearchRequest(query=baseline, limit=None, budget_s=60.0)
+            apart, end = await compared(search, selection, other, top=5_000)
+            assert apart == once
+            assert end.totals.events > done.totals.events
+            assert end.totals.matches == done.totals.matches == once.selected + once.baseline
+
+    run_on_search_rig(tmp_path, work)
+
+
 def test_a_count_that_is_closed_frees_its_worker(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)

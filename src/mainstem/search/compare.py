@@ -1,13 +1,15 @@
 """Compares how frequent field values are in the matches of two searches.
 
-Owns: running both searches side by side, so that they are compared over about the same events at any time,
-and the ranking of the differences. Refuses: to count values (`facets.py`).
+Owns: running both searches as one that reads each event once, if they search the same topics and times, and
+otherwise side by side, so that they are compared over about the same events at any time; and the ranking of
+the differences. Refuses: to count values (`facets.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from heapq import nsmallest
 
 from mainstem.clock import Clock
@@ -17,6 +19,7 @@ from mainstem.search.contract import (
     Difference,
     Done,
     Progress,
+    SearchRequest,
     Totals,
     Unreadable,
     Update,
@@ -29,8 +32,16 @@ from mainstem.search.targets import yield_to_loop
 NO_COUNTS = FieldCounts({}, {}, {})
 
 
+def searches_of(selection: SearchRequest, baseline: SearchRequest) -> list[tuple[SearchRequest, str | None]]:
+    """The searches to run for a comparison, each with the query of its baseline, if it has one."""
+    if selection.limit is None and replace(selection, query=baseline.query) == baseline:
+        return [(selection, baseline.query)]
+    return [(selection, None), (baseline, None)]
+
+
 class ComparedSearches:
-    """Two searches that count values, of the selection and of the baseline, and their comparison so far."""
+    """One or two searches that count the values of the selection and of the baseline, and their comparison so
+    far."""
 
     def __init__(
         self,
@@ -38,7 +49,7 @@ class ComparedSearches:
         own_terms: OwnTerms | None,
         top: int,
     ) -> None:
-        """`executions`: of the selection and of the baseline. `own_terms`: those of both queries, which are
+        """`executions`: of `searches_of` the two requests. `own_terms`: those of both queries, which are
         left out; None: of fields that were asked for by name, nothing is left out."""
         self._executions = executions
         self._own_terms, self._top = own_terms, top
@@ -78,7 +89,10 @@ class ComparedSearches:
         return min(unfinished, key=lambda number: self._executions[number].totals_so_far().share)
 
     def _totals(self) -> Totals:
-        selection, baseline = (execution.totals_so_far() for execution in self._executions)
+        selection, *others = (execution.totals_so_far() for execution in self._executions)
+        if not others:
+            return replace(selection, matches=selection.matches + self._executions[0].baseline_matches)
+        (baseline,) = others
         total_bytes = None
         if selection.total_bytes is not None and baseline.total_bytes is not None:
             total_bytes = selection.total_bytes + baseline.total_bytes
@@ -99,10 +113,13 @@ class ComparedSearches:
 
     async def comparison(self) -> Comparison:
         """The values counted so far, compared."""
-        selection, baseline = self._executions
-        selected, others = selection.totals.matches, baseline.totals.matches
+        selection, baseline = self._executions[0], self._executions[-1]
+        selected, fields = selection.totals.matches, selection.facet_counts.fields
+        if selection is baseline:
+            others, baseline_fields = baseline.baseline_matches, baseline.baseline_counts.fields
+        else:
+            others, baseline_fields = baseline.totals.matches, baseline.facet_counts.fields
         ranked: list[Difference] = []
-        fields, baseline_fields = selection.facet_counts.fields, baseline.facet_counts.fields
         for name in {**fields, **baseline_fields}:
             rows = differences(
                 name,

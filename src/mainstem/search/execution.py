@@ -76,6 +76,8 @@ class WorkItem:
     scanned_bytes: int = 0
     counted_matches: int = 0
     """Matches of the unit that are counted in the totals, if the search returns no events."""
+    counted_baseline: int = 0
+    """Matches of the baseline that are counted."""
     indexed: bool = False
     """Whether the full-text index was applied: the unit has only batches that may match, or is excluded."""
     covered_bytes: int | None = None
@@ -104,9 +106,11 @@ class SearchExecution:
         *,
         output: str = "events",
         fields: Sequence[str] = (),
+        baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
     ) -> None:
-        """`group`: the account of the search with the workers; several executions may be one search."""
+        """`baseline`: a query whose matches are counted apart. `group`: the account of the search with the
+        workers; several executions may be one search."""
         self._group: JobGroup[WorkerJob] = JobGroup() if group is None else group
         self._pool, self._clock, self._request, self._now_ms = pool, clock, request, now_ms
         self._pending = deque(items)
@@ -118,6 +122,8 @@ class SearchExecution:
         self._finished_bytes = 0
         self.totals = Totals(total_bytes=sum(item.size for item in items), partitions=len(remaining))
         self.facet_counts = FacetCounts(fields)
+        self._baseline = baseline
+        self.baseline_counts, self.baseline_matches = FacetCounts(fields), 0
 
     async def updates(self) -> AsyncGenerator[Update, None]:
         """Run the search, and yield its updates; Done is the last. Closing the generator cancels the requests
@@ -127,7 +133,8 @@ class SearchExecution:
             while self._dispatch():
                 reply = await self._next_reply()
                 if isinstance(reply, ValueCounts):
-                    self.facet_counts.merge({reply.field: reply.counts})
+                    counts = self.baseline_counts if reply.of_baseline else self.facet_counts
+                    counts.merge({reply.field: reply.counts})
                     await yield_to_loop()
                     continue  # the matches that were counted follow with Paused or ScanReply
                 for update in self._handle_reply(reply):
@@ -230,6 +237,7 @@ class SearchExecution:
             UNIT_MATCH_BYTES,
             self._output,
             self._fields,
+            self._baseline,
         )
 
     # --- replies from the workers -------------------------------------------------------------------------
@@ -265,7 +273,7 @@ class SearchExecution:
             totals.undecodable += 1
             yield Unreadable(Position(unit.topic, unit.partition, reply.offset), reply.reason)
         elif isinstance(reply, Paused):
-            self._count_matches(item, reply.rest.so_far.matches)
+            self._count_matches(item, reply.rest.so_far.matches, reply.rest.so_far.baseline_matches)
         elif isinstance(reply, ScanReply):
             self._handle_scan_reply(item, reply)
         elif isinstance(reply, RequestFailed):
@@ -280,7 +288,7 @@ class SearchExecution:
         unit, totals = item.unit, self.totals
         totals.events += reply.events
         item.scanned_bytes += reply.bytes
-        self._count_matches(item, reply.matches)
+        self._count_matches(item, reply.matches, reply.baseline_matches)
         if self._output == "events" and reply.stopped_at is not None:
             rest = self._unscanned_part(unit, reply.stopped_at)
             if rest is not None:
@@ -293,12 +301,14 @@ class SearchExecution:
         totals.indexed_bytes += item.size - scanned if item.indexed else 0
         self._finish(item)
 
-    def _count_matches(self, item: WorkItem, matches: int) -> None:
+    def _count_matches(self, item: WorkItem, matches: int, baseline_matches: int) -> None:
         """Add the matches of an item that were not counted yet. `matches`: those since the start of its
         scan."""
         if self._output != "events":
             self.totals.matches += matches - item.counted_matches
             item.counted_matches = matches
+            self.baseline_matches += baseline_matches - item.counted_baseline
+            item.counted_baseline = baseline_matches
 
     def _unscanned_part(self, unit: Unit, stopped_at: int) -> Unit | None:
         """The part of a unit after this offset, in the order of the search. None: there is none."""

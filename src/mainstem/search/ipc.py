@@ -52,6 +52,8 @@ class ScanCounts(msgspec.Struct, array_like=True, frozen=True):
     matches: int = 0
     row_bytes: int = 0
     """About the memory of the matches that were returned."""
+    baseline_matches: int = 0
+    """Matches of the baseline of the request."""
 
 
 class ScanRequest(msgspec.Struct, tag="scan"):
@@ -72,6 +74,8 @@ class ScanRequest(msgspec.Struct, tag="scan"):
     output: str = "events"
     """`events`, `count` (no ScanMatches) or `fields` (ValueCounts instead of ScanMatches)."""
     fields: tuple[str, ...] = ()
+    baseline: str | None = None
+    """With output `fields`: another query, whose matches are counted apart, in the same scan."""
     so_far: ScanCounts = ScanCounts()
     """What the scan of the unit counted before it was paused."""
 
@@ -291,6 +295,7 @@ class ValueCounts(msgspec.Struct, tag="value-counts"):
     id: int
     field: str
     counts: FieldCounts
+    of_baseline: bool = False
 
 
 class Paused(msgspec.Struct, tag="paused"):
@@ -312,6 +317,7 @@ class ScanReply(msgspec.Struct, tag="scan-reply"):
     matches: int
     stopped_at: int | None
     """Offset of the last event searched, if the scan stopped at a limit. None: the unit is finished."""
+    baseline_matches: int = 0
 
 
 class BlockRange(msgspec.Struct, array_like=True, frozen=True):

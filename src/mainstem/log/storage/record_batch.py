@@ -374,9 +374,9 @@ def records_in(batch: memoryview, header: BatchHeader, data: Buffer) -> list[Rec
         _HEADER.pack_into(
             plain, 0, *header._replace(length=len(plain) - LENGTH_OVERHEAD, attributes=attributes)
         )
-    records = _decode_plain(plain)
+    records, last_offset = _decode_plain(plain), header.last_offset
     for record in records:
-        if not header.base_offset <= record.offset <= header.last_offset:
+        if not header.base_offset <= record.offset <= last_offset:
             raise CorruptBatch(
                 f"offset {record.offset} in a batch of {header.base_offset}-{header.last_offset}"
             )

@@ -43,7 +43,7 @@ from mainstem.search.cluster.messages import (
     LookUpOffsetsReply,
     LookUpOffsetsRequest,
 )
-from mainstem.search.compare import ComparedSearches
+from mainstem.search.compare import ComparedSearches, searches_of
 from mainstem.search.contract import (
     Bucket,
     Comparison,
@@ -59,7 +59,7 @@ from mainstem.search.execution import UNIT_MATCH_BYTES, SearchExecution, WorkIte
 from mainstem.search.ipc import Reply, RequestFailed, ScanMatches, ScanReply, ScanRequest, Unit
 from mainstem.search.local.search import order_items
 from mainstem.search.local.token_filter_store import prune
-from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.matcher import Matcher, either
 from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.workers.bootstrap import BACKGROUND_NICE
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
@@ -131,8 +131,8 @@ class ClusterSearch:
         own_terms = None if fields else OwnTerms(selection.query, baseline.query)
         group: JobGroup[WorkerJob] = JobGroup()
         started = [
-            await self._start(request, output="fields", fields=fields, group=group)
-            for request in (selection, baseline)
+            await self._start(request, output="fields", fields=fields, baseline=other, group=group)
+            for request, other in searches_of(selection, baseline)
         ]
         for problem in dict.fromkeys(problem for _, problems in started for problem in problems):
             yield problem
@@ -281,12 +281,13 @@ class ClusterSearch:
         *,
         output: str,
         fields: Sequence[str] = (),
+        baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
     ) -> tuple[ClusterSearchExecution, list[Unreadable]]:
         """Plan a search, which is part of `group`. Returns the search, ready to run, and an Unreadable for
         each partition that it leaves out, because its offsets are unknown."""
         now_ms = self._clock.wall_ms()
-        matcher = Matcher.of(request.query, now_ms=now_ms)
+        matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
         if request.resume is not None:
             topics = sorted({target.topic for target in decode_resume_token(request)[1]})
             partitions = await self._list_partitions(topics or [NO_TOPIC])
@@ -318,6 +319,7 @@ class ClusterSearch:
             remaining,
             output=output,
             fields=fields,
+            baseline=baseline,
             group=group,
         )
         execution.totals.undecodable += len(problems)

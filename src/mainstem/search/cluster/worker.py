@@ -90,6 +90,7 @@ class ClusterSearchWorker(SearchWorker):
             result.skipped_bytes += chunk_result.skipped_bytes
             result.events += chunk_result.events
             result.matches += chunk_result.matches
+            result.baseline_matches += chunk_result.baseline_matches
             result.row_bytes += chunk_result.row_bytes
             result.stopped_at = chunk_result.stopped_at
             if result.stopped_at is not None:

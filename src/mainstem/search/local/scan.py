@@ -25,7 +25,9 @@ from mainstem.search.blocks.batches import LocatedBatch, MappedRange, locate_bat
 from mainstem.search.ipc import Row, ScanCounts, Unit
 from mainstem.search.match.event_view import EventView
 from mainstem.search.match.field_counter import FieldValueCounter
-from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.matcher import Matcher, either
+from mainstem.search.query.ast import Everything, Not
+from mainstem.search.query.parser import parse
 
 BATCH_BYTES_MAX = 64 << 20
 """A batch that is larger when decompressed is reported as unreadable."""
@@ -40,10 +42,25 @@ ROW_OVERHEAD_BYTES = 64
 
 
 class CompiledQuery:
-    """A query and the times of its request, compiled once for many units."""
+    """A query and the times of its request, compiled once for many units. With a `baseline`, whose matches
+    are counted apart, the matcher is that of both queries."""
 
-    def __init__(self, query: str, now_ms: int, since_ms: int | None, until_ms: int | None) -> None:
-        self.matcher = Matcher.of(query, now_ms=now_ms)
+    def __init__(
+        self,
+        query: str,
+        now_ms: int,
+        since_ms: int | None,
+        until_ms: int | None,
+        baseline: str | None = None,
+    ) -> None:
+        self.matcher = Matcher.of(either(query, baseline), now_ms=now_ms)
+        self.node = parse(query)
+        self.check = self.matcher.check_of(self.node)
+        self.rest_is_baseline = baseline is not None and parse(baseline) == Not(self.node)
+        """Whether the matches of the baseline are just the events that do not match the query."""
+        self.baseline_check = None
+        if baseline is not None and not self.rest_is_baseline:
+            self.baseline_check = self.matcher.check_of(parse(baseline))
         self._since_ms, self._until_ms = since_ms, until_ms
         self.any_time = since_ms is None and until_ms is None
         """Whether the request includes records of any time."""
@@ -77,6 +94,7 @@ class ScanResult:
     stopped_at: int | None = None
     rows: list[Row] = field(default_factory=list)
     row_bytes: int = 0
+    baseline_matches: int = 0
     rest: Unit | None = None
     """What is still to be searched, if the scan was paused. None: nothing is, or the scan stopped at a
     limit."""
@@ -85,11 +103,18 @@ class ScanResult:
     def after(cls, so_far: ScanCounts) -> ScanResult:
         """The result of a scan that goes on after a pause."""
         counts = so_far.bytes, so_far.skipped_bytes, so_far.events, so_far.matches
-        return cls(*counts, row_bytes=so_far.row_bytes)
+        return cls(*counts, row_bytes=so_far.row_bytes, baseline_matches=so_far.baseline_matches)
 
     def counts(self) -> ScanCounts:
         """The counts, to go on with after a pause."""
-        return ScanCounts(self.bytes, self.skipped_bytes, self.events, self.matches, self.row_bytes)
+        return ScanCounts(
+            self.bytes,
+            self.skipped_bytes,
+            self.events,
+            self.matches,
+            self.row_bytes,
+            self.baseline_matches,
+        )
 
 
 @dataclass(slots=True)
@@ -112,6 +137,8 @@ class ScanTask:
     """Called with the counts so far after each group of batches but the last."""
     so_far: ScanCounts
     """What was counted before a pause."""
+    baseline_counter: FieldValueCounter | None = None
+    """Counts the values of the matches of the baseline; None: there is no baseline."""
 
 
 def scan_unit(unit: Unit, query: CompiledQuery, task: ScanTask) -> ScanResult:
@@ -307,26 +334,36 @@ class _UnitScan:
         paused."""
         unit, query, task, result = self._unit, self._query, self._task, self.result
         low, high, topic, partition = unit.low, unit.high, unit.topic, unit.partition
-        may_pass, check = query.is_in_time_range, query.matcher.check
-        any_time, any_event = query.any_time, query.matcher.matches_all
-        limit = task.limit - result.matches
+        may_pass, check, baseline_check = query.is_in_time_range, query.check, query.baseline_check
+        any_time, any_event = query.any_time, isinstance(query.node, Everything)
+        rest_is_baseline, limit = query.rest_is_baseline, task.limit - result.matches
         matches: list[Record] = []
+        baseline_matches: list[Record] = []
         events = 0
         for record in reversed(records) if task.newest_first else records:
             if not low <= record.offset < high:
                 continue
             events += 1
-            if (any_time or may_pass(record)) and (any_event or check(EventView(topic, partition, record))):
-                matches.append(record)
-                if task.return_rows:
-                    result.row_bytes += _row_bytes(record)
-                if len(matches) >= limit or result.row_bytes >= task.max_bytes:
-                    result.stopped_at = record.offset
-                    break
+            if any_time or may_pass(record):
+                view = EventView(topic, partition, record)
+                if baseline_check is not None and baseline_check(view):
+                    baseline_matches.append(record)
+                if any_event or check(view):
+                    matches.append(record)
+                    if task.return_rows:
+                        result.row_bytes += _row_bytes(record)
+                    if len(matches) >= limit or result.row_bytes >= task.max_bytes:
+                        result.stopped_at = record.offset
+                        break
+                elif rest_is_baseline:
+                    baseline_matches.append(record)
             if events % PAUSE_EVENTS == 0 and self._pauses_within(batch, record.offset):
                 break
         result.events += events
         result.matches += len(matches)
+        result.baseline_matches += len(baseline_matches)
+        if task.baseline_counter is not None:
+            task.baseline_counter.add(topic, partition, baseline_matches)
         if task.value_counter is not None:
             task.value_counter.add(topic, partition, matches)
         elif task.return_rows:

@@ -22,7 +22,7 @@ from mainstem.contract import SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
 from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, to_buckets
-from mainstem.search.compare import ComparedSearches
+from mainstem.search.compare import ComparedSearches, searches_of
 from mainstem.search.contract import Bucket, Comparison, Facets, Remaining, SearchRequest, Update
 from mainstem.search.execution import SearchExecution, WorkItem
 from mainstem.search.index.manager import PART_BLOCKS, IndexManager
@@ -40,7 +40,7 @@ from mainstem.search.ipc import (
     UnitTimesRequest,
 )
 from mainstem.search.local.token_filter_store import TokenFilterStore
-from mainstem.search.match.matcher import Matcher
+from mainstem.search.match.matcher import Matcher, either
 from mainstem.search.match.own_terms import OwnTerms
 from mainstem.search.workers.pool import WorkerJob, WorkerPool
 from mainstem.search.workers.schedule import JobGroup
@@ -143,8 +143,8 @@ class LogSearch:
         own_terms = None if fields else OwnTerms(selection.query, baseline.query)
         group: JobGroup[WorkerJob] = JobGroup()
         executions = [
-            await self._start(request, output="fields", fields=fields, group=group)
-            for request in (selection, baseline)
+            await self._start(request, output="fields", fields=fields, baseline=other, group=group)
+            for request, other in searches_of(selection, baseline)
         ]
         compared = ComparedSearches(executions, own_terms, top)
         async with aclosing(compared.updates(self._clock)) as updates:
@@ -293,12 +293,13 @@ class LogSearch:
         *,
         output: str,
         fields: Sequence[str] = (),
+        baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
     ) -> SearchExecution:
         """Plan a search. `group`: the search that it is part of; None: it is one of its own."""
         group = JobGroup() if group is None else group
         now_ms = self._clock.wall_ms()
-        matcher = Matcher.of(request.query, now_ms=now_ms)
+        matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
         request, remaining = await targets.resolve(self._engine, request, matcher)
         keyed: list[SortableItem] = []
         async for target, blocks in targets.in_turns(await self._blocks(remaining)):
@@ -328,6 +329,7 @@ class LogSearch:
             remaining,
             output=output,
             fields=fields,
+            baseline=baseline,
             group=group,
         )
         execution.totals.index_note = self._index_manager.incomplete_reason(items) if clauses else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
+from functools import lru_cache
 from typing import Any, Self
 
 import msgspec
@@ -22,7 +23,7 @@ from mainstem.search.query.ast import Term, TermTarget
 from mainstem.search.query.errors import QueryError
 from mainstem.search.query.format import format_path, format_target
 from mainstem.search.query.parser import parse
-from mainstem.search.text.numbers import SpelledNumber, canonical
+from mainstem.search.text.numbers import PLAIN_END, SpelledNumber, canonical
 from mainstem.search.text.payload import NOT_JSON, json_of, text_of
 from mainstem.search.text.tokens import fields, scalar_text
 
@@ -59,6 +60,10 @@ class _Column:
             text = _text(value)
             texts[text] = texts.get(text, 0) + count
         for value, count in self.numbers.items():
+            if type(value) is int and -PLAIN_END < value < PLAIN_END:
+                plain = str(value)  # as canonical does, for most of them
+                numbers[plain] = numbers.get(plain, 0) + count
+                continue
             number = None if value is None else canonical(value)
             if number is None or len(number) > VALUE_CHARACTERS_MAX:
                 text = _text(value)
@@ -103,11 +108,19 @@ class _StrictFields:
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row, float_hook=SpelledNumber)
 
     @classmethod
-    def like(cls, example: dict[str, Any]) -> Self | None:
-        """For objects like this one. None: it has names that msgspec cannot decode to attributes."""
-        if not example or not all(map(is_plain_name, example)):
+    def like(cls, example: Any) -> Self | None:
+        """For objects like this one. None: it is no object, or has names that msgspec cannot decode to
+        attributes."""
+        if type(example) is not dict or not example or not all(map(is_plain_name, example)):
             return None
-        return cls(tuple(example), [_TYPES.get(type(value), Any) for value in example.values()])
+        return cls._for_types(
+            tuple(example), tuple(_TYPES.get(type(value), Any) for value in example.values())
+        )
+
+    @classmethod
+    @lru_cache(maxsize=64)
+    def _for_types(cls, names: tuple[str, ...], types: tuple[Any, ...]) -> Self:
+        return cls(names, types)
 
     def decode(self, payloads: Sequence[bytes]) -> tuple[list[Any], list[bytes]]:
         """The rows of the payloads, and the payloads that are no such objects."""
@@ -200,19 +213,20 @@ class FieldValueCounter:
     def _add_payloads(self) -> None:
         """Decode the payloads that were collected, and count their values."""
         payloads, self._payloads, self._payload_bytes = self._payloads, [], 0
+        if payloads and self._selected is None and self._strict is None and self._shapes_left:
+            self._shapes_left -= 1
+            example = json_of(payloads.pop(0))
+            self._add_values((), [] if example is msgspec.UNSET else [example])
+            self._strict = _StrictFields.like(example)
         known_fields = self._strict if self._selected is None else self._selected
-        others = payloads
+        others: Sequence[bytes] = payloads
         if known_fields is not None:
             rows, others = known_fields.decode(payloads)
             for name, kinds, values in known_fields.columns(rows) if rows else ():
                 self._add_values((name,), values, kinds)
-        trees = [tree for tree in map(json_of, others) if tree is not msgspec.UNSET]
-        if trees:
-            self._add_values((), trees)
-        if self._selected is None and 2 * len(others) > len(payloads):
-            self._shapes_left -= 1
-            example = next((tree for tree in trees if type(tree) is dict and self._shapes_left >= 0), None)
-            self._strict = None if example is None else _StrictFields.like(example)
+        self._add_values((), [tree for tree in map(json_of, others) if tree is not msgspec.UNSET])
+        if 2 * len(others) > len(payloads):
+            self._strict = None  # most objects have other names now
 
     def _add_headers(self, record: Record) -> None:
         for header, text in {(name, _text(value)) for name, value in record.headers if value is not None}:

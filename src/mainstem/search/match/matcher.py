@@ -50,7 +50,7 @@ from mainstem.search.query.necessary_terms import (
     required_clauses,
     topic_globs,
 )
-from mainstem.search.query.parser import parse
+from mainstem.search.query.parser import joined, parse
 from mainstem.search.text import globs
 from mainstem.search.text.freetext import patterns_test, words_test
 from mainstem.search.text.payload import is_binary, text_of
@@ -88,15 +88,19 @@ class Matcher:
         prefilters = [BytePrefilter(clause) for clause in about_bytes]
         prefilters.sort(key=lambda prefilter: prefilter.selectivity, reverse=True)
         self._prefilters = tuple(prefilters)
-        self.matches_all = isinstance(node, Everything)
-        """Whether every event matches."""
-        self.check = _Compiler(now_ms, QueryFieldReader(field_names(node))).check(node)
+        self._compiler = _Compiler(now_ms, QueryFieldReader(field_names(node)))
+        self.check = self.check_of(node)
 
     @classmethod
     def of(cls, query: str | Node, *, now_ms: int) -> Matcher:
         """Compile a query. `now_ms` is the time to which `now` and ages such as -2d refer. Raises
         QueryError."""
         return cls(parse(query) if isinstance(query, str) else query, now_ms)
+
+    def check_of(self, part: Node) -> EventCheck:
+        """The check of a part of the query. All checks of a Matcher can test the same EventView, which
+        decodes an event once for all of them."""
+        return self._compiler.check(part)
 
     def matches(self, topic: str, partition: int, record: Record) -> bool:
         """Whether the event matches the query."""
@@ -119,6 +123,11 @@ class Matcher:
         `ends`. Returns the numbers of those that may contain a matching event; for the others it is certain
         that they do not."""
         return candidate_stretches(self._prefilters, raw, ends)
+
+
+def either(query: str, other: str | None) -> Node:
+    """The query that matches what `query` or `other` does, if there is another. Raises QueryError."""
+    return parse(query) if other is None else joined(Or, (parse(query), parse(other)))
 
 
 def field_names(node: Node) -> Iterator[str]:

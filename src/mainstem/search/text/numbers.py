@@ -15,8 +15,8 @@ Number: TypeAlias = int | Decimal
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,999})(?:\.[0-9]{1,1000})?(?:[eE][+-]?[0-9]{1,5})?")
 """JSON's grammar with a bounded length. A longer number has no value; it is compared as text only."""
 _PLAIN_DIGITS = 15
-"""A whole number of at most this many digits is its own canonical spelling."""
-_PLAIN_END = 10**_PLAIN_DIGITS
+"""A whole number of at most this many digits, below PLAIN_END, is its own canonical spelling."""
+PLAIN_END = 10**_PLAIN_DIGITS
 
 
 class SpelledNumber(str):
@@ -38,7 +38,7 @@ def number_of(text: str) -> Number | None:
 def canonical(number: int | SpelledNumber) -> str | None:
     """The spelling that all spellings of the same value share: `15`, `-2`, `123e-2`, `1e400`. None: the
     number has no value, because it is longer than NUMBER permits."""
-    if type(number) is int and -_PLAIN_END < number < _PLAIN_END:
+    if type(number) is int and -PLAIN_END < number < PLAIN_END:
         return str(number)
     spelling = str(number)
     if not NUMBER.fullmatch(spelling):

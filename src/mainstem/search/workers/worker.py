@@ -148,6 +148,7 @@ class SearchWorker:
     def _scan(self, request: ipc.ScanRequest) -> Reply:
         send, pipes = self._pipes.send, self._pipes
         value_counter = FieldValueCounter(request.fields) if request.output == "fields" else None
+        baseline_counter = None if request.baseline is None else FieldValueCounter(request.fields)
         started = self._clock.monotonic()
         task = ScanTask(
             request.newest_first,
@@ -155,6 +156,7 @@ class SearchWorker:
             request.max_bytes,
             return_rows=request.output == "events",
             value_counter=value_counter,
+            baseline_counter=baseline_counter,
             on_matches=lambda rows: send(ipc.ScanMatches(request.id, rows)),
             on_damage=lambda offset, reason: send(ipc.ScanDamage(request.id, offset, reason)),
             is_cancelled=lambda: pipes.is_cancelled(request.id),
@@ -163,14 +165,21 @@ class SearchWorker:
             so_far=request.so_far,
         )
         result = self._scan_unit(request.unit, self._compiled(request), task)
-        for name, counts in () if value_counter is None else value_counter.counts().items():
-            for some in counts.split(ipc.VALUES_A_REPLY):
-                send(ipc.ValueCounts(request.id, name, some))
+        for counter in (value_counter, baseline_counter):
+            for name, counts in {} if counter is None else counter.counts().items():
+                for some in counts.split(ipc.VALUES_A_REPLY):
+                    send(ipc.ValueCounts(request.id, name, some, counter is baseline_counter))
         if result.rest is not None and not pipes.is_cancelled(request.id):
             rest = msgspec.structs.replace(request, unit=result.rest, so_far=result.counts())
             return ipc.Paused(request.id, rest)
         return ipc.ScanReply(
-            request.id, result.bytes, result.skipped_bytes, result.events, result.matches, result.stopped_at
+            request.id,
+            result.bytes,
+            result.skipped_bytes,
+            result.events,
+            result.matches,
+            result.stopped_at,
+            result.baseline_matches,
         )
 
     def _is_slice_over(self, request: ipc.ScanRequest, started: float) -> bool:
@@ -195,7 +204,7 @@ class SearchWorker:
         return scan_unit(unit, query, task)
 
     def _compiled(self, request: ipc.ScanRequest) -> CompiledQuery:
-        key = (request.query, request.now_ms, request.since_ms, request.until_ms)
+        key = (request.query, request.now_ms, request.since_ms, request.until_ms, request.baseline)
         query = self._queries.pop(key, None) or CompiledQuery(*key)
         self._queries[key] = query
         if len(self._queries) > COMPILED_QUERIES_MAX:
