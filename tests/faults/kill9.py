@@ -280,11 +280,15 @@ def run(
     kills: int,
     seed: int,
     blow: Callable[[Server, random.Random], None] = kill_and_restart,
+    environ: dict[str, str] | None = None,
 ) -> Ledger:
-    """Strike the server `kills` times; AssertionError with seed, round and every broken promise."""
+    """Strike the server `kills` times; AssertionError with seed, round and every broken promise. `environ`:
+    variables of the server's environment."""
     rng = random.Random(seed)
     ledger = Ledger()
-    with Server(folder / "data", durability=durability, log_level="warning") as server:
+    server = Server(folder / "data", durability=durability, log_level="warning")
+    server.environ = environ or {}
+    with server:
         admin = AdminClient({"bootstrap.servers": server.address, **CLIENT})
         topic = NewTopic(TOPIC, PARTITIONS, 1, config={"segment.bytes": str(SEGMENT_BYTES)})
         admin.create_topics([topic])[TOPIC].result(SETTLE_S)

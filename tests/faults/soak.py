@@ -21,18 +21,24 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
 from tests.faults import disks, kill9
+from tests.faults.sync_faults import SyncFaults, sync_process_of
 from tests.support import lazyfs
 from tests.support.server import Server
 
 Blow = Callable[[Server, random.Random], None]
 A_LIFE = 15
+ACCEPTS_AGAIN_S = 20.0
 DISK_MEGABYTES = 2048
 """Of the small disk on which the full disk is played. A life's own events have to fit beside its reserve."""
 
@@ -108,6 +114,81 @@ def die_at_a_call(server: Server, rng: random.Random) -> None:
     server.restart(kill=True)
 
 
+@contextlib.contextmanager
+def topics_come_and_go(server: Server) -> Iterator[None]:
+    """Topics are created, written to, emptied and deleted meanwhile. Each deletion asks for a checkpoint."""
+    ending = threading.Event()
+
+    def work(worker: int) -> None:
+        client = {"bootstrap.servers": server.address, **kill9.CLIENT}
+        admin, producer = AdminClient(client), Producer({**client, "message.timeout.ms": 5000})
+        number = 0
+        while not ending.is_set():
+            number += 1
+            name = f"short-lived-{worker}-{number}"
+            with contextlib.suppress(KafkaException):
+                admin.create_topics([NewTopic(name, 1, 1)])[name].result(10)
+                producer.produce(name, b"a few bytes")
+                producer.flush(10)
+                for deleted in admin.delete_records([TopicPartition(name, 0, 1)]).values():
+                    deleted.result(10)
+                admin.delete_topics([name])[name].result(10)
+
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join(60)
+
+
+def accepts_again(server: Server) -> None:
+    """AssertionError unless a topic can be created and written to within a while. That the other topic's
+    partitions accept events again, the writers show: they try again until each event has its answer."""
+    client = {"bootstrap.servers": server.address, **kill9.CLIENT}
+    admin, producer = AdminClient(client), Producer({**client, "retries": 0, "message.timeout.ms": 5000})
+    deadline = time.monotonic() + ACCEPTS_AGAIN_S
+    results: list[str] = []
+    while "" not in results:
+        assert time.monotonic() < deadline, f"no event is accepted {ACCEPTS_AGAIN_S} s later: {results}"
+        name = f"again-{server.deaths}-{time.monotonic_ns()}"
+        try:
+            admin.create_topics([NewTopic(name, 1, 1)])[name].result(5)
+        except KafkaException as error:
+            results.append(str(error))
+            continue
+        producer.produce(name, b"again", on_delivery=lambda error, _: results.append(str(error or "")))
+        producer.flush(10)
+
+
+def kill_under_deletions(server: Server, rng: random.Random) -> None:
+    """kill -9 for the sync process, again and again, while topics come and go."""
+    with topics_come_and_go(server):
+        for _ in range(rng.choice((1, 3, 20))):
+            time.sleep(rng.uniform(0.02, 0.6))
+            if (helper := sync_process_of(server)) is not None:
+                os.kill(helper, signal.SIGKILL)
+        time.sleep(rng.uniform(0.0, 1.5))
+    accepts_again(server)
+
+
+def segment_hiccups(sync_faults: SyncFaults) -> Blow:
+    """The syncs of all segments fail for a moment, or a few, while topics come and go; those of the journal
+    succeed."""
+
+    def blow(server: Server, rng: random.Random) -> None:
+        with topics_come_and_go(server):
+            for _ in range(rng.randint(1, 3)):
+                time.sleep(rng.uniform(0.0, 1.5))
+                sync_faults.hiccup(rng.uniform(0.1, 1.0), "/partitions/")
+        accepts_again(server)
+
+    return blow
+
+
 def _children(server: Server) -> list[int]:
     assert server.process is not None
     pid = server.process.pid
@@ -130,7 +211,7 @@ class FaultKind:
     """A kind of fault, and what its runs need."""
 
     blow: Blow | None
-    """None: the fault needs a disk of its own."""
+    """None: the fault needs a disk or an environment of its own."""
     ends_the_process: bool = False
     small_disk: bool = False
     durability: tuple[str, ...] = ("disk",)
@@ -146,6 +227,8 @@ KINDS = {
     "failed-sync": FaultKind(fail_a_sync, True),
     "crash-point": FaultKind(die_at_a_call, True, durability=("disk", "os")),
     "power-cut": FaultKind(None, True),
+    "segment-hiccup": FaultKind(None),
+    "helper-under-deletions": FaultKind(kill_under_deletions),
 }
 
 
@@ -192,8 +275,11 @@ def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, s
         folder = Path(parent)
         if kind.small_disk:
             folder = stack.enter_context(disks.tmpfs(folder / "disk", DISK_MEGABYTES))
-        strike = kind.blow
-        if strike is None:
+        strike, environ = kind.blow, {}
+        if name == "segment-hiccup":
+            sync_faults = SyncFaults(folder / "rules")
+            strike, environ = segment_hiccups(sync_faults), sync_faults.environ
+        elif strike is None:
             folder /= "disk"
             strike = power_cut(stack.enter_context(lazyfs.mounted(folder, seed)))
 
@@ -201,7 +287,7 @@ def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, s
             strike(server, rng)
             seen.look(server)
 
-        ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow)
+        ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow, environ=environ)
     died = f", {seen.deaths} deaths by kill -9" if seen.deaths else ""
     cost = died if kind.ends_the_process else f", {seen}"
     summary = f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"

@@ -32,6 +32,8 @@ class Server:
         self.settings: dict[str, object] = {"kafka": "127.0.0.1:0", **settings}
         if "http" not in self.settings:
             self.settings.setdefault("doors", "kafka")  # the usual port is one for the whole machine
+        self.environ: dict[str, str] = {}
+        """Variables of its environment beside ours."""
         self.process: subprocess.Popen[str] | None = None
         self.deaths = 0
         """By kill -9."""
@@ -55,7 +57,7 @@ class Server:
             settings["kafka"] = f"{self.host}:{self.port}"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTEM_")}
         environ |= {f"MAINSTEM_{name.upper()}": str(value) for name, value in settings.items()}
-        environ["MAINSTEM_DATA"] = str(self.data)
+        environ |= {**self.environ, "MAINSTEM_DATA": str(self.data)}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mainstem", "serve"],
