@@ -37,6 +37,7 @@ ALSO = (
     "100,000 deep",
     "not plain lines",
     "offset beyond the end",
+    "forge lines of the log",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mainstem.printable import escape_controls
+
 if TYPE_CHECKING:
     from mainstem.contract import Engine
 
@@ -82,8 +84,17 @@ def with_engine(address: str, work: Callable[[Engine], Awaitable[T]]) -> T:
 
 
 def print_error(message: str) -> None:
-    """Print one line on standard error: what was wrong, where, and what to do."""
-    click.echo(f"mainstem: {message}", err=True)
+    """Print one line on standard error: what was wrong, where, and what to do. Names and texts in it may come
+    from others: see `escape_lines`."""
+    click.echo(escape_lines(f"mainstem: {message}"), err=True)
+
+
+def escape_lines(text: str) -> str:
+    """The text with all that could control a terminal escaped. Lines after the first are indented, so that
+    none looks like a message of its own."""
+    first, *others = text.split("\n")
+    indented = [escape_controls(line.removeprefix("  ")) for line in others]
+    return "\n  ".join([escape_controls(first), *indented])
 
 
 def is_terminal() -> bool:
@@ -142,7 +153,7 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[object]], *, ind
         ]
         return indent + "  ".join(fitted).rstrip()
 
-    click.echo(style(aligned(headings), dim=True))
+    click.echo(style(aligned([escape_controls(heading) for heading in headings]), dim=True))
     for line in lines:
         click.echo(aligned(line))
 
@@ -158,18 +169,6 @@ def terminal_cell(cell: object) -> str:
     if cell is None:
         return "-"
     return f"{cell:,}" if isinstance(cell, int) else escape_controls(str(cell))
-
-
-def escape_controls(text: str) -> str:
-    """The text with control characters escaped, so that the content of an event cannot control the
-    terminal."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
-
-
-def _escape(character: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(character) or f"\\u{ord(character):04x}"
 
 
 def format_size(size_bytes: float) -> str:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mainstem.cli.common import escape_controls, tab_cell
+from mainstem.cli.common import tab_cell
+from mainstem.printable import escape_controls
 from mainstem.search.text.payload import NOT_JSON
 from mainstem.timespec import format_iso
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstem.cli.common import is_terminal, print_json, style, tab_cell
+from mainstem.printable import escape_controls
 
 if TYPE_CHECKING:
     from mainstem.coordinator.doctor import OfflineState
@@ -49,7 +50,8 @@ def show_finding(finding: Finding, state: OfflineState, *, as_json: bool = False
             if finding.first_offset >= 0:
                 place += f" offsets {finding.first_offset:,} to {finding.last_offset:,}"
             place += f"  {finding.path}"
-        click.echo(f"{style(f'{finding.severity:<8}', fg=COLOURS[finding.severity])} {place}")
-        click.echo(f"         {finding.problem}: {finding.consequence}")
+        severity = style(f"{finding.severity:<8}", fg=COLOURS[finding.severity])
+        click.echo(f"{severity} {escape_controls(place)}")
+        click.echo(escape_controls(f"         {finding.problem}: {finding.consequence}"))
     else:
         click.echo("\t".join(tab_cell(cell) for cell in row))

@@ -18,6 +18,7 @@ from mainstem.doors.net.accepted import AcceptedConnection
 from mainstem.doors.net.acceptor import RETRY_SECONDS, Acceptor, is_exhausted
 from mainstem.doors.net.limits import ConnectionLimits, connections_within_descriptors
 from mainstem.doors.net.warning_log import WarningLog
+from mainstem.serve import logs
 from mainstem.serve.binding import BoundListener
 
 if TYPE_CHECKING:
@@ -227,10 +228,12 @@ class Listeners:
             await asyncio.wait(self._sniffing)
         for slot in reversed(self._slots.values()):
             await slot.close()
+        logs.report_left_out(at_end=True)
 
     def _log_suppressed(self) -> None:
         for slot in self._slots.values():
             slot.warnings.log_suppressed()
+        logs.report_left_out()
         self._timer = self._loop.call_later(SUPPRESSED_SECONDS, self._log_suppressed)
 
     def _handler(self, slots: Sequence[DoorSlot], listener: Listener) -> Callable[[socket.socket, str], None]:

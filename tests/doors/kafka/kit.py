@@ -339,7 +339,9 @@ def request_frame(
     key: int, version: int, correlation_id: int, message: Message, *, client_id: str | None = "test"
 ) -> bytes:
     head = key.to_bytes(2, "big") + version.to_bytes(2, "big") + correlation_id.to_bytes(4, "big")
-    name = b"\xff\xff" if client_id is None else len(client_id).to_bytes(2, "big") + client_id.encode()
+    name = b"\xff\xff"
+    if client_id is not None:
+        name = len(client_id.encode()).to_bytes(2, "big") + client_id.encode()
     tags = b"\0" if version >= api(key).request.flexible else b""
     body = head + name + tags + bytes(write_request(key, version, message))
     return len(body).to_bytes(4, "big") + body

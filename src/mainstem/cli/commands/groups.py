@@ -14,7 +14,6 @@ import click
 from mainstem.cli.common import (
     at_option,
     confirm,
-    escape_controls,
     is_terminal,
     json_option,
     print_json,
@@ -24,6 +23,7 @@ from mainstem.cli.common import (
     with_engine,
 )
 from mainstem.cli.offsets import check_offset
+from mainstem.printable import escape_controls
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
 
@@ -216,6 +216,6 @@ def delete_groups(names: tuple[str, ...], address: str, yes: bool) -> None:
     async def work(engine: Engine) -> None:
         for name in names:
             await engine.delete_group(name)
-            click.echo(f"deleted {name}")
+            click.echo(f"deleted {escape_controls(name)}")
 
     with_engine(address, work)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import at_option, format_size, plural, with_engine
+from mainstem.cli.common import at_option, escape_lines, format_size, plural, with_engine
 from mainstem.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class _Producer:
             self._stopped = True
         if self._tally.bad_lines <= BAD_LINES_SHOWN_MAX:
             source = "standard input" if path == "-" else path
-            click.echo(f"{source}, line {number}: {why}", err=True)
+            click.echo(escape_lines(f"{source}, line {number}: {why}"), err=True)
         elif self._tally.bad_lines == BAD_LINES_SHOWN_MAX + 1:
             click.echo("further bad lines are only counted", err=True)
 

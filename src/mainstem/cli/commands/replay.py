@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstem.cli.common import is_terminal, json_option, plural, print_error, print_json, tab_cell
+from mainstem.cli.common import (
+    escape_lines,
+    is_terminal,
+    json_option,
+    plural,
+    print_error,
+    print_json,
+    tab_cell,
+)
 from mainstem.cli.exit_codes import ExitCode
 from mainstem.cli.replay_runner import ReplayRequest, ReplayRunner
 from mainstem.cli.search_options import StatusLine, scope_options, share_bar, with_search
@@ -111,7 +119,7 @@ async def _confirmed(question: str) -> bool:
     loop.add_reader(sys.stdin.fileno(), ready.set)
     try:
         while True:
-            click.echo(f"{question} [y/N]: ", nl=False, err=True)
+            click.echo(escape_lines(f"{question} [y/N]: "), nl=False, err=True)
             ready.clear()
             await ready.wait()
             typed = os.read(sys.stdin.fileno(), 1_000).decode(errors="replace")

@@ -20,6 +20,7 @@ from mainstem.cli.common import (
     tab_cell,
     with_engine,
 )
+from mainstem.printable import escape_controls
 
 if TYPE_CHECKING:
     from mainstem.contract import Engine, TopicInfo
@@ -73,7 +74,7 @@ def list_topics(address: str, as_json: bool, internal: bool) -> None:
 def create_topic(name: str, address: str, partitions: int | None, settings: dict[str, str]) -> None:
     """Create a topic."""
     with_engine(address, lambda engine: engine.create_topic(name, partitions=partitions, settings=settings))
-    click.echo(f"created {name}")
+    click.echo(f"created {escape_controls(name)}")
 
 
 @command.command("describe")
@@ -115,12 +116,13 @@ def _print_for_programs(info: TopicInfo) -> None:
 
 def _print_for_people(info: TopicInfo) -> None:
     events = sum(partition.end - partition.begin for partition in info.partitions)
-    click.echo(f"{style(info.name, bold=True)}  {events:,} events  {style('id ' + info.id, dim=True)}")
+    name = style(escape_controls(info.name), bold=True)
+    click.echo(f"{name}  {events:,} events  {style('id ' + info.id, dim=True)}")
     rows = [(p.partition, p.begin, p.end, p.end - p.begin, p.leader) for p in info.partitions]
     print_rows(("partition", "first", "end", "events", "leader"), rows, indent="  ")
     width = max((len(setting.name) for setting in info.settings), default=0)
     for setting in sorted(info.settings, key=lambda setting: setting.is_default):
-        line = f"  {setting.name:<{width}}  {setting.value}"
+        line = escape_controls(f"  {setting.name:<{width}}  {setting.value}")
         click.echo(style(f"{line}  (default)", dim=True) if setting.is_default else line)
 
 
@@ -150,7 +152,7 @@ def alter_topic(name: str, address: str, partitions: int | None, settings: dict[
             await engine.add_partitions(name, partitions)
 
     with_engine(address, work)
-    click.echo(f"altered {name}")
+    click.echo(f"altered {escape_controls(name)}")
 
 
 @command.command("delete")
@@ -164,6 +166,6 @@ def delete_topics(names: tuple[str, ...], address: str, yes: bool) -> None:
     async def work(engine: Engine) -> None:
         for name in names:
             await engine.delete_topic(name)
-            click.echo(f"deleted {name}")
+            click.echo(f"deleted {escape_controls(name)}")
 
     with_engine(address, work)

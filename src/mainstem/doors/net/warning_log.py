@@ -36,7 +36,7 @@ class WarningLog:
             self._last[kind] = (last, suppressed + 1, text)
             return
         self._last[kind] = (now, 0, "")
-        self._logger.warning("%s%s", text, f" ({suppressed} more like it)" if suppressed else "")
+        self._write(text, suppressed)
 
     def log_suppressed(self) -> None:
         """Log the warnings that were suppressed more than 10 s ago and that no later line has counted. To be
@@ -47,5 +47,8 @@ class WarningLog:
                 del self._last[kind]
                 if suppressed:
                     self._last[kind] = (now, 0, "")
-                    more = f" ({suppressed - 1} more like it)" if suppressed > 1 else ""
-                    self._logger.warning("%s%s", text, more)
+                    self._write(text, suppressed - 1)
+
+    def _write(self, text: str, more: int) -> None:
+        """Log `text`, which is a sentence of ours: unlike an argument it is not cut as a client's value."""
+        self._logger.warning(text + f" ({more} more like it)" if more else text)
