@@ -18,6 +18,7 @@ ALSO = (
     "million committed offsets",
     "An event of the time 0",
     "newer or older version",
+    "A live tail comes back",
     "cannot be written",
     "10,000 topics",
     "Empty and 1-byte records, tombstones",

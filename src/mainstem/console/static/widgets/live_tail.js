@@ -112,6 +112,7 @@ export class LiveTail {
         message: (event) => this.#onEvent(event),
         problem: ({ detail }) => this.#onProblem(detail),
         skipped: ({ skipped }) => this.#onSkipped(skipped),
+        reset: () => this.#onReset(),
       },
     );
     this.#drawState("connecting …");
@@ -142,6 +143,12 @@ export class LiveTail {
   #onSkipped(count) {
     this.#skippedCount += count;
     this.#drawSoon();
+  }
+
+  /** The topic was created again, or cut: what is shown is not in it any more. */
+  #onReset() {
+    this.#clear();
+    this.#drawState("the topic has begun again");
   }
 
   async #restart() {

@@ -1,14 +1,16 @@
 """The live tail of a topic, as server-sent events.
 
-Owns: the form of the stream. A `message` is an event, and its id is the position after it; `skipped` reports
-how many events were skipped, `unreadable` where damage is, `problem` why the stream ends. Refuses: to queue
+Owns: the form of the stream. A `message` is an event; the last one of those that are sent together has an id,
+the position after it. `skipped` reports how many events were skipped, `reset` that reading begins again,
+`unreadable` where damage is, `problem` why the stream ends. Refuses: to queue
 events for a slow client. It reads further events only after the client has received those that were sent, and
 with a `rate` it skips to the newest events instead of falling behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
@@ -41,6 +43,7 @@ async def tail(call: Call) -> Response:
     query: TailQuery = call.query
     topic = call.path_parameter("topic")
     matches = _filter(query.q, call.context.clock.wall_ms())
+    topic_id = (await call.engine.topic(topic)).id
     count = await call.engine.partitions(topic)
     if query.partition is not None and query.partition >= count:
         raise Problem("unknown-topic", f"topic {topic}: there is no partition {query.partition}")
@@ -48,19 +51,21 @@ async def tail(call: Call) -> Response:
     if len(partitions) > PARTITIONS_MAX:
         raise Problem("unfit", f"topic {topic} has {count} partitions", fix="Choose one with partition=.")
     bounds = {partition: await call.engine.bounds(topic, partition) for partition in partitions}
-    last_offsets = _parse_event_id(call.request.headers.get("last-event-id") or query.last_event_id)
-    start = []
+    last = _EventId.parse(call.request.headers.get("last-event-id") or query.last_event_id)
+    start, resumed = [], _Resumed()
     for partition, partition_bounds in bounds.items():
-        offset = last_offsets.get(partition)
+        offset = last.offsets.get(partition)
         if offset is None:
             offset = await _start_offset(call, topic, partition, partition_bounds, query.start)
-        offset = max(partition_bounds.begin, min(offset, partition_bounds.end))
+        else:
+            is_same = not last.topic_id or last.topic_id == topic_id
+            offset = resumed.offset(Position(topic, partition, offset), partition_bounds, is_same=is_same)
         start.append(Position(topic, partition, offset))
     reader = await call.engine.reader(start)
     default_rate = TAIL_RATE if query.start == "end" else 0
     rate = default_rate if query.rate is None else query.rate
-    stream = _TailStream(call, topic, reader, rate, matches)
-    return StreamedResponse(stream.parts(), MEDIA, reader.close)
+    stream = _TailStream(call, topic, topic_id, reader, rate, matches)
+    return StreamedResponse(stream.parts(resumed), MEDIA, reader.close)
 
 
 def _filter(query: str, now_ms: int) -> Callable[[Event], bool] | None:
@@ -87,25 +92,67 @@ async def _start_offset(call: Call, topic: str, partition: int, bounds: Bounds, 
     return bounds.end if offset is None else offset
 
 
-def _parse_event_id(event_id: str) -> dict[int, int]:
-    """`0:17,1:4` as offsets by partition. Parts that are malformed are ignored."""
-    offsets = {}
-    for part in event_id.split(",") if len(event_id) < EVENT_ID_CHARACTERS_MAX else ():
-        partition, _, offset = part.partition(":")
-        if all(digits.isascii() and digits.isdigit() and len(digits) < 20 for digits in (partition, offset)):
-            offsets[int(partition)] = int(offset)
-    return offsets
+@dataclass(frozen=True, slots=True)
+class _EventId:
+    """The id of a message: the topic's id and the position in each partition, `TOPIC_ID/0:17,1:4`. A topic
+    that is deleted and created again has another id."""
+
+    topic_id: str = ""
+    """Empty: not known."""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> _EventId:
+        """The id in a request. Parts that are malformed are ignored."""
+        if len(text) > EVENT_ID_CHARACTERS_MAX:
+            return cls()
+        topic_id, _, positions = text.rpartition("/")
+        offsets = {}
+        for part in positions.split(","):
+            partition, _, offset = part.partition(":")
+            if all(text.isascii() and text.isdigit() and len(text) < 20 for text in (partition, offset)):
+                offsets[int(partition)] = int(offset)
+        return cls(topic_id, offsets)
+
+    def __str__(self) -> str:
+        positions = ",".join(f"{partition}:{offset}" for partition, offset in self.offsets.items())
+        return f"{self.topic_id}/{positions}" if self.topic_id else positions
+
+
+@dataclass(slots=True)
+class _Resumed:
+    """What must be reported about positions at which reading could not continue."""
+
+    skipped: int = 0
+    """Events that retention has deleted since."""
+    resets: list[tuple[Position, int]] = field(default_factory=list)
+    """Each position that the topic does not have, and the offset at which reading begins again."""
+
+    def offset(self, position: Position, bounds: Bounds, *, is_same: bool = True) -> int:
+        """The offset at which reading goes on, as a consumer does it that begins again when its offset is out
+        of range. `is_same`: the position is of this topic, not of a deleted one of the same name."""
+        if not is_same or position.offset > bounds.end:
+            self.resets.append((position, bounds.begin))
+            return bounds.begin
+        self.skipped += max(0, bounds.begin - position.offset)
+        return max(bounds.begin, position.offset)
 
 
 class _TailStream:
     """The server-sent events of one client that follows a topic."""
 
     def __init__(
-        self, call: Call, topic: str, reader: Reader, rate: int, matches: Callable[[Event], bool] | None
+        self,
+        call: Call,
+        topic: str,
+        topic_id: str,
+        reader: Reader,
+        rate: int,
+        matches: Callable[[Event], bool] | None,
     ) -> None:
         self._call = call
         self._topic = topic
-        self._topic_id = ""
+        self._topic_id = topic_id
         self._reader = reader
         self._rate = rate
         """Maximum number of events per second; 0: no limit."""
@@ -115,11 +162,13 @@ class _TailStream:
         self._left_in_second = rate
         self._slice_events = FIRST_SLICE_EVENTS
 
-    async def parts(self) -> AsyncIterator[bytes]:
-        """The bytes of the stream. It ends when the server stops, or with a `problem`."""
+    async def parts(self, resumed: _Resumed) -> AsyncIterator[bytes]:
+        """The bytes of the stream, first what is to be reported about its start. It ends when the server
+        stops, or with a `problem`."""
         try:
-            self._topic_id = (await self._call.engine.topic(self._topic)).id
             yield b"retry: 1000\n" + self._id_line() + b": tail\n\n"
+            for part in self._reports(resumed):
+                yield part
             while not self._call.context.closing.is_set():
                 async for part in self._step():
                     yield part
@@ -143,7 +192,8 @@ class _TailStream:
         try:
             batch = await self._reader.read(max_events=max_events, wait_ms=WAIT_MS)
         except PositionOutOfRange:
-            yield self._skipped(await self._skip_deleted())
+            for part in self._reports(await self._continue_in_range()):
+                yield part
             return
         for position in batch.unreadable:
             place = {"partition": position.partition, "offset": position.offset}
@@ -172,9 +222,16 @@ class _TailStream:
         return b"".join(messages)
 
     def _id_line(self) -> bytes:
-        """The id of the last message: the position of every partition."""
-        offsets = ",".join(f"{position.partition}:{position.offset}" for position in self._reader.positions())
-        return f"id: {offsets}\n".encode()
+        """The id of the last message."""
+        offsets = {position.partition: position.offset for position in self._reader.positions()}
+        return f"id: {_EventId(self._topic_id, offsets)}\n".encode()
+
+    def _reports(self, resumed: _Resumed) -> Iterator[bytes]:
+        for position, begin in resumed.resets:
+            place = {"partition": position.partition, "offset": position.offset, "begin": begin}
+            yield self._id_line() + _message("reset", json_line(place))
+        if resumed.skipped:
+            yield self._skipped(resumed.skipped)
 
     def _skipped(self, count: int) -> bytes:
         self._last_sent_s = self._clock.monotonic()
@@ -197,13 +254,18 @@ class _TailStream:
             skipped += self._seek_forward(position, target)
         return skipped
 
-    async def _skip_deleted(self) -> int:
-        """Skip the events that retention has deleted. Returns how many were skipped."""
-        skipped = 0
+    async def _continue_in_range(self) -> _Resumed:
+        """Continue after the events that retention has deleted; begin again where the log is shorter than
+        the position."""
+        resumed = _Resumed()
         for position in self._reader.positions():
             bounds = await self._call.engine.bounds(self._topic, position.partition)
-            skipped += self._seek_forward(position, bounds.begin)
-        return skipped
+            offset = resumed.offset(position, bounds)
+            if offset != position.offset:
+                self._reader.seek(Position(self._topic, position.partition, offset))
+        if not resumed.resets and not resumed.skipped:
+            await self._call.context.pause(WAIT_MS / 1000)  # a broker of the cluster knows more than another
+        return resumed
 
     def _seek_forward(self, position: Position, target: int) -> int:
         """Continue at offset `target` unless the position is after it. Returns how many offsets were
