@@ -337,12 +337,23 @@ class ClusterInfo:
     brokers: tuple[Broker, ...]
 
 
+class DamagedOffsets(NamedTuple):
+    """Offsets of one partition that are lost: reading them fails, and reading continues after them."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """The result of a health check: whether the engine can write and read events, and its problems if not."""
 
     ok: bool
     problems: tuple[str, ...] = ()
+    damaged: tuple[DamagedOffsets, ...] = ()
+    """Offsets that are known to be lost; all others can be read."""
 
 
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
@@ -417,6 +428,8 @@ class PartitionFiles(NamedTuple):
     """The high watermark."""
     segments: int
     size_bytes: int
+    acknowledged_end: int
+    """After `end` if events there were acknowledged and are lost; else 0."""
 
 
 ByteRange: TypeAlias = tuple[str, int, int]

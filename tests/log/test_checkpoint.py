@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from tests.support.simdisk import SimDisk
 
 ROWS = (
     CheckpointRow(UUID(int=1), 0, 3, 0, 0, 4096, 70),
-    CheckpointRow(UUID(int=77), 12, 0, 5, 2**40, 2**31, 2**40 + 9),
+    CheckpointRow(UUID(int=77), 12, 0, 5, 2**40, 2**31, 2**40 + 9, (30_000, 2**45)),
 )
 
 
@@ -29,7 +30,7 @@ def new_disk() -> SimDisk:
 def test_a_checkpoint_decodes_to_what_was_encoded() -> None:
     for checkpoint in (make(1), make(2, clean=True), Checkpoint(0, 1, 1, True, ())):
         assert files.decode(files.encode(checkpoint)) == checkpoint
-    assert files.ROW_BYTES == 56
+    assert files.ROW_BYTES == 68
 
 
 def test_any_damaged_byte_makes_a_checkpoint_invalid() -> None:
@@ -86,6 +87,9 @@ def test_a_stored_checkpoint_survives_a_power_cut() -> None:
 def test_the_example_of_the_page_decodes() -> None:
     page = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
     data = bytes.fromhex(page.split("```hex checkpoint\n", 1)[1].split("```", 1)[0])
-    row = CheckpointRow(UUID(int=77), 2, 1, 0, 400, 8192, 500)
+    row = CheckpointRow(UUID(int=77), 2, 1, 0, 400, 8192, 500, (3, 24576))
     assert files.decode(data) == Checkpoint(2, 3, 41, False, (row,))
+    assert files.encode(Checkpoint(2, 3, 41, False, (row,))) == data
+    data = bytes.fromhex(page.split("```hex checkpoint-version-1\n", 1)[1].split("```", 1)[0])
+    assert files.decode(data) == Checkpoint(2, 3, 41, False, (replace(row, sealed=None),))
     assert f"{files.ROW_BYTES} bytes:" in page

@@ -409,7 +409,8 @@ def test_a_folder_of_a_newer_format_is_refused() -> None:
     machine = LogRig().start()
     machine.stop()
     text = machine.disk.read_all("meta.properties").decode()
-    machine.disk.write_all("meta.properties", text.replace("version=1", "version=2").encode())
+    newer = text.replace(f"version={meta.VERSION}", f"version={meta.VERSION + 1}")
+    machine.disk.write_all("meta.properties", newer.encode())
     with pytest.raises(LogFolderError, match="use a newer mainstem"):
         machine.start()
     machine.disk.write_all("meta.properties", b"nonsense")

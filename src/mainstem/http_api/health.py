@@ -14,6 +14,15 @@ class LiveJson(msgspec.Struct):
     live: bool
 
 
+class DamagedOffsetsJson(msgspec.Struct):
+    """Offsets of one partition that are lost; those before and after them can be read."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
 class ReadyJson(msgspec.Struct):
     """The reply to the readiness check: whether events can be written and read, and if not, why."""
 
@@ -25,6 +34,15 @@ class ReadyJson(msgspec.Struct):
             description=(
                 "What the last start put aside, for an administrator to look at: writes that a crash"
                 " interrupted, partitions that no topic has. No acknowledged event is among it."
+            )
+        ),
+    ]
+    damaged: Annotated[
+        list[DamagedOffsetsJson],
+        Meta(
+            description=(
+                "Offsets that are known to be lost, at most 100 ranges: the server serves all others and"
+                " stays ready. `mainstem doctor` reports what is wrong and what to do."
             )
         ),
     ]

@@ -9,7 +9,12 @@ class LogError(Exception):
 
 class CorruptBatch(LogError):
     """Raised for bytes that are not a whole v2 batch or whose CRC32C is wrong, from a client or from the
-    disk."""
+    disk, and for offsets that no batch on disk has."""
+
+    def __init__(self, message: str, next_offset: int | None = None) -> None:
+        """`next_offset`: where reading continues after damage on disk."""
+        super().__init__(message)
+        self.next_offset = next_offset
 
 
 class InvalidBatch(LogError):

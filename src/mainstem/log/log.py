@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal
 from uuid import UUID
 
@@ -87,10 +88,29 @@ class Log:
         self._committer.start(next_seq, next_group)
         for key, state in states.items():
             self._add_partition(key, PartitionConfig(), state)
+        self._record_sealed_segments()
         for note in startup.report.notes:
             log.warning("%s", note)
         log.info("opened the log: %s", startup.report.summary())
         return startup.report
+
+    def _record_sealed_segments(self) -> None:
+        """Let the next checkpoint know the sealed segments of partitions that have looked through theirs and
+        miss nothing."""
+        for partition in self.partitions():
+            key = (partition.topic_id, partition.index)
+            row = self._checkpointer.rows.get(key)
+            if row is not None and row.sealed is None and partition.fence_reason is None:
+                sealed = partition.segments.sealed_before_committed_end()
+                self._checkpointer.rows[key] = replace(row, sealed=sealed)
+
+    def damaged_offsets(self) -> list[tuple[Partition, int, int]]:
+        """The offsets (partition, first, next) that are known to be lost."""
+        return [
+            (partition, first, following)
+            for partition in self.partitions()
+            for first, following in partition.segments.damaged_offsets()
+        ]
 
     def _add_partition(self, key: PartitionKey, config: PartitionConfig, state: RecoveredState) -> Partition:
         partition = Partition(self._context, self._committer, *key, config, state)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,6 +60,8 @@ UNIT_MATCH_BYTES = 4 << 20
 TOKEN_INTERVAL_S = 1e-4
 """Minimum time between resume tokens, per partition: building one costs 2 µs for each partition."""
 NO_LIMIT = 1 << 31
+NO_BATCH = "no batch has these offsets"
+"""The reason of a range of offsets that no file has, or whose file is gone."""
 
 
 @dataclass(slots=True)
@@ -108,10 +110,15 @@ class SearchExecution:
         fields: Sequence[str] = (),
         baseline: str | None = None,
         group: JobGroup[WorkerJob] | None = None,
+        lost: Sequence[Position] = (),
+        is_removed: Callable[[Unit], bool] = lambda _: True,
     ) -> None:
         """`baseline`: a query whose matches are counted apart. `group`: the account of the search with the
-        workers; several executions may be one search."""
+        workers; several executions may be one search. `lost`: where ranges of offsets begin that no file
+        has. `is_removed(unit)`: whether the log itself deleted the file of a unit that is not there; else it
+        is damage."""
         self._group: JobGroup[WorkerJob] = JobGroup() if group is None else group
+        self._lost, self._is_removed = lost, is_removed
         self._pool, self._clock, self._request, self._now_ms = pool, clock, request, now_ms
         self._pending = deque(items)
         self._active: deque[WorkItem] = deque()
@@ -130,6 +137,9 @@ class SearchExecution:
         to the workers."""
         try:
             reason: Reason = "complete"
+            for position in self._lost:
+                self.totals.undecodable += 1
+                yield Unreadable(position, NO_BATCH)
             while self._dispatch():
                 reply = await self._next_reply()
                 if isinstance(reply, ValueCounts):
@@ -277,11 +287,12 @@ class SearchExecution:
         elif isinstance(reply, ScanReply):
             self._handle_scan_reply(item, reply)
         elif isinstance(reply, RequestFailed):
-            if reply.data_deleted:
+            if reply.data_deleted and self._is_removed(unit):
                 totals.removed_bytes += item.size
             else:
                 totals.undecodable += 1
-                yield Unreadable(Position(unit.topic, unit.partition, unit.low), reply.reason)
+                reason = NO_BATCH if reply.data_deleted else reply.reason
+                yield Unreadable(Position(unit.topic, unit.partition, unit.low), reason)
             self._finish(item)
 
     def _handle_scan_reply(self, item: WorkItem, reply: ScanReply) -> None:

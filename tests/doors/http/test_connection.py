@@ -227,4 +227,4 @@ def test_pipelined_requests_are_answered_in_order(door: RunningHttpDoor) -> None
         sock.sendall((request * 3 + last).encode())
         answer = receive_all(sock)
     assert answer.count(b"HTTP/1.1 200") == 4
-    assert answer.endswith(b'"reasons":[],"notes":[],"doors":{}}')
+    assert answer.endswith(b'"reasons":[],"notes":[],"damaged":[],"doors":{}}')

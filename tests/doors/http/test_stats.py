@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -326,7 +327,9 @@ def test_stats_report_rates_and_history(door: RunningHttpDoor) -> None:
 
 def test_liveness_and_readiness_of_a_healthy_server(door: RunningHttpDoor) -> None:
     assert door.http.get("/livez").json() == {"live": True}
-    assert door.http.get("/readyz").json() == {"ready": True, "reasons": [], "notes": [], "doors": {}}
+    assert door.http.get("/readyz").json() == {
+        "ready": True, "reasons": [], "notes": [], "damaged": [], "doors": {},
+    }  # fmt: skip
     assert door.http.head("/livez").status_code == 200
 
 
@@ -340,6 +343,26 @@ def test_readiness_notes_what_the_last_start_quarantined(tmp_path: Path) -> None
         ready = door.http.get("/readyz").json()
         assert (ready["ready"], ready["reasons"]) == (True, [])
         assert "moved 1 partition to quarantine/" in ready["notes"][0]
+
+
+def test_readiness_and_metrics_have_the_offsets_that_are_lost(tmp_path: Path) -> None:
+    with running_door(tmp_path / "data") as door:
+        topic = door.create_topic("torn")
+        for _ in range(3):
+            assert door.post(f"topics/{topic}/events", {"value": 1}).status_code == 200
+            known: Any = door.node.topics.get(topic)
+            partition = door.node.partition(known, 0)
+            door.loop.call_soon_threadsafe(partition.roll)
+    (folder,) = (tmp_path / "data" / "partitions").glob("[!0]*-0")
+    os.truncate(sorted(folder.glob("*.log"))[1], 0)
+    with running_door(tmp_path / "data") as door:
+        ready = door.http.get("/readyz")
+        assert ready.status_code == 200
+        lost = [{"topic": topic, "partition": 0, "first": 1, "last": 1}]
+        assert ready.json()["damaged"] == lost
+        assert scrape(door)["mainstem_damaged_offsets"][()] == 1
+        page = door.http.get(f"/api/v1/topics/{topic}/partitions/0/events?offset=0").json()
+        assert ([event["offset"] for event in page["events"]], page["unreadable"]) == ([0, 2], [1])
 
 
 def test_it_is_not_ready_when_a_partition_is_read_only(tmp_path: Path) -> None:

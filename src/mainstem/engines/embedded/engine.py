@@ -20,6 +20,7 @@ from mainstem.contract import (
     Broker,
     ByteRange,
     ClusterInfo,
+    DamagedOffsets,
     GroupInfo,
     GroupPosition,
     GroupSummary,
@@ -177,6 +178,7 @@ class EmbeddedEngine:
             log_partition.high_watermark,
             len(log_partition.segments),
             log_partition.size_bytes(),
+            log_partition.segments.acknowledged_end,
         )
 
     async def byte_ranges(
@@ -374,7 +376,13 @@ class EmbeddedEngine:
                 problems.append(
                     f"topic {topic.name}, partition {partition.index} is read-only: {partition.fence_reason}"
                 )
-        return Health(not problems, tuple(problems))
+        return Health(not problems, tuple(problems), tuple(self._damaged_offsets()))
+
+    def _damaged_offsets(self) -> Iterator[DamagedOffsets]:
+        for partition, first, following in self._node.log.damaged_offsets():
+            topic = self._node.topics.by_id(partition.topic_id)
+            if topic is not None:
+                yield DamagedOffsets(topic.name, partition.index, first, following - 1)
 
     def metric_values(self) -> dict[str, float]:
         """See the contract."""
@@ -383,6 +391,9 @@ class EmbeddedEngine:
             "mainstem_log_read_only": log.read_only is not None,
             "mainstem_partitions_read_only": sum(
                 partition.fence_reason is not None for partition in log.partitions()
+            ),
+            "mainstem_damaged_offsets": sum(
+                following - first for _, first, following in log.damaged_offsets()
             ),
             "mainstem_uncommitted_bytes": log.pending_bytes,
             "mainstem_reserve_bytes": space_guard.reserve_bytes,

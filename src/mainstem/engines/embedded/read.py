@@ -41,8 +41,8 @@ class _PartitionCursor:
         self.read_offset = offset
         """Where the next batch is read from."""
         self.decoded: deque[Event | Position] = deque()
-        """Events that were decoded and not returned yet, and the start of each batch that cannot be
-        decoded."""
+        """Events that were decoded and not returned yet, and the start of each damaged range and of each
+        batch that cannot be decoded."""
         self.decoded_bytes = 0
         """Bytes of the last events that were decoded, until all of them have been returned."""
 
@@ -66,6 +66,10 @@ class _PartitionCursor:
             batches = self.partition.read(self.read_offset, READ_BYTES)
             if isinstance(batches, Promise):
                 batches = await batches
+        except CorruptBatch as error:
+            self.decoded.append(Position(self.topic, self.partition.index, self.read_offset))
+            self.read_offset = error.next_offset or self.read_offset + 1
+            return True
         except Exception as error:
             subject = f"topic {self.topic}, partition {self.partition.index}, offset {self.read_offset}"
             raise translate(error, subject) from None

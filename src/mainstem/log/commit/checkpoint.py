@@ -19,8 +19,12 @@ from mainstem.promise import Promise
 MAGIC = b"MSCHKPT1"
 CLEAN = 1
 _HEADER = struct.Struct(">8sIHHQQQI")
-_ROW = struct.Struct(">16siiqqqq")
+_ROW = struct.Struct(">16siiqqqqIQ")
 ROW_BYTES = _ROW.size
+_ROW_1 = struct.Struct(">16siiqqqq")
+_VERSION = 2
+"""1, written by 0.1.0, has rows without the number and bytes of the sealed segments."""
+_UNKNOWN = (1 << 32) - 1
 NAMES = ("checkpoint-0", "checkpoint-1")
 
 
@@ -40,6 +44,9 @@ class CheckpointRow:
     """The committed end, in bytes from the beginning of that segment."""
     end_offset: int
     """The committed end as an offset: the high watermark."""
+    sealed: tuple[int, int] | None = None
+    """Number and bytes of the segments before `segment` that end after `log_start`. With other ones, files
+    were removed, emptied or cut, and a start looks where. None: not known, so that a start looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +68,21 @@ class Checkpoint:
 def _pack(row: CheckpointRow) -> bytes:
     place = (row.log_start, row.segment, row.position, row.end_offset)
     assert min(place) >= 0, f"offsets and positions of a checkpoint row are never negative: {row}"
-    return _ROW.pack(row.topic_id.bytes, row.index, row.epoch, *place)
+    return _ROW.pack(row.topic_id.bytes, row.index, row.epoch, *place, *(row.sealed or (_UNKNOWN, 0)))
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
     """The bytes of the checkpoint's file."""
     rows = b"".join(map(_pack, checkpoint.rows))
     flags = CLEAN if checkpoint.clean else 0
-    fields = (1, flags, checkpoint.number, checkpoint.first_seq, checkpoint.next_group, len(checkpoint.rows))
+    fields = (
+        _VERSION,
+        flags,
+        checkpoint.number,
+        checkpoint.first_seq,
+        checkpoint.next_group,
+        len(checkpoint.rows),
+    )
     body = _HEADER.pack(MAGIC, 0, *fields)[12:] + rows
     return MAGIC + struct.pack(">I", crc32c(body)) + body
 
@@ -78,17 +92,22 @@ def decode(data: bytes) -> Checkpoint | None:
     if len(data) < _HEADER.size:
         return None
     magic, crc, version, flags, number, first_seq, next_group, count = _HEADER.unpack_from(data)
+    layout = _ROW if version == _VERSION else _ROW_1
     if (
         magic != MAGIC
-        or version != 1
-        or len(data) != _HEADER.size + count * ROW_BYTES
+        or version not in (1, _VERSION)
+        or len(data) != _HEADER.size + count * layout.size
         or crc32c(data[12:]) != crc
     ):
         return None
-    rows = tuple(
-        CheckpointRow(UUID(bytes=fields[0]), *fields[1:]) for fields in _ROW.iter_unpack(data[_HEADER.size :])
-    )
+    rows = tuple(_unpack(*fields) for fields in layout.iter_unpack(data[_HEADER.size :]))
     return Checkpoint(number, first_seq, next_group, bool(flags & CLEAN), rows)
+
+
+def _unpack(topic_id: bytes, *fields: int) -> CheckpointRow:
+    index, epoch, log_start, segment, position, end_offset, *sealed = fields
+    known = (sealed[0], sealed[1]) if sealed and sealed[0] != _UNKNOWN else None
+    return CheckpointRow(UUID(bytes=topic_id), index, epoch, log_start, segment, position, end_offset, known)
 
 
 def load(disk: Disk) -> Checkpoint | None:

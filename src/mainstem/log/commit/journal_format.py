@@ -1,7 +1,7 @@
 """Encodes and decodes journal files.
 
 Owns: header block, group and record of a journal file (FORMAT.md, part "Journal"), in both directions.
-Refuses: to know what a record means (`recovery/partition_recovery.py`) and when a file is written
+Refuses: to know what a record means (`recovery/partition_replay.py`) and when a file is written
 (`journal.py`).
 """
 

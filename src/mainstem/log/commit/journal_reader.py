@@ -1,7 +1,7 @@
 """Reads what the journal holds at start.
 
 Owns: finding the live journal files, their groups in order, and which groups are annulled. Refuses: to judge
-whether a partition's records join (`recovery/partition_recovery.py`).
+whether a partition's records join (`recovery/partition_replay.py`).
 """
 
 from __future__ import annotations

@@ -51,7 +51,19 @@ class LogContext:
         self.clock = clock
         self.config = config or LogConfig()
         self.indexes = IndexCache()
+        self.lost_offsets: dict[str, dict[int, list[tuple[int, int]]]] = {}
+        """The ranges of offsets (first, next) that are known to be damaged, by folder and base offset of the
+        segment."""
         self._logged_at_s = -WRITE_ERROR_LOG_INTERVAL_S
+
+    def set_lost_offsets(self, folder: str, base_offset: int, lost: list[tuple[int, int]]) -> None:
+        """Replace the lost offsets of one segment in `lost_offsets`."""
+        if lost:
+            self.lost_offsets.setdefault(folder, {})[base_offset] = lost
+        elif folder in self.lost_offsets:
+            self.lost_offsets[folder].pop(base_offset, None)
+            if not self.lost_offsets[folder]:
+                del self.lost_offsets[folder]
 
     def write_error(self, where: str, what: str) -> StorageError:
         """The error to raise for a write that failed at `where` (a folder). Logs it, but not for each retry
@@ -68,8 +80,7 @@ class LogContext:
         try:
             request = next(steps)
             while request is not None:
-                source, length, position = request
-                data = source.file().pread_nowait(length, position)
+                data = _read_cached(*request)
                 if data is None:
                     break
                 request = steps.send(data)
@@ -97,13 +108,29 @@ class LogContext:
                 if request is None:
                     request = steps.send(b"")
                 else:
-                    source, length, position = request
-                    request = steps.send(source.file().pread(length, position))
+                    request = steps.send(_read(*request))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except OSError as error:
             steps.close()
             raise StorageError(f"reading failed: {error}") from error
+
+
+def _read_cached(source: ReadSource, length: int, position: int) -> bytes | bytearray | None:
+    """The bytes, if the page cache has them. A file that was removed from under the server has none, as if it
+    had been emptied: what was in it is damaged, and other files can be read."""
+    try:
+        return source.file().pread_nowait(length, position)
+    except FileNotFoundError:
+        return b""
+
+
+def _read(source: ReadSource, length: int, position: int) -> bytes:
+    """As `_read_cached`, but waits for the disk."""
+    try:
+        return source.file().pread(length, position)
+    except FileNotFoundError:
+        return b""
 
 
 class _PendingRead(Generic[T]):
@@ -123,6 +150,9 @@ class _PendingRead(Generic[T]):
         source, length, position = request
         try:
             file = source.file()
+        except FileNotFoundError:
+            self._context.clock.call_soon(lambda: self._resume(b""))
+            return
         except Exception as error:
             self._fail(error)
             return
@@ -133,10 +163,9 @@ class _PendingRead(Generic[T]):
         source, length, position = request
         try:
             prefetched.result()
-            file = source.file()
-            data = file.pread_nowait(length, position)
+            data = _read_cached(source, length, position)
             if data is None and self._tries >= PREFETCH_TRIES_MAX:
-                data = file.pread(length, position)
+                data = _read(source, length, position)
         except Exception as error:
             self._fail(error)
             return
@@ -152,8 +181,7 @@ class _PendingRead(Generic[T]):
         try:
             request = self._steps.send(data)
             while request is not None:
-                source, length, position = request
-                cached = source.file().pread_nowait(length, position)
+                cached = _read_cached(*request)
                 if cached is None:
                     break
                 request = self._steps.send(cached)

@@ -46,7 +46,7 @@ from mainstem.log import paths
 from mainstem.log.commit import checkpoint as checkpoints
 from mainstem.log.commit import journal_format as form
 from mainstem.log.commit.checkpoint import Checkpoint, CheckpointRow
-from mainstem.log.commit.journal_format import EPOCH
+from mainstem.log.commit.journal_format import EPOCH, LOGSTART
 from mainstem.log.disk.contract import Disk, File
 from mainstem.log.errors import LogFolderError
 from mainstem.log.recovery import meta
@@ -291,7 +291,9 @@ class Backup:
         if not copied and (bases or (row is not None and row.end_offset > row.log_start)):
             raise SourceChanged
         if copied and (row is not None or copied[-1]):
-            rows[key] = _row_from(copied[-1], row, key)
+            known = row.log_start if row is not None else 0
+            log_start = self._log_start_now(key) if copied[-1] > known else known
+            rows[key] = _row_from(copied[-1], row, key, log_start)
         stems = {f"{base:020}" for base in copied}
         for name in names:
             stem, dot, kind = name.partition(".")
@@ -300,6 +302,24 @@ class Backup:
             ):
                 self._derived_file(f"{folder}/{name}")
                 yield 0
+
+    def _log_start_now(self, key: Key) -> int:
+        """The log start offset in the newest checkpoint or in the journal: segments are deleted only after it
+        is there (R11), so one that is missing and not below it is damage, which the copy must not hide. Reads
+        the journal before the checkpoint, as the copy does."""
+        starts = [0]
+        for path in self._live_files(0):
+            with contextlib.closing(self._source.open(path)) as file:
+                header = form.decode_header(file.pread(form.BLOCK, 0), self._folder_id)
+                for group in form.read_groups(cast(File, file), header) if header is not None else ():
+                    starts += [
+                        record.base_offset
+                        for record in group.records
+                        if record.kind == LOGSTART and (UUID(bytes=record.topic), record.partition) == key
+                    ]
+        newest = checkpoints.load(self._disk)
+        rows = newest.rows if newest is not None else ()
+        return max(*starts, *(row.log_start for row in rows if (row.topic_id, row.index) == key), 0)
 
     def _segments(self, folder: str) -> list[int]:
         parsed = map(paths.parse_segment, self._source.list(folder))
@@ -363,10 +383,11 @@ def _raise_epochs(epochs: dict[Key, int], rows: Iterable[CheckpointRow]) -> None
         epochs[key] = max(epochs.get(key, 0), row.epoch)
 
 
-def _row_from(first: int, row: CheckpointRow | None, key: Key) -> CheckpointRow:
-    """The row of a partition whose segments from `first` on were copied; retention removed those before."""
+def _row_from(first: int, row: CheckpointRow | None, key: Key, log_start: int) -> CheckpointRow:
+    """The row of a partition whose segments from `first` on were copied. `log_start`: its log start offset
+    now; retention removed the segments before it."""
     if row is None:
         return CheckpointRow(*key, 0, first, first, 0, first)
-    if row.segment < first:
+    if row.segment < first <= log_start:
         return replace(row, log_start=first, segment=first, position=0, end_offset=first)
-    return replace(row, log_start=max(row.log_start, first))
+    return replace(row, log_start=max(row.log_start, min(first, log_start)))

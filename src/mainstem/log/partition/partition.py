@@ -23,7 +23,7 @@ from mainstem.log.config import PartitionConfig
 from mainstem.log.disk.contract import File
 from mainstem.log.disk.nonblocking_read import LogContext
 from mainstem.log.errors import BatchTooLarge, InvalidTimestamp, LogError, PartitionDeleted, StorageError
-from mainstem.log.partition import side_files, truncation
+from mainstem.log.partition import sealed_check, side_files, truncation
 from mainstem.log.partition.derived_state import DerivedState
 from mainstem.log.partition.index_loading import IndexLoader
 from mainstem.log.partition.offset_lookup import OffsetLookup, TimedOffset
@@ -117,6 +117,8 @@ class Partition:
 
     def _restore(self, state: RecoveredState) -> None:
         """Finish the recovery of the partition. May block."""
+        if not state.sealed_as_recorded:
+            sealed_check.run(self.segments)
         if state.segments and state.arrivals:
             side_files.restore_arrivals(self.segments, state.arrivals)
         if state.fence_reason is not None:
@@ -316,6 +318,7 @@ class Partition:
             segments.requested_log_start,
             *segments.committed_end,
             segments.high_watermark,
+            segments.sealed_before_committed_end(),
         )
 
     def _truncate(self) -> None:

@@ -71,7 +71,10 @@ class PartitionReader:
                 and segment.is_verified(position, limit)
                 and not segment.damaged_ranges  # the bytes may end before the segment's last offset
             ):
-                data = segment.file().pread_nowait(length, position)
+                try:
+                    data = segment.file().pread_nowait(length, position)
+                except FileNotFoundError:
+                    data = None  # the file was removed from under the server: the long way finds the damage
                 if data is not None and len(data) == length:
                     next_offset = min(end, segments.end_of(segment))
                     self._remember(next_offset, segment, limit)
@@ -263,5 +266,6 @@ def _skip_to_last_indexed(
 def _damage_error(damage: DamagedRange) -> CorruptBatch:
     last = damage.next_offset - 1
     return CorruptBatch(
-        f"offsets {damage.offset} to {last} are damaged on disk; reading continues at {damage.next_offset}"
+        f"offsets {damage.offset} to {last} are damaged on disk; reading continues at {damage.next_offset}",
+        damage.next_offset,
     )

@@ -35,6 +35,16 @@ class RecoveredState:
     """True: the last stop was clean, and index files and producer snapshot cover everything. False: they
     cover what lies before `replayed_segment` and `replayed_position`; the rest is read from batch headers."""
 
+    sealed_sizes: tuple[int, ...] | None = None
+    """Bytes in the files of the sealed segments; None: not known yet."""
+
+    sealed_as_recorded: bool = True
+    """False: the sealed segments are not those that the checkpoint knows, or it knows none: the partition
+    looks for offsets that no batch has."""
+
+    acknowledged_end: int = 0
+    """Where the log ended according to what was acknowledged; after `end_offset` if events are lost there."""
+
     replayed_segment: int = 0
     """Base offset of the segment in which the bytes begin that came after the last checkpoint."""
 

@@ -29,9 +29,24 @@ class Segments:
     """The segments of one partition, oldest first, as a sequence; the last one is the active segment."""
 
     __slots__ = (
-        "_incomplete_side_files", "_list", "accepts_appends", "active", "active_since_ms",
-        "committed_position", "committed_segment", "config", "context", "deleted", "folder",
-        "high_watermark", "last_arrival_ms", "log_end_offset", "log_start_offset", "requested_log_start",
+        "_incomplete_side_files",
+        "_list",
+        "_sealed_bytes",
+        "accepts_appends",
+        "acknowledged_end",
+        "active",
+        "active_since_ms",
+        "committed_position",
+        "committed_segment",
+        "config",
+        "context",
+        "deleted",
+        "folder",
+        "high_watermark",
+        "last_arrival_ms",
+        "log_end_offset",
+        "log_start_offset",
+        "requested_log_start",
         "truncation_count",
     )  # fmt: skip
 
@@ -44,8 +59,15 @@ class Segments:
         """Path of the partition's folder."""
         self.config = config
         """The topic's settings. May be replaced at any time."""
-        sizes = [*(None for _ in state.segments[:-1]), state.end_position]
+        sizes: list[int | None] = [None] * len(state.segments[:-1])
+        if state.sealed_sizes is not None:
+            sizes[:] = state.sealed_sizes
+        sizes.append(state.end_position)
         self._list: list[Segment] = []
+        self._sealed_bytes = 0
+        """Bytes of all segments but the active one."""
+        self.acknowledged_end = state.acknowledged_end
+        """Where the log ended according to what was acknowledged: after its end if events are lost there."""
         self.active: Segment | None = None
         """The segment that appends go to; None until the first append."""
         self.active_since_ms = -1
@@ -93,6 +115,8 @@ class Segments:
         """Make `segment` the active one."""
         active = self.active
         assert active is None or active.base_offset < segment.base_offset, "segments are in offset order"
+        if active is not None:
+            self._sealed_bytes += active.size
         self._list.append(segment)
         self.active = segment
 
@@ -143,6 +167,7 @@ class Segments:
         """Remove the oldest segment, whose files are deleted."""
         assert len(self._list) > 1, "the active segment is never removed"
         assert self.end_of(self._list[0]) <= self.log_start_offset, "no readable batch is removed"
+        self._sealed_bytes -= self._list[0].size
         del self._list[0]
 
     def drop_last(self) -> None:
@@ -151,6 +176,7 @@ class Segments:
         assert self._list[-1].base_offset > self.high_watermark, "no committed batch is removed"
         self._list.pop()
         self.active = self._list[-1]
+        self._sealed_bytes -= self.active.size
 
     def holding(self, offset: int) -> Segment | None:
         """The segment that holds `offset`; None before the first one."""
@@ -173,7 +199,38 @@ class Segments:
 
     def size_bytes(self) -> int:
         """Bytes in the `.log` files, committed or not."""
-        return sum(segment.size for segment in self._list)
+        active = self.active
+        return self._sealed_bytes + active.size if active is not None else 0
+
+    def sealed_before_committed_end(self) -> tuple[int, int] | None:
+        """Number and bytes of the sealed segments for a checkpoint row: those before the committed end that
+        end after the requested log start. None: some are damaged, and the next start has to look again."""
+        if self.damaged_offsets():
+            return None
+        count, size = max(0, len(self._list) - 1), self._sealed_bytes
+        for segment in reversed(self._list[:-1]):
+            if segment.base_offset < self.committed_segment:
+                break
+            count, size = count - 1, size - segment.size
+        for segment in self._list[:-1]:
+            if (
+                segment.base_offset >= self.committed_segment
+                or self.end_of(segment) > self.requested_log_start
+            ):
+                break
+            count, size = count - 1, size - segment.size
+        return count, size
+
+    def damaged_offsets(self) -> list[tuple[int, int]]:
+        """The ranges of offsets (first, next) that are known to be lost."""
+        start = self.log_start_offset
+        first = self._list[0].base_offset if self._list else self.log_end_offset
+        ranges = [(start, first)] if start < first else []
+        for _, lost in sorted(self.context.lost_offsets.get(self.folder, {}).items()):
+            ranges += [(max(start, offset), following) for offset, following in lost if following > start]
+        if self.acknowledged_end > self.log_end_offset:
+            ranges.append((self.log_end_offset, self.acknowledged_end))
+        return ranges
 
     # --- offsets ------------------------------------------------------------------------------------------
 

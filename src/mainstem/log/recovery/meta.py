@@ -22,8 +22,8 @@ from mainstem.log import paths
 from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderError
 
-VERSION = 1
-"""Rises when the format changes so that an older server would misread the files. 1 is the first one."""
+VERSION = 2
+"""Rises when the format changes so that an older server would misread the files. 1: that of 0.1.0."""
 
 COPY = "copy"
 EPOCH_MARGIN = 1 << 16

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from mainstem.log.recovery.partition_recovery import RecoveredPartition
+from mainstem.log.recovery.recovered_partition import RecoveredPartition
 
 
 @dataclass(slots=True)

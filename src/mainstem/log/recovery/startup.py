@@ -24,7 +24,8 @@ from mainstem.log.disk.contract import Disk
 from mainstem.log.errors import LogFolderError, LogFolderLocked
 from mainstem.log.partition.recovered_state import RecoveredState
 from mainstem.log.recovery import meta
-from mainstem.log.recovery.partition_recovery import RecoveredPartition, recover_partition
+from mainstem.log.recovery.partition_recovery import recover_partition
+from mainstem.log.recovery.recovered_partition import RecoveredPartition
 from mainstem.log.recovery.report import RecoveryReport
 
 STATE: PartitionKey = (paths.STATE_TOPIC, 0)
@@ -63,7 +64,9 @@ class Startup:
         )
         """True: the last stop was clean."""
         # With durability os, a power cut leaves holes after the end that a checkpoint knows: none may stay.
-        self._end_is_known = self._complete or self._journal.is_complete or config.durability == "os"
+        # Where both checkpoints are gone, damage is the likelier reason for a hole, and nothing is cut.
+        is_os = config.durability == "os"
+        self._end_is_known = self._complete or self._journal.is_complete or (is_os and newest is not None)
         is_new = newest is None and not has_data
         self.report = RecoveryReport(self.clean, is_new, self._is_copy)
         if self._is_copy:
@@ -218,8 +221,10 @@ class Startup:
     def _add(self, key: PartitionKey, recovered: RecoveredPartition) -> None:
         """Add a partition that is durable to the report and to the next checkpoint."""
         floor = self.meta.epoch_floor
+        # The row of a read-only partition is kept, and may have another epoch than what is there.
         if recovered.checkpoint_row.epoch < floor:
             recovered.checkpoint_row = replace(recovered.checkpoint_row, epoch=floor)
+        if recovered.state.epoch < floor:
             recovered.state = replace(recovered.state, epoch=floor)
         assert recovered.state.epoch >= floor, "no partition has an epoch below the folder's floor"
         self.report.add(recovered)

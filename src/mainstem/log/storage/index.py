@@ -9,6 +9,7 @@ Layout: FORMAT.md, part "Indexes".
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
@@ -17,7 +18,18 @@ from mainstem.log.storage.record_batch import BatchHeader
 
 OFFSET_ENTRY_BYTES = 8
 TIME_ENTRY_BYTES = 12
+_OFFSET_ENTRY = struct.Struct(">II")
 MAX_RELATIVE_OFFSET = (1 << 31) - 1
+
+
+def last_offset_entry(data: bytes, end_position: int) -> tuple[int, int] | None:
+    """(claimed last offset, position) of the last entry in the bytes of an `.index` file that begins before
+    `end_position`; None if there is none."""
+    for start in range(len(data) // OFFSET_ENTRY_BYTES * OFFSET_ENTRY_BYTES - 8, -1, -OFFSET_ENTRY_BYTES):
+        last_offset, position = _OFFSET_ENTRY.unpack_from(data, start)
+        if position < end_position:
+            return last_offset, position
+    return None
 
 
 class SegmentIndex:

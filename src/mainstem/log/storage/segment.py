@@ -33,13 +33,15 @@ class Segment:
     """A segment of one partition. It is sealed unless it has a writer."""
 
     __slots__ = (
-        "_arrivals", "_context", "_read_file", "_saved_arrival_pairs", "_saved_index_entries", "_size",
-        "_stem", "_verified_by_reads", "_verified_by_writes", "base_offset", "damaged_ranges", "deleted",
-        "index", "index_rebuilt", "last_batch_position", "max_timestamp", "truncation_count", "writer",
+        "_arrivals", "_context", "_folder", "_read_file", "_saved_arrival_pairs", "_saved_index_entries",
+        "_size", "_stem", "_verified_by_reads", "_verified_by_writes", "base_offset", "damaged_ranges",
+        "deleted", "index", "index_rebuilt", "last_batch_position", "max_timestamp", "truncation_count",
+        "writer",
     )  # fmt: skip
 
     def __init__(self, context: LogContext, folder: str, base_offset: int, size: int | None = None) -> None:
         self._context = context
+        self._folder = folder
         self._stem = f"{folder}/{base_offset:020}"
         self._size = size
         self.base_offset = base_offset
@@ -101,6 +103,7 @@ class Segment:
         PartitionDeleted. The writer stays open: the committer may still use it."""
         self.deleted = True
         self._context.indexes.remove(self)
+        self._set_damage([])
         if self._read_file is not None:
             self._read_file.close()
             self._read_file = None
@@ -136,7 +139,7 @@ class Segment:
         self.max_timestamp = None
         self._verified_by_writes = _clip_range(self._verified_by_writes, position)
         self._verified_by_reads = _clip_range(self._verified_by_reads, position)
-        self.damaged_ranges = [damage for damage in self.damaged_ranges if damage.end_position <= position]
+        self._set_damage([damage for damage in self.damaged_ranges if damage.end_position <= position])
         relative = offset - self.base_offset
         if self.index is not None:
             self.index.truncate(relative)
@@ -179,6 +182,12 @@ class Segment:
         assert damage.position <= damage.end_position, "damage never ends before it begins"
         if damage not in self.damaged_ranges:
             self.damaged_ranges.insert(bisect_right(self.damaged_ranges, damage), damage)
+            self._set_damage(self.damaged_ranges)
+
+    def _set_damage(self, damaged: list[DamagedRange]) -> None:
+        self.damaged_ranges = damaged
+        lost = [(damage.offset, damage.next_offset) for damage in damaged]
+        self._context.set_lost_offsets(self._folder, self.base_offset, lost)
 
     # --- index and arrivals -------------------------------------------------------------------------------
 

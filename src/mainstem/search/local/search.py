@@ -18,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from mainstem.clock import Clock
-from mainstem.contract import SearchableLog, StreamError, TopicSummary
+from mainstem.contract import Position, SearchableLog, StreamError, TopicSummary
 from mainstem.search import targets
 from mainstem.search.blocks.blocks import BLOCK_BYTES, Block, BlockMap
 from mainstem.search.blocks.buckets import bucket_edges, count_within_buckets, to_buckets
@@ -39,6 +39,7 @@ from mainstem.search.ipc import (
     UnitTimesReply,
     UnitTimesRequest,
 )
+from mainstem.search.local.lost_offsets import is_removed, lost_positions
 from mainstem.search.local.token_filter_store import TokenFilterStore
 from mainstem.search.match.matcher import Matcher, either
 from mainstem.search.match.own_terms import OwnTerms
@@ -266,7 +267,7 @@ class LogSearch:
                 files = self._engine.partition_files(target.topic, target.partition)
             except StreamError:
                 continue  # deleted in the meantime
-            folder, begin, end, segments, size_bytes = files
+            folder, begin, end, segments, size_bytes, _ = files
             if begin < end:
                 folders[target.topic][folder] = str(self._data / folder)
                 # A partition without a full block is planned only once here, to make the first search fast.
@@ -302,7 +303,9 @@ class LogSearch:
         matcher = Matcher.of(either(request.query, baseline), now_ms=now_ms)
         request, remaining = await targets.resolve(self._engine, request, matcher)
         keyed: list[SortableItem] = []
+        lost: list[Position] = []
         async for target, blocks in targets.in_turns(await self._blocks(remaining)):
+            lost += lost_positions(self._engine, target, blocks)
             keyed += _with_sort_keys(
                 [
                     WorkItem(self._unit(target, block), block.time_ms, block)
@@ -321,17 +324,10 @@ class LogSearch:
         await self._filter_store.prune(items, matcher, from_ms, to_ms, group)
         await targets.yield_to_loop()
         execution = SearchExecution(
-            self.pool,
-            self._clock,
-            request,
-            now_ms,
-            items,
-            remaining,
-            output=output,
-            fields=fields,
-            baseline=baseline,
-            group=group,
-        )
+            self.pool, self._clock, request, now_ms, items, remaining, output=output, fields=fields,
+            baseline=baseline, group=group, lost=lost,
+            is_removed=partial(is_removed, self._engine, self._data),
+        )  # fmt: skip
         execution.totals.index_note = self._index_manager.incomplete_reason(items) if clauses else None
         return execution
 
@@ -352,11 +348,10 @@ class LogSearch:
                 plan = self._plans.get(folder)
                 if plan is None or (plan.begin, plan.end) != (begin, end):
                     ranges = await self._engine.byte_ranges(target.topic, target.partition, begin, end)
-                    if not ranges:
-                        continue
                     absolute = [(f"{self._data}/{path}", start, end) for path, start, end in ranges]
                     plan = _PartitionPlan(folder, begin, end, absolute)
-                    new_plans.append(plan)
+                    if ranges:
+                        new_plans.append(plan)
             except StreamError:
                 continue  # deleted in the meantime
             planned.append((target, plan))

@@ -6,7 +6,10 @@ from starlette.responses import Response
 
 from mainstem.contract import ReportsMetrics
 from mainstem.doors.http.endpoint import Call, Endpoint, json_response
-from mainstem.http_api.health import LiveJson, ReadyJson
+from mainstem.http_api.health import DamagedOffsetsJson, LiveJson, ReadyJson
+
+DAMAGED_MAX = 100
+"""Damaged ranges in a reply: a probe reads it every few seconds."""
 
 
 async def livez(call: Call) -> Response:
@@ -23,7 +26,9 @@ async def readyz(call: Call) -> Response:
     if call.context.closing.is_set():
         reasons.append("the server is stopping")
     doors = {status.name: status.text for status in statuses}
-    return json_response(ReadyJson(not reasons, reasons, _notes(call), doors), 503 if reasons else 200)
+    damaged = [DamagedOffsetsJson(*offsets) for offsets in health.damaged[:DAMAGED_MAX]]
+    reply = ReadyJson(not reasons, reasons, _notes(call), damaged, doors)
+    return json_response(reply, 503 if reasons else 200)
 
 
 def _notes(call: Call) -> list[str]:

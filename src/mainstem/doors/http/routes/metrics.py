@@ -65,6 +65,9 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_partitions_read_only": MetricDefinition(
         "gauge", (), "Partitions that are fenced because they are damaged or their disk failed."
     ),
+    "mainstem_damaged_offsets": MetricDefinition(
+        "gauge", (), "Offsets that are known to be lost; /readyz lists them."
+    ),
     "mainstem_uncommitted_bytes": MetricDefinition(
         "gauge", (), "Bytes appended that the disk has not confirmed yet."
     ),
