@@ -73,9 +73,11 @@ class Screen:
         ("topics", "alter", "t", f"retention.ms={HOSTILE}"),
         ("tail", "t", "--from", "earliest", "-n", "1"),
         ("tail", HOSTILE),
-        ("search", MARK, "--topic", "t"),
+        pytest.param(("search", MARK, "--topic", "t"), marks=pytest.mark.slow),
         ("search", f'"{HOSTILE}'),
-        ("search", MARK, "--topic", "t", "--facet", "header." + HOSTILE),
+        pytest.param(
+            ("search", MARK, "--topic", "t", "--facet", "header." + HOSTILE), marks=pytest.mark.slow
+        ),
         ("inspect", "/" + HOSTILE.replace("/", "")),
         (HOSTILE,),
     ],
