@@ -178,6 +178,12 @@ class Settings:
         minimum=1,
     )
     group_max_size: int = setting(2_147_483_647, "group.max.size", "Maximum members of a group.", minimum=1)
+    group_memory_max_bytes: int = setting(
+        134_217_728,
+        None,
+        "Maximum memory of the members, subscriptions and assignments of all groups, bytes.",
+        minimum=1 << 16,
+    )
     offsets_retention_minutes: int = setting(
         10_080,
         "offsets.retention.minutes",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mainstem.coordinator.errors import CoordinatorError
-from mainstem.coordinator.groups.group import ClassicGroup
+from mainstem.coordinator.groups.group import PENDING_BYTES, ClassicGroup
 from mainstem.coordinator.groups.types import GroupRecord, GroupState, JoinReply, LeaveRequest, TopicRef
 from mainstem.promise import Promise
 from tests.coordinator.group_rig import GROUP, SESSION_MS, GroupRig, group_rig, subscription
@@ -176,6 +176,21 @@ class RandomGroupRequests(RuleBasedStateMachine):
         for member in group.members.values() if group else ():
             assert member.pending_join is None or group.state is GroupState.PREPARING  # type: ignore[union-attr]
             assert member.pending_sync is None or group.state is GroupState.COMPLETING  # type: ignore[union-attr]
+
+    @invariant()
+    def memory_is_that_of_the_members(self) -> None:
+        group = self.live()
+        used = self.rig.groups.memory.used_bytes
+        if group is None:
+            assert used == 0
+        else:
+            assert (
+                used
+                == group.memory_bytes
+                == ClassicGroup(GROUP).memory_bytes
+                + sum(member.memory_bytes for member in group.members.values())
+                + sum(PENDING_BYTES + len(member_id) for member_id in group.pending)
+            )
 
     @invariant()
     def a_stable_group_is_as_recorded(self) -> None:

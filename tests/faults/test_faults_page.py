@@ -17,6 +17,7 @@ ALSO = (
     "a proxy in front",
     "million committed offsets",
     "An event of the time 0",
+    "Joins without end",
     "newer or older version",
     "A live tail comes back",
     "cannot be written",

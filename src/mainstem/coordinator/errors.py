@@ -125,7 +125,8 @@ class GroupSubscribed(CoordinatorError):
 
 
 class GroupFull(CoordinatorError):
-    """The error for joining a group that has `group.max.size` members already."""
+    """The error for joining a group that has `group.max.size` members already, or whose members,
+    subscriptions and assignments are too large for a record."""
 
     code = "GROUP_MAX_SIZE_REACHED"
 
@@ -196,6 +197,13 @@ class CommitTooLarge(CoordinatorError):
     log."""
 
     code = "INVALID_COMMIT_OFFSET_SIZE"
+
+
+class CoordinatorLoading(CoordinatorError):
+    """The error for a join while the soft state of all groups takes all the memory that is set aside for it.
+    The client has to try again after a while."""
+
+    code = "COORDINATOR_LOAD_IN_PROGRESS"
 
 
 class NotCoordinator(CoordinatorError):

@@ -29,11 +29,16 @@ from mainstem.coordinator.groups.types import (
     Heartbeat,
     JoinedMember,
     JoinReply,
+    JoinRequest,
     MemberView,
     Protocols,
     SyncReply,
 )
 from mainstem.kafka_protocol.subscription import read_subscription
+
+GROUP_BYTES = 3_000
+PENDING_BYTES = 1_000
+"""Approximate bytes of memory of a live group and of a pending member id, without names."""
 
 TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
     GroupState.EMPTY: frozenset({GroupState.PREPARING, GroupState.DEAD}),
@@ -69,6 +74,10 @@ class ClassicGroup:
         """Static members: instance id -> member id."""
         self._offers: Counter[str] = Counter()
         """Assignor -> how many members offer it. Makes a join equally cheap in a group of thousands."""
+        self.memory_bytes = GROUP_BYTES + len(group_id)
+        """Approximate bytes that the group takes with its members and pending ids; see `memory.py`."""
+        self.pending_bytes = 0
+        """Bytes of these that its pending ids take: they are not recorded."""
         self.pending: dict[str, Timer] = {}
         """Member ids of clients that got MemberIdRequired and have not joined again yet -> their timeout."""
         self.unsynced: set[str] = set()
@@ -87,7 +96,8 @@ class ClassicGroup:
         self.leader = record.leader
         self.state_since_ms = record.state_since_ms
         for member in record.members:
-            self.members[member.member_id] = GroupMember(member)
+            self.members[member.member_id] = restored = GroupMember(member)
+            self.memory_bytes += restored.memory_bytes
             self._add_offers(member.protocols)
             if member.instance_id is not None:
                 self.instances[member.instance_id] = member.member_id
@@ -116,6 +126,7 @@ class ClassicGroup:
         """Add a member. The first one becomes the leader."""
         assert member.member_id not in self.members, "a member id is unique in its group"
         self.members[member.member_id] = member
+        self.memory_bytes += member.memory_bytes
         self._add_offers(member.protocols)
         if member.instance_id is not None:
             assert member.instance_id not in self.instances, "an instance id belongs to one member"
@@ -128,6 +139,7 @@ class ClassicGroup:
         """Remove a member. If it was the leader, the oldest member becomes the leader."""
         member = self.members.pop(member_id)
         member.cancel_timer()
+        self.memory_bytes -= member.memory_bytes
         self._remove_offers(member.protocols)
         if member.instance_id is not None:
             del self.instances[member.instance_id]
@@ -140,6 +152,7 @@ class ClassicGroup:
         """Replace a static member that joined again under a new id. It keeps its age and its leadership."""
         assert old.instance_id is not None, "only a static member is replaced"
         old.cancel_timer()
+        self.memory_bytes += new.memory_bytes - old.memory_bytes
         self._remove_offers(old.protocols)
         self._add_offers(new.protocols)
         self.members = {
@@ -153,11 +166,29 @@ class ClassicGroup:
             self.unsynced.remove(old.member_id)
             self.unsynced.add(new.member_id)
 
+    def assign(self, member: GroupMember, assignment: bytes) -> None:
+        """Set the assignment of a member."""
+        self.memory_bytes += len(assignment) - len(member.assignment)
+        member.assignment = assignment
+
+    def find_joining(self, request: JoinRequest) -> GroupMember | None:
+        """The member that a join updates or replaces; None for a new one."""
+        member_id = request.member_id or self.instances.get(request.instance_id or "", "")
+        return self.members.get(member_id)
+
+    def add_pending(self, member_id: str, timer: Timer) -> None:
+        """Remember the id of a client that has to join again, until `timer` fires."""
+        self.pending[member_id] = timer
+        self.memory_bytes += PENDING_BYTES + len(member_id)
+        self.pending_bytes += PENDING_BYTES + len(member_id)
+
     def remove_pending(self, member_id: str) -> bool:
         """Forget a pending member id. False if there is none."""
         timer = self.pending.pop(member_id, None)
         if timer is not None:
             timer.cancel()
+            self.memory_bytes -= PENDING_BYTES + len(member_id)
+            self.pending_bytes -= PENDING_BYTES + len(member_id)
         return timer is not None
 
     def elect_joined_leader(self) -> bool:
@@ -216,7 +247,9 @@ class ClassicGroup:
         """Replace what a member offers."""
         self._remove_offers(member.protocols)
         self._add_offers(protocols)
+        self.memory_bytes -= member.memory_bytes
         member.protocols = protocols
+        self.memory_bytes += member.memory_bytes
 
     def _add_offers(self, protocols: Protocols) -> None:
         self._offers.update({name for name, _ in protocols})

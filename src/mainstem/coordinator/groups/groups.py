@@ -30,13 +30,20 @@ from mainstem.coordinator.errors import (
     InvalidGroupId,
     InvalidSessionTimeout,
     NonEmptyGroup,
-    NotCoordinator,
     UnknownMember,
 )
 from mainstem.coordinator.groups.group import ClassicGroup
 from mainstem.coordinator.groups.members import Decision
+from mainstem.coordinator.groups.memory import GroupMemory
 from mainstem.coordinator.groups.offsets import CommittedOffsets, PartitionErrors, TopicLookup
-from mainstem.coordinator.groups.rebalancer import GroupAction, GroupRebalancer
+from mainstem.coordinator.groups.rebalancer import GroupRebalancer
+from mainstem.coordinator.groups.replies import (
+    fail_if_waiting,
+    not_coordinator,
+    send_replies,
+    with_retriable_error,
+)
+from mainstem.coordinator.groups.sessions import GroupAction
 from mainstem.coordinator.groups.topic_deletion import TopicDeletion
 from mainstem.coordinator.groups.types import (
     CommitRequest,
@@ -90,7 +97,8 @@ class Groups:
     def __init__(self, settings: Settings, clock: Clock, rng: random.Random, topics: TopicLookup) -> None:
         self._settings = settings
         self._clock = clock
-        self._rebalancer = GroupRebalancer(settings, clock, rng, self._submit)
+        self.memory = GroupMemory(clock, settings.group_memory_max_bytes)
+        self._rebalancer = GroupRebalancer(settings, clock, rng, self._submit, self.memory)
         self._live: dict[str, ClassicGroup] = {}
         self._started = False
         self._records: WalkedMap[GroupRecord] = WalkedMap()
@@ -147,7 +155,8 @@ class Groups:
             if not self._is_known(group_id):
                 return None
             group = self._live[group_id] = self._view(group_id)
-            self._rebalancer.start_sessions(group)
+            self._rebalancer.sessions.start_all(group)
+            self.memory.update(group)
         return group
 
     def _is_known(self, group_id: str) -> bool:
@@ -172,11 +181,12 @@ class Groups:
         group = self._live.pop(group_id, None)
         if group is None:
             return
+        self.memory.forget(group)
         decision = Decision()
         for member in group.close():
-            member.reject(decision, _not_coordinator("the group was loaded again"))
+            member.reject(decision, not_coordinator("the group was loaded again"))
         if decision.replies:
-            self._clock.call_soon(lambda: _send_replies(decision, None))
+            self._clock.call_soon(lambda: send_replies(decision, None))
 
     def _decide(self, group_id: str, action: Callable[[Decision], T]) -> Promise[T]:
         """Run `action` now. Its result, and the replies of its decision, follow when its records are
@@ -188,26 +198,30 @@ class Groups:
             return decision.records, reply
 
         written = self.runtime.write(decide)
-        self._drop_if_unused(group_id)
+        self._settle(group_id)
         written.then(lambda done: self._on_written(group_id, decision, done.error))
-        return _with_retriable_error(written)
+        return with_retriable_error(written)
 
     def _on_written(self, group_id: str, decision: Decision, error: BaseException | None) -> None:
         if error is None or isinstance(error, CoordinatorError):
-            _send_replies(decision, None)
+            send_replies(decision, None)
             return
         # The decision changed the live group and is void: build the group again from its record.
         self._drop(group_id)
         if self.runtime.fenced is None:
             self._find(group_id)
-        _send_replies(decision, _not_coordinator(str(error)))
+        send_replies(decision, not_coordinator(str(error)))
 
-    def _drop_if_unused(self, group_id: str) -> None:
-        """Drop the live group if it has no members: its record and offsets are all that is known of it."""
+    def _settle(self, group_id: str) -> None:
+        """Count the memory of the live group after a decision. If it has no members, drop it: its record and
+        offsets are all that is known of it."""
         group = self._live.get(group_id)
         if group is not None and group.is_unused:
             group.close()
+            self.memory.forget(group)
             del self._live[group_id]
+        elif group is not None:
+            self.memory.update(group)
 
     def _submit(self, group: ClassicGroup, action: GroupAction) -> None:
         """Run the action of a timer, unless the group was dropped since the timer was started."""
@@ -225,7 +239,7 @@ class Groups:
         FencedInstance, RebalanceInProgress (a newer join replaced this one), NotCoordinator."""
         reply: Promise[JoinReply] = Promise()
         decided = self._decide(request.group_id, lambda decision: self._join(decision, request, reply))
-        decided.then(lambda done: _fail_if_waiting(reply, done.error))
+        decided.then(lambda done: fail_if_waiting(reply, done.error))
         return reply
 
     def _join(self, decision: Decision, request: JoinRequest, reply: Promise[JoinReply]) -> None:
@@ -252,7 +266,7 @@ class Groups:
         def sync(decision: Decision) -> None:
             self._rebalancer.sync(decision, self._require(request.group_id), request, reply)
 
-        self._decide(request.group_id, sync).then(lambda done: _fail_if_waiting(reply, done.error))
+        self._decide(request.group_id, sync).then(lambda done: fail_if_waiting(reply, done.error))
         return reply
 
     def heartbeat(self, heartbeat: Heartbeat) -> Promise[None]:
@@ -345,6 +359,7 @@ class Groups:
     def _delete(self, decision: Decision, group: ClassicGroup) -> None:
         group.transition(GroupState.DEAD)
         group.close()
+        self.memory.forget(group)
         del self._live[group.group_id]
         decision.records.append(GroupTombstone(group.group_id))
 
@@ -372,7 +387,7 @@ class Groups:
                 raise IllegalGeneration(f"there is no group {request.group_id}")
         member = group.check_commit(committer)
         if member is not None:
-            self._rebalancer.extend_session(group, member)
+            self._rebalancer.sessions.start(group, member)
         records, errors = self._offsets.commit(request, self._clock.wall_ms())
         decision.records += records
         return errors
@@ -452,42 +467,8 @@ class Groups:
 
     def _delete_if_unused(self, group_id: str) -> None:
         """Delete a group without members, pending ids and offsets."""
-        self._drop_if_unused(group_id)
+        self._settle(group_id)
         if group_id in self._records and not self._offsets.has(group_id) and self._view(group_id).is_unused:
             group = self._find(group_id)
             assert group is not None, "a group with a record is there"
             self._decide(group_id, lambda decision: self._delete(decision, group))
-
-
-def _not_coordinator(reason: str) -> NotCoordinator:
-    return NotCoordinator(f"look for the coordinator again: {reason}")
-
-
-def _send_replies(decision: Decision, failure: CoordinatorError | None) -> None:
-    replies, decision.replies = decision.replies, []
-    for reply in replies:
-        reply.send(failure)
-
-
-def _fail_if_waiting(reply: Promise[Any], error: BaseException | None) -> None:
-    """Fail a request whose decision did not become durable, unless it has failed already because its group
-    was dropped."""
-    if error is not None and not reply.done:
-        reply.fail(error)
-
-
-def _with_retriable_error(written: Promise[T]) -> Promise[T]:
-    """`written`, with NotCoordinator in place of an error of the disk: clients find the coordinator and
-    retry."""
-    if written.done and (written.error is None or isinstance(written.error, CoordinatorError)):
-        return written
-    translated: Promise[T] = Promise()
-
-    def on_done(done: Promise[T]) -> None:
-        if done.error is None or isinstance(done.error, CoordinatorError):
-            translated.copy_result(done)
-        else:
-            translated.fail(_not_coordinator(str(done.error)))
-
-    written.then(on_done)
-    return translated

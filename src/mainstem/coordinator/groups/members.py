@@ -26,6 +26,13 @@ from mainstem.promise import Promise
 
 T = TypeVar("T")
 
+NAME_MAX = 249
+"""Most characters of a client id that are kept, and that begin a member id. A client id may have 32,767."""
+MEMBER_BYTES = 2_000
+PROTOCOL_BYTES = 200
+"""Approximate bytes of memory of a member without its names, protocols and assignment, and of each
+protocol."""
+
 
 def empty_assignment(protocol_type: str | None) -> bytes:
     """The encoded assignment for a member that the leader left out. A consumer decodes it, so it gets a valid
@@ -114,7 +121,7 @@ class GroupMember:
             MemberRecord(
                 member_id=member_id,
                 instance_id=request.instance_id,
-                client_id=request.client_id,
+                client_id=request.client_id[:NAME_MAX],
                 client_host=request.client_host,
                 session_timeout_ms=request.session_timeout_ms,
                 rebalance_timeout_ms=request.rebalance_timeout_ms,
@@ -122,6 +129,13 @@ class GroupMember:
                 assignment=assignment,
             )
         )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Approximate bytes of memory that the member takes."""
+        names = len(self.member_id) + len(self.instance_id or "") + len(self.client_id)
+        protocols = sum(len(name) + len(metadata) for name, metadata in self.protocols)
+        return MEMBER_BYTES + names + protocols + PROTOCOL_BYTES * len(self.protocols) + len(self.assignment)
 
     def record(self) -> MemberRecord:
         """The member's part of the group's state record."""

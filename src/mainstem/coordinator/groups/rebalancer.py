@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from mainstem.clock import Clock, Timer
+from mainstem.clock import Clock
 from mainstem.coordinator.errors import (
     FencedInstance,
     GroupFull,
@@ -28,7 +27,9 @@ from mainstem.coordinator.errors import (
     UnknownMember,
 )
 from mainstem.coordinator.groups.group import ClassicGroup
-from mainstem.coordinator.groups.members import Decision, GroupMember, empty_assignment
+from mainstem.coordinator.groups.members import NAME_MAX, Decision, GroupMember, empty_assignment
+from mainstem.coordinator.groups.memory import GroupMemory
+from mainstem.coordinator.groups.sessions import Sessions, Submit
 from mainstem.coordinator.groups.types import (
     CONSUMER_PROTOCOL,
     GroupState,
@@ -49,8 +50,6 @@ heartbeats. Kafka's constant."""
 
 log = logging.getLogger(__name__)
 
-GroupAction = Callable[[Decision], None]
-
 
 class GroupRebalancer:
     """Applies Kafka's rules for joins, rebalances and sessions to every group. `submit(group, action)` runs
@@ -61,11 +60,13 @@ class GroupRebalancer:
         settings: Settings,
         clock: Clock,
         rng: random.Random,
-        submit: Callable[[ClassicGroup, GroupAction], None],
+        submit: Submit,
+        memory: GroupMemory,
     ) -> None:
         self._clock = clock
         self._rng = rng
-        self._submit = submit
+        self._memory = memory
+        self.sessions = Sessions(clock, submit, self._expire_session)
         self._delay_ms = settings.group_initial_rebalance_delay_ms
         self._size_max = settings.group_max_size
 
@@ -81,6 +82,7 @@ class GroupRebalancer:
                 f"group {group.group_id} ({group.protocol_type}) has no assignor in common with"
                 f" {[name for name, _ in request.protocols]} ({request.protocol_type})"
             )
+        self._memory.check_join(group, request, group.find_joining(request))
         if not request.member_id:
             self._join_new(decision, group, request, reply)
         elif request.member_id in group.pending:
@@ -118,17 +120,18 @@ class GroupRebalancer:
             else:
                 self._replace_static(decision, group, group.members[old_id], member_id, request, reply)
         elif request.requires_member_id:
-            group.pending[member_id] = self._after(
+            timer = self.sessions.after(
                 request.session_timeout_ms,
                 group,
                 lambda decision: self._expire_pending(decision, group, member_id),
             )
+            group.add_pending(member_id, timer)
             raise MemberIdRequired("join again with this member id", member_id)
         else:
             self._add(decision, group, member_id, request, reply)
 
     def _new_id(self, prefix: str) -> str:
-        return f"{prefix}-{UUID(int=self._rng.getrandbits(128), version=4)}"
+        return f"{prefix[:NAME_MAX]}-{UUID(int=self._rng.getrandbits(128), version=4)}"
 
     def _add(
         self,
@@ -146,7 +149,7 @@ class GroupRebalancer:
         if not group.members:
             group.protocol_type = request.protocol_type
         group.add(member)
-        self._start_session(group, member, NEW_MEMBER_TIMEOUT_MS)
+        self.sessions.start(group, member, NEW_MEMBER_TIMEOUT_MS)
         self._rebalance(decision, group, f"new member {member_id}{_client_reason(request.reason)}")
 
     def _rejoin(
@@ -167,7 +170,7 @@ class GroupRebalancer:
         # changed, for example the topics.
         is_leader = group.leader == member.member_id
         if is_unchanged and (group.state is GroupState.COMPLETING or not is_leader):
-            self._start_session(group, member)
+            self.sessions.start(group, member)
             joined = group.join_reply(member, with_members=is_leader)
             member.reply_to_join(decision, None, RebalanceInProgress("joined again"))
             member.pending_join = reply
@@ -212,7 +215,7 @@ class GroupRebalancer:
         )
         group.replace(old, new)
         new.pending_join = reply
-        self._start_session(group, new)
+        self.sessions.start(group, new)
         if group.state is not GroupState.STABLE or not self._keeps_assignment(group, old, new):
             self._rebalance(
                 decision, group, f"static member {new.instance_id} rejoined{_client_reason(request.reason)}"
@@ -257,9 +260,9 @@ class GroupRebalancer:
         if group.state is GroupState.COMPLETING:
             error = RebalanceInProgress(f"group {group.group_id} is rebalancing")
             for member in group.members.values():
-                member.assignment = b""
+                group.assign(member, b"")
                 if member.reply_to_sync(decision, None, error):
-                    self._start_session(group, member)
+                    self.sessions.start(group, member)
         self._cancel_sync(group)
         is_first = group.state is GroupState.EMPTY
         group.transition(GroupState.PREPARING)
@@ -282,10 +285,10 @@ class GroupRebalancer:
             else:
                 self._complete_join(decision, group)
 
-        group.join_timer = self._after(delay_ms, group, on_delay_over)
+        group.join_timer = self.sessions.after(delay_ms, group, on_delay_over)
 
     def _wait_for_joins(self, group: ClassicGroup) -> None:
-        group.join_timer = self._after(
+        group.join_timer = self.sessions.after(
             group.rebalance_timeout_ms, group, lambda decision: self._complete_join(decision, group)
         )
 
@@ -334,9 +337,9 @@ class GroupRebalancer:
             if member.pending_join is not None:
                 member.reply_to_join(decision, group.join_reply(member))
                 member.is_new = False
-                self._start_session(group, member)
+                self.sessions.start(group, member)
         generation = group.generation
-        group.sync_timer = self._after(
+        group.sync_timer = self.sessions.after(
             group.rebalance_timeout_ms, group, lambda decision: self._expire_sync(decision, group, generation)
         )
 
@@ -371,6 +374,8 @@ class GroupRebalancer:
         assert group.state in (GroupState.COMPLETING, GroupState.STABLE), (
             "a group whose member has joined a generation is not empty"
         )
+        if group.state is GroupState.COMPLETING and group.leader == member.member_id:
+            self._memory.check_assignments(group, request)
         member.reply_to_sync(decision, None, RebalanceInProgress("asked again"))
         member.pending_sync = reply
         group.unsynced.discard(member.member_id)
@@ -378,20 +383,20 @@ class GroupRebalancer:
             self._cancel_sync(group)
         if group.state is GroupState.STABLE:
             member.reply_to_sync(decision, group.sync_reply(member))
-            self._start_session(group, member)
+            self.sessions.start(group, member)
         elif group.leader == member.member_id:
             self._assign(decision, group, dict(request.assignments))
 
     def _assign(self, decision: Decision, group: ClassicGroup, assignments: dict[str, bytes]) -> None:
         empty = empty_assignment(group.protocol_type)
         for member in group.members.values():
-            member.assignment = assignments.get(member.member_id, empty)
+            group.assign(member, assignments.get(member.member_id, empty))
         group.transition(GroupState.STABLE)
         group.state_since_ms = self._clock.wall_ms()
         decision.records.append(group.record())
         for member in group.members.values():
             if member.reply_to_sync(decision, group.sync_reply(member)):
-                self._start_session(group, member)
+                self.sessions.start(group, member)
 
     def _expire_sync(self, decision: Decision, group: ClassicGroup, generation: int) -> None:
         """Remove the members that joined and did not send a sync in time."""
@@ -413,13 +418,9 @@ class GroupRebalancer:
     def heartbeat(self, group: ClassicGroup, heartbeat: Heartbeat) -> None:
         """Extend the session of a member. RebalanceInProgress: the member has to join again."""
         member = group.member_of_generation(heartbeat)
-        self.extend_session(group, member)
+        self.sessions.start(group, member)
         if group.state is GroupState.PREPARING:
             raise RebalanceInProgress(f"group {group.group_id} is rebalancing")
-
-    def extend_session(self, group: ClassicGroup, member: GroupMember) -> None:
-        """Restart the session timeout of a member: its request has shown that the client is alive."""
-        self._start_session(group, member)
 
     def leave(self, decision: Decision, group: ClassicGroup, request: LeaveRequest) -> None:
         """Remove a member. UnknownMember, FencedInstance. The caller calls `rebalance_after_leave` after the
@@ -462,37 +463,6 @@ class GroupRebalancer:
         log.info("group %s: member %s is removed: no heartbeat in time", group.group_id, member.member_id)
         self._remove(decision, group, member, "sent no heartbeat in time")
         self.rebalance_after_leave(decision, group, f"member {member.member_id} sent no heartbeat in time")
-
-    # --- timers -------------------------------------------------------------------------------------------
-
-    def start_sessions(self, group: ClassicGroup) -> None:
-        """Start the sessions of all members, after a restart."""
-        for member in group.members.values():
-            self._start_session(group, member)
-
-    def _start_session(self, group: ClassicGroup, member: GroupMember, timeout_ms: int | None = None) -> None:
-        timeout_ms = member.session_timeout_ms if timeout_ms is None else timeout_ms
-        member.deadline = self._clock.monotonic() + timeout_ms / 1000
-        if member.timer is None or member.timer_due > member.deadline:
-            self._start_timer(group, member)
-
-    def _start_timer(self, group: ClassicGroup, member: GroupMember) -> None:
-        """Start the timer that fires at the present deadline of the member's session."""
-        member.cancel_timer()
-        member.timer_due = member.deadline
-        wait_s = max(member.deadline - self._clock.monotonic(), 0.0)
-        member.timer = self._clock.call_later(wait_s, lambda: self._check_session(group, member))
-
-    def _check_session(self, group: ClassicGroup, member: GroupMember) -> None:
-        member.timer = None
-        if member.deadline > self._clock.monotonic():
-            self._start_timer(group, member)
-        elif not member.session_suspended():
-            self._submit(group, lambda decision: self._expire_session(decision, group, member))
-        # Else the member waits for a reply, which starts its session again.
-
-    def _after(self, delay_ms: int, group: ClassicGroup, action: GroupAction) -> Timer:
-        return self._clock.call_later(delay_ms / 1000, lambda: self._submit(group, action))
 
 
 def _client_reason(reason: str) -> str:
