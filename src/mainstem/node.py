@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from mainstem.clock import Clock, Timer
-from mainstem.coordinator.errors import InvalidTopicName, UnknownTopicOrPartition
+from mainstem.coordinator.errors import CreationDeferred, InvalidTopicName, UnknownTopicOrPartition
 from mainstem.coordinator.runtime.runtime import Runtime
 from mainstem.coordinator.state_machines import StateMachines
-from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata
+from mainstem.coordinator.topics.creation_rate import CREATED_PER_SECOND, CreationRate
+from mainstem.coordinator.topics.topics import INTERNAL, TopicMetadata, check_name
 from mainstem.log.config import LogConfig, PartitionConfig
 from mainstem.log.disk.contract import Disk
 from mainstem.log.disk.disk_stall import StallMonitor
@@ -60,6 +61,7 @@ class Node:
         self.recovery_report: RecoveryReport | None = None
         """The report of what the start found and repaired."""
         self._partitions: dict[tuple[UUID, int], Partition] = {}
+        self._creation_rate = CreationRate(clock)
         self._retention_timer: Timer | None = None
         self._closing: Promise[None] | None = None
         self.space_guard = SpaceGuard(
@@ -167,12 +169,13 @@ class Node:
         """The topic of that name. Creates it with default settings if it does not exist and the settings
         permit that.
 
-        Fails with UnknownTopicOrPartition (automatic creation is off), InvalidTopicName, StorageError.
+        Fails with UnknownTopicOrPartition (automatic creation is off), InvalidTopicName, CreationDeferred
+        (too many are being created: try again), StorageError.
         """
         return self._get_or_create(name, validate_only=False)
 
     def check_auto_create(self, name: str) -> Promise[TopicMetadata]:
-        """Fails as `auto_create` would, and creates nothing."""
+        """Fails as `auto_create` would, but for its rate, and creates nothing."""
         return self._get_or_create(name, validate_only=True)
 
     def _get_or_create(self, name: str, *, validate_only: bool) -> Promise[TopicMetadata]:
@@ -184,6 +187,17 @@ class Node:
         if name in INTERNAL:
             return Promise.failed(
                 InvalidTopicName(f"'{name}' is an internal topic of Kafka: it is not created automatically")
+            )
+        try:
+            check_name(name)
+        except InvalidTopicName as error:
+            return Promise.failed(error)
+        if not validate_only and not self._creation_rate.take():
+            return Promise.failed(
+                CreationDeferred(
+                    f"The topic '{name}' is not created yet: {CREATED_PER_SECOND} a second are created"
+                    " automatically. Try again, or create it yourself."
+                )
             )
         return self.topics.create(name, validate_only=validate_only)
 

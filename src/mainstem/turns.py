@@ -2,7 +2,8 @@
 
 Owns: `run_in_turns`. Refuses: to know what the work is: it is a generator that yields the cost of each step.
 Work over all groups, topics or offsets is done this way, so that no request of another client waits for the
-whole."""
+whole.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ ALSO = (
     "million committed offsets",
     "An event of the time 0",
     "Joins without end",
+    "60,000 topics",
     "newer or older version",
     "A live tail comes back",
     "cannot be written",

@@ -50,6 +50,19 @@ class UnknownTopicId(CoordinatorError):
     code = "UNKNOWN_TOPIC_ID"
 
 
+class CreationDeferred(CoordinatorError):
+    """The error for a topic that is not created yet, because many are being created automatically. The client
+    has to try again after a while."""
+
+    code = "LEADER_NOT_AVAILABLE"
+
+
+class TooManyPartitions(CoordinatorError):
+    """The error for creating topics with more partitions in one request than the server creates at once."""
+
+    code = "POLICY_VIOLATION"
+
+
 class TopicAlreadyExists(CoordinatorError):
     """The error for creating a topic whose name another topic has."""
 

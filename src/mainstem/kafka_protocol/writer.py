@@ -229,3 +229,33 @@ def write_request(key: int, version: int, message: Message) -> bytearray:
     out = bytearray()
     _request_writer(key, version)(out, message)
     return out
+
+
+@cache
+def _element_writer(key: int, version: int, *names: str) -> FieldEncoder:
+    shape = api(key).response
+    fields = shape.fields
+    for name in names:
+        (field,) = [field for field in fields if field.name == name]
+        fields = field.fields
+    return _struct_writer(fields, version, version >= shape.flexible)
+
+
+class ArrayWriter:
+    """Encodes an array of structs of a reply, a few elements at a time, where the whole would take too long
+    for one turn of the event loop. `names`: the fields that lead to it, such as "topics", "configs"."""
+
+    def __init__(self, key: int, version: int, *names: str) -> None:
+        self._write = _element_writer(key, version, *names)
+        self._length_of = _length_writer(version >= api(key).response.flexible, "i")
+        self._body = bytearray()
+        self._count = 0
+
+    def add(self, element: Message) -> None:
+        """Encode one more element."""
+        self._write(self._body, element)
+        self._count += 1
+
+    def encoded(self) -> EncodedArray:
+        """The array, in place of its elements in a message."""
+        return EncodedArray(self._length_of(self._count) + self._body)

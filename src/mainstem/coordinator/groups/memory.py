@@ -1,9 +1,9 @@
 """The memory that the soft state of all groups may take together.
 
-Owns: the budget (`group.memory.max.bytes`): members with what they offer and their assignments, ids that are
-not used yet, live groups. Refuses joins and assignments beyond it, with errors that clients retry; nobody who
-is in a group already is removed, and heartbeats cost nothing. What is durable, such as committed offsets, is
-not counted."""
+Owns: the budget (`group_memory_max_bytes`): members with what they offer and their assignments, ids that are
+not used yet, live groups. Refuses joins and assignments beyond it, with errors that clients retry; no member
+is removed for it, and heartbeats cost nothing. What is durable, such as committed offsets, is not counted.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The sessions of members: the time within which a member must give a sign of life, and its timer.
 
 Owns: the deadline and the timer of each member. A heartbeat moves only the deadline; the timer compares it
-when it fires. Refuses: what the end of a session means (`rebalancer.py`)."""
+when it fires. Refuses: what the end of a session means (`rebalancer.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Deletes the committed offsets of deleted topics, of some groups in each turn of the event loop.
 
 Owns: the topics whose offsets are still to be deleted, and the walk over all groups that does it. Refuses: to
-be certain: what a crash prevents, the expiry of offsets does."""
+be certain: what a crash prevents, the expiry of offsets does.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Owns: `WalkedMap` and `Versioned`, which copy what a walk may still read before they change it. A map of a
 million names consists of a thousand parts, so that neither the beginning of a walk nor a change during one
-touches all of them. Refuses: to know what the values are."""
+touches all of them. Refuses: to know what the values are.
+"""
 
 from __future__ import annotations
 

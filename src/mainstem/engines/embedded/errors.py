@@ -9,6 +9,7 @@ from mainstem.log import errors as log
 _CLASSES: dict[type[Exception], type[contract.StreamError]] = {
     coordinator.UnknownTopicOrPartition: contract.UnknownTopic,
     coordinator.UnknownTopicId: contract.UnknownTopic,
+    coordinator.CreationDeferred: contract.NotReachable,
     coordinator.TopicAlreadyExists: contract.TopicExists,
     coordinator.InvalidTopicName: contract.InvalidArgument,
     coordinator.InvalidPartitions: contract.InvalidArgument,

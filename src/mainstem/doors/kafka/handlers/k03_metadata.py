@@ -4,27 +4,36 @@ Versions: 0-13.
 Behaviour: describes the one broker, at the advertised address of the listener that the request came by, and
 topics: all of them (null; in v0 an empty list) or those named. A topic that does not exist is created with
 the default settings if both the server (`auto.create.topics.enable`) and the request allow it, and is part of
-this reply. The reply waits until what it reports is durable.
-Notes: v1 adds the controller, the internal flag and the rack; v2 the cluster id; v4
+this reply: Kafka answers LEADER_NOT_AVAILABLE or UNKNOWN_TOPIC_OR_PARTITION first, on which clients ask
+again. That is the answer here, too, for a topic beyond the 50 a second that are created for all clients
+together (LEADER_NOT_AVAILABLE). The reply waits until what it reports is durable; a long one is made in
+several turns. Notes: v1 adds the controller, the internal flag and the rack; v2 the cluster id; v4
 `allow_auto_topic_creation` (older versions always allow it); v5 offline replicas; v7 the leader epoch; v8
 authorized operations (v8-10 also the cluster's); v9 is flexible; v10 returns topic ids; v12 accepts them in
-the request (KIP-516); v13 has one error code for the whole reply.
-Left out: authorization: the operations, if requested, are all those that Kafka knows, as without an
-authorizer.
-"""
+the request (KIP-516); v13 has one error code for the whole reply. Left out: authorization: the operations, if
+requested, are all those that Kafka knows, as without an authorizer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
-from mainstem.coordinator.errors import TopicAlreadyExists, UnknownTopicOrPartition
+from mainstem.coordinator.errors import InvalidTopicName, TopicAlreadyExists
 from mainstem.coordinator.topics.topics import TopicMetadata, check_name
 from mainstem.doors.kafka.authorized_operations import CLUSTER_OPERATIONS, NOT_REQUESTED, TOPIC_OPERATIONS
 from mainstem.doors.kafka.errors import ErrorCode, code_of, is_refusal
 from mainstem.doors.kafka.fast_replies import metadata_partitions
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import NO_UUID, Message
+from mainstem.kafka_protocol.writer import ArrayWriter, EncodedArray
 from mainstem.promise import Promise, gather
+from mainstem.turns import run_in_turns
+
+TOPICS_PER_TURN = 200
+"""Topics that are described in one turn of the event loop, 2 ms. One that is created counts as CREATION_COST,
+and PARTITION_BYTES of encoded partitions as one."""
+CREATION_COST = 10
+PARTITION_BYTES = 300
 
 
 def _topic_error(error: int, name: str | None, topic_id: object = NO_UUID) -> Message:
@@ -45,30 +54,43 @@ def _describe(context: HandlerContext, topic: TopicMetadata, operations: int, ve
 
 
 def _by_name(
-    context: HandlerContext, request: Request, name: str, operations: int
-) -> Message | Promise[Message]:
-    """The reply's part for a topic by name; created if it does not exist and creation is allowed."""
+    context: HandlerContext, request: Request, name: str, operations: int, refusals: dict[str, int]
+) -> Message:
+    """The reply's part for a topic by name; `refusals`: why topics were not created."""
     topic = context.topics.get(name)
     if topic is not None:
         return _describe(context, topic, operations, request.version)
-    if not (context.settings.auto_create_topics and request.body.allow_auto_topic_creation):
-        try:
-            check_name(name)
-        except Exception as error:
-            return _topic_error(code_of(error), name)
-        return _topic_error(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
-    reply: Promise[Message] = Promise()
+    if name in refusals:
+        return _topic_error(refusals[name], name)
+    try:
+        check_name(name)
+    except InvalidTopicName as error:
+        return _topic_error(code_of(error), name)
+    return _topic_error(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
+
+
+def _create_missing(
+    context: HandlerContext, keys: Iterable[object], refusals: dict[str, int], created: list[Promise[None]]
+) -> Iterator[int]:
+    """Create the topics that do not exist, as many as the rate permits."""
+    for key in keys:
+        if isinstance(key, str) and context.topics.get(key) is None:
+            created.append(_create(context, key, refusals))
+            yield CREATION_COST
+        yield 1
+
+
+def _create(context: HandlerContext, name: str, refusals: dict[str, int]) -> Promise[None]:
+    """Create a topic, or note in `refusals` why not."""
+    reply: Promise[None] = Promise()
 
     def on_created(created: Promise[TopicMetadata]) -> None:
         error = created.error
-        topic = context.topics.get(name)
-        if topic is not None and (error is None or isinstance(error, TopicAlreadyExists)):
-            reply.resolve(_describe(context, topic, operations, request.version))
-            return
-        error = error or UnknownTopicOrPartition(name)
-        if not is_refusal(error):
-            context.fault(f"creating topic {name}", error)
-        reply.resolve(_topic_error(code_of(error), name))
+        if error is not None and not isinstance(error, TopicAlreadyExists):
+            if not is_refusal(error):
+                context.fault(f"creating topic {name}", error)
+            refusals[name] = code_of(error)
+        reply.resolve(None)
 
     context.node.auto_create(name).then(on_created)
     return reply
@@ -81,7 +103,7 @@ def _by_id(context: HandlerContext, topic_id: UUID, operations: int, version: in
     return _describe(context, topic, operations, version)
 
 
-def _reply(context: HandlerContext, request: Request, topics: list[Message]) -> Message:
+def _reply(context: HandlerContext, request: Request, topics: EncodedArray) -> Message:
     address = request.connection.advertised
     is_requested = request.body.include_cluster_authorized_operations
     return Message(
@@ -93,31 +115,64 @@ def _reply(context: HandlerContext, request: Request, topics: list[Message]) -> 
     )
 
 
-def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    requested = request.body.topics
+def _encode_topics(
+    context: HandlerContext,
+    request: Request,
+    keys: Iterable[object],
+    refusals: dict[str, int],
+    out: ArrayWriter,
+) -> Iterator[int]:
+    """Encode the reply's part for each topic, by name or by id."""
     operations = TOPIC_OPERATIONS if request.body.include_topic_authorized_operations else NOT_REQUESTED
-    if requested is None or (request.version == 0 and not requested):
-        topics = [_describe(context, topic, operations, request.version) for topic in context.topics.all()]
-        return context.node.runtime.read(_reply(context, request, topics))
-    descriptions: dict[object, Promise[Message]] = {}
-    for topic in requested:
-        # The id decides if there is one: Java's Admin sends an empty name beside it, not a null one.
-        key = topic.topic_id if topic.topic_id != NO_UUID or topic.name is None else topic.name
-        if key in descriptions:
-            continue
-        if isinstance(key, UUID):
-            description: Message | Promise[Message] = _by_id(context, key, operations, request.version)
+    for key in keys:
+        if isinstance(key, TopicMetadata):  # of all topics: one that was deleted meanwhile is left out
+            if context.topics.by_id(key.id) is None:
+                continue
+            described = _by_name(context, request, key.name, operations, refusals)
+        elif isinstance(key, UUID):
+            described = _by_id(context, key, operations, request.version)
         else:
-            description = _by_name(context, request, key, operations)
-        descriptions[key] = description if isinstance(description, Promise) else Promise.resolved(description)
-    durable_reply: Promise[Message] = Promise()
+            described = _by_name(context, request, str(key), operations, refusals)
+        out.add(described)
+        yield 1 + len(described.__dict__.get("partitions", b"")) // PARTITION_BYTES
 
-    def on_described(topics: Promise[list[Promise[Message]]]) -> None:
-        reply = _reply(context, request, [topic.result() for topic in topics.result()])
-        context.node.runtime.read(reply).then(durable_reply.copy_result)
 
-    gather(list(descriptions.values())).then(on_described)
-    return durable_reply
+def handle(context: HandlerContext, request: Request) -> HandlerResult:
+    body = request.body
+    requested = body.topics
+    keys: Sequence[object]
+    if requested is None or (request.version == 0 and not requested):
+        keys = context.topics.all()
+    else:
+        # The id decides if there is one: Java's Admin sends an empty name beside it, not a null one.
+        keys = list(
+            dict.fromkeys(
+                topic.topic_id if topic.topic_id != NO_UUID or topic.name is None else topic.name
+                for topic in requested
+            )
+        )
+    refusals: dict[str, int] = {}
+    created: list[Promise[None]] = []
+    topics = ArrayWriter(3, request.version, "topics")
+    may_create = (
+        requested is not None and context.settings.auto_create_topics and body.allow_auto_topic_creation
+    )
+
+    def encode() -> Promise[None]:
+        return run_in_turns(
+            context.clock, _encode_topics(context, request, keys, refusals, topics), TOPICS_PER_TURN
+        )
+
+    if may_create:
+        steps = _create_missing(context, keys, refusals, created)
+        encoded = (
+            run_in_turns(context.clock, steps, TOPICS_PER_TURN)
+            .chain(lambda _: gather(created))
+            .chain(lambda _: encode())
+        )
+    else:
+        encoded = encode()
+    return encoded.chain(lambda _: context.node.runtime.read(_reply(context, request, topics.encoded())))
 
 
 def on_error(request: Request, code: int) -> Message:

@@ -9,27 +9,37 @@ Left out: groups of the consumer, share and streams protocols: there are none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mainstem.coordinator.groups.types import GroupListing
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.kafka_protocol.message import Message
+from mainstem.kafka_protocol.writer import ArrayWriter
+from mainstem.turns import run_in_turns
 
-
-def _reply(listings: list[GroupListing]) -> Message:
-    return Message(
-        groups=[
-            Message(
-                group_id=listing.group_id,
-                protocol_type=listing.protocol_type,
-                group_state=listing.state.value,
-                group_type=listing.type,
-            )
-            for listing in listings
-        ]
-    )
+GROUPS_PER_TURN = 500
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    return context.groups.list(request.body.states_filter, request.body.types_filter).map(_reply)
+    groups = ArrayWriter(16, request.version, "groups")
+
+    def encode(listings: list[GroupListing]) -> Iterator[int]:
+        for listing in listings:
+            groups.add(
+                Message(
+                    group_id=listing.group_id,
+                    protocol_type=listing.protocol_type,
+                    group_state=listing.state.value,
+                    group_type=listing.type,
+                )
+            )
+            yield 1
+
+    return (
+        context.groups.list(request.body.states_filter, request.body.types_filter)
+        .chain(lambda listings: run_in_turns(context.clock, encode(listings), GROUPS_PER_TURN))
+        .map(lambda _: Message(groups=groups.encoded()))
+    )
 
 
 HANDLER = Handler(key=16, versions=(0, 5), handle=handle)
