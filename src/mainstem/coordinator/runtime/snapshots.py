@@ -3,7 +3,8 @@
 Owns: when a snapshot is due, the one that is being written, and what is deleted after it. Its records are
 those of the state at one offset of the state log, whatever is applied while they are written; the file gets
 its name when that state and the file are durable. Refuses: to fail: what cannot be written is tried again
-when the log has grown. The format is `snapshot.py`."""
+when the log has grown. The format is `snapshot.py`.
+"""
 
 from __future__ import annotations
 
@@ -144,8 +145,10 @@ class Snapshots:
             yield 1
 
     def _on_written(self, writer: SnapshotWriter, error: BaseException | None) -> None:
-        if error is not None:
+        if isinstance(error, OSError):
             self._give_up(writer, error)
+        elif error is not None:
+            raise error
         elif writer is self._writer:
             committed = self._partition.when_committed(writer.offset)
             committed.then(lambda done: self._sync(writer, done.error))

@@ -105,14 +105,15 @@ class SideFiles:
             index = segments.context.run_blocking(self._index_loader.load(active))
             index.add_time_entry()
             active.save_side_files(segments.high_watermark)
-            self._save_snapshot()
+            self._save_snapshot(is_stop=True)
         except (OSError, LogError) as error:
             log.warning(
                 "%s: side files were not saved; they are rebuilt from the log: %s", segments.folder, error
             )
 
-    def _save_snapshot(self) -> None:
-        """Write the snapshot of the committed end, unless the file has it already. OSError, LogError."""
+    def _save_snapshot(self, *, is_stop: bool = False) -> None:
+        """Write the snapshot of the committed end, unless the file has it already; at a stop before this
+        returns. OSError, LogError."""
         segments = self._segments
         offset = segments.high_watermark
         base_offset, position = segments.committed_end
@@ -127,7 +128,6 @@ class SideFiles:
             last = self._index_loader.last_batch(segment, index, (position, offset))
         if last is None and position:
             return
-        now_ms = segments.context.clock.wall_ms()
         windows = self._derived.windows
         snapshot = ProducerSnapshot(
             segment=base_offset,
@@ -137,10 +137,12 @@ class SideFiles:
             last_batch_crc=last[1].crc if last else 0,
             last_arrival_ms=segments.last_arrival_ms,
             index_entries=index.entries_below(offset - base_offset) if index is not None else None,
-            windows=windows.committed_windows(now_ms),
+            windows=windows.committed_windows(),
         )
-        windows.expire(now_ms)
-        self._snapshot_file.save(snapshot)
+        if is_stop:
+            self._snapshot_file.save_now(snapshot)
+        else:
+            self._snapshot_file.save(snapshot, windows)
 
 
 def restore_arrivals(segments: Segments, journaled: Sequence[tuple[int, int]]) -> None:

@@ -56,6 +56,17 @@ _NO_INDEX = 0xFFFF_FFFF
 
 def encode(snapshot: ProducerSnapshot) -> bytes:
     """The file's bytes."""
+    body = encode_place(snapshot) + b"".join(encode_window(*item) for item in snapshot.windows.items())
+    return encode_prefix(crc32c(body)) + body
+
+
+def encode_prefix(crc: int) -> bytes:
+    """The beginning of the file: `crc` is that of what follows."""
+    return _PREFIX.pack(MAGIC, crc)
+
+
+def encode_place(snapshot: ProducerSnapshot) -> bytes:
+    """What follows the prefix: the place, the index entries, and how many producers follow."""
     place = (
         snapshot.segment,
         snapshot.position,
@@ -63,17 +74,15 @@ def encode(snapshot: ProducerSnapshot) -> bytes:
         snapshot.last_batch_position,
         snapshot.last_batch_crc,
     )
-    parts = [
-        _PLACE.pack(*place, snapshot.last_arrival_ms),
-        _INDEX.pack(*(snapshot.index_entries or (_NO_INDEX, 0))),
-    ]
-    parts.append(_COUNT.pack(len(snapshot.windows)))
-    for producer_id, window in snapshot.windows.items():
-        assert 1 <= len(window.batches) <= WINDOW_BATCHES, "a producer's window has one to five batches"
-        parts.append(_PRODUCER.pack(producer_id, window.epoch, window.arrival_ms, len(window.batches)))
-        parts += (_BATCH.pack(*batch) for batch in window.batches)
-    body = b"".join(parts)
-    return _PREFIX.pack(MAGIC, crc32c(body)) + body
+    index_entries = _INDEX.pack(*(snapshot.index_entries or (_NO_INDEX, 0)))
+    return _PLACE.pack(*place, snapshot.last_arrival_ms) + index_entries + _COUNT.pack(len(snapshot.windows))
+
+
+def encode_window(producer_id: int, window: ProducerWindow) -> bytes:
+    """The part of one producer."""
+    assert 1 <= len(window.batches) <= WINDOW_BATCHES, "a producer's window has one to five batches"
+    head = _PRODUCER.pack(producer_id, window.epoch, window.arrival_ms, len(window.batches))
+    return head + b"".join([_BATCH.pack(*batch) for batch in window.batches])
 
 
 def decode(data: bytes) -> ProducerSnapshot | None:

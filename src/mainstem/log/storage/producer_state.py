@@ -142,23 +142,21 @@ class ProducerWindows:
         """Set a window from a snapshot."""
         self._windows[producer_id] = window
 
-    def committed_windows(self, now_ms: int) -> dict[int, ProducerWindow]:
-        """The windows without uncommitted batches and without expired producers, for a snapshot."""
+    def committed_windows(self) -> dict[int, ProducerWindow]:
+        """The windows without uncommitted batches, for a snapshot. A copy: it stays as it is."""
         windows = dict(self._windows)
         for _, producer_id, previous in reversed(self._undo):
             _set_window(windows, producer_id, previous)
-        return {
-            producer_id: window
-            for producer_id, window in windows.items()
-            if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms
-        }
+        return windows
 
-    def expire(self, now_ms: int) -> None:
-        """Remove producers that wrote nothing for longer than the expiry and have no uncommitted batch."""
-        uncommitted = {producer_id for _, producer_id, _ in self._undo}
-        for producer_id, window in list(self._windows.items()):
-            if age_ms(window.arrival_ms, now_ms) > self.expiry_ms and producer_id not in uncommitted:
-                del self._windows[producer_id]
+    def expire(self, producer_id: int, window: ProducerWindow, now_ms: int) -> bool:
+        """Whether a producer wrote nothing for longer than the expiry, `window` being what it wrote last. It
+        is removed if that is still so."""
+        if age_ms(window.arrival_ms, now_ms) <= self.expiry_ms:
+            return False
+        if self._windows.get(producer_id) is window:  # else it has written again
+            del self._windows[producer_id]
+        return True
 
     def states(self, now_ms: int) -> Iterator[ProducerState]:
         """The producers that have not expired, by id."""
