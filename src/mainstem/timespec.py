@@ -22,6 +22,9 @@ _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, 
 _RELATIVE = re.compile(r"-(?:\d+(?:ms|s|m|h|d|w))+")
 _PART = re.compile(r"(\d+)(ms|[smhdw])")
 
+_DIGITS = re.compile(r"[0-9]{16,19}")
+"""Digits without a calendar's time; shorter ones may be ISO 8601 without dashes."""
+
 START_POINT_FORMS = (
     "earliest, latest, an offset, a time (2013-06-01T12:00Z, UTC if none is said) or an age (-10m, -1h30m)"
 )
@@ -53,7 +56,10 @@ def parse_start_point(text: str, now_ms: int) -> StartPoint:
 
 
 def parse_iso(text: str) -> int:
-    """Parse ISO 8601 to ms since 1970. A time without a UTC offset is UTC. ValueError."""
+    """Parse ISO 8601 to ms since 1970. A time without a UTC offset is UTC. Digits as `format_iso` gives them,
+    for a time that no calendar has, are ms since 1970. ValueError."""
+    if _DIGITS.fullmatch(text) and int(text) <= TIME_MS_MAX:
+        return int(text)
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)

@@ -12,6 +12,7 @@ import pytest
 
 from mainstem.cli import mainstem, run
 from mainstem.cli.exit_codes import ExitCode
+from mainstem.timespec import format_iso, parse_iso
 from tests.cli.conftest import command
 
 PAGE = Path(__file__).parents[2] / "docs" / "CLI.md"
@@ -116,3 +117,11 @@ def test_an_argument_that_is_not_utf8_is_refused(
 ) -> None:
     assert run([*arguments, "--at", "127.0.0.1:1"]) == ExitCode.USAGE
     assert capsys.readouterr().err.splitlines()[-2].endswith(" is not UTF-8")
+
+
+def test_a_time_that_no_calendar_has_is_read_as_it_is_written() -> None:
+    for time_ms in (1_796_004_605_127_000_123, 2**63 - 1, 9_999_999_999_999_999):
+        assert parse_iso(format_iso(time_ms)) == time_ms
+    assert format_iso(parse_iso("20130601")) == "2013-06-01T00:00:00.000Z"
+    with pytest.raises(ValueError, match="month"):
+        parse_iso(str(2**63))

@@ -41,6 +41,7 @@ ALSO = (
     "not plain lines",
     "offset beyond the end",
     "forge lines of the log",
+    "nanoseconds",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 

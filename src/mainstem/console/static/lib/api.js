@@ -6,7 +6,8 @@
  * version, read-only mode, another engine) is not shown.
  */
 
-import { parseJson, writeJson } from "./payload.js";
+import { parseReply } from "./numbers.js";
+import { writeJson } from "./payload.js";
 
 const BASE = "/api/v1/";
 const RETRY_MS = 1500;
@@ -67,7 +68,7 @@ function unreachable(error) {
 
 async function requestJson(method, where, options) {
   const response = await request(method, where, options);
-  return response.status === 204 ? null : parseJson(await response.text());
+  return response.status === 204 ? null : parseReply(await response.text());
 }
 
 export const get = (where, query, signal) => requestJson("GET", where, { query, signal });
@@ -100,7 +101,7 @@ export async function* streamLines(where, body, signal) {
 
 /** A line of a stream. A stream that fails after its start ends with a line that contains the problem. */
 function parseLine(text) {
-  const value = parseJson(text);
+  const value = parseReply(text);
   if (value.problem) throw new Problem(value.problem.status, value.problem);
   return value;
 }
@@ -121,7 +122,7 @@ export function subscribe(where, query, handlers) {
   const source = new EventSource(apiUrl(where, query));
   for (const [name, handler] of Object.entries(handlers)) {
     const isState = name === "open" || name === "error";
-    source.addEventListener(name, isState ? handler : (event) => handler(parseJson(event.data)));
+    source.addEventListener(name, isState ? handler : (event) => handler(parseReply(event.data)));
   }
   return source;
 }

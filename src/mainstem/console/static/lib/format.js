@@ -1,5 +1,7 @@
 /** Formats numbers, sizes and durations for people. A value that is null or undefined is shown as a dash. */
 
+import { isNumber } from "./numbers.js";
+
 const INTEGER = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const MAGNITUDES = [
   [1e9, "G"],
@@ -21,7 +23,7 @@ const TIME_UNITS = [
 ];
 
 /** 1,234,567 */
-export const formatCount = (n) => (n == null ? "–" : INTEGER.format(n));
+export const formatCount = (n) => (n == null ? "–" : INTEGER.format(isNumber(n) ? String(n) : n));
 
 /** 12.3 k */
 export function formatShort(n) {

@@ -7,6 +7,7 @@
  */
 
 import { h } from "./dom.js";
+import { canonicalNumber, isNumber } from "./numbers.js";
 import { visibleText } from "./text.js";
 
 const TEXT_MAX = 1_000_000;
@@ -44,7 +45,6 @@ function globMatcher(glob) {
   };
 }
 
-const isNumber = (value) => typeof value === "number" || typeof value === "bigint";
 const isNumeric = (text) => text.trim() !== "" && !Number.isNaN(Number(text));
 
 /**
@@ -67,7 +67,7 @@ function valueMatcher({ glob, number, literal, low, high }) {
   const matchesGlob = globMatcher(glob ?? "");
   return (value) => {
     if (value === null) return !literal && glob === "null";
-    if (number != null && isNumber(value) && Number(value) === Number(number)) return true;
+    if (number != null && isNumber(value) && canonicalNumber(value) === canonicalNumber(number)) return true;
     return matchesGlob(foldCase(String(value)));
   };
 }

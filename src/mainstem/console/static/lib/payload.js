@@ -1,22 +1,13 @@
-/**
- * Reads keys and values of events as the API sends them, and reads and writes JSON without loss of digits.
- */
+/** Reads keys and values of events as the API sends them, and writes JSON without loss of digits. */
+
+import { SpelledNumber } from "./numbers.js";
 
 const ENCODER = new TextEncoder();
 const PREVIEW_BYTES = 48;
 
-/** Parse JSON. Integers too large for a double become BigInt, so that no digit is lost. */
-export function parseJson(text) {
-  if (!/\d{16}/.test(text)) return JSON.parse(text);
-  return JSON.parse(text, (_key, value, context) => {
-    const isUnsafe = typeof value === "number" && !Number.isSafeInteger(value);
-    return isUnsafe && /^-?\d+$/.test(context?.source ?? "") ? BigInt(context.source) : value;
-  });
-}
-
 /** JSON text of a value, indented by two spaces unless `compact`. */
 export function writeJson(value, compact = false, depth = 0) {
-  if (typeof value === "bigint") return String(value);
+  if (value instanceof SpelledNumber) return value.text;
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
   const isList = Array.isArray(value);
   const colon = compact ? ":" : ": ";

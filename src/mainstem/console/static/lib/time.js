@@ -6,10 +6,13 @@
 
 import { h } from "./dom.js";
 import { formatDuration } from "./format.js";
+import { numberOf } from "./numbers.js";
 
 const STORAGE_KEY = "mainstem.zone";
 const SECOND_MS = 1000;
 const DAY_MS = 86_400_000;
+/** The last time that a calendar has, ECMA-262: in the year 275760. */
+const LAST_MS = 8.64e15;
 const RELATIVE_UNITS = { s: SECOND_MS, m: 60_000, min: 60_000, h: 3_600_000, d: DAY_MS, w: 7 * DAY_MS };
 const ABSOLUTE = /^(\d{4})-(\d\d)(?:-(\d\d))?(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3}))?)?)?(Z)?$/;
 
@@ -39,9 +42,13 @@ function timeParts(ms) {
   };
 }
 
-/** 2013-06-01 12:34:56.789. A null or negative time is "no time": Kafka's -1 means that an event has none. */
+/**
+ * 2013-06-01 12:34:56.789. A null or negative time is "no time": Kafka's -1 means that an event has none. A
+ * number that no calendar has, such as one of nanoseconds, is shown as it is.
+ */
 export function formatTime(ms, { seconds = true, millis = true } = {}) {
   if (ms == null || ms < 0) return "no time";
+  if (ms > LAST_MS) return String(ms);
   const { year, month, day, hour, minute, second, milli } = timeParts(ms);
   const fraction = millis ? `.${milli}` : "";
   return `${year}-${month}-${day} ${hour}:${minute}${seconds ? `:${second}${fraction}` : ""}`;
@@ -49,6 +56,7 @@ export function formatTime(ms, { seconds = true, millis = true } = {}) {
 
 /** The label of a tick on a time axis: as much of the time as an axis of `spanMs` needs. */
 export function formatTick(ms, spanMs) {
+  if (ms > LAST_MS) return String(ms);
   const { year, month, day, hour, minute, second, milli } = timeParts(ms);
   if (spanMs > 3 * 366 * DAY_MS) return `${year}-${month}`;
   if (spanMs > 4 * DAY_MS) return `${year}-${month}-${day}`;
@@ -69,6 +77,9 @@ export function timeElement(ms, options) {
   return h("time", { datetime: toIso(ms), title: toIso(ms) }, formatTime(ms, options));
 }
 
+/** A time as a link or a request contains it: ISO 8601 in UTC, or digits if no calendar has it. */
+export const timeText = (ms) => (ms == null ? "" : (toIso(ms) ?? String(ms)));
+
 /** ISO 8601 in UTC; null if no calendar date has this time. */
 export function toIso(ms) {
   const date = new Date(ms);
@@ -83,7 +94,7 @@ export function parseTime(text, now = Date.now()) {
   const trimmed = String(text ?? "").trim();
   const relative = /^-?(\d+)\s*(s|m|min|h|d|w)$/.exec(trimmed);
   if (relative) return now - Number(relative[1]) * RELATIVE_UNITS[relative[2]];
-  if (/^\d{11,15}$/.test(trimmed)) return Number(trimmed);
+  if (/^\d{11,19}$/.test(trimmed)) return numberOf(trimmed);
   const absolute = ABSOLUTE.exec(trimmed);
   if (!absolute) return null;
   const [, year, month, day, hour, minute, second, milli, zulu] = absolute;

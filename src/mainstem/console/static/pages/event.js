@@ -13,6 +13,9 @@ const MISSING_HINT =
   "It has not been written yet, or the offset belongs to no event: to a control record, or to" +
   " one that was removed.";
 
+/** A number of an address without leading zeros, exact whatever its length; "0" for what is no number. */
+const wholeNumber = (text) => (/^\d{1,19}$/.test(text) ? String(BigInt(text)) : "0");
+
 export class EventPage {
   #position;
   #abort = new AbortController();
@@ -40,17 +43,17 @@ export class EventPage {
   #head() {
     const { topic, partition, offset } = this.#position;
     const topicLink = h("a", { href: link(["topics", topic]) }, singleLine(topic, 100));
-    const crumb = h("span.crumb", {}, topicLink, ` / ${Number(partition)} / `);
+    const crumb = h("span.crumb", {}, topicLink, ` / ${wholeNumber(partition)} / `);
     const button = (text, step) =>
       h(
         "button",
-        { type: "button", onclick: () => this.#step(step), disabled: Number(offset) + step < 0 },
+        { type: "button", onclick: () => this.#step(step), disabled: String(offset) === "0" && step < 0 },
         text,
       );
     return h(
       "div.page-head",
       {},
-      h("h1", {}, crumb, Number(offset)),
+      h("h1", {}, crumb, wholeNumber(offset)),
       h("span.spacer"),
       h("span.stepper", {}, button("Previous", -1), button("Next", 1)),
     );
@@ -58,7 +61,8 @@ export class EventPage {
 
   #step(step) {
     const { topic, partition, offset } = this.#position;
-    navigate(["event", topic, partition, String(Math.max(0, Number(offset) + step))]);
+    const next = BigInt(wholeNumber(offset)) + BigInt(step);
+    navigate(["event", topic, partition, String(next < 0n ? 0n : next)]);
   }
 
   async #load() {

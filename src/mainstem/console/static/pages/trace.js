@@ -8,6 +8,7 @@ import { eventLink } from "../lib/events.js";
 import { formatCount, formatDuration } from "../lib/format.js";
 import { NO_HIGHLIGHTS, queryHighlights } from "../lib/highlight.js";
 import { bindKeys } from "../lib/keys.js";
+import { compareNumbers } from "../lib/numbers.js";
 import { quoteTerm } from "../lib/query_terms.js";
 import { link, updateParams } from "../lib/router.js";
 import { plainText, singleLine } from "../lib/text.js";
@@ -296,7 +297,8 @@ export class TracePage {
 const lane = (topicIndex, style = {}) => h(`i.lane.c${topicIndex % COLOR_COUNT}`, { style });
 
 function byTime(a, b) {
-  if (a.timestamp_ms !== b.timestamp_ms) return a.timestamp_ms - b.timestamp_ms;
+  const order = compareNumbers(a.timestamp_ms, b.timestamp_ms);
+  if (order) return order;
   if (a.topic !== b.topic) return a.topic < b.topic ? -1 : 1;
-  return a.partition - b.partition || Number(a.offset) - Number(b.offset);
+  return a.partition - b.partition || compareNumbers(a.offset, b.offset);
 }

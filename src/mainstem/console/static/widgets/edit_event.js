@@ -4,7 +4,8 @@ import { diffLines } from "../lib/diff.js";
 import { h, replaceContent } from "../lib/dom.js";
 import { fetchRawEvent } from "../lib/events.js";
 import { formatBytes } from "../lib/format.js";
-import { decodeUtf8, parseJson, readPayload } from "../lib/payload.js";
+import { parseJson } from "../lib/numbers.js";
+import { decodeUtf8, readPayload, writeJson } from "../lib/payload.js";
 import { plainText, singleLine } from "../lib/text.js";
 import { errorNotice, field, iconButton, loadingState, openDialog, showToast } from "./components.js";
 import { diffView } from "./diff_view.js";
@@ -139,7 +140,7 @@ class PayloadField {
       "div.field-line",
       {},
       h("label", { for: this.#input.id }, label),
-      canIndent && this.#canIndent ? this.#indentButton() : null,
+      canIndent && !this.#input.disabled ? this.#indentButton() : null,
       h("label.check", {}, this.#removed, `no ${label.toLowerCase()}`),
     );
     element.querySelector("label").replaceWith(line);
@@ -150,15 +151,10 @@ class PayloadField {
     this.#input.disabled = this.#text === null || this.#removed.checked;
   }
 
-  /** A browser would round numbers of 16 digits and more. */
-  get #canIndent() {
-    return !this.#input.disabled && !/\d{16}/.test(this.#input.value);
-  }
-
   #indentButton() {
     const indent = () => {
       try {
-        this.#input.value = JSON.stringify(JSON.parse(this.#input.value), null, 2);
+        this.#input.value = writeJson(parseJson(this.#input.value));
         this.#input.dispatchEvent(new Event("input"));
       } catch (error) {
         showToast(`The value is not JSON: ${error.message}`, { kind: "bad" });

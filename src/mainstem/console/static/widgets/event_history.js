@@ -8,6 +8,7 @@ import { diffLines } from "../lib/diff.js";
 import { h, replaceContent } from "../lib/dom.js";
 import { eventLink, eventPosition } from "../lib/events.js";
 import { formatDuration, plural } from "../lib/format.js";
+import { addIntegers, compareNumbers } from "../lib/numbers.js";
 import { previewText, readPayload } from "../lib/payload.js";
 import { fieldTerm } from "../lib/query_terms.js";
 import { plainText, singleLine } from "../lib/text.js";
@@ -74,7 +75,7 @@ function timelineItem(event, previous, shownEvent) {
 /** The difference between this event's value and that of the previous event with its key. */
 export function previousDifference(event, signal) {
   return loadedView("Searching for the previous event", async () => {
-    const events = await fetchSameKey(event, { until_ms: event.timestamp_ms + 1 }, signal);
+    const events = await fetchSameKey(event, { until_ms: addIntegers(event.timestamp_ms ?? 0, 1) }, signal);
     const previous = events.find((other) => isBefore(other, event));
     if (!previous) return emptyState("No earlier event with this key is stored");
     const edits = diffLines(readPayload(previous, "value"), readPayload(event, "value"));
@@ -94,6 +95,6 @@ export function previousDifference(event, signal) {
 }
 
 function isBefore(other, event) {
-  if (other.timestamp_ms < event.timestamp_ms) return true;
-  return other.partition === event.partition && other.offset < event.offset;
+  if (compareNumbers(other.timestamp_ms, event.timestamp_ms) < 0) return true;
+  return other.partition === event.partition && compareNumbers(other.offset, event.offset) < 0;
 }

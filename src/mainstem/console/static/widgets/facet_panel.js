@@ -7,6 +7,7 @@
 
 import { h, icon, replaceContent } from "../lib/dom.js";
 import { formatCount, plural } from "../lib/format.js";
+import { countedNumber, isContainer, isNumber } from "../lib/numbers.js";
 import { dottedPath, fieldName, fieldTerm } from "../lib/query_terms.js";
 import { plainText, singleLine } from "../lib/text.js";
 
@@ -252,9 +253,9 @@ function* eventFields(event) {
 function* jsonFields(value, path = []) {
   if (Array.isArray(value)) {
     for (const item of value) yield* jsonFields(item, path);
-  } else if (value !== null && typeof value === "object") {
+  } else if (isContainer(value)) {
     for (const [name, item] of Object.entries(value)) yield* jsonFields(item, [...path, name]);
   } else if (path.length) {
-    yield [fieldName(path), String(value)];
+    yield [fieldName(path), isNumber(value) ? countedNumber(value) : String(value)];
   }
 }

@@ -2,8 +2,9 @@
 
 import { get } from "../lib/api.js";
 import { h, icon, replaceContent } from "../lib/dom.js";
+import { isNumber } from "../lib/numbers.js";
 import { plainText, singleLine } from "../lib/text.js";
-import { formatTime, parseTime, toIso } from "../lib/time.js";
+import { formatTime, parseTime, timeText } from "../lib/time.js";
 import { Popover } from "./popover.js";
 
 const TYPING_PAUSE_MS = 150;
@@ -139,7 +140,7 @@ export class TimeFilter {
     const now = Date.now();
     const { since, until } = this.#range;
     const limits = { since_ms: since && parseTime(since, now), until_ms: until && parseTime(until, now) };
-    return Object.fromEntries(Object.entries(limits).filter(([, ms]) => typeof ms === "number"));
+    return Object.fromEntries(Object.entries(limits).filter(([, ms]) => isNumber(ms)));
   }
 
   #rangeText() {
@@ -190,7 +191,7 @@ export class TimeFilter {
         return;
       }
       const [from, to] = texts.map((text) =>
-        text && !/^\d+\s*[a-z]+$/.test(text) ? toIso(parseTime(text)) : text,
+        text && !/^\d+\s*[a-z]+$/.test(text) ? timeText(parseTime(text)) : text,
       );
       this.#select({ since: from, until: to });
       close();

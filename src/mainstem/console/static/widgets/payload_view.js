@@ -3,6 +3,7 @@
 import { h, icon } from "../lib/dom.js";
 import { formatBytes, formatCount } from "../lib/format.js";
 import { highlightRanges, highlightText, NO_HIGHLIGHTS } from "../lib/highlight.js";
+import { isContainer, isNumber } from "../lib/numbers.js";
 import { escapeJsonText, hexPairs, previewText, readPayload } from "../lib/payload.js";
 import { expandableText, visibleText } from "../lib/text.js";
 
@@ -63,7 +64,7 @@ function* jsonTokens(value, highlights, path = []) {
       yield* jsonTokens(item, highlights, path);
     }
     yield { text: "]" };
-  } else if (value !== null && typeof value === "object") {
+  } else if (isContainer(value)) {
     yield { text: "{" };
     for (const [index, [name, item]] of Object.entries(value).entries()) {
       yield { text: `${index ? "," : ""}${JSON.stringify(name)}:`, isName: true };
@@ -92,7 +93,6 @@ function* scalarTokens(value, ranges) {
 
 const TREE_LINES_MAX = 1500;
 const STRING_CHARACTERS_MAX = 2000;
-const SCALAR_CLASSES = { string: "j-string", number: "j-number", bigint: "j-number", boolean: "j-word" };
 
 /**
  * A JSON value as foldable lines with its matches highlighted. `createTools(path, scalar)` returns buttons
@@ -142,8 +142,8 @@ class JsonTree {
     this.#linesLeft--;
     const { name, value } = node;
     const label = name === null ? null : [h("span.j-key", {}, visibleText(JSON.stringify(name))), ": "];
-    if (value === null || typeof value !== "object") this.#addScalar(container, label, node);
-    else this.#addBranch(container, label, node);
+    if (isContainer(value)) this.#addBranch(container, label, node);
+    else this.#addScalar(container, label, node);
   }
 
   #addScalar(container, label, { depth, value, path, comma }) {
@@ -201,7 +201,7 @@ function foldButton(name, inner, folded) {
 
 function scalarView(value, ranges) {
   if (typeof value !== "string")
-    return h(`span.${SCALAR_CLASSES[typeof value] ?? "j-word"}`, {}, highlightText(String(value), ranges));
+    return h(`span.${isNumber(value) ? "j-number" : "j-word"}`, {}, highlightText(String(value), ranges));
   const render = (from, to) => highlightText(value, ranges, { from, to, format: escapeJsonText });
   return h("span.j-string", {}, '"', expandableText(value, STRING_CHARACTERS_MAX, render), '"');
 }

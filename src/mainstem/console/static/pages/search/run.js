@@ -2,6 +2,7 @@
 
 import { streamLines } from "../../lib/api.js";
 import { eventPosition } from "../../lib/events.js";
+import { compareNumbers } from "../../lib/numbers.js";
 
 export class SearchRun {
   events = [];
@@ -93,7 +94,8 @@ export class SearchRun {
   #insert(event) {
     const sign = this.#oldestFirst ? 1 : -1;
     let index = this.events.length;
-    while (index > 0 && sign * (this.events[index - 1].timestamp_ms - event.timestamp_ms) > 0) index--;
+    while (index > 0 && sign * compareNumbers(this.events[index - 1].timestamp_ms, event.timestamp_ms) > 0)
+      index--;
     this.events.splice(index, 0, event);
   }
 }

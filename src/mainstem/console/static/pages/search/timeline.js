@@ -1,7 +1,7 @@
 /** The histogram of a search: all events of its topics and times, and the matches that are shown. */
 
 import { canUse, get } from "../../lib/api.js";
-import { toIso } from "../../lib/time.js";
+import { timeText } from "../../lib/time.js";
 import { Histogram } from "../../widgets/histogram.js";
 
 const BUCKETS = 120;
@@ -17,7 +17,7 @@ export class SearchTimeline {
     this.#query = query;
     this.#histogram = new Histogram({
       onSelect: (from, to) => {
-        query.setTimeRange(toIso(from), toIso(to));
+        query.setTimeRange(timeText(from), timeText(to));
         onChange();
       },
     });
@@ -34,8 +34,8 @@ export class SearchTimeline {
     const { since_ms: since, until_ms: until } = this.#query.bounds;
     const query = {
       topics: this.#query.topics.join(","),
-      since: since != null ? toIso(since) : "",
-      until: until != null ? toIso(until) : "",
+      since: timeText(since),
+      until: timeText(until),
       buckets: BUCKETS,
     };
     const { buckets } = await get("histogram", query).catch(() => ({ buckets: [] }));
