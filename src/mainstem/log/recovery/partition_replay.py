@@ -178,6 +178,9 @@ class PartitionReplay:
                 self._offset, self._epoch = record.end_offset, max(self._epoch, record.epoch)
                 return None
             return f"the journal continues at offset {record.base_offset}"
+        if not self._end_is_known and self._is_replaced(record):
+            self._epoch = record.epoch + 1
+            return None
         self._enter(record)
         data = self._payload(record)
         assert len(data) == record.length, "the journal has all bytes of its record"
@@ -187,6 +190,16 @@ class PartitionReplay:
         if not self._arrivals or record.arrival_ms >= self._arrivals[-1][0] + 1000:
             self._arrivals.append((record.arrival_ms, record.base_offset))
         return None
+
+    def _is_replaced(self, record: JournalRecord) -> bool:
+        """Whether a batch of a later epoch is where the record's belong: they were rolled back, and the
+        journal file that said so may have been written over, while its own file is there again (R5, R8)."""
+        places = ((self._segment, self._position), (self._offset, 0))
+        return any(
+            self._has(segment)
+            and batch_scan.valid_run_at(self._file(segment), position, self._offset, record.epoch + 1)
+            for segment, position in places
+        )
 
     def _reach(self, record: JournalRecord, epoch_max: int) -> bool:
         """Scan up to where the record begins; False if the segments do not reach there. Bytes before it that
