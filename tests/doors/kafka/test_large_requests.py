@@ -44,3 +44,43 @@ def test_a_commit_larger_than_a_record_is_refused_and_not_tried_again(
     codes = {partition.error_code for partition in reply.topics[0].partitions}
     assert codes == {ErrorCode.INVALID_COMMIT_OFFSET_SIZE}
     assert clients.kit.offsets("g") == {}
+
+
+def test_what_is_asked_for_many_times_is_answered_once() -> None:
+    clients = GroupClients()
+    clients.member(3, protocols=[Message(name="range", metadata=subscription("flights") + bytes(100_000))])
+    reply = clients.call(15, 5, groups=["readers", "other"] * 1_000)
+    assert [group.group_id for group in reply.groups] == ["readers", "other"]
+    clients.call(
+        8,
+        8,
+        group_id="g",
+        topics=[
+            Message(
+                name="flights",
+                partitions=[Message(partition_index=0, committed_offset=5, committed_metadata="m" * 4_000)],
+            )
+        ],
+    )
+    topics = [Message(name="flights", partition_indexes=[0] * 1_000)]
+    reply = clients.call(9, 5, group_id="g", topics=topics)
+    assert [partition.committed_offset for partition in reply.topics[0].partitions] == [5]
+    reply = clients.call(9, 8, groups=[Message(group_id=name, topics=topics) for name in ["g", "h"] * 20])
+    assert [group.group_id for group in reply.groups] == ["g", "h"]
+
+
+def test_many_groups_are_described_in_many_turns() -> None:
+    clients = GroupClients()
+    for number in range(3):
+        clients.kit.commit(group_id=f"g{number}")
+    client = clients.client()
+    names = [f"g{number}" for number in range(5_000)]
+    client.feed(client.frame(15, 5, Message(groups=names)), run=False)
+    turns = 0
+    while client.clock.ready:
+        client.clock.turn()
+        turns += 1
+    (reply,) = client.replies()
+    assert [group.group_id for group in reply.groups] == names
+    assert [group.group_state for group in reply.groups[:4]] == ["Empty", "Empty", "Empty", "Dead"]
+    assert turns >= 18

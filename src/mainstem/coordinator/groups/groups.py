@@ -329,13 +329,15 @@ class Groups:
 
     def describe(self, group_ids: Sequence[str]) -> Promise[Views]:
         """The groups with their members; None for one that does not exist."""
+        views: Views = []
 
-        def read() -> Views:
-            return [
-                self._view(group_id).view() if self._is_known(group_id) else None for group_id in group_ids
-            ]
+        def steps() -> Iterator[int]:
+            for group_id in group_ids:
+                views.append(self._view(group_id).view() if self._is_known(group_id) else None)
+                yield 1
 
-        return self._read("", read)
+        described = run_in_turns(self._clock, steps(), GROUPS_PER_TURN)
+        return described.chain(lambda _: self._read("", lambda: views))
 
     def _ids(self) -> Iterator[str]:
         """The names of all groups of this moment, in no order, some of them twice."""

@@ -2,7 +2,8 @@
 
 Versions: 1-10.
 Behaviour: returns a group's committed offsets, of the requested partitions or of all. Offset -1 with empty
-metadata and no error: nothing is committed, also for a group or a topic that does not exist.
+metadata and no error: nothing is committed, also for a group or a topic that does not exist. A group, or a
+partition of a topic, that is named more than once is answered once.
 Notes: v2 may request all partitions and has an error code for the whole reply; v5 adds the leader epoch, v7
 require_stable (no effect: without transactions no offset is ever pending); v8 requests several groups at
 once; v10 names topics by id (KIP-516; unknown: UNKNOWN_TOPIC_ID).
@@ -30,7 +31,10 @@ def _requested(topics: Sequence[Message] | None, *, by_group: bool) -> Requested
     if topics is None:
         return None
     return [
-        (TopicRef(topic.name, topic.topic_id if by_group else NO_TOPIC_ID), topic.partition_indexes)
+        (
+            TopicRef(topic.name, topic.topic_id if by_group else NO_TOPIC_ID),
+            list(dict.fromkeys(topic.partition_indexes)),
+        )
         for topic in topics
     ]
 
@@ -94,7 +98,8 @@ def handle(context: HandlerContext, request: Request) -> HandlerResult:
     version = request.version
     if version < GROUPS_SINCE:
         return _fetch(context, version, request.body)
-    groups = [_fetch(context, version, group) for group in request.body.groups]
+    requested = {group.group_id: group for group in reversed(request.body.groups)}
+    groups = [_fetch(context, version, group) for group in reversed(requested.values())]
     return gather_replies(groups).map(lambda messages: Message(groups=messages))
 
 

@@ -2,7 +2,8 @@
 
 Versions: 0-6.
 Behaviour: describes a group's state and members; the members' metadata only while the group is stable. A
-group that does not exist is described as Dead.
+group that does not exist is described as Dead. One that is named more than once is described once. Many
+groups are described in several turns of the event loop.
 Notes: v3 may request the authorized operations; v4 shows instance ids; from v6 on a group that does not exist
 has the error GROUP_ID_NOT_FOUND as well (KIP-1043).
 Left out: access control: the operations, if requested, are all that Kafka knows for a group.
@@ -10,7 +11,7 @@ Left out: access control: the operations, if requested, are all that Kafka knows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mainstem.coordinator.groups.types import GroupView
 from mainstem.doors.kafka.authorized_operations import GROUP_OPERATIONS, NOT_REQUESTED
@@ -18,6 +19,11 @@ from mainstem.doors.kafka.errors import ErrorCode
 from mainstem.doors.kafka.handler import Handler, HandlerContext, HandlerResult, Request
 from mainstem.doors.kafka.per_item import reply_for
 from mainstem.kafka_protocol.message import Message
+from mainstem.kafka_protocol.writer import ArrayWriter
+from mainstem.turns import run_in_turns
+
+MEMBERS_PER_TURN = 500
+"""Groups and members that are encoded in one turn of the event loop."""
 
 NOT_FOUND_SINCE = 6
 
@@ -55,25 +61,29 @@ def _missing(group_id: str, version: int, operations: int) -> Message:
 
 
 def handle(context: HandlerContext, request: Request) -> HandlerResult:
-    group_ids: Sequence[str] = request.body.groups
+    group_ids: Sequence[str] = list(dict.fromkeys(request.body.groups))
     operations = GROUP_OPERATIONS if request.body.include_authorized_operations else NOT_REQUESTED
+    groups = ArrayWriter(15, request.version, "groups")
 
-    def on_success(views: list[GroupView | None]) -> Message:
-        return Message(
-            groups=[
-                _missing(group_id, request.version, operations)
-                if view is None
-                else _described(view, operations)
-                for group_id, view in zip(group_ids, views, strict=True)
-            ]
-        )
+    def encode(views: list[GroupView | None]) -> Iterator[int]:
+        for group_id, view in zip(group_ids, views, strict=True):
+            if view is None:
+                groups.add(_missing(group_id, request.version, operations))
+            else:
+                groups.add(_described(view, operations))
+            yield 1 + (0 if view is None else len(view.members))
+
+    def on_success(_: None) -> Message:
+        return Message(groups=groups.encoded())
 
     def on_refusal(code: int, text: str) -> Message:
         return Message(
             groups=[Message(group_id=group_id, error_code=code, error_message=text) for group_id in group_ids]
         )
 
-    return reply_for(context.groups.describe(group_ids), on_success, on_refusal)
+    described = context.groups.describe(group_ids)
+    encoded = described.chain(lambda views: run_in_turns(context.clock, encode(views), MEMBERS_PER_TURN))
+    return reply_for(encoded, on_success, on_refusal)
 
 
 HANDLER = Handler(key=15, versions=(0, 6), handle=handle)
