@@ -7,11 +7,14 @@ the default settings if both the server (`auto.create.topics.enable`) and the re
 this reply: Kafka answers LEADER_NOT_AVAILABLE or UNKNOWN_TOPIC_OR_PARTITION first, on which clients ask
 again. That is the answer here, too, for a topic beyond the 50 a second that are created for all clients
 together (LEADER_NOT_AVAILABLE). The reply waits until what it reports is durable; a long one is made in
-several turns. Notes: v1 adds the controller, the internal flag and the rack; v2 the cluster id; v4
+several turns of the event loop.
+Notes: v1 adds the controller, the internal flag and the rack; v2 the cluster id; v4
 `allow_auto_topic_creation` (older versions always allow it); v5 offline replicas; v7 the leader epoch; v8
 authorized operations (v8-10 also the cluster's); v9 is flexible; v10 returns topic ids; v12 accepts them in
-the request (KIP-516); v13 has one error code for the whole reply. Left out: authorization: the operations, if
-requested, are all those that Kafka knows, as without an authorizer."""
+the request (KIP-516); v13 has one error code for the whole reply.
+Left out: authorization: the operations, if requested, are all those that Kafka knows, as without an
+authorizer.
+"""
 
 from __future__ import annotations
 

@@ -3,14 +3,14 @@
 Versions: 0-9.
 Behaviour: adds a member to the group's next generation. The reply waits until all members have joined or the
 rebalance timeout is over; the leader's reply has every member's metadata. Later requests of the same
-connection wait until it is sent.
+connection wait until it is sent. An id that is given begins with at most 249 characters of the client id or
+instance id. While the soft state of all groups takes `group_memory_max_bytes`, a join gets
+COORDINATOR_LOAD_IN_PROGRESS; one that makes its group larger than 24 MiB gets GROUP_MAX_SIZE_REACHED.
 Notes: v1 adds the rebalance timeout (in v0 it is the session timeout); v4 gives a new member its id and makes
 it join again (MEMBER_ID_REQUIRED, KIP-394); v5 has static members (KIP-345), v8 a reason, which is logged
 (KIP-800); v9 lets the leader of an unchanged group skip the assignment (KIP-814).
-An id that is given begins with at most 249 characters of the client id or instance id. While the soft state
-of all groups takes `group_memory_max_bytes`, a join gets COORDINATOR_LOAD_IN_PROGRESS; one that makes its
-group larger than 24 MiB gets GROUP_MAX_SIZE_REACHED. Left out: joining a group of the consumer protocol
-(KIP-848) with the classic protocol."""
+Left out: joining a group of the consumer protocol (KIP-848) with the classic protocol.
+"""
 
 from __future__ import annotations
 
