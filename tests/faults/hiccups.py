@@ -306,11 +306,16 @@ def run(folder: Path, *, seconds: float, every_s: float, hiccup_s: float, seed: 
         server.restart(kill=True)
         ledger.lost += lost_after_restart(server.address, ledger)
     faults = list(ledger.lost)
-    refused = {key: count for key, count in ledger.refusals.items() if key[0] >= FAILING}
+    # The client's own errors, such as a time-out, begin with `_`: they cost available seconds.
+    refused = {
+        (partition, error): count
+        for (partition, error), count in ledger.refusals.items()
+        if partition >= FAILING and not error.startswith("_")
+    }
     faults += [f"partition {key[0]} refused {count} events: {key[1]}" for key, count in refused.items()]
     faults += [line for line in server.logs().splitlines() if "the whole log is read-only" in line]
     faults += [line for line in server.logs().splitlines() if "Traceback" in line]
-    failing_refusals = sum(ledger.refusals.values()) - sum(refused.values())
+    failing_refusals = sum(count for (target, _), count in ledger.refusals.items() if target < FAILING)
     return HiccupResult(
         whole_seconds, available, ledger.count, hiccups, load.churned, recovery_s, failing_refusals, faults
     )
