@@ -75,6 +75,10 @@ class BlockingClock:
         """See `Clock`."""
         return time.monotonic()
 
+    def processor_s(self) -> float:
+        """Seconds of processor time that this process has used."""
+        return time.process_time()
+
     def sleep(self, seconds: float) -> None:
         """Block for `seconds`."""
         time.sleep(seconds)

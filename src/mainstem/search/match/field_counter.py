@@ -263,11 +263,16 @@ class FieldValueCounter:
             for name, values in zip(names, zip(*map(dict.values, same), strict=True), strict=True):
                 self._add_values((*path, name), values)
 
-    def _add_scalars(self, path: _Path, kinds: Set[type], values: Iterable[Any]) -> None:
+    def _add_scalars(self, path: _Path, kinds: Set[type], values: Sequence[Any]) -> None:
         """Count scalars of these types, which are all in _NUMBERS or all in _TEXTS."""
         column = self._column_at(path)
-        if column is not None:
-            (column.texts if kinds <= _TEXTS else column.numbers).update(values)
+        if column is None or not values:
+            return
+        counter, first = column.texts if kinds <= _TEXTS else column.numbers, values[0]
+        if first == values[-1] and values.count(first) == len(values):
+            counter[first] += len(values)  # many fields have one value for a long time
+        else:
+            counter.update(values)
 
     def _add_array(self, path: _Path, array: list[Any]) -> None:
         """Count the different values of one event."""

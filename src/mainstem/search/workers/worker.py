@@ -31,7 +31,10 @@ from mainstem.search.match.field_counter import FieldValueCounter
 COMPILED_QUERIES_MAX = 16
 """Compiled queries to keep for later units of the same search."""
 SLICE_S = 0.1
-"""A scan pauses after this many seconds, at the next place where it can."""
+"""A scan pauses after this many seconds of processor time, at the next place where it can. In seconds of the
+clock, slices would be small on a busy machine, and the work that each begins with would weigh most."""
+SLICE_MAX_S = 1.0
+"""A scan also pauses after this many seconds of the clock, if it waits for the disk or for a processor."""
 PROGRESS_BYTES = 2 << 20
 """Bytes to scan between two ScanProgress messages."""
 CANCELLED_IDS = 10_000
@@ -149,7 +152,7 @@ class SearchWorker:
         send, pipes = self._pipes.send, self._pipes
         value_counter = FieldValueCounter(request.fields) if request.output == "fields" else None
         baseline_counter = None if request.baseline is None else FieldValueCounter(request.fields)
-        started = self._clock.monotonic()
+        started, processor_before_s = self._clock.monotonic(), self._clock.processor_s()
         task = ScanTask(
             request.newest_first,
             request.limit,
@@ -160,7 +163,7 @@ class SearchWorker:
             on_matches=lambda rows: send(ipc.ScanMatches(request.id, rows)),
             on_damage=lambda offset, reason: send(ipc.ScanDamage(request.id, offset, reason)),
             is_cancelled=lambda: pipes.is_cancelled(request.id),
-            should_pause=lambda: self._is_slice_over(request, started),
+            should_pause=lambda: self._is_slice_over(request, started, processor_before_s),
             on_progress=self._progress_sender(request),
             so_far=request.so_far,
         )
@@ -182,9 +185,13 @@ class SearchWorker:
             result.baseline_matches,
         )
 
-    def _is_slice_over(self, request: ipc.ScanRequest, started: float) -> bool:
+    def _is_slice_over(self, request: ipc.ScanRequest, started: float, processor_before_s: float) -> bool:
         """Whether the scan is to pause. The worker of a cluster overrides this."""
-        return self._clock.monotonic() - started >= SLICE_S or self._pipes.is_interrupted(request.id)
+        return (
+            self._clock.processor_s() - processor_before_s >= SLICE_S
+            or self._clock.monotonic() - started >= SLICE_MAX_S
+            or self._pipes.is_interrupted(request.id)
+        )
 
     def _progress_sender(self, request: ipc.ScanRequest) -> Callable[[ScanResult], None]:
         """A function that sends ScanProgress after every PROGRESS_BYTES."""
