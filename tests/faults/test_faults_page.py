@@ -30,6 +30,7 @@ ALSO = (
     "newest checkpoint",
     "older backup",
     "Batches are missing",
+    "live journal file",
     "older version, 0.1.0",
     "same in binary floating point",
     "of one user beside everybody's searches",

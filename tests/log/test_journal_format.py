@@ -110,6 +110,27 @@ def test_an_invalid_group_before_a_valid_one_is_reported_as_damage() -> None:
     assert contents.next_group == 103
 
 
+def test_a_live_file_that_is_missing_is_reported_with_its_groups() -> None:
+    after = JournalFileHeader(FOLDER, seq=5, salt=9, base_group=103)
+    third = JournalFileHeader(FOLDER, seq=7, salt=8, base_group=106)
+    second = form.encode_header(after) + encoded_group(after, 103, b"c")
+    last = form.encode_header(third) + encoded_group(third, 106, b"d")
+
+    def notes(*files: bytes, next_group: int, is_newest: bool = True) -> list[str]:
+        contents = journal_reader.read_journal(journal(*files), FOLDER, 4, next_group, is_newest=is_newest)
+        assert not contents.notes or not contents.is_complete
+        return [note.partition(": ")[2] for note in contents.notes]
+
+    assert notes(second, next_group=100) == [
+        "the journal is damaged before it, groups 100 to 102 are missing"
+    ]
+    assert notes(second, last, next_group=103) == [
+        "the journal is damaged before it, groups 104 to 105 are missing"
+    ]
+    assert notes(second, last, next_group=106) == []  # pinned by a partition; those between were free again
+    assert notes(second, next_group=1, is_newest=False) == []  # what an older checkpoint needed may be reused
+
+
 def test_a_failed_group_is_annulled_by_the_next_file() -> None:
     after = JournalFileHeader(FOLDER, seq=5, salt=9, base_group=101)
     first = form.encode_header(HEADER) + encoded_group(HEADER, 100, b"a") + encoded_group(HEADER, 101, b"b")

@@ -44,6 +44,49 @@ def test_retention_by_record_time_works_as_in_kafka() -> None:
     assert rig.partition.log_start_offset == 2
 
 
+def test_retention_by_record_time_deletes_the_active_segment_too() -> None:
+    """Kafka rolls it and deletes it once its newest record is too old."""
+    config = PartitionConfig(segment_bytes=300, retention_ms=60_000, retention_by_record_time=True)
+    rig = PartitionRig(config)
+    now = rig.clock.wall_ms()
+    for n in range(5):
+        rig.partition.append(batch(size=60, timestamp_ms=now - 100_000 + n))
+    assert rig.partition.preview_log_start(config).result() == 5
+    assert rig.partition.enforce_retention().result() > 0
+    assert rig.partition.log_start_offset == rig.partition.high_watermark == 5
+    assert rig.partition.size_bytes() == 0
+    assert rig.partition.append(batch(size=60, timestamp_ms=now)).base_offset == 5
+    rig.partition.enforce_retention().result()
+    assert rig.partition.log_start_offset == 5
+    rig.restart()
+    assert offsets(rig) == [5]
+
+
+def test_a_young_segment_before_it_keeps_an_active_one_of_old_records() -> None:
+    config = PartitionConfig(segment_bytes=300, retention_ms=60_000, retention_by_record_time=True)
+    rig = PartitionRig(config)
+    now = rig.clock.wall_ms()
+    for n in range(3):
+        rig.partition.append(batch(size=60, timestamp_ms=now if n < 2 else now - 100_000))
+    assert rig.partition.enforce_retention().result() == 0
+    assert offsets(rig) == [0, 1, 2]
+    assert len(rig.partition.segments) == 2
+
+
+def test_no_bytes_to_keep_empties_the_partition() -> None:
+    """`retention.bytes=0`, as in Kafka."""
+    config = PartitionConfig(segment_bytes=300, retention_ms=-1, retention_bytes=0)
+    rig = PartitionRig(config)
+    for _ in range(5):
+        rig.partition.append(batch(size=60))
+    assert rig.partition.preview_log_start(config).result() == 5
+    assert rig.partition.enforce_retention().result() > 0
+    assert (rig.partition.log_start_offset, rig.partition.size_bytes()) == (5, 0)
+    rig.partition.config = PartitionConfig(segment_bytes=300, retention_ms=-1, retention_bytes=1)
+    rig.partition.append(batch(size=60))
+    assert rig.partition.enforce_retention().result() == 0  # with less than one segment to keep it is kept
+
+
 def test_retention_by_size_keeps_at_least_retention_bytes() -> None:
     rig = PartitionRig(PartitionConfig(segment_bytes=300, retention_ms=-1))
     for _ in range(10):

@@ -33,7 +33,8 @@ class ReadyJson(msgspec.Struct):
         Meta(
             description=(
                 "What the last start put aside, for an administrator to look at: writes that a crash"
-                " interrupted, partitions that no topic has. No acknowledged event is among it."
+                " interrupted, partitions that no topic has. No acknowledged event is among it. Also, whether"
+                " it found the journal damaged: then such events may be lost."
             )
         ),
     ]

@@ -403,6 +403,7 @@ class EmbeddedEngine:
             values |= {
                 "mainstem_recovery_clean": recovery.clean,
                 "mainstem_recovery_replayed_bytes": recovery.replayed_bytes,
+                "mainstem_recovery_journal_damage": recovery.journal_damage,
                 "mainstem_recovery_quarantined_bytes": recovery.truncated_bytes,
                 "mainstem_recovery_quarantined_partitions": len(recovery.quarantined),
             }

@@ -96,6 +96,26 @@ def decode_header(block: bytes, folder_id: UUID) -> JournalFileHeader | None:
     return JournalFileHeader(folder_id, seq, salt, base_group)
 
 
+def is_of_another_folder(block: bytes) -> bool:
+    """Whether the block is a header that is whole, of whichever data folder."""
+    magic, crc, *_ = _HEADER.unpack_from(block)
+    return bool(magic == HEADER_MAGIC and crc32c(block[12 : _HEADER.size]) == crc)
+
+
+def unchecked_groups(file: File) -> tuple[int, list[int]]:
+    """(seq, numbers) of the groups that follow each other from the beginning of the file on, as far as their
+    heads say: for a file whose header is damaged, without which no CRC can be checked. Blocks."""
+    position, seq = BLOCK, -1
+    numbers: list[int] = []
+    while len(head := file.pread(GROUP.size, position)) == GROUP.size:
+        magic, _, group_seq, number, length, _ = GROUP.unpack(head)
+        if magic != GROUP_MAGIC or (numbers and (group_seq, number) != (seq, numbers[-1] + 1)):
+            break
+        position, seq = position + padded_group_bytes(length), group_seq
+        numbers.append(number)
+    return seq, numbers
+
+
 def encode_record(record: JournalRecord) -> bytes:
     """Encode the record, without the batches that follow it in the file."""
     return RECORD.pack(*record[:-1])

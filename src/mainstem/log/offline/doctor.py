@@ -102,7 +102,13 @@ class FolderExamination:
             self._damaged_checkpoints = checkpoints.damaged_files(plain)
             first = self.checkpoint.first_seq if self.checkpoint is not None else 1
             group = self.checkpoint.next_group if self.checkpoint is not None else 1
-            self._journal = journal_reader.read_journal(plain, self.meta.folder_id, first, group)
+            self._journal = journal_reader.read_journal(
+                plain,
+                self.meta.folder_id,
+                first,
+                group,
+                is_newest=self.checkpoint is not None and not self._damaged_checkpoints,
+            )
         except BaseException:
             self.close()
             raise

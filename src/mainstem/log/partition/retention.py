@@ -1,8 +1,8 @@
 """Deletes old segments: by age, by size and by request.
 
 Owns: which segments are deleted, and the order: first the new log start offset is durable, then files are
-unlinked (rule R11). Refuses: to delete the active segment, what is not committed, a part of a segment, and by
-guess: a segment of unknown age counts as young.
+unlinked (rule R11). Refuses: to delete the active segment before it is sealed, what is not committed, a part
+of a segment, and by guess: a segment of unknown age counts as young.
 
 Kafka: UnifiedLog.deleteOldSegments, deleteRetentionMsBreachedSegments, deleteRetentionSizeBreachedSegments.
 """
@@ -71,14 +71,17 @@ class Retention:
         """See `Partition.enforce_retention`."""
         segments = self._segments
         now_ms = segments.context.clock.wall_ms()
-        try:
-            self._roll_by_age(now_ms)
-        except StorageError as error:
-            return Promise.failed(error)
         if _counts_from_record_time(segments.config):
             newest = segments.context.run_later(self._newest_record_times())
-            return newest.chain(lambda newest_ms: self._delete_expired(now_ms, newest_ms))
-        return self._delete_expired(now_ms, {})
+            return newest.chain(lambda newest_ms: self._roll_and_delete(now_ms, newest_ms))
+        return self._roll_and_delete(now_ms, {})
+
+    def _roll_and_delete(self, now_ms: int, newest_ms: dict[int, int]) -> Promise[int]:
+        try:
+            self._roll_if_due(now_ms, newest_ms)
+        except StorageError as error:
+            return Promise.failed(error)
+        return self._delete_expired(now_ms, newest_ms)
 
     def preview_log_start(self, config: PartitionConfig) -> Promise[int]:
         """See `Partition.preview_log_start`."""
@@ -89,13 +92,10 @@ class Retention:
         by_record_time = _counts_from_record_time(config)
 
         def log_start(newest_ms: dict[int, int]) -> int:
-            deletable = self._deletable()
-            candidates = list(deletable)
-            active = segments[-1]
-            if active.size and not by_record_time and segments.high_watermark == segments.log_end_offset:
-                candidates.append(active)  # `enforce` seals it first when all of it is too old
-            expired = self._count_expired(config, candidates, now_ms, newest_ms)
-            count = max(expired, self._count_over_size(config, min(expired, len(deletable))))
+            candidates = self._deletable()
+            if self._is_active_committed():
+                candidates.append(segments[-1])  # `enforce` seals it first if all of it is to be deleted
+            count = self._count_deletable(config, candidates, now_ms, newest_ms)
             ends = [segments.end_of(segment) for segment in segments[:count]]
             return max([segments.log_start_offset, *ends])
 
@@ -124,25 +124,27 @@ class Retention:
                 if segments.deleted:
                     return
 
-    def _roll_by_age(self, now_ms: int) -> None:
-        """Seal the active segment if it is older than `segment_ms`, or if all of it is older than
-        `retention_ms`: only a sealed segment can be deleted. StorageError."""
+    def _is_active_committed(self) -> bool:
+        """Whether the active segment has events, and all of them are committed."""
+        segments = self._segments
+        return segments[-1].size > 0 and segments.high_watermark == segments.log_end_offset
+
+    def _roll_if_due(self, now_ms: int, newest_ms: dict[int, int]) -> None:
+        """Seal the active segment if it is older than `segment_ms`, or if retention is to delete it with all
+        segments before it: only a sealed segment can be deleted. StorageError."""
         segments, config = self._segments, self._segments.config
-        active = segments[-1]
-        if not active.size or segments.high_watermark < segments.log_end_offset:
+        if segments.deleted or not self._is_active_committed():
             return
-        times = active.arrivals.times
+        times = segments[-1].arrivals.times
         too_old = bool(times) and age_ms(times[0], now_ms) > config.segment_ms
-        if not config.retention_by_record_time and config.retention_ms >= 0:
-            too_old = too_old or now_ms - self._lookup.last_arrival(active) > config.retention_ms
-        if too_old:
+        if too_old or self._count_deletable(config, segments[:], now_ms, newest_ms) == len(segments):
             self._roll()
 
     def _newest_record_times(self) -> ReadSteps[dict[int, int]]:
-        """Base offset -> largest record timestamp, of the sealed segments; those whose records have none are
-        left out."""
+        """Base offset -> largest record timestamp, of each segment; those whose records have none are left
+        out."""
         newest_ms: dict[int, int] = {}
-        for number, segment in enumerate(self._segments[:-1], 1):
+        for number, segment in enumerate(self._segments[:], 1):
             if number % SEGMENTS_PER_TURN == 0 and segment.max_timestamp is None:
                 yield None
             if segment.deleted:
@@ -156,8 +158,7 @@ class Retention:
         """Delete the segments that are too old, or beyond the size limit. The result is the number of bytes
         deleted."""
         segments = self._segments
-        count = self._count_expired(segments.config, self._deletable(), now_ms, newest_ms)
-        count = max(count, self._count_over_size(segments.config, count))
+        count = self._count_deletable(segments.config, self._deletable(), now_ms, newest_ms)
         log_start = segments.log_start_offset
         if count:
             log_start = max(log_start, segments.end_of(segments[count - 1]))
@@ -172,6 +173,13 @@ class Retention:
         """The segments that are sealed and committed, oldest first."""
         segments = self._segments
         return [segment for segment in segments[:-1] if segments.end_of(segment) <= segments.high_watermark]
+
+    def _count_deletable(
+        self, config: PartitionConfig, candidates: list[Segment], now_ms: int, newest_ms: dict[int, int]
+    ) -> int:
+        """How many of `candidates`, from the oldest on, are too old or beyond the size limit."""
+        expired = self._count_expired(config, candidates, now_ms, newest_ms)
+        return max(expired, self._count_over_size(config, candidates, expired))
 
     def _count_expired(
         self, config: PartitionConfig, candidates: list[Segment], now_ms: int, newest_ms: dict[int, int]
@@ -189,15 +197,15 @@ class Retention:
             count += 1
         return count
 
-    def _count_over_size(self, config: PartitionConfig, expired: int) -> int:
-        """How many of the oldest segments can be deleted, the `expired` ones included, with at least
-        `retention_bytes` left."""
+    def _count_over_size(self, config: PartitionConfig, candidates: list[Segment], expired: int) -> int:
+        """How many of `candidates`, the oldest segments, can be deleted, the `expired` ones included, with at
+        least `retention_bytes` left."""
         if config.retention_bytes < 0:
             return 0
         excess = self._segments.size_bytes() - config.retention_bytes
         excess -= sum(segment.size for segment in self._segments[:expired])
         count = expired
-        for segment in self._deletable()[expired:]:
+        for segment in candidates[expired:]:
             if segment.size > excess:
                 break
             excess -= segment.size

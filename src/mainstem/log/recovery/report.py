@@ -35,6 +35,8 @@ class RecoveryReport:
     """Partitions moved to `quarantine/`: no topic has their id, and no deleted topic had it."""
     removed: list[tuple[UUID, int]] = field(default_factory=list)
     """Partitions removed because their topic was deleted."""
+    journal_damage: int = 0
+    """Places where the journal is damaged: events that were acknowledged just before the stop may be lost."""
     notes: list[str] = field(default_factory=list)
     """One line for each thing that is not as a clean stop leaves it."""
 

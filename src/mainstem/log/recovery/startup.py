@@ -49,7 +49,11 @@ class Startup:
             self.checkpoint = newest or Checkpoint(0, 1, 1, clean=True, rows=())
             self._detect_copy(wall_ms)
             self._journal = journal_reader.read_journal(
-                disk, self.meta.folder_id, self.checkpoint.first_seq, self.checkpoint.next_group
+                disk,
+                self.meta.folder_id,
+                self.checkpoint.first_seq,
+                self.checkpoint.next_group,
+                is_newest=newest is not None and not damaged,
             )
         except BlockingIOError:
             raise LogFolderLocked("another server uses the data folder") from None
@@ -65,8 +69,9 @@ class Startup:
         """True: the last stop was clean."""
         # With durability os, a power cut leaves holes after the end that a checkpoint knows: none may stay.
         # Where both checkpoints are gone, damage is the likelier reason for a hole, and nothing is cut.
-        is_os = config.durability == "os"
-        self._end_is_known = self._complete or self._journal.is_complete or (is_os and newest is not None)
+        is_os = config.durability == "os" and newest is not None
+        is_known = self._complete and not self._journal.notes
+        self._end_is_known = is_known or self._journal.is_complete or is_os
         is_new = newest is None and not has_data
         self.report = RecoveryReport(self.clean, is_new, self._is_copy)
         if self._is_copy:
@@ -74,7 +79,11 @@ class Startup:
                 "the data folder is a copy of another: leader epochs continue from"
                 f" {self.meta.epoch_floor}, so that clients notice the events it lacks"
             )
-        self.report.notes += self._journal.notes
+        self.report.journal_damage = len(self._journal.notes)
+        self.report.notes += [
+            f"{note}: events of the last moments before the stop may be lost; run `mainstem doctor`"
+            for note in self._journal.notes
+        ]
         self.report.notes += [f"{name} is damaged" for name in damaged]
         if newest is None and has_data:
             self.report.notes.append(

@@ -32,8 +32,8 @@ async def readyz(call: Call) -> Response:
 
 
 def _notes(call: Call) -> list[str]:
-    """Notes on what the last start moved to quarantine, one line each. No acknowledged event is among it, but
-    an administrator should look at it."""
+    """Notes on what the last start moved to quarantine, of which no event was acknowledged, and on damage of
+    the journal, one line each: an administrator should look at it."""
     if not isinstance(call.engine, ReportsMetrics):
         return []
     values = call.engine.metric_values()
@@ -42,6 +42,12 @@ def _notes(call: Call) -> list[str]:
         notes.append(
             f"the last start cut off {cut_bytes:,} bytes of writes that a crash had interrupted; none of them"
             " was acknowledged, and they are kept in *.quarantine files"
+        )
+    if places := int(values.get("mainstem_recovery_journal_damage", 0)):
+        count = "1 place" if places == 1 else f"{places:,} places"
+        notes.append(
+            f"the last start found the journal damaged in {count}: events that were acknowledged just before"
+            " the stop may be lost; the server's log names them, and `mainstem doctor` what follows"
         )
     if partitions := int(values.get("mainstem_recovery_quarantined_partitions", 0)):
         count = "1 partition" if partitions == 1 else f"{partitions:,} partitions"

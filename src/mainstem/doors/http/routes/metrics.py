@@ -83,6 +83,9 @@ METRICS: dict[str, MetricDefinition] = {
     "mainstem_recovery_replayed_bytes": MetricDefinition(
         "gauge", (), "Bytes that the last start replayed from the journal."
     ),
+    "mainstem_recovery_journal_damage": MetricDefinition(
+        "gauge", (), "Places where the last start found the journal damaged."
+    ),
     "mainstem_recovery_quarantined_bytes": MetricDefinition(
         "gauge",
         (),
