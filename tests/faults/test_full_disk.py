@@ -77,13 +77,15 @@ def test_a_disk_that_fills_up_between_two_checks_loses_nothing(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leave_bytes", [0, 64 << 10])
+def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path, leave_bytes: int) -> None:
+    """Also with 0 bytes free: the start removes the ballast."""
     with disks.tmpfs(tmp_path / "disk", 64) as disk, on(disk, tmp_path) as server:
         client = AcknowledgedClient(server.address)
         client.create("orders")
         client.write("orders", 50, 10_000)
         server.kill()
-        taken = disks.fill(disk, leave_bytes=64 << 10)
+        taken = disks.fill(disk, leave_bytes=leave_bytes)
         server.start(same_port=True)
         assert client.read("orders") == client.acknowledged
         client.write("orders", 1, 100, timeout_ms=2000)

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from mainstem.log import paths
 from mainstem.log.disk.space_guard import SpaceGuard
 from tests.support.clock import SimClock
 from tests.support.fake_disk import FakeDisk
@@ -48,6 +49,22 @@ def test_events_are_rejected_below_the_reserve_and_accepted_again_above_it(
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("space_guard")]
     assert len([line for line in lines if line.startswith("topics accept no events")]) == 1
     assert len([line for line in lines if line.startswith("topics accept events again")]) == 1
+
+
+def test_the_ballast_is_made_while_there_is_room_for_it() -> None:
+    rig = SpaceGuardRig()
+    rig.clock.advance(1)
+    assert rig.disk.exists(paths.BALLAST)
+    rig.disk.unlink(paths.BALLAST)
+    again = SpaceGuard(rig.disk, rig.clock, 1000, 0, lambda: 0)
+    rig.disk.free = 2 * paths.BALLAST_BYTES
+    again.start()
+    rig.clock.advance(2.1)
+    assert not rig.disk.exists(paths.BALLAST)
+    rig.free(GIB)
+    rig.clock.advance(1)
+    assert rig.disk.exists(paths.BALLAST)
+    again.stop()
 
 
 def test_the_default_reserve_is_a_share_of_a_small_disk() -> None:

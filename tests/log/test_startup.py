@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from mainstem.log import paths
 from mainstem.log.disk.contract import File, SyncResults
 from mainstem.log.errors import LogFolderError
 from tests.log.logs import TOPIC, LogRig
@@ -94,3 +95,17 @@ def test_a_start_that_cannot_open_a_file_to_sync_reports_an_unusable_folder(
     monkeypatch.setattr(machine.disk, "sync_each_now", fails)
     with pytest.raises(LogFolderError, match="cannot be used: Too many open files"):
         machine.start()
+
+
+@pytest.mark.parametrize("free_bytes", [0, paths.BALLAST_BYTES])
+def test_a_start_removes_the_ballast_where_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    machine = LogRig().start()
+    machine.write(1)
+    machine.disk.replace_now(paths.BALLAST, bytes(100))
+    machine.crash("kill")
+    monkeypatch.setattr(machine.disk, "free_bytes", lambda: free_bytes)
+    machine.start()
+    assert machine.disk.exists(paths.BALLAST) == (free_bytes > 0)
+    assert machine.offsets() == [0]

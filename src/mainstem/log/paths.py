@@ -13,6 +13,10 @@ META = "meta.properties"
 JOURNAL = "journal"
 PARTITIONS = "partitions"
 QUARANTINE = "quarantine"
+BALLAST = "ballast"
+BALLAST_BYTES = 1 << 20
+"""Size of the file that a start on a full disk removes, to have room for what it writes: the checkpoint, and
+what it cuts off and keeps."""
 DELETED_SUFFIX = ".deleted"
 STATE_TOPIC = UUID(int=1)
 """The internal state partition is partition 0 of this topic id."""

@@ -1,7 +1,8 @@
 """Guards the free space of the disk: rejects events of topics when too little is left.
 
 Owns: the check of the file system about once a second, the reserve below which topics accept no events, the
-limit on the data of all topics, and the log lines about both. The state log always accepts records, so that
+limit on the data of all topics, the log lines about both, and making the ballast, which a start on a full
+disk removes. The state log always accepts records, so that
 topics can be deleted and positions committed on a full disk; the reserve is the space for that. Refuses: to
 delete anything, and to check at each append: who appends asks `rejection_reason`.
 """
@@ -12,7 +13,9 @@ import logging
 from collections.abc import Callable
 
 from mainstem.clock import Clock, Timer
+from mainstem.log import paths
 from mainstem.log.disk.contract import Disk
+from mainstem.promise import Promise
 
 CHECK_INTERVAL_S = 1.0
 NEAR_FULL_CHECK_INTERVAL_S = 0.1
@@ -53,6 +56,7 @@ class SpaceGuard:
         self._data_bytes = data_bytes
         self._warned_percent = self._data_warned_percent = 0
         self._check_failed = False
+        self._has_ballast = False
         self._timer: Timer | None = None
         self._stopped = False
 
@@ -102,6 +106,19 @@ class SpaceGuard:
         self._check_failed = False
         self._warn()
         self._decide()
+        self._keep_ballast()
+
+    def _keep_ballast(self) -> None:
+        """Make the ballast while there is room. A later start may remove it when the disk is full."""
+        needed_bytes = 2 * paths.BALLAST_BYTES + self.reserve_bytes
+        if self._has_ballast or self._stopped or self.free_bytes < needed_bytes:
+            return
+        self._has_ballast = True
+        if not self._disk.exists(paths.BALLAST):
+            self._disk.zero_file(paths.BALLAST, paths.BALLAST_BYTES).then(self._on_ballast)
+
+    def _on_ballast(self, made: Promise[None]) -> None:
+        self._has_ballast = made.error is None  # else the next check tries again
 
     def _warn(self) -> None:
         if _crosses_mark(self.used_percent, self._warned_percent):

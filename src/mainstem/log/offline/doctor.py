@@ -214,6 +214,7 @@ class FolderExamination:
             paths.META,
             paths.JOURNAL,
             paths.PARTITIONS,
+            paths.BALLAST,
             *checkpoints.NAMES,
             *FOREIGN_FOLDERS,
         )

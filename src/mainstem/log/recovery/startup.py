@@ -42,6 +42,8 @@ class Startup:
         try:
             disk.make_folder("")
             disk.lock(paths.LOCK)
+            if disk.exists(paths.BALLAST) and disk.free_bytes() < paths.BALLAST_BYTES:
+                disk.unlink(paths.BALLAST)
             self.meta = meta.upgrade(disk, meta.load(disk, rng))
             self._make_folders()
             newest = checkpoints.load(disk)
