@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+from collections import Counter
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mainstem.contract import InvalidArgument
 from mainstem.log.storage.record_batch import build
 from mainstem.search import execution
 from mainstem.search.contract import Hit, SearchRequest
+from mainstem.search.execution import UPDATES_A_TURN
 from mainstem.search.query.parser import QueryError
 from tests.search.search_rig import (
     NOW_MS,
@@ -271,6 +273,30 @@ def test_a_cancelled_search_frees_its_worker(tmp_path: Path) -> None:
     run_on_search_rig(tmp_path, work, workers=1)
 
 
+def test_a_search_with_many_matches_lets_other_tasks_run_between_them(tmp_path: Path) -> None:
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1)
+        for _ in range(10):
+            await rig.append("orders", 0, [(None, b"word", (), NOW_MS)] * 300)
+        turns, matches = 0, Counter[int]()
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count_turns())
+        async with aclosing(rig.local.search(SearchRequest(limit=None))) as updates:
+            async for update in updates:
+                matches[turns] += isinstance(update, Hit)
+        counting.cancel()
+        assert matches.total() == 3_000
+        assert max(matches.values()) <= UPDATES_A_TURN
+
+    run_on_search_rig(tmp_path, work, workers=1, block_bytes=1 << 20)
+
+
 def test_a_worker_that_dies_does_not_end_the_search(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig)
@@ -352,17 +378,18 @@ def test_an_acknowledged_event_is_found_by_the_next_search(tmp_path: Path) -> No
     run_on_search_rig(tmp_path, work, block_bytes=4 << 10)
 
 
-def test_progress_is_reported_within_a_block(tmp_path: Path) -> None:
+def test_progress_is_reported_within_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "PROGRESS_INTERVAL_S", 0.001)
+
     async def work(rig: SearchRig) -> None:
         await rig.engine.create_topic("orders", partitions=1)
         log = rig.partition("orders", 0)
-        rows: list[Row] = [
-            (None, b"\\u0077" + b" word" * 200, (), NOW_MS)
-        ] * 64  # Decoded, because of the escaped w.
-        for _ in range(400):
+        value = b"[" + b",".join([b'"word"'] * 200) + b"]"
+        rows: list[Row] = [(None, value, (), NOW_MS)] * 64
+        for _ in range(20):
             log.append(memoryview(build(rows)))
         await log.when_committed(log.log_end_offset)
-        result = await run(rig.local, SearchRequest(query='"word nothing"', limit=None))
+        result = await run(rig.local, SearchRequest(query="/9x$/", limit=None))
         all_totals = [update.totals for update in result.progress]
         shares = [totals.share for totals in all_totals]
         assert shares == sorted(shares)

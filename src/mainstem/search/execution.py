@@ -62,6 +62,9 @@ TOKEN_INTERVAL_S = 1e-4
 NO_LIMIT = 1 << 31
 NO_BATCH = "no batch has these offsets"
 """The reason of a range of offsets that no file has, or whose file is gone."""
+UPDATES_A_TURN = 50
+"""Maximum number of matches that are returned without letting other tasks of the event loop run: the caller
+encodes each of them, and neither its client nor the workers may ever keep it waiting."""
 
 
 @dataclass(slots=True)
@@ -135,6 +138,7 @@ class SearchExecution:
     async def updates(self) -> AsyncGenerator[Update, None]:
         """Run the search, and yield its updates; Done is the last. Closing the generator cancels the requests
         to the workers."""
+        returned = 0
         try:
             reason: Reason = "complete"
             for position in self._lost:
@@ -149,6 +153,9 @@ class SearchExecution:
                     continue  # the matches that were counted follow with Paused or ScanReply
                 for update in self._handle_reply(reply):
                     yield update
+                    returned += 1
+                    if returned % UPDATES_A_TURN == 0:
+                        await yield_to_loop()
                 if self.totals.matches >= self._limit:
                     reason = "limit"
                     break

@@ -22,6 +22,8 @@ from mainstem.search.cluster.messages import (
 from mainstem.search.facets import FieldCounts
 
 LENGTH = struct.Struct(">I")
+ROWS_A_REPLY = 100
+"""Maximum number of matches in one ScanMatches, so that the server decodes little at a time."""
 VALUES_A_REPLY = 1_000
 """Maximum number of values in one ValueCounts."""
 
@@ -264,7 +266,8 @@ Row: TypeAlias = tuple[int, int, bytes | None, bytes | None, tuple[tuple[str, by
 
 
 class ScanMatches(msgspec.Struct, tag="scan-matches"):
-    """A reply to ScanRequest, with some of its matching events, in the requested order. More may follow."""
+    """A reply to ScanRequest, with at most ROWS_A_REPLY of its matching events, in the requested order. More
+    may follow."""
 
     id: int
     rows: list[Row]

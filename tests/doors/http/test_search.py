@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,48 @@ def test_a_search_can_return_only_the_count(door: RunningHttpDoor) -> None:
     updates = door.post_lines("search", {"query": "zürich", "only_count": True, "topics": SHOP})
     assert not any("hit" in line for line in updates)
     assert updates[-1]["done"]["totals"]["matches"] == 20
+
+
+def test_a_client_that_leaves_ends_its_search_whatever_it_asked_for(door: RunningHttpDoor) -> None:
+    """The workers are stopped, so that no search can make progress or end by itself."""
+    door.post_lines("search", {"query": "order:7", "topics": SHOP})  # starts a worker, divides the log
+    context = door.door.context
+    selection = {"query": "city:bern", "limit": None}
+    posts: dict[str, Any] = {
+        "search": selection,
+        "facets": {**selection, "fields": []},
+        "compare": {"selection": selection, "baseline": {"query": "", "limit": None}},
+        "export": {"query": "city:bern"},
+    }
+    requests = [_post(f"/api/v1/{path}", body) for path, body in posts.items()]
+    requests += [b"GET /api/v1/trace?value=bern HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    for pid in door.search.pool.pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        connections = [socket.create_connection(("127.0.0.1", door.port)) for _ in requests]
+        for connection, request in zip(connections, requests, strict=True):
+            connection.sendall(request)
+        _wait_for(lambda: context.search_stats.running == len(requests))
+        for connection in connections:
+            connection.close()
+        _wait_for(lambda: context.search_stats.running == 0)
+    finally:
+        for pid in door.search.pool.pids:
+            os.kill(pid, signal.SIGCONT)
+    assert len(door.post_lines("search", {"query": "order:7", "topics": SHOP})) > 2
+
+
+def _post(path: str, body: object) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "the condition is not met"
+        time.sleep(0.01)
 
 
 def test_a_search_is_limited_to_times_and_topics(door: RunningHttpDoor) -> None:

@@ -223,8 +223,29 @@ class StreamedResponse(StreamingResponse):
                 await self._release()
 
 
+async def unless_client_leaves(call: Call, work: Awaitable[T]) -> T:
+    """The result of `work`, which precedes the response. If the client closes the connection meanwhile, the
+    work is cancelled, and the Problem that this raises reaches no client."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_client_has_left(call))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Problem("busy", "the client closed the connection")
+        return working.result()
+    finally:
+        leaving.cancel()
+        if working.cancel():
+            await asyncio.wait((working,))
+
+
+async def _client_has_left(call: Call) -> None:
+    while (await call.request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def start_stream(
-    parts: AsyncGenerator[bytes, None], release: Callable[[], Awaitable[None]]
+    call: Call, parts: AsyncGenerator[bytes, None], release: Callable[[], Awaitable[None]]
 ) -> tuple[AsyncIterator[bytes], Callable[[], Awaitable[None]]]:
     """Make the first of `parts`, so that an error at the beginning becomes a problem and not a broken
     response.
@@ -232,7 +253,7 @@ async def start_stream(
     Returns all the parts, and a function that ends them and then awaits `release`. It must be awaited in any
     case: it also writes the audit line that `parts` leaves at its end."""
     try:
-        first = await anext(parts, b"")
+        first = await unless_client_leaves(call, anext(parts, b""))
     except BaseException:
         await release()
         raise

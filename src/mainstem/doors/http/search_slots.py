@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from mainstem.doors.http.endpoint import Call, unless_client_leaves
 from mainstem.doors.http.problem import Problem
 from mainstem.search.contract import Comparison, Done, Facets, Progress, Totals, Update
 from mainstem.search.query.errors import QueryError
-
-if TYPE_CHECKING:
-    from mainstem.doors.http.endpoint import Call
 
 AnyUpdate: TypeAlias = Update | Facets | Comparison
 Updates: TypeAlias = AsyncGenerator[AnyUpdate, None]
@@ -55,7 +53,7 @@ async def start_search(call: Call, unstarted: Updates) -> tuple[Updates, Callabl
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(search_slot(call))
         updates = await stack.enter_async_context(aclosing(unstarted))
-        first = await anext(updates)
+        first = await unless_client_leaves(call, anext(updates))
         release = stack.pop_all().aclose
 
     async def all_updates() -> Updates:

@@ -237,7 +237,8 @@ class WorkerPool:
         if isinstance(reply, ipc.Paused):
             self._release(process, job)
             if not job.cancelled:
-                job.request = reply.rest
+                job.request, so_far = reply.rest, reply.rest.so_far
+                job.progress = ipc.ScanProgress(job.id, so_far.bytes, so_far.skipped_bytes)
                 job.replies.put_nowait(reply)
                 self._waiting.add(job, job.group, first=True)
             else:

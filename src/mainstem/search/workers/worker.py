@@ -16,6 +16,7 @@ import select
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -160,7 +161,7 @@ class SearchWorker:
             return_rows=request.output == "events",
             value_counter=value_counter,
             baseline_counter=baseline_counter,
-            on_matches=lambda rows: send(ipc.ScanMatches(request.id, rows)),
+            on_matches=partial(self._send_matches, request.id),
             on_damage=lambda offset, reason: send(ipc.ScanDamage(request.id, offset, reason)),
             is_cancelled=lambda: pipes.is_cancelled(request.id),
             should_pause=lambda: self._is_slice_over(request, started, processor_before_s),
@@ -184,6 +185,10 @@ class SearchWorker:
             result.stopped_at,
             result.baseline_matches,
         )
+
+    def _send_matches(self, request_id: int, rows: list[ipc.Row]) -> None:
+        for start in range(0, len(rows), ipc.ROWS_A_REPLY):
+            self._pipes.send(ipc.ScanMatches(request_id, rows[start : start + ipc.ROWS_A_REPLY]))
 
     def _is_slice_over(self, request: ipc.ScanRequest, started: float, processor_before_s: float) -> bool:
         """Whether the scan is to pause. The worker of a cluster overrides this."""

@@ -48,7 +48,7 @@ async def export(call: Call) -> Response:
         parquet.require_pyarrow()
     updates, release = await start_search(call, call.context.search().search(body.request()))
     media = {"ndjson": NDJSON, "csv": CSV, "parquet": PARQUET}[body.format]
-    parts, end = await start_stream(_parts(call, body, updates), release)
+    parts, end = await start_stream(call, _parts(call, body, updates), release)
     disposition = f'attachment; filename="events.{body.format}"'
     return StreamedResponse(parts, media, end, content_disposition=disposition)
 

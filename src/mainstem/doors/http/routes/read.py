@@ -37,7 +37,7 @@ async def read_events(call: Call) -> Response:
     page.next_offset = offset
     slices = page_slices(call, topic, partition, page, limit=query.limit, max_bytes=query.max_bytes)
     parts, end = await start_stream(
-        _json_slices(call, page, slices, exact=query.encoding == "base64"), slices.aclose
+        call, _json_slices(call, page, slices, exact=query.encoding == "base64"), slices.aclose
     )
     return StreamedResponse(parts, JSON, end)
 

@@ -71,7 +71,7 @@ async def replay(call: Call) -> Response:
 
     if not body.dry_run:
         context.running_replays.add(key)
-    parts, end = await start_stream(_lines(call, body, run), release)
+    parts, end = await start_stream(call, _lines(call, body, run), release)
     return StreamedResponse(parts, NDJSON, end)
 
 

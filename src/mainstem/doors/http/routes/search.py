@@ -20,6 +20,7 @@ from mainstem.doors.http.endpoint import (
     StreamedResponse,
     json_line,
     json_response,
+    unless_client_leaves,
 )
 from mainstem.doors.http.events_json import event_to_json, event_to_json_in_slices, parse_time
 from mainstem.doors.http.search_slots import AnyUpdate, Updates, search_slot, start_search
@@ -111,7 +112,8 @@ async def histogram(call: Call) -> Response:
     since_ms = parse_time(query.since) if query.since else None
     until_ms = parse_time(query.until) if query.until else None
     async with search_slot(call):
-        buckets = await call.context.search().histogram(query.topics, since_ms, until_ms, query.buckets)
+        counting = call.context.search().histogram(query.topics, since_ms, until_ms, query.buckets)
+        buckets = await unless_client_leaves(call, counting)
     return json_response(
         HistogramJson([BucketJson(bucket.from_ms, bucket.to_ms, bucket.count) for bucket in buckets])
     )
@@ -143,6 +145,10 @@ async def compare(call: Call) -> Response:
     return StreamedResponse(_lines(call, updates, exact=False), NDJSON, release)
 
 
+async def _traced(updates: Updates) -> list[UpdateJson]:
+    return [_update_to_json(update) async for update in updates if not isinstance(update, Progress)]
+
+
 async def trace(call: Call) -> Response:
     """Follow a value through all topics: the events that contain it, sorted by time."""
     query: TraceQuery = call.query
@@ -157,7 +163,7 @@ async def trace(call: Call) -> Response:
     )
     updates, release = await start_search(call, call.context.search().search(request))
     try:
-        lines = [_update_to_json(update) async for update in updates if not isinstance(update, Progress)]
+        lines = await unless_client_leaves(call, _traced(updates))
     finally:
         await release()
     events = [line.hit for line in lines if line.hit is not None]
