@@ -34,6 +34,7 @@ ALSO = (
     "older version, 0.1.0",
     "same in binary floating point",
     "of one user beside everybody's searches",
+    "hides from a search",
     "symbolic link",
     "no client can read",
     "leads nowhere",

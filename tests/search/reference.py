@@ -32,6 +32,7 @@ from mainstem.search.query.ast import (
     Text,
 )
 from mainstem.search.query.format import format_target
+from mainstem.search.text.tokens import is_unspaced
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,21 @@ def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def as_json(raw: bytes) -> Any:
     """Parse JSON, with numbers as ReferenceNumber. Raises NotJson."""
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raw = raw[3:]
+    elif raw.startswith(b"\0") and raw[5:6] in (b"{", b"["):
+        raw = raw[5:]
     try:
         value = json.loads(
             raw.decode("utf-8"),
             parse_int=ReferenceNumber,
             parse_float=ReferenceNumber,
-            parse_constant=no_constant,
+            parse_constant=str,
             object_pairs_hook=to_object,
         )
         no_surrogates(value)
     except (ValueError, NotJson) as error:
         raise NotJson from error
-    if raw.startswith(b"\xef\xbb\xbf"):
-        raise NotJson
     return value
 
 
@@ -86,9 +89,14 @@ def as_text(raw: bytes) -> str:
 
 
 def words(text: str) -> list[str]:
+    """The tokens of a text: runs, divided at each character that is a token of its own."""
+    return runs("".join(f" {character} " if is_unspaced(character) else character for character in text))
+
+
+def runs(text: str) -> list[str]:
     folded_words, word = [], ""
     for character in text + " ":
-        if character.isalnum():
+        if character.isalnum() or is_unspaced(character):
             word += character
         elif word:
             folded_words.append(word.casefold())
@@ -116,7 +124,7 @@ def all_scalars(value: Any) -> Iterator[Any]:
 
 
 def at_path(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """The values at the end of a path. Arrays on the way are searched."""
+    """The values at the end of a path. Arrays on the way are searched, and JSON in strings."""
     if not path:
         yield value
     elif isinstance(value, list):
@@ -124,6 +132,9 @@ def at_path(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
             yield from at_path(child, path)
     elif isinstance(value, dict) and path[0] in value:
         yield from at_path(value[path[0]], path[1:])
+    elif isinstance(value, str) and value[:1] in ("{", "["):
+        with contextlib.suppress(NotJson):
+            yield from at_path(as_json(value.encode()), path)
 
 
 def elements(value: Any) -> Iterator[Any]:
@@ -260,7 +271,7 @@ def pattern_words(pattern: str) -> list[str]:
         if character == "\\" and not escaped:
             escaped = True
             continue
-        if character.isalnum() or (character in "*?" and not escaped):
+        if character.isalnum() or is_unspaced(character) or (character in "*?" and not escaped):
             word += character
         elif word:
             patterns.append(word)
@@ -274,7 +285,10 @@ def free_passes(test: Test, record: Record) -> bool:
         case Text(text):
             return any(has_side_by_side(words(own), words(text), str.__eq__) for own in texts(record))
         case Glob(pattern):
-            return any(has_side_by_side(words(own), pattern_words(pattern), glob) for own in texts(record))
+            parts = pattern_words(pattern)
+            parts[0] = "*" * is_unspaced(parts[0][0]) + parts[0]
+            parts[-1] += "*" * is_unspaced(parts[-1][-1])
+            return any(has_side_by_side(runs(own), parts, glob) for own in texts(record))
         case Regex(pattern):
             return any(regex_matches(pattern, own) for own in texts(record))
     raise AssertionError(test)

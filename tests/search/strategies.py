@@ -33,9 +33,15 @@ from mainstem.search.text.tokens import tokens
 NOW_MS = 1_370_100_000_000
 TOPICS = ["orders", "orders-eu", "flights", "a.b"]
 NAMES = ["a", "b", "a.b", "c c", "é", 'q"\\', "time", "key"]
-ODD = "".join(FOLDS_INTO_ASCII) + "".join(FOLDED_UNSURE) + '\u0345Kſé漢²_-/\\"\n\t.* ?😀'
+ODD = "".join(FOLDS_INTO_ASCII) + "".join(FOLDED_UNSURE) + '\u0345Kſé漢京タดีู한²_-/\\"\n\t.* ?😀'
 WORDS = [
     "kiss",
+    "東京タワーへ",
+    "タワー",
+    "서울에서",
+    "서울",
+    "ร้านดีมาก",
+    "ดี",
     "straße",
     "STRASSE",
     "new york",

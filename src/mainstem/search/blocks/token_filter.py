@@ -8,7 +8,7 @@ Owns: the file format, and building, testing, finding and removing the files, in
 to decide which filters are built (`local/token_filter_store.py`, `cluster/filters.py`), and what a token is
 (`text/tokens.py`).
 
-    page 0     | "MSTOKEN1" | segment base, start, end, first offset, next offset  5 x int64 |
+    page 0     | "MSTOKEN2" | segment base, start, end, first offset, next offset  5 x int64 |
                | least, largest time  2 x int64 | events, pages  2 x uint32 |
                | position of the last batch  int64 | header of that batch  61 bytes | CRC32C of all before |
     page 1...  | 4,092 bytes of filter | CRC32C of them, begun with the page's number  uint32 |
@@ -39,7 +39,8 @@ from mainstem.search.blocks.batches import MappedRange, locate_batches
 from mainstem.search.ipc import FilterInfo, Unit
 from mainstem.search.text.tokens import EXPONENT_TOKEN, filter_tokens
 
-MAGIC = b"MSTOKEN1"
+MAGIC = b"MSTOKEN2"
+"""Must change when `tokens.filter_tokens` changes: filters of another version are built again."""
 SUFFIX = ".tokens"
 PARTIAL = ".partial"
 _NAME = re.compile(r"[0-9]{20}(-[0-9]+-[0-9]+)?\.tokens(\.partial)?")

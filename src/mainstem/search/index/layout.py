@@ -5,7 +5,7 @@ damaged, its blocks are searched without it. Refuses: to import tantivy; only `t
 `reader.py` do.
 
     search-index/<topic id>-<partition>/<segment base>-<start>/
-        manifest     "MSINDEX1" | msgpack of PartManifest | CRC32C of all before, uint32
+        manifest     "MSINDEX2" | msgpack of PartManifest | CRC32C of all before, uint32
         batches      position in the segment, first offset: 2 x uint64 of each batch or damaged range,
                      then the end of the part and the offset after it
         ...          tantivy's files
@@ -36,7 +36,7 @@ from mainstem.log.storage.record_batch import HEADER_BYTES
 from mainstem.search.ipc import IndexPart
 
 ROOT = "search-index"
-MAGIC = b"MSINDEX1"
+MAGIC = b"MSINDEX2"
 """Must change when `tokens.filter_tokens` or `terms.document` changes, so that all parts are built again."""
 MANIFEST = "manifest"
 TABLE = "batches"

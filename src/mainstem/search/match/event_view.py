@@ -19,7 +19,7 @@ import msgspec
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.match.values import ScalarTest
 from mainstem.search.text.numbers import SpelledNumber
-from mainstem.search.text.payload import NOT_JSON, json_of, text_of
+from mainstem.search.text.payload import NOT_JSON, json_of, json_part, looks_like_json, text_of
 from mainstem.search.text.tokens import scalar_text
 
 UNREAD: Any = object()
@@ -64,7 +64,9 @@ class EventView(msgspec.Struct, gc=False):
         calls must pass the same reader, because the result is kept."""
         if self.fields is UNREAD:
             try:
-                self.fields = None if self.record.value is None else reader.decode(self.record.value)
+                self.fields = (
+                    None if self.record.value is None else reader.decode(json_part(self.record.value))
+                )
             except NOT_JSON:
                 self.fields = None
         return self.fields
@@ -109,7 +111,8 @@ class EventView(msgspec.Struct, gc=False):
 
 
 def path_matches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:
-    """Whether a scalar at the end of the path passes the test. Arrays on the way are searched."""
+    """Whether a scalar at the end of the path passes the test. Arrays on the way are searched, and JSON that
+    was written into a string."""
     stack = [(value, 0)]
     path_length = len(path)
     while stack:
@@ -120,8 +123,11 @@ def path_matches(value: Any, path: tuple[str, ...], test: ScalarTest) -> bool:
         elif kind is dict:
             if depth < path_length and path[depth] in value:
                 stack.append((value[path[depth]], depth + 1))
-        elif depth == path_length and test(value):
-            return True
+        elif depth == path_length:
+            if test(value):
+                return True
+        elif kind is str and looks_like_json(value):
+            stack.append((json_of(value.encode()), depth))
     return False
 
 
@@ -137,4 +143,6 @@ def path_exists(value: Any, path: tuple[str, ...]) -> bool:
             stack.extend((child, depth) for child in value)
         elif type(value) is dict and path[depth] in value:
             stack.append((value[path[depth]], depth + 1))
+        elif type(value) is str and looks_like_json(value):
+            stack.append((json_of(value.encode()), depth))
     return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from mainstem.search.query import shorthands
 from mainstem.search.query.ast import (
     And,
     Bound,
@@ -76,6 +77,8 @@ def _term(target: TermTarget, test: Test) -> str:
     if isinstance(test, Exists):
         return f"_exists_:{format_target(target)}"
     if target.kind == "text":
+        if isinstance(test, Text) and shorthands.patterns(test.text):
+            return _quoted(test.text)
         return _test(test, _BARE_WORD)
     return f"{format_target(target)}:{_test(test, _BARE_VALUE)}"
 

@@ -130,7 +130,11 @@ def _of_term(target: TermTarget, test: Text | Glob) -> Iterable[Clause]:
                 yield from _bytes_of(token, whole_text=len(wanted) == 1)
         case "text", Glob(pattern):
             for part in token_patterns(pattern):
-                yield from _of_token_parts(globs.literals(part))
+                if part.isascii() and part.isalnum():  # without a wildcard: a whole token
+                    yield Clause(tokens=frozenset([part.lower()]))
+                    yield from _bytes_of(part.lower(), whole_text=False)
+                else:
+                    yield from _of_token_parts(globs.literals(part))
         case "field", Text(text, quoted):
             if not quoted and number_of(text) is not None:
                 yield _of_number(text)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mainstem.search.query import validation
+from mainstem.search.query import shorthands, validation
 from mainstem.search.query.ast import (
     And,
     Bound,
@@ -172,10 +172,54 @@ class _Parser:
                 raise QueryError(message, start, len(sign))
         word = self.lexer.word(stop="():")
         if self.lexer.current == ":":
-            return self.field(word)
+            field_word = self.lexer.position
+            self.lexer.position = start
+            whole = self.lexer.word(stop="()")
+            if not (whole.is_plain and self.is_free(whole.text)):
+                self.lexer.position = field_word
+                return self.field(word)
+            word = whole
         if word.is_plain and word.text == "*":
             return Everything()
-        return self.term(FREE, self.free_test(word), word)
+        return self.free_text(word)
+
+    @staticmethod
+    def is_free(text: str) -> bool:
+        """Whether a word with a colon is free text all the same."""
+        return shorthands.is_text_with_colons(text) or shorthands.comparison(text) is not None
+
+    def free_text(self, word: Word) -> Node:
+        """A word of free text, and what it means besides: `shorthands.py`."""
+        text = self.term(FREE, self.free_test(word), word)
+        if not word.is_plain:
+            return text
+        choices = [Term(FREE, Glob(pattern)) for pattern in shorthands.patterns(word.text)]
+        compared = shorthands.comparison(word.text)
+        if compared is not None and (term := self.compared_field(word, compared)) is not None:
+            choices.append(term)
+        return joined(Or, [text, *choices])
+
+    def compared_field(self, word: Word, compared: shorthands.ComparisonWord) -> Term | None:
+        """The test of a field in a comparison. None: this part of an event cannot be compared so."""
+        name, operator, value = compared
+        length = word.end - word.start
+        if operator == "!=":
+            raise QueryError(
+                f"write NOT {name}:{value} (to look for the text, use quotes)", word.start, length
+            )
+        characters = tuple((character, False) for character in name)
+        test: Test
+        if operator in ("=", "=="):
+            test = Glob(value) if set(value) & set("*?") else Text(value)
+        else:
+            bound = Bound(value, "=" in operator, False)
+            test = Range(None, bound) if operator[0] == "<" else Range(bound, None)
+        try:
+            target = target_of(Word(word.start, word.end, characters, False, None))
+            validation.check_test(target, test, word.start, length)
+        except QueryError:
+            return None
+        return Term(target, test)
 
     def field(self, word: Word) -> Node:
         start = word.start

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mainstem.search.text import globs
-from mainstem.search.text.tokens import tokens
+from mainstem.search.text.tokens import is_unspaced, runs, tokens
 
 
 def token_patterns(pattern: str) -> list[str]:
     """The patterns of the single tokens in a free word with wildcards: `wal*-mart?` has two."""
     patterns = [""]
     for character, is_wildcard in globs.parts(pattern):
-        if is_wildcard or character.isalnum():
+        if is_wildcard or character.isalnum() or is_unspaced(character):
             patterns[-1] += character
         else:
             patterns.append("")
@@ -36,16 +36,21 @@ def words_test(wanted: Sequence[str]) -> Callable[[str], bool]:
 
 
 def patterns_test(pattern: str) -> Callable[[str], bool]:
-    """Returns a function that tests whether a text has tokens, side by side, that match a free word with
-    wildcards."""
+    """Returns a function that tests whether a text has runs of letters and digits, side by side, that match a
+    free word with wildcards. Beside a character that is a token of its own, the word may begin and end within
+    a run."""
     folded = [globs.fold(part) for part in token_patterns(pattern)]
+    if is_unspaced(folded[0][0]):
+        folded[0] = "*" + folded[0]
+    if is_unspaced(folded[-1][-1]):
+        folded[-1] += "*"
     tests = [globs.glob_test(part) for part in folded]
     longest = max((literal for part in folded for literal in globs.literals(part)), key=len, default="")
 
     def test(text: str) -> bool:
         if text.isascii() and longest not in text.lower():
             return False
-        return _has_matching_sequence(tokens(text), tests)
+        return _has_matching_sequence(runs(text), tests)
 
     return test
 

@@ -13,12 +13,25 @@ from typing import Any, TypeAlias
 
 from mainstem.log.storage.record_batch import Record
 from mainstem.search.text.numbers import SpelledNumber
-from mainstem.search.text.payload import NOT_JSON, decode_for_matching, text_of
+from mainstem.search.text.payload import NOT_JSON, decode_for_matching, json_part, looks_like_json, text_of
 
 Scalar: TypeAlias = str | int | float | bool | None
 
-_RUN = re.compile(r"[^\W_]+")
+_UNSPACED = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ebd\u0ec0-\u0ece\u0edc-\u0edf"  # Thai, Lao
+    "\u1000-\u103f\u1050-\u109d\u1780-\u17d3\u17d7\u17dc\u17dd"  # Burmese, Khmer
+    "\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7a3\ud7b0-\ud7fb"  # Korean
+    "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3041-\u3096\u3099\u309a\u309d-\u309f"  # Japanese
+    "\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f\U0001b000-\U0001b167"
+    "\u3105-\u312f\u31a0-\u31bf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"  # Chinese
+)
+"""Characters of scripts whose words are written without spaces, or with endings attached: each is a token.
+Their combining marks count too, because words differ in them."""
+_ASCII_TOKEN = re.compile(r"[a-z0-9]+")
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 """`\\w` without the underscore is what str.isalnum accepts."""
+_RUN = re.compile(rf"(?:[^\W_]|[{_UNSPACED}])+")
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]").match
 
 EXPONENT_TOKEN = "#e"
 """A token that a filter has if an event of its block has a number with an exponent: a search for 4711 must
@@ -28,10 +41,23 @@ _EXPONENT = re.compile(r"(?:^|[\s:,\[])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+(?=$|
 
 
 def tokens(text: str) -> list[str]:
-    """The maximal runs of Unicode letters and digits (str.isalnum) in a text, case-folded, in order."""
+    """The tokens of a text, case-folded, in order: the maximal runs of Unicode letters and digits
+    (str.isalnum), and each single character of scripts that are written without spaces."""
     if text.isascii():
-        return _RUN.findall(text.lower())
+        return _ASCII_TOKEN.findall(text.lower())
+    return [token.casefold() for token in _TOKEN.findall(text)]
+
+
+def runs(text: str) -> list[str]:
+    """The maximal runs of characters of tokens, case-folded, in order."""
+    if text.isascii():
+        return _ASCII_TOKEN.findall(text.lower())
     return [run.casefold() for run in _RUN.findall(text)]
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether a character is a token of its own."""
+    return _IS_UNSPACED(character) is not None
 
 
 def scalar_text(scalar: Scalar) -> str:
@@ -93,6 +119,9 @@ def filter_tokens(record: Record) -> set[str]:
 
 
 def _payload_tokens(value: bytes) -> Iterator[str]:
+    part = json_part(value)
+    if len(part) < len(value):
+        yield from _payload_tokens(part)
     text = text_of(value)
     if "\\" not in text:
         yield from tokens(text)
@@ -108,3 +137,5 @@ def _payload_tokens(value: bytes) -> Iterator[str]:
         yield from tokens(scalar_text(scalar))
         if type(scalar) is SpelledNumber and "e" in scalar.lower():
             yield EXPONENT_TOKEN
+        elif type(scalar) is str and looks_like_json(scalar):
+            yield from _payload_tokens(scalar.encode())
