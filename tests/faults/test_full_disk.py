@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from tests.faults import disks
 from tests.faults.client import WAIT_S, AcknowledgedClient, wait_for
@@ -88,6 +89,13 @@ def test_a_start_on_a_full_disk_serves_what_is_there(tmp_path: Path, leave_bytes
         taken = disks.fill(disk, leave_bytes=leave_bytes)
         server.start(same_port=True)
         assert client.read("orders") == client.acknowledged
+        consumer = Consumer({"bootstrap.servers": server.address, "group.id": "g"})
+        consumer.commit(offsets=[TopicPartition("orders", 0, 7)], asynchronous=False)
+        assert consumer.committed([TopicPartition("orders", 0)], 10)[0].offset == 7
+        consumer.close()
+        admin = AdminClient({"bootstrap.servers": server.address})
+        (deleted,) = admin.delete_records([TopicPartition("orders", 0, 5)]).values()
+        assert deleted.result(10).low_watermark == 5
         client.write("orders", 1, 100, timeout_ms=2000)
         assert len(client.refusals) == 1
         taken.unlink()
