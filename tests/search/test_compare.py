@@ -16,7 +16,7 @@ from mainstem.search.query.errors import QueryError
 from tests.scenarios import flights
 from tests.search.search_rig import NOW_MS, SearchRig, compared, count_facets, run_on_search_rig
 
-FLIGHTS = 800
+FLIGHTS = 600
 UNITED = SearchRequest(query="carrier:UA", limit=None)
 OTHERS = SearchRequest(query="NOT carrier:UA", limit=None)
 

@@ -81,7 +81,7 @@ def reference_counts(events: Sequence[Record], names: Sequence[str] = ()) -> Ref
     return wanted
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(records, min_size=1, max_size=12), st.integers(1, 3))
 @example([event('{"a":1}'), event('{"a":true}'), event('{"a":1.5}'), event('{"a":"1.5"}')], 1)
 @example([event('{"a":[1.10,1.1,"1.1"]}'), event('{"a":{"b":1}}'), event('{"a":1,"a":2}')], 1)
@@ -92,7 +92,7 @@ def test_facets_count_what_the_reference_counts(events: list[Record], pieces: in
     assert by_value(counted(events, pieces=pieces)) == reference_counts(events)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(records, min_size=1, max_size=8),
     st.sets(
@@ -105,7 +105,7 @@ def test_facets_of_some_fields_count_what_the_reference_counts(events: list[Reco
         assert by_value(counted(events, sorted(names), pieces=2)) == wanted
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(spellings | st.sampled_from(SPELLINGS), min_size=1, max_size=12))
 @example(["1234567890123456789", "1234567890123456788", "1.234567890123456789e18"])
 @example(["1e400", "10e399", "-1e400", "1e-400"])
