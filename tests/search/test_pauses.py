@@ -228,6 +228,29 @@ def test_the_death_of_a_worker_fails_its_job_and_no_other(large_unit: Unit) -> N
     in_pool(work)
 
 
+def test_a_job_can_be_cancelled_while_its_worker_dies(
+    large_unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = asyncio.subprocess.Process.wait
+
+    async def wait_longer(process: asyncio.subprocess.Process) -> int:
+        await asyncio.sleep(0.05)
+        return await wait(process)
+
+    monkeypatch.setattr(asyncio.subprocess.Process, "wait", wait_longer)
+
+    async def work(pool: WorkerPool) -> None:
+        job = pool.submit(partial(_scan, large_unit, SLOW), long_group())
+        await started(job)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        while pool.pids:
+            await asyncio.sleep(0.001)
+        pool.cancel(job)
+        assert isinstance(await job.final_reply(), RequestFailed)
+
+    in_pool(work)
+
+
 def test_two_searches_run_at_once_where_there_are_two_workers(large_unit: Unit) -> None:
     async def work(pool: WorkerPool) -> None:
         jobs = [pool.submit(partial(_scan, large_unit, SLOW), long_group()) for _ in range(2)]

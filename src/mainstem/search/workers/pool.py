@@ -236,7 +236,7 @@ class WorkerPool:
             return
         if isinstance(reply, ipc.Paused):
             self._release(process, job)
-            if not job.cancelled:
+            if not (job.cancelled or self._closed):
                 job.request, so_far = reply.rest, reply.rest.so_far
                 job.progress = ipc.ScanProgress(job.id, so_far.bytes, so_far.skipped_bytes)
                 job.replies.put_nowait(reply)
@@ -283,11 +283,10 @@ class WorkerPool:
             self._processes.remove(process)
         if process.idle is not None:
             process.idle.cancel()
+        code = await process.process.wait()
         job = process.job
         if job is not None:
             self._release(process, job)
-        code = await process.process.wait()
-        if job is not None:
             self._end(job, RequestFailed(job.id, f"the search worker ended with exit code {code}"))
         if not self._closed:
             self._assign()
