@@ -10,8 +10,13 @@ import pytest
 from mainstem.coordinator.groups.types import CommittedOffset, OffsetsCommitted, OffsetsDeleted
 from mainstem.coordinator.runtime import snapshot
 from mainstem.coordinator.runtime.records import RecordCodec
+from mainstem.coordinator.runtime.snapshots import Snapshots
 from mainstem.coordinator.runtime.walked_map import WalkedMap
+from mainstem.log.disk.memory_disk import MemoryDisk
+from mainstem.promise import Promise
 from tests.coordinator.group_rig import FLIGHTS, WEATHER, GroupRig, group_rig
+from tests.support.clock import SimClock
+from tests.support.fake_state import FakeStateLog
 
 DAY_MS = 86_400_000
 
@@ -73,6 +78,30 @@ def test_a_snapshot_shows_one_moment_whatever_is_committed_while_it_is_written()
     before = {group_id: kit.offsets(group_id) for group_id in kit.groups._ids()}
     again = kit.restart()
     assert {group_id: again.offsets(group_id) for group_id in again.groups._ids()} == before
+
+
+def test_each_snapshot_that_is_given_up_leaves_no_file_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs: list[Promise[None]] = []
+
+    def sync(*_: object, **__: object) -> Promise[None]:
+        syncs.append(Promise())
+        return syncs[-1]
+
+    disk, clock = MemoryDisk(), SimClock()
+    disk.make_folder(snapshot.FOLDER)
+    monkeypatch.setattr(disk, "sync", sync)
+    snapshots = Snapshots(disk, FakeStateLog(), clock, (), RecordCodec([OffsetsDeleted]))
+    snapshots.take(0)
+    clock.run()
+    assert len(syncs) == 1
+    snapshots.abandon()
+    snapshots.take(1)
+    snapshots.abandon()
+    assert disk.exists(snapshot.path_of(0) + ".tmp"), "it is being synced"
+    assert not disk.exists(snapshot.path_of(1) + ".tmp")
+    syncs[0].resolve(None)
+    clock.run()
+    assert not disk.list(snapshot.FOLDER)
 
 
 def test_a_list_of_groups_is_made_in_many_turns_and_is_sorted_and_whole() -> None:

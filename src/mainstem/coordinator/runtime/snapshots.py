@@ -71,7 +71,8 @@ class Snapshots:
         """Size of the last snapshot."""
         self._writer: SnapshotWriter | None = None
         """The snapshot that is being written."""
-        self._is_syncing = False
+        self._syncing: SnapshotWriter | None = None
+        """The snapshot whose file is being synced: it is discarded after that, not before."""
 
     def loaded(self, last_bytes: int) -> None:
         """The state is being loaded from a snapshot of `last_bytes`; `add_tail` follows for the log after
@@ -119,7 +120,7 @@ class Snapshots:
     def abandon(self) -> None:
         """Stop writing the snapshot that is being written, if there is one."""
         writer, self._writer = self._writer, None
-        if writer is not None and not self._is_syncing:
+        if writer is not None and writer is not self._syncing:
             _discard(writer)
 
     # --- one snapshot -------------------------------------------------------------------------------------
@@ -165,11 +166,12 @@ class Snapshots:
         except OSError as failure:
             self._give_up(writer, failure)
             return
-        self._is_syncing = True
+        self._syncing = writer
         self._disk.sync([writer.file], background=True).then(lambda done: self._on_synced(writer, done.error))
 
     def _on_synced(self, writer: SnapshotWriter, error: BaseException | None) -> None:
-        self._is_syncing = False
+        if self._syncing is writer:
+            self._syncing = None
         if writer is not self._writer:
             _discard(writer)
             return
