@@ -102,6 +102,20 @@ def test_a_stop_meanwhile_writes_the_newest_state() -> None:
     assert rig.write(3, 1) == COUNT
 
 
+def test_a_stop_while_expired_producers_are_removed_writes_the_newest_state() -> None:
+    rig = ProducersRig()
+    rig.settle(2 * DAY_S)
+    rig.write(COUNT, 0)
+    rig.settle()
+    rig.partition.save_side_files()
+    rig.write(COUNT, 1)
+    while rig.partition.high_watermark < COUNT + 2:
+        rig.clock.turn()
+    rig.partition.close()
+    rig.clock.run()
+    assert rig.saved().offset == COUNT + 2
+
+
 def test_expired_producers_are_removed_and_one_that_writes_meanwhile_is_not() -> None:
     rig = ProducersRig()
     rig.settle(2 * DAY_S)

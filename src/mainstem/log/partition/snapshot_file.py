@@ -81,12 +81,14 @@ class SnapshotFile:
             if not windows.expire(producer_id, window, now_ms):
                 fresh[producer_id] = window
             yield 1
+        if self._writing is not writing:  # a clean stop has written a newer one
+            return
         snapshot = replace(snapshot, windows=fresh)
         if len(fresh) < PRODUCERS_PER_TURN:
             self._segments.context.disk.write_all(self._path, producer_snapshot.encode(snapshot))
         else:
             yield from self._write_pieces(snapshot)
-        if self._writing is not writing:  # a clean stop has written a newer one
+        if self._writing is not writing:
             return
         self._saved(snapshot)
         self._writing = None
