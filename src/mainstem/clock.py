@@ -75,8 +75,8 @@ class BlockingClock:
         """See `Clock`."""
         return time.monotonic()
 
-    def processor_s(self) -> float:
-        """Seconds of processor time that this process has used."""
+    def cpu(self) -> float:
+        """Seconds of CPU time that this process has used."""
         return time.process_time()
 
     def sleep(self, seconds: float) -> None:

@@ -67,7 +67,7 @@ class ClusterSearchWorker(SearchWorker):
         except ClusterError as error:
             return ipc.RequestFailed(request.id, str(error))
 
-    def _is_slice_over(self, request: ipc.ScanRequest, started: float, processor_before_s: float) -> bool:
+    def _is_slice_over(self, request: ipc.ScanRequest, started: float, cpu_before_s: float) -> bool:
         """Only what was asked for: a span that goes on after a pause is fetched again in part."""
         return self._pipes.is_interrupted(request.id)
 

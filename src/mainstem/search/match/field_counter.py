@@ -64,8 +64,8 @@ class _Column:
                 plain = str(value)  # as canonical does, for most of them
                 numbers[plain] = numbers.get(plain, 0) + count
                 continue
-            number = None if value is None else canonical(value)
-            if number is None or len(number) > VALUE_CHARACTERS_MAX:
+            number = _number(value)
+            if number is None:
                 text = _text(value)
                 texts[text] = texts.get(text, 0) + count
             elif number in numbers:

@@ -32,7 +32,7 @@ from mainstem.search.match.field_counter import FieldValueCounter
 COMPILED_QUERIES_MAX = 16
 """Compiled queries to keep for later units of the same search."""
 SLICE_S = 0.1
-"""A scan pauses after this many seconds of processor time, at the next place where it can. In seconds of the
+"""A scan pauses after this many seconds of CPU time, at the next place where it can. In seconds of the
 clock, slices would be small on a busy machine, and the work that each begins with would weigh most."""
 SLICE_MAX_S = 1.0
 """A scan also pauses after this many seconds of the clock, if it waits for the disk or for a processor."""
@@ -153,7 +153,7 @@ class SearchWorker:
         send, pipes = self._pipes.send, self._pipes
         value_counter = FieldValueCounter(request.fields) if request.output == "fields" else None
         baseline_counter = None if request.baseline is None else FieldValueCounter(request.fields)
-        started, processor_before_s = self._clock.monotonic(), self._clock.processor_s()
+        started, cpu_before_s = self._clock.monotonic(), self._clock.cpu()
         task = ScanTask(
             request.newest_first,
             request.limit,
@@ -164,7 +164,7 @@ class SearchWorker:
             on_matches=partial(self._send_matches, request.id),
             on_damage=lambda offset, reason: send(ipc.ScanDamage(request.id, offset, reason)),
             is_cancelled=lambda: pipes.is_cancelled(request.id),
-            should_pause=lambda: self._is_slice_over(request, started, processor_before_s),
+            should_pause=lambda: self._is_slice_over(request, started, cpu_before_s),
             on_progress=self._progress_sender(request),
             so_far=request.so_far,
         )
@@ -190,10 +190,10 @@ class SearchWorker:
         for start in range(0, len(rows), ipc.ROWS_A_REPLY):
             self._pipes.send(ipc.ScanMatches(request_id, rows[start : start + ipc.ROWS_A_REPLY]))
 
-    def _is_slice_over(self, request: ipc.ScanRequest, started: float, processor_before_s: float) -> bool:
+    def _is_slice_over(self, request: ipc.ScanRequest, started: float, cpu_before_s: float) -> bool:
         """Whether the scan is to pause. The worker of a cluster overrides this."""
         return (
-            self._clock.processor_s() - processor_before_s >= SLICE_S
+            self._clock.cpu() - cpu_before_s >= SLICE_S
             or self._clock.monotonic() - started >= SLICE_MAX_S
             or self._pipes.is_interrupted(request.id)
         )

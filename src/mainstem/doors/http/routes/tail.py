@@ -110,7 +110,9 @@ class _EventId:
         offsets = {}
         for part in positions.split(","):
             partition, _, offset = part.partition(":")
-            if all(text.isascii() and text.isdigit() and len(text) < 20 for text in (partition, offset)):
+            if all(
+                digits.isascii() and digits.isdigit() and len(digits) < 20 for digits in (partition, offset)
+            ):
                 offsets[int(partition)] = int(offset)
         return cls(topic_id, offsets)
 
