@@ -12,6 +12,7 @@ import uvloop
 
 from mainstem.clock import LoopClock
 from mainstem.doors.kafka import server
+from mainstem.doors.kafka.connection import KafkaConnection
 from mainstem.doors.kafka.server import KafkaDoor
 from mainstem.kafka_protocol.message import Message
 from mainstem.settings import Settings
@@ -123,6 +124,30 @@ def test_hostile_clients_beside_a_good_one(loop: Any) -> None:
         good.close()
 
     run(scenario, loop=loop)
+
+
+def test_a_failure_to_receive_is_logged_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """uvloop reports only that `get_buffer` raised something."""
+
+    def no_buffer(connection: KafkaConnection) -> memoryview:
+        raise BufferError("an invented cause")
+
+    async def scenario(running: RunningDoor) -> None:
+        good = await running.connect()
+        assert (await good.call(18, 0, Message())).error_code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(KafkaConnection, "receive_buffer", no_buffer)
+            bad = await running.connect()
+            bad.send(b"\0\0\0\x0a")
+            assert await bad.ended()
+            bad.close()
+        assert (await good.call(18, 0, Message())).error_code == 0
+        good.close()
+
+    run(scenario)
+    assert "an invented cause" in caplog.text
 
 
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mainstem.doors.net.address import HostPort
     from mainstem.doors.net.warning_log import WarningLog
     from mainstem.node import Node
+
+log = logging.getLogger("mainstem.kafka")
 
 UNSENT_HIGH_BYTES = 256 << 10
 UNSENT_LOW_BYTES = 64 << 10
@@ -95,8 +98,13 @@ class KafkaSocket(asyncio.BufferedProtocol):
         self._connection = KafkaConnection(self._door.dispatcher, self, self._advertised, peer)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        assert self._connection is not None
-        return self._connection.receive_buffer()
+        try:
+            assert self._connection is not None, "no bytes are received outside the life of a connection"
+            return self._connection.receive_buffer()
+        except Exception:
+            # uvloop drops the exception and reports only that there was one.
+            log.exception("receiving from a client failed: its connection is closed")
+            raise
 
     def buffer_updated(self, nbytes: int) -> None:
         assert self._connection is not None
