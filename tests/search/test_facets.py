@@ -150,6 +150,17 @@ def test_the_number_of_fields_is_limited() -> None:
     assert len(counted([event(json.dumps(names))] * 3, pieces=2).fields) == FIELDS_MAX
 
 
+def test_fields_are_counted_however_deep_they_are_nested() -> None:
+    depth = 900  # msgspec reads JSON nested nearly 1,000 deep
+    inner = '{"a":' * depth + '[1,{"b":"x"}]' + "}" * depth
+    events = [event(inner), event("[" * depth + '{"c":2}' + "]" * depth), event(inner), event('{"z":3}')]
+    path = ".".join("a" * depth)
+    expected = {path: Counter({1: 2}), f"{path}.b": Counter({"x": 2}), "c": Counter({2: 1})}
+    for names in ([], [*expected]):
+        counts = by_value(counted(events, names))
+        assert {name: counts[name] for name in expected} == expected
+
+
 def test_equal_numbers_are_compared_whatever_their_spelling() -> None:
     selected, baseline = counted([event('{"n":1.10}')]), counted([event('{"n":1.1}'), event('{"n":11e-1}')])
     (row,) = differences("n", selected.fields["n"], 1, baseline.fields["n"], 2)

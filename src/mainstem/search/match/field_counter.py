@@ -10,7 +10,7 @@ because a value that an event has several times in a field counts once. Refuses:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import lru_cache
 from typing import Any, Self
 
@@ -236,24 +236,28 @@ class FieldValueCounter:
 
     def _add_values(self, path: _Path, values: Sequence[Any], kinds: Set[Any] = _UNKNOWN) -> None:
         """Count the values at a path, each of another event. `kinds`: types of which all values are."""
-        kinds = kinds or set(map(type, values))
-        if kinds <= _NUMBERS or kinds <= _TEXTS:
-            self._add_scalars(path, kinds, values)
-            return
-        if kinds == {dict}:
-            self._add_objects(path, values)
-            return
-        for kind in kinds:
-            same: list[Any] = [value for value in values if type(value) is kind]
-            if kind is dict:
-                self._add_objects(path, same)
-            elif kind is list:
-                for array in same:
-                    self._add_array(path, array)
-            else:
-                self._add_scalars(path, {kind}, same)
+        pending = [(path, values, kinds)]  # no recursion: a payload may be nested nearly 1,000 deep
+        while pending:
+            path, values, kinds = pending.pop()
+            kinds = kinds or set(map(type, values))
+            if kinds <= _NUMBERS or kinds <= _TEXTS:
+                self._add_scalars(path, kinds, values)
+                continue
+            for kind in kinds:
+                same = values if len(kinds) == 1 else [value for value in values if type(value) is kind]
+                if kind is dict:
+                    members = list(self._members(path, same))
+                    pending += reversed(members)  # so that they are counted in their order
+                elif kind is list:
+                    for array in same:
+                        self._add_array(path, array)
+                else:
+                    self._add_scalars(path, {kind}, same)
 
-    def _add_objects(self, path: _Path, objects: Sequence[dict[str, Any]]) -> None:
+    def _members(
+        self, path: _Path, objects: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[_Path, Sequence[Any], Set[Any]]]:
+        """The fields of the objects at a path, each with its values in objects of one shape."""
         if not self._is_open and path not in self._inner_paths:
             return
         shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -261,7 +265,7 @@ class FieldValueCounter:
             shapes.setdefault(tuple(value), []).append(value)
         for names, same in shapes.items():
             for name, values in zip(names, zip(*map(dict.values, same), strict=True), strict=True):
-                self._add_values((*path, name), values)
+                yield (*path, name), values, _UNKNOWN
 
     def _add_scalars(self, path: _Path, kinds: Set[type], values: Sequence[Any]) -> None:
         """Count scalars of these types, which are all in _NUMBERS or all in _TEXTS."""
