@@ -23,6 +23,7 @@ from mainstem.cli.common import (
     with_engine,
 )
 from mainstem.cli.offsets import check_offset
+from mainstem.engines.group_members import CONSUMER_PROTOCOLS
 from mainstem.printable import escape_controls
 from mainstem.start_offset import resolve_offset
 from mainstem.timespec import format_age, parse_start_point
@@ -89,7 +90,7 @@ def _undecoded(info: GroupInfo, member: MemberInfo) -> str:
     """What is said instead of a member's partitions if its assignment is not Kafka's; empty if it is."""
     if not member.undecoded_bytes:
         return ""
-    if info.protocol_type in ("consumer", ""):
+    if info.protocol_type in CONSUMER_PROTOCOLS:
         return f"assignment cannot be read: {member.undecoded_bytes} bytes"
     return f"assignment of protocol {info.protocol_type}: {member.undecoded_bytes} bytes"
 
