@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,18 @@ def test_an_advertised_address_that_leads_nowhere_is_named(
 def test_a_console_in_front_of_such_a_cluster_says_it_too(misadvertised: tuple[str, str]) -> None:
     done = command("console", "--http", "127.0.0.1:0", address=misadvertised[0])
     assert (done.code, done.err) == (ExitCode.NOT_REACHABLE, expected(*misadvertised))
+
+
+@pytest.mark.slow  # waits for the client library's time-out
+def test_an_advertised_address_at_which_something_else_listens_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as another service at that port, or a proxy that accepts every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        advertised = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Server(tmp_path / "data", advertise=advertised) as running:
+            assert run(["topics", "list", "--at", running.address]) == ExitCode.NOT_REACHABLE
+            assert capsys.readouterr().err == (
+                f"mainstem: {running.address} gives clients the address {advertised} (--advertise), which"
+                " cannot be reached from here: what listens there does not answer as a Kafka server\n"
+            )

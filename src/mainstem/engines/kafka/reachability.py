@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from mainstem.clock import BlockingClock
 from mainstem.contract import InvalidArgument, NotReachable
-from mainstem.search.cluster.broker_client import BrokerClient, ClusterError
+from mainstem.kafka_protocol.message import ProtocolError
+from mainstem.search.cluster.broker_client import BrokerClient, BrokerConnection, ClusterError
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ async def await_cluster(answer: Coroutine[Any, Any, T], addresses: str) -> T:
         try:
             return await waiting
         except Exception:
+            problems = await _with_silent_brokers(problems)
             if any(problems.values()):
                 raise _unreachable(addresses, problems) from None
             raise
@@ -86,7 +88,7 @@ async def await_cluster(answer: Coroutine[Any, Any, T], addresses: str) -> T:
 async def advertised_address_problem(addresses: str) -> NotReachable | None:
     """The error for a cluster that answers at `addresses`, but gives clients an address that cannot be
     reached from here; None if that is not the reason."""
-    problems = await _advertised_problems(addresses)
+    problems = await _with_silent_brokers(await _advertised_problems(addresses))
     return _unreachable(addresses, problems) if any(problems.values()) else None
 
 
@@ -95,6 +97,25 @@ async def _advertised_problems(addresses: str) -> dict[tuple[str, int], str | No
     brokers = await asyncio.to_thread(_advertised_brokers, parse_addresses(addresses))
     probes = [connection_problem(host, port, PROBE_TIMEOUT_S) for host, port in brokers]
     return dict(zip(brokers, await asyncio.gather(*probes), strict=True))
+
+
+async def _with_silent_brokers(
+    problems: Mapping[tuple[str, int], str | None],
+) -> dict[tuple[str, int], str | None]:
+    """The problems, with those of addresses that accept connections but at which no Kafka server answers."""
+
+    async def problem_of(address: tuple[str, int]) -> str | None:
+        return problems[address] or await asyncio.to_thread(_protocol_problem, *address)
+
+    return dict(zip(problems, await asyncio.gather(*map(problem_of, problems)), strict=True))
+
+
+def _protocol_problem(host: str, port: int) -> str | None:
+    try:
+        BrokerConnection(host, port, PROBE_TIMEOUT_S).close()
+    except (OSError, ProtocolError):
+        return "what listens there does not answer as a Kafka server"
+    return None
 
 
 def _unreachable(addresses: str, problems: Mapping[tuple[str, int], str | None]) -> AddressLeadsNowhere:
