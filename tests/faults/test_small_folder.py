@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from mainstem.log.commit.journal_format import BLOCK
 from mainstem.log.config import LogConfig
 from mainstem.log.errors import LogError, LogFolderError
 from mainstem.log.log import Log
@@ -118,14 +119,26 @@ def test_bytes_after_the_end_are_never_taken_for_events(
         goes_on(damaged, whole)
 
 
+def bytes_to_flip(path: str, data: bytes) -> list[int]:
+    """Each byte that is in use, and each 61st of the zeros that fill up a journal file's blocks: with all of
+    them the test takes minutes on a busy machine."""
+    if not path.startswith("journal/"):
+        return list(range(len(data)))
+    chosen: list[int] = []
+    for block in range(0, len(data), BLOCK):
+        used = len(data[block : block + BLOCK].rstrip(b"\0"))
+        if used:
+            chosen += [*range(block, block + used), *range(block + used, block + BLOCK, 61)]
+    return chosen
+
+
 def test_any_flipped_byte_of_an_unclean_folder_loses_nothing(
     written: tuple[Files, Files, dict[int, bytes]],
 ) -> None:
     """The journal has what the segment loses, and the segment has what the journal loses."""
     killed, _, whole = written
     for path in sorted(killed):
-        data = killed[path].rstrip(b"\0")  # of a journal file, the part that was used
-        for index in range(0, len(data), 1 if TOPIC.hex in path else 3):
+        for index in bytes_to_flip(path, killed[path]):
             damaged = bytearray(killed[path])
             damaged[index] ^= 1 << index % 8
             try:

@@ -6,10 +6,12 @@ The random runs of test_log_model.py contain them too, among the failing segment
 from __future__ import annotations
 
 from typing import Literal
+from uuid import UUID
 
 import pytest
 
 from mainstem.log.storage import record_batch as batches
+from tests.log.batches import batch
 from tests.log.logs import SMALL, TOPIC, LogRig
 
 
@@ -135,6 +137,64 @@ def test_a_retried_deletion_waits_for_the_journal_too() -> None:
     rig.crash("kill").start(lambda _: "unknown")
     assert rig.report.quarantined == []
     assert rig.disk.list("quarantine") == []
+
+
+def start_after_deletion(rig: LogRig, topic: UUID) -> None:
+    """Delete the topic; the power fails as soon as its tombstone may be dropped."""
+    deletion = rig.log.delete_topic(topic)
+    while not deletion.done:
+        rig.settle(0.0001)
+    deletion.result()
+    rig.crash().start(lambda id_: "unknown" if id_ == topic else "live")
+    assert rig.report.quarantined == []
+    assert rig.disk.list("quarantine") == []
+
+
+def test_a_deleted_topic_stays_deleted_while_a_fenced_partition_needs_an_older_journal_file() -> None:
+    """The file with its records is free, but between the oldest live file and the newest."""
+    rig = LogRig().start()
+    rig.write(2)
+    rig.disk.sync_fails, rig.disk.sync_fails_in = 1.0, f"partitions/{TOPIC.hex}-0/"
+    rig.log.checkpoint()
+    rig.settle(30)
+    assert rig.partition().fence_reason is not None
+    deleted = UUID(int=78)
+    rig.log.partition(deleted, 0).append(batch())
+    rig.settle()
+    start_after_deletion(rig, deleted)
+    assert rig.offsets() == [0, 1]
+
+
+def test_a_fenced_partition_that_is_deleted_during_a_checkpoint_stays_deleted() -> None:
+    """That checkpoint may still name the journal file that the partition needed."""
+    for seed in range(20):
+        rig = LogRig(seed).start()
+        deleted = UUID(int=78)
+        rig.write(1)
+        rig.log.partition(deleted, 0).append(batch())
+        rig.settle()
+        rig.disk.sync_fails, rig.disk.sync_fails_in = 1.0, f"partitions/{deleted.hex}-0/"
+        rig.log.checkpoint()
+        rig.settle()
+        assert rig.log.partition(deleted, 0).fence_reason is not None
+        rig.log._checkpointer.request(needed=True)
+        rig.settle(0.0001)
+        start_after_deletion(rig, deleted)
+
+
+def test_records_since_the_checkpoint_of_a_topic_that_is_not_known_are_put_aside() -> None:
+    """Only what was deleted is left out: these events may be all that is left of a topic."""
+    rig = LogRig().start()
+    rig.write(2)
+    rig.log.checkpoint()
+    rig.settle()
+    rig.write(1)
+    rig.disk.remove_folder(f"partitions/{TOPIC.hex}-0")
+    rig.log.partition(UUID(int=78), 0).append(batch())
+    rig.settle()
+    rig.disk.remove_folder(f"partitions/{UUID(int=78).hex}-0")
+    rig.crash("kill").start(lambda _: "unknown")
+    assert sorted(rig.report.quarantined) == [(TOPIC, 0), (UUID(int=78), 0)]
 
 
 def test_an_epoch_record_of_a_deleted_segment_does_not_block_a_start() -> None:

@@ -28,12 +28,16 @@ class JournalContents:
     """Seq of the next file to use."""
     next_group: int = 1
     """Number of the next group."""
+    first_group_after: int = 1
+    """Number of the first group after the checkpoint began."""
     notes: list[str] = field(default_factory=list)
     """Damage found in the files, as lines for the recovery report. Events of the last moments before the stop
     may be lost with it: of a partition that has later records, they do not join, so that it is read-only; of
     one that has none, nothing else shows it."""
     is_complete: bool = False
     """True: no file that was used since the checkpoint is missing, or was overwritten since."""
+    keys_after: set[PartitionKey] = field(default_factory=set)
+    """Partitions with records in groups after the checkpoint began."""
 
     def records_of(self, key: PartitionKey) -> tuple[list[JournalRecord], Callable[[JournalRecord], bytes]]:
         """One partition's records, and a function that reads the batches of one of them."""
@@ -54,7 +58,7 @@ def read_journal(
     """Read all files with a seq from `first_seq` on; `next_group` is the checkpoint's. `is_newest`: that
     checkpoint is the newest, so that every group since is in the files, or is missing. Blocks."""
     files: list[tuple[JournalFileHeader, File]] = []
-    contents = JournalContents(next_seq=first_seq, next_group=next_group)
+    contents = JournalContents(next_seq=first_seq, next_group=next_group, first_group_after=next_group)
     for name in disk.list(paths.JOURNAL):
         if paths.parse_journal_file(name) is None:
             continue
@@ -116,5 +120,7 @@ def _read_file(
         for record in group.records:
             key = (UUID(bytes=record.topic), record.partition)
             contents.records.setdefault(key, []).append((file, record))
+            if group.number >= contents.first_group_after:
+                contents.keys_after.add(key)
     contents.next_group = max(contents.next_group, end_group)
     return end_group

@@ -135,7 +135,8 @@ class Startup:
                 if key != STATE and status(key[0]) == "live":
                     self._recover(key)
                 elif key != STATE and status(key[0]) == "unknown":
-                    self._quarantine(key)
+                    if key in keys or not self._was_purged(key):
+                        self._quarantine(key)
                 elif key != STATE and key in keys:
                     self._remove(key, "")
             for key in sorted(deleted_keys):
@@ -149,6 +150,12 @@ class Startup:
     def _remove(self, key: PartitionKey, suffix: str) -> None:
         self._disk.remove_folder(paths.partition_folder(*key) + suffix)
         self.report.removed.append(key)
+
+    def _was_purged(self, key: PartitionKey) -> bool:
+        """Whether nothing of the partition, which has no folder, is left but journal records from before the
+        newest checkpoint, without a row in it: its topic was deleted, and the tombstone dropped. Their files
+        are free, but they are read if the checkpoint needs an older one for a fenced partition (R10)."""
+        return self._complete and key not in self._rows and key not in self._journal.keys_after
 
     def _quarantine(self, key: PartitionKey) -> None:
         folder = paths.partition_folder(*key)
