@@ -53,6 +53,34 @@ def test_large_frames_are_whole(size: int) -> None:
     assert read_frames(reader(), b"".join(map(framed, sent)), 60_000) == sent
 
 
+@pytest.mark.parametrize("size", [200_000, POOLED_BYTES, 3_500_000])
+@pytest.mark.parametrize("first", [9_000, 100_000])
+def test_a_large_frame_is_received_while_the_one_before_it_waits(first: int, size: int) -> None:
+    frames = reader()
+    frame, large = produce(first), produce(size)
+    sent = memoryview(framed(frame) + framed(large))
+    received = 0
+
+    def receive(end: int) -> None:
+        nonlocal received
+        while received < end and not (frames.has_frame and received > len(frame) + 4):
+            buffer = frames.receive_buffer()
+            count = min(len(buffer), end - received)
+            assert count, "a buffer is never empty"
+            buffer[:count] = sent[received : received + count]
+            buffer.release()
+            frames.advance(count)
+            received += count
+            assert frames.prepare_receive()
+
+    receive(6_000)
+    receive(len(frame) + 4 + 10_000)
+    assert bytes(frames.next() or b"") == frame
+    assert frames.prepare_receive(), "the request waits: reading goes on until the next one is whole"
+    receive(len(sent))
+    assert bytes(frames.next() or b"") == large
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(8, 300_000), max_size=6), st.lists(st.integers(1, 400_000), min_size=1, max_size=5)

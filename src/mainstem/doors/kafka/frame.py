@@ -244,11 +244,12 @@ class FrameReader:
             self._start = self._end = 0
             self._release_pooled(pooled)
             return True
+        size = self._next_bytes()
+        is_large = size > LARGE_FRAME_BYTES or (self._is_budget_scarce and not self._held_bytes)
+        if is_large and not self.has_frame:
+            self._move_to_large(size, pooled)
+            return self._grow()
         if not self._held_bytes:
-            size = self._next_bytes()
-            if (size > LARGE_FRAME_BYTES or self._is_budget_scarce) and not self.has_frame:
-                self._move_to_large(size, pooled)
-                return self._grow()
             self._add_held(POOLED_BYTES)
         return True
 
