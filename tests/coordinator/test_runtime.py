@@ -15,7 +15,7 @@ from mainstem.log.errors import StorageError
 from mainstem.log.storage import record_batch as batches
 from mainstem.promise import Promise
 from tests.coordinator.state_rig import StateRig, code, done
-from tests.support.fake_state import FakeStateDisk, packed_snapshot
+from tests.support.fake_state import FakeStateDisk, packed_snapshot, unpacked_snapshot
 
 
 def names(rig: StateRig) -> list[str]:
@@ -262,14 +262,14 @@ def test_a_damaged_snapshot_is_refused_and_the_previous_one_used(
 
 def test_every_flipped_byte_of_a_snapshot_is_noticed() -> None:
     data = packed_snapshot(7, [b"one", b"two"])
-    assert [bytes(record) for record in snapshot.unpack(data, 7, "x")] == [b"one", b"two"]
+    assert unpacked_snapshot(data, 7) == [b"one", b"two"]
     for position in range(len(data)):
         flipped = bytearray(data)
         flipped[position] ^= 0x40
         with pytest.raises((StateDamaged, StateTooNew)):
-            list(snapshot.unpack(bytes(flipped), 7, "x"))
+            unpacked_snapshot(bytes(flipped), 7)
         with pytest.raises(StateDamaged):
-            list(snapshot.unpack(data[:position], 7, "x"))
+            unpacked_snapshot(data[:position], 7)
 
 
 def test_a_shortened_log_without_a_valid_snapshot_is_refused_with_what_to_do() -> None:
@@ -314,7 +314,7 @@ def test_records_written_during_a_snapshot_are_not_in_it(monkeypatch: pytest.Mon
     rig.clock.run()
     before = rig.state()
     data = rig.disk.files[snapshot.path_of(3)]
-    assert len(list(snapshot.unpack(data, 3, "x"))) == 3
+    assert len(unpacked_snapshot(data, 3)) == 3
     rig.restart()
     assert rig.state() == before
 

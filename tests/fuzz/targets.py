@@ -43,6 +43,7 @@ from tests.doors.kafka.oracle import entity_of
 from tests.log.logs import TOPIC
 from tests.log.logs import LogRig as Log
 from tests.support.clock import SimClock
+from tests.support.fake_state import unpacked_snapshot
 from tests.test_node import NodeRig
 
 FuzzTarget = Callable[[bytes], None]
@@ -231,12 +232,12 @@ def files(data: bytes) -> None:
         partition_snapshot.decode(content)
         checkpoint.decode(content)
     with contextlib.suppress(LogFolderError):
-        list(state_snapshot.unpack(data, 5, "snapshot-5"))
+        unpacked_snapshot(data, 5)
     with contextlib.suppress(LogFolderError):
         fields = struct.pack(
             ">8sHqIQ", state_snapshot.MAGIC, state_snapshot.VERSION, 5, len(data) % 7, len(data)
         )
-        list(state_snapshot.unpack(fields + struct.pack(">I", crc32c(fields + data)) + data, 5, "snapshot-5"))
+        unpacked_snapshot(fields + struct.pack(">I", crc32c(fields + data)) + data, 5)
 
 
 class StateRecordsTarget:

@@ -21,7 +21,7 @@ from mainstem.log.storage.leader_epochs import LeaderEpochs
 from mainstem.log.storage.producer_state import ProducerBatch, ProducerWindow
 from mainstem.search.blocks import token_filter
 from mainstem.search.index import layout
-from tests.support.fake_state import packed_snapshot
+from tests.support.fake_state import packed_snapshot, unpacked_snapshot
 
 PAGE = (Path(mainstem.log.__path__[0]) / "FORMAT.md").read_text()
 
@@ -95,7 +95,7 @@ def test_the_example_of_a_snapshot() -> None:
 def test_the_example_of_a_state_snapshot() -> None:
     data = example("state-snapshot")
     codec = RecordCodec([TopicCreated, ProducerIdBlock])
-    records = [codec.decode(record, "in the example") for record in snapshot.unpack(data, 3, "the example")]
+    records = [codec.decode(record, "in the example") for record in unpacked_snapshot(data, 3)]
     assert records == [
         TopicCreated(UUID(int=77), "orders", 2, {"retention.ms": "-1"}),
         ProducerIdBlock(1000),

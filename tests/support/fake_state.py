@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from mainstem.coordinator.runtime.snapshot import SnapshotWriter, path_of
+from mainstem.coordinator.runtime.snapshot import SnapshotWriter, path_of, read
 from mainstem.log.disk.contract import Buffer, Disk
 from mainstem.log.errors import OffsetOutOfRange, StorageError
 from mainstem.log.partition.partition import AppendedBatch, BatchSlice
@@ -135,6 +135,13 @@ class FakeStateDisk:
 
     def sync_now(self, files: Sequence[FakeStateFile], folders: Sequence[str] = ()) -> None:
         self.sync(files, folders).result()
+
+
+def unpacked_snapshot(data: bytes, offset: int) -> list[bytes]:
+    """The records of a snapshot file with these bytes. StateDamaged, StateTooNew."""
+    disk, path = FakeStateDisk(), path_of(offset)
+    disk.files[path] = data
+    return [bytes(record) for record in read(cast(Disk, disk), path, offset)]
 
 
 def packed_snapshot(offset: int, records: Sequence[bytes]) -> bytes:

@@ -91,7 +91,7 @@ class OfflineState:
             path = snapshot.path_of(offset)
             self._topics.reset()
             try:
-                for record in snapshot.unpack(self._disk.read_all(path), offset, path):
+                for record in snapshot.read(cast(Disk, self._disk), path, offset):
                     self._apply(record, f"in {path}")
             except (StateDamaged, StateTooNew, OSError) as error:
                 is_oldest = offset == offsets[-1]
@@ -107,7 +107,7 @@ class OfflineState:
         for offset in offsets:
             path = snapshot.path_of(offset)
             try:
-                for record in snapshot.unpack(self._disk.read_all(path), offset, path):
+                for record in snapshot.read(cast(Disk, self._disk), path, offset):
                     self._codec.decode(record, f"in {path}")
             except (StateDamaged, StateTooNew, OSError) as error:
                 self.findings.append(Finding("derived", path, str(error), "a newer snapshot is whole"))

@@ -17,7 +17,7 @@ loses nothing. Refuses: a file with a wrong size, checksum or version.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import crc32c
 
@@ -107,18 +107,13 @@ def read(disk: Disk, path: str, offset: int) -> Iterator[memoryview]:
     StateDamaged, StateTooNew, OSError."""
     file = disk.open(path)
     try:
-        yield from _records(file.pread, file.size(), offset, path)
+        yield from _records(file, offset, path)
     finally:
         file.close()
 
 
-def unpack(data: bytes, offset: int, path: str) -> Iterator[memoryview]:
-    """As `read`, of the bytes of a file."""
-    return _records(lambda length, position: data[position : position + length], len(data), offset, path)
-
-
-def _records(pread: Callable[[int, int], bytes], size: int, offset: int, path: str) -> Iterator[memoryview]:
-    head = pread(HEADER_BYTES, 0)
+def _records(file: File, offset: int, path: str) -> Iterator[memoryview]:
+    size, head = file.size(), file.pread(HEADER_BYTES, 0)
     if len(head) < HEADER_BYTES:
         raise StateDamaged(f"the snapshot {path} is cut: {size} bytes")
     magic, version, stored_offset, count, length = _FIELDS.unpack_from(head)
@@ -132,17 +127,15 @@ def _records(pread: Callable[[int, int], bytes], size: int, offset: int, path: s
         raise StateDamaged(f"the snapshot {path} is cut: {size - HEADER_BYTES} of {length} bytes")
     crc = crc32c.crc32c(head[: _FIELDS.size])
     for position in range(HEADER_BYTES, size, READ_BYTES):
-        crc = crc32c.crc32c(pread(READ_BYTES, position), crc)
+        crc = crc32c.crc32c(file.pread(READ_BYTES, position), crc)
     if crc != _CRC.unpack_from(head, _FIELDS.size)[0]:
         raise StateDamaged(f"the checksum of the snapshot {path} is wrong")
     if stored_offset != offset:
         raise StateDamaged(f"the snapshot {path} is of offset {stored_offset}: it was renamed")
-    yield from _iter_records(pread, size, count, path)
+    yield from _iter_records(file, size, count, path)
 
 
-def _iter_records(
-    pread: Callable[[int, int], bytes], size: int, count: int, path: str
-) -> Iterator[memoryview]:
+def _iter_records(file: File, size: int, count: int, path: str) -> Iterator[memoryview]:
     chunk, chunk_begin, position = memoryview(b""), HEADER_BYTES, 0
     """The piece of the file in memory, its place in the file, and the next record's place in it."""
 
@@ -153,7 +146,7 @@ def _iter_records(
         chunk_begin, position = chunk_begin + position, 0
         if chunk_begin + needed > size:
             raise StateDamaged(f"the snapshot {path} holds fewer records than it says")
-        chunk = memoryview(pread(max(needed, READ_BYTES), chunk_begin))
+        chunk = memoryview(file.pread(max(needed, READ_BYTES), chunk_begin))
 
     for _ in range(count):
         require(_LENGTH.size)
