@@ -8,12 +8,17 @@ the other 28 partitions acknowledged an event and returned one in it. Owns: the 
 Judged: nothing acknowledged is lost, also after kill -9; the others are never refused; the 4 accept events
 again without a restart. Exit code 1 if not, or if fewer than 99 % of the seconds are available, or if the 4
 need more than 10 s after the last hiccup.
+
+Full load is 70 % of what the same clients reach in the first half minute, when nothing limits them. With more
+than that the disk writes back in bursts and the clients wait for the processor, so that seconds are missing
+without any fault. `--hiccup 0` is the run to compare with: the same load, no fault.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import random
 import signal
 import sys
@@ -42,6 +47,10 @@ RETENTION_BYTES = 64 << 20
 REMEMBERED = 3000
 """Newest acknowledged events of each partition that the last judgement looks for."""
 UNREAD_MAX = 5000
+LOAD = 0.7
+"""Full load, as a part of what an unlimited flood reaches."""
+CATCH_UP_S = 0.2
+"""What the flood was late by is sent later up to this much; the rest is not sent."""
 WAIT_S = 60.0
 QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 250}
 
@@ -67,6 +76,8 @@ class HiccupLedger:
     lost: list[str] = field(default_factory=list)
     refusals: Counter[tuple[int, str]] = field(default_factory=Counter)
     """(partition, error) of probes."""
+    late_s: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
+    """Second -> by how much probes were sent later than intended, at most: this process did not run."""
     last_refusal_s: list[float] = field(default_factory=lambda: [0.0] * PARTITIONS)
     last_acknowledgement_s: list[float] = field(default_factory=lambda: [0.0] * PARTITIONS)
 
@@ -77,6 +88,11 @@ class HiccupLedger:
     def unread(self) -> int:
         """Events that were acknowledged and not read yet."""
         return sum(map(len, self.acknowledged))
+
+    def on_late(self, late_s: float) -> None:
+        """Probes are sent later than intended by `late_s`."""
+        second = self.second()
+        self.late_s[second] = max(self.late_s[second], late_s)
 
     def on_acknowledged(self, partition: int, offset: int, head: bytes) -> None:
         """An event was acknowledged."""
@@ -102,13 +118,19 @@ class HiccupLedger:
         elif other != head:
             self.lost.append(f"partition {partition}, offset {offset}: {other!r} and {head!r}")
 
-    def available(self, seconds: int) -> list[int]:
-        """Seconds, of the first ones, in which each healthy partition acknowledged and returned an event."""
-        healthy = range(FAILING, PARTITIONS)
-        common = set(range(seconds))
-        for partition in healthy:
-            common &= self.acknowledged_in[partition] & self.read_in[partition]
-        return sorted(common)
+    def missing(self, seconds: int) -> dict[int, str]:
+        """The seconds, of the first ones, in which a healthy partition did not acknowledge an event or did
+        not return one -> what was missing."""
+        missing = {}
+        for second in range(seconds):
+            silent = [n for n in range(FAILING, PARTITIONS) if second not in self.acknowledged_in[n]]
+            unread = [n for n in range(FAILING, PARTITIONS) if second not in self.read_in[n]]
+            if silent or unread:
+                missing[second] = (
+                    f"{len(silent)} partitions acknowledged nothing, {len(unread)} returned nothing;"
+                    f" probes were sent up to {self.late_s[second]:.2f} s late"
+                )
+        return missing
 
 
 def head_of(value: bytes) -> bytes:
@@ -125,10 +147,12 @@ class Load:
         self._rng = random.Random(seed)
         self._ending = threading.Event()
         self._reading = threading.Event()
+        self.bytes_per_s = math.inf
+        """What the flood sends at most, over all partitions together."""
         self.churned = 0
         healthy, failing = range(FAILING, PARTITIONS), range(FAILING)
         works = (
-            partial(self._produce, healthy, 64_000, True), partial(self._produce, failing, 16_000, False),
+            partial(self._produce, healthy, 64_000), partial(self._produce, failing, 16_000),
             self._probe, self._read, self._churn,
         )  # fmt: skip
         self._threads = [threading.Thread(target=work, daemon=True) for work in works]
@@ -170,14 +194,17 @@ class Load:
     def _producer(self, **settings: object) -> Producer:
         return Producer({"bootstrap.servers": self._address, **QUIET, "acks": "all", **settings})
 
-    def _produce(self, partitions: range, queue_kb: int, is_full: bool) -> None:
-        """As fast as events are accepted and read; now and then a large batch, which is synced directly."""
+    def _produce(self, partitions: range, queue_kb: int) -> None:
+        """As fast as events are accepted and read, up to `bytes_per_s`; now and then a large batch, which is
+        synced directly."""
         producer = self._producer(
             **{"queue.buffering.max.kbytes": queue_kb, "message.timeout.ms": 120_000, "linger.ms": 5}
         )
         filling = random.Random(partitions.start).randbytes(VALUE_BYTES)
         number = 0
+        due_s = time.monotonic()
         while not self._ending.is_set():
+            before = number
             for target in partitions:
                 for _ in range(40 if number % 113 == 0 else 4):
                     number += 1
@@ -187,7 +214,12 @@ class Load:
                         producer.produce(TOPIC, head + b" " + filling, partition=target, on_delivery=callback)
                     except BufferError:
                         producer.poll(0.01)
-            producer.poll(0 if is_full else 0.02)
+            producer.poll(0)
+            sent_bytes = (number - before) * VALUE_BYTES
+            due_s = max(due_s, time.monotonic() - CATCH_UP_S)
+            due_s += sent_bytes / (self.bytes_per_s * len(partitions) / PARTITIONS)
+            while due_s > time.monotonic() and not self._ending.is_set():
+                producer.poll(0.005)
             while self._ledger.unread() > UNREAD_MAX and not self._ending.is_set():
                 producer.poll(0.01)
         producer.flush(WAIT_S)
@@ -196,8 +228,13 @@ class Load:
         """Small events to every partition, without a second try."""
         producer = self._producer(**{"retries": 0, "linger.ms": 0, "message.timeout.ms": 20_000})
         number = 0
-        while not self._ending.wait(PROBE_INTERVAL_S):
+        due_s = time.monotonic()
+        while not self._ending.is_set():
             number += 1
+            due_s += PROBE_INTERVAL_S
+            self._ending.wait(max(0.0, due_s - time.monotonic()))
+            self._ledger.on_late(time.monotonic() - due_s)
+            due_s = max(due_s, time.monotonic() - PROBE_INTERVAL_S)
             for target in range(PARTITIONS):
                 head = f"probe-{target}-{number}".encode()
                 callback = partial(self._probed, head)
@@ -241,7 +278,9 @@ class HiccupResult:
     """What a run showed."""
 
     seconds: int
-    available: int
+    missing: dict[int, str]
+    """Seconds that are not available -> why."""
+    flood_bytes_per_s: float
     events: int
     hiccups: int
     topics: int
@@ -255,12 +294,13 @@ class HiccupResult:
     @property
     def available_percent(self) -> float:
         """Part of the seconds that are available."""
-        return 100 * self.available / self.seconds
+        return 100 * (1 - len(self.missing) / self.seconds)
 
     def __str__(self) -> str:
         return (
             f"{self.seconds} s, {self.hiccups} hiccups, {self.topics} topics created and deleted,"
-            f" {self.events:,} events acknowledged: {self.available_percent:.2f} % of the seconds available;"
+            f" {self.events:,} events acknowledged, {self.flood_bytes_per_s / 1e6:.0f} MB/s at most:"
+            f" {self.available_percent:.2f} % of the seconds available;"
             f" {self.refusals} probes refused by the {FAILING} failing partitions, which accepted events"
             f" again {self.recovery_s:.1f} s after the last hiccup; {len(self.faults)} faults"
         )
@@ -275,8 +315,10 @@ def folders_of(data: Path) -> list[str]:
     return [f"/{topic}-{number}/" for number in range(FAILING)]
 
 
-def run(folder: Path, *, seconds: float, every_s: float, hiccup_s: float, seed: int) -> HiccupResult:
-    """One run on an empty folder."""
+def run(
+    folder: Path, *, seconds: float, every_s: float, hiccup_s: float, seed: int, warm_up_s: float
+) -> HiccupResult:
+    """One run on an empty folder. `hiccup_s` 0: without hiccups."""
     ledger = HiccupLedger()
     sync_faults = SyncFaults(folder / "rules")
     server = Server(folder / "data", log_level="warning", log_retention_check_interval_ms=2000)
@@ -286,7 +328,7 @@ def run(folder: Path, *, seconds: float, every_s: float, hiccup_s: float, seed: 
         config = {"segment.bytes": str(8 << 20), "retention.bytes": str(RETENTION_BYTES)}
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config=config)])[TOPIC].result(WAIT_S)
         with Load(server.address, ledger, seed) as load:
-            time.sleep(5)  # the folders, and the journal's files
+            limit_flood(load, ledger, warm_up_s)
             folders = folders_of(server.data)
             ledger.started_s = time.monotonic()
             for partition in range(PARTITIONS):
@@ -295,14 +337,15 @@ def run(folder: Path, *, seconds: float, every_s: float, hiccup_s: float, seed: 
             hiccups = 0
             while ledger.second() + every_s <= seconds:
                 time.sleep(every_s - hiccup_s)
-                sync_faults.hiccup(hiccup_s, *folders)
-                hiccups += 1
+                if hiccup_s:
+                    sync_faults.hiccup(hiccup_s, *folders)
+                    hiccups += 1
             healed_s = time.monotonic()
             recovery_s = wait_for_recovery(ledger, healed_s)
             whole_seconds = ledger.second()
             load.end_writing()
             wait_until_read(ledger)
-        available = len(ledger.available(whole_seconds))
+        missing = ledger.missing(whole_seconds)
         server.restart(kill=True)
         ledger.lost += lost_after_restart(server.address, ledger)
     faults = list(ledger.lost)
@@ -317,8 +360,18 @@ def run(folder: Path, *, seconds: float, every_s: float, hiccup_s: float, seed: 
     faults += [line for line in server.logs().splitlines() if "Traceback" in line]
     failing_refusals = sum(count for (target, _), count in ledger.refusals.items() if target < FAILING)
     return HiccupResult(
-        whole_seconds, available, ledger.count, hiccups, load.churned, recovery_s, failing_refusals, faults
-    )
+        whole_seconds, missing, load.bytes_per_s, ledger.count, hiccups, load.churned, recovery_s,
+        failing_refusals, faults,
+    )  # fmt: skip
+
+
+def limit_flood(load: Load, ledger: HiccupLedger, warm_up_s: float) -> None:
+    """Limit the flood to a part of what is acknowledged without a limit in `warm_up_s`."""
+    time.sleep(3)  # the folders, and the journal's files
+    before = ledger.count
+    time.sleep(warm_up_s)
+    load.bytes_per_s = LOAD * (ledger.count - before) * VALUE_BYTES / warm_up_s
+    time.sleep(2)  # what the unlimited flood has queued
 
 
 def wait_for_recovery(ledger: HiccupLedger, healed_s: float) -> float:
@@ -381,16 +434,18 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--every", type=float, default=10, help="seconds from hiccup to hiccup")
-    parser.add_argument("--hiccup", type=float, default=0.5, help="seconds")
+    parser.add_argument("--hiccup", type=float, default=0.5, help="seconds; 0: none")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="hiccups-") as folder:
         result = run(
             Path(folder), seconds=options.minutes * 60, every_s=options.every, hiccup_s=options.hiccup,
-            seed=options.seed,
+            seed=options.seed, warm_up_s=30,
         )  # fmt: skip
     print(result)
+    for second, what in result.missing.items():
+        print(f"second {second}: {what}")
     for fault in result.faults[:20]:
         print(f"FAULT {fault}")
     sys.exit(0 if not result.faults and result.available_percent >= 99 and result.recovery_s <= 10 else 1)

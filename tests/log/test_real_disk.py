@@ -8,8 +8,11 @@ import errno
 import os
 import resource
 import signal
+import socket
 import stat
+import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -371,6 +374,34 @@ def test_the_sync_process_keeps_only_the_journal_file_open_until_it_is_closed(tm
         assert open_paths_of(disk) == ["journal/1"]
 
     run(tmp_path, script)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority")
+def test_checkpoints_wait_for_the_disk_with_a_priority_relative_to_the_servers() -> None:
+    """An absolute one is far below that of a server with a high priority, whose journal fills meanwhile, and
+    above that of a server with a low one."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    pairs = [socket.socketpair() for _ in sync_process.CHANNEL_THREADS]
+    theirs = [pair[1].fileno() for pair in pairs]
+    command = ["nice", "-n", "7", sys.executable, "-I", "-S", sync_process.__file__, *map(str, theirs)]
+    checkpoints = sync_process.CHANNEL_THREADS[sync_process.BACKGROUND]
+    others = 1 + sum(sync_process.CHANNEL_THREADS) - checkpoints
+    expected = sorted([min(own + 7, 19)] * others + [min(own + 12, 19)] * checkpoints)
+    with subprocess.Popen(command, pass_fds=theirs) as process, contextlib.ExitStack() as sockets:
+        for pair in pairs:
+            pair[1].close()
+            sockets.enter_context(pair[0])  # when they are closed, the process ends
+        deadline = time.monotonic() + 20
+        while nice_values(process.pid) != expected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert nice_values(process.pid) == expected
+    assert process.returncode == 0
+
+
+def nice_values(pid: int) -> list[int]:
+    """Of the process's threads."""
+    stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return sorted(int(line.rsplit(")", 1)[1].split()[16]) for line in stats)
 
 
 def test_a_new_sync_process_gets_the_journal_file_again(tmp_path: Path) -> None:

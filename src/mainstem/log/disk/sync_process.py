@@ -132,10 +132,12 @@ class Channel:
         return message, list(descriptors)
 
     def run(self, nice: int) -> None:
-        """Serve requests in this thread until the server is gone: receive, execute, reply."""
+        """Serve requests in this thread until the server is gone: receive, execute, reply. On Linux the
+        thread is as much nicer than the server as `nice` says."""
         if nice and sys.platform == "linux":
+            own = os.getpriority(os.PRIO_PROCESS, 0)
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(own + nice, 19))
         descriptors: list[int] = []
         while True:
             try:
