@@ -44,6 +44,7 @@ ALSO = (
     "offset beyond the end",
     "forge lines of the log",
     "nanoseconds",
+    "Retention deletes",
 )
 STATES = ("shown", "part: ", "open", "not here: ")
 

@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -374,6 +375,51 @@ def test_the_sync_process_keeps_only_the_journal_file_open_until_it_is_closed(tm
         assert open_paths_of(disk) == ["journal/1"]
 
     run(tmp_path, script)
+
+
+@pytest.mark.parametrize("how", ["open", "not open", "closed later", "folder"])
+def test_the_blocks_of_a_large_deleted_file_are_freed_in_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """That takes long on a busy disk, and nothing else would run meanwhile. It happens when the last name and
+    the last descriptor are gone: in this thread a name may go only while a descriptor is open, and no
+    descriptor without a name may be closed."""
+    real_close, real_unlink = os.close, os.unlink
+    closed_here: list[int] = []
+    unlinked: list[str] = []
+
+    def close(descriptor: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and not status.st_nlink:
+                closed_here.append(descriptor)
+        real_close(descriptor)
+
+    def unlink(path: str) -> None:
+        assert path in {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+        unlinked.append(path)
+        real_unlink(path)
+
+    async def script(disk: RealDisk) -> None:
+        disk.make_folder("a")
+        file = disk.open("a/f", create=True)
+        file.pwrite(bytes(2 << 20), 0)
+        if how == "not open":
+            file.close()
+        monkeypatch.setattr(os, "close", close)
+        monkeypatch.setattr(os, "unlink", unlink)
+        if how == "folder":
+            disk.remove_folder("a")
+        else:
+            disk.unlink("a/f")
+        assert not disk.exists("a/f")
+        if how == "closed later":
+            await asyncio.sleep(0.05)
+        file.close()
+        assert len(unlinked) == 1
+
+    run(tmp_path, script)
+    assert closed_here == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority")

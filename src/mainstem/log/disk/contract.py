@@ -90,7 +90,8 @@ class Disk(Protocol):
         """Rename a file or folder atomically. A file `target` is replaced."""
 
     def unlink(self, path: str) -> None:
-        """Delete the file. It may be missing. An open File of it still works until it is closed."""
+        """Delete the file. It may be missing. An open File of it still works until it is closed. The room it
+        takes on the disk is free a little later."""
 
     def read_all(self, path: str) -> bytes:
         """The whole contents of a small file. May block."""

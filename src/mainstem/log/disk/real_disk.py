@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mainstem.log.disk import sync_process
 from mainstem.log.disk.contract import Buffer, File, SyncResults
+from mainstem.log.disk.deleted_files import DeletedFiles
 from mainstem.log.disk.open_files import OpenFiles, is_essential
 from mainstem.log.disk.sync_client import BACKGROUND, COMMIT, JOURNAL, READ, Descriptors, Errnos, SyncClient
 from mainstem.promise import Promise
@@ -129,8 +130,7 @@ class RealFile:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             self._disk.files.on_closed(self)
-            self._disk.on_descriptor_closed(descriptor)
-            os.close(descriptor)
+            self._disk.close_descriptor(descriptor)
 
 
 class RealDisk:
@@ -141,6 +141,7 @@ class RealDisk:
         self.files = OpenFiles(open_files)
         """The files with a descriptor. Used by `RealFile`."""
         self.max_unsynced_files = self.files.max_unsynced_files
+        self._deleted_files = DeletedFiles(self.files)
         self._client = SyncClient(loop, self.files.release_spares)
         self._lock = -1
         self.has_nowait = bool(_NOWAIT_FLAG) and hasattr(os, "preadv")
@@ -229,7 +230,7 @@ class RealDisk:
                 if os.path.isdir(path) and not os.path.islink(path):
                     self.remove_folder(f"{folder}/{name}")
                 else:
-                    os.unlink(path)
+                    self._deleted_files.unlink(path)
             os.rmdir(full)
 
     def rename(self, source: str, target: str) -> None:
@@ -237,7 +238,7 @@ class RealDisk:
 
     def unlink(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.full_path(path))
+            self._deleted_files.unlink(self.full_path(path))
 
     def read_all(self, path: str) -> bytes:
         with open(self.files.open(self.full_path(path), os.O_RDONLY), "rb") as file:
@@ -377,9 +378,10 @@ class RealDisk:
         self._client.submit(JOURNAL, sync_process.SYNC, lambda: ([file.open()], 1, [])).then(replied)
         return out
 
-    def on_descriptor_closed(self, descriptor: int) -> None:
-        """Called by `RealFile` before it closes this descriptor."""
+    def close_descriptor(self, descriptor: int) -> None:
+        """Close the descriptor of a `RealFile`."""
         self._client.on_descriptor_closed(descriptor)
+        self._deleted_files.close(descriptor)
 
     def sync_each(self, files: Sequence[File], folders: Sequence[str] = ()) -> Promise[SyncResults]:
         return self._sync_results(BACKGROUND, files, folders)
@@ -463,6 +465,7 @@ class RealDisk:
     def close(self) -> None:
         self._client.close()
         self.files.close()
+        self._deleted_files.end()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
