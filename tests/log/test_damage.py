@@ -246,6 +246,16 @@ def test_a_failing_read_fails_one_read_and_not_the_partition() -> None:
     assert read_header(rig.partition.read_blocking(0, 100).data).base_offset == 0
 
 
+def test_a_failing_read_of_a_sequential_reader_fails_with_the_same_error() -> None:
+    rig, _ = filled()
+    sequential(rig)
+    read = rig.partition.read(0, 100)
+    assert isinstance(read, BatchSlice)
+    rig.disk.fail = lambda call, path: call == "pread_nowait"  # as without descriptors
+    with pytest.raises(StorageError):
+        rig.partition.read(read.next_offset, 1 << 20)
+
+
 def test_an_uncached_read_that_fails_in_the_sync_process_fails_its_promise() -> None:
     rig, _ = filled(cold=True)
     rig.disk.prefetch = lambda file, position, length: Promise.failed(OSError("the disk failed"))  # type: ignore[method-assign]

@@ -73,8 +73,8 @@ class PartitionReader:
             ):
                 try:
                     data = segment.file().pread_nowait(length, position)
-                except FileNotFoundError:
-                    data = None  # the file was removed from under the server: the long way finds the damage
+                except OSError:
+                    data = None  # the long way finds the damage of a removed file, or raises StorageError
                 if data is not None and len(data) == length:
                     next_offset = min(end, segments.end_of(segment))
                     self._remember(next_offset, segment, limit)
