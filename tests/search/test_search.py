@@ -239,6 +239,32 @@ def test_a_damaged_batch_is_reported_and_the_rest_is_searched(tmp_path: Path) ->
     run_on_search_rig(tmp_path, work)
 
 
+@pytest.mark.parametrize("log_start", [0, 5])
+def test_damage_where_a_segment_or_the_log_begins_is_reported_at_its_first_offset(
+    tmp_path: Path, log_start: int
+) -> None:
+    async def work(rig: SearchRig) -> None:
+        await rig.engine.create_topic("orders", partitions=1, settings={"segment.bytes": str(1 << 20)})
+        for batch in range(6):
+            value = f"word in batch {batch} ".encode() + bytes(40_000)
+            await rig.append("orders", 0, [(None, value, (), NOW_MS)] * 10)
+        await rig.engine.delete_records("orders", 0, log_start)
+        (first, start, _), (second, *_), *_ = await rig.engine.byte_ranges("orders", 0, log_start, 60)
+        base = int(Path(second).stem)
+        for path, position, lost in ((second, 0, {base}), (first, start, {log_start, base})):
+            with open(rig.folder / path, "r+b") as file:
+                file.seek(position + 8)  # the length of the batch
+                file.write(b"\xff")
+            result = await run(rig.local, SearchRequest(query="word", limit=None))
+            assert {unreadable.position.offset for unreadable in result.unreadable} == lost
+            expected = set(range(log_start, 60)) - set(range(base, base + 10))
+            assert {place[2] for place in result.places} == expected - (
+                set(range(10)) if len(lost) > 1 else set()
+            )
+
+    run_on_search_rig(tmp_path, work)
+
+
 def test_deletion_during_a_search_is_no_error(tmp_path: Path) -> None:
     async def work(rig: SearchRig) -> None:
         await fill(rig, batches=60)

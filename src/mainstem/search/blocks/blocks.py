@@ -56,13 +56,17 @@ def _cut(
         end = _block_end(view, uncut, start, block_bytes, base, index)
         assert start < end <= size, "a block ends after its start and within its range"
         next_header = _header_at(view, end)
+        if header is not None:
+            first_offset = header.base_offset
+        else:  # damage; a segment's file says with which offset it begins
+            first_offset = UNKNOWN_OFFSET if uncut.start + start else base
         # The newest block needs its exact time: it is compared with those of other partitions.
         newest_ms = next_header.base_timestamp if next_header is not None else _max_timestamp(view[start:end])
         yield BlockRange(
             uncut.path,
             uncut.start + start,
             uncut.start + end,
-            UNKNOWN_OFFSET if header is None else header.base_offset,
+            first_offset,
             OPEN_END if next_header is None else next_header.base_offset,
             max(newest_ms, -1 if header is None else header.max_timestamp),
             end < size or uncut.closed,

@@ -159,6 +159,8 @@ def scan_bytes(
     `locate_batches`). Positions in the rest of a paused scan are relative to `view`."""
     end_offset = None if offset_gaps else unit.high
     batches = list(locate_batches(view, end_offset=end_offset, offset_gaps=offset_gaps))
+    if not offset_gaps:
+        _name_first_damage(batches, unit)
     scan = _UnitScan(view, unit, query, task, batches)
     for group in _batch_groups(batches, task.newest_first):
         is_over = scan.search(group)
@@ -167,6 +169,15 @@ def scan_bytes(
             break
         task.on_progress(scan.result)
     return scan.result
+
+
+def _name_first_damage(batches: list[LocatedBatch], unit: Unit) -> None:
+    """If a unit begins with damage, no batch before it says which offset is lost first: it is the first of
+    the unit, if offsets of the unit are lost at all."""
+    if batches and batches[0].header is None:
+        following = batches[1].offset if len(batches) > 1 else unit.high
+        if following > unit.low:
+            batches[0] = batches[0]._replace(offset=unit.low)
 
 
 def _is_compressed(batch: LocatedBatch) -> bool:
