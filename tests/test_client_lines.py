@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,17 @@ import pytest
 from mainstem.printable import EXCERPT_CHARACTERS, escape_controls, excerpt
 from mainstem.serve import logs
 from mainstem.serve.log_limit import INTERVAL_S, LINES, TEXT_CHARACTERS_MAX
-from tests.support.hostile import FORGED, HOSTILE, MARK, attack_http, attack_kafka
+from tests.support.hostile import (
+    FORGED,
+    HOSTILE,
+    LINE_CHARACTERS_MAX,
+    MARK,
+    attack_http,
+    attack_kafka,
+    check_text_line,
+)
 from tests.support.server import Server
 
-LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (debug  |info   |warning|error  |critical) [\w.]+: .+")
-LINE_CHARACTERS_MAX = 4 * TEXT_CHARACTERS_MAX
-"""Audit lines have several fields of 500 characters."""
 GROUPS = logging.getLogger("mainstem.coordinator.groups")
 OWN = logging.getLogger("mainstem.log.partition")
 
@@ -48,13 +52,6 @@ def restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
-
-
-def check_text_line(line: str) -> None:
-    assert line.isprintable(), repr(line)
-    assert len(line) <= LINE_CHARACTERS_MAX
-    assert LINE.fullmatch(line), line
-    assert not line.startswith(FORGED)
 
 
 def check_json_line(line: str) -> None:

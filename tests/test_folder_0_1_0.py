@@ -30,7 +30,7 @@ from tests.data.make_folder_0_1_0 import (
     event_of,
 )
 from tests.doors.kafka.kit import produce_request
-from tests.faults.test_flood import SocketClient
+from tests.faults.attacks import SocketClient
 from tests.support.server import Server
 
 WAIT_S = 30.0

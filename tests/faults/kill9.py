@@ -13,7 +13,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -27,6 +27,7 @@ PARTITIONS = 3
 GROUP = "board"
 SEGMENT_BYTES = 1 << 20  # the least that Kafka takes: segments roll while we look
 SETTLE_S = 60.0
+ACCEPTS_AGAIN_S = 20.0
 
 CLIENT = {"log_level": 0, "reconnect.backoff.max.ms": 250}  # connection errors are what we are here for
 IDEMPOTENT = {"enable.idempotence": True, "acks": "all", "message.timeout.ms": 120_000}
@@ -240,6 +241,25 @@ def under_load(
             worker.join(20)
 
 
+def accepts_again(server: Server) -> None:
+    """AssertionError unless a topic can be created and written to within a while. That the other topic's
+    partitions accept events again, the writers show: they try again until each event has its answer."""
+    client = {"bootstrap.servers": server.address, **CLIENT}
+    admin, producer = AdminClient(client), Producer({**client, "retries": 0, "message.timeout.ms": 5000})
+    deadline = time.monotonic() + ACCEPTS_AGAIN_S
+    results: list[str] = []
+    while "" not in results:
+        assert time.monotonic() < deadline, f"no event is accepted {ACCEPTS_AGAIN_S} s later: {results}"
+        name = f"again-{server.deaths}-{time.monotonic_ns()}"
+        try:
+            admin.create_topics([NewTopic(name, 1, 1)])[name].result(5)
+        except KafkaException as error:
+            results.append(str(error))
+            continue
+        producer.produce(name, b"again", on_delivery=lambda error, _: results.append(str(error or "")))
+        producer.flush(10)
+
+
 def kill_and_restart(server: Server, rng: random.Random) -> None:
     """kill -9, sometimes once more in the middle of the recovery, then a start that is allowed to finish. Now
     and then a clean stop under load instead, which has to be clean."""
@@ -281,12 +301,13 @@ def run(
     seed: int,
     blow: Callable[[Server, random.Random], None] = kill_and_restart,
     environ: dict[str, str] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Ledger:
     """Strike the server `kills` times; AssertionError with seed, round and every broken promise. `environ`:
-    variables of the server's environment."""
+    variables of the server's environment. `settings`: its settings beside those of the loop."""
     rng = random.Random(seed)
     ledger = Ledger()
-    server = Server(folder / "data", durability=durability, log_level="warning")
+    server = Server(folder / "data", **{"durability": durability, "log_level": "warning", **(settings or {})})
     server.environ = environ or {}
     with server:
         admin = AdminClient({"bootstrap.servers": server.address, **CLIENT})

@@ -3,10 +3,11 @@ by the ack checker after each.
 
     python -m tests.faults.soak [--minutes M] [--seed N] [--only KIND ...]
 
-Owns: the kinds of fault that leave the clients alive, and the report. Writers, reader and judgement are
-kill9's. A life is one data folder: it is judged whole after each fault, so lives are short, and each begins
-with an empty folder. Memory and open files are reported for the lives in which the process never ends. Exit
-code 1, with seed and every broken promise, if one is broken.
+Owns: the list of kinds, the faults of processes and disks, and the report. The faults that clients are,
+soak_attacks has; those of a stopped folder, soak_damage. Writers, reader and judgement are kill9's. A life is
+one data folder: it is judged whole after each fault, so lives are short, and each begins with an empty
+folder. Memory and open files are reported for the lives in which the process never ends. Exit code 1, with
+seed and every broken promise, if one is broken.
 """
 
 from __future__ import annotations
@@ -24,21 +25,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.faults import disks, kill9
+from tests.faults import disks, kill9, soak_attacks, soak_damage
 from tests.faults.sync_faults import SyncFaults, sync_process_of
 from tests.support import lazyfs
 from tests.support.server import Server
 
 Blow = Callable[[Server, random.Random], None]
 A_LIFE = 15
-ACCEPTS_AGAIN_S = 20.0
 DISK_MEGABYTES = 2048
 """Of the small disk on which the full disk is played. A life's own events have to fit beside its reserve."""
 
@@ -145,25 +145,6 @@ def topics_come_and_go(server: Server) -> Iterator[None]:
             thread.join(60)
 
 
-def accepts_again(server: Server) -> None:
-    """AssertionError unless a topic can be created and written to within a while. That the other topic's
-    partitions accept events again, the writers show: they try again until each event has its answer."""
-    client = {"bootstrap.servers": server.address, **kill9.CLIENT}
-    admin, producer = AdminClient(client), Producer({**client, "retries": 0, "message.timeout.ms": 5000})
-    deadline = time.monotonic() + ACCEPTS_AGAIN_S
-    results: list[str] = []
-    while "" not in results:
-        assert time.monotonic() < deadline, f"no event is accepted {ACCEPTS_AGAIN_S} s later: {results}"
-        name = f"again-{server.deaths}-{time.monotonic_ns()}"
-        try:
-            admin.create_topics([NewTopic(name, 1, 1)])[name].result(5)
-        except KafkaException as error:
-            results.append(str(error))
-            continue
-        producer.produce(name, b"again", on_delivery=lambda error, _: results.append(str(error or "")))
-        producer.flush(10)
-
-
 def kill_under_deletions(server: Server, rng: random.Random) -> None:
     """kill -9 for the sync process, again and again, while topics come and go."""
     with topics_come_and_go(server):
@@ -172,7 +153,7 @@ def kill_under_deletions(server: Server, rng: random.Random) -> None:
             if (helper := sync_process_of(server)) is not None:
                 os.kill(helper, signal.SIGKILL)
         time.sleep(rng.uniform(0.0, 1.5))
-    accepts_again(server)
+    kill9.accepts_again(server)
 
 
 def segment_hiccups(sync_faults: SyncFaults) -> Blow:
@@ -184,7 +165,7 @@ def segment_hiccups(sync_faults: SyncFaults) -> Blow:
             for _ in range(rng.randint(1, 3)):
                 time.sleep(rng.uniform(0.0, 1.5))
                 sync_faults.hiccup(rng.uniform(0.1, 1.0), "/partitions/")
-        accepts_again(server)
+        kill9.accepts_again(server)
 
     return blow
 
@@ -215,6 +196,8 @@ class FaultKind:
     ends_the_process: bool = False
     small_disk: bool = False
     durability: tuple[str, ...] = ("disk",)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Of the server, beside those of kill9's loop."""
 
 
 KINDS = {
@@ -229,7 +212,21 @@ KINDS = {
     "power-cut": FaultKind(None, True),
     "segment-hiccup": FaultKind(None),
     "helper-under-deletions": FaultKind(kill_under_deletions),
+    "joins": FaultKind(
+        soak_attacks.join_without_end,
+        settings={"group_memory_max_bytes": soak_attacks.GROUP_MEMORY_BYTES},
+    ),
+    "http-bodies": FaultKind(soak_attacks.begin_bodies, settings=soak_attacks.HTTP),
+    "many-topics": FaultKind(soak_attacks.ask_for_many_topics),
+    "hostile-names": FaultKind(soak_attacks.forge_lines, settings={**soak_attacks.HTTP, "log_level": "info"}),
+    "lost-segments": FaultKind(soak_damage.lose_segments, ends_the_process=True, settings=soak_attacks.HTTP),
+    "damaged-checkpoint": FaultKind(None, ends_the_process=True),
+    "start-on-full-disk": FaultKind(soak_damage.start_on_a_full_disk, ends_the_process=True, small_disk=True),
+    "no-descriptors": FaultKind(soak_attacks.take_descriptors, settings=soak_attacks.HTTP),
 }
+
+WITH_FAILING_SYNCS = {"segment-hiccup": segment_hiccups, "damaged-checkpoint": soak_damage.damage_checkpoint}
+"""Kinds whose server has syncs that fail on request."""
 
 
 def missing_requirement(name: str) -> str | None:
@@ -238,7 +235,7 @@ def missing_requirement(name: str) -> str | None:
         return lazyfs.why_not()
     if name in ("failed-sync", "crash-point") and not shutil.which("strace"):
         return "strace"
-    return "the right to mount" if name == "full-disk" and os.geteuid() else None
+    return "the right to mount" if KINDS[name].small_disk and os.geteuid() else None
 
 
 @dataclass(slots=True)
@@ -276,9 +273,9 @@ def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, s
         if kind.small_disk:
             folder = stack.enter_context(disks.tmpfs(folder / "disk", DISK_MEGABYTES))
         strike, environ = kind.blow, {}
-        if name == "segment-hiccup":
+        if name in WITH_FAILING_SYNCS:
             sync_faults = SyncFaults(folder / "rules")
-            strike, environ = segment_hiccups(sync_faults), sync_faults.environ
+            strike, environ = WITH_FAILING_SYNCS[name](sync_faults), sync_faults.environ
         elif strike is None:
             folder /= "disk"
             strike = power_cut(stack.enter_context(lazyfs.mounted(folder, seed)))
@@ -287,7 +284,15 @@ def life(name: str, kind: FaultKind, blows: int, seed: int) -> tuple[int, int, s
             strike(server, rng)
             seen.look(server)
 
-        ledger = kill9.run(folder, durability=durability, kills=blows, seed=seed, blow=blow, environ=environ)
+        ledger = kill9.run(
+            folder,
+            durability=durability,
+            kills=blows,
+            seed=seed,
+            blow=blow,
+            environ=environ,
+            settings=kind.settings,
+        )
     died = f", {seen.deaths} deaths by kill -9" if seen.deaths else ""
     cost = died if kind.ends_the_process else f", {seen}"
     summary = f"{name}, durability {durability}: {blows} faults, seed {seed}{cost}"

@@ -18,8 +18,8 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.faults.attacks import descriptors
 from tests.faults.client import QUIET, WAIT_S, wait_for
-from tests.faults.test_flood import descriptors
 from tests.faults.test_stopped_client import MEMBER
 from tests.support.interfaces import interfaces
 from tests.support.server import Server

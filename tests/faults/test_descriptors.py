@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.doors.kafka.kit import batch, fetch_request, produce_request
-from tests.faults.test_flood import SocketClient, descriptors, flood, limit_descriptors
+from tests.faults.attacks import SocketClient, descriptors, flood, limit_descriptors
 from tests.support.server import Server
 
 KAFKA_STORAGE_ERROR = 56

@@ -3,115 +3,27 @@ server, and a client that was there before notices nothing."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import resource
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from mainstem.kafka_protocol.message import Message
-from tests.doors.kafka.kit import batch, decode_reply, fetch_request, produce_request, request_frame
+from tests.doors.kafka.kit import fetch_request, request_frame
+from tests.faults.attacks import (
+    MB,
+    WAIT_S,
+    SocketClient,
+    cpu_s,
+    descriptors,
+    flood,
+    limit_descriptors,
+    publish_by_http,
+    status,
+    unfinished_bodies,
+)
 from tests.faults.client import wait_for
 from tests.support.server import Server
-
-MB = 1 << 20
-WAIT_S = 10.0
-
-
-class SocketClient:
-    """A client on a plain socket, which may come from an address of its own."""
-
-    def __init__(self, server: Server, host: str = "127.0.0.1") -> None:
-        self.sock = socket.create_connection((server.host, server.port), WAIT_S, source_address=(host, 0))
-        self.sock.settimeout(WAIT_S)
-
-    def call(self, key: int, version: int, message: Message) -> Message:
-        """One request and its reply."""
-        self.sock.sendall(request_frame(key, version, 1, message))
-        size = int.from_bytes(self.exactly(4), "big")
-        return decode_reply(key, version, memoryview(self.exactly(size)))
-
-    def exactly(self, count: int) -> bytes:
-        """Read `count` bytes; ConnectionError if the server closes the connection."""
-        data = b""
-        while len(data) < count:
-            piece = self.sock.recv(count - len(data))
-            if not piece:
-                raise ConnectionError("closed")
-            data += piece
-        return data
-
-    def produce(self, topic: str = "t") -> int:
-        """The offset of an event that is durable."""
-        answer = self.call(0, 9, produce_request(topic, batch(b"x" * 100), timeout=20_000))
-        ((partition,),) = [topic.partition_responses for topic in answer.responses]
-        assert partition.error_code == 0
-        return int(partition.base_offset)
-
-    def create(self, topic: str) -> None:
-        """Make a topic."""
-        self.call(3, 9, Message(topics=[Message(name=topic)], allow_auto_topic_creation=True))
-
-    def close(self) -> None:
-        """Hang up."""
-        self.sock.close()
-
-
-def status(server: Server, field: str) -> int:
-    """A number of /proc/PID/status; memory in bytes."""
-    assert server.process is not None
-    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith(f"{field}:")]
-    return int(line.split()[1]) << 10
-
-
-def descriptors(server: Server, kind: str = "") -> int:
-    """How many the server has open, of one kind (such as "socket")."""
-    assert server.process is not None
-    count = 0
-    for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            count += os.readlink(link).startswith(kind)
-    return count
-
-
-def cpu_s(server: Server) -> float:
-    """Processor time that it has used, seconds."""
-    assert server.process is not None
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextlib.contextmanager
-def flood(server: Server, count: int, data: bytes = b"") -> Iterator[list[socket.socket]]:
-    """`count` connections from many addresses of this machine; `data` was sent on each."""
-    open_ones: list[socket.socket] = []
-    try:
-        for number in range(count):
-            host = f"127.0.{1 + number // 250 % 250}.{1 + number % 250}"
-            sock = socket.create_connection((server.host, server.port), WAIT_S, source_address=(host, 0))
-            open_ones.append(sock)
-            if data:
-                sock.settimeout(0.05)  # who is not read waits with its bytes
-                with contextlib.suppress(TimeoutError, ConnectionError):
-                    sock.sendall(data)
-        yield open_ones
-    finally:
-        for sock in open_ones:
-            sock.close()
-
-
-def limit_descriptors(server: Server, soft: int) -> None:
-    """From now on the server gets no descriptor beyond this number."""
-    assert server.process is not None
-    hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.slow
@@ -208,31 +120,8 @@ def test_many_unfinished_requests_cost_bounded_memory(tmp_path: Path, begun: str
 
 @pytest.mark.slow
 def test_unfinished_http_bodies_cost_bounded_memory(tmp_path: Path) -> None:
-    body_bytes = 16 * MB
-    with Server(tmp_path / "data", http="127.0.0.1:0") as server, contextlib.ExitStack() as stack:
-        host, _, port = server.http.rpartition(":")
-        head = f"POST /api/v1/topics/t/events HTTP/1.1\r\nHost: {server.http}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {body_bytes}\r\n\r\n"
-
-        def send_all_but_one_byte() -> None:
-            with contextlib.suppress(OSError):  # it may be refused before its end
-                sock = stack.enter_context(socket.create_connection((host, int(port)), WAIT_S))
-                sock.sendall(head.encode())
-                for _ in range(body_bytes // MB - 1):
-                    sock.sendall(bytes(MB))
-                sock.sendall(bytes(MB - 1))
-
-        small = HTTPConnection(host, int(port), timeout=WAIT_S)
-        stack.callback(small.close)
-        small.request("GET", "/livez")
-        assert small.getresponse().read()
+    with Server(tmp_path / "data", http="127.0.0.1:0") as server:
         before = status(server, "VmRSS")
-        threads = [threading.Thread(target=send_all_but_one_byte) for _ in range(30)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert status(server, "VmHWM") - before < 200 * MB
-        body, headers = b'{"value": "small"}', {"content-type": "application/json"}
-        small.request("POST", "/api/v1/topics/t/events", body, headers)
-        assert small.getresponse().status == 200
+        with unfinished_bodies(server, 30):
+            assert status(server, "VmHWM") - before < 200 * MB
+            assert publish_by_http(server, "t") == 200

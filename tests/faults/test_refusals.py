@@ -7,8 +7,8 @@ import socket
 import urllib.request
 from pathlib import Path
 
+from tests.faults.attacks import SocketClient
 from tests.faults.client import wait_for
-from tests.faults.test_flood import SocketClient
 from tests.support.server import Server
 
 

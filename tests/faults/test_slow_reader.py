@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.doors.kafka.kit import batch, produce_request
-from tests.faults.test_flood import MB, SocketClient, status
+from tests.faults.attacks import MB, SocketClient, status
 from tests.support.server import Server
 
 GREEDY = """

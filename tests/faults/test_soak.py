@@ -12,7 +12,14 @@ import pytest
 
 from tests.faults import soak
 
-FAULTS = {"power-cut": 6}
+FAULTS = {
+    "power-cut": 6,
+    "joins": 1,
+    "http-bodies": 1,
+    "many-topics": 1,
+    "hostile-names": 1,
+    "no-descriptors": 2,
+}
 """Of the others three."""
 
 

@@ -22,8 +22,8 @@ from mainstem.log.storage import record_batch as batches
 from mainstem.node import Node
 from mainstem.settings import Settings
 from tests.faults import disks
+from tests.faults.attacks import descriptors
 from tests.faults.client import AcknowledgedClient
-from tests.faults.test_flood import descriptors
 from tests.support.server import Server
 
 TOPICS = 10_000

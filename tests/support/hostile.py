@@ -1,20 +1,34 @@
-"""Names that try to forge log lines and to control terminals, and a client that sends them in raw requests,
-wherever a request has a text."""
+"""Names that try to forge log lines and to control terminals, a client that sends them in raw requests,
+wherever a request has a text, and what a line of the log may be."""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import urllib.parse
 from types import TracebackType
 
 from mainstem.kafka_protocol.message import Message
+from mainstem.serve.log_limit import TEXT_CHARACTERS_MAX
 from tests.doors.kafka.kit import decode_reply, request_frame
 
 MARK = "EVIL"
 FORGED = "2026-11-23T12:41:03.120Z error   kafka: forged"
 HOSTILE = f"{MARK}\r\n{FORGED}\n\x1b[31m\x1b]0;t\x07\u202e\u2066\x85\x9b1A\u2028{FORGED}\u2029" + "x" * 500
 """Line ends of all kinds, escape sequences of 7 and 8 bits, changes of direction, and too long."""
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (debug  |info   |warning|error  |critical) [\w.]+: .+")
+LINE_CHARACTERS_MAX = 4 * TEXT_CHARACTERS_MAX
+"""Audit lines have several fields of 500 characters."""
+
+
+def check_text_line(line: str) -> None:
+    """AssertionError unless it is a line of the server's log, whole, without anything that was forged."""
+    assert line.isprintable(), repr(line)
+    assert len(line) <= LINE_CHARACTERS_MAX
+    assert LINE.fullmatch(line), line
+    assert not line.startswith(FORGED)
 
 
 class RawClient:
