@@ -12,6 +12,7 @@ import pytest
 import mainstem
 from mainstem.clock import BlockingClock
 from mainstem.contract import InvalidArgument, NewEvent, NotReachable
+from mainstem.engines.kafka import headers
 from mainstem.engines.kafka.engine import KafkaEngine
 from tests.support.server import Server
 
@@ -86,3 +87,23 @@ def test_a_listener_that_is_not_kafka_is_an_error_after_the_timeout() -> None:
 def test_importing_the_package_imports_no_client() -> None:
     check = "import sys, mainstem; assert not {'confluent_kafka', 'asyncio', 'msgspec'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+
+
+def test_headers_of_a_bounded_number_of_partitions_are_kept(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers, "PARTITIONS_MAX", 2)
+
+    async def publish() -> None:
+        async with mainstem.connect(server.address) as stream:
+            await stream.create_topic("headers", partitions=4)
+            events = [NewEvent(b"x", headers=(("n", b"%d" % i),), partition=i) for i in range(4)]
+            await stream.publish("headers", events)
+
+    asyncio.run(publish())
+    host, port = server.address.rsplit(":", 1)
+    reader = headers.HeaderReader([(host, int(port))], BlockingClock(), 10.0)
+    for partition in (0, 1, 2, 3, 0):
+        assert reader.read("headers", partition, 0) == (("n", b"%d" % partition),)
+        assert len(reader._fetched) <= 2
+    reader.close()

@@ -19,6 +19,8 @@ from mainstem.search.cluster.broker_client import BrokerClient, ClusterError, re
 
 FETCH_BYTES = 1 << 20
 FETCH_WAIT_MS = 100
+PARTITIONS_MAX = 32
+"""Partitions of which a reply is kept, each of at most FETCH_BYTES as sent."""
 ATTEMPTS = 20
 PAUSE_S = 0.1
 
@@ -38,6 +40,9 @@ class HeaderReader:
         key = topic, partition
         with self._lock:
             if offset not in self._fetched.get(key, ()):
+                self._fetched.pop(key, None)
+                if len(self._fetched) >= PARTITIONS_MAX:
+                    del self._fetched[next(iter(self._fetched))]
                 self._fetched[key] = self._fetch(topic, partition, offset)
             try:
                 return self._fetched[key][offset]
