@@ -210,3 +210,25 @@ def test_while_the_disk_does_not_answer_readers_of_the_other_doors_get_what_is_c
         return waiting.result().end
 
     assert asyncio.run(work()) == 1
+
+
+def test_a_member_of_many_partitions_waits_for_their_commits_together() -> None:
+    rig = NodeRig()
+    topic = rig.create("t", 8)
+    rig.disk.slow_syncs = []
+    for index in range(8):
+        rig.node.partition(topic, index).append(memoryview(batch(b"a", timestamp_ms=NOW_MS)))
+    rig.clock.run()
+    engine = EmbeddedEngine(rig.node)
+
+    async def work() -> float:
+        member = await engine.join("g", ["t"], start="latest")
+        begun_s = rig.clock.monotonic()
+        waiting = asyncio.ensure_future(member._start_positions([("t", index) for index in range(8)]))
+        while not waiting.done():
+            rig.clock.advance(0.5)
+            await asyncio.sleep(0)
+        assert [position.offset for position in waiting.result()] == [0] * 8
+        return rig.clock.monotonic() - begun_s
+
+    assert asyncio.run(work()) < 2 * COMMIT_WAIT_S

@@ -217,14 +217,15 @@ class EmbeddedMember:
                 if partition_offset.offset is not None:
                     key = topic_offsets.topic.name, partition_offset.partition
                     committed[key] = partition_offset.offset.offset
-        positions = []
+        partitions = {}
         for key in assigned:
-            try:
-                partition = self._find_partition(*key)
-            except UnknownTopic:
-                continue  # deleted while the group rebalanced
-            # A position, or the latest, may be after events with acks=1 that are not committed yet.
-            await gather([when_end_committed(partition, self._node.clock)])
+            with contextlib.suppress(UnknownTopic):  # deleted while the group rebalanced
+                partitions[key] = self._find_partition(*key)
+        # A position, or the latest, may be after events with acks=1 that are not committed yet.
+        clock = self._node.clock
+        await gather([when_end_committed(partition, clock) for partition in partitions.values()])
+        positions = []
+        for key, partition in partitions.items():
             begin, end = partition.log_start_offset, partition.high_watermark
             default = begin if self._start == "earliest" else end
             offset = committed.get(key, default)
