@@ -20,6 +20,8 @@ NANOS = "nanoseconds"
 NANO_TIMES = (1_796_004_605_127_000_123, 1_796_004_605_127_000_124)
 """Of the same double."""
 MILLIS = 1_796_000_000_000
+LAST = "last"
+LAST_TIME = 2**63 - 1
 DIGITS = "digits"
 BEFORE = '{"amount":1234567890123456789,"rate":0.1234567890123456789,"price":1.50,"huge":1e400,"minus":-0}'
 AFTER = BEFORE.replace("0.1234567890123456789", "0.1234567890123456788")
@@ -38,14 +40,16 @@ def numbers(server: Server) -> Iterator[Server]:
     """A server with topics that have such numbers; they are deleted for the tests of other modules."""
     admin = AdminClient({"bootstrap.servers": server.address})
     any_time = {"message.timestamp.after.max.ms": str(2**63 - 1)}
-    topics = [NewTopic(NANOS, config=any_time), NewTopic(DIGITS)]
+    topics = [NewTopic(NANOS, config=any_time), NewTopic(LAST, config=any_time), NewTopic(DIGITS)]
     for creation in admin.create_topics(topics).values():
         creation.result()
     nanos = [("one-key", json.dumps({"trail": f"nano{n}"}), time) for n, time in enumerate(NANO_TIMES)]
     produce(server, NANOS, [("one-key", '{"trail":"milli"}', MILLIS), *nanos])
+    last_times = [("last-key", "1", MILLIS), ("last-key", "2", LAST_TIME), ("last-key", "3", MILLIS + 7_000)]
+    produce(server, LAST, last_times)
     produce(server, DIGITS, [("d", BEFORE, MILLIS), ("d", AFTER, MILLIS + 1)])
     yield server
-    for deletion in admin.delete_topics([NANOS, DIGITS]).values():
+    for deletion in admin.delete_topics([NANOS, LAST, DIGITS]).values():
         deletion.result()
 
 
@@ -84,6 +88,27 @@ def test_a_time_range_of_nanoseconds_is_kept_in_the_address(show: Open, numbers:
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"since="))
+
+
+def test_the_last_time_of_all_is_compared_selected_and_labelled(show: Open, numbers: Server) -> None:
+    page = show(f"#/event/{LAST}/0/1")
+    page.get_by_role("tab", name="Diff").click()
+    page.get_by_text("Compared with").wait_for()
+    page.get_by_role("tab", name="Key timeline").click()
+    page.locator(".timeline li").nth(2).wait_for()
+    newest, last, _ = (text.strip() for text in texts(page, ".timeline li .muted"))
+    assert (newest[0], last[0]) == ("\N{MINUS SIGN}", "+")
+    assert "-" not in newest + last
+    page = show(f"#/search?q=key:last-key&topics={LAST}")
+    page.get_by_text("3 matches").first.wait_for()
+    labels = texts(page, ".chart .axis span")
+    assert len({int(label) % 1_000 for label in labels[1:] if label}) > 2, "labels are not rounded"
+    chart = page.get_by_label("Events over time")
+    box = chart.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)  # the last bucket
+    page.wait_for_url(re.compile(r"until="))
+    page.get_by_text("1 match").first.wait_for()
+    assert texts(page, "[role=option] .event-time") == [str(LAST_TIME)]
 
 
 def test_a_trace_shows_times_of_nanoseconds(show: Open, numbers: Server) -> None:

@@ -6,13 +6,15 @@
 
 import { h } from "./dom.js";
 import { formatDuration } from "./format.js";
-import { numberOf } from "./numbers.js";
+import { compareNumbers, numberOf } from "./numbers.js";
 
 const STORAGE_KEY = "mainstem.zone";
 const SECOND_MS = 1000;
 const DAY_MS = 86_400_000;
 /** The last time that a calendar has, ECMA-262: in the year 275760. */
 const LAST_MS = 8.64e15;
+/** The last time that an event or a request can have: 2^63 - 1. */
+const LAST_TIME = numberOf("9223372036854775807");
 const RELATIVE_UNITS = { s: SECOND_MS, m: 60_000, min: 60_000, h: 3_600_000, d: DAY_MS, w: 7 * DAY_MS };
 const ABSOLUTE = /^(\d{4})-(\d\d)(?:-(\d\d))?(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,3}))?)?)?(Z)?$/;
 
@@ -76,6 +78,9 @@ export function timeElement(ms, options) {
   if (ms == null || ms < 0) return h("span.muted", {}, "no time");
   return h("time", { datetime: toIso(ms), title: toIso(ms) }, formatTime(ms, options));
 }
+
+/** Whether a time, as the end of a range, excludes no event. Requests cannot contain it. */
+export const isAfterAllTimes = (ms) => compareNumbers(ms, LAST_TIME) > 0;
 
 /** A time as a link or a request contains it: ISO 8601 in UTC, or digits if no calendar has it. */
 export const timeText = (ms) => (ms == null ? "" : (toIso(ms) ?? String(ms)));

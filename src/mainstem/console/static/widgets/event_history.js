@@ -12,7 +12,7 @@ import { addIntegers, compareNumbers } from "../lib/numbers.js";
 import { previewText, readPayload } from "../lib/payload.js";
 import { fieldTerm } from "../lib/query_terms.js";
 import { plainText, singleLine } from "../lib/text.js";
-import { formatTime } from "../lib/time.js";
+import { formatTime, isAfterAllTimes } from "../lib/time.js";
 import { emptyState, errorNotice, loadingState } from "./components.js";
 import { diffView } from "./diff_view.js";
 
@@ -67,15 +67,19 @@ function timelineItem(event, previous, shownEvent) {
     "li",
     { "aria-current": isShown ? "true" : null },
     h("a", { href: eventLink(event) }, formatTime(event.timestamp_ms)),
-    h("span.muted", {}, previous ? ` +${formatDuration(gapMs)}` : " oldest shown"),
+    h("span.muted", {}, previous ? ` ${formatGap(gapMs)}` : " oldest shown"),
     h("div.clip.mono", {}, singleLine(previewText(event) ?? "null", 300)),
   );
 }
 
+/** +3 s, or −3 s where times do not rise with offsets. */
+const formatGap = (ms) => (ms < 0 ? "−" : "+") + formatDuration(Math.abs(ms));
+
 /** The difference between this event's value and that of the previous event with its key. */
 export function previousDifference(event, signal) {
   return loadedView("Searching for the previous event", async () => {
-    const events = await fetchSameKey(event, { until_ms: addIntegers(event.timestamp_ms ?? 0, 1) }, signal);
+    const until = addIntegers(event.timestamp_ms ?? 0, 1);
+    const events = await fetchSameKey(event, isAfterAllTimes(until) ? {} : { until_ms: until }, signal);
     const previous = events.find((other) => isBefore(other, event));
     if (!previous) return emptyState("No earlier event with this key is stored");
     const edits = diffLines(readPayload(previous, "value"), readPayload(event, "value"));

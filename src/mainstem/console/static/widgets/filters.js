@@ -4,7 +4,7 @@ import { get } from "../lib/api.js";
 import { h, icon, replaceContent } from "../lib/dom.js";
 import { isNumber } from "../lib/numbers.js";
 import { plainText, singleLine } from "../lib/text.js";
-import { formatTime, parseTime, timeText } from "../lib/time.js";
+import { formatTime, isAfterAllTimes, parseTime, timeText } from "../lib/time.js";
 import { Popover } from "./popover.js";
 
 const TYPING_PAUSE_MS = 150;
@@ -140,6 +140,7 @@ export class TimeFilter {
     const now = Date.now();
     const { since, until } = this.#range;
     const limits = { since_ms: since && parseTime(since, now), until_ms: until && parseTime(until, now) };
+    if (isNumber(limits.until_ms) && isAfterAllTimes(limits.until_ms)) delete limits.until_ms;
     return Object.fromEntries(Object.entries(limits).filter(([, ms]) => isNumber(ms)));
   }
 

@@ -169,12 +169,13 @@ export class Histogram {
   #drawAxis() {
     replaceContent(this.#axis);
     if (!this.#buckets.length) return;
-    const from = this.#buckets[0].from;
-    const span = this.#buckets.at(-1).to - from;
+    const edges = [...this.#buckets.map((bucket) => bucket.from), this.#buckets.at(-1).to];
+    const span = edges.at(-1) - edges[0];
     const tickCount = this.#width < NARROW_PX ? 3 : 6;
     let previous = "";
     for (let i = 0; i < tickCount; i++) {
-      const label = formatTick(Math.round(from + (span * i) / (tickCount - 1)), span);
+      const edge = edges[Math.round(((edges.length - 1) * i) / (tickCount - 1))]; // exact, also beyond 2^53
+      const label = formatTick(edge, span);
       this.#axis.append(h("span", {}, label === previous ? "" : label));
       previous = label;
     }

@@ -52,7 +52,10 @@ export class SearchTimeline {
   count({ timestamp_ms: time }) {
     if (!this.#buckets.length) return;
     const { from, to } = this.#buckets[0];
-    const bucket = this.#buckets[Math.floor((time - from) / (to - from))];
+    const last = this.#buckets.length - 1;
+    const index = Math.floor((time - from) / (to - from));
+    // Beyond 2^53, the last time of a range may be rounded up to its end.
+    const bucket = this.#buckets[index > last && time <= this.#buckets[last].to ? last : index];
     if (bucket) bucket.matches = (bucket.matches ?? 0) + 1;
   }
 
