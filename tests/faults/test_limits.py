@@ -318,70 +318,80 @@ def test_one_address_cannot_use_all_connections(caplog: pytest.LogCaptureFixture
     assert "2 connections from 127.0.0.7 (max.connections.per.ip): one more refused" in caplog.text
 
 
-def test_a_new_connection_must_send_a_request_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.05)
-
+def test_a_new_connection_must_send_a_request_soon() -> None:
     async def scenario(running: RunningDoor) -> None:
+        running.clock.stop()
         silent, slow, good = [await running.connect() for _ in range(3)]
         await good.call(18, 0, Message())
-
-        async def trickle() -> None:
-            for byte in request_frame(18, 0, 1, Message())[:-1]:
-                slow.send(bytes([byte]))
-                await asyncio.sleep(0.05)
-
-        trickling = asyncio.ensure_future(trickle())
+        frame = request_frame(18, 0, 1, Message())
+        for place in range(5):
+            slow.send(frame[place : place + 1])
+            while running.received_bytes() <= place:
+                await asyncio.sleep(0.005)
+            await running.pass_time(1.9)
+        assert running.door.connections == 3, "not before the time is over"
+        await running.pass_time(1)
         assert await silent.ended()
         assert await slow.ended()
         assert (await good.call(18, 0, Message())).error_code == 0
-        trickling.cancel()
         for peer in (silent, slow, good):
             peer.close()
 
-    run(scenario, Settings(first_request_timeout_ms=300))
+    run(scenario, Settings(first_request_timeout_ms=10_000))
 
 
-def test_a_large_request_on_a_slow_line_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.02)
-    monkeypatch.setattr(doors, "PARTIAL_SECONDS", 0.3)
-
+def test_a_large_request_on_a_slow_line_may_take_its_time() -> None:
     async def scenario(running: RunningDoor) -> None:
+        running.clock.stop()
         client = await running.connect()
         await client.call(18, 0, Message())
         frame = request_frame(0, 9, 2, produce_request("t", batch(b"x" * 900_000)))
-        for offset in range(0, len(frame), 30_000):
+        for offset in range(0, 900_000, 30_000):
             client.send(frame[offset : offset + 30_000])
-            await asyncio.sleep(0.04)
+            await running.received(offset + 30_000 - 4)
+            await running.pass_time(doors.PARTIAL_SECONDS / 4)
+        client.send(frame[900_000:])
         assert (await client.answer(0, 9)).responses[0].partition_responses[0].error_code == 0
         client.close()
 
     run(scenario)
 
 
-def test_a_silent_connection_that_holds_memory_others_wait_for_is_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(doors, "SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr(doors, "PRESSED_SECONDS", 0.3)
+def test_a_silent_connection_that_holds_memory_others_wait_for_is_closed() -> None:
+    there = 150_000
 
     async def scenario(running: RunningDoor) -> None:
+        running.clock.stop()
+        begun = running.clock.monotonic()
         hostile: list[RawPeer] = []
         for _ in range(30):
             hostile.append(await running.connect())
             await hostile[-1].call(18, 0, Message())
-            hostile[-1].send(part_of_a_produce(900_000, 150_000))
-        while not running.door.dispatcher.receiving.is_contended:
-            await asyncio.sleep(0.01)
+            hostile[-1].send(part_of_a_produce(900_000, there))
+        await running.received(there)
+        receiving = running.door.dispatcher.receiving
+        assert receiving.is_contended
+        await running.pass_time(doors.PRESSED_SECONDS - 1)
+        assert running.door.connections == 30, "not before the time is over"
         answer = None  # every client tries again
         while answer is None:
             good = await running.connect()
+            produced = asyncio.ensure_future(good.call(0, 9, produce_request("t", batch(b"x" * 300_000))))
+            while not produced.done():
+                await running.received(there, produced)
+                await running.pass_time(1)
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                answer = await good.call(0, 9, produce_request("t", batch(b"x" * 300_000)))
+                answer = produced.result()
+            good.close()
         assert answer.responses[0].partition_responses[0].error_code == 0
-        while running.door.dispatcher.receiving.is_contended:
-            await asyncio.sleep(0.01)
+        await running.received(there)
+        while receiving.is_contended:
+            await running.pass_time(1)
+            await running.received(there)
         assert running.door.connections < 20, "those that hold what others wait for are gone"
-        for peer in (*hostile, good):
+        passed = running.clock.monotonic() - begun
+        assert passed < doors.PARTIAL_SECONDS, "they go before a frame has to be finished"
+        for peer in hostile:
             peer.close()
         assert running.partition.high_watermark == 1
 

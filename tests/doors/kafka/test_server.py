@@ -29,11 +29,31 @@ from tests.support.listening import ListeningDoor
 Scenario = Callable[["RunningDoor"], Awaitable[None]]
 
 
+class MovedClock(LoopClock):
+    """The real clock; once it is stopped, its monotonic time moves only when a test moves it, so that no test
+    of a timeout depends on how fast the machine is."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._now: float | None = None
+
+    def stop(self) -> None:
+        self._now = self.monotonic()
+
+    def advance(self, seconds: float) -> None:
+        assert self._now is not None, "it is stopped first"
+        self._now += seconds
+
+    def monotonic(self) -> float:
+        return super().monotonic() if self._now is None else self._now
+
+
 class RunningDoor:
     """A door on a free port, with a topic t."""
 
     def __init__(self, settings: Settings) -> None:
-        self.node = MemoryNode(settings=settings, clock=LoopClock(asyncio.get_running_loop()))
+        self.clock = MovedClock(asyncio.get_running_loop())
+        self.node = MemoryNode(settings=settings, clock=self.clock)
         self.topic = self.node.create("t")
         self.partition = self.node.partition(self.topic, 0)
         self.door = KafkaDoor(self.node)  # type: ignore[arg-type]
@@ -45,6 +65,37 @@ class RunningDoor:
     async def connect(self) -> RawPeer:
         reader, writer = await asyncio.open_connection(*self.address)
         return RawPeer(reader, writer)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the stopped clock; before and after, let the door look for connections to end."""
+        self._sweep()
+        self.clock.advance(seconds)
+        self._sweep()
+        await asyncio.sleep(0.005)
+
+    def _sweep(self) -> None:
+        self.door._sweeper.cancel()
+        self.door._sweep()
+
+    async def received(self, count: int, call: asyncio.Future[Any] | None = None) -> None:
+        """Wait until each connection has received this much of an unfinished frame (without its size), or
+        may not receive more at present; or until the call is done."""
+        while True:
+            await asyncio.sleep(0.005)
+            is_done = call is not None and call.done()
+            if is_done or all(self._has_received(client, count) for client in self._connections()):
+                return
+
+    def received_bytes(self) -> int:
+        """Bytes of unfinished frames that all connections have received."""
+        return sum(client._frames.partial_bytes for client in self._connections())
+
+    def _connections(self) -> list[KafkaConnection]:
+        return [client._connection for client in self.door._sockets if client._connection is not None]
+
+    @staticmethod
+    def _has_received(connection: KafkaConnection, count: int) -> bool:
+        return connection._paused or connection._frames.partial_bytes >= count
 
 
 class RawPeer:
@@ -230,18 +281,24 @@ def test_a_connection_over_the_limit_waits_until_one_ends() -> None:
     run(scenario, Settings(max_connections=3))
 
 
-def test_silent_connections_end_but_waiting_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
-
+def test_silent_connections_end_but_waiting_ones_stay() -> None:
     async def scenario(running: RunningDoor) -> None:
+        running.clock.stop()
         silent, waiting = await running.connect(), await running.connect()
-        waiting.send(request_frame(1, 12, 1, fetch_request(("t", 0, 0), max_wait=1500)))
+        await silent.call(18, 0, Message())
+        waiting.send(request_frame(1, 12, 1, fetch_request(("t", 0, 0), max_wait=600_000)))
+        while not running.partition.watchers:
+            await asyncio.sleep(0.005)
+        await running.pass_time(599)
+        assert (await silent.call(18, 0, Message())).error_code == 0
+        await running.pass_time(601)
         assert await silent.ended()
+        running.partition.append(memoryview(batch(b"x")))
         assert (await waiting.answer(1, 12)).error_code == 0
         silent.close()
         waiting.close()
 
-    run(scenario, Settings(connections_max_idle_ms=300))
+    run(scenario, Settings(connections_max_idle_ms=600_000))
 
 
 def test_a_frame_that_is_never_finished_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
